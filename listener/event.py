@@ -1,0 +1,204 @@
+"""The event: what a frame must be to count as one, and how its id and content are told.
+
+Only the envelope is decoded. The payload stays the text that the source sent, so that nothing is
+rounded, reordered or collapsed on its way into ``jsonb``; PostgreSQL has the last word on it.
+
+Refused here, with the reason: text that is no UTF-8 or no JSON object, an id that is no string of
+1 to 256 printable-safe characters, a name that stands twice in one object (parsers disagree on
+which one counts), and ``\\u0000``, which PostgreSQL cannot hold.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from listener.errors import InvalidEvent
+
+MAX_ID_CHARACTERS = 256
+CURSOR = "cursor"
+
+_envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text = msgspec.json.Decoder(str)
+_any = msgspec.json.Decoder()
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A valid event, with its content still in the source's own words."""
+
+    event_id: str
+    type: str | None
+    payload: bytes
+    other: bytes | None
+    digest: bytes
+    cursor: str | None
+    frame: bytes
+
+    @property
+    def size(self) -> int:
+        """The bytes that holding this event is reckoned at."""
+        return len(self.frame)
+
+    def without_cursor(self) -> bytes:
+        """The event as its publisher wrote it, on one line, without its place in a source."""
+        if self.cursor is None:
+            return on_one_line(self.frame)
+        fields = _envelope.decode(self.frame)
+        del fields[CURSOR]
+        return on_one_line(msgspec.json.encode(fields))
+
+
+def parse(frame: bytes | str, *, max_bytes: int) -> Event:
+    """Read one frame, or raise ``InvalidEvent`` with a reason that its publisher understands."""
+    data = _encoded(frame)
+    if len(data) > max_bytes:
+        raise InvalidEvent(f"the event has {len(data):,} bytes, and {max_bytes:,} are allowed")
+    fields = _fields(data)
+    event_id = _event_id(fields.get("event_id"))
+    try:
+        _check_content(data)
+        cursor = _optional_text(fields, CURSOR)
+        kind = _optional_text(fields, "type")
+        if event_id is None:
+            event_id = content_id(data)
+    except InvalidEvent as error:
+        raise InvalidEvent(str(error), event_id=event_id) from None
+    payload, other = _content(fields)
+    return Event(event_id, kind, payload, other, _digest(kind, payload, other), cursor, data)
+
+
+def content_id(data: bytes) -> str:
+    """The id of an object that brings none: the SHA-256 of its canonical JSON, cursor left out."""
+    try:
+        value = json.loads(data, parse_float=_canonical_number)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"no id can be made from the content: {error}") from None
+    if isinstance(value, dict):
+        value.pop(CURSOR, None)
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def on_one_line(data: bytes) -> bytes:
+    """The same JSON without line breaks: valid JSON has them between tokens only."""
+    return data.replace(b"\r", b" ").replace(b"\n", b" ").strip()
+
+
+def decode(data: bytes) -> Any:
+    """The JSON value as Python objects, for a handler."""
+    try:
+        return _any.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidEvent(f"the payload cannot be decoded: {error}") from None
+
+
+def _canonical_number(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return number
+
+
+def _encoded(frame: bytes | str) -> bytes:
+    if isinstance(frame, str):
+        try:
+            return frame.encode()
+        except UnicodeEncodeError:
+            raise InvalidEvent("the text holds a lone surrogate, which is no Unicode character") from None
+    return frame
+
+
+def _fields(data: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        data.decode()
+        return _envelope.decode(data)
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(f"not UTF-8 at byte {error.start}") from None
+    except msgspec.ValidationError:
+        raise InvalidEvent("an event is a JSON object, and this is another JSON value") from None
+    except msgspec.DecodeError as error:
+        raise InvalidEvent(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
+    except RecursionError:
+        raise InvalidEvent("nested too deeply") from None
+
+
+def _event_id(raw: msgspec.Raw | None) -> str | None:
+    if raw is None:
+        return None
+    try:
+        event_id = _text.decode(raw)
+    except msgspec.DecodeError:
+        raise InvalidEvent("event_id must be a string") from None
+    if not 1 <= len(event_id) <= MAX_ID_CHARACTERS:
+        raise InvalidEvent(f"event_id has {len(event_id):,} characters; 1 to {MAX_ID_CHARACTERS} are allowed")
+    if "\x00" in event_id:
+        raise InvalidEvent("event_id holds the character U+0000, which PostgreSQL cannot store")
+    return event_id
+
+
+def _optional_text(fields: dict[str, msgspec.Raw], name: str) -> str | None:
+    raw = fields.get(name)
+    if raw is None or bytes(raw) == b"null":
+        return None
+    try:
+        text = _text.decode(raw)
+    except msgspec.DecodeError:
+        if name == CURSOR:  # opaque: whatever a foreign source counts by
+            return bytes(raw).decode()
+        raise InvalidEvent(f"{name} must be a string") from None
+    if len(text) > MAX_ID_CHARACTERS:
+        raise InvalidEvent(f"{name} has {len(text):,} characters; {MAX_ID_CHARACTERS} are allowed")
+    return text
+
+
+def _content(fields: dict[str, msgspec.Raw]) -> tuple[bytes, bytes | None]:
+    """The payload and the other fields; an object without ``payload`` is its own payload."""
+    other = {name: fields[name] for name in fields if name not in ("event_id", "type", "payload", CURSOR)}
+    payload = fields.get("payload")
+    if payload is None:
+        return msgspec.json.encode(other), None
+    return bytes(payload), msgspec.json.encode(other) if other else None
+
+
+def _digest(kind: str | None, payload: bytes, other: bytes | None) -> bytes:
+    return hashlib.sha256(b"\x00".join(((kind or "").encode(), payload, other or b""))).digest()
+
+
+def _check_content(data: bytes) -> None:
+    """Refuse names that stand twice, and U+0000, wherever they are nested.
+
+    Counting is proof enough for nearly all events: whoever drops a repeated name on decoding drops
+    its colon too. Only where that proof fails (an escape could hide a colon) is each object visited.
+    """
+    if b"\\u00" not in data:
+        try:
+            if msgspec.json.encode(_any.decode(data)).count(b":") == data.count(b":"):
+                return
+        except (msgspec.DecodeError, RecursionError):
+            pass
+    try:
+        _exact.decode(data.decode())
+    except RecursionError:
+        raise InvalidEvent("nested too deeply") from None
+    except ValueError as error:
+        raise InvalidEvent(f"not JSON: {error}") from None
+    if b"\\u0000" in data and _holds_nul(data):
+        raise InvalidEvent("the event holds \\u0000, which PostgreSQL cannot store")
+
+
+def _holds_nul(data: bytes) -> bool:
+    """Whether an escape ``\\u0000`` is real, that is, its backslash is not itself escaped."""
+    return b"\\u0000" in data.replace(b"\\\\", b"")
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise InvalidEvent(f'the name "{twice[:80]}" stands twice in one object')
+    return names
+
+
+_exact = json.JSONDecoder(object_pairs_hook=_unique_names, parse_int=str, parse_float=str)
