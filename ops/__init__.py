@@ -1,0 +1,1 @@
+"""Running and watching Unlost: telemetry for all, the command kit, the local system, the audit."""

@@ -1,0 +1,1 @@
+"""Logs, metrics, health and the HTTP endpoint: used by all rooms, uses none."""
