@@ -84,12 +84,13 @@ def _sentence(error: Any, cls: type[Settings]) -> str:
         return f"{name} is missing; give the flag or set the environment variable"
     reason = error["msg"].removeprefix("Value error, ")
     value = error["input"]
-    kind = cls.model_fields[field].annotation
-    if isinstance(value, Mapping) or any(
-        issubclass(one, Secret) for one in (kind, *get_args(kind)) if isinstance(one, type)
-    ):
+    if isinstance(value, Mapping) or _is_secret(cls.model_fields[field].annotation):
         return f"{name}: {reason}"
     return f"{name}: {reason[:1].lower()}{reason[1:]}, not {value!r}"
+
+
+def _is_secret(annotation: Any) -> bool:
+    return any(isinstance(one, type) and issubclass(one, Secret) for one in (annotation, *get_args(annotation)))
 
 
 def _broken_relations(cls: type[Settings], given: Mapping[str, Any], wrong: set[str]) -> Iterator[str]:

@@ -1,0 +1,166 @@
+"""An HTTP server inside the running event loop, with limits, and without touching signals.
+
+It owns its socket: a taken port is told before anything else happens, and port 0 means any free one.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY = 16 * 1024 * 1024
+MAX_HEADERS = 64 * 1024
+
+
+class PortTaken(Exception):
+    """Somebody else listens on this port."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"port {port} is taken; stop what listens there, or choose another port")
+        self.port = port
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that leaves signals to the process and says when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+
+class HttpServer:
+    """Serve ``app`` until ``stop()``, which gives running requests ``grace`` seconds."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        max_body: int | None = MAX_BODY,
+        max_headers: int = MAX_HEADERS,
+        grace: int = 2,
+    ) -> None:
+        self._host, self._port = host, port
+        self._config = uvicorn.Config(
+            Limits(app, max_body=max_body, max_headers=max_headers),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=grace,
+        )
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen, and return the port; or raise ``PortTaken``."""
+        listening = listening_socket(self._host, self._port)
+        bound: int = listening.getsockname()[1]
+        self._server = server = _Server(self._config)
+        self._task = asyncio.create_task(server.serve([listening]), name="http-server")
+        up = asyncio.create_task(server.is_up.wait(), name="http-server-up")
+        try:
+            await asyncio.wait({self._task, up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        if self._task.done():
+            await self._task
+            raise RuntimeError(f"the HTTP server on port {bound} ended while it started")
+        return bound
+
+    async def stop(self) -> None:
+        """Finish running requests, close the socket. Safe to call twice, or before ``start()``."""
+        if self._server is None or self._task is None:
+            return
+        self._server.should_exit = True
+        await self._task
+        self._server = self._task = None
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound socket, or ``PortTaken``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        # Listening here, not later: two sockets with SO_REUSEADDR may both bind, but only one may listen.
+        listening.listen(1024)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(port) from None
+        raise
+    return listening
+
+
+class Limits:
+    """Refuse what is too large: 413 for a body, 431 for headers, before the application reads it."""
+
+    def __init__(self, app: ASGIApp, *, max_body: int | None, max_headers: int) -> None:
+        self._app = app
+        self._max_body = max_body
+        self._max_headers = max_headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer for the application where a limit is broken."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._max_headers:
+            await _refuse(431, f"the headers exceed {self._max_headers:,} bytes")(scope, receive, send)
+        elif self._max_body is None:
+            await self._app(scope, receive, send)
+        elif _content_length(scope) > self._max_body:
+            await _refuse(413, _too_large(self._max_body))(scope, receive, send)
+        else:
+            await self._app(scope, _counted(receive, self._max_body), send)
+
+
+def _counted(receive: Receive, max_body: int) -> Receive:
+    read = 0
+
+    async def counted() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > max_body:
+            raise HTTPException(413, _too_large(max_body))
+        return message
+
+    return counted
+
+
+def _too_large(max_body: int) -> str:
+    return f"the body exceeds {max_body:,} bytes"
+
+
+def _refuse(status: int, reason: str) -> JSONResponse:
+    return JSONResponse({"error": reason}, status, {"connection": "close"})
+
+
+def _content_length(scope: Any) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0

@@ -1,0 +1,82 @@
+"""Logs: one JSON object a line on stderr, or readable lines where stderr is a terminal.
+
+Promised for every line: an ISO time in UTC, the level, the instance, and no password of any URL.
+What libraries log through the standard library passes the same processors.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from ops.telemetry.mask import masked
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_CHATTY = ("websockets", "uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "asyncio")
+
+
+def configure_logs(level: str = "info", instance: str | None = None, *, stream: TextIO | None = None) -> None:
+    """Set up logging for this process; called once, by its command."""
+    stream = sys.stderr if stream is None else stream
+    number = LEVELS.get(level.lower(), logging.INFO)
+    terminal = stream.isatty()
+    shared = _shared(instance)
+    # Tracebacks become text before the masking: an exception's message may quote a URL.
+    endings: list[Processor] = [] if terminal else [structlog.processors.format_exc_info]
+    endings.append(mask_passwords)
+    last: Processor = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(default=str)
+    structlog.configure(
+        processors=[*shared, *endings, last],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *endings, last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def mask_passwords(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001
+    """Hide the password of every URL, however deep it stands in a line."""
+    for key, value in event.items():
+        event[key] = _masked(value)
+    return event
+
+
+def _masked(value: Any) -> Any:
+    match value:
+        case str():
+            return masked(value)
+        case Mapping():
+            return {key: _masked(one) for key, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_masked(one) for one in value]
+        case BaseException():
+            return masked(f"{type(value).__name__}: {value}")
+    return value
+
+
+def _shared(instance: str | None) -> list[Processor]:
+    def name_instance(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001
+        if instance is not None:
+            event.setdefault("instance", instance)
+        return event
+
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        name_instance,
+    ]
