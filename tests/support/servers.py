@@ -1,0 +1,110 @@
+"""Real servers for tests: one PostgreSQL and one Valkey per session, and own ones to kill or freeze."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ops.local.child import ChildFailed
+from ops.local.postgres import PostgresServer
+from ops.local.valkey import ValkeyServer
+
+# Many small tests share it; what would be risky for data is still on: fsync, synchronous_commit.
+SMALL = ("-c", "shared_buffers=32MB", "-c", "max_wal_size=256MB")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The session's PostgreSQL. Use ``database_url`` for a database of your own."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """The session's Valkey. Use ``redis_url`` for a database of your own."""
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The address of a new, empty database."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def _database_numbers() -> Iterator[int]:
+    return itertools.count(1)
+
+
+@pytest.fixture
+def redis_url(valkey_server: ValkeyServer, _database_numbers: Iterator[int]) -> str:
+    """The address of an empty database that no other test uses."""
+    return valkey_server.url_of(next(_database_numbers))
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test alone, to be killed, frozen or restarted."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[ValkeyServer]:
+    """A Valkey of this test alone, to be killed, frozen, wiped or restarted."""
+    with running_valkey() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL in a directory of its own, gone afterwards."""
+    with _directory() as directory:
+        server = PostgresServer(directory / "postgres", options=SMALL)
+        _start(server)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@contextlib.contextmanager
+def running_valkey() -> Iterator[ValkeyServer]:
+    """A Valkey in a directory of its own, gone afterwards."""
+    with _directory() as directory:
+        server = ValkeyServer(directory / "valkey")
+        _start(server)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def _start(server: PostgresServer | ValkeyServer) -> None:
+    try:
+        server.start()
+    except ChildFailed as failed:
+        if "is not installed" in str(failed) and not os.environ.get("CI"):
+            pytest.skip(str(failed))
+        raise
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+    """A directory that an unprivileged server may enter (pytest's own are closed to others)."""
+    directory = Path(tempfile.mkdtemp(prefix="unlost-test-"))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

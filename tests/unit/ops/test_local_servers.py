@@ -1,0 +1,77 @@
+"""The servers that everything else is tested on: they keep data, and can be killed, frozen and thawed."""
+
+import subprocess
+import sys
+import textwrap
+
+import asyncpg
+import psutil
+import pytest
+import redis
+
+
+async def test_each_test_gets_an_empty_database_and_fsync_is_on(database_url):
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("show fsync") == "on"
+    assert await connection.fetchval("show synchronous_commit") == "on"
+    assert await connection.fetchval("select count(*) from pg_tables where schemaname = 'public'") == 0
+    await connection.close()
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(database_url.replace("unlost:", "unlost:x"))
+
+
+def test_each_test_gets_an_empty_redis(redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0
+        client.set("k", "v")
+
+
+async def test_postgres_survives_a_crash_with_its_data(own_postgres):
+    connection = await asyncpg.connect(own_postgres.url)
+    await connection.execute("create table t as select 1 as x")
+    own_postgres.kill()
+    connection.terminate()
+    own_postgres.start()
+    assert own_postgres.sql("select x from t", "unlost") == "1"
+
+
+async def test_a_frozen_postgres_is_silent_until_thawed(own_postgres):
+    connection = await asyncpg.connect(own_postgres.url)
+    own_postgres.freeze()
+    with pytest.raises(TimeoutError):
+        await connection.fetchval("select 1", timeout=0.2)
+    own_postgres.thaw()
+    connection.terminate()
+    assert own_postgres.sql("select 2") == "2"
+
+
+def test_valkey_keeps_keys_over_a_restart_and_forgets_when_wiped(own_valkey):
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.set("k", "v")
+    own_valkey.restart()
+    with redis.Redis.from_url(own_valkey.url) as client:
+        assert client.get("k") == b"v"
+    own_valkey.stop()
+    own_valkey.wipe()
+    own_valkey.start()
+    with redis.Redis.from_url(own_valkey.url) as client:
+        assert client.get("k") is None
+
+
+def test_a_child_dies_with_its_killed_parent(tmp_path):
+    program = textwrap.dedent(
+        """
+        import sys, pathlib
+        from ops.local.child import Child
+        child = Child("sleeper", ["sleep", "1000"], log=pathlib.Path(sys.argv[1]))
+        child.start()
+        print(child.pid, flush=True)
+        sys.stdin.read()
+        """
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "log")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        sleeper = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        assert not psutil.wait_procs([sleeper], timeout=10)[1]
