@@ -1,0 +1,119 @@
+"""Where everything of a local system lives: its directory, its ports, and what each process is told."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ops.local.child import Child
+from ops.local.ports import LOOPBACK, free_port
+
+NAMES = "abcdefghij"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Every port of a local system."""
+
+    producer: int
+    stream: int
+    listeners: tuple[int, ...]
+    postgres: int
+    redis: int
+
+    def named(self) -> Iterator[tuple[str, int]]:
+        """Each port, with the flag that moves it."""
+        yield "--producer-port", self.producer
+        yield "--ws-port", self.stream
+        for port in self.listeners:
+            yield "--listener-port", port
+        yield "--postgres-port", self.postgres
+        yield "--redis-port", self.redis
+
+
+def free_ports(listeners: int = 2) -> Ports:
+    """Ports that nobody uses now."""
+    found: set[int] = set()
+    while len(found) < listeners + 4:
+        found.add(free_port())
+    producer, stream, postgres, redis, *rest = found
+    return Ports(producer, stream, tuple(rest), postgres, redis)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One local system, before anything of it runs."""
+
+    data: Path
+    ports: Ports
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def producer_url(self) -> str:
+        """Where events are published."""
+        return f"http://{LOOPBACK}:{self.ports.producer}"
+
+    @property
+    def stream_url(self) -> str:
+        """Where listeners read."""
+        return f"ws://{LOOPBACK}:{self.ports.stream}/"
+
+    @property
+    def listener_urls(self) -> tuple[str, ...]:
+        """Each listener's address."""
+        return tuple(f"http://{LOOPBACK}:{port}" for port in self.ports.listeners)
+
+    @property
+    def letter_files(self) -> tuple[Path, ...]:
+        """Each listener's dead-letter file, whether it exists yet or not."""
+        return tuple(self.data / name / "failed_events.jsonl" for name in self.listener_names)
+
+    @property
+    def listener_names(self) -> str:
+        """One letter for each listener."""
+        return NAMES[: len(self.ports.listeners)]
+
+    def log(self, name: str) -> Path:
+        """The log file of one process."""
+        return self.data / "logs" / f"{name}.log"
+
+    def producer(self) -> Child:
+        """The producer, not yet started."""
+        return self._command(
+            "producer",
+            "producer",
+            PORT=str(self.ports.producer),
+            WS_PORT=str(self.ports.stream),
+            JOURNAL=str(self.data / "producer" / "journal.sqlite"),
+            INSTANCE_ID="producer",
+            LISTENERS=",".join(self.listener_urls),
+        )
+
+    def listeners(self, database_url: str, redis_url: str) -> list[Child]:
+        """The listeners, not yet started."""
+        return [
+            self._command(
+                "listener",
+                f"listener-{name}",
+                INSTANCE_ID=name,
+                PORT=str(port),
+                WS_URL=self.stream_url,
+                REDIS_URL=redis_url,
+                DATABASE_URL=database_url,
+                DEAD_LETTER_FILE=str(file),
+            )
+            for name, port, file in zip(self.listener_names, self.ports.listeners, self.letter_files, strict=True)
+        ]
+
+    def _command(self, command: str, name: str, **settings: str) -> Child:
+        for path in (settings.get("JOURNAL"), settings.get("DEAD_LETTER_FILE")):
+            if path is not None:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.extra, **settings}
+        return Child(name, [str(executable(command))], log=self.log(name), environment=environment)
+
+
+def executable(command: str) -> Path:
+    """The command that was installed next to the running Python."""
+    return Path(sys.executable).parent / command

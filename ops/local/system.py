@@ -1,0 +1,194 @@
+"""A local system as it runs: started in order, watched, restarted within bounds, stopped in order.
+
+Everything happens in the main thread, for children are bound to the thread that started them.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+import httpx
+
+from ops.local.child import Child, ChildFailed
+from ops.local.layout import Layout, executable
+from ops.local.ports import is_free
+from ops.local.postgres import PostgresServer
+from ops.local.valkey import ValkeyServer
+
+READY_WITHIN = 60.0
+LISTENER_GRACE = 25.0
+RESTARTS = 5
+RESTARTS_WITHIN = 60.0
+
+
+class Obstacle(Exception):
+    """Why nothing could be started."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Stopped(Exception):
+    """Stopping was asked for while something was waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that just happened, for whoever shows it."""
+
+    name: str
+    what: str
+    well: bool = True
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class _Watched:
+    child: Callable[[], Child]
+    start: Callable[[], None]
+    deaths: list[float] = field(default_factory=list)
+
+
+class System:
+    """All processes of a layout."""
+
+    def __init__(self, layout: Layout, say: Callable[[Step], None], stopping: threading.Event) -> None:
+        self.layout = layout
+        self._say = say
+        self._stopping = stopping
+        data, ports = layout.data, layout.ports
+        self.postgres = PostgresServer(data / "postgres", ports.postgres, log=layout.log("postgres"))
+        self.valkey = ValkeyServer(data / "valkey", ports.redis, log=layout.log("valkey"))
+        self.producer = layout.producer()
+        self.listeners: list[Child] = []
+        self._lock: TextIO | None = None
+
+    def start(self) -> None:
+        """Start each process, and return when all are ready."""
+        self._timed("postgres", self.postgres.start, f"127.0.0.1:{self.layout.ports.postgres}")
+        self._timed("valkey", self.valkey.start, f"127.0.0.1:{self.layout.ports.redis}")
+        self._timed("producer", lambda: self._start_ready(self.producer, self.layout.producer_url), self._producer_at)
+        self.listeners = self.layout.listeners(self.postgres.url, self.valkey.url)
+        for child in self.listeners:
+            child.start()
+        for child, url in zip(self.listeners, self.layout.listener_urls, strict=True):
+            self._timed(child.name, lambda child=child, url=url: self._await_ready(child, url), url)  # type: ignore[misc]
+
+    @property
+    def _producer_at(self) -> str:
+        return f"{self.layout.producer_url}  {self.layout.stream_url}"
+
+    def watch(self) -> bool:
+        """Keep everything running until stopping is asked for; ``False`` when something keeps dying."""
+        watched = [
+            _Watched(lambda: self.postgres.child, self.postgres.start),
+            _Watched(lambda: self.valkey.child, self.valkey.start),
+            *(_Watched(lambda child=child: child, child.start) for child in (self.producer, *self.listeners)),  # type: ignore[misc]
+        ]
+        while not self._stopping.wait(0.2):
+            for one in watched:
+                if not one.child().is_running and not self._revive(one):
+                    return False
+        return True
+
+    def stop(self) -> None:
+        """Stop readers before what they read from, and the stores last."""
+        for child in self.listeners:
+            child.ask_to_stop()
+        for child in (*self.listeners, self.producer):
+            if child.pid is not None:
+                code = child.stop(LISTENER_GRACE)
+                self._say(Step(child.name, "stopped", code == 0, "" if code == 0 else f"exit code {code}"))
+        self.valkey.stop()
+        self.postgres.stop()
+        self._say(Step("valkey, postgres", "stopped"))
+
+    def _revive(self, one: _Watched) -> bool:
+        child = one.child()
+        now = time.monotonic()
+        one.deaths = [death for death in one.deaths if now - death < RESTARTS_WITHIN] + [now]
+        self._say(Step(child.name, f"ended with code {child.exit_code}", well=False, detail=child.tail()))
+        if len(one.deaths) > RESTARTS:
+            self._say(
+                Step(child.name, f"ended {len(one.deaths)} times in {RESTARTS_WITHIN:g} s, giving up", well=False)
+            )
+            return False
+        if self._stopping.wait(0.5 * 2 ** (len(one.deaths) - 1)):
+            return True
+        one.start()
+        self._say(Step(child.name, "restarted"))
+        return True
+
+    def _timed(self, name: str, action: Callable[[], None], address: str) -> None:
+        if self._stopping.is_set():
+            raise Stopped
+        self._say(Step(name, "starting"))
+        started = time.monotonic()
+        action()
+        self._say(Step(name, f"ready in {time.monotonic() - started:.1f} s", detail=address))
+
+    def _start_ready(self, child: Child, url: str) -> None:
+        child.start()
+        self._await_ready(child, url)
+
+    def _await_ready(self, child: Child, url: str) -> None:
+        answer = "no answer"
+
+        def ready() -> bool:
+            nonlocal answer
+            if self._stopping.is_set():
+                raise Stopped
+            try:
+                response = client.get("/health/ready")
+            except httpx.TransportError:
+                return False
+            answer = response.text[:500]
+            return response.status_code == 200
+
+        with httpx.Client(base_url=url, timeout=2, trust_env=False) as client:
+            try:
+                child.wait_until(ready, READY_WITHIN)
+            except ChildFailed as failed:
+                raise ChildFailed(child.name, f"never got ready (last answer: {answer})", failed.tail) from None
+
+
+@contextmanager
+def reserved(layout: Layout) -> Iterator[None]:
+    """Hold the data directory, after all obstacles are looked for; or raise ``Obstacle`` with all of them."""
+    layout.data.mkdir(parents=True, exist_ok=True)
+    with (layout.data / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            raise Obstacle(
+                f"{layout.data} is used by another ops up (process {owner}); stop it or give --data"
+            ) from None
+        problems = [*_taken(layout), *_missing()]
+        if problems:
+            raise Obstacle(*problems)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _taken(layout: Layout) -> Iterator[str]:
+    for flag, port in layout.ports.named():
+        if not is_free(port):
+            yield f"port {port} is taken; stop what listens there, or choose another with {flag}"
+
+
+def _missing() -> Iterator[str]:
+    for name in ("producer", "listener"):
+        path: Path = executable(name)
+        if not path.exists():
+            yield f"{path} is not there; install the project first: pip install -e '.[local]'"

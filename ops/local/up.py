@@ -1,0 +1,148 @@
+"""``ops up``: the whole system on this machine, until Ctrl-C."""
+
+import asyncio
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import click
+from pydantic import Field, model_validator
+from rich.console import Console
+from rich.markup import escape
+
+from ops.command import Settings, UsageProblem, command
+from ops.local.check import check
+from ops.local.child import ChildFailed
+from ops.local.layout import NAMES, Layout, Ports, free_ports
+from ops.local.system import Obstacle, Step, Stopped, System, reserved
+
+
+class UpSettings(Settings):
+    """Where the local system lives and listens."""
+
+    data: Path = Field(Path(".unlost"), description="Directory of all data and logs")
+    producer_port: int = Field(3005, ge=1, le=65535, description="Port to publish to")
+    ws_port: int = Field(8080, ge=1, le=65535, description="Port of the event stream")
+    listener_port: int = Field(3000, ge=1, le=65535, description="Port of the first listener; the others follow it")
+    listener_count: int = Field(2, ge=1, le=len(NAMES), description="How many listeners")
+    postgres_port: int = Field(54320, ge=1, le=65535, description="Port of PostgreSQL")
+    redis_port: int = Field(63790, ge=1, le=65535, description="Port of Valkey (Redis)")
+
+    def ports(self) -> Ports:
+        """All ports."""
+        listeners = tuple(self.listener_port + number for number in range(self.listener_count))
+        return Ports(self.producer_port, self.ws_port, listeners, self.postgres_port, self.redis_port)
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        seen: dict[int, str] = {}
+        for flag, port in self.ports().named():
+            if port > 65535:
+                raise ValueError(f"--listener-count leads to port {port}; lower --listener-port")
+            if port in seen:
+                raise ValueError(f"{seen[port]} and {flag} are both {port}; choose two ports")
+            seen[port] = flag
+        return self
+
+
+@command(
+    UpSettings,
+    examples=["ops up", "ops up --data /tmp/unlost --listener-count 3", "ops up --check"],
+    params=[click.Option(["--check"], is_flag=True, help="Start on free ports, publish, verify, stop; exit 0 or 1.")],
+)
+def up(settings: UpSettings, check: bool) -> int:
+    """Start PostgreSQL, Valkey, producer and listeners on this machine, without Docker."""
+    console = Console(highlight=False, soft_wrap=True)
+    if check:
+        return _check(console, settings.listener_count)
+    layout = Layout(settings.data.absolute(), settings.ports())
+    try:
+        with _stopping_on_signals() as stopping, reserved(layout):
+            return _run(System(layout, _teller(console), stopping), lambda: _serve(console, layout))
+    except Obstacle as obstacle:
+        raise UsageProblem(*obstacle.problems) from None
+
+
+def _run(system: System, then: Callable[[], bool | None]) -> int:
+    """Start, do ``then`` (watch, if it decides nothing), and stop whatever happens."""
+    try:
+        system.start()
+        well = then()
+        return 0 if (system.watch() if well is None else well) else 1
+    except Stopped:
+        return 0
+    except ChildFailed as failed:
+        click.echo(f"error: {failed}", err=True)
+        return 1
+    finally:
+        system.stop()
+
+
+def _serve(console: Console, layout: Layout) -> None:
+    console.print(_welcome(layout), markup=False)
+
+
+def _welcome(layout: Layout) -> str:
+    listeners = "\n".join(
+        f"  listener {name}  {url}/" for name, url in zip(layout.listener_names, layout.listener_urls, strict=True)
+    )
+    return (
+        f"\nUnlost is up.\n  publish     {layout.producer_url}/\n  stream      {layout.stream_url}\n{listeners}\n"
+        f"  logs        {layout.data}/logs/\n\nTry it:\n"
+        f"  curl -X POST {layout.producer_url}/publish -H 'content-type: application/json' \\\n"
+        """    -d '{"event_id": "hello-1", "payload": {"greeting": "hello"}}'\n"""
+        f"  curl {layout.listener_urls[0]}/api/events\n\nCtrl-C stops everything; the data stays in {layout.data}."
+    )
+
+
+def _check(console: Console, listeners: int) -> int:
+    directory = Path(tempfile.mkdtemp(prefix="unlost-check-"))
+    directory.chmod(0o711)  # PostgreSQL runs as another user where this user is root
+    layout = Layout(directory, free_ports(listeners))
+
+    def verify() -> bool:
+        found = asyncio.run(check(layout, system.postgres.url, lambda line: console.print(line, markup=False)))
+        for problem in found:
+            console.print(f"failed: {problem}", markup=False)
+        console.print("[bold red]FAIL[/]" if found else "[bold green]PASS[/]")
+        return not found
+
+    try:
+        with _stopping_on_signals() as stopping, reserved(layout):
+            system = System(layout, _teller(console), stopping)
+            code = _run(system, verify)
+    except Obstacle as obstacle:
+        raise UsageProblem(*obstacle.problems) from None
+    if code:
+        console.print(f"data and logs are kept in {directory}", markup=False)
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+    return code
+
+
+def _teller(console: Console) -> Callable[[Step], None]:
+    def tell(step: Step) -> None:
+        color = "green" if step.well else "red"
+        detail = f"\n{step.detail}" if "\n" in step.detail else f"  {step.detail}"
+        console.print(f"[{color}]{escape(f'{step.name:<11}')}[/] {escape(step.what)}{escape(detail.rstrip())}")
+
+    return tell
+
+
+@contextmanager
+def _stopping_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C, SIGTERM and a closed terminal set; a second one changes nothing."""
+    stopping = threading.Event()
+    before = {
+        one: signal.signal(one, lambda *_: stopping.set()) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield stopping
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
