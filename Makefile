@@ -1,0 +1,49 @@
+# The door to everything. Each target makes the virtual environment first, when it is missing or stale.
+
+PYTHON ?= $(shell for one in python3.13 python3.12 python3.11 python3; do \
+	$$one -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$one && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install up proof test check format constraints clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Make .venv with everything in it
+
+up: $(INSTALLED) ## Start the whole system on this machine (ARGS="--data DIR" ...)
+	@$(BIN)/ops up $(ARGS)
+
+proof: $(INSTALLED) ## Start the whole system on free ports, publish, verify, stop
+	@$(BIN)/ops up --check $(ARGS)
+
+test: $(INSTALLED) ## Run the tests, on real servers (ARGS="-k name" ...)
+	@$(BIN)/pytest $(ARGS)
+
+check: $(INSTALLED) ## Check format, lint, types and the import contract
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED) ## Bring the code into form
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+constraints: $(INSTALLED) ## Pin what is installed now
+	@{ echo "# Exact versions of all that the tests ran with; renewed by: make constraints"; $(BIN)/pip freeze --exclude-editable | sort -f; } > constraints.txt
+
+clean: ## Remove the environment and all caches; .unlost, the data, stays
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+# pip older than 25.1 cannot read [dependency-groups], so Python reads them to it.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with its venv module is needed" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' > $(VENV)/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -r $(VENV)/dev.txt -e '.[local]'
+	@touch $@
