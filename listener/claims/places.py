@@ -1,0 +1,68 @@
+"""Claims must meet: in which places this listener keeps its claims, and when it may start an event. Pure.
+
+A *place* is where claims are kept: one Redis, named by its run id, or the claims table of PostgreSQL,
+named by its incarnation (the table is unlogged: after a crash it is empty, hence another place).
+
+The rule. Each listener declares the places in which it covers all that it holds, and claims each new
+event in all of them. It starts an event only when its places meet those of every live peer. It covers
+first and declares second. It gives a place up only if it still meets everybody, and looks again after
+each change of its own. So two listeners that could run one event share a place, and that place lets
+only one of them have it.
+
+    all well        everybody declares the one Redis
+    one loses it    it covers in PostgreSQL, declares that alone, and waits until it meets all;
+                    its peers see a peer without their place, cover in PostgreSQL too, declare both
+    Redis is back   it is covered and declared beside PostgreSQL; when all share it, PostgreSQL goes
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+Place = str
+Places = frozenset[Place]
+
+
+class View(msgspec.Struct, frozen=True):
+    """What one listener knows when it decides."""
+
+    declared: Places
+    peers: tuple[Places, ...]
+    redis: Place | None
+    postgres: Place
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Cover everything held in ``cover``, then declare ``declare``. An urgent step lets nothing start before it."""
+
+    cover: tuple[Place, ...]
+    declare: Places
+    urgent: bool
+
+
+def meets(declared: Places, peers: Iterable[Places]) -> bool:
+    """Whether these places share at least one with each peer."""
+    return all(declared & peer for peer in peers)
+
+
+def next_step(view: View) -> Step | None:
+    """The change that is due now, if any."""
+    reachable = {view.postgres} | ({view.redis} if view.redis else set())
+    if not view.declared:
+        return _move(view, frozenset({view.redis or view.postgres}), urgent=True)
+    lost = view.declared - reachable
+    if lost:
+        return _move(view, (view.declared & reachable) | {view.postgres}, urgent=True)
+    if view.postgres not in view.declared and any(not view.declared <= peer for peer in view.peers):
+        return _move(view, view.declared | {view.postgres}, urgent=True)
+    if view.redis is None:
+        return None
+    if view.redis not in view.declared:
+        return _move(view, view.declared | {view.redis}, urgent=False)
+    if view.postgres in view.declared and all(view.redis in peer for peer in view.peers):
+        return Step((), view.declared - {view.postgres}, urgent=False)
+    return None
+
+
+def _move(view: View, target: Places, *, urgent: bool) -> Step:
+    return Step(tuple(sorted(target - view.declared)), target, urgent)

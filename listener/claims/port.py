@@ -1,0 +1,113 @@
+"""What every place that keeps claims promises; the adapters are ``redis`` and ``postgres`` next to this file.
+
+A claim is a lease on one event, held by a token, counted by an epoch. Three things are told apart that
+a yes or no would mix up: done, held by another, mine. All times are the server's.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+Token = str
+"""Names one process start, never just the host: ``instance:random``."""
+
+Verdict = Literal["done", "dead"]
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Which event, and the 32 bytes that stand for its content."""
+
+    event_id: str
+    digest: bytes
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """What is held elsewhere, to be held in one more place with the same epoch."""
+
+    event_id: str
+    digest: bytes
+    epoch: int = 1
+    takeovers: int = 0
+
+
+class Won(msgspec.Struct, frozen=True, tag=True):
+    """Mine now: nobody held it, my own lost reply is recognised, or it was taken over."""
+
+    epoch: int
+    takeovers: int
+
+
+class Held(msgspec.Struct, frozen=True, tag=True):
+    """Another's lease is running; ``same`` tells whether it was asked for with the same content."""
+
+    seconds_left: float
+    same: bool
+
+
+class Lapsed(msgspec.Struct, frozen=True, tag=True):
+    """Another's lease ran out, and taking over was not asked for."""
+
+    same: bool
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """Settled as stored."""
+
+    same: bool
+
+
+class Dead(msgspec.Struct, frozen=True, tag=True):
+    """Settled as a dead letter."""
+
+    same: bool
+
+
+Answer = Won | Held | Lapsed | Done | Dead
+
+
+class Claims(Protocol):
+    """One place where claims are kept.
+
+    Each call is a batch, and is atomic for each event in it. Ids in one batch are distinct. Answers come
+    in the order of the questions. What fails raises ``Transient`` (ask again; every call may be repeated,
+    since one's own token is recognised) or ``Permanent`` (never, as it stands). Cancellation passes through.
+    """
+
+    async def place(self) -> str:
+        """Name the place: ``redis:<run id>`` or ``postgres:<incarnation>``; a place that forgot has a new name."""
+        ...
+
+    async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
+        """Ask for events. ``take_over`` wins lapsed leases (epoch + 1, takeovers + 1); ``revive`` wins dead ones.
+
+        Winning again what is mine keeps the epoch and extends the lease. What was released is won with
+        epoch + 1 and no takeover counted.
+        """
+        ...
+
+    async def cover(self, holds: Sequence[Hold]) -> list[bool]:
+        """Hold here what is already held elsewhere, with its epoch and takeovers. False: somebody else's.
+
+        What is settled here, or still leased to another, is somebody else's; a lapsed or released lease is not.
+        """
+        ...
+
+    async def renew(self, holds: Sequence[Hold]) -> list[bool]:
+        """Extend the leases. False: lost to another, or settled. What is missing is written anew.
+
+        My own lease that ran out is still mine as long as nobody took it.
+        """
+        ...
+
+    async def settle(self, asks: Sequence[Ask], verdict: Verdict) -> list[bool]:
+        """End the claims: done or dead, remembered for the dedup window. False: another holds it, unchanged."""
+        ...
+
+    async def release(self, event_ids: Sequence[str]) -> None:
+        """Give back in good order: peers may win at once, and it counts as no takeover. Others' are untouched."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connections that were opened for this place."""
+        ...
