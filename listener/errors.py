@@ -71,7 +71,7 @@ def failure_of(error: BaseException, *, stage: Literal["receive", "claim", "hand
         at=at,
         stage=stage,
         error_class="permanent" if isinstance(error, Permanent) else "transient",
-        error_type=type(error).__name__,
+        error_type=getattr(error, "error_type", type(error).__name__),
         message=str(error)[:MESSAGE_LIMIT],
         sqlstate=getattr(error, "sqlstate", None),
     )

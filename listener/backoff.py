@@ -1,0 +1,19 @@
+"""How long to wait before the next connection to a source. Pure: the dice are an argument."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Full jitter between zero and a ceiling that doubles from ``first`` to ``longest`` seconds."""
+
+    first: float = 1.0
+    longest: float = 30.0
+
+    def delay(self, failures: int, dice: float) -> float:
+        """Seconds to wait after ``failures`` (from 1) in a row; ``dice`` is a number in [0, 1).
+
+        The floor of a tenth keeps a source that accepts and closes from being hammered.
+        """
+        ceiling = min(self.longest, self.first * 2.0 ** min(failures - 1, 32))
+        return ceiling * (0.1 + 0.9 * dice)

@@ -1,0 +1,54 @@
+"""The command ``listener``."""
+
+import os
+import sys
+
+import click
+import structlog
+import uvloop
+
+from dlq.file import FileTrouble
+from listener.daemon import Daemon
+from listener.errors import Misconfigured, Permanent, Transient
+from listener.settings import ListenerSettings
+from ops.command import UsageProblem, command
+from ops.telemetry.http import PortTaken
+from ops.telemetry.logs import configure_logs
+
+
+@command(
+    ListenerSettings,
+    name="listener",
+    examples=(
+        "listener --instance-id a --port 3000",
+        "HANDLER=shop.orders:handle listener --ws-url wss://events.example/stream",
+        "listener --show-settings",
+    ),
+)
+def main(settings: ListenerSettings) -> int:
+    """Claim, handle and store each event of a WebSocket source exactly once."""
+    configure_logs(settings.log_level, settings.instance_id)
+
+    async def run() -> None:
+        await Daemon(settings).run()
+
+    try:
+        uvloop.run(run())
+    except Misconfigured as error:
+        raise UsageProblem(*error.mistakes) from None
+    except PortTaken as error:
+        raise UsageProblem(str(error)) from None
+    except (Permanent, FileTrouble) as error:
+        raise UsageProblem(str(error)) from None
+    except Transient as error:
+        structlog.get_logger().error("gave_up_at_start", why=str(error))
+        return 1
+    _end_despite_hung_threads()
+    return 0
+
+
+def _end_despite_hung_threads() -> None:
+    """A plain handler's thread cannot be cancelled; one that hangs must not keep a drained process alive."""
+    click.get_text_stream("stdout").flush()
+    sys.stderr.flush()
+    os._exit(0)

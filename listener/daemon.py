@@ -1,0 +1,193 @@
+"""The daemon: an engine, the source that feeds it, and the HTTP endpoint that shows it. Started and stopped here."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Mapping
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from dlq.file import DeadLetterFile
+from listener.engine import Engine
+from listener.facts import tell_all
+from listener.graveyard import FileGraveyard
+from listener.http import application
+from listener.observe.logs import ListenerLogs
+from listener.observe.metrics import ListenerMetrics
+from listener.observe.recent import Recent
+from listener.pipeline.passage import Doom
+from listener.settings import ListenerSettings
+from listener.source.keeper import CursorKeeper
+from listener.source.reader import Reader
+from ops.telemetry.health import Check, Health
+from ops.telemetry.http import HttpServer
+from ops.telemetry.metrics import LoopLag, metrics_route, new_registry
+
+STUCK_SECONDS = 60.0
+
+
+class Daemon:
+    """One listener process. ``run`` returns when it was asked to stop and has drained."""
+
+    def __init__(self, settings: ListenerSettings) -> None:
+        self._settings = settings
+        registry = new_registry()
+        self._recent = Recent(time.time)
+        facts = tell_all(
+            ListenerMetrics(registry), ListenerLogs(debug=settings.log_level == "debug"), self._recent, self._follow
+        )
+        self._letters = DeadLetterFile(settings.dead_letter_file)
+        source = settings.source()
+        graveyard = FileGraveyard(
+            self._letters, instance=settings.instance_id, source=source.name, degraded=lambda: self._engine.desk.degraded
+        )
+        self._engine = Engine(settings, graveyard, facts)
+        pipeline = self._engine.pipeline
+        self._reader = Reader(
+            source,
+            intake=pipeline.intake,
+            cursors=self._engine.cursors,
+            must_pause=lambda: pipeline.settling.trouble,
+            database_away=lambda: self._engine.store_breaker.is_open,
+            overflow=self._overflow,
+            facts=facts,
+        )
+        self._keeper = CursorKeeper(
+            pipeline.intake.watermark, self._engine.cursors, source=source.name, group=source.group, facts=facts
+        )
+        self._lag = LoopLag(registry)
+        self._gauges(registry)
+        self._http = HttpServer(
+            application(
+                watched=self,
+                store=self._engine.store,
+                recent=self._recent,
+                instance=settings.instance_id,
+                metrics=metrics_route(registry),
+            ),
+            settings.host,
+            settings.port,
+            max_body=65_536,
+        )
+        self._phase = "starting"
+        self._progress = time.monotonic()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start, work until SIGTERM or SIGINT, drain, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        port = await self._http.start()
+        structlog.get_logger().info("listening", address=f"http://{self._settings.host}:{port}")
+        try:
+            await self._work()
+        finally:
+            self._phase = "stopped"
+            await self._http.stop()
+            self._letters.close()
+            await self._engine.close()
+
+    async def _work(self) -> None:
+        if not await self._prepared():
+            return
+        async with asyncio.TaskGroup() as tasks:
+            lag = tasks.create_task(self._lag.run(), name="loop lag")
+            engine = tasks.create_task(self._engine.run(), name="engine")
+            keeper = tasks.create_task(self._keeper.run(), name="cursor")
+            reader = tasks.create_task(self._reader.run(), name="source")
+            self._phase = "running"
+            await self._stop.wait()
+            await self._drain(reader)
+            for task in (keeper, engine, lag):
+                task.cancel()
+
+    async def _prepared(self) -> bool:
+        """Reach the servers, unless a stop is asked for first."""
+        preparing = asyncio.create_task(self._engine.prepare(), name="prepare")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not preparing.done():
+                return False
+            await preparing
+            return True
+        finally:
+            for task in (preparing, stopping):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def _drain(self, reader: asyncio.Task[None]) -> None:
+        self._phase = "draining"
+        reader.cancel()
+        left = await self._engine.pipeline.drain(self._settings.drain)
+        await self._keeper.save()
+        await self._engine.leave()
+        structlog.get_logger().info("drained", released=left)
+
+    def _overflow(self, frame: bytes) -> None:
+        passage = self._engine.pipeline.intake.overflow(frame)
+        self._engine.pipeline.settling.bury(passage, Doom("overflow", "receive"))
+
+    def _follow(self, fact: object) -> None:
+        """Anything that ends or runs is progress."""
+        if type(fact).__name__ in ("EventsStored", "EventsDuplicate", "EventBuried", "HandlerRan", "AttemptFailed"):
+            self._progress = time.monotonic()
+
+    # -- what is shown --------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """The whole picture, from what this process knows without asking anybody."""
+        engine, reader = self._engine, self._reader
+        intake, desk = engine.pipeline.intake, engine.desk
+        stuck_for = time.monotonic() - self._progress if desk.held else 0.0
+        limit = max(STUCK_SECONDS, 2 * self._settings.handle_timeout)
+        able = (
+            Check("running", self._phase == "running", f"the listener is {self._phase}"),
+            Check("source", reader.connected, reader.trouble),
+            Check("reading", not reader.paused, reader.paused),
+            Check("claims", desk.open, desk.why_closed()),
+            Check("dead_letters", not engine.pipeline.settling.trouble, engine.pipeline.settling.trouble),
+            Check("progress", stuck_for < limit, f"nothing in hand has moved for {stuck_for:.0f} s"),
+        )
+        facts = {
+            "phase": self._phase,
+            "mode": "degraded" if desk.degraded else "normal",
+            "places": sorted(desk.places),
+            "breakers": {b.name: b.state for b in (engine.redis_breaker, engine.store_breaker)},
+            "in_memory": intake.count,
+            "claims_held": desk.held,
+            "standing_by": engine.pipeline.claiming.standing_by,
+            "source_resumes": reader.resumes,
+            "cursor": intake.watermark.cursor,
+            "loop_lag_seconds": round(self._lag.seconds, 3),
+        }
+        return Health(self._settings.instance_id, (), able, facts)
+
+    def in_flight(self, event_id: str) -> Mapping[str, object] | None:
+        """Where an event stands that is in memory now."""
+        passage = self._engine.pipeline.intake.find(event_id)
+        if passage is None:
+            return None
+        held = self._engine.desk.is_held(event_id)
+        return {
+            "state": "owner" if held else "waiting",
+            "epoch": passage.epoch,
+            "failed_attempts": len(passage.attempts),
+            "received_at": passage.received_at,
+        }
+
+    def _gauges(self, registry: CollectorRegistry) -> None:
+        engine = self._engine
+        intake = engine.pipeline.intake
+        for name, about, value in (
+            ("in_memory_events", "Events in memory", lambda: intake.count),
+            ("in_memory_bytes", "Bytes that events in memory are reckoned at", lambda: intake.size),
+            ("claims_held", "Claims that this process holds", lambda: engine.desk.held),
+            ("standing_by", "Events that wait for another owner", lambda: engine.pipeline.claiming.standing_by),
+            ("unsettled_positions", "Positions behind the cursor", lambda: intake.watermark.waiting),
+        ):
+            Gauge(f"unlost_{name}", about, registry=registry).set_function(value)

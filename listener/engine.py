@@ -1,0 +1,112 @@
+"""The engine: servers, claims, store and pipeline of one process start, built from settings.
+
+A listener and a replay run the same engine. Its token names this process start, never just the host.
+"""
+
+import asyncio
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from listener.breaker import Breaker
+from listener.claims.desk import Desk
+from listener.claims.postgres import PostgresClaims
+from listener.claims.redis import RedisClaims, connect_redis
+from listener.errors import Transient
+from listener.facts import AttemptFailed, Facts
+from listener.handlers import find_handler
+from listener.pipeline.intake import Clocks
+from listener.pipeline.pipeline import Pipeline
+from listener.pipeline.settling import Graveyard
+from listener.settings import ConnectionSettings
+from listener.store.cursors import Cursors
+from listener.store.database import Database
+from listener.store.events import EventStore
+from listener.store.migrations import migrate
+from listener.store.roll import Roll
+
+BREAKER_FAILURES = 2
+BREAKER_RESET_SECONDS = 1.0
+
+
+class Engine:
+    """Everything but the source and the HTTP endpoint."""
+
+    def __init__(self, settings: ConnectionSettings, graveyard: Graveyard, facts: Facts) -> None:
+        self.token = f"{settings.instance_id}:{secrets.token_hex(8)}"
+        self._settings = settings
+        self._facts = facts
+        self._threads = ThreadPoolExecutor(settings.handle_concurrency, thread_name_prefix="handler")
+        handler = find_handler(settings.handler, self._threads) if settings.handler else None
+        self.database = Database(
+            settings.database_url.reveal(),
+            connections=settings.database_connections + (settings.handle_concurrency if handler else 0),
+            timeout=settings.database_timeout,
+            name=f"unlost {settings.instance_id}",
+        )
+        self.store = EventStore(self.database, instance_id=settings.instance_id, token=self.token)
+        self.cursors = Cursors(self.database)
+        self.store_breaker = self._breaker("postgres")
+        self.redis_breaker = self._breaker("redis")
+        self.redis = RedisClaims(
+            connect_redis(settings.redis_url.reveal(), timeout=settings.redis_timeout),
+            token=self.token, group=settings.group, lease_seconds=settings.lease,
+            window_seconds=settings.dedup_window, shards=settings.redis_shards,
+        )  # fmt: skip
+        self.postgres = PostgresClaims(
+            self.database, token=self.token, group=settings.group, lease_seconds=settings.lease,
+            window_seconds=settings.dedup_window,
+        )  # fmt: skip
+        self.desk = Desk(
+            roll=Roll(self.database, group=settings.group, token=self.token, instance_id=settings.instance_id),
+            postgres=self.postgres, redis=self.redis, redis_breaker=self.redis_breaker,
+            store_breaker=self.store_breaker, lease_seconds=settings.lease, facts=facts,
+        )  # fmt: skip
+        self.pipeline = Pipeline(
+            desk=self.desk, store=self.store, store_breaker=self.store_breaker, graveyard=graveyard, handler=handler,
+            policy=settings.policy(), clocks=Clocks(time.time, time.monotonic), facts=facts,
+        )  # fmt: skip
+
+    def _breaker(self, name: str) -> Breaker:
+        return Breaker(name, fail_max=BREAKER_FAILURES, reset_seconds=BREAKER_RESET_SECONDS, facts=self._facts)
+
+    async def prepare(self) -> None:
+        """Reach PostgreSQL, bring its tables up to date, and take a place on the roll; or ``Transient`` at last."""
+
+        def note(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            retried = state.attempt_number < self._settings.database_attempts
+            self._facts(AttemptFailed("start", "transient", f"PostgreSQL: {error}", retried, 0, None))
+
+        async for attempt in AsyncRetrying(
+            stop=stop_after_attempt(self._settings.database_attempts),
+            wait=wait_fixed(self._settings.startup_delay),
+            retry=retry_if_exception_type(Transient),
+            after=note,
+            reraise=True,
+        ):
+            with attempt:
+                await migrate(self.database)
+                await self.desk.join()
+
+    async def run(self) -> None:
+        """Claim, handle, store and settle until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.desk.run(), name="desk")
+            tasks.create_task(self.pipeline.run(), name="pipeline")
+
+    async def leave(self) -> None:
+        """Take this process off the roll, so that peers need not wait for its row to run out."""
+        try:
+            await self.desk.leave()
+        except Transient as error:
+            self._facts(AttemptFailed("stop", "transient", f"PostgreSQL: {error}", False, 0, None))  # noqa: FBT003
+
+    async def close(self) -> None:
+        """Close connections and threads; a handler's thread that hangs is not waited for."""
+        await self.redis.close()
+        await self.postgres.close()
+        await self.database.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,185 @@
+"""What happens to events, as facts: the core states them, and metrics, logs, health and tests listen.
+
+On the hot path one fact speaks of a whole batch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["stored", "duplicate", "buried"]
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """Something that has happened."""
+
+
+class FramesReceived(Fact, frozen=True):
+    """Frames came in from the source."""
+
+    count: int
+    size: int
+
+
+class EventsClaimed(Fact, frozen=True):
+    """These events are this listener's to process now."""
+
+    event_ids: Sequence[str]
+
+
+class EventsStandBy(Fact, frozen=True):
+    """Another listener holds these events; they wait here to see them settled."""
+
+    event_ids: Sequence[str]
+
+
+class EventsTakenOver(Fact, frozen=True):
+    """The leases of another owner ran out, and these events are this listener's now."""
+
+    event_ids: Sequence[str]
+
+
+class EventsStored(Fact, frozen=True):
+    """These events are rows, written by this listener; ``seconds`` tells each one's time since receipt."""
+
+    event_ids: Sequence[str]
+    seconds: Sequence[float]
+
+
+class EventsDuplicate(Fact, frozen=True):
+    """These events were settled already, or are copies of events that are."""
+
+    event_ids: Sequence[str]
+
+
+class EventBuried(Fact, frozen=True):
+    """This event is a dead letter, on disk."""
+
+    event_id: str
+    reason: str
+    error_class: str
+    message: str
+
+
+class HandlerRan(Fact, frozen=True):
+    """One attempt of the handler ended."""
+
+    event_id: str
+    seconds: float
+    succeeded: bool
+
+
+class AttemptFailed(Fact, frozen=True):
+    """One attempt failed; ``retried`` tells whether another follows. ``count`` events shared it."""
+
+    stage: str
+    error_class: str
+    message: str
+    retried: bool
+    count: int
+    event_id: str | None
+
+
+class LeasesLost(Fact, frozen=True):
+    """Leases that this listener held are lost; what ran for them is cancelled."""
+
+    event_ids: Sequence[str]
+
+
+class BatchDone(Fact, frozen=True):
+    """A stage worked off one batch."""
+
+    stage: Literal["claim", "store", "settle", "bury"]
+    count: int
+    seconds: float
+
+
+class BreakerMoved(Fact, frozen=True):
+    """A circuit breaker changed its state."""
+
+    name: str
+    state: str
+
+
+class PlacesDeclared(Fact, frozen=True):
+    """Claims are kept in these places from now on; degraded means without Redis."""
+
+    places: tuple[str, ...]
+    degraded: bool
+
+
+class MeetingChanged(Fact, frozen=True):
+    """New events may be started (every live peer is met), or may not, and why."""
+
+    open: bool
+    why: str
+
+
+class SourceConnected(Fact, frozen=True):
+    """The source is connected; ``after`` is where reading went on, if the source can resume."""
+
+    url: str
+    after: str | None
+
+
+class SourceLost(Fact, frozen=True):
+    """The connection to the source ended; ``delay`` seconds pass before the next try."""
+
+    url: str
+    why: str
+    delay: float
+
+
+class SourceGap(Fact, frozen=True):
+    """The source no longer knows the cursor: what it dropped before ``resumed_at`` was not seen."""
+
+    cursor: str
+    resumed_at: str
+
+
+class ReadingPaused(Fact, frozen=True):
+    """Reading from the source stopped for want of room or of a database."""
+
+    why: str
+
+
+class ReadingResumed(Fact, frozen=True):
+    """Reading from the source goes on."""
+
+    seconds: float
+
+
+class CursorSaved(Fact, frozen=True):
+    """Everything up to this cursor is settled, and PostgreSQL knows."""
+
+    cursor: str
+
+
+class CursorNotSaved(Fact, frozen=True):
+    """The cursor could not be written; the next write makes up for it."""
+
+    why: str
+
+
+class DeadLetterTrouble(Fact, frozen=True):
+    """The dead-letter file cannot be written: what should be buried is held, and reading stops."""
+
+    why: str
+
+
+class DeadLetterHealed(Fact, frozen=True):
+    """The dead-letter file takes letters again."""
+
+
+Facts = Callable[[Fact], None]
+
+
+def tell_all(*hearers: Facts) -> Facts:
+    """One voice for several hearers."""
+
+    def tell(fact: Fact) -> None:
+        for hear in hearers:
+            hear(fact)
+
+    return tell

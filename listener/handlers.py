@@ -1,0 +1,95 @@
+"""Finding the user's handler, and its three forms.
+
+``HANDLER=package.module:function`` names it. ``async def handle(event)`` and ``def handle(event)`` run before the
+row is inserted; ``async def handle(event, connection)`` runs within the transaction that inserts the row.
+"""
+
+import asyncio
+import importlib
+import inspect
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from listener.delivery import Delivery
+from listener.errors import Misconfigured, Permanent, Reject, Transient
+
+Form = Literal["plain", "transaction"]
+Call = Callable[..., Awaitable[None]]
+
+
+class Handler(msgspec.Struct, frozen=True):
+    """A found handler: how it is called, and with what."""
+
+    name: str
+    form: Form
+    call: Call
+
+
+def find_handler(name: str, threads: Executor) -> Handler:
+    """Import ``package.module:function``, or say in one sentence why that is no handler."""
+    function = _import(name)
+    try:
+        parameters = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    except (TypeError, ValueError) as error:
+        raise Misconfigured(f"HANDLER={name}: its parameters cannot be read: {error}") from None
+    asynchronous = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  an object with an async __call__ is a handler too
+    )
+    if len(parameters) == 1:
+        return Handler(name, "plain", function if asynchronous else _in_thread(function, threads))
+    if len(parameters) == 2 and asynchronous:
+        return Handler(name, "transaction", function)
+    if len(parameters) == 2:
+        raise Misconfigured(f"HANDLER={name}: a handler that takes a connection must be an `async def`")
+    raise Misconfigured(f"HANDLER={name}: a handler takes (event) or (event, connection), not {len(parameters)} parameters")
+
+
+def _import(name: str) -> Callable[..., Any]:
+    module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name:
+        raise Misconfigured(f"HANDLER={name}: write package.module:function")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        target: Any = importlib.import_module(module_name)
+    except Exception as error:  # noqa: BLE001  the user's module may raise anything on import
+        raise Misconfigured(f"HANDLER={name}: importing {module_name} failed: {type(error).__name__}: {error}") from error
+    for part in function_name.split("."):
+        target = getattr(target, part, None)
+    if not callable(target):
+        raise Misconfigured(f"HANDLER={name}: {module_name} has no function {function_name}")
+    return target  # type: ignore[no-any-return]
+
+
+def _in_thread(function: Callable[[Delivery], object], threads: Executor) -> Call:
+    async def call(delivery: Delivery) -> None:
+        await asyncio.get_running_loop().run_in_executor(threads, function, delivery)
+
+    return call
+
+
+async def attempt(work: Awaitable[None], *, timeout: float) -> None:
+    """One attempt within its time limit, its errors sorted: ``Reject`` is permanent, all else may pass."""
+    try:
+        async with asyncio.timeout(timeout):
+            await work
+    except (Reject, Permanent, Transient):
+        raise
+    except TimeoutError as error:
+        raise Transient(f"the handler took longer than {timeout:g} s") from error
+    except Exception as error:  # the border to the user's code: it may raise anything
+        raise HandlerFailed(error) from error
+
+
+class HandlerFailed(Transient):
+    """The user's code raised; ``error_type`` keeps the name of what it was."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error) or type(error).__name__, sqlstate=getattr(error, "sqlstate", None))
+        self.error_type = type(error).__name__

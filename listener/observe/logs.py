@@ -1,0 +1,61 @@
+"""Facts as log lines: a change of state at info, a settled event at debug; a duplicate is never a warning."""
+
+import re
+
+import structlog
+
+from listener.facts import (
+    AttemptFailed,
+    BatchDone,
+    CursorNotSaved,
+    CursorSaved,
+    DeadLetterTrouble,
+    EventBuried,
+    EventsClaimed,
+    EventsDuplicate,
+    EventsStandBy,
+    EventsStored,
+    Fact,
+    FramesReceived,
+    HandlerRan,
+    LeasesLost,
+    SourceGap,
+    SourceLost,
+)
+
+_PER_EVENT = {EventsStored: "event_stored", EventsDuplicate: "event_duplicate"}
+_SILENT = (BatchDone, CursorSaved, EventsClaimed, EventsStandBy, FramesReceived, HandlerRan)
+_WARN = (AttemptFailed, CursorNotSaved, EventBuried, LeasesLost, SourceGap, SourceLost)
+
+
+class ListenerLogs:
+    """Writes what it hears."""
+
+    def __init__(self, *, debug: bool) -> None:
+        self._log = structlog.get_logger()
+        self._debug = debug
+
+    def __call__(self, fact: Fact) -> None:
+        """Log one fact."""
+        if isinstance(fact, EventsStored | EventsDuplicate):
+            if self._debug:
+                for event_id in fact.event_ids:
+                    self._log.debug(_PER_EVENT[type(fact)], event_id=event_id)
+            return
+        if isinstance(fact, _SILENT):
+            return
+        fields = {name: getattr(fact, name) for name in fact.__struct_fields__}
+        if "event_ids" in fields:
+            ids = fields.pop("event_ids")
+            fields |= {"count": len(ids), "first_ids": list(ids[:3])}
+        write = self._log.info
+        if isinstance(fact, _WARN):
+            write = self._log.warning
+        elif isinstance(fact, DeadLetterTrouble):
+            write = self._log.error
+        write(_words(type(fact).__name__), **fields)
+
+
+def _words(name: str) -> str:
+    """``LeasesLost`` is ``leases_lost``: one vocabulary."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

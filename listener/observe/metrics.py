@@ -1,0 +1,131 @@
+"""Facts as Prometheus metrics. Labels are closed sets; an id is never one."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from listener.facts import (
+    AttemptFailed,
+    BatchDone,
+    BreakerMoved,
+    CursorNotSaved,
+    DeadLetterHealed,
+    DeadLetterTrouble,
+    EventBuried,
+    EventsClaimed,
+    EventsDuplicate,
+    EventsStandBy,
+    EventsStored,
+    EventsTakenOver,
+    Fact,
+    FramesReceived,
+    HandlerRan,
+    LeasesLost,
+    MeetingChanged,
+    PlacesDeclared,
+    ReadingPaused,
+    ReadingResumed,
+    SourceConnected,
+    SourceGap,
+    SourceLost,
+)
+from ops.telemetry.metrics import COUNTS, BatchHistogram
+
+
+class ListenerMetrics:
+    """Counts what it hears."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, about: str, *labels: str) -> Counter:
+            return Counter(f"unlost_{name}", about, labels, registry=registry)
+
+        def gauge(name: str, about: str, *labels: str) -> Gauge:
+            return Gauge(f"unlost_{name}", about, labels, registry=registry)
+
+        self._frames = counter("frames_received_total", "Frames received from the source")
+        self._frame_bytes = counter("frame_bytes_total", "Bytes of the frames received")
+        self._events = counter("events_total", "Events ended here, by how they ended", "outcome")
+        self._letters = counter("letters_total", "Dead letters written", "reason", "error_class")
+        self._claims = counter("claims_total", "Answers to claims", "answer")
+        self._failures = counter("attempts_failed_total", "Failed attempts", "stage", "error_class")
+        self._retries = counter("retries_total", "Failed attempts that were followed by another", "stage")
+        self._leases = counter("leases_lost_total", "Leases lost while their events were in hand")
+        self._runs = counter("handler_runs_total", "Attempts of the handler", "result")
+        self._breaker = gauge("breaker_open", "1 while the breaker is open or half open", "name")
+        self._degraded = gauge("degraded", "1 while claims are kept without Redis")
+        self._open = gauge("claiming_open", "1 while new events may be started")
+        self._connected = gauge("source_connected", "1 while the source is connected")
+        self._disconnects = counter("source_disconnects_total", "Connections to the source that ended or failed")
+        self._gaps = counter("source_gaps_total", "Times the source no longer knew the cursor")
+        self._paused = gauge("reading_paused", "1 while reading from the source is paused")
+        self._paused_seconds = counter("reading_paused_seconds_total", "Seconds for which reading was paused")
+        self._trouble = gauge("dead_letter_trouble", "1 while the dead-letter file cannot be written")
+        self._cursor_failures = counter("cursor_save_failures_total", "Writes of the cursor that failed")
+        self._settle = BatchHistogram("unlost_settle_seconds", "From receipt to settlement", registry)
+        self._handler = BatchHistogram("unlost_handler_seconds", "One attempt of the handler", registry)
+        self._batch = BatchHistogram("unlost_batch_events", "Events in a batch", registry, buckets=COUNTS, label="stage")
+        self._stage = BatchHistogram("unlost_batch_seconds", "One batch of a stage", registry, label="stage")
+        for outcome in ("stored", "duplicate", "buried"):
+            self._events.labels(outcome)
+
+    def __call__(self, fact: Fact) -> None:  # noqa: C901  one flat table, fact to metric
+        """Count one fact."""
+        match fact:
+            case BatchDone(stage, count, seconds):
+                self._batch.observe(count, stage)
+                self._stage.observe(seconds, stage)
+            case EventsStored(event_ids, seconds_each):
+                self._events.labels("stored").inc(len(event_ids))
+                self._settle.observe_many(seconds_each)
+            case EventsDuplicate(event_ids):
+                self._events.labels("duplicate").inc(len(event_ids))
+            case FramesReceived(count, size):
+                self._frames.inc(count)
+                self._frame_bytes.inc(size)
+            case EventsClaimed(event_ids):
+                self._claims.labels("won").inc(len(event_ids))
+            case EventsStandBy(event_ids):
+                self._claims.labels("held").inc(len(event_ids))
+            case EventsTakenOver(event_ids):
+                self._claims.labels("taken_over").inc(len(event_ids))
+            case EventBuried(reason=reason, error_class=error_class):
+                self._events.labels("buried").inc()
+                self._letters.labels(reason, error_class).inc()
+            case HandlerRan(seconds=seconds, succeeded=succeeded):
+                self._runs.labels("succeeded" if succeeded else "failed").inc()
+                self._handler.observe(seconds)
+            case AttemptFailed(stage=stage, error_class=error_class, retried=retried, count=count):
+                self._failures.labels(stage, error_class).inc(count)
+                if retried:
+                    self._retries.labels(stage).inc(count)
+            case LeasesLost(event_ids):
+                self._leases.inc(len(event_ids))
+            case _:
+                self._count_change_of_state(fact)
+
+    def _count_change_of_state(self, fact: Fact) -> None:  # noqa: C901
+        match fact:
+            case BreakerMoved(name, state):
+                self._breaker.labels(name).set(state != "closed")
+            case PlacesDeclared(degraded=degraded):
+                self._degraded.set(degraded)
+            case MeetingChanged(is_open):
+                self._open.set(is_open)
+            case SourceConnected():
+                self._connected.set(1)
+            case SourceLost():
+                self._connected.set(0)
+                self._disconnects.inc()
+            case SourceGap():
+                self._gaps.inc()
+            case ReadingPaused():
+                self._paused.set(1)
+            case ReadingResumed(seconds):
+                self._paused.set(0)
+                self._paused_seconds.inc(seconds)
+            case DeadLetterTrouble():
+                self._trouble.set(1)
+            case DeadLetterHealed():
+                self._trouble.set(0)
+            case CursorNotSaved():
+                self._cursor_failures.inc()
+            case _:
+                pass

@@ -1,0 +1,1 @@
+"""The way of an event through a listener: intake, claiming, handling, storing, settling."""

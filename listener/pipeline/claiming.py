@@ -1,0 +1,219 @@
+"""Claiming: who processes an event. Fresh events in batches, standbys again and again, takeovers with care.
+
+With a handler, an event whose owner's lease ran out is a *suspect*: it may be what killed its owner. Suspects
+are claimed and run one at a time, while nothing else runs, so that the guilty one condemns only itself.
+Without a handler nothing of the user's runs, and suspects are claimed in batches like all others.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Sequence
+from typing import assert_never
+
+from listener.claims.desk import Desk
+from listener.claims.port import Answer, Ask, Dead, Done, Held, Lapsed, Won
+from listener.errors import Failure, Permanent, Transient, failure_of
+from listener.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
+from listener.pipeline.inbox import Inbox
+from listener.pipeline.intake import Clocks, Intake
+from listener.pipeline.passage import Doom, Duplicate, Passage
+from listener.pipeline.policy import Policy
+from listener.pipeline.settling import Settling
+from listener.pipeline.work import Work
+from listener.store.events import EventStore
+
+CLOSED_PAUSE_SECONDS = 0.1
+
+
+class Claiming:
+    """Takes events from its inbox, asks the desk, and routes each by the answer."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox[Passage],
+        desk: Desk,
+        intake: Intake,
+        store: EventStore,
+        work: Work,
+        settling: Settling,
+        policy: Policy,
+        clocks: Clocks,
+        facts: Facts,
+    ) -> None:
+        self._inbox = inbox
+        self._suspects: Inbox[Passage] = Inbox()
+        self._desk = desk
+        self._intake = intake
+        self._store = store
+        self._work = work
+        self._settling = settling
+        self._policy = policy
+        self._clocks = clocks
+        self._facts = facts
+        self._waiting: list[tuple[float, int, Passage]] = []
+        self._order = itertools.count()
+        self._due = asyncio.Event()
+        self._limit = policy.claims_at_once(handled=work.handled)
+
+    @property
+    def standing_by(self) -> int:
+        """How many events wait here for another owner to settle them."""
+        return len(self._waiting)
+
+    async def run(self) -> None:
+        """Claim until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._claim_for_ever(), name="claim")
+            tasks.create_task(self._wake_standbys(), name="wake standbys")
+            if self._work.handled:
+                tasks.create_task(self._take_suspects(), name="take over suspects")
+
+    async def _claim_for_ever(self) -> None:
+        while True:
+            await self._desk.wait_open()
+            await self._desk.wait_below(self._limit)
+            free = self._limit - self._desk.held
+            batch = await self._inbox.take(max(1, min(self._policy.batch, free)))
+            self._intake.tell_received()
+            if not await self._ask(batch, take_over=not self._work.handled):
+                self._inbox.put_back(batch)
+                await asyncio.sleep(CLOSED_PAUSE_SECONDS)
+
+    async def _take_suspects(self) -> None:
+        while True:
+            (passage,) = await self._suspects.take(1)
+            await self._desk.wait_open()
+            if not await self._ask([passage], take_over=True):
+                self._suspects.put(passage)
+                await asyncio.sleep(CLOSED_PAUSE_SECONDS)
+            else:
+                await self._work.idle_of_suspects()
+
+    async def _ask(self, batch: Sequence[Passage], *, take_over: bool) -> bool:
+        """Claim a batch and route it. False where no answer was to be had, and all must be asked again."""
+        started = self._clocks.monotonic()
+        try:
+            answers = await self._claim(batch, take_over=take_over)
+            won = [p for p, answer in zip(batch, answers, strict=True) if _note(p, answer)]
+            stored = await self._stored_already(won)
+        except Transient:
+            return False
+        self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
+        self._route_won([p for p in won if p.claim_id not in stored])
+        for passage in won:
+            if passage.claim_id in stored:
+                await self._already_settled(passage, same=stored[passage.claim_id])
+        await self._route_rest(batch, answers)
+        return True
+
+    async def _claim(self, batch: Sequence[Passage], *, take_over: bool) -> list[Answer]:
+        revived = [p for p in batch if p.revive]
+        if not revived:
+            return await self._desk.claim([p.ask for p in batch], take_over=take_over)
+        answers = {
+            p.claim_id: answer
+            for group, revive in ((revived, True), ([p for p in batch if not p.revive], False))
+            if group
+            for p, answer in zip(
+                group, await self._desk.claim([p.ask for p in group], take_over=take_over, revive=revive), strict=True
+            )
+        }
+        return [answers[p.claim_id] for p in batch]
+
+    async def _stored_already(self, won: Sequence[Passage]) -> dict[str, bool]:
+        """A Redis that forgot has also lost "done": before a handler runs, the table is asked."""
+        asks = [p.ask for p in won if p.doom is None]
+        return await self._store.stored(asks) if asks and self._work.must_look_before else {}
+
+    def _route_won(self, won: Sequence[Passage]) -> None:
+        if not won:
+            return
+        self._facts(EventsClaimed([p.event.event_id for p in won]))
+        if taken := [p.event.event_id for p in won if p.takeovers]:
+            self._facts(EventsTakenOver(taken))
+        for passage in won:
+            if passage.doom is not None:
+                self._settling.bury(passage, passage.doom)
+            elif passage.takeovers >= self._policy.max_takeovers and not passage.revive:
+                passage.attempts.append(self._crash_loop(passage))
+                self._settling.bury(passage, Doom("crash_loop", "claim"))
+            else:
+                self._work.start(passage)
+
+    def _crash_loop(self, passage: Passage) -> Failure:
+        error = Permanent(f"{passage.takeovers} owners of this event died or froze while they held it")
+        return failure_of(error, stage="claim", at=self._clocks.now())
+
+    async def _route_rest(self, batch: Sequence[Passage], answers: Sequence[Answer]) -> None:
+        stand_by = []
+        for passage, answer in zip(batch, answers, strict=True):
+            match answer:
+                case Won():
+                    continue
+                case Held(seconds_left):
+                    stand_by.append(passage.event.event_id)
+                    self.stand_by(passage, seconds_left)
+                case Lapsed():
+                    self._suspects.put(passage)
+                case Done(same) | Dead(same):
+                    await self._already_settled(passage, same=same)
+                case _:
+                    assert_never(answer)
+        if stand_by:
+            self._facts(EventsStandBy(stand_by))
+
+    async def _already_settled(self, passage: Passage, *, same: bool) -> None:
+        """A duplicate; where the content's bytes differ, PostgreSQL decides whether its value does."""
+        if not same and passage.doom is None:
+            try:
+                same = bool(await self._store.same_content(passage.event))
+            except Transient:
+                self.stand_by(passage, 0.0)
+                return
+        if same or passage.doom is not None:
+            self._settling.done(passage, Duplicate())
+        else:
+            await self.conflict(passage)
+
+    async def conflict(self, passage: Passage) -> None:
+        """The id is taken by other content: buried under a name of its own, by one listener of all."""
+        error = Permanent("an event with the same event_id and other content is settled already")
+        passage.attempts.append(failure_of(error, stage="claim", at=self._clocks.now()))
+        passage.doom = Doom("conflict", "claim")
+        await self._desk.release([passage.claim_id])
+        name = f"conflict:{passage.event.digest.hex()}:{passage.event.event_id}"
+        self._intake.rename(passage, Ask(name, passage.event.digest))
+
+    # -- standbys -------------------------------------------------------------------------------
+
+    def stand_by(self, passage: Passage, seconds_left: float) -> None:
+        """Keep the event in memory and ask again later."""
+        passage.asked += 1
+        due = self._clocks.monotonic() + self._policy.stand_by_delay(passage.asked, seconds_left)
+        heapq.heappush(self._waiting, (due, next(self._order), passage))
+        self._due.set()
+
+    async def _wake_standbys(self) -> None:
+        while True:
+            now = self._clocks.monotonic()
+            woken = []
+            while self._waiting and self._waiting[0][0] <= now:
+                woken.append(heapq.heappop(self._waiting)[2])
+            self._inbox.put_all(woken)
+            self._due.clear()
+            pause = self._waiting[0][0] - now if self._waiting else None
+            try:
+                await asyncio.wait_for(self._due.wait(), pause if pause is None else max(0.02, pause))
+            except TimeoutError:
+                continue
+
+
+def _note(passage: Passage, answer: Answer) -> bool:
+    """Keep what a won claim says; whether it was won."""
+    if not isinstance(answer, Won):
+        return False
+    passage.epoch = answer.epoch
+    passage.takeovers = answer.takeovers
+    return True

@@ -1,0 +1,229 @@
+"""Handling: the user's code, bounded in time, attempts and number, and what each form of handler means for the row."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import asyncpg
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from listener.claims.desk import Desk
+from listener.delivery import Delivery
+from listener.errors import Permanent, Transient, failure_of
+from listener.event import decode
+from listener.facts import AttemptFailed, Facts, HandlerRan
+from listener.handlers import Handler, attempt
+from listener.pipeline.intake import Clocks
+from listener.pipeline.passage import Doom, Passage
+from listener.pipeline.policy import Policy
+from listener.pipeline.settling import Settling
+from listener.pipeline.storing import Storing
+from listener.store import events as rows
+
+MAY_RUN_PAUSE_SECONDS = 0.05
+
+
+class Recording:
+    """No handler: a claimed event goes straight to its row."""
+
+    handled = False
+    must_look_before = False
+
+    def __init__(self, storing: Storing) -> None:
+        self._storing = storing
+
+    def start(self, passage: Passage) -> None:
+        """Insert it."""
+        self._storing.put(passage)
+
+    async def idle_of_suspects(self) -> None:
+        """Nothing of the user's runs."""
+
+    async def run(self) -> None:
+        """Insert until cancelled."""
+        await self._storing.run()
+
+    def lose(self, passage: Passage) -> bool:  # noqa: ARG002
+        """An insert under way is not stopped: the primary key fences it."""
+        return False
+
+
+class Handling:
+    """A handler of either form. One task an event; attempts share ``handle_concurrency`` slots."""
+
+    handled = True
+
+    def __init__(
+        self,
+        *,
+        handler: Handler,
+        desk: Desk,
+        store: rows.EventStore,
+        storing: Storing,
+        settling: Settling,
+        policy: Policy,
+        clocks: Clocks,
+        facts: Facts,
+    ) -> None:
+        self.must_look_before = handler.form == "plain"
+        self._handler = handler
+        self._desk = desk
+        self._store = store
+        self._storing = storing
+        self._settling = settling
+        self._policy = policy
+        self._clocks = clocks
+        self._facts = facts
+        self._slots = asyncio.Semaphore(policy.handle_concurrency)
+        self._lanes = Lanes()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self.on_claim_lost: Callable[[Passage], None] = lambda _: None
+
+    async def run(self) -> None:
+        """Handle until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await self._storing.run()
+
+    def start(self, passage: Passage) -> None:
+        """Begin the attempts in a task of their own."""
+        assert self._tasks is not None, "run() must be running"
+        task = self._tasks.create_task(self._handle(passage), name=f"handle {passage.claim_id[:64]}")
+        self._running[passage.claim_id] = task
+        task.add_done_callback(lambda done: self._forget(passage.claim_id, done))
+
+    def _forget(self, claim_id: str, task: asyncio.Task[None]) -> None:
+        if self._running.get(claim_id) is task:
+            del self._running[claim_id]
+
+    async def idle_of_suspects(self) -> None:
+        """Return when no taken-over event is at work."""
+        await self._lanes.no_suspect()
+
+    def lose(self, passage: Passage) -> bool:
+        """Cancel the handler of an event whose claim is lost."""
+        task = self._running.pop(passage.claim_id, None)
+        return task is not None and task.cancel()
+
+    async def _handle(self, passage: Passage) -> None:
+        lane = self._lanes.suspect() if passage.takeovers else self._lanes.fresh()
+        try:
+            async with lane:
+                await self._attempts(passage)
+        except Permanent as error:
+            self._failed(passage, error, retried=False)
+            self._settling.bury(passage, Doom("rejected", "handle"))
+        except Transient:
+            self._settling.bury(passage, Doom("exhausted", "handle"))
+
+    async def _attempts(self, passage: Passage) -> None:
+        def note(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if isinstance(error, Transient):
+                self._failed(passage, error, retried=state.attempt_number < self._policy.handle_attempts)
+
+        async for retry in AsyncRetrying(
+            stop=stop_after_attempt(self._policy.handle_attempts),
+            wait=wait_fixed(self._policy.handle_delay),
+            retry=retry_if_exception_type(Transient),
+            after=note,
+            reraise=True,
+        ):
+            with retry:
+                await self._one_attempt(passage, retry.retry_state.attempt_number)
+
+    async def _one_attempt(self, passage: Passage, number: int) -> None:
+        async with self._slots:
+            await self._wait_until_it_may_run(passage)
+            delivery = _delivery(passage, number)
+            if self._handler.form == "plain":
+                await self._timed(passage, self._handler.call(delivery))
+                self._storing.put(passage)
+            else:
+                await self._in_transaction(passage, delivery)
+
+    async def _in_transaction(self, passage: Passage, delivery: Delivery) -> None:
+        async def work(connection: asyncpg.Connection) -> None:
+            await self._timed(passage, self._handler.call(delivery, connection))
+
+        row = rows.NewRow(
+            event=passage.event, epoch=passage.epoch, attempts=len(passage.attempts) + 1, received_at=passage.received_at
+        )
+        await self._storing.stored(passage, await self._store.insert_with(row, work))
+
+    async def _wait_until_it_may_run(self, passage: Passage) -> None:
+        """Claims must meet: the last look before the user's code runs."""
+        while not self._desk.may_run(passage.claim_id):
+            if not self._desk.is_held(passage.claim_id):
+                raise asyncio.CancelledError  # lost between claim and start; ``lose`` has sent it to stand by
+            await asyncio.sleep(MAY_RUN_PAUSE_SECONDS)
+
+    async def _timed(self, passage: Passage, work: Awaitable[None]) -> None:
+        started = self._clocks.monotonic()
+        succeeded = False
+        try:
+            await attempt(work, timeout=self._policy.handle_timeout)
+            succeeded = True
+        finally:
+            seconds = self._clocks.monotonic() - started
+            self._facts(HandlerRan(passage.event.event_id, seconds, succeeded))
+
+    def _failed(self, passage: Passage, error: Transient | Permanent, *, retried: bool) -> None:
+        failure = failure_of(error, stage="handle", at=self._clocks.now())
+        passage.attempts.append(failure)
+        self._facts(
+            AttemptFailed("handle", failure.error_class, failure.message, retried, 1, passage.event.event_id)
+        )
+
+
+def _delivery(passage: Passage, number: int) -> Delivery:
+    event = passage.event
+    other = decode(event.other) if event.other else {}
+    return Delivery(event.event_id, event.type, decode(event.payload), other, number, passage.epoch)
+
+
+class Lanes:
+    """Fresh events run together; a suspect runs alone, and those that come meanwhile wait for it."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._fresh = 0
+        self._suspects = 0
+        self._alone = False
+
+    @contextlib.asynccontextmanager
+    async def fresh(self) -> AsyncIterator[None]:
+        """Run beside other fresh events."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._suspects)
+            self._fresh += 1
+        try:
+            yield
+        finally:
+            self._fresh -= 1
+            await self._tell()
+
+    @contextlib.asynccontextmanager
+    async def suspect(self) -> AsyncIterator[None]:
+        """Run alone."""
+        self._suspects += 1
+        try:
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._alone and not self._fresh)
+                self._alone = True
+            try:
+                yield
+            finally:
+                self._alone = False
+        finally:
+            self._suspects -= 1
+            await self._tell()
+
+    async def no_suspect(self) -> None:
+        """Return when no suspect runs or waits."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._suspects)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

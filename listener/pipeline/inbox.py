@@ -1,0 +1,47 @@
+"""What waits before a stage. A stage takes all that waits, up to a limit: batches without timers."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Inbox(Generic[T]):
+    """An unbounded queue for one consumer or a few; what it holds is bounded at the intake."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: T) -> None:
+        """Add one."""
+        self._items.append(item)
+        self._filled.set()
+
+    def put_all(self, items: Iterable[T]) -> None:
+        """Add many."""
+        self._items.extend(items)
+        if self._items:
+            self._filled.set()
+
+    def put_back(self, items: list[T]) -> None:
+        """Return what was taken, to the front, in its order."""
+        self._items.extendleft(reversed(items))
+        if self._items:
+            self._filled.set()
+
+    async def take(self, limit: int) -> list[T]:
+        """All that waits, up to ``limit``; at least one."""
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        if len(self._items) <= limit:
+            batch = list(self._items)
+            self._items.clear()
+            return batch
+        return [self._items.popleft() for _ in range(limit)]

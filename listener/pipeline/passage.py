@@ -1,0 +1,72 @@
+"""One event's passage through a listener: what is known of it between receipt and settlement."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from dlq.letter import Reason
+from listener.claims.port import Ask
+from listener.errors import Failure
+from listener.event import Event
+from listener.watermark import Position
+
+Stage = Literal["receive", "claim", "handle", "store"]
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The row is there, written by this listener."""
+
+
+class Duplicate(msgspec.Struct, frozen=True):
+    """The event was settled before."""
+
+
+class Buried(msgspec.Struct, frozen=True):
+    """The event is a dead letter."""
+
+    reason: Reason
+
+
+End = Stored | Duplicate | Buried
+
+
+class Doom(msgspec.Struct, frozen=True):
+    """Why an event is to be buried."""
+
+    reason: Reason
+    stage: Stage
+
+
+class Passage:
+    """Mutable, and owned by exactly one stage at a time.
+
+    ``ask`` is what is claimed: the event's id, or for an invalid or conflicting event a name made of its
+    content, so that of all listeners that saw it only one writes the letter.
+    """
+
+    __slots__ = (
+        "ask", "asked", "attempts", "doom", "end", "epoch", "event", "followers", "on_end", "position", "received_at",
+        "received_clock", "revive", "takeovers",
+    )  # fmt: skip
+
+    def __init__(self, event: Event, ask: Ask, position: Position | None, *, at: float, clock: float) -> None:
+        self.event = event
+        self.ask = ask
+        self.position = position
+        self.received_at = at
+        self.received_clock = clock
+        self.epoch = 0
+        self.takeovers = 0
+        self.asked = 0
+        self.attempts: list[Failure] = []
+        self.doom: Doom | None = None
+        self.followers: list[Passage] | None = None
+        self.end: End | None = None
+        self.on_end: Callable[[Passage], None] | None = None
+        self.revive = False
+
+    @property
+    def claim_id(self) -> str:
+        """The name under which this event is claimed."""
+        return self.ask.event_id

@@ -1,0 +1,89 @@
+"""The pipeline: the stages, wired. Both a listener and a replay run it; they differ in where events come from
+and in what burying means.
+
+    intake ─▶ claiming ─▶ handling ─▶ storing ─▶ settling ─▶ out
+                  │ ▲         │          │           ▲
+                  ▼ │         └──────────┴── doom ───┘
+                standby
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from listener.breaker import Breaker
+from listener.claims.desk import Desk
+from listener.facts import Facts
+from listener.handlers import Handler
+from listener.pipeline.claiming import Claiming
+from listener.pipeline.handling import Handling, Recording
+from listener.pipeline.inbox import Inbox
+from listener.pipeline.intake import Clocks, Intake
+from listener.pipeline.passage import Passage
+from listener.pipeline.policy import Policy
+from listener.pipeline.settling import Graveyard, Settling
+from listener.pipeline.storing import Storing
+from listener.store.events import EventStore
+
+
+class Pipeline:
+    """Takes events in at ``intake``; everything that enters ends."""
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        store: EventStore,
+        store_breaker: Breaker,
+        graveyard: Graveyard,
+        handler: Handler | None,
+        policy: Policy,
+        clocks: Clocks,
+        facts: Facts,
+    ) -> None:
+        claiming: Inbox[Passage] = Inbox()
+        self._desk = desk
+        self.intake = Intake(policy=policy, claiming=claiming, clocks=clocks, facts=facts)
+        self.settling = Settling(desk=desk, intake=self.intake, graveyard=graveyard, clocks=clocks, facts=facts)
+        storing = Storing(
+            store=store, breaker=store_breaker, settling=self.settling, policy=policy, clocks=clocks, facts=facts
+        )
+        self.work: Recording | Handling = Recording(storing)
+        if handler is not None:
+            self.work = Handling(
+                handler=handler, desk=desk, store=store, storing=storing, settling=self.settling,
+                policy=policy, clocks=clocks, facts=facts,
+            )  # fmt: skip
+        self.claiming = Claiming(
+            inbox=claiming, desk=desk, intake=self.intake, store=store, work=self.work, settling=self.settling,
+            policy=policy, clocks=clocks, facts=facts,
+        )  # fmt: skip
+        storing.on_conflict = self.claiming.conflict
+        self.settling.on_claim_lost = lambda passage: self.claiming.stand_by(passage, 0.0)
+        desk.on_lost = self._lost
+        self._claiming_task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Run all stages until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.settling.run(), name="settling")
+            tasks.create_task(self.work.run(), name="work")
+            self._claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
+
+    async def drain(self, seconds: float) -> int:
+        """Claim nothing more, let what runs finish, give the rest back. How many claims had to be given back."""
+        if self._claiming_task is not None:
+            self._claiming_task.cancel()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._desk.wait_below(1)
+        except TimeoutError:
+            pass
+        left = [p.claim_id for p in self.intake.inside() if self._desk.is_held(p.claim_id)]
+        await self._desk.release(left)
+        return len(left)
+
+    def _lost(self, claim_ids: Sequence[str]) -> None:
+        for claim_id in claim_ids:
+            passage = self.intake.find(claim_id)
+            if passage is not None and self.work.lose(passage):
+                self.claiming.stand_by(passage, 0.0)

@@ -1,0 +1,33 @@
+"""How often, how long and how much: the numbers that the stages go by, immutable."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Defaults are those of the settings. All times are seconds."""
+
+    handle_attempts: int = 3
+    handle_delay: float = 2.0
+    handle_timeout: float = 30.0
+    handle_concurrency: int = 16
+    insert_attempts: int = 3
+    insert_delay: float = 2.0
+    max_takeovers: int = 3
+    max_events: int = 50_000
+    max_bytes: int = 64 * 1024 * 1024
+    max_event_bytes: int = 1024 * 1024
+    batch: int = 1_024
+    stand_by_first: float = 1.0
+    stand_by_longest: float = 10.0
+
+    def claims_at_once(self, *, handled: bool) -> int:
+        """How many claims may be held: a killed owner leaves this many behind, and with a handler each is
+        taken over alone, so there it stays near what can run.
+        """
+        return self.handle_concurrency * 4 if handled else self.batch * 4
+
+    def stand_by_delay(self, asked: int, seconds_left: float) -> float:
+        """When to ask again about an event that another holds: soon, then ever later, at the latest at its lease's end."""
+        delay = min(self.stand_by_first * 1.5 ** max(0, asked - 1), self.stand_by_longest)
+        return min(delay, seconds_left + 0.05) if seconds_left > 0 else delay

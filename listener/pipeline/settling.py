@@ -1,0 +1,133 @@
+"""Settling: the one way out. Rows are told to the claims in batches; letters are on disk before anyone learns "dead"."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from listener.claims.desk import Desk
+from listener.errors import Transient
+from listener.facts import (
+    BatchDone,
+    DeadLetterHealed,
+    DeadLetterTrouble,
+    EventBuried,
+    EventsDuplicate,
+    EventsStored,
+    Facts,
+)
+from listener.pipeline.inbox import Inbox
+from listener.pipeline.intake import Clocks, Intake
+from listener.pipeline.passage import Buried, Doom, Duplicate, End, Passage, Stored
+
+RETRY_SECONDS = 0.5
+BATCH = 4_096
+
+
+class Graveyard(Protocol):
+    """Where events are buried. ``bury`` returns when the letters are durable, and raises ``Transient`` if not yet."""
+
+    async def bury(self, passages: Sequence[Passage]) -> None:
+        """Write one letter for each, all or nothing."""
+
+
+class Settling:
+    """Ends passages: as rows or duplicates (``done``), or as dead letters (``bury``)."""
+
+    def __init__(self, *, desk: Desk, intake: Intake, graveyard: Graveyard, clocks: Clocks, facts: Facts) -> None:
+        self._desk = desk
+        self._intake = intake
+        self._graveyard = graveyard
+        self._clocks = clocks
+        self._facts = facts
+        self._ended: Inbox[tuple[Passage, End]] = Inbox()
+        self._doomed: Inbox[Passage] = Inbox()
+        self.on_claim_lost: Callable[[Passage], None] = lambda _: None
+        self.trouble = ""
+
+    def done(self, passage: Passage, end: Stored | Duplicate) -> None:
+        """The event is a row, ours or somebody's."""
+        self._ended.put((passage, end))
+
+    def bury(self, passage: Passage, doom: Doom) -> None:
+        """The event shall be a dead letter."""
+        passage.doom = doom
+        self._doomed.put(passage)
+
+    async def run(self) -> None:
+        """Settle until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._settle_for_ever(), name="settle")
+            tasks.create_task(self._bury_for_ever(), name="bury")
+
+    async def _settle_for_ever(self) -> None:
+        while True:
+            batch = await self._ended.take(BATCH)
+            started = self._clocks.monotonic()
+            await self._desk.settle([passage.claim_id for passage, _ in batch], "done")
+            for passage, end in batch:
+                self._intake.finish(passage, end)
+            now = self._clocks.monotonic()
+            stored = [passage for passage, end in batch if isinstance(end, Stored)]
+            if stored:
+                seconds = [now - passage.received_clock for passage in stored]
+                self._facts(EventsStored([p.event.event_id for p in stored], seconds))
+            if len(stored) < len(batch):
+                self._facts(EventsDuplicate([p.event.event_id for p, end in batch if not isinstance(end, Stored)]))
+            self._facts(BatchDone("settle", len(batch), now - started))
+
+    async def _bury_for_ever(self) -> None:
+        while True:
+            batch = await self._doomed.take(BATCH)
+            started = self._clocks.monotonic()
+            batch = self._still_ours(batch)
+            if not batch:
+                continue
+            await self._write(batch)
+            await self._tell_dead([passage.claim_id for passage in batch])
+            for passage in batch:
+                self._end_buried(passage)
+            self._facts(BatchDone("bury", len(batch), self._clocks.monotonic() - started))
+
+    def _still_ours(self, batch: list[Passage]) -> list[Passage]:
+        """Whoever lost the claim meanwhile leaves the event to its new owner."""
+        ours = []
+        for passage in batch:
+            if self._needs_claim(passage) and not self._desk.is_held(passage.claim_id):
+                passage.doom = None if passage.doom and passage.doom.stage != "receive" else passage.doom
+                passage.attempts.clear()
+                self.on_claim_lost(passage)
+            else:
+                ours.append(passage)
+        return ours
+
+    @staticmethod
+    def _needs_claim(passage: Passage) -> bool:
+        return passage.doom is None or passage.doom.reason != "overflow"
+
+    async def _write(self, batch: Sequence[Passage]) -> None:
+        """Nothing is dropped: while the letters cannot be written, they are held, and reading stops."""
+        while True:
+            try:
+                await self._graveyard.bury(batch)
+            except Transient as error:
+                if not self.trouble:
+                    self._facts(DeadLetterTrouble(str(error)))
+                self.trouble = str(error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if self.trouble:
+                self.trouble = ""
+                self._facts(DeadLetterHealed())
+            return
+
+    async def _tell_dead(self, claim_ids: Sequence[str]) -> None:
+        """Until somebody who is asked can answer "dead", the event is not settled."""
+        while not await self._desk.settle(claim_ids, "dead"):
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _end_buried(self, passage: Passage) -> None:
+        doom = passage.doom
+        assert doom is not None
+        last = passage.attempts[-1]
+        self._intake.finish(passage, Buried(doom.reason))
+        self._facts(EventBuried(passage.event.event_id, doom.reason, last.error_class, last.message))

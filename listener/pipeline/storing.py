@@ -1,0 +1,125 @@
+"""Storing: rows in batches. A batch that fails on its data is split until the bad row stands alone."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import assert_never
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from listener.breaker import Breaker
+from listener.errors import Permanent, Transient, failure_of
+from listener.facts import AttemptFailed, BatchDone, Facts
+from listener.pipeline.inbox import Inbox
+from listener.pipeline.intake import Clocks
+from listener.pipeline.passage import Doom, Duplicate, Passage, Stored
+from listener.pipeline.policy import Policy
+from listener.pipeline.settling import Settling
+from listener.store import events as rows
+
+WORKERS = 3
+"""Batches under way at once: one is sent while another's reply is read."""
+
+
+class Storing:
+    """Inserts what is put, and reports each row's end."""
+
+    def __init__(
+        self,
+        *,
+        store: rows.EventStore,
+        breaker: Breaker,
+        settling: Settling,
+        policy: Policy,
+        clocks: Clocks,
+        facts: Facts,
+    ) -> None:
+        self._inbox: Inbox[Passage] = Inbox()
+        self._store = store
+        self._breaker = breaker
+        self._settling = settling
+        self._policy = policy
+        self._clocks = clocks
+        self._facts = facts
+        self.on_conflict: Callable[[Passage], Awaitable[None]]
+
+    def put(self, passage: Passage) -> None:
+        """Have this row inserted."""
+        self._inbox.put(passage)
+
+    async def run(self) -> None:
+        """Store until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(WORKERS):
+                tasks.create_task(self._store_for_ever(), name=f"store {number}")
+
+    async def _store_for_ever(self) -> None:
+        while True:
+            await self._store_batch(await self._inbox.take(self._policy.batch))
+
+    async def _store_batch(self, batch: Sequence[Passage]) -> None:
+        started = self._clocks.monotonic()
+        try:
+            await self._insert_with_retries(batch)
+        except Permanent as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._store_batch(batch[:middle])
+                await self._store_batch(batch[middle:])
+            else:
+                self.failed(batch, error, retried=False)
+                self._settling.bury(batch[0], Doom("rejected", "store"))
+        except Transient:
+            for passage in batch:
+                self._settling.bury(passage, Doom("exhausted", "store"))
+        else:
+            self._facts(BatchDone("store", len(batch), self._clocks.monotonic() - started))
+
+    async def _insert_with_retries(self, batch: Sequence[Passage]) -> None:
+        def note(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if isinstance(error, Transient):
+                self.failed(batch, error, retried=state.attempt_number < self._policy.insert_attempts)
+
+        async for attempt in AsyncRetrying(
+            stop=stop_after_attempt(self._policy.insert_attempts),
+            wait=wait_fixed(self._policy.insert_delay),
+            retry=retry_if_exception_type(Transient),
+            after=note,
+            reraise=True,
+        ):
+            with attempt:
+                await self._insert(batch)
+
+    async def _insert(self, batch: Sequence[Passage]) -> None:
+        new = [
+            rows.NewRow(event=p.event, epoch=p.epoch, attempts=len(p.attempts) + 1, received_at=p.received_at)
+            for p in batch
+        ]
+        try:
+            results = await self._store.insert(new)
+        except Transient:
+            self._breaker.failed(self._clocks.monotonic())
+            raise
+        self._breaker.succeeded()
+        for passage, result in zip(batch, results, strict=True):
+            await self.stored(passage, result)
+
+    async def stored(self, passage: Passage, result: rows.Stored | rows.Duplicate | rows.Conflict) -> None:
+        """Report what the table said."""
+        match result:
+            case rows.Stored():
+                self._settling.done(passage, Stored())
+            case rows.Duplicate():
+                self._settling.done(passage, Duplicate())
+            case rows.Conflict():
+                await self.on_conflict(passage)
+            case _:
+                assert_never(result)
+
+    def failed(self, batch: Sequence[Passage], error: Transient | Permanent, *, retried: bool) -> None:
+        """Keep the failed attempt with each event that shared it."""
+        failure = failure_of(error, stage="store", at=self._clocks.now())
+        for passage in batch:
+            passage.attempts.append(failure)
+        event_id = batch[0].event.event_id if len(batch) == 1 else None
+        self._facts(AttemptFailed("store", failure.error_class, failure.message, retried, len(batch), event_id))

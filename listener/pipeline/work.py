@@ -1,0 +1,32 @@
+"""Work: the handler, if there is one, and the row. Attempts are bounded, and every delay holds the claim.
+
+Three forms, chosen once at start by the handler's own signature:
+recorded     no handler; rows are inserted in batches
+plain        the handler runs first, then the row is inserted
+transaction  the row is inserted first, in a transaction that the handler shares
+"""
+
+from typing import Protocol
+
+from listener.pipeline.passage import Passage
+
+
+class Work(Protocol):
+    """What happens to an event once it is claimed, until it is a row or doomed."""
+
+    handled: bool
+    """Whether code of the user's runs."""
+    must_look_before: bool
+    """Whether the table must be asked before, because the insert itself does not decide."""
+
+    def start(self, passage: Passage) -> None:
+        """Begin; the end is reported to ``Settling``."""
+
+    async def idle_of_suspects(self) -> None:
+        """Return when no taken-over event is at work."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+    def lose(self, passage: Passage) -> bool:
+        """The claim is lost: stop what runs for it. True where it stopped here and may stand by again."""

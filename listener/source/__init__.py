@@ -1,0 +1,1 @@
+"""The source: one WebSocket connection at a time, reconnecting, resuming, pausing."""
