@@ -1,0 +1,1 @@
+"""Accounting: what became of every event that the producer accepted."""

@@ -1,0 +1,118 @@
+"""Asking those who know: the producer's journal, PostgreSQL, the dead-letter files, the listeners."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import httpx
+import msgspec
+
+from dlq.file import Damage, read_letters
+from dlq.sidecar import states
+from ops.command import UsageProblem
+
+PAGE = 5_000
+IDS_PER_CALL = 100
+TIMEOUT = 15.0
+# The producer accepted the event once; a second one with the same id and other content is no copy of it.
+NO_COPY = frozenset({"conflict", "invalid"})
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One accepted event, as the journal tells it."""
+
+    event_id: str
+    cursor: str | int
+    digest: str = ""
+    at: Any = None
+
+
+_entry = msgspec.json.Decoder(Entry)
+
+
+async def journal(
+    client: httpx.AsyncClient, producer_url: str, after: str | int | None = None
+) -> AsyncIterator[list[Entry]]:
+    """Every accepted event after a cursor, oldest first, in pages."""
+    while True:
+        response = await _get(
+            client, f"{producer_url}/api/journal", {"limit": PAGE} | ({} if after is None else {"after": after})
+        )
+        page = [_entry.decode(line) for line in response.content.splitlines() if line.strip()]
+        if not page:
+            return
+        yield page
+        after = page[-1].cursor
+
+
+async def rows(connection: asyncpg.Connection, event_ids: Sequence[str]) -> set[str]:
+    """Which of these are rows."""
+    found = await connection.fetch(
+        "select event_id from events where event_id = any($1::text[])", list(event_ids), timeout=TIMEOUT
+    )
+    return {row["event_id"] for row in found}
+
+
+def unresolved_letters(files: Iterable[Path]) -> tuple[Counter[str], int]:
+    """How many unresolved letters each event has, and how many lines could not be read."""
+    letters: Counter[str] = Counter()
+    damaged = 0
+    for file in files:
+        if not file.exists():
+            continue
+        known = states(file)
+        for letter in read_letters(file):
+            if isinstance(letter, Damage):
+                damaged += 1
+            elif letter.event_id and letter.reason not in NO_COPY and not is_over(known.get(letter.letter_id)):
+                letters[letter.event_id] += 1
+    return letters, damaged
+
+
+def is_over(state: Any) -> bool:
+    """Whether a letter's story has ended: its event is stored."""
+    return str(getattr(state, "status", state)) == "resolved"
+
+
+async def in_flight(client: httpx.AsyncClient, listeners: Iterable[str], event_ids: Sequence[str]) -> set[str]:
+    """Which of these a listener says it holds. A listener that does not answer is taken to hold nothing."""
+    plain = [one for one in event_ids if "," not in one]
+    odd = [one for one in event_ids if "," in one]  # the list of ids is written with commas
+    held: set[str] = set()
+    for url in listeners:
+        try:
+            for start in range(0, len(plain), IDS_PER_CALL):
+                ids = ",".join(plain[start : start + IDS_PER_CALL])
+                answer = await client.get(f"{url}/api/outcomes", params={"ids": ids}, timeout=TIMEOUT)
+                held.update(answer.json()["in_flight"])
+            held.update([one for one in odd if (await known_to(client, url, one)).get("in_flight")])
+        except (httpx.TransportError, ValueError, KeyError):
+            continue
+    return held
+
+
+async def known_to(client: httpx.AsyncClient, listener_url: str, event_id: str) -> dict[str, Any]:
+    """All that one listener knows of an event."""
+    answer = await client.get(f"{listener_url}/api/events/{quote(event_id, safe='')}", timeout=TIMEOUT)
+    known: dict[str, Any] = answer.json()
+    return known
+
+
+async def group_cursors(connection: asyncpg.Connection, group: str) -> list[str]:
+    """The group's cursors, of whatever sources; everything up to one of them is settled."""
+    found = await connection.fetch("select cursor from cursors where group_name = $1", group, timeout=TIMEOUT)
+    return [row["cursor"] for row in found]
+
+
+async def _get(client: httpx.AsyncClient, url: str, params: dict[str, Any]) -> httpx.Response:
+    try:
+        response = await client.get(url, params=params, timeout=TIMEOUT)
+        response.raise_for_status()
+    except httpx.TransportError as error:
+        raise UsageProblem(f"{url} cannot be reached ({error}); is it up?") from None
+    except httpx.HTTPStatusError as error:
+        raise UsageProblem(f"{url} answered {error.response.status_code}: {error.response.text[:200]}") from None
+    return response

@@ -1,0 +1,166 @@
+"""``ops audit``: every accepted event accounted for. ``ops event``: all that is known of one."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import click
+import httpx
+import msgspec
+from pydantic import Field
+
+from dlq.file import Damage, read_letters
+from dlq.sidecar import states
+from ops.audit import asking
+from ops.audit.account import Account
+from ops.command import SecretUrl, Settings, UsageProblem, command
+
+AGAIN = 0.5
+
+
+class AuditSettings(Settings):
+    """Whom to ask."""
+
+    producer_url: str = Field("http://127.0.0.1:3005", description="The producer, for its journal")
+    listeners: tuple[str, ...] = Field(
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="The listeners, for what they hold"
+    )
+    database_url: SecretUrl = Field(
+        SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL, for the rows"
+    )
+    group: str = Field("unlost", description="The group of listeners whose cursor counts")
+    settle: float = Field(10.0, ge=0, description="Seconds that what nobody knows may take to turn up")
+
+
+_files = click.Argument(["files"], nargs=-1, type=click.Path(path_type=Path))
+_as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
+
+
+@command(
+    AuditSettings,
+    examples=["ops audit .unlost/*/failed_events.jsonl", "ops audit --json a/failed_events.jsonl"],
+    params=[_files, _as_json],
+)
+def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> int:
+    """Account for every event that the producer accepted: row, letter in FILES, in flight, waiting, or missing."""
+    account = asyncio.run(_audited(settings, files))
+    if as_json:
+        click.echo(json.dumps({**account.counts(), "missing_ids": account.missing, "doubled_ids": account.doubled}))
+    else:
+        for name, count in account.counts().items():
+            click.echo(f"{name.replace('_', ' '):<14}{count:>12,}")
+        for word, ids in (("missing", account.missing), ("doubled", account.doubled)):
+            for event_id in ids:
+                click.echo(f"{word}: {event_id}")
+    return 0 if account.is_balanced else 1
+
+
+@command(
+    AuditSettings,
+    examples=["ops event order-17 .unlost/*/failed_events.jsonl"],
+    params=[click.Argument(["event_id"]), _files],
+)
+def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> int:
+    """Tell all that is known of the event EVENT_ID, as JSON: journal, row, listeners, letters in FILES."""
+    known = asyncio.run(_known(settings, event_id, files))
+    click.echo(json.dumps(known, indent=2, default=str, ensure_ascii=False))
+    return 0 if any(known[place] for place in ("journal", "row", "letters")) else 1
+
+
+async def _audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
+    account = Account()
+    left: list[str] = []
+    letters, account.damaged_lines = asking.unresolved_letters(files)
+    async with _everybody(settings) as (client, connection):
+        async for page in asking.journal(client, settings.producer_url):
+            ids = [entry.event_id for entry in page]
+            account.accepted += len(ids)
+            left += account.enter(ids, await asking.rows(connection, ids), letters)
+        await _close(account, left, settings, files, client, connection)
+    return account
+
+
+async def _close(
+    account: Account,
+    left: list[str],
+    settings: AuditSettings,
+    files: tuple[Path, ...],
+    client: httpx.AsyncClient,
+    connection: asyncpg.Connection,
+) -> None:
+    """Ask again about what was in neither place: it may have been on its way from one to the other."""
+    deadline = time.monotonic() + settings.settle
+    while left:
+        held = await asking.in_flight(client, settings.listeners, left)
+        unread = await _unread(settings, client, connection, set(left))
+        letters, account.damaged_lines = asking.unresolved_letters(files)
+        left = account.enter(left, await asking.rows(connection, left), letters)
+        if not set(left) - held - unread or time.monotonic() > deadline:
+            account.close(left, held, unread)
+            return
+        await asyncio.sleep(AGAIN)
+
+
+async def _unread(
+    settings: AuditSettings, client: httpx.AsyncClient, connection: asyncpg.Connection, among: set[str]
+) -> set[str]:
+    """Which of these stand behind the group's cursor, so that they will still be read, or read again."""
+    unread: set[str] = set()
+    cursors: list[str | None] = [*await asking.group_cursors(connection, settings.group)]
+    for cursor in cursors or [None]:
+        async for page in asking.journal(client, settings.producer_url, cursor):
+            unread.update(entry.event_id for entry in page if entry.event_id in among)
+    return unread
+
+
+async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> dict[str, Any]:
+    known: dict[str, Any] = {"event_id": event_id, "journal": None, "row": None, "listeners": {}, "letters": []}
+    async with _everybody(settings) as (client, connection):
+        async for page in asking.journal(client, settings.producer_url):
+            for entry in page:
+                if entry.event_id == event_id:
+                    known["journal"] = {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at}
+        row = await connection.fetchrow("select * from events where event_id = $1", event_id, timeout=asking.TIMEOUT)
+        known["row"] = None if row is None else {name: _readable(value) for name, value in row.items()}
+        for url in settings.listeners:
+            try:
+                known["listeners"][url] = await asking.known_to(client, url, event_id)
+            except (httpx.TransportError, ValueError) as error:
+                known["listeners"][url] = {"error": f"cannot be asked: {error}"}
+    known["letters"] = [letter for file in files if file.exists() for letter in _letters_of(file, event_id)]
+    return known
+
+
+def _letters_of(file: Path, event_id: str) -> list[dict[str, Any]]:
+    known = states(file)
+    return [
+        {
+            "file": str(file),
+            "state": msgspec.to_builtins(known.get(letter.letter_id)),
+            **msgspec.to_builtins(letter),
+        }
+        for letter in read_letters(file)
+        if not isinstance(letter, Damage) and letter.event_id == event_id
+    ]
+
+
+def _readable(value: object) -> object:
+    return value.hex() if isinstance(value, bytes) else value
+
+
+@asynccontextmanager
+async def _everybody(settings: AuditSettings) -> AsyncIterator[tuple[httpx.AsyncClient, asyncpg.Connection]]:
+    try:
+        connection = await asyncpg.connect(settings.database_url.reveal(), timeout=asking.TIMEOUT)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise UsageProblem(f"PostgreSQL at {settings.database_url} cannot be reached: {error}") from None
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            yield client, connection
+    finally:
+        connection.terminate()

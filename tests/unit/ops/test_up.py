@@ -1,0 +1,133 @@
+"""``ops up``: all or nothing at the start, everything gone at the end, and the data still there the next time."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from ops.local.layout import free_ports
+
+OPS = Path(sys.executable).parent / "ops"
+
+
+@pytest.fixture
+def data():
+    directory = Path(tempfile.mkdtemp(prefix="unlost-test-"))
+    directory.chmod(0o711)
+    yield directory
+    subprocess.run(["rm", "-rf", directory], check=True)
+
+
+class Up:
+    """A running ``ops up``, whose output can be waited for."""
+
+    def __init__(self, data, ports):
+        self.ports = ports
+        self.text = ""
+        self._grew = threading.Condition()
+        self.process = subprocess.Popen(
+            [OPS, "up", "--data", data, *arguments(ports)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=data,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._grew:
+                self.text += line
+                self._grew.notify_all()
+        with self._grew:
+            self._grew.notify_all()
+
+    def wait_for(self, pattern, timeout=45):
+        with self._grew:
+            assert self._grew.wait_for(lambda: re.search(pattern, self.text), timeout), self.text
+            return re.search(pattern, self.text)
+
+    def family(self):
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self, with_signal=signal.SIGTERM):
+        family = self.family()
+        self.process.send_signal(with_signal)
+        code = self.process.wait(45)
+        self._reader.join()
+        self.process.stdout.close()
+        assert not psutil.wait_procs(family, timeout=10)[1]
+        return code
+
+
+def arguments(ports):
+    return [
+        "--producer-port", str(ports.producer), "--ws-port", str(ports.stream), "--listener-port",
+        str(ports.listeners[0]), "--listener-count", "1", "--postgres-port", str(ports.postgres),
+        "--redis-port", str(ports.redis),
+    ]  # fmt: skip
+
+
+def test_taken_ports_are_all_told_before_anything_starts(data):
+    with socket.socket() as first, socket.socket() as second:
+        for one in (first, second):
+            one.bind(("127.0.0.1", 0))
+            one.listen()
+        taken = {"--producer-port": first.getsockname()[1], "--redis-port": second.getsockname()[1]}
+        flags = arguments(free_ports(1)) + [str(part) for pair in taken.items() for part in pair]
+        done = subprocess.run([OPS, "up", "--data", data, *flags], capture_output=True, text=True, cwd=data)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: port {port} is taken; stop what listens there, or choose another with {flag}"
+        for flag, port in taken.items()
+    ]
+    assert sorted(os.listdir(data)) == ["lock"]
+
+
+def test_two_things_on_one_port_are_refused():
+    done = subprocess.run([OPS, "up", "--ws-port", "3005"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: --producer-port and --ws-port are both 3005; choose two ports\n",
+    )
+
+
+@pytest.mark.timeout(180)
+def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(data):
+    ports = free_ports(1)
+    up = Up(data, ports)
+    up.wait_for("Ctrl-C stops everything")
+    url = f"http://127.0.0.1:{ports.producer}"
+    assert httpx.post(f"{url}/publish", json={"event_id": "one", "payload": {}}, trust_env=False).status_code == 202
+    listener = next(
+        one for one in up.family() if "INSTANCE_ID" in one.environ() and one.environ()["INSTANCE_ID"] == "a"
+    )
+    listener.kill()
+    up.wait_for(r"listener-a +restarted")
+    second = subprocess.run(
+        [OPS, "up", "--data", data, *arguments(free_ports(1))], capture_output=True, text=True, cwd=data
+    )
+    assert second.returncode == 2
+    assert str(up.process.pid) in second.stderr
+    assert up.end() == 0
+    again = Up(data, ports)
+    again.wait_for("Ctrl-C stops everything")
+    answer = httpx.post(f"{url}/publish", json={"event_id": "one", "payload": {}}, trust_env=False)
+    assert answer.status_code == 409, json.dumps(answer.json())
+    assert again.end(signal.SIGINT) == 0
+
+
+@pytest.mark.timeout(120)
+def test_the_check_passes_and_leaves_nothing():
+    done = subprocess.run([OPS, "up", "--check"], capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("stopped")
+    assert "PASS" in done.stdout
