@@ -105,12 +105,11 @@ def _check(console: Console, listeners: int) -> int:
     directory.chmod(0o711)  # PostgreSQL runs as another user where this user is root
     layout = Layout(directory, free_ports(listeners))
 
+    problems = ["it was stopped before it had finished"]
+
     def verify() -> bool:
-        found = asyncio.run(check(layout, system.postgres.url, lambda line: console.print(line, markup=False)))
-        for problem in found:
-            console.print(f"failed: {problem}", markup=False)
-        console.print("[bold red]FAIL[/]" if found else "[bold green]PASS[/]")
-        return not found
+        problems[:] = asyncio.run(check(layout, system.postgres.url, lambda line: console.print(line, markup=False)))
+        return not problems
 
     try:
         with _stopping_on_signals() as stopping, reserved(layout):
@@ -118,11 +117,14 @@ def _check(console: Console, listeners: int) -> int:
             code = _run(system, verify)
     except Obstacle as obstacle:
         raise UsageProblem(*obstacle.problems) from None
-    if code:
-        console.print(f"data and logs are kept in {directory}", markup=False)
-    else:
+    if not code and not problems:
         shutil.rmtree(directory, ignore_errors=True)
-    return code
+        console.print("[bold green]PASS[/]")
+        return 0
+    for problem in problems:
+        console.print(f"failed: {problem}", markup=False)
+    console.print(f"[bold red]FAIL[/]  data and logs are kept in {escape(str(directory))}")
+    return 1
 
 
 def _teller(console: Console) -> Callable[[Step], None]:

@@ -1,7 +1,6 @@
 """``ops up``: all or nothing at the start, everything gone at the end, and the data still there the next time."""
 
 import json
-import os
 import re
 import signal
 import socket
@@ -89,7 +88,7 @@ def test_taken_ports_are_all_told_before_anything_starts(data):
         f"error: port {port} is taken; stop what listens there, or choose another with {flag}"
         for flag, port in taken.items()
     ]
-    assert sorted(os.listdir(data)) == ["lock"]
+    assert [path.name for path in data.iterdir()] == ["lock"]
 
 
 def test_two_things_on_one_port_are_refused():
@@ -129,5 +128,4 @@ def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(d
 def test_the_check_passes_and_leaves_nothing():
     done = subprocess.run([OPS, "up", "--check"], capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.rstrip().endswith("stopped")
-    assert "PASS" in done.stdout
+    assert done.stdout.rstrip().endswith("PASS")
