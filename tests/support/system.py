@@ -1,0 +1,25 @@
+"""The whole system as processes, for tests that see it from outside."""
+
+import contextlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from ops.local.layout import Layout, free_ports
+from ops.local.system import System
+
+
+@contextlib.contextmanager
+def running_system(listeners: int = 2, **settings: str) -> Iterator[System]:
+    """Producer, listeners, PostgreSQL and Valkey on free ports, all ready; ``settings`` go to every command."""
+    directory = Path(tempfile.mkdtemp(prefix="unlost-test-"))
+    directory.chmod(0o711)
+    system = System(Layout(directory, free_ports(listeners), settings), lambda step: None, threading.Event())
+    try:
+        system.start()
+        yield system
+    finally:
+        system.stop()
+        shutil.rmtree(directory, ignore_errors=True)
