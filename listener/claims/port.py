@@ -22,8 +22,8 @@ class Ask(msgspec.Struct, frozen=True):
     digest: bytes
 
 
-class Hold(msgspec.Struct, frozen=True):
-    """What is held elsewhere, to be held in one more place with the same epoch."""
+class Keep(msgspec.Struct, frozen=True):
+    """What is held already, as a place is told of it."""
 
     event_id: str
     digest: bytes
@@ -86,21 +86,21 @@ class Claims(Protocol):
         """
         ...
 
-    async def cover(self, holds: Sequence[Hold]) -> list[bool]:
+    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
         """Hold here what is already held elsewhere, with its epoch and takeovers. False: somebody else's.
 
         What is settled here, or still leased to another, is somebody else's; a lapsed or released lease is not.
         """
         ...
 
-    async def renew(self, holds: Sequence[Hold]) -> list[bool]:
+    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
         """Extend the leases. False: lost to another, or settled. What is missing is written anew.
 
         My own lease that ran out is still mine as long as nobody took it.
         """
         ...
 
-    async def settle(self, asks: Sequence[Ask], verdict: Verdict) -> list[bool]:
+    async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
         """End the claims: done or dead, remembered for the dedup window. False: another holds it, unchanged."""
         ...
 

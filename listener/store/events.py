@@ -1,0 +1,184 @@
+"""The table ``events``: whose primary key decides that an event is stored once.
+
+A row that was not inserted is looked at before it is called a duplicate: it may be our own, when the reply
+to the commit was lost; and its content may differ, which is a conflict. Content is compared as JSON values
+by PostgreSQL, after a digest that settles nearly all cases cheaply.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from listener.claims.port import Ask
+from listener.errors import Transient
+from listener.event import Event
+from listener.store.database import Connection, Database
+from listener.store.statements import statements
+from listener.store.trouble import translated
+
+NEWEST = 2**63 - 1
+
+
+class NewRow(msgspec.Struct, frozen=True):
+    """An event that is to become a row."""
+
+    event: Event
+    epoch: int
+    attempts: int
+    received_at: float
+
+
+class Stored(msgspec.Struct, frozen=True, tag=True):
+    """The row is ours."""
+
+
+class Duplicate(msgspec.Struct, frozen=True, tag=True):
+    """The row was there already, with the same content."""
+
+
+class Conflict(msgspec.Struct, frozen=True, tag=True):
+    """A row of this id was there already, with other content."""
+
+
+Result = Stored | Duplicate | Conflict
+
+STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
+
+
+class EventStore:
+    """Inserts and reads rows, in the name of one process start."""
+
+    def __init__(self, database: Database, *, instance_id: str, token: str) -> None:
+        self._database = database
+        self._instance_id = instance_id
+        self._token = token
+        self._sql = statements("listener.store", "events.sql")
+
+    async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
+        """Store a batch in one statement: all of it, or the whole batch is raised as one error."""
+        if not rows:
+            return []
+        async with self._database.acquire("storing events") as connection:
+            inserted = await self._insert(connection, rows)
+            if len(inserted) == len(rows):
+                return [STORED] * len(rows)
+            return await self._told_apart(connection, rows, inserted)
+
+    async def insert_with(self, row: NewRow, work: Callable[[Connection], Awaitable[None]]) -> Result:
+        """Store one event and do ``work`` on the same transaction: both take effect, or neither.
+
+        ``work`` is not called where the row exists already. What it raises is raised from here as it is,
+        except for PostgreSQL's own errors, which are translated.
+        """
+        failed: Exception | None = None
+        async with self._database.acquire("storing an event with its handler") as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            if not await self._insert(connection, [row]):
+                await transaction.rollback()
+                return (await self._told_apart(connection, [row], set()))[0]
+            try:
+                await work(connection)
+            except Exception as error:  # noqa: BLE001 - the border to a user's handler: kept, rolled back, raised below
+                failed = error
+            if failed is None:
+                await transaction.commit()
+                return STORED
+            if not connection.is_closed():
+                await transaction.rollback()
+        if isinstance(failed, asyncpg.PostgresError | asyncpg.InterfaceError):
+            raise translated(failed, "the handler's work on its transaction") from failed
+        raise failed
+
+    async def stored(self, asks: Sequence[Ask]) -> dict[str, bool]:
+        """Which of these are rows; True where the digest of the content is the same too."""
+        if not asks:
+            return {}
+        async with self._database.acquire("looking for stored events") as connection:
+            rows = await connection.fetch(
+                self._sql["stored"], [ask.event_id for ask in asks], [ask.digest for ask in asks]
+            )
+        return {row[0]: row[1] for row in rows}
+
+    async def same_content(self, event: Event) -> bool | None:
+        """Whether the row of this id has the same content, compared as JSON values; None without a row."""
+        async with self._database.acquire("comparing an event with its row") as connection:
+            same: bool | None = await connection.fetchval(
+                self._sql["same_content"],
+                event.event_id,
+                event.digest,
+                event.type,
+                event.payload.decode(),
+                event.other.decode() if event.other is not None else None,
+            )
+        return same
+
+    async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Up to ``limit`` rows, newest first, with a ``seq`` below ``before``."""
+        async with self._database.acquire("reading a page of events") as connection:
+            rows = await connection.fetch(self._sql["page"], NEWEST if before is None else before, limit)
+        return [_shown(row) for row in rows]
+
+    async def one(self, event_id: str) -> dict[str, Any] | None:
+        """The row of this event."""
+        async with self._database.acquire("reading an event") as connection:
+            row = await connection.fetchrow(self._sql["one"], event_id)
+        return None if row is None else _shown(row)
+
+    async def prune(self, older_than_seconds: float, *, batch: int = 5_000) -> AsyncIterator[int]:
+        """Delete old rows, batch by batch, yielding how many each time; it ends when none is left."""
+        while True:
+            async with self._database.acquire("deleting old events") as connection:
+                deleted = _count(await connection.execute(self._sql["prune"], older_than_seconds, batch, timeout=60))
+            if deleted:
+                yield deleted
+            if deleted < batch:
+                return
+
+    async def _insert(self, connection: Connection, rows: Sequence[NewRow]) -> set[str]:
+        inserted = await connection.fetch(self._sql["insert"], self._instance_id, self._token, *_columns(rows))
+        return {row[0] for row in inserted}
+
+    async def _told_apart(
+        self, connection: Connection, rows: Sequence[NewRow], inserted: set[str]
+    ) -> list[Result]:
+        results: list[Result | None] = []
+        for row in rows:
+            results.append(STORED if row.event.event_id in inserted else None)
+            inserted.discard(row.event.event_id)
+        unclear = [i for i, result in enumerate(results) if result is None]
+        found = await connection.fetch(self._sql["compare"], self._token, *_columns([rows[i] for i in unclear]))
+        for number, mine, same in found:
+            results[unclear[number - 1]] = STORED if mine else DUPLICATE if same else CONFLICT
+        known = [result for result in results if result is not None]
+        if len(known) != len(rows):
+            raise Transient("storing events: a row vanished between being met and being read; try again")
+        return known
+
+
+def _columns(rows: Sequence[NewRow]) -> tuple[list[Any], ...]:
+    events = [row.event for row in rows]
+    return (
+        [event.event_id for event in events],
+        [event.type for event in events],
+        [event.payload.decode() for event in events],
+        [event.other.decode() if event.other is not None else None for event in events],
+        [event.digest for event in events],
+        [row.epoch for row in rows],
+        [row.attempts for row in rows],
+        [row.received_at for row in rows],
+    )
+
+
+def _shown(row: asyncpg.Record) -> dict[str, Any]:
+    shown = dict(row)
+    shown["payload"] = json.loads(shown["payload"])
+    shown["other"] = json.loads(shown["other"]) if shown["other"] is not None else None
+    return shown
+
+
+def _count(status: str) -> int:
+    return int(status.rsplit(" ", 1)[-1])

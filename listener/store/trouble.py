@@ -1,0 +1,46 @@
+"""PostgreSQL's and asyncpg's errors, translated by what to do next. Pure: one table, one function.
+
+What is unknown counts as transient: trying again costs a moment, burying by mistake costs a replay.
+"""
+
+import asyncpg
+
+from listener.errors import Permanent, Transient, UnlostError
+
+PERMANENT_CLASSES = {
+    "22": "the data is refused",
+    "23": "a constraint is violated",
+    "42": "the statement does not fit the schema, or is not permitted",
+    "54": "a limit of the server is exceeded",
+}
+"""Classes of SQLSTATE for which the same call fails every time: it is about the data or the schema."""
+
+LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
+"""What tells that a connection is gone, and that the pool's others probably are too. A timeout is an OSError."""
+
+LIBRARY_ERRORS = (asyncpg.PostgresError, *LOST)
+
+MISCONFIGURED_CLASSES = frozenset({"28", "3D"})
+
+
+def translated(error: BaseException, doing: str) -> UnlostError:
+    """The error as one of ours; ``doing`` says in the message what was being done."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        if meaning := PERMANENT_CLASSES.get(state[:2]):
+            return Permanent(f"{doing}: {meaning}: {error} (SQLSTATE {state})", sqlstate=state)
+        return Transient(f"{doing}: {error} (SQLSTATE {state})", sqlstate=state or None)
+    if isinstance(error, TimeoutError):
+        return Transient(f"{doing}: PostgreSQL did not answer in time")
+    return Transient(f"{doing}: {type(error).__name__}: {error}")
+
+
+def lost_connection(error: BaseException) -> bool:
+    """Whether the other pooled connections are to be given up too: the server went away."""
+    if isinstance(error, TimeoutError):
+        return False
+    return isinstance(error, LOST) or (isinstance(error, asyncpg.PostgresError) and _shutting_down(error))
+
+
+def _shutting_down(error: asyncpg.PostgresError) -> bool:
+    return (error.sqlstate or "") in ("57P01", "57P02", "57P03")
