@@ -1,0 +1,13 @@
+-- name: start
+INSERT INTO cursors (source, group_name, cursor, ordinal) VALUES ($1, $2, $3, $4)
+ON CONFLICT (source, group_name) DO NOTHING
+
+-- name: read
+SELECT cursor FROM cursors WHERE source = $1 AND group_name = $2
+
+-- name: advance
+INSERT INTO cursors AS c (source, group_name, cursor, ordinal) VALUES ($1, $2, $3, $4)
+ON CONFLICT (source, group_name) DO UPDATE
+SET cursor = excluded.cursor, ordinal = excluded.ordinal, updated_at = clock_timestamp()
+WHERE c.ordinal IS NULL OR excluded.ordinal IS NULL OR excluded.ordinal > c.ordinal
+    OR regexp_replace(c.cursor, '[0-9]+$', '') <> regexp_replace(excluded.cursor, '[0-9]+$', '')
