@@ -1,13 +1,15 @@
 """The command ``listener``."""
 
+import asyncio
 import os
+import signal
 import sys
 
 import click
 import structlog
 import uvloop
-
 from dlq.file import FileTrouble
+
 from listener.daemon import Daemon
 from listener.errors import Misconfigured, Permanent, Transient
 from listener.settings import ListenerSettings
@@ -30,7 +32,10 @@ def main(settings: ListenerSettings) -> int:
     configure_logs(settings.log_level, settings.instance_id)
 
     async def run() -> None:
-        await Daemon(settings).run()
+        daemon = Daemon(settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
+        await daemon.run()
 
     try:
         uvloop.run(run())

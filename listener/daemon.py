@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-import signal
 import time
 from collections.abc import Mapping
 
 import structlog
+from dlq.file import DeadLetterFile
 from prometheus_client import CollectorRegistry, Gauge
 
-from dlq.file import DeadLetterFile
 from listener.engine import Engine
-from listener.facts import tell_all
+from listener.facts import Facts, tell_all
 from listener.graveyard import FileGraveyard
 from listener.http import application
 from listener.observe.logs import ListenerLogs
@@ -31,17 +30,24 @@ STUCK_SECONDS = 60.0
 class Daemon:
     """One listener process. ``run`` returns when it was asked to stop and has drained."""
 
-    def __init__(self, settings: ListenerSettings) -> None:
+    def __init__(self, settings: ListenerSettings, *, hear: Facts = lambda _: None) -> None:
         self._settings = settings
         registry = new_registry()
         self._recent = Recent(time.time)
         facts = tell_all(
-            ListenerMetrics(registry), ListenerLogs(debug=settings.log_level == "debug"), self._recent, self._follow
+            ListenerMetrics(registry),
+            ListenerLogs(debug=settings.log_level == "debug"),
+            self._recent,
+            self._follow,
+            hear,
         )
         self._letters = DeadLetterFile(settings.dead_letter_file)
         source = settings.source()
         graveyard = FileGraveyard(
-            self._letters, instance=settings.instance_id, source=source.name, degraded=lambda: self._engine.desk.degraded
+            self._letters,
+            instance=settings.instance_id,
+            source=source.name,
+            degraded=lambda: self._engine.desk.degraded,
         )
         self._engine = Engine(settings, graveyard, facts)
         pipeline = self._engine.pipeline
@@ -75,11 +81,12 @@ class Daemon:
         self._progress = time.monotonic()
         self._stop = asyncio.Event()
 
+    def stop(self) -> None:
+        """Ask it to drain and end."""
+        self._stop.set()
+
     async def run(self) -> None:
-        """Start, work until SIGTERM or SIGINT, drain, stop."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        """Start, work until told to stop, drain, end."""
         port = await self._http.start()
         structlog.get_logger().info("listening", address=f"http://{self._settings.host}:{port}")
         try:

@@ -102,7 +102,7 @@ class Engine:
         try:
             await self.desk.leave()
         except Transient as error:
-            self._facts(AttemptFailed("stop", "transient", f"PostgreSQL: {error}", False, 0, None))  # noqa: FBT003
+            self._facts(AttemptFailed("stop", "transient", f"PostgreSQL: {error}", False, 0, None))
 
     async def close(self) -> None:
         """Close connections and threads; a handler's thread that hangs is not waited for."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from dlq.file import DeadLetterFile, FileTrouble
 from dlq.letter import Letter, letter_for, letter_for_frame
+
 from listener.errors import Transient
 from listener.pipeline.passage import Passage
 
@@ -14,9 +15,7 @@ from listener.pipeline.passage import Passage
 class FileGraveyard:
     """Appends letters in one write and one fsync a batch, off the event loop."""
 
-    def __init__(
-        self, file: DeadLetterFile, *, instance: str, source: str, degraded: Callable[[], bool]
-    ) -> None:
+    def __init__(self, file: DeadLetterFile, *, instance: str, source: str, degraded: Callable[[], bool]) -> None:
         self._file = file
         self._instance = instance
         self._source = source

@@ -46,7 +46,9 @@ def find_handler(name: str, threads: Executor) -> Handler:
         return Handler(name, "transaction", function)
     if len(parameters) == 2:
         raise Misconfigured(f"HANDLER={name}: a handler that takes a connection must be an `async def`")
-    raise Misconfigured(f"HANDLER={name}: a handler takes (event) or (event, connection), not {len(parameters)} parameters")
+    raise Misconfigured(
+        f"HANDLER={name}: a handler takes (event) or (event, connection), not {len(parameters)} parameters"
+    )
 
 
 def _import(name: str) -> Callable[..., Any]:
@@ -58,8 +60,10 @@ def _import(name: str) -> Callable[..., Any]:
         sys.path.insert(0, here)
     try:
         target: Any = importlib.import_module(module_name)
-    except Exception as error:  # noqa: BLE001  the user's module may raise anything on import
-        raise Misconfigured(f"HANDLER={name}: importing {module_name} failed: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        raise Misconfigured(
+            f"HANDLER={name}: importing {module_name} failed: {type(error).__name__}: {error}"
+        ) from error
     for part in function_name.split("."):
         target = getattr(target, part, None)
     if not callable(target):

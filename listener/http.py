@@ -106,7 +106,8 @@ def _away(error: Exception) -> JSONResponse:
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Unlost listener {instance}</title>
 <meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="2"><style>
-:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}}
+:root{{color-scheme:light dark}}
+body{{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}}
 th{{text-align:left;padding:.25rem 1.5rem .25rem 0;vertical-align:top;font-weight:600}}td{{overflow-wrap:anywhere}}
 tr{{border-bottom:1px solid #8884}}table{{border-collapse:collapse;width:100%}}</style></head>
 <body><h1>Listener {instance}</h1><table>{rows}</table>

@@ -1,8 +1,8 @@
 """The desk: claims events in every place that this listener has declared, and keeps those places meeting the peers'.
 
 Model. ``places.py`` decides; this module carries it out. One lock, the *turn*, separates claiming from
-moving, so that whatever is held when the turn is free is covered in all declared places. A ``Hold`` is
-one claim: its epoch, and until when (by this process's clock, reckoned from before the request was
+moving, so that whatever is held when the turn is free is covered in all declared places. A ``Claim`` is
+one of them: its epoch, and until when (by this process's clock, reckoned from before the request was
 sent, hence never later than the server's) each place grants it.
 
 What failures do. Redis silent or refused: its breaker opens within about a second, everything held is
@@ -14,11 +14,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from listener.breaker import Breaker
 from listener.claims.places import Place, Places, Step, View, meets, next_step
-from listener.claims.port import Answer, Ask, Claims, Held, Keep, Won
+from listener.claims.port import Answer, Ask, Claims, Hold, Verdict, Won
 from listener.errors import Transient
 from listener.facts import Facts, LeasesLost, MeetingChanged, PlacesDeclared
 from listener.store.roll import Look, Roll
@@ -30,7 +30,7 @@ FRESH_SHARE = 0.75
 """The part of a row's life for which what it was refreshed with is believed."""
 
 
-class Hold:
+class Claim:
     """One claim of this process."""
 
     __slots__ = ("ask", "epoch", "takeovers", "until")
@@ -42,9 +42,9 @@ class Hold:
         self.until: dict[Place, float] = {}
 
     @property
-    def keep(self) -> Keep:
-        """The claim as a place is told of it."""
-        return Keep(self.ask.event_id, self.ask.digest, self.epoch, self.takeovers)
+    def as_hold(self) -> Hold:
+        """The claim as another place is told of it."""
+        return Hold(self.ask.event_id, self.ask.digest, self.epoch, self.takeovers)
 
 
 class Desk:
@@ -74,7 +74,7 @@ class Desk:
         self._wake = asyncio.Event()
         self._opened = asyncio.Event()
         self._freed = asyncio.Event()
-        self._holds: dict[str, Hold] = {}
+        self._claims: dict[str, Claim] = {}
         self._declared: Places = frozenset()
         self._peers: tuple[Places, ...] = ()
         self._redis_place: Place | None = None
@@ -105,7 +105,7 @@ class Desk:
     @property
     def held(self) -> int:
         """How many claims this process holds."""
-        return len(self._holds)
+        return len(self._claims)
 
     def why_closed(self) -> str:
         """Why nothing new is started, or an empty text."""
@@ -125,19 +125,19 @@ class Desk:
 
     async def wait_below(self, limit: int) -> None:
         """Return once fewer claims than ``limit`` are held."""
-        while len(self._holds) >= limit:
+        while len(self._claims) >= limit:
             self._freed.clear()
             await self._freed.wait()
 
     def may_run(self, event_id: str) -> bool:
         """Whether the handler of this claimed event may start: covered everywhere, lease running, peers met."""
-        hold = self._holds.get(event_id)
-        return hold is not None and self.open and self._ends(hold) > self._clock()
+        claim = self._claims.get(event_id)
+        return claim is not None and self.open and self._ends(claim) > self._clock()
 
     def is_held(self, event_id: str) -> bool:
         """Whether this process's claim still runs, by its own careful clock."""
-        hold = self._holds.get(event_id)
-        return hold is not None and self._ends(hold) > self._clock()
+        claim = self._claims.get(event_id)
+        return claim is not None and self._ends(claim) > self._clock()
 
     # -- claims ---------------------------------------------------------------------------------
 
@@ -153,8 +153,8 @@ class Desk:
                 await self._claim_also(place, first, asks, answers, take_over=take_over, revive=revive)
             for ask, answer in zip(asks, answers, strict=True):
                 if isinstance(answer, Won):
-                    hold = self._holds[ask.event_id] = Hold(ask, answer)
-                    hold.until = dict.fromkeys(self._declared, started + self._lease)
+                    claim = self._claims[ask.event_id] = Claim(ask, answer)
+                    claim.until = dict.fromkeys(self._declared, started + self._lease)
             return answers
 
     async def _claim_also(
@@ -176,32 +176,32 @@ class Desk:
         if refused:
             await self._reach(first, self._at(first).release(refused))
 
-    async def settle(self, event_ids: Sequence[str], verdict: Literal["done", "dead"]) -> bool:
+    async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
         """End these claims with a verdict; whether any place that keeps claims could be told."""
-        holds = [hold for event_id in event_ids if (hold := self._holds.get(event_id))]
-        told = await self._tell(holds, lambda claims, keeps: claims.settle(keeps, verdict))
+        claims = [claim for event_id in event_ids if (claim := self._claims.get(event_id))]
+        told = await self._tell(claims, lambda claims, told: claims.settle([claim.ask for claim in told], verdict))
         if told or verdict == "done":
             self._drop(event_ids)
         return told
 
     async def release(self, event_ids: Sequence[str]) -> None:
         """Give these claims back: peers may win them at once."""
-        holds = [hold for event_id in event_ids if (hold := self._holds.get(event_id))]
+        claims = [claim for event_id in event_ids if (claim := self._claims.get(event_id))]
         self._drop(event_ids)
-        await self._tell(holds, lambda claims, keeps: claims.release([keep.event_id for keep in keeps]))
+        await self._tell(claims, lambda claims, told: claims.release([claim.ask.event_id for claim in told]))
 
     def _drop(self, event_ids: Iterable[str]) -> None:
         for event_id in event_ids:
-            self._holds.pop(event_id, None)
+            self._claims.pop(event_id, None)
         self._freed.set()
 
-    async def _tell(self, holds: list[Hold], call: Callable[[Claims, list[Keep]], Awaitable[object]]) -> bool:
-        told = not holds
-        for place in {place for hold in holds for place in hold.until}:
+    async def _tell(self, claims: list[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
+        told = not claims
+        for place in {place for claim in claims for place in claim.until}:
             if place not in (self._redis_place, self._postgres_place):
                 continue
             try:
-                await self._reach(place, call(self._at(place), [hold.keep for hold in holds if place in hold.until]))
+                await self._reach(place, call(self._at(place), [claim for claim in claims if place in claim.until]))
                 told = True
             except Transient:
                 continue  # the lease ends by itself; whoever asks then finds the row
@@ -215,8 +215,8 @@ class Desk:
     def _at(self, place: Place) -> Claims:
         return self._postgres if place == self._postgres_place else self._redis
 
-    def _ends(self, hold: Hold) -> float:
-        return min((hold.until.get(place, 0.0) for place in self._declared), default=0.0)
+    def _ends(self, claim: Claim) -> float:
+        return min((claim.until.get(place, 0.0) for place in self._declared), default=0.0)
 
     async def _reach(self, place: Place, call: Awaitable[T]) -> T:
         """Await a call to a place and tell that place's breaker how it went."""
@@ -323,17 +323,17 @@ class Desk:
 
     async def _cover(self, place: Place) -> bool:
         """Claim here what is held elsewhere. In PostgreSQL, what another holds is lost; in Redis, that must wait."""
-        holds = [hold for hold in self._holds.values() if place not in hold.until]
-        if not holds:
+        claims = [claim for claim in self._claims.values() if place not in claim.until]
+        if not claims:
             return True
         started = self._clock()
-        covered = await self._reach(place, self._at(place).cover([hold.keep for hold in holds]))
+        covered = await self._reach(place, self._at(place).cover([claim.as_hold for claim in claims]))
         taken = []
-        for hold, mine in zip(holds, covered, strict=True):
+        for claim, mine in zip(claims, covered, strict=True):
             if mine:
-                hold.until[place] = started + self._lease
+                claim.until[place] = started + self._lease
             else:
-                taken.append(hold.ask.event_id)
+                taken.append(claim.ask.event_id)
         if taken and place == self._postgres_place:
             self._lose(taken)
             return True
@@ -353,30 +353,30 @@ class Desk:
     async def _renew(self) -> None:
         trouble: Transient | None = None
         for place in self._in_order():
-            holds = [hold for hold in self._holds.values() if place in hold.until]
-            if not holds or place not in (self._redis_place, self._postgres_place):
+            claims = [claim for claim in self._claims.values() if place in claim.until]
+            if not claims or place not in (self._redis_place, self._postgres_place):
                 continue
             started = self._clock()
             try:
-                renewed = await self._reach(place, self._at(place).renew([hold.keep for hold in holds]))
+                renewed = await self._reach(place, self._at(place).renew([claim.as_hold for claim in claims]))
             except Transient as error:
                 trouble = error
                 continue
-            for hold, mine in zip(holds, renewed, strict=True):
-                if mine and place in hold.until:
-                    hold.until[place] = started + self._lease
-            self._lose(
-                [h.ask.event_id for h, mine in zip(holds, renewed, strict=True) if not mine and self._still(h)]
-            )
+            for claim, mine in zip(claims, renewed, strict=True):
+                if mine and place in claim.until:
+                    claim.until[place] = started + self._lease
+            self._lose([h.ask.event_id for h, mine in zip(claims, renewed, strict=True) if not mine and self._still(h)])
         if trouble:
             raise trouble
 
-    def _still(self, hold: Hold) -> bool:
-        return self._holds.get(hold.ask.event_id) is hold
+    def _still(self, claim: Claim) -> bool:
+        return self._claims.get(claim.ask.event_id) is claim
 
     def _lose_what_ran_out(self) -> None:
         now = self._clock()
-        self._lose([event_id for event_id, hold in self._holds.items() if self._declared and self._ends(hold) <= now])
+        self._lose(
+            [event_id for event_id, claim in self._claims.items() if self._declared and self._ends(claim) <= now]
+        )
 
     def _lose(self, event_ids: Sequence[str]) -> None:
         if not event_ids:
@@ -392,6 +392,3 @@ class Desk:
         if why != self._told:
             self._told = why
             self._facts(MeetingChanged(not why, why))
-
-
-__all__ = ["Desk", "Held"]

@@ -61,7 +61,9 @@ class ListenerMetrics:
         self._cursor_failures = counter("cursor_save_failures_total", "Writes of the cursor that failed")
         self._settle = BatchHistogram("unlost_settle_seconds", "From receipt to settlement", registry)
         self._handler = BatchHistogram("unlost_handler_seconds", "One attempt of the handler", registry)
-        self._batch = BatchHistogram("unlost_batch_events", "Events in a batch", registry, buckets=COUNTS, label="stage")
+        self._batch = BatchHistogram(
+            "unlost_batch_events", "Events in a batch", registry, buckets=COUNTS, label="stage"
+        )
         self._stage = BatchHistogram("unlost_batch_seconds", "One batch of a stage", registry, label="stage")
         for outcome in ("stored", "duplicate", "buried"):
             self._events.labels(outcome)

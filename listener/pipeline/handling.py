@@ -147,7 +147,10 @@ class Handling:
             await self._timed(passage, self._handler.call(delivery, connection))
 
         row = rows.NewRow(
-            event=passage.event, epoch=passage.epoch, attempts=len(passage.attempts) + 1, received_at=passage.received_at
+            event=passage.event,
+            epoch=passage.epoch,
+            attempts=len(passage.attempts) + 1,
+            received_at=passage.received_at,
         )
         await self._storing.stored(passage, await self._store.insert_with(row, work))
 
@@ -171,9 +174,7 @@ class Handling:
     def _failed(self, passage: Passage, error: Transient | Permanent, *, retried: bool) -> None:
         failure = failure_of(error, stage="handle", at=self._clocks.now())
         passage.attempts.append(failure)
-        self._facts(
-            AttemptFailed("handle", failure.error_class, failure.message, retried, 1, passage.event.event_id)
-        )
+        self._facts(AttemptFailed("handle", failure.error_class, failure.message, retried, 1, passage.event.event_id))
 
 
 def _delivery(passage: Passage, number: int) -> Delivery:

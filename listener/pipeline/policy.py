@@ -28,6 +28,6 @@ class Policy:
         return self.handle_concurrency * 4 if handled else self.batch * 4
 
     def stand_by_delay(self, asked: int, seconds_left: float) -> float:
-        """When to ask again about an event that another holds: soon, then ever later, at the latest at its lease's end."""
+        """When to ask again about another's event: soon, then ever later, at the latest at its lease's end."""
         delay = min(self.stand_by_first * 1.5 ** max(0, asked - 1), self.stand_by_longest)
         return min(delay, seconds_left + 0.05) if seconds_left > 0 else delay

@@ -1,4 +1,4 @@
-"""Settling: the one way out. Rows are told to the claims in batches; letters are on disk before anyone learns "dead"."""
+"""Settling: the one way out. Rows are told to the claims in batches; letters are on disk before "dead" is told."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -122,7 +122,7 @@ class Settling:
 
     async def _tell_dead(self, claim_ids: Sequence[str]) -> None:
         """Until somebody who is asked can answer "dead", the event is not settled."""
-        while not await self._desk.settle(claim_ids, "dead"):
+        while not await self._desk.settle(claim_ids, "dead"):  # noqa: ASYNC110  an outage ends without telling us
             await asyncio.sleep(RETRY_SECONDS)
 
     def _end_buried(self, passage: Passage) -> None:

@@ -142,9 +142,7 @@ class EventStore:
         inserted = await connection.fetch(self._sql["insert"], self._instance_id, self._token, *_columns(rows))
         return {row[0] for row in inserted}
 
-    async def _told_apart(
-        self, connection: Connection, rows: Sequence[NewRow], inserted: set[str]
-    ) -> list[Result]:
+    async def _told_apart(self, connection: Connection, rows: Sequence[NewRow], inserted: set[str]) -> list[Result]:
         results: list[Result | None] = []
         for row in rows:
             results.append(STORED if row.event.event_id in inserted else None)

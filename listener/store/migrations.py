@@ -64,7 +64,5 @@ async def _missing(connection: Connection) -> list[Migration]:
 
 async def _apply(connection: Connection, migration: Migration) -> bool:
     await connection.execute(migration.sql, timeout=600)
-    await connection.execute(
-        "INSERT INTO migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256
-    )
+    await connection.execute("INSERT INTO migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256)
     return True

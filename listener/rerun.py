@@ -1,0 +1,80 @@
+"""A replay's engine: letters go through the same claim, handle and store path as events of the source.
+
+Nothing is buried a second time here: an event that fails again ends with what failed, for its letter's record.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Stored
+
+from listener.engine import Engine
+from listener.event import Event
+from listener.facts import Fact
+from listener.observe.logs import ListenerLogs
+from listener.pipeline.passage import Buried, Duplicate, Passage
+from listener.settings import ConnectionSettings
+
+OPEN_SECONDS = 15.0
+
+
+class NoGraveyard:
+    """Letters exist already: burying is only a verdict here."""
+
+    async def bury(self, passages: Sequence[Passage]) -> None:
+        """Nothing is written; ``FailedAgain`` tells the replay."""
+
+
+class EngineRerun:
+    """Runs single events through an engine of its own, which is on the group's roll like any listener."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._engine = Engine(settings, NoGraveyard(), self._hear)
+        self._logs = ListenerLogs(debug=False)
+        self._running: asyncio.Task[None] | None = None
+
+    def _hear(self, fact: Fact) -> None:
+        self._logs(fact)
+
+    async def __aenter__(self) -> Self:
+        """Connect and get on the roll."""
+        await self._engine.prepare()
+        self._running = asyncio.create_task(self._engine.run(), name="replay engine")
+        async with asyncio.timeout(OPEN_SECONDS):
+            await self._engine.desk.wait_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give back what is held and leave."""
+        await self._engine.pipeline.drain(0.0)
+        await self._engine.leave()
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+        await self._engine.close()
+
+    async def run(self, event: Event) -> Outcome:
+        """Claim, handle and store one event; its outcome."""
+        intake = self._engine.pipeline.intake
+        passage = intake.passage(event, None)
+        passage.revive = True
+        ended: asyncio.Future[Passage] = asyncio.get_running_loop().create_future()
+        passage.on_end = lambda one: None if ended.done() else ended.set_result(one)
+        intake.offer(passage)
+        done = await ended
+        match done.end:
+            case Duplicate():
+                return AlreadyStored()
+            case Buried(reason):
+                return FailedAgain(tuple(done.attempts), reason)
+            case _:
+                return Stored()
+
+
+def open_rerun(settings: ConnectionSettings) -> EngineRerun:
+    """The rerun of a real replay."""
+    return EngineRerun(settings)

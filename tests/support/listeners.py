@@ -1,0 +1,93 @@
+"""Listeners in this process, on real servers, with every fact kept for tests to wait for."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from listener.daemon import Daemon
+from listener.facts import Fact
+from listener.settings import ListenerSettings
+
+
+class Heard:
+    """Facts, in order, and a way to wait until they show something."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+        self._changed = asyncio.Condition()
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def __call__(self, fact: Fact) -> None:
+        self.facts.append(fact)
+        task = asyncio.create_task(self._tell())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def of(self, kind: type[Fact]) -> list[Any]:
+        return [fact for fact in self.facts if isinstance(fact, kind)]
+
+    def ids(self, kind: type[Fact]) -> list[str]:
+        return [event_id for fact in self.of(kind) for event_id in fact.event_ids]
+
+    async def until(self, holds: Callable[["Heard"], bool], seconds: float = 20) -> None:
+        async with self._changed:
+            await asyncio.wait_for(self._changed.wait_for(lambda: holds(self)), seconds)
+
+
+class RunningListener:
+    def __init__(self, settings: ListenerSettings) -> None:
+        self.settings = settings
+        self.heard = Heard()
+        self.daemon = Daemon(settings, hear=self.heard)
+        self.task = asyncio.create_task(self.daemon.run(), name=f"listener {settings.instance_id}")
+
+    async def stop(self) -> None:
+        self.daemon.stop()
+        await asyncio.wait_for(self.task, 30)
+
+    async def crash(self) -> None:
+        """As after kill -9: nothing is given back, nothing is told."""
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+
+
+QUICK = {
+    "port": "0", "handle_delay": "0.05", "insert_delay": "0.05", "startup_delay": "0.2", "reconnect_first": "0.05",
+    "lease": "3", "log_level": "error",
+}  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def running_listener(
+    *, ws_url: str, redis_url: str, database_url: str, directory: Path, **settings: str
+) -> AsyncIterator[RunningListener]:
+    name = settings.setdefault("instance_id", "a")
+    given = QUICK | {
+        "ws_url": ws_url, "redis_url": redis_url, "database_url": database_url,
+        "dead_letter_file": str(directory / f"{name}.jsonl"), **settings,
+    }  # fmt: skip
+    running = RunningListener(ListenerSettings.load(given))
+    try:
+        yield running
+    finally:
+        if not running.task.done():
+            await running.stop()
+        elif not running.task.cancelled():
+            running.task.result()
+
+
+async def rows_of(database_url: str) -> list[dict[str, Any]]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return [dict(row) for row in await connection.fetch("select * from events order by event_id")]
+    finally:
+        await connection.close()

@@ -1,0 +1,68 @@
+"""Each setting's failure is one sentence, and all mistakes come at once."""
+
+from typing import Any
+
+import pytest
+
+from listener.settings import ListenerSettings
+from ops.command import UsageProblem
+
+
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [
+        ({"instance_id": ""}, "--instance-id"),
+        ({"group": "a b"}, "--group"),
+        ({"redis_url": "http://x/"}, "--redis-url"),
+        ({"redis_url": "nonsense"}, "--redis-url"),
+        ({"database_url": "mysql://x/"}, "--database-url"),
+        ({"ws_url": "http://x/"}, "--ws-url"),
+        ({"log_level": "loud"}, "--log-level"),
+        ({"redis_timeout": "0"}, "--redis-timeout"),
+        ({"redis_shards": "0"}, "--redis-shards"),
+        ({"database_timeout": "-1"}, "--database-timeout"),
+        ({"database_connections": "1"}, "--database-connections"),
+        ({"database_attempts": "0"}, "--database-attempts"),
+        ({"startup_attempts": "0"}, "--startup-attempts"),
+        ({"startup_delay": "-1"}, "--startup-delay"),
+        ({"lease": "0"}, "--lease"),
+        ({"dedup_window": "61", "lease": "60"}, "--dedup-window"),
+        ({"handler": "no colon"}, "--handler"),
+        ({"handle_attempts": "0"}, "--handle-attempts"),
+        ({"handle_delay": "-1"}, "--handle-delay"),
+        ({"handle_timeout": "0"}, "--handle-timeout"),
+        ({"handle_concurrency": "0"}, "--handle-concurrency"),
+        ({"insert_attempts": "0"}, "--insert-attempts"),
+        ({"insert_delay": "-1"}, "--insert-delay"),
+        ({"max_takeovers": "0"}, "--max-takeovers"),
+        ({"max_event_bytes": "1"}, "--max-event-bytes"),
+        ({"batch": "0"}, "--batch"),
+        ({"port": "70000"}, "--port"),
+        ({"port": "x"}, "--port"),
+        ({"source_resumes": "maybe"}, "--source-resumes"),
+        ({"start_from": "never"}, "--start-from"),
+        ({"reconnect_first": "0"}, "--reconnect-first"),
+        ({"reconnect_first": "9", "reconnect_longest": "8"}, "--reconnect-longest"),
+        ({"keepalive": "0"}, "--keepalive"),
+        ({"max_events": "0"}, "--max-events"),
+        ({"max_bytes": "100000"}, "--max-bytes"),
+        ({"drain": "-1"}, "--drain"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_that_names_its_flag(given: dict[str, Any], flag: str):
+    with pytest.raises(UsageProblem) as refused:
+        ListenerSettings.load(given)
+    assert len(refused.value.problems) == 1
+    assert flag in refused.value.problems[0]
+    assert flag[2:].replace("-", "_").upper() in refused.value.problems[0]
+
+
+def test_all_mistakes_come_at_once():
+    with pytest.raises(UsageProblem) as refused:
+        ListenerSettings.load({"port": "x", "lease": "0", "ws_url": "http://x/", "group": ""})
+    assert len(refused.value.problems) == 4
+
+
+def test_passwords_are_masked():
+    settings = ListenerSettings.load({"redis_url": "redis://u:sesame@h/", "ws_authorization": "Bearer sesame"})
+    assert "sesame" not in repr(settings) + str(settings.model_dump(mode="json"))

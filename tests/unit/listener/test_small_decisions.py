@@ -1,0 +1,102 @@
+"""Watermark, backoff, breaker, standby delays, inbox: the small pure decisions."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listener.backoff import Backoff
+from listener.breaker import Breaker
+from listener.facts import BreakerMoved, Fact
+from listener.pipeline.inbox import Inbox
+from listener.pipeline.policy import Policy
+from listener.watermark import Watermark
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 50))))
+def test_the_cursor_never_passes_an_unsettled_event(moves: list[tuple[bool, int]]):
+    watermark, positions, model = Watermark(), [], []
+    for receive, which in moves:
+        if receive or not positions:
+            model.append([f"j.{len(model)}", False])
+            positions.append(watermark.open(model[-1][0]))
+        else:
+            watermark.settle(positions[which % len(positions)])
+            model[which % len(positions)][1] = True
+        front = next((i for i, (_, settled) in enumerate(model) if not settled), len(model))
+        assert watermark.cursor == (model[front - 1][0] if front else None)
+
+
+def test_events_without_a_cursor_hold_the_front_back_too():
+    watermark = Watermark()
+    bare, placed = watermark.open(None), watermark.open("j.2")
+    watermark.settle(placed)
+    assert watermark.cursor is None
+    watermark.settle(bare)
+    assert (watermark.cursor, watermark.waiting) == ("j.2", 0)
+
+
+@given(st.integers(1, 10_000), st.floats(0, 0.999))
+def test_backoff_stays_between_its_floor_and_thirty_seconds(failures: int, dice: float):
+    delay = Backoff().delay(failures, dice)
+    assert 0.1 <= delay <= 30.0
+
+
+def test_backoff_doubles():
+    assert [Backoff().delay(n, 0.999999) for n in (1, 2, 3, 6, 60)] == pytest.approx([1, 2, 4, 30, 30], rel=1e-3)
+
+
+def breaker() -> tuple[Breaker, list[Fact]]:
+    facts: list[Fact] = []
+    return Breaker("redis", fail_max=2, reset_seconds=1.0, facts=facts.append), facts
+
+
+def test_two_failures_in_a_row_open_it_and_a_success_between_them_does_not():
+    one, facts = breaker()
+    one.failed(0.0)
+    one.succeeded()
+    one.failed(1.0)
+    assert not one.is_open
+    one.failed(2.0)
+    assert one.is_open
+    assert facts == [BreakerMoved("redis", "open")]
+
+
+def test_half_open_lets_one_probe_through_and_its_outcome_decides():
+    one, _ = breaker()
+    one.failed(0.0)
+    one.failed(0.0)
+    assert not one.may_try(0.9)
+    assert one.may_try(1.0)
+    assert not one.may_try(1.0), "a second caller is no probe"
+    one.failed(1.1)
+    assert not one.may_try(2.0)
+    assert one.may_try(2.1)
+    one.succeeded()
+    assert one.state == "closed"
+
+
+def test_a_success_seen_while_open_closes_it():
+    one, _ = breaker()
+    one.failed(0.0)
+    one.failed(0.0)
+    one.succeeded()
+    assert one.may_try(0.0)
+    assert not one.is_open
+
+
+@given(st.integers(1, 100), st.floats(0, 30))
+def test_a_standby_asks_again_within_ten_seconds_and_at_the_latest_at_the_leases_end(asked: int, left: float):
+    delay = Policy().stand_by_delay(asked, left)
+    assert 0 < delay <= 10
+    assert left == 0 or delay <= left + 0.05
+
+
+async def test_an_inbox_gives_all_that_waits_in_order_up_to_the_limit():
+    inbox: Inbox[int] = Inbox()
+    taking = asyncio.create_task(inbox.take(2))
+    inbox.put_all([1, 2, 3])
+    assert await taking == [1, 2]
+    inbox.put_back([1, 2])
+    assert await inbox.take(10) == [1, 2, 3]
