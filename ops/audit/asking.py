@@ -17,6 +17,7 @@ from ops.command import UsageProblem
 PAGE = 5_000
 IDS_PER_CALL = 100
 TIMEOUT = 15.0
+CURSOR_REFUSED = frozenset({400, 404, 409, 410, 416})
 # The producer accepted the event once; a second one with the same id and other content is no copy of it.
 NO_COPY = frozenset({"conflict", "invalid"})
 
@@ -30,6 +31,10 @@ class Entry(msgspec.Struct, frozen=True):
     at: Any = None
 
 
+class UnknownCursor(Exception):
+    """The journal does not know this cursor."""
+
+
 _entry = msgspec.json.Decoder(Entry)
 
 
@@ -38,9 +43,8 @@ async def journal(
 ) -> AsyncIterator[list[Entry]]:
     """Every accepted event after a cursor, oldest first, in pages."""
     while True:
-        response = await _get(
-            client, f"{producer_url}/api/journal", {"limit": PAGE} | ({} if after is None else {"after": after})
-        )
+        asked: dict[str, Any] = {"limit": PAGE} | ({} if after is None else {"after": after})
+        response = await _get(client, f"{producer_url}/api/journal", asked)
         page = [_entry.decode(line) for line in response.content.splitlines() if line.strip()]
         if not page:
             return
@@ -114,5 +118,7 @@ async def _get(client: httpx.AsyncClient, url: str, params: dict[str, Any]) -> h
     except httpx.TransportError as error:
         raise UsageProblem(f"{url} cannot be reached ({error}); is it up?") from None
     except httpx.HTTPStatusError as error:
+        if error.response.status_code in CURSOR_REFUSED and "after" in params:
+            raise UnknownCursor(str(params["after"])) from None
         raise UsageProblem(f"{url} answered {error.response.status_code}: {error.response.text[:200]}") from None
     return response

@@ -113,8 +113,11 @@ async def _unread(
     unread: set[str] = set()
     cursors: list[str | None] = [*await asking.group_cursors(connection, settings.group)]
     for cursor in cursors or [None]:
-        async for page in asking.journal(client, settings.producer_url, cursor):
-            unread.update(entry.event_id for entry in page if entry.event_id in among)
+        try:
+            async for page in asking.journal(client, settings.producer_url, cursor):
+                unread.update(entry.event_id for entry in page if entry.event_id in among)
+        except asking.UnknownCursor:
+            return among  # who brings a cursor that the journal does not know is sent everything
     return unread
 
 

@@ -1,0 +1,62 @@
+"""``ops audit`` on a real system: it balances, it finds what is gone, and what waits is not called missing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ops.local.ports import free_port
+from tests.support.system import running_system
+
+OPS = Path(sys.executable).parent / "ops"
+
+
+def run(system, *arguments):
+    layout = system.layout
+    environment = {
+        "PRODUCER_URL": layout.producer_url,
+        "LISTENERS": ",".join(layout.listener_urls),
+        "DATABASE_URL": system.postgres.url,
+    }
+    return subprocess.run(
+        [OPS, *arguments, *map(str, layout.letter_files)], capture_output=True, text=True, env=environment, timeout=60
+    )
+
+
+def audited(system, *arguments):
+    done = run(system, "audit", "--json", *arguments)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.timeout(120)
+def test_it_tells_rows_waiting_and_missing_apart():
+    with running_system(1) as system, httpx.Client(base_url=system.layout.producer_url, trust_env=False) as producer:
+        for number in range(20):
+            answer = producer.post("/publish", json={"event_id": f"e-{number}", "payload": {"n": number}})
+            assert answer.status_code == 202
+        code, books = audited(system)
+        assert (code, books["accepted"], books["rows"], books["missing"]) == (0, 20, 20, 0)
+        known = json.loads(run(system, "event", "e-7").stdout)
+        assert known["row"]["event_id"] == "e-7"
+        assert known["journal"]["cursor"]
+        system.listeners[0].stop()
+        system.postgres.sql("delete from events where event_id = 'e-3'", "unlost")
+        assert producer.post("/publish", json={"event_id": "late", "payload": {}}).status_code == 202
+        code, books = audited(system, "--settle", "0")
+        assert code == 1
+        assert books["missing_ids"] == ["e-3"]
+        assert (books["accepted"], books["rows"], books["waiting"]) == (21, 19, 1)
+
+
+def test_an_unreachable_system_is_one_clear_sentence(database_url):
+    done = subprocess.run(
+        [OPS, "audit", "--producer-url", f"http://127.0.0.1:{free_port()}", "--database-url", database_url],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: http://127.0.0.1:")
+    assert len(done.stderr.splitlines()) == 1
