@@ -4,6 +4,7 @@ import html
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -55,7 +56,7 @@ def _events(store: EventStore) -> Callable[[Request], Any]:
         except (Transient, Permanent) as error:
             return _away(error)
         following = rows[-1]["seq"] if len(rows) == limit else None
-        return JSONResponse({"events": rows, "next": following})
+        return _json({"events": rows, "next": following})
 
     return events
 
@@ -71,7 +72,7 @@ def _event(store: EventStore, recent: Recent, watched: Watched) -> Callable[[Req
         in_flight = watched.in_flight(event_id)
         known = row is not None or story or in_flight
         body = {"event_id": event_id, "row": row, "in_flight": in_flight, "recent": story}
-        return JSONResponse(body, 200 if known else 404)
+        return _json(body, 200 if known else 404)
 
     return event
 
@@ -98,6 +99,11 @@ def _status(health: Callable[[], Health]) -> Callable[[Request], Any]:
         return HTMLResponse(page, headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"})
 
     return status
+
+
+def _json(body: object, status: int = 200) -> Response:
+    """Times as ISO 8601, which the standard encoder does not know."""
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
 
 
 def _away(error: Exception) -> JSONResponse:
