@@ -32,18 +32,16 @@ class Database:
         self,
         url: str,
         *,
-        application_name: str = "unlost",
-        size: int = 8,
+        name: str = "unlost",
+        connections: int = 8,
+        timeout: float = 5.0,
         connect_timeout: float = 2.0,
-        acquire_timeout: float = 4.0,
-        command_timeout: float = 5.0,
     ) -> None:
         self._url = url
-        self._application_name = application_name
-        self._size = size
+        self._name = name
+        self._connections = connections
         self._connect_timeout = connect_timeout
-        self._acquire_timeout = acquire_timeout
-        self._command_timeout = command_timeout
+        self._timeout = timeout
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._building = asyncio.Lock()
         self.claims_place: str | None = None
@@ -52,9 +50,9 @@ class Database:
     async def open(self) -> str:
         """Connect once, and return the server's version. May be called again after ``Transient``."""
         try:
-            async with asyncio.timeout(self._acquire_timeout):
+            async with asyncio.timeout(self._timeout):
                 connection = await asyncpg.connect(
-                    self._url, timeout=self._connect_timeout, command_timeout=self._command_timeout
+                    self._url, timeout=self._connect_timeout, command_timeout=self._timeout
                 )
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "")[:2] in MISCONFIGURED_CLASSES:
@@ -74,7 +72,7 @@ class Database:
         """Borrow a connection. ``doing`` goes into the message of whatever fails."""
         pool = await self._pool_ready()
         try:
-            connection = await pool.acquire(timeout=self._acquire_timeout)
+            connection = await pool.acquire(timeout=self._timeout)
         except LIBRARY_ERRORS as error:
             await self._react(error)
             raise translated(error, doing) from error
@@ -104,10 +102,10 @@ class Database:
                 self._pool = await asyncpg.create_pool(
                     self._url,
                     min_size=0,
-                    max_size=self._size,
+                    max_size=self._connections,
                     timeout=self._connect_timeout,
-                    command_timeout=self._command_timeout,
-                    server_settings={"application_name": self._application_name},
+                    command_timeout=self._timeout,
+                    server_settings={"application_name": self._name},
                 )
             return self._pool
 

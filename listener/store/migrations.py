@@ -47,6 +47,7 @@ def known_migrations() -> list[Migration]:
 
 async def migrate(database: Database) -> list[str]:
     """Apply what is missing, and return the names. All of it in one transaction: all or nothing."""
+    await database.open()
     async with database.acquire("migrating the schema") as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=60)
         await connection.execute(RECORD)

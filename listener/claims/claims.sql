@@ -1,0 +1,96 @@
+-- name: claim
+-- What is won or mine is written; what is not is read as it stood when the statement began. A row that came
+-- to be in between is in neither part: the caller asks for it again.
+WITH asked AS MATERIALIZED (
+    SELECT event_id, digest FROM unnest($3::text[], $4::bytea[]) AS a (event_id, digest)),
+stored AS MATERIALIZED (
+    SELECT event_id, e.payload_sha256 = a.digest AS same FROM asked a JOIN events e USING (event_id)),
+won AS (
+    INSERT INTO claims AS c (group_name, event_id, digest, token, epoch, takeovers, state, until)
+    SELECT $1, event_id, digest, $2, 1, 0, 'leased', clock_timestamp() + make_interval(secs => $5)
+    FROM asked
+    WHERE NOT EXISTS (SELECT FROM stored s WHERE s.event_id = asked.event_id)
+        AND EXISTS (SELECT FROM claims_place WHERE id = $6)
+    ORDER BY event_id
+    ON CONFLICT (group_name, event_id) DO UPDATE SET
+        digest = excluded.digest,
+        token = excluded.token,
+        state = 'leased',
+        until = clock_timestamp() + make_interval(secs => $5),
+        epoch = CASE
+            WHEN c.state = 'dead' THEN 1
+            WHEN c.state = 'leased' AND c.token = excluded.token THEN c.epoch
+            ELSE c.epoch + 1 END,
+        takeovers = CASE
+            WHEN c.state = 'dead' THEN 0
+            WHEN c.state = 'leased' AND c.token <> excluded.token THEN c.takeovers + 1
+            ELSE c.takeovers END
+    WHERE c.state = 'released'
+        OR c.state = 'leased' AND (c.token = excluded.token OR $7 AND c.until <= clock_timestamp())
+        OR c.state = 'dead' AND $8
+    RETURNING event_id, epoch, takeovers)
+SELECT event_id, 'won' AS answer, epoch, takeovers, 0::float8 AS seconds_left, true AS same FROM won
+UNION ALL
+SELECT event_id, 'done', 0, 0, 0, same FROM stored
+UNION ALL
+SELECT event_id, c.state, 0, 0, extract(epoch FROM c.until - clock_timestamp())::float8, c.digest = a.digest
+FROM asked a JOIN claims c USING (event_id)
+WHERE c.group_name = $1 AND EXISTS (SELECT FROM claims_place WHERE id = $6)
+    AND NOT EXISTS (SELECT FROM won w WHERE w.event_id = a.event_id)
+    AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
+
+-- name: keep
+-- $9: also take what nobody is running (cover), rather than only extend what is mine or missing (renew).
+INSERT INTO claims AS c (group_name, event_id, digest, token, epoch, takeovers, state, until)
+SELECT $1, event_id, digest, $2, epoch, takeovers, 'leased', clock_timestamp() + make_interval(secs => $7)
+FROM unnest($3::text[], $4::bytea[], $5::int[], $6::int[]) AS a (event_id, digest, epoch, takeovers)
+WHERE EXISTS (SELECT FROM claims_place WHERE id = $8)
+    AND NOT ($9 AND EXISTS (SELECT FROM events e WHERE e.event_id = a.event_id))
+ORDER BY event_id
+ON CONFLICT (group_name, event_id) DO UPDATE SET
+    digest = excluded.digest,
+    token = excluded.token,
+    state = 'leased',
+    until = clock_timestamp() + make_interval(secs => $7),
+    epoch = greatest(c.epoch, excluded.epoch),
+    takeovers = greatest(c.takeovers, excluded.takeovers)
+WHERE c.state = 'leased' AND c.token = excluded.token
+    OR $9 AND (c.state = 'released' OR c.state = 'leased' AND c.until <= clock_timestamp())
+RETURNING event_id
+
+-- name: settle_done
+-- The row in events says "done" from here on. Returns what another holds.
+WITH locked AS MATERIALIZED (
+    SELECT event_id, state = 'leased' AND token <> $2 AND until > clock_timestamp() AS foreign_lease
+    FROM claims WHERE group_name = $1 AND event_id = ANY ($3::text[]) ORDER BY event_id FOR UPDATE),
+gone AS (
+    DELETE FROM claims c USING locked l
+    WHERE c.group_name = $1 AND c.event_id = l.event_id AND NOT l.foreign_lease)
+SELECT event_id FROM locked WHERE foreign_lease
+
+-- name: settle_dead
+-- Returns what could be settled.
+INSERT INTO claims AS c (group_name, event_id, digest, token, epoch, takeovers, state, until)
+SELECT $1, event_id, digest, $2, 1, 0, 'dead', clock_timestamp()
+FROM unnest($3::text[], $4::bytea[]) AS a (event_id, digest)
+WHERE EXISTS (SELECT FROM claims_place WHERE id = $5)
+    AND NOT EXISTS (SELECT FROM events e WHERE e.event_id = a.event_id)
+ORDER BY event_id
+ON CONFLICT (group_name, event_id) DO UPDATE SET
+    digest = excluded.digest, token = excluded.token, state = 'dead', until = clock_timestamp()
+WHERE c.state <> 'leased' OR c.token = excluded.token OR c.until <= clock_timestamp()
+RETURNING event_id
+
+-- name: release
+UPDATE claims c SET state = 'released', until = clock_timestamp()
+FROM (
+    SELECT event_id FROM claims
+    WHERE group_name = $1 AND event_id = ANY ($3::text[]) AND token = $2 AND state = 'leased'
+    ORDER BY event_id FOR UPDATE) mine
+WHERE c.group_name = $1 AND c.event_id = mine.event_id
+
+-- name: prune
+DELETE FROM claims WHERE (group_name, event_id) IN (
+    SELECT group_name, event_id FROM claims
+    WHERE group_name = $1 AND until < clock_timestamp() - make_interval(secs => $2)
+    LIMIT $3 FOR UPDATE SKIP LOCKED)

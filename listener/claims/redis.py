@@ -1,0 +1,219 @@
+"""Claims kept in Redis: one script call for each batch, each comparing tokens, time taken from Redis.
+
+Every call names the place that the caller last saw (run id, and a mark that a flush takes away with the
+claims) and is refused, changing nothing, by a Redis that is another one or has forgotten: that is known
+before the first claim in it, not after the next look.
+
+Keys: ``{group.shard}`` and 16 bytes of BLAKE2b of the event id. All keys of one call share a slot, so the
+same scripts run on a Cluster. A record outlives its lease by the dedup window, so that its epoch and the
+number of takeovers are remembered; a settled one shrinks to nine bytes.
+
+A call that fails on the wire is tried once more at once: repeating is safe, since a script recognises its
+own token. Everything after that is the caller's breaker's business.
+"""
+
+import hashlib
+import secrets
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from importlib import resources
+from typing import TypeVar, cast
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
+
+from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from listener.claims.redis_errors import LIBRARY_ERRORS, may_try_again, translated
+from listener.errors import Misconfigured, Transient
+
+BATCH = 1_024
+STATES: dict[Verdict, bytes] = {"done": b"D", "dead": b"X"}
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+_answer = struct.Struct(">BII")
+_pair = struct.Struct(">II").pack
+_blake = hashlib.blake2b
+_YES = ord("1")
+_FRESH = Won(1, 0)
+_ANSWERS: dict[int, Callable[[int, int], Answer]] = {
+    1: lambda epoch, takeovers: _FRESH if epoch == 1 and not takeovers else Won(epoch, takeovers),
+    2: lambda milliseconds, same: Held(milliseconds / 1000, bool(same)),
+    3: lambda _, same: Lapsed(bool(same)),
+    4: lambda _, same: Done(bool(same)),
+    5: lambda _, same: Dead(bool(same)),
+}
+
+
+def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Redis:
+    """A client that fails within ``timeout`` for connecting and for answering, and never retries by itself."""
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=connections,
+            timeout=timeout,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            health_check_interval=0,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=False,
+        )
+    except ValueError as error:
+        raise Misconfigured(f"REDIS_URL is no address of a Redis: {error}") from None
+    return Redis(connection_pool=pool)
+
+
+class Script:
+    """A script and its name on the server."""
+
+    def __init__(self, *files: str) -> None:
+        room = resources.files("listener.claims").joinpath("scripts")
+        self.text = "\n".join(room.joinpath(file).read_text(encoding="utf-8") for file in files)
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisClaims:
+    """``Claims`` in one Redis, or in one Redis Cluster with ``shards`` above 1."""
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        token: str,
+        group: str,
+        lease_seconds: float,
+        window_seconds: float,
+        shards: int = 1,
+    ) -> None:
+        self._client = client
+        self._token = token.encode()
+        self._lease = int(lease_seconds * 1000)
+        self._window = int(window_seconds * 1000)
+        self._tags = [f"{{{group}.{shard}}}".encode() for shard in range(shards)]
+        self._places: tuple[bytes, ...] = ()
+        self._place = Script("place.lua")
+        self._claim = Script("prelude.lua", "claim.lua")
+        self._keep = Script("prelude.lua", "keep.lua")
+        self._settle = Script("prelude.lua", "settle.lua")
+        self._release = Script("prelude.lua", "release.lua")
+
+    async def place(self) -> str:
+        """See ``Claims``. From when this returns, the calls below are for this place."""
+        mark = secrets.token_hex(4).encode()
+        places = [
+            await self._run(self._place, [tag + b"place"], [mark], "asking which Redis this is") for tag in self._tags
+        ]
+        self._places = tuple(places)
+        return "redis:" + "+".join(dict.fromkeys(place.decode() for place in places))
+
+    async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
+        """See ``Claims``."""
+        flags = [b"1" if take_over else b"0", b"1" if revive else b"0"]
+
+        async def part(shard: int, keys: list[bytes], few: Sequence[Ask]) -> list[Answer]:
+            reply = await self._call(self._claim, shard, keys, [_digests(few), *flags], "claiming events")
+            return [_ANSWERS[kind](a, b) for kind, a, b in _answer.iter_unpack(reply)]
+
+        return await self._each(asks, [ask.event_id for ask in asks], part)
+
+    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+        """See ``Claims``."""
+        return await self._kept(keeps, b"1", "covering claims")
+
+    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
+        """See ``Claims``."""
+        return await self._kept(keeps, b"0", "renewing claims")
+
+    async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
+        """See ``Claims``."""
+
+        async def part(shard: int, keys: list[bytes], few: Sequence[Ask | Keep]) -> list[bool]:
+            own = [_digests(few), STATES[verdict]]
+            return _yes(await self._call(self._settle, shard, keys, own, "settling events"))
+
+        return await self._each(asks, [ask.event_id for ask in asks], part)
+
+    async def release(self, event_ids: Sequence[str]) -> None:
+        """See ``Claims``."""
+
+        async def part(shard: int, keys: list[bytes], few: Sequence[str]) -> Sequence[None]:
+            await self._call(self._release, shard, keys, [], "releasing claims")
+            return [None] * len(few)
+
+        await self._each(event_ids, event_ids, part)
+
+    async def close(self) -> None:
+        """See ``Claims``."""
+        await self._client.aclose()
+
+    async def _kept(self, keeps: Sequence[Keep], cover: bytes, doing: str) -> list[bool]:
+        async def part(shard: int, keys: list[bytes], few: Sequence[Keep]) -> list[bool]:
+            epochs = b"".join([_pair(keep.epoch, keep.takeovers) for keep in few])
+            return _yes(await self._call(self._keep, shard, keys, [_digests(few), epochs, cover], doing))
+
+        return await self._each(keeps, [keep.event_id for keep in keeps], part)
+
+    async def _each(
+        self,
+        items: Sequence[Item],
+        event_ids: Sequence[str],
+        part: Callable[[int, list[bytes], Sequence[Item]], Awaitable[Sequence[T]]],
+    ) -> list[T]:
+        """Call ``part`` for each group of items that share a slot and fit one call; results in the items' order."""
+        places = self._places
+        if not places and items:
+            await self.place()
+            places = self._places
+        hashes = [_blake(event_id.encode(), digest_size=16).digest() for event_id in event_ids]
+        results: list[T | None] = [None] * len(items)
+        for shard, numbers in self._batches(hashes):
+            if self._places is not places:
+                raise Transient("the Redis that keeps the claims changed in the middle of a batch; ask again")
+            tag = self._tags[shard]
+            few = [items[i] for i in numbers]
+            for i, result in zip(numbers, await part(shard, [tag + hashes[i] for i in numbers], few), strict=True):
+                results[i] = result
+        return cast("list[T]", results)
+
+    def _batches(self, hashes: list[bytes]) -> Iterator[tuple[int, Sequence[int]]]:
+        shards = len(self._tags)
+        for shard in range(shards):
+            numbers: Sequence[int] = range(len(hashes))
+            if shards > 1:
+                numbers = [i for i, name in enumerate(hashes) if name[0] % shards == shard]
+            for first in range(0, len(numbers), BATCH):
+                yield shard, numbers[first : first + BATCH]
+
+    async def _call(self, script: Script, shard: int, keys: list[bytes], own: list[bytes], doing: str) -> bytes:
+        head: list[bytes | int] = [self._places[shard], self._token, self._lease, self._window]
+        return await self._run(script, [self._tags[shard] + b"place", *keys], [*head, *own], doing)
+
+    async def _run(self, script: Script, keys: list[bytes], own: Sequence[bytes | int], doing: str) -> bytes:
+        try:
+            try:
+                return await self._evaluate(script, keys, own)
+            except LIBRARY_ERRORS as error:
+                if not may_try_again(error):
+                    raise
+                return await self._evaluate(script, keys, own)
+        except LIBRARY_ERRORS as error:
+            raise translated(error, doing) from error
+
+    async def _evaluate(self, script: Script, keys: list[bytes], own: Sequence[bytes | int]) -> bytes:
+        """By its name, or by its text where the server does not know it (yet, or any more)."""
+        try:
+            reply: bytes = await self._client.execute_command("EVALSHA", script.sha, len(keys), *keys, *own)
+        except NoScriptError:
+            reply = await self._client.execute_command("EVAL", script.text, len(keys), *keys, *own)
+        return reply
+
+
+def _digests(few: Sequence[Ask | Keep]) -> bytes:
+    return b"".join([item.digest[:8] for item in few])
+
+
+def _yes(reply: bytes) -> list[bool]:
+    return [answer == _YES for answer in reply]

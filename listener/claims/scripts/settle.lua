@@ -1,0 +1,18 @@
+-- ARGV 5: digests; 6: the state to settle as.
+-- Returns one byte for each event: '1' settled, '0' another's lease is running.
+local digests, verdict = ARGV[5], ARGV[6]
+local answers = {}
+for i = 1, count do
+  local record = records[i]
+  local state = state_of(record)
+  local free = true
+  if state == LEASED then
+    local _, ends, _, _, owner = read(record)
+    free = owner == token or ends <= now
+  elseif state == DONE then
+    free = verdict == DONE -- what is stored stays stored
+  end
+  if free then write_settled(i, verdict, eight(digests, i)) end
+  answers[i] = free and '1' or '0'
+end
+return table.concat(answers)
