@@ -1,8 +1,6 @@
 """Asking those who know: the producer's journal, PostgreSQL, the dead-letter files, the listeners."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -10,16 +8,12 @@ import asyncpg
 import httpx
 import msgspec
 
-from dlq.file import Damage, read_letters
-from dlq.sidecar import states
 from ops.command import UsageProblem
 
 PAGE = 5_000
 IDS_PER_CALL = 100
 TIMEOUT = 15.0
 CURSOR_REFUSED = frozenset({400, 404, 409, 410, 416})
-# The producer accepted the event once; a second one with the same id and other content is no copy of it.
-NO_COPY = frozenset({"conflict", "invalid"})
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -58,27 +52,6 @@ async def rows(connection: asyncpg.Connection, event_ids: Sequence[str]) -> set[
         "select event_id from events where event_id = any($1::text[])", list(event_ids), timeout=TIMEOUT
     )
     return {row["event_id"] for row in found}
-
-
-def unresolved_letters(files: Iterable[Path]) -> tuple[Counter[str], int]:
-    """How many unresolved letters each event has, and how many lines could not be read."""
-    letters: Counter[str] = Counter()
-    damaged = 0
-    for file in files:
-        if not file.exists():
-            continue
-        known = states(file)
-        for letter in read_letters(file):
-            if isinstance(letter, Damage):
-                damaged += 1
-            elif letter.event_id and letter.reason not in NO_COPY and not is_over(known.get(letter.letter_id)):
-                letters[letter.event_id] += 1
-    return letters, damaged
-
-
-def is_over(state: Any) -> bool:
-    """Whether a letter's story has ended: its event is stored."""
-    return str(getattr(state, "status", state)) == "resolved"
 
 
 async def in_flight(client: httpx.AsyncClient, listeners: Iterable[str], event_ids: Sequence[str]) -> set[str]:

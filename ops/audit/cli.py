@@ -11,13 +11,11 @@ from typing import Any
 import asyncpg
 import click
 import httpx
-import msgspec
 from pydantic import Field
 
-from dlq.file import Damage, read_letters
-from dlq.sidecar import states
 from ops.audit import asking
 from ops.audit.account import Account
+from ops.audit.letters import letters_of, unresolved_letters
 from ops.command import SecretUrl, Settings, UsageProblem, command
 
 AGAIN = 0.5
@@ -75,7 +73,7 @@ def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> in
 async def _audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
     account = Account()
     left: list[str] = []
-    letters, account.damaged_lines = asking.unresolved_letters(files)
+    letters, account.damaged_lines = unresolved_letters(files)
     async with _everybody(settings) as (client, connection):
         async for page in asking.journal(client, settings.producer_url):
             ids = [entry.event_id for entry in page]
@@ -98,7 +96,7 @@ async def _close(
     while left:
         held = await asking.in_flight(client, settings.listeners, left)
         unread = await _unread(settings, client, connection, set(left))
-        letters, account.damaged_lines = asking.unresolved_letters(files)
+        letters, account.damaged_lines = unresolved_letters(files)
         left = account.enter(left, await asking.rows(connection, left), letters)
         if not set(left) - held - unread or time.monotonic() > deadline:
             account.close(left, held, unread)
@@ -135,21 +133,8 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
                 known["listeners"][url] = await asking.known_to(client, url, event_id)
             except (httpx.TransportError, ValueError) as error:
                 known["listeners"][url] = {"error": f"cannot be asked: {error}"}
-    known["letters"] = [letter for file in files if file.exists() for letter in _letters_of(file, event_id)]
+    known["letters"] = [letter for file in files if file.exists() for letter in letters_of(file, event_id)]
     return known
-
-
-def _letters_of(file: Path, event_id: str) -> list[dict[str, Any]]:
-    known = states(file)
-    return [
-        {
-            "file": str(file),
-            "state": msgspec.to_builtins(known.get(letter.letter_id)),
-            **msgspec.to_builtins(letter),
-        }
-        for letter in read_letters(file)
-        if not isinstance(letter, Damage) and letter.event_id == event_id
-    ]
 
 
 def _readable(value: object) -> object:
