@@ -1,6 +1,7 @@
 """``ops``: run the whole system here, and account for every event."""
 
+from ops.audit.cli import audit, event
 from ops.command import main_group
 from ops.local.up import up
 
-main = main_group("ops", [up], help="Run Unlost on this machine, and account for every event.")
+main = main_group("ops", [up, audit, event], help="Run Unlost on this machine, and account for every event.")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from pydantic import Field
 
 from ops.audit import asking
 from ops.audit.account import Account
-from ops.audit.letters import letters_of, unresolved_letters
 from ops.command import SecretUrl, Settings, UsageProblem, command
 
 AGAIN = 0.5
@@ -73,7 +72,7 @@ def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> in
 async def _audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
     account = Account()
     left: list[str] = []
-    letters, account.damaged_lines = unresolved_letters(files)
+    letters, account.damaged_lines = _unresolved(files)
     async with _everybody(settings) as (client, connection):
         async for page in asking.journal(client, settings.producer_url):
             ids = [entry.event_id for entry in page]
@@ -96,7 +95,7 @@ async def _close(
     while left:
         held = await asking.in_flight(client, settings.listeners, left)
         unread = await _unread(settings, client, connection, set(left))
-        letters, account.damaged_lines = unresolved_letters(files)
+        letters, account.damaged_lines = _unresolved(files)
         left = account.enter(left, await asking.rows(connection, left), letters)
         if not set(left) - held - unread or time.monotonic() > deadline:
             account.close(left, held, unread)
@@ -133,8 +132,24 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
                 known["listeners"][url] = await asking.known_to(client, url, event_id)
             except (httpx.TransportError, ValueError) as error:
                 known["listeners"][url] = {"error": f"cannot be asked: {error}"}
-    known["letters"] = [letter for file in files if file.exists() for letter in letters_of(file, event_id)]
+    known["letters"] = _letters_of(files, event_id)
     return known
+
+
+def _unresolved(files: tuple[Path, ...]) -> tuple[Mapping[str, int], int]:
+    if not files:
+        return {}, 0
+    from ops.audit.letters import unresolved_letters  # books without files need no reader of files
+
+    return unresolved_letters(files)
+
+
+def _letters_of(files: tuple[Path, ...], event_id: str) -> list[dict[str, Any]]:
+    if not files:
+        return []
+    from ops.audit.letters import letters_of  # as above
+
+    return [letter for file in files if file.exists() for letter in letters_of(file, event_id)]
 
 
 def _readable(value: object) -> object:
