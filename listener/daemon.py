@@ -110,6 +110,7 @@ class Daemon:
             await self._drain(reader)
             for task in (keeper, engine, lag):
                 task.cancel()
+        await self._engine.leave()
 
     async def _prepared(self) -> bool:
         """Reach the servers, unless a stop is asked for first."""
@@ -132,7 +133,6 @@ class Daemon:
         reader.cancel()
         left = await self._engine.pipeline.drain(self._settings.drain)
         await self._keeper.save()
-        await self._engine.leave()
         structlog.get_logger().info("drained", released=left)
 
     def _overflow(self, frame: bytes) -> None:

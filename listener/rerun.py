@@ -51,10 +51,10 @@ class EngineRerun:
     ) -> None:
         """Give back what is held and leave."""
         await self._engine.pipeline.drain(0.0)
-        await self._engine.leave()
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
+        await self._engine.leave()
         await self._engine.close()
 
     async def run(self, event: Event) -> Outcome:

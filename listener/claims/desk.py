@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from listener.breaker import Breaker
 from listener.claims.places import Place, Places, Step, View, meets, next_step
-from listener.claims.port import Answer, Ask, Claims, Hold, Verdict, Won
+from listener.claims.port import Answer, Ask, Claims, Keep, Verdict, Won
 from listener.errors import Transient
 from listener.facts import Facts, LeasesLost, MeetingChanged, PlacesDeclared
 from listener.store.roll import Look, Roll
@@ -42,9 +42,9 @@ class Claim:
         self.until: dict[Place, float] = {}
 
     @property
-    def as_hold(self) -> Hold:
+    def as_keep(self) -> Keep:
         """The claim as another place is told of it."""
-        return Hold(self.ask.event_id, self.ask.digest, self.epoch, self.takeovers)
+        return Keep(self.ask.event_id, self.ask.digest, self.epoch, self.takeovers)
 
 
 class Desk:
@@ -244,11 +244,10 @@ class Desk:
                     await self._tick()
                 self._lose_what_ran_out()
                 self._tell_whether_open()
-                try:
-                    pause = TICK_SECONDS if self.open else TICK_SECONDS / 2
-                    await asyncio.wait_for(self._wake.wait(), max(0.05, pause - (self._clock() - started)))
-                except TimeoutError:
-                    continue
+                pause = TICK_SECONDS if self.open else TICK_SECONDS / 2
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.05, pause - (self._clock() - started))):
+                        await self._wake.wait()
 
     async def join(self) -> None:
         """Make the first round, so that a caller knows whether PostgreSQL answers."""
@@ -327,7 +326,7 @@ class Desk:
         if not claims:
             return True
         started = self._clock()
-        covered = await self._reach(place, self._at(place).cover([claim.as_hold for claim in claims]))
+        covered = await self._reach(place, self._at(place).cover([claim.as_keep for claim in claims]))
         taken = []
         for claim, mine in zip(claims, covered, strict=True):
             if mine:
@@ -358,7 +357,7 @@ class Desk:
                 continue
             started = self._clock()
             try:
-                renewed = await self._reach(place, self._at(place).renew([claim.as_hold for claim in claims]))
+                renewed = await self._reach(place, self._at(place).renew([claim.as_keep for claim in claims]))
             except Transient as error:
                 trouble = error
                 continue

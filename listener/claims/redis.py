@@ -63,7 +63,7 @@ def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Re
         )
     except ValueError as error:
         raise Misconfigured(f"REDIS_URL is no address of a Redis: {error}") from None
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 class Script:

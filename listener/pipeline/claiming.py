@@ -6,6 +6,7 @@ Without a handler nothing of the user's runs, and suspects are claimed in batche
 """
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 from collections.abc import Sequence
@@ -203,11 +204,10 @@ class Claiming:
                 woken.append(heapq.heappop(self._waiting)[2])
             self._inbox.put_all(woken)
             self._due.clear()
-            pause = self._waiting[0][0] - now if self._waiting else None
-            try:
-                await asyncio.wait_for(self._due.wait(), pause if pause is None else max(0.02, pause))
-            except TimeoutError:
-                continue
+            pause = max(0.02, self._waiting[0][0] - now) if self._waiting else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._due.wait()
 
 
 def _note(passage: Passage, answer: Answer) -> bool:

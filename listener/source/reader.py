@@ -189,7 +189,8 @@ class Reader:
         self._facts(ReadingPaused(why))
         while self._reason_to_pause():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._intake.wait_for_room(), PAUSE_SECONDS)
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await self._intake.wait_for_room()
             if not self._intake.full:
                 await asyncio.sleep(PAUSE_SECONDS if self._reason_to_pause() else 0)
         self.paused = ""
@@ -203,8 +204,8 @@ class Reader:
             if self.paused or self._frames != frames:
                 continue
             try:
-                pong = await connection.ping()
-                await asyncio.wait_for(pong, self._options.keepalive)
+                async with asyncio.timeout(self._options.keepalive):
+                    await (await connection.ping())
             except TimeoutError:
                 if not self.paused and self._frames == frames:
                     connection.transport.abort()

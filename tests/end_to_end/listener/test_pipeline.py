@@ -1,16 +1,19 @@
 """A listener between a foreign source and real servers: each way that an event can go."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
+import asyncpg
 import pytest
-from dlq.file import read_letters
 
+from dlq.file import read_letters
 from listener.delivery import Delivery
 from listener.errors import Reject
 from listener.facts import (
     EventBuried,
+    EventsClaimed,
     EventsDuplicate,
     EventsStandBy,
     EventsStored,
@@ -23,13 +26,11 @@ from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 
 RUNS: list[tuple[str, int]] = []
-HOLD = asyncio.Event()
 
 
 @pytest.fixture
 def servers(redis_url: str, database_url: str, tmp_path: Path) -> dict:
     RUNS.clear()
-    HOLD.clear()
     return {"redis_url": redis_url, "database_url": database_url, "directory": tmp_path}
 
 
@@ -55,7 +56,7 @@ async def refuse(event: Delivery) -> None:
 
 async def hang(event: Delivery) -> None:
     RUNS.append((event.event_id, event.attempt))
-    await HOLD.wait()
+    await asyncio.Event().wait()
 
 
 def in_a_thread(event: Delivery) -> None:
@@ -64,10 +65,15 @@ def in_a_thread(event: Delivery) -> None:
 
 async def with_row(event: Delivery, connection) -> None:
     RUNS.append((event.event_id, event.attempt))
-    await connection.execute("create table if not exists effects (event_id text)")
     await connection.execute("insert into effects values ($1)", event.event_id)
     if event.payload == "bad" and event.attempt < 3:
         raise ConnectionError("after the effect")
+
+
+async def create_effects(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("create table effects (event_id text)")
+    await connection.close()
 
 
 def handler(function) -> str:
@@ -154,6 +160,7 @@ async def test_the_same_id_with_other_content_is_a_conflict_and_another_spelling
 
 @pytest.mark.parametrize("function", [note, in_a_thread, with_row])
 async def test_a_handler_of_each_form_runs_once_for_each_event(servers: dict, function):
+    await create_effects(servers["database_url"])
     async with (
         running_source() as source,
         running_listener(ws_url=source.url, **servers, handler=handler(function)) as one,
@@ -217,6 +224,7 @@ async def test_a_handler_that_hangs_is_ended_at_its_time_limit(servers: dict):
 
 
 async def test_a_failed_transaction_leaves_no_effect_and_a_later_one_exactly_one(servers: dict):
+    await create_effects(servers["database_url"])
     async with (
         running_source() as source,
         running_listener(ws_url=source.url, **servers, handler=handler(with_row)) as one,
@@ -225,45 +233,42 @@ async def test_a_failed_transaction_leaves_no_effect_and_a_later_one_exactly_one
         await source.send(frame("e", "bad"))
         await one.heard.until(lambda h: h.ids(EventsStored) == ["e"])
     assert len(RUNS) == 3
-    import asyncpg
-
     connection = await asyncpg.connect(servers["database_url"])
     assert await connection.fetchval("select count(*) from effects") == 1
     await connection.close()
 
 
+@contextlib.asynccontextmanager
+async def owner_and_standby(servers: dict, **settings: str):
+    """Listener a hangs in its handler on the event "e", and listener b stands by."""
+    async with contextlib.AsyncExitStack() as stack:
+        source = await stack.enter_async_context(running_source())
+        same = {"ws_url": source.url, **servers, **settings}
+        one = await stack.enter_async_context(running_listener(**same, handler=handler(hang)))
+        await source.wait_for_clients(1)
+        await source.send(frame("e"))
+        await one.heard.until(lambda h: h.ids(EventsClaimed) == ["e"])
+        two = await stack.enter_async_context(running_listener(**same, instance_id="b", handler=handler(note)))
+        await source.wait_for_clients(2)
+        await source.send(frame("e"))
+        await two.heard.until(lambda h: h.ids(EventsStandBy)[:1] == ["e"])
+        yield one, two
+
+
 async def test_a_standby_takes_over_when_the_owner_dies(servers: dict):
-    async with running_source() as source:
-        async with running_listener(ws_url=source.url, **servers, handler=handler(hang)) as one:
-            await source.wait_for_clients(1)
-            async with running_listener(ws_url=source.url, **servers, instance_id="b", handler=handler(note)) as two:
-                await source.wait_for_clients(2)
-                await two.heard.until(lambda h: bool(h.of(PlacesDeclared)))
-                await source.send(frame("e"))
-                await one.heard.until(lambda _: RUNS == [("e", 1)])
-                await two.heard.until(lambda h: h.ids(EventsStandBy)[:1] == ["e"])
-                await one.crash()
-                await two.heard.until(lambda h: h.ids(EventsStored) == ["e"])
-                assert two.heard.ids(EventsTakenOver) == ["e"]
+    async with owner_and_standby(servers) as (one, two):
+        await one.crash()
+        await two.heard.until(lambda h: h.ids(EventsStored) == ["e"])
+        assert two.heard.ids(EventsTakenOver) == ["e"]
     (row,) = await rows_of(servers["database_url"])
     assert (row["instance_id"], row["epoch"]) == ("b", 2)
 
 
 async def test_an_orderly_stop_gives_claims_back_at_once_and_counts_no_takeover(servers: dict):
-    async with running_source() as source, running_listener(
-        ws_url=source.url, **servers, handler=handler(hang), drain="0.1", lease="60"
-    ) as one:
-        await source.wait_for_clients(1)
-        async with running_listener(
-            ws_url=source.url, **servers, instance_id="b", handler=handler(note), lease="60"
-        ) as two:
-            await source.wait_for_clients(2)
-            await two.heard.until(lambda h: bool(h.of(PlacesDeclared)))
-            await source.send(frame("e"))
-            await two.heard.until(lambda h: h.ids(EventsStandBy)[:1] == ["e"])
-            await one.stop()
-            await two.heard.until(lambda h: h.ids(EventsStored) == ["e"])
-            assert two.heard.ids(EventsTakenOver) == []
+    async with owner_and_standby(servers, drain="0.1", lease="60") as (one, two):
+        await one.stop()
+        await two.heard.until(lambda h: h.ids(EventsStored) == ["e"])
+        assert two.heard.ids(EventsTakenOver) == []
 
 
 async def test_without_redis_events_go_on_and_come_back_to_it(servers: dict, own_valkey):
