@@ -38,7 +38,7 @@ class Up:
             [OPS, "up", "--data", data, *arguments(ports)],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=data,
         )  # fmt: skip
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self):
@@ -65,6 +65,20 @@ class Up:
         self.process.stdout.close()
         assert not psutil.wait_procs(family, timeout=10)[1]
         return code
+
+
+@pytest.fixture
+def start(data):
+    started = []
+
+    def start(ports):
+        started.append(Up(data, ports))
+        return started[-1]
+
+    yield start
+    for up in started:
+        if up.process.poll() is None:
+            up.end()
 
 
 def arguments(ports):
@@ -100,9 +114,9 @@ def test_two_things_on_one_port_are_refused():
 
 
 @pytest.mark.timeout(180)
-def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(data):
+def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(data, start):
     ports = free_ports(1)
-    up = Up(data, ports)
+    up = start(ports)
     up.wait_for("Ctrl-C stops everything")
     url = f"http://127.0.0.1:{ports.producer}"
     assert httpx.post(f"{url}/publish", json={"event_id": "one", "payload": {}}, trust_env=False).status_code == 202
@@ -117,7 +131,7 @@ def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(d
     assert second.returncode == 2
     assert str(up.process.pid) in second.stderr
     assert up.end() == 0
-    again = Up(data, ports)
+    again = start(ports)
     again.wait_for("Ctrl-C stops everything")
     answer = httpx.post(f"{url}/publish", json={"event_id": "one", "payload": {}}, trust_env=False)
     assert answer.status_code == 409, json.dumps(answer.json())
