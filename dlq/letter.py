@@ -1,0 +1,307 @@
+"""The dead letter: an event that could not be stored, with all that explains why, as one line of JSON.
+
+Pure: times and ids are arguments. ``encode`` and ``decode`` are each other's inverse for times in whole
+microseconds. The event stands in the line as the JSON that its publisher wrote; a frame that is no event is
+kept to the byte. Refused: a line whose checksum differs, or that a newer version wrote (``Damaged``).
+Passwords in URLs never reach a letter's own words; the event itself is the user's and stays as it is.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from listener.errors import ErrorClass, Failure, UnlostError
+from listener.event import Event, on_one_line
+from ops.telemetry.mask import masked
+
+VERSION = 1
+Reason = Literal["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow"]
+Mode = Literal["normal", "degraded"]
+
+_TAIL = re.compile(rb',"checksum":"([0-9a-f]{16})"\}$')
+_TAIL_LENGTH = len(b',"checksum":"0123456789abcdef"}')
+# What a letter says when nothing was attempted, because a look at the claims was enough to condemn it.
+_UNATTEMPTED: dict[str, tuple[str, str, ErrorClass]] = {
+    "conflict": ("Conflict", "an event with this id and other content is already known", "permanent"),
+    "crash_loop": ("CrashLoop", "its owners ended too often while they processed it", "permanent"),
+    "overflow": ("Overflow", "there was no room to hold it while the database was away", "transient"),
+    "rejected": ("Reject", "the handler refused it", "permanent"),
+    "invalid": ("InvalidEvent", "it is no valid event", "permanent"),
+    "exhausted": ("Exhausted", "all attempts failed", "transient"),
+}
+
+
+class Damaged(UnlostError):
+    """A line that is no letter. The text says why."""
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """One dead letter, format version 1."""
+
+    letter_id: str
+    event_id: str | None
+    reason: Reason
+    error_class: ErrorClass
+    stage: str
+    event: bytes | None
+    raw: bytes | None
+    attempts: tuple[Failure, ...]
+    error_type: str
+    message: str
+    sqlstate: str | None
+    fingerprint: str
+    first_at: float
+    last_at: float
+    instance: str
+    epoch: int
+    mode: Mode
+    cursor: str | None
+    source: str | None
+
+
+_NO_EVENT = msgspec.Raw()
+
+
+class _Attempt(msgspec.Struct, omit_defaults=True):
+    at: str
+    stage: Literal["receive", "claim", "handle", "store"]
+    error_class: ErrorClass
+    error_type: str
+    message: str
+    sqlstate: str | None = None
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    """A letter as it stands in the file. ``omit_defaults`` leaves out what is not known."""
+
+    v: int
+    letter_id: str
+    reason: Reason
+    error_class: ErrorClass
+    stage: str
+    error_type: str
+    message: str
+    fingerprint: str
+    first_at: str
+    last_at: str
+    instance: str
+    epoch: int
+    mode: Mode
+    attempts: tuple[_Attempt, ...]
+    event_id: str | None = None
+    sqlstate: str | None = None
+    cursor: str | None = None
+    source: str | None = None
+    event: msgspec.Raw = _NO_EVENT
+    raw_text: str | None = None
+    raw_base64: str | None = None
+
+
+_lines = msgspec.json.Decoder(_Line)
+
+
+def encode(letter: Letter) -> bytes:
+    """The letter on one line, without the newline, its checksum last."""
+    body = msgspec.json.encode(_line(letter))[:-1]
+    return b'%b,"checksum":"%b"}' % (body, _checksum(body))
+
+
+def decode(line: bytes) -> Letter:
+    """The letter of one line, or ``Damaged`` with the reason."""
+    tail = _TAIL.search(line[-_TAIL_LENGTH:])
+    if not line.startswith(b"{") or tail is None:
+        raise Damaged("the line is torn or no dead letter: its checksum is missing")
+    if _checksum(line[:-_TAIL_LENGTH]) != tail[1]:
+        raise Damaged("the checksum differs: the line was changed or damaged")
+    try:
+        return _letter(_parsed(line))
+    except (msgspec.DecodeError, ValueError, OverflowError) as error:
+        raise Damaged(_why_unreadable(line, error)) from None
+
+
+def shown(letter: Letter) -> dict[str, Any]:
+    """The letter as plain values, as they stand in the file, for people and programs to read."""
+    line = _line(letter)
+    line.event = _NO_EVENT
+    values: dict[str, Any] = msgspec.to_builtins(line)
+    if letter.event is not None:
+        values["event"] = msgspec.Raw(letter.event)
+    return values
+
+
+def fingerprint(
+    reason: str, error_type: str, message: str, sqlstate: str | None, stage: str, event_type: str | None
+) -> str:
+    """Twelve hex digits that equal failures share, whatever ids and numbers their messages name."""
+    parts = (reason, error_type, normalised(message), sqlstate or "", stage, event_type or "")
+    return hashlib.sha256("\x1f".join(map(plain, parts)).encode()).hexdigest()[:12]
+
+
+_QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'|`[^`]*`|«[^»]*»|“[^”]*”")
+_KEY_VALUE = re.compile(r"=\([^)]*\)")
+_UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE)
+_HEX = re.compile(r"\b(?:0x[0-9a-f]+|(?=[0-9a-f]*[0-9])[0-9a-f]{8,})\b", re.IGNORECASE)
+_DIGITS = re.compile(r"\d+(?:[.,:]\d+)*")
+
+
+def normalised(message: str) -> str:
+    """A message without what differs between two cases of the same failure."""
+    for pattern, word in ((_QUOTED, "'…'"), (_KEY_VALUE, "=(…)"), (_UUID, "#"), (_HEX, "#"), (_DIGITS, "#")):
+        message = pattern.sub(word, message)
+    return " ".join(message.split())
+
+
+def plain(text: str) -> str:
+    """Text that UTF-8 can hold: a lone surrogate is written as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def letter_for(
+    event: Event,
+    *,
+    letter_id: str,
+    reason: Reason,
+    stage: str,
+    attempts: Sequence[Failure],
+    at: float,
+    instance: str,
+    epoch: int,
+    mode: Mode,
+    source: str | None,
+) -> Letter:
+    """The letter of an event that ends here, condemned for ``reason`` at ``stage``."""
+    failures = tuple(map(_clean, attempts))
+    kind, message, error_class = _UNATTEMPTED[reason]
+    sqlstate = None
+    if failures:
+        last = failures[-1]
+        kind, message, error_class, sqlstate = last.error_type, last.message, last.error_class, last.sqlstate
+    return Letter(
+        letter_id=letter_id, event_id=event.event_id, reason=reason, error_class=error_class, stage=stage,
+        event=event.without_cursor(), raw=None, attempts=failures, error_type=kind, message=message,
+        sqlstate=sqlstate, fingerprint=fingerprint(reason, kind, message, sqlstate, stage, event.type),
+        first_at=failures[0].at if failures else at, last_at=at, instance=instance, epoch=epoch, mode=mode,
+        cursor=event.cursor, source=_said(source),
+    )  # fmt: skip
+
+
+def letter_for_frame(
+    frame: bytes,
+    *,
+    letter_id: str,
+    message: str,
+    event_id: str | None,
+    at: float,
+    instance: str,
+    source: str | None,
+    cursor: str | None = None,
+) -> Letter:
+    """The letter of a frame that is no valid event, its bytes kept."""
+    failure = _clean(Failure(at, "receive", "permanent", "InvalidEvent", message))
+    return Letter(
+        letter_id=letter_id, event_id=event_id, reason="invalid", error_class="permanent", stage="receive",
+        event=None, raw=frame, attempts=(failure,), error_type="InvalidEvent", message=failure.message,
+        sqlstate=None, fingerprint=fingerprint("invalid", "InvalidEvent", failure.message, None, "receive", None),
+        first_at=at, last_at=at, instance=instance, epoch=0, mode="normal", cursor=cursor, source=_said(source),
+    )  # fmt: skip
+
+
+def iso(at: float) -> str:
+    """An epoch second as ISO 8601 in UTC, to the microsecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def epoch_second(text: str) -> float:
+    """The epoch second of an ISO 8601 time; one that names no zone is UTC."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _said(text: str | None) -> str | None:
+    return None if text is None else masked(plain(text))
+
+
+def _clean(failure: Failure) -> Failure:
+    return msgspec.structs.replace(failure, message=masked(plain(failure.message)))
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest()[:16].encode()
+
+
+def _line(letter: Letter) -> _Line:
+    text, encoded = _raw_fields(letter.raw)
+    return _Line(
+        v=VERSION, letter_id=letter.letter_id, reason=letter.reason, error_class=letter.error_class,
+        stage=letter.stage, error_type=plain(letter.error_type), message=masked(plain(letter.message)),
+        fingerprint=letter.fingerprint, first_at=iso(letter.first_at), last_at=iso(letter.last_at),
+        instance=plain(letter.instance), epoch=letter.epoch, mode=letter.mode,
+        attempts=tuple(map(_attempt, letter.attempts)), event_id=letter.event_id, sqlstate=letter.sqlstate,
+        cursor=letter.cursor, source=_said(letter.source),
+        event=_NO_EVENT if letter.event is None else msgspec.Raw(on_one_line(letter.event)),
+        raw_text=text, raw_base64=encoded,
+    )  # fmt: skip
+
+
+def _attempt(failure: Failure) -> _Attempt:
+    clean = _clean(failure)
+    return _Attempt(
+        iso(clean.at), clean.stage, clean.error_class, plain(clean.error_type), clean.message, clean.sqlstate
+    )
+
+
+def _raw_fields(raw: bytes | None) -> tuple[str | None, str | None]:
+    if raw is None:
+        return None, None
+    try:
+        return raw.decode(), None
+    except UnicodeDecodeError:
+        return None, base64.b64encode(raw).decode()
+
+
+def _parsed(line: bytes) -> _Line:
+    try:
+        return _lines.decode(line)
+    except RecursionError:
+        # How deep an event may nest depends on the stack that is left: what a listener could read with
+        # little of it in use must not be unreadable here. A thread has a stack of its own.
+        with ThreadPoolExecutor(1) as fresh:
+            try:
+                return fresh.submit(_lines.decode, line).result()
+            except RecursionError:
+                raise ValueError("nested too deeply") from None
+
+
+def _letter(line: _Line) -> Letter:
+    if line.v != VERSION:
+        raise ValueError(f"version {line.v}")
+    raw = None if line.raw_text is None else line.raw_text.encode()
+    if line.raw_base64 is not None:
+        raw = base64.b64decode(line.raw_base64, validate=True)
+    return Letter(
+        letter_id=line.letter_id, event_id=line.event_id, reason=line.reason, error_class=line.error_class,
+        stage=line.stage, event=bytes(line.event) or None, raw=raw,
+        attempts=tuple(
+            Failure(epoch_second(one.at), one.stage, one.error_class, one.error_type, one.message, one.sqlstate)
+            for one in line.attempts
+        ),
+        error_type=line.error_type, message=line.message, sqlstate=line.sqlstate, fingerprint=line.fingerprint,
+        first_at=epoch_second(line.first_at), last_at=epoch_second(line.last_at), instance=line.instance,
+        epoch=line.epoch, mode=line.mode, cursor=line.cursor, source=line.source,
+    )  # fmt: skip
+
+
+def _why_unreadable(line: bytes, error: Exception) -> str:
+    try:
+        version = msgspec.json.decode(line, type=dict[str, msgspec.Raw]).get("v")
+    except (msgspec.DecodeError, RecursionError):
+        return f"it cannot be read: {error}"
+    if version is not None and bytes(version) != str(VERSION).encode():
+        return f"it has format version {bytes(version).decode()}, and this program reads {VERSION}; use a newer one"
+    return f"it cannot be read: {error}"
