@@ -1,0 +1,54 @@
+"""How the rerun of one letter's event ended, and the port through which events are run again."""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from dlq.letter import Reason
+from listener.errors import Failure
+from listener.event import Event
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The event is now a row."""
+
+
+class AlreadyStored(msgspec.Struct, frozen=True):
+    """The event was a row before: the handler did not run."""
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """Somebody else works on the event right now. The letter stays as it was."""
+
+    detail: str
+
+
+class FailedAgain(msgspec.Struct, frozen=True):
+    """All attempts failed once more, or the event was condemned."""
+
+    attempts: tuple[Failure, ...]
+    reason: Reason
+
+
+Outcome = Stored | AlreadyStored | Busy | FailedAgain
+
+
+class Rerun(Protocol):
+    """Runs single events through the same claim, handle and store path as a listener, under their own ids.
+
+    Entering connects and declares, and raises ``Transient`` or ``Misconfigured`` with a clear sentence. ``run``
+    may be called many times at once; attempts are bounded; it never writes a letter. Cancelling ``run`` leaves
+    the event as a crash would: whoever runs it next finds out what is stored.
+    """
+
+    async def __aenter__(self) -> Self:
+        """Be ready to run events."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Give back what is held."""
+
+    async def run(self, event: Event) -> Outcome:
+        """Run one event to its end."""
