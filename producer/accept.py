@@ -1,0 +1,88 @@
+"""What a published body must be, and how each outcome is told. Pure."""
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from listener.errors import InvalidEvent
+from listener.event import CURSOR, Event, content_id, on_one_line, parse
+from producer.journal.port import Placed, Publication
+
+STATUS = {"accepted": 202, "redelivered": 202, "duplicate": 409, "conflict": 409, "invalid": 400, "too_large": 413}
+SAYINGS = {
+    "duplicate": "this event was published before; add ?redeliver=true to send it once more",
+    "conflict": "this event_id was published before with other content",
+}
+
+
+class Refused(Exception):
+    """This body becomes no event; ``status`` is its word in the answer."""
+
+    def __init__(self, status: str, reason: str, event_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.event_id = event_id
+
+
+def publication(body: bytes, *, max_bytes: int, redeliver: bool = False) -> Publication:
+    """Check one body, or raise ``Refused``."""
+    if len(body) > max_bytes:
+        raise Refused("too_large", f"the event has {len(body):,} bytes, and {max_bytes:,} are allowed")
+    try:
+        event = parse(body, max_bytes=max_bytes)
+    except InvalidEvent as error:
+        raise Refused("invalid", str(error), error.event_id) from None
+    if event.cursor is not None or _names_cursor(body):
+        raise Refused("invalid", f'the field "{CURSOR}" is reserved for the stream', event.event_id)
+    return Publication(event.event_id, event.digest, _with_id(event), redeliver)
+
+
+def wrapped(body: bytes, *, max_bytes: int) -> Publication:
+    """Any JSON object as the payload of an event whose id is made of its content."""
+    if len(body) > max_bytes:
+        raise Refused("too_large", f"the object has {len(body):,} bytes, and {max_bytes:,} are allowed")
+    try:
+        parse(b'{"event_id":"x","payload":' + body + b"}", max_bytes=max_bytes + 64)
+        if not body.lstrip().startswith(b"{"):
+            raise InvalidEvent("the body must be a JSON object")
+        event_id = _id_of_object(body)
+    except InvalidEvent as error:
+        raise Refused("invalid", str(error)) from None
+    event = b'{"event_id":"%b","payload":%b}' % (event_id.encode(), on_one_line(body))
+    return publication(event, max_bytes=max_bytes + 128)
+
+
+def answer(placed: Placed | Refused, event_id: str | None) -> dict[str, Any]:
+    """The JSON that tells a publisher what became of an event."""
+    if isinstance(placed, Refused):
+        return {"status": placed.status, "event_id": event_id, "error": str(placed)}
+    told: dict[str, Any] = {"status": placed.status, "event_id": event_id, "cursor": placed.cursor}
+    if placed.status in SAYINGS:
+        told["error"] = SAYINGS[placed.status]
+    return told
+
+
+def status_code(told: dict[str, Any]) -> int:
+    """The HTTP status of a single publish."""
+    return STATUS[told["status"]]
+
+
+def _names_cursor(body: bytes) -> bool:
+    return b'"cursor"' in body and CURSOR in msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+
+
+def _with_id(event: Event) -> bytes:
+    line = on_one_line(event.frame)
+    if "event_id" in msgspec.json.decode(line, type=dict[str, msgspec.Raw]):
+        return line
+    separator = b"" if line[1:-1].strip() == b"" else b","
+    return b'{"event_id":"%b"%b%b' % (event.event_id.encode(), separator, line[1:])
+
+
+def _id_of_object(body: bytes) -> str:
+    if b'"cursor"' not in body:
+        return content_id(body)
+    canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

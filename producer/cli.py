@@ -1,0 +1,39 @@
+"""The command ``producer``."""
+
+import asyncio
+import signal
+
+import uvloop
+
+from ops.command import UsageProblem, command
+from ops.telemetry.http import PortTaken
+from ops.telemetry.logs import configure_logs
+from producer.daemon import Daemon
+from producer.journal.port import JournalTrouble
+from producer.settings import ProducerSettings
+
+
+@command(
+    ProducerSettings,
+    name="producer",
+    examples=(
+        "producer --journal /var/lib/unlost/journal.sqlite3",
+        "producer --port 3005 --ws-port 8080",
+        'curl -d \'{"event_id":"order-1","payload":{"total":12}}\' http://127.0.0.1:3005/publish',
+    ),
+)
+def main(settings: ProducerSettings) -> int:
+    """Accept events over HTTP into a durable journal, and stream them over WebSocket."""
+    configure_logs(settings.log_level, settings.instance_id)
+
+    async def run() -> None:
+        daemon = Daemon(settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
+        await daemon.run()
+
+    try:
+        uvloop.run(run())
+    except* (PortTaken, JournalTrouble) as group:
+        raise UsageProblem(*(str(error) for error in group.exceptions)) from None
+    return 0

@@ -1,0 +1,164 @@
+"""The daemon: journal, publisher, stream, HTTP endpoint and retention of one producer, started and stopped here."""
+
+import asyncio
+import time
+from importlib import resources
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from ops.telemetry.health import Check, Health
+from ops.telemetry.http import HttpServer
+from ops.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
+from producer.http import Publishing
+from producer.journal.port import JournalStats, JournalTrouble
+from producer.journal.sqlite import SqliteJournal
+from producer.publisher import Publisher
+from producer.settings import ProducerSettings
+from producer.stream import Stream
+from producer.tail import Tail
+
+RETENTION_EVERY = 30.0
+CHUNK = 5_000
+
+
+class Daemon:
+    """One producer process. ``run`` returns when it was asked to stop and has finished its commits."""
+
+    def __init__(self, settings: ProducerSettings) -> None:
+        self._settings = settings
+        self._journal = SqliteJournal(settings.journal)
+        self._tail = Tail(self._journal.identity, self._journal.bounds()[1])
+        self._registry = new_registry()
+        self._metrics = ProducerMetrics(self._registry)
+        self._publisher = Publisher(self._journal, placed=self._tail.extend, committed=self._metrics.committed)
+        page = resources.files("producer").joinpath("page", "index.html").read_bytes()
+        self._stream = Stream(
+            self._journal,
+            self._tail,
+            page=page,
+            origins=settings.allowed_origins,
+            most_clients=settings.max_clients,
+            ping_timeout=settings.ping_timeout,
+            sent=self._metrics.sent,
+        )
+        self._metrics.clients.set_function(lambda: self._stream.clients)
+        self._publishing = Publishing(
+            settings,
+            journal=self._journal,
+            publisher=self._publisher,
+            page=page,
+            health=self.health,
+            metrics=metrics_route(self._registry),
+            told=self._metrics.told,
+        )
+        self._http = HttpServer(self._publishing.application, settings.host, settings.port, max_body=None)
+        self._lag = LoopLag(self._registry)
+        self._stats: JournalStats | None = None
+        self._trouble = ""
+        self._stop = asyncio.Event()
+        self._phase = "starting"
+
+    def stop(self) -> None:
+        """Ask it to end in order."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Start, serve until told to stop, end."""
+        log = structlog.get_logger()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                commits = tasks.create_task(self._publisher.run(), name="commits")
+                side = [
+                    tasks.create_task(self._lag.run(), name="loop lag"),
+                    tasks.create_task(self._look_after(), name="retention"),
+                ]
+                stream_port = await self._stream.start(self._settings.host, self._settings.ws_port)
+                http_port = await self._http.start()
+                self._phase = "running"
+                host = self._settings.host
+                log.info("listening", http=f"http://{host}:{http_port}", stream=f"ws://{host}:{stream_port}/")
+                await self._stop.wait()
+                self._phase = "stopping"
+                await self._http.stop()
+                await self._stream.stop()
+                for task in (commits, *side):
+                    task.cancel()
+        finally:
+            await self._publishing.close()
+            self._journal.close()
+        log.info("stopped")
+
+    async def _look_after(self) -> None:
+        """Retention, and the figures that are shown."""
+        while True:
+            try:
+                await self._retire()
+                self._stats = await asyncio.to_thread(self._journal.stats)
+                self._metrics.journal(self._stats)
+                self._trouble = ""
+            except JournalTrouble as trouble:
+                self._trouble = str(trouble)
+                structlog.get_logger().error("journal_trouble", why=self._trouble)
+            await asyncio.sleep(RETENTION_EVERY)
+
+    async def _retire(self) -> None:
+        settings = self._settings
+        while True:
+            older = time.time() - settings.retention
+            retire = self._journal.retire
+            changed = await asyncio.to_thread(
+                lambda: retire(older_than=older, max_bytes=settings.max_journal_bytes, chunk=CHUNK)  # noqa: B023
+            )
+            if changed < CHUNK:
+                return
+
+    def health(self) -> Health:
+        """Ready while events can be written."""
+        facts: dict[str, object] = {"phase": self._phase, "clients": self._stream.clients, "newest": self._tail.newest}
+        if self._stats is not None:
+            facts |= {"entries": self._stats.entries, "journal_bytes": self._stats.size}
+        able = (
+            Check("running", self._phase == "running", f"the producer is {self._phase}"),
+            Check("journal", not self._trouble, self._trouble),
+        )
+        return Health(self._settings.instance_id, (), able, facts)
+
+
+class ProducerMetrics:
+    """What Prometheus is told."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._published = Counter(
+            "unlost_producer_published_total", "Publish requests by outcome", ["outcome"], registry=registry
+        )
+        self._sent = Counter("unlost_producer_frames_sent_total", "Frames sent to clients", registry=registry)
+        self._commit_events = BatchHistogram(
+            "unlost_producer_commit_events", "Events in one commit", registry, buckets=COUNTS
+        )
+        self._commit_seconds = BatchHistogram("unlost_producer_commit_seconds", "One commit", registry)
+        self._entries = Gauge("unlost_producer_journal_entries", "Entries that can be read", registry=registry)
+        self._bytes = Gauge("unlost_producer_journal_bytes", "Size of the journal's file", registry=registry)
+        self._oldest = Gauge("unlost_producer_journal_oldest", "Number of the oldest entry", registry=registry)
+        self._newest = Gauge("unlost_producer_journal_newest", "Number of the newest entry", registry=registry)
+        self.clients = Gauge("unlost_producer_clients", "WebSocket clients", registry=registry)
+
+    def told(self, outcome: str) -> None:
+        """One publish was answered."""
+        self._published.labels(outcome).inc()
+
+    def sent(self, count: int) -> None:
+        """Frames went out."""
+        self._sent.inc(count)
+
+    def committed(self, count: int, seconds: float) -> None:
+        """One commit is on disk."""
+        self._commit_events.observe(count)
+        self._commit_seconds.observe(seconds)
+
+    def journal(self, stats: JournalStats) -> None:
+        """What the journal holds."""
+        self._entries.set(stats.entries)
+        self._bytes.set(stats.size)
+        self._oldest.set(stats.oldest)
+        self._newest.set(stats.newest)

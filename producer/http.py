@@ -1,0 +1,275 @@
+"""The producer's HTTP endpoint: publish one, publish many, look, follow."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ops.telemetry.health import Health, health_routes
+from producer.accept import Refused, answer, publication, status_code, wrapped
+from producer.journal.port import Journal, JournalTrouble, Publication, cursor_of, number_of
+from producer.openapi import DOCUMENT
+from producer.publisher import Overloaded, Publisher
+from producer.settings import ProducerSettings
+
+LINES_AT_ONCE = 1_000
+MOST_IDS = 100
+MOST_LISTED = 10_000
+PAGE_HEADERS = {"content-security-policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"}
+
+Told = Callable[[str], None]
+
+
+class Publishing:
+    """The routes."""
+
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        *,
+        journal: Journal,
+        publisher: Publisher,
+        page: bytes,
+        health: Callable[[], Health],
+        metrics: Route,
+        told: Told,
+    ) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._publisher = publisher
+        self._page = page
+        self._told = told
+        self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
+        routes = [
+            *health_routes(health),
+            metrics,
+            Route("/publish", self.publish, methods=["POST"]),
+            Route("/publish/batch", self.publish_batch, methods=["POST"]),
+            Route("/api/v1/ddup_service/events", self.publish_object, methods=["POST"]),
+            Route("/api/v1/ddup_service/events/test", self.test),
+            Route("/api/journal", self.listed),
+            Route("/api/follow", self.follow),
+            Route("/openapi.json", self.openapi),
+            Route("/", self.index),
+        ]
+        guard = Middleware(SameSite, allowed=settings.allowed_origins)
+        self.application = Starlette(routes=routes, middleware=[guard])
+
+    async def close(self) -> None:
+        """Let go of the connections to listeners."""
+        await self._listeners.aclose()
+
+    async def publish(self, request: Request) -> Response:
+        """One event."""
+        redeliver = request.query_params.get("redeliver", "").lower() in ("1", "true", "yes")
+        limit = self._settings.max_event_bytes
+        return await self._single(request, lambda body: publication(body, max_bytes=limit, redeliver=redeliver))
+
+    async def publish_object(self, request: Request) -> Response:
+        """Any JSON object, its id made of its content."""
+        return await self._single(request, lambda body: wrapped(body, max_bytes=self._settings.max_event_bytes))
+
+    async def _single(self, request: Request, read: Callable[[bytes], Publication]) -> Response:
+        body = await _body(request, self._settings.max_event_bytes)
+        try:
+            if body is None:
+                limit = self._settings.max_event_bytes
+                raise Refused("too_large", f"the body has more than the {limit:,} bytes that are allowed")
+            one = read(body)
+        except Refused as refused:
+            told = answer(refused, refused.event_id)
+        else:
+            try:
+                (placed,) = await self._publisher.publish([one])
+            except (JournalTrouble, Overloaded) as error:
+                return _unavailable(error, one.event_id)
+            told = answer(placed, one.event_id)
+        self._told(told["status"])
+        return JSONResponse(told, status_code(told))
+
+    async def publish_batch(self, request: Request) -> Response:
+        """NDJSON in, an answer a line out; lines are placed as they arrive."""
+        redeliver = request.query_params.get("redeliver", "").lower() in ("1", "true", "yes")
+        lines = _Lines(self._settings.max_event_bytes, self._settings.max_batch_bytes)
+        answers: list[bytes] = []
+        status = 200
+        try:
+            async for chunk in request.stream():
+                lines.feed(chunk)
+                while len(lines.ready) >= LINES_AT_ONCE:
+                    answers.append(await self._place(lines.take(LINES_AT_ONCE), redeliver))
+            lines.end()
+            while lines.ready:
+                answers.append(await self._place(lines.take(LINES_AT_ONCE), redeliver))
+        except (JournalTrouble, Overloaded) as error:
+            status = 503
+            answers.append(msgspec.json.encode({"status": "unavailable", "error": str(error)}) + b"\n")
+        except Refused as refused:
+            status = 413
+            answers.append(msgspec.json.encode({"status": refused.status, "error": str(refused)}) + b"\n")
+        except ClientDisconnect:
+            return Response(status_code=499)
+        headers = {"Retry-After": "1"} if status == 503 else None
+        return Response(b"".join(answers), status, headers, media_type="application/x-ndjson")
+
+    async def _place(self, numbered: list[tuple[int, bytes]], redeliver: bool) -> bytes:
+        told: dict[int, dict[str, Any]] = {}
+        good: list[tuple[int, Publication]] = []
+        for number, line in numbered:
+            try:
+                good.append((number, publication(line, max_bytes=self._settings.max_event_bytes, redeliver=redeliver)))
+            except Refused as refused:
+                told[number] = answer(refused, refused.event_id)
+        if good:
+            placed = await self._publisher.publish([one for _, one in good])
+            for (number, one), outcome in zip(good, placed, strict=True):
+                told[number] = answer(outcome, one.event_id)
+        for one_told in told.values():
+            self._told(one_told["status"])
+        return b"".join(msgspec.json.encode({"line": number, **told[number]}) + b"\n" for number, _ in numbered)
+
+    async def test(self, request: Request) -> Response:  # noqa: ARG002  Starlette's signature
+        """A sign of life for the deduplicating service."""
+        return JSONResponse({"status": "ok", "service": "unlost", "window_seconds": self._settings.retention})
+
+    async def listed(self, request: Request) -> Response:
+        """The journal, for audits: NDJSON from a cursor on."""
+        try:
+            limit = int(request.query_params.get("limit", "1000"))
+        except ValueError:
+            return JSONResponse({"error": "limit is a whole number"}, 400)
+        if not 1 <= limit <= MOST_LISTED:
+            return JSONResponse({"error": f"limit lies between 1 and {MOST_LISTED:,}"}, 400)
+        try:
+            bounds = await asyncio.to_thread(self._journal.bounds)
+            after = request.query_params.get("after")
+            number = bounds[0] if after is None else number_of(after, self._journal.identity, bounds)
+            if number is None:
+                return JSONResponse({"error": "this journal does not know that cursor"}, 404)
+            entries = await asyncio.to_thread(self._journal.read, number, limit)
+        except JournalTrouble as error:
+            return _unavailable(error, None)
+        lines = [
+            msgspec.json.encode(
+                {
+                    "event_id": entry.event_id,
+                    "cursor": cursor_of(self._journal.identity, entry.number),
+                    "digest": entry.digest.hex(),
+                    "at": entry.at,
+                }
+            )
+            for entry in entries
+        ]
+        return Response(b"".join(line + b"\n" for line in lines), media_type="application/x-ndjson")
+
+    async def follow(self, request: Request) -> Response:
+        """Ask each listener what it knows of these events."""
+        ids = request.query_params.get("ids", "")
+        if not 1 <= len(ids.split(",")) <= MOST_IDS or not ids:
+            return JSONResponse({"error": f"ids takes 1 to {MOST_IDS} ids with commas between them"}, 400)
+        answers = await asyncio.gather(*(self._ask(url, ids) for url in self._settings.listeners))
+        merged: dict[str, list[Any]] = {event_id: [] for event_id in ids.split(",")}
+        away = {}
+        for url, told in zip(self._settings.listeners, answers, strict=True):
+            if "error" in told:
+                away[url] = told["error"]
+                continue
+            for event_id, story in told["outcomes"].items():
+                merged.setdefault(event_id, []).extend({"instance": told["instance"], **one} for one in story)
+        for story in merged.values():
+            story.sort(key=lambda one: one["at"])
+        return JSONResponse({"outcomes": merged, "away": away})
+
+    async def _ask(self, url: str, ids: str) -> dict[str, Any]:
+        try:
+            response = await self._listeners.get(f"{url.rstrip('/')}/api/outcomes", params={"ids": ids})
+            response.raise_for_status()
+            told: dict[str, Any] = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            return {"error": str(error) or type(error).__name__}
+        return told
+
+    async def openapi(self, request: Request) -> Response:  # noqa: ARG002
+        """The description of all this."""
+        return JSONResponse(DOCUMENT)
+
+    async def index(self, request: Request) -> Response:  # noqa: ARG002
+        """The page."""
+        return HTMLResponse(self._page, headers=PAGE_HEADERS)
+
+
+class _Lines:
+    """Cuts a streamed body into numbered lines; blank ones count but are not kept."""
+
+    def __init__(self, max_line: int, max_body: int) -> None:
+        self.ready: list[tuple[int, bytes]] = []
+        self._rest = b""
+        self._number = 0
+        self._read = 0
+        self._max_line = max_line
+        self._max_body = max_body
+
+    def feed(self, chunk: bytes) -> None:
+        self._read += len(chunk)
+        if self._read > self._max_body:
+            raise Refused("too_large", f"the batch has more than the {self._max_body:,} bytes that are allowed")
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._add(line)
+        if len(self._rest) > 2 * self._max_line:
+            raise Refused("too_large", f"line {self._number + 1} has more than {self._max_line:,} bytes")
+
+    def end(self) -> None:
+        self._add(self._rest)
+        self._rest = b""
+
+    def _add(self, line: bytes) -> None:
+        self._number += 1
+        if line.strip():
+            self.ready.append((self._number, line))
+
+    def take(self, count: int) -> list[tuple[int, bytes]]:
+        taken, self.ready = self.ready[:count], self.ready[count:]
+        return taken
+
+
+class SameSite:
+    """Pages of other sites may not publish with a visitor's browser: a foreign ``Origin`` is refused."""
+
+    def __init__(self, app: ASGIApp, allowed: tuple[str, ...]) -> None:
+        self._app = app
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is no POST of a foreign page."""
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            origin = headers.get(b"origin")
+            if origin and origin not in self._allowed and urlsplit(origin).netloc != headers.get(b"host"):
+                refusal = JSONResponse({"status": "forbidden", "error": f"pages of {origin} may not publish here"}, 403)
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _body(request: Request, limit: int) -> bytes | None:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return bytes(body)
+
+
+def _unavailable(error: Exception, event_id: str | None) -> JSONResponse:
+    told = {"status": "unavailable", "event_id": event_id, "error": str(error)}
+    return JSONResponse(told, 503, {"Retry-After": "1"})

@@ -1,0 +1,1 @@
+"""The journal: every accepted event in its place, durable before it is acknowledged."""

@@ -1,0 +1,94 @@
+"""What a journal promises. SQLite keeps it on one machine; a distributed log may take its place.
+
+A journal has an identity, made when it is made, and an entry's cursor is ``<identity>.<number>``: the cursor of
+a journal that was wiped, or of another one, is unknown instead of plausible.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+
+class Publication(msgspec.Struct, frozen=True):
+    """An event that shall get its place. ``redeliver`` sends a known one once more."""
+
+    event_id: str
+    digest: bytes
+    body: bytes
+    redeliver: bool = False
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """What became of a publication; ``cursor`` is where the event stands (of a duplicate: stood first)."""
+
+    status: Literal["accepted", "redelivered", "duplicate", "conflict"]
+    cursor: str
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One event in its place. ``body`` is its JSON text on one line."""
+
+    number: int
+    event_id: str
+    digest: bytes
+    body: bytes
+    at: float
+
+
+class JournalStats(msgspec.Struct, frozen=True):
+    """How much there is."""
+
+    entries: int
+    size: int
+    oldest: int
+    newest: int
+
+
+class JournalTrouble(Exception):
+    """The journal cannot write or read now; nothing of the batch was accepted."""
+
+
+class Journal(Protocol):
+    """One writer, any number of readers; all calls block and are made from threads."""
+
+    identity: str
+
+    def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
+        """Place a batch durably; outcomes in order, and the new entries. All or nothing: or ``JournalTrouble``."""
+        ...
+
+    def read(self, after: int, limit: int) -> list[Entry]:
+        """Entries numbered above ``after``, in order."""
+        ...
+
+    def bounds(self) -> tuple[int, int]:
+        """The number just before the oldest entry that can be read, and the newest number."""
+        ...
+
+    def stats(self) -> JournalStats:
+        """How much there is."""
+        ...
+
+    def retire(self, *, older_than: float, max_bytes: int, chunk: int) -> int:
+        """Forget what is older than the time ``older_than``, drop bodies beyond ``max_bytes``; how many entries changed."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the files."""
+        ...
+
+
+def cursor_of(identity: str, number: int) -> str:
+    """The cursor of an entry."""
+    return f"{identity}.{number}"
+
+
+def number_of(cursor: str, identity: str, bounds: tuple[int, int]) -> int | None:
+    """The number in a cursor of this journal that can still be resumed after; None for any other."""
+    stem, _, digits = cursor.rpartition(".")
+    if stem != identity or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+        return None
+    before_oldest, newest = bounds
+    number = int(digits)
+    return number if before_oldest <= number <= newest else None

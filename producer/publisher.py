@@ -1,0 +1,86 @@
+"""Publishing: many callers, one commit. All that waits is placed in one transaction, off the event loop.
+
+A caller is answered only when its events are on disk. New entries then go to the tail, from which live
+clients are served.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from producer.journal.port import Entry, Journal, JournalTrouble, Placed, Publication
+
+MOST_WAITING = 50_000
+LARGEST_COMMIT = 4_096
+
+
+class Overloaded(Exception):
+    """More waits to be written than the producer is ready to hold."""
+
+
+class Publisher:
+    """Group commit in front of a journal."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        placed: Callable[[Sequence[Entry]], None],
+        committed: Callable[[int, float], None] = lambda count, seconds: None,
+    ) -> None:
+        self._journal = journal
+        self._placed = placed
+        self._committed = committed
+        self._waiting: list[tuple[Sequence[Publication], asyncio.Future[list[Placed]]]] = []
+        self._count = 0
+        self._filled = asyncio.Event()
+
+    async def publish(self, publications: Sequence[Publication]) -> list[Placed]:
+        """Place these; returns when they are durable. ``JournalTrouble`` or ``Overloaded`` otherwise."""
+        if self._count >= MOST_WAITING:
+            raise Overloaded(f"{self._count:,} events wait to be written; slow down")
+        future: asyncio.Future[list[Placed]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((publications, future))
+        self._count += len(publications)
+        self._filled.set()
+        return await future
+
+    async def run(self) -> None:
+        """Commit until cancelled; what was taken is finished first."""
+        while True:
+            await self._filled.wait()
+            batch = self._take()
+            committing = asyncio.create_task(self._commit(batch), name="commit")
+            try:
+                await asyncio.shield(committing)
+            except asyncio.CancelledError:
+                await committing
+                raise
+
+    def _take(self) -> list[tuple[Sequence[Publication], asyncio.Future[list[Placed]]]]:
+        batch, count = [], 0
+        while self._waiting and count < LARGEST_COMMIT:
+            batch.append(self._waiting.pop(0))
+            count += len(batch[-1][0])
+        self._count -= count
+        if not self._waiting:
+            self._filled.clear()
+        return batch
+
+    async def _commit(self, batch: list[tuple[Sequence[Publication], asyncio.Future[list[Placed]]]]) -> None:
+        publications = [one for group, _ in batch for one in group]
+        started = time.monotonic()
+        try:
+            placed, entries = await asyncio.to_thread(self._journal.append, publications, time.time())
+        except JournalTrouble as trouble:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(trouble)
+            return
+        self._committed(len(publications), time.monotonic() - started)
+        self._placed(entries)
+        start = 0
+        for group, future in batch:
+            if not future.done():
+                future.set_result(placed[start : start + len(group)])
+            start += len(group)

@@ -1,0 +1,53 @@
+"""The tail: the newest frames, ready to send, shared by all live clients; bounded by count and bytes."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from producer.journal.port import Entry, cursor_of
+
+
+def frame_of(entry: Entry, identity: str) -> bytes:
+    """The event's own text with ``cursor`` as its last field."""
+    body = entry.body.rstrip()
+    cursor = cursor_of(identity, entry.number)
+    separator = b"" if body[1:-1].strip() == b"" else b","
+    return b'%b%b"cursor":"%b"}' % (body[:-1], separator, cursor.encode())
+
+
+class Tail:
+    """Numbered frames without gaps, and a way to wait for more."""
+
+    def __init__(self, identity: str, newest: int, *, most: int = 20_000, most_bytes: int = 32 * 1024 * 1024) -> None:
+        self._identity = identity
+        self._frames: deque[bytes] = deque()
+        self._size = 0
+        self._most = most
+        self._most_bytes = most_bytes
+        self.newest = newest
+        self._grown = asyncio.Event()
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Add new entries, and wake who waits."""
+        for entry in entries:
+            frame = frame_of(entry, self._identity)
+            self._frames.append(frame)
+            self._size += len(frame)
+            self.newest = entry.number
+        while self._frames and (len(self._frames) > self._most or self._size > self._most_bytes):
+            self._size -= len(self._frames.popleft())
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
+
+    def after(self, number: int, limit: int) -> list[bytes] | None:
+        """Up to ``limit`` frames after ``number``; None where the tail does not reach back that far."""
+        start = number - (self.newest - len(self._frames))
+        if start < 0:
+            return None
+        stop = min(start + limit, len(self._frames))
+        return [self._frames[i] for i in range(start, stop)]
+
+    async def wait_beyond(self, number: int) -> None:
+        """Return once there is an entry after ``number``."""
+        while self.newest <= number:
+            await self._grown.wait()
