@@ -89,8 +89,9 @@ class Guard:
                 os.close(fd)
                 return False
             self._fd = fd
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, (about or f"pid {os.getpid()} on {os.uname().nodename}").encode(), 0)
+            told = (about or f"pid {os.getpid()} on {os.uname().nodename}").encode()
+            os.pwrite(fd, told, 0)
+            os.ftruncate(fd, len(told))
         return True
 
     def holder(self) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from dlq.line import broken_seal, seal
 from listener.errors import ErrorClass, Failure, UnlostError
 from listener.event import Event, on_one_line
 from ops.telemetry.mask import masked
@@ -24,8 +25,6 @@ VERSION = 1
 Reason = Literal["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow"]
 Mode = Literal["normal", "degraded"]
 
-_TAIL = re.compile(rb',"checksum":"([0-9a-f]{16})"\}$')
-_TAIL_LENGTH = len(b',"checksum":"0123456789abcdef"}')
 # What a letter says when nothing was attempted, because a look at the claims was enough to condemn it.
 _UNATTEMPTED: dict[str, tuple[str, str, ErrorClass]] = {
     "conflict": ("Conflict", "an event with this id and other content is already known", "permanent"),
@@ -108,17 +107,14 @@ _lines = msgspec.json.Decoder(_Line)
 
 def encode(letter: Letter) -> bytes:
     """The letter on one line, without the newline, its checksum last."""
-    body = msgspec.json.encode(_line(letter))[:-1]
-    return b'%b,"checksum":"%b"}' % (body, _checksum(body))
+    return seal(_line(letter))
 
 
 def decode(line: bytes) -> Letter:
     """The letter of one line, or ``Damaged`` with the reason."""
-    tail = _TAIL.search(line[-_TAIL_LENGTH:])
-    if not line.startswith(b"{") or tail is None:
-        raise Damaged("the line is torn or no dead letter: its checksum is missing")
-    if _checksum(line[:-_TAIL_LENGTH]) != tail[1]:
-        raise Damaged("the checksum differs: the line was changed or damaged")
+    broken = broken_seal(line)
+    if broken:
+        raise Damaged(broken)
     try:
         return _letter(_parsed(line))
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
@@ -229,10 +225,6 @@ def _said(text: str | None) -> str | None:
 
 def _clean(failure: Failure) -> Failure:
     return msgspec.structs.replace(failure, message=masked(plain(failure.message)))
-
-
-def _checksum(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest()[:16].encode()
 
 
 def _line(letter: Letter) -> _Line:

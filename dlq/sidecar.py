@@ -5,8 +5,6 @@ them. A torn or damaged line is skipped and takes no neighbour with it; the wors
 that an event is run again, which ends as "already stored".
 """
 
-import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,15 +13,13 @@ import msgspec
 
 from dlq.file import LineFile, read_lines
 from dlq.letter import epoch_second, iso, plain
+from dlq.line import broken_seal, seal
 from ops.telemetry.mask import masked
 
 MAX_RECORD_BYTES = 64 * 1024
 MESSAGE_LIMIT = 2_000
 What = Literal["resolved", "failed", "archived", "restored", "quarantined"]
 Status = Literal["open", "failed", "resolved", "archived", "quarantined"]
-
-_TAIL = re.compile(rb',"checksum":"([0-9a-f]{16})"\}$')
-_TAIL_LENGTH = len(b',"checksum":"0123456789abcdef"}')
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -144,21 +140,15 @@ def encode(record: Record) -> bytes:
         masked(plain(record.detail))[:MESSAGE_LIMIT],
         None if record.error_type is None else plain(record.error_type),
     )
-    body = msgspec.json.encode(line)[:-1]
-    return b'%b,"checksum":"%b"}' % (body, _checksum(body))
+    return seal(line)
 
 
 def decode(line: bytes) -> Record | None:
     """The record of one line, or None where it is damaged."""
-    tail = _TAIL.search(line[-_TAIL_LENGTH:])
-    if tail is None or _checksum(line[:-_TAIL_LENGTH]) != tail[1]:
+    if broken_seal(line):
         return None
     try:
         one = _lines.decode(line)
         return Record(one.letter_id, one.what, epoch_second(one.at), one.detail, one.error_type)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-
-
-def _checksum(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest()[:16].encode()

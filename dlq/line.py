@@ -1,0 +1,29 @@
+"""One record on one line of JSON, its checksum last, so that a reader knows a whole line from a torn one."""
+
+import hashlib
+import re
+
+import msgspec
+
+_TAIL = re.compile(rb',"checksum":"([0-9a-f]{16})"\}$')
+_TAIL_LENGTH = len(b',"checksum":"0123456789abcdef"}')
+
+
+def seal(record: msgspec.Struct) -> bytes:
+    """The record as JSON with its checksum, without the newline."""
+    body = msgspec.json.encode(record)[:-1]
+    return b'%b,"checksum":"%b"}' % (body, _checksum(body))
+
+
+def broken_seal(line: bytes) -> str | None:
+    """Why a line cannot be trusted, or None if it is as it was written."""
+    tail = _TAIL.search(line[-_TAIL_LENGTH:])
+    if not line.startswith(b"{") or tail is None:
+        return "the line is torn or no record of ours: its checksum is missing"
+    if _checksum(line[:-_TAIL_LENGTH]) != tail[1]:
+        return "the checksum differs: the line was changed or damaged"
+    return None
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest()[:16].encode()
