@@ -72,7 +72,7 @@ class Breaker:
         return True
 
 
-class _Teller(pybreaker.CircuitBreakerListener):  # type: ignore[misc]
+class _Teller(pybreaker.CircuitBreakerListener):
     """Turns pybreaker's changes of state into facts."""
 
     def __init__(self, facts: Facts) -> None:

@@ -5,11 +5,10 @@ import os
 import signal
 import sys
 
-import click
 import structlog
 import uvloop
-from dlq.file import FileTrouble
 
+from dlq.file import FileTrouble
 from listener.daemon import Daemon
 from listener.errors import Misconfigured, Permanent, Transient
 from listener.settings import ListenerSettings
@@ -54,6 +53,6 @@ def main(settings: ListenerSettings) -> int:
 
 def _end_despite_hung_threads() -> None:
     """A plain handler's thread cannot be cancelled; one that hangs must not keep a drained process alive."""
-    click.get_text_stream("stdout").flush()
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 
 import structlog
-from dlq.file import DeadLetterFile
 from prometheus_client import CollectorRegistry, Gauge
 
+from dlq.file import DeadLetterFile
 from listener.engine import Engine
 from listener.facts import Facts, tell_all
 from listener.graveyard import FileGraveyard

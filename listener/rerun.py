@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 
 from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Stored
-
 from listener.engine import Engine
 from listener.event import Event
 from listener.facts import Fact

@@ -205,10 +205,13 @@ class RedisClaims:
     async def _evaluate(self, script: Script, keys: list[bytes], own: Sequence[bytes | int]) -> bytes:
         """By its name, or by its text where the server does not know it (yet, or any more)."""
         try:
-            reply: bytes = await self._client.execute_command("EVALSHA", script.sha, len(keys), *keys, *own)
+            reply: bytes = await self._execute("EVALSHA", script.sha, len(keys), *keys, *own)
         except NoScriptError:
-            reply = await self._client.execute_command("EVAL", script.text, len(keys), *keys, *own)
+            reply = await self._execute("EVAL", script.text, len(keys), *keys, *own)
         return reply
+
+    async def _execute(self, *command: bytes | str | int) -> bytes:
+        return cast("bytes", await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
 
 
 def _digests(few: Sequence[Ask | Keep]) -> bytes:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import asyncpg
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from listener.claims.desk import Desk
@@ -19,6 +18,7 @@ from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
 from listener.pipeline.storing import Storing
 from listener.store import events as rows
+from listener.store.database import Connection
 
 MAY_RUN_PAUSE_SECONDS = 0.05
 
@@ -143,7 +143,7 @@ class Handling:
                 await self._in_transaction(passage, delivery)
 
     async def _in_transaction(self, passage: Passage, delivery: Delivery) -> None:
-        async def work(connection: asyncpg.Connection) -> None:
+        async def work(connection: Connection) -> None:
             await self._timed(passage, self._handler.call(delivery, connection))
 
         row = rows.NewRow(

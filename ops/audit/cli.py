@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ops.audit import asking
 from ops.audit.account import Account
+from ops.audit.letters import letters_of, unresolved_letters
 from ops.command import SecretUrl, Settings, UsageProblem, command
 
 AGAIN = 0.5
@@ -137,18 +138,10 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
 
 
 def _unresolved(files: tuple[Path, ...]) -> tuple[Mapping[str, int], int]:
-    if not files:
-        return {}, 0
-    from ops.audit.letters import unresolved_letters  # books without files need no reader of files
-
     return unresolved_letters(files)
 
 
 def _letters_of(files: tuple[Path, ...], event_id: str) -> list[dict[str, Any]]:
-    if not files:
-        return []
-    from ops.audit.letters import letters_of  # as above
-
     return [letter for file in files if file.exists() for letter in letters_of(file, event_id)]
 
 

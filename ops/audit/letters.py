@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from dlq.sidecar import states
 
 from dlq.file import Damage, read_letters
+from dlq.letter import Letter
+from dlq.sidecar import OPEN, states
 
 # The producer accepted the event once; a second one with the same id and other content is no copy of it.
 NO_COPY = frozenset({"conflict", "invalid"})
@@ -22,17 +23,15 @@ def unresolved_letters(files: Iterable[Path]) -> tuple[Counter[str], int]:
         if not file.exists():
             continue
         known = states(file)
-        for letter in read_letters(file):
-            if isinstance(letter, Damage):
+        for found in read_letters(file):
+            if isinstance(found, Damage):
                 damaged += 1
-            elif letter.event_id and letter.reason not in NO_COPY and not is_over(known.get(letter.letter_id)):
+                continue
+            letter = found.letter
+            resolved = known.get(letter.letter_id, OPEN).status == "resolved"
+            if letter.event_id and letter.reason not in NO_COPY and not resolved:
                 letters[letter.event_id] += 1
     return letters, damaged
-
-
-def is_over(state: Any) -> bool:
-    """Whether a letter's story has ended: its event is stored."""
-    return str(getattr(state, "status", state)) == "resolved"
 
 
 def letters_of(file: Path, event_id: str) -> list[dict[str, Any]]:
@@ -41,9 +40,15 @@ def letters_of(file: Path, event_id: str) -> list[dict[str, Any]]:
     return [
         {
             "file": str(file),
-            "state": msgspec.to_builtins(known.get(letter.letter_id)),
-            **msgspec.to_builtins(letter),
+            "state": msgspec.to_builtins(known.get(found.letter.letter_id, OPEN)),
+            **_readable(found.letter),
         }
-        for letter in read_letters(file)
-        if not isinstance(letter, Damage) and letter.event_id == event_id
+        for found in read_letters(file)
+        if not isinstance(found, Damage) and found.letter.event_id == event_id
     ]
+
+
+def _readable(letter: Letter) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(letter, builtin_types=(bytes,))
+    texts = {name: value.decode(errors="replace") for name, value in fields.items() if isinstance(value, bytes)}
+    return fields | texts

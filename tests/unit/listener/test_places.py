@@ -37,7 +37,7 @@ Decide = Callable[[View], Step | None]
 
 
 def put(items: tuple, i: int, value: object) -> tuple:
-    return items[:i] + (value,) + items[i + 1 :]
+    return (*items[:i], value, *items[i + 1 :])
 
 
 def faults(w: World) -> Iterator[World]:
@@ -48,7 +48,7 @@ def faults(w: World) -> Iterator[World]:
         yield w._replace(redis=w.redis + 1, claims=gone, faults=w.faults - 1)
 
 
-def steps(w: World, i: int, decide: Decide, *, look: bool) -> Iterator[World]:
+def steps(w: World, i: int, decide: Decide, *, look: bool) -> Iterator[World]:  # noqa: C901  one rule a line
     me, mine = w.listeners[i], w.declared[i]
     peers = tuple(d for j, d in enumerate(w.declared) if j != i)
     connected = me.redis is not None and w.links[i] and me.redis == w.redis
