@@ -4,6 +4,7 @@ A listener and a replay run the same engine. Its token names this process start,
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -73,23 +74,34 @@ class Engine:
         return Breaker(name, fail_max=BREAKER_FAILURES, reset_seconds=BREAKER_RESET_SECONDS, facts=self._facts)
 
     async def prepare(self) -> None:
-        """Reach PostgreSQL, bring its tables up to date, and take a place on the roll; or ``Transient`` at last."""
+        """Bring PostgreSQL's tables up to date, look for Redis, and take a place on the roll.
 
+        Without PostgreSQL that ends in ``Transient``; without Redis the start goes on, degraded.
+        """
+        settings = self._settings
+        async for attempt in self._attempts("PostgreSQL", settings.database_attempts):
+            with attempt:
+                await migrate(self.database)
+        with contextlib.suppress(Transient):
+            async for attempt in self._attempts("Redis", settings.startup_attempts):
+                with attempt:
+                    await self.redis.place()
+        async for attempt in self._attempts("PostgreSQL", settings.startup_attempts):
+            with attempt:
+                await self.desk.join()
+
+    def _attempts(self, what: str, count: int) -> AsyncRetrying:
         def note(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            retried = state.attempt_number < self._settings.database_attempts
-            self._facts(AttemptFailed("start", "transient", f"PostgreSQL: {error}", retried, 0, None))
+            self._facts(AttemptFailed("start", "transient", f"{what}: {error}", state.attempt_number < count, 0, None))
 
-        async for attempt in AsyncRetrying(
-            stop=stop_after_attempt(self._settings.database_attempts),
+        return AsyncRetrying(
+            stop=stop_after_attempt(count),
             wait=wait_fixed(self._settings.startup_delay),
             retry=retry_if_exception_type(Transient),
             after=note,
             reraise=True,
-        ):
-            with attempt:
-                await migrate(self.database)
-                await self.desk.join()
+        )
 
     async def run(self) -> None:
         """Claim, handle, store and settle until cancelled."""

@@ -32,7 +32,7 @@ class ConnectionSettings(Settings):
     database_timeout: float = Field(5.0, gt=0, le=120, description="Seconds that one statement may take")
     database_connections: int = Field(8, ge=4, le=200, description="Connections to PostgreSQL beside the handler's")
     database_attempts: int = Field(10, ge=1, description="Tries to reach PostgreSQL at the start")
-    startup_attempts: int = Field(3, ge=1, description="Tries of any other step of the start")
+    startup_attempts: int = Field(3, ge=1, description="Tries to reach Redis at the start; then it goes on without")
     startup_delay: float = Field(3.0, ge=0, description="Seconds between two tries at the start")
     lease: float = Field(30.0, ge=1, le=3600, description="Seconds that a claim lasts unless renewed")
     dedup_window: float = Field(7 * 86400.0, ge=60, description="Seconds for which Redis remembers settled events")

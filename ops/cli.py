@@ -3,5 +3,6 @@
 from ops.audit.cli import audit, event
 from ops.command import main_group
 from ops.local.up import up
+from ops.retention import retention
 
-main = main_group("ops", [up, audit, event], help="Run Unlost on this machine, and account for every event.")
+main = main_group("ops", [up, audit, event, retention], help="Run Unlost on this machine, and account for every event.")
