@@ -1,0 +1,11 @@
+"""The README tells every setting as it is."""
+
+from pathlib import Path
+
+from ops.reference import tables
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_settings_in_the_readme_are_those_of_the_code():
+    assert tables() in README.read_text(), "put what `python -m ops.reference` prints between the settings marks"
