@@ -1,8 +1,11 @@
 """``ops``: run the whole system here, and account for every event."""
 
 from ops.audit.cli import audit, event
+from ops.bench.pipeline import bench
 from ops.command import main_group
 from ops.local.up import up
 from ops.retention import retention
 
-main = main_group("ops", [up, audit, event, retention], help="Run Unlost on this machine, and account for every event.")
+main = main_group(
+    "ops", [up, audit, event, retention, bench], help="Run Unlost on this machine, and account for every event."
+)

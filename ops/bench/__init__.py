@@ -1,0 +1,1 @@
+"""Measuring on this machine, on real servers, with an audit of its own rows."""
