@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from dlq.file import MAX_LINE_BYTES, FileTrouble, Located, is_current, read_letters, read_lines, sync_directory, trouble
+from dlq.file import (
+    MAX_LINE_BYTES,
+    FileTrouble,
+    Located,
+    is_current,
+    read_letters,
+    read_lines,
+    settled_size,
+    sync_directory,
+    trouble,
+)
 from dlq.letter import Damaged, decode
 from dlq.sidecar import MAX_RECORD_BYTES, sidecar_path, states
 from dlq.sidecar import decode as decode_record
@@ -69,8 +79,7 @@ def _compact_sidecar(letters: Path) -> None:
     sidecar = sidecar_path(letters)
     if not sidecar.exists():
         return
-    with _locked(sidecar) as file:
-        seen_until = os.fstat(file.fileno()).st_size
+    seen_until = settled_size(sidecar)
     present = {one.letter.letter_id for one in read_letters(letters) if isinstance(one, Located)}
 
     def keep(offset: int, line: bytes, length: int) -> bool:
@@ -84,10 +93,8 @@ def rewrite(path: Path, keep: Keep, *, max_line: int) -> None:
     """Replace a file of lines by one that holds the lines to keep, losing no append that comes meanwhile."""
     target = path.with_name(path.name + ".compacting")
     with trouble(path, "compact"):
-        with _locked(path) as source:
-            # Nobody appends now, and a failed append later cuts back to this size at most: what stands
-            # before it is fixed.
-            settled = os.fstat(source.fileno()).st_size
+        # A failed append cuts back to the size before it, which is this one at least.
+        settled = settled_size(path)
         with path.open("rb") as source, _new(target, source) as copy:
             _copy_lines(path, source, copy, keep, max_line, 0, settled)
             os.fsync(copy.fileno())

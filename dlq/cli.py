@@ -1,0 +1,23 @@
+"""The command ``dlq``: look at dead letters, run them again, put them aside, tidy up."""
+
+import click
+
+from dlq.changing import archive, compact, restore
+from dlq.outcome import Rerun
+from dlq.reading import export, list_letters, show, show_groups, stats, verify
+from dlq.rerunning import ReplaySettings, replay_command
+from ops.command import main_group
+
+
+def _open_rerun(settings: ReplaySettings) -> Rerun:
+    """A listener's own engine; loaded only when letters are run."""
+    from listener.rerun import open_rerun
+
+    return open_rerun(settings)
+
+
+main: click.Group = main_group(
+    "dlq",
+    [list_letters, show, show_groups, stats, replay_command(_open_rerun), archive, restore, export, compact, verify],
+    help="Look at dead letters, and run them again.",
+)

@@ -1,0 +1,98 @@
+"""The flags and the argument that several ``dlq`` commands share, and how they become a selection."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from pydantic import Field
+
+from dlq.file import FileTrouble
+from dlq.letter import Reason
+from dlq.selection import Selection, moment
+from dlq.sidecar import Status
+from ops.command import Settings, UsageProblem
+
+
+class LetterSettings(Settings):
+    """Where the letters are."""
+
+    dead_letter_file: Path = Field(
+        Path("failed_events.jsonl"), description="File of dead letters, if FILE is not given"
+    )
+
+
+def file_argument() -> click.Parameter:
+    """FILE, which stands above the setting."""
+    return click.Argument(["file"], required=False, type=click.Path(path_type=Path))
+
+
+def json_option() -> click.Parameter:
+    """``--json``."""
+    return click.Option(["--json", "as_json"], is_flag=True, help="Answer as JSON.")
+
+
+def filter_options() -> list[click.Parameter]:
+    """The filters. Each may be given several times, unless it is a time or a fingerprint."""
+    return [
+        _several("--reason", "reasons", "Only letters of this reason.", get_args(Reason)),
+        _several("--class", "error_classes", "Only letters of this class.", ("transient", "permanent")),
+        _several("--type", "types", "Only events of this type."),
+        _several("--error-type", "error_types", "Only failures of this type, such as TimeoutError."),
+        click.Option(["--fingerprint"], default="", help="Only the group whose fingerprint begins so."),
+        click.Option(
+            ["--since"], metavar="TIME", help="Not before: 2026-01-31T12:00 (UTC), or an age such as 90m, 7d."
+        ),
+        click.Option(["--until"], metavar="TIME", help="Before this time or age."),
+        _several("--id", "ids", "An event's id, or the beginning or end of a letter's."),
+        _several("--state", "statuses", "Only letters of this state.", get_args(Status)),
+    ]
+
+
+def selection_of(values: dict[str, Any]) -> Selection:
+    """The selection that the filters make, or ``UsageProblem``."""
+    now = time.time()
+    times: dict[str, float | None] = {}
+    problems = []
+    for name in ("since", "until"):
+        try:
+            times[name] = moment(values[name], now) if values[name] else None
+        except ValueError as error:
+            problems.append(f"--{name}: {error}")
+    if problems:
+        raise UsageProblem(*problems)
+    return Selection(
+        reasons=frozenset(values["reasons"]),
+        error_classes=frozenset(values["error_classes"]),
+        types=frozenset(values["types"]),
+        error_types=frozenset(values["error_types"]),
+        fingerprint=values["fingerprint"],
+        since=times["since"],
+        until=times["until"],
+        ids=tuple(values["ids"]),
+        statuses=frozenset(values["statuses"]),
+    )
+
+
+def file_of(settings: Any, file: Path | None) -> Path:
+    """The file that is meant, where a link leads to; it must exist."""
+    path = (file or Path(settings.dead_letter_file)).resolve()
+    if path.is_file():
+        return path
+    if path.exists():
+        raise UsageProblem(f"{path} is no file")
+    raise UsageProblem(
+        f"there is no dead-letter file {path}; a listener creates it with its first letter. "
+        "Give FILE, or set DEAD_LETTER_FILE"
+    )
+
+
+def as_usage(error: FileTrouble) -> UsageProblem:
+    """A trouble with the file as what a command ends with."""
+    return UsageProblem(str(error))
+
+
+def _several(flag: str, name: str, about: str, choices: Iterable[str] = ()) -> click.Option:
+    kind = click.Choice(list(choices)) if choices else None
+    return click.Option([flag, name], multiple=True, type=kind, help=about)

@@ -1,0 +1,103 @@
+"""What a replay would do, and how it ended: sums and exit codes. Pure but for reading the file."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dlq.file import Damage, read_letters
+from dlq.letter import Letter
+from dlq.selection import Selection
+from dlq.sidecar import OPEN, LetterState
+
+RESOLVED, SOME_FAILED, USAGE, LOCKED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a replay goes. A ``max_failures`` of 0 is no limit; so are ``limit``, ``rate`` and ``canary``."""
+
+    rate: float = 0.0
+    limit: int = 0
+    canary: int = 0
+    max_failures: int = 0
+    max_replays: int = 3
+    concurrency: int = 16
+    max_event_bytes: int = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Plan:
+    """The letters that a replay would take, and those that it passes over."""
+
+    letters: int = 0
+    by_reason: Counter[str] = field(default_factory=Counter)
+    over: Counter[str] = field(default_factory=Counter)
+    damages: list[Damage] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Report:
+    """How a replay went. ``stopped`` says which threshold ended it, ``trouble`` what broke."""
+
+    stored: int = 0
+    already_stored: int = 0
+    failed: int = 0
+    quarantined: int = 0
+    busy: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    stopped: str = ""
+    trouble: str = ""
+    interrupted: bool = False
+
+    @property
+    def resolved(self) -> int:
+        """Letters whose event is a row now."""
+        return self.stored + self.already_stored
+
+    @property
+    def done(self) -> int:
+        """Letters that were run."""
+        return self.resolved + self.failed + self.busy
+
+    def exit_code(self) -> int:
+        """The code that a command ends with."""
+        if self.interrupted:
+            return INTERRUPTED
+        if self.stopped:
+            return STOPPED
+        return SOME_FAILED if self.failed or self.busy or self.trouble else RESOLVED
+
+
+def plan(path: Path, end: int, selection: Selection, known: dict[str, LetterState], limit: int) -> Plan:
+    """Look at the letters before ``end``."""
+    sums = Plan()
+    for one in read_letters(path, end=end):
+        if isinstance(one, Damage):
+            sums.damages.append(one)
+            continue
+        state = known.get(one.letter.letter_id, OPEN)
+        if not selection.takes(one.letter, state):
+            continue
+        if not state.waits:
+            sums.over[state.status] += 1
+        elif not limit or sums.letters < limit:
+            sums.letters += 1
+            sums.by_reason[one.letter.reason] += 1
+    return sums
+
+
+def chosen(
+    path: Path, end: int, selection: Selection, known: dict[str, LetterState], limit: int
+) -> Iterator[tuple[Letter, LetterState]]:
+    """The letters before ``end`` that a replay takes, one at a time."""
+    count = 0
+    for one in read_letters(path, end=end):
+        if isinstance(one, Damage):
+            continue
+        state = known.get(one.letter.letter_id, OPEN)
+        if state.waits and selection.takes(one.letter, state):
+            if limit and count >= limit:
+                return
+            count += 1
+            yield one.letter, state

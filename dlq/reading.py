@@ -1,0 +1,206 @@
+"""The commands that only read: list, show, groups, stats, export, verify."""
+
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from dlq.book import as_values, book, groups, statistics
+from dlq.file import Damage, FileTrouble
+from dlq.letter import encode, iso
+from dlq.options import (
+    LetterSettings,
+    as_usage,
+    file_argument,
+    file_of,
+    filter_options,
+    json_option,
+    selection_of,
+)  # fmt: skip
+from dlq.selection import Selection, names
+from dlq.shown import print_entries, print_entry, print_groups, print_statistics, print_table, say_json, warn_of
+from dlq.sidecar import read_records, sidecar_path
+from ops.command import UsageProblem, command
+
+
+@command(
+    LetterSettings,
+    name="list",
+    examples=("dlq list", "dlq list a.jsonl --reason exhausted --since 24h", "dlq list --state quarantined --json"),
+    params=[
+        file_argument(), *filter_options(), json_option(),
+        click.Option(["--limit"], type=click.IntRange(min=0), default=50, show_default=True,
+                     help="Show the latest so many; 0 shows all."),
+    ],
+)  # fmt: skip
+def list_letters(settings: LetterSettings, *, file: Path | None, as_json: bool, limit: int, **filters: Any) -> int:
+    """List dead letters, the latest last."""
+    damages: list[Damage] = []
+    path, selection = file_of(settings, file), selection_of(filters)
+    count = 0
+    latest: deque[Any] = deque(maxlen=limit or None)
+    try:
+        for entry in book(path, selection, damages):
+            latest.append(entry)
+            count += 1
+    except FileTrouble as error:
+        raise as_usage(error) from None
+    warn_of(damages)
+    if as_json:
+        say_json([as_values(entry) for entry in latest])
+    elif not latest:
+        click.echo("no letters")
+    else:
+        print_entries(latest)
+        if count > len(latest):
+            click.echo(f"the latest {len(latest):,} of {count:,}; --limit 0 shows all", err=True)
+    return 0
+
+
+@command(
+    LetterSettings,
+    examples=("dlq show 3f9c01ab", "dlq show order-4711 a.jsonl --json"),
+    params=[click.Argument(["wanted"], metavar="ID"), file_argument(), json_option()],
+)
+def show(settings: LetterSettings, *, wanted: str, file: Path | None, as_json: bool) -> int:
+    """Show all that is known of a letter; ID is an event's, or the beginning or end of a letter's."""
+    damages: list[Damage] = []
+    path = file_of(settings, file)
+    try:
+        found = [entry for entry in book(path, Selection(), damages) if names(wanted, entry.letter)]
+    except FileTrouble as error:
+        raise as_usage(error) from None
+    if not found:
+        raise UsageProblem(f"no letter in {path} has the id {wanted!r}; dlq list shows them")
+    if as_json:
+        say_json([as_values(entry) for entry in found])
+        return 0
+    for number, entry in enumerate(found):
+        if number:
+            click.echo()
+        print_entry(entry)
+    return 0
+
+
+@command(
+    LetterSettings,
+    name="groups",
+    examples=("dlq groups", "dlq groups a.jsonl --since 7d --json"),
+    params=[file_argument(), *filter_options(), json_option()],
+)
+def show_groups(settings: LetterSettings, *, file: Path | None, as_json: bool, **filters: Any) -> int:
+    """Group letters that failed alike, the largest group first."""
+    damages: list[Damage] = []
+    path, selection = file_of(settings, file), selection_of(filters)
+    try:
+        found = groups(book(path, selection, damages))
+    except FileTrouble as error:
+        raise as_usage(error) from None
+    warn_of(damages)
+    if as_json:
+        say_json(
+            [msgspec.to_builtins(one) | {"first_at": iso(one.first_at), "last_at": iso(one.last_at)} for one in found]
+        )
+    elif not found:
+        click.echo("no letters")
+    else:
+        print_groups(found)
+    return 0
+
+
+@command(
+    LetterSettings,
+    examples=("dlq stats", "dlq stats a.jsonl --class transient --json"),
+    params=[file_argument(), *filter_options(), json_option()],
+)
+def stats(settings: LetterSettings, *, file: Path | None, as_json: bool, **filters: Any) -> int:
+    """Count letters by reason, class and state."""
+    damages: list[Damage] = []
+    path, selection = file_of(settings, file), selection_of(filters)
+    try:
+        sums = statistics(book(path, selection, damages))
+        size = path.stat().st_size
+    except FileTrouble as error:
+        raise as_usage(error) from None
+    if not as_json:
+        print_statistics(sums, len(damages), size)
+        return 0
+    times = {
+        name: None if at is None else iso(at) for name, at in (("first_at", sums.first_at), ("last_at", sums.last_at))
+    }
+    say_json({**msgspec.to_builtins(sums), **times, "damaged": len(damages), "bytes": size})
+    return 0
+
+
+@command(
+    LetterSettings,
+    examples=(
+        "dlq export --state open > events.ndjson",
+        "dlq export a.jsonl --as letters --reason conflict --output conflicts.jsonl",
+    ),
+    params=[
+        file_argument(), *filter_options(), json_option(),
+        click.Option(["--as", "kind"], type=click.Choice(["events", "letters"]), default="events", show_default=True,
+                     help="Events as NDJSON, or whole letters."),
+        click.Option(["--output"], type=click.File("wb"), default="-", help="Where to; - is the standard output."),
+    ],
+)  # fmt: skip
+def export(
+    settings: LetterSettings, *, file: Path | None, as_json: bool, kind: str, output: BinaryIO, **filters: Any
+) -> int:
+    """Write the events of letters, one a line, just as their publishers wrote them (JSON anyway)."""
+    del as_json  # either form is JSON already
+    damages: list[Damage] = []
+    path, selection = file_of(settings, file), selection_of(filters)
+    written = without = 0
+    try:
+        for entry in book(path, selection, damages):
+            line = encode(entry.letter) if kind == "letters" else entry.letter.event
+            if line is None:
+                without += 1
+                continue
+            output.write(line + b"\n")
+            written += 1
+    except FileTrouble as error:
+        raise as_usage(error) from None
+    output.flush()
+    warn_of(damages)
+    left_out = f"; {without:,} hold no valid event, --as letters writes them" if without else ""
+    click.echo(f"exported {written:,} {kind}{left_out}", err=True)
+    return 0
+
+
+@command(
+    LetterSettings,
+    examples=("dlq verify", "dlq verify a.jsonl --json"),
+    params=[file_argument(), json_option()],
+)
+def verify(settings: LetterSettings, *, file: Path | None, as_json: bool) -> int:
+    """Check every line of the letters and their states; exit code 1 if one is damaged."""
+    damages: list[Damage] = []
+    path = file_of(settings, file)
+    try:
+        letters = sum(1 for _ in book(path, Selection(), damages))
+        sidecar = sidecar_path(path)
+        records = list(read_records(sidecar)) if sidecar.exists() else []
+    except FileTrouble as error:
+        raise as_usage(error) from None
+    lost = [offset for offset, record in records if record is None]
+    rows = [(path.name, one.offset, one.length, one.reason) for one in damages]
+    rows += [(sidecar.name, offset, 0, "the line is torn or damaged") for offset in lost]
+    if as_json:
+        found = [dict(zip(("file", "offset", "length", "reason"), row, strict=True)) for row in rows]
+        say_json({"letters": letters, "states": len(records) - len(lost), "damaged": found})
+        return 1 if rows else 0
+    click.echo(f"{letters:,} letters and {len(records) - len(lost):,} states are whole, {len(rows):,} lines damaged")
+    if rows:
+        print_table(
+            ("FILE", "OFFSET", "BYTES", "WHY"),
+            [(name, f"{offset:,}", f"{length:,}" if length else "", why) for name, offset, length, why in rows],
+            flexible=3,
+        )
+        sys.stdout.flush()
+    return 1 if rows else 0

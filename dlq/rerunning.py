@@ -1,0 +1,208 @@
+"""The command ``replay``: plan, lock, run, report. An interrupt lets what is under way finish; a second does not."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import msgspec
+import uvloop
+from pydantic import Field
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dlq.changing import guard_text, replay_guard, say_locked
+from dlq.file import FileTrouble, settled_size
+from dlq.options import as_usage, file_argument, file_of, filter_options, json_option, selection_of
+from dlq.outcome import Rerun
+from dlq.plan import RESOLVED, Limits, Plan, Report, chosen, plan
+from dlq.replay import Item, Replay
+from dlq.selection import Selection
+from dlq.shown import print_plan, print_report, say_json, warn_of
+from dlq.sidecar import LetterState, Sidecar, states
+from listener.errors import Misconfigured, Permanent, Transient
+from listener.settings import CURSOR_BYTES, ConnectionSettings
+from ops.command import UsageProblem, command
+from ops.telemetry.logs import configure_logs
+
+OpenRerun = Callable[["ReplaySettings"], Rerun]
+
+
+class ReplaySettings(ConnectionSettings):
+    """Where the letters are, and how to reach what a listener reaches."""
+
+    dead_letter_file: Path = Field(
+        Path("failed_events.jsonl"), description="File of dead letters, if FILE is not given"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Least severe line to log")
+
+
+def replay_params() -> list[click.Parameter]:
+    """The flags of ``replay`` beside its settings."""
+    count, some = click.IntRange(min=0), click.IntRange(min=1)
+    return [
+        file_argument(), *filter_options(), json_option(),
+        click.Option(["--dry-run"], is_flag=True, help="Show the plan and stop."),
+        click.Option(["--rate"], type=click.FloatRange(min=0), default=0.0, help="Letters started a second, at most."),
+        click.Option(["--limit"], type=count, default=0, help="Letters to replay, at most."),
+        click.Option(["--canary"], type=count, default=0, help="The first N must all be stored, or stop (exit 4)."),
+        click.Option(["--max-failures"], type=count, default=0, help="Stop after so many failures (exit 4)."),
+        click.Option(["--max-replays"], type=some, default=3, show_default=True,
+                     help="Quarantine a letter that failed so many replays."),
+        click.Option(["--concurrency"], type=some, default=16, show_default=True, help="Letters run at once."),
+    ]  # fmt: skip
+
+
+def replay_command(open_rerun: OpenRerun) -> click.Command:
+    """The command, with what its letters run through."""
+
+    @command(
+        ReplaySettings,
+        examples=(
+            "dlq replay failed_events.jsonl --dry-run",
+            "dlq replay a.jsonl --canary 5 --rate 50 --max-failures 20",
+            "dlq replay a.jsonl --reason exhausted --since 2h",
+        ),
+        params=replay_params(),
+    )
+    def replay(settings: ReplaySettings, *, file: Path | None, as_json: bool, dry_run: bool, **values: Any) -> int:
+        """Run the letters of FILE again, under their own ids, as a listener would.
+
+        Already stored: resolved. Failed again: noted, no second letter. Safe to interrupt, to repeat, and to run
+        while listeners work.
+
+        Exit codes: 0 all resolved, 1 some failed, 2 usage or file, 3 locked, 4 stopped by a threshold,
+        130 interrupted.
+        """
+        path = file_of(settings, file)
+        limits = Limits(
+            **{name: values.pop(name) for name in ("rate", "limit", "canary", "max_failures", "max_replays")},
+            concurrency=values.pop("concurrency"), max_event_bytes=settings.max_event_bytes + CURSOR_BYTES,
+        )  # fmt: skip
+        job = Job(settings, path, selection_of(values), limits, as_json, open_rerun)
+        try:
+            return job.show_plan() if dry_run else job.run()
+        except FileTrouble as error:
+            raise as_usage(error) from None
+
+    return replay
+
+
+class Job:
+    """One call of the command."""
+
+    def __init__(
+        self, settings: ReplaySettings, path: Path, selection: Selection, limits: Limits, as_json: bool,
+        open_rerun: OpenRerun,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._path = path
+        self._selection = selection
+        self._limits = limits
+        self._as_json = as_json
+        self._open_rerun = open_rerun
+        self._replay: Replay | None = None
+
+    def show_plan(self) -> int:
+        """Say what would be done."""
+        found = plan(self._path, settled_size(self._path), self._selection, states(self._path), self._limits.limit)
+        warn_of(found.damages)
+        if self._as_json:
+            say_json({"plan": _plan_values(found)})
+        else:
+            print_plan(found)
+        return RESOLVED
+
+    def run(self) -> int:
+        """Do it, alone on this file."""
+        guard = replay_guard(self._path)
+        if not guard.take(guard_text()):
+            return say_locked(self._path, guard)
+        try:
+            known = states(self._path)
+            end = settled_size(self._path)
+            found = plan(self._path, end, self._selection, known, self._limits.limit)
+            warn_of(found.damages)
+            if not self._as_json:
+                print_plan(found)
+                sys.stdout.flush()
+            report = self._rerun_all(found, known, end) if found.letters else Report()
+        finally:
+            guard.release()
+        return self._tell(found, report)
+
+    def _tell(self, found: Plan, report: Report) -> int:
+        if self._as_json:
+            say_json({"plan": _plan_values(found), "report": _report_values(report), "exit_code": report.exit_code()})
+        else:
+            print_report(report, found.letters)
+        for why in (report.stopped and f"stopped: {report.stopped}", report.trouble and f"error: {report.trouble}"):
+            if why:
+                click.echo(why, err=True)
+        if report.interrupted:
+            click.echo("interrupted; run it again to go on", err=True)
+        return report.exit_code()
+
+    def _rerun_all(self, found: Plan, known: dict[str, LetterState], end: int) -> Report:
+        letters = chosen(self._path, end, self._selection, known, self._limits.limit)
+        configure_logs(self._settings.log_level, self._settings.instance_id)
+        try:
+            return uvloop.run(self._loop(letters, found.letters))
+        except Misconfigured as error:
+            raise UsageProblem(*error.mistakes) from None
+        except (Transient, Permanent) as error:
+            return Report(trouble=str(error))
+        except TimeoutError:
+            return Report(trouble="the replay could not become ready: Redis, PostgreSQL or a peer does not answer")
+        except asyncio.CancelledError:  # the loop has ended; there is nobody left to pass it on to
+            report = self._replay.report if self._replay else Report()
+            report.interrupted = True
+            return report
+
+    async def _loop(self, letters: Iterator[Item], total: int) -> Report:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._interrupt, task)
+        sidecar = Sidecar(self._path)
+        with _progress(total) as advance, contextlib.closing(sidecar):
+            async with self._open_rerun(self._settings) as rerun:
+                self._replay = Replay(rerun, sidecar, self._limits, advance)
+                return await self._replay.run(letters)
+
+    def _interrupt(self, task: asyncio.Task[Any]) -> None:
+        """First: finish what is under way. Again, or with nothing under way: end now."""
+        if self._replay is None or self._replay.report.interrupted:
+            task.cancel()
+        else:
+            self._replay.interrupt()
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[Report], None]]:
+    """A bar on stderr, if that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("replay", total=total, failed=0)
+        yield lambda report: progress.update(bar, completed=report.done, failed=report.failed)
+
+
+def _plan_values(found: Plan) -> dict[str, Any]:
+    return {
+        "letters": found.letters,
+        "by_reason": found.by_reason,
+        "passed_over": found.over,
+        "damaged": len(found.damages),
+    }
+
+
+def _report_values(report: Report) -> dict[str, Any]:
+    values: dict[str, Any] = msgspec.to_builtins(asdict(report))
+    return {"resolved": report.resolved, **values}
