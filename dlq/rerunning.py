@@ -5,7 +5,6 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,6 +180,7 @@ class Job:
             task.cancel()
         else:
             self._replay.interrupt()
+            click.echo("finishing what is under way; interrupt again to end now", err=True)
 
 
 @contextlib.contextmanager
@@ -204,5 +204,5 @@ def _plan_values(found: Plan) -> dict[str, Any]:
 
 
 def _report_values(report: Report) -> dict[str, Any]:
-    values: dict[str, Any] = msgspec.to_builtins(asdict(report))
+    values: dict[str, Any] = msgspec.to_builtins(report)
     return {"resolved": report.resolved, **values}
