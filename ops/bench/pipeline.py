@@ -91,6 +91,7 @@ async def _until_stored(database_url: str, count: int) -> tuple[float, int]:
         row = await connection.fetchrow(
             "select extract(epoch from max(processed_at) - min(received_at))::float8, count(*) from events"
         )
+        assert row is not None
         return float(row[0]), int(row[1])
     finally:
         await connection.close()
