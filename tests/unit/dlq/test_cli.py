@@ -1,0 +1,136 @@
+"""Each command of ``dlq``, for people and for programs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dlq.changing import replay_guard
+from dlq.cli import main
+from dlq.letter import decode
+from dlq.sidecar import states
+from tests.unit.dlq.letters import invalid, letter, mark, write
+
+COMMANDS = ("list", "show", "groups", "stats", "replay", "archive", "restore", "export", "compact", "verify")
+
+
+def run(*words: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    some = [
+        letter("a", message="no such order 17", type="order"),
+        letter("b", message="no such order 4711", type="order", at=1_700_000_050.0),
+        letter("c", reason="rejected", message="\x1b[31mred\nalert", error_type="Reject"),
+        invalid("d", b"\xffno json"),
+    ]
+    path = write(tmp_path / "letters.jsonl", some)
+    mark(path, "c", "resolved", "stored")
+    return path
+
+
+def test_list_shows_one_letter_a_row_without_tabs_or_escapes(path: Path):
+    out = run("list", path).stdout
+    heads, *rows = out.splitlines()
+    assert heads.split() == ["LETTER", "LAST", "EVENT", "REASON", "STATE", "ERROR"]
+    assert [row.split()[0][-1] for row in rows] == ["a", "b", "c", "d"]
+    assert "\t" not in out
+    assert "\x1b" not in out
+    assert r"\x1b[31mred\nalert" in out
+
+
+def test_list_filters_limits_and_speaks_json(path: Path):
+    assert [one["event_id"] for one in json.loads(run("list", path, "--type", "order", "--json").stdout)] == ["a", "b"]
+    (last,) = json.loads(run("list", path, "--limit", 1, "--json").stdout)
+    assert last["raw_base64"] == "/25vIGpzb24="
+    assert run("list", path, "--since", "2030-01-01").stdout == "no letters\n"
+    assert "the latest 1 of 4" in run("list", path, "--limit", 1).stderr
+
+
+def test_show_tells_all_of_a_letter_by_any_of_its_ids(path: Path):
+    for wanted in ("a", "0123456789ab-a"):
+        out = run("show", wanted, path).stdout
+        assert "attempt 1    2023-11-14T22:13:20.000000Z handle transient ValueError: no such order 17" in out
+        assert '"event_id": "a"' in out
+    (one,) = json.loads(run("show", "c", path, "--json").stdout)
+    assert (one["state"]["status"], one["event"]["payload"]) == ("resolved", {"n": 1})
+    assert "no letter in" in run("show", "nobody", path, code=2).stderr
+
+
+def test_groups_put_failures_together_that_differ_in_numbers_alone(path: Path):
+    found = json.loads(run("groups", path, "--json").stdout)
+    assert (found[0]["letters"], found[0]["waiting"], found[0]["reason"]) == (2, 2, "exhausted")
+    assert (found[0]["first_at"], found[0]["last_at"]) == ("2023-11-14T22:13:20.000000Z", "2023-11-14T22:14:10.000000Z")
+    assert sum(one["waiting"] for one in found) == 3
+    assert found[0]["fingerprint"] in run("groups", path).stdout.splitlines()[1]
+
+
+def test_stats_count(path: Path):
+    told = json.loads(run("stats", path, "--json").stdout)
+    assert (told["letters"], told["waiting"], told["by_state"]) == (4, 3, {"open": 3, "resolved": 1})
+    assert "reason    exhausted 2, " in run("stats", path).stdout
+
+
+def test_archive_puts_aside_and_restore_brings_back(path: Path):
+    assert "say which letters" in run("archive", path, "--why", "x", code=2).stderr
+    assert run("archive", path, "--id", "a", "--why", "test order").stdout == "archived 1 letters\n"
+    assert states(path)["0123456789ab-a"].detail == "test order"
+    assert json.loads(run("archive", path, "--all", "--why", "x", "--json").stdout) == {"archived": 2}
+    assert json.loads(run("replay", path, "--dry-run", "--json").stdout)["plan"]["letters"] == 0
+    assert run("restore", path, "--all").stdout == "restored 3 letters\n"
+    assert states(path)["0123456789ab-a"].waits
+    assert states(path)["0123456789ab-c"].status == "resolved"
+
+
+def test_export_writes_events_as_they_came_or_letters(path: Path, tmp_path: Path):
+    result = run("export", path, "--state", "open")
+    assert [json.loads(line)["event_id"] for line in result.stdout.splitlines()] == ["a", "b"]
+    assert "1 hold no valid event" in result.stderr
+    run("export", path, "--as", "letters", "--output", tmp_path / "out", "--json")
+    assert len([decode(line) for line in (tmp_path / "out").read_bytes().splitlines()]) == 4
+
+
+def test_compact_drops_the_resolved(path: Path):
+    assert json.loads(run("compact", path, "--json").stdout)["dropped"] == 1
+    assert "kept 3 letters, dropped 0" in run("compact", path).stdout
+    assert states(path) == {}
+
+
+def test_compact_and_replay_exclude_each_other(path: Path):
+    guard = replay_guard(path)
+    assert guard.take("pid 1 on here")
+    assert "by pid 1 on here" in run("compact", path, code=3).stderr
+    assert "by pid 1 on here" in run("replay", path, code=3).stderr
+    guard.release()
+
+
+def test_verify_ends_with_one_where_a_line_is_damaged(path: Path):
+    assert run("verify", path).stdout == "4 letters and 1 states are whole, 0 lines damaged\n"
+    with path.open("ab") as file:
+        file.write(b'{"torn')
+    told = json.loads(run("verify", path, "--json", code=1).stdout)
+    assert (told["letters"], len(told["damaged"])) == (4, 1)
+    assert "letters.jsonl  " in run("verify", path, code=1).stdout
+    assert "skipped 6 bytes" in run("list", path).stderr
+
+
+def test_the_file_is_an_argument_or_a_setting(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEAD_LETTER_FILE", str(path))
+    assert json.loads(run("stats", "--json").stdout)["letters"] == 4
+    assert "there is no dead-letter file" in run("list", path.with_name("none"), code=2).stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(command: str):
+    out = run(command, "--help").stdout
+    assert f"Examples:\n  dlq {command}" in out
+    assert "--json" in out
+
+
+def test_a_replay_of_nothing_needs_no_server(path: Path):
+    assert "to replay    0" in run("replay", path, "--since", "2030-01-01").stdout
