@@ -1,0 +1,394 @@
+"""What every place that keeps claims promises, asked of a real Redis and a real PostgreSQL."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from listener.claims.port import Ask, Claims, Dead, Done, Held, Keep, Lapsed, Won
+from listener.claims.postgres import PostgresClaims
+from listener.claims.redis import RedisClaims, connect_redis
+from listener.errors import Permanent, Transient
+from listener.event import parse
+from listener.store.database import Database
+from listener.store.events import EventStore, NewRow
+from listener.store.migrations import migrate
+from tests.contract.wire import Wire
+
+LEASE, SHORT = 30.0, 0.3
+
+
+def ask(event_id: str, content: str = "content") -> Ask:
+    return Ask(event_id, hashlib.sha256(content.encode()).digest())
+
+
+def keep(event_id: str, epoch: int = 1, takeovers: int = 0) -> Keep:
+    return Keep(event_id, ask(event_id).digest, epoch, takeovers)
+
+
+class Place:
+    """One place, as many listeners as asked for."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        self.kind = kind
+        self.url = url
+        self._closing: list[Callable[[], Awaitable[None]]] = []
+
+    def listener(self, token: str = "a", *, lease: float = LEASE, url: str | None = None, shards: int = 1) -> Claims:
+        if self.kind == "redis":
+            redis = RedisClaims(
+                connect_redis(url or self.url), token=token, group="g", lease_seconds=lease, window_seconds=600,
+                shards=shards,
+            )  # fmt: skip
+            self._closing.append(redis.close)
+            return redis
+        database = Database(url or self.url, timeout=1.0)
+        self._closing.append(database.close)
+        return PostgresClaims(database, token=token, group="g", lease_seconds=lease, window_seconds=600)
+
+    async def store(self, event_id: str, content: str = "content") -> None:
+        """Where "done" is told by a row, write it."""
+        if self.kind == "postgres":
+            database = Database(self.url)
+            event = parse(b'{"event_id":"%s","payload":{}}' % event_id.encode(), max_bytes=1000)
+            await EventStore(database, instance_id="i", token="t").insert([NewRow(event, 1, 1, 0.0)])
+            async with database.acquire() as connection:
+                await connection.execute("UPDATE events SET payload_sha256 = $1", ask(event_id, content).digest)
+            await database.close()
+
+    async def close(self) -> None:
+        for close in self._closing:
+            await close()
+
+
+@pytest.fixture(params=["redis", "postgres"])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    url = request.getfixturevalue("redis_url" if request.param == "redis" else "database_url")
+    if request.param == "postgres":
+        database = Database(url)
+        await migrate(database)
+        await database.close()
+    place = Place(request.param, url)
+    yield place
+    await place.close()
+
+
+async def lapsed(claims: Claims, *event_ids: str) -> None:
+    """Wait until another token finds these leases run out."""
+    while not all(isinstance(a, Lapsed) for a in await claims.claim([ask(e) for e in event_ids], take_over=False)):  # noqa: ASYNC110 - only the server knows
+        await asyncio.sleep(0.02)
+
+
+async def test_nobody_holds_it(place: Place) -> None:
+    assert await place.listener().claim([ask("e")], take_over=False) == [Won(1, 0)]
+
+
+async def test_an_empty_batch_asks_nothing(place: Place) -> None:
+    claims = place.listener()
+    assert await claims.claim([], take_over=True) == []
+    assert await claims.settle([], "dead") == []
+    assert await claims.renew([]) == []
+    await claims.release([])
+
+
+async def test_my_own_token_is_recognised(place: Place) -> None:
+    claims = place.listener()
+    assert await claims.claim([ask("e")], take_over=False) == await claims.claim([ask("e")], take_over=True)
+
+
+async def test_another_holds_it(place: Place) -> None:
+    await place.listener("a").claim([ask("e")], take_over=False)
+    same, other = [
+        (await place.listener("b").claim([ask("e", content)], take_over=True))[0] for content in ("content", "other")
+    ]
+    assert isinstance(same, Held)
+    assert LEASE - 5 < same.seconds_left <= LEASE
+    assert same.same
+    assert isinstance(other, Held)
+    assert not other.same
+
+
+async def test_a_lapsed_lease_is_taken_over_only_when_asked_for(place: Place) -> None:
+    a, b, c = place.listener("a", lease=SHORT), place.listener("b", lease=SHORT), place.listener("c")
+    await a.claim([ask("e")], take_over=False)
+    await lapsed(b, "e")
+    assert await b.claim([ask("e", "other")], take_over=False) == [Lapsed(False)]
+    assert await b.claim([ask("e")], take_over=True) == [Won(2, 1)]
+    await lapsed(c, "e")
+    assert await c.claim([ask("e")], take_over=True) == [Won(3, 2)]
+
+
+async def test_my_own_lapsed_lease_is_still_mine(place: Place) -> None:
+    a, b = place.listener("a", lease=SHORT), place.listener("b")
+    await a.claim([ask("e")], take_over=False)
+    await lapsed(b, "e")
+    assert await a.claim([ask("e")], take_over=True) == [Won(1, 0)]
+
+
+async def test_what_was_released_is_won_at_once_and_is_no_takeover(place: Place) -> None:
+    a, b = place.listener("a"), place.listener("b")
+    await a.claim([ask("e")], take_over=False)
+    await b.release(["e"])
+    assert isinstance((await b.claim([ask("e")], take_over=False))[0], Held)
+    await a.release(["e", "unknown"])
+    assert await b.claim([ask("e")], take_over=False) == [Won(2, 0)]
+
+
+async def test_done(place: Place) -> None:
+    a, b = place.listener("a"), place.listener("b")
+    await a.claim([ask("e")], take_over=False)
+    await place.store("e")
+    assert await a.settle([ask("e")], "done") == [True]
+    assert await b.claim([ask("e")], take_over=True, revive=True) == [Done(True)]
+    assert await b.claim([ask("e", "other")], take_over=True) == [Done(False)]
+    assert await b.cover([keep("e")]) == [False]
+
+
+async def test_dead_and_revived(place: Place) -> None:
+    a, b = place.listener("a"), place.listener("b")
+    await a.claim([ask("e")], take_over=False)
+    assert await a.settle([ask("e")], "dead") == [True]
+    assert await b.claim([ask("e")], take_over=True) == [Dead(True)]
+    assert await b.claim([ask("e", "other")], take_over=True) == [Dead(False)]
+    assert await a.renew([keep("e")]) == [False]
+    assert await b.claim([ask("e")], take_over=False, revive=True) == [Won(1, 0)]
+    assert isinstance((await a.claim([ask("e")], take_over=False, revive=True))[0], Held)
+
+
+async def test_settling_what_nobody_claimed_here(place: Place) -> None:
+    claims = place.listener()
+    assert await claims.settle([ask("e")], "dead") == [True]
+    assert await claims.claim([ask("e")], take_over=True) == [Dead(True)]
+
+
+@pytest.mark.parametrize("verdict", ["done", "dead"])
+async def test_settling_what_another_holds_changes_nothing(place: Place, verdict: str) -> None:
+    a, b = place.listener("a"), place.listener("b")
+    await a.claim([ask("e")], take_over=False)
+    assert await b.settle([ask("e"), ask("free")], verdict) == [False, True]
+    assert await a.renew([keep("e")]) == [True]
+    assert await a.claim([ask("e")], take_over=False) == [Won(1, 0)]
+
+
+async def test_renewing_extends_and_tells_what_was_lost(place: Place) -> None:
+    a, b = place.listener("a", lease=SHORT), place.listener("b")
+    await a.claim([ask("e"), ask("lost")], take_over=False)
+    await lapsed(b, "e", "lost")
+    await b.claim([ask("lost")], take_over=True)
+    longer = place.listener("a")
+    assert await longer.renew([keep("lost"), keep("e"), keep("missing", 7, 2)]) == [False, True, True]
+    held = await b.claim([ask("e")], take_over=True)
+    assert isinstance(held[0], Held)
+    assert held[0].seconds_left > LEASE - 5
+    assert await longer.claim([ask("missing")], take_over=False) == [Won(7, 2)]
+
+
+async def test_covering_keeps_epoch_and_takeovers(place: Place) -> None:
+    a, b = place.listener("a"), place.listener("b")
+    await b.claim([ask("taken"), ask("released")], take_over=False)
+    await b.release(["released"])
+    assert await a.cover([keep("new", 4, 2), keep("taken"), keep("released", 9)]) == [True, False, True]
+    assert await a.cover([keep("new", 4, 2)]) == [True]
+    assert await a.claim([ask("new"), ask("released")], take_over=False) == [Won(4, 2), Won(9, 0)]
+    assert isinstance((await b.claim([ask("new")], take_over=True))[0], Held)
+
+
+async def test_covering_what_lapsed(place: Place) -> None:
+    a, b = place.listener("a"), place.listener("b", lease=SHORT)
+    await b.claim([ask("e")], take_over=False)
+    await lapsed(a, "e")
+    assert await a.cover([keep("e")]) == [True]
+    assert await b.renew([keep("e")]) == [False]
+
+
+async def test_a_batch_of_mixed_answers_keeps_its_order(place: Place) -> None:
+    a, b = place.listener("a"), place.listener("b")
+    await a.claim([ask("z-held"), ask("m-released"), ask("dead")], take_over=False)
+    await a.release(["m-released"])
+    await a.settle([ask("dead")], "dead")
+    batch = [ask("z-held"), ask("x-new"), ask("dead"), ask("m-released"), ask("a-new"), ask("naïve ☃")]
+    held, *others = await b.claim(batch, take_over=True)
+    assert isinstance(held, Held)
+    assert others == [Won(1, 0), Dead(True), Won(2, 0), Won(1, 0), Won(1, 0)]
+
+
+async def test_a_large_batch(place: Place) -> None:
+    claims = place.listener()
+    batch = [ask(f"e{i}") for i in range(3_000)]
+    assert await claims.claim(batch, take_over=False) == [Won(1, 0)] * 3_000
+    assert await claims.renew([keep(a.event_id) for a in batch]) == [True] * 3_000
+    assert await claims.settle(batch, "dead") == [True] * 3_000
+
+
+async def test_of_two_that_race_exactly_one_wins(place: Place) -> None:
+    racers = [place.listener(token) for token in ("a", "b")]
+    batches = [[ask(f"e{i}") for i in range(50 * n, 50 * n + 50)] for n in range(6)]
+    tasks = [
+        racer.claim(list(reversed(batch)) if n else batch, take_over=True)
+        for batch in batches
+        for n, racer in enumerate(racers)
+    ]
+    answers = await asyncio.gather(*tasks)
+    for first, second in zip(answers[::2], answers[1::2], strict=True):
+        for one, other in zip(first, reversed(second), strict=True):
+            assert isinstance(one, Won) != isinstance(other, Won)
+
+
+async def test_of_two_that_take_over_exactly_one_wins(place: Place) -> None:
+    events = [f"e{i}" for i in range(40)]
+    await place.listener("gone", lease=SHORT).claim([ask(e) for e in events], take_over=False)
+    racers = [place.listener(token) for token in ("a", "b")]
+    await lapsed(racers[0], *events)
+    first, second = await asyncio.gather(*(racer.claim([ask(e) for e in events], take_over=True) for racer in racers))
+    for one, other in zip(first, second, strict=True):
+        assert {type(one), type(other)} == {Won, Held}
+
+
+async def test_a_lost_reply_to_a_claim_is_no_lost_event(place: Place) -> None:
+    async with Wire(place.url) as wire:
+        claims = place.listener(url=wire.url)
+        await claims.place()
+        await claims.claim([ask("warm")], take_over=False)
+        wire.cut_reply(b"lost-one" if place.kind == "postgres" else b"EVALSHA")
+        try:
+            answers = await claims.claim([ask("lost-one")], take_over=False)
+        except Transient:  # one try more is the caller's business here
+            answers = await claims.claim([ask("lost-one")], take_over=False)
+        assert wire.cuts == 1
+        assert answers == [Won(1, 0)]
+    assert isinstance((await place.listener("b").claim([ask("lost-one")], take_over=True))[0], Held)
+
+
+async def test_a_silent_server_is_known_in_time(place: Place) -> None:
+    async with Wire(place.url) as wire:
+        claims = place.listener(url=wire.url)
+        await claims.place()
+        wire.swallow()
+        started = time.monotonic()
+        with pytest.raises(Transient):
+            await claims.claim([ask("e")], take_over=False)
+        assert time.monotonic() - started < (1.0 if place.kind == "redis" else 4.0)
+        wire.pass_again()
+        assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
+
+
+async def test_cancelling_leaves_a_usable_place(place: Place) -> None:
+    async with Wire(place.url) as wire:
+        claims = place.listener(url=wire.url)
+        await claims.place()
+        wire.swallow()
+        task = asyncio.ensure_future(claims.claim([ask("e")], take_over=False))
+        await asyncio.wait([task], timeout=0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        wire.pass_again()
+        assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
+
+
+async def test_an_address_where_nobody_answers(place: Place) -> None:
+    scheme = "redis" if place.kind == "redis" else "postgresql"
+    for host in ("127.0.0.1:1", "nowhere.invalid:1"):
+        with pytest.raises(Transient):
+            await place.listener(url=f"{scheme}://{host}/0").place()
+
+
+async def test_a_redis_that_forgot_is_another_place(redis_url: str) -> None:
+    place = Place("redis", redis_url)
+    claims = place.listener()
+    first = await claims.place()
+    assert await claims.place() == first
+    assert await place.listener("b").place() == first
+    await claims.claim([ask("e")], take_over=False)
+    client = connect_redis(redis_url)
+    await client.flushdb()
+    with pytest.raises(Transient, match="PLACECHANGED"):
+        await claims.renew([keep("e")])
+    assert await client.dbsize() == 0
+    assert await claims.place() != first
+    assert await claims.renew([keep("e")]) == [True]
+    await client.aclose()
+    await place.close()
+
+
+async def test_a_restarted_redis_is_another_place_even_if_it_remembers(own_valkey) -> None:
+    place = Place("redis", own_valkey.url)
+    claims = place.listener()
+    first = await claims.place()
+    await claims.claim([ask("e")], take_over=False)
+    own_valkey.restart()
+    with pytest.raises(Transient, match="PLACECHANGED"):
+        await claims.claim([ask("e")], take_over=False)
+    assert await claims.place() != first
+    assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
+    await place.close()
+
+
+async def test_a_redis_that_lost_its_scripts(redis_url: str) -> None:
+    place = Place("redis", redis_url)
+    claims = place.listener()
+    await claims.claim([ask("e")], take_over=False)
+    client = connect_redis(redis_url)
+    await client.script_flush()
+    await client.aclose()
+    assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
+    await place.close()
+
+
+async def test_a_wrong_password_is_permanent(redis_url: str) -> None:
+    place = Place("redis", redis_url.replace("redis://:", "redis://:wrong"))
+    with pytest.raises(Permanent):
+        await place.listener().place()
+    await place.close()
+
+
+async def test_shards_answer_alike(redis_url: str) -> None:
+    place = Place("redis", redis_url)
+    a, b = place.listener("a", shards=8), place.listener("b", shards=8)
+    batch = [ask(f"e{i}") for i in range(100)]
+    assert await a.claim(batch, take_over=False) == [Won(1, 0)] * 100
+    await a.settle(batch[::2], "dead")
+    answers = await b.claim(batch, take_over=False)
+    assert answers[::2] == [Dead(True)] * 50
+    assert all(isinstance(answer, Held) for answer in answers[1::2])
+    await place.close()
+
+
+async def test_a_crashed_postgres_is_another_place(own_postgres) -> None:
+    url = own_postgres.create_database("crash")
+    database = Database(url)
+    await migrate(database)
+    place = Place("postgres", url)
+    claims = place.listener()
+    first = await claims.place()
+    await claims.claim([ask("e")], take_over=False)
+    own_postgres.kill()
+    own_postgres.start()
+    for call in (claims.claim([ask("e")], take_over=False), claims.renew([keep("e")])):
+        with pytest.raises(Transient):
+            await call
+    while await claims_place_or_none(claims) in (None, first):  # noqa: ASYNC110 - only the server knows
+        await asyncio.sleep(0.05)
+    assert await claims.renew([keep("e", 3)]) == [True]
+    assert await claims.claim([ask("e")], take_over=False) == [Won(3, 0)]
+    await place.close()
+    await database.close()
+
+
+async def claims_place_or_none(claims: Claims) -> str | None:
+    try:
+        return await claims.place()
+    except Transient:
+        return None
+
+
+async def test_old_claims_are_forgotten(database_url: str) -> None:
+    database = Database(database_url)
+    await migrate(database)
+    claims = PostgresClaims(database, token="a", group="g", lease_seconds=0.0, window_seconds=0.0)
+    await claims.claim([ask(f"e{i}") for i in range(10)], take_over=False)
+    assert await claims.prune(batch=7) == 7
+    assert await claims.prune(batch=7) == 3
+    await database.close()

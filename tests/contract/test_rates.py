@@ -1,0 +1,76 @@
+"""How fast, and how large: floors far below what one machine does, so that only a real loss is seen. ``-s`` shows the figures."""
+
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+
+from listener.claims.port import Ask, Claims
+from listener.claims.postgres import PostgresClaims
+from listener.claims.redis import RedisClaims, connect_redis
+from listener.event import parse
+from listener.store.database import Database
+from listener.store.events import EventStore, NewRow
+from listener.store.migrations import migrate
+
+BATCH = 1_024
+BYTES_PER_SETTLED_EVENT = 120
+
+
+def batches(count: int) -> list[list[Ask]]:
+    asks = [Ask(f"event-{i:08}", hashlib.sha256(b"%d" % i).digest()) for i in range(count)]
+    return [asks[i : i + BATCH] for i in range(0, count, BATCH)]
+
+
+async def rate(name: str, todo: list[list[Ask]], call: Callable[[list[Ask]], Awaitable[object]]) -> float:
+    started = time.perf_counter()
+    for batch in todo:
+        await call(batch)
+    per_second = sum(map(len, todo)) / (time.perf_counter() - started)
+    print(f"{name}: {per_second:,.0f}/s")
+    return per_second
+
+
+async def test_redis_claims(own_valkey) -> None:
+    client = connect_redis(own_valkey.url)
+    claims: Claims = RedisClaims(
+        client, token="host:0123456789abcdef", group="default", lease_seconds=30, window_seconds=600_000
+    )
+    await claims.place()
+    before = (await client.info("memory"))["used_memory"]
+    todo = batches(100_000)
+    assert await rate("redis claim", todo, lambda batch: claims.claim(batch, take_over=False)) > 10_000
+    assert await rate("redis settle", todo, lambda batch: claims.settle(batch, "done")) > 10_000
+    each = ((await client.info("memory"))["used_memory"] - before) / 100_000
+    print(f"redis memory for each settled event: {each:.1f} bytes")
+    assert each <= BYTES_PER_SETTLED_EVENT
+    await claims.close()
+
+
+async def test_postgres_claims(database_url: str) -> None:
+    database = Database(database_url)
+    await migrate(database)
+    claims = PostgresClaims(database, token="a", group="default", lease_seconds=30, window_seconds=600)
+    todo = batches(20_000)
+    assert await rate("postgres claim", todo, lambda batch: claims.claim(batch, take_over=False)) > 1_000
+    assert await rate("postgres settle", todo, lambda batch: claims.settle(batch, "done")) > 1_000
+    await database.close()
+
+
+async def test_inserts(database_url: str) -> None:
+    database = Database(database_url)
+    await migrate(database)
+    store = EventStore(database, instance_id="a", token="a")
+    todo = batches(50_000)
+    events = {
+        ask.event_id: NewRow(
+            parse('{"event_id":"%s","type":"t","payload":{"n":1,"user":"someone"}}' % ask.event_id, max_bytes=1000),
+            1,
+            1,
+            1.0,
+        )
+        for batch in todo
+        for ask in batch
+    }
+    assert await rate("insert", todo, lambda batch: store.insert([events[ask.event_id] for ask in batch])) > 3_000
+    assert await rate("insert again", todo, lambda batch: store.insert([events[ask.event_id] for ask in batch])) > 3_000
+    await database.close()

@@ -1,0 +1,338 @@
+"""What the store promises, asked of a real PostgreSQL, over wires that cut and swallow."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from listener.claims.port import Ask
+from listener.errors import Misconfigured, Permanent, Reject, Transient
+from listener.event import Event, parse
+from listener.store.cursors import Cursors
+from listener.store.database import Database
+from listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored
+from listener.store.migrations import known_migrations, migrate
+from listener.store.roll import Roll
+from tests.contract.wire import Wire
+
+LIFE = 0.4
+
+
+def event(event_id: str, payload: str = '{"n": 1}', more: str = "") -> Event:
+    return parse(f'{{"event_id": "{event_id}", "payload": {payload}{more}}}', max_bytes=1 << 20)
+
+
+def row(event_id: str, payload: str = '{"n": 1}', more: str = "", received_at: float = 1_700_000_000.123456) -> NewRow:
+    return NewRow(event(event_id, payload, more), 1, 1, received_at)
+
+
+def store_of(database: Database, token: str = "a") -> EventStore:
+    return EventStore(database, instance_id=token, token=token)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, timeout=2.0)
+    await migrate(database)
+    yield database
+    await database.close()
+
+
+async def count(database: Database, table: str = "events") -> int:
+    async with database.acquire() as connection:
+        return await connection.fetchval(f"SELECT count(*) FROM {table}")
+
+
+async def test_a_batch_is_told_apart_row_by_row(database: Database) -> None:
+    a, b = store_of(database, "a"), store_of(database, "b")
+    assert await a.insert([row("same"), row("other")]) == [Stored(), Stored()]
+    batch = [row("z-new"), row("same"), row("other", '{"n": 2}'), row("a-new")]
+    assert await b.insert(batch) == [Stored(), Duplicate(), Conflict(), Stored()]
+    assert await count(database) == 4
+
+
+async def test_an_empty_batch(database: Database) -> None:
+    assert await store_of(database).insert([]) == []
+    assert await store_of(database).stored([]) == {}
+
+
+async def test_one_id_twice_in_a_batch_is_one_row(database: Database) -> None:
+    rows = [row("e"), row("e", received_at=1.0), row("e", '{"n": 2}')]
+    assert await store_of(database).insert(rows) == [Stored(), Duplicate(), Conflict()]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "result"),
+    [
+        ('{ "n" :  1 }', Duplicate()),
+        ('{"n": 1.0}', Duplicate()),
+        ('{"n": 1e0}', Duplicate()),
+        ('{"n": "1"}', Conflict()),
+        ('{"n": 1, "m": null}', Conflict()),
+    ],
+)
+async def test_content_is_compared_as_json_values(database: Database, spelling: str, result: object) -> None:
+    await store_of(database, "a").insert([row("e")])
+    store = store_of(database, "b")
+    assert await store.insert([row("e", spelling)]) == [result]
+    assert await store.same_content(event("e", spelling)) is (result == Duplicate())
+
+
+async def test_other_fields_and_the_type_are_content_too(database: Database) -> None:
+    store = store_of(database)
+    await store.insert([row("e", more=', "type": "t", "x": 1')])
+    assert await store.same_content(event("e", more=', "x": 1.0, "type": "t"')) is True
+    assert await store.same_content(event("e", more=', "x": 2, "type": "t"')) is False
+    assert await store.same_content(event("e", more=', "x": 1')) is False
+    assert await store.same_content(event("nowhere")) is None
+
+
+async def test_which_are_stored(database: Database) -> None:
+    store = store_of(database)
+    await store.insert([row("e"), row("f")])
+    asks = [Ask("e", event("e").digest), Ask("f", b"\0" * 32), Ask("g", b"\0" * 32)]
+    assert await store.stored(asks) == {"e": True, "f": False}
+
+
+@pytest.mark.parametrize(
+    ("payload", "sqlstate"), [('{"n": 1e999999}', "22003"), ("[" * 20_000 + "]" * 20_000, "54001")]
+)
+async def test_what_postgres_refuses_is_permanent(database: Database, payload: str, sqlstate: str) -> None:
+    bad = NewRow(Event("bad", None, payload.encode(), None, b"\0" * 32, None, b""), 1, 1, 0.0)
+    with pytest.raises(Permanent) as caught:
+        await store_of(database).insert([row("good"), bad])
+    assert caught.value.sqlstate == sqlstate
+    assert await count(database) == 0
+    assert await store_of(database).insert([row("good")]) == [Stored()]
+
+
+async def test_a_commit_whose_reply_was_lost_is_not_a_duplicate(database: Database, database_url: str) -> None:
+    async with Wire(database_url) as wire:
+        through = Database(wire.url, timeout=2.0)
+        store = store_of(through)
+        await store.insert([row("warm")])
+        wire.cut_reply(b"lost-one")
+        with pytest.raises(Transient):
+            await store.insert([row("lost-one")])
+        assert wire.cuts == 1
+        while await store.same_content(event("lost-one")) is None:  # noqa: ASYNC110 - only the server knows
+            await asyncio.sleep(0.01)
+        assert await store_of(database, "b").insert([row("lost-one")]) == [Duplicate()]
+        assert await store.insert([row("lost-one")]) == [Stored()]
+        assert await store.insert([row("lost-one", received_at=1.0)]) == [Duplicate()]
+        await through.close()
+
+
+async def test_a_handler_shares_the_transaction(database: Database) -> None:
+    store = store_of(database)
+    async with database.acquire() as connection:
+        await connection.execute("CREATE TABLE effects (n int PRIMARY KEY)")
+
+    async def work(connection) -> None:
+        await connection.execute("INSERT INTO effects SELECT count(*) FROM effects")
+
+    assert await store.insert_with(row("e"), work) == Stored()
+    assert await store_of(database, "b").insert_with(row("e"), work) == Duplicate()
+    assert await store.insert_with(row("e", '{"n": 2}'), work) == Conflict()
+    assert (await count(database), await count(database, "effects")) == (1, 1)
+
+
+async def test_what_a_handler_raises_takes_its_row_back(database: Database) -> None:
+    store = store_of(database)
+
+    async def reject(_) -> None:
+        raise Reject("no")
+
+    async def time_out(_) -> None:
+        raise TimeoutError("the handler's own")
+
+    async def violate(connection) -> None:
+        await connection.execute("INSERT INTO cursors (source) VALUES ('x')")
+
+    async def divide(connection) -> None:
+        await connection.execute("SELECT 1 / 0")
+
+    for work, error in ((reject, Reject), (time_out, TimeoutError), (violate, Permanent), (divide, Permanent)):
+        with pytest.raises(error):
+            await store.insert_with(row("e"), work)
+    assert await count(database) == 0
+
+    async def nothing(_) -> None:
+        pass
+
+    assert await store.insert_with(row("e"), nothing) == Stored()
+
+
+async def test_a_lost_reply_to_a_handlers_commit(database: Database, database_url: str) -> None:
+    runs = 0
+
+    async def work(_) -> None:
+        nonlocal runs
+        runs += 1
+
+    async with Wire(database_url) as wire:
+        through = Database(wire.url, timeout=2.0)
+        store = store_of(through)
+        wire.cut_reply(b"COMMIT")
+        with pytest.raises(Transient):
+            await store.insert_with(row("e"), work)
+        while await store.same_content(event("e")) is None:  # noqa: ASYNC110 - only the server knows
+            await asyncio.sleep(0.01)
+        assert await store.insert_with(row("e"), work) == Stored()
+        assert runs == 1
+        await through.close()
+
+
+async def test_a_cancelled_handler_leaves_no_row_and_no_connection_behind(database_url: str) -> None:
+    database = Database(database_url, connections=1, timeout=2.0)
+    await migrate(database)
+    begun = asyncio.Event()
+
+    async def work(connection) -> None:
+        begun.set()
+        await connection.execute("SELECT pg_sleep(30)")
+
+    task = asyncio.create_task(store_of(database).insert_with(row("e"), work))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await count(database) == 0
+    await database.close()
+
+
+async def test_a_silent_server_is_known_in_time_and_the_pool_heals(database: Database, database_url: str) -> None:
+    async with Wire(database_url) as wire:
+        through = Database(wire.url, timeout=0.5, connect_timeout=0.5)
+        store = store_of(through)
+        await asyncio.gather(*(store.insert([row(f"warm{i}")]) for i in range(8)))
+        wire.swallow()
+        started = time.monotonic()
+        outcomes = await asyncio.gather(*(store.stored([Ask("e", b"")]) for _ in range(8)), return_exceptions=True)
+        assert all(isinstance(outcome, Transient) for outcome in outcomes)
+        assert time.monotonic() - started < 2.0
+        wire.pass_again()
+        assert await store.insert([row("e")]) == [Stored()]
+        await through.close()
+
+
+async def test_after_a_restart_one_failure_renews_the_pool(own_postgres) -> None:
+    database = Database(own_postgres.create_database("restart"), connections=4, timeout=2.0)
+    await migrate(database)
+    store = store_of(database)
+    await asyncio.gather(*(store.insert([row(f"e{i}")]) for i in range(4)))
+    own_postgres.restart()
+    try:
+        await store.insert([row("first")])
+    except Transient:
+        assert await store.insert([row("first")]) == [Stored()]
+    assert await asyncio.gather(*(store.insert([row(f"f{i}")]) for i in range(4))) == [[Stored()]] * 4
+    await database.close()
+
+
+async def test_opening(database_url: str) -> None:
+    assert (await Database(database_url).open())[0].isdigit()
+    with pytest.raises(Transient):
+        await Database("postgresql://127.0.0.1:1/x").open()
+    with pytest.raises(Misconfigured, match="no_such_database"):
+        await Database(database_url.rpartition("/")[0] + "/no_such_database").open()
+
+
+async def test_ten_migrating_at_once_do_not_collide(database_url: str) -> None:
+    databases = [Database(database_url) for _ in range(10)]
+    applied = await asyncio.gather(*(migrate(database) for database in databases))
+    assert sorted(applied) == [[]] * 9 + [[migration.name for migration in known_migrations()]]
+    assert await migrate(databases[0]) == []
+    async with databases[0].acquire() as connection:
+        await connection.execute("UPDATE migrations SET sha256 = 'x'")
+    with pytest.raises(Misconfigured, match="changed after"):
+        await migrate(databases[0])
+    for database in databases:
+        await database.close()
+
+
+async def test_pages_and_one(database: Database) -> None:
+    store = store_of(database)
+    for i in range(5):
+        await store.insert([row(f"e{i}", f'{{"n": {i}}}', ', "x": [1]')])
+    first = await store.page(None, 2)
+    assert [shown["event_id"] for shown in first] == ["e4", "e3"]
+    second = await store.page(first[-1]["seq"], 10)
+    assert [shown["event_id"] for shown in second] == ["e2", "e1", "e0"]
+    one = await store.one("e3")
+    assert one == first[1]
+    assert one["payload"] == {"n": 3}
+    assert one["other"] == {"x": [1]}
+    assert await store.one("nowhere") is None
+
+
+async def test_pruning_in_batches(database: Database) -> None:
+    store = store_of(database)
+    await store.insert([row(f"e{i}") for i in range(25)])
+    assert [n async for n in store.prune(3600, batch=10)] == []
+    assert [n async for n in store.prune(0, batch=10)] == [10, 10, 5]
+
+
+async def test_cursors_never_go_back(database: Database) -> None:
+    cursors = Cursors(database)
+    assert await cursors.read("s", "g") is None
+    assert await cursors.start("s", "g", "j-5") == "j-5"
+    assert await cursors.start("s", "g", "j-9") == "j-5"
+    for cursor, expected in (
+        ("j-10", "j-10"), ("j-9", "j-10"), ("j-010", "j-10"), ("k-1", "k-1"),
+        ("no digits", "no digits"), ("99999999999999999999999999", "99999999999999999999999999"), ("3", "9" * 26),
+    ):  # fmt: skip
+        await cursors.advance("s", "g", cursor)
+        assert await cursors.read("s", "g") == expected
+    assert await cursors.read("s", "other") is None
+
+
+async def test_the_roll_shows_who_lives(database: Database) -> None:
+    other = Database(database._url)
+    a, b = (Roll(d, group="g", token=t, instance_id=t) for d, t in ((database, "a"), (other, "b")))
+    assert (await a.refresh()).mine is None
+    look = await a.declare(frozenset({"redis:1"}))
+    assert (look.mine, look.peers) == (frozenset({"redis:1"}), {})
+    assert look.postgres_place.startswith("postgres:")
+    look = await b.declare(frozenset({"redis:1", look.postgres_place}))
+    assert look.peers == {"a": frozenset({"redis:1"})}
+    assert set((await a.refresh()).peers) == {"b"}
+    stranger = Roll(database, group="another group", token="c", instance_id="c")
+    assert (await stranger.declare(frozenset())).peers == {}
+    await b.leave()
+    assert (await a.refresh()).peers == {}
+    await other.close()
+
+
+async def test_a_row_that_was_not_refreshed_is_gone_until_declared_again(database: Database) -> None:
+    a, b = (Roll(database, group="g", token=t, instance_id=t, life_seconds=LIFE) for t in "ab")
+    await b.declare(frozenset({"x"}))
+    await a.declare(frozenset({"x"}))
+    started = time.monotonic()
+    while (await a.refresh()).peers:  # noqa: ASYNC110 - only the server knows
+        await asyncio.sleep(0.02)
+    assert time.monotonic() - started > LIFE / 2
+    assert (await b.refresh()).mine is None
+    assert (await a.refresh()).peers == {}
+    assert (await b.declare(frozenset({"x"}))).mine == {"x"}
+
+
+async def test_two_that_declare_at_once_see_each_other(database: Database) -> None:
+    rolls = [Roll(database, group="g", token=t, instance_id=t) for t in "abcdef"]
+    looks = await asyncio.gather(*(roll.declare(frozenset({"x"})) for roll in rolls))
+    assert sorted(len(look.peers) for look in looks) == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_new_incarnation_lets_every_row_live_on(database: Database) -> None:
+    a, b = (Roll(database, group="g", token=t, instance_id=t, life_seconds=30.0) for t in "ab")
+    first = (await b.declare(frozenset({"x"}))).postgres_place
+    async with database.acquire() as connection:
+        await connection.execute("UPDATE listeners SET seen_at = seen_at - interval '40 seconds'")
+        await connection.execute("UPDATE claims_place SET since = since - interval '1 hour'")
+    assert (await a.refresh()).peers == {}
+    async with database.acquire() as connection:
+        await connection.execute("DELETE FROM claims_place")  # what a crash does to an unlogged table
+    look = await a.refresh()
+    assert set(look.peers) == {"b"}
+    assert look.postgres_place != first
