@@ -18,6 +18,8 @@ from dlq.file import Damage
 from dlq.letter import iso, shown
 from dlq.plan import Plan, Report
 
+GAP = 2
+
 
 def tame(text: str) -> str:
     """Text on one line, with what is not printable escaped."""
@@ -42,12 +44,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, flexib
     if not sys.stdout.isatty():
         _print_plain(columns, tamed)
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if index == flexible else None)
+    console = Console()
+    # Cut here and not by rich, which takes whole columns away before it shortens a long one.
+    fixed = sum(max(len(row[i]) for row in (columns, *tamed)) + GAP for i in range(len(columns)) if i != flexible)
+    room = max(console.width - fixed, 12)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     for row in tamed:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+        table.add_row(*(Text(_cut(cell, room) if i == flexible else cell) for i, cell in enumerate(row)))
+    console.print(table)
 
 
 def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -66,7 +72,7 @@ def print_entries(found: Sequence[Entry]) -> None:
             (
                 letter.letter_id[-8:] if short else letter.letter_id,
                 minute(letter.last_at)[5:16] if short else iso(letter.last_at),
-                _cut(letter.event_id or "-", 16) if short else letter.event_id or "-",
+                _cut(letter.event_id or "-", 14) if short else letter.event_id or "-",
                 letter.reason,
                 entry.state.status,
                 f"{letter.error_type}: {letter.message}",
@@ -82,10 +88,10 @@ def print_groups(found: Sequence[Group]) -> None:
     """Groups, the largest first."""
     short = sys.stdout.isatty()
     print_table(
-        ("FINGERPRINT", "LETTERS", "WAITING", "FIRST", "LAST", "FAILURE"),
+        ("GROUP", "LETTERS", "WAITING", "FIRST", "LAST", "FAILURE"),
         [
             (
-                one.fingerprint,
+                one.fingerprint[:8] if short else one.fingerprint,
                 f"{one.letters:,}",
                 f"{one.waiting:,}",
                 minute(one.first_at)[5:16] if short else iso(one.first_at),
