@@ -1,4 +1,4 @@
-"""How fast, and how large: floors far below what one machine does, so that only a real loss is seen. ``-s`` shows the figures."""
+"""How fast, and how large. Floors are far below what one machine does, to see only a real loss; ``-s`` shows figures."""
 
 import hashlib
 import time
@@ -63,7 +63,7 @@ async def test_inserts(database_url: str) -> None:
     todo = batches(50_000)
     events = {
         ask.event_id: NewRow(
-            parse('{"event_id":"%s","type":"t","payload":{"n":1,"user":"someone"}}' % ask.event_id, max_bytes=1000),
+            parse(f'{{"event_id":"{ask.event_id}","payload":{{"n":1,"user":"someone"}}}}', max_bytes=1000),
             1,
             1,
             1.0,

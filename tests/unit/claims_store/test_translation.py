@@ -1,0 +1,74 @@
+"""Errors by what to do next, cursors by the number at their end, statements by their name."""
+
+import asyncpg
+import pytest
+from redis import exceptions
+
+from listener.claims import redis_errors
+from listener.errors import Permanent, Transient
+from listener.store import trouble
+from listener.store.cursors import ordinal_of
+from listener.store.statements import statements
+
+
+@pytest.mark.parametrize("sqlstate", ["22003", "22P05", "23505", "42P01", "54001"])
+def test_bad_data_is_permanent(sqlstate: str) -> None:
+    error = trouble.translated(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"}), "storing")
+    assert isinstance(error, Permanent)
+    assert error.sqlstate == sqlstate
+
+
+@pytest.mark.parametrize("sqlstate", ["08006", "40001", "40P01", "53300", "57P01", "58030", "55P03", "25006", "XX000"])
+def test_trouble_of_the_server_is_transient(sqlstate: str) -> None:
+    error = trouble.translated(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"}), "storing")
+    assert isinstance(error, Transient)
+    assert error.sqlstate == sqlstate
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [(TimeoutError(), False), (ConnectionResetError(), True), (asyncpg.InterfaceError("closed"), True)],
+)
+def test_trouble_of_the_wire_is_transient(error: Exception, lost: bool) -> None:
+    assert isinstance(trouble.translated(error, "storing"), Transient)
+    assert trouble.lost_connection(error) is lost
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.ConnectionError("refused"),
+        exceptions.TimeoutError("silent"),
+        exceptions.BusyLoadingError("loading"),
+        exceptions.MaxConnectionsError("pool"),
+        exceptions.ReadOnlyError("replica"),
+        exceptions.ResponseError("PLACECHANGED this is another"),
+        exceptions.OutOfMemoryError("full"),
+        OSError("name resolution"),
+    ],
+)
+def test_trouble_of_redis_is_transient(error: Exception) -> None:
+    assert isinstance(redis_errors.translated(error, "claiming"), Transient)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.AuthenticationError("WRONGPASS"),
+        exceptions.NoPermissionError("NOPERM"),
+        exceptions.ResponseError("WRONGPASS invalid"),
+        exceptions.ResponseError("NOAUTH Authentication required."),
+    ],
+)
+def test_a_refused_password_is_permanent(error: Exception) -> None:
+    assert isinstance(redis_errors.translated(error, "claiming"), Permanent)
+    assert not redis_errors.may_try_again(error)
+
+
+@pytest.mark.parametrize(("cursor", "ordinal"), [("j-12", 12), ("007", 7), ("12-j", None), ("", None), ("٣", None)])
+def test_the_number_at_the_end_of_a_cursor(cursor: str, ordinal: int | None) -> None:
+    assert ordinal_of(cursor) == ordinal
+
+
+def test_statements_are_found_by_name() -> None:
+    assert set(statements("listener.store", "cursors.sql")) == {"start", "read", "advance"}
