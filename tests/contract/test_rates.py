@@ -1,4 +1,4 @@
-"""How fast, and how large. Floors are far below what one machine does, to see only a real loss; ``-s`` shows figures."""
+"""How fast, and how large. Floors are far below what one machine does; ``-s`` shows the figures."""
 
 import hashlib
 import time
