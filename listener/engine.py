@@ -30,6 +30,8 @@ from listener.store.roll import Roll
 
 BREAKER_FAILURES = 2
 BREAKER_RESET_SECONDS = 1.0
+FORGET_EVERY_SECONDS = 600.0
+FORGET_BATCH = 5_000
 
 
 class Engine:
@@ -108,6 +110,16 @@ class Engine:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.desk.run(), name="desk")
             tasks.create_task(self.pipeline.run(), name="pipeline")
+            tasks.create_task(self._forget_old_claims(), name="forget old claims")
+
+    async def _forget_old_claims(self) -> None:
+        """What PostgreSQL kept of claims goes with the dedup window, as it does by itself in Redis."""
+        while True:
+            await asyncio.sleep(FORGET_EVERY_SECONDS)
+            with contextlib.suppress(Transient):
+                forgotten = FORGET_BATCH
+                while forgotten == FORGET_BATCH:
+                    forgotten = await self.postgres.prune(batch=FORGET_BATCH)
 
     async def leave(self) -> None:
         """Take this process off the roll, so that peers need not wait for its row to run out."""

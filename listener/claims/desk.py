@@ -90,7 +90,12 @@ class Desk:
     @property
     def open(self) -> bool:
         """Whether new events may be started now."""
-        return self._meets and not self._moving and self._clock() < self._fresh_until
+        return (
+            self._meets
+            and not self._moving
+            and self._clock() < self._fresh_until
+            and self._declared <= {self._redis_place, self._postgres_place}
+        )
 
     @property
     def degraded(self) -> bool:
@@ -113,7 +118,7 @@ class Desk:
             return ""
         if self._clock() >= self._fresh_until:
             return "PostgreSQL has not confirmed this listener for some seconds"
-        if self._moving:
+        if self._moving or not self._declared <= {self._redis_place, self._postgres_place}:
             return "claims are moving to another place"
         return "a live peer keeps its claims elsewhere"
 
@@ -150,6 +155,8 @@ class Desk:
             started = self._clock()
             answers = await self._reach(first, self._at(first).claim(asks, take_over=take_over, revive=revive))
             for place in rest:
+                if not self.open:  # a place went away meanwhile; what was won is recognised as ours when asked again
+                    raise Transient(f"nothing can be claimed now: {self.why_closed()}")
                 await self._claim_also(place, first, asks, answers, take_over=take_over, revive=revive)
             for ask, answer in zip(asks, answers, strict=True):
                 if isinstance(answer, Won):
