@@ -44,12 +44,11 @@ def wrapped(body: bytes, *, max_bytes: int) -> Publication:
     if len(body) > max_bytes:
         raise Refused("too_large", f"the object has {len(body):,} bytes, and {max_bytes:,} are allowed")
     try:
-        parse(b'{"event_id":"x","payload":' + body + b"}", max_bytes=max_bytes + 64)
-        if not body.lstrip().startswith(b"{"):
-            raise InvalidEvent("the body must be a JSON object")
         event_id = _id_of_object(body)
-    except InvalidEvent as error:
+    except (InvalidEvent, ValueError, RecursionError) as error:
         raise Refused("invalid", str(error)) from None
+    if not body.lstrip(b" \t\r\n").startswith(b"{"):
+        raise Refused("invalid", "the body must be a JSON object")
     event = b'{"event_id":"%b","payload":%b}' % (event_id.encode(), on_one_line(body))
     return publication(event, max_bytes=max_bytes + 128)
 

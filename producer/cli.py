@@ -5,6 +5,7 @@ import signal
 
 import uvloop
 
+from listener.errors import Misconfigured
 from ops.command import UsageProblem, command
 from ops.telemetry.http import PortTaken
 from ops.telemetry.logs import configure_logs
@@ -34,6 +35,6 @@ def main(settings: ProducerSettings) -> int:
 
     try:
         uvloop.run(run())
-    except* (PortTaken, JournalTrouble) as group:
+    except* (PortTaken, JournalTrouble, Misconfigured) as group:
         raise UsageProblem(*(str(error) for error in group.exceptions)) from None
     return 0

@@ -2,17 +2,18 @@
 
 import asyncio
 import time
-from importlib import resources
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from listener.errors import Misconfigured
 from ops.telemetry.health import Check, Health
 from ops.telemetry.http import HttpServer
 from ops.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
 from producer.http import Publishing
 from producer.journal.port import JournalStats, JournalTrouble
 from producer.journal.sqlite import SqliteJournal
+from producer.page import load_page
 from producer.publisher import Publisher
 from producer.settings import ProducerSettings
 from producer.stream import Stream
@@ -32,7 +33,7 @@ class Daemon:
         self._registry = new_registry()
         self._metrics = ProducerMetrics(self._registry)
         self._publisher = Publisher(self._journal, placed=self._tail.extend, committed=self._metrics.committed)
-        page = resources.files("producer").joinpath("page", "index.html").read_bytes()
+        page = load_page()
         self._stream = Stream(
             self._journal,
             self._tail,
@@ -73,10 +74,9 @@ class Daemon:
                     tasks.create_task(self._lag.run(), name="loop lag"),
                     tasks.create_task(self._look_after(), name="retention"),
                 ]
-                stream_port = await self._stream.start(self._settings.host, self._settings.ws_port)
-                http_port = await self._http.start()
-                self._phase = "running"
                 host = self._settings.host
+                http_port, stream_port = await self._listen(host)
+                self._phase = "running"
                 log.info("listening", http=f"http://{host}:{http_port}", stream=f"ws://{host}:{stream_port}/")
                 await self._stop.wait()
                 self._phase = "stopping"
@@ -88,6 +88,15 @@ class Daemon:
             await self._publishing.close()
             self._journal.close()
         log.info("stopped")
+
+    async def _listen(self, host: str) -> tuple[int, int]:
+        try:
+            http_port = await self._http.start()
+            stream_port = await self._stream.start(host, self._settings.ws_port, http_port=http_port)
+        except OSError as error:
+            raise Misconfigured(f"cannot listen on --host {host} (HOST): {error}") from error
+        self._publishing.stream_port = stream_port
+        return http_port, stream_port
 
     async def _look_after(self) -> None:
         """Retention, and the figures that are shown."""

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -12,21 +11,32 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ops.telemetry.health import Health, health_routes
 from producer.accept import Refused, answer, publication, status_code, wrapped
 from producer.journal.port import Journal, JournalTrouble, Publication, cursor_of, number_of
 from producer.openapi import DOCUMENT
+from producer.origin import SameSite
+from producer.page import Page
 from producer.publisher import Overloaded, Publisher
 from producer.settings import ProducerSettings
 
 LINES_AT_ONCE = 1_000
+BYTES_AT_ONCE = 1024 * 1024
 MOST_IDS = 100
 MOST_LISTED = 10_000
-PAGE_HEADERS = {"content-security-policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"}
 
 Told = Callable[[str], None]
+
+
+class _Stories(msgspec.Struct):
+    """A listener's answer."""
+
+    instance: str
+    outcomes: dict[str, list[dict[str, Any]]]
+
+
+_stories = msgspec.json.Decoder(_Stories)
 
 
 class Publishing:
@@ -38,7 +48,7 @@ class Publishing:
         *,
         journal: Journal,
         publisher: Publisher,
-        page: bytes,
+        page: Page,
         health: Callable[[], Health],
         metrics: Route,
         told: Told,
@@ -48,6 +58,7 @@ class Publishing:
         self._publisher = publisher
         self._page = page
         self._told = told
+        self.stream_port = 0
         self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
         routes = [
             *health_routes(health),
@@ -61,7 +72,7 @@ class Publishing:
             Route("/openapi.json", self.openapi),
             Route("/", self.index),
         ]
-        guard = Middleware(SameSite, allowed=settings.allowed_origins)
+        guard = Middleware(SameSite, allowed=settings.allowed_origins, stream_port=lambda: self.stream_port)
         self.application = Starlette(routes=routes, middleware=[guard])
 
     async def close(self) -> None:
@@ -79,18 +90,15 @@ class Publishing:
         return await self._single(request, lambda body: wrapped(body, max_bytes=self._settings.max_event_bytes))
 
     async def _single(self, request: Request, read: Callable[[bytes], Publication]) -> Response:
-        body = await _body(request, self._settings.max_event_bytes)
         try:
-            if body is None:
-                limit = self._settings.max_event_bytes
-                raise Refused("too_large", f"the body has more than the {limit:,} bytes that are allowed")
-            one = read(body)
+            one = read(await _body(request, self._settings.max_event_bytes))
         except Refused as refused:
             told = answer(refused, refused.event_id)
         else:
             try:
                 (placed,) = await self._publisher.publish([one])
             except (JournalTrouble, Overloaded) as error:
+                self._told("unavailable")
                 return _unavailable(error, one.event_id)
             told = answer(placed, one.event_id)
         self._told(told["status"])
@@ -105,13 +113,14 @@ class Publishing:
         try:
             async for chunk in request.stream():
                 lines.feed(chunk)
-                while len(lines.ready) >= LINES_AT_ONCE:
+                while lines.are_enough:
                     answers.append(await self._place(lines.take(LINES_AT_ONCE), redeliver))
             lines.end()
             while lines.ready:
                 answers.append(await self._place(lines.take(LINES_AT_ONCE), redeliver))
         except (JournalTrouble, Overloaded) as error:
             status = 503
+            self._told("unavailable")
             answers.append(msgspec.json.encode({"status": "unavailable", "error": str(error)}) + b"\n")
         except Refused as refused:
             status = 413
@@ -186,17 +195,16 @@ class Publishing:
             for event_id, story in told["outcomes"].items():
                 merged.setdefault(event_id, []).extend({"instance": told["instance"], **one} for one in story)
         for story in merged.values():
-            story.sort(key=lambda one: one["at"])
+            story.sort(key=lambda one: float(one.get("at") or 0))
         return JSONResponse({"outcomes": merged, "away": away})
 
     async def _ask(self, url: str, ids: str) -> dict[str, Any]:
         try:
             response = await self._listeners.get(f"{url.rstrip('/')}/api/outcomes", params={"ids": ids})
             response.raise_for_status()
-            told: dict[str, Any] = response.json()
-        except (httpx.HTTPError, ValueError) as error:
+            return msgspec.to_builtins(_stories.decode(response.content))  # type: ignore[no-any-return]
+        except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
             return {"error": str(error) or type(error).__name__}
-        return told
 
     async def openapi(self, request: Request) -> Response:  # noqa: ARG002
         """The description of all this."""
@@ -204,7 +212,7 @@ class Publishing:
 
     async def index(self, request: Request) -> Response:  # noqa: ARG002
         """The page."""
-        return HTMLResponse(self._page, headers=PAGE_HEADERS)
+        return HTMLResponse(self._page.html, headers={"content-security-policy": self._page.policy()})
 
 
 class _Lines:
@@ -212,6 +220,7 @@ class _Lines:
 
     def __init__(self, max_line: int, max_body: int) -> None:
         self.ready: list[tuple[int, bytes]] = []
+        self._ready_bytes = 0
         self._rest = b""
         self._number = 0
         self._read = 0
@@ -228,6 +237,11 @@ class _Lines:
         if len(self._rest) > 2 * self._max_line:
             raise Refused("too_large", f"line {self._number + 1} has more than {self._max_line:,} bytes")
 
+    @property
+    def are_enough(self) -> bool:
+        """Whether a commit is worth it, or holding more would cost too much."""
+        return len(self.ready) >= LINES_AT_ONCE or self._ready_bytes >= BYTES_AT_ONCE
+
     def end(self) -> None:
         self._add(self._rest)
         self._rest = b""
@@ -236,37 +250,20 @@ class _Lines:
         self._number += 1
         if line.strip():
             self.ready.append((self._number, line))
+            self._ready_bytes += len(line)
 
     def take(self, count: int) -> list[tuple[int, bytes]]:
         taken, self.ready = self.ready[:count], self.ready[count:]
+        self._ready_bytes -= sum(len(line) for _, line in taken)
         return taken
 
 
-class SameSite:
-    """Pages of other sites may not publish with a visitor's browser: a foreign ``Origin`` is refused."""
-
-    def __init__(self, app: ASGIApp, allowed: tuple[str, ...]) -> None:
-        self._app = app
-        self._allowed = allowed
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is no POST of a foreign page."""
-        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
-            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-            origin = headers.get(b"origin")
-            if origin and origin not in self._allowed and urlsplit(origin).netloc != headers.get(b"host"):
-                refusal = JSONResponse({"status": "forbidden", "error": f"pages of {origin} may not publish here"}, 403)
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-async def _body(request: Request, limit: int) -> bytes | None:
+async def _body(request: Request, limit: int) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            return None
+            raise Refused("too_large", f"the body has more than the {limit:,} bytes that are allowed")
     return bytes(body)
 
 

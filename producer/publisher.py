@@ -6,7 +6,9 @@ clients are served.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from producer.journal.port import Entry, Journal, JournalTrouble, Placed, Publication
 
@@ -26,12 +28,14 @@ class Publisher:
         journal: Journal,
         *,
         placed: Callable[[Sequence[Entry]], None],
-        committed: Callable[[int, float], None] = lambda count, seconds: None,
+        committed: Callable[[int, float], None],
     ) -> None:
         self._journal = journal
         self._placed = placed
         self._committed = committed
-        self._waiting: list[tuple[Sequence[Publication], asyncio.Future[list[Placed]]]] = []
+        # A thread of its own: no number of lagging readers may stand in the way of a commit.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
+        self._waiting: deque[tuple[Sequence[Publication], asyncio.Future[list[Placed]]]] = deque()
         self._count = 0
         self._filled = asyncio.Event()
 
@@ -60,7 +64,7 @@ class Publisher:
     def _take(self) -> list[tuple[Sequence[Publication], asyncio.Future[list[Placed]]]]:
         batch, count = [], 0
         while self._waiting and count < LARGEST_COMMIT:
-            batch.append(self._waiting.pop(0))
+            batch.append(self._waiting.popleft())
             count += len(batch[-1][0])
         self._count -= count
         if not self._waiting:
@@ -71,7 +75,9 @@ class Publisher:
         publications = [one for group, _ in batch for one in group]
         started = time.monotonic()
         try:
-            placed, entries = await asyncio.to_thread(self._journal.append, publications, time.time())
+            append = self._journal.append
+            loop = asyncio.get_running_loop()
+            placed, entries = await loop.run_in_executor(self._thread, append, publications, time.time())
         except JournalTrouble as trouble:
             for _, future in batch:
                 if not future.done():

@@ -6,23 +6,30 @@ for its own socket, costs no memory and harms nobody. The handshake tells where 
     unlost-cursor   the cursor after which the first frame comes
     unlost-oldest   the cursor just before the oldest event that there is
     unlost-gap      the cursor that was asked for and is not known; the stream starts at the oldest
+
+A client that retention overtakes is sent away with 1012: on its return it learns of the gap.
 """
 
 import asyncio
 import http
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
+from weakref import WeakKeyDictionary
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 
 from ops.telemetry.http import listening_socket
-from producer.journal.port import Journal, cursor_of, number_of
+from producer.journal.port import Journal, JournalTrouble, cursor_of, number_of
+from producer.page import Page
 from producer.tail import Tail, frame_of
 
 CHUNK = 512
+CHUNK_BYTES = 256 * 1024
+LONGEST_CURSOR = 512
 
 
 class Stream:
@@ -33,7 +40,7 @@ class Stream:
         journal: Journal,
         tail: Tail,
         *,
-        page: bytes,
+        page: Page,
         origins: tuple[str, ...],
         most_clients: int,
         ping_timeout: float,
@@ -47,16 +54,14 @@ class Stream:
         self._ping_timeout = ping_timeout
         self._sent = sent
         self._server: Server | None = None
-        self._starts: dict[ServerConnection, int] = {}
+        self._starts: WeakKeyDictionary[ServerConnection, int] = WeakKeyDictionary()
+        self._page_at: int = 0
+        self.clients = 0
 
-    @property
-    def clients(self) -> int:
-        """How many are connected."""
-        return len(self._starts)
-
-    async def start(self, host: str, port: int) -> int:
-        """Listen; the port. ``PortTaken`` where somebody else does."""
+    async def start(self, host: str, port: int, *, http_port: int) -> int:
+        """Listen; the port. ``PortTaken`` where somebody else does. The page publishes to ``http_port``."""
         socket = listening_socket(host, port)
+        self._page_at = http_port
         self._server = await serve(
             self._serve,
             sock=socket,
@@ -66,7 +71,7 @@ class Stream:
             max_size=4_096,
             ping_interval=20.0,
             ping_timeout=self._ping_timeout,
-            write_limit=256 * 1024,
+            write_limit=CHUNK_BYTES,
             server_header=None,
         )
         return int(socket.getsockname()[1])
@@ -80,13 +85,20 @@ class Stream:
     def _before(self, connection: ServerConnection, request: Request) -> Response | None:
         """What is no WebSocket of ours is answered here."""
         if "websocket" not in request.headers.get("Upgrade", "").lower():
-            headers = Headers({"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(self._page))})
-            return Response(200, "OK", headers, self._page)
+            return self._shown(request)
         if not self._welcome(request):
             return connection.respond(http.HTTPStatus.FORBIDDEN, "pages of other sites may not read this stream\n")
-        if len(self._starts) >= self._most_clients:
+        if self.clients >= self._most_clients:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
         return None
+
+    def _shown(self, request: Request) -> Response:
+        body = self._page.publishing_to(self._page_at)
+        headers = Headers({"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(body))})
+        hostname = urlsplit(f"//{request.headers.get('Host', '')}").hostname or "127.0.0.1"
+        headers["Content-Security-Policy"] = self._page.policy(f"{hostname}:{self._page_at}")
+        headers["Connection"] = "close"
+        return Response(200, "OK", headers, body)
 
     def _welcome(self, request: Request) -> bool:
         """Only browsers send an origin; theirs must be ours, or one that was allowed."""
@@ -95,66 +107,78 @@ class Stream:
             return True
         host = urlsplit(origin).hostname
         ours = urlsplit(f"//{request.headers.get('Host', '')}").hostname
-        return host == ours or origin in self._origins
+        return (host is not None and host == ours) or origin in self._origins
 
-    async def _after(self, connection: ServerConnection, request: Request, response: Response) -> None:
+    async def _after(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
         """Decide where this stream starts, and say so."""
-        bounds = await asyncio.to_thread(self._journal.bounds)
-        asked = parse_qs(urlsplit(request.path).query).get("after", [None])[0]
-        start: int | None = self._tail.newest
-        if asked is not None:
-            start = number_of(asked, self._journal.identity, bounds)
-            if start is None:
-                start = bounds[0]
-                response.headers["unlost-gap"] = asked[:512].replace("\r", "").replace("\n", "")
-        response.headers["unlost-cursor"] = cursor_of(self._journal.identity, start)  # type: ignore[arg-type]
+        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            return None
+        try:
+            bounds = await asyncio.to_thread(self._journal.bounds)
+        except JournalTrouble as trouble:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{trouble}\n")
+        asked = parse_qs(urlsplit(request.path).query, keep_blank_values=True).get("after", [None])[0]
+        start = self._tail.newest if asked is None else number_of(asked, self._journal.identity, bounds)
+        if start is None:
+            start = bounds[0]
+            printable = "".join(char for char in asked or "" if char.isascii() and char.isprintable())
+            response.headers["unlost-gap"] = printable[:LONGEST_CURSOR]
+        response.headers["unlost-cursor"] = cursor_of(self._journal.identity, start)
         response.headers["unlost-oldest"] = cursor_of(self._journal.identity, bounds[0])
-        self._starts[connection] = start  # type: ignore[assignment]
+        self._starts[connection] = start
+        return None
 
     async def _serve(self, connection: ServerConnection) -> None:
-        number = self._starts[connection]
-        listening = asyncio.create_task(self._ignore(connection), name="client's frames")
+        self.clients += 1
+        listening = asyncio.create_task(_ignore(connection), name="client's frames")
         try:
-            while True:
-                await self._wait(connection, number)
-                number = await self._send_from(connection, number)
+            number = self._starts[connection]
+            while not listening.done():
+                if self._tail.newest > number:
+                    number = await self._send_from(connection, number)
+                else:
+                    await self._wait(listening, number)
         except ConnectionClosed:
             return
+        except JournalTrouble as trouble:
+            await connection.close(CloseCode.TRY_AGAIN_LATER, str(trouble)[:100])
         finally:
+            self.clients -= 1
             listening.cancel()
-            self._starts.pop(connection, None)
 
-    async def _wait(self, connection: ServerConnection, number: int) -> None:
-        if self._tail.newest > number:
-            return
+    async def _wait(self, listening: asyncio.Task[None], number: int) -> None:
+        """Until there is more to send, or the client has gone."""
         growing = asyncio.create_task(self._tail.wait_beyond(number))
-        closing = asyncio.create_task(connection.wait_closed())
         try:
-            await asyncio.wait({growing, closing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({growing, listening}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             growing.cancel()
-            closing.cancel()
 
     async def _send_from(self, connection: ServerConnection, number: int) -> int:
         """Send what comes next; the number that was reached."""
-        frames = self._tail.after(number, CHUNK)
-        if frames is not None:
-            reached = number + len(frames)
-        else:
-            entries = await asyncio.to_thread(self._journal.read, number, CHUNK)
+        frames = self._tail.after(number, CHUNK, CHUNK_BYTES)
+        if frames is None:
+            entries = await asyncio.to_thread(self._journal.read, number, CHUNK, CHUNK_BYTES)
+            if not entries or entries[0].number != number + 1:
+                await connection.close(CloseCode.SERVICE_RESTART, "retention has removed what comes next")
+                return self._tail.newest
             frames = [frame_of(entry, self._journal.identity) for entry in entries]
-            reached = entries[-1].number if entries else self._tail.newest
-        for frame in frames:
-            await connection.send(frame, text=True)
-        if not frames:
-            await connection.ping()  # a closed connection shows here, so that nobody spins on it
+        await _send_all(connection, frames)
         self._sent(len(frames))
-        return reached
+        return number + len(frames)
 
-    async def _ignore(self, connection: ServerConnection) -> None:
-        """Clients have nothing to say; reading lets pongs and a close through."""
-        try:
-            async for _ in connection:
-                continue
-        except ConnectionClosed:
-            return
+
+async def _send_all(connection: ServerConnection, frames: list[bytes]) -> None:
+    """One write and one wait for many whole frames: a server's frames are neither masked nor, here, compressed."""
+    wire = b"".join([Frame(Opcode.TEXT, frame).serialize(mask=False) for frame in frames])
+    async with connection.send_context():
+        connection.transport.write(wire)
+
+
+async def _ignore(connection: ServerConnection) -> None:
+    """Clients have nothing to say; reading lets pongs and a close through."""
+    try:
+        async for _ in connection:
+            continue
+    except ConnectionClosed:
+        return

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from producer.journal.port import Entry, cursor_of
 
@@ -39,15 +40,30 @@ class Tail:
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
 
-    def after(self, number: int, limit: int) -> list[bytes] | None:
-        """Up to ``limit`` frames after ``number``; None where the tail does not reach back that far."""
+    def after(self, number: int, limit: int, max_bytes: int) -> list[bytes] | None:
+        """Frames after ``number`` up to both limits; None where the tail does not reach back that far."""
         start = number - (self.newest - len(self._frames))
         if start < 0:
             return None
-        stop = min(start + limit, len(self._frames))
-        return [self._frames[i] for i in range(start, stop)]
+        if len(self._frames) - start <= limit and start > len(self._frames) // 2:
+            # A deque is slow in its middle, and nearly all who ask stand near its newest end.
+            newest = list(islice(reversed(self._frames), len(self._frames) - start))
+            newest.reverse()
+            return _within(newest, max_bytes)
+        return _within(islice(self._frames, start, start + limit), max_bytes)
 
     async def wait_beyond(self, number: int) -> None:
         """Return once there is an entry after ``number``."""
         while self.newest <= number:
             await self._grown.wait()
+
+
+def _within(frames: Iterable[bytes], max_bytes: int) -> list[bytes]:
+    """The first frames, until they reach ``max_bytes``: never none where there is one."""
+    taken, size = [], 0
+    for frame in frames:
+        taken.append(frame)
+        size += len(frame)
+        if size >= max_bytes:
+            break
+    return taken

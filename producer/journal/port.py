@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+READ_BYTES = 1024 * 1024
+
 
 class Publication(msgspec.Struct, frozen=True):
     """An event that shall get its place. ``redeliver`` sends a known one once more."""
@@ -37,7 +39,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class JournalStats(msgspec.Struct, frozen=True):
-    """How much there is."""
+    """How much can be read; ``size`` counts the bytes of the bodies."""
 
     entries: int
     size: int
@@ -58,8 +60,8 @@ class Journal(Protocol):
         """Place a batch durably; outcomes in order, and the new entries. All or nothing: or ``JournalTrouble``."""
         ...
 
-    def read(self, after: int, limit: int) -> list[Entry]:
-        """Entries numbered above ``after``, in order."""
+    def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
+        """Entries numbered above ``after``, in order: up to ``limit``, and no more once they reach ``max_bytes``."""
         ...
 
     def bounds(self) -> tuple[int, int]:
@@ -71,7 +73,7 @@ class Journal(Protocol):
         ...
 
     def retire(self, *, older_than: float, max_bytes: int, chunk: int) -> int:
-        """Forget what is older than the time ``older_than``, drop bodies beyond ``max_bytes``; how many entries changed."""
+        """Forget what is older than ``older_than``, drop bodies beyond ``max_bytes``; how many entries changed."""
         ...
 
     def close(self) -> None:

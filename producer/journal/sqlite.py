@@ -1,17 +1,22 @@
 """The journal in one SQLite file: write-ahead log, full synchronisation, one transaction a batch.
 
 ``entries`` holds an event's place; retention by size empties bodies and keeps ids, so that the window in which
-a duplicate is known does not shrink; retention by age deletes rows.
+a duplicate is known does not shrink; retention by age deletes rows. ``held`` knows, without a scan, how many
+bytes of bodies there are and up to which number they were dropped.
 """
 
 import json
 import secrets
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
+from typing import Any, Literal
 
-from producer.journal.port import Entry, JournalStats, JournalTrouble, Placed, Publication, cursor_of
+from producer.journal.content import same_value
+from producer.journal.port import READ_BYTES, Entry, JournalStats, JournalTrouble, Placed, Publication, cursor_of
 
 SCHEMA = """
 create table if not exists journal (one integer primary key check (one = 1), identity text not null);
@@ -23,9 +28,20 @@ create table if not exists entries (
     at real not null,
     first integer not null);
 create unique index if not exists entries_first on entries (event_id) where first;
+create table if not exists held (
+    one integer primary key check (one = 1), bytes integer not null, dropped integer not null);
+insert or ignore into held
+    select 1, coalesce(sum(length(body)), 0), coalesce(max(number) filter (where body is null), 0) from entries;
 """
 KNOWN = "select event_id, number, digest from entries where first and event_id in (select value from json_each(?))"
 INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
+READ = """select number, event_id, digest, body, at from entries
+    where number > max(?, (select dropped from held)) order by number limit ?"""
+BOUNDS = """select (select min(number) from entries where number > (select dropped from held)),
+    (select seq from sqlite_sequence where name = 'entries')"""
+OLDEST = "select number, length(body), at from entries where number > ? order by number limit ?"
+# A transaction rolled back by SQLite itself (full disk) leaves nothing half done; other errors reach here as these.
+BROKEN = (sqlite3.Error, ValueError, OverflowError)
 
 
 class SqliteJournal:
@@ -42,9 +58,7 @@ class SqliteJournal:
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
             self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
             self._reader = self._connect()
-        except sqlite3.Error as error:
-            raise JournalTrouble(f"the journal {path} cannot be opened: {error}") from error
-        except OSError as error:
+        except (sqlite3.Error, OSError) as error:
             raise JournalTrouble(f"the journal {path} cannot be opened: {error}") from error
 
     def _connect(self) -> sqlite3.Connection:
@@ -56,102 +70,130 @@ class SqliteJournal:
 
     def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
         """See ``Journal``."""
+        with self._transaction("written"):
+            return self._place(publications, at)
+
+    @contextmanager
+    def _transaction(self, what: str) -> Iterator[None]:
         with self._lock:
             try:
                 self._writer.execute("begin immediate")
                 try:
-                    result = self._place(publications, at)
+                    yield
                     self._writer.execute("commit")
                 except BaseException:
                     if self._writer.in_transaction:
                         self._writer.execute("rollback")
                     raise
-            except sqlite3.Error as error:
-                raise JournalTrouble(f"the journal {self._path} cannot be written: {error}") from error
-        return result
+            except BROKEN as error:
+                raise JournalTrouble(f"the journal {self._path} cannot be {what}: {error}") from error
 
     def _place(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
         ids = json.dumps([one.event_id for one in publications])
         known = {event_id: (number, digest) for event_id, number, digest in self._writer.execute(KNOWN, (ids,))}
+        fresh: dict[int, bytes] = {}
         number = self._newest()
         placed, entries, rows = [], [], []
         for one in publications:
             first = known.get(one.event_id)
-            if first and not (one.redeliver and self._same(first, one)):
-                status = "duplicate" if self._same(first, one) else "conflict"
-                placed.append(Placed(status, cursor_of(self.identity, first[0])))  # type: ignore[arg-type]
+            status = self._outcome(first, one, fresh)
+            if first and status in ("duplicate", "conflict"):
+                placed.append(Placed(status, cursor_of(self.identity, first[0])))
                 continue
             number += 1
-            placed.append(Placed("redelivered" if first else "accepted", cursor_of(self.identity, number)))
+            placed.append(Placed(status, cursor_of(self.identity, number)))
             entries.append(Entry(number, one.event_id, one.digest, one.body, at))
             rows.append((number, one.event_id, one.digest, one.body, at, first is None))
             if first is None:
                 known[one.event_id] = (number, one.digest)
-        self._writer.executemany(INSERT, rows)
+                fresh[number] = one.body
+        if rows:
+            self._writer.executemany(INSERT, rows)
+            self._writer.execute("update held set bytes = bytes + ?", (sum(len(entry.body) for entry in entries),))
         return placed, entries
 
-    def _same(self, first: tuple[int, bytes], publication: Publication) -> bool:
-        """Whether contents are equal as JSON values; equal digests are proof enough."""
+    def _outcome(
+        self, first: tuple[int, bytes] | None, one: Publication, fresh: dict[int, bytes]
+    ) -> Literal["accepted", "redelivered", "duplicate", "conflict"]:
+        if first is None:
+            return "accepted"
         number, digest = first
-        if digest == publication.digest:
-            return True
+        if digest != one.digest:
+            body = fresh.get(number) or self._body(number)
+            if body is None or not same_value(body, one.body):
+                return "conflict"
+        return "redelivered" if one.redeliver else "duplicate"
+
+    def _body(self, number: int) -> bytes | None:
         row = self._writer.execute("select body from entries where number = ?", (number,)).fetchone()
-        return bool(row and row[0] and json.loads(row[0]) == json.loads(publication.body))
+        return row[0] if row else None
 
     def _newest(self) -> int:
         row = self._writer.execute("select seq from sqlite_sequence where name = 'entries'").fetchone()
         return int(row[0]) if row else 0
 
-    def read(self, after: int, limit: int) -> list[Entry]:
+    def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
         """See ``Journal``."""
-        query = "select number, event_id, digest, body, at from entries where number > ? and body is not null limit ?"
-        return [Entry(*row) for row in self._ask(query, after, limit)]
+        entries: list[Entry] = []
+        size = 0
+        with self._asking() as reader:
+            for row in reader.execute(READ, (after, limit)):
+                entries.append(Entry(*row))
+                size += len(entries[-1].body)
+                if size >= max_bytes:
+                    break
+        return entries
 
     def bounds(self) -> tuple[int, int]:
         """See ``Journal``."""
-        oldest = self._ask("select min(number) from entries where body is not null")[0][0]
-        row = self._ask("select seq from sqlite_sequence where name = 'entries'")
-        newest = int(row[0][0]) if row else 0
-        return (oldest - 1 if oldest is not None else newest), newest
+        with self._asking() as reader:
+            oldest, newest = reader.execute(BOUNDS).fetchone()
+        newest = newest or 0
+        return (newest if oldest is None else oldest - 1), newest
 
     def stats(self) -> JournalStats:
         """See ``Journal``."""
         before_oldest, newest = self.bounds()
-        pages, size = self._ask("pragma page_count")[0][0], self._ask("pragma page_size")[0][0]
-        return JournalStats(newest - before_oldest, pages * size, before_oldest + 1, newest)
+        with self._asking() as reader:
+            size = reader.execute("select bytes from held").fetchone()[0]
+        return JournalStats(newest - before_oldest, size, before_oldest + 1, newest)
 
-    def _ask(self, query: str, *arguments: object) -> list[tuple[object, ...]] | list[tuple]:  # type: ignore[type-arg]
+    @contextmanager
+    def _asking(self) -> Iterator[sqlite3.Connection]:
         try:
             with self._reading:
-                return self._reader.execute(query, arguments).fetchall()
+                yield self._reader
         except sqlite3.Error as error:
             raise JournalTrouble(f"the journal {self._path} cannot be read: {error}") from error
 
     def retire(self, *, older_than: float, max_bytes: int, chunk: int = 5_000) -> int:
         """See ``Journal``. Numbers rise with time, so the oldest come first."""
-        with self._lock:
-            try:
-                changed = self._writer.execute(
-                    "delete from entries where number in (select number from entries order by number limit ?) and at < ?",
-                    (chunk, older_than),
-                ).rowcount
-                used = self._used_bytes()
-                if used > max_bytes:
-                    changed += self._writer.execute(
-                        "update entries set body = null where number in "
-                        "(select number from entries where body is not null order by number limit ?)",
-                        (chunk,),
-                    ).rowcount
-                return changed
-            except sqlite3.Error as error:
-                raise JournalTrouble(f"the journal {self._path} cannot be pruned: {error}") from error
+        with self._transaction("pruned"):
+            return self._forget(older_than, chunk) + self._empty(max_bytes, chunk)
 
-    def _used_bytes(self) -> int:
-        pages, free, size = (
-            self._writer.execute(f"pragma {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return int((pages - free) * size)
+    def _forget(self, older_than: float, chunk: int) -> int:
+        oldest = self._writer.execute(OLDEST, (0, chunk)).fetchall()
+        old = [(number, size or 0) for number, size, _ in takewhile(lambda row: row[2] < older_than, oldest)]
+        if old:
+            self._writer.execute("delete from entries where number <= ?", (old[-1][0],))
+            self._shrink(sum(size for _, size in old), 0)
+        return len(old)
+
+    def _empty(self, max_bytes: int, chunk: int) -> int:
+        held, dropped = self._writer.execute("select bytes, dropped from held").fetchone()
+        size, count, last = 0, 0, dropped
+        for number, length, _ in self._writer.execute(OLDEST, (dropped, chunk)).fetchall():
+            if held - size <= max_bytes:
+                break
+            size, count, last = size + (length or 0), count + 1, number
+        if count:
+            self._writer.execute("update entries set body = null where number > ? and number <= ?", (dropped, last))
+            self._shrink(size, last)
+        return count
+
+    def _shrink(self, size: int, dropped: int) -> None:
+        arguments: tuple[Any, ...] = (size, dropped)
+        self._writer.execute("update held set bytes = bytes - ?, dropped = max(dropped, ?)", arguments)
 
     def close(self) -> None:
         """See ``Journal``."""

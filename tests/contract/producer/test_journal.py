@@ -1,0 +1,127 @@
+"""What every journal promises, run against each adapter."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from producer.journal.port import Journal, JournalTrouble, Publication, cursor_of, number_of
+from producer.journal.sqlite import SqliteJournal
+
+ADAPTERS = {"sqlite": lambda directory: SqliteJournal(directory / "journal.sqlite")}
+PLENTY = 10**12
+
+
+@pytest.fixture(params=ADAPTERS)
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
+    made = ADAPTERS[request.param](tmp_path)
+    yield made
+    made.close()
+
+
+def event(event_id: str, payload: str = "1", *, redeliver: bool = False) -> Publication:
+    body = f'{{"event_id":"{event_id}","payload":{payload}}}'.encode()
+    return Publication(event_id, hashlib.sha256(payload.encode()).digest(), body, redeliver)
+
+
+def statuses(journal: Journal, *events: Publication, at: float = 1.0) -> list[str]:
+    return [placed.status for placed in journal.append(events, at)[0]]
+
+
+def test_reads_back_in_order_what_it_placed(journal: Journal) -> None:
+    assert statuses(journal, event("a"), event("b"), event("c")) == ["accepted"] * 3
+    assert [entry.event_id for entry in journal.read(0, 10)] == ["a", "b", "c"]
+    assert [entry.event_id for entry in journal.read(1, 1)] == ["b"]
+    assert journal.bounds() == (0, 3)
+
+
+def test_knows_an_id_again_also_within_one_batch(journal: Journal) -> None:
+    assert statuses(journal, event("a"), event("a"), event("a", "2")) == ["accepted", "duplicate", "conflict"]
+    assert statuses(journal, event("a"), event("a", "2")) == ["duplicate", "conflict"]
+    assert len(journal.read(0, 10)) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "status"),
+    [
+        ('{"x":1,"y":2}', '{"y": 2, "x": 1}', "duplicate"),
+        ("1", "1.0", "duplicate"),
+        ("1", "true", "conflict"),
+        ("[0]", "[false]", "conflict"),
+        ("9007199254740993", "9007199254740992", "conflict"),
+        ('"a"', '"b"', "conflict"),
+    ],
+)
+def test_compares_contents_as_json_values(journal: Journal, first: str, again: str, status: str) -> None:
+    assert statuses(journal, event("a", first), event("a", again)) == ["accepted", status]
+    assert statuses(journal, event("a", again)) == [status]
+
+
+def test_redelivers_a_known_event_in_a_new_place_and_publishes_an_unknown_one(journal: Journal) -> None:
+    again = event("a", redeliver=True)
+    assert statuses(journal, event("a"), again, event("b", redeliver=True)) == ["accepted", "redelivered", "accepted"]
+    assert statuses(journal, event("a", "2", redeliver=True)) == ["conflict"]
+    assert [entry.event_id for entry in journal.read(0, 10)] == ["a", "a", "b"]
+
+
+def test_reads_no_more_than_asked_in_bytes(journal: Journal) -> None:
+    statuses(journal, *(event(str(number), '"' + "x" * 1_000 + '"') for number in range(10)))
+    assert len(journal.read(0, 10, 2_000)) == 2
+    assert len(journal.read(0, 10, 1)) == 1
+
+
+def test_age_forgets_entry_and_id(journal: Journal) -> None:
+    statuses(journal, event("old"), at=1.0)
+    statuses(journal, event("new"), at=9.0)
+    assert journal.retire(older_than=5.0, max_bytes=PLENTY, chunk=10) == 1
+    assert [entry.event_id for entry in journal.read(0, 10)] == ["new"]
+    assert journal.bounds() == (1, 2)
+    assert statuses(journal, event("old")) == ["accepted"]
+
+
+def test_size_drops_the_oldest_bodies_and_no_more_than_needed_and_keeps_ids(journal: Journal) -> None:
+    events = [event(f"event-{number}") for number in range(10)]
+    statuses(journal, *events)
+    size = len(events[0].body)
+    assert journal.stats().size == 10 * size
+    assert journal.retire(older_than=0.0, max_bytes=4 * size, chunk=100) == 6
+    assert journal.retire(older_than=0.0, max_bytes=4 * size, chunk=100) == 0
+    assert [entry.event_id for entry in journal.read(0, 100)] == [f"event-{number}" for number in range(6, 10)]
+    assert journal.bounds() == (6, 10)
+    assert statuses(journal, events[0]) == ["duplicate"]
+    assert journal.stats().entries == 4
+
+
+def test_numbers_never_come_back_after_all_is_forgotten(journal: Journal) -> None:
+    statuses(journal, event("a"), event("b"))
+    journal.retire(older_than=5.0, max_bytes=PLENTY, chunk=10)
+    assert journal.bounds() == (2, 2)
+    statuses(journal, event("c"))
+    assert [entry.number for entry in journal.read(0, 10)] == [3]
+
+
+def test_a_batch_that_cannot_be_placed_leaves_nothing(journal: Journal) -> None:
+    with pytest.raises(JournalTrouble):
+        journal.append([event("a"), Publication("\ud800", b"d", b"{}")], 1.0)
+    assert journal.bounds() == (0, 0)
+    assert statuses(journal, event("a")) == ["accepted"]
+
+
+def test_a_cursor_is_known_only_to_its_own_journal_and_only_while_it_can_be_resumed() -> None:
+    bounds = (5, 9)
+    assert number_of(cursor_of("me", 7), "me", bounds) == 7
+    assert number_of(cursor_of("me", 5), "me", bounds) == 5
+    for unknown in ("you.7", "me.4", "me.10", "me.", "me", "", "me.-7", "me.\u0667", "me." + "9" * 40, "me.7.7"):
+        assert number_of(unknown, "me", bounds) is None, unknown
+
+
+def test_keeps_its_identity_and_content_when_opened_again(tmp_path: Path) -> None:
+    first = SqliteJournal(tmp_path / "journal")
+    statuses(first, event("a"))
+    first.close()
+    again, other = SqliteJournal(tmp_path / "journal"), SqliteJournal(tmp_path / "other")
+    assert again.identity == first.identity != other.identity
+    assert statuses(again, event("a")) == ["duplicate"]
+    again.close()
+    other.close()

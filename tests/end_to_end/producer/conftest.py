@@ -1,0 +1,50 @@
+"""A real producer process for each test."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+HTTP, STREAM = re.compile(r'"http": "([^"]+)"'), re.compile(r'"stream": "([^"]+)"')
+
+
+@dataclass
+class RunningProducer:
+    journal: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def start(self) -> None:
+        environment = {**os.environ, "PORT": "0", "WS_PORT": "0", "JOURNAL": str(self.journal), **self.settings}
+        run = [sys.executable, "-c", "from producer.cli import main; main()"]
+        self.process = subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
+        lines = []
+        for line in self.process.stderr:
+            lines.append(line)
+            if found := STREAM.search(line):
+                self.url, self.stream = HTTP.search(line).group(1), found.group(1)
+                self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=20)
+                return
+        raise AssertionError("".join(lines))
+
+    def end(self, *, kill: bool = False) -> int:
+        if hasattr(self, "http"):
+            self.http.close()
+        self.process.kill() if kill else self.process.terminate()
+        code = self.process.wait(15)
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def producer(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunningProducer]:
+    one = RunningProducer(tmp_path / "journal.sqlite", getattr(request, "param", {}))
+    one.start()
+    yield one
+    if one.process.poll() is None:
+        one.end()

@@ -1,0 +1,155 @@
+"""Publishing over HTTP to a real producer."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.producer.conftest import RunningProducer
+
+EVENT = {"event_id": "a", "payload": {"total": 1}}
+
+
+def listed(producer: RunningProducer, **asked: object) -> list[dict]:
+    return [json.loads(line) for line in producer.http.get("/api/journal", params=asked).text.splitlines()]
+
+
+def test_tells_each_outcome(producer: RunningProducer) -> None:
+    first = producer.http.post("/publish", json=EVENT)
+    again = producer.http.post("/publish", content=b'{ "payload": {"total": 1.0},\n "event_id": "a"}')
+    other = producer.http.post("/publish", json={**EVENT, "payload": 2})
+    redelivered = producer.http.post("/publish?redeliver=true", json=EVENT)
+    assert (first.status_code, first.json()["status"]) == (202, "accepted")
+    assert (again.status_code, again.json()["status"]) == (409, "duplicate")
+    assert (other.status_code, other.json()["status"]) == (409, "conflict")
+    assert (redelivered.status_code, redelivered.json()["status"]) == (202, "redelivered")
+    assert [one["cursor"] for one in listed(producer)] == [first.json()["cursor"], redelivered.json()["cursor"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"nonsense", 400),
+        (b'{"event_id":"\\ud800"}', 400),
+        (b'{"payload":1e999999}', 400),
+        (b"[" * 200_000, 400),
+        (b'{"payload":' + b"[" * 200_000 + b"]" * 200_000 + b"}", 400),
+        (b'{"event_id":"big","payload":"' + b"x" * 1_100_000 + b'"}', 413),
+    ],
+)
+def test_survives_bad_bodies_on_each_way_in(producer: RunningProducer, body: bytes, status: int) -> None:
+    for path in ("/publish", "/api/v1/ddup_service/events"):
+        answer = producer.http.post(path, content=body)
+        # As somebody's payload, an id of any kind is just a field; a lone surrogate in it has no place anywhere.
+        assert answer.status_code == status, path
+        assert answer.json()["error"]
+    told = producer.http.post("/publish/batch", content=body + b'\n{"event_id":"good"}')
+    assert json.loads(told.text.splitlines()[-1])["status"] == "accepted"
+    assert producer.http.get("/health/ready").status_code == 200
+
+
+def test_an_extreme_number_never_kills_the_commit(producer: RunningProducer) -> None:
+    for number in ("1e999999", "1e99999999999999999999", "1" * 5_000):
+        producer.http.post("/publish", content='{"event_id":"n","payload":%s}' % number)
+    assert producer.http.post("/publish", json=EVENT).status_code == 202
+
+
+def test_answers_a_batch_line_by_line(producer: RunningProducer) -> None:
+    lines = ['{"event_id":"a"}', "", "nonsense", '{"event_id":"a"}', '{"event_id":"b","payload":1}\r']
+    told = [
+        json.loads(line) for line in producer.http.post("/publish/batch", content="\n".join(lines)).text.splitlines()
+    ]
+    assert [(one["line"], one["status"]) for one in told] == [
+        (1, "accepted"),
+        (3, "invalid"),
+        (4, "duplicate"),
+        (5, "accepted"),
+    ]
+    assert [one["event_id"] for one in listed(producer)] == ["a", "b"]
+
+
+def test_takes_a_large_batch_and_pages_through_it(producer: RunningProducer) -> None:
+    body = "\n".join(json.dumps({"event_id": f"e{number}", "payload": number}) for number in range(5_000))
+    told = producer.http.post("/publish/batch", content=body).text.splitlines()
+    assert len(told) == 5_000
+    assert all('"accepted"' in line for line in told)
+    first = listed(producer, limit=3_000)
+    rest = listed(producer, limit=3_000, after=first[-1]["cursor"])
+    assert [one["event_id"] for one in first + rest] == [f"e{number}" for number in range(5_000)]
+    assert producer.http.get("/api/journal?after=nobody.7").status_code == 404
+
+
+def test_wraps_objects_for_the_deduplicating_service(producer: RunningProducer) -> None:
+    assert producer.http.get("/api/v1/ddup_service/events/test").json()["status"] == "ok"
+    assert producer.http.post("/api/v1/ddup_service/events", json={"x": 1, "y": 2}).status_code == 202
+    assert producer.http.post("/api/v1/ddup_service/events", content=b'{"y":2,"x":1}').status_code == 409
+    assert producer.http.post("/api/v1/ddup_service/events", json=[1]).status_code == 400
+
+
+def test_refuses_the_pages_of_other_sites(producer: RunningProducer) -> None:
+    port = producer.stream.rsplit(":")[-1].strip("/")
+    assert producer.http.post("/publish", json=EVENT, headers={"Origin": "https://evil.example"}).status_code == 403
+    assert producer.http.post("/publish", json=EVENT, headers={"Origin": "null"}).status_code == 403
+    own = producer.http.post("/publish", json=EVENT, headers={"Origin": f"http://127.0.0.1:{port}"})
+    assert own.status_code == 202
+    assert own.headers["access-control-allow-origin"] == f"http://127.0.0.1:{port}"
+
+
+def test_what_was_answered_202_survives_a_kill(producer: RunningProducer) -> None:
+    accepted = [producer.http.post("/publish", json={"event_id": f"e{n}"}).json()["cursor"] for n in range(20)]
+    producer.end(kill=True)
+    producer.start()
+    assert [one["cursor"] for one in listed(producer)] == accepted
+    assert producer.http.post("/publish", json={"event_id": "e7"}).status_code == 409
+
+
+def test_a_journal_that_cannot_be_written_is_503_and_nothing_is_half_accepted(producer: RunningProducer) -> None:
+    holder = sqlite3.connect(producer.journal, isolation_level=None)
+    holder.execute("begin exclusive")
+    answer = producer.http.post("/publish", json=EVENT)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    holder.execute("rollback")
+    holder.close()
+    assert producer.http.post("/publish", json=EVENT).status_code == 202
+
+
+def test_shows_health_metrics_description_and_page(producer: RunningProducer) -> None:
+    producer.http.post("/publish", json=EVENT)
+    for path in ("/health", "/health/live", "/health/ready", "/openapi.json"):
+        assert producer.http.get(path).status_code == 200, path
+    assert 'unlost_producer_published_total{outcome="accepted"} 1.0' in producer.http.get("/metrics").text
+    page = producer.http.get("/")
+    assert "<title>Unlost producer</title>" in page.text
+    assert "unsafe-inline" not in page.headers["content-security-policy"]
+    there = producer.http.get(producer.stream.replace("ws://", "http://"))
+    assert there.status_code == 200
+    assert f'content="{producer.url.rsplit(":")[-1]}"' in there.text
+
+
+@pytest.mark.parametrize("producer", [{"LISTENERS": "http://127.0.0.1:9"}], indirect=True)
+def test_names_a_listener_that_is_away(producer: RunningProducer) -> None:
+    told = producer.http.get("/api/follow?ids=a,b").json()
+    assert told["outcomes"] == {"a": [], "b": []}
+    assert list(told["away"]) == ["http://127.0.0.1:9"]
+    assert producer.http.get("/api/follow").status_code == 400
+
+
+def test_ends_in_order_and_refuses_to_start_with_one_sentence(producer: RunningProducer, tmp_path: Path) -> None:
+    port = producer.url.rsplit(":")[-1]
+
+    def refused(*arguments: str) -> str:
+        run = [sys.executable, "-c", "from producer.cli import main; main()", *arguments]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    assert f"port {port} is taken" in refused("--port", port, "--journal", str(tmp_path / "x"))
+    (tmp_path / "file").write_text("")
+    assert "cannot be opened" in refused("--port", "0", "--journal", str(tmp_path / "file" / "x"))
+    assert producer.end() == 0

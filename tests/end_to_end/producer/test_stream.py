@@ -1,0 +1,130 @@
+"""Reading the stream of a real producer."""
+
+import asyncio
+import json
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.end_to_end.producer.conftest import RunningProducer
+
+
+def publish(producer: RunningProducer, *ids: str) -> list[str]:
+    body = "\n".join(json.dumps({"event_id": one, "payload": {"of": one}}) for one in ids)
+    answer = producer.http.post("/publish/batch", content=body)
+    return [json.loads(line)["cursor"] for line in answer.text.splitlines()]
+
+
+def reading(producer: RunningProducer, after: str | None = None, **options: object) -> connect:
+    url = producer.stream if after is None else f"{producer.stream}?after={after}"
+    return connect(url, proxy=None, compression=None, **options)
+
+
+async def ids_of(client: ClientConnection, count: int) -> list[str]:
+    return [json.loads(await client.recv())["event_id"] for _ in range(count)]
+
+
+async def test_live_from_now_as_plain_objects_with_their_cursor(producer: RunningProducer) -> None:
+    (before,) = publish(producer, "before")
+    async with reading(producer) as client:
+        assert client.response.headers["unlost-cursor"] == before
+        (cursor,) = await asyncio.to_thread(publish, producer, "now")
+        assert json.loads(await client.recv()) == {"event_id": "now", "payload": {"of": "now"}, "cursor": cursor}
+
+
+async def test_catches_up_and_goes_on_live_with_any_number_of_clients(producer: RunningProducer) -> None:
+    ids = [f"e{number}" for number in range(3_000)]
+    cursors = await asyncio.to_thread(publish, producer, *ids)
+
+    async def read(number: int) -> None:
+        async with reading(producer, cursors[number]) as client:
+            assert client.response.headers["unlost-cursor"] == cursors[number]
+            assert await ids_of(client, 2_999 - number + 1) == [*ids[number + 1 :], "live"]
+
+    readers = asyncio.gather(*(read(number * 100) for number in range(10)))
+    await asyncio.to_thread(publish, producer, "live")
+    await readers
+
+
+async def test_a_restarted_producer_catches_a_client_up_from_disk(producer: RunningProducer) -> None:
+    cursors = publish(producer, "a", "b", "c")
+    producer.end(kill=True)
+    producer.start()
+    async with reading(producer, cursors[0]) as client:
+        assert await ids_of(client, 2) == ["b", "c"]
+        assert "unlost-gap" not in client.response.headers
+
+
+@pytest.mark.parametrize("unknown", ["0123456789ab.1", "nonsense", "", "%0d%0aset-cookie:x"])
+async def test_an_unknown_cursor_starts_at_the_oldest_and_says_so(producer: RunningProducer, unknown: str) -> None:
+    publish(producer, "a", "b")
+    async with reading(producer, unknown) as client:
+        headers = client.response.headers
+        assert "unlost-gap" in headers
+        assert "set-cookie" not in headers
+        assert headers["unlost-cursor"] == headers["unlost-oldest"]
+        assert await ids_of(client, 2) == ["a", "b"]
+
+
+async def test_a_wiped_journal_does_not_know_the_cursors_of_the_old_one(producer: RunningProducer) -> None:
+    (_, old) = publish(producer, "a", "b")
+    producer.end()
+    for file in producer.journal.parent.glob("journal.sqlite*"):
+        file.unlink()
+    producer.start()
+    publish(producer, "c", "d")
+    async with reading(producer, old) as client:
+        assert client.response.headers["unlost-gap"] == old
+        assert await ids_of(client, 2) == ["c", "d"]
+
+
+async def test_a_slow_client_harms_nobody_and_gets_all_in_the_end(producer: RunningProducer) -> None:
+    filler = "x" * 20_000
+    body = "\n".join(json.dumps({"event_id": f"e{number}", "payload": filler}) for number in range(2_500))
+    async with reading(producer, max_queue=1) as slow, reading(producer) as quick:
+        await asyncio.to_thread(producer.http.post, "/publish/batch", content=body)
+        expected = [f"e{number}" for number in range(2_500)]
+        assert await ids_of(quick, 2_500) == expected
+        assert await ids_of(slow, 2_500) == expected
+
+
+async def test_clients_that_talk_are_ignored_and_bounded(producer: RunningProducer) -> None:
+    async with reading(producer) as client:
+        await client.send("hello")
+        await asyncio.to_thread(publish, producer, "a")
+        assert await ids_of(client, 1) == ["a"]
+        with pytest.raises(ConnectionClosed):
+            await client.send("x" * 100_000)
+            await client.recv()
+
+
+@pytest.mark.parametrize("producer", [{"MAX_CLIENTS": "1"}], indirect=True)
+async def test_bounds_its_clients_and_forgets_those_that_left(producer: RunningProducer) -> None:
+    for _ in range(3):
+        await asyncio.to_thread(producer.http.get, producer.stream.replace("ws://", "http://"))
+    async with reading(producer) as client:
+        with pytest.raises(InvalidStatus) as refusal:
+            await reading(producer)
+        assert refusal.value.response.status_code == 503
+        await client.close()
+    while (await asyncio.to_thread(producer.http.get, "/health")).json()["clients"]:
+        continue
+    async with reading(producer):
+        pass
+
+
+async def test_pages_of_other_sites_may_not_read(producer: RunningProducer) -> None:
+    with pytest.raises(InvalidStatus) as refusal:
+        await reading(producer, origin="https://evil.example")
+    assert refusal.value.response.status_code == 403
+    async with reading(producer, origin="http://127.0.0.1:1"):
+        pass
+
+
+async def test_an_orderly_end_says_goodbye_with_1001(producer: RunningProducer) -> None:
+    async with reading(producer) as client:
+        assert await asyncio.to_thread(producer.end) == 0
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+        assert closed.value.rcvd.code == 1001

@@ -1,0 +1,68 @@
+"""What a published body must be."""
+
+import json
+
+import pytest
+
+from producer.accept import Refused, publication, wrapped
+
+LIMIT = 10_000_000
+BAD = {
+    "no JSON": b"hello",
+    "empty": b"",
+    "array": b"[1]",
+    "number": b"1",
+    "id is a number": b'{"event_id":1,"payload":1}',
+    "id is null": b'{"event_id":null,"payload":1}',
+    "id is empty": b'{"event_id":"","payload":1}',
+    "id is huge": b'{"event_id":"' + b"x" * 257 + b'","payload":1}',
+    "id holds U+0000": b'{"event_id":"a\\u0000","payload":1}',
+    "id is a lone surrogate": b'{"event_id":"\\ud800","payload":1}',
+    "U+0000": b'{"event_id":"a","payload":"\\u0000"}',
+    "no UTF-8": b'{"event_id":"a","payload":"\xff"}',
+    "NaN": b'{"event_id":"a","payload":NaN}',
+    "deep": b'{"event_id":"a","payload":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    "open brackets": b"[" * 200_000,
+    "names twice": b'{"event_id":"a","payload":{"x":1,"x":2}}',
+    "cursor": b'{"event_id":"a","payload":1,"cursor":"x"}',
+    "null cursor": b'{"event_id":"a","payload":1,"cursor":null}',
+    "two objects": b'{"event_id":"a"}{"event_id":"b"}',
+}
+
+
+@pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
+def test_refuses_what_is_no_event_with_a_reason(body: bytes) -> None:
+    with pytest.raises(Refused) as refusal:
+        publication(body, max_bytes=LIMIT)
+    assert refusal.value.status == "invalid"
+    assert str(refusal.value)
+
+
+def test_refuses_what_is_too_large() -> None:
+    with pytest.raises(Refused) as refusal:
+        publication(b'{"event_id":"a","payload":1}', max_bytes=10)
+    assert refusal.value.status == "too_large"
+
+
+@pytest.mark.parametrize("body", [b'{"payload": 1}', b"{}", b' {\n"type":"x"\r\n} '])
+def test_adds_the_id_that_is_missing_and_keeps_one_line(body: bytes) -> None:
+    one = publication(body, max_bytes=LIMIT)
+    assert json.loads(one.body) == {"event_id": one.event_id, **json.loads(body)}
+    assert b"\n" not in one.body
+
+
+def test_wraps_any_object_under_the_hash_of_its_content() -> None:
+    one = wrapped(b'{"b": 1, "a": {"cursor": 2}, "cursor": 3}', max_bytes=LIMIT)
+    again = wrapped(b'{"cursor":3,"a":{"cursor":2},"b":1}', max_bytes=LIMIT)
+    assert one.event_id == again.event_id
+    assert json.loads(one.body)["payload"] == {"b": 1, "a": {"cursor": 2}, "cursor": 3}
+    assert wrapped(b'{"b":1,"a":{"cursor":2},"cursor":4}', max_bytes=LIMIT).event_id != one.event_id
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b"1", b"", b'{"a":1},"type":"z"', b'{"cursor":1},"x":{}', b'{"cursor":', b"{" * 100_000, b'{"a":NaN}'],,
+)
+def test_wraps_nothing_but_one_object(body: bytes) -> None:
+    with pytest.raises(Refused):
+        wrapped(body, max_bytes=LIMIT)
