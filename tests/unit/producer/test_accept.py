@@ -61,7 +61,7 @@ def test_wraps_any_object_under_the_hash_of_its_content() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"[]", b"1", b"", b'{"a":1},"type":"z"', b'{"cursor":1},"x":{}', b'{"cursor":', b"{" * 100_000, b'{"a":NaN}'],,
+    [b"[]", b"1", b"", b'{"a":1},"type":"z"', b'{"cursor":1},"x":{}', b'{"cursor":', b"{" * 100_000, b'{"a":NaN}'],
 )
 def test_wraps_nothing_but_one_object(body: bytes) -> None:
     with pytest.raises(Refused):
