@@ -19,7 +19,7 @@ from typing import TypeVar
 from listener.breaker import Breaker
 from listener.claims.places import Place, Places, Step, View, meets, next_step
 from listener.claims.port import Answer, Ask, Claims, Keep, Verdict, Won
-from listener.errors import Transient
+from listener.errors import Permanent, Transient
 from listener.facts import Facts, LeasesLost, MeetingChanged, PlacesDeclared
 from listener.store.roll import Look, Roll
 
@@ -230,11 +230,11 @@ class Desk:
         breaker = self._store_breaker if place == self._postgres_place else self._redis_breaker
         try:
             result = await call
-        except Transient:
+        except (Transient, Permanent) as error:
             breaker.failed(self._clock())
             if breaker.is_open:
                 self._wake.set()
-            raise
+            raise Transient(str(error)) from error
         breaker.succeeded()
         return result
 
@@ -295,7 +295,7 @@ class Desk:
             return None
         try:
             place = await self._redis.place()
-        except Transient:
+        except (Transient, Permanent):  # a Redis that refuses us is as good as none
             self._redis_breaker.failed(self._clock())
             return None if self._redis_breaker.is_open else self._redis_place
         self._redis_breaker.succeeded()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 
 from dlq.file import read_letters
 from listener.delivery import Delivery
@@ -291,3 +292,16 @@ async def test_without_redis_events_go_on_and_come_back_to_it(servers: dict, own
         await one.heard.until(lambda _: len({e for e, _ in RUNS}) == 150)
     assert len(await rows_of(servers["database_url"])) == 150
     assert len(RUNS) == 150, "a handler ran twice although nobody was killed"
+
+
+async def test_a_redis_that_changes_its_password_is_as_good_as_none(servers: dict, own_valkey):
+    servers["redis_url"] = own_valkey.url
+    async with running_source() as source, running_listener(ws_url=source.url, **servers) as one:
+        await source.wait_for_clients(1)
+        await one.heard.until(lambda h: bool(h.of(PlacesDeclared)))
+        async with Redis.from_url(own_valkey.url, single_connection_client=True) as admin:
+            await admin.config_set("requirepass", "another")
+            await admin.client_kill_filter(_type="normal", skipme=True)
+        await one.heard.until(lambda h: h.of(PlacesDeclared)[-1].degraded)
+        await source.send(frame("e"))
+        await one.heard.until(lambda h: h.ids(EventsStored) == ["e"])
