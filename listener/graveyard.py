@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from dlq.file import DeadLetterFile, FileTrouble
 from dlq.letter import Letter, letter_for, letter_for_frame
-
 from listener.errors import Transient
 from listener.pipeline.passage import Passage
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import msgspec
-from dlq.letter import Reason
 
+from dlq.letter import Reason
 from listener.claims.port import Ask
 from listener.errors import Failure
 from listener.event import Event
