@@ -56,7 +56,7 @@ class Engine:
         self.redis = RedisClaims(
             connect_redis(settings.redis_url.reveal(), timeout=settings.redis_timeout),
             token=self.token, group=settings.group, lease_seconds=settings.lease,
-            window_seconds=settings.dedup_window, shards=settings.redis_shards,
+            window_seconds=settings.dedup_window, shards=settings.redis_shards, timeout=settings.redis_timeout,
         )  # fmt: skip
         self.postgres = PostgresClaims(
             self.database, token=self.token, group=settings.group, lease_seconds=settings.lease,

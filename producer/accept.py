@@ -69,7 +69,12 @@ def status_code(told: dict[str, Any]) -> int:
 
 
 def _names_cursor(body: bytes) -> bool:
-    return b'"cursor"' in body and CURSOR in msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return _may_name_cursor(body) and CURSOR in msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+
+
+def _may_name_cursor(body: bytes) -> bool:
+    """A quick look: the name stands there plainly, or a letter may be spelled ``\\uXXXX``."""
+    return b'"cursor"' in body or b"\\u" in body
 
 
 def _with_id(event: Event) -> bytes:
@@ -81,7 +86,7 @@ def _with_id(event: Event) -> bytes:
 
 
 def _id_of_object(body: bytes) -> str:
-    if b'"cursor"' not in body:
+    if not _may_name_cursor(body):
         return content_id(body)
     canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -12,6 +12,7 @@ A call that fails on the wire is tried once more at once: repeating is safe, sin
 own token. Everything after that is the caller's breaker's business.
 """
 
+import asyncio
 import hashlib
 import secrets
 import struct
@@ -49,13 +50,17 @@ _ANSWERS: dict[int, Callable[[int, int], Answer]] = {
 
 
 def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Redis:
-    """A client that fails within ``timeout`` for connecting and for answering, and never retries by itself."""
+    """A client that connects within ``timeout`` and never retries by itself.
+
+    It is given no limit for answers: on Python 3.11 redis-py would keep it with ``asyncio.wait_for``, which
+    can swallow a cancellation. ``RedisClaims`` limits each call as a whole instead.
+    """
     try:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=connections,
             timeout=timeout,
-            socket_timeout=timeout,
+            socket_timeout=None,
             socket_connect_timeout=timeout,
             health_check_interval=0,
             retry=Retry(NoBackoff(), 0),
@@ -87,8 +92,10 @@ class RedisClaims:
         lease_seconds: float,
         window_seconds: float,
         shards: int = 1,
+        timeout: float = 0.3,
     ) -> None:
         self._client = client
+        self._timeout = timeout
         self._token = token.encode()
         self._lease = int(lease_seconds * 1000)
         self._window = int(window_seconds * 1000)
@@ -211,7 +218,8 @@ class RedisClaims:
         return reply
 
     async def _execute(self, *command: bytes | str | int) -> bytes:
-        return cast("bytes", await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(self._timeout):
+            return cast("bytes", await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
 
 
 def _digests(few: Sequence[Ask | Keep]) -> bytes:

@@ -295,6 +295,25 @@ async def test_an_address_where_nobody_answers(place: Place) -> None:
             await place.listener(url=f"{scheme}://{host}/0").place()
 
 
+async def test_no_cancellation_is_swallowed(place: Place) -> None:
+    """At whatever step of a call it comes: a loop around the call ends."""
+    claims = place.listener()
+    await claims.claim([ask("e")], take_over=False)
+
+    async def for_ever() -> None:
+        while True:
+            await claims.renew([keep("e")])
+
+    for steps in range(80):
+        task = asyncio.create_task(for_ever())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=5)
+        assert done, f"cancelled after {steps} steps of the loop, and still running"
+        assert task.cancelled()
+
+
 async def test_a_redis_that_forgot_is_another_place(redis_url: str) -> None:
     place = Place("redis", redis_url)
     claims = place.listener()

@@ -26,6 +26,7 @@ BAD = {
     "names twice": b'{"event_id":"a","payload":{"x":1,"x":2}}',
     "cursor": b'{"event_id":"a","payload":1,"cursor":"x"}',
     "null cursor": b'{"event_id":"a","payload":1,"cursor":null}',
+    "escaped cursor": b'{"event_id":"a","payload":1,"\\u0063ursor":"x"}',
     "two objects": b'{"event_id":"a"}{"event_id":"b"}',
 }
 
@@ -66,3 +67,8 @@ def test_wraps_any_object_under_the_hash_of_its_content() -> None:
 def test_wraps_nothing_but_one_object(body: bytes) -> None:
     with pytest.raises(Refused):
         wrapped(body, max_bytes=LIMIT)
+
+
+def test_wrapped_objects_that_differ_in_an_escaped_cursor_are_two() -> None:
+    one, other = (wrapped(b'{"\\u0063ursor":%d}' % number, max_bytes=LIMIT) for number in (1, 2))
+    assert one.event_id != other.event_id
