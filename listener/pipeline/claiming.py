@@ -56,6 +56,9 @@ class Claiming:
         self._waiting: list[tuple[float, int, Passage]] = []
         self._order = itertools.count()
         self._due = asyncio.Event()
+        self._asking = 0
+        self._answered = asyncio.Event()
+        self._ending = False
         self._limit = policy.claims_at_once(handled=work.handled)
 
     @property
@@ -70,6 +73,13 @@ class Claiming:
             tasks.create_task(self._wake_standbys(), name="wake standbys")
             if self._work.handled:
                 tasks.create_task(self._take_suspects(), name="take over suspects")
+
+    async def quiet(self) -> None:
+        """Ask nothing more, and return when all asked is answered: an unheard claim is one that nobody ends."""
+        self._ending = True
+        while self._asking:
+            self._answered.clear()
+            await self._answered.wait()
 
     async def _claim_for_ever(self) -> None:
         while True:
@@ -94,6 +104,16 @@ class Claiming:
 
     async def _ask(self, batch: Sequence[Passage], *, take_over: bool) -> bool:
         """Claim a batch and route it. False where no answer was to be had, and all must be asked again."""
+        if self._ending:
+            return False
+        self._asking += 1
+        try:
+            return await self._ask_and_route(batch, take_over=take_over)
+        finally:
+            self._asking -= 1
+            self._answered.set()
+
+    async def _ask_and_route(self, batch: Sequence[Passage], *, take_over: bool) -> bool:
         started = self._clocks.monotonic()
         try:
             answers = await self._claim(batch, take_over=take_over)

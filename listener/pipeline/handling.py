@@ -21,6 +21,8 @@ from listener.store import events as rows
 from listener.store.database import Connection
 
 MAY_RUN_PAUSE_SECONDS = 0.05
+STOP_SECONDS = 1.0
+"""How long a cancelled handler may take to clean up."""
 
 
 class Recording:
@@ -42,6 +44,10 @@ class Recording:
     async def run(self) -> None:
         """Insert until cancelled."""
         await self._storing.run()
+
+    async def stop(self, *, begun: bool) -> list[str]:  # noqa: ARG002
+        """Inserts under way are not stopped: the primary key fences them."""
+        return []
 
     def lose(self, passage: Passage) -> bool:  # noqa: ARG002
         """An insert under way is not stopped: the primary key fences it."""
@@ -77,6 +83,7 @@ class Handling:
         self._slots = asyncio.Semaphore(policy.handle_concurrency)
         self._lanes = Lanes()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._begun: set[str] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self.on_claim_lost: Callable[[Passage], None] = lambda _: None
 
@@ -95,10 +102,20 @@ class Handling:
     def _forget(self, claim_id: str, task: asyncio.Task[None]) -> None:
         if self._running.get(claim_id) is task:
             del self._running[claim_id]
+            self._begun.discard(claim_id)
 
     async def idle_of_suspects(self) -> None:
         """Return when no taken-over event is at work."""
         await self._lanes.no_suspect()
+
+    async def stop(self, *, begun: bool) -> list[str]:
+        """Cancel handlers, and wait until they have ended: only then may their claims be given back."""
+        stopping = {id_: task for id_, task in self._running.items() if begun or id_ not in self._begun}
+        for task in stopping.values():
+            task.cancel()
+        if stopping:
+            await asyncio.wait(stopping.values(), timeout=STOP_SECONDS)
+        return [claim_id for claim_id, task in stopping.items() if task.done()]
 
     def lose(self, passage: Passage) -> bool:
         """Cancel the handler of an event whose claim is lost."""
@@ -135,6 +152,7 @@ class Handling:
     async def _one_attempt(self, passage: Passage, number: int) -> None:
         async with self._slots:
             await self._wait_until_it_may_run(passage)
+            self._begun.add(passage.claim_id)
             delivery = _delivery(passage, number)
             if self._handler.form == "plain":
                 await self._timed(passage, self._handler.call(delivery))

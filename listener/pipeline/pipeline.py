@@ -8,6 +8,7 @@ and in what burying means.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from listener.breaker import Breaker
@@ -23,6 +24,9 @@ from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Graveyard, Settling
 from listener.pipeline.storing import Storing
 from listener.store.events import EventStore
+
+QUIET_SECONDS = 3.0
+"""How long a drain waits for the answer to a claim under way: unheard, it would lock peers out for a lease."""
 
 
 class Pipeline:
@@ -70,17 +74,26 @@ class Pipeline:
             self._claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
 
     async def drain(self, seconds: float) -> int:
-        """Claim nothing more, let what runs finish, give the rest back. How many claims had to be given back."""
+        """Claim nothing more, let what runs finish, give the rest back. How many claims had to be given back.
+
+        What has not begun is given back at once, and what does not finish in time after it was stopped.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS):
+                await self.claiming.quiet()
         if self._claiming_task is not None:
             self._claiming_task.cancel()
-        try:
+        given_back = await self._give_back(await self.work.stop(begun=False))
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._desk.wait_below(1)
-        except TimeoutError:
-            pass
-        left = [p.claim_id for p in self.intake.inside() if self._desk.is_held(p.claim_id)]
-        await self._desk.release(left)
-        return len(left)
+        await self.work.stop(begun=True)
+        return given_back + await self._give_back([passage.claim_id for passage in self.intake.inside()])
+
+    async def _give_back(self, claim_ids: Sequence[str]) -> int:
+        held = [claim_id for claim_id in claim_ids if self._desk.is_held(claim_id)]
+        await self._desk.release(held)
+        return len(held)
 
     def _lost(self, claim_ids: Sequence[str]) -> None:
         for claim_id in claim_ids:

@@ -28,5 +28,8 @@ class Work(Protocol):
     async def run(self) -> None:
         """Work until cancelled."""
 
+    async def stop(self, *, begun: bool) -> list[str]:
+        """Stop what runs, or only what has not ``begun`` yet; the claims whose work ended so."""
+
     def lose(self, passage: Passage) -> bool:
         """The claim is lost: stop what runs for it. True where it stopped here and may stand by again."""

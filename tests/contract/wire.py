@@ -17,6 +17,8 @@ class Wire:
         self._open = asyncio.Event()
         self._open.set()
         self.cuts = 0
+        self._hold_when: bytes | None = None
+        self.held = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -40,6 +42,10 @@ class Wire:
     def cut_reply(self, request: bytes) -> None:
         """Once a request that holds these bytes has passed, cut the connection at the server's next bytes."""
         self._cut_when = request
+
+    def hold_reply(self, request: bytes) -> None:
+        """Once a request that holds these bytes has passed, keep what comes back until ``pass_again``."""
+        self._hold_when = request
 
     def swallow(self) -> None:
         """From now on nothing passes, and nothing is closed."""
@@ -74,6 +80,11 @@ class Wire:
                 if self._cut_when is not None and self._cut_when in data:
                     self._cut_when = None
                     armed.set()
+                hold = self._hold_when is not None and self._hold_when in data
+                if hold:
+                    self._hold_when = None
+                    self._open.clear()
+                    self.held.set()
                 writer.write(data)
                 await writer.drain()
 

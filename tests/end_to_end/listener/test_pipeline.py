@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dlq.file import read_letters
+from listener.claims.redis import Script
 from listener.delivery import Delivery
 from listener.errors import Reject
 from listener.facts import (
@@ -23,15 +24,18 @@ from listener.facts import (
     PlacesDeclared,
     SourceConnected,
 )
+from tests.contract.wire import Wire
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 
 RUNS: list[tuple[str, int]] = []
+GO_ON = asyncio.Event()
 
 
 @pytest.fixture
 def servers(redis_url: str, database_url: str, tmp_path: Path) -> dict:
     RUNS.clear()
+    GO_ON.clear()
     return {"redis_url": redis_url, "database_url": database_url, "directory": tmp_path}
 
 
@@ -58,6 +62,12 @@ async def refuse(event: Delivery) -> None:
 async def hang(event: Delivery) -> None:
     RUNS.append((event.event_id, event.attempt))
     await asyncio.Event().wait()
+
+
+async def hang_on_e0(event: Delivery) -> None:
+    RUNS.append((event.event_id, event.attempt))
+    if event.event_id == "e0":
+        await GO_ON.wait()
 
 
 def in_a_thread(event: Delivery) -> None:
@@ -270,6 +280,54 @@ async def test_an_orderly_stop_gives_claims_back_at_once_and_counts_no_takeover(
         await one.stop()
         await two.heard.until(lambda h: h.ids(EventsStored) == ["e"])
         assert two.heard.ids(EventsTakenOver) == []
+
+
+async def test_a_drain_gives_back_at_once_what_has_not_begun(servers: dict):
+    same = {**servers, "lease": "60", "drain": "30"}
+    async with running_source() as source:
+        one = running_listener(ws_url=source.url, **same, handler=handler(hang_on_e0), handle_concurrency="1")
+        two = running_listener(ws_url=source.url, **same, handler=handler(note), instance_id="b")
+        async with one as one, contextlib.AsyncExitStack() as later:
+            await source.wait_for_clients(1)
+            await source.send(*(frame(f"e{i}") for i in range(4)))
+            await one.heard.until(lambda h: len(h.ids(EventsClaimed)) == 4)
+            two = await later.enter_async_context(two)
+            await source.wait_for_clients(2)
+            await source.send(*(frame(f"e{i}") for i in range(4)))
+            await two.heard.until(lambda h: len(set(h.ids(EventsStandBy))) == 4)
+            one.daemon.stop()
+            await two.heard.until(lambda h: set(h.ids(EventsStored)) == {"e1", "e2", "e3"})
+            assert not one.task.done(), "what runs may finish"
+            assert two.heard.ids(EventsTakenOver) == []
+            GO_ON.set()
+            await asyncio.wait_for(one.task, 20)
+    assert len(await rows_of(servers["database_url"])) == 4
+    assert len(RUNS) == 4
+
+
+async def test_a_claim_under_way_when_a_drain_begins_is_given_back(servers: dict):
+    async with Wire(servers["redis_url"]) as wire, running_source() as source:
+        same = {**servers, "lease": "60", "redis_timeout": "5"}
+        one = running_listener(
+            ws_url=source.url, **{**same, "redis_url": wire.url}, handler=handler(hang_on_e0), drain="0"
+        )
+        async with one as one:
+            await source.wait_for_clients(1)
+            await source.send(frame("first"))
+            await one.heard.until(lambda h: h.ids(EventsStored) == ["first"])
+            wire.hold_reply(Script("prelude.lua", "claim.lua").sha.encode())
+            await source.send(frame("e0"))
+            await asyncio.wait_for(wire.held.wait(), 20)
+            one.daemon.stop()
+            while one.daemon.health().facts["phase"] != "draining":  # noqa: ASYNC110  no fact tells it
+                await asyncio.sleep(0)
+            wire.pass_again()
+            await asyncio.wait_for(one.task, 20)
+        async with running_listener(ws_url=source.url, **same, handler=handler(note), instance_id="b") as two:
+            await source.wait_for_clients(1)
+            await source.send(frame("e0"))
+            await two.heard.until(lambda h: h.ids(EventsStored) == ["e0"], seconds=10)
+            assert two.heard.ids(EventsTakenOver) == []
 
 
 async def test_without_redis_events_go_on_and_come_back_to_it(servers: dict, own_valkey):
