@@ -20,4 +20,11 @@ main: click.Group = main_group(
     "dlq",
     [list_letters, show, show_groups, stats, replay_command(_open_rerun), archive, restore, export, compact, verify],
     help="Look at dead letters, and run them again.",
+    examples=[
+        "dlq groups failed_events.jsonl",
+        "dlq show order-4711 failed_events.jsonl",
+        "dlq replay failed_events.jsonl --dry-run",
+        "dlq replay failed_events.jsonl --reason exhausted --canary 5",
+        "dlq list failed_events.jsonl --json | jq .event_id",
+    ],
 )

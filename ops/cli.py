@@ -7,5 +7,8 @@ from ops.local.up import up
 from ops.retention import retention
 
 main = main_group(
-    "ops", [up, audit, event, retention, bench], help="Run Unlost on this machine, and account for every event."
+    "ops",
+    [up, audit, event, retention, bench],
+    help="Run Unlost on this machine, and account for every event.",
+    examples=["ops up", "ops up --check", "ops audit .unlost/*/failed_events.jsonl", "ops event order-4711"],
 )

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ops.command import Settings
+from ops.command import Settings, WebAddress
 
 DAY = 86_400.0
 
@@ -18,7 +18,7 @@ class ProducerSettings(Settings):
     port: int = Field(3005, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     ws_port: int = Field(8080, ge=0, le=65535, description="WebSocket port; 0 takes a free one")
     journal: Path = Field(Path("journal.sqlite3"), description="File of the journal")
-    listeners: tuple[str, ...] = Field((), description="Base URLs of listeners, for the page to follow events")
+    listeners: tuple[WebAddress, ...] = Field((), description="Base URLs of listeners, for the page to follow events")
     max_event_bytes: int = Field(1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Largest event, in bytes")
     max_batch_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest body of a batch, in bytes")
     retention: float = Field(7 * DAY, ge=60, description="Seconds for which events and their ids are kept")

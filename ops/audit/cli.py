@@ -16,7 +16,7 @@ from pydantic import Field
 from ops.audit import asking
 from ops.audit.account import Account
 from ops.audit.letters import letters_of, unresolved_letters
-from ops.command import SecretUrl, Settings, UsageProblem, command
+from ops.command import SecretUrl, Settings, UsageProblem, WebAddress, command
 
 AGAIN = 0.5
 
@@ -24,8 +24,8 @@ AGAIN = 0.5
 class AuditSettings(Settings):
     """Whom to ask."""
 
-    producer_url: str = Field("http://127.0.0.1:3005", description="The producer, for its journal")
-    listeners: tuple[str, ...] = Field(
+    producer_url: WebAddress = Field("http://127.0.0.1:3005", description="The producer, for its journal")
+    listeners: tuple[WebAddress, ...] = Field(
         ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="The listeners, for what they hold"
     )
     database_url: SecretUrl = Field(

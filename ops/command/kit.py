@@ -34,12 +34,28 @@ class SettingsCommand(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Close the help with the examples and the order in which settings count."""
-        if self.examples:
-            with formatter.section("Examples"):
-                for example in self.examples:
-                    formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+        _write_examples(formatter, self.examples)
         formatter.write_paragraph()
         formatter.write_text("Settings come from flags, then the environment, then .env in the working directory.")
+
+
+class CommandGroup(click.Group):
+    """Sub-commands, and examples of how they are used together."""
+
+    def __init__(self, *, examples: Sequence[str], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Close the help with the examples."""
+        _write_examples(formatter, self.examples)
+
+
+def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
+    if examples:
+        with formatter.section("Examples"):
+            for example in examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
 
 
 def command(
@@ -70,10 +86,20 @@ def command(
     return wrap
 
 
-def main_group(name: str, commands: Iterable[click.Command], *, help: str = "") -> click.Group:  # noqa: A002 - click's word
+def main_group(
+    name: str,
+    commands: Iterable[click.Command],
+    *,
+    help: str,  # noqa: A002 - click's word
+    examples: Sequence[str],
+) -> click.Group:
     """A command made of sub-commands."""
-    return click.Group(
-        name=name, help=help, commands={one.name or "": one for one in commands}, params=[_version_option()]
+    return CommandGroup(
+        name=name,
+        help=help,
+        commands={one.name or "": one for one in commands},
+        params=[_version_option()],
+        examples=examples,
     )
 
 

@@ -1,8 +1,9 @@
 """Values that must not be shown: their ``str`` and ``repr`` are masked, ``reveal()`` is the way in."""
 
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import AfterValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from ops.telemetry.mask import MASK, masked
@@ -60,3 +61,18 @@ class SecretUrl(Secret):
         if isinstance(value, str) and "://" not in value:
             raise ValueError("must be a URL such as scheme://user:password@host:port/name")
         return super()._validated(value)
+
+
+def _web_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(f"must be an address such as http://127.0.0.1:3000, not {masked(value)!r}")
+    return value.rstrip("/")
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+"""An address of an HTTP endpoint, without a slash at its end."""

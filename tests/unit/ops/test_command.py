@@ -95,7 +95,7 @@ def test_a_group_shows_its_commands_and_a_problem_exits_with_two():
         """Fail."""
         raise UsageProblem("port 1 is taken", "the file is gone")
 
-    group = main_group("tool", [sample, broken], help="A tool.")
+    group = main_group("tool", [sample, broken], help="A tool.", examples=["tool sample x"])
     result = CliRunner().invoke(group, ["broken"])
     assert result.exit_code == 2
     assert result.stderr == "error: port 1 is taken\nerror: the file is gone\n"

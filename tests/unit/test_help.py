@@ -1,0 +1,35 @@
+"""Every command explains itself, and each example that it gives is understood by it."""
+
+import shlex
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from dlq.cli import main as dlq
+from listener.cli import main as listener
+from ops.cli import main as ops
+from ops.command.kit import CommandGroup, SettingsCommand
+from producer.cli import main as producer
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    for name, command in (("dlq", dlq), ("listener", listener), ("ops", ops), ("producer", producer)):
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {sub}", one) for sub, one in command.commands.items())
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else "")
+def test_help_says_what_it_does_and_its_examples_are_understood(name: str, command: click.Command):
+    assert isinstance(command, SettingsCommand | CommandGroup)
+    assert command.help
+    assert command.examples
+    for example in command.examples:
+        words = shlex.split(example.partition("|")[0])
+        assert " ".join(words).startswith(name)
+        arguments = words[len(name.split()) :]
+        if isinstance(command, CommandGroup):
+            command.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+        else:
+            command.make_context(name, arguments)

@@ -1,0 +1,64 @@
+"""Each setting of each command but the listener's (see ``listener/test_settings.py``): its failure is one sentence."""
+
+from typing import Any
+
+import pytest
+
+from dlq.options import LetterSettings
+from dlq.rerunning import ReplaySettings
+from ops.audit.cli import AuditSettings
+from ops.bench.pipeline import BenchSettings
+from ops.command import Settings, UsageProblem
+from ops.local.up import UpSettings
+from ops.retention import RetentionSettings
+from producer.settings import ProducerSettings
+
+WRONG: list[tuple[type[Settings], dict[str, Any]]] = [
+    (ProducerSettings, {"instance_id": ""}),
+    (ProducerSettings, {"port": "70000"}),
+    (ProducerSettings, {"ws_port": "-1"}),
+    (ProducerSettings, {"listeners": "127.0.0.1:3000"}),
+    (ProducerSettings, {"max_event_bytes": "10"}),
+    (ProducerSettings, {"max_batch_bytes": "10"}),
+    (ProducerSettings, {"retention": "1"}),
+    (ProducerSettings, {"max_journal_bytes": "1"}),
+    (ProducerSettings, {"max_clients": "0"}),
+    (ProducerSettings, {"ping_timeout": "0"}),
+    (ProducerSettings, {"log_level": "loud"}),
+    (UpSettings, {"producer_port": "0"}),
+    (UpSettings, {"ws_port": "x"}),
+    (UpSettings, {"listener_port": "70000"}),
+    (UpSettings, {"listener_count": "0"}),
+    (UpSettings, {"postgres_port": "70000"}),
+    (UpSettings, {"redis_port": "0"}),
+    (AuditSettings, {"producer_url": "nonsense"}),
+    (AuditSettings, {"listeners": "http://:3000"}),
+    (AuditSettings, {"database_url": "nonsense"}),
+    (AuditSettings, {"settle": "-1"}),
+    (RetentionSettings, {"database_url": "nonsense"}),
+    (RetentionSettings, {"dedup_window": "1"}),
+    (RetentionSettings, {"batch": "0"}),
+    (BenchSettings, {"events": "1"}),
+    (BenchSettings, {"listener_count": "9"}),
+    (BenchSettings, {"payload_bytes": "-1"}),
+    (ReplaySettings, {"handle_attempts": "0"}),
+]
+ANY_VALUE_DOES = {"host", "journal", "allowed_origins", "data", "group", "dead_letter_file"}
+
+
+@pytest.mark.parametrize(("settings", "given"), WRONG, ids=lambda value: getattr(value, "__name__", None) or str(value))
+def test_a_wrong_setting_is_one_sentence_that_names_flag_and_variable(settings: type[Settings], given: dict[str, Any]):
+    with pytest.raises(UsageProblem) as refused:
+        settings.load(given)
+    (problem,) = refused.value.problems
+    (name,) = given
+    assert f"--{name.replace('_', '-')}" in problem
+    assert name.upper() in problem
+
+
+@pytest.mark.parametrize(
+    "settings", [ProducerSettings, UpSettings, AuditSettings, RetentionSettings, BenchSettings, LetterSettings]
+)
+def test_every_setting_that_can_be_wrong_is_tried(settings: type[Settings]):
+    tried = {name for one, given in WRONG if one is settings for name in given}
+    assert set(settings.model_fields) - ANY_VALUE_DOES == tried
