@@ -23,17 +23,13 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 def arguments_of(example: str, name: str) -> list[str] | None:
     """What the shell would give the command, or None where the example is one of another program."""
-    words = [
-        word
-        for word in shlex.split(re.split(r"[|>]", example)[0])
-        if "=" not in word.partition(" ")[0] or word[0] == "-"
-    ]
+    words = shlex.split(re.split(r"[|>]", example)[0])
+    while re.match("[A-Z_]+=", words[0]):
+        del words[0]
     return words[len(name.split()) :] if " ".join(words).startswith(name) else None
 
 
-@pytest.mark.parametrize(
-    ("name", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("name", "command"), [pytest.param(*one, id=one[0]) for one in commands()])
 def test_help_says_what_it_does_and_its_examples_are_understood(name: str, command: click.Command):
     assert isinstance(command, SettingsCommand | CommandGroup)
     assert command.help
