@@ -18,12 +18,6 @@ class AlreadyStored(msgspec.Struct, frozen=True):
     """The event was a row before: the handler did not run."""
 
 
-class Busy(msgspec.Struct, frozen=True):
-    """Somebody else works on the event right now. The letter stays as it was."""
-
-    detail: str
-
-
 class FailedAgain(msgspec.Struct, frozen=True):
     """All attempts failed once more, or the event was condemned."""
 
@@ -31,7 +25,7 @@ class FailedAgain(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-Outcome = Stored | AlreadyStored | Busy | FailedAgain
+Outcome = Stored | AlreadyStored | FailedAgain
 
 
 class Rerun(Protocol):

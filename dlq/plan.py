@@ -44,7 +44,6 @@ class Report:
     already_stored: int = 0
     failed: int = 0
     quarantined: int = 0
-    busy: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     stopped: str = ""
     trouble: str = ""
@@ -58,7 +57,7 @@ class Report:
     @property
     def done(self) -> int:
         """Letters that were run."""
-        return self.resolved + self.failed + self.busy
+        return self.resolved + self.failed
 
     def exit_code(self) -> int:
         """The code that a command ends with."""
@@ -66,7 +65,7 @@ class Report:
             return INTERRUPTED
         if self.stopped:
             return STOPPED
-        return SOME_FAILED if self.failed or self.busy or self.trouble else RESOLVED
+        return SOME_FAILED if self.failed or self.trouble else RESOLVED
 
 
 def plan(path: Path, end: int, selection: Selection, known: dict[str, LetterState], limit: int) -> Plan:

@@ -1,10 +1,11 @@
 """Running letters again, and writing down what became of each.
 
-States: a letter waits, is under way, and ends as resolved, failed again (waiting once more, or quarantined after
-too many replays) or busy (unchanged). A letter is marked resolved only after its event is a row, so that a kill
-between the two costs one more run that ends as "already stored". Letters of one event run one after another: the
-second must see how the first ended. Outcomes are written in groups, one fsync each, and nothing waits for a
-group to fill. A stop, by threshold or by hand, takes no new letters and lets those under way finish.
+States: a letter waits, is under way, and ends as resolved or failed again (waiting once more, or quarantined after
+too many replays). What a listener works on just now is waited for, and ends as stored already. A letter is marked
+resolved only after its event is a row, so that a kill between the two costs one more run that ends as "already
+stored". Letters of one event run one after another: the second must see how the first ended. Outcomes are written
+in groups, one fsync each, and nothing waits for a group to fill. A stop, by threshold or by hand, takes no new
+letters and lets those under way finish.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from itertools import islice
 from weakref import WeakValueDictionary
 
 from dlq.letter import Letter, normalised
-from dlq.outcome import AlreadyStored, Busy, FailedAgain, Outcome, Rerun, Stored
+from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
 from dlq.plan import Limits, Report
 from dlq.sidecar import LetterState, Record, Sidecar
 from listener.errors import Failure, InvalidEvent, Permanent, Transient
@@ -40,8 +41,6 @@ def records_of(letter: Letter, state: LetterState, outcome: Outcome, *, at: floa
             return [Record(letter.letter_id, "resolved", at, "stored")]
         case AlreadyStored():
             return [Record(letter.letter_id, "resolved", at, "already stored")]
-        case Busy():
-            return []
         case FailedAgain(attempts, reason):
             last = attempts[-1] if attempts else None
             why = f"{reason}: {last.message}" if last else reason
@@ -139,10 +138,9 @@ class Replay:
 
     async def _settle(self, letter: Letter, state: LetterState, outcome: Outcome) -> None:
         records = records_of(letter, state, outcome, at=time.time(), max_replays=self._limits.max_replays)
-        if records:
-            written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._told.put_nowait((records, written))
-            await written
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._told.put_nowait((records, written))
+        await written
         self._count(outcome, records)
         self._advance(self.report)
 
@@ -153,8 +151,6 @@ class Replay:
                 report.stored += 1
             case AlreadyStored():
                 report.already_stored += 1
-            case Busy():
-                report.busy += 1
             case FailedAgain():
                 report.failed += 1
                 report.quarantined += records[-1].what == "quarantined"

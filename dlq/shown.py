@@ -160,8 +160,6 @@ def print_report(report: Report, planned: int) -> None:
         click.echo(f"failed       {report.failed:,} ({report.quarantined:,} now in quarantine)")
         for why, number in report.failures.most_common(5):
             click.echo(f"             {number:,} x {_cut(tame(why), 60)}")
-    if report.busy:
-        click.echo(f"busy         {report.busy:,} (somebody works on them now)")
     if planned > report.done:
         click.echo(f"not reached  {planned - report.done:,}")
 

@@ -1,9 +1,7 @@
 """The command ``listener``."""
 
 import asyncio
-import os
 import signal
-import sys
 
 import structlog
 import uvloop
@@ -47,12 +45,4 @@ def main(settings: ListenerSettings) -> int:
     except Transient as error:
         structlog.get_logger().error("gave_up_at_start", why=str(error))
         return 1
-    _end_despite_hung_threads()
     return 0
-
-
-def _end_despite_hung_threads() -> None:
-    """A plain handler's thread cannot be cancelled; one that hangs must not keep a drained process alive."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)

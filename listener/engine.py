@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import secrets
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
 
@@ -41,8 +40,7 @@ class Engine:
         self.token = f"{settings.instance_id}:{secrets.token_hex(8)}"
         self._settings = settings
         self._facts = facts
-        self._threads = ThreadPoolExecutor(settings.handle_concurrency, thread_name_prefix="handler")
-        handler = find_handler(settings.handler, self._threads) if settings.handler else None
+        handler = find_handler(settings.handler) if settings.handler else None
         self.database = Database(
             settings.database_url.reveal(),
             connections=settings.database_connections + (settings.handle_concurrency if handler else 0),
@@ -129,8 +127,7 @@ class Engine:
             self._facts(AttemptFailed("stop", "transient", f"PostgreSQL: {error}", False, 0, None))
 
     async def close(self) -> None:
-        """Close connections and threads; a handler's thread that hangs is not waited for."""
+        """Close connections."""
         await self.redis.close()
         await self.postgres.close()
         await self.database.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -8,8 +8,9 @@ import asyncio
 import importlib
 import inspect
 import sys
+import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ class Handler(msgspec.Struct, frozen=True):
     call: Call
 
 
-def find_handler(name: str, threads: Executor) -> Handler:
+def find_handler(name: str) -> Handler:
     """Import ``package.module:function``, or say in one sentence why that is no handler."""
     function = _import(name)
     try:
@@ -41,7 +42,7 @@ def find_handler(name: str, threads: Executor) -> Handler:
         getattr(function, "__call__", None)  # noqa: B004  an object with an async __call__ is a handler too
     )
     if len(parameters) == 1:
-        return Handler(name, "plain", function if asynchronous else _in_thread(function, threads))
+        return Handler(name, "plain", function if asynchronous else _in_thread(function))
     if len(parameters) == 2 and asynchronous:
         return Handler(name, "transaction", function)
     if len(parameters) == 2:
@@ -71,9 +72,26 @@ def _import(name: str) -> Callable[..., Any]:
     return target  # type: ignore[no-any-return]
 
 
-def _in_thread(function: Callable[[Delivery], object], threads: Executor) -> Call:
+def _in_thread(function: Callable[[Delivery], object]) -> Call:
+    """A daemon thread for each run: one that hangs cannot be cancelled, and must not keep a drained process alive.
+
+    How many run at once is bounded where handlers are started.
+    """
+
     async def call(delivery: Delivery) -> None:
-        await asyncio.get_running_loop().run_in_executor(threads, function, delivery)
+        ended: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                function(delivery)
+            except BaseException as error:  # noqa: BLE001  handed over to whoever awaits
+                ended.set_exception(error)
+            else:
+                ended.set_result(None)
+
+        ended.set_running_or_notify_cancel()
+        threading.Thread(target=run, name=f"handler {delivery.event_id[:64]}", daemon=True).start()
+        await asyncio.wrap_future(ended)
 
     return call
 

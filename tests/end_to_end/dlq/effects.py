@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from dlq.outcome import AlreadyStored, Busy, FailedAgain, Outcome, Rerun, Stored
+from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
 from dlq.rerunning import ReplaySettings, replay_command
 from listener.errors import Failure, Transient
 from listener.event import Event, decode
@@ -46,8 +46,6 @@ class Effects:
         if payload.get("hangs"):
             while not (self._directory / "go").exists():  # noqa: ASYNC110 - the fact comes from another process
                 await asyncio.sleep(0.01)
-        if payload.get("busy"):
-            return Busy("listener b holds it")
         if payload.get("breaks"):
             raise Transient("PostgreSQL went away")
         if payload.get("fails") and not (self._directory / "repaired").exists():

@@ -94,7 +94,7 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(work: Work):
 def test_what_fails_again_is_noted_and_quarantined_in_the_end(work: Work):
     work.put({}, {"fails": True})
     assert work.report()["report"] | {"failures": 0} == {
-        "resolved": 1, "stored": 1, "already_stored": 0, "failed": 1, "quarantined": 0, "busy": 0, "failures": 0,
+        "resolved": 1, "stored": 1, "already_stored": 0, "failed": 1, "quarantined": 0, "failures": 0,
         "stopped": "", "trouble": "", "interrupted": False,
     }  # fmt: skip
     assert work.run()[0] == 1
@@ -113,13 +113,6 @@ def test_an_event_that_is_stored_already_is_resolved(work: Work):
     (work.directory / "row-e0").touch()
     assert work.report()["report"]["already_stored"] == 1
     assert states(work.path)["0123456789ab-e0"].detail == "already stored"
-
-
-def test_an_event_that_somebody_works_on_stays_as_it_was(work: Work):
-    work.put({"busy": True})
-    told = work.report()
-    assert (told["exit_code"], told["report"]["busy"]) == (1, 1)
-    assert not states(work.path)
 
 
 def test_two_letters_of_one_event_run_one_after_the_other(work: Work):
