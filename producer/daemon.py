@@ -1,6 +1,7 @@
 """The daemon: journal, publisher, stream, HTTP endpoint and retention of one producer, started and stopped here."""
 
 import asyncio
+import contextlib
 import time
 
 import structlog
@@ -20,6 +21,7 @@ from producer.stream import Stream
 from producer.tail import Tail
 
 RETENTION_EVERY = 30.0
+TROUBLE_EVERY = 1.0
 CHUNK = 5_000
 
 
@@ -32,7 +34,12 @@ class Daemon:
         self._tail = Tail(self._journal.identity, self._journal.bounds()[1])
         self._registry = new_registry()
         self._metrics = ProducerMetrics(self._registry)
-        self._publisher = Publisher(self._journal, placed=self._tail.extend, committed=self._metrics.committed)
+        self._publisher = Publisher(
+            self._journal,
+            placed=self._tail.extend,
+            committed=self._metrics.committed,
+            failed=self._publishing_failed,
+        )
         page = load_page()
         self._stream = Stream(
             self._journal,
@@ -57,6 +64,7 @@ class Daemon:
         self._lag = LoopLag(self._registry)
         self._stats: JournalStats | None = None
         self._trouble = ""
+        self._look_again = asyncio.Event()
         self._stop = asyncio.Event()
         self._phase = "starting"
 
@@ -99,17 +107,31 @@ class Daemon:
         return http_port, stream_port
 
     async def _look_after(self) -> None:
-        """Retention, and the figures that are shown."""
+        """Retention, the figures that are shown, and whether the journal can be written."""
         while True:
+            self._look_again.clear()
             try:
+                await asyncio.to_thread(self._journal.prove)
                 await self._retire()
                 self._stats = await asyncio.to_thread(self._journal.stats)
                 self._metrics.journal(self._stats)
                 self._trouble = ""
             except JournalTrouble as trouble:
-                self._trouble = str(trouble)
-                structlog.get_logger().error("journal_trouble", why=self._trouble)
-            await asyncio.sleep(RETENTION_EVERY)
+                self._in_trouble(trouble)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TROUBLE_EVERY if self._trouble else RETENTION_EVERY):
+                    await self._look_again.wait()
+
+    def _in_trouble(self, trouble: JournalTrouble) -> None:
+        if not self._trouble:
+            structlog.get_logger().error("journal_trouble", why=str(trouble))
+        self._trouble = str(trouble)
+
+    def _publishing_failed(self, trouble: JournalTrouble) -> None:
+        """Unready at once, and until the journal is proven."""
+        if not self._trouble:
+            self._look_again.set()
+        self._in_trouble(trouble)
 
     async def _retire(self) -> None:
         settings = self._settings

@@ -29,10 +29,12 @@ class Publisher:
         *,
         placed: Callable[[Sequence[Entry]], None],
         committed: Callable[[int, float], None],
+        failed: Callable[[JournalTrouble], None],
     ) -> None:
         self._journal = journal
         self._placed = placed
         self._committed = committed
+        self._failed = failed
         # A thread of its own: no number of lagging readers may stand in the way of a commit.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
         self._waiting: deque[tuple[Sequence[Publication], asyncio.Future[list[Placed]]]] = deque()
@@ -79,6 +81,7 @@ class Publisher:
             loop = asyncio.get_running_loop()
             placed, entries = await loop.run_in_executor(self._thread, append, publications, time.time())
         except JournalTrouble as trouble:
+            self._failed(trouble)
             for _, future in batch:
                 if not future.done():
                     future.set_exception(trouble)

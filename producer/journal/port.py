@@ -60,6 +60,10 @@ class Journal(Protocol):
         """Place a batch durably; outcomes in order, and the new entries. All or nothing: or ``JournalTrouble``."""
         ...
 
+    def prove(self) -> None:
+        """Write something that changes nothing, durably: or ``JournalTrouble``."""
+        ...
+
     def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
         """Entries numbered above ``after``, in order: up to ``limit``, and no more once they reach ``max_bytes``."""
         ...

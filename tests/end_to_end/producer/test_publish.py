@@ -1,9 +1,11 @@
 """Publishing over HTTP to a real producer."""
 
 import json
+import resource
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,24 @@ def test_a_journal_that_cannot_be_written_is_503_and_nothing_is_half_accepted(pr
     holder.execute("rollback")
     holder.close()
     assert producer.http.post("/publish", json=EVENT).status_code == 202
+
+
+def test_a_full_disk_is_503_and_unready_until_there_is_room(producer: RunningProducer) -> None:
+    """The limit on a file's size meets every write as a full disk would."""
+    producer.http.post("/publish", json={"event_id": "before"})
+    free = resource.prlimit(producer.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(producer.process.pid, resource.RLIMIT_FSIZE, (4096, free[1]))
+    answer = producer.http.post("/publish", json=EVENT)
+    assert answer.status_code == 503
+    assert producer.http.get("/health/ready").status_code == 503
+    assert producer.http.get("/health/live").status_code == 200
+    resource.prlimit(producer.process.pid, resource.RLIMIT_FSIZE, free)
+    deadline = time.monotonic() + 20
+    while producer.http.get("/health/ready").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert producer.http.post("/publish", json=EVENT).status_code == 202
+    assert [one["event_id"] for one in listed(producer)] == ["before", EVENT["event_id"]]
 
 
 def test_shows_health_metrics_description_and_page(producer: RunningProducer) -> None:
