@@ -7,67 +7,58 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections.abc import Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from listener.breaker import Breaker
 from listener.claims.desk import Desk
-from listener.claims.postgres import PostgresClaims
-from listener.claims.redis import RedisClaims, connect_redis
 from listener.errors import Transient
 from listener.facts import AttemptFailed, Facts
 from listener.handlers import find_handler
 from listener.pipeline.intake import Clocks
 from listener.pipeline.pipeline import Pipeline
 from listener.pipeline.settling import Graveyard
+from listener.servers import Connect, connect_servers
 from listener.settings import ConnectionSettings
-from listener.store.cursors import Cursors
-from listener.store.database import Database
-from listener.store.events import EventStore
-from listener.store.migrations import migrate
-from listener.store.roll import Roll
 
 BREAKER_FAILURES = 2
 BREAKER_RESET_SECONDS = 1.0
 FORGET_EVERY_SECONDS = 600.0
 FORGET_BATCH = 5_000
+CLOCKS = Clocks(time.time, time.monotonic)
+"""The machine's own."""
 
 
 class Engine:
     """Everything but the source and the HTTP endpoint."""
 
-    def __init__(self, settings: ConnectionSettings, graveyard: Graveyard, facts: Facts) -> None:
-        self.token = f"{settings.instance_id}:{secrets.token_hex(8)}"
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        graveyard: Graveyard,
+        facts: Facts,
+        *,
+        connect: Connect = connect_servers,
+        clocks: Clocks = CLOCKS,
+        random_name: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self.token = f"{settings.instance_id}:{random_name()}"
         self._settings = settings
         self._facts = facts
         handler = find_handler(settings.handler) if settings.handler else None
-        self.database = Database(
-            settings.database_url.reveal(),
-            connections=settings.database_connections + (settings.handle_concurrency if handler else 0),
-            timeout=settings.database_timeout,
-            name=f"unlost {settings.instance_id}",
-        )
-        self.store = EventStore(self.database, instance_id=settings.instance_id, token=self.token)
-        self.cursors = Cursors(self.database)
+        self._servers = servers = connect(settings, self.token)
+        self.store = servers.store
+        self.cursors = servers.cursors
         self.store_breaker = self._breaker("postgres")
         self.redis_breaker = self._breaker("redis")
-        self.redis = RedisClaims(
-            connect_redis(settings.redis_url.reveal(), timeout=settings.redis_timeout),
-            token=self.token, group=settings.group, lease_seconds=settings.lease,
-            window_seconds=settings.dedup_window, shards=settings.redis_shards, timeout=settings.redis_timeout,
-        )  # fmt: skip
-        self.postgres = PostgresClaims(
-            self.database, token=self.token, group=settings.group, lease_seconds=settings.lease,
-            window_seconds=settings.dedup_window,
-        )  # fmt: skip
         self.desk = Desk(
-            roll=Roll(self.database, group=settings.group, token=self.token, instance_id=settings.instance_id),
-            postgres=self.postgres, redis=self.redis, redis_breaker=self.redis_breaker,
-            store_breaker=self.store_breaker, lease_seconds=settings.lease, facts=facts,
+            roll=servers.roll, postgres=servers.postgres, redis=servers.redis, redis_breaker=self.redis_breaker,
+            store_breaker=self.store_breaker, lease_seconds=settings.lease, facts=facts, clock=clocks.monotonic,
         )  # fmt: skip
         self.pipeline = Pipeline(
             desk=self.desk, store=self.store, store_breaker=self.store_breaker, graveyard=graveyard, handler=handler,
-            policy=settings.policy(), clocks=Clocks(time.time, time.monotonic), facts=facts,
+            policy=settings.policy(), clocks=clocks, facts=facts,
         )  # fmt: skip
 
     def _breaker(self, name: str) -> Breaker:
@@ -81,11 +72,11 @@ class Engine:
         settings = self._settings
         async for attempt in self._attempts("PostgreSQL", settings.database_attempts):
             with attempt:
-                await migrate(self.database)
+                await self._servers.migrate()
         with contextlib.suppress(Transient):
             async for attempt in self._attempts("Redis", settings.startup_attempts):
                 with attempt:
-                    await self.redis.place()
+                    await self._servers.redis.place()
         async for attempt in self._attempts("PostgreSQL", settings.startup_attempts):
             with attempt:
                 await self.desk.join()
@@ -117,7 +108,7 @@ class Engine:
             with contextlib.suppress(Transient):
                 forgotten = FORGET_BATCH
                 while forgotten == FORGET_BATCH:
-                    forgotten = await self.postgres.prune(batch=FORGET_BATCH)
+                    forgotten = await self._servers.postgres.prune(batch=FORGET_BATCH)
 
     async def leave(self) -> None:
         """Take this process off the roll, so that peers need not wait for its row to run out."""
@@ -128,6 +119,4 @@ class Engine:
 
     async def close(self) -> None:
         """Close connections."""
-        await self.redis.close()
-        await self.postgres.close()
-        await self.database.close()
+        await self._servers.close()

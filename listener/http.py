@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from listener.errors import Permanent, Transient
 from listener.observe.recent import Recent
-from listener.store.events import EventStore
+from listener.store.port import Rows
 from ops.telemetry.health import Health, health_routes
 
 MOST_IDS = 500
@@ -29,7 +29,7 @@ class Watched(Protocol):
         """Where an event stands that is in memory now."""
 
 
-def application(*, watched: Watched, store: EventStore, recent: Recent, instance: str, metrics: Route) -> Starlette:
+def application(*, watched: Watched, store: Rows, recent: Recent, instance: str, metrics: Route) -> Starlette:
     """The application; it only reads."""
     routes = [
         *health_routes(watched.health),
@@ -42,7 +42,7 @@ def application(*, watched: Watched, store: EventStore, recent: Recent, instance
     return Starlette(routes=routes)
 
 
-def _events(store: EventStore) -> Callable[[Request], Any]:
+def _events(store: Rows) -> Callable[[Request], Any]:
     async def events(request: Request) -> Response:
         try:
             before = int(request.query_params["before"]) if "before" in request.query_params else None
@@ -61,7 +61,7 @@ def _events(store: EventStore) -> Callable[[Request], Any]:
     return events
 
 
-def _event(store: EventStore, recent: Recent, watched: Watched) -> Callable[[Request], Any]:
+def _event(store: Rows, recent: Recent, watched: Watched) -> Callable[[Request], Any]:
     async def event(request: Request) -> Response:
         event_id = request.path_params["event_id"]
         try:

@@ -21,7 +21,8 @@ from listener.claims.places import Place, Places, Step, View, meets, next_step
 from listener.claims.port import Answer, Ask, Claims, Keep, Verdict, Won
 from listener.errors import Permanent, Transient
 from listener.facts import Facts, LeasesLost, MeetingChanged, PlacesDeclared
-from listener.store.roll import Look, Roll
+from listener.store.port import ListenerRoll
+from listener.store.roll import Look
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class Desk:
     def __init__(
         self,
         *,
-        roll: Roll,
+        roll: ListenerRoll,
         postgres: Claims,
         redis: Claims,
         redis_breaker: Breaker,

@@ -111,3 +111,11 @@ class Claims(Protocol):
     async def close(self) -> None:
         """Let go of the connections that were opened for this place."""
         ...
+
+
+class StandingClaims(Claims, Protocol):
+    """A place whose records do not go by themselves."""
+
+    async def prune(self, *, batch: int = 5_000) -> int:
+        """Forget records whose lease ended more than the dedup window ago, at most ``batch``; say how many."""
+        ...

@@ -22,7 +22,7 @@ from listener.pipeline.passage import Doom, Duplicate, Passage
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
 from listener.pipeline.work import Work
-from listener.store.events import EventStore
+from listener.store.port import Rows
 
 CLOSED_PAUSE_SECONDS = 0.1
 
@@ -36,7 +36,7 @@ class Claiming:
         inbox: Inbox[Passage],
         desk: Desk,
         intake: Intake,
-        store: EventStore,
+        store: Rows,
         work: Work,
         settling: Settling,
         policy: Policy,

@@ -19,6 +19,7 @@ from listener.pipeline.settling import Settling
 from listener.pipeline.storing import Storing
 from listener.store import events as rows
 from listener.store.database import Connection
+from listener.store.port import Rows
 
 MAY_RUN_PAUSE_SECONDS = 0.05
 STOP_SECONDS = 1.0
@@ -64,7 +65,7 @@ class Handling:
         *,
         handler: Handler,
         desk: Desk,
-        store: rows.EventStore,
+        store: Rows,
         storing: Storing,
         settling: Settling,
         policy: Policy,

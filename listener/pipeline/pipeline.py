@@ -23,7 +23,7 @@ from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Graveyard, Settling
 from listener.pipeline.storing import Storing
-from listener.store.events import EventStore
+from listener.store.port import Rows
 
 QUIET_SECONDS = 3.0
 """How long a drain waits for the answer to a claim under way: unheard, it would lock peers out for a lease."""
@@ -36,7 +36,7 @@ class Pipeline:
         self,
         *,
         desk: Desk,
-        store: EventStore,
+        store: Rows,
         store_breaker: Breaker,
         graveyard: Graveyard,
         handler: Handler | None,

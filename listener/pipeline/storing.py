@@ -15,6 +15,7 @@ from listener.pipeline.passage import Doom, Duplicate, Passage, Stored
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
 from listener.store import events as rows
+from listener.store.port import Rows
 
 WORKERS = 3
 """Batches under way at once: one is sent while another's reply is read."""
@@ -26,7 +27,7 @@ class Storing:
     def __init__(
         self,
         *,
-        store: rows.EventStore,
+        store: Rows,
         breaker: Breaker,
         settling: Settling,
         policy: Policy,

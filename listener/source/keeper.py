@@ -4,14 +4,14 @@ import asyncio
 
 from listener.errors import Permanent, Transient
 from listener.facts import CursorNotSaved, CursorSaved, Facts
-from listener.store.cursors import Cursors
+from listener.store.port import GroupCursors
 from listener.watermark import Watermark
 
 
 class CursorKeeper:
     """Writes the watermark's cursor when it has moved."""
 
-    def __init__(self, watermark: Watermark, cursors: Cursors, *, source: str, group: str, facts: Facts) -> None:
+    def __init__(self, watermark: Watermark, cursors: GroupCursors, *, source: str, group: str, facts: Facts) -> None:
         self._watermark = watermark
         self._cursors = cursors
         self._source = source

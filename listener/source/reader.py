@@ -13,19 +13,20 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from listener.backoff import Backoff
 from listener.errors import Transient, UnlostError
 from listener.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
 from listener.pipeline.intake import Intake
-from listener.store.cursors import Cursors
+from listener.store.port import GroupCursors
 
 TOO_BIG = 1009
 LARGEST_FRAME = 1024**3
@@ -35,6 +36,39 @@ YIELD_EVERY = 64
 PAUSE_SECONDS = 0.1
 SPARE_FOR_OVERFLOW = 1_000
 """Events beyond the bound that may be on their way to the dead-letter file."""
+
+
+class Response(Protocol):
+    """What a source answered to the handshake."""
+
+    headers: Mapping[str, str]
+
+
+class Connection(Protocol):
+    """What is used of a connection of the library ``websockets``."""
+
+    @property
+    def response(self) -> Response | None:
+        """The handshake's answer."""
+        ...
+
+    @property
+    def close_code(self) -> int | None:
+        """Why it was closed, once it was."""
+        ...
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What lies below it."""
+        ...
+
+    async def recv(self, decode: Literal[False]) -> bytes:
+        """The next frame; ``ConnectionClosed`` at the end."""
+        ...
+
+    async def ping(self) -> Awaitable[float]:
+        """Ask for a sign of life, to be awaited."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +95,14 @@ class Reader:
         options: SourceOptions,
         *,
         intake: Intake,
-        cursors: Cursors,
+        cursors: GroupCursors,
         must_pause: Callable[[], str],
         database_away: Callable[[], bool],
         overflow: Callable[[bytes], None],
         facts: Facts,
+        open_connection: "Open | None" = None,
+        clock: Callable[[], float] = time.monotonic,
+        dice: Callable[[], float] = random.random,
     ) -> None:
         self._options = options
         self._intake = intake
@@ -74,9 +111,12 @@ class Reader:
         self._database_away = database_away
         self._overflow = overflow
         self._facts = facts
+        self._open = open_connection or _open
+        self._clock = clock
+        self._dice = dice
         self._after: str | None = None
         self._max_frame = options.max_frame
-        self._connection: ClientConnection | None = None
+        self._connection: Connection | None = None
         self._resumes = options.resumes == "yes"
         self._frames = 0
         self.paused = ""
@@ -97,7 +137,7 @@ class Reader:
         """Read until cancelled."""
         failures = 0
         while True:
-            started, frames = time.monotonic(), self._frames
+            started, frames = self._clock(), self._frames
             try:
                 again = await self._session()
                 why, delay = "closed by the source", 0.0
@@ -107,9 +147,9 @@ class Reader:
             self._connection = None
             if again:
                 continue
-            lived = time.monotonic() - started >= LIVED_SECONDS and self._frames > frames
+            lived = self._clock() - started >= LIVED_SECONDS and self._frames > frames
             failures = 1 if lived else failures + 1
-            delay = max(delay, self._options.backoff.delay(failures, random.random()))  # noqa: S311  jitter, no secret
+            delay = max(delay, self._options.backoff.delay(failures, self._dice()))
             self.trouble = why
             self._facts(SourceLost(self._options.name, why, delay))
             await asyncio.sleep(delay)
@@ -117,7 +157,8 @@ class Reader:
     async def _session(self) -> bool:
         """One connection. True where the group's starting point was just learnt, and reading starts there at once."""
         after = self._after or await self._cursors.read(self._options.name, self._options.group)
-        async with self._connect(after) as connection:
+        url = _with_cursor(self._options.url, after)
+        async with self._open(url, self._options, self._max_frame) as connection:
             headers = connection.response.headers if connection.response else {}
             oldest, start = headers.get("unlost-oldest"), headers.get("unlost-cursor")
             if after is None and oldest and start:
@@ -133,20 +174,7 @@ class Reader:
             await self._read(connection)
         return False
 
-    def _connect(self, after: str | None) -> connect:
-        return connect(
-            _with_cursor(self._options.url, after),
-            additional_headers=self._options.headers,
-            compression=None,
-            max_size=self._max_frame,
-            max_queue=1_024,
-            open_timeout=self._options.open_timeout,
-            ping_interval=None,
-            close_timeout=2.0,
-            proxy=None,
-        )
-
-    async def _read(self, connection: ClientConnection) -> None:
+    async def _read(self, connection: Connection) -> None:
         keepalive = asyncio.create_task(self._keep_alive(connection), name="source keepalive")
         try:
             with contextlib.suppress(ConnectionClosed):
@@ -157,14 +185,14 @@ class Reader:
         finally:
             keepalive.cancel()
 
-    async def _take_frames(self, connection: ClientConnection) -> None:
+    async def _take_frames(self, connection: Connection) -> None:
         """A run of frames, then a breath for the other stages."""
         for _ in range(YIELD_EVERY):
             if why := self._reason_to_pause():
                 await self._pause(why)
             frame: bytes = await connection.recv(decode=False)
             self._frames += 1
-            self.last_frame_at = time.monotonic()
+            self.last_frame_at = self._clock()
             if self._intake.full and self._database_away() and not self._resumes:
                 await self._intake.wait_for_room(spare=SPARE_FOR_OVERFLOW)
                 self._overflow(frame)
@@ -184,7 +212,7 @@ class Reader:
         return "memory is full" if self._intake.full and not away else ""
 
     async def _pause(self, why: str) -> None:
-        started = time.monotonic()
+        started = self._clock()
         self.paused = why
         self._facts(ReadingPaused(why))
         while self._reason_to_pause():
@@ -194,9 +222,9 @@ class Reader:
             if not self._intake.full:
                 await asyncio.sleep(PAUSE_SECONDS if self._reason_to_pause() else 0)
         self.paused = ""
-        self._facts(ReadingResumed(time.monotonic() - started))
+        self._facts(ReadingResumed(self._clock() - started))
 
-    async def _keep_alive(self, connection: ClientConnection) -> None:
+    async def _keep_alive(self, connection: Connection) -> None:
         """End a connection on which nothing comes and no ping is answered; during a pause nothing can be told."""
         while True:
             frames = self._frames
@@ -216,6 +244,25 @@ class Reader:
         """The same giant would end every connection: let it in once, so that it can be buried."""
         if "larger than" in str(error) and self._max_frame < LARGEST_FRAME:
             self._max_frame *= 16
+
+
+Open = Callable[[str, SourceOptions, int], AbstractAsyncContextManager[Connection]]
+"""Opens one connection to an address, for frames of up to so many bytes."""
+
+
+def _open(url: str, options: SourceOptions, max_frame: int) -> AbstractAsyncContextManager[Connection]:
+    opening = connect(
+        url,
+        additional_headers=options.headers,
+        compression=None,
+        max_size=max_frame,
+        max_queue=1_024,
+        open_timeout=options.open_timeout,
+        ping_interval=None,
+        close_timeout=2.0,
+        proxy=None,
+    )
+    return cast("AbstractAsyncContextManager[Connection]", opening)
 
 
 def _with_cursor(url: str, after: str | None) -> str:

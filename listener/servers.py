@@ -1,0 +1,68 @@
+"""The servers that an engine works with, behind their ports, and the one place that opens them.
+
+A simulation hands other adapters of the same ports to the same engine.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from listener.claims.port import Claims, StandingClaims
+from listener.claims.postgres import PostgresClaims
+from listener.claims.redis import RedisClaims, connect_redis
+from listener.settings import ConnectionSettings
+from listener.store.cursors import Cursors
+from listener.store.database import Database
+from listener.store.events import EventStore
+from listener.store.migrations import migrate
+from listener.store.port import GroupCursors, ListenerRoll, Rows
+from listener.store.roll import Roll
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Redis and PostgreSQL, as one process start uses them."""
+
+    redis: Claims
+    postgres: StandingClaims
+    roll: ListenerRoll
+    store: Rows
+    cursors: GroupCursors
+    migrate: Callable[[], Awaitable[object]]
+    close: Callable[[], Awaitable[None]]
+
+
+Connect = Callable[[ConnectionSettings, str], Servers]
+"""Builds the servers for the given settings and token; connections open when they are first needed."""
+
+
+def connect_servers(settings: ConnectionSettings, token: str) -> Servers:
+    """The real ones."""
+    database = Database(
+        settings.database_url.reveal(),
+        connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
+        timeout=settings.database_timeout,
+        name=f"unlost {settings.instance_id}",
+    )
+    redis = RedisClaims(
+        connect_redis(settings.redis_url.reveal(), timeout=settings.redis_timeout),
+        token=token, group=settings.group, lease_seconds=settings.lease,
+        window_seconds=settings.dedup_window, shards=settings.redis_shards, timeout=settings.redis_timeout,
+    )  # fmt: skip
+    postgres = PostgresClaims(
+        database, token=token, group=settings.group, lease_seconds=settings.lease, window_seconds=settings.dedup_window
+    )
+
+    async def close() -> None:
+        await redis.close()
+        await postgres.close()
+        await database.close()
+
+    return Servers(
+        redis=redis,
+        postgres=postgres,
+        roll=Roll(database, group=settings.group, token=token, instance_id=settings.instance_id),
+        store=EventStore(database, instance_id=settings.instance_id, token=token),
+        cursors=Cursors(database),
+        migrate=lambda: migrate(database),
+        close=close,
+    )

@@ -1,0 +1,78 @@
+"""What PostgreSQL promises the engine beside claims: rows, the roll of listeners, cursors. Roles; their adapters are
+``events``, ``roll`` and ``cursors`` next to this file.
+
+What fails raises ``Transient`` (the call may have taken effect all the same, or may do so later) or
+``Permanent`` (it can never succeed as it stands).
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from listener.claims.port import Ask
+from listener.event import Event
+from listener.store.database import Connection
+from listener.store.events import NewRow, Result
+from listener.store.roll import Look
+
+
+class Rows(Protocol):
+    """The table whose primary key decides that an event is stored once."""
+
+    async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
+        """Store a batch: all of it, or an error; each row is told apart."""
+        ...
+
+    async def insert_with(self, row: NewRow, work: Callable[[Connection], Awaitable[None]]) -> Result:
+        """Store one event and do ``work`` on the same transaction; ``work`` is not called where the row exists."""
+        ...
+
+    async def stored(self, asks: Sequence[Ask]) -> dict[str, bool]:
+        """Which of these are rows; True where the digest of the content is the same too."""
+        ...
+
+    async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Up to ``limit`` rows, newest first, with a ``seq`` below ``before``."""
+        ...
+
+    async def one(self, event_id: str) -> dict[str, Any] | None:
+        """The row of this event."""
+        ...
+
+    async def same_content(self, event: Event) -> bool | None:
+        """Whether the row of this id has the same content as JSON values; None without a row."""
+        ...
+
+
+class ListenerRoll(Protocol):
+    """Which listeners live, and in which places each covers what it holds."""
+
+    life_seconds: float
+    """How long a row lives after it was refreshed."""
+
+    async def refresh(self) -> Look:
+        """Say that this listener lives, unless its row has expired, and look at the others."""
+        ...
+
+    async def declare(self, places: frozenset[str]) -> Look:
+        """Write this listener's places, then look; of two that declare at once, the second sees the first."""
+        ...
+
+    async def leave(self) -> None:
+        """Take this listener's row away."""
+        ...
+
+
+class GroupCursors(Protocol):
+    """Up to where in a source everything is settled, for a whole group."""
+
+    async def start(self, source: str, group: str, cursor: str) -> str:
+        """Record where the group starts, if nobody has; return the group's cursor."""
+        ...
+
+    async def read(self, source: str, group: str) -> str | None:
+        """The group's cursor."""
+        ...
+
+    async def advance(self, source: str, group: str, cursor: str) -> None:
+        """Move the group's cursor forward; what would move it back is ignored."""
+        ...
