@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up proof test check format constraints clean
+.PHONY: help install up proof drill test check format constraints clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ proof: $(INSTALLED) ## Start the whole system on free ports, publish, verify, st
 
 test: $(INSTALLED) ## Run the tests, on real servers (ARGS="-k name" ...)
 	@$(BIN)/pytest $(ARGS)
+
+drill: $(INSTALLED) ## Hurt a private system and see that nothing is lost (ARGS="redis-frozen", ARGS=all, ARGS=--list)
+	@$(BIN)/ops drill $(ARGS)
 
 check: $(INSTALLED) ## Check format, lint, types and the import contract
 	@$(BIN)/ruff format --check .

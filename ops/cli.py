@@ -3,12 +3,19 @@
 from ops.audit.cli import audit, event
 from ops.bench.pipeline import bench
 from ops.command import main_group
+from ops.drills.cli import drill
 from ops.local.up import up
 from ops.retention import retention
 
 main = main_group(
     "ops",
-    [up, audit, event, retention, bench],
+    [up, audit, event, retention, bench, drill],
     help="Run Unlost on this machine, and account for every event.",
-    examples=["ops up", "ops up --check", "ops audit .unlost/*/failed_events.jsonl", "ops event order-4711"],
+    examples=[
+        "ops up",
+        "ops up --check",
+        "ops audit .unlost/*/failed_events.jsonl",
+        "ops event order-4711",
+        "ops drill --list",
+    ],
 )

@@ -46,7 +46,7 @@ _as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
 )
 def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> int:
     """Account for every event that the producer accepted: row, letter in FILES, in flight, waiting, or missing."""
-    account = asyncio.run(_audited(settings, files))
+    account = asyncio.run(audited(settings, files))
     if as_json:
         click.echo(json.dumps({**account.counts(), "missing_ids": account.missing, "doubled_ids": account.doubled}))
     else:
@@ -70,7 +70,8 @@ def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> in
     return 0 if any(known[place] for place in ("journal", "row", "letters")) else 1
 
 
-async def _audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
+async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
+    """The books, closed: whoever could know was asked."""
     account = Account()
     left: list[str] = []
     letters, account.damaged_lines = _unresolved(files)

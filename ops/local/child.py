@@ -53,6 +53,7 @@ class Child:
         self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped: list[psutil.Process] = []
+        self.stopping = False
 
     @property
     def pid(self) -> int | None:
@@ -77,6 +78,7 @@ class Child:
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT:
             self.log.replace(self.log.with_suffix(self.log.suffix + ".1"))
         with self.log.open("ab") as out:
+            self.stopping = False
             self._process = subprocess.Popen(
                 self._argv,
                 stdin=subprocess.DEVNULL,
@@ -104,6 +106,7 @@ class Child:
         """Send its stop signal and return at once."""
         if self.is_running and self._process is not None:
             self.thaw()
+            self.stopping = True
             self._process.send_signal(self._stop_signal)
 
     def stop(self, timeout: float = 20.0) -> int | None:

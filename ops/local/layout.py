@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,10 @@ def free_ports(listeners: int = 2) -> Ports:
     return Ports(producer, stream, tuple(rest), postgres, redis)
 
 
+def _straight(name: str, url: str) -> str:  # noqa: ARG001  the name matters where something lies between
+    return url
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """One local system, before anything of it runs."""
@@ -48,6 +52,8 @@ class Layout:
     data: Path
     ports: Ports
     extra: dict[str, str] = field(default_factory=dict)
+    route: Callable[[str, str], str] = _straight
+    """Where a listener of this name reaches what stands at this address: a fault proxy may lie between."""
 
     @property
     def producer_url(self) -> str:
@@ -98,9 +104,9 @@ class Layout:
                 f"listener-{name}",
                 INSTANCE_ID=name,
                 PORT=str(port),
-                WS_URL=self.stream_url,
-                REDIS_URL=redis_url,
-                DATABASE_URL=database_url,
+                WS_URL=self.route(name, self.stream_url),
+                REDIS_URL=self.route(name, redis_url),
+                DATABASE_URL=self.route(name, database_url),
                 DEAD_LETTER_FILE=str(file),
             )
             for name, port, file in zip(self.listener_names, self.ports.listeners, self.letter_files, strict=True)

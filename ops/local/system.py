@@ -59,12 +59,21 @@ class _Watched:
 class System:
     """All processes of a layout."""
 
-    def __init__(self, layout: Layout, say: Callable[[Step], None], stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        say: Callable[[Step], None],
+        stopping: threading.Event,
+        *,
+        postgres_options: tuple[str, ...] = (),
+    ) -> None:
         self.layout = layout
         self._say = say
         self._stopping = stopping
         data, ports = layout.data, layout.ports
-        self.postgres = PostgresServer(data / "postgres", ports.postgres, log=layout.log("postgres"))
+        self.postgres = PostgresServer(
+            data / "postgres", ports.postgres, log=layout.log("postgres"), options=postgres_options
+        )
         self.valkey = ValkeyServer(data / "valkey", ports.redis, log=layout.log("valkey"))
         self.producer = layout.producer()
         self.listeners: list[Child] = []

@@ -1,0 +1,77 @@
+"""The books of one drill: its rows, its letters, its handler runs, and what they say of the law."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from ops.drills.measure import Row
+from ops.drills.stage import Stage, StageTrouble
+
+ROWS = """
+select event_id, extract(epoch from received_at)::float8 as received_at,
+       extract(epoch from processed_at)::float8 as processed_at, epoch
+from events where starts_with(event_id, $1)
+"""
+EFFECTS = "create table if not exists drill_effects (event_id text not null)"
+TIMES = "select event_id, count(*) as times from drill_effects where starts_with(event_id, $1) group by event_id"
+REACHED_WITHIN = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """How it stands. ``effects``: how often each event's handler took effect, where the handler tells."""
+
+    rows: list[Row]
+    letters: Counter[str]
+    effects: Counter[str] = field(default_factory=Counter)
+
+    def lost(self, accepted: Collection[str]) -> list[str]:
+        """Who is neither a row nor a letter."""
+        ended = {row.event_id for row in self.rows} | self.letters.keys()
+        return [event_id for event_id in accepted if event_id not in ended]
+
+    def doubled(self) -> list[str]:
+        """Who is more than one row or letter, or took effect more or less often than its row says."""
+        counts = Counter(row.event_id for row in self.rows) + self.letters
+        wrong = {event_id for event_id, count in counts.items() if count > 1}
+        if self.effects:
+            stored = Counter(row.event_id for row in self.rows)
+            wrong |= {event_id for event_id in stored | self.effects if stored[event_id] != self.effects[event_id]}
+        return sorted(wrong)
+
+
+async def connected(database_url: str) -> asyncpg.Connection:
+    """A connection, as soon as PostgreSQL gives one."""
+    deadline = time.monotonic() + REACHED_WITHIN
+    while True:
+        try:
+            return await asyncpg.connect(database_url, timeout=2, command_timeout=30)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if time.monotonic() > deadline:
+                raise StageTrouble(f"PostgreSQL cannot be asked ({error}); is the stage up?") from error
+        await asyncio.sleep(0.1)
+
+
+async def prepare(database_url: str) -> None:
+    """Make the table in which transactions leave their trace."""
+    connection = await connected(database_url)
+    try:
+        await connection.execute(EFFECTS)
+    finally:
+        connection.terminate()
+
+
+async def read(stage: Stage, prefix: str) -> Books:
+    """The books as of now."""
+    connection = await connected(stage.database_url)
+    try:
+        rows = [Row(*record) for record in await connection.fetch(ROWS, prefix)]
+        effects = Counter({one["event_id"]: one["times"] for one in await connection.fetch(TIMES, prefix)})
+    finally:
+        connection.terminate()
+    letters = Counter({one: count for one, count in (await stage.letters()).items() if one.startswith(prefix)})
+    return Books(rows, letters, effects)

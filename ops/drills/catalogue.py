@@ -1,0 +1,169 @@
+"""Every drill but chaos: what is done to whom, and what is allowed to follow."""
+
+import asyncio
+
+from ops.drills.drill import IN_TRANSACTION, Act, Bars, Drill, Poison, pause
+from ops.drills.stage import Stage
+
+OUTLAST_ATTEMPTS = 9.0
+"""Three attempts, 2 s apart, and what was begun late: an outage of this length ends some events as letters."""
+REDIS_BARS = Bars(progress=3.0, recover=5.0, pause=1.0)
+POSTGRES_BACK = 2.0
+TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
+ONE_OF = 40
+HANDLE_TIMEOUT = "1"
+
+
+def stop(part: str) -> Act:
+    """End a part in an orderly way."""
+    return lambda stage: stage.stop(part)
+
+
+def kill(part: str) -> Act:
+    """Kill a part."""
+    return lambda stage: stage.kill(part)
+
+
+def freeze(part: str) -> Act:
+    """Freeze a part."""
+    return lambda stage: stage.freeze(part)
+
+
+def thaw(part: str) -> Act:
+    """Thaw a part."""
+    return lambda stage: stage.thaw(part)
+
+
+def start(part: str, *, empty: bool = False) -> Act:
+    """Start a part again."""
+    return lambda stage: stage.start(part, empty=empty)
+
+
+def first_listener(act: str) -> Act:
+    """Do it to the first listener."""
+    return lambda stage: getattr(stage, act)(stage.listeners[0])
+
+
+def every_listener(act: str) -> Act:
+    """Do it to all listeners."""
+
+    async def do(stage: Stage) -> None:
+        for listener in stage.listeners:
+            await getattr(stage, act)(listener)
+
+    return do
+
+
+def every_wire(kind: str, *wires: str, **attributes: float) -> Act:
+    """Put a toxic on these wires of every listener."""
+
+    async def do(stage: Stage) -> None:
+        for listener in stage.listeners:
+            for wire in wires:
+                await stage.wires.add(listener, wire, kind, **attributes)
+
+    return do
+
+
+async def mend_all(stage: Stage) -> None:
+    """Make every wire well."""
+    for listener in stage.listeners:
+        for wire in ("redis", "postgres", "source"):
+            await stage.wires.mend(listener, wire)
+
+
+async def flap(stage: Stage) -> None:
+    """Redis comes and goes, faster than anything settles."""
+    for _ in range(5):
+        await asyncio.sleep(0.5)
+        await stage.start("redis")
+        await asyncio.sleep(0.5)
+        await stage.kill("redis")
+
+
+async def reset_again_and_again(stage: Stage) -> None:
+    """Connections that were made anew are reset again."""
+    for _ in range(4):
+        await asyncio.sleep(0.5)
+        await mend_all(stage)
+        await asyncio.sleep(0.5)
+        await RESET(stage)
+
+
+RESET = every_wire("reset_peer", "redis", "postgres", "source", timeout=0)
+
+REDIS = (
+    Drill("redis-stopped", "Redis is stopped, and started again with what it held.",
+          damage=stop("redis"), heal=start("redis"), bars=REDIS_BARS, progress_from="damage"),
+    Drill("redis-frozen", "Redis falls silent with every connection open, and wakes up.",
+          damage=freeze("redis"), heal=thaw("redis"), bars=REDIS_BARS, progress_from="damage"),
+    Drill("redis-killed", "Redis is killed, and comes back empty: all claims and all it knew are gone.",
+          damage=kill("redis"), heal=start("redis", empty=True), bars=REDIS_BARS, progress_from="damage"),
+    Drill("redis-flapping", "Redis is killed and started again every half second, five times.",
+          damage=kill("redis"), during=flap, heal=start("redis"), bars=REDIS_BARS, progress_from="damage"),
+    Drill("redis-cut-off", "One listener loses its way to Redis; the others keep theirs.",
+          damage=lambda stage: stage.wires.cut(stage.listeners[0], "redis"), heal=mend_all, bars=REDIS_BARS,
+          progress_from="damage", wires=True),
+)  # fmt: skip
+
+POSTGRES = (
+    Drill("postgres-stopped", "PostgreSQL is away for longer than all attempts: letters, which a replay empties.",
+          damage=stop("postgres"), during=pause(OUTLAST_ATTEMPTS), heal=start("postgres"),
+          bars=Bars(letters="some", progress=POSTGRES_BACK)),
+    Drill("postgres-frozen", "PostgreSQL falls silent with every connection open, and wakes up.",
+          damage=freeze("postgres"), heal=thaw("postgres"), bars=Bars(letters="any", progress=POSTGRES_BACK)),
+    Drill("postgres-killed", "PostgreSQL is killed with -9 and recovers; its unlogged claims are gone.",
+          damage=kill("postgres"), during=pause(1.0), heal=start("postgres"),
+          bars=Bars(letters="any", progress=POSTGRES_BACK)),
+    Drill("postgres-connections", "Somebody takes every connection that PostgreSQL has, those of the listeners too.",
+          damage=lambda stage: stage.take_connections(), heal=lambda stage: stage.give_connections(),
+          bars=Bars(letters="any", progress=POSTGRES_BACK), few_connections=True),
+)  # fmt: skip
+
+PRODUCER = (
+    Drill("producer-stopped", "The producer is stopped and started again; publishers try until they are answered.",
+          damage=stop("producer"), heal=start("producer")),
+    Drill("producer-killed", "The producer is killed with -9 in the middle of publishing; every 202 must be kept.",
+          damage=kill("producer"), during=pause(1.0), heal=start("producer")),
+)  # fmt: skip
+
+LISTENERS = (
+    Drill("listener-killed", "A listener is killed with -9; its peers take over what it held.",
+          damage=first_listener("kill"), during=pause(8.0), heal=first_listener("start"), bars=TAKEN_OVER,
+          progress_from="damage", handler=IN_TRANSACTION),
+    Drill("all-listeners-killed", "Every listener is killed with -9, and started again.",
+          damage=every_listener("kill"), during=pause(1.0), heal=every_listener("start"),
+          bars=Bars(extra_runs=True, takeover=4.0), handler=IN_TRANSACTION),
+    Drill("listener-frozen", "A listener is frozen past its lease and woken; its late writes must not double.",
+          damage=first_listener("freeze"), during=pause(8.0), heal=first_listener("thaw"), bars=TAKEN_OVER,
+          progress_from="damage", handler=IN_TRANSACTION),
+)  # fmt: skip
+
+HANDLERS = (
+    Drill("handler-hangs", "The handler hangs for some events: each attempt ends at its limit, then a letter.",
+          bars=Bars(letters="some", felt=False), poison=Poison("hang", 200), progress_from="damage",
+          settings={"handle_timeout": HANDLE_TIMEOUT, "handle_delay": "0.2"}, on_compose=False),
+    Drill("handler-fails", "The handler always fails for some events: they end as letters, the others as rows.",
+          bars=Bars(letters="some", felt=False), poison=Poison("fail", ONE_OF), progress_from="damage",
+          settings={"handle_delay": "0.2"}, on_compose=False),
+    Drill("handler-kills", "One event kills every process that handles it; after the crash loop it is a letter.",
+          bars=Bars(letters="some", extra_runs=True), poison=Poison("kill"), progress_from="damage",
+          during=pause(1.0), settings={"lease": "2"}, revives=True, on_compose=False),
+    Drill("letters-disk-full", "There is no room for dead letters: they are held, reading stops, and goes on.",
+          damage=lambda stage: stage.fill_disk(), heal=lambda stage: stage.free_disk(), fills_disk=True,
+          bars=Bars(letters="some"), poison=Poison("fail", ONE_OF), settings={"handle_delay": "0.2"},
+          on_compose=False),
+)  # fmt: skip
+
+NETWORK = (
+    Drill("slow-network", "Every wire is slow and uneven: 150 ms, give or take 50.",
+          damage=every_wire("latency", "redis", "postgres", "source", latency=150, jitter=50), heal=mend_all,
+          bars=Bars(felt=False), progress_from="damage", wires=True),
+    Drill("connections-reset", "Every connection of the listeners is reset, again and again for four seconds.",
+          damage=RESET, during=reset_again_and_again, heal=mend_all, bars=Bars(letters="any"), wires=True),
+    Drill("half-reply", "Half a reply comes, then silence, from Redis and from PostgreSQL.",
+          damage=every_wire("slicer", "redis", "postgres", average_size=3, size_variation=0, delay=60_000_000),
+          heal=mend_all, bars=Bars(letters="any"), wires=True),
+)  # fmt: skip
+
+DRILLS = {drill.name: drill for drill in (*REDIS, *POSTGRES, *PRODUCER, *LISTENERS, *HANDLERS, *NETWORK)}

@@ -1,0 +1,169 @@
+"""``ops drill``: hurt a running system on purpose, and say whether the law held."""
+
+import asyncio
+import json
+import random
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from ops.command import Settings, UsageProblem, command
+from ops.drills.catalogue import DRILLS
+from ops.drills.chaos import chaos
+from ops.drills.drill import Drill
+from ops.drills.local_stage import local_stage
+from ops.drills.runner import Phase, broken, observe
+from ops.drills.shown import listed, progress, summary, verdict
+from ops.drills.traffic import Stream
+from ops.drills.verdict import Observed, Result, judge
+from ops.local.child import ChildFailed
+from ops.local.layout import NAMES
+
+INTERRUPTED = 130
+CHAOS = "chaos"
+
+
+class DrillSettings(Settings):
+    """Nothing of a drill comes from the environment but what the flags of ``--compose`` need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for."""
+
+    rate: float
+    events: int | None
+    listeners: int
+    seconds: float
+    seed: int
+
+    def stream(self, drill: Drill) -> Stream:
+        """The stream of one drill; ids never met before."""
+        usual = round(self.rate * self.seconds * 3 / 2) if drill.name == CHAOS else 3_000
+        prefix = f"drill-{drill.name}-{random.randrange(16**8):08x}-"  # noqa: S311  a name, no secret
+        return Stream(prefix, self.events or usual, self.rate, drill.poison)
+
+
+def _params() -> list[click.Parameter]:
+    return [
+        click.Argument(["names"], nargs=-1, metavar="NAME..."),
+        click.Option(["--list", "listing"], is_flag=True, help="Tell all drills, and exit."),
+        click.Option(["--json", "json_file"], type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+                     help="Write the result there: an object for one drill, a list for several."),
+        click.Option(["--rate"], type=click.FloatRange(1, 5000), default=200.0, show_default=True,
+                     help="Events published a second."),
+        click.Option(["--events"], type=click.IntRange(10), help="Events to publish.  [default: 3000; chaos: enough]"),
+        click.Option(["--listeners"], type=click.IntRange(1, len(NAMES)), default=2, show_default=True,
+                     help="How many listeners."),
+        click.Option(["--seconds"], type=click.FloatRange(2), default=60.0, show_default=True,
+                     help="How long chaos lasts."),
+        click.Option(["--seed"], type=click.IntRange(0), help="Chaos of this seed.  [default: told when it starts]"),
+    ]  # fmt: skip
+
+
+@command(
+    DrillSettings,
+    examples=[
+        "ops drill --list",
+        "ops drill redis-frozen",
+        "ops drill all --json drills.json",
+        "ops drill chaos --seconds 60 --seed 7",
+    ],
+    params=_params(),
+)
+def drill(
+    settings: DrillSettings,  # noqa: ARG001  the kit's signature
+    names: tuple[str, ...],
+    listing: bool,
+    json_file: Path | None,
+    seed: int | None,
+    **wish: float,
+) -> int:
+    """Hurt a private system on this machine, heal it, and say whether every event was kept. NAME is a drill, or all.
+
+    Exit code 0 where every drill passed, 1 where one failed, 2 for misuse, 130 when interrupted.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    wished = Wish(**wish, seed=random.randrange(1_000_000) if seed is None else seed)  # type: ignore[arg-type]  # noqa: S311
+    if listing:
+        for line in listed([*DRILLS.values(), _chaos(wished, console)]):
+            click.echo(line)
+        return 0
+    results = []
+    try:
+        with _interruptible():
+            for one in _chosen(names, wished, console):
+                results.append(_carry_out(one, wished, console))  # noqa: PERF401  an interrupt keeps what is done
+    except KeyboardInterrupt:
+        console.print("interrupted", style="bold red")
+        return INTERRUPTED
+    finally:
+        _write(json_file, results, several=len(names) != 1 or "all" in names)
+    if len(results) > 1:
+        summary(console, results)
+    return 0 if all(result.passed for result in results) else 1
+
+
+def _chosen(names: Sequence[str], wished: Wish, console: Console) -> list[Drill]:
+    known = {**DRILLS, CHAOS: _chaos(wished, console)}
+    if not names:
+        raise UsageProblem("name a drill, or all; `ops drill --list` tells them")
+    if strange := [name for name in names if name not in known and name != "all"]:
+        raise UsageProblem(*(f"there is no drill {name!r}; `ops drill --list` tells them" for name in strange))
+    return list(known.values()) if "all" in names else [known[name] for name in names]
+
+
+def _chaos(wished: Wish, console: Console) -> Drill:
+    told = lambda line: console.print(f"  {line}", markup=False)  # noqa: E731
+    return chaos(wished.seed, wished.seconds, NAMES[: wished.listeners], told)
+
+
+def _carry_out(one: Drill, wished: Wish, console: Console) -> Result:
+    console.print(f"[bold]{one.name}[/]  {one.story}")
+    directory = Path(tempfile.mkdtemp(prefix=f"unlost-drill-{one.name}-"))
+    try:
+        with progress(console) as say:
+            seen = _on_local_stage(one, directory, wished, say)
+        result, reasons = judge(seen, one.bars)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    if result.passed:
+        shutil.rmtree(directory, ignore_errors=True)
+    else:
+        reasons.append(f"data and logs are kept in {directory}")
+    verdict(console, result, reasons)
+    return result
+
+
+def _on_local_stage(one: Drill, directory: Path, wished: Wish, say: Callable[[Phase], None]) -> Observed:
+    say(Phase("starting"))
+    try:
+        with local_stage(one, directory, wished.listeners, lambda _: None) as stage:
+            return asyncio.run(observe(one, stage, wished.stream(one), say))
+    except ChildFailed as failed:
+        return broken(one, str(failed))
+
+
+def _write(file: Path | None, results: list[Result], *, several: bool) -> None:
+    if file is None or not results:
+        return
+    told = [result.as_json() for result in results]
+    file.write_text(json.dumps(told if several else told[0], indent=2) + "\n")
+
+
+@contextmanager
+def _interruptible():  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """SIGTERM ends a drill as Ctrl-C does: everything that it started is stopped."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,79 @@
+"""What a drill is: a story, the damage and its healing, and the bars that the verdict goes by. Plain data."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ops.drills.stage import Stage
+
+Act = Callable[[Stage], Awaitable[None]]
+RECORD = "ops.drills.handlers:record"
+IN_TRANSACTION = "ops.drills.handlers:record_in_transaction"
+
+
+async def nothing(stage: Stage) -> None:
+    """No damage of our own: the events carry it."""
+
+
+def pause(seconds: float) -> Act:
+    """An act that lets the damage last."""
+
+    async def wait(stage: Stage) -> None:  # noqa: ARG001
+        await asyncio.sleep(seconds)
+
+    return wait
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """What must hold beside the law. ``None`` means: reported, not judged. All times are seconds."""
+
+    extra_runs: bool = False
+    """Whether handlers may run more than once for one event: only where an owner was killed or frozen."""
+    letters: Literal["none", "some", "any"] = "none"
+    progress: float | None = None
+    recover: float | None = None
+    pause: float | None = None
+    """How long a handler that already ran may have to wait for its row."""
+    takeover: float | None = None
+    """Beyond the lease: until the last event of a lost owner is taken over. At least one must be."""
+    felt: bool = True
+    """Whether some listener's health must have shown the damage; a damage that nobody feels proves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """Events that ask the drill's handler for trouble: ``every`` so many, or just one where that is 0."""
+
+    what: Literal["fail", "hang", "kill"]
+    every: int = 0
+
+    def is_in(self, number: int, events: int) -> bool:
+        """Whether the event with this number is one."""
+        return number % self.every == 0 if self.every else number == events // 3
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """One drill. The clock of ``progress`` starts at the damage, or at its healing where nothing can flow before."""
+
+    name: str
+    story: str
+    damage: Act = nothing
+    during: Act = field(default_factory=lambda: pause(4.0))
+    heal: Act = nothing
+    bars: Bars = Bars()
+    progress_from: Literal["damage", "heal"] = "heal"
+    poison: Poison | None = None
+    handler: str = RECORD
+    settings: Mapping[str, str] = field(default_factory=dict)
+    wires: bool = False
+    """Whether it needs a fault proxy on every wire."""
+    fills_disk: bool = False
+    """Whether it needs a dead-letter file that can run out of room."""
+    few_connections: bool = False
+    """Whether it needs a PostgreSQL whose connections can all be taken."""
+    revives: bool = False
+    """Whether listeners that end are started again, as a supervisor would."""
+    on_compose: bool = True

@@ -1,0 +1,258 @@
+"""The stage on this machine: a private system in a directory of its own, hurt by signals.
+
+SIGKILL, SIGSTOP and orderly stops need no rights. A full disk is made with a limit on the size of files
+(RLIMIT_FSIZE) that is put on the running listeners and lifted again: their appends then fail as on a full disk, with
+"file too large", and so do their logs. The runs of handlers are passed through a pipe there, which has no size.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from ops.audit.cli import AuditSettings, audited
+from ops.audit.letters import unresolved_letters
+from ops.command import SecretUrl
+from ops.drills.drill import Drill
+from ops.drills.hoard import Hoard
+from ops.drills.measure import Run
+from ops.drills.stage import StageTrouble, Wires
+from ops.drills.wires import ProxyWires, proxied
+from ops.local.child import Child
+from ops.local.layout import Layout, executable, free_ports
+from ops.local.system import Step, System
+
+LEASE = 5.0
+FEW_CONNECTIONS = ("-c", "max_connections=60")
+ROOM_ON_FULL_DISK = 1
+REPLAY_AGAIN = 1.0
+
+
+class LocalStage:
+    """See the module's head, and ``Stage`` for the calls."""
+
+    def __init__(self, system: System, drill: Drill, wires: ProxyWires | None) -> None:
+        layout = system.layout
+        self.producer_url = layout.producer_url
+        self.listener_urls = layout.listener_urls
+        self.listeners = tuple(layout.listener_names)
+        self.lease = float(layout.extra["lease"])
+        self._system = system
+        self._drill = drill
+        self._wires = wires
+        self._hoard: Hoard | None = None
+
+    @property
+    def database_url(self) -> str:
+        """Straight to PostgreSQL, past all fault proxies."""
+        return self._system.postgres.url
+
+    @property
+    def wires(self) -> Wires:
+        """The fault proxies."""
+        if self._wires is None:
+            raise StageTrouble("this stage was set up without fault proxies")
+        return self._wires
+
+    # -- parts ----------------------------------------------------------------------------------
+
+    async def stop(self, part: str) -> None:
+        """End it in an orderly way; a listener is only asked to, for it finishes its work first."""
+        match part:
+            case "redis":
+                self._system.valkey.stop()
+            case "postgres":
+                self._system.postgres.stop()
+            case "producer":
+                self._system.producer.stop()
+            case _:
+                self._listener(part).ask_to_stop()
+
+    async def kill(self, part: str) -> None:
+        """SIGKILL to it and its children."""
+        self._child(part).kill()
+
+    async def freeze(self, part: str) -> None:
+        """SIGSTOP."""
+        self._child(part).freeze()
+
+    async def thaw(self, part: str) -> None:
+        """SIGCONT."""
+        self._child(part).thaw()
+
+    async def start(self, part: str, *, empty: bool = False) -> None:
+        """Start it; the servers are ready on return, listeners and the producer are on their way."""
+        system = self._system
+        match part:
+            case "redis" if not system.valkey.child.is_running:
+                if empty:
+                    system.valkey.wipe()
+                system.valkey.start()
+            case "postgres" if not system.postgres.child.is_running:
+                system.postgres.start()
+            case "redis" | "postgres":
+                self._child(part).thaw()
+            case _:
+                await self._ended_if_asked(self._child(part))
+                self._child(part).start()
+
+    async def revive(self) -> None:
+        """Start every listener that has ended."""
+        for child in self._system.listeners:
+            child.start()
+
+    def _child(self, part: str) -> Child:
+        parts = {"redis": lambda: self._system.valkey.child, "postgres": lambda: self._system.postgres.child}
+        if part in parts:
+            return parts[part]()
+        return self._system.producer if part == "producer" else self._listener(part)
+
+    def _listener(self, part: str) -> Child:
+        return self._system.listeners[self.listeners.index(part)]
+
+    async def _ended_if_asked(self, child: Child) -> None:
+        """A listener that was asked to stop is on its way out; one that was not, stays."""
+        if child.name.startswith("listener") and child.is_running and child.stopping:
+            await asyncio.to_thread(child.stop)
+
+    # -- shortages ------------------------------------------------------------------------------
+
+    async def take_connections(self) -> None:
+        """Hold every connection that PostgreSQL has."""
+        self._hoard = self._hoard or Hoard(self.database_url)
+        await self._hoard.take()
+
+    async def give_connections(self) -> None:
+        """Give them back."""
+        if self._hoard is not None:
+            await self._hoard.give()
+
+    async def fill_disk(self) -> None:
+        """Let no file of a listener grow."""
+        self._limit_files(ROOM_ON_FULL_DISK)
+
+    async def free_disk(self) -> None:
+        """Let them grow again."""
+        self._limit_files(resource.RLIM_INFINITY)
+
+    def _limit_files(self, size: int) -> None:
+        for child in self._system.listeners:
+            process = psutil.Process(child.pid)
+            _, hard = process.rlimit(psutil.RLIMIT_FSIZE)
+            process.rlimit(psutil.RLIMIT_FSIZE, (size, hard))
+
+    # -- the end --------------------------------------------------------------------------------
+
+    async def runs(self) -> list[Run]:
+        """Every run that the handlers wrote down."""
+        path = self._system.layout.data / "runs"
+        return [Run.of(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    async def letters(self) -> Counter[str]:
+        """How many unresolved letters each event has."""
+        letters, _ = unresolved_letters(self._system.layout.letter_files)
+        return letters
+
+    async def replay(self) -> list[str]:
+        """``dlq replay`` on every file, again while letters are held by an owner whose lease still runs."""
+        deadline = time.monotonic() + self.lease + 20
+        problems = []
+        for file in self._system.layout.letter_files:
+            if not file.exists():
+                continue
+            while True:
+                code, told = await self._dlq("replay", str(file), "--json")
+                if code == 0 or time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(REPLAY_AGAIN)
+            if code:
+                problems.append(f"dlq replay ended with {code}: {told[-300:]}")
+        return problems
+
+    async def _dlq(self, *arguments: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            executable("dlq"), *arguments, env=self._environment(), stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        return process.returncode or 0, out.decode(errors="replace").strip()
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            **self._system.layout.extra,
+            "INSTANCE_ID": "drill-replay",
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self._system.valkey.url,
+            "DRILL_HEALED": "1",
+        }
+
+    async def audit(self) -> list[str]:
+        """What ``ops audit`` finds wrong."""
+        settings = AuditSettings(
+            producer_url=self.producer_url,
+            listeners=tuple(self.listener_urls),
+            database_url=SecretUrl(self.database_url),
+            group="unlost",
+            settle=10.0,
+        )
+        account = await audited(settings, self._system.layout.letter_files)
+        return [] if account.is_balanced else [f"ops audit: {json.dumps(account.counts())}"]
+
+
+def _environment_of(drill: Drill, data: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "lease": str(LEASE),
+        "handler": drill.handler,
+        "log_level": "info",
+        "DRILL_RUNS": str(data / ("runs.pipe" if drill.fills_disk else "runs")),
+        **settings,
+    }
+
+
+@contextmanager
+def local_stage(drill: Drill, data: Path, listeners: int, say: Callable[[Step], None]) -> Iterator[LocalStage]:
+    """A private system, running, and stopped at the end."""
+    data.mkdir(parents=True, exist_ok=True)
+    data.chmod(0o711)  # PostgreSQL runs as another user where this user is root
+    ports = free_ports(listeners)
+    extra = _environment_of(drill, data, drill.settings)
+    with _pipe_of_runs(data, drill.fills_disk), proxied(data, ports, drill.wires) as wires:
+        layout = Layout(data, ports, extra, wires.route) if wires else Layout(data, ports, extra)
+        if wires:
+            layout.extra["source_name"] = layout.stream_url
+        options = FEW_CONNECTIONS if drill.few_connections else ()
+        system = System(layout, say, threading.Event(), postgres_options=options)
+        try:
+            system.start()
+            yield LocalStage(system, drill, wires)
+        finally:
+            system.stop()
+
+
+@contextmanager
+def _pipe_of_runs(data: Path, needed: bool) -> Iterator[None]:
+    """A pipe that a child of ours empties into the file of runs."""
+    if not needed:
+        yield
+        return
+    pipe = data / "runs.pipe"
+    os.mkfifo(pipe, 0o600)
+    held_open = os.open(pipe, os.O_RDWR)  # so that its reader never meets an end
+    copy = "import sys; [print(line, end='', flush=True) for line in open(sys.argv[1])]"
+    reader = Child("runs", [sys.executable, "-c", copy, str(pipe)], log=data / "runs")
+    reader.start()
+    try:
+        yield
+    finally:
+        reader.kill()
+        os.close(held_open)

@@ -1,0 +1,120 @@
+"""Measuring, from records alone: rows, handler runs, answers of the producer, and samples of the listeners' health.
+
+Nothing here asks anybody. All times are epoch seconds of one machine's clock.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of ``events``."""
+
+    event_id: str
+    received_at: float
+    processed_at: float
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the drill's handler, written down as it began. ``kind``: run, fail, hang, kill or replay."""
+
+    kind: str
+    at: float
+    epoch: int
+    attempt: int
+    process: int
+    event_id: str
+
+    def line(self) -> bytes:
+        """The run as it stands in the file of runs."""
+        return f"{self.kind} {self.at:.6f} {self.epoch} {self.attempt} {self.process} {self.event_id}\n".encode()
+
+    @classmethod
+    def of(cls, line: str) -> "Run":
+        """The run that a line tells of."""
+        kind, at, epoch, attempt, process, event_id = line.split(" ", 5)
+        return cls(kind, float(at), int(epoch), int(attempt), int(process), event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a listener said about itself: ``well`` is ready, in normal mode, all breakers closed."""
+
+    at: float
+    listener: str
+    well: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When the damage was done (``struck``: its first blow had landed), when healing began, and when it was done."""
+
+    struck: float
+    heal_began: float
+    healed: float
+
+
+def extra_runs(runs: Iterable[Run]) -> int:
+    """Runs beyond one per event. Runs that failed because the drill asked for it, and replays, are none."""
+    counted = Counter(run.event_id for run in runs if run.kind == "run")
+    return sum(count - 1 for count in counted.values())
+
+
+def progress_from_damage(rows: Iterable[Row], moments: Moments) -> float | None:
+    """Until the first row of an event that a listener received after the damage."""
+    first = min((row.processed_at for row in rows if row.received_at > moments.struck), default=None)
+    return None if first is None else first - moments.struck
+
+
+def progress_from_heal(rows: Iterable[Row], moments: Moments) -> float | None:
+    """Until the first row after the healing began, reckoned from its end; 0 where it came before that."""
+    first = min((row.processed_at for row in rows if row.processed_at > moments.heal_began), default=None)
+    return None if first is None else max(0.0, first - moments.healed)
+
+
+def recovery(
+    rows: Iterable[Row], samples: Iterable[Sample], accepted: Mapping[str, float], moments: Moments
+) -> float | None:
+    """From the healing until all that was accepted before it is stored, and every listener is, and stays, well."""
+    waiting = (row.processed_at for row in rows if accepted.get(row.event_id, moments.healed) < moments.healed)
+    caught_up = max(waiting, default=moments.healed)
+    well = well_since(samples, moments.healed)
+    return None if well is None else max(0.0, caught_up - moments.healed, well - moments.healed)
+
+
+def well_since(samples: Iterable[Sample], start: float) -> float | None:
+    """From when on every listener was well; None where one was unwell, or silent, to the last."""
+    since: dict[str, float | None] = {}
+    for sample in samples:
+        if not sample.well:
+            since[sample.listener] = None
+        elif since.setdefault(sample.listener, start) is None:
+            since[sample.listener] = sample.at
+    times = [start, *since.values()]
+    return None if None in times else max(time for time in times if time is not None)
+
+
+def felt(samples: Iterable[Sample], moments: Moments) -> bool:
+    """Whether some listener was unwell between the damage and the end."""
+    return any(sample.at >= moments.struck and not sample.well for sample in samples)
+
+
+def in_flight_pause(rows: Collection[Row], runs: Iterable[Run], moments: Moments) -> float | None:
+    """How long after the damage the last event was stored whose handler ran at that moment."""
+    stored = {row.event_id: row.processed_at for row in rows}
+    waits = [
+        stored[run.event_id] - moments.struck
+        for run in runs
+        if run.kind == "run" and run.at < moments.struck < stored.get(run.event_id, 0.0)
+    ]
+    return max(waits, default=None)
+
+
+def taken_over(rows: Iterable[Row], moments: Moments) -> float | None:
+    """How long after the damage the last event of a lost owner was stored by its heir."""
+    waits = [row.processed_at - moments.struck for row in rows if row.epoch > 1]
+    return max(waits, default=None)

@@ -1,0 +1,186 @@
+"""One drill from beginning to end: stream, damage, healing, the end of every event, replay, books, verdict."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ops.drills import books as bookkeeping
+from ops.drills.books import Books
+from ops.drills.drill import Drill
+from ops.drills.measure import (
+    Moments,
+    Run,
+    extra_runs,
+    felt,
+    in_flight_pause,
+    progress_from_damage,
+    progress_from_heal,
+    recovery,
+    taken_over,
+)
+from ops.drills.stage import Stage, StageTrouble
+from ops.drills.traffic import Stream
+from ops.drills.verdict import Observed
+from ops.drills.watching import Watcher
+from ops.local.child import ChildFailed
+
+PUBLISHED_WITHIN = 60.0
+SETTLED_WITHIN = 90.0
+LOOK_EVERY = 0.25
+REVIVE_EVERY = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Where a drill stands, for those who watch."""
+
+    what: str
+    published: int = 0
+    rows: int = 0
+    letters: int = 0
+
+
+Say = Callable[[Phase], None]
+
+
+class Runner:
+    """Runs one drill on a stage that is up."""
+
+    def __init__(self, drill: Drill, stage: Stage, stream: Stream, say: Say) -> None:
+        self._drill = drill
+        self._stage = stage
+        self._stream = stream
+        self._say = say
+        self._watcher = Watcher(stream, stage.producer_url, stage.listener_urls, stage.database_url)
+        self._troubles: list[str] = []
+
+    async def run(self) -> Observed:
+        """What was observed."""
+        await bookkeeping.prepare(self._stage.database_url)
+        reviving = asyncio.create_task(self._revive(), name="revive") if self._drill.revives else None
+        showing = asyncio.create_task(self._show(), name="show")
+        with self._watcher:
+            try:
+                moments = await self._hurt()
+                before = await self._until_settled()
+                normal = await self._until_normal(moments)
+            finally:
+                showing.cancel()
+                if reviving:
+                    reviving.cancel()
+        self._phase("replay" if before.letters else "audit")
+        runs = await self._stage.runs()
+        if before.letters:
+            self._troubles += await self._stage.replay()
+        after = await bookkeeping.read(self._stage, self._stream.prefix)
+        self._troubles += await self._stage.audit()
+        self._note_watcher()
+        return self._observed(before, after, runs, moments, normal)
+
+    async def _hurt(self) -> Moments:
+        drill, stage = self._drill, self._stage
+        self._phase("publishing")
+        await self._watcher.until_published(self._stream.events // 3)
+        began = time.time()
+        self._phase("damage")
+        await drill.damage(stage)
+        struck = time.time() if drill.progress_from == "damage" else began
+        try:
+            await drill.during(stage)
+        finally:
+            self._phase("healing")
+            heal_began = time.time()
+            await drill.heal(stage)
+        return Moments(struck, heal_began, time.time())
+
+    async def _until_settled(self) -> Books:
+        """The books once every accepted event is a row or a letter, and no listener holds anything; or at the limit."""
+        self._phase("settling")
+        if not await self._watcher.until_all_published(PUBLISHED_WITHIN):
+            self._troubles.append(f"not all events were answered within {PUBLISHED_WITHIN:g} s")
+        seen = self._watcher.seen
+        deadline = time.monotonic() + SETTLED_WITHIN
+        while True:
+            books = await bookkeeping.read(self._stage, self._stream.prefix)
+            held = sum(seen.in_memory.values())
+            if not held and not books.lost(seen.published.accepted):
+                return books
+            if time.monotonic() > deadline:
+                self._troubles.append(f"{held} events were still in memory after {SETTLED_WITHIN:g} s")
+                return books
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _until_normal(self, moments: Moments) -> float | None:
+        """When recovery was complete; None where it is not in time."""
+        seen = self._watcher.seen
+        deadline = time.monotonic() + SETTLED_WITHIN
+        while True:
+            books = await bookkeeping.read(self._stage, self._stream.prefix)
+            seconds = recovery(books.rows, list(seen.samples), seen.published.accepted, moments)
+            if seconds is not None:
+                return seconds
+            if time.monotonic() > deadline:
+                self._troubles.append(f"some listener was not back to normal after {SETTLED_WITHIN:g} s")
+                return None
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _observed(
+        self, before: Books, after: Books, runs: list[Run], moments: Moments, normal: float | None
+    ) -> Observed:
+        drill, seen = self._drill, self._watcher.seen
+        accepted = seen.published.accepted
+        takes_over = drill.bars.takeover is not None
+        over = taken_over(before.rows, moments) if takes_over else None
+        progress = progress_from_damage if drill.progress_from == "damage" else progress_from_heal
+        return Observed(
+            drill=drill.name,
+            published=len(accepted),
+            rows=len(after.rows),
+            lost=len(set(before.lost(accepted)) | set(after.lost(accepted))),
+            doubled=len({*before.doubled(), *after.doubled()}),
+            letters=before.letters.total(),
+            letters_after_replay=after.letters.total(),
+            extra_handler_runs=extra_runs(runs),
+            seconds_to_progress=progress(before.rows, moments),
+            seconds_to_recover=over if takes_over else normal,
+            seconds_in_flight=in_flight_pause(before.rows, runs, moments),
+            seconds_to_take_over=over,
+            felt=felt(seen.samples, moments),
+            lease=self._stage.lease,
+            troubles=tuple(self._troubles),
+        )
+
+    def _note_watcher(self) -> None:
+        seen = self._watcher.seen
+        if seen.failure:
+            self._troubles.append(seen.failure)
+        if seen.published.refused:
+            self._troubles.append(f"the producer refused {len(seen.published.refused)}: {seen.published.refused[0]}")
+
+    async def _revive(self) -> None:
+        while True:
+            await self._stage.revive()
+            await asyncio.sleep(REVIVE_EVERY)
+
+    async def _show(self) -> None:
+        while True:
+            await asyncio.sleep(REVIVE_EVERY)
+            self._phase("")
+
+    def _phase(self, what: str) -> None:
+        seen = self._watcher.seen
+        self._say(Phase(what, len(seen.published.accepted), seen.rows))
+
+
+async def observe(drill: Drill, stage: Stage, stream: Stream, say: Say) -> Observed:
+    """Run it; what goes wrong with the stage itself becomes part of what was observed."""
+    try:
+        return await Runner(drill, stage, stream, say).run()
+    except (StageTrouble, ChildFailed) as error:
+        return broken(drill, str(error))
+
+
+def broken(drill: Drill, why: str) -> Observed:
+    """A drill that could not be carried out."""
+    return Observed(drill.name, 0, 0, 0, 0, 0, 0, 0, None, None, troubles=(why,))

@@ -1,0 +1,98 @@
+"""The stage: a running system as a drill sees it. Two implementations: local processes, and a compose project.
+
+Parts are named ``redis``, ``postgres``, ``producer`` and as the stage names its listeners. Every call returns when
+what it says has happened; healing what is not hurt does nothing.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from ops.drills.measure import Run
+
+
+class StageTrouble(Exception):
+    """The stage cannot do what was asked. The text says what, and what to do."""
+
+
+class Wires(Protocol):
+    """Fault proxies: one for each wire (``redis``, ``postgres``, ``source``) of each listener."""
+
+    async def add(self, listener: str, wire: str, kind: str, **attributes: float) -> None:
+        """Put a toxic on what flows towards the listener."""
+
+    async def cut(self, listener: str, wire: str) -> None:
+        """Close the wire and refuse it."""
+
+    async def mend(self, listener: str, wire: str) -> None:
+        """Take every toxic off this wire, and let it connect."""
+
+
+class Stage(Protocol):
+    """See the module's head."""
+
+    @property
+    def producer_url(self) -> str:
+        """Where events are published."""
+
+    @property
+    def listener_urls(self) -> Sequence[str]:
+        """Where each listener tells its health."""
+
+    @property
+    def database_url(self) -> str:
+        """Straight to PostgreSQL, past all fault proxies."""
+
+    @property
+    def listeners(self) -> Sequence[str]:
+        """The listeners' names as parts."""
+
+    @property
+    def lease(self) -> float:
+        """Seconds that a claim lasts."""
+
+    @property
+    def wires(self) -> Wires:
+        """The fault proxies, where the drill asked for them."""
+
+    async def stop(self, part: str) -> None:
+        """End it in an orderly way."""
+
+    async def kill(self, part: str) -> None:
+        """SIGKILL."""
+
+    async def freeze(self, part: str) -> None:
+        """Alive, connected and silent."""
+
+    async def thaw(self, part: str) -> None:
+        """Let it go on."""
+
+    async def start(self, part: str, *, empty: bool = False) -> None:
+        """Start it again; ``empty``: without what it held (Redis)."""
+
+    async def revive(self) -> None:
+        """Start every listener that has ended."""
+
+    async def take_connections(self) -> None:
+        """Hold every connection that PostgreSQL has, those of the listeners included."""
+
+    async def give_connections(self) -> None:
+        """Give them back."""
+
+    async def fill_disk(self) -> None:
+        """Leave no room for dead letters."""
+
+    async def free_disk(self) -> None:
+        """Make room."""
+
+    async def runs(self) -> list[Run]:
+        """Every run of the drill's handler."""
+
+    async def letters(self) -> Counter[str]:
+        """How many unresolved letters each event has."""
+
+    async def replay(self) -> list[str]:
+        """Replay all letters, the handler being well again; what went wrong, in sentences."""
+
+    async def audit(self) -> list[str]:
+        """Have a second, independent count close the books; what it finds wrong."""

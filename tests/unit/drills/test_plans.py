@@ -1,0 +1,56 @@
+"""Plans of damage: replayable, within their time, and never two blows on one target at once."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.drills.catalogue import DRILLS
+from ops.drills.chaos import chaos, plan
+from ops.drills.drill import IN_TRANSACTION, RECORD, Poison
+from ops.drills.shown import WIDTH, listed
+from ops.drills.traffic import Stream
+
+SEEDS = st.integers(0, 2**32)
+
+
+@given(SEEDS, st.floats(2, 600))
+def test_the_same_seed_makes_the_same_plan(seed: int, seconds: float):
+    assert plan(seed, seconds, "ab") == plan(seed, seconds, "ab")
+
+
+@given(SEEDS)
+def test_every_blow_is_healed_in_time_and_a_target_takes_one_at_a_time(seed: int):
+    blows = plan(seed, 120.0, "abc")
+    assert blows
+    assert all(0 < blow.at < blow.until <= 120.0 for blow in blows)
+    for _, group in itertools.groupby(sorted(blows, key=lambda blow: (blow.target, blow.at)), lambda blow: blow.target):
+        assert all(one.until < other.at for one, other in itertools.pairwise(group))
+
+
+def test_blows_last_at_once():
+    blows = plan(7, 60.0, "ab")
+    assert any(one.at < other.at < one.until for one, other in itertools.combinations(blows, 2))
+
+
+def test_both_forms_of_handlers_are_drilled_by_chaos():
+    assert {chaos(seed, 10, "ab", print).handler for seed in (1, 2)} == {RECORD, IN_TRANSACTION}
+
+
+def test_only_where_an_owner_is_killed_or_frozen_may_handlers_run_again():
+    allowed = {name for name, drill in DRILLS.items() if drill.bars.extra_runs}
+    assert allowed == {"listener-killed", "all-listeners-killed", "listener-frozen", "handler-kills"}
+
+
+def test_the_list_fits_a_terminal():
+    lines = list(listed(DRILLS.values()))
+    assert max(map(len, lines)) <= WIDTH
+    assert {line.split()[0] for line in lines if not line.startswith(" ")} == DRILLS.keys()
+
+
+@pytest.mark.parametrize(("poison", "count"), [(Poison("fail", 10), 10), (Poison("kill"), 1)])
+def test_poison_stands_in_the_payload_of_as_many_events_as_asked(poison: Poison, count: int):
+    stream = Stream("x-", 100, 10.0, poison)
+    asked = [event for n in range(100) if "drill" in (event := stream.event(n))["payload"]]
+    assert len(asked) == count
