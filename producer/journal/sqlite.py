@@ -9,6 +9,7 @@ import json
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
@@ -28,6 +29,7 @@ create table if not exists entries (
     at real not null,
     first integer not null);
 create unique index if not exists entries_first on entries (event_id) where first;
+create table if not exists proof (one integer primary key check (one = 1), at real not null);
 create table if not exists held (
     one integer primary key check (one = 1), bytes integer not null, dropped integer not null);
 insert or ignore into held
@@ -76,7 +78,7 @@ class SqliteJournal:
     def prove(self) -> None:
         """See ``Journal``."""
         with self._transaction("written"):
-            self._writer.execute("update held set bytes = bytes")
+            self._writer.execute("insert or replace into proof values (1, ?)", (time.time(),))
 
     @contextmanager
     def _transaction(self, what: str) -> Iterator[None]:
