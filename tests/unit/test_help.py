@@ -11,10 +11,12 @@ from dlq.cli import main as dlq
 from listener.cli import main as listener
 from ops.cli import main as ops
 from ops.command.kit import CommandGroup, SettingsCommand
+from ops.toxics.__main__ import toxics
 from producer.cli import main as producer
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
+    yield "python -m ops.toxics", toxics
     for name, command in (("dlq", dlq), ("listener", listener), ("ops", ops), ("producer", producer)):
         yield name, command
         if isinstance(command, click.Group):
