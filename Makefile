@@ -21,8 +21,8 @@ up: $(INSTALLED) ## Start the whole system on this machine (ARGS="--data DIR" ..
 proof: $(INSTALLED) ## Start the whole system on free ports, publish, verify, stop
 	@$(BIN)/ops up --check $(ARGS)
 
-test: $(INSTALLED) ## Run the tests, on real servers (ARGS="-k name" ...)
-	@$(BIN)/pytest $(ARGS)
+test: $(INSTALLED) ## Run the tests, on real servers, two at a time (ARGS="-k name" ...)
+	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 drill: $(INSTALLED) ## Hurt a private system and see that nothing is lost (ARGS="redis-frozen", ARGS=all, ARGS=--list)
 	@$(BIN)/ops drill $(ARGS)
