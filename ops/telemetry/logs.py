@@ -1,13 +1,15 @@
 """Logs: one JSON object a line on stderr, or readable lines where stderr is a terminal.
 
-Promised for every line: an ISO time in UTC, the level, the instance, and no password of any URL.
+Promised for every line: an ISO time in UTC, the level, the instance, and no password of any URL. A line that cannot
+be written (a full disk, a closed pipe) is dropped: no work ever fails for the sake of its log.
 What libraries log through the standard library passes the same processors.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -31,7 +33,7 @@ def configure_logs(level: str = "info", instance: str | None = None, *, stream: 
     structlog.configure(
         processors=[*shared, *endings, last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Forgiving(stream))),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
@@ -46,6 +48,23 @@ def configure_logs(level: str = "info", instance: str | None = None, *, stream: 
     root.setLevel(number)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+class _Forgiving:
+    """A stream to which a write never fails."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write it, or drop it."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Pass on what is buffered, if that is possible."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def mask_passwords(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001

@@ -1,6 +1,7 @@
 """What every process shows of itself: logs without secrets, metrics in batches, health, and HTTP with limits."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -43,6 +44,14 @@ def test_no_password_of_any_url_reaches_the_log(log_lines):
     assert len(lines) == 3
     assert "hunter2" not in log_lines.getvalue()
     assert all(line["instance"] == "a" and line["time"].endswith("Z") for line in lines)
+
+
+def test_a_log_that_cannot_be_written_stops_no_work(log_lines):
+    with contextlib.suppress(OSError), open("/dev/full", "w", buffering=1) as full:  # noqa: PTH123
+        configure_logs("info", "a", stream=full)
+        for _ in range(1000):
+            structlog.get_logger().info("as on a full disk", text="x" * 100)
+            logging.getLogger("a.library").warning("as on a full disk")
 
 
 @pytest.mark.parametrize(
