@@ -80,11 +80,11 @@ class Database:
             yield connection
         except LIBRARY_ERRORS as error:
             if not isinstance(error, asyncpg.PostgresError):
-                connection.terminate()
+                _cut_off(connection)
             await self._react(error)
             raise translated(error, doing) from error
         except asyncio.CancelledError:
-            connection.terminate()
+            _cut_off(connection)
             raise
         finally:
             with contextlib.suppress(*LIBRARY_ERRORS):
@@ -116,3 +116,9 @@ class Database:
     def _where(self) -> str:
         parts = urlsplit(self._url)
         return f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+
+
+def _cut_off(connection: Connection) -> None:
+    """End a connection; one that the server ended meanwhile has been taken back by the pool already."""
+    with contextlib.suppress(asyncpg.InterfaceError):
+        connection.terminate()
