@@ -17,6 +17,9 @@ from listener.store.migrations import migrate
 from listener.store.port import GroupCursors, ListenerRoll, Rows
 from listener.store.roll import Roll
 
+IDLE_GRACE = 1.0
+"""Our own time limit for a handler strikes first; PostgreSQL's is for a process that was frozen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Servers:
@@ -61,7 +64,12 @@ def connect_servers(settings: ConnectionSettings, token: str) -> Servers:
         redis=redis,
         postgres=postgres,
         roll=Roll(database, group=settings.group, token=token, instance_id=settings.instance_id),
-        store=EventStore(database, instance_id=settings.instance_id, token=token),
+        store=EventStore(
+            database,
+            instance_id=settings.instance_id,
+            token=token,
+            longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
+        ),
         cursors=Cursors(database),
         migrate=lambda: migrate(database),
         close=close,

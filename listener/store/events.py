@@ -51,10 +51,12 @@ STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
 class EventStore:
     """Inserts and reads rows, in the name of one process start."""
 
-    def __init__(self, database: Database, *, instance_id: str, token: str) -> None:
+    def __init__(self, database: Database, *, instance_id: str, token: str, longest_idle: float = 31.0) -> None:
+        """Make one. ``longest_idle``: seconds that a handler may leave its transaction idle, see ``insert_with``."""
         self._database = database
         self._instance_id = instance_id
         self._token = token
+        self._limit_idle = f"SET LOCAL idle_in_transaction_session_timeout = {max(1, round(longest_idle * 1000))}"
         self._sql = statements("listener.store", "events.sql")
 
     async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
@@ -71,12 +73,14 @@ class EventStore:
         """Store one event and do ``work`` on the same transaction: both take effect, or neither.
 
         ``work`` is not called where the row exists already. What it raises is raised from here as it is,
-        except for PostgreSQL's own errors, which are translated.
+        except for PostgreSQL's own errors, which are translated. The transaction holds the event's key: were this
+        process frozen in the middle, its heir would wait for it, so PostgreSQL ends what idles for too long.
         """
         failed: Exception | None = None
         async with self._database.acquire("storing an event with its handler") as connection:
             transaction = connection.transaction()
             await transaction.start()
+            await connection.execute(self._limit_idle)
             if not await self._insert(connection, [row]):
                 await transaction.rollback()
                 return (await self._told_apart(connection, [row], set()))[0]

@@ -202,6 +202,26 @@ async def test_a_cancelled_handler_leaves_no_row_and_no_connection_behind(databa
     await database.close()
 
 
+async def test_an_owner_frozen_in_its_transaction_does_not_keep_its_heir_waiting(database: Database) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def freeze(connection) -> None:
+        begun.set()
+        await go_on.wait()
+
+    async def nothing(connection) -> None:
+        pass
+
+    frozen = EventStore(database, instance_id="a", token="a", longest_idle=0.3)
+    late = asyncio.create_task(frozen.insert_with(row("e"), freeze))
+    await begun.wait()
+    assert await store_of(database, "b").insert_with(row("e"), nothing) == Stored()
+    go_on.set()
+    with pytest.raises(Transient):
+        await late
+    assert await count(database) == 1
+
+
 async def test_a_silent_server_is_known_in_time_and_the_pool_heals(database: Database, database_url: str) -> None:
     async with Wire(database_url) as wire:
         through = Database(wire.url, timeout=0.5, connect_timeout=0.5)
