@@ -121,6 +121,7 @@ class Handling:
     def lose(self, passage: Passage) -> bool:
         """Cancel the handler of an event whose claim is lost."""
         task = self._running.pop(passage.claim_id, None)
+        self._begun.discard(passage.claim_id)
         return task is not None and task.cancel()
 
     async def _handle(self, passage: Passage) -> None:
@@ -133,6 +134,8 @@ class Handling:
             self._settling.bury(passage, Doom("rejected", "handle"))
         except Transient:
             self._settling.bury(passage, Doom("exhausted", "handle"))
+        except _ClaimLost:
+            self.on_claim_lost(passage)
 
     async def _attempts(self, passage: Passage) -> None:
         def note(state: RetryCallState) -> None:
@@ -164,6 +167,10 @@ class Handling:
     async def _in_transaction(self, passage: Passage, delivery: Delivery) -> None:
         async def work(connection: Connection) -> None:
             await self._timed(passage, self._handler.call(delivery, connection))
+            if not self._desk.is_held(
+                passage.claim_id
+            ):  # woken after the lease: an heir may be at it, or have buried it
+                raise _ClaimLost
 
         row = rows.NewRow(
             event=passage.event,
@@ -177,7 +184,7 @@ class Handling:
         """Claims must meet: the last look before the user's code runs."""
         while not self._desk.may_run(passage.claim_id):
             if not self._desk.is_held(passage.claim_id):
-                raise asyncio.CancelledError  # lost between claim and start; ``lose`` has sent it to stand by
+                raise _ClaimLost
             await asyncio.sleep(MAY_RUN_PAUSE_SECONDS)
 
     async def _timed(self, passage: Passage, work: Awaitable[None]) -> None:
@@ -200,6 +207,10 @@ def _delivery(passage: Passage, number: int) -> Delivery:
     event = passage.event
     other = decode(event.other) if event.other else {}
     return Delivery(event.event_id, event.type, decode(event.payload), other, number, passage.epoch)
+
+
+class _ClaimLost(Exception):
+    """Found out here, not told by ``lose``: the event goes back to stand by."""
 
 
 class Lanes:

@@ -57,6 +57,7 @@ class Pipeline:
                 handler=handler, desk=desk, store=store, storing=storing, settling=self.settling,
                 policy=policy, clocks=clocks, facts=facts,
             )  # fmt: skip
+            self.work.on_claim_lost = lambda passage: self.claiming.stand_by(passage, 0.0)
         self.claiming = Claiming(
             inbox=claiming, desk=desk, intake=self.intake, store=store, work=self.work, settling=self.settling,
             policy=policy, clocks=clocks, facts=facts,

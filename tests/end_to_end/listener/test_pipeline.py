@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from pathlib import Path
 
 import asyncpg
@@ -30,6 +31,7 @@ from tests.support.source import running_source
 
 RUNS: list[tuple[str, int]] = []
 GO_ON = asyncio.Event()
+FROZEN = 2.0
 
 
 @pytest.fixture
@@ -68,6 +70,18 @@ async def hang_on_e0(event: Delivery) -> None:
     RUNS.append((event.event_id, event.attempt))
     if event.event_id == "e0":
         await GO_ON.wait()
+
+
+async def freeze_once(event: Delivery) -> None:
+    """Block the whole process past its lease, as SIGSTOP does, but only in the first run of all."""
+    RUNS.append((event.event_id, event.attempt))
+    if len(RUNS) == 1:
+        time.sleep(FROZEN)  # noqa: ASYNC251  that is the fault
+
+
+async def freeze_once_with_row(event: Delivery, connection) -> None:
+    await connection.execute("insert into effects values ($1)", event.event_id)
+    await freeze_once(event)
 
 
 def in_a_thread(event: Delivery) -> None:
@@ -328,6 +342,28 @@ async def test_a_claim_under_way_when_a_drain_begins_is_given_back(servers: dict
             await source.send(frame("e0"))
             await two.heard.until(lambda h: h.ids(EventsStored) == ["e0"], seconds=10)
             assert two.heard.ids(EventsTakenOver) == []
+
+
+async def test_what_waited_for_its_turn_while_its_lease_ran_out_is_claimed_again(servers: dict):
+    quick = {"lease": "1", "handle_concurrency": "1", "handler": handler(freeze_once)}
+    async with running_source() as source, running_listener(ws_url=source.url, **servers, **quick) as one:
+        await source.wait_for_clients(1)
+        await source.send(frame("e0"), frame("e1"))
+        await one.heard.until(lambda h: set(h.ids(EventsStored)) | set(h.ids(EventsDuplicate)) == {"e0", "e1"})
+    assert [row["event_id"] for row in await rows_of(servers["database_url"])] == ["e0", "e1"]
+
+
+async def test_who_wakes_after_its_lease_does_not_commit_behind_its_heirs_back(servers: dict):
+    await create_effects(servers["database_url"])
+    quick = {"lease": "1", "handler": handler(freeze_once_with_row)}
+    async with running_source() as source, running_listener(ws_url=source.url, **servers, **quick) as one:
+        await source.wait_for_clients(1)
+        await source.send(frame("e0"))
+        await one.heard.until(lambda h: h.ids(EventsStored) == ["e0"])
+    assert len(RUNS) == 2, "the first run's transaction was rolled back, and the event claimed anew"
+    connection = await asyncpg.connect(servers["database_url"])
+    assert await connection.fetchval("select count(*) from effects") == 1
+    await connection.close()
 
 
 async def test_without_redis_events_go_on_and_come_back_to_it(servers: dict, own_valkey):
