@@ -2,8 +2,10 @@
 
 import asyncio
 
+import httpx
+
 from ops.drills.drill import IN_TRANSACTION, Act, Bars, Drill, Poison, pause
-from ops.drills.stage import Stage
+from ops.drills.stage import Stage, StageTrouble
 
 OUTLAST_ATTEMPTS = 9.0
 """Three attempts, 2 s apart, and what was begun late: an outage of this length ends some events as letters."""
@@ -11,6 +13,8 @@ REDIS_BARS = Bars(progress=3.0, recover=5.0, pause=1.0)
 POSTGRES_BACK = 2.0
 TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
 ONE_OF = 40
+HOLDS_SOME = 3
+LOOKS, LOOK_SECONDS = 200, 0.02
 HANDLE_TIMEOUT = "1"
 
 
@@ -39,9 +43,24 @@ def start(part: str, *, empty: bool = False) -> Act:
     return lambda stage: stage.start(part, empty=empty)
 
 
-def first_listener(act: str) -> Act:
-    """Do it to the first listener."""
-    return lambda stage: getattr(stage, act)(stage.listeners[0])
+def an_owner(act: str) -> Act:
+    """Do it to a listener that holds events at this moment; to one that holds none, it would prove nothing."""
+
+    async def do(stage: Stage) -> None:
+        await getattr(stage, act)(await busiest(stage))
+
+    return do
+
+
+async def busiest(stage: Stage) -> str:
+    """The listener with the most claims, as soon as one has some."""
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        for _ in range(LOOKS):
+            told = [(await client.get(f"{url}/health")).json()["claims_held"] for url in stage.listener_urls]
+            if max(told) >= HOLDS_SOME:
+                return stage.listeners[told.index(max(told))]
+            await asyncio.sleep(LOOK_SECONDS)
+    raise StageTrouble("no listener held several events at once; publish faster (--rate)")
 
 
 def every_listener(act: str) -> Act:
@@ -129,13 +148,13 @@ PRODUCER = (
 
 LISTENERS = (
     Drill("listener-killed", "A listener is killed with -9; its peers take over what it held.",
-          damage=first_listener("kill"), during=pause(8.0), heal=first_listener("start"), bars=TAKEN_OVER,
+          damage=an_owner("kill"), during=pause(8.0), heal=every_listener("start"), bars=TAKEN_OVER,
           progress_from="damage", handler=IN_TRANSACTION),
     Drill("all-listeners-killed", "Every listener is killed with -9, and started again.",
           damage=every_listener("kill"), during=pause(1.0), heal=every_listener("start"),
           bars=Bars(extra_runs=True, takeover=4.0), handler=IN_TRANSACTION),
     Drill("listener-frozen", "A listener is frozen past its lease and woken; its late writes must not double.",
-          damage=first_listener("freeze"), during=pause(8.0), heal=first_listener("thaw"), bars=TAKEN_OVER,
+          damage=an_owner("freeze"), during=pause(8.0), heal=every_listener("thaw"), bars=TAKEN_OVER,
           progress_from="damage", handler=IN_TRANSACTION),
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ops.drills.stage import Stage
@@ -40,6 +40,11 @@ class Bars:
     """Beyond the lease: until the last event of a lost owner is taken over. At least one must be."""
     felt: bool = True
     """Whether some listener's health must have shown the damage; a damage that nobody feels proves nothing."""
+
+    def stretched(self, factor: float) -> "Bars":
+        """The same with so many times the time."""
+        times = {name: getattr(self, name) for name in ("progress", "recover", "pause", "takeover")}
+        return replace(self, **{name: time and time * factor for name, time in times.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,3 +79,8 @@ def test_whatever_did_not_hold_fails_the_drill_and_is_told(change: dict, bars: B
 def test_what_a_drill_allows_is_no_fault(change: dict, bars: Bars):
     result, reasons = judge(replace(GOOD, **change), bars)
     assert (result.passed, reasons) == (True, [])
+
+
+def test_patience_stretches_times_and_nothing_else():
+    assert STRICT.stretched(2.0) == Bars(progress=6.0, recover=10.0, pause=2.0)
+    assert Bars(letters="any", felt=False).stretched(3.0) == Bars(letters="any", felt=False)
