@@ -53,11 +53,6 @@ class Connection(Protocol):
         ...
 
     @property
-    def close_code(self) -> int | None:
-        """Why it was closed, once it was."""
-        ...
-
-    @property
     def transport(self) -> asyncio.Transport:
         """What lies below it."""
         ...
@@ -177,11 +172,12 @@ class Reader:
     async def _read(self, connection: Connection) -> None:
         keepalive = asyncio.create_task(self._keep_alive(connection), name="source keepalive")
         try:
-            with contextlib.suppress(ConnectionClosed):
-                while True:
-                    await self._take_frames(connection)
-            if connection.close_code == TOO_BIG:
-                raise Transient(f"a frame is larger than {self._max_frame:,} bytes")
+            while True:
+                await self._take_frames(connection)
+        except ConnectionClosed as closed:
+            # What we sent, not what it ended with: few sources answer our close before they hang up.
+            if closed.sent is not None and closed.sent.code == TOO_BIG:
+                raise Transient(f"a frame is larger than {self._max_frame:,} bytes") from None
         finally:
             keepalive.cancel()
 

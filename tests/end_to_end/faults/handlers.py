@@ -1,0 +1,58 @@
+"""Handlers for the tests of faults: in the test's own process they note runs and wait at a gate.
+
+Those that run in a listener's process are steered by files: ``RUNS_FILE`` takes a line for each run, and
+``GATE_FILE`` lets the slow ones end once it is there.
+"""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from listener.delivery import Delivery
+from listener.errors import Reject
+
+RUNS: list[str] = []
+GATE = asyncio.Event()
+
+
+def reset() -> None:
+    RUNS.clear()
+    GATE.clear()
+
+
+def named(function) -> str:
+    return f"{__name__}:{function.__name__}"
+
+
+async def note(event: Delivery) -> None:
+    RUNS.append(event.event_id)
+
+
+async def wait_if_held(event: Delivery) -> None:
+    """Events whose id begins with "held" end once the gate is open."""
+    RUNS.append(event.event_id)
+    if event.event_id.startswith("held"):
+        await GATE.wait()
+
+
+async def wait_for_file(event: Delivery) -> None:
+    _note_in_file(event)
+    while event.event_id.startswith("held") and not Path(os.environ["GATE_FILE"]).exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
+async def kill_for_bomb(event: Delivery) -> None:
+    _note_in_file(event)
+    if event.event_id == "bomb":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def reject_bad(event: Delivery) -> None:
+    if event.event_id.startswith("bad"):
+        raise Reject("we do not sell that")
+
+
+def _note_in_file(event: Delivery) -> None:
+    with Path(os.environ["RUNS_FILE"]).open("a") as file:
+        file.write(f"{event.event_id}\n")

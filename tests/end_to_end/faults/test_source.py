@@ -1,0 +1,91 @@
+"""What a source can do to a listener: close at once, send giants, forget, and be without a memory."""
+
+import itertools
+
+from websockets.asyncio.server import ServerConnection, serve
+
+from listener.facts import (
+    BreakerMoved,
+    CursorSaved,
+    EventBuried,
+    EventsStored,
+    SourceConnected,
+    SourceGap,
+    SourceLost,
+)
+from tests.end_to_end.faults.conftest import assert_law, frame, frames, letters
+from tests.support.listeners import rows_of, running_listener
+from tests.support.source import running_source
+
+
+async def test_a_source_that_accepts_and_closes_is_asked_ever_more_slowly(servers: dict):
+    connections = itertools.count(1)
+    seen = 0
+
+    async def close_at_once(client: ServerConnection) -> None:
+        nonlocal seen
+        seen = next(connections)
+
+    async with serve(close_at_once, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
+        async with running_listener(ws_url=url, **servers, reconnect_first="0.1", reconnect_longest="0.8") as one:
+            await one.heard.until(lambda h: len(h.of(SourceLost)) >= 6)
+            lost = one.heard.of(SourceLost)
+            assert seen <= len(lost) + 1, "one connection for each loss that was waited for"
+            for fact, ceiling in zip(lost, (0.1, 0.2, 0.4, 0.8, 0.8, 0.8), strict=False):
+                assert ceiling / 10 <= fact.delay <= ceiling
+            assert not one.daemon.health().is_ready
+
+
+async def test_a_giant_frame_is_buried_and_does_not_end_connection_after_connection(servers: dict):
+    giant = frame("giant", "x" * 100_000)
+    async with running_source() as source:
+        source.backlog = lambda after: [frame("before"), giant, frame("after")]
+        async with running_listener(ws_url=source.url, **servers, max_event_bytes="65536", max_bytes="65536") as one:
+            await one.heard.until(lambda h: set(h.ids(EventsStored)) == {"before", "after"})
+            await one.heard.until(lambda h: len(h.of(EventBuried)) == 1)
+            assert len(one.heard.of(SourceConnected)) == 2, "the limit was widened once, and the giant let in"
+            await source.send(frame("another", "y" * 100_000), frame("last"))
+            await one.heard.until(lambda h: "last" in h.ids(EventsStored) and len(h.of(EventBuried)) == 2)
+            assert len(one.heard.of(SourceConnected)) == 2
+    assert [(letter.reason, letter.error_class) for letter in letters(servers["directory"])] == [
+        ("invalid", "permanent")
+    ] * 2
+    assert letters(servers["directory"])[0].raw == giant.encode()
+
+
+async def test_a_group_resumes_after_its_cursor_and_hears_of_a_gap(servers: dict):
+    async with running_source() as source:
+        async with running_listener(ws_url=source.url, **servers) as one:
+            await source.wait_for_clients(1)
+            await source.send(*(frame(f"e{i}", cursor=f"c-{i}") for i in range(10)))
+            await one.heard.until(lambda h: bool(h.of(CursorSaved)) and h.of(CursorSaved)[-1].cursor == "c-9")
+        source.headers = {"unlost-gap": "c-9", "unlost-cursor": "c-20"}
+        source.backlog = lambda after: [frame(f"e{i}", cursor=f"c-{i}") for i in range(20, 23)]
+        async with running_listener(ws_url=source.url, **servers, instance_id="b") as two:
+            await two.heard.until(lambda h: len(h.ids(EventsStored)) == 3)
+            (gap,) = two.heard.of(SourceGap)
+            assert (gap.cursor, gap.resumed_at) == ("c-9", "c-20")
+    assert source.asked_after == [None, "c-9"]
+    assert len(await rows_of(servers["database_url"])) == 13
+
+
+async def test_what_finds_no_room_while_postgres_is_away_is_buried_if_the_source_cannot_resume(
+    servers: dict, own_postgres
+):
+    servers["database_url"] = own_postgres.url
+    async with running_source() as source, running_listener(ws_url=source.url, **servers, max_events="20") as one:
+        await source.wait_for_clients(1)
+        await source.send(*frames("before", 5))
+        await one.heard.until(lambda h: len(h.ids(EventsStored)) == 5)
+        own_postgres.stop()
+        await one.heard.until(lambda h: any(f.name == "postgres" and f.state == "open" for f in h.of(BreakerMoved)))
+        await source.send(*frames("away", 100))
+        await one.heard.until(lambda h: len(h.of(EventBuried)) == 80)
+        own_postgres.start()
+        await one.heard.until(lambda h: len(h.ids(EventsStored)) == 25)
+        assert len(one.heard.of(SourceConnected)) == 1
+    buried = letters(servers["directory"])
+    assert {(letter.reason, letter.error_class) for letter in buried} == {("overflow", "transient")}
+    ids = {f"before{i}" for i in range(5)} | {f"away{i}" for i in range(100)}
+    assert_law(ids, await rows_of(own_postgres.url), buried)
