@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,9 +15,15 @@ from toxiproxy import Toxiproxy
 from toxiproxy.api import APIConsumer
 
 from ops.local.ports import free_port
+from ops.local.postgres import PostgresServer
+from ops.local.valkey import ValkeyServer
 from ops.toxics.server import running_in_thread
+from tests.support.frail import Frail
+from tests.support.servers import running_postgres, running_valkey
 
 REAL = "toxiproxy-server"
+QUICK_RECOVERY = ("-c", "fsync=off")
+"""A killed process leaves its writes to the kernel; only a machine that loses power would need more."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -63,3 +70,52 @@ def toxiproxy(toxiproxy_port: int) -> Iterator[Toxiproxy]:
     yield client
     client.destroy_all()
     APIConsumer.host, APIConsumer.port = before
+
+
+@pytest.fixture(scope="session")
+def _fault_proxies_port() -> Iterator[int]:
+    there = os.environ.get("TOXIPROXY_URL") or shutil.which(REAL)
+    with real_toxiproxy() if there else running_in_thread() as port:
+        yield port
+
+
+@pytest.fixture
+def fault_proxies(_fault_proxies_port: int, monkeypatch: pytest.MonkeyPatch) -> Toxiproxy:
+    """The client of a real Toxiproxy where there is one, else of the stand-in."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(APIConsumer, "host", "127.0.0.1")
+    monkeypatch.setattr(APIConsumer, "port", _fault_proxies_port)
+    return Toxiproxy()
+
+
+@pytest.fixture(scope="session")
+def _lasting_thread() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1, "frail servers") as thread:
+        yield thread
+
+
+@pytest.fixture(scope="session")
+def _frail_postgres(_lasting_thread: ThreadPoolExecutor) -> Iterator[Frail[PostgresServer]]:
+    with running_postgres(*QUICK_RECOVERY) as server:
+        yield Frail(server, _lasting_thread)
+
+
+@pytest.fixture(scope="session")
+def _frail_valkey(_lasting_thread: ThreadPoolExecutor) -> Iterator[Frail[ValkeyServer]]:
+    with running_valkey() as server:
+        yield Frail(server, _lasting_thread)
+
+
+@pytest.fixture
+def frail_postgres(_frail_postgres: Frail[PostgresServer]) -> Iterator[Frail[PostgresServer]]:
+    """A PostgreSQL that may be stopped, killed and frozen; well again before the next test."""
+    yield _frail_postgres
+    _frail_postgres.heal()
+
+
+@pytest.fixture
+def frail_valkey(_frail_valkey: Frail[ValkeyServer]) -> Iterator[Frail[ValkeyServer]]:
+    """A Valkey that may be stopped, frozen and emptied; well and empty before the next test."""
+    yield _frail_valkey
+    _frail_valkey.heal()
+    _frail_valkey.server.flush()

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +91,15 @@ async def rows_of(database_url: str) -> list[dict[str, Any]]:
         return [dict(row) for row in await connection.fetch("select * from events order by event_id")]
     finally:
         await connection.close()
+
+
+async def until_among(listeners: Sequence[RunningListener], holds: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until something holds that each fact of any of these listeners may have brought about."""
+    waiting = [asyncio.create_task(one.heard.until(lambda _: holds(), seconds)) for one in listeners]
+    try:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in waiting:
+            task.cancel()

@@ -67,10 +67,10 @@ def own_valkey() -> Iterator[ValkeyServer]:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
+def running_postgres(*options: str) -> Iterator[PostgresServer]:
     """A PostgreSQL in a directory of its own, gone afterwards."""
     with _directory() as directory:
-        server = PostgresServer(directory / "postgres", options=SMALL)
+        server = PostgresServer(directory / "postgres", options=(*SMALL, *options))
         _start(server)
         try:
             yield server

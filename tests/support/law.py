@@ -1,0 +1,19 @@
+"""The law, asked of a database and of dead-letter files: each event is one row or one letter, and nothing is both."""
+
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+
+from dlq.file import read_letters
+from dlq.letter import Letter
+from tests.support.listeners import rows_of
+
+
+def letters_in(directory: Path) -> list[Letter]:
+    return [one.letter for file in sorted(directory.glob("*.jsonl")) for one in read_letters(file)]
+
+
+async def assert_law(database_url: str, directory: Path, event_ids: Collection[str]) -> None:
+    rows = [row["event_id"] for row in await rows_of(database_url)]
+    letters = [letter.event_id for letter in letters_in(directory)]
+    assert Counter(rows + letters) == Counter(set(event_ids))
