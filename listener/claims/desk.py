@@ -205,7 +205,7 @@ class Desk:
 
     async def _tell(self, claims: list[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
         told = not claims
-        for place in {place for claim in claims for place in claim.until}:
+        for place in sorted({place for claim in claims for place in claim.until}):
             if place not in (self._redis_place, self._postgres_place):
                 continue
             try:
@@ -330,7 +330,7 @@ class Desk:
 
     async def _cover(self, place: Place) -> bool:
         """Claim here what is held elsewhere. In PostgreSQL, what another holds is lost; in Redis, that must wait."""
-        claims = [claim for claim in self._claims.values() if place not in claim.until]
+        claims = list(self._claims.values())  # all: since a place was given up, nothing was renewed there
         if not claims:
             return True
         started = self._clock()

@@ -166,11 +166,9 @@ class Handling:
 
     async def _in_transaction(self, passage: Passage, delivery: Delivery) -> None:
         async def work(connection: Connection) -> None:
+            self._check_held(passage)  # the insert may have waited long for another's transaction
             await self._timed(passage, self._handler.call(delivery, connection))
-            if not self._desk.is_held(
-                passage.claim_id
-            ):  # woken after the lease: an heir may be at it, or have buried it
-                raise _ClaimLost
+            self._check_held(passage)  # woken after the lease: an heir may be at it, or have buried it
 
         row = rows.NewRow(
             event=passage.event,
@@ -183,9 +181,12 @@ class Handling:
     async def _wait_until_it_may_run(self, passage: Passage) -> None:
         """Claims must meet: the last look before the user's code runs."""
         while not self._desk.may_run(passage.claim_id):
-            if not self._desk.is_held(passage.claim_id):
-                raise _ClaimLost
+            self._check_held(passage)
             await asyncio.sleep(MAY_RUN_PAUSE_SECONDS)
+
+    def _check_held(self, passage: Passage) -> None:
+        if not self._desk.is_held(passage.claim_id):
+            raise _ClaimLost
 
     async def _timed(self, passage: Passage, work: Awaitable[None]) -> None:
         started = self._clocks.monotonic()
