@@ -1,0 +1,82 @@
+"""Hunt for schedules that break the law.
+
+    python -m tests.simulation --schedules 20000 --jobs 2     try the seeds 0 … 19999
+    python -m tests.simulation --replay 659                   run one seed, and tell every step
+    python -m tests.simulation --replay 659 --drop f1 e2 l2   the same without these faults, events, listeners
+    python -m tests.simulation --replay 659 --mutate NAME     the same with a mistake built into the protocol
+
+What is found is shrunk, and printed as the command that replays it.
+"""
+
+import argparse
+import sys
+import time
+
+from tests.simulation.hunt import hunt
+from tests.simulation.mutations import MUTATIONS, mutated
+from tests.simulation.run import run
+from tests.simulation.schedule import Schedule, schedule
+from tests.simulation.shrink import shrink
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--schedules", type=int, default=1_000_000, help="how many (default 1,000,000)")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--stop-after", type=int, default=5, help="end after so many findings (default 5)")
+    parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed and tell every step")
+    parser.add_argument("--drop", nargs="*", default=[], metavar="NAME", help="what to leave out of it")
+    parser.add_argument("--mutate", default="", choices=["", *MUTATIONS], help="build this mistake in", metavar="NAME")
+    options = parser.parse_args()
+    if options.replay is not None:
+        with mutated(options.mutate):
+            return replay(schedule(options.replay).without(options.drop))
+    return search(options)
+
+
+def replay(plan: Schedule) -> int:
+    """Run one schedule and tell every step."""
+    verdict = run(plan, traced=True)
+    for thing in (*plan.listeners, *plan.happenings, *plan.faults):
+        print(thing)
+    print(f"{plan.work}, {'resuming' if plan.resumes else 'not resuming'} source")
+    print("\n".join(verdict.trace))
+    print(f"\nBROKEN: {verdict.broken}" if verdict.broken else f"\nthe law held, for {verdict.seconds:.1f} s")
+    return 1 if verdict.broken else 0
+
+
+def search(options: argparse.Namespace) -> int:
+    """Run many schedules; shrink and print what is found."""
+    started = time.monotonic()
+    found = 0
+
+    def progress(done: int) -> None:
+        rate = done / (time.monotonic() - started)
+        end = "\r" if sys.stderr.isatty() else "\n"
+        if sys.stderr.isatty() or done % 5_000 == 0:
+            print(
+                f"{done:,} of {options.schedules:,} schedules, {rate:,.0f}/s, {found} found", end=end, file=sys.stderr
+            )
+
+    done = 0
+    for finding in hunt(options.seed, options.schedules, jobs=options.jobs, progress=progress):
+        found += 1
+        plan = schedule(finding.seed)
+        dropped = shrink(plan, lambda smaller: bool(run(smaller).broken))
+        print(f"\nseed {finding.seed}: {finding.broken}")
+        print(f"  python -m tests.simulation --replay {finding.seed}{' --drop ' if dropped else ''}{' '.join(dropped)}")
+        if found >= options.stop_after:
+            break
+        done = finding.seed - options.seed
+    else:
+        done = options.schedules
+    seconds = time.monotonic() - started
+    print(f"\n{done:,} schedules in {seconds:.0f} s: {found} broke the law")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What goes wrong, and how it is healed. Each fault returns what heals it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.simulation.schedule import LINK_FAULTS, PROCESS_FAULTS, Fault
+
+if TYPE_CHECKING:
+    from tests.simulation.run import Play
+
+Heal = Callable[[], None]
+
+
+def strike(play: Play, fault: Fault) -> Heal:
+    """Do the damage; what is returned undoes it."""
+    if fault.what in PROCESS_FAULTS and fault.target in play.current:
+        return _process(play, fault)
+    if fault.what in LINK_FAULTS:
+        server = play.scene.redis if fault.server == "redis" else play.scene.postgres
+        link = server.link(fault.target)
+        link.set(fault.what)
+        return lambda: link.set("ok")
+    match fault.target:
+        case "redis":
+            return _redis(play, fault)
+        case "postgres":
+            return _postgres(play, fault)
+        case "source":
+            return _source(play, fault)
+    if fault.server == "disk":
+        disk = play.scene.disk(fault.target)
+        disk.full = True
+        return lambda: setattr(disk, "full", False)
+    return _nothing
+
+
+def _nothing() -> None:
+    pass
+
+
+def _process(play: Play, fault: Fault) -> Heal:
+    name = fault.target
+    process = play.current[name]
+    match fault.what:
+        case "kill":
+            play.kill(process)
+            return lambda: play.start(name)
+        case "freeze":
+            process.freeze()
+            return process.wake
+        case _:
+            if process.alive:
+                process.stop()
+            return _nothing
+
+
+def _redis(play: Play, fault: Fault) -> Heal:
+    redis = play.scene.redis
+    match fault.what:
+        case "freeze":
+            redis.freeze()
+            return redis.up
+        case "flush":
+            redis.memory.flush()
+            redis.touch()
+            return _nothing
+        case "fail over":
+            redis.fail_over(behind=min(fault.seconds, 1.5))
+            return _nothing
+        case _:
+            redis.down()
+            empty = fault.what == "restart empty"
+
+            def up() -> None:
+                if fault.what != "down":
+                    redis.memory.restart(empty=empty)
+                redis.up()
+
+            return up
+
+
+def _postgres(play: Play, fault: Fault) -> Heal:
+    postgres = play.scene.postgres
+    match fault.what:
+        case "freeze":
+            postgres.freeze()
+        case "crash":
+            postgres.crash()
+        case _:
+            postgres.down()
+            postgres.memory.end_transactions()
+    return postgres.up
+
+
+def _source(play: Play, fault: Fault) -> Heal:
+    source = play.scene.source
+    if fault.what == "cut":
+        source.cut()
+        return _nothing
+    source.down()
+    return source.up

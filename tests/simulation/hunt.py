@@ -1,0 +1,52 @@
+"""Runs many schedules on several processes, and reports those that break the law."""
+
+import gc
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from tests.simulation.mutations import mutated
+from tests.simulation.run import run
+from tests.simulation.schedule import schedule
+
+CHUNK = 50
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A seed whose schedule breaks the law."""
+
+    seed: int
+    broken: str
+
+
+def try_seeds(seeds: range, mutation: str = "") -> list[Finding]:
+    """Run these seeds here; what was found. Collecting garbage waits until each schedule has ended."""
+    findings = []
+    gc.disable()
+    try:
+        with mutated(mutation):
+            for seed in seeds:
+                verdict = run(schedule(seed))
+                if verdict.broken:
+                    findings.append(Finding(seed, verdict.broken))
+        gc.collect()
+    finally:
+        gc.enable()
+    return findings
+
+
+def hunt(
+    first: int, count: int, *, jobs: int, until: float | None = None, progress: Callable[[int], None] = lambda _: None
+) -> Iterator[Finding]:
+    """Run ``count`` schedules from seed ``first``, or as many as fit before ``until``; yield what is found."""
+    chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        done = 0
+        for chunk, findings in zip(chunks, pool.imap(try_seeds, chunks), strict=True):
+            yield from findings
+            done += len(chunk)
+            progress(done)
+            if until is not None and time.monotonic() > until:
+                return

@@ -1,0 +1,149 @@
+"""The judge: hears what happens at the servers and in the listeners, and says at which step a rule was broken.
+
+The law      every accepted event ends as one row or as a letter; a handler's effect as often as its row
+Order        "done" is told only of a row that stands, "dead" only of a letter on disk; the cursor never passes
+             what is not settled
+Owners       when a handler starts, no other live listener may start it too, and none runs it unless it was
+             killed, frozen, stopped, or cut off from both places in which claims are kept
+"""
+
+from listener.facts import EventsStored, Fact
+from tests.simulation.postgres import Hooks, PostgresMemory
+from tests.simulation.world import Process, World
+
+
+class Run:
+    """One owner's runs of one event's handler."""
+
+    __slots__ = ("ended", "epoch", "process", "started")
+
+    def __init__(self, process: Process, epoch: int, started: float) -> None:
+        self.process = process
+        self.epoch = epoch
+        self.started = started
+        self.ended: float | None = None
+
+
+class Law(Hooks):
+    """See the module's head."""
+
+    def __init__(self, world: World, lease: float) -> None:
+        self.world = world
+        self.lease = lease
+        self.postgres: PostgresMemory
+        self.processes: list[Process] = []
+        self.letters: dict[tuple[str, bytes], int] = {}
+        self.lettered: set[str] = set()
+        self.buried_ids: set[str] = set()
+        self.journal: list[tuple[str, bytes, str]] = []
+        self.runs: dict[str, list[Run]] = {}
+        self._contested: set[str] = set()
+        self.written: dict[str, int] = {}
+        self.received: dict[int, list[Process]] = {}
+
+    # -- what happens ---------------------------------------------------------------------------
+
+    def accepted(self, event_id: str, digest: bytes, claim_id: str) -> None:
+        self.journal.append((event_id, digest, claim_id))
+
+    def frame_read(self, process: Process, number: int) -> None:
+        self.received.setdefault(number, []).append(process)
+
+    def row_written(self, token: str, event_id: str) -> None:
+        self.world.note("law", f"row {event_id} by {token}")
+        self.written[event_id] = self.written.get(event_id, 0) + 1
+        if self.written[event_id] > 1:
+            self.world.break_law(f"{event_id} was written {self.written[event_id]} times")
+
+    def effect_committed(self, event_id: str) -> None:
+        if self.postgres.effects.count(event_id) > 1:
+            self.world.break_law(f"the handler's effect for {event_id} was committed twice")
+
+    def buried(self, process: Process, claim_id: str, event_id: str, digest: bytes, reason: str) -> None:
+        self.world.note(process.name, f"LETTER {claim_id} {reason}")
+        self.letters[claim_id, digest] = self.letters.get((claim_id, digest), 0) + 1
+        self.lettered.add(claim_id)
+        self.buried_ids.add(event_id)
+
+    def told(self, claim_id: str, verdict: str) -> None:
+        if verdict == "done" and claim_id not in self.postgres.rows:
+            self.world.break_law(f"{claim_id} was told done, and is no row")
+        if verdict == "dead" and claim_id not in self.lettered and claim_id not in self.postgres.rows:
+            self.world.break_law(f"{claim_id} was told dead, and is no letter")
+
+    def cursor_moved(self, cursor: str) -> None:
+        for number in range(1, int(cursor.removeprefix("j-")) + 1):
+            if not self.is_settled(number):
+                self.world.break_law(f"the cursor moved to {cursor}, and event {number} is not settled")
+
+    def is_settled(self, number: int) -> bool:
+        event_id, digest, claim_id = self.journal[number - 1]
+        row = self.postgres.rows.get(event_id)
+        if row is not None and row.row.event.digest == digest:
+            return True
+        return (claim_id, digest) in self.letters or (f"conflict:{digest.hex()}:{event_id}", digest) in self.letters
+
+    def hear(self, process: Process, fact: Fact) -> None:
+        if isinstance(fact, EventsStored):
+            for event_id in fact.event_ids:
+                row = self.postgres.rows.get(event_id)
+                if row is None or row.token != process.token:
+                    self.world.break_law(f"{process.name} says that it stored {event_id}, and the row is not its own")
+
+    # -- handlers -------------------------------------------------------------------------------
+
+    def handler_starts(self, process: Process, event_id: str, epoch: int) -> Run:
+        now = self.world.now
+        for other in self.processes:
+            if other is not process and other.alive and other.may_run(event_id):
+                self.world.break_law(f"{process.name} starts {event_id}, and {other.name} may start it too")
+        runs = self.runs.setdefault(event_id, [])
+        for run in runs:
+            if run.process is process and run.epoch == epoch:
+                run.ended = None
+                return run  # a further attempt
+        for run in runs:
+            if run.process is not process and not self._excused(run, event_id):
+                still = "still runs" if run.ended is None else "has run"
+                self.world.break_law(f"{process.name} starts {event_id}, and {run.process.name} {still} it, unexcused")
+            self._contested.add(event_id)
+        run = Run(process, epoch, now)
+        runs.append(run)
+        return run
+
+    def handler_ends(self, run: Run) -> None:
+        run.ended = self.world.now
+
+    def _excused(self, run: Run, event_id: str) -> bool:
+        process = run.process
+        if event_id in self.buried_ids or event_id in self._contested:
+            return True
+        if not process.alive or process.stopping or process.frozen_since(run.started):
+            return True
+        return all(link.troubled_since(run.started) for link in process.links)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def unsettled(self, *, resumes: bool) -> list[str]:
+        """What should be settled by now, and is not."""
+        missing = []
+        for number, (event_id, _, _) in enumerate(self.journal, 1):
+            if not self.is_settled(number) and (resumes or self._owed(number)):
+                missing.append(f"{event_id} (#{number})")
+        return missing
+
+    def _owed(self, number: int) -> bool:
+        """A source that cannot resume: only what somebody read who lives on."""
+        return any(process.alive and not process.stopping for process in self.received.get(number, ()))
+
+    def judge(self, *, calm: bool) -> None:
+        """After the end: what no single step shows."""
+        for event_id, digest, claim_id in self.journal:
+            if calm and event_id in self.postgres.rows and (claim_id, digest) in self.letters:
+                row = self.postgres.rows[event_id]
+                if row.row.event.digest == digest:
+                    self.world.break_law(f"{event_id} is a row and a letter, and nothing was lost on the way")
+        if calm:
+            for (claim_id, _), count in self.letters.items():
+                if count > 1:
+                    self.world.break_law(f"{claim_id} has {count} letters, and nothing was lost on the way")

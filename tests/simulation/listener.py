@@ -1,0 +1,254 @@
+"""One listener of a simulation: the product's own engine, reader and keeper, started again and again.
+
+What the daemon does around them is done here in the same order; its HTTP endpoint, logs and metrics are not.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from listener.delivery import Delivery
+from listener.engine import Engine
+from listener.errors import Reject, Transient
+from listener.facts import Fact
+from listener.pipeline.intake import Clocks
+from listener.pipeline.passage import Doom, Passage
+from listener.servers import Servers
+from listener.settings import ConnectionSettings, ListenerSettings
+from listener.source.keeper import CursorKeeper
+from listener.source.reader import Reader
+from tests.simulation.law import Law
+from tests.simulation.postgres import SimulatedPostgres
+from tests.simulation.postgres_adapters import (
+    Session,
+    SimulatedCursors,
+    SimulatedPostgresClaims,
+    SimulatedRoll,
+    SimulatedStore,
+    nothing,
+)
+from tests.simulation.redis import SimulatedRedis, SimulatedRedisClaims
+from tests.simulation.schedule import Happening, Schedule
+from tests.simulation.source import SimulatedSource
+from tests.simulation.wire import Link
+from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
+
+LEASE = 3.0
+ROLL_LIFE = 2.0
+RESTART_SECONDS = 0.4
+HANDLERS = {
+    "recorded": "",
+    "plain": "tests.simulation.handlers:plain",
+    "transaction": "tests.simulation.handlers:in_transaction",
+}
+
+
+@functools.cache
+def settings_of(name: str, work: str) -> ListenerSettings:
+    """Short times, so that a run is short; their order is that of the defaults."""
+    given = {
+        "instance_id": name, "handler": HANDLERS[work], "lease": LEASE, "handle_delay": 0.2, "insert_delay": 0.2,
+        "startup_delay": 0.2, "startup_attempts": 2, "database_attempts": 2, "redis_timeout": 0.3,
+        "database_timeout": 1.0, "handle_timeout": 3.0, "reconnect_first": 0.2, "reconnect_longest": 1.0,
+        "ws_url": "ws://source/", "drain": 1.0,
+    }  # fmt: skip
+    return ListenerSettings.load({key: str(value) for key, value in given.items()})
+
+
+class Disk:
+    """The dead-letter file: durable after a while, or full."""
+
+    def __init__(self, world: World, law: Law) -> None:
+        self.world = world
+        self.law = law
+        self.full = False
+
+    async def write(self, process: "Start", passages: Sequence[Passage]) -> None:
+        if process.state is AFTERLIFE:
+            raise asyncio.CancelledError
+        dice = self.world.dice
+        await asyncio.sleep(0.001 + 0.004 * dice.random())
+        if self.full:
+            raise Transient("no room on the disk")
+        for passage in passages:
+            assert passage.doom is not None
+            self.law.buried(
+                process, passage.claim_id, passage.event.event_id, passage.event.digest, passage.doom.reason
+            )
+        await asyncio.sleep(0.001 * dice.random())
+
+
+class Scene:
+    """What all listeners of one run share."""
+
+    def __init__(self, plan: Schedule, world: World) -> None:
+        self.plan = plan
+        self.world = world
+        self.law = Law(world, LEASE)
+        self.redis = SimulatedRedis(world, self.law.told)
+        self.postgres = SimulatedPostgres(world, self.law)
+        self.law.postgres = self.postgres.memory
+        self.source = SimulatedSource(world, resumes=plan.resumes, on_received=self.law.frame_read)
+        self.disks: dict[str, Disk] = {}
+        self.happenings = {one.event_id: one for one in reversed(plan.happenings)}
+        self.tries: dict[str, int] = {}
+        self.poisoned: Callable[[Start], None] = lambda _: None
+
+    def disk(self, name: str) -> Disk:
+        return self.disks.setdefault(name, Disk(self.world, self.law))
+
+
+class Start(Process):
+    """One process start of a listener."""
+
+    def __init__(self, scene: Scene, name: str, number: int) -> None:
+        super().__init__(scene.world, name)
+        self.scene = scene
+        self.number = number
+        self.stopping = False
+        self.settings = settings_of(name, scene.plan.work)
+        self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]
+        self.engine = Engine(
+            self.settings,
+            self,
+            self._hear,
+            connect=self._connect,
+            clocks=Clocks(self.time, self.time),
+            random_name=lambda: str(number),
+        )
+        self.token = self.engine.token
+        self._stop = asyncio.Event()
+        self.main = self.create_task(self._run())
+        self.main.add_done_callback(self._ended)
+        self.on_exit: Callable[[], None] = lambda: None
+
+    # -- what the engine is given ---------------------------------------------------------------
+
+    def _connect(self, settings: ConnectionSettings, token: str) -> Servers:
+        scene = self.scene
+        session = Session(
+            scene.postgres.memory, scene.postgres.wire(self), timeout=settings.database_timeout,
+            changed=scene.postgres.unblock,
+        )  # fmt: skip
+        return Servers(
+            redis=SimulatedRedisClaims(
+                scene.redis.memory, scene.redis.wire(self), token=token, lease_seconds=settings.lease,
+                timeout=settings.redis_timeout,
+            ),
+            postgres=SimulatedPostgresClaims(session, token=token, lease_seconds=settings.lease),
+            roll=SimulatedRoll(session, token=token, life_seconds=ROLL_LIFE),
+            store=SimulatedStore(session, token=token),
+            cursors=SimulatedCursors(session),
+            migrate=session_opened(session),
+            close=nothing,
+        )  # fmt: skip
+
+    async def bury(self, passages: Sequence[Passage]) -> None:
+        """The graveyard."""
+        await self.scene.disk(self.name).write(self, passages)
+
+    def _hear(self, fact: Fact) -> None:
+        if self.state is RUNNING:
+            if self.world.trace is not None and type(fact).__name__ not in ("BatchDone", "FramesReceived"):
+                self.world.note(self.name, f"· {fact}")
+            self.scene.law.hear(self, fact)
+
+    # -- what the daemon does -------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        engine, scene = self.engine, self.scene
+        pipeline = engine.pipeline
+        source = self.settings.source()
+        reader = Reader(
+            source,
+            intake=pipeline.intake,
+            cursors=engine.cursors,
+            must_pause=lambda: pipeline.settling.trouble,
+            database_away=lambda: engine.store_breaker.is_open,
+            overflow=self._overflow,
+            facts=self._hear,
+            open_connection=scene.source.connect(self),
+            clock=self.time,
+            dice=self.world.dice.random,
+        )
+        keeper = CursorKeeper(
+            pipeline.intake.watermark, engine.cursors, source=source.name, group=source.group, facts=self._hear
+        )
+        try:
+            await engine.prepare()
+        except Transient:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(engine.run())
+            keeping = tasks.create_task(keeper.run())
+            reading = tasks.create_task(reader.run())
+            await self._stop.wait()
+            reading.cancel()
+            await pipeline.drain(self.settings.drain)
+            await keeper.save()
+            for task in (keeping, running):
+                task.cancel()
+        await engine.leave()
+        await engine.close()
+
+    def _overflow(self, frame: bytes) -> None:
+        pipeline = self.engine.pipeline
+        pipeline.settling.bury(pipeline.intake.overflow(frame), Doom("overflow", "receive"))
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self.stopping = True
+        self.call_soon(self._stop.set)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if self.state is not RUNNING:
+            return
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.world.break_law(f"{self.name} ended with {error!r}")
+        self.state = "exited"
+        self.on_exit()
+
+    # -- what the judge and the handlers ask ----------------------------------------------------
+
+    def may_run(self, event_id: str) -> bool:
+        return self.engine.desk.may_run(event_id)
+
+    @property
+    def busy(self) -> bool:
+        return self.engine.pipeline.intake.count > 0 or self.engine.desk.held > 0
+
+    async def handle(self, delivery: Delivery, connection: Any) -> None:
+        """What the schedule says that the handler does with this event."""
+        happening = self.scene.happenings[delivery.event_id]
+        law = self.scene.law
+        if self.world.trace is not None:
+            self.world.note(self.name, f"HANDLER {delivery.event_id} attempt {delivery.attempt} epoch {delivery.epoch}")
+        run = law.handler_starts(self, delivery.event_id, delivery.epoch)
+        try:
+            await self._act(happening, connection)
+        finally:
+            if self.state is RUNNING:
+                law.handler_ends(run)
+
+    async def _act(self, happening: Happening, connection: Any) -> None:
+        if happening.poison:
+            self.scene.poisoned(self)
+        await asyncio.sleep(happening.seconds)
+        if connection is not None:
+            await connection.execute(happening.event_id)
+        tries = self.scene.tries[happening.event_id] = self.scene.tries.get(happening.event_id, 0) + 1
+        if happening.rejected:
+            raise Reject("as the schedule says")
+        if tries <= happening.failures:
+            raise ValueError("as the schedule says")
+
+
+def session_opened(session: Session) -> Callable[[], Any]:
+    """Migrating is no more than being answered."""
+
+    async def migrate() -> None:
+        await session.ask("migrate", lambda: None)
+
+    return migrate

@@ -1,0 +1,279 @@
+"""Deliberate mistakes, each built into the product's own code for the time of a run.
+
+A simulation that does not notice them would prove nothing. ``MUTATIONS`` names each with what it does.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from listener.claims import desk as desk_module
+from listener.claims import places
+from listener.claims.desk import Desk
+from listener.claims.port import Ask, Won
+from listener.engine import Engine
+from listener.facts import LeasesLost
+from listener.pipeline.claiming import Claiming
+from listener.pipeline.handling import Handling
+from listener.pipeline.passage import Duplicate, Passage
+from listener.pipeline.settling import Settling
+from listener.pipeline.storing import Storing
+from listener.source.reader import Reader
+from listener.store.events import STORED
+from listener.watermark import Position, Watermark
+from tests.simulation.postgres import PostgresMemory, Row
+from tests.simulation.redis import RedisMemory
+
+Patch = tuple[Any, str, Callable[[Any], Any]]
+"""Where, which attribute, and what it becomes, made from what it was."""
+
+
+def _overwrite(_: Any) -> Any:
+    def insert(self: PostgresMemory, token: str, rows: Any, transaction: Any = None) -> set[str]:
+        target = self.rows if transaction is None else transaction.rows
+        for row in rows:
+            target[row.event.event_id] = Row(token, row, 0)
+            if transaction is None:
+                self.hooks.row_written(token, row.event.event_id)
+        return {row.event.event_id for row in rows}
+
+    return insert
+
+
+def _conflict_is_mine(real: Any) -> Any:
+    return lambda self, token, row: real(self, token, row) and STORED
+
+
+def _settle_first(real: Any) -> Any:
+    async def insert(self: Storing, batch: Any) -> None:
+        await self._settling._desk.settle([p.claim_id for p in batch], "done")
+        await real(self, batch)
+
+    return insert
+
+
+def _dead_before_letter(real: Any) -> Any:
+    async def write(self: Settling, batch: Any) -> None:
+        await self._desk.settle([p.claim_id for p in batch], "dead")
+        await real(self, batch)
+
+    return write
+
+
+def _drop_standby(real: Any) -> Any:
+    def stand_by(self: Claiming, passage: Passage, seconds_left: float) -> None:
+        if seconds_left > 0:
+            self._intake.forget(passage)
+        else:
+            real(self, passage, seconds_left)
+
+    return stand_by
+
+
+def _standby_is_settled(real: Any) -> Any:
+    def stand_by(self: Claiming, passage: Passage, seconds_left: float) -> None:
+        if seconds_left > 0:
+            self._settling._intake.finish(passage, Duplicate())
+        else:
+            real(self, passage, seconds_left)
+
+    return stand_by
+
+
+def _epoch_reset(real: Any) -> Any:
+    def win(self: RedisMemory, token: str, lease: float, ask: Ask, epoch: int, takeovers: int) -> Won:
+        return real(self, token, lease, ask, 1, 0)
+
+    return win
+
+
+def _never_renewed(_: Any) -> Any:
+    async def renew(self: Desk) -> None:
+        for claim in self._claims.values():
+            for place in claim.until:
+                claim.until[place] = self._clock() + self._lease
+
+    return renew
+
+
+def _losses_ignored(_: Any) -> Any:
+    return lambda self, event_ids: self._facts(LeasesLost(event_ids)) if event_ids else None
+
+
+def _no_cover(real: Any) -> Any:
+    return lambda self, step: real(self, places.Step((), step.declare, step.urgent))
+
+
+def _declare_first(real: Any) -> Any:
+    async def take(self: Desk, step: Any) -> bool:
+        self._moving = self._moving or step.urgent
+        async with self._turn:
+            await self._declare(step.declare)
+        self._moving = False
+        for place in step.cover:
+            await self._cover(place)
+        return True
+
+    return take
+
+
+async def _nothing(*_: object) -> None:
+    """In place of what should have been done."""
+
+
+def _one_place(_: Any) -> Any:
+    async def also(*_: object, **__: object) -> None:
+        pass
+
+    return also
+
+
+def _stale_roll(_: Any) -> Any:
+    return property(
+        lambda self: self._meets and not self._moving and self._declared <= {self._redis_place, self._postgres_place}
+    )
+
+
+def _give_up_early(real: Any) -> Any:
+    def next_step(view: Any) -> Any:
+        if view.redis in view.declared and view.postgres in view.declared:
+            return places.Step((), view.declared - {view.postgres}, urgent=False)
+        return real(view)
+
+    return next_step
+
+
+def _stays_where_it_was(real: Any) -> Any:
+    async def cover(self: Desk, place: str) -> bool:
+        kept = {event_id: claim for event_id, claim in self._claims.items() if place in claim.until}
+        claims, self._claims = self._claims, {k: v for k, v in self._claims.items() if k not in kept}
+        try:
+            return await real(self, place)
+        finally:
+            gone = set(claims) - set(kept) - set(self._claims)
+            self._claims = {k: v for k, v in claims.items() if k not in gone}
+
+    return cover
+
+
+def _saved_at_receipt(real: Any) -> Any:
+    def open_(self: Watermark, cursor: str | None) -> Position:
+        self.cursor = cursor or self.cursor
+        return real(self, cursor)
+
+    return open_
+
+
+def _settled_in_any_order(real: Any) -> Any:
+    def settle(self: Watermark, position: Position) -> None:
+        self.cursor = position.cursor or self.cursor
+        real(self, position)
+
+    return settle
+
+
+def _from_now(real: Any) -> Any:
+    async def session(self: Reader) -> bool:
+        self._options = _with_now(self._options)
+        return await real(self)
+
+    return session
+
+
+def _with_now(options: Any) -> Any:
+    return dataclasses.replace(options, start_from="now")
+
+
+def _one_token(real: Any) -> Any:
+    def init(self: Engine, settings: Any, *args: Any, **more: Any) -> None:
+        real(self, settings, *args, **more | {"random_name": lambda: "same"})
+
+    return init
+
+
+def _takes_leases(real: Any) -> Any:
+    def claim(self: RedisMemory, token: str, lease: float, ask: Ask, *, take_over: bool, revive: bool) -> Any:
+        record = self.records.get(ask.event_id)
+        if record is not None and record.state == "L" and record.token != token:
+            return self._win(token, lease, ask, record.epoch + 1, record.takeovers)
+        return real(self, token, lease, ask, take_over=take_over, revive=revive)
+
+    return claim
+
+
+def _any_place(_: Any) -> Any:
+    return lambda self, place: None
+
+
+def _finish_unburied(_: Any) -> Any:
+    async def write(self: Settling, batch: Any) -> None:
+        return
+
+    return write
+
+
+def _lost_is_forgotten(real: Any) -> Any:
+    return lambda self, passage: real(self, passage) and False
+
+
+MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
+    "forget-the-fence": ("an insert overwrites the row that is there", [(PostgresMemory, "insert", _overwrite)]),
+    "foreign-row-is-mine": (
+        "a row met on insert counts as one's own",
+        [(PostgresMemory, "_compare", _conflict_is_mine)],
+    ),
+    "done-before-row": ("done is told before the row is stored", [(Storing, "_insert", _settle_first)]),
+    "dead-before-letter": ("dead is told before the letter is on disk", [(Settling, "_write", _dead_before_letter)]),
+    "no-letter": ("a doomed event ends without its letter", [(Settling, "_write", _finish_unburied)]),
+    "drop-standby": ("an event held by another is let go of", [(Claiming, "stand_by", _drop_standby)]),
+    "standby-is-settled": ("an event held by another counts as settled", [(Claiming, "stand_by", _standby_is_settled)]),
+    "reset-epoch": ("a takeover starts at epoch 1 without a takeover", [(RedisMemory, "_win", _epoch_reset)]),
+    "never-renew": ("leases are believed to be renewed", [(Desk, "_renew", _never_renewed)]),
+    "lease-ignored": ("who loses a lease goes on", [(Desk, "_lose", _losses_ignored)]),
+    "lost-is-forgotten": ("a lost claim's event does not stand by again", [(Handling, "lose", _lost_is_forgotten)]),
+    "meet-nobody": ("events start although peers claim elsewhere", [(desk_module, "meets", lambda _: lambda *_: True)]),
+    "no-cover": ("a place is declared that is not covered", [(Desk, "_take", _no_cover)]),
+    "declare-before-cover": ("a place is declared before it is covered", [(Desk, "_take", _declare_first)]),
+    "give-up-early": ("PostgreSQL is given up while peers need it", [(desk_module, "next_step", _give_up_early)]),
+    "stale-cover": (
+        "what was claimed in a place long ago is not covered again",
+        [(Desk, "_cover", _stays_where_it_was)],
+    ),
+    "any-place": ("Redis takes claims that are meant for another", [(RedisMemory, "check", _any_place)]),
+    "no-look": (
+        "a handler runs without a look at the rows",
+        [(Claiming, "_stored_already", lambda _: _nothing_stored)],
+    ),
+    "no-last-look": (
+        "a handler starts without asking the desk",
+        [(Handling, "_wait_until_it_may_run", lambda _: _nothing)],
+    ),
+    "stale-roll": ("who could not refresh the roll starts all the same", [(Desk, "open", _stale_roll)]),
+    "one-place": ("of several places only the first is claimed in", [(Desk, "_claim_also", _one_place)]),
+    "bury-anyhow": (
+        "who lost the claim buries all the same",
+        [(Settling, "_still_ours", lambda _: lambda _, batch: batch)],
+    ),
+    "dead-untold": ("nobody is told of a letter", [(Settling, "_tell_dead", lambda _: _nothing)]),
+    "cursor-at-receipt": ("the cursor moves when an event is received", [(Watermark, "open", _saved_at_receipt)]),
+    "cursor-any-order": ("the cursor moves to whatever settles", [(Watermark, "settle", _settled_in_any_order)]),
+    "start-from-now": ("who finds no cursor starts from now", [(Reader, "_session", _from_now)]),
+    "token-per-host": ("a restarted process has its old token", [(Engine, "__init__", _one_token)]),
+    "takeover-without-lease": ("a running lease is taken over", [(RedisMemory, "claim", _takes_leases)]),
+}
+
+
+async def _nothing_stored(*_: object) -> dict[str, bool]:
+    return {}
+
+
+@contextlib.contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """Build a mistake in; no name builds in none."""
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, change in MUTATIONS[name][1] if name else ():
+            real = getattr(owner, attribute)
+            setattr(owner, attribute, change(real))
+            stack.callback(setattr, owner, attribute, real)
+        yield

@@ -1,0 +1,311 @@
+"""A simulated PostgreSQL: what it remembers, and the rules of the SQL files told once more in Python.
+
+``events``, ``listeners`` and ``cursors`` survive a crash; ``claims`` and its incarnation do not. Rows that a
+transaction has written are locked for others until it ends; a transaction ends with its connection, as
+soon as the server hears of that.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from listener.errors import Transient
+from listener.event import Event
+from listener.store.cursors import ordinal_of
+from listener.store.events import CONFLICT, DUPLICATE, STORED, NewRow, Result
+from tests.simulation.wire import BLOCKED, Blocked, Server
+from tests.simulation.world import World
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row of ``events``."""
+
+    token: str
+    row: NewRow
+    seq: int
+
+
+class Record:
+    """A row of ``claims``: leased, released or dead."""
+
+    __slots__ = ("digest", "epoch", "state", "takeovers", "token", "until")
+
+    def __init__(self, state: str, digest: bytes, until: float, epoch: int, takeovers: int, token: str) -> None:
+        self.state = state
+        self.digest = digest
+        self.until = until
+        self.epoch = epoch
+        self.takeovers = takeovers
+        self.token = token
+
+
+class Transaction:
+    """Rows and a handler's effects that are not committed yet."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self.rows: dict[str, Row] = {}
+        self.effects: list[str] = []
+        self.ended = False
+
+
+class Hooks:
+    """What the judge of a simulation hears from the server; here it hears nothing."""
+
+    def row_written(self, token: str, event_id: str) -> None: ...
+
+    def effect_committed(self, event_id: str) -> None: ...
+
+    def told(self, claim_id: str, verdict: str) -> None: ...
+
+    def cursor_moved(self, cursor: str) -> None: ...
+
+
+class OtherPlace(Exception):
+    """The claims table is not the one that the caller believes in."""
+
+
+class PostgresMemory:
+    """What one PostgreSQL knows."""
+
+    def __init__(self, clock: Callable[[], float], hooks: Hooks) -> None:
+        self.clock = clock
+        self.hooks = hooks
+        self.rows: dict[str, Row] = {}
+        self.effects: list[str] = []
+        self.transactions: list[Transaction] = []
+        self.claims: dict[str, Record] = {}
+        self.incarnations = 0
+        self.founded: tuple[str, float] | None = None
+        self.listeners: dict[str, tuple[frozenset[str], float]] = {}
+        self.cursors: dict[tuple[str, str], str] = {}
+        self._seq = 0
+
+    def crash(self) -> None:
+        """Recovery has run: committed rows stand, unlogged tables are empty."""
+        self.end_transactions()
+        self.claims.clear()
+        self.founded = None
+
+    def end_transactions(self) -> None:
+        for transaction in self.transactions:
+            transaction.ended = True
+        self.transactions.clear()
+
+    def incarnation(self) -> str:
+        if self.founded is None:
+            self.incarnations += 1
+            self.founded = (f"i{self.incarnations}", self.clock())
+        return f"postgres:{self.founded[0]}"
+
+    def check(self, place: str) -> None:
+        if self.founded is None or place != f"postgres:{self.founded[0]}":
+            raise OtherPlace("PostgreSQL has lost its claims; ask which place this is")
+
+    # -- events ---------------------------------------------------------------------------------
+
+    def insert(self, token: str, rows: Sequence[NewRow], transaction: Transaction | None = None) -> set[str] | Blocked:
+        if transaction is not None and transaction.ended:
+            raise Transient("no such transaction")
+        ids = {row.event.event_id for row in rows}
+        for other in self.transactions:
+            if other is not transaction and not ids.isdisjoint(other.rows):
+                return BLOCKED
+        inserted = set()
+        target = self.rows if transaction is None else transaction.rows
+        for row in rows:
+            event_id = row.event.event_id
+            if event_id not in self.rows and event_id not in target:
+                self._seq += 1
+                target[event_id] = Row(token, row, self._seq)
+                inserted.add(event_id)
+                if transaction is None:
+                    self.hooks.row_written(token, event_id)
+        return inserted
+
+    def begin(self, transaction: Transaction) -> None:
+        if not transaction.ended:
+            self.transactions.append(transaction)
+
+    def commit(self, transaction: Transaction) -> None:
+        if transaction.ended:
+            raise Transient("no such transaction")
+        self.rollback(transaction)
+        for event_id, row in transaction.rows.items():
+            self.rows[event_id] = row
+            self.hooks.row_written(transaction.token, event_id)
+        for event_id in transaction.effects:
+            self.effects.append(event_id)
+            self.hooks.effect_committed(event_id)
+
+    def rollback(self, transaction: Transaction) -> None:
+        transaction.ended = True
+        if transaction in self.transactions:
+            self.transactions.remove(transaction)
+
+    def compare(self, token: str, rows: Sequence[NewRow]) -> list[Result | None]:
+        return [self._compare(token, row) for row in rows]
+
+    def _compare(self, token: str, row: NewRow) -> Result | None:
+        there = self.rows.get(row.event.event_id)
+        if there is None:
+            return None
+        mine = there.token == token and (there.row.epoch, there.row.received_at, there.row.event.digest) == (
+            row.epoch, row.received_at, row.event.digest
+        )  # fmt: skip
+        return STORED if mine else DUPLICATE if same_content(there.row.event, row.event) else CONFLICT
+
+    def stored(self, asks: Sequence[Ask]) -> dict[str, bool]:
+        found = ((ask, self.rows.get(ask.event_id)) for ask in asks)
+        return {ask.event_id: row.row.event.digest == ask.digest for ask, row in found if row is not None}
+
+    # -- claims ---------------------------------------------------------------------------------
+
+    def claim(self, place: str, token: str, lease: float, asks: Sequence[Ask], *, over: bool, revive: bool) -> list:
+        answers: list[Answer | None] = [self._done(ask) for ask in asks]
+        if not all(answers):
+            self.check(place)
+        return [
+            answer or self._claim(token, lease, ask, over=over, revive=revive)
+            for ask, answer in zip(asks, answers, strict=True)
+        ]
+
+    def _done(self, ask: Ask) -> Done | None:
+        row = self.rows.get(ask.event_id)
+        return None if row is None else Done(row.row.event.digest == ask.digest)
+
+    def _claim(self, token: str, lease: float, ask: Ask, *, over: bool, revive: bool) -> Answer:
+        record, now = self.claims.get(ask.event_id), self.clock()
+        if record is None:
+            return self._win(token, lease, ask, 1, 0)
+        if record.state == "released":
+            return self._win(token, lease, ask, record.epoch + 1, record.takeovers)
+        if record.state == "dead":
+            return self._win(token, lease, ask, 1, 0) if revive else Dead(record.digest == ask.digest)
+        if record.token == token:
+            return self._win(token, lease, ask, record.epoch, record.takeovers)
+        if record.until > now:
+            return Held(record.until - now, record.digest == ask.digest)
+        if over:
+            return self._win(token, lease, ask, record.epoch + 1, record.takeovers + 1)
+        return Lapsed(record.digest == ask.digest)
+
+    def _win(self, token: str, lease: float, ask: Ask, epoch: int, takeovers: int) -> Won:
+        self.claims[ask.event_id] = Record("leased", ask.digest, self.clock() + lease, epoch, takeovers, token)
+        return Won(epoch, takeovers)
+
+    def keep(self, place: str, token: str, lease: float, keeps: Sequence[Keep], *, cover: bool) -> list[bool]:
+        self.check(place)
+        return [self._keep(token, lease, keep, cover=cover) for keep in keeps]
+
+    def _keep(self, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
+        if cover and keep.event_id in self.rows:
+            return False
+        record, now = self.claims.get(keep.event_id), self.clock()
+        epoch, takeovers = keep.epoch, keep.takeovers
+        if record is not None:
+            mine = record.state == "leased" and record.token == token
+            free = record.state == "released" or (record.state == "leased" and record.until <= now)
+            if not mine and not (cover and free):
+                return False
+            epoch, takeovers = max(record.epoch, epoch), max(record.takeovers, takeovers)
+        self.claims[keep.event_id] = Record("leased", keep.digest, now + lease, epoch, takeovers, token)
+        return True
+
+    def settle(self, place: str, token: str, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
+        if verdict == "done":
+            return [self._settle_done(token, ask.event_id) for ask in asks]
+        self.check(place)
+        return [self._settle_dead(token, ask) for ask in asks]
+
+    def _foreign(self, token: str, event_id: str) -> bool:
+        record = self.claims.get(event_id)
+        return record is not None and record.state == "leased" and record.token != token and record.until > self.clock()
+
+    def _settle_done(self, token: str, event_id: str) -> bool:
+        if self._foreign(token, event_id):
+            return False
+        self.claims.pop(event_id, None)
+        self.hooks.told(event_id, "done")
+        return True
+
+    def _settle_dead(self, token: str, ask: Ask | Keep) -> bool:
+        if ask.event_id in self.rows or self._foreign(token, ask.event_id):
+            return False
+        self.claims[ask.event_id] = Record("dead", ask.digest, self.clock(), 1, 0, token)
+        self.hooks.told(ask.event_id, "dead")
+        return True
+
+    def release(self, token: str, event_ids: Sequence[str]) -> None:
+        for event_id in event_ids:
+            record = self.claims.get(event_id)
+            if record is not None and record.token == token and record.state == "leased":
+                record.state, record.until = "released", self.clock()
+
+    def prune(self, window: float, batch: int) -> int:
+        old = [key for key, record in self.claims.items() if record.until < self.clock() - window][:batch]
+        for key in old:
+            del self.claims[key]
+        return len(old)
+
+    # -- roll and cursors -----------------------------------------------------------------------
+
+    def refresh(self, token: str, life: float) -> tuple[dict[str, frozenset[str]], str]:
+        place = self.incarnation()
+        if token in self._live(life):
+            self.listeners[token] = (self.listeners[token][0], self.clock())
+        return self._live(life), place
+
+    def declare(self, token: str, places: frozenset[str], life: float) -> tuple[dict[str, frozenset[str]], str]:
+        place = self.incarnation()
+        self.listeners[token] = (places, self.clock())
+        return self._live(life), place
+
+    def _live(self, life: float) -> dict[str, frozenset[str]]:
+        since = self.founded[1] if self.founded else 0.0
+        now = self.clock()
+        return {token: places for token, (places, seen) in self.listeners.items() if max(seen, since) + life > now}
+
+    def start_cursor(self, source: str, group: str, cursor: str) -> str:
+        return self.cursors.setdefault((source, group), cursor)
+
+    def advance_cursor(self, source: str, group: str, cursor: str) -> None:
+        old = self.cursors.get((source, group))
+        if old is None or moves_on(old, cursor):
+            self.cursors[source, group] = cursor
+            self.hooks.cursor_moved(cursor)
+
+
+def moves_on(old: str, new: str) -> bool:
+    """The condition of the statement ``advance``."""
+    before, after = ordinal_of(old), ordinal_of(new)
+    return before is None or after is None or after > before or old.rstrip("0123456789") != new.rstrip("0123456789")
+
+
+def same_content(one: Event, other: Event) -> bool:
+    if one.digest == other.digest:
+        return True
+    return (one.type, _value(one.payload), _value(one.other)) == (
+        other.type,
+        _value(other.payload),
+        _value(other.other),
+    )
+
+
+def _value(data: bytes | None) -> object:
+    return None if data is None else json.loads(data)
+
+
+class SimulatedPostgres(Server):
+    """A PostgreSQL in the world."""
+
+    def __init__(self, world: World, hooks: Hooks) -> None:
+        super().__init__(world, "postgres", latency=0.002)
+        self.memory = PostgresMemory(lambda: world.now, hooks)
+
+    def crash(self) -> None:
+        """Killed with -9; ``up`` starts it again."""
+        self.down()
+        self.memory.crash()

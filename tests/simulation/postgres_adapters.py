@@ -1,0 +1,264 @@
+"""The ports of PostgreSQL in a simulated one: claims, roll, rows and cursors of one process start."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from listener.claims.port import Answer, Ask, Keep, Verdict
+from listener.errors import Permanent, Transient
+from listener.event import Event
+from listener.store.events import STORED, NewRow, Result
+from listener.store.roll import Look
+from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Transaction, same_content
+from tests.simulation.wire import Lost, Wire
+
+T = TypeVar("T")
+
+
+class Session:
+    """What a process's adapters share: the wire, and the claims table that was last seen."""
+
+    def __init__(
+        self, memory: PostgresMemory, wire: Wire, *, timeout: float, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        self.memory = memory
+        self.wire = wire
+        self.timeout = timeout
+        self.changed = changed
+        self.claims_place: str | None = None
+
+    async def ask(self, what: str, apply: Callable[[], T]) -> T:
+        try:
+            return await self.wire.ask(what, apply, timeout=self.timeout)
+        except (Lost, OtherPlace) as error:
+            raise Transient(f"{what}: {error}") from error
+
+
+class SimulatedPostgresClaims:
+    """``Claims`` in the table ``claims``."""
+
+    def __init__(self, session: Session, *, token: str, lease_seconds: float, window_seconds: float = 600) -> None:
+        self._session = session
+        self._token = token
+        self._lease = lease_seconds
+        self._window = window_seconds
+
+    async def place(self) -> str:
+        place = await self._session.ask("pg place", self._session.memory.incarnation)
+        self._session.claims_place = place
+        return place
+
+    async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
+        if not asks:
+            return []
+        place, memory = await self._believed(), self._session.memory
+        return await self._session.ask(
+            f"pg claim{' over' if take_over else ''} {[a.event_id for a in asks]}",
+            lambda: memory.claim(place, self._token, self._lease, asks, over=take_over, revive=revive),
+        )
+
+    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+        return await self._keep("pg cover", keeps, cover=True)
+
+    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
+        return await self._keep("pg renew", keeps, cover=False)
+
+    async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
+        if not asks:
+            return []
+        place, memory = await self._believed(), self._session.memory
+        return await self._session.ask(
+            f"pg {verdict} {[a.event_id for a in asks]}", lambda: memory.settle(place, self._token, asks, verdict)
+        )
+
+    async def release(self, event_ids: Sequence[str]) -> None:
+        if event_ids:
+            memory = self._session.memory
+            await self._session.ask(f"pg release {event_ids}", lambda: memory.release(self._token, event_ids))
+
+    async def prune(self, *, batch: int = 5_000) -> int:
+        return await self._session.ask("pg prune", lambda: self._session.memory.prune(self._window, batch))
+
+    async def close(self) -> None:
+        pass
+
+    async def _keep(self, what: str, keeps: Sequence[Keep], *, cover: bool) -> list[bool]:
+        if not keeps:
+            return []
+        place, memory = await self._believed(), self._session.memory
+        return await self._session.ask(
+            f"{what} {[k.event_id for k in keeps]}",
+            lambda: memory.keep(place, self._token, self._lease, keeps, cover=cover),
+        )
+
+    async def _believed(self) -> str:
+        return self._session.claims_place or await self.place()
+
+
+class SimulatedRoll:
+    """The roll."""
+
+    def __init__(self, session: Session, *, token: str, life_seconds: float) -> None:
+        self.life_seconds = life_seconds
+        self._session = session
+        self._token = token
+
+    async def refresh(self) -> Look:
+        return self._seen(
+            await self._session.ask("roll", lambda: self._session.memory.refresh(self._token, self.life_seconds))
+        )
+
+    async def declare(self, places: frozenset[str]) -> Look:
+        return self._seen(
+            await self._session.ask(
+                f"declare {sorted(places)}",
+                lambda: self._session.memory.declare(self._token, places, self.life_seconds),
+            )
+        )
+
+    async def leave(self) -> None:
+        await self._session.ask("leave", lambda: self._session.memory.listeners.pop(self._token, None))
+
+    def _seen(self, seen: tuple[dict[str, frozenset[str]], str]) -> Look:
+        places, place = dict(seen[0]), seen[1]
+        mine = places.pop(self._token, None)
+        self._session.claims_place = place
+        return Look(mine, places, place)
+
+
+class SimulatedCursors:
+    """The group's cursor."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def start(self, source: str, group: str, cursor: str) -> str:
+        memory = self._session.memory
+        return await self._session.ask(f"cursor start {cursor}", lambda: memory.start_cursor(source, group, cursor))
+
+    async def read(self, source: str, group: str) -> str | None:
+        return await self._session.ask("cursor read", lambda: self._session.memory.cursors.get((source, group)))
+
+    async def advance(self, source: str, group: str, cursor: str) -> None:
+        memory = self._session.memory
+        await self._session.ask(f"cursor -> {cursor}", lambda: memory.advance_cursor(source, group, cursor))
+
+
+class SimulatedConnection:
+    """What a handler in a transaction is given."""
+
+    def __init__(self, store: "SimulatedStore", transaction: Transaction) -> None:
+        self._store = store
+        self._transaction = transaction
+
+    async def execute(self, effect: str) -> None:
+        """Write an effect on the transaction."""
+        transaction = self._transaction
+
+        def apply() -> None:
+            if transaction.ended:
+                raise Permanent("no such transaction")
+            transaction.effects.append(effect)
+
+        await self._store.session.ask(f"effect {effect}", apply)
+
+
+class SimulatedStore:
+    """The table ``events``."""
+
+    def __init__(self, session: Session, *, token: str) -> None:
+        self.session = session
+        self._token = token
+
+    async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
+        if not rows:
+            return []
+        memory = self.session.memory
+        inserted = await self.session.ask(
+            f"insert {[row.event.event_id for row in rows]}", lambda: memory.insert(self._token, rows)
+        )
+        assert isinstance(inserted, set)
+        if len(inserted) == len(rows):
+            return [STORED] * len(rows)
+        return await self._told_apart(rows, inserted)
+
+    async def _told_apart(self, rows: Sequence[NewRow], inserted: set[str]) -> list[Result]:
+        unclear = []
+        for row in rows:
+            if row.event.event_id in inserted:
+                inserted.discard(row.event.event_id)
+            else:
+                unclear.append(row)
+        compared = await self.session.ask("compare", lambda: self.session.memory.compare(self._token, unclear))
+        found = {id(row): result for row, result in zip(unclear, compared, strict=True)}
+        results = [found.get(id(row), STORED) for row in rows]
+        if None in results:
+            raise Transient("a row vanished between being met and being read; try again")
+        return [result for result in results if result is not None]
+
+    async def insert_with(self, row: NewRow, work: Callable[[Any], Awaitable[None]]) -> Result:
+        session, memory = self.session, self.session.memory
+        transaction = Transaction(self._token)
+        try:
+            await session.ask("begin", lambda: memory.begin(transaction))
+            what = f"insert in transaction {row.event.event_id}"
+            inserted = await session.ask(what, lambda: memory.insert(self._token, [row], transaction))
+            if not inserted:
+                await self._end(transaction, "rollback", memory.rollback)
+                return (await self._told_apart([row], set()))[0]
+            try:
+                await work(SimulatedConnection(self, transaction))
+            except Exception:
+                await self._end(transaction, "rollback", memory.rollback)
+                raise
+            await self._end(transaction, f"commit {row.event.event_id}", memory.commit)
+        except BaseException:
+            self._hang_up(transaction)
+            raise
+        return STORED
+
+    async def _end(self, transaction: Transaction, what: str, end: Callable[[Transaction], None]) -> None:
+        def apply() -> None:
+            end(transaction)
+            self.session.changed()
+
+        await self.session.ask(what, apply)
+
+    def _hang_up(self, transaction: Transaction) -> None:
+        """The connection is cut; when the server hears of it, what was not committed is gone."""
+
+        def rolled_back() -> None:
+            self.session.memory.rollback(transaction)
+            transaction.ended = True
+            self.session.changed()
+
+        self.session.wire.hang_up(rolled_back)
+
+    async def stored(self, asks: Sequence[Ask]) -> dict[str, bool]:
+        if not asks:
+            return {}
+        return await self.session.ask(f"stored? {[a.event_id for a in asks]}", lambda: self.session.memory.stored(asks))
+
+    async def same_content(self, event: Event) -> bool | None:
+        def apply() -> bool | None:
+            row = self.session.memory.rows.get(event.event_id)
+            return None if row is None else same_content(row.row.event, event)
+
+        return await self.session.ask(f"same content? {event.event_id}", apply)
+
+    async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        rows = sorted(self.session.memory.rows.values(), key=lambda row: -row.seq)
+        return [_shown(row) for row in rows if before is None or row.seq < before][:limit]
+
+    async def one(self, event_id: str) -> dict[str, Any] | None:
+        row = self.session.memory.rows.get(event_id)
+        return None if row is None else _shown(row)
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    return {"event_id": row.row.event.event_id, "seq": row.seq}
+
+
+async def nothing() -> None:
+    """Migrating and closing take nothing here."""
+    await asyncio.sleep(0)

@@ -1,0 +1,220 @@
+"""A simulated Redis, and ``Claims`` in it: the scripts' rules, told once more in Python.
+
+It can restart with or without its memory, be flushed, and fail over to a replica that is a little behind.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from listener.errors import Transient
+from tests.simulation.wire import Lost, Server, Wire
+from tests.simulation.world import World
+
+T = TypeVar("T")
+LATENCY = 0.0006
+
+
+class Record:
+    """One claim as Redis keeps it: L leased, R released, D done, X dead."""
+
+    __slots__ = ("digest", "epoch", "state", "takeovers", "token", "until")
+
+    def __init__(self, state: str, digest: bytes, until: float, epoch: int, takeovers: int, token: str) -> None:
+        self.state = state
+        self.digest = digest
+        self.until = until
+        self.epoch = epoch
+        self.takeovers = takeovers
+        self.token = token
+
+
+class RedisMemory:
+    """What one Redis knows, and the rules of the scripts."""
+
+    def __init__(self, clock: Callable[[], float], on_settled: Callable[[str, str], None] = lambda *_: None) -> None:
+        self._clock = clock
+        self._on_settled = on_settled
+        self._runs = 0
+        self._marks = 0
+        self.run_id = "r0"
+        self.mark: str | None = None
+        self.records: dict[str, Record] = {}
+
+    def restart(self, *, empty: bool) -> None:
+        self._runs += 1
+        self.run_id = f"r{self._runs}"
+        if empty:
+            self.flush()
+
+    def flush(self) -> None:
+        self.records.clear()
+        self.mark = None
+
+    def copy(self) -> tuple[dict[str, Record], str | None]:
+        return {key: copy.copy(record) for key, record in self.records.items()}, self.mark
+
+    def become(self, replica: tuple[dict[str, Record], str | None]) -> None:
+        """Fail over to what the replica had."""
+        self._runs += 1
+        self.run_id = f"r{self._runs}"
+        self.records, self.mark = replica
+
+    def place(self) -> str:
+        if self.mark is None:
+            self._marks += 1
+            self.mark = f"m{self._marks}"
+        return f"{self.run_id}.{self.mark}"
+
+    def check(self, place: str) -> None:
+        if place != f"{self.run_id}.{self.mark or ''}":
+            raise Transient(f"PLACECHANGED this is {self.run_id}.{self.mark or ''}")
+
+    def claim(self, token: str, lease: float, ask: Ask, *, take_over: bool, revive: bool) -> Answer:
+        record, now = self.records.get(ask.event_id), self._clock()
+        if record is None:
+            return self._win(token, lease, ask, 1, 0)
+        same = record.digest == ask.digest[:8]
+        match record.state:
+            case "L":
+                if record.token == token:
+                    return self._win(token, lease, ask, record.epoch, record.takeovers)
+                if record.until > now:
+                    return Held(record.until - now, same)
+                if take_over:
+                    return self._win(token, lease, ask, record.epoch + 1, record.takeovers + 1)
+                return Lapsed(same)
+            case "R":
+                return self._win(token, lease, ask, record.epoch + 1, record.takeovers)
+            case "X" if revive:
+                return self._win(token, lease, ask, 1, 0)
+            case "D":
+                return Done(same)
+            case _:
+                return Dead(same)
+
+    def _win(self, token: str, lease: float, ask: Ask, epoch: int, takeovers: int) -> Won:
+        self.records[ask.event_id] = Record("L", ask.digest[:8], self._clock() + lease, epoch, takeovers, token)
+        return Won(epoch, takeovers)
+
+    def keep(self, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
+        record, now = self.records.get(keep.event_id), self._clock()
+        epoch, takeovers = keep.epoch, keep.takeovers
+        mine = record is None
+        if record is not None and record.state in "LR":
+            lapsed = record.state == "R" or record.until <= now
+            mine = (record.state == "L" and record.token == token) or (cover and lapsed)
+            epoch, takeovers = max(epoch, record.epoch), max(takeovers, record.takeovers)
+        if mine:
+            self.records[keep.event_id] = Record("L", keep.digest[:8], now + lease, epoch, takeovers, token)
+        return mine
+
+    def settle(self, token: str, ask: Ask | Keep, verdict: Verdict) -> bool:
+        record, state = self.records.get(ask.event_id), "D" if verdict == "done" else "X"
+        free = True
+        if record is not None and record.state == "L":
+            free = record.token == token or record.until <= self._clock()
+        elif record is not None and record.state == "D":
+            free = state == "D"
+        if free:
+            self.records[ask.event_id] = Record(state, ask.digest[:8], 0.0, 0, 0, "")
+            self._on_settled(ask.event_id, verdict)
+        return free
+
+    def release(self, token: str, event_id: str) -> None:
+        record = self.records.get(event_id)
+        if record is not None and record.state == "L" and record.token == token:
+            record.state, record.until, record.token = "R", self._clock(), ""
+
+
+class SimulatedRedis(Server):
+    """A Redis in the world."""
+
+    def __init__(self, world: World, on_settled: Callable[[str, str], None] = lambda *_: None) -> None:
+        super().__init__(world, "redis", latency=LATENCY)
+        self.memory = RedisMemory(lambda: world.now, on_settled)
+
+    def fail_over(self, *, behind: float) -> None:
+        """A replica that is ``behind`` by some seconds takes its place after as long."""
+        replica = self.memory.copy()
+        self.world.later(behind, self._promote, replica)
+
+    def _promote(self, replica: tuple[dict[str, Record], str | None]) -> None:
+        self.memory.become(replica)
+        self.touch()
+
+
+class SimulatedRedisClaims:
+    """``Claims`` in a simulated Redis; like the real adapter it tries once more at once, and no more."""
+
+    def __init__(
+        self, memory: RedisMemory, wire: Wire, *, token: str, lease_seconds: float, timeout: float = 0.3
+    ) -> None:
+        self._memory = memory
+        self._wire = wire
+        self._token = token
+        self._lease = lease_seconds
+        self._timeout = timeout
+        self._place: str | None = None
+
+    async def place(self) -> str:
+        self._place = await self._ask("place", self._memory.place)
+        return f"redis:{self._place}"
+
+    async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
+        return await self._each(
+            f"redis claim{' over' if take_over else ''} {[a.event_id for a in asks]}",
+            asks,
+            lambda ask: self._memory.claim(self._token, self._lease, ask, take_over=take_over, revive=revive),
+        )
+
+    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+        return await self._each(
+            f"redis cover {[k.event_id for k in keeps]}",
+            keeps,
+            lambda keep: self._memory.keep(self._token, self._lease, keep, cover=True),
+        )
+
+    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
+        return await self._each(
+            f"redis renew {[k.event_id for k in keeps]}",
+            keeps,
+            lambda keep: self._memory.keep(self._token, self._lease, keep, cover=False),
+        )
+
+    async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
+        return await self._each(
+            f"redis {verdict} {[a.event_id for a in asks]}",
+            asks,
+            lambda ask: self._memory.settle(self._token, ask, verdict),
+        )
+
+    async def release(self, event_ids: Sequence[str]) -> None:
+        await self._each(
+            f"redis release {event_ids}", event_ids, lambda event_id: self._memory.release(self._token, event_id)
+        )
+
+    async def close(self) -> None:
+        pass
+
+    async def _each(self, what: str, items: Sequence[T], one: Callable[[T], object]) -> list:
+        if not items:
+            return []
+        place = self._place or (await self.place()).removeprefix("redis:")
+
+        def apply() -> list[object]:
+            self._memory.check(place)
+            return [one(item) for item in items]
+
+        return await self._ask(what, apply)
+
+    async def _ask(self, what: str, apply: Callable[[], T]) -> T:
+        try:
+            return await self._wire.ask(what, apply, timeout=self._timeout)
+        except Lost:
+            pass
+        try:
+            return await self._wire.ask(what, apply, timeout=self._timeout)
+        except Lost as error:
+            raise Transient(f"{what}: {error}") from error

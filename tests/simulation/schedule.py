@@ -1,0 +1,149 @@
+"""A schedule: everything that will happen in one run, made from a seed. Pure.
+
+What a seed makes never depends on what is dropped from it afterwards, so a failing schedule shrinks to a
+seed and a short list of what to leave out.
+"""
+
+import random
+from collections.abc import Collection
+from typing import Literal
+
+import msgspec
+
+Work = Literal["recorded", "plain", "transaction"]
+
+PROCESS_FAULTS = ("kill", "freeze", "stop")
+LINK_FAULTS = ("refused", "silent", "deaf", "slow", "flaky")
+REDIS_FAULTS = ("down", "freeze", "restart empty", "restart", "flush", "fail over")
+POSTGRES_FAULTS = ("down", "freeze", "crash")
+SOURCE_FAULTS = ("cut", "down")
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """One frame that the source accepts, and what a handler does with its event."""
+
+    name: str
+    at: float
+    event_id: str
+    content: int = 0
+    valid: bool = True
+    seconds: float = 0.0
+    failures: int = 0
+    rejected: bool = False
+    poison: bool = False
+
+    def frame(self) -> bytes:
+        """What the source accepts."""
+        event_id = f'"{self.event_id}"' if self.valid else str(int(self.event_id[1:]))
+        return f'{{"event_id":{event_id},"payload":{{"content":{self.content}}}}}'.encode()
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What goes wrong, where, from when, and for how long."""
+
+    name: str
+    at: float
+    seconds: float
+    what: str
+    target: str
+    server: str = ""
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """One run."""
+
+    seed: int
+    work: Work
+    resumes: bool
+    listeners: tuple[tuple[str, float], ...]
+    happenings: tuple[Happening, ...]
+    faults: tuple[Fault, ...]
+
+    def without(self, names: Collection[str]) -> "Schedule":
+        """The same run, but for these happenings, faults and listeners."""
+        return msgspec.structs.replace(
+            self,
+            listeners=tuple(one for one in self.listeners if one[0] not in names),
+            happenings=tuple(one for one in self.happenings if one.name not in names),
+            faults=tuple(one for one in self.faults if one.name not in names and one.target not in names),
+        )
+
+    def names(self) -> list[str]:
+        """All that could be left out, the largest first."""
+        return [
+            *(name for name, _ in self.listeners[1:]),
+            *(fault.name for fault in self.faults),
+            *(happening.name for happening in self.happenings),
+        ]
+
+
+def schedule(seed: int) -> Schedule:
+    """The schedule of this seed."""
+    dice = random.Random(seed * 2_654_435_761 + 97)
+    count = dice.choices((1, 2, 3), (1, 6, 4))[0]
+    listeners = tuple((f"l{n}", 0.0 if dice.random() < 0.6 else dice.uniform(0, 2)) for n in range(count))
+    work: Work = dice.choices(("recorded", "plain", "transaction"), (3, 6, 3))[0]  # type: ignore[assignment]
+    quiet = dice.random() < 0.1
+    faults = tuple(
+        _fault(dice, number, [name for name, _ in listeners]) for number in range(dice.choice((1, 1, 2, 2, 3, 4)))
+    )
+    return Schedule(
+        seed=seed,
+        work=work,
+        resumes=dice.random() < 0.8,
+        listeners=listeners,
+        happenings=_happenings(dice),
+        faults=() if quiet else faults,
+    )
+
+
+def _happenings(dice: random.Random) -> tuple[Happening, ...]:
+    happenings: list[Happening] = []
+    burst = dice.random() < 0.4
+    for number in range(dice.randint(1, 6)):
+        chance = dice.random()
+        at = dice.uniform(0.3, 0.5) if burst else dice.uniform(0.0, 4.0)
+        seconds = dice.choice((0.0, 0.01, 0.05, 0.2, 0.2, 1.0, 1.0, 4.0))
+        if chance < 0.15 and happenings:
+            earlier = dice.choice(happenings)
+            content = earlier.content if dice.random() < 0.8 else 1
+            happenings.append(
+                msgspec.structs.replace(
+                    earlier, name=f"e{number}", at=min(earlier.at + dice.uniform(0, 6), 8.0), content=content
+                )
+            )
+            continue
+        happenings.append(
+            Happening(
+                name=f"e{number}",
+                at=at,
+                event_id=f"e{number}",
+                seconds=seconds,
+                valid=chance < 0.97,
+                failures=dice.choice((1, 1, 2, 5)) if dice.random() < 0.15 else 0,
+                rejected=dice.random() < 0.05,
+                poison=dice.random() < 0.03,
+            )
+        )
+    return tuple(happenings)
+
+
+def _fault(dice: random.Random, number: int, listeners: list[str]) -> Fault:
+    at = dice.uniform(0.0, 4.0)
+    seconds = dice.choice((0.05, 0.3, 0.7, 1.5, 1.5, 3.0, 5.0))
+    name = f"f{number}"
+    match dice.choices(("process", "link", "redis", "postgres", "source", "disk"), (5, 5, 4, 4, 1, 1))[0]:
+        case "process":
+            what = dice.choice(PROCESS_FAULTS)
+            return Fault(name, at, seconds, what, dice.choice(listeners))
+        case "link":
+            what, server = dice.choice(LINK_FAULTS), dice.choice(("redis", "postgres"))
+            return Fault(name, at, seconds, what, dice.choice(listeners), server)
+        case "redis":
+            return Fault(name, at, seconds, dice.choice(REDIS_FAULTS), "redis")
+        case "postgres":
+            return Fault(name, at, seconds, dice.choice(POSTGRES_FAULTS), "postgres")
+        case "source":
+            return Fault(name, at, seconds, dice.choice(SOURCE_FAULTS), "source")
+        case _:
+            return Fault(name, at, seconds, "full", dice.choice(listeners), "disk")

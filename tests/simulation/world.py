@@ -1,0 +1,268 @@
+"""A world under a virtual clock, and processes in it that can be killed and frozen at any step.
+
+Each process is an event loop of its own to asyncio; all of them share one clock and one queue. Nothing
+waits in real time: when nothing is ready, the clock jumps to the next timer. So a *kill -9* is exact:
+not one further step of that process runs, no ``finally`` either. And a *freeze* (SIGSTOP): its steps
+and due timers are held back until it is woken, while time, its leases and its peers go on.
+
+The same seed runs the same steps, in the same order (with the same ``PYTHONHASHSEED``).
+"""
+
+import asyncio
+import heapq
+import itertools
+import random
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+STEPS_AT_ONCE = 20_000
+"""More steps than this without time passing is a loop that never ends."""
+
+
+class Step:
+    """One callback, due at a time."""
+
+    __slots__ = ("args", "callback", "cancelled_", "process", "when_")
+
+    def __init__(self, process: "Process | None", when: float, callback: Callable[..., Any], args: tuple) -> None:
+        self.process = process
+        self.when_ = when
+        self.callback: Callable[..., Any] | None = callback
+        self.args = args
+        self.cancelled_ = False
+
+    def cancel(self) -> None:
+        self.cancelled_ = True
+        self.callback = None
+        self.args = ()
+
+    def cancelled(self) -> bool:
+        return self.cancelled_
+
+    def when(self) -> float:
+        return self.when_
+
+
+class Broken(Exception):
+    """The law, or a rule of leases, is broken."""
+
+
+class World:
+    """Time, chance, and everything that waits for its turn."""
+
+    def __init__(self, seed: int, *, traced: bool = False) -> None:
+        self.now = 0.0
+        self.dice = random.Random(seed)
+        self.trace: list[str] | None = [] if traced else None
+        self.broken: str | None = None
+        self._timers: list[tuple[float, int, Step]] = []
+        self._ready: deque[Step] = deque()
+        self._order = itertools.count()
+
+    def later(self, delay: float, callback: Callable[..., Any], *args: Any) -> Step:
+        """Have the world itself do something, after ``delay`` seconds."""
+        return self.schedule(None, self.now + delay, callback, args)
+
+    def schedule(self, process: "Process | None", when: float, callback: Callable[..., Any], args: tuple) -> Step:
+        step = Step(process, when, callback, args)
+        heapq.heappush(self._timers, (when, next(self._order), step))
+        return step
+
+    def soon(self, process: "Process", callback: Callable[..., Any], args: tuple) -> Step:
+        step = Step(process, self.now, callback, args)
+        self._ready.append(step)
+        return step
+
+    def ready_again(self, steps: list[Step]) -> None:
+        self._ready.extend(steps)
+
+    def note(self, who: str, what: str) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{self.now:9.3f}  {who:<8}  {what}")
+
+    def end(self, processes: "list[Process]") -> None:
+        """Unwind what is left of these processes; nothing of it reaches any server."""
+        for step in self._ready:
+            if step.process is not None:
+                step.process.hold(step)
+        self._ready.clear()
+        for process in processes:
+            process.bury_tasks()
+
+    def break_law(self, what: str) -> None:
+        """State the first violation; the run ends after this step."""
+        if self.broken is None:
+            self.broken = what
+            self.note("LAW", what)
+
+    def run(self, *, until: float) -> None:
+        """Go on until that time, or until the law is broken."""
+        ready, timers, pop = self._ready, self._timers, heapq.heappop
+        try:
+            while self._run_ready():
+                if not timers or timers[0][0] > until:
+                    self.now = max(self.now, until)
+                    return
+                self.now = now = timers[0][0]
+                while timers and timers[0][0] <= now:
+                    ready.append(pop(timers)[2])
+        finally:
+            events._set_running_loop(None)
+
+    def _run_ready(self) -> bool:
+        """Run all that is due now, and what follows from it without time passing; whether the law still holds."""
+        ready, enter = self._ready, events._set_running_loop
+        running: Process | None = None
+        enter(None)
+        for _ in range(STEPS_AT_ONCE):
+            if not ready or self.broken is not None:
+                return self.broken is None
+            step = ready.popleft()
+            callback, process = step.callback, step.process
+            if callback is None:
+                continue
+            if process is None:
+                callback(*step.args)
+            elif process.state is RUNNING:
+                if process is not running:
+                    running = process
+                    enter(process)
+                process.run_step(callback, step.args)
+            else:
+                process.hold(step)
+        self.break_law("a loop that never ends: steps without time passing")
+        return False
+
+
+RUNNING, FROZEN, DEAD, AFTERLIFE = "running", "frozen", "dead", "afterlife"
+
+
+class Job(asyncio.Task[Any]):
+    """A task whose hash does not depend on where it lies in memory: sets of tasks are cancelled in one order."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int, coro: Coroutine[Any, Any, Any], *, loop: "Process", name: str | None) -> None:
+        self.number = number
+        super().__init__(coro, loop=loop, name=name)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class Process(asyncio.AbstractEventLoop):
+    """One process start. To the code that runs in it, it is the event loop."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.state = RUNNING
+        self.started_at = world.now
+        self.frozen_at: float | None = None
+        self.woken_at = -1.0
+        self.trouble: list[str] = []
+        self._held: list[Step] = []
+        self._tasks: list[Job] = []
+
+    # -- what happens to a process --------------------------------------------------------------
+
+    def kill(self) -> None:
+        self.state = DEAD
+
+    def freeze(self) -> None:
+        if self.state is RUNNING:
+            self.state = FROZEN
+            self.frozen_at = self.world.now
+
+    def wake(self) -> None:
+        if self.state is FROZEN:
+            self.state = RUNNING
+            self.woken_at = self.world.now
+            held, self._held = self._held, []
+            self.world.ready_again(held)
+
+    @property
+    def alive(self) -> bool:
+        return self.state is RUNNING or self.state is FROZEN
+
+    def frozen_since(self, when: float) -> bool:
+        return self.state is FROZEN or (self.frozen_at is not None and self.woken_at >= when)
+
+    def hold(self, step: Step) -> None:
+        """Keep a step that may not run: until it is woken, or until nothing that it does counts any more."""
+        self._held.append(step)
+
+    def run_step(self, callback: Callable[..., Any], args: tuple) -> None:
+        try:
+            callback(*args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - what asyncio does with it, too
+            self.call_exception_handler({"message": "in a callback", "exception": error})
+
+    def bury_tasks(self) -> None:
+        """After the end: unwind every coroutine quietly, so that collecting them runs nothing later."""
+        self.state = AFTERLIFE
+        events._set_running_loop(self)
+        try:
+            for _ in range(30):
+                left = [task for task in self._tasks if not task.done()]
+                if not left:
+                    break
+                for task in left:
+                    task.cancel()
+                self._unwind()
+        finally:
+            events._set_running_loop(None)
+        self._tasks.clear()
+
+    def _unwind(self) -> None:
+        for _ in range(100_000):
+            if not self._held:
+                return
+            steps, self._held = self._held, []
+            for step in steps:
+                if step.callback is not None:
+                    self.run_step(step.callback, step.args)
+
+    # -- what asyncio asks of a loop ------------------------------------------------------------
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Step:  # type: ignore[override]
+        if self.state is AFTERLIFE:
+            step = Step(self, 0.0, callback, args)
+            self._held.append(step)
+            return step
+        return self.world.soon(self, callback, args)
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Step:  # type: ignore[override]
+        return self.world.schedule(self, self.world.now + max(delay, 0.0), callback, args)
+
+    def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Step:  # type: ignore[override]
+        return self.world.schedule(self, max(when, self.world.now), callback, args)
+
+    def time(self) -> float:
+        return self.world.now
+
+    def create_future(self) -> "asyncio.Future[Any]":
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, **_: Any) -> "asyncio.Task[Any]":  # type: ignore[override]
+        task = Job(len(self._tasks), coro, loop=self, name=name)
+        self._tasks.append(task)
+        return task
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if self.state in (RUNNING, FROZEN):
+            error = context.get("exception")
+            self.world.break_law(f"{self.name}: {context.get('message')}: {type(error).__name__}: {error}")
