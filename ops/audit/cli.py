@@ -127,6 +127,7 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
             for entry in page:
                 if entry.event_id == event_id:
                     known["journal"] = {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at}
+        await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
         row = await connection.fetchrow("select * from events where event_id = $1", event_id, timeout=asking.TIMEOUT)
         known["row"] = None if row is None else {name: _readable(value) for name, value in row.items()}
         for url in settings.listeners:

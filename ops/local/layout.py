@@ -1,6 +1,7 @@
 """Where everything of a local system lives: its directory, its ports, and what each process is told."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -80,6 +81,11 @@ class Layout:
         """One letter for each listener."""
         return NAMES[: len(self.ports.listeners)]
 
+    @property
+    def environment_file(self) -> Path:
+        """What tells other commands where this system is; a shell can source it."""
+        return self.data / "env"
+
     def log(self, name: str) -> Path:
         """The log file of one process."""
         return self.data / "logs" / f"{name}.log"
@@ -118,6 +124,19 @@ class Layout:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.extra, **settings}
         return Child(name, [str(executable(command))], log=self.log(name), environment=environment)
+
+
+def write_environment(layout: Layout, database_url: str, redis_url: str) -> None:
+    """Write the file that lets ``ops`` and ``dlq`` find this system. It holds passwords: nobody else may read it."""
+    values = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "WS_URL": layout.stream_url,
+        "PRODUCER_URL": layout.producer_url,
+        "LISTENERS": ",".join(layout.listener_urls),
+    }
+    layout.environment_file.touch(mode=0o600)
+    layout.environment_file.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
 
 
 def executable(command: str) -> Path:

@@ -1,6 +1,7 @@
 """``ops up``: the whole system on this machine, until Ctrl-C."""
 
 import asyncio
+import os
 import shutil
 import signal
 import tempfile
@@ -18,7 +19,7 @@ from rich.markup import escape
 from ops.command import Settings, UsageProblem, command
 from ops.local.check import check
 from ops.local.child import ChildFailed
-from ops.local.layout import NAMES, Layout, Ports, free_ports
+from ops.local.layout import NAMES, Layout, Ports, executable, free_ports, write_environment
 from ops.local.system import Obstacle, Step, Stopped, System, reserved
 
 
@@ -63,7 +64,8 @@ def up(settings: UpSettings, check: bool) -> int:
     layout = Layout(settings.data.absolute(), settings.ports())
     try:
         with _stopping_on_signals() as stopping, reserved(layout):
-            return _run(System(layout, _teller(console), stopping), lambda: _serve(console, layout))
+            system = System(layout, _teller(console), stopping)
+            return _run(system, lambda: _serve(console, layout, system))
     except Obstacle as obstacle:
         raise UsageProblem(*obstacle.problems) from None
 
@@ -83,21 +85,40 @@ def _run(system: System, then: Callable[[], bool | None]) -> int:
         system.stop()
 
 
-def _serve(console: Console, layout: Layout) -> None:
+def _serve(console: Console, layout: Layout, system: System) -> None:
+    write_environment(layout, system.postgres.url, system.valkey.url)
     console.print(_welcome(layout), markup=False)
 
 
 def _welcome(layout: Layout) -> str:
-    listeners = "\n".join(
+    listeners = [
         f"  listener {name}  {url}/" for name, url in zip(layout.listener_names, layout.listener_urls, strict=True)
-    )
-    return (
-        f"\nUnlost is up.\n  publish     {layout.producer_url}/\n  stream      {layout.stream_url}\n{listeners}\n"
-        f"  logs        {layout.data}/logs/\n\nTry it:\n"
-        f"  curl -X POST {layout.producer_url}/publish -H 'content-type: application/json' \\\n"
-        """    -d '{"event_id": "hello-1", "payload": {"greeting": "hello"}}'\n"""
-        f"  curl {layout.listener_urls[0]}/api/events\n\nCtrl-C stops everything; the data stays in {layout.data}."
-    )
+    ]
+    lines = [
+        "",
+        "Unlost is up.",
+        f"  publish     {layout.producer_url}/",
+        f"  stream      {layout.stream_url}",
+        *listeners,
+        f"  logs        {layout.data}/logs/",
+        "",
+        "Try it:",
+        f"  curl -X POST {layout.producer_url}/publish -H 'content-type: application/json' \\",
+        """    -d '{"event_id": "hello-1", "payload": {"greeting": "hello"}}'""",
+        f"  curl {layout.listener_urls[0]}/api/events",
+        "",
+        "Let ops and dlq find this system:",
+        f"  set -a; . {_shown(layout.environment_file)}; set +a",
+        f"  {_shown(executable('ops'))} audit {_shown(layout.data)}/*/failed_events.jsonl",
+        "",
+        f"Ctrl-C stops everything; the data stays in {layout.data}.",
+    ]
+    return "\n".join(lines)
+
+
+def _shown(path: Path) -> str:
+    """Short where that says the same."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _check(console: Console, listeners: int) -> int:
