@@ -62,14 +62,10 @@ class ListenerProcess:
             "dead_letter_file": str(directory / f"{name}.jsonl"),
             **settings,
         }
+        log = directory / f"{name}.log"
         environment = {name.upper(): value for name, value in given.items()}
         environment |= {"RUNS_FILE": str(self.runs), "GATE_FILE": str(self.gate)}
-        self.child = Child(
-            name,
-            [str(executable("listener"))],
-            log=directory / f"{name}.log",
-            environment={**os.environ, **environment},
-        )
+        self.child = Child(name, [str(executable("listener"))], log=log, environment={**os.environ, **environment})
 
     def health(self) -> dict:
         try:

@@ -38,7 +38,7 @@ async def wait_if_held(event: Delivery) -> None:
 
 async def wait_for_file(event: Delivery) -> None:
     _note_in_file(event)
-    while event.event_id.startswith("held") and not Path(os.environ["GATE_FILE"]).exists():  # noqa: ASYNC110
+    while event.event_id.startswith("held") and not _gate_is_open():  # noqa: ASYNC110  another process opens it
         await asyncio.sleep(0.02)
 
 
@@ -51,6 +51,10 @@ async def kill_for_bomb(event: Delivery) -> None:
 async def reject_bad(event: Delivery) -> None:
     if event.event_id.startswith("bad"):
         raise Reject("we do not sell that")
+
+
+def _gate_is_open() -> bool:
+    return Path(os.environ["GATE_FILE"]).exists()
 
 
 def _note_in_file(event: Delivery) -> None:

@@ -1,0 +1,118 @@
+"""Listeners as real processes: an orderly stop, an event that kills whoever handles it, and a full disk."""
+
+import asyncio
+import resource
+import signal
+import time
+
+from listener.facts import EventsStored, EventsTakenOver
+from tests.end_to_end.faults.conftest import ListenerProcess, assert_law, frame, frames, letters
+from tests.end_to_end.faults.handlers import kill_for_bomb, named, note, reject_bad, wait_for_file
+from tests.support.listeners import rows_of, running_listener
+from tests.support.source import running_source
+
+
+def settings_of(servers: dict) -> dict[str, str]:
+    return {"redis_url": servers["redis_url"], "database_url": servers["database_url"]}
+
+
+async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_exits_with_zero(
+    servers: dict, processes: list[ListenerProcess]
+):
+    same = {**settings_of(servers), "lease": "600", "drain": "30"}
+    async with running_source() as source:
+        one = ListenerProcess(
+            servers["directory"], "a", **same, ws_url=source.url, handler=named(wait_for_file), handle_concurrency="1"
+        )
+        processes.append(one)
+        await asyncio.to_thread(one.start)
+        ids = ["held", "next0", "next1", "next2"]
+        await source.send(*(frame(id_) for id_ in ids))
+        await asyncio.to_thread(
+            one.child.wait_until, lambda: one.runs_of("held") == 1 and one.health().get("claims_held") == 4, 20
+        )
+        async with running_listener(
+            ws_url=source.url, directory=servers["directory"], **same, instance_id="b", handler=named(note)
+        ) as two:
+            await source.wait_for_clients(2)
+            await source.send(*(frame(id_) for id_ in ids))
+            one.child.ask_to_stop()
+            await two.heard.until(lambda h: set(h.ids(EventsStored)) == {"next0", "next1", "next2"})
+            assert one.child.is_running, "what runs may finish"
+            one.gate.touch()
+            await asyncio.to_thread(one.child._process.wait, 30)
+            assert one.child.exit_code == 0
+            assert two.heard.ids(EventsTakenOver) == []
+    rows = {row["event_id"]: row["instance_id"] for row in await rows_of(servers["database_url"])}
+    assert rows == {"held": "a", "next0": "b", "next1": "b", "next2": "b"}
+    assert one.runs_of("held") == 1
+
+
+async def test_an_event_that_kills_its_process_ends_as_a_letter_and_harms_no_other(
+    servers: dict, processes: list[ListenerProcess]
+):
+    ids = {"bomb", *(f"e{i}" for i in range(8))}
+    async with running_source() as source:
+        source.backlog = lambda after: [frame(id_) for id_ in sorted(ids)]
+        one = ListenerProcess(
+            servers["directory"], "a", **settings_of(servers), ws_url=source.url, handler=named(kill_for_bomb),
+            lease="1", max_takeovers="2",
+        )  # fmt: skip
+        processes.append(one)
+
+        def dies_until_it_is_buried() -> int:
+            deaths = 0
+            while not letters(servers["directory"]):
+                one.child.start()
+                while one.child.is_running and not letters(servers["directory"]):
+                    time.sleep(0.02)
+                if not one.child.is_running:
+                    assert one.child.exit_code == -signal.SIGKILL
+                    deaths += 1
+                assert deaths <= 2, "an event may outlive two owners"
+            return deaths
+
+        assert await asyncio.to_thread(dies_until_it_is_buried) == 2
+        await asyncio.to_thread(one.child.wait_until, lambda: one.health().get("in_memory") == 0, 20)
+        assert await asyncio.to_thread(one.child.stop) == 0
+    buried = letters(servers["directory"])
+    assert [(letter.event_id, letter.reason) for letter in buried] == [("bomb", "crash_loop")]
+    assert_law(ids, await rows_of(servers["database_url"]), buried)
+    assert one.runs_of("bomb") == 2
+
+
+def limit_files(pid: int, size: int) -> None:
+    """No file of this process may grow beyond ``size``: its appends fail as on a full disk (EFBIG)."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+async def test_a_full_disk_holds_letters_back_turns_unready_and_loses_nothing(
+    servers: dict, processes: list[ListenerProcess]
+):
+    async with running_source() as source:
+        one = ListenerProcess(
+            servers["directory"], "a", **settings_of(servers), ws_url=source.url, handler=named(reject_bad)
+        )
+        processes.append(one)
+        await asyncio.to_thread(one.start)
+        await source.send(frame("bad0"), *frames("before", 5))
+        await asyncio.to_thread(one.child.wait_until, lambda: len(letters(servers["directory"])) == 1, 20)
+        assert one.child.pid
+        limit_files(one.child.pid, (servers["directory"] / "a.jsonl").stat().st_size + 10)
+        await source.send(frame("bad1"))
+        await asyncio.to_thread(one.child.wait_until, lambda: not one.is_ready(), 20)
+        assert "no room" in str(one.health())
+        await source.send(frame("bad2"), *frames("after", 5))
+        assert len(letters(servers["directory"])) == 1, "half a letter, or one that was not fsynced"
+        limit_files(one.child.pid, resource.RLIM_INFINITY)
+        await asyncio.to_thread(one.child.wait_until, one.is_ready, 20)
+        await asyncio.to_thread(
+            one.child.wait_until,
+            lambda: len(letters(servers["directory"])) == 3 and one.health().get("in_memory") == 0,
+            20,
+        )
+        assert await asyncio.to_thread(one.child.stop) == 0
+    buried = letters(servers["directory"])
+    assert {letter.reason for letter in buried} == {"rejected"}
+    ids = {"bad0", "bad1", "bad2", *(f"before{i}" for i in range(5)), *(f"after{i}" for i in range(5))}
+    assert_law(ids, await rows_of(servers["database_url"]), buried)
