@@ -1,5 +1,14 @@
-"""Fixtures that every test may ask for."""
+"""Fixtures that every test may ask for, and one that every test has."""
 
+import os
+
+import pytest
+
+from dlq.rerunning import ReplaySettings
+from listener.settings import ListenerSettings
+from ops.audit.cli import AuditSettings
+from ops.local.up import UpSettings
+from producer.settings import ProducerSettings
 from tests.support.servers import (
     _database_numbers,
     database_url,
@@ -19,3 +28,11 @@ __all__ = [
     "redis_url",
     "valkey_server",
 ]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_settings_from_outside() -> None:
+    """A shell in which a system's addresses stand must change no test."""
+    for settings in (ListenerSettings, ProducerSettings, AuditSettings, UpSettings, ReplaySettings):
+        for name in settings.model_fields:
+            os.environ.pop(name.upper(), None)
