@@ -76,8 +76,10 @@ class ResumingSource:
             while not watching.done():
                 while number < len(self.event_ids):
                     number += 1
-                    event = {"event_id": self.event_ids[number - 1], "payload": number, "cursor": self.cursor(number)}
-                    await client.send(json.dumps(event))
+                    event_id = self.event_ids[number - 1]
+                    await client.send(
+                        json.dumps({"event_id": event_id, "payload": event_id, "cursor": self.cursor(number)})
+                    )
                 await self._wait_beyond(number, watching)
         except ConnectionClosed:
             pass
