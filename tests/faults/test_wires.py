@@ -1,0 +1,200 @@
+"""Every wire of a listener times every failure: the law holds, nothing runs twice, and the listener comes back.
+
+One listener reads a source that can resume, with claims in Redis and rows in PostgreSQL, each behind a fault proxy.
+Before the damage some events are stored and some are in their handlers; more come during it and after it.
+"""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+from toxiproxy import Toxiproxy
+
+from listener.facts import AttemptFailed, BreakerMoved, EventsStored, PlacesDeclared, SourceConnected, SourceLost
+from tests.support.handlers import HOLD, RUNS
+from tests.support.law import assert_law, letters_in
+from tests.support.listeners import Heard, RunningListener, running_listener
+from tests.support.stream import ResumingSource, resuming_source
+from tests.support.toxics import ToxicWire, toxic_wire
+
+FLOWS_AGAIN_SECONDS = 3.0
+BOTH = ("upstream", "downstream")
+HELD = [f"held{number}" for number in range(5)]
+
+
+@dataclass
+class World:
+    """A running listener, its source, and the wires to hurt."""
+
+    listener: RunningListener
+    source: ResumingSource
+    wires: dict[str, ToxicWire]
+    redis_url: str
+    database_url: str
+
+    async def publish(self, stem: str, count: int) -> list[str]:
+        event_ids = [f"{stem}{number}" for number in range(count)]
+        await self.source.publish(*event_ids)
+        return event_ids
+
+    async def stored(self, event_ids: list[str], seconds: float = 20) -> None:
+        await self.heard.until(lambda h: set(event_ids) <= set(h.ids(EventsStored)), seconds)
+
+    @property
+    def heard(self) -> Heard:
+        return self.listener.heard
+
+
+Harm = Callable[[World, str], Awaitable[object]]
+
+
+async def refused(world: World, wire: str) -> None:
+    await world.wires[wire].refuse()
+
+
+async def reset(world: World, wire: str) -> None:
+    await world.wires[wire].add("reset_peer", timeout=0)
+
+
+async def silent(world: World, wire: str) -> None:
+    await world.wires[wire].add("timeout", *BOTH, timeout=0)
+
+
+async def slow(world: World, wire: str) -> None:
+    await world.wires[wire].add("latency", latency=100)
+
+
+async def slow_and_jittery(world: World, wire: str) -> None:
+    await world.wires[wire].add("latency", *BOTH, latency=60, jitter=50)
+
+
+async def half_a_message(world: World, wire: str) -> None:
+    await world.wires[wire].add("limit_data", bytes=3)
+
+
+async def half_a_message_then_silence(world: World, wire: str) -> None:
+    await world.wires[wire].add("slicer", average_size=3, size_variation=0, delay=3_600_000_000)
+
+
+async def reply_lost(world: World, wire: str) -> None:
+    await world.wires[wire].add("limit_data", bytes=0)
+
+
+async def closed_by_the_other_side(world: World, wire: str) -> None:
+    match wire:
+        case "source":
+            await world.source.drop_clients()
+        case "redis":
+            async with Redis.from_url(world.redis_url, single_connection_client=True) as admin:
+                await admin.client_kill_filter(_type="normal", skipme=True)
+        case "postgres":
+            admin = await asyncpg.connect(world.database_url)
+            ending = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+            await admin.execute(f"{ending} and pid <> pg_backend_pid()")
+            await admin.close()
+
+
+async def restored(world: World, wire: str) -> None:
+    """Refused, and there again before anybody has tried twice."""
+    await world.wires[wire].refuse()
+    await world.wires[wire].mend()
+
+
+LASTING = [refused, reset, silent, half_a_message, half_a_message_then_silence, reply_lost]
+"""Nothing gets through until the wire is mended."""
+PASSING = [slow, slow_and_jittery, closed_by_the_other_side, restored]
+"""Work goes on."""
+
+
+@contextlib.asynccontextmanager
+async def world_of(
+    redis_url: str, database_url: str, directory: Path, fault_proxies: Toxiproxy
+) -> AsyncIterator[World]:
+    RUNS.forget()
+    async with (
+        resuming_source() as source,
+        toxic_wire(fault_proxies, source.url) as to_source,
+        toxic_wire(fault_proxies, redis_url) as to_redis,
+        toxic_wire(fault_proxies, database_url) as to_postgres,
+        running_listener(
+            ws_url=to_source.url, redis_url=to_redis.url, database_url=to_postgres.url, directory=directory,
+            handler=HOLD, database_timeout="1", keepalive="1", lease="5", insert_attempts="100", insert_delay="0.2",
+            reconnect_longest="1",
+        ) as listener,
+    ):  # fmt: skip
+        wires = {"source": to_source, "redis": to_redis, "postgres": to_postgres}
+        world = World(listener, source, wires, redis_url, database_url)
+        before = await world.publish("before", 10)
+        await source.publish(*HELD)
+        await world.stored(before)
+        await world.heard.until(lambda _: len(RUNS.begun) == 15)
+        yield world
+    await assert_law(database_url, directory, source.event_ids)
+    assert letters_in(directory) == [], "an outage shorter than all attempts costs no letter"
+    assert sorted(RUNS.begun) == sorted(source.event_ids), "a handler ran twice, though its owner lived"
+
+
+def felt(heard: Heard, wire: str) -> bool:
+    """Whether the listener has noticed that this wire leads nowhere."""
+    match wire:
+        case "source":
+            return bool(heard.of(SourceLost))
+        case "redis":
+            return heard.of(PlacesDeclared)[-1].degraded
+    return any(fact.name == "postgres" and fact.state == "open" for fact in heard.of(BreakerMoved))
+
+
+def well_again(heard: Heard, wire: str) -> bool:
+    match wire:
+        case "source":
+            connections = [fact for fact in heard.facts if isinstance(fact, SourceConnected | SourceLost)]
+            return isinstance(connections[-1], SourceConnected)
+        case "redis":
+            return not heard.of(PlacesDeclared)[-1].degraded
+    return [fact.state for fact in heard.of(BreakerMoved) if fact.name == "postgres"][-1] == "closed"
+
+
+@pytest.mark.parametrize("harm", LASTING, ids=lambda harm: harm.__name__)
+@pytest.mark.parametrize("wire", ["source", "redis", "postgres"])
+async def test_nothing_gets_through(
+    redis_url: str, database_url: str, tmp_path: Path, fault_proxies: Toxiproxy, wire: str, harm: Harm
+):
+    async with world_of(redis_url, database_url, tmp_path, fault_proxies) as world:
+        await harm(world, wire)
+        started = time.monotonic()
+        during = await world.publish("during", 20)
+        if wire == "redis":
+            await world.stored(during)
+            assert time.monotonic() - started < FLOWS_AGAIN_SECONDS
+        await world.heard.until(lambda h: felt(h, wire))
+        RUNS.go_on.set()
+        if wire == "postgres":
+            await world.heard.until(lambda h: any(fact.stage == "store" for fact in h.of(AttemptFailed)))
+        else:
+            await world.stored(HELD)
+        await world.wires[wire].mend()
+        after = await world.publish("after", 10)
+        await world.stored([*HELD, *during, *after])
+        await world.heard.until(lambda h: well_again(h, wire))
+
+
+@pytest.mark.parametrize("harm", PASSING, ids=lambda harm: harm.__name__)
+@pytest.mark.parametrize("wire", ["source", "redis", "postgres"])
+async def test_work_goes_on(
+    redis_url: str, database_url: str, tmp_path: Path, fault_proxies: Toxiproxy, wire: str, harm: Harm
+):
+    async with world_of(redis_url, database_url, tmp_path, fault_proxies) as world:
+        await harm(world, wire)
+        during = await world.publish("during", 20)
+        RUNS.go_on.set()
+        await world.stored([*during, *HELD])
+        if wire == "source" and harm in (closed_by_the_other_side, restored):
+            assert felt(world.heard, wire)
+        assert not world.heard.of(PlacesDeclared)[-1].degraded, "one failure alone does not mean that Redis is gone"
+        await world.wires[wire].mend()
+        await world.stored(await world.publish("after", 10))
