@@ -218,8 +218,11 @@ class RedisClaims:
         return reply
 
     async def _execute(self, *command: bytes | str | int) -> bytes:
-        async with asyncio.timeout(self._timeout):
-            return cast("bytes", await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
+        try:
+            async with asyncio.timeout(self._timeout):
+                return cast("bytes", await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
+        except RuntimeError as error:  # uvloop's word for a connection that was reset before redis-py noticed
+            raise ConnectionResetError(str(error)) from error
 
 
 def _digests(few: Sequence[Ask | Keep]) -> bytes:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 
 from listener.claims.port import Ask, Claims, Dead, Done, Held, Keep, Lapsed, Won
 from listener.claims.postgres import PostgresClaims
@@ -411,3 +412,16 @@ async def test_old_claims_are_forgotten(database_url: str) -> None:
     assert await claims.prune(batch=7) == 7
     assert await claims.prune(batch=7) == 3
     await database.close()
+
+
+def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url: str) -> None:
+    async def run() -> None:
+        claims = RedisClaims(connect_redis(redis_url), token="a", group="g", lease_seconds=LEASE, window_seconds=600)
+        await claims.place()
+        for connection in claims._client.connection_pool._available_connections:
+            connection._writer.transport.abort()
+        await asyncio.sleep(0)  # now they are closed, and redis-py has not noticed
+        assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
+        await claims.close()
+
+    uvloop.run(run())
