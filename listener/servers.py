@@ -17,7 +17,7 @@ from listener.store.migrations import migrate
 from listener.store.port import GroupCursors, ListenerRoll, Rows
 from listener.store.roll import Roll
 
-IDLE_GRACE = 1.0
+IDLE_GRACE = 0.5
 """Our own time limit for a handler strikes first; PostgreSQL's is for a process that was frozen."""
 
 

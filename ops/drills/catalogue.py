@@ -15,7 +15,8 @@ TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
 ONE_OF = 40
 HOLDS_SOME = 3
 LOOKS, LOOK_SECONDS = 200, 0.02
-HANDLE_TIMEOUT = "1"
+SHORT = {"handle_timeout": "5"}
+"""No longer than the lease: a transaction may idle no longer than either, and its heir waits for it."""
 
 
 def stop(part: str) -> Act:
@@ -149,19 +150,19 @@ PRODUCER = (
 LISTENERS = (
     Drill("listener-killed", "A listener is killed with -9; its peers take over what it held.",
           damage=an_owner("kill"), during=pause(8.0), heal=every_listener("start"), bars=TAKEN_OVER,
-          progress_from="damage", handler=IN_TRANSACTION),
+          progress_from="damage", handler=IN_TRANSACTION, settings=SHORT),
     Drill("all-listeners-killed", "Every listener is killed with -9, and started again.",
           damage=every_listener("kill"), during=pause(1.0), heal=every_listener("start"),
-          bars=Bars(extra_runs=True, takeover=4.0), handler=IN_TRANSACTION),
+          bars=Bars(extra_runs=True, takeover=4.0), handler=IN_TRANSACTION, settings=SHORT),
     Drill("listener-frozen", "A listener is frozen past its lease and woken; its late writes must not double.",
           damage=an_owner("freeze"), during=pause(8.0), heal=every_listener("thaw"), bars=TAKEN_OVER,
-          progress_from="damage", handler=IN_TRANSACTION),
+          progress_from="damage", handler=IN_TRANSACTION, settings=SHORT),
 )  # fmt: skip
 
 HANDLERS = (
     Drill("handler-hangs", "The handler hangs for some events: each attempt ends at its limit, then a letter.",
           bars=Bars(letters="some", felt=False), poison=Poison("hang", 200), progress_from="damage",
-          settings={"handle_timeout": HANDLE_TIMEOUT, "handle_delay": "0.2"}, on_compose=False),
+          settings={"handle_timeout": "1", "handle_delay": "0.2"}, on_compose=False),
     Drill("handler-fails", "The handler always fails for some events: they end as letters, the others as rows.",
           bars=Bars(letters="some", felt=False), poison=Poison("fail", ONE_OF), progress_from="damage",
           settings={"handle_delay": "0.2"}, on_compose=False),

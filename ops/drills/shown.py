@@ -13,6 +13,8 @@ from ops.drills.verdict import Result
 
 WIDTH = 79
 NAME = 21
+COLUMNS = (("events", 8), ("rows", 8), ("lost", 5), ("doubled", 8), ("letters", 8), ("extra", 6), ("progress", 9),
+           ("normal", 7))  # fmt: skip
 
 
 def listed(drills: Iterable[Drill]) -> Iterator[str]:
@@ -67,17 +69,15 @@ def verdict(console: Console, result: Result, reasons: Iterable[str]) -> None:
 
 def summary(console: Console, results: list[Result]) -> None:
     """All verdicts, one a line."""
-    heads = ("published", "rows", "lost", "doubled", "letters", "extra", "progress", "normal")
-    console.print(f"\n{'drill':<{NAME}}" + "".join(f"{head:>{len(head) + 1}}" for head in heads), markup=False)
+    console.print(f"\n{'drill':<{NAME - 1}}" + "".join(f"{head:>{width}}" for head, width in COLUMNS), markup=False)
     for one in results:
         values = (
             f"{one.published:,}", f"{one.rows:,}", one.lost, one.doubled, one.letters, one.extra_handler_runs,
             _seconds(one.seconds_to_progress), _seconds(one.seconds_to_recover),
         )  # fmt: skip
-        row = "".join(f"{value:>{len(head) + 1}}" for head, value in zip(heads, values, strict=True))
-        console.print(
-            Text(f"{one.drill:<{NAME}}{row} {'' if one.passed else 'FAIL'}", style="" if one.passed else "red")
-        )
+        row = "".join(f"{value:>{width}}" for value, (_, width) in zip(values, COLUMNS, strict=True))
+        told = f"{one.drill:<{NAME - 1}}{row}{'' if one.passed else '  FAIL'}"
+        console.print(Text(told, style="" if one.passed else "red"))
     failed = [one.drill for one in results if not one.passed]
     told = f"{len(failed)} of {len(results)} failed: {', '.join(failed)}" if failed else f"all {len(results)} passed"
     console.print(Text(told, style="bold red" if failed else "bold green"))
