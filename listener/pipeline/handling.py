@@ -85,6 +85,7 @@ class Handling:
         self._lanes = Lanes()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._begun: set[str] = set()
+        self._suspects: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self.on_claim_lost: Callable[[Passage], None] = lambda _: None
 
@@ -99,6 +100,9 @@ class Handling:
         task = self._tasks.create_task(self._handle(passage), name=f"handle {passage.claim_id[:64]}")
         self._running[passage.claim_id] = task
         task.add_done_callback(lambda done: self._forget(passage.claim_id, done))
+        if passage.takeovers:
+            self._suspects.add(task)
+            task.add_done_callback(self._suspects.discard)
 
     def _forget(self, claim_id: str, task: asyncio.Task[None]) -> None:
         if self._running.get(claim_id) is task:
@@ -106,8 +110,9 @@ class Handling:
             self._begun.discard(claim_id)
 
     async def idle_of_suspects(self) -> None:
-        """Return when no taken-over event is at work."""
-        await self._lanes.no_suspect()
+        """Return when no taken-over event is at work, those included whose task has not had its first turn yet."""
+        while self._suspects:
+            await asyncio.wait(self._suspects)
 
     async def stop(self, *, begun: bool) -> list[str]:
         """Cancel handlers, and wait until they have ended: only then may their claims be given back."""
@@ -250,11 +255,6 @@ class Lanes:
         finally:
             self._suspects -= 1
             await self._tell()
-
-    async def no_suspect(self) -> None:
-        """Return when no suspect runs or waits."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._suspects)
 
     async def _tell(self) -> None:
         async with self._changed:
