@@ -34,8 +34,8 @@ from tests.simulation.source import SimulatedSource
 from tests.simulation.wire import Link
 from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
 
-LEASE = 3.0
-ROLL_LIFE = 2.0
+LEASE = 2.0
+ROLL_LIFE = 1.6
 RESTART_SECONDS = 0.4
 HANDLERS = {
     "recorded": "",
@@ -50,7 +50,7 @@ def settings_of(name: str, work: str) -> ListenerSettings:
     given = {
         "instance_id": name, "handler": HANDLERS[work], "lease": LEASE, "handle_delay": 0.2, "insert_delay": 0.2,
         "startup_delay": 0.2, "startup_attempts": 2, "database_attempts": 2, "redis_timeout": 0.3,
-        "database_timeout": 1.0, "handle_timeout": 3.0, "reconnect_first": 0.2, "reconnect_longest": 1.0,
+        "database_timeout": 0.7, "handle_timeout": 2.0, "reconnect_first": 0.2, "reconnect_longest": 1.0,
         "ws_url": "ws://source/", "drain": 1.0,
     }  # fmt: skip
     return ListenerSettings.load({key: str(value) for key, value in given.items()})

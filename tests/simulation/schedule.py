@@ -80,7 +80,7 @@ class Schedule(msgspec.Struct, frozen=True):
 def schedule(seed: int) -> Schedule:
     """The schedule of this seed."""
     dice = random.Random(seed * 2_654_435_761 + 97)
-    count = dice.choices((1, 2, 3), (1, 6, 4))[0]
+    count = dice.choices((1, 2, 3), (1, 8, 3))[0]
     listeners = tuple((f"l{n}", 0.0 if dice.random() < 0.6 else dice.uniform(0, 2)) for n in range(count))
     work: Work = dice.choices(("recorded", "plain", "transaction"), (3, 6, 3))[0]  # type: ignore[assignment]
     quiet = dice.random() < 0.1
@@ -102,14 +102,14 @@ def _happenings(dice: random.Random) -> tuple[Happening, ...]:
     burst = dice.random() < 0.4
     for number in range(dice.randint(1, 6)):
         chance = dice.random()
-        at = dice.uniform(0.3, 0.5) if burst else dice.uniform(0.0, 4.0)
-        seconds = dice.choice((0.0, 0.01, 0.05, 0.2, 0.2, 1.0, 1.0, 4.0))
+        at = dice.uniform(0.3, 0.5) if burst else dice.uniform(0.0, 2.5)
+        seconds = dice.choice((0.0, 0.01, 0.05, 0.2, 0.2, 0.8, 0.8, 2.5))
         if chance < 0.15 and happenings:
             earlier = dice.choice(happenings)
             content = earlier.content if dice.random() < 0.8 else 1
             happenings.append(
                 msgspec.structs.replace(
-                    earlier, name=f"e{number}", at=min(earlier.at + dice.uniform(0, 6), 8.0), content=content
+                    earlier, name=f"e{number}", at=min(earlier.at + dice.uniform(0, 4), 6.0), content=content
                 )
             )
             continue
@@ -129,8 +129,8 @@ def _happenings(dice: random.Random) -> tuple[Happening, ...]:
 
 
 def _fault(dice: random.Random, number: int, listeners: list[str]) -> Fault:
-    at = dice.uniform(0.0, 4.0)
-    seconds = dice.choice((0.05, 0.3, 0.7, 1.5, 1.5, 3.0, 5.0))
+    at = dice.uniform(0.0, 3.0)
+    seconds = dice.choice((0.05, 0.3, 0.7, 1.2, 1.2, 2.5, 4.0))
     name = f"f{number}"
     match dice.choices(("process", "link", "redis", "postgres", "source", "disk"), (5, 5, 4, 4, 1, 1))[0]:
         case "process":

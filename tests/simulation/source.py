@@ -132,7 +132,7 @@ class SimulatedSource:
         return connection
 
     def _send(self, connection: SimulatedConnection, number: int) -> None:
-        delay = LATENCY * (0.3 + self.world.dice.expovariate(1.0))
+        delay = LATENCY * (0.3 + 4.0 * self.world.dice.random() ** 3)
         connection.last_arrival = max(connection.last_arrival + 1e-7, self.world.now + delay)
         self.world.later(connection.last_arrival - self.world.now, self._arrive, connection, number)
 

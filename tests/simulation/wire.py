@@ -241,7 +241,8 @@ class Link:
             self.server.world.later(self._delay(), request.answer, result, error)
 
     def _delay(self) -> float:
-        return self.server.latency * (0.3 + self.server.world.dice.expovariate(1.0))
+        chance = self.server.world.dice.random()
+        return self.server.latency * (0.3 + 4.0 * chance * chance * chance)
 
 
 class SimulatedWire:

@@ -139,13 +139,20 @@ class World:
 RUNNING, FROZEN, DEAD, AFTERLIFE = "running", "frozen", "dead", "afterlife"
 
 
+_started = itertools.count()
+
+
 class Job(asyncio.Task[Any]):
-    """A task whose hash does not depend on where it lies in memory: sets of tasks are cancelled in one order."""
+    """A task whose hash does not depend on where it lies in memory: sets of tasks are cancelled in one order.
+
+    Its low bits, which order a small set, are the same in each run. The high ones keep asyncio's own set of
+    all tasks, which outlives a run, from becoming one long row of collisions.
+    """
 
     __slots__ = ("number",)
 
     def __init__(self, number: int, coro: Coroutine[Any, Any, Any], *, loop: "Process", name: str | None) -> None:
-        self.number = number
+        self.number = next(_started) << 20 | number
         super().__init__(coro, loop=loop, name=name)
 
     def __hash__(self) -> int:
