@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from listener.breaker import Breaker
 from listener.claims.places import Place, Places, Step, View, meets, next_step
-from listener.claims.port import Answer, Ask, Claims, Keep, Verdict, Won
+from listener.claims.port import Answer, Ask, Claims, Dead, Done, Keep, Verdict, Won
 from listener.errors import Permanent, Transient
 from listener.facts import Facts, LeasesLost, MeetingChanged, PlacesDeclared
 from listener.store.port import ListenerRoll
@@ -281,14 +281,15 @@ class Desk:
             await self._declare_again(look)
         while step := next_step(View(self._declared, self._peers, self._redis_place, self._postgres_place)):
             if not await self._take(step):
-                return
+                break
         self._moving = False
         self._meets = meets(self._declared, self._peers)
 
     def _see(self, look: Look, started: float) -> None:
         self._peers = tuple(look.peers.values())
         self._postgres_place = look.postgres_place
-        self._fresh_until = started + self._roll.life_seconds * FRESH_SHARE
+        shown = look.mine == self._declared  # else peers do not see it, and may start what it holds
+        self._fresh_until = started + self._roll.life_seconds * FRESH_SHARE if shown else 0.0
 
     async def _redis_now(self) -> Place | None:
         """The Redis that answers; one failure alone does not mean that it is gone."""
@@ -340,11 +341,18 @@ class Desk:
             if mine:
                 claim.until[place] = started + self._lease
             else:
-                taken.append(claim.ask.event_id)
-        if taken and place == self._postgres_place:
-            self._lose(taken)
+                taken.append(claim.ask)
+        if place == self._postgres_place:
+            self._lose([ask.event_id for ask in taken])
             return True
-        return not taken
+        return not taken or await self._all_settled(place, taken)
+
+    async def _all_settled(self, place: Place, asks: Sequence[Ask]) -> bool:
+        """Waiting is for what a peer holds. What is settled (this process was frozen meanwhile) is lost at once."""
+        answers = await self._reach(place, self._at(place).claim(asks, take_over=False))
+        settled = [ask.event_id for ask, answer in zip(asks, answers, strict=True) if isinstance(answer, Done | Dead)]
+        self._lose(settled)
+        return len(settled) == len(asks)
 
     # -- leases ---------------------------------------------------------------------------------
 

@@ -1,10 +1,11 @@
-"""What every place that keeps claims promises, asked of a real Redis and a real PostgreSQL."""
+"""What every place that keeps claims promises, asked of a real Redis, a real PostgreSQL, and the simulated ones."""
 
 import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 import pytest
 import uvloop
 
@@ -17,6 +18,10 @@ from listener.store.database import Database
 from listener.store.events import EventStore, NewRow
 from listener.store.migrations import migrate
 from tests.contract.wire import Wire
+from tests.simulation.by_hand import HandWire
+from tests.simulation.postgres import Hooks, PostgresMemory
+from tests.simulation.postgres_adapters import Session, SimulatedPostgresClaims, SimulatedStore
+from tests.simulation.redis import RedisMemory, SimulatedRedisClaims
 
 LEASE, SHORT = 30.0, 0.3
 
@@ -59,13 +64,48 @@ class Place:
                 await connection.execute("UPDATE events SET payload_sha256 = $1", ask(event_id, content).digest)
             await database.close()
 
+    def wire(self) -> Wire | HandWire:
+        return Wire(self.url)
+
     async def close(self) -> None:
         for close in self._closing:
             await close()
 
 
-@pytest.fixture(params=["redis", "postgres"])
+class SimulatedPlace(Place):
+    """The same, of a simulated server."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind, "")
+        self._wire = HandWire()
+        self._redis = RedisMemory(time.monotonic)
+        self._postgres = PostgresMemory(time.monotonic, Hooks())
+
+    def listener(
+        self, token: str = "a", *, lease: float = LEASE, url: str | HandWire | None = None, shards: int = 1
+    ) -> Claims:
+        wire = HandWire(refused=True) if isinstance(url, str) else url or self._wire
+        if self.kind == "simulated redis":
+            return SimulatedRedisClaims(self._redis, wire, token=token, lease_seconds=lease)
+        return SimulatedPostgresClaims(self._session(wire), token=token, lease_seconds=lease)
+
+    async def store(self, event_id: str, content: str = "content") -> None:
+        event = parse(b'{"event_id":"%s","payload":{}}' % event_id.encode(), max_bytes=1000)
+        event = msgspec.structs.replace(event, digest=ask(event_id, content).digest)
+        await SimulatedStore(self._session(self._wire), token="t").insert([NewRow(event, 1, 1, 0.0)])
+
+    def wire(self) -> Wire | HandWire:
+        return HandWire()
+
+    def _session(self, wire: HandWire) -> Session:
+        return Session(self._postgres, wire, timeout=1.0)
+
+
+@pytest.fixture(params=["redis", "postgres", "simulated redis", "simulated postgres"])
 async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    if request.param.startswith("simulated"):
+        yield SimulatedPlace(request.param)
+        return
     url = request.getfixturevalue("redis_url" if request.param == "redis" else "database_url")
     if request.param == "postgres":
         database = Database(url)
@@ -248,11 +288,11 @@ async def test_of_two_that_take_over_exactly_one_wins(place: Place) -> None:
 
 
 async def test_a_lost_reply_to_a_claim_is_no_lost_event(place: Place) -> None:
-    async with Wire(place.url) as wire:
+    async with place.wire() as wire:
         claims = place.listener(url=wire.url)
         await claims.place()
         await claims.claim([ask("warm")], take_over=False)
-        wire.cut_reply(b"lost-one" if place.kind == "postgres" else b"EVALSHA")
+        wire.cut_reply(b"EVALSHA" if place.kind == "redis" else b"lost-one")
         try:
             answers = await claims.claim([ask("lost-one")], take_over=False)
         except Transient:  # one try more is the caller's business here
@@ -263,7 +303,7 @@ async def test_a_lost_reply_to_a_claim_is_no_lost_event(place: Place) -> None:
 
 
 async def test_a_silent_server_is_known_in_time(place: Place) -> None:
-    async with Wire(place.url) as wire:
+    async with place.wire() as wire:
         claims = place.listener(url=wire.url)
         await claims.place()
         wire.swallow()
@@ -276,7 +316,7 @@ async def test_a_silent_server_is_known_in_time(place: Place) -> None:
 
 
 async def test_cancelling_leaves_a_usable_place(place: Place) -> None:
-    async with Wire(place.url) as wire:
+    async with place.wire() as wire:
         claims = place.listener(url=wire.url)
         await claims.place()
         wire.swallow()

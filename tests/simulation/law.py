@@ -3,11 +3,12 @@
 The law      every accepted event ends as one row or as a letter; a handler's effect as often as its row
 Order        "done" is told only of a row that stands, "dead" only of a letter on disk; the cursor never passes
              what is not settled
-Owners       when a handler starts, no other live listener may start it too, and none runs it unless it was
-             killed, frozen, stopped, or cut off from both places in which claims are kept
+Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
+             killed, frozen, stopped, or cut off from both places in which claims are kept, or lost its lease to
+             one that was
 """
 
-from listener.facts import EventsStored, Fact
+from listener.facts import EventsStored, Fact, LeasesLost
 from tests.simulation.postgres import Hooks, PostgresMemory
 from tests.simulation.world import Process, World
 
@@ -38,6 +39,7 @@ class Law(Hooks):
         self.journal: list[tuple[str, bytes, str]] = []
         self.runs: dict[str, list[Run]] = {}
         self._contested: set[str] = set()
+        self._lost: set[tuple[Process, str]] = set()
         self.written: dict[str, int] = {}
         self.received: dict[int, list[Process]] = {}
 
@@ -84,6 +86,8 @@ class Law(Hooks):
         return (claim_id, digest) in self.letters or (f"conflict:{digest.hex()}:{event_id}", digest) in self.letters
 
     def hear(self, process: Process, fact: Fact) -> None:
+        if isinstance(fact, LeasesLost):
+            self._lost.update((process, event_id) for event_id in fact.event_ids)
         if isinstance(fact, EventsStored):
             for event_id in fact.event_ids:
                 row = self.postgres.rows.get(event_id)
@@ -120,7 +124,11 @@ class Law(Hooks):
             return True
         if not process.alive or process.stopping or process.frozen_since(run.started):
             return True
-        return all(link.troubled_since(run.started) for link in process.links)
+        if _cut_off(process, run.started):
+            return True
+        return (process, event_id) in self._lost and any(
+            _cut_off(other, run.started - 2 * self.lease) for other in self.processes
+        )
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -147,3 +155,8 @@ class Law(Hooks):
             for (claim_id, _), count in self.letters.items():
                 if count > 1:
                     self.world.break_law(f"{claim_id} has {count} letters, and nothing was lost on the way")
+
+
+def _cut_off(process: Process, since: float) -> bool:
+    """Whether both places in which it keeps claims were in trouble for it since then."""
+    return all(link.troubled_since(since) for link in process.links)

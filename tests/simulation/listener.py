@@ -14,7 +14,7 @@ from listener.errors import Reject, Transient
 from listener.facts import Fact
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Doom, Passage
-from listener.servers import Servers
+from listener.servers import IDLE_GRACE, Servers
 from listener.settings import ConnectionSettings, ListenerSettings
 from listener.source.keeper import CursorKeeper
 from listener.source.reader import Reader
@@ -138,7 +138,9 @@ class Start(Process):
             ),
             postgres=SimulatedPostgresClaims(session, token=token, lease_seconds=settings.lease),
             roll=SimulatedRoll(session, token=token, life_seconds=ROLL_LIFE),
-            store=SimulatedStore(session, token=token),
+            store=SimulatedStore(
+                session, token=token, longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE
+            ),
             cursors=SimulatedCursors(session),
             migrate=session_opened(session),
             close=nothing,

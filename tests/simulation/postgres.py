@@ -15,8 +15,10 @@ from listener.errors import Transient
 from listener.event import Event
 from listener.store.cursors import ordinal_of
 from listener.store.events import CONFLICT, DUPLICATE, STORED, NewRow, Result
-from tests.simulation.wire import BLOCKED, Blocked, Server
+from tests.simulation.wire import BLOCKED, Blocked, Request, Server
 from tests.simulation.world import World
+
+LOCKS_ASKED_EVERY = 0.5
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -44,8 +46,10 @@ class Record:
 class Transaction:
     """Rows and a handler's effects that are not committed yet."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, longest_idle: float) -> None:
         self.token = token
+        self.longest_idle = longest_idle
+        self.idle_since: float | None = None
         self.rows: dict[str, Row] = {}
         self.effects: list[str] = []
         self.ended = False
@@ -106,13 +110,21 @@ class PostgresMemory:
 
     # -- events ---------------------------------------------------------------------------------
 
+    def end_idle_transactions(self) -> None:
+        for one in list(self.transactions):
+            if one.idle_since is not None and one.idle_since + one.longest_idle <= self.clock():
+                self.rollback(one)
+
     def insert(self, token: str, rows: Sequence[NewRow], transaction: Transaction | None = None) -> set[str] | Blocked:
+        self.end_idle_transactions()
         if transaction is not None and transaction.ended:
             raise Transient("no such transaction")
         ids = {row.event.event_id for row in rows}
         for other in self.transactions:
             if other is not transaction and not ids.isdisjoint(other.rows):
                 return BLOCKED
+        if transaction is not None:
+            transaction.idle_since = self.clock()
         inserted = set()
         target = self.rows if transaction is None else transaction.rows
         for row in rows:
@@ -129,7 +141,15 @@ class PostgresMemory:
         if not transaction.ended:
             self.transactions.append(transaction)
 
+    def add_effect(self, transaction: Transaction, effect: str) -> None:
+        self.end_idle_transactions()
+        if transaction.ended:
+            raise Transient("no such transaction")
+        transaction.effects.append(effect)
+        transaction.idle_since = self.clock()
+
     def commit(self, transaction: Transaction) -> None:
+        self.end_idle_transactions()
         if transaction.ended:
             raise Transient("no such transaction")
         self.rollback(transaction)
@@ -304,6 +324,17 @@ class SimulatedPostgres(Server):
     def __init__(self, world: World, hooks: Hooks) -> None:
         super().__init__(world, "postgres", latency=0.002)
         self.memory = PostgresMemory(lambda: world.now, hooks)
+        self._asks_again = False
+
+    def work(self, request: Request) -> None:
+        super().work(request)
+        if self.has_blocked and not self._asks_again:
+            self._asks_again = True
+            self.world.later(LOCKS_ASKED_EVERY, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._asks_again = False
+        self.unblock()
 
     def crash(self) -> None:
         """Killed with -9; ``up`` starts it again."""

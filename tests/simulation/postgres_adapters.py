@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from listener.claims.port import Answer, Ask, Keep, Verdict
-from listener.errors import Permanent, Transient
+from listener.errors import Transient
 from listener.event import Event
 from listener.store.events import STORED, NewRow, Result
 from listener.store.roll import Look
@@ -153,20 +153,15 @@ class SimulatedConnection:
 
     async def execute(self, effect: str) -> None:
         """Write an effect on the transaction."""
-        transaction = self._transaction
-
-        def apply() -> None:
-            if transaction.ended:
-                raise Permanent("no such transaction")
-            transaction.effects.append(effect)
-
-        await self._store.session.ask(f"effect {effect}", apply)
+        memory = self._store.session.memory
+        await self._store.session.ask(f"effect {effect}", lambda: memory.add_effect(self._transaction, effect))
 
 
 class SimulatedStore:
     """The table ``events``."""
 
-    def __init__(self, session: Session, *, token: str) -> None:
+    def __init__(self, session: Session, *, token: str, longest_idle: float = 31.0) -> None:
+        self._longest_idle = longest_idle
         self.session = session
         self._token = token
 
@@ -198,7 +193,7 @@ class SimulatedStore:
 
     async def insert_with(self, row: NewRow, work: Callable[[Any], Awaitable[None]]) -> Result:
         session, memory = self.session, self.session.memory
-        transaction = Transaction(self._token)
+        transaction = Transaction(self._token, self._longest_idle)
         try:
             await session.ask("begin", lambda: memory.begin(transaction))
             what = f"insert in transaction {row.event.event_id}"

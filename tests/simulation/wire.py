@@ -110,6 +110,10 @@ class Server:
             self.world.note(request.who, f"{request.what} -> {shown(result)}{late}")
         request.link.reply(request, result, None)
 
+    @property
+    def has_blocked(self) -> bool:
+        return bool(self._blocked)
+
     def unblock(self) -> None:
         blocked, self._blocked = self._blocked, []
         for request in blocked:

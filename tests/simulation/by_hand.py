@@ -1,0 +1,74 @@
+"""A wire to a simulated server under asyncio's real loop: what the contract suites cut and swallow by hand."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Self, TypeVar
+
+from tests.simulation.wire import BLOCKED, Lost
+
+T = TypeVar("T")
+
+
+class HandWire:
+    """Speaks like ``tests.contract.wire.Wire``; its ``url`` is the wire itself."""
+
+    def __init__(self, *, refused: bool = False) -> None:
+        self.cuts = 0
+        self._refused = refused
+        self._cut_when: bytes | None = None
+        self._open = asyncio.Event()
+        self._open.set()
+        self._changed = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def url(self) -> Self:
+        return self
+
+    def cut_reply(self, request: bytes) -> None:
+        """Once a request that holds these bytes has been applied, its reply is lost."""
+        self._cut_when = request
+
+    def swallow(self) -> None:
+        self._open.clear()
+
+    def pass_again(self) -> None:
+        self._open.set()
+
+    def changed(self) -> None:
+        """Who was blocked may try again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def hang_up(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    async def ask(self, what: str, apply: Callable[[], T], *, timeout: float) -> T:
+        if self._refused:
+            raise Lost("connection refused")
+        try:
+            async with asyncio.timeout(timeout):
+                await self._open.wait()
+                await asyncio.sleep(0)
+                while (result := apply()) is BLOCKED:
+                    await self._blocked()
+                await asyncio.sleep(0)
+        except TimeoutError:
+            raise Lost("no answer in time") from None
+        if self._cut_when is not None and self._cut_when in what.encode():
+            self._cut_when = None
+            self.cuts += 1
+            raise Lost("connection reset")
+        return result
+
+    async def _blocked(self) -> None:
+        try:
+            async with asyncio.timeout(0.05):
+                await self._changed.wait()
+        except TimeoutError:
+            return
