@@ -13,6 +13,7 @@ from listener.engine import Engine
 from listener.facts import Facts, tell_all
 from listener.graveyard import FileGraveyard
 from listener.http import application
+from listener.observe.letters import LetterGauges
 from listener.observe.logs import ListenerLogs
 from listener.observe.metrics import ListenerMetrics
 from listener.observe.recent import Recent
@@ -64,6 +65,7 @@ class Daemon:
             pipeline.intake.watermark, self._engine.cursors, source=source.name, group=source.group, facts=facts
         )
         self._lag = LoopLag(registry)
+        self._letter_gauges = LetterGauges(settings.dead_letter_file, registry)
         self._gauges(registry)
         self._http = HttpServer(
             application(
@@ -101,14 +103,17 @@ class Daemon:
         if not await self._prepared():
             return
         async with asyncio.TaskGroup() as tasks:
-            lag = tasks.create_task(self._lag.run(), name="loop lag")
+            side = [
+                tasks.create_task(self._lag.run(), name="loop lag"),
+                tasks.create_task(self._letter_gauges.run(), name="letter gauges"),
+            ]
             engine = tasks.create_task(self._engine.run(), name="engine")
             keeper = tasks.create_task(self._keeper.run(), name="cursor")
             reader = tasks.create_task(self._reader.run(), name="source")
             self._phase = "running"
             await self._stop.wait()
             await self._drain(reader)
-            for task in (keeper, engine, lag):
+            for task in (keeper, engine, *side):
                 task.cancel()
         await self._engine.leave()
 
@@ -187,6 +192,12 @@ class Daemon:
             "received_at": passage.received_at,
         }
 
+    def _oldest_age(self) -> float:
+        """Taken in without one event ever being handed on, a listener looks idle to a rate; not to this."""
+        stamps = (passage.received_clock for passage in self._engine.pipeline.intake.inside())
+        oldest = min(stamps, default=None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
+
     def _gauges(self, registry: CollectorRegistry) -> None:
         engine = self._engine
         intake = engine.pipeline.intake
@@ -195,6 +206,7 @@ class Daemon:
             ("in_memory_bytes", "Bytes that events in memory are reckoned at", lambda: intake.size),
             ("claims_held", "Claims that this process holds", lambda: engine.desk.held),
             ("standing_by", "Events that wait for another owner", lambda: engine.pipeline.claiming.standing_by),
+            ("oldest_unsettled_seconds", "Age of the oldest event in memory, 0 without one", self._oldest_age),
             ("unsettled_positions", "Positions behind the cursor", lambda: intake.watermark.waiting),
         ):
             Gauge(f"unlost_{name}", about, registry=registry).set_function(value)

@@ -11,6 +11,7 @@ from listener.errors import Misconfigured
 from ops.telemetry.health import Check, Health
 from ops.telemetry.http import HttpServer
 from ops.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
+from producer.accept import STATUS
 from producer.http import Publishing
 from producer.journal.port import JournalStats, JournalTrouble
 from producer.journal.sqlite import SqliteJournal
@@ -51,6 +52,7 @@ class Daemon:
             sent=self._metrics.sent,
         )
         self._metrics.clients.set_function(lambda: self._stream.clients)
+        self._metrics.lag.set_function(lambda: self._stream.lag)
         self._publishing = Publishing(
             settings,
             journal=self._journal,
@@ -173,6 +175,11 @@ class ProducerMetrics:
         self._oldest = Gauge("unlost_producer_journal_oldest", "Number of the oldest entry", registry=registry)
         self._newest = Gauge("unlost_producer_journal_newest", "Number of the newest entry", registry=registry)
         self.clients = Gauge("unlost_producer_clients", "WebSocket clients", registry=registry)
+        self.lag = Gauge(
+            "unlost_producer_stream_lag_entries", "Entries that the slowest client is yet to be sent", registry=registry
+        )
+        for outcome in (*STATUS, "unavailable"):
+            self._published.labels(outcome)
 
     def told(self, outcome: str) -> None:
         """One publish was answered."""

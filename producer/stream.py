@@ -55,8 +55,14 @@ class Stream:
         self._sent = sent
         self._server: Server | None = None
         self._starts: WeakKeyDictionary[ServerConnection, int] = WeakKeyDictionary()
+        self._reached: dict[ServerConnection, int] = {}
         self._page_at: int = 0
         self.clients = 0
+
+    @property
+    def lag(self) -> int:
+        """By how many entries the slowest client lags behind the journal's end."""
+        return self._tail.newest - min(self._reached.values(), default=self._tail.newest)
 
     async def start(self, host: str, port: int, *, http_port: int) -> int:
         """Listen; the port. ``PortTaken`` where somebody else does. The page publishes to ``http_port``."""
@@ -134,6 +140,7 @@ class Stream:
         try:
             number = self._starts[connection]
             while not listening.done():
+                self._reached[connection] = number
                 if self._tail.newest > number:
                     number = await self._send_from(connection, number)
                 else:
@@ -144,6 +151,7 @@ class Stream:
             await connection.close(CloseCode.TRY_AGAIN_LATER, str(trouble)[:100])
         finally:
             self.clients -= 1
+            self._reached.pop(connection, None)
             listening.cancel()
 
     async def _wait(self, listening: asyncio.Task[None], number: int) -> None:

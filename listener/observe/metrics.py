@@ -27,7 +27,8 @@ from listener.facts import (
     SourceGap,
     SourceLost,
 )
-from ops.telemetry.metrics import COUNTS, BatchHistogram
+from listener.observe.letters import REASONS
+from ops.telemetry.metrics import COUNTS, BatchHistogram, Stopwatch
 
 
 class ListenerMetrics:
@@ -51,6 +52,7 @@ class ListenerMetrics:
         self._runs = counter("handler_runs_total", "Attempts of the handler", "result")
         self._breaker = gauge("breaker_open", "1 while the breaker is open or half open", "name")
         self._degraded = gauge("degraded", "1 while claims are kept without Redis")
+        self._degraded_time = Stopwatch("unlost_degraded_seconds", "Seconds in degraded mode", registry)
         self._open = gauge("claiming_open", "1 while new events may be started")
         self._connected = gauge("source_connected", "1 while the source is connected")
         self._disconnects = counter("source_disconnects_total", "Connections to the source that ended or failed")
@@ -65,8 +67,24 @@ class ListenerMetrics:
             "unlost_batch_events", "Events in a batch", registry, buckets=COUNTS, label="stage"
         )
         self._stage = BatchHistogram("unlost_batch_seconds", "One batch of a stage", registry, label="stage")
-        for outcome in ("stored", "duplicate", "buried"):
-            self._events.labels(outcome)
+        self._show_from_the_start()
+
+    def _show_from_the_start(self) -> None:
+        """What has not happened yet is 0, so that a rate sees the first time, and nobody mistakes it for unknown."""
+        for metric, values in (
+            (self._events, ("stored", "duplicate", "buried")),
+            (self._claims, ("won", "held", "taken_over")),
+            (self._runs, ("succeeded", "failed")),
+            (self._retries, ("start", "handle", "store", "stop")),
+            (self._breaker, ("postgres", "redis")),
+        ):
+            for value in values:
+                metric.labels(value)
+        for error_class in ("transient", "permanent"):
+            for stage in ("start", "handle", "store", "stop"):
+                self._failures.labels(stage, error_class)
+            for reason in REASONS:
+                self._letters.labels(reason, error_class)
 
     def __call__(self, fact: Fact) -> None:  # noqa: C901  one flat table, fact to metric
         """Count one fact."""
@@ -109,6 +127,7 @@ class ListenerMetrics:
                 self._breaker.labels(name).set(state != "closed")
             case PlacesDeclared(degraded=degraded):
                 self._degraded.set(degraded)
+                self._degraded_time.turn(degraded)
             case MeetingChanged(is_open):
                 self._open.set(is_open)
             case SourceConnected():

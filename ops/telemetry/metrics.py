@@ -1,15 +1,16 @@
 """Metrics: one registry per process, handed around, never the library's global one.
 
-Beyond the library: a histogram that takes a whole batch in one call, and the event loop's lag.
+Beyond the library: a histogram that takes a whole batch in one call, a stopwatch, and the event loop's lag.
 """
 
 import asyncio
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -23,8 +24,11 @@ COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 204
 
 
 def new_registry() -> CollectorRegistry:
-    """A registry that already tells of the process, the platform and the garbage collector."""
+    """A registry that already tells of the version, the process, the platform and the garbage collector."""
     registry = CollectorRegistry(auto_describe=True)
+    Gauge("unlost_build_info", "1, with the version that runs", ["version"], registry=registry).labels(
+        version("unlost")
+    ).set(1)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -103,6 +107,36 @@ class BatchHistogram(Collector):
             row = self._counts[label] = [0] * (len(self._bounds) + 1)
             self._sums[label] = 0.0
         return row
+
+
+class Stopwatch(Collector):
+    """Seconds for which something was so, as a counter that also counts while it still is."""
+
+    def __init__(
+        self, name: str, documentation: str, registry: CollectorRegistry, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name, self._documentation, self._clock = name, documentation, clock
+        self._before = 0.0
+        self._since: float | None = None
+        registry.register(self)
+
+    def turn(self, on: bool) -> None:
+        """It is so from now on, or no longer; saying it again changes nothing."""
+        self._before = self.seconds
+        self._since = self._clock() if on else None
+
+    @property
+    def seconds(self) -> float:
+        """All seconds until now."""
+        return self._before + (0.0 if self._since is None else self._clock() - self._since)
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        """Name the metric, so that registering it twice is refused."""
+        yield CounterMetricFamily(self._name, self._documentation)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The one sample."""
+        yield CounterMetricFamily(self._name, self._documentation, value=self.seconds)
 
 
 class LoopLag:

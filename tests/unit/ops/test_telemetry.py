@@ -9,6 +9,7 @@ import logging
 import httpx
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -18,7 +19,7 @@ from ops.telemetry.health import Check, Health, health_routes
 from ops.telemetry.http import HttpServer, PortTaken
 from ops.telemetry.logs import configure_logs
 from ops.telemetry.mask import masked
-from ops.telemetry.metrics import BatchHistogram, LoopLag, metrics_route, new_registry
+from ops.telemetry.metrics import BatchHistogram, LoopLag, Stopwatch, metrics_route, new_registry
 
 
 @pytest.fixture
@@ -136,3 +137,17 @@ async def test_a_blocked_loop_is_seen_as_lag():
             pass
         await asyncio.sleep(0.001)
     task.cancel()
+
+
+def test_a_stopwatch_counts_while_it_runs_and_keeps_what_it_counted() -> None:
+    now = 10.0
+    registry = CollectorRegistry()
+    watch = Stopwatch("unlost_wet_seconds", "Seconds of rain", registry, clock=lambda: now)
+    watch.turn(True)
+    now = 12.0
+    assert registry.get_sample_value("unlost_wet_seconds_total") == 2
+    watch.turn(True)
+    watch.turn(False)
+    now = 50.0
+    watch.turn(False)
+    assert registry.get_sample_value("unlost_wet_seconds_total") == 2

@@ -1,0 +1,159 @@
+"""What lies in the dead-letter file, as metrics: how many letters wait, how old the oldest is, how much room is left.
+
+Owns a tally of one instance's own file and of the sidecar in which replays say what became of its letters. Each
+look reads only what both grew by; a file that ``compact`` replaced is read anew. Promises to keep the last figures
+where a look fails. Refuses to judge: what cannot be read is counted as damaged and skipped.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from dlq.file import Damage, FileTrouble, Located, read_letters, read_lines
+from dlq.sidecar import MAX_RECORD_BYTES, OPEN, LetterState, after, decode, sidecar_path
+
+LOOK_EVERY_SECONDS = 5.0
+REASONS = ("exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow")
+STATUSES = ("open", "failed", "resolved", "archived", "quarantined")
+Inode = tuple[int, int]
+
+
+class LettersTally:
+    """Letters by what became of them. ``look`` reads what is new."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._letters: dict[str, tuple[str, float]] = {}
+        self._states: dict[str, LetterState] = {}
+        self._ends = [0, 0]
+        self._inodes: tuple[Inode | None, ...] = ()
+        self.damaged = 0
+
+    def look(self) -> None:
+        """Read what was added to the file and its sidecar; ``FileTrouble`` where that fails."""
+        sidecar = sidecar_path(self._path)
+        inodes = _inode(self._path), _inode(sidecar)
+        if inodes != self._inodes or _size(self._path) < self._ends[0]:
+            self._letters, self._states, self._ends, self.damaged = {}, {}, [0, 0], 0
+            self._inodes = inodes
+        if inodes[0] is not None:
+            self._read_letters()
+        if inodes[1] is not None:
+            self._read_sidecar(sidecar)
+
+    def statuses(self) -> Counter[str]:
+        """How many letters there are in each state."""
+        return Counter(self._state(letter_id).status for letter_id in self._letters)
+
+    def waiting(self) -> Counter[str]:
+        """How many letters a replay would take, by reason."""
+        return Counter(reason for letter_id, (reason, _) in self._letters.items() if self._state(letter_id).waits)
+
+    def oldest(self) -> float | None:
+        """When the oldest letter that waits was written."""
+        times = (at for letter_id, (_, at) in self._letters.items() if self._state(letter_id).waits)
+        return min(times, default=None)
+
+    def _state(self, letter_id: str) -> LetterState:
+        return self._states.get(letter_id, OPEN)
+
+    def _read_letters(self) -> None:
+        size = _whole_lines(self._path, self._ends[0])
+        for one in read_letters(self._path, start=self._ends[0], end=size):
+            match one:
+                case Located(letter=letter):
+                    self._letters[letter.letter_id] = (letter.reason, letter.last_at)
+                case Damage():
+                    self.damaged += 1
+        self._ends[0] = size
+
+    def _read_sidecar(self, sidecar: Path) -> None:
+        size = _whole_lines(sidecar, self._ends[1])
+        for _, line, length, _ in read_lines(sidecar, start=self._ends[1], end=size, max_line=MAX_RECORD_BYTES):
+            record = decode(line) if length <= MAX_RECORD_BYTES else None
+            if record is not None:
+                self._states[record.letter_id] = after(self._state(record.letter_id), record)
+        self._ends[1] = size
+
+
+class LetterGauges:
+    """Shows a tally to Prometheus. ``run()`` is a task that looks every few seconds, off the event loop."""
+
+    def __init__(self, path: Path, registry: CollectorRegistry) -> None:
+        self._path = path
+        self._tally = LettersTally(path)
+        self._oldest: float | None = None
+
+        def gauge(name: str, about: str, *labels: str) -> Gauge:
+            return Gauge(f"unlost_dead_letter{name}", about, labels, registry=registry)
+
+        self._by_status = gauge("s", "Letters in the dead-letter file, by what became of them", "status")
+        self._waiting = gauge("s_unresolved", "Letters that a replay would take, by reason", "reason")
+        self._damaged = gauge("s_damaged", "Lines of the dead-letter file that are no letters")
+        self._bytes = gauge("_file_bytes", "Size of the dead-letter file")
+        self._free = gauge("_disk_free_bytes", "Room left on the dead-letter file's disk")
+        gauge("s_oldest_unresolved_seconds", "Age of the oldest unresolved letter, 0 without one").set_function(
+            self._age
+        )
+        self._show()
+
+    async def run(self) -> None:
+        """Look until cancelled. What cannot be read now is looked at again; the writer reports the disk's trouble."""
+        while True:
+            with contextlib.suppress(FileTrouble, OSError):
+                await asyncio.to_thread(self.look)
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    def look(self) -> None:
+        """Look once."""
+        self._tally.look()
+        self._show()
+        self._bytes.set(_size(self._path))
+        room = os.statvfs(self._path.parent)
+        self._free.set(room.f_bavail * room.f_frsize)
+
+    def _show(self) -> None:
+        statuses, waiting = self._tally.statuses(), self._tally.waiting()
+        for status in STATUSES:
+            self._by_status.labels(status).set(statuses[status])
+        for reason in REASONS:
+            self._waiting.labels(reason).set(waiting[reason])
+        self._damaged.set(self._tally.damaged)
+        self._oldest = self._tally.oldest()
+
+    def _age(self) -> float:
+        return 0.0 if self._oldest is None else max(0.0, time.time() - self._oldest)
+
+
+def _inode(path: Path) -> Inode | None:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return None
+    return there.st_dev, there.st_ino
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _whole_lines(path: Path, start: int) -> int:
+    """Where the last line that has an end ends: a line whose writer is still at it is read at the next look."""
+    size = _size(path)
+    with path.open("rb") as file:
+        while size > start:
+            begin = max(start, size - 65_536)
+            file.seek(begin)
+            cut = file.read(size - begin).rfind(b"\n")
+            if cut >= 0:
+                return begin + cut + 1
+            size = begin
+    return start
