@@ -148,7 +148,11 @@ class Desk:
     # -- claims ---------------------------------------------------------------------------------
 
     async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
-        """Ask for these events in every declared place, Redis first. ``Transient`` where a place does not answer."""
+        """Ask for these events in every declared place, Redis first. ``Transient`` where a place does not answer.
+
+        A takeover is claimed in PostgreSQL too, declared or not: its owner may have buried the event there while
+        Redis was out of its reach.
+        """
         async with self._turn:
             if not self.open:
                 raise Transient(f"nothing can be claimed now: {self.why_closed()}")
@@ -158,29 +162,52 @@ class Desk:
             for place in rest:
                 if not self.open:  # a place went away meanwhile; what was won is recognised as ours when asked again
                     raise Transient(f"nothing can be claimed now: {self.why_closed()}")
-                await self._claim_also(place, first, asks, answers, take_over=take_over, revive=revive)
+                won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
+                await self._claim_also(place, first, asks, answers, won, take_over=take_over, revive=revive)
+            places = self._declared
+            if self._postgres_place not in places:
+                taken = [i for i, answer in enumerate(answers) if isinstance(answer, Won) and answer.takeovers]
+                await self._claim_also(
+                    self._postgres_place, first, asks, answers, taken, take_over=take_over, revive=revive
+                )
+                places = places | {self._postgres_place} if taken else places
             for ask, answer in zip(asks, answers, strict=True):
                 if isinstance(answer, Won):
                     claim = self._claims[ask.event_id] = Claim(ask, answer)
-                    claim.until = dict.fromkeys(self._declared, started + self._lease)
+                    told = places if answer.takeovers else self._declared
+                    claim.until = dict.fromkeys(told, started + self._lease)
             return answers
 
     async def _claim_also(
-        self, place: Place, first: Place, asks: Sequence[Ask], answers: list[Answer], *, take_over: bool, revive: bool
+        self,
+        place: Place,
+        first: Place,
+        asks: Sequence[Ask],
+        answers: list[Answer],
+        won: Sequence[int],
+        *,
+        take_over: bool,
+        revive: bool,
     ) -> None:
-        """What was won in the first place must be won here too, or is given back there."""
-        won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
+        """What was won in the first place must be won here too; or it is settled, or given back, there."""
         if not won:
             return
         claiming = self._at(place).claim([asks[i] for i in won], take_over=take_over, revive=revive)
-        refused = []
+        refused: list[str] = []
+        settled: dict[Verdict, list[Ask]] = {"done": [], "dead": []}
         for i, answer in zip(won, await self._reach(place, claiming), strict=True):
             earlier = answers[i]
             if isinstance(answer, Won) and isinstance(earlier, Won):
                 answers[i] = Won(max(earlier.epoch, answer.epoch), max(earlier.takeovers, answer.takeovers))
             else:
                 answers[i] = answer
-                refused.append(asks[i].event_id)
+                if isinstance(answer, Done | Dead) and answer.same:
+                    settled["done" if isinstance(answer, Done) else "dead"].append(asks[i])
+                else:
+                    refused.append(asks[i].event_id)
+        for verdict, those in settled.items():
+            if those:
+                await self._reach(first, self._at(first).settle(those, verdict))
         if refused:
             await self._reach(first, self._at(first).release(refused))
 
