@@ -25,7 +25,7 @@ from ops.drills.verdict import Observed
 from ops.drills.watching import Watcher
 from ops.local.child import ChildFailed
 
-PUBLISHED_WITHIN = 60.0
+PUBLISHED_WITHIN = 180.0
 SETTLED_WITHIN = 90.0
 LOOK_EVERY = 0.25
 REVIVE_EVERY = 0.2
