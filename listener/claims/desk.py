@@ -135,6 +135,12 @@ class Desk:
             self._freed.clear()
             await self._freed.wait()
 
+    async def wait_gone(self, event_id: str) -> None:
+        """Return once this claim is not held any more: settled, given back or lost."""
+        while event_id in self._claims:
+            self._freed.clear()
+            await self._freed.wait()
+
     def may_run(self, event_id: str) -> bool:
         """Whether the handler of this claimed event may start: covered everywhere, lease running, peers met."""
         claim = self._claims.get(event_id)

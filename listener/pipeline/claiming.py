@@ -144,9 +144,15 @@ class Claiming:
         return [answers[p.claim_id] for p in batch]
 
     async def _stored_already(self, won: Sequence[Passage]) -> dict[str, bool]:
-        """A Redis that forgot has also lost "done": before a handler runs, the table is asked."""
-        asks = [p.ask for p in won if p.doom is None]
-        return await self._store.stored(asks) if asks and self._work.must_look_before else {}
+        """A Redis that forgot has also lost "done": before a handler runs, the table is asked.
+
+        So it is before an event is condemned, since its last owner may have died between storing and settling.
+        """
+        asks = [p.ask for p in won if p.doom is None and (self._work.must_look_before or self._condemned(p))]
+        return await self._store.stored(asks) if asks else {}
+
+    def _condemned(self, passage: Passage) -> bool:
+        return passage.takeovers >= self._policy.max_takeovers and not passage.revive
 
     def _route_won(self, won: Sequence[Passage]) -> None:
         if not won:
@@ -157,7 +163,7 @@ class Claiming:
         for passage in won:
             if passage.doom is not None:
                 self._settling.bury(passage, passage.doom)
-            elif passage.takeovers >= self._policy.max_takeovers and not passage.revive:
+            elif self._condemned(passage):
                 passage.attempts.append(self._crash_loop(passage))
                 self._settling.bury(passage, Doom("crash_loop", "claim"))
             else:

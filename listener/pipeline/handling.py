@@ -134,6 +134,8 @@ class Handling:
         try:
             async with lane:
                 await self._attempts(passage)
+                if passage.takeovers:
+                    await self._until_settled(passage)
         except Permanent as error:
             self._failed(passage, error, retried=False)
             self._settling.bury(passage, Doom("rejected", "handle"))
@@ -141,6 +143,12 @@ class Handling:
             self._settling.bury(passage, Doom("exhausted", "handle"))
         except _ClaimLost:
             self.on_claim_lost(passage)
+
+    async def _until_settled(self, passage: Passage) -> None:
+        """If the next suspect kills this process, one whose row is on its way would count one owner more."""
+        self._running.pop(passage.claim_id, None)  # it is storing's now: losing the claim sends it nowhere else
+        self._begun.discard(passage.claim_id)
+        await self._desk.wait_gone(passage.claim_id)
 
     async def _attempts(self, passage: Passage) -> None:
         def note(state: RetryCallState) -> None:

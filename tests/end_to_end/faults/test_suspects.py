@@ -1,0 +1,72 @@
+"""Events whose owners died: each runs alone until it is settled, and none that is a row already is condemned."""
+
+import asyncio
+
+import pytest
+
+from listener.claims.port import Ask, Won
+from listener.claims.redis import RedisClaims, connect_redis
+from listener.delivery import Delivery
+from listener.event import parse
+from listener.facts import EventBuried, EventsClaimed, EventsDuplicate, EventsStored
+from ops.local.valkey import ValkeyServer
+from tests.end_to_end.faults.conftest import frame
+from tests.end_to_end.faults.handlers import named, wait_if_held
+from tests.support.listeners import Heard, rows_of, running_listener
+from tests.support.source import running_source
+
+HEARD: list[Heard] = []
+SETTLED_AT_START: dict[str, set[str]] = {}
+
+
+async def see_who_is_settled(event: Delivery) -> None:
+    SETTLED_AT_START[event.event_id] = set(HEARD[0].ids(EventsStored))
+
+
+async def see_it_in_a_transaction(event: Delivery, connection: object) -> None:
+    await see_who_is_settled(event)
+
+
+@pytest.mark.parametrize("handler", [see_who_is_settled, see_it_in_a_transaction])
+async def test_the_next_suspect_runs_when_the_one_before_is_settled(servers: dict, handler):
+    """Otherwise an innocent event whose row is on its way would outlive one owner more, and be condemned for it."""
+    HEARD.clear()
+    SETTLED_AT_START.clear()
+    ids = [f"held{number}" for number in range(4)]
+    async with running_source() as source:
+        same = {"ws_url": source.url, **servers, "lease": "1"}
+        async with running_listener(**same, handler=named(wait_if_held)) as one:
+            await source.wait_for_clients(1)
+            await source.send(*map(frame, ids))
+            await one.heard.until(lambda h: len(h.ids(EventsClaimed)) == 4)
+            await one.crash()
+        source.backlog = lambda after: [frame(id_) for id_ in ids]
+        async with running_listener(**same, handler=f"{__name__}:{handler.__name__}", instance_id="b") as two:
+            HEARD.append(two.heard)
+            await two.heard.until(lambda h: len(h.ids(EventsStored)) == 4)
+    assert sorted(map(len, SETTLED_AT_START.values())) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("settings", [{}, {"handler": f"{__name__}:see_it_in_a_transaction"}])
+async def test_an_event_that_is_a_row_is_never_condemned(servers: dict, own_valkey: ValkeyServer, settings: dict):
+    """Its last owner died between storing and settling."""
+    servers["redis_url"] = own_valkey.url
+    event = parse(frame("e").encode(), max_bytes=1024)
+    async with running_source() as source:
+        source.backlog = lambda after: [frame("e")]
+        async with running_listener(ws_url=source.url, **servers) as one:
+            await one.heard.until(lambda h: h.ids(EventsStored) == ["e"])
+        await asyncio.to_thread(own_valkey.flush)
+        dead = RedisClaims(
+            connect_redis(own_valkey.url), token="dead", group="unlost", lease_seconds=0.5, window_seconds=600, shards=1
+        )
+        await dead.place()
+        (won,) = await dead.claim([Ask("e", event.digest)], take_over=False)
+        assert isinstance(won, Won)
+        await dead.close()
+        async with running_listener(
+            ws_url=source.url, **servers, **settings, max_takeovers="1", instance_id="b"
+        ) as two:
+            await two.heard.until(lambda h: bool(h.ids(EventsDuplicate) or h.of(EventBuried)))
+            assert two.heard.of(EventBuried) == []
+    assert len(await rows_of(servers["database_url"])) == 1
