@@ -13,13 +13,7 @@ from dlq.file import Located, read_letters
 from ops.local.child import Child
 from ops.local.layout import executable
 from ops.local.ports import free_port
-from tests.end_to_end.faults import handlers
 from tests.support.listeners import QUICK
-
-
-@pytest.fixture(autouse=True)
-def _fresh_handlers() -> None:
-    handlers.reset()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Handlers for the tests of faults: in the test's own process they note runs and wait at a gate.
+"""Handlers for the tests of faults.
 
 Those that run in a listener's process are steered by files: ``RUNS_FILE`` takes a line for each run, and
 ``GATE_FILE`` lets the slow ones end once it is there.
@@ -12,28 +12,17 @@ from pathlib import Path
 from listener.delivery import Delivery
 from listener.errors import Reject
 
-RUNS: list[str] = []
-GATE = asyncio.Event()
-
-
-def reset() -> None:
-    RUNS.clear()
-    GATE.clear()
-
 
 def named(function) -> str:
     return f"{__name__}:{function.__name__}"
 
 
-async def note(event: Delivery) -> None:
-    RUNS.append(event.event_id)
+async def accept(event: Delivery) -> None:
+    """Do nothing."""
 
 
-async def wait_if_held(event: Delivery) -> None:
-    """Events whose id begins with "held" end once the gate is open."""
-    RUNS.append(event.event_id)
-    if event.event_id.startswith("held"):
-        await GATE.wait()
+async def hang(event: Delivery) -> None:
+    await asyncio.Event().wait()
 
 
 async def wait_for_file(event: Delivery) -> None:

@@ -7,7 +7,7 @@ import time
 
 from listener.facts import EventsStored, EventsTakenOver
 from tests.end_to_end.faults.conftest import ListenerProcess, assert_law, frame, frames, letters
-from tests.end_to_end.faults.handlers import kill_for_bomb, named, note, reject_bad, wait_for_file
+from tests.end_to_end.faults.handlers import accept, kill_for_bomb, named, reject_bad, wait_for_file
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 
@@ -32,7 +32,7 @@ async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_ex
             one.child.wait_until, lambda: one.runs_of("held") == 1 and one.health().get("claims_held") == 4, 20
         )
         async with running_listener(
-            ws_url=source.url, directory=servers["directory"], **same, instance_id="b", handler=named(note)
+            ws_url=source.url, directory=servers["directory"], **same, instance_id="b", handler=named(accept)
         ) as two:
             await source.wait_for_clients(2)
             await source.send(*(frame(id_) for id_ in ids))

@@ -8,10 +8,10 @@ from listener.claims.port import Ask, Won
 from listener.claims.redis import RedisClaims, connect_redis
 from listener.delivery import Delivery
 from listener.event import parse
-from listener.facts import EventBuried, EventsClaimed, EventsDuplicate, EventsStored
+from listener.facts import EventBuried, EventsClaimed, EventsDuplicate, EventsStored, EventsTakenOver
 from ops.local.valkey import ValkeyServer
 from tests.end_to_end.faults.conftest import frame
-from tests.end_to_end.faults.handlers import named, wait_if_held
+from tests.end_to_end.faults.handlers import hang, named
 from tests.support.listeners import Heard, rows_of, running_listener
 from tests.support.source import running_source
 
@@ -35,7 +35,7 @@ async def test_the_next_suspect_runs_when_the_one_before_is_settled(servers: dic
     ids = [f"held{number}" for number in range(4)]
     async with running_source() as source:
         same = {"ws_url": source.url, **servers, "lease": "1"}
-        async with running_listener(**same, handler=named(wait_if_held)) as one:
+        async with running_listener(**same, handler=named(hang)) as one:
             await source.wait_for_clients(1)
             await source.send(*map(frame, ids))
             await one.heard.until(lambda h: len(h.ids(EventsClaimed)) == 4)
@@ -44,7 +44,11 @@ async def test_the_next_suspect_runs_when_the_one_before_is_settled(servers: dic
         async with running_listener(**same, handler=f"{__name__}:{handler.__name__}", instance_id="b") as two:
             HEARD.append(two.heard)
             await two.heard.until(lambda h: len(h.ids(EventsStored)) == 4)
+            claimed = [len(fact.event_ids) for fact in two.heard.of(EventsTakenOver)]
+            ends = [type(f) for f in two.heard.facts if isinstance(f, EventsTakenOver | EventsStored)]
     assert sorted(map(len, SETTLED_AT_START.values())) == [0, 1, 2, 3]
+    assert claimed == [1, 1, 1, 1]
+    assert ends == [EventsTakenOver, EventsStored] * 4, "one was taken over while another was not settled"
 
 
 @pytest.mark.parametrize("settings", [{}, {"handler": f"{__name__}:see_it_in_a_transaction"}])
