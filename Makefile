@@ -21,6 +21,9 @@ up: $(INSTALLED) ## Start the whole system on this machine (ARGS="--data DIR" ..
 proof: $(INSTALLED) ## Start the whole system on free ports, publish, verify, stop
 	@$(BIN)/ops up --check $(ARGS)
 
+bench: $(INSTALLED) ## Measure on this machine, side by side (ARGS="--full --json FILE" ...)
+	@$(BIN)/ops bench $(ARGS)
+
 test: $(INSTALLED) ## Run the tests, on real servers, two at a time (ARGS="-k name" ...)
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 

@@ -1,7 +1,7 @@
 """``ops``: run the whole system here, and account for every event."""
 
 from ops.audit.cli import audit, event
-from ops.bench.pipeline import bench
+from ops.bench.cli import bench
 from ops.command import main_group
 from ops.drills.cli import drill
 from ops.local.up import up

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ops.local.child import Child
@@ -85,6 +85,10 @@ class Layout:
     def environment_file(self) -> Path:
         """What tells other commands where this system is; a shell can source it."""
         return self.data / "env"
+
+    def with_settings(self, **settings: str) -> "Layout":
+        """The same system, whose commands are told more."""
+        return replace(self, extra={**self.extra, **settings})
 
     def log(self, name: str) -> Path:
         """The log file of one process."""

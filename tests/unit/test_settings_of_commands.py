@@ -7,7 +7,7 @@ import pytest
 from dlq.options import LetterSettings
 from dlq.rerunning import ReplaySettings
 from ops.audit.cli import AuditSettings
-from ops.bench.pipeline import BenchSettings
+from ops.bench.cli import BenchSettings
 from ops.command import Settings, UsageProblem
 from ops.local.up import UpSettings
 from ops.retention import RetentionSettings
@@ -39,8 +39,8 @@ WRONG: list[tuple[type[Settings], dict[str, Any]]] = [
     (RetentionSettings, {"dedup_window": "1"}),
     (RetentionSettings, {"batch": "0"}),
     (BenchSettings, {"events": "1"}),
-    (BenchSettings, {"listener_count": "9"}),
-    (BenchSettings, {"payload_bytes": "-1"}),
+    (BenchSettings, {"listeners": "9"}),
+    (BenchSettings, {"rounds": "0"}),
     (ReplaySettings, {"handle_attempts": "0"}),
 ]
 ANY_VALUE_DOES = {"host", "journal", "allowed_origins", "data", "group", "dead_letter_file"}

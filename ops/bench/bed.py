@@ -1,0 +1,127 @@
+"""The bed that everything is measured on: one private system, whose listeners run only while they are measured."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import httpx
+from redis.asyncio import Redis
+from websockets.asyncio.client import connect
+
+from listener.source.reader import source_name
+from listener.store.cursors import Cursors
+from listener.store.database import Database
+from ops.bench.figures import Measured
+from ops.bench.load import bodies
+from ops.local.child import Child
+from ops.local.system import System
+
+WAIT = 600.0
+GROUP = "unlost"
+LOOK = 0.2
+SPAN = "select extract(epoch from max(processed_at) - min(received_at))::float8 from events where seq > $1"
+COUNT = "select count(*) from events where seq > $1"
+COUNTS = "select count(*), count(distinct event_id) from events where seq > $1"
+
+
+class Bed:
+    """Publishes, runs listeners, and knows from PostgreSQL what became of it."""
+
+    def __init__(self, system: System, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self.system = system
+        self.connection = connection
+        self.redis: Redis = Redis.from_url(system.valkey.url)
+        self._base = 0
+        self._database = Database(system.postgres.url)
+        self._cursors = Cursors(self._database)
+        self._http = httpx.AsyncClient(base_url=system.layout.producer_url, timeout=60, trust_env=False)
+
+    @property
+    def server_pids(self) -> list[int | None]:
+        """PostgreSQL, Valkey, producer."""
+        return [self.system.postgres.child.pid, self.system.valkey.child.pid, self.system.producer.pid]
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._http.aclose()
+        await self.redis.aclose()
+        await self._database.close()
+        await self.connection.close()
+
+    @staticmethod
+    def new_run() -> str:
+        """A prefix for ids that no round used before."""
+        return secrets.token_hex(4)
+
+    async def here(self) -> str:
+        """The cursor of the stream's end."""
+        async with connect(self.system.layout.stream_url, proxy=None) as stream:
+            assert stream.response
+            return stream.response.headers["unlost-cursor"]
+
+    async def stream_from_here(self) -> str:
+        """The stream's address from its end on: what is published from now on comes, and nothing else."""
+        return f"{self.system.layout.stream_url}?after={await self.here()}"
+
+    async def begin_here(self) -> None:
+        """Move the listeners' cursor over what was published for others."""
+        url = self.system.layout.stream_url
+        await self._cursors.advance(source_name(url), GROUP, await self.here())
+
+    async def publish(self, lines: Sequence[bytes]) -> float:
+        """Publish in batches, known ids once more; how many seconds it took."""
+        started = time.perf_counter()
+        for body in bodies(lines):
+            answer = await self._http.post("/publish/batch", params={"redeliver": "true"}, content=body)
+            answer.raise_for_status()
+        return time.perf_counter() - started
+
+    async def publish_one(self, line: bytes) -> None:
+        """Publish one event."""
+        (await self._http.post("/publish", content=line)).raise_for_status()
+
+    async def forget_rows(self) -> None:
+        """Begin a round with an empty table and an empty Redis."""
+        await self.connection.execute("truncate events")
+        await self.keep_rows()
+
+    async def keep_rows(self) -> None:
+        """Begin a round beside the rows that are there, with an empty Redis."""
+        self._base = await self.connection.fetchval("select coalesce(max(seq), 0) from events")
+        await self.connection.execute("checkpoint", timeout=WAIT)
+        await self.redis.flushall()
+
+    async def rows(self, count: int) -> int:
+        """Wait for so many rows; how many there are."""
+        async with asyncio.timeout(WAIT):
+            while (found := await self._count()) < count:  # noqa: ASYNC110  other processes write them
+                await asyncio.sleep(LOOK)
+        return found
+
+    async def _count(self) -> int:
+        found: int = await self.connection.fetchval(COUNT, self._base)
+        return found
+
+    async def stored(self, children: Sequence[Child], lines: Sequence[bytes], distinct: int) -> Measured:
+        """How fast these listeners empty what waits in the journal: from the first frame received to the last row."""
+        await self.begin_here()
+        await self.publish(lines)
+        for child in children:
+            child.start()
+        try:
+            await self.rows(distinct)
+            seconds: float = await self.connection.fetchval(SPAN, self._base)
+        finally:
+            for child in children:
+                await asyncio.to_thread(child.stop)
+        await self._audit(distinct)
+        return Measured(len(lines), seconds)
+
+    async def _audit(self, distinct: int) -> None:
+        """A fast figure of wrong rows is worth nothing."""
+        found: Any = await self.connection.fetchrow(COUNTS, self._base)
+        if tuple(found) != (distinct, distinct):
+            raise RuntimeError(f"{distinct:,} rows were due, and there are {found[0]:,}")

@@ -1,0 +1,110 @@
+"""The command ``ops bench``: measures on a private system, shows tables, holds the ratios against their bars."""
+
+import json
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import click
+import uvloop
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+
+from ops.bench import machine
+from ops.bench.bed import Bed
+from ops.bench.figures import BARS, failed_bars
+from ops.bench.plot import drawn
+from ops.bench.suite import Extent, Findings, Suite
+from ops.command import Settings, command
+from ops.local.layout import Layout, free_ports
+from ops.local.system import System
+
+QUICK_EVENTS = 10_000
+
+
+class BenchSettings(Settings):
+    """How much is measured."""
+
+    events: int = Field(40_000, ge=1_000, description="Events of a round")
+    listeners: int = Field(2, ge=1, le=2, description="Listeners, at most")
+    rounds: int = Field(3, ge=1, le=99, description="Rounds of which the middle one counts")
+
+
+@command(
+    BenchSettings,
+    examples=["ops bench --quick", "ops bench --json figures.json", "ops bench --full --plot figures.svg"],
+    params=[
+        click.Option(["--json", "json_file"], type=click.Path(path_type=Path), help="Write all figures to this file."),
+        click.Option(["--plot"], type=click.Path(path_type=Path), help="Draw the rates into this SVG file."),
+        click.Option(
+            ["--handler"], type=click.Choice(["none", "plain", "transaction"]), multiple=True,
+            help="Handlers to measure; by default all.",
+        ),
+        click.Option(["--quick"], is_flag=True, help="Fewer events, one round: for a look, and for CI."),
+        click.Option(["--full"], is_flag=True, help="Growth too: 10 million rows, a million events that wait."),
+    ],
+)  # fmt: skip
+def bench(
+    settings: BenchSettings,
+    json_file: Path | None,
+    plot: Path | None,
+    handler: tuple[str, ...],
+    *,
+    quick: bool,
+    full: bool,
+) -> int:
+    """Measure stages, pipeline, the loops that people write, latency and handlers, side by side, on private servers."""
+    extent = Extent(
+        events=min(settings.events, QUICK_EVENTS) if quick else settings.events,
+        rounds=1 if quick else settings.rounds,
+        listeners=settings.listeners,
+        handlers=handler or ("none", "plain", "transaction"),
+        full=full,
+        quick=quick,
+    )
+    console = Console(highlight=False, soft_wrap=True)
+    found = _measured(extent, console)
+    _show_ratios(console, found)
+    if json_file is not None:
+        json_file.write_text(json.dumps(found.as_json(), indent=2), encoding="utf-8")
+    if plot is not None:
+        plot.write_text(drawn(found), encoding="utf-8")
+    return 1 if failed_bars(found.ratios) else 0
+
+
+def _measured(extent: Extent, console: Console) -> Findings:
+    about: dict[str, Any] = machine.described()
+    console.print("  ".join(f"{name} {value}" for name, value in about.items()) + "\n", markup=False)
+    with tempfile.TemporaryDirectory(prefix="unlost-bench-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o711)
+        layout = Layout(Path(directory), free_ports(extent.listeners), {"LOG_LEVEL": "warning"})
+        system = System(layout, lambda _: None, threading.Event())
+        try:
+            system.start()
+            return uvloop.run(_run(system, extent, console))
+        finally:
+            system.stop()
+
+
+async def _run(system: System, extent: Extent, console: Console) -> Findings:
+    connection = await asyncpg.connect(system.postgres.url)
+    bed = Bed(system, connection)
+    try:
+        return await Suite(bed, extent, lambda line: console.print(line, markup=False)).run()
+    finally:
+        await bed.close()
+
+
+def _show_ratios(console: Console, found: Findings) -> None:
+    table = Table(title="\nRatios", title_justify="left", box=None, header_style="bold")
+    for name, justify in (("figure", "left"), ("found", "right"), ("bar", "right"), ("", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name, value in found.ratios.items():
+        bar = BARS[name]
+        met = bar.met(value)
+        sign = "≤" if bar.at_most else "≥"
+        table.add_row(bar.about, f"{value:,.2f}", f"{sign} {bar.limit:g}", "[green]met[/]" if met else "[red]missed[/]")
+    console.print(table)

@@ -1,0 +1,97 @@
+"""Figures: what was measured, the ratios that count, and the bars that they are held against. Pure."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """So many events in so many seconds, at the cost of so much processor time over all processes."""
+
+    events: int
+    seconds: float
+    processor: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds
+
+    @property
+    def cost(self) -> float:
+        """Processor microseconds an event."""
+        return self.processor / self.events * 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds."""
+
+    p50: float
+    p99: float
+    p999: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A ratio, and what it must reach, or must not exceed."""
+
+    about: str
+    limit: float
+    at_most: bool = False
+
+    def met(self, value: float) -> bool:
+        """Whether the figure is good enough."""
+        return value <= self.limit if self.at_most else value >= self.limit
+
+
+BARS: Mapping[str, Bar] = {
+    "sequential": Bar("pipeline : the loop that handles one event after another", 20),
+    "concurrent": Bar("pipeline : the same loop, concurrent, with pools", 5),
+    "limit": Bar("pipeline : what the machine could do, by the stages' processor time", 0.7),
+    "two_listeners": Bar("two listeners, half duplicates each : one listener", 0.9),
+    "latency": Bar("p99 at 1,000/s : hop + round trip + commit", 3, at_most=True),
+    "large_table": Bar("10 million rows : empty table", 0.8),
+    "redis_bytes": Bar("Redis bytes per settled event", 120, at_most=True),
+    "memory_mb": Bar("MB of a listener while PostgreSQL is away", 200, at_most=True),
+    "batch_publish": Bar("batch publish : journal alone", 0.6),
+    "transaction": Bar("transaction handler : the same by hand", 0.8),
+}
+
+
+def percentiles(values: Sequence[float]) -> Latency:
+    """Of seconds, in milliseconds."""
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
+
+    return Latency(at(0.5), at(0.99), at(0.999))
+
+
+def median_by_rate(rounds: Sequence[Measured]) -> Measured:
+    """The round in the middle."""
+    return sorted(rounds, key=lambda one: one.rate)[len(rounds) // 2]
+
+
+def spread(rounds: Sequence[Measured]) -> float:
+    """How far the rounds lie apart, as a share of their median."""
+    rates = [one.rate for one in rounds]
+    return (max(rates) - min(rates)) / statistics.median(rates)
+
+
+def work_conserving_limit(stages: Mapping[str, Measured], cores: int, needed: Sequence[str]) -> float:
+    """Events a second if all cores did nothing but these stages' work."""
+    return cores * 1e6 / sum(stages[name].cost for name in needed)
+
+
+def failed_bars(ratios: Mapping[str, float], allowance: Callable[[Bar], float] = lambda bar: bar.limit) -> list[str]:
+    """One sentence for each ratio that misses its bar; ``allowance`` may loosen the bars for a noisy machine."""
+    missed = []
+    for name, value in ratios.items():
+        bar = BARS[name]
+        limit = allowance(bar)
+        if value > limit if bar.at_most else value < limit:
+            missed.append(f"{name}: {bar.about} is {value:.2f}, and {limit:g} is the bar")
+    return missed

@@ -1,0 +1,65 @@
+"""What grows: rows, keys in Redis, events that wait. And what must not grow with it: time and memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psutil
+
+from ops.bench import pipeline
+from ops.bench.bed import Bed
+from ops.bench.figures import Measured
+from ops.bench.load import LINES, event, events
+
+FILL = """
+    insert into events
+        (event_id, type, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+    select md5(i::text) || '-' || i, 'bench', jsonb_build_object('number', i, 'text', repeat('x', 180)),
+           sha256(i::text::bytea), 'fill', 'fill:0', 1, 1, now()
+    from generate_series($1::bigint, $2::bigint) i"""
+FILL_AT_ONCE = 500_000
+WATCH_SECONDS = 20.0
+
+
+async def redis_bytes(bed: Bed, *, count: int) -> float:
+    """Bytes of Redis for each settled event."""
+    await bed.forget_rows()
+    await bed.redis.execute_command("MEMORY", "PURGE")  # type: ignore[no-untyped-call]
+    before = (await bed.redis.info("memory"))["used_memory"]
+    await pipeline.stored(bed, listeners=1, count=count, size=300, duplicates=0)
+    after = (await bed.redis.info("memory"))["used_memory"]
+    return float(after - before) / count
+
+
+async def at_rows(bed: Bed, rows: int, *, count: int) -> AsyncIterator[Measured]:
+    """The pipeline on an empty table, and on one with so many rows."""
+    yield await pipeline.stored(bed, listeners=1, count=count, size=300, duplicates=0)
+    for first in range(0, rows, FILL_AT_ONCE):
+        await bed.connection.execute(FILL, first, min(rows, first + FILL_AT_ONCE) - 1, timeout=600)
+    await bed.connection.execute("vacuum analyze events", timeout=600)
+    await bed.keep_rows()
+    yield await pipeline.into_table(bed, listeners=1, count=count, size=300)
+
+
+async def memory_without_postgres(bed: Bed, *, waiting: int) -> float:
+    """Most MB of one listener while so many events wait for it and PostgreSQL is frozen."""
+    child = bed.system.listeners[0]
+    child.start()
+    try:
+        await bed.publish(events(1, bed.new_run(), 300))
+        await bed.rows(1)
+        bed.system.postgres.child.freeze()
+        run = bed.new_run()
+        for first in range(0, waiting, LINES * 10):
+            await bed.publish([event(number, run, 300) for number in range(first, min(waiting, first + LINES * 10))])
+        return await _most_memory(child.pid)
+    finally:
+        bed.system.postgres.child.thaw()
+        await asyncio.to_thread(child.stop)
+
+
+async def _most_memory(pid: int | None) -> float:
+    process, most = psutil.Process(pid), 0.0
+    for _ in range(round(WATCH_SECONDS / 0.1)):
+        most = max(most, process.memory_info().rss / 1e6)
+        await asyncio.sleep(0.1)
+    return most

@@ -1,0 +1,103 @@
+"""Latency: from the moment an event is sent to the producer to the moment its row can be seen.
+
+Beside it, in the same run, what no design gets below: one WebSocket hop, one Redis round trip, one durable commit
+in PostgreSQL, each measured alone, one after another.
+"""
+
+import asyncio
+import json
+import time
+
+import asyncpg
+from redis.asyncio import Redis
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from ops.bench.bed import Bed
+from ops.bench.figures import Latency, percentiles
+from ops.bench.load import event
+
+LOOK = 0.001
+"""Seconds between two looks at the table: it is the figures' grain."""
+SETTLE = 60.0
+
+
+async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latency:
+    """Send at an even rate, and look at the table all the while."""
+    await bed.forget_rows()
+    await bed.begin_here()
+    child = bed.system.listeners[0]
+    child.start()
+    try:
+        await bed.publish([event(0, bed.new_run(), 200)])
+        await bed.rows(1)
+        return await _under_way(bed, bed.new_run(), rate, round(rate * seconds))
+    finally:
+        await asyncio.to_thread(child.stop)
+
+
+async def _under_way(bed: Bed, run: str, rate: int, count: int) -> Latency:
+    sent: dict[str, float] = {}
+    seen: dict[str, float] = {}
+    async with asyncio.timeout(SETTLE + count / rate), asyncio.TaskGroup() as tasks:
+        tasks.create_task(_look(bed.connection, run, count, seen))
+        began = time.perf_counter()
+        for number in range(count):
+            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+            sent[f"{run}-{number:08}"] = time.perf_counter()
+            tasks.create_task(bed.publish_one(event(number, run, 300)))
+    return percentiles([seen[event_id] - at for event_id, at in sent.items()])
+
+
+async def _look(connection: "asyncpg.Connection[asyncpg.Record]", run: str, count: int, seen: dict[str, float]) -> None:
+    """Rows become visible out of order: each look begins after the last number below which none is missing."""
+    whole, beyond = 0, set[int]()
+    while len(seen) < count:
+        rows = await connection.fetch("select seq, event_id from events where seq > $1 order by seq", whole)
+        now = time.perf_counter()
+        for row in rows:
+            beyond.add(row["seq"])
+            if row["event_id"].startswith(run):
+                seen.setdefault(row["event_id"], now)
+        if not whole and beyond:
+            whole = min(beyond) - 1
+        while whole + 1 in beyond:
+            whole += 1
+            beyond.discard(whole)
+        await asyncio.sleep(LOOK)
+
+
+async def floor(bed: Bed, *, times: int) -> Latency:
+    """One hop, one round trip, one commit, in a row, so many times."""
+
+    async def echo(connection: ServerConnection) -> None:
+        async for frame in connection:
+            await connection.send(frame)
+
+    line = event(0, "floor", 300).decode()
+    payload = json.dumps(json.loads(line)["payload"])
+    await bed.connection.execute("create table if not exists floor_events (id text primary key, payload jsonb)")
+    async with serve(echo, "127.0.0.1", 0, compression=None) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with connect(f"ws://127.0.0.1:{port}/", compression=None, proxy=None) as stream:
+            took = [await _once(stream, bed.redis, bed.connection, line, f"{n}", payload) for n in range(times)]
+    await bed.connection.execute("drop table floor_events")
+    return percentiles(took)
+
+
+async def _once(
+    stream: ClientConnection,
+    redis: Redis,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    line: str,
+    key: str,
+    payload: str,
+) -> float:
+    started = time.perf_counter()
+    await stream.send(line)
+    await stream.recv()
+    hop = (time.perf_counter() - started) / 2
+    started = time.perf_counter()
+    await redis.set(f"floor:{key}", "me", nx=True, ex=30)
+    await connection.execute("insert into floor_events values ($1, $2)", key, payload)
+    return hop + time.perf_counter() - started

@@ -1,0 +1,129 @@
+"""Each stage alone, the best that we know how to do: their processor time adds up to the machine's limit.
+
+The pieces are the product's own; only what lies between them is left out.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from websockets.asyncio.client import connect
+
+from dlq.file import DeadLetterFile
+from dlq.letter import letter_for
+from listener.claims.port import Ask
+from listener.claims.redis import RedisClaims, connect_redis
+from listener.errors import Transient, failure_of
+from listener.event import Event, parse
+from listener.store.database import Database
+from listener.store.events import EventStore, NewRow
+from ops.bench import processor
+from ops.bench.bed import Bed
+from ops.bench.figures import Measured
+from ops.bench.load import events
+from producer.accept import publication
+from producer.journal.sqlite import SqliteJournal
+
+BATCH = 1_024
+COMMIT = 4_096
+LARGEST = 1 << 30
+TOKEN = "bench:0123456789abcdef"  # noqa: S105  a name, no secret
+NEEDED = ("receive", "claim", "insert", "settle")
+"""The stages through which each event goes between the journal and its settlement."""
+AT_ONCE = 3
+"""Batches under way at once, as in the listener."""
+
+
+async def measure(bed: Bed, *, count: int, size: int) -> dict[str, Measured]:
+    """All stages, one after the other."""
+    lines = events(count, bed.new_run(), size)
+    await bed.forget_rows()
+    measured = {"journal": await _journal(lines)}
+    stream = await bed.stream_from_here()
+    measured["publish"] = await _counted(bed, count, lambda: bed.publish(lines))
+    frames: list[Event] = []
+    measured["receive"] = await _counted(bed, count, lambda: _receive(stream, count, frames))
+    claims = RedisClaims(
+        connect_redis(bed.system.valkey.url), token=TOKEN, group="bench", lease_seconds=30,
+        window_seconds=600_000, timeout=5.0,
+    )  # fmt: skip
+    await claims.place()
+    asks = [Ask(one.event_id, one.digest) for one in frames]
+    measured["claim"] = await _counted(bed, count, lambda: _each(asks, lambda few: claims.claim(few, take_over=False)))
+    database = Database(bed.system.postgres.url)
+    store = EventStore(database, instance_id="bench", token=TOKEN)
+    rows = [NewRow(one, 1, 1, time.time()) for one in frames]
+    measured["insert"] = await _counted(bed, count, lambda: _each(rows, store.insert, at_once=AT_ONCE))
+    measured["settle"] = await _counted(bed, count, lambda: _each(asks, lambda few: claims.settle(few, "done")))
+    await claims.close()
+    await database.close()
+    measured["bury"] = await _bury(frames)
+    return measured
+
+
+async def _counted(bed: Bed, count: int, work: Callable[[], Awaitable[object]]) -> Measured:
+    before, started = processor.seconds(bed.server_pids), time.perf_counter()
+    await work()
+    seconds = time.perf_counter() - started
+    return Measured(count, seconds, processor.seconds(bed.server_pids) - before)
+
+
+async def _each(items: Sequence[object], call: Callable[..., Awaitable[object]], *, at_once: int = 1) -> None:
+    batches = iter([items[first : first + BATCH] for first in range(0, len(items), BATCH)])
+
+    async def worker() -> None:
+        for batch in batches:
+            await call(batch)
+
+    await asyncio.gather(*(worker() for _ in range(at_once)))
+
+
+async def _receive(url: str, count: int, into: list[Event]) -> None:
+    """Read the stream, and decode what a listener decodes."""
+    async with connect(url, compression=None, max_queue=1_024, proxy=None) as stream:
+        for _ in range(count):
+            into.append(parse(await stream.recv(decode=False), max_bytes=LARGEST))  # noqa: PERF401  as they come
+
+
+async def _journal(lines: Sequence[bytes]) -> Measured:
+    """Durable places in the journal, in commits of the size that a busy producer makes."""
+    publications = [publication(line, max_bytes=LARGEST) for line in lines]
+    with tempfile.TemporaryDirectory(prefix="unlost-journal-") as directory:
+        journal = SqliteJournal(Path(directory) / "journal.sqlite3")
+
+        def write() -> None:
+            for first in range(0, len(publications), COMMIT):
+                journal.append(publications[first : first + COMMIT], time.time())
+
+        before, started = processor.seconds(()), time.perf_counter()
+        await asyncio.to_thread(write)
+        measured = Measured(len(lines), time.perf_counter() - started, processor.seconds(()) - before)
+        journal.close()
+    return measured
+
+
+async def _bury(frames: Sequence[Event]) -> Measured:
+    failure = failure_of(Transient("PostgreSQL is away"), stage="store", at=time.time())
+    with tempfile.TemporaryDirectory(prefix="unlost-letters-") as directory:
+        file = DeadLetterFile(Path(directory) / "failed_events.jsonl")
+
+        def write() -> None:
+            for first in range(0, len(frames), BATCH):
+                file.append(
+                    [
+                        letter_for(
+                            event, letter_id=f"{number:012x}{first:016x}", reason="exhausted", stage="store",
+                            attempts=[failure] * 3, at=time.time(), instance="bench", epoch=1, mode="normal",
+                            source="bench",
+                        )
+                        for number, event in enumerate(frames[first : first + BATCH])
+                    ]
+                )  # fmt: skip
+
+        before, started = processor.seconds(()), time.perf_counter()
+        await asyncio.to_thread(write)
+        measured = Measured(len(frames), time.perf_counter() - started, processor.seconds(()) - before)
+        file.close()
+    return measured

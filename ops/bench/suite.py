@@ -1,0 +1,169 @@
+"""What is measured, in which order, and which ratios come of it. Each round is told as it ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ops.bench import growth, handlers, latency, machine, pipeline, stages
+from ops.bench.bed import Bed
+from ops.bench.figures import Latency, Measured, median_by_rate, spread, work_conserving_limit
+
+SIZE = 300
+RATES = (100, 1_000, 5_000)
+SIZES = (100, 1_000, 16_000)
+SHARES = (0.1, 0.5)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of everything."""
+
+    events: int = 40_000
+    rounds: int = 3
+    listeners: int = 2
+    handlers: tuple[str, ...] = ("none", "plain", "transaction")
+    full: bool = False
+    quick: bool = False
+
+    @property
+    def seconds_of_latency(self) -> float:
+        """How long each rate is kept up."""
+        return 2.0 if self.quick else 5.0
+
+
+@dataclass(slots=True)
+class Findings:
+    """All that was measured, by name."""
+
+    rates: dict[str, Measured] = field(default_factory=dict)
+    spreads: dict[str, float] = field(default_factory=dict)
+    latencies: dict[str, Latency] = field(default_factory=dict)
+    amounts: dict[str, float] = field(default_factory=dict)
+    ratios: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "machine": machine.described(),
+            "stages_and_pipeline": {
+                name: {"events": one.events, "seconds": one.seconds, "per_second": one.rate, "cpu_us": one.cost}
+                for name, one in self.rates.items()
+            },
+            "spread": self.spreads,
+            "latency_ms": {
+                name: {"p50": one.p50, "p99": one.p99, "p99.9": one.p999} for name, one in self.latencies.items()
+            },
+            "amounts": self.amounts,
+            "ratios": self.ratios,
+        }
+
+
+class Suite:
+    """One run of the whole."""
+
+    def __init__(self, bed: Bed, extent: Extent, say: Say) -> None:
+        self._bed = bed
+        self._extent = extent
+        self._say = say
+        self.found = Findings()
+
+    async def run(self) -> Findings:
+        """Measure all that was asked for."""
+        for child in self._bed.system.listeners:
+            await asyncio.to_thread(child.stop)
+        await self._stages()
+        await self._pipeline()
+        await self._loops()
+        await self._latency()
+        await self._handlers()
+        await self._growth()
+        self._ratios()
+        return self.found
+
+    async def _stages(self) -> None:
+        rounds = [
+            await stages.measure(self._bed, count=self._extent.events, size=SIZE) for _ in range(self._extent.rounds)
+        ]
+        for name in rounds[0]:
+            self._keep(f"stage {name}", [one[name] for one in rounds])
+
+    async def _pipeline(self) -> None:
+        count = self._extent.events
+        await self._rounds("pipeline", lambda: self._stored(1, count, SIZE, 0.0))
+        for share in SHARES:
+            await self._rounds(f"pipeline, {share:.0%} duplicates", lambda: self._stored(1, count, SIZE, share))  # noqa: B023
+        if self._extent.listeners > 1:
+            await self._rounds("two listeners", lambda: self._stored(2, count, SIZE, 0.0))
+        if not self._extent.quick:
+            for size in SIZES:
+                some = max(2_000, min(count, 40_000_000 // size))
+                await self._rounds(f"pipeline, {size:,} bytes", lambda: self._stored(1, some, size, 0.0), 1)  # noqa: B023
+
+    async def _stored(self, listeners: int, count: int, size: int, share: float) -> Measured:
+        return await pipeline.stored(self._bed, listeners=listeners, count=count, size=size, duplicates=share)
+
+    async def _loops(self) -> None:
+        count = self._extent.events
+        for form, some in (("sequential", count // 20), ("concurrent", count // 4)):
+            await self._rounds(f"loop, {form}", lambda: pipeline.loop(self._bed, form, count=some, size=SIZE))  # noqa: B023
+
+    async def _latency(self) -> None:
+        seconds = self._extent.seconds_of_latency
+        self._keep_latency("hop + round trip + commit", await latency.floor(self._bed, times=2_000))
+        for rate in RATES[:2] if self._extent.quick else RATES:
+            found = await latency.published_to_visible(self._bed, rate=rate, seconds=seconds)
+            self._keep_latency(f"publish to row at {rate:,}/s", found)
+
+    async def _handlers(self) -> None:
+        count = self._extent.events // 4
+        if "plain" in self._extent.handlers:
+            await self._rounds("handler, plain 5 ms", lambda: handlers.stored(self._bed, "plain", count=count), 1)
+        if "transaction" in self._extent.handlers:
+            await self._rounds("handler, transaction", lambda: handlers.stored(self._bed, "transaction", count=count))
+            await self._rounds("transaction by hand", lambda: handlers.by_hand(self._bed, count=count))
+
+    async def _growth(self) -> None:
+        self.found.amounts["redis_bytes"] = await growth.redis_bytes(self._bed, count=self._extent.events)
+        if self._extent.full:
+            await self._full_growth()
+
+    async def _full_growth(self) -> None:
+        rounds = [one async for one in growth.at_rows(self._bed, 10_000_000, count=self._extent.events)]
+        for name, one in zip(("empty table", "10 million rows"), rounds, strict=True):
+            self._keep(name, [one])
+        await self._bed.forget_rows()
+        self.found.amounts["memory_mb"] = await growth.memory_without_postgres(self._bed, waiting=1_000_000)
+
+    async def _rounds(self, name: str, once: Callable[[], Awaitable[Measured]], rounds: int | None = None) -> None:
+        self._keep(name, [await once() for _ in range(rounds or self._extent.rounds)])
+
+    def _keep(self, name: str, rounds: list[Measured]) -> None:
+        self.found.rates[name] = middle = median_by_rate(rounds)
+        self.found.spreads[name] = spread(rounds)
+        self._say(f"{name:<32}{middle.rate:>12,.0f}/s" + (f"{middle.cost:>10.1f} µs" if middle.processor else ""))
+
+    def _keep_latency(self, name: str, found: Latency) -> None:
+        self.found.latencies[name] = found
+        self._say(f"{name:<32}{found.p50:>8.1f}{found.p99:>8.1f}{found.p999:>8.1f} ms")
+
+    def _ratios(self) -> None:
+        rate = {name: one.rate for name, one in self.found.rates.items()}
+        needed = {name: self.found.rates[f"stage {name}"] for name in stages.NEEDED}
+        ratios = self.found.ratios
+        ratios["sequential"] = rate["pipeline"] / rate["loop, sequential"]
+        ratios["concurrent"] = rate["pipeline"] / rate["loop, concurrent"]
+        ratios["limit"] = rate["pipeline"] / work_conserving_limit(needed, machine.cores(), stages.NEEDED)
+        if "two listeners" in rate:
+            ratios["two_listeners"] = rate["two listeners"] / rate["pipeline"]
+        least = self.found.latencies["hop + round trip + commit"]
+        ratios["latency"] = self.found.latencies["publish to row at 1,000/s"].p99 / least.p99
+        if "10 million rows" in rate:
+            ratios["large_table"] = rate["10 million rows"] / rate["empty table"]
+        for name in ("redis_bytes", "memory_mb"):
+            if name in self.found.amounts:
+                ratios[name] = self.found.amounts[name]
+        ratios["batch_publish"] = rate["stage publish"] / rate["stage journal"]
+        if "handler, transaction" in rate:
+            ratios["transaction"] = rate["handler, transaction"] / rate["transaction by hand"]

@@ -1,0 +1,71 @@
+"""What is made of measurements, and what is published to be measured."""
+
+import json
+import random
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from ops.bench import load
+from ops.bench.figures import (
+    BARS,
+    Measured,
+    failed_bars,
+    median_by_rate,
+    percentiles,
+    spread,
+    work_conserving_limit,
+)
+from ops.bench.plot import drawn
+from ops.bench.suite import Findings
+
+
+def test_rates_and_costs():
+    one = Measured(1_000, 0.5, 0.02)
+    assert (one.rate, one.cost) == (2_000, pytest.approx(20))
+
+
+def test_the_middle_round_counts():
+    rounds = [Measured(100, seconds) for seconds in (1.0, 4.0, 2.0)]
+    assert median_by_rate(rounds).seconds == 2.0
+    assert spread(rounds) == pytest.approx((100 - 25) / 50)
+
+
+def test_the_limit_is_the_cores_over_the_cost_of_all_that_is_needed():
+    stages = {"receive": Measured(1_000_000, 1, 10), "claim": Measured(1_000_000, 1, 30), "bury": Measured(1, 1, 9)}
+    assert work_conserving_limit(stages, 2, ("receive", "claim")) == pytest.approx(50_000)
+
+
+def test_percentiles_are_milliseconds():
+    found = percentiles([number / 1000 for number in range(1_000)])
+    assert (found.p50, found.p99, found.p999) == pytest.approx((500, 990, 999))
+
+
+def test_each_missed_bar_is_a_sentence():
+    well = {name: bar.limit for name, bar in BARS.items()}
+    assert failed_bars(well) == []
+    (missed,) = failed_bars({**well, "sequential": 19.9})
+    assert "sequential" in missed
+    (missed,) = failed_bars({**well, "latency": 3.1})
+    assert "3.10" in missed
+
+
+def test_events_have_their_size_and_copies_follow_their_originals():
+    distinct = load.events(1_000, "run", 300)
+    assert all(abs(len(line) - 300) < 20 for line in distinct)
+    lines = load.with_duplicates(distinct, 0.5, random.Random(1))
+    assert len(lines) == 2_000
+    first: dict[str, int] = {}
+    for line in lines:
+        event_id = json.loads(line)["event_id"]
+        first.setdefault(event_id, len(first))
+    assert list(first) == [json.loads(line)["event_id"] for line in distinct]
+    assert b"\n".join(load.bodies(lines)).split(b"\n") == lines
+
+
+def test_the_plot_shows_each_rate():
+    found = Findings(rates={"pipeline": Measured(10, 1), "loop, sequential": Measured(1, 1)})
+    picture = drawn(found)
+    ET.fromstring(picture)
+    assert "10/s" in picture
+    assert "loop, sequential" in picture
