@@ -76,6 +76,7 @@ class Desk:
         self._opened = asyncio.Event()
         self._freed = asyncio.Event()
         self._claims: dict[str, Claim] = {}
+        self._ending: set[str] = set()
         self._declared: Places = frozenset()
         self._peers: tuple[Places, ...] = ()
         self._redis_place: Place | None = None
@@ -220,7 +221,11 @@ class Desk:
     async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
         """End these claims with a verdict; whether any place that keeps claims could be told."""
         claims = [claim for event_id in event_ids if (claim := self._claims.get(event_id))]
-        told = await self._tell(claims, lambda claims, told: claims.settle([claim.ask for claim in told], verdict))
+        self._ending.update(event_ids)
+        try:
+            told = await self._tell(claims, lambda claims, told: claims.settle([claim.ask for claim in told], verdict))
+        finally:
+            self._ending.difference_update(event_ids)
         if told or verdict == "done":
             self._drop(event_ids)
         return told
@@ -427,6 +432,8 @@ class Desk:
         )
 
     def _lose(self, event_ids: Sequence[str]) -> None:
+        """Those that are being settled are not lost: a place that was told already answers "not yours"."""
+        event_ids = [event_id for event_id in event_ids if event_id not in self._ending]
         if not event_ids:
             return
         self._drop(event_ids)

@@ -113,7 +113,7 @@ PASSING = [slow, slow_and_jittery, closed_by_the_other_side, restored]
 
 @contextlib.asynccontextmanager
 async def world_of(
-    redis_url: str, database_url: str, directory: Path, fault_proxies: Toxiproxy
+    redis_url: str, database_url: str, directory: Path, fault_proxies: Toxiproxy, **settings: str
 ) -> AsyncIterator[World]:
     RUNS.forget()
     async with (
@@ -124,7 +124,7 @@ async def world_of(
         running_listener(
             ws_url=to_source.url, redis_url=to_redis.url, database_url=to_postgres.url, directory=directory,
             handler=HOLD, database_timeout="1", keepalive="1", lease="5", insert_attempts="100", insert_delay="0.2",
-            reconnect_longest="1",
+            reconnect_longest="1", **settings,
         ) as listener,
     ):  # fmt: skip
         wires = {"source": to_source, "redis": to_redis, "postgres": to_postgres}
@@ -188,7 +188,7 @@ async def test_nothing_gets_through(
 async def test_work_goes_on(
     redis_url: str, database_url: str, tmp_path: Path, fault_proxies: Toxiproxy, wire: str, harm: Harm
 ):
-    async with world_of(redis_url, database_url, tmp_path, fault_proxies) as world:
+    async with world_of(redis_url, database_url, tmp_path, fault_proxies, redis_timeout="2") as world:
         await harm(world, wire)
         during = await world.publish("during", 20)
         RUNS.go_on.set()

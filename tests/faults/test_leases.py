@@ -1,0 +1,75 @@
+"""Leases on uneven wires: what is answered late, or out of order, is no loss."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from listener.breaker import Breaker
+from listener.claims.desk import Desk
+from listener.claims.port import Ask, Claims, Won
+from listener.facts import Fact, LeasesLost
+from listener.servers import connect_servers
+from listener.settings import ListenerSettings
+
+
+class LateReplies:
+    """A place whose answer to ``settle`` is kept back; ``renewed`` counts the renewals that were answered."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+        self._renewed = asyncio.Condition()
+        self.renewed = 0
+        self.settled = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._claims, name)
+
+    async def settle(self, *told: Any) -> list[bool]:
+        result = await self._claims.settle(*told)
+        self.settled.set()
+        await self.answer.wait()
+        return result
+
+    async def renew(self, *keeps: Any) -> list[bool]:
+        result = await self._claims.renew(*keeps)
+        async with self._renewed:
+            self.renewed += 1
+            self._renewed.notify_all()
+        return result
+
+    async def until_renewed(self, count: int) -> None:
+        """A claim that was lost is renewed no more: then this ends in ``TimeoutError``."""
+        async with self._renewed:
+            await asyncio.wait_for(self._renewed.wait_for(lambda: self.renewed >= count), 10)
+
+
+async def test_a_renewal_that_overtakes_the_answer_to_settling_loses_nothing(
+    redis_url: str, database_url: str, tmp_path: Path
+):
+    settings = ListenerSettings.load({"redis_url": redis_url, "database_url": database_url, "lease": "1"})
+    servers = connect_servers(settings, "a:1")
+    await servers.migrate()
+    facts: list[Fact] = []
+    breakers = [Breaker(name, fail_max=2, reset_seconds=1, facts=facts.append) for name in ("redis", "postgres")]
+    redis = LateReplies(servers.redis)
+    desk = Desk(
+        roll=servers.roll, postgres=servers.postgres, redis=redis, redis_breaker=breakers[0],
+        store_breaker=breakers[1], lease_seconds=settings.lease, facts=facts.append, clock=time.monotonic,
+    )  # fmt: skip
+    running = asyncio.create_task(desk.run())
+    try:
+        await asyncio.wait_for(desk.wait_open(), 20)
+        assert await desk.claim([Ask("e", bytes(32))], take_over=False) == [Won(1, 0)]
+        settling = asyncio.create_task(desk.settle(["e"], "done"))
+        await asyncio.wait_for(redis.settled.wait(), 20)
+        await redis.until_renewed(redis.renewed + 2)
+        assert [fact for fact in facts if isinstance(fact, LeasesLost)] == []
+        redis.answer.set()
+        assert await settling
+        assert desk.held == 0
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await servers.close()
