@@ -102,23 +102,44 @@ class _SlowClose(Effect):
 
 
 class _Silence(Effect):
-    """``timeout`` and ``reset_peer``: nothing passes any more, and then comes the end."""
+    """``timeout``: nothing passes any more but the sender's end, and after that time comes the end."""
 
-    def __init__(self, toxic: Toxic, told: Timeout | ResetPeer) -> None:
+    closes_when_removed = True
+
+    def __init__(self, toxic: Toxic, told: Timeout) -> None:
         super().__init__(toxic)
-        self._resets = isinstance(told, ResetPeer)
-        self.closes_when_removed = not self._resets
-        self._seconds = told.timeout * MILLISECOND if told.timeout > 0 or self._resets else None
+        self._seconds = told.timeout * MILLISECOND if told.timeout > 0 else None
 
     async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
         """Swallow it."""
 
+    async def strike(self) -> bool | None:
+        return False if await self._wait(self._seconds) else None
+
+
+class _Reset(Effect):
+    """``reset_peer``: the first bytes, or the sender's end, are answered by a reset after that time."""
+
+    def __init__(self, toxic: Toxic, told: ResetPeer) -> None:
+        super().__init__(toxic)
+        self._seconds = told.timeout * MILLISECOND
+        self._provoked = asyncio.Event()
+
+    def end(self) -> None:
+        super().end()
+        self._provoked.set()
+
+    async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:  # noqa: ARG002  all is swallowed
+        """Swallow it."""
+        self._provoked.set()
+
     async def before_close(self) -> None:
-        """Even an end does not come through a silent wire."""
+        self._provoked.set()
         await self._wait(None)
 
     async def strike(self) -> bool | None:
-        return self._resets if await self._wait(self._seconds) else None
+        await self._provoked.wait()
+        return True if await self._wait(self._seconds) else None
 
 
 class _Slicer(Effect):
@@ -164,8 +185,10 @@ def effect_of(toxic: Toxic) -> Effect:
             return _Bandwidth(toxic, told)
         case SlowClose() as told:
             return _SlowClose(toxic, told)
-        case Timeout() | ResetPeer() as told:
+        case Timeout() as told:
             return _Silence(toxic, told)
+        case ResetPeer() as told:
+            return _Reset(toxic, told)
         case Slicer() as told:
             return _Slicer(toxic, told)
         case LimitData() as told:

@@ -306,6 +306,26 @@ def test_reset_peer_resets(proxy: Proxy):
         said_back(client, b"a")
 
 
+def test_reset_peer_waits_for_something_to_reset(proxy: Proxy):
+    with connected(proxy) as client:
+        assert said_back(client, b"a") == b"a"
+        proxy.add_toxic(type="reset_peer", attributes={"timeout": 0})
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        client.settimeout(10)
+        with pytest.raises(ConnectionResetError):
+            said_back(client, b"b")
+
+
+def test_the_end_of_the_sender_comes_through_a_silence(proxy: Proxy, echo: EchoServer):
+    with connected(proxy) as client:
+        assert said_back(client, b"a") == b"a"
+        proxy.add_toxic(type="timeout", attributes={"timeout": 0})
+        echo.clients[-1].shutdown(socket.SHUT_RDWR)
+        assert ended(client)
+
+
 def test_a_slicer_sends_piece_by_piece(proxy: Proxy):
     proxy.add_toxic(type="slicer", attributes={"average_size": 10, "size_variation": 2, "delay": 20_000})
     with connected(proxy) as client:
