@@ -7,6 +7,7 @@ Those that run in a listener's process are steered by files: ``RUNS_FILE`` takes
 import asyncio
 import os
 import signal
+import threading
 from pathlib import Path
 
 from listener.delivery import Delivery
@@ -29,6 +30,11 @@ async def wait_for_file(event: Delivery) -> None:
     _note_in_file(event)
     while event.event_id.startswith("held") and not _gate_is_open():  # noqa: ASYNC110  another process opens it
         await asyncio.sleep(0.02)
+
+
+def hang_in_a_thread(event: Delivery) -> None:
+    _note_in_file(event)
+    threading.Event().wait()
 
 
 async def kill_for_bomb(event: Delivery) -> None:

@@ -5,9 +5,9 @@ import resource
 import signal
 import time
 
-from listener.facts import EventsStored, EventsTakenOver
+from listener.facts import EventsStandBy, EventsStored, EventsTakenOver
 from tests.end_to_end.faults.conftest import ListenerProcess, assert_law, frame, frames, letters
-from tests.end_to_end.faults.handlers import accept, kill_for_bomb, named, reject_bad, wait_for_file
+from tests.end_to_end.faults.handlers import accept, hang_in_a_thread, kill_for_bomb, named, reject_bad, wait_for_file
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 
@@ -46,6 +46,32 @@ async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_ex
     rows = {row["event_id"]: row["instance_id"] for row in await rows_of(servers["database_url"])}
     assert rows == {"held": "a", "next0": "b", "next1": "b", "next2": "b"}
     assert one.runs_of("held") == 1
+
+
+async def test_sigterm_ends_a_process_whose_handler_hangs_in_a_thread_and_a_peer_goes_on_at_once(
+    servers: dict, processes: list[ListenerProcess]
+):
+    same = {**settings_of(servers), "lease": "600", "drain": "0.5"}
+    async with running_source() as source:
+        one = ListenerProcess(
+            servers["directory"], "a", **same, ws_url=source.url, handler=named(hang_in_a_thread), handle_timeout="600"
+        )
+        processes.append(one)
+        await asyncio.to_thread(one.start)
+        await source.send(frame("hangs"))
+        await asyncio.to_thread(one.child.wait_until, lambda: one.runs_of("hangs") == 1, 20)
+        async with running_listener(
+            ws_url=source.url, directory=servers["directory"], **same, instance_id="b", handler=named(accept)
+        ) as two:
+            await source.wait_for_clients(2)
+            await source.send(frame("hangs"))
+            await two.heard.until(lambda h: "hangs" in h.ids(EventsStandBy))
+            asked_at = time.monotonic()
+            one.child.ask_to_stop()
+            assert await asyncio.to_thread(one.child._process.wait, 30) == 0
+            assert time.monotonic() - asked_at < 10
+            await two.heard.until(lambda h: h.ids(EventsStored) == ["hangs"])
+            assert two.heard.ids(EventsTakenOver) == [], "given back, not left to run out"
 
 
 async def test_an_event_that_kills_its_process_ends_as_a_letter_and_harms_no_other(
