@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from listener.delivery import Delivery
+from listener.store.database import Connection
 
 
 @dataclass
@@ -27,3 +28,12 @@ async def hold(event: Delivery) -> None:
     RUNS.begun.append(event.event_id)
     if event.event_id.startswith("held"):
         await RUNS.go_on.wait()
+
+
+HOLD_IN_TRANSACTION = f"{__name__}:hold_in_transaction"
+
+
+async def hold_in_transaction(event: Delivery, connection: Connection) -> None:
+    """As ``hold``, with an effect on the connection."""
+    await connection.execute("insert into effects values ($1)", event.event_id)
+    await hold(event)
