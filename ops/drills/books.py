@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -16,6 +17,7 @@ select event_id, extract(epoch from received_at)::float8 as received_at,
        extract(epoch from processed_at)::float8 as processed_at, epoch
 from events where starts_with(event_id, $1)
 """
+COUNT = "select count(*) from events where starts_with(event_id, $1)"
 EFFECTS = "create table if not exists drill_effects (event_id text not null)"
 TIMES = "select event_id, count(*) as times from drill_effects where starts_with(event_id, $1) group by event_id"
 REACHED_WITHIN = 20.0
@@ -56,22 +58,46 @@ async def connected(database_url: str) -> asyncpg.Connection:
         await asyncio.sleep(0.1)
 
 
-async def prepare(database_url: str) -> None:
-    """Make the table in which transactions leave their trace."""
+@asynccontextmanager
+async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await connected(database_url)
     try:
-        await connection.execute(EFFECTS)
+        yield connection
     finally:
         connection.terminate()
+
+
+async def prepare(database_url: str) -> None:
+    """Make the table in which transactions leave their trace."""
+    async with _connection(database_url) as connection:
+        await connection.execute(EFFECTS)
+
+
+async def rows_of(database_url: str, prefix: str) -> list[Row]:
+    """The rows of a drill."""
+    async with _connection(database_url) as connection:
+        return [Row(*record) for record in await connection.fetch(ROWS, prefix)]
+
+
+async def count_of(database_url: str, prefix: str) -> int:
+    """How many rows a drill has; asked once and in short."""
+    try:
+        connection = await asyncpg.connect(database_url, timeout=1, command_timeout=1)
+        try:
+            return int(await connection.fetchval(COUNT, prefix))
+        finally:
+            connection.terminate()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StageTrouble(f"PostgreSQL cannot be asked: {error}") from error
+
+
+async def effects_of(database_url: str, prefix: str) -> Counter[str]:
+    """How often the handler of each event took effect."""
+    async with _connection(database_url) as connection:
+        return Counter({one["event_id"]: one["times"] for one in await connection.fetch(TIMES, prefix)})
 
 
 async def read(stage: Stage, prefix: str) -> Books:
     """The books as of now."""
-    connection = await connected(stage.database_url)
-    try:
-        rows = [Row(*record) for record in await connection.fetch(ROWS, prefix)]
-        effects = Counter({one["event_id"]: one["times"] for one in await connection.fetch(TIMES, prefix)})
-    finally:
-        connection.terminate()
     letters = Counter({one: count for one, count in (await stage.letters()).items() if one.startswith(prefix)})
-    return Books(rows, letters, effects)
+    return Books(await stage.rows(prefix), letters, await stage.effects(prefix))

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from pydantic import Field
 from rich.console import Console
 
 from ops.command import Settings, UsageProblem, command
 from ops.drills.catalogue import DRILLS
 from ops.drills.chaos import chaos
+from ops.drills.compose_stage import compose_stage
 from ops.drills.drill import Drill
 from ops.drills.local_stage import local_stage
 from ops.drills.runner import Phase, broken, observe
 from ops.drills.shown import listed, progress, summary, verdict
+from ops.drills.stage import StageTrouble
 from ops.drills.traffic import Stream
 from ops.drills.verdict import Observed, Result, judge
 from ops.local.child import ChildFailed
@@ -31,7 +34,14 @@ CHAOS = "chaos"
 
 
 class DrillSettings(Settings):
-    """Nothing of a drill comes from the environment but what the flags of ``--compose`` need."""
+    """Where a compose project is reached; a local stage needs none of it."""
+
+    compose_command: str = Field("docker compose", description="With --compose: the command that rules the project")
+    producer_url: str = Field("http://127.0.0.1:3005", description="With --compose: the producer")
+    listener_urls: tuple[str, ...] = Field(
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="With --compose: the listeners"
+    )
+    lease: float = Field(30.0, description="With --compose: the listeners' LEASE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,7 @@ def _params() -> list[click.Parameter]:
     return [
         click.Argument(["names"], nargs=-1, metavar="NAME..."),
         click.Option(["--list", "listing"], is_flag=True, help="Tell all drills, and exit."),
+        click.Option(["--compose"], is_flag=True, help="Hurt the compose project that runs in this directory."),
         click.Option(["--json", "json_file"], type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
                      help="Write the result there: an object for one drill, a list for several."),
         click.Option(["--rate"], type=click.FloatRange(1, 5000), default=200.0, show_default=True,
@@ -80,13 +91,15 @@ def _params() -> list[click.Parameter]:
         "ops drill redis-frozen",
         "ops drill all --json drills.json",
         "ops drill chaos --seconds 60 --seed 7",
+        "ops drill redis-frozen --compose",
     ],
     params=_params(),
 )
 def drill(
-    settings: DrillSettings,  # noqa: ARG001  the kit's signature
+    settings: DrillSettings,
     names: tuple[str, ...],
     listing: bool,
+    compose: bool,
     json_file: Path | None,
     seed: int | None,
     **wish: float,
@@ -104,8 +117,8 @@ def drill(
     results = []
     try:
         with _interruptible():
-            for one in _chosen(names, wished, console):
-                results.append(_carry_out(one, wished, console))  # noqa: PERF401  an interrupt keeps what is done
+            for one in _chosen(names, wished, console, compose=compose):
+                results.append(_carry_out(one, wished, console, settings if compose else None))  # noqa: PERF401  kept if interrupted
     except KeyboardInterrupt:
         console.print("interrupted", style="bold red")
         return INTERRUPTED
@@ -116,13 +129,17 @@ def drill(
     return 0 if all(result.passed for result in results) else 1
 
 
-def _chosen(names: Sequence[str], wished: Wish, console: Console) -> list[Drill]:
+def _chosen(names: Sequence[str], wished: Wish, console: Console, *, compose: bool) -> list[Drill]:
     known = {**DRILLS, CHAOS: _chaos(wished, console)}
     if not names:
         raise UsageProblem("name a drill, or all; `ops drill --list` tells them")
     if strange := [name for name in names if name not in known and name != "all"]:
         raise UsageProblem(*(f"there is no drill {name!r}; `ops drill --list` tells them" for name in strange))
-    return list(known.values()) if "all" in names else [known[name] for name in names]
+    if "all" in names:
+        return [one for one in known.values() if one.is_portable or not compose]
+    if compose and (local := [name for name in names if not known[name].is_portable]):
+        raise UsageProblem(*(f"{name} needs a stage of its own; leave --compose out" for name in local))
+    return [known[name] for name in names]
 
 
 def _chaos(wished: Wish, console: Console) -> Drill:
@@ -130,17 +147,20 @@ def _chaos(wished: Wish, console: Console) -> Drill:
     return chaos(wished.seed, wished.seconds, NAMES[: wished.listeners], told)
 
 
-def _carry_out(one: Drill, wished: Wish, console: Console) -> Result:
+def _carry_out(one: Drill, wished: Wish, console: Console, project: DrillSettings | None) -> Result:
     console.print(f"[bold]{one.name}[/]  {one.story}")
     directory = Path(tempfile.mkdtemp(prefix=f"unlost-drill-{one.name}-"))
     try:
         with progress(console) as say:
-            seen = _on_local_stage(one, directory, wished, say)
+            if project is None:
+                seen = _on_local_stage(one, directory, wished, say)
+            else:
+                seen = asyncio.run(_on_compose(one, project, wished, say))
         result, reasons = judge(seen, one.bars.stretched(wished.patience))
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    if result.passed and not wished.keep:
+    if project is not None or (result.passed and not wished.keep):
         shutil.rmtree(directory, ignore_errors=True)
     else:
         console.print(f"  data and logs are kept in {directory}", markup=False)
@@ -155,6 +175,19 @@ def _on_local_stage(one: Drill, directory: Path, wished: Wish, say: Callable[[Ph
             return asyncio.run(observe(one, stage, wished.stream(one), say))
     except ChildFailed as failed:
         return broken(one, str(failed))
+
+
+async def _on_compose(one: Drill, project: DrillSettings, wished: Wish, say: Callable[[Phase], None]) -> Observed:
+    try:
+        stage = await compose_stage(
+            project.compose_command,
+            producer_url=project.producer_url,
+            listener_urls=project.listener_urls,
+            lease=project.lease,
+        )
+    except StageTrouble as trouble:
+        raise UsageProblem(str(trouble)) from None
+    return await observe(one, stage, wished.stream(one), say)
 
 
 def _write(file: Path | None, results: list[Result], *, several: bool) -> None:

@@ -82,3 +82,8 @@ class Drill:
     revives: bool = False
     """Whether listeners that end are started again, as a supervisor would."""
     on_compose: bool = True
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether a compose project can be the stage: nothing is needed that is set up before the start."""
+        return self.on_compose and not (self.wires or self.fills_disk or self.few_connections or self.revives)

@@ -22,9 +22,10 @@ import psutil
 from ops.audit.cli import AuditSettings, audited
 from ops.audit.letters import unresolved_letters
 from ops.command import SecretUrl
+from ops.drills import books as bookkeeping
 from ops.drills.drill import Drill
 from ops.drills.hoard import Hoard
-from ops.drills.measure import Run
+from ops.drills.measure import Row, Run
 from ops.drills.stage import StageTrouble, Wires
 from ops.drills.wires import ProxyWires, proxied
 from ops.local.child import Child
@@ -151,6 +152,22 @@ class LocalStage:
             process.rlimit(psutil.RLIMIT_FSIZE, (size, hard))
 
     # -- the end --------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Make the table in which transactions leave their trace."""
+        await bookkeeping.prepare(self.database_url)
+
+    async def rows(self, prefix: str) -> list[Row]:
+        """The rows of a drill."""
+        return await bookkeeping.rows_of(self.database_url, prefix)
+
+    async def effects(self, prefix: str) -> Counter[str]:
+        """How often the handler of each event took effect."""
+        return await bookkeeping.effects_of(self.database_url, prefix)
+
+    async def count(self, prefix: str) -> int:
+        """How many rows there are; a PostgreSQL that does not answer at once raises ``StageTrouble``."""
+        return await bookkeeping.count_of(self.database_url, prefix)
 
     async def runs(self) -> list[Run]:
         """Every run that the handlers wrote down."""

@@ -52,12 +52,12 @@ class Runner:
         self._stage = stage
         self._stream = stream
         self._say = say
-        self._watcher = Watcher(stream, stage.producer_url, stage.listener_urls, stage.database_url)
+        self._watcher = Watcher(stream, stage.producer_url, stage.listener_urls, stage.count)
         self._troubles: list[str] = []
 
     async def run(self) -> Observed:
         """What was observed."""
-        await bookkeeping.prepare(self._stage.database_url)
+        await self._stage.prepare()
         reviving = asyncio.create_task(self._revive(), name="revive") if self._drill.revives else None
         showing = asyncio.create_task(self._show(), name="show")
         with self._watcher:

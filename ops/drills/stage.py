@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
-from ops.drills.measure import Run
+from ops.drills.measure import Row, Run
 
 
 class StageTrouble(Exception):
@@ -38,10 +38,6 @@ class Stage(Protocol):
     @property
     def listener_urls(self) -> Sequence[str]:
         """Where each listener tells its health."""
-
-    @property
-    def database_url(self) -> str:
-        """Straight to PostgreSQL, past all fault proxies."""
 
     @property
     def listeners(self) -> Sequence[str]:
@@ -84,6 +80,18 @@ class Stage(Protocol):
 
     async def free_disk(self) -> None:
         """Make room."""
+
+    async def prepare(self) -> None:
+        """Make the table in which transactions leave their trace."""
+
+    async def rows(self, prefix: str) -> list[Row]:
+        """The rows of a drill, whose events' ids begin so."""
+
+    async def effects(self, prefix: str) -> Counter[str]:
+        """How often the handler of each event took effect, where it left a trace."""
+
+    async def count(self, prefix: str) -> int:
+        """How many rows there are now; may be asked from any thread, and may fail."""
 
     async def runs(self) -> list[Run]:
         """Every run of the drill's handler."""

@@ -8,18 +8,18 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-import asyncpg
 import httpx
 
 from ops.drills.measure import Sample
+from ops.drills.stage import StageTrouble
 from ops.drills.traffic import Published, Stream, publish
 
 SAMPLE_SECONDS = 0.1
-COUNT_SECONDS = 0.5
+COUNT_SECONDS = 1.0
 SILENT_AFTER = 0.5
 JOIN_SECONDS = 10.0
 
@@ -38,12 +38,18 @@ class Seen:
 class Watcher:
     """A context: inside it the stream flows and everything is sampled."""
 
-    def __init__(self, stream: Stream, producer_url: str, listener_urls: Sequence[str], database_url: str) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        producer_url: str,
+        listener_urls: Sequence[str],
+        count_rows: Callable[[str], Awaitable[int]],
+    ) -> None:
         self.seen = Seen()
         self._stream = stream
         self._producer_url = producer_url
         self._listener_urls = listener_urls
-        self._database_url = database_url
+        self._count_rows = count_rows
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drill watcher", daemon=True)
 
@@ -99,14 +105,6 @@ class Watcher:
     async def _count(self) -> None:
         """The number of rows, for those who watch; it may lag."""
         while True:
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                connection = await asyncpg.connect(self._database_url, timeout=1, command_timeout=1)
-                try:
-                    while True:
-                        self.seen.rows = await connection.fetchval(
-                            "select count(*) from events where starts_with(event_id, $1)", self._stream.prefix
-                        )
-                        await asyncio.sleep(COUNT_SECONDS)
-                finally:
-                    connection.terminate()
+            with contextlib.suppress(StageTrouble):
+                self.seen.rows = await self._count_rows(self._stream.prefix)
             await asyncio.sleep(COUNT_SECONDS)
