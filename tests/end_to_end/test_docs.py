@@ -1,0 +1,99 @@
+"""The documents: the tutorial is carried out as it stands, and every command that is shown anywhere is understood."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dlq.cli import main as dlq
+from listener.cli import main as listener
+from ops.cli import main as ops
+from ops.command.kit import CommandGroup
+from producer.cli import main as producer
+from tests.support.system import running_system
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+COMMANDS = {"dlq": dlq, "listener": listener, "ops": ops, "producer": producer}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    return [text for language, text in BLOCK.findall(page.read_text()) if language == kind]
+
+
+def shown_commands() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for line in "".join(blocks(page, "bash") + blocks(page, "console")).splitlines():
+            command = re.split(r"\s#|[|>]", line.removeprefix("$ ").removeprefix(".venv/bin/"))[0].strip()
+            if command.partition(" ")[0] in COMMANDS:
+                yield page.name, command
+
+
+@pytest.mark.parametrize(("page", "command"), sorted(set(shown_commands())))
+def test_every_command_that_is_shown_is_understood(page: str, command: str):
+    name, *arguments = shlex.split(os.path.expandvars(command))
+    target = COMMANDS[name]
+    if isinstance(target, CommandGroup):
+        name, *arguments = arguments
+        target = target.commands[name]
+    target.make_context(name, arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path):
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_tutorial_works_as_it_stands(tmp_path: Path):
+    tutorial = ROOT / "docs" / "tutorial.md"
+    (tmp_path / "shop.py").write_text(blocks(tutorial, "python")[0])
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with running_system(1, HANDLER="shop:handle", PYTHONPATH=path, WAREHOUSE=str(tmp_path)) as system:
+        ports = system.layout.ports
+        moved = {
+            "127.0.0.1:3005": f"127.0.0.1:{ports.producer}",
+            "127.0.0.1:3000": f"127.0.0.1:{ports.listeners[0]}",
+            ".unlost/a/": f"{system.layout.data}/a/",
+        }
+        said = carry_out(tutorial, moved, environment(system, path), tmp_path)
+    assert '"status":"accepted"' in said[0]
+    assert "ConnectionError" in said[5]
+    assert "to replay    2 (rejected 1, exhausted 1)" in said[8]
+    assert "to replay    1 (exhausted 1)\nresolved     1" in said[9]
+    assert re.search(r"^missing +0$", said[11], re.MULTILINE)
+    assert "order-1" in said[12]
+    assert "order-2" not in said[12]
+
+
+def environment(system, path: str) -> dict[str, str]:
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": path,
+        "HANDLER": "shop:handle",
+        "DATABASE_URL": system.postgres.url,
+        "REDIS_URL": system.valkey.url,
+        "PRODUCER_URL": system.layout.producer_url,
+        "LISTENERS": ",".join(system.layout.listener_urls),
+    }
+
+
+def carry_out(page: Path, moved: dict[str, str], environment: dict[str, str], directory: Path) -> list[str]:
+    said = []
+    for line in "".join(blocks(page, "console")).splitlines():
+        command = line.removeprefix("$ ")
+        for here, there in moved.items():
+            command = command.replace(here, there)
+        done = subprocess.run(
+            command, shell=True, env=environment, cwd=directory, capture_output=True, text=True, timeout=60, check=False
+        )
+        said.append(done.stdout)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return said
