@@ -58,7 +58,7 @@ class Wish:
 
     def stream(self, drill: Drill) -> Stream:
         """The stream of one drill; ids never met before."""
-        usual = round(self.rate * self.seconds * 3 / 2) if drill.name == CHAOS else 3_000
+        usual = round(self.rate * self.seconds * 1.1) if drill.name == CHAOS else 3_000
         prefix = f"drill-{drill.name}-{random.randrange(16**8):08x}-"  # noqa: S311  a name, no secret
         return Stream(prefix, self.events or usual, self.rate, drill.poison)
 

@@ -70,6 +70,8 @@ class Drill:
     heal: Act = nothing
     bars: Bars = Bars()
     progress_from: Literal["damage", "heal"] = "heal"
+    begins_after: float = 1 / 3
+    """The part of the stream that is published before the damage."""
     poison: Poison | None = None
     handler: str = RECORD
     settings: Mapping[str, str] = field(default_factory=dict)

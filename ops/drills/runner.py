@@ -81,7 +81,7 @@ class Runner:
     async def _hurt(self) -> Moments:
         drill, stage = self._drill, self._stage
         self._phase("publishing")
-        await self._watcher.until_published(self._stream.events // 3)
+        await self._watcher.until_published(round(self._stream.events * self._drill.begins_after))
         began = time.time()
         self._phase("damage")
         await drill.damage(stage)
