@@ -9,12 +9,12 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from ops.telemetry.health import Health, health_routes
 from producer.accept import Refused, answer, publication, status_code, wrapped
-from producer.journal.port import Journal, JournalTrouble, Publication, cursor_of, number_of
+from producer.journal.port import Entry, Journal, JournalTrouble, Publication, cursor_of, number_of
 from producer.openapi import DOCUMENT
 from producer.origin import SameSite
 from producer.page import Page
@@ -151,7 +151,9 @@ class Publishing:
         return JSONResponse({"status": "ok", "service": "unlost", "window_seconds": self._settings.retention})
 
     async def listed(self, request: Request) -> Response:
-        """The journal, for audits: NDJSON from a cursor on."""
+        """The journal, for audits: NDJSON from a cursor on, or the first place of one event."""
+        if "event_id" in request.query_params:
+            return await self._first(request.query_params["event_id"])
         try:
             limit = int(request.query_params.get("limit", "1000"))
         except ValueError:
@@ -167,6 +169,16 @@ class Publishing:
             entries = await asyncio.to_thread(self._journal.read, number, limit)
         except JournalTrouble as error:
             return _unavailable(error, None)
+        return self._lines(entries)
+
+    async def _first(self, event_id: str) -> Response:
+        try:
+            entry = await asyncio.to_thread(self._journal.first, event_id)
+        except JournalTrouble as error:
+            return _unavailable(error, event_id)
+        return self._lines([entry] if entry else [])
+
+    def _lines(self, entries: Sequence[Entry]) -> Response:
         lines = [
             msgspec.json.encode(
                 {

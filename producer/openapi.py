@@ -84,6 +84,7 @@ DOCUMENT: dict[str, Any] = {
                 "summary": "List what was accepted, oldest first, for audits",
                 "parameters": [
                     _query("after", "List what comes after this cursor", {"type": "string"}),
+                    _query("event_id", "The first place of this event alone", {"type": "string"}),
                     _query("limit", "Lines, at most", {"type": "integer", "minimum": 1, "maximum": 10000}),
                 ],
                 "responses": {

@@ -46,6 +46,13 @@ async def journal(
         after = page[-1].cursor
 
 
+async def first_entry(client: httpx.AsyncClient, producer_url: str, event_id: str) -> Entry | None:
+    """Where the journal has an event first; None if it was never accepted, or is forgotten."""
+    response = await _get(client, f"{producer_url}/api/journal", {"event_id": event_id})
+    lines = response.content.splitlines()
+    return _entry.decode(lines[0]) if lines else None
+
+
 async def rows(connection: asyncpg.Connection, event_ids: Sequence[str]) -> set[str]:
     """Which of these are rows."""
     found = await connection.fetch(

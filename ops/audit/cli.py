@@ -123,10 +123,9 @@ async def _unread(
 async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> dict[str, Any]:
     known: dict[str, Any] = {"event_id": event_id, "journal": None, "row": None, "listeners": {}, "letters": []}
     async with _everybody(settings) as (client, connection):
-        async for page in asking.journal(client, settings.producer_url):
-            for entry in page:
-                if entry.event_id == event_id:
-                    known["journal"] = {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at}
+        entry = await asking.first_entry(client, settings.producer_url, event_id)
+        if entry is not None:
+            known["journal"] = {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at}
         await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
         row = await connection.fetchrow("select * from events where event_id = $1", event_id, timeout=asking.TIMEOUT)
         known["row"] = None if row is None else {name: _readable(value) for name, value in row.items()}

@@ -68,6 +68,10 @@ class Journal(Protocol):
         """Entries numbered above ``after``, in order: up to ``limit``, and no more once they reach ``max_bytes``."""
         ...
 
+    def first(self, event_id: str) -> Entry | None:
+        """Where this event was placed first, found by index; its body is empty where retention took it."""
+        ...
+
     def bounds(self) -> tuple[int, int]:
         """The number just before the oldest entry that can be read, and the newest number."""
         ...

@@ -39,6 +39,7 @@ KNOWN = "select event_id, number, digest from entries where first and event_id i
 INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
 READ = """select number, event_id, digest, body, at from entries
     where number > max(?, (select dropped from held)) order by number limit ?"""
+FIRST = "select number, event_id, digest, coalesce(body, x''), at from entries where first and event_id = ?"
 BOUNDS = """select (select min(number) from entries where number > (select dropped from held)),
     (select seq from sqlite_sequence where name = 'entries')"""
 OLDEST = "select number, length(body), at from entries where number > ? order by number limit ?"
@@ -150,6 +151,12 @@ class SqliteJournal:
                 if size >= max_bytes:
                     break
         return entries
+
+    def first(self, event_id: str) -> Entry | None:
+        """See ``Journal``."""
+        with self._asking() as reader:
+            row = reader.execute(FIRST, (event_id,)).fetchone()
+        return Entry(*row) if row else None
 
     def bounds(self) -> tuple[int, int]:
         """See ``Journal``."""

@@ -125,3 +125,19 @@ def test_keeps_its_identity_and_content_when_opened_again(tmp_path: Path) -> Non
     assert statuses(again, event("a")) == ["duplicate"]
     again.close()
     other.close()
+
+
+def test_tells_where_an_event_was_placed_first(journal: Journal) -> None:
+    statuses(journal, event("a"), event("b"), event("a", redeliver=True), at=7.0)
+    first = journal.first("a")
+    assert first is not None
+    assert (first.number, first.event_id, first.at) == (1, "a", 7.0)
+    assert journal.first("c") is None
+
+
+def test_the_first_place_is_known_when_its_body_is_gone(journal: Journal) -> None:
+    statuses(journal, event("a"), event("b"))
+    journal.retire(older_than=0.0, max_bytes=0, chunk=10)
+    first = journal.first("a")
+    assert first is not None
+    assert first.body == b""
