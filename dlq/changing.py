@@ -23,11 +23,17 @@ from dlq.options import (
     selection_of,
 )
 from dlq.plan import LOCKED
+from dlq.selection import Selection
 from dlq.shown import say_json, warn_of
 from dlq.sidecar import Record, Sidecar, What
 from ops.command import UsageProblem, command
 
 GROUP = 1000
+CHANGEABLE: dict[What, frozenset[str]] = {
+    "archived": frozenset({"open", "failed", "quarantined"}),
+    "restored": frozenset({"archived", "quarantined"}),
+}
+"""The states that a letter may be in to be archived, or restored."""
 ALL = click.Option(["--all", "everything"], is_flag=True, help="Mean every letter, where no filter is given.")
 
 
@@ -63,7 +69,7 @@ def archive(
     settings: LetterSettings, *, file: Path | None, as_json: bool, everything: bool, why: str, **filters: Any
 ) -> int:
     """Put letters aside: a replay passes over them, restore brings them back."""
-    return _change(settings, file, filters, everything, "archived", {"open", "failed", "quarantined"}, why, as_json)
+    return _change(settings, file, filters, everything, "archived", why, as_json)
 
 
 @command(
@@ -73,22 +79,11 @@ def archive(
 )
 def restore(settings: LetterSettings, *, file: Path | None, as_json: bool, everything: bool, **filters: Any) -> int:
     """Bring archived and quarantined letters back, their replays counted from zero."""
-    return _change(settings, file, filters, everything, "restored", {"archived", "quarantined"}, "", as_json)
+    return _change(settings, file, filters, everything, "restored", "", as_json)
 
 
-def _change(
-    settings: LetterSettings,
-    file: Path | None,
-    filters: dict[str, Any],
-    everything: bool,
-    what: What,
-    among: set[str],
-    detail: str,
-    as_json: bool,
-) -> int:
-    path, selection = file_of(settings, file), selection_of(filters)
-    if selection.everything and not everything:
-        raise UsageProblem("say which letters are meant, by --id or another filter, or give --all")
+def change(path: Path, selection: Selection, what: What, detail: str = "") -> tuple[int, list[Damage]]:
+    """Archive or restore the letters that are meant and can be; how many, and what could not be read."""
     damages: list[Damage] = []
     sidecar = Sidecar(path)
     changed = 0
@@ -97,15 +92,32 @@ def _change(
         records = (
             Record(entry.letter.letter_id, what, at, detail)
             for entry in book(path, selection, damages)
-            if entry.state.status in among
+            if entry.state.status in CHANGEABLE[what]
         )
         for group in _groups(records):
             sidecar.append(group)
             changed += len(group)
-    except FileTrouble as error:
-        raise as_usage(error) from None
     finally:
         sidecar.close()
+    return changed, damages
+
+
+def _change(
+    settings: LetterSettings,
+    file: Path | None,
+    filters: dict[str, Any],
+    everything: bool,
+    what: What,
+    detail: str,
+    as_json: bool,
+) -> int:
+    path, selection = file_of(settings, file), selection_of(filters)
+    if selection.everything and not everything:
+        raise UsageProblem("say which letters are meant, by --id or another filter, or give --all")
+    try:
+        changed, damages = change(path, selection, what, detail)
+    except FileTrouble as error:
+        raise as_usage(error) from None
     warn_of(damages)
     if as_json:
         say_json({what: changed})

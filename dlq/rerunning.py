@@ -3,17 +3,13 @@
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import click
-import msgspec
 import uvloop
 from pydantic import Field
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dlq.changing import guard_text, replay_guard, say_locked
 from dlq.file import FileTrouble, settled_size
@@ -22,8 +18,9 @@ from dlq.outcome import Rerun
 from dlq.plan import RESOLVED, Limits, Plan, Report, chosen, plan
 from dlq.replay import Item, Replay
 from dlq.selection import Selection
-from dlq.shown import print_plan, print_report, say_json, warn_of
+from dlq.shown import warn_of
 from dlq.sidecar import LetterState, Sidecar, states
+from dlq.voice import AsJson, Follow, Voice, Words
 from listener.errors import Misconfigured, Permanent, Transient
 from listener.settings import CURSOR_BYTES, ConnectionSettings
 from ops.command import UsageProblem, command
@@ -46,6 +43,7 @@ def replay_params() -> list[click.Parameter]:
     count, some = click.IntRange(min=0), click.IntRange(min=1)
     return [
         file_argument(), *filter_options(), json_option(),
+        click.Option(["--follow"], is_flag=True, help="Answer as JSON lines while it runs: plan, progress, end."),
         click.Option(["--dry-run"], is_flag=True, help="Show the plan and stop."),
         click.Option(["--rate"], type=click.FloatRange(min=0), default=0.0, help="Letters started a second, at most."),
         click.Option(["--limit"], type=count, default=0, help="Letters to replay, at most."),
@@ -69,7 +67,9 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
         ),
         params=replay_params(),
     )
-    def replay(settings: ReplaySettings, *, file: Path | None, as_json: bool, dry_run: bool, **values: Any) -> int:
+    def replay(
+        settings: ReplaySettings, *, file: Path | None, as_json: bool, follow: bool, dry_run: bool, **values: Any
+    ) -> int:
         """Run the letters of FILE again, under their own ids, as a listener would.
 
         Already stored: resolved. Failed again: noted, no second letter. Safe to interrupt, to repeat, and to run
@@ -83,7 +83,8 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
             **{name: values.pop(name) for name in ("rate", "limit", "canary", "max_failures", "max_replays")},
             concurrency=values.pop("concurrency"), max_event_bytes=settings.max_event_bytes + CURSOR_BYTES,
         )  # fmt: skip
-        job = Job(settings, path, selection_of(values), limits, as_json, open_rerun)
+        voice = Follow() if follow else AsJson() if as_json else Words()
+        job = Job(settings, path, selection_of(values), limits, voice, open_rerun)
         try:
             return job.show_plan() if dry_run else job.run()
         except FileTrouble as error:
@@ -96,14 +97,14 @@ class Job:
     """One call of the command."""
 
     def __init__(
-        self, settings: ReplaySettings, path: Path, selection: Selection, limits: Limits, as_json: bool,
+        self, settings: ReplaySettings, path: Path, selection: Selection, limits: Limits, voice: Voice,
         open_rerun: OpenRerun,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._path = path
         self._selection = selection
         self._limits = limits
-        self._as_json = as_json
+        self._voice = voice
         self._open_rerun = open_rerun
         self._replay: Replay | None = None
 
@@ -111,10 +112,7 @@ class Job:
         """Say what would be done."""
         found = plan(self._path, settled_size(self._path), self._selection, states(self._path), self._limits.limit)
         warn_of(found.damages)
-        if self._as_json:
-            say_json({"plan": _plan_values(found)})
-        else:
-            print_plan(found)
+        self._voice.planned(found)
         return RESOLVED
 
     def run(self) -> int:
@@ -127,19 +125,14 @@ class Job:
             end = settled_size(self._path)
             found = plan(self._path, end, self._selection, known, self._limits.limit)
             warn_of(found.damages)
-            if not self._as_json:
-                print_plan(found)
-                sys.stdout.flush()
+            self._voice.begins(found)
             report = self._rerun_all(found, known, end) if found.letters else Report()
         finally:
             guard.release()
         return self._tell(found, report)
 
     def _tell(self, found: Plan, report: Report) -> int:
-        if self._as_json:
-            say_json({"plan": _plan_values(found), "report": _report_values(report), "exit_code": report.exit_code()})
-        else:
-            print_report(report, found.letters)
+        self._voice.ended(found, report)
         for why in (report.stopped and f"stopped: {report.stopped}", report.trouble and f"error: {report.trouble}"):
             if why:
                 click.echo(why, err=True)
@@ -169,7 +162,7 @@ class Job:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._interrupt, task)
         sidecar = Sidecar(self._path)
-        with _progress(total) as advance, contextlib.closing(sidecar):
+        with self._voice.progress(total) as advance, contextlib.closing(sidecar):
             async with self._open_rerun(self._settings) as rerun:
                 self._replay = Replay(rerun, sidecar, self._limits, advance)
                 return await self._replay.run(letters)
@@ -181,28 +174,3 @@ class Job:
         else:
             self._replay.interrupt()
             click.echo("finishing what is under way; interrupt again to end now", err=True)
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[Report], None]]:
-    """A bar on stderr, if that is a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("replay", total=total, failed=0)
-        yield lambda report: progress.update(bar, completed=report.done, failed=report.failed)
-
-
-def _plan_values(found: Plan) -> dict[str, Any]:
-    return {
-        "letters": found.letters,
-        "by_reason": found.by_reason,
-        "passed_over": found.over,
-        "damaged": len(found.damages),
-    }
-
-
-def _report_values(report: Report) -> dict[str, Any]:
-    values: dict[str, Any] = msgspec.to_builtins(report)
-    return {"resolved": report.resolved, **values}
