@@ -74,6 +74,7 @@ class Daemon:
                 recent=self._recent,
                 instance=settings.instance_id,
                 metrics=metrics_route(registry),
+                console_url=settings.console_url,
             ),
             settings.host,
             settings.port,

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from listener.errors import Permanent, Transient
@@ -29,7 +29,9 @@ class Watched(Protocol):
         """Where an event stands that is in memory now."""
 
 
-def application(*, watched: Watched, store: Rows, recent: Recent, instance: str, metrics: Route) -> Starlette:
+def application(
+    *, watched: Watched, store: Rows, recent: Recent, instance: str, metrics: Route, console_url: str | None = None
+) -> Starlette:
     """The application; it only reads."""
     routes = [
         *health_routes(watched.health),
@@ -37,7 +39,7 @@ def application(*, watched: Watched, store: Rows, recent: Recent, instance: str,
         Route("/api/events", _events(store)),
         Route("/api/events/{event_id:path}", _event(store, recent, watched)),
         Route("/api/outcomes", _outcomes(recent, watched, instance)),
-        Route("/", _status(watched.health)),
+        Route("/", _status(watched.health, console_url)),
     ]
     return Starlette(routes=routes)
 
@@ -88,8 +90,10 @@ def _outcomes(recent: Recent, watched: Watched, instance: str) -> Callable[[Requ
     return outcomes
 
 
-def _status(health: Callable[[], Health]) -> Callable[[Request], Any]:
+def _status(health: Callable[[], Health], console_url: str | None) -> Callable[[Request], Any]:
     async def status(request: Request) -> Response:  # noqa: ARG001  Starlette's signature
+        if console_url:
+            return RedirectResponse(f"{console_url}/", 307)
         picture = health().whole()
         rows = "".join(
             f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>"

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from listener.backoff import Backoff
 from listener.pipeline.policy import Policy
 from listener.source.reader import SourceOptions, source_name
-from ops.command import Secret, SecretUrl, Settings
+from ops.command import Secret, SecretUrl, Settings, WebAddress
 
 
 class ConnectionSettings(Settings):
@@ -110,6 +110,9 @@ class ListenerSettings(ConnectionSettings):
     dead_letter_file: Path = Field(Path("failed_events.jsonl"), description="File for events that cannot succeed")
     max_events: int = Field(50_000, ge=1, description="Events held in memory, at most")
     max_bytes: int = Field(64 * 1024 * 1024, ge=65536, description="Bytes of events held in memory, at most")
+    console_url: WebAddress | None = Field(
+        None, description="The console, to which browsers are sent on; none: a page of its own"
+    )
     drain: float = Field(20.0, ge=0, description="Seconds that running work may take to finish on SIGTERM")
 
     @model_validator(mode="after")

@@ -3,17 +3,20 @@
 from ops.audit.cli import audit, event
 from ops.bench.cli import bench
 from ops.command import main_group
+from ops.console.cli import console
 from ops.drills.cli import drill
 from ops.local.up import up
 from ops.retention import retention
+from ops.watch.top import top
 
 main = main_group(
     "ops",
-    [up, audit, event, retention, bench, drill],
+    [up, console, top, audit, event, retention, bench, drill],
     help="Run Unlost on this machine, and account for every event.",
     examples=[
         "ops up",
         "ops up --check",
+        "ops top",
         "ops audit .unlost/*/failed_events.jsonl",
         "ops event order-4711",
         "ops drill --list",

@@ -4,6 +4,7 @@ from typing import Any
 
 from listener.settings import ListenerSettings
 from ops.command import Settings
+from ops.console.settings import ConsoleSettings
 from ops.local.up import UpSettings
 from producer.settings import ProducerSettings
 
@@ -11,6 +12,7 @@ COMMANDS: tuple[tuple[str, type[Settings]], ...] = (
     ("listener", ListenerSettings),
     ("producer", ProducerSettings),
     ("ops up", UpSettings),
+    ("ops console", ConsoleSettings),
 )
 
 

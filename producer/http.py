@@ -1,7 +1,7 @@
 """The producer's HTTP endpoint: publish one, publish many, look, follow."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -223,7 +223,9 @@ class Publishing:
         return JSONResponse(DOCUMENT)
 
     async def index(self, request: Request) -> Response:  # noqa: ARG002
-        """The page."""
+        """The page, or the way to the console's."""
+        if self._settings.console_url:
+            return RedirectResponse(f"{self._settings.console_url}/#/send", 307)
         return HTMLResponse(self._page.html, headers={"content-security-policy": self._page.policy()})
 
 

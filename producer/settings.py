@@ -27,5 +27,8 @@ class ProducerSettings(Settings):
     )
     max_clients: int = Field(1_000, ge=1, description="WebSocket clients at once, at most")
     ping_timeout: float = Field(120.0, ge=1, description="Seconds a client may leave a ping unanswered")
+    console_url: WebAddress | None = Field(
+        None, description="The console, to which browsers are sent on; none: a page of its own"
+    )
     allowed_origins: tuple[str, ...] = Field((), description="Origins of other sites' pages that may use this producer")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log")

@@ -7,6 +7,7 @@ import pytest
 from dlq.rerunning import ReplaySettings
 from listener.settings import ListenerSettings
 from ops.audit.cli import AuditSettings
+from ops.console.settings import ConsoleSettings
 from ops.local.up import UpSettings
 from producer.settings import ProducerSettings
 from tests.support.servers import (
@@ -33,6 +34,6 @@ __all__ = [
 @pytest.fixture(autouse=True, scope="session")
 def no_settings_from_outside() -> None:
     """A shell in which a system's addresses stand must change no test."""
-    for settings in (ListenerSettings, ProducerSettings, AuditSettings, UpSettings, ReplaySettings):
+    for settings in (ListenerSettings, ProducerSettings, AuditSettings, UpSettings, ReplaySettings, ConsoleSettings):
         for name in settings.model_fields:
             os.environ.pop(name.upper(), None)

@@ -22,6 +22,7 @@ class Ports:
     listeners: tuple[int, ...]
     postgres: int
     redis: int
+    console: int | None = None
 
     def named(self) -> Iterator[tuple[str, int]]:
         """Each port, with the flag that moves it."""
@@ -31,15 +32,17 @@ class Ports:
             yield "--listener-port", port
         yield "--postgres-port", self.postgres
         yield "--redis-port", self.redis
+        if self.console is not None:
+            yield "--console-port", self.console
 
 
-def free_ports(listeners: int = 2) -> Ports:
+def free_ports(listeners: int = 2, *, console: bool = False) -> Ports:
     """Ports that nobody uses now."""
     found: set[int] = set()
-    while len(found) < listeners + 4:
+    while len(found) < listeners + 5:
         found.add(free_port())
-    producer, stream, postgres, redis, *rest = found
-    return Ports(producer, stream, tuple(rest), postgres, redis)
+    producer, stream, postgres, redis, last, *rest = found
+    return Ports(producer, stream, tuple(rest), postgres, redis, last if console else None)
 
 
 def _straight(name: str, url: str) -> str:  # noqa: ARG001  the name matters where something lies between
@@ -70,6 +73,11 @@ class Layout:
     def listener_urls(self) -> tuple[str, ...]:
         """Each listener's address."""
         return tuple(f"http://{LOOPBACK}:{port}" for port in self.ports.listeners)
+
+    @property
+    def console_url(self) -> str | None:
+        """Where people look, if this system has a console."""
+        return None if self.ports.console is None else f"http://{LOOPBACK}:{self.ports.console}"
 
     @property
     def letter_files(self) -> tuple[Path, ...]:
@@ -104,6 +112,21 @@ class Layout:
             JOURNAL=str(self.data / "producer" / "journal.sqlite"),
             INSTANCE_ID="producer",
             LISTENERS=",".join(self.listener_urls),
+            CONSOLE_URL=self.console_url or "",
+        )
+
+    def console(self, database_url: str, redis_url: str) -> Child:
+        """The console, not yet started."""
+        return self._command(
+            "ops",
+            "console",
+            arguments=("console",),
+            PORT=str(self.ports.console),
+            REDIS_URL=redis_url,
+            DATABASE_URL=database_url,
+            PRODUCER_URL=self.producer_url,
+            LISTENERS=",".join(self.listener_urls),
+            LETTERS=",".join(map(str, self.letter_files)),
         )
 
     def listeners(self, database_url: str, redis_url: str) -> list[Child]:
@@ -118,16 +141,17 @@ class Layout:
                 REDIS_URL=self.route(name, redis_url),
                 DATABASE_URL=self.route(name, database_url),
                 DEAD_LETTER_FILE=str(file),
+                CONSOLE_URL=self.console_url or "",
             )
             for name, port, file in zip(self.listener_names, self.ports.listeners, self.letter_files, strict=True)
         ]
 
-    def _command(self, command: str, name: str, **settings: str) -> Child:
+    def _command(self, command: str, name: str, *, arguments: tuple[str, ...] = (), **settings: str) -> Child:
         for path in (settings.get("JOURNAL"), settings.get("DEAD_LETTER_FILE")):
             if path is not None:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.extra, **settings}
-        return Child(name, [str(executable(command))], log=self.log(name), environment=environment)
+        return Child(name, [str(executable(command)), *arguments], log=self.log(name), environment=environment)
 
 
 def write_environment(layout: Layout, database_url: str, redis_url: str) -> None:
@@ -138,6 +162,8 @@ def write_environment(layout: Layout, database_url: str, redis_url: str) -> None
         "WS_URL": layout.stream_url,
         "PRODUCER_URL": layout.producer_url,
         "LISTENERS": ",".join(layout.listener_urls),
+        "LETTERS": ",".join(map(str, layout.letter_files)),
+        **({"CONSOLE_URL": layout.console_url} if layout.console_url else {}),
     }
     layout.environment_file.touch(mode=0o600)
     layout.environment_file.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))

@@ -77,6 +77,7 @@ class System:
         self.valkey = ValkeyServer(data / "valkey", ports.redis, log=layout.log("valkey"))
         self.producer = layout.producer()
         self.listeners: list[Child] = []
+        self.console: Child | None = None
         self._lock: TextIO | None = None
 
     def start(self) -> None:
@@ -89,17 +90,25 @@ class System:
             child.start()
         for child, url in zip(self.listeners, self.layout.listener_urls, strict=True):
             self._timed(child.name, lambda child=child, url=url: self._await_ready(child, url), url)  # type: ignore[misc]
+        if address := self.layout.console_url:
+            self.console = console = self.layout.console(self.postgres.url, self.valkey.url)
+            self._timed(console.name, lambda: self._start_ready(console, address), address)
 
     @property
     def _producer_at(self) -> str:
         return f"{self.layout.producer_url}  {self.layout.stream_url}"
+
+    @property
+    def _commands(self) -> tuple[Child, ...]:
+        """Our own processes, who reads before whom it reads from."""
+        return (*([self.console] if self.console else []), *self.listeners, self.producer)
 
     def watch(self) -> bool:
         """Keep everything running until stopping is asked for; ``False`` when something keeps dying."""
         watched = [
             _Watched(lambda: self.postgres.child, self.postgres.start),
             _Watched(lambda: self.valkey.child, self.valkey.start),
-            *(_Watched(lambda child=child: child, child.start) for child in (self.producer, *self.listeners)),  # type: ignore[misc]
+            *(_Watched(lambda child=child: child, child.start) for child in self._commands),  # type: ignore[misc]
         ]
         while not self._stopping.wait(0.2):
             for one in watched:
@@ -111,7 +120,7 @@ class System:
         """Stop readers before what they read from, and the stores last."""
         for child in self.listeners:
             child.ask_to_stop()
-        for child in (*self.listeners, self.producer):
+        for child in self._commands:
             if child.pid is not None:
                 code = child.stop(LISTENER_GRACE)
                 self._say(Step(child.name, "stopped", code == 0, "" if code == 0 else f"exit code {code}"))
@@ -197,7 +206,7 @@ def _taken(layout: Layout) -> Iterator[str]:
 
 
 def _missing() -> Iterator[str]:
-    for name in ("producer", "listener"):
+    for name in ("producer", "listener", "ops"):
         path: Path = executable(name)
         if not path.exists():
             yield f"{path} is not there; install the project first: pip install -e '.[local]'"

@@ -33,11 +33,14 @@ class UpSettings(Settings):
     listener_count: int = Field(2, ge=1, le=len(NAMES), description="How many listeners")
     postgres_port: int = Field(54320, ge=1, le=65535, description="Port of PostgreSQL")
     redis_port: int = Field(63790, ge=1, le=65535, description="Port of Valkey (Redis)")
+    console_port: int = Field(3006, ge=1, le=65535, description="Port of the console")
 
     def ports(self) -> Ports:
         """All ports."""
         listeners = tuple(self.listener_port + number for number in range(self.listener_count))
-        return Ports(self.producer_port, self.ws_port, listeners, self.postgres_port, self.redis_port)
+        return Ports(
+            self.producer_port, self.ws_port, listeners, self.postgres_port, self.redis_port, self.console_port
+        )
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
@@ -57,7 +60,7 @@ class UpSettings(Settings):
     params=[click.Option(["--check"], is_flag=True, help="Start on free ports, publish, verify, stop; exit 0 or 1.")],
 )
 def up(settings: UpSettings, check: bool) -> int:
-    """Start PostgreSQL, Valkey, producer and listeners on this machine, without Docker."""
+    """Start PostgreSQL, Valkey, producer, listeners and console on this machine, without Docker."""
     console = Console(highlight=False, soft_wrap=True)
     if check:
         return _check(console, settings.listener_count)
@@ -97,6 +100,7 @@ def _welcome(layout: Layout) -> str:
     lines = [
         "",
         "Unlost is up.",
+        f"  console     {layout.console_url}/",
         f"  publish     {layout.producer_url}/",
         f"  stream      {layout.stream_url}",
         *listeners,

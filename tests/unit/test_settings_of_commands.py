@@ -9,8 +9,10 @@ from dlq.rerunning import ReplaySettings
 from ops.audit.cli import AuditSettings
 from ops.bench.cli import BenchSettings
 from ops.command import Settings, UsageProblem
+from ops.console.settings import ConsoleSettings
 from ops.local.up import UpSettings
 from ops.retention import RetentionSettings
+from ops.watch.settings import WatchSettings
 from producer.settings import ProducerSettings
 
 WRONG: list[tuple[type[Settings], dict[str, Any]]] = [
@@ -25,12 +27,20 @@ WRONG: list[tuple[type[Settings], dict[str, Any]]] = [
     (ProducerSettings, {"max_clients": "0"}),
     (ProducerSettings, {"ping_timeout": "0"}),
     (ProducerSettings, {"log_level": "loud"}),
+    (ProducerSettings, {"console_url": "nonsense"}),
     (UpSettings, {"producer_port": "0"}),
     (UpSettings, {"ws_port": "x"}),
     (UpSettings, {"listener_port": "70000"}),
     (UpSettings, {"listener_count": "0"}),
     (UpSettings, {"postgres_port": "70000"}),
     (UpSettings, {"redis_port": "0"}),
+    (UpSettings, {"console_port": "0"}),
+    (ConsoleSettings, {"port": "70000"}),
+    (ConsoleSettings, {"listeners": "127.0.0.1:3000"}),
+    (ConsoleSettings, {"producer_url": "nonsense"}),
+    (WatchSettings, {"listeners": "127.0.0.1:3000"}),
+    (WatchSettings, {"producer_url": "nonsense"}),
+    (WatchSettings, {"database_url": "nonsense"}),
     (AuditSettings, {"producer_url": "nonsense"}),
     (AuditSettings, {"listeners": "http://:3000"}),
     (AuditSettings, {"database_url": "nonsense"}),
@@ -43,7 +53,7 @@ WRONG: list[tuple[type[Settings], dict[str, Any]]] = [
     (BenchSettings, {"rounds": "0"}),
     (ReplaySettings, {"handle_attempts": "0"}),
 ]
-ANY_VALUE_DOES = {"host", "journal", "allowed_origins", "data", "group", "dead_letter_file"}
+ANY_VALUE_DOES = {"host", "journal", "allowed_origins", "data", "group", "dead_letter_file", "letters"}
 
 
 @pytest.mark.parametrize(("settings", "given"), WRONG, ids=lambda value: getattr(value, "__name__", None) or str(value))
@@ -57,7 +67,8 @@ def test_a_wrong_setting_is_one_sentence_that_names_flag_and_variable(settings: 
 
 
 @pytest.mark.parametrize(
-    "settings", [ProducerSettings, UpSettings, AuditSettings, RetentionSettings, BenchSettings, LetterSettings]
+    "settings",
+    [ProducerSettings, UpSettings, AuditSettings, RetentionSettings, BenchSettings, LetterSettings, WatchSettings],
 )
 def test_every_setting_that_can_be_wrong_is_tried(settings: type[Settings]):
     tried = {name for one, given in WRONG if one is settings for name in given}

@@ -47,6 +47,7 @@ from ops.command import UsageProblem
         ({"max_events": "0"}, "--max-events"),
         ({"max_bytes": "100000"}, "--max-bytes"),
         ({"drain": "-1"}, "--drain"),
+        ({"console_url": "nonsense"}, "--console-url"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_that_names_its_flag(given: dict[str, Any], flag: str):

@@ -85,7 +85,7 @@ def arguments(ports):
     return [
         "--producer-port", str(ports.producer), "--ws-port", str(ports.stream), "--listener-port",
         str(ports.listeners[0]), "--listener-count", "1", "--postgres-port", str(ports.postgres),
-        "--redis-port", str(ports.redis),
+        "--redis-port", str(ports.redis), *(("--console-port", str(ports.console)) if ports.console else ()),
     ]  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_taken_ports_are_all_told_before_anything_starts(data):
             one.bind(("127.0.0.1", 0))
             one.listen()
         taken = {"--producer-port": first.getsockname()[1], "--redis-port": second.getsockname()[1]}
-        flags = arguments(free_ports(1)) + [str(part) for pair in taken.items() for part in pair]
+        flags = arguments(free_ports(1, console=True)) + [str(part) for pair in taken.items() for part in pair]
         done = subprocess.run([OPS, "up", "--data", data, *flags], capture_output=True, text=True, cwd=data)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
@@ -115,7 +115,7 @@ def test_two_things_on_one_port_are_refused():
 
 @pytest.mark.timeout(180)
 def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(data, start):
-    ports = free_ports(1)
+    ports = free_ports(1, console=True)
     up = start(ports)
     up.wait_for("Ctrl-C stops everything")
     url = f"http://127.0.0.1:{ports.producer}"
@@ -126,7 +126,7 @@ def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(d
     listener.kill()
     up.wait_for(r"listener-a +restarted")
     second = subprocess.run(
-        [OPS, "up", "--data", data, *arguments(free_ports(1))], capture_output=True, text=True, cwd=data
+        [OPS, "up", "--data", data, *arguments(free_ports(1, console=True))], capture_output=True, text=True, cwd=data
     )
     assert second.returncode == 2
     assert str(up.process.pid) in second.stderr

@@ -1,0 +1,225 @@
+"""The console's HTTP surface: the page, what it reads, and the few things that it may change."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from dlq.file import FileTrouble
+from dlq.selection import Selection
+from ops.console.asking import Asking, Away
+from ops.console.guard import Guard
+from ops.console.replays import Busy, ReplayAsked, Replays
+from ops.console.settings import ConsoleSettings
+from ops.console.shelf import MOST_LISTED, Shelf, Unknown
+from ops.telemetry.health import Health, health_routes
+from ops.watch.asking import Watch
+from ops.watch.verdict import verdict
+
+MOST_ROWS = 200
+MOST_IDS = 100
+MOST_WORDS = 500
+Asked = TypeVar("Asked")
+Work = Callable[[Request], Awaitable[Response]]
+STATIC = Path(str(resources.files("ops.console").joinpath("static")))
+
+
+class Refused(Exception):
+    """The request makes no sense; the text says why."""
+
+
+class LettersAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which letters to put aside or to bring back."""
+
+    ids: tuple[str, ...] = ()
+    fingerprint: str = ""
+    file: str | None = None
+    everything: bool = False
+    why: str = ""
+
+
+def selection_of(asked: LettersAsked | ReplayAsked) -> Selection:
+    """The letters that are meant; all of them only if that was said."""
+    chosen = Selection(ids=asked.ids, fingerprint=asked.fingerprint)
+    if chosen.everything and not asked.everything:
+        raise Refused('say which letters are meant, by "ids" or "fingerprint", or "everything": true')
+    return chosen
+
+
+class Surface:
+    """The routes."""
+
+    def __init__(
+        self, settings: ConsoleSettings, *, watch: Watch, asking: Asking, shelf: Shelf, replays: Replays,
+        health: Callable[[], Health],
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._watch = watch
+        self._asking = asking
+        self._shelf = shelf
+        self._replays = replays
+        get, post = ["GET"], ["POST"]
+        routes = [
+            *health_routes(health),
+            Route("/", _page, methods=get),
+            Route("/api/overview", _told(self.overview), methods=get),
+            Route("/api/events", _told(self.events), methods=get),
+            Route("/api/events/{event_id:path}", _told(self.event), methods=get),
+            Route("/api/follow", _told(self.follow), methods=get),
+            Route("/api/publish", _told(self.publish), methods=post),
+            Route("/api/publish/batch", _told(self.publish), methods=post),
+            Route("/api/letters/groups", _told(self.groups), methods=get),
+            Route("/api/letters", _told(self.letters), methods=get),
+            Route("/api/letters/archive", _told(self.archive), methods=post),
+            Route("/api/letters/restore", _told(self.restore), methods=post),
+            Route("/api/letters/{letter_id}", _told(self.letter), methods=get),
+            Route("/api/replays", _told(self.replays), methods=get),
+            Route("/api/replays", _told(self.replay), methods=post),
+            Route("/api/replays/{replay_id}/cancel", _told(self.cancel), methods=post),
+            Route("/api/token", _told(self.token), methods=post),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ]
+        guard = Middleware(Guard, names=settings.names(), token=settings.console_token.reveal())
+        self.application = Starlette(routes=routes, middleware=[guard])
+
+    async def overview(self, request: Request) -> Response:  # noqa: ARG002  Starlette's signature
+        """The picture and the verdict on it."""
+        picture = await self._watch.look()
+        return _json(
+            {
+                "verdict": verdict(picture), "picture": picture, "behind": picture.behind,
+                "needs_token": bool(self._settings.console_token.reveal()), "redacted": self._settings.redact,
+                "handler": self._settings.handler,
+            }
+        )  # fmt: skip
+
+    async def token(self, request: Request) -> Response:  # noqa: ARG002
+        """Answers only where the guard let pass: so the page learns whether its token is right."""
+        return _json({"well": True})
+
+    async def events(self, request: Request) -> Response:
+        """Rows, newest first."""
+        before = request.query_params.get("before")
+        try:
+            limit = int(request.query_params.get("limit", "50"))
+            last = None if before is None else int(before)
+        except ValueError:
+            raise Refused("before and limit are whole numbers") from None
+        if not 1 <= limit <= MOST_ROWS:
+            raise Refused(f"limit lies between 1 and {MOST_ROWS}")
+        rows = await self._asking.rows(last, limit)
+        return _json({"events": rows, "next": rows[-1]["seq"] if len(rows) == limit else None})
+
+    async def event(self, request: Request) -> Response:
+        """The story of one."""
+        story = await self._asking.story(request.path_params["event_id"])
+        return _json(story, 200 if story["found"] else 404)
+
+    async def follow(self, request: Request) -> Response:
+        """What became of events that the page has sent."""
+        ids = [one for one in request.query_params.get("ids", "").split(",") if one]
+        if not 1 <= len(ids) <= MOST_IDS:
+            raise Refused(f"ids takes 1 to {MOST_IDS} ids with commas between them")
+        return _json(await self._asking.follow(ids))
+
+    async def publish(self, request: Request) -> Response:
+        """Hand one event, or many lines, to the producer."""
+        path = "/publish/batch" if request.url.path.endswith("/batch") else "/publish"
+        redeliver = request.query_params.get("redeliver") == "true"
+        status, content, kind = await self._asking.publish(path, await request.body(), redeliver)
+        return Response(content, status, media_type=kind)
+
+    async def groups(self, request: Request) -> Response:  # noqa: ARG002
+        """Letters that failed alike."""
+        return _json({"groups": await asyncio.to_thread(self._shelf.groups)})
+
+    async def letters(self, request: Request) -> Response:
+        """The latest letters of a group, of a state, or of all."""
+        query = request.query_params
+        states = frozenset(one for one in query.get("state", "").split(",") if one)
+        chosen = Selection(fingerprint=query.get("fingerprint", ""), statuses=states)
+        limit = int(query["limit"]) if query.get("limit", "").isdigit() else MOST_LISTED
+        return _json(await asyncio.to_thread(self._shelf.letters, chosen, limit))
+
+    async def letter(self, request: Request) -> Response:
+        """One letter in full."""
+        return _json(await asyncio.to_thread(self._shelf.letter, request.path_params["letter_id"]))
+
+    async def archive(self, request: Request) -> Response:
+        """Put letters aside, with a reason."""
+        asked = await _body(request, LettersAsked)
+        why = asked.why.strip()
+        if not 1 <= len(why) <= MOST_WORDS:
+            raise Refused(f'"why" says in 1 to {MOST_WORDS} characters for what reason they are put aside')
+        count = await asyncio.to_thread(self._shelf.archive, selection_of(asked), asked.file, why)
+        return _json({"archived": count})
+
+    async def restore(self, request: Request) -> Response:
+        """Bring letters back."""
+        asked = await _body(request, LettersAsked)
+        return _json({"restored": await asyncio.to_thread(self._shelf.restore, selection_of(asked), asked.file)})
+
+    async def replays(self, request: Request) -> Response:  # noqa: ARG002
+        """The replays of this console."""
+        return _json({"replays": self._replays.values()})
+
+    async def replay(self, request: Request) -> Response:
+        """Begin one, or say what it would do."""
+        asked = await _body(request, ReplayAsked)
+        if min(asked.rate, asked.limit, asked.canary, asked.max_failures) < 0:
+            raise Refused("rate, limit, canary and max_failures are not below 0")
+        plans = await asyncio.to_thread(self._shelf.plans, selection_of(asked), asked.file, asked.limit)
+        if asked.dry_run:
+            return _json({"plans": plans, "letters": sum(one["letters"] for one in plans)})
+        return _json(self._replays.start(asked, plans), 202)
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel one."""
+        told = self._replays.cancel(request.path_params["replay_id"])
+        return _json(told) if told else _error(404, "no such replay")
+
+
+async def _page(request: Request) -> Response:  # noqa: ARG001  Starlette's signature
+    return FileResponse(STATIC / "index.html")
+
+
+def _told(work: Work) -> Work:
+    """Turn what can go wrong into an answer."""
+
+    async def told(request: Request) -> Response:
+        try:
+            return await work(request)
+        except Refused as error:
+            return _error(400, str(error))
+        except Unknown as error:
+            return _error(404, str(error))
+        except Busy as error:
+            return _error(409, str(error))
+        except (Away, FileTrouble) as error:
+            return _error(503, str(error))
+
+    return told
+
+
+async def _body(request: Request, kind: type[Asked]) -> Asked:
+    try:
+        return msgspec.json.decode(await request.body(), type=kind)
+    except msgspec.DecodeError as error:
+        raise Refused(f"the body is not what is expected: {error}") from None
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _error(status: int, why: str) -> Response:
+    return _json({"error": why}, status)

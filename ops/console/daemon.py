@@ -1,0 +1,65 @@
+"""The console as a process: started, shown as healthy, stopped; its replays end with it."""
+
+import asyncio
+
+import structlog
+from starlette.types import ASGIApp
+
+from ops.console.app import Surface
+from ops.console.asking import Asking
+from ops.console.redact import Redactor
+from ops.console.replays import Replays
+from ops.console.settings import LOOPBACK, ConsoleSettings
+from ops.console.shelf import Shelf
+from ops.telemetry.health import Check, Health
+from ops.telemetry.http import HttpServer
+from ops.watch.asking import Watch
+
+
+class Daemon:
+    """One console. ``run`` returns when it was asked to stop."""
+
+    def __init__(self, settings: ConsoleSettings) -> None:
+        self._settings = settings
+        self._door = settings.door()
+        self._watch = Watch(settings.targets(), self._door)
+        redactor = Redactor(settings.redact)
+        shelf = Shelf(settings.files(), redactor)
+        self._asking = Asking(settings, self._door, shelf, redactor)
+        self._replays = Replays(settings.replay_environment(), redactor)
+        surface = Surface(
+            settings,
+            watch=self._watch,
+            asking=self._asking,
+            shelf=shelf,
+            replays=self._replays,
+            health=self.health,
+        )
+        self.application: ASGIApp = surface.application
+        self._http = HttpServer(self.application, settings.host, settings.port)
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        log = structlog.get_logger()
+        port = await self._http.start()
+        log.info("listening", address=f"http://{self._settings.host}:{port}/")
+        if self._settings.host not in LOOPBACK and not self._settings.console_token.reveal():
+            log.warning("console_open", why="whoever reaches it may replay and archive; set CONSOLE_TOKEN")
+        try:
+            await self._stop.wait()
+        finally:
+            await self._replays.close()
+            await self._http.stop()
+            await self._asking.close()
+            await self._watch.close()
+            await self._door.close()
+
+    def health(self) -> Health:
+        """It can show that others are away, so it is ready as long as it runs."""
+        stopping = self._stop.is_set()
+        return Health("console", (), (Check("running", not stopping, "the console is stopping"),))

@@ -1,0 +1,89 @@
+"""Who may use the console: only pages of its own, and to change something only who knows the token.
+
+A page of another site can make a visitor's browser send requests here. So a request that changes anything must
+bear a header that no foreign page can add without asking first (and we answer no such question), come from our
+own origin, and bring the token where one is set. A foreign name that was made to lead to this address (DNS
+rebinding) would be "our own origin" to the browser: only the names that were set are answered.
+"""
+
+import hmac
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+OWN_HEADER = "x-unlost-console"
+READING = ("GET", "HEAD")
+OPEN_PATHS = ("/health", "/health/live", "/health/ready")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HARDENING = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+def refusal(method: str, headers: Mapping[str, str], *, names: frozenset[str], token: str) -> tuple[int, str] | None:
+    """Why a request is refused, with its status; None where it may pass."""
+    host = headers.get("host", "")
+    if _host_name(host) not in names:
+        return 421, f"this console is not called {host!r}; add the name to CONSOLE_NAMES if it is"
+    if method in READING:
+        return None
+    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return 403, "pages of other sites may not use this console"
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        return 403, f"pages of {origin} may not use this console"
+    if headers.get(OWN_HEADER) != "1":
+        return 403, f"a request that changes something needs the header {OWN_HEADER}: 1"
+    if token and not hmac.compare_digest(headers.get("authorization", "").encode(), f"Bearer {token}".encode()):
+        return 401, "this needs the console's token (CONSOLE_TOKEN)"
+    return None
+
+
+def _host_name(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+class Guard:
+    """Refuses what ``refusal`` refuses, and hardens each answer."""
+
+    def __init__(self, app: ASGIApp, *, names: frozenset[str], token: str) -> None:
+        self._app = app
+        self._names = names
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what may pass."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        refused = refusal(scope["method"], Headers(scope=scope), names=self._names, token=self._token)
+        if refused is None:
+            await self._app(scope, receive, _hardened(send))
+            return
+        status, why = refused
+        await JSONResponse({"error": why}, status)(scope, receive, _hardened(send))
+
+
+def _hardened(send: Send) -> Send:
+    added = [(name.encode(), value.encode()) for name, value in HARDENING.items()]
+
+    async def hardened(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
+        await send(message)
+
+    return hardened

@@ -1,0 +1,219 @@
+"""Replays that the console runs: ``dlq replay`` as a child for each file, followed line by line.
+
+A child, because it runs the user's handler: whatever that does, the console goes on. The child takes the same lock
+as everybody's ``dlq replay``. A cancel is its Ctrl-C: it finishes what is under way; a second one ends it now.
+When the console ends, so do its replays, and may be repeated.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from dlq.plan import INTERRUPTED, LOCKED
+from ops.console.redact import Redactor
+from ops.local.child import dies_with_parent
+from ops.local.layout import executable
+
+KEPT = 20
+LONGEST_LINE = 16 * 1024 * 1024
+SAID = ("error: ", "stopped: ", "interrupted", "finishing ", "warning: ")
+END_WITHIN = 10.0
+
+
+class Busy(Exception):
+    """A replay runs already."""
+
+
+class ReplayAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a replay shall do. Without ids and fingerprint: all letters that wait."""
+
+    ids: tuple[str, ...] = ()
+    fingerprint: str = ""
+    file: str | None = None
+    rate: float = 0.0
+    limit: int = 0
+    canary: int = 0
+    max_failures: int = 0
+    dry_run: bool = False
+    everything: bool = False
+
+    def arguments(self) -> list[str]:
+        """As flags of ``dlq replay``."""
+        flags = [f"--id={one}" for one in self.ids]
+        if self.fingerprint:
+            flags.append(f"--fingerprint={self.fingerprint}")
+        numbers = {"rate": self.rate, "limit": self.limit, "canary": self.canary, "max-failures": self.max_failures}
+        return flags + [f"--{name}={value}" for name, value in numbers.items() if value]
+
+
+@dataclass(slots=True)
+class Part:
+    """The replay of one file."""
+
+    file: Path
+    plan: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+    said: list[str] = field(default_factory=list)
+
+    def values(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "file": str(self.file), "plan": self.plan, "report": self.report, "exit_code": self.exit_code,
+            "said": self.said,
+        }  # fmt: skip
+
+
+@dataclass(slots=True)
+class Replay:
+    """One replay over one file or several, one after another."""
+
+    asked: ReplayAsked
+    parts: list[Part]
+    total: int
+    replay_id: str = field(default_factory=lambda: secrets.token_hex(6))
+    began_at: float = field(default_factory=time.time)
+    ended_at: float | None = None
+    state: Literal["running", "cancelling", "done", "cancelled", "failed"] = "running"
+    child: asyncio.subprocess.Process | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is not over."""
+        return self.ended_at is None
+
+    def values(self) -> dict[str, Any]:
+        """As plain values."""
+        sums = {
+            name: sum(part.report.get(name, 0) for part in self.parts)
+            for name in ("resolved", "already_stored", "failed", "quarantined")
+        }
+        return {
+            "replay_id": self.replay_id, "asked": self.asked, "began_at": self.began_at, "ended_at": self.ended_at,
+            "state": self.state, "total": self.total, "done": sums["resolved"] + sums["failed"], **sums,
+            "parts": [part.values() for part in self.parts],
+        }  # fmt: skip
+
+
+class Replays:
+    """The replays of this console, one at a time, the latest remembered."""
+
+    def __init__(self, environment: Mapping[str, str], redactor: Redactor) -> None:
+        self._environment = dict(environment)
+        self._redactor = redactor
+        self._known: list[Replay] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def values(self) -> list[dict[str, Any]]:
+        """All that are remembered, the latest first."""
+        return [one.values() for one in reversed(self._known)]
+
+    def start(self, asked: ReplayAsked, plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Begin, or raise ``Busy``."""
+        if self._known and self._known[-1].runs:
+            raise Busy("a replay runs already; wait for its end, or cancel it")
+        parts = [Part(Path(one["file"])) for one in plans if one["letters"]]
+        replay = Replay(asked, parts, sum(one["letters"] for one in plans))
+        self._known = [*self._known[-KEPT + 1 :], replay]
+        self._task = asyncio.create_task(self._run(replay), name=f"replay {replay.replay_id}")
+        return replay.values()
+
+    def cancel(self, replay_id: str) -> dict[str, Any] | None:
+        """Let it finish what is under way and end; asked again: end now. None: no such replay."""
+        for one in self._known:
+            if one.replay_id == replay_id:
+                if one.runs:
+                    one.state = "cancelling"
+                    _interrupt(one.child)
+                return one.values()
+        return None
+
+    async def close(self) -> None:
+        """End what runs."""
+        if self._task is None or self._task.done():
+            return
+        running = self._known[-1]
+        self.cancel(running.replay_id)
+        done, _ = await asyncio.wait({self._task}, timeout=END_WITHIN)
+        if not done:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self, replay: Replay) -> None:
+        try:
+            for part in replay.parts:
+                if replay.state != "running":
+                    break
+                await self._run_part(replay, part)
+        finally:
+            replay.ended_at = time.time()
+            replay.state = self._ended(replay)
+
+    def _ended(self, replay: Replay) -> Literal["done", "cancelled", "failed"]:
+        codes = [part.exit_code for part in replay.parts]
+        if replay.state == "cancelling" or INTERRUPTED in codes:
+            return "cancelled"
+        return "done" if all(code == 0 for code in codes) else "failed"
+
+    async def _run_part(self, replay: Replay, part: Part) -> None:
+        replay.child = child = await asyncio.create_subprocess_exec(
+            executable("dlq"), "replay", str(part.file), "--follow", *replay.asked.arguments(),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **self._environment}, limit=LONGEST_LINE, start_new_session=True,
+            preexec_fn=dies_with_parent(signal.SIGINT),
+        )  # fmt: skip
+        try:
+            if replay.state == "cancelling":
+                _interrupt(child)
+            await asyncio.gather(self._follow(child, part), self._listen(child, part))
+            part.exit_code = await child.wait()
+        finally:
+            replay.child = None
+            if child.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+                await child.wait()
+        if part.exit_code == LOCKED and not part.said:
+            part.said.append("another replay holds the lock of this file")
+
+    async def _follow(self, child: asyncio.subprocess.Process, part: Part) -> None:
+        assert child.stdout is not None
+        async for line in child.stdout:
+            told = msgspec.json.decode(line)
+            part.plan = told.get("plan", part.plan)
+            report = told.get("progress") or told.get("report")
+            if report:
+                part.report = self._tame(report)
+
+    def _tame(self, report: dict[str, Any]) -> dict[str, Any]:
+        failures: dict[str, int] = {}
+        for why, count in report.get("failures", {}).items():
+            why = self._redactor.unknown(why)
+            failures[why] = failures.get(why, 0) + count
+        return {**report, "failures": failures}
+
+    async def _listen(self, child: asyncio.subprocess.Process, part: Part) -> None:
+        """Sentences go to the page, log lines to our own log."""
+        assert child.stderr is not None
+        async for line in child.stderr:
+            text = line.decode(errors="replace").rstrip()
+            if text.startswith(SAID):
+                part.said.append(text)
+            else:
+                sys.stderr.write(text + "\n")
+
+
+def _interrupt(child: asyncio.subprocess.Process | None) -> None:
+    if child is not None:
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(signal.SIGINT)

@@ -1,0 +1,57 @@
+"""What can be set on a console."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from listener.settings import ConnectionSettings
+from listener.store.database import Database
+from ops.command import Secret, WebAddress
+from ops.watch.asking import Targets
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TIMEOUT = 3.0
+
+
+class ConsoleSettings(ConnectionSettings):
+    """Whom the console asks, who may use it, and, for replays, what a listener is told."""
+
+    host: str = Field("127.0.0.1", description="Address of the console")
+    port: int = Field(3006, ge=0, le=65535, description="Port of the console; 0 takes a free one")
+    listeners: tuple[WebAddress, ...] = Field(
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="The listeners"
+    )
+    producer_url: WebAddress | None = Field(None, description="The producer, if there is one of ours")
+    letters: tuple[Path, ...] = Field((), description="Dead-letter files that the console can read and write")
+    console_token: Secret = Field(Secret(""), description="Word that whoever changes anything must know; none: anybody")
+    console_names: tuple[str, ...] = Field((), description="Host names of the console beside localhost and HOST")
+    redact: tuple[str, ...] = Field((), description="Names of payload fields that are never shown")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log")
+
+    def targets(self) -> Targets:
+        """Whom to ask over HTTP, and which files to read."""
+        return Targets(self.listeners, self.producer_url, self.files(), self.group)
+
+    def files(self) -> tuple[Path, ...]:
+        """The dead-letter files, where links lead to."""
+        return tuple(path.resolve() for path in self.letters)
+
+    def names(self) -> frozenset[str]:
+        """Under which host names the console answers: a foreign name that leads here must not reach it."""
+        return frozenset(name.lower() for name in (*LOOPBACK, self.host, *self.console_names))
+
+    def door(self) -> Database:
+        """The way to PostgreSQL, not opened yet."""
+        return Database(
+            self.database_url.reveal(), name="unlost console", connections=4, timeout=TIMEOUT, connect_timeout=TIMEOUT
+        )
+
+    def replay_environment(self) -> dict[str, str]:
+        """What ``dlq replay`` is told, secrets and all: the settings that it shares with a listener."""
+        values = {name: getattr(self, name) for name in ConnectionSettings.model_fields if name != "log_level"}
+        return {
+            name.upper(): str(value.reveal() if hasattr(value, "reveal") else value)
+            for name, value in values.items()
+            if value not in ("", None)
+        }

@@ -1,0 +1,123 @@
+"""All dead-letter files as one: groups over all of them, single letters, what is put aside and brought back.
+
+What reads blocks, and is called from threads. Groups are counted again only when a file has changed.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dlq.book import Entry, as_values, book, groups
+from dlq.changing import change
+from dlq.file import Damage, settled_size
+from dlq.letter import iso
+from dlq.plan import plan
+from dlq.selection import Selection
+from dlq.sidecar import states
+from dlq.voice import plan_values
+from ops.console.redact import Redactor
+from ops.watch.letters import Kept
+
+MOST_LISTED = 500
+
+
+class Unknown(Exception):
+    """No such file or letter."""
+
+
+class Shelf:
+    """The files that were set."""
+
+    def __init__(self, files: Sequence[Path], redactor: Redactor) -> None:
+        self._files = tuple(files)
+        self._redactor = redactor
+        self._groups = Kept(self._files, self._count)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Letters that failed alike, over all files."""
+        return self._groups.now()
+
+    def letters(self, selection: Selection, limit: int) -> dict[str, Any]:
+        """The latest of the selected letters, newest first, without their events."""
+        latest: deque[tuple[Path, Entry]] = deque(maxlen=max(1, min(limit, MOST_LISTED)))
+        count = 0
+        for path, entry in self._entries(selection):
+            latest.append((path, entry))
+            count += 1
+        found = [self._values(path, entry) for path, entry in reversed(latest)]
+        for one in found:
+            for name in ("event", "raw_text", "raw_base64", "attempts"):
+                one.pop(name, None)
+        return {"letters": found, "count": count}
+
+    def letter(self, letter_id: str) -> dict[str, Any]:
+        """One letter in full, or ``Unknown``."""
+        for path, entry in self._entries(Selection(ids=(letter_id,))):
+            if entry.letter.letter_id == letter_id:
+                return self._values(path, entry)
+        raise Unknown(f"no dead-letter file holds a letter {letter_id!r}; it may have been compacted away")
+
+    def of_event(self, event_id: str) -> list[dict[str, Any]]:
+        """All letters of an event."""
+        chosen = Selection(ids=(event_id,))
+        return [self._values(path, entry) for path, entry in self._entries(chosen) if entry.letter.event_id == event_id]
+
+    def plans(self, selection: Selection, file: str | None, limit: int = 0) -> list[dict[str, Any]]:
+        """What a replay would do to each file that holds any of the letters."""
+        found = []
+        for path in self.files(file):
+            sums = plan(path, settled_size(path), selection, states(path), limit)
+            if sums.letters or sums.over:
+                found.append({"file": str(path), **plan_values(sums)})
+        return found
+
+    def archive(self, selection: Selection, file: str | None, why: str) -> int:
+        """Put letters aside; how many."""
+        return sum(change(path, selection, "archived", why)[0] for path in self.files(file))
+
+    def restore(self, selection: Selection, file: str | None) -> int:
+        """Bring letters back; how many."""
+        return sum(change(path, selection, "restored")[0] for path in self.files(file))
+
+    def files(self, name: str | None = None) -> list[Path]:
+        """The files that exist; or the one of this name, or ``Unknown``."""
+        if name is not None and Path(name) not in self._files:
+            raise Unknown(f"{name} is none of this console's dead-letter files (LETTERS)")
+        return [path for path in self._files if path.exists() and name in (None, str(path))]
+
+    def _entries(self, selection: Selection) -> Iterator[tuple[Path, Entry]]:
+        damages: list[Damage] = []
+        for path in self.files():
+            for entry in book(path, selection, damages):
+                yield path, entry
+
+    def _shown(self, entry: Entry) -> Entry:
+        return Entry(self._redactor.letter(entry.letter), entry.state, entry.offset)
+
+    def _values(self, path: Path, entry: Entry) -> dict[str, Any]:
+        values = as_values(self._shown(entry)) | {"file": str(path)}
+        values["state"]["detail"] = self._told(entry)
+        return values
+
+    def _told(self, entry: Entry) -> str:
+        """What became of a letter, unless that may quote its payload."""
+        if entry.state.status in ("open", "resolved", "archived"):
+            return entry.state.detail
+        return self._redactor.about(entry.state.detail, entry.letter)
+
+    def _count(self) -> list[dict[str, Any]]:
+        by_state: dict[str, Counter[str]] = {}
+
+        def counted() -> Iterator[Entry]:
+            for _, entry in self._entries(Selection()):
+                by_state.setdefault(entry.letter.fingerprint, Counter())[entry.state.status] += 1
+                yield self._shown(entry)
+
+        return [
+            msgspec.to_builtins(one)
+            | {"first_at": iso(one.first_at), "last_at": iso(one.last_at), "by_state": by_state[one.fingerprint]}
+            for one in groups(counted())
+        ]

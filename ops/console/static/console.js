@@ -1,0 +1,70 @@
+// The frame: which view is shown, the sentence on top, and one look a second while the page can be seen.
+
+import {get} from "./api.js";
+import {count} from "./dom.js";
+import {overview} from "./overview.js";
+import {events} from "./events.js";
+import {send} from "./send.js";
+import {letters} from "./letters.js";
+
+const EVERY = 1000;
+const views = {overview, events, send, letters};
+const find = id => document.getElementById(id);
+let shown = null, last = null, timer = 0, looking = false;
+
+export function say(text) {
+  find("note").textContent = text;
+}
+
+function route() {
+  const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/");
+  const known = name in views ? name : "overview";
+  return [known, rest.map(one => { try { return decodeURIComponent(one); } catch { return one; } })];
+}
+
+function show() {
+  const [name, path] = route();
+  shown?.leave?.();
+  say("");
+  for (const link of find("tabs").children) {
+    const here = link.getAttribute("href") === `#/${name}`;
+    if (here) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+  }
+  document.title = `${views[name].title} · Unlost`;
+  find("main").replaceChildren();
+  shown = views[name].enter(find("main"), path, say);
+  if (last) shown.look?.(last);
+}
+
+async function look() {
+  if (looking || document.hidden) return;
+  looking = true;
+  clearTimeout(timer);
+  try {
+    last = await get("/api/overview");
+    judge(last.verdict.level, last.verdict.sentence);
+    const waiting = last.picture.letter_files.reduce((sum, one) => sum + one.waiting, 0);
+    find("waiting").hidden = !waiting;
+    find("waiting").textContent = count(waiting);
+    await shown?.look?.(last);
+  } catch (error) {
+    judge("bad", `What is shown is old: ${error.message}`);
+  } finally {
+    looking = false;
+    if (!document.hidden) timer = setTimeout(look, EVERY);
+  }
+}
+
+function judge(level, sentence) {
+  find("verdict").className = `verdict ${level}`;
+  if (find("sentence").textContent !== sentence) find("sentence").textContent = sentence;
+}
+
+find("skip").addEventListener("click", event => { event.preventDefault(); find("main").focus(); });
+addEventListener("hashchange", () => { show(); scrollTo(0, 0); });
+addEventListener("keydown", event => {
+  if (event.key === "Escape" && !document.querySelector("dialog[open]")) shown?.escape?.();
+});
+document.addEventListener("visibilitychange", () => { if (document.hidden) clearTimeout(timer); else look(); });
+show();
+look();

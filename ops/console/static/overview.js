@@ -1,0 +1,129 @@
+// Is everything all right? Rates, listeners, servers, and what to do about what is wrong.
+
+import {ago, count, drawer, h, pill, rate, span, spark} from "./dom.js";
+
+const SECONDS = 120;
+const STATES = {ready: "good", degraded: "warn", unready: "bad", away: "bad"};
+const past = {};
+let lastAt = 0;
+
+export const overview = {
+  title: "Overview",
+  enter(root) {
+    const figures = h("dl", {class: "figures"}), problems = h("section", {"aria-labelledby": "wrong", hidden: true});
+    const listeners = h("div", {class: "cards"}), rest = h("div", {class: "cards"});
+    root.append(h("h2", {class: "hidden"}, "Overview"), figures, problems,
+      h("section", {class: "bare", "aria-labelledby": "who"}, h("h2", {id: "who"}, "Listeners"), listeners),
+      h("section", {class: "bare", "aria-labelledby": "what"}, h("h2", {id: "what"}, "Around them"), rest));
+    const drawFigures = drawer(figures, drawnFigures), drawListeners = drawer(listeners, all => all.map(listener));
+    const drawProblems = drawer(problems, drawnProblems), drawRest = drawer(rest, drawnRest);
+    return {
+      look(told) {
+        remember(told);
+        drawFigures({...figuresOf(told), past});
+        problems.hidden = told.verdict.problems.length < 2;
+        drawProblems(told.verdict.problems);
+        drawListeners(told.picture.listeners);
+        drawRest({producer: told.picture.producer, database: told.picture.database, behind: told.behind,
+          files: told.picture.letter_files, listeners: told.picture.listeners.map(one => [one.name, one.breakers, one.error])});
+      },
+    };
+  },
+};
+
+function figuresOf(told) {
+  const up = told.picture.listeners.filter(one => !one.error);
+  const sum = name => up.reduce((total, one) => total + one.rates[name], 0);
+  const slow = up.map(one => one.slow_seconds).filter(one => one !== undefined && one !== null);
+  return {
+    accepted: told.picture.producer ? told.picture.producer.accepted : null,
+    stored: sum("stored"), retried: sum("retried"), behind: told.behind, slow: slow.length ? Math.max(...slow) : null,
+    waiting: told.picture.letter_files.reduce((total, one) => total + one.waiting, 0),
+  };
+}
+
+function remember(told) {
+  if (told.picture.at === lastAt) return;
+  lastAt = told.picture.at;
+  const figures = figuresOf(told);
+  for (const [name, value] of Object.entries(figures)) (past[name] ??= []).push(value || 0);
+  for (const values of Object.values(past)) values.splice(0, values.length - SECONDS);
+}
+
+function drawnFigures(now) {
+  const figure = (name, label, value, about) => h("div", {}, h("dt", {}, label), h("dd", {}, value),
+    spark(past[name] ?? [], `${label}, the last two minutes`), h("span", {class: "about"}, about));
+  return [
+    now.accepted === null ? null : figure("accepted", "Accepted", rate(now.accepted), "events a second"),
+    figure("stored", "Stored", rate(now.stored), "events a second"),
+    figure("retried", "Retried", rate(now.retried), "attempts a second"),
+    figure("behind", "Behind", count(now.behind), "events not settled yet"),
+    figure("slow", "Time to settle", now.slow === null ? "–" : `≤ ${span(now.slow)}`, "99 of 100 events"),
+    figure("waiting", "Dead letters", count(now.waiting), "wait for a replay"),
+  ];
+}
+
+function drawnProblems(all) {
+  return [h("h2", {id: "wrong"}, `What is wrong (${all.length})`), h("ul", {class: "problems"}, all.map(one =>
+    h("li", {class: one.level}, h("strong", {}, one.what), " ", one.todo)))];
+}
+
+function state(one) {
+  if (one.error) return "away";
+  if (!one.ready) return "unready";
+  return one.degraded ? "degraded" : "ready";
+}
+
+function role(one) {
+  const parts = [];
+  if (one.holds) parts.push(`owner of ${count(one.holds)}`);
+  if (one.standing_by) parts.push(`standby for ${count(one.standing_by)}`);
+  return parts.join(", ") || "idle";
+}
+
+const line = (label, value, kind) => [h("dt", {}, label), h("dd", {class: kind ?? ""}, value)];
+
+function listener(one) {
+  const word = state(one);
+  const head = h("header", {}, h("h3", {}, one.name), pill(word, STATES[word]));
+  if (one.error) return h("article", {class: "card bad"}, head, h("p", {}, one.error), h("p", {class: "soft"}, one.url));
+  const open = Object.entries(one.breakers).filter(([, value]) => value !== "closed").map(([name, value]) => `${name} ${value}`);
+  return h("article", {class: `card ${STATES[word]}`}, head, h("dl", {class: "pairs"},
+    line("Role", role(one)),
+    line("Received", `${rate(one.rates.received)} /s`),
+    line("Stored", `${rate(one.rates.stored)} /s`),
+    line("Duplicates", `${rate(one.rates.duplicate)} /s`),
+    line("Retries", `${rate(one.rates.retried)} /s`, one.rates.retried ? "warn" : ""),
+    line("Behind", count(one.lag)),
+    line("Claims", one.degraded ? "in PostgreSQL, without Redis" : "in Redis", one.degraded ? "warn" : ""),
+    line("Breakers", open.join(", ") || "closed", open.length ? "bad" : ""),
+    line("Letters written", count(one.letters))),
+    one.reasons.length ? h("p", {class: "bad"}, one.reasons.join("; ")) : null);
+}
+
+function server(name, error, pairs, url) {
+  return h("article", {class: `card ${error ? "bad" : "good"}`},
+    h("header", {}, h("h3", {}, name), pill(error ? "away" : "well", error ? "bad" : "good")),
+    error ? h("p", {class: "bad"}, error) : h("dl", {class: "pairs"}, pairs), url ? h("p", {class: "soft"}, url) : null);
+}
+
+function drawnRest(now) {
+  const {producer, database} = now;
+  const without = now.listeners.filter(([, breakers, error]) => !error && breakers.redis && breakers.redis !== "closed").map(one => one[0]);
+  const asked = now.listeners.filter(([, , error]) => !error).length;
+  const producerTrouble = producer && (producer.error || (producer.ready ? "" : producer.reasons.join("; ")));
+  return [
+    producer && server("Producer", producerTrouble, [line("Accepted", `${rate(producer.accepted)} /s`),
+      line("Journal", `${count(producer.newest)} events so far`), line("Connected", `${count(producer.clients)} listeners`)], producer.url),
+    database && server("PostgreSQL", database.error, [line("Rows", count(database.rows)),
+      line("Answers in", span(database.milliseconds / 1000)), line("Settled up to", database.settled_up_to ?? "–")]),
+    asked ? server("Redis", without.length ? `Not reached by ${without.join(", ")}.` : "", [line("Reached by", `${asked} listeners`)]) : null,
+    now.files.map(file => h("article", {class: `card ${file.error || file.waiting ? "warn" : "good"}`},
+      h("header", {}, h("h3", {}, "Dead letters"), pill(file.waiting ? `${count(file.waiting)} wait` : "none waits", file.waiting ? "warn" : "good")),
+      file.error ? h("p", {class: "bad"}, file.error) : h("dl", {class: "pairs"},
+        line("Letters", count(file.letters)), line("Oldest waiting", ago(file.oldest_waiting_at)),
+        line("Quarantine", count(file.by_state.quarantined ?? 0)), line("Archived", count(file.by_state.archived ?? 0)),
+        file.damaged ? line("Damaged lines", count(file.damaged), "bad") : []),
+      h("p", {class: "soft"}, file.path))),
+  ];
+}

@@ -1,0 +1,79 @@
+// Replays: what one would do, how it goes, and its end by hand.
+
+import {get, post} from "./api.js";
+import {ago, count, dialog, drawer, fill, h, pill} from "./dom.js";
+
+const KINDS = {running: "warn", cancelling: "warn", done: "good", cancelled: "soft", failed: "bad"};
+const SHOWN = 3;
+
+export function replays(root, say) {
+  const box = h("section", {"aria-labelledby": "replays", hidden: true});
+  root.append(box);
+  const draw = drawer(box, all => [h("h2", {id: "replays"}, "Replays"), all.map(one => drawn(one, say))]);
+  async function look() {
+    try {
+      const told = (await get("/api/replays")).replays.slice(0, SHOWN);
+      box.hidden = !told.length;
+      draw(told);
+    } catch (error) { say(error.message); }
+  }
+  return {look, ask: async (asked, what) => { if (await begin(asked, what)) { await look(); box.scrollIntoView?.({block: "nearest"}); } }};
+}
+
+function drawn(one, say) {
+  const cancel = async () => { try { await post(`/api/replays/${one.replay_id}/cancel`); } catch (error) { say(error.message); } };
+  const failures = one.parts.flatMap(part => Object.entries(part.report.failures ?? {}));
+  const said = one.parts.flatMap(part => part.said);
+  const running = one.ended_at === null;
+  return h("article", {class: "replay"},
+    h("div", {class: "row spread"}, h("span", {}, pill(one.state, KINDS[one.state]), " ", meant(one.asked), ", ", ago(one.began_at)),
+      running ? h("button", {"data-key": "cancel", onclick: cancel}, one.state === "cancelling" ? "End it now" : "Cancel") : null),
+    h("progress", {max: Math.max(1, one.total), value: one.done, "aria-label": "Letters replayed"}),
+    h("p", {}, `${count(one.done)} of ${count(one.total)}: ${count(one.resolved)} resolved (${count(one.already_stored)} were stored already), `
+      + `${count(one.failed)} failed${one.quarantined ? `, ${count(one.quarantined)} now in quarantine` : ""}`),
+    failures.length ? h("ul", {class: "soft"}, failures.slice(0, 5).map(([why, number]) => h("li", {}, `${count(number)} × ${why}`))) : null,
+    said.length ? h("p", {class: "warn"}, said.join(" · ")) : null);
+}
+
+function meant(asked) {
+  if (asked.ids.length) return asked.ids.length === 1 ? "one letter" : `${asked.ids.length} letters`;
+  return asked.fingerprint ? `group ${asked.fingerprint}` : "all that wait";
+}
+
+function begin(asked, what) {
+  return dialog(`Replay ${what}`, end => {
+    const field = (id, label, about, start) => [h("label", {for: id}, label), h("input", {id, type: "number", min: "0", value: start, step: "any"}),
+      h("small", {}, about)];
+    const plan = h("p", {class: "plan", role: "status"}), problem = h("p", {class: "bad", role: "alert"});
+    const number = id => Number(document.getElementById(id).value) || 0;
+    const request = dry => ({...asked, dry_run: dry, rate: number("rate"), limit: Math.floor(number("limit")),
+      canary: Math.floor(number("canary")), max_failures: Math.floor(number("failures"))});
+    const dry = async () => {
+      try { problem.textContent = ""; fill(plan, planned(await post("/api/replays", request(true)))); } catch (error) { problem.textContent = error.message; }
+    };
+    const start = async event => {
+      event.preventDefault();
+      try { end(await post("/api/replays", request(false))); } catch (error) { problem.textContent = error.message; }
+    };
+    return h("form", {onsubmit: start}, h("p", {}, "Letters run through the same claim, handler and store as events, under their own ids: "
+      + "what is stored already is not handled again."),
+      h("div", {class: "fields"}, h("div", {}, field("rate", "Rate", "letters a second; 0: no limit", "0")),
+        h("div", {}, field("limit", "Limit", "letters at most; 0: all", "0")),
+        h("div", {}, field("canary", "Canary", "the first so many must succeed", "0")),
+        h("div", {}, field("failures", "Stop after failures", "0: go on", "0"))),
+      plan, problem,
+      h("div", {class: "row"}, h("button", {class: "main", type: "submit", autofocus: true}, "Start replay"),
+        h("button", {type: "button", onclick: dry}, "Dry run")));
+  });
+}
+
+function planned(told) {
+  const sums = {}, over = {};
+  for (const one of told.plans) {
+    for (const [word, number] of Object.entries(one.by_reason)) sums[word] = (sums[word] ?? 0) + number;
+    for (const [word, number] of Object.entries(one.passed_over)) over[word] = (over[word] ?? 0) + number;
+  }
+  const words = found => Object.entries(found).map(([word, number]) => `${count(number)} ${word}`).join(", ");
+  return `It would replay ${count(told.letters)}${told.letters ? ` (${words(sums)})` : ""}`
+    + `${Object.keys(over).length ? ` and pass over ${words(over)}` : ""}.`;
+}

@@ -1,0 +1,97 @@
+"""The story of one event, told by everybody who knows something of it, as one line of time. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+SETTLED = ("stored", "buried", "duplicate")
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One thing that happened to an event, and who says so."""
+
+    at: float
+    who: str
+    what: str
+    detail: str = ""
+
+
+def steps(
+    journal: Mapping[str, Any] | None,
+    row: Mapping[str, Any] | None,
+    listeners: Sequence[Mapping[str, Any]],
+    letters: Sequence[Mapping[str, Any]],
+) -> list[Step]:
+    """All steps in the order of time."""
+    found = [*_of_journal(journal), *_of_row(row), *_of_listeners(listeners), *_of_letters(letters)]
+    return sorted(found, key=lambda one: one.at)
+
+
+def sentence(
+    event_id: str,
+    journal: Mapping[str, Any] | None,
+    row: Mapping[str, Any] | None,
+    listeners: Sequence[Mapping[str, Any]],
+    letters: Sequence[Mapping[str, Any]],
+) -> str:
+    """What became of the event, in one sentence."""
+    if row is not None:
+        took = _moment(row["processed_at"]) - _moment(row["received_at"])
+        tries = "at the first attempt" if row["attempts"] <= 1 else f"after {row['attempts']} attempts"
+        over = f", taken over {row['epoch'] - 1} times" if row["epoch"] > 1 else ""
+        return f"Stored by {row['instance_id']} {tries}, {took * 1000:,.0f} ms after it came in{over}."
+    open_letters = [one for one in letters if one["state"]["status"] != "resolved"]
+    if open_letters:
+        one = open_letters[-1]
+        state = one["state"]["status"]
+        todo = {
+            "archived": "It was archived; restore it to replay it.",
+            "quarantined": "Every replay failed; mend the cause, restore it, and replay it.",
+        }.get(state, "Mend the cause and replay it.")
+        return f"A dead letter of {one['instance']} ({one['reason']}: {one['message']}). {todo}"
+    holding = [one for one in listeners if one.get("in_flight")]
+    if holding:
+        names = ", ".join(f"{one['instance']} ({one['in_flight']['state']})" for one in holding)
+        return f"On its way: in the memory of {names}."
+    if journal is not None:
+        return "Accepted and in the journal; no listener has taken it yet."
+    return f"Nobody knows an event {event_id!r}: no journal, no listener, no row, no letter."
+
+
+def _of_journal(journal: Mapping[str, Any] | None) -> Iterator[Step]:
+    if journal is not None:
+        yield Step(float(journal["at"]), "producer", "accepted", f"cursor {journal['cursor']}")
+
+
+def _of_row(row: Mapping[str, Any] | None) -> Iterator[Step]:
+    if row is not None:
+        detail = f"row {row['seq']}, by {row['instance_id']}, epoch {row['epoch']}, attempts {row['attempts']}"
+        yield Step(_moment(row["processed_at"]), "PostgreSQL", "row", detail)
+
+
+def _of_listeners(listeners: Sequence[Mapping[str, Any]]) -> Iterator[Step]:
+    for one in listeners:
+        for step in one.get("recent", ()):
+            yield Step(float(step["at"]), one["instance"], str(step["what"]), str(step["detail"]))
+        held = one.get("in_flight")
+        if held:
+            yield Step(float(held["received_at"]), one["instance"], "in memory", f"as {held['state']}")
+
+
+def _of_letters(letters: Sequence[Mapping[str, Any]]) -> Iterator[Step]:
+    for one in letters:
+        for attempt in one.get("attempts", ()):
+            detail = f"{attempt['stage']}: {attempt['error_type']}: {attempt['message']}"
+            yield Step(_moment(attempt["at"]), one["instance"], "attempt failed", detail)
+        yield Step(_moment(one["last_at"]), one["instance"], "dead letter", f"{one['reason']}: {one['message']}")
+        state = one["state"]
+        if state["at"]:
+            yield Step(_moment(state["at"]), "replay", state["status"], state["detail"])
+
+
+def _moment(at: Any) -> float:
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at)
+    return float(at.timestamp())

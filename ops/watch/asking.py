@@ -1,0 +1,140 @@
+"""Asking every part of a system what it says of itself. Who does not answer in time is part of the picture.
+
+Nobody is asked unless somebody looks, and nobody is asked twice at once.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from listener.errors import Misconfigured, Permanent, Transient
+from listener.store.database import Database as Door
+from ops.watch.figures import Reading, reading
+from ops.watch.letters import letter_sums
+from ops.watch.picture import Database, Listener, Picture, Producer, listener_of, ordinal, producer_of
+
+PATIENCE = 1.5
+FRESH = 0.8
+SETTLED = "select cursor from cursors where group_name = $1 order by updated_at desc limit 1"
+ROWS = "select coalesce(max(seq), 0) from events"
+
+Answer = tuple[dict[str, Any], Reading]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Whom to ask."""
+
+    listeners: tuple[str, ...]
+    producer: str | None
+    letters: tuple[Path, ...]
+    group: str
+
+
+class Watch:
+    """Looks at a system, and remembers what it saw last, so that it can tell rates."""
+
+    def __init__(self, targets: Targets, door: Door | None) -> None:
+        self._targets = targets
+        self._door = door
+        self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)
+        self._books = [letter_sums(path) for path in targets.letters]
+        self._before: dict[str, Reading] = {}
+        self._names: dict[str, str] = {}
+        self._moved: tuple[int, float] = (-1, 0.0)
+        self._turn = asyncio.Lock()
+        self._last: tuple[float, Picture] | None = None
+
+    async def close(self) -> None:
+        """Let go of the connections to listeners and producer."""
+        await self._client.aclose()
+
+    async def look(self) -> Picture:
+        """The picture now, or one that is younger than a second."""
+        async with self._turn:
+            if self._last is not None and time.monotonic() - self._last[0] < FRESH:
+                return self._last[1]
+            picture = await self._look()
+            self._last = (time.monotonic(), picture)
+            return picture
+
+    async def _look(self) -> Picture:
+        targets = self._targets
+        urls = [*targets.listeners, *([targets.producer] if targets.producer else [])]
+        database, letters, answers = await asyncio.gather(
+            self._ask_database(),
+            asyncio.gather(*(asyncio.to_thread(book.now) for book in self._books)),
+            asyncio.gather(*(self._ask(url) for url in urls)),
+        )
+        told = dict(zip(urls, answers, strict=True))
+        producer = self._producer(targets.producer, told[targets.producer]) if targets.producer else None
+        newest = producer.newest if producer else None
+        picture = Picture(
+            at=time.time(),
+            listeners=tuple(self._listener(url, told[url], newest) for url in targets.listeners),
+            producer=producer,
+            database=database,
+            letter_files=tuple(letters),
+        )
+        self._before |= {url: answer[1] for url, answer in told.items() if not isinstance(answer, str)}
+        return self._with_stall(picture)
+
+    def _listener(self, url: str, answer: Answer | str, newest: int | None) -> Listener:
+        if isinstance(answer, str):
+            return Listener(url=url, name=self._names.get(url, urlsplit(url).netloc), error=answer)
+        health, now = answer
+        listener = listener_of(url, health, self._before.get(url), now, newest)
+        self._names[url] = listener.name
+        return listener
+
+    def _producer(self, url: str, answer: Answer | str) -> Producer:
+        if isinstance(answer, str):
+            return Producer(url=url, error=answer)
+        return producer_of(url, answer[0], self._before.get(url), answer[1])
+
+    def _with_stall(self, picture: Picture) -> Picture:
+        """Add for how long nothing has moved although something waited."""
+        places = [place for one in picture.listeners if (place := ordinal(one.cursor)) is not None]
+        busy = any(one.rates.stored or one.rates.buried or one.rates.failed for one in picture.listeners)
+        place, now = max(places, default=-1), time.monotonic()
+        if busy or place != self._moved[0] or not picture.behind:
+            self._moved = (place, now)
+        return msgspec.structs.replace(picture, stalled=now - self._moved[1])
+
+    async def _ask(self, url: str) -> Answer | str:
+        """Health and metrics of one process, or why there are none."""
+        try:
+            health, metrics = await asyncio.gather(
+                self._client.get(f"{url}/health"), self._client.get(f"{url}/metrics")
+            )
+            told: object = health.json()
+            if not isinstance(told, Mapping):
+                return "it answers, but not as one of ours"
+            return dict(told), reading(metrics.text, time.monotonic())
+        except httpx.TimeoutException:
+            return f"no answer within {PATIENCE:g} s"
+        except httpx.ConnectError:
+            return "nobody listens there"
+        except httpx.HTTPError as error:
+            return str(error) or type(error).__name__
+        except ValueError:
+            return "it answers, but not as one of ours"
+
+    async def _ask_database(self) -> Database | None:
+        if self._door is None:
+            return None
+        started = time.monotonic()
+        try:
+            async with self._door.acquire("looking at the system") as connection:
+                rows = await connection.fetchval(ROWS)
+                cursor = await connection.fetchval(SETTLED, self._targets.group)
+        except (Transient, Permanent, Misconfigured) as error:
+            return Database(error=str(error))
+        return Database(milliseconds=(time.monotonic() - started) * 1000, rows=rows, settled_up_to=cursor)

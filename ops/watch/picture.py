@@ -1,0 +1,168 @@
+"""One picture of a whole system: what each part said of itself, and the rates since the picture before. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ops.watch.figures import Reading, quantile, rate
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """Events a second."""
+
+    received: float = 0.0
+    stored: float = 0.0
+    duplicate: float = 0.0
+    buried: float = 0.0
+    failed: float = 0.0
+    retried: float = 0.0
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    """One listener. ``error`` says why it could not be asked; then nothing else is known."""
+
+    url: str
+    name: str
+    error: str = ""
+    ready: bool = False
+    reasons: tuple[str, ...] = ()
+    phase: str = "unknown"
+    degraded: bool = False
+    places: tuple[str, ...] = ()
+    breakers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    connected: bool = False
+    in_memory: int = 0
+    holds: int = 0
+    standing_by: int = 0
+    cursor: str | None = None
+    lag: int | None = None
+    loop_lag: float = 0.0
+    letters: int = 0
+    rates: Rates = Rates()
+    typical_seconds: float | None = None
+    slow_seconds: float | None = None
+
+    @property
+    def state(self) -> str:
+        """One word for a table."""
+        if self.error:
+            return "away"
+        if not self.ready:
+            return "unready"
+        return "degraded" if self.degraded else "ready"
+
+    @property
+    def open_breakers(self) -> tuple[str, ...]:
+        """Servers that this listener holds for lost."""
+        return tuple(name for name, state in sorted(self.breakers.items()) if state != "closed")
+
+
+class Producer(msgspec.Struct, frozen=True, kw_only=True):
+    """The producer, if the system has one of ours."""
+
+    url: str
+    error: str = ""
+    ready: bool = False
+    reasons: tuple[str, ...] = ()
+    newest: int | None = None
+    entries: int | None = None
+    clients: int = 0
+    accepted: float = 0.0
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """PostgreSQL. ``rows`` counts what was ever stored (retention may have taken some)."""
+
+    error: str = ""
+    milliseconds: float = 0.0
+    rows: int = 0
+    settled_up_to: str | None = None
+
+
+class LetterFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The sums of one dead-letter file."""
+
+    path: str
+    error: str = ""
+    letters: int = 0
+    by_state: Mapping[str, int] = msgspec.field(default_factory=dict)
+    waiting: int = 0
+    oldest_waiting_at: float | None = None
+    damaged: int = 0
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole system at one moment. ``stalled`` counts seconds without progress while events waited."""
+
+    at: float
+    listeners: tuple[Listener, ...] = ()
+    producer: Producer | None = None
+    database: Database | None = None
+    letter_files: tuple[LetterFile, ...] = ()
+    stalled: float = 0.0
+
+    @property
+    def behind(self) -> int | None:
+        """How many accepted events stand behind what is known to be settled, by whoever is ahead."""
+        if self.producer is None or self.producer.newest is None:
+            return None
+        known = [one.cursor for one in self.listeners] + [self.database.settled_up_to if self.database else None]
+        reached = [number for cursor in known if (number := ordinal(cursor)) is not None]
+        return max(0, self.producer.newest - max(reached)) if reached else None
+
+
+def ordinal(cursor: str | None) -> int | None:
+    """The number at the end of a cursor of our own journal."""
+    digits = (cursor or "").rpartition(".")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+
+
+def listener_of(
+    url: str, health: Mapping[str, Any], before: Reading | None, now: Reading, newest: int | None
+) -> Listener:
+    """A listener that answered."""
+    place = ordinal(health.get("cursor"))
+    return Listener(
+        url=url,
+        name=str(health.get("instance", url)),
+        ready=bool(health.get("ready")),
+        reasons=tuple(map(str, health.get("reasons", ()))),
+        phase=str(health.get("phase", "unknown")),
+        degraded=health.get("mode") == "degraded",
+        places=tuple(map(str, health.get("places", ()))),
+        breakers={str(name): str(state) for name, state in health.get("breakers", {}).items()},
+        connected=bool(health.get("checks", {}).get("source")),
+        in_memory=int(health.get("in_memory", 0)),
+        holds=int(health.get("claims_held", 0)),
+        standing_by=int(health.get("standing_by", 0)),
+        cursor=health.get("cursor"),
+        lag=None if newest is None or place is None else max(0, newest - place),
+        loop_lag=float(health.get("loop_lag_seconds", 0.0)),
+        letters=int(now.total("unlost_letters_total")),
+        rates=Rates(
+            received=rate(before, now, "unlost_frames_received_total"),
+            stored=rate(before, now, "unlost_events_total", outcome="stored"),
+            duplicate=rate(before, now, "unlost_events_total", outcome="duplicate"),
+            buried=rate(before, now, "unlost_events_total", outcome="buried"),
+            failed=rate(before, now, "unlost_attempts_failed_total"),
+            retried=rate(before, now, "unlost_retries_total"),
+        ),
+        typical_seconds=quantile(before, now, "unlost_settle_seconds", 0.5),
+        slow_seconds=quantile(before, now, "unlost_settle_seconds", 0.99),
+    )
+
+
+def producer_of(url: str, health: Mapping[str, Any], before: Reading | None, now: Reading) -> Producer:
+    """A producer that answered."""
+    return Producer(
+        url=url,
+        ready=bool(health.get("ready")),
+        reasons=tuple(map(str, health.get("reasons", ()))),
+        newest=health.get("newest"),
+        entries=health.get("entries"),
+        clients=int(health.get("clients", 0)),
+        accepted=sum(
+            rate(before, now, "unlost_producer_published_total", outcome=word) for word in ("accepted", "redelivered")
+        ),
+    )

@@ -1,0 +1,34 @@
+"""Whom a command that watches the system asks; the same names as everywhere."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from listener.store.database import Database
+from ops.command import SecretUrl, Settings, WebAddress
+from ops.watch.asking import Targets
+
+PATIENCE = 2.0
+
+
+class WatchSettings(Settings):
+    """Where the parts of the system are."""
+
+    listeners: tuple[WebAddress, ...] = Field(
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="The listeners"
+    )
+    producer_url: WebAddress | None = Field(None, description="The producer, if there is one of ours")
+    database_url: SecretUrl | None = Field(None, description="PostgreSQL, for rows and the group's cursor")
+    letters: tuple[Path, ...] = Field((), description="Dead-letter files that can be read from here")
+    group: str = Field("unlost", description="The group of listeners whose cursor counts")
+
+    def targets(self) -> Targets:
+        """Whom to ask over HTTP, and which files to read."""
+        return Targets(self.listeners, self.producer_url, self.letters, self.group)
+
+    def door(self, name: str) -> Database | None:
+        """The way to PostgreSQL, not opened yet."""
+        if self.database_url is None:
+            return None
+        url = self.database_url.reveal()
+        return Database(url, name=name, connections=4, timeout=PATIENCE, connect_timeout=PATIENCE)

@@ -1,0 +1,79 @@
+"""A picture as text for a terminal of 80 columns. Pure."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ops.watch.picture import Listener, Picture
+from ops.watch.verdict import Verdict, age
+
+COLORS = {"good": "green", "warn": "yellow", "bad": "red"}
+STATES = {"ready": "green", "degraded": "yellow", "unready": "red", "away": "red"}
+MOST_PROBLEMS = 5
+NOTHING = "-"
+
+
+def shown(picture: Picture, judged: Verdict, hint: str = "") -> RenderableType:
+    """The sentence, the listeners, the rest, and what to do."""
+    parts: list[RenderableType] = [Text(judged.sentence, COLORS[judged.level]), Text(""), _listeners(picture)]
+    parts += [Text(""), *_rest(picture)]
+    if len(judged.problems) > 1:
+        parts.append(Text(""))
+    for problem in judged.problems[1 : MOST_PROBLEMS + 1]:
+        parts.append(Text.assemble((problem.what, COLORS[problem.level]), " ", problem.todo))
+    if len(judged.problems) > MOST_PROBLEMS + 1:
+        parts.append(Text(f"and {len(judged.problems) - MOST_PROBLEMS - 1} more"))
+    if hint:
+        parts += [Text(""), Text(hint, "dim")]
+    return Group(*parts)
+
+
+def _listeners(picture: Picture) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("LISTENER", no_wrap=True, max_width=12)
+    table.add_column("STATE", no_wrap=True)
+    for name in ("IN/S", "STORED/S", "RETRY/S", "LAG", "HOLDS", "WAITS", "BURIED"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("BREAKERS", no_wrap=True)
+    for one in picture.listeners:
+        table.add_row(one.name, Text(one.state, STATES[one.state]), *_figures(one))
+    return table
+
+
+def _figures(one: Listener) -> Iterator[str]:
+    if one.error:
+        yield from [NOTHING] * 8
+        return
+    yield from map(_short, (one.rates.received, one.rates.stored, one.rates.retried))
+    yield NOTHING if one.lag is None else _short(one.lag)
+    yield from map(_short, (one.holds, one.standing_by, one.letters))
+    yield ",".join(one.open_breakers) or "closed"
+
+
+def _rest(picture: Picture) -> Iterator[Text]:
+    if picture.producer:
+        one = picture.producer
+        told = (
+            one.error or f"{_short(one.accepted)}/s accepted, {one.clients} connected, {picture.behind or 0:,} behind"
+        )
+        yield Text(f"producer     {told}")
+    if picture.database:
+        told = picture.database.error or f"{picture.database.rows:,} rows, {picture.database.milliseconds:.0f} ms"
+        yield Text(f"PostgreSQL   {told}")
+    if picture.letter_files:
+        waiting = sum(one.waiting for one in picture.letter_files)
+        parked = sum(one.by_state.get("quarantined", 0) for one in picture.letter_files)
+        oldest = [one.oldest_waiting_at for one in picture.letter_files if one.oldest_waiting_at is not None]
+        since = f", the oldest for {age(picture.at - min(oldest))}" if oldest else ""
+        yield Text(f"letters      {waiting:,} waiting{since}, {parked:,} in quarantine")
+
+
+def _short(number: float) -> str:
+    """At most five characters."""
+    for size, sign in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if number >= size:
+            scaled = number / (1e3 if sign == "k" else size)
+            return f"{scaled:.0f}{sign}" if scaled >= 100 else f"{scaled:.1f}{sign}"
+    return f"{number:.1f}" if 0 < number < 10 and number != int(number) else f"{number:.0f}"
