@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up proof drill test check format constraints clean
+.PHONY: help install up proof drill test simulate check format constraints clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(INSTALLED) ## Run the tests, on real servers, two at a time (ARGS="-k na
 
 drill: $(INSTALLED) ## Hurt a private system and see that nothing is lost (ARGS="redis-frozen", ARGS=all, ARGS=--list)
 	@$(BIN)/ops drill $(ARGS)
+
+simulate: $(INSTALLED) ## Hunt for schedules that break the law (ARGS="--schedules 20000 --seed 7" ...)
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 check: $(INSTALLED) ## Check format, lint, types and the import contract
 	@$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
-"""What the store promises, asked of a real PostgreSQL, over wires that cut and swallow."""
+"""What the store promises, asked of a real PostgreSQL, over wires that cut and swallow, and of the simulated one."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 
@@ -13,8 +14,12 @@ from listener.store.cursors import Cursors
 from listener.store.database import Database
 from listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored
 from listener.store.migrations import known_migrations, migrate
+from listener.store.port import GroupCursors, ListenerRoll, Rows
 from listener.store.roll import Roll
 from tests.contract.wire import Wire
+from tests.simulation.by_hand import HandWire
+from tests.simulation.postgres import Hooks, PostgresMemory
+from tests.simulation.postgres_adapters import Session, SimulatedCursors, SimulatedRoll, SimulatedStore
 
 LIFE = 0.4
 
@@ -39,27 +44,113 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+class Real:
+    """A real PostgreSQL, as many processes as asked for."""
+
+    commit = b"COMMIT"
+    effect = "INSERT INTO effects SELECT count(*) FROM effects"
+
+    def __init__(self, database: Database, url: str) -> None:
+        self._database = database
+        self._url = url
+
+    def store(self, token: str = "a") -> Rows:
+        return store_of(self._database, token)
+
+    def cursors(self) -> GroupCursors:
+        return Cursors(self._database)
+
+    def roll(self, token: str, *, life: float = 4.0) -> ListenerRoll:
+        return Roll(self._database, group="g", token=token, instance_id=token, life_seconds=life)
+
+    async def count(self) -> int:
+        return await count(self._database)
+
+    async def effects(self) -> int:
+        return await count(self._database, "effects")
+
+    async def prepare_effects(self) -> None:
+        async with self._database.acquire() as connection:
+            await connection.execute("CREATE TABLE effects (n int PRIMARY KEY)")
+
+    @contextlib.asynccontextmanager
+    async def wired(self) -> AsyncIterator[tuple[Rows, Wire | HandWire]]:
+        async with Wire(self._url) as wire:
+            through = Database(wire.url, timeout=2.0)
+            yield store_of(through), wire
+            await through.close()
+
+
+class Simulated:
+    """The simulated one."""
+
+    commit = b"commit"
+    effect = "e"
+
+    def __init__(self) -> None:
+        self._memory = PostgresMemory(time.monotonic, Hooks())
+        self._session = self._open(HandWire())
+
+    def _open(self, wire: HandWire) -> Session:
+        return Session(self._memory, wire, timeout=1.0, changed=wire.changed)
+
+    def store(self, token: str = "a") -> Rows:
+        return SimulatedStore(self._session, token=token)
+
+    def cursors(self) -> GroupCursors:
+        return SimulatedCursors(self._session)
+
+    def roll(self, token: str, *, life: float = 4.0) -> ListenerRoll:
+        return SimulatedRoll(self._open(HandWire()), token=token, life_seconds=life)
+
+    async def count(self) -> int:
+        return len(self._memory.rows)
+
+    async def effects(self) -> int:
+        return len(self._memory.effects)
+
+    async def prepare_effects(self) -> None:
+        pass
+
+    @contextlib.asynccontextmanager
+    async def wired(self) -> AsyncIterator[tuple[Rows, Wire | HandWire]]:
+        wire = HandWire()
+        yield SimulatedStore(self._open(wire), token="a"), wire
+
+
+@pytest.fixture(params=["postgresql", "simulated"])
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Real | Simulated]:
+    if request.param == "simulated":
+        yield Simulated()
+        return
+    url = request.getfixturevalue("database_url")
+    database = Database(url, timeout=2.0)
+    await migrate(database)
+    yield Real(database, url)
+    await database.close()
+
+
 async def count(database: Database, table: str = "events") -> int:
     async with database.acquire() as connection:
         return await connection.fetchval(f"SELECT count(*) FROM {table}")
 
 
-async def test_a_batch_is_told_apart_row_by_row(database: Database) -> None:
-    a, b = store_of(database, "a"), store_of(database, "b")
+async def test_a_batch_is_told_apart_row_by_row(server: Real | Simulated) -> None:
+    a, b = server.store("a"), server.store("b")
     assert await a.insert([row("same"), row("other")]) == [Stored(), Stored()]
     batch = [row("z-new"), row("same"), row("other", '{"n": 2}'), row("a-new")]
     assert await b.insert(batch) == [Stored(), Duplicate(), Conflict(), Stored()]
-    assert await count(database) == 4
+    assert await server.count() == 4
 
 
-async def test_an_empty_batch(database: Database) -> None:
-    assert await store_of(database).insert([]) == []
-    assert await store_of(database).stored([]) == {}
+async def test_an_empty_batch(server: Real | Simulated) -> None:
+    assert await server.store().insert([]) == []
+    assert await server.store().stored([]) == {}
 
 
-async def test_one_id_twice_in_a_batch_is_one_row(database: Database) -> None:
+async def test_one_id_twice_in_a_batch_is_one_row(server: Real | Simulated) -> None:
     rows = [row("e"), row("e", received_at=1.0), row("e", '{"n": 2}')]
-    assert await store_of(database).insert(rows) == [Stored(), Duplicate(), Conflict()]
+    assert await server.store().insert(rows) == [Stored(), Duplicate(), Conflict()]
 
 
 @pytest.mark.parametrize(
@@ -72,15 +163,15 @@ async def test_one_id_twice_in_a_batch_is_one_row(database: Database) -> None:
         ('{"n": 1, "m": null}', Conflict()),
     ],
 )
-async def test_content_is_compared_as_json_values(database: Database, spelling: str, result: object) -> None:
-    await store_of(database, "a").insert([row("e")])
-    store = store_of(database, "b")
+async def test_content_is_compared_as_json_values(server: Real | Simulated, spelling: str, result: object) -> None:
+    await server.store("a").insert([row("e")])
+    store = server.store("b")
     assert await store.insert([row("e", spelling)]) == [result]
     assert await store.same_content(event("e", spelling)) is (result == Duplicate())
 
 
-async def test_other_fields_and_the_type_are_content_too(database: Database) -> None:
-    store = store_of(database)
+async def test_other_fields_and_the_type_are_content_too(server: Real | Simulated) -> None:
+    store = server.store()
     await store.insert([row("e", more=', "type": "t", "x": 1')])
     assert await store.same_content(event("e", more=', "x": 1.0, "type": "t"')) is True
     assert await store.same_content(event("e", more=', "x": 2, "type": "t"')) is False
@@ -88,8 +179,8 @@ async def test_other_fields_and_the_type_are_content_too(database: Database) -> 
     assert await store.same_content(event("nowhere")) is None
 
 
-async def test_which_are_stored(database: Database) -> None:
-    store = store_of(database)
+async def test_which_are_stored(server: Real | Simulated) -> None:
+    store = server.store()
     await store.insert([row("e"), row("f")])
     asks = [Ask("e", event("e").digest), Ask("f", b"\0" * 32), Ask("g", b"\0" * 32)]
     assert await store.stored(asks) == {"e": True, "f": False}
@@ -107,10 +198,8 @@ async def test_what_postgres_refuses_is_permanent(database: Database, payload: s
     assert await store_of(database).insert([row("good")]) == [Stored()]
 
 
-async def test_a_commit_whose_reply_was_lost_is_not_a_duplicate(database: Database, database_url: str) -> None:
-    async with Wire(database_url) as wire:
-        through = Database(wire.url, timeout=2.0)
-        store = store_of(through)
+async def test_a_commit_whose_reply_was_lost_is_not_a_duplicate(server: Real | Simulated) -> None:
+    async with server.wired() as (store, wire):
         await store.insert([row("warm")])
         wire.cut_reply(b"lost-one")
         with pytest.raises(Transient):
@@ -118,24 +207,22 @@ async def test_a_commit_whose_reply_was_lost_is_not_a_duplicate(database: Databa
         assert wire.cuts == 1
         while await store.same_content(event("lost-one")) is None:  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(0.01)
-        assert await store_of(database, "b").insert([row("lost-one")]) == [Duplicate()]
+        assert await server.store("b").insert([row("lost-one")]) == [Duplicate()]
         assert await store.insert([row("lost-one")]) == [Stored()]
         assert await store.insert([row("lost-one", received_at=1.0)]) == [Duplicate()]
-        await through.close()
 
 
-async def test_a_handler_shares_the_transaction(database: Database) -> None:
-    store = store_of(database)
-    async with database.acquire() as connection:
-        await connection.execute("CREATE TABLE effects (n int PRIMARY KEY)")
+async def test_a_handler_shares_the_transaction(server: Real | Simulated) -> None:
+    store = server.store()
+    await server.prepare_effects()
 
     async def work(connection) -> None:
-        await connection.execute("INSERT INTO effects SELECT count(*) FROM effects")
+        await connection.execute(server.effect)
 
     assert await store.insert_with(row("e"), work) == Stored()
-    assert await store_of(database, "b").insert_with(row("e"), work) == Duplicate()
+    assert await server.store("b").insert_with(row("e"), work) == Duplicate()
     assert await store.insert_with(row("e", '{"n": 2}'), work) == Conflict()
-    assert (await count(database), await count(database, "effects")) == (1, 1)
+    assert (await server.count(), await server.effects()) == (1, 1)
 
 
 async def test_what_a_handler_raises_takes_its_row_back(database: Database) -> None:
@@ -164,24 +251,21 @@ async def test_what_a_handler_raises_takes_its_row_back(database: Database) -> N
     assert await store.insert_with(row("e"), nothing) == Stored()
 
 
-async def test_a_lost_reply_to_a_handlers_commit(database: Database, database_url: str) -> None:
+async def test_a_lost_reply_to_a_handlers_commit(server: Real | Simulated) -> None:
     runs = 0
 
     async def work(_) -> None:
         nonlocal runs
         runs += 1
 
-    async with Wire(database_url) as wire:
-        through = Database(wire.url, timeout=2.0)
-        store = store_of(through)
-        wire.cut_reply(b"COMMIT")
+    async with server.wired() as (store, wire):
+        wire.cut_reply(server.commit)
         with pytest.raises(Transient):
             await store.insert_with(row("e"), work)
         while await store.same_content(event("e")) is None:  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(0.01)
         assert await store.insert_with(row("e"), work) == Stored()
         assert runs == 1
-        await through.close()
 
 
 async def test_a_cancelled_handler_leaves_no_row_and_no_connection_behind(database_url: str) -> None:
@@ -294,8 +378,8 @@ async def test_pruning_in_batches(database: Database) -> None:
     assert [n async for n in store.prune(0, batch=10)] == [10, 10, 5]
 
 
-async def test_cursors_never_go_back(database: Database) -> None:
-    cursors = Cursors(database)
+async def test_cursors_never_go_back(server: Real | Simulated) -> None:
+    cursors = server.cursors()
     assert await cursors.read("s", "g") is None
     assert await cursors.start("s", "g", "j-5") == "j-5"
     assert await cursors.start("s", "g", "j-9") == "j-5"
@@ -308,9 +392,8 @@ async def test_cursors_never_go_back(database: Database) -> None:
     assert await cursors.read("s", "other") is None
 
 
-async def test_the_roll_shows_who_lives(database: Database) -> None:
-    other = Database(database._url)
-    a, b = (Roll(d, group="g", token=t, instance_id=t) for d, t in ((database, "a"), (other, "b")))
+async def test_the_roll_shows_who_lives(server: Real | Simulated) -> None:
+    a, b = server.roll("a"), server.roll("b")
     assert (await a.refresh()).mine is None
     look = await a.declare(frozenset({"redis:1"}))
     assert (look.mine, look.peers) == (frozenset({"redis:1"}), {})
@@ -318,15 +401,18 @@ async def test_the_roll_shows_who_lives(database: Database) -> None:
     look = await b.declare(frozenset({"redis:1", look.postgres_place}))
     assert look.peers == {"a": frozenset({"redis:1"})}
     assert set((await a.refresh()).peers) == {"b"}
-    stranger = Roll(database, group="another group", token="c", instance_id="c")
-    assert (await stranger.declare(frozenset())).peers == {}
     await b.leave()
     assert (await a.refresh()).peers == {}
-    await other.close()
 
 
-async def test_a_row_that_was_not_refreshed_is_gone_until_declared_again(database: Database) -> None:
-    a, b = (Roll(database, group="g", token=t, instance_id=t, life_seconds=LIFE) for t in "ab")
+async def test_another_group_is_not_seen(database: Database) -> None:
+    a, stranger = (Roll(database, group=g, token=g, instance_id=g) for g in ("g", "another group"))
+    await a.declare(frozenset({"x"}))
+    assert (await stranger.declare(frozenset())).peers == {}
+
+
+async def test_a_row_that_was_not_refreshed_is_gone_until_declared_again(server: Real | Simulated) -> None:
+    a, b = (server.roll(t, life=LIFE) for t in "ab")
     await b.declare(frozenset({"x"}))
     await a.declare(frozenset({"x"}))
     started = time.monotonic()
@@ -338,8 +424,8 @@ async def test_a_row_that_was_not_refreshed_is_gone_until_declared_again(databas
     assert (await b.declare(frozenset({"x"}))).mine == {"x"}
 
 
-async def test_two_that_declare_at_once_see_each_other(database: Database) -> None:
-    rolls = [Roll(database, group="g", token=t, instance_id=t) for t in "abcdef"]
+async def test_two_that_declare_at_once_see_each_other(server: Real | Simulated) -> None:
+    rolls = [server.roll(t) for t in "abcdef"]
     looks = await asyncio.gather(*(roll.declare(frozenset({"x"})) for roll in rolls))
     assert sorted(len(look.peers) for look in looks) == [0, 1, 2, 3, 4, 5]
 

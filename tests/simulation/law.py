@@ -16,9 +16,10 @@ from tests.simulation.world import Process, World
 class Run:
     """One owner's runs of one event's handler."""
 
-    __slots__ = ("ended", "epoch", "process", "started")
+    __slots__ = ("attempt", "ended", "epoch", "process", "started")
 
-    def __init__(self, process: Process, epoch: int, started: float) -> None:
+    def __init__(self, process: Process, epoch: int, attempt: int, started: float) -> None:
+        self.attempt = attempt
         self.process = process
         self.epoch = epoch
         self.started = started
@@ -96,22 +97,22 @@ class Law(Hooks):
 
     # -- handlers -------------------------------------------------------------------------------
 
-    def handler_starts(self, process: Process, event_id: str, epoch: int) -> Run:
+    def handler_starts(self, process: Process, event_id: str, epoch: int, attempt: int) -> Run:
         now = self.world.now
         for other in self.processes:
             if other is not process and other.alive and other.may_run(event_id):
                 self.world.break_law(f"{process.name} starts {event_id}, and {other.name} may start it too")
         runs = self.runs.setdefault(event_id, [])
         for run in runs:
-            if run.process is process and run.epoch == epoch:
-                run.ended = None
-                return run  # a further attempt
+            if run.process is process and run.epoch == epoch and attempt > run.attempt:
+                run.ended, run.attempt = None, attempt
+                return run
         for run in runs:
-            if run.process is not process and not self._excused(run, event_id):
+            if not self._excused(run, event_id):
                 still = "still runs" if run.ended is None else "has run"
                 self.world.break_law(f"{process.name} starts {event_id}, and {run.process.name} {still} it, unexcused")
             self._contested.add(event_id)
-        run = Run(process, epoch, now)
+        run = Run(process, epoch, attempt, now)
         runs.append(run)
         return run
 

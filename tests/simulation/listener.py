@@ -34,7 +34,8 @@ from tests.simulation.source import SimulatedSource
 from tests.simulation.wire import Link
 from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
 
-LEASE = 2.0
+LEASE = 2.5
+"""Enough to notice a silent Redis, and to cover elsewhere, before it runs out."""
 ROLL_LIFE = 1.6
 RESTART_SECONDS = 0.4
 HANDLERS = {
@@ -49,7 +50,7 @@ def settings_of(name: str, work: str) -> ListenerSettings:
     """Short times, so that a run is short; their order is that of the defaults."""
     given = {
         "instance_id": name, "handler": HANDLERS[work], "lease": LEASE, "handle_delay": 0.2, "insert_delay": 0.2,
-        "startup_delay": 0.2, "startup_attempts": 2, "database_attempts": 2, "redis_timeout": 0.3,
+        "startup_delay": 0.2, "startup_attempts": 2, "database_attempts": 2, "redis_timeout": 0.1,
         "database_timeout": 0.7, "handle_timeout": 2.0, "reconnect_first": 0.2, "reconnect_longest": 1.0,
         "ws_url": "ws://source/", "drain": 1.0,
     }  # fmt: skip
@@ -227,7 +228,7 @@ class Start(Process):
         law = self.scene.law
         if self.world.trace is not None:
             self.world.note(self.name, f"HANDLER {delivery.event_id} attempt {delivery.attempt} epoch {delivery.epoch}")
-        run = law.handler_starts(self, delivery.event_id, delivery.epoch)
+        run = law.handler_starts(self, delivery.event_id, delivery.epoch, delivery.attempt)
         try:
             await self._act(happening, connection)
         finally:

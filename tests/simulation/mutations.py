@@ -3,6 +3,7 @@
 A simulation that does not notice them would prove nothing. ``MUTATIONS`` names each with what it does.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from listener.claims import places
 from listener.claims.desk import Desk
 from listener.claims.port import Ask, Won
 from listener.engine import Engine
+from listener.errors import Transient
 from listener.facts import LeasesLost
 from listener.pipeline.claiming import Claiming
 from listener.pipeline.handling import Handling
@@ -114,6 +116,30 @@ def _declare_first(real: Any) -> Any:
         for place in step.cover:
             await self._cover(place)
         return True
+
+    return take
+
+
+def _lost_unseen(_: Any) -> Any:
+    def check(self: Handling, passage: Passage) -> None:
+        if not self._desk.is_held(passage.claim_id):
+            raise asyncio.CancelledError
+
+    return check
+
+
+def _waits_for_the_settled(_: Any) -> Any:
+    async def all_settled(*_: object) -> bool:
+        return False
+
+    return all_settled
+
+
+def _waits_closed(real: Any) -> Any:
+    async def take(self: Desk, step: Any) -> bool:
+        if await real(self, step):
+            return True
+        raise Transient("must wait, and the desk stays as it was")
 
     return take
 
@@ -231,6 +257,14 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "reset-epoch": ("a takeover starts at epoch 1 without a takeover", [(RedisMemory, "_win", _epoch_reset)]),
     "never-renew": ("leases are believed to be renewed", [(Desk, "_renew", _never_renewed)]),
     "lease-ignored": ("who loses a lease goes on", [(Desk, "_lose", _losses_ignored)]),
+    "lost-unseen": (
+        "a handler's task that finds its lease run out just ends",
+        [(Handling, "_check_held", _lost_unseen)],
+    ),
+    "waits-for-the-settled": (
+        "who woke waits to cover what is settled meanwhile",
+        [(Desk, "_all_settled", _waits_for_the_settled), (Desk, "_take", _waits_closed)],
+    ),
     "lost-is-forgotten": ("a lost claim's event does not stand by again", [(Handling, "lose", _lost_is_forgotten)]),
     "meet-nobody": ("events start although peers claim elsewhere", [(desk_module, "meets", lambda _: lambda *_: True)]),
     "no-cover": ("a place is declared that is not covered", [(Desk, "_take", _no_cover)]),
@@ -247,14 +281,13 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "no-last-look": (
         "a handler starts without asking the desk",
-        [(Handling, "_wait_until_it_may_run", lambda _: _nothing)],
+        [
+            (Handling, "_wait_until_it_may_run", lambda _: _nothing),
+            (Handling, "_check_held", lambda _: lambda *_: None),
+        ],
     ),
     "stale-roll": ("who could not refresh the roll starts all the same", [(Desk, "open", _stale_roll)]),
     "one-place": ("of several places only the first is claimed in", [(Desk, "_claim_also", _one_place)]),
-    "bury-anyhow": (
-        "who lost the claim buries all the same",
-        [(Settling, "_still_ours", lambda _: lambda _, batch: batch)],
-    ),
     "dead-untold": ("nobody is told of a letter", [(Settling, "_tell_dead", lambda _: _nothing)]),
     "cursor-at-receipt": ("the cursor moves when an event is received", [(Watermark, "open", _saved_at_receipt)]),
     "cursor-any-order": ("the cursor moves to whatever settles", [(Watermark, "settle", _settled_in_any_order)]),

@@ -14,7 +14,7 @@ from tests.simulation.schedule import Fault, Happening, Schedule
 from tests.simulation.world import World
 
 CALM_BEFORE_END = 0.5
-LONGEST = 90.0
+LONGEST = 60.0
 """Seconds after the last fault is healed within which everything must be settled."""
 
 

@@ -10,6 +10,7 @@ caller gave up. One ``Link`` joins one process (by its name, across restarts) an
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -52,7 +53,7 @@ class Server:
         self.latency = latency
         self.state = "up"
         self.links: dict[str, Link] = {}
-        self.trouble_ended = -1.0
+        self.trouble_ended = -math.inf
         self._waiting: list[Request] = []
         self._blocked: list[Request] = []
 
@@ -177,7 +178,7 @@ class Link:
         self.server = server
         self.process_name = process_name
         self.mode = "ok"
-        self.trouble_ended = -1.0
+        self.trouble_ended = -math.inf
         self._held: list[Callable[[], None]] = []
 
     def set(self, mode: str) -> None:
