@@ -140,7 +140,7 @@ class Handling:
             self._failed(passage, error, retried=False)
             self._settling.bury(passage, Doom("rejected", "handle"))
         except Transient:
-            self._settling.bury(passage, Doom("exhausted", "handle"))
+            await self._storing.give_up([passage], "handle")
         except _ClaimLost:
             self.on_claim_lost(passage)
 

@@ -11,7 +11,7 @@ from listener.errors import Permanent, Transient, failure_of
 from listener.facts import AttemptFailed, BatchDone, Facts
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Doom, Duplicate, Passage, Stored
+from listener.pipeline.passage import Doom, Duplicate, Passage, Stage, Stored
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
 from listener.store import events as rows
@@ -70,8 +70,7 @@ class Storing:
                 self.failed(batch, error, retried=False)
                 self._settling.bury(batch[0], Doom("rejected", "store"))
         except Transient:
-            for passage in batch:
-                self._settling.bury(passage, Doom("exhausted", "store"))
+            await self.give_up(batch, "store")
         else:
             self._facts(BatchDone("store", len(batch), self._clocks.monotonic() - started))
 
@@ -116,6 +115,18 @@ class Storing:
                 await self.on_conflict(passage)
             case _:
                 assert_never(result)
+
+    async def give_up(self, batch: Sequence[Passage], stage: Stage) -> None:
+        """All attempts are used up. What was lost may have been replies, not rows: the table is asked once more."""
+        try:
+            stored = await self._store.stored([passage.ask for passage in batch])
+        except Transient:
+            stored = {}
+        for passage in batch:
+            if stored.get(passage.claim_id):
+                self._settling.done(passage, Duplicate())
+            else:
+                self._settling.bury(passage, Doom("exhausted", stage))
 
     def failed(self, batch: Sequence[Passage], error: Transient | Permanent, *, retried: bool) -> None:
         """Keep the failed attempt with each event that shared it."""

@@ -296,6 +296,21 @@ async def test_an_orderly_stop_gives_claims_back_at_once_and_counts_no_takeover(
         assert two.heard.ids(EventsTakenOver) == []
 
 
+@pytest.mark.parametrize("form", ["", handler(with_row)])
+async def test_a_row_whose_every_reply_was_lost_is_no_letter(servers: dict, form: str):
+    await create_effects(servers["database_url"])
+    async with Wire(servers["database_url"]) as wire, running_source() as source:
+        wired = {**servers, "database_url": wire.url, "insert_attempts": "1", "handle_attempts": "1"}
+        async with running_listener(ws_url=source.url, **wired, handler=form) as one:
+            await source.wait_for_clients(1)
+            wire.cut_reply(b"COMMIT" if form else b"lost-reply")
+            await source.send(frame("lost-reply"))
+            await one.heard.until(lambda h: h.ids(EventsDuplicate) == ["lost-reply"])
+            assert wire.cuts == 1
+    assert len(await rows_of(servers["database_url"])) == 1
+    assert letters(servers["directory"]) == []
+
+
 async def test_a_drain_gives_back_at_once_what_has_not_begun(servers: dict):
     same = {**servers, "lease": "60", "drain": "30"}
     async with running_source() as source:
