@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up proof drill test simulate check format constraints clean
+.PHONY: help install up proof drill test simulate check format reference constraints clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ check: $(INSTALLED) ## Check format, lint, types and the import contract
 format: $(INSTALLED) ## Bring the code into form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+reference: $(INSTALLED) ## Write docs/metrics.md and Grafana's dashboards anew
+	@$(BIN)/python -m ops.metrics_page > docs/metrics.md
+	@$(BIN)/python -m grafana
 
 constraints: $(INSTALLED) ## Pin what is installed now
 	@{ echo "# Exact versions of all that the tests ran with; renewed by: make constraints"; $(BIN)/pip freeze --exclude-editable | sort -f; } > constraints.txt

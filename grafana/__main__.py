@@ -1,0 +1,34 @@
+"""Writes the dashboards: ``python -m grafana``."""
+
+import json
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from grafana.boards import boards
+
+HERE = Path(__file__).parent / "dashboards"
+RUNBOOK = Path(__file__).parent.parent / "docs" / "runbook.md"
+
+
+def written() -> dict[Path, str]:
+    """Each file with what stands in it."""
+    made = boards(RUNBOOK.read_text())
+    return {HERE / f"{name}.json": encoded(board) for name, board in made.items()}
+
+
+def encoded(board: Dashboard) -> str:
+    """As Grafana reads it."""
+    return json.dumps(board, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+
+
+def main() -> None:
+    """Write them all."""
+    for path, text in written().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

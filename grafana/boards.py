@@ -1,0 +1,201 @@
+"""The dashboards: what to look at, in the order in which it is asked."""
+
+from collections.abc import Iterable
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import dashboard as models
+
+from grafana.panels import NONE_IS_GOOD, SELECTED, SOURCE, Panel, bars, figure, heatmap_of, lines, page
+
+RUNBOOK = "/d/unlost-runbook"
+RATE = "$__rate_interval"
+UP = {"0": ("down", "red"), "1": ("up", "green")}
+CONNECTED = {"0": ("away", "red"), "1": ("connected", "green")}
+MODE = {"0": ("normal", "green"), "1": ("degraded", "orange")}
+BREAKER = {"0": ("closed", "green"), "1": ("open", "red")}
+SOME_ARE_BAD = ((None, "green"), (1, "orange"), (100, "red"))
+FREE = ((None, "red"), (512 * 1024**2, "orange"), (2 * 1024**3, "green"))
+
+
+def boards(runbook_text: str) -> dict[str, models.Dashboard]:
+    """Each dashboard by the name of its file."""
+    return {
+        "overview": overview(),
+        "listener": listener(),
+        "failures": failures(),
+        "drill": drill(),
+        "runbook": runbook(runbook_text),
+    }
+
+
+def overview() -> models.Dashboard:
+    """Is everything all right, in one look."""
+    return _board("overview", "Overview", "Green is good. What is not green has a heading in the runbook.", [
+        figure("Processes", "Those that answer Prometheus.", "up", says=UP, legend="{{instance}}", width=6),
+        figure("Source", "Whether each listener is connected.", "unlost_source_connected", says=CONNECTED,
+               legend="{{instance}}", width=6),
+        figure("Claims", "Degraded: without Redis, slower, and as safe.", "unlost_degraded", says=MODE,
+               legend="{{instance}}", width=6),
+        figure("Unresolved letters", "What waits for a replay.", "sum(unlost_dead_letters_unresolved)",
+               steps=SOME_ARE_BAD, width=6),
+        figure("Settled within 5 s", "Of the events of the last hour; the objective is 99.9 %.",
+               "1 - unlost:objective_missed:ratio1h", unit="percentunit",
+               steps=((None, "red"), (0.99, "orange"), (0.999, "green")), width=6),
+        figure("Lag", "Entries that the slowest reader is yet to be sent.", "max(unlost_producer_stream_lag_entries)",
+               steps=((None, "green"), (1000, "orange"), (100_000, "red")), width=6),
+        figure("Oldest event in memory", "Seconds; much more than a lease means that something is stuck.",
+               "max(unlost_oldest_unsettled_seconds)", unit="s", steps=((None, "green"), (30, "orange"), (120, "red")),
+               width=6),
+        figure("Oldest unresolved letter", "Its age.", "max(unlost_dead_letters_oldest_unresolved_seconds)", unit="s",
+               steps=((None, "green"), (1, "orange"), (3600, "red")), width=6),
+        lines("Events", "Accepted and ended, a second. The lines lie on each other while nobody lags.",
+              (f'sum(rate(unlost_producer_published_total{{outcome="accepted"}}[{RATE}]))', "accepted"),
+              (f'sum by (outcome) (rate(unlost_events_total{{outcome!="duplicate"}}[{RATE}]))', "{{outcome}}"),
+              unit="ops"),
+        lines("From receipt to settlement", "Half, 99 of 100, and 999 of 1000 are faster than this.",
+              *((f"histogram_quantile({q}, sum by (le) (rate(unlost_settle_seconds_bucket[{RATE}])))", f"p{q * 100:g}")
+                for q in (0.5, 0.99, 0.999)), unit="s"),
+        lines("Objective missed", "Share of events; 0.001 is what the objective allows.",
+              ("unlost:objective_missed:ratio5m", "5 minutes"), ("unlost:objective_missed:ratio1h", "1 hour"),
+              unit="percentunit"),
+        lines("Producer", "Publish requests by outcome, a second.",
+              (f"sum by (outcome) (rate(unlost_producer_published_total[{RATE}]))", "{{outcome}}"), unit="ops"),
+    ])  # fmt: skip
+
+
+def listener() -> models.Dashboard:
+    """How one listener spends its time."""
+    return _board("listener", "Listener", "Stages, retries, latencies, batches, standbys and leases.", [
+        lines("Ended events", "A duplicate is an event that another listener had settled.",
+              (f"sum by (outcome) (rate(unlost_events_total{SELECTED}[{RATE}]))", "{{outcome}}"), unit="ops",
+              stacked=True),
+        lines("Frames", "What came in from the source.",
+              (f"sum by (instance) (rate(unlost_frames_received_total{SELECTED}[{RATE}]))", "{{instance}}"),
+              unit="ops"),
+        heatmap_of("From receipt to settlement", "Includes retries and time in which another owner held the event.",
+                   "unlost_settle_seconds"),
+        heatmap_of("Handler", "One attempt. Empty without a HANDLER.", "unlost_handler_seconds"),
+        lines("Time in a stage", "Seconds for one batch, on average.",
+              (_mean_by_stage("unlost_batch_seconds"), "{{stage}}"), unit="s"),
+        lines("Batches", "Events in one, on average. They grow by themselves under load.",
+              (_mean_by_stage("unlost_batch_events"), "{{stage}}")),
+        lines("In memory", "Events held, claims owned, and events that wait for another owner.",
+              (f"unlost_in_memory_events{SELECTED}", "in memory {{instance}}"),
+              (f"unlost_claims_held{SELECTED}", "owned {{instance}}"),
+              (f"unlost_standing_by{SELECTED}", "standing by {{instance}}")),
+        lines("Bytes in memory", "Reading stops at the limits MAX_EVENTS and MAX_BYTES.",
+              (f"unlost_in_memory_bytes{SELECTED}", "{{instance}}"), unit="bytes"),
+        lines("Claims", "Answers a second. Held is usual with several listeners, taken over is not.",
+              (f"sum by (answer) (rate(unlost_claims_total{SELECTED}[{RATE}]))", "{{answer}}"), unit="ops"),
+        lines("Leases lost", "Leases whose owner could not renew them, a second.",
+              (f"sum by (instance) (rate(unlost_leases_lost_total{SELECTED}[{RATE}]))", "{{instance}}"), unit="ops"),
+        lines("Retries", "Failed attempts that were followed by another, a second.",
+              (f"sum by (stage) (rate(unlost_retries_total{SELECTED}[{RATE}]))", "{{stage}}"), unit="ops"),
+        lines("Handler runs", "A second.",
+              (f"sum by (result) (rate(unlost_handler_runs_total{SELECTED}[{RATE}]))", "{{result}}"), unit="ops"),
+        lines("Event loop", "How late it turns; a blocking handler shows here.",
+              (f"unlost_event_loop_lag_seconds{SELECTED}", "{{instance}}"), unit="s"),
+        lines("Positions behind the cursor", "What would be read again after a crash; dedup makes that cheap.",
+              (f"unlost_unsettled_positions{SELECTED}", "{{instance}}")),
+    ])  # fmt: skip
+
+
+def failures() -> models.Dashboard:
+    """What could not be done, and what waits for a person."""
+    return _board("failures", "Failures", "Which events share a fingerprint: dlq groups FILE.", [
+        bars("Unresolved letters by reason", "What waits for a replay.",
+             f"sum by (reason) (unlost_dead_letters_unresolved{SELECTED})", "{{reason}}"),
+        bars("What became of letters", "Resolved ones are rows. Quarantined ones failed at too many replays.",
+             f"sum by (status) (unlost_dead_letters{SELECTED})", "{{status}}"),
+        bars("Room on the dead-letter disk", "When it is full, reading stops and nothing is dropped.",
+             f"min by (instance) (unlost_dead_letter_disk_free_bytes{SELECTED})", "{{instance}}", unit="bytes"),
+        lines("Letters written", "A second, by reason.",
+              (f"sum by (reason) (rate(unlost_letters_total{SELECTED}[{RATE}]))", "{{reason}}"), unit="ops"),
+        lines("Age of the oldest unresolved letter", "Falls to 0 with a replay that resolves all.",
+              (f"unlost_dead_letters_oldest_unresolved_seconds{SELECTED}", "{{instance}}"), unit="s"),
+        lines("Failed attempts", "A second, by stage and by whether another attempt makes sense.",
+              (f"sum by (stage, error_class) (rate(unlost_attempts_failed_total{SELECTED}[{RATE}]))",
+               "{{stage}} {{error_class}}"), unit="ops"),
+        lines("Breakers", "1 while a server is taken for gone.",
+              (f"unlost_breaker_open{SELECTED}", "{{name}} {{instance}}")),
+        lines("Degraded", "Share of the time that was spent without Redis.",
+              (f"rate(unlost_degraded_seconds_total{SELECTED}[{RATE}])", "{{instance}}"), unit="percentunit"),
+        lines("Reading paused", "Share of the time; longer pauses show when they end.",
+              (f"rate(unlost_reading_paused_seconds_total{SELECTED}[{RATE}])", "{{instance}}"), unit="percentunit"),
+        lines("Source", "Connections that ended, and places in the stream that were gone, within 5 minutes.",
+              (f"increase(unlost_source_disconnects_total{SELECTED}[5m])", "ended {{instance}}"),
+              (f"increase(unlost_source_gaps_total{SELECTED}[5m])", "gaps {{instance}}")),
+        figure("Dead-letter file", "1: it cannot be written, and reading has stopped.",
+               f"max(unlost_dead_letter_trouble{SELECTED})", steps=NONE_IS_GOOD, width=6),
+        figure("Damaged lines", "Lines of dead-letter files that are no letters.",
+               f"sum(unlost_dead_letters_damaged{SELECTED})", steps=NONE_IS_GOOD, width=6),
+        figure("Cursor writes failed", "Within an hour; the next write makes up for it.",
+               f"sum(increase(unlost_cursor_save_failures_total{SELECTED}[1h]))", steps=SOME_ARE_BAD, width=6),
+        figure("Unaccounted", "Roughly, of the last hour; ops audit tells it exactly.",
+               "unlost:unaccounted:increase1h", steps=((None, "green"), (10, "orange"), (1000, "red")), width=6),
+    ])  # fmt: skip
+
+
+def drill() -> models.Dashboard:
+    """What a drill does to the system, second by second."""
+    marks = [
+        _mark("Broken", "red", "(changes(unlost_breaker_open[15s]) > 0 and unlost_breaker_open == 1) or up == 0"),
+        _mark("Healed", "green", "changes(unlost_breaker_open[15s]) > 0 and unlost_breaker_open == 0"),
+        _mark("Process started", "blue", "time() - process_start_time_seconds < 10"),
+    ]
+    return _board("drill", "Drill", "Marks show when damage begins and ends.", [
+        figure("Breakers", "Closed: the server is there.", "max by (name) (unlost_breaker_open)", says=BREAKER,
+               legend="{{name}}", width=8),
+        figure("Claims", "Degraded: through PostgreSQL.", "unlost_degraded", says=MODE, legend="{{instance}}", width=8),
+        figure("May start events", "No: a peer is not met.", "unlost_claiming_open",
+               says={"0": ("no", "red"), "1": ("yes", "green")}, legend="{{instance}}", width=8),
+        lines("Published and stored", "The gap after the damage is the time to first progress.",
+              ('sum(rate(unlost_producer_published_total{outcome="accepted"}[15s]))', "accepted"),
+              ('sum by (instance) (rate(unlost_events_total{outcome="stored"}[15s]))', "stored by {{instance}}"),
+              unit="ops", width=24),
+        lines("Yet to be settled", "In memory, and yet to be sent to the slowest reader.",
+              ("sum(unlost_in_memory_events)", "in memory"), ("max(unlost_producer_stream_lag_entries)", "lag")),
+        lines("Taken over, lost, buried", "Within the last minute.",
+              ('sum(increase(unlost_claims_total{answer="taken_over"}[1m]))', "taken over"),
+              ("sum(increase(unlost_leases_lost_total[1m]))", "leases lost"),
+              ("sum(increase(unlost_letters_total[1m]))", "buried")),
+        lines("Slowest events", "99 of 100 are faster.",
+              ("histogram_quantile(0.99, sum by (le) (rate(unlost_settle_seconds_bucket[15s])))", "p99"), unit="s"),
+        lines("Processes", "1: answers.", ("up", "{{instance}}")),
+    ], marks=marks, since="now-15m")  # fmt: skip
+
+
+def runbook(text: str) -> models.Dashboard:
+    """The runbook itself, so that whoever is on call needs no other page."""
+    return _board("runbook", "Runbook", "What to look at and what to type, by alert.", [page("Runbook", text)])
+
+
+def _mean_by_stage(histogram: str) -> str:
+    sums, counts = (f"sum by (stage) (rate({histogram}_{end}{SELECTED}[{RATE}]))" for end in ("sum", "count"))
+    return f"{sums} / {counts}"
+
+
+def _board(
+    uid: str, title: str, about: str, panels: Iterable[Panel], *,
+    marks: Iterable[dashboard.AnnotationQuery] = (), since: str = "now-1h",
+) -> models.Dashboard:  # fmt: skip
+    board = (
+        dashboard.Dashboard(f"Unlost: {title}").uid(f"unlost-{uid}").description(about).tags(["unlost"])
+        .time(since, "now").refresh("5s").timezone("browser").readonly()
+        .tooltip(models.DashboardCursorSync.CROSSHAIR).annotations(list(marks))
+        .link(dashboard.DashboardLink("Unlost").type(models.DashboardLinkType.DASHBOARDS).tags(["unlost"])
+              .keep_time(True).include_vars(True))
+        .link(dashboard.DashboardLink("Runbook").type(models.DashboardLinkType.LINK).url(RUNBOOK))
+    )  # fmt: skip
+    if uid in ("listener", "failures"):
+        board.with_variable(
+            dashboard.QueryVariable("instance").label("Listener").datasource(SOURCE).multi(True).include_all(True)
+            .query("label_values(unlost_claims_held, instance)").refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        )  # fmt: skip
+    for panel in panels:
+        board.with_panel(panel)
+    return board.build()
+
+
+def _mark(name: str, color: str, expression: str) -> dashboard.AnnotationQuery:
+    return dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(color).expr(expression)

@@ -1,0 +1,180 @@
+"""Metrics, rules and dashboards against a real Prometheus that reads a system under load and in trouble."""
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ops.local.child import ChildFailed
+from ops.local.system import System
+from ops.metrics_page import OF_LISTENER, OF_PRODUCER, Told
+from tests.support.prometheus import Prometheus, program, running_prometheus
+from tests.support.system import running_system
+
+DASHBOARDS = Path(__file__).parents[3] / "grafana" / "dashboards"
+TOLD = {one.name: one for one in OF_LISTENER + OF_PRODUCER}
+OF_PROMETHEUS = {"job", "instance", "le"}
+pytestmark = pytest.mark.timeout(180)
+
+
+class Watched(NamedTuple):
+    system: System
+    prometheus: Prometheus
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    """Two listeners with a handler that fails for some events, a producer under load, and who watches them."""
+    program("prometheus")
+    settings = {"HANDLER": "ops.drills.handlers:record", "DRILL_RUNS": str(tmp_path / "runs"), "PROCESS_DELAY": "0.1"}
+    with running_system(**settings) as system:
+        targets = {("producer", "producer"): system.layout.producer_url.removeprefix("http://")}
+        for name, url in zip(system.layout.listener_names, system.layout.listener_urls, strict=True):
+            targets["listener", name] = url.removeprefix("http://")
+        with running_prometheus(tmp_path, targets) as prometheus, load(system.layout.producer_url):
+            yield Watched(system, prometheus)
+
+
+@contextlib.contextmanager
+def load(url: str) -> Iterator[None]:
+    """Batches of events, of which one a batch fails at every attempt, until the block ends."""
+    ended = threading.Event()
+
+    def publish() -> None:
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+            for number in count():
+                if ended.wait(0.1):
+                    return
+                kinds = ["fail" if number < 5 else ""] + [""] * 19
+                lines = [{"event_id": f"load-{number}-{i}", "payload": {"drill": k}} for i, k in enumerate(kinds)]
+                client.post("/publish/batch", content="\n".join(map(json.dumps, lines))).raise_for_status()
+
+    thread = threading.Thread(target=publish, name="load")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_metrics_rules_and_dashboards_are_true_of_a_running_system(watched: Watched) -> None:
+    """One test, for the system that it looks at takes longer to start than all looks together."""
+    watched.prometheus.wait_until('sum(unlost_dead_letters_unresolved{reason="exhausted"}) > 0')
+    see_that_a_process_shows_what_is_told_of_it(watched.system.layout.listener_urls[0], OF_LISTENER)
+    see_that_a_process_shows_what_is_told_of_it(watched.system.layout.producer_url, OF_PRODUCER)
+    see_that_every_rule_can_be_evaluated(watched.prometheus)
+    see_that_every_panel_has_data(watched.prometheus)
+    see_that_every_mark_can_be_asked_for(watched.prometheus)
+    see_what_the_loss_of_redis_looks_like(watched)
+
+
+def see_that_a_process_shows_what_is_told_of_it(url: str, told: tuple[Told, ...]) -> None:
+    text = httpx.get(f"{url}/metrics", trust_env=False).text
+    shown = {
+        family.name + ("_total" if family.type == "counter" else ""): (
+            family.type,
+            {label for sample in family.samples for label in sample.labels} - {"le"},
+        )
+        for family in text_string_to_metric_families(text)
+        if family.name.startswith("unlost_") and not family.name.endswith("_created")
+    }
+    assert shown == {one.name: (one.kind, set(one.labels)) for one in told}
+
+
+def see_that_every_rule_can_be_evaluated(prometheus: Prometheus) -> None:
+    def rules() -> list[dict[str, Any]]:
+        return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+
+    prometheus.wait(lambda: all(rule["health"] != "unknown" for rule in rules()))
+    assert {rule["name"]: rule.get("lastError") for rule in rules() if rule["health"] != "ok"} == {}
+    assert len(rules()) > 30
+    for rule in rules():
+        check_names(rule["query"])
+
+
+def panels() -> Iterator[tuple[str, str]]:
+    """Every expression of every panel, with the names of both."""
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel.get("targets", ()):
+                yield f"{path.stem}: {panel['title']}", target["expr"]
+
+
+def chosen(expression: str) -> str:
+    """As Grafana sends it when all listeners are chosen."""
+    return expression.replace("$__rate_interval", "15s").replace("$instance", ".+")
+
+
+def see_that_every_panel_has_data(prometheus: Prometheus) -> None:
+    assert len(list(panels())) > 50
+    for name, expression in panels():
+        check_names(expression)
+        try:
+            prometheus.wait_until(chosen(expression))
+        except ChildFailed:
+            pytest.fail(f"no data for {name}: {expression}")
+
+
+def see_that_every_mark_can_be_asked_for(prometheus: Prometheus) -> None:
+    boards = [json.loads(path.read_text()) for path in DASHBOARDS.glob("*.json")]
+    marks = [mark["expr"] for board in boards for mark in board["annotations"].get("list", ()) if "expr" in mark]
+    assert len(marks) == 3
+    for mark in marks:
+        check_names(mark)
+        prometheus.ask(mark)
+
+
+def see_what_the_loss_of_redis_looks_like(watched: Watched) -> None:
+    prometheus = watched.prometheus
+    prometheus.wait_until('unlost_breaker_open{name="redis"} == 0')
+    watched.system.valkey.stop()
+    prometheus.wait_until("count(unlost_degraded == 1) == 2")
+    prometheus.wait_until('count(unlost_breaker_open{name="redis"} == 1) == 2')
+    prometheus.wait_until("min(rate(unlost_degraded_seconds_total[5s])) > 0.5")
+    prometheus.wait_until('count(ALERTS{alertname="UnlostDegradedTooLong", alertstate="pending"}) == 2')
+    prometheus.wait_until('sum(increase(unlost_events_total{outcome="stored"}[5s])) > 0')
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["sum(unlost_no_such_total)", 'unlost_events_total{reason="x"}', "sum by (reason) (unlost_events_total)"],
+)
+def test_names_that_do_not_exist_are_noticed(expression: str) -> None:
+    with pytest.raises(AssertionError):
+        check_names(expression)
+
+
+SELECTOR = re.compile(r"(?<![\w:])(?P<name>(?:unlost|up|process|unlost:)[\w:]*)\s*(?:\{(?P<labels>[^}]*)\})?")
+GROUPED = re.compile(r"\b(?:by|on) \(([\w, ]*)\)")
+
+
+def check_names(expression: str) -> None:
+    """It names metrics that exist, and of each only labels that it has."""
+    bare = re.sub(r'"[^"]*"', '""', expression)
+    allowed = set(OF_PROMETHEUS)
+    found = list(SELECTOR.finditer(GROUPED.sub("", bare)))
+    assert found, expression
+    for one in found:
+        labels = labels_of(one["name"])
+        assert labels is not None, f"{one['name']} in {expression}"
+        allowed |= labels
+        used = {part.split("=")[0].strip("!~ ") for part in (one["labels"] or "").split(",") if part}
+        assert used <= labels | OF_PROMETHEUS, f"{one[0]} in {expression}"
+    grouped = {label for part in GROUPED.findall(bare) for label in part.replace(" ", "").split(",") if label}
+    assert grouped <= allowed, f"{grouped - allowed} in {expression}"
+
+
+def labels_of(name: str) -> set[str] | None:
+    if name in ("up", "process_start_time_seconds") or name.startswith("unlost:"):
+        return {"outcome"}
+    told = TOLD.get(name) or TOLD.get(re.sub(r"_(bucket|sum|count)$", "", name))
+    return None if told is None else set(told.labels)

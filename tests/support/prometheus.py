@@ -1,0 +1,97 @@
+"""A real Prometheus, from Debian's package, that reads a local system every second."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ops.local.child import Child
+from ops.local.ports import free_port
+
+RULES = Path(__file__).parents[2] / "ops" / "prometheus"
+
+
+def program(name: str) -> str:
+    """Where it is; without it a test is skipped on a laptop and fails in CI."""
+    found = shutil.which(name)
+    if found is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
+            f"{name} is missing: apt-get install prometheus"
+        )
+    return found
+
+
+class Prometheus:
+    """What tests ask of it."""
+
+    def __init__(self, child: Child, client: httpx.Client) -> None:
+        self._child = child
+        self._client = client
+
+    def ask(self, expression: str) -> list[dict[str, Any]]:
+        """The series that an expression has now; an error fails the test with Prometheus's own words."""
+        answer = self.get("query", query=expression)
+        return list(answer["result"])
+
+    def get(self, path: str, **parameters: str) -> dict[str, Any]:
+        """One call of its API."""
+        response = self._client.get(f"/api/v1/{path}", params=parameters)
+        if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            raise httpx.ConnectError("Prometheus is still starting")
+        answer = response.json()
+        assert answer["status"] == "success", f"{parameters or path}: {answer['error']}"
+        return dict(answer["data"])
+
+    def wait_until(self, expression: str, within: float = 45.0) -> None:
+        """Until the expression has a series."""
+        self.wait(lambda: bool(self.ask(expression)), within)
+
+    def wait(self, so: Callable[[], bool], within: float = 45.0) -> None:
+        """Until something is so."""
+
+        def ready() -> bool:
+            try:
+                return so()
+            except httpx.TransportError:
+                return False
+
+        self._child.wait_until(ready, within)
+
+
+@contextlib.contextmanager
+def running_prometheus(directory: Path, targets: Mapping[tuple[str, str], str]) -> Iterator[Prometheus]:
+    """Prometheus with our rules; ``targets`` tells the address of each job and instance."""
+    jobs = "".join(_job(*who, at) for who, at in targets.items())
+    config = directory / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+        f"rule_files: ['{RULES}/rules.yml', '{RULES}/alerts.yml']\nscrape_configs:\n{jobs}"
+    )
+    address = f"127.0.0.1:{free_port()}"
+    child = Child(
+        "prometheus",
+        [
+            program("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address={address}", "--log.level=warn",
+        ],
+        log=directory / "prometheus.log",
+        environment=dict(os.environ),
+    )  # fmt: skip
+    child.start()
+    try:
+        with httpx.Client(base_url=f"http://{address}", timeout=10, trust_env=False) as client:
+            prometheus = Prometheus(child, client)
+            prometheus.wait_until(f"count(up == 1) == {len(targets)}")
+            yield prometheus
+    finally:
+        child.stop()
+
+
+def _job(job: str, name: str, at: str) -> str:
+    labels = f"{{job: {job}, instance: {name}}}"
+    return f"  - job_name: {job}-{name}\n    static_configs: [{{targets: ['{at}'], labels: {labels}}}]\n"

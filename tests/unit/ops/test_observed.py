@@ -1,0 +1,43 @@
+"""What is generated is up to date, and every alert has its case and its page in the runbook."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from grafana.__main__ import written
+from ops.metrics_page import page
+from tests.support.prometheus import RULES, program
+
+ROOT = RULES.parents[1]
+
+
+def test_the_page_of_metrics_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "metrics.md").read_text() == page(), "run: make reference"
+
+
+def test_the_dashboards_are_up_to_date() -> None:
+    for path, text in written().items():
+        assert path.read_text() == text, f"{path.name}: run: make reference"
+
+
+def alerts() -> list[str]:
+    return re.findall(r"- alert: (\w+)", (RULES / "alerts.yml").read_text())
+
+
+def test_every_alert_has_a_case_and_a_heading_in_the_runbook() -> None:
+    cases = (RULES / "tests.yml").read_text()
+    headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    assert headings == alerts()
+    assert [name for name in alerts() if f'alertname="{name}"' not in cases] == []
+
+
+def test_alerts_fire_when_they_should_and_alone() -> None:
+    promtool = program("promtool")
+    done = subprocess.run([promtool, "test", "rules", "tests.yml"], cwd=RULES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_scrape_configuration_is_valid(tmp_path: Path) -> None:
+    promtool = program("promtool")
+    done = subprocess.run([promtool, "check", "config", "prometheus.yml"], cwd=RULES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
