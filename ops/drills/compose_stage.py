@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlq.sidecar import sidecar_path
-from ops.audit.letters import unresolved_letters
-from ops.drills.books import EFFECTS, ROWS, TIMES
-from ops.drills.measure import Row, Run
+from ops.drills.books import EFFECTS, ROWS, TIMES, open_letters
+from ops.drills.measure import OpenLetter, Row, Run
 from ops.drills.stage import StageTrouble, Wires
 
 PSQL = 'exec psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XAtq -v ON_ERROR_STOP=1 -c "$0"'
@@ -93,8 +92,8 @@ class ComposeStage:
     async def rows(self, prefix: str) -> list[Row]:
         """The rows of a drill."""
         found = await self._sql(ROWS.replace("$1", f"'{prefix}'"))
-        fields = (line.rsplit("|", 3) for line in found.splitlines())
-        return [Row(one, float(received), float(processed), int(epoch)) for one, received, processed, epoch in fields]
+        fields = (line.rsplit("|", 4) for line in found.splitlines())
+        return [Row(one, float(came), float(went), int(epoch), owner) for one, came, went, epoch, owner in fields]
 
     async def effects(self, prefix: str) -> Counter[str]:
         """How often the handler of each event took effect."""
@@ -109,8 +108,8 @@ class ComposeStage:
         """Every run that the handlers wrote down."""
         return [Run.of(line) for one in self.listeners for line in (await self._file(one, RUNS)).splitlines()]
 
-    async def letters(self) -> Counter[str]:
-        """How many unresolved letters each event has."""
+    async def letters(self) -> list[OpenLetter]:
+        """Every unresolved letter."""
         with tempfile.TemporaryDirectory(prefix="unlost-drill-") as directory:
             files = []
             for listener in self.listeners:
@@ -119,8 +118,7 @@ class ComposeStage:
                 file.write_text(await self._file(listener, file.name))
                 sidecar_path(file).write_text(await self._file(listener, sidecar_path(file).name))
                 files.append(file)
-            letters, _ = unresolved_letters(files)
-        return letters
+            return open_letters(files)
 
     async def replay(self) -> list[str]:
         """``dlq replay`` in each listener's container, again while letters are held by an owner that is gone."""

@@ -20,12 +20,11 @@ from pathlib import Path
 import psutil
 
 from ops.audit.cli import AuditSettings, audited
-from ops.audit.letters import unresolved_letters
 from ops.command import SecretUrl
 from ops.drills import books as bookkeeping
 from ops.drills.drill import Drill
 from ops.drills.hoard import Hoard
-from ops.drills.measure import Row, Run
+from ops.drills.measure import OpenLetter, Row, Run
 from ops.drills.stage import StageTrouble, Wires
 from ops.drills.wires import ProxyWires, proxied
 from ops.local.child import Child
@@ -174,10 +173,9 @@ class LocalStage:
         path = self._system.layout.data / "runs"
         return [Run.of(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    async def letters(self) -> Counter[str]:
-        """How many unresolved letters each event has."""
-        letters, _ = unresolved_letters(self._system.layout.letter_files)
-        return letters
+    async def letters(self) -> list[OpenLetter]:
+        """Every unresolved letter."""
+        return bookkeeping.open_letters(self._system.layout.letter_files)
 
     async def replay(self) -> list[str]:
         """``dlq replay`` on every file, again while letters are held by an owner whose lease still runs."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
-from ops.drills.measure import Row, Run
+from ops.drills.measure import OpenLetter, Row, Run
 
 
 class StageTrouble(Exception):
@@ -96,8 +96,8 @@ class Stage(Protocol):
     async def runs(self) -> list[Run]:
         """Every run of the drill's handler."""
 
-    async def letters(self) -> Counter[str]:
-        """How many unresolved letters each event has."""
+    async def letters(self) -> list[OpenLetter]:
+        """Every unresolved letter."""
 
     async def replay(self) -> list[str]:
         """Replay all letters, the handler being well again; what went wrong, in sentences."""
