@@ -4,7 +4,9 @@ One listener reads a source that can resume, with claims in Redis and rows in Po
 Before the damage some events are stored and some are in their handlers; more come during it and after it.
 """
 
+import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -116,6 +118,8 @@ async def world_of(
     redis_url: str, database_url: str, directory: Path, fault_proxies: Toxiproxy, **settings: str
 ) -> AsyncIterator[World]:
     RUNS.forget()
+    unheard: list[dict] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
     async with (
         resuming_source() as source,
         toxic_wire(fault_proxies, source.url) as to_source,
@@ -134,6 +138,8 @@ async def world_of(
         await world.stored(before)
         await world.heard.until(lambda _: len(RUNS.begun) == 15)
         yield world
+    gc.collect()
+    assert unheard == [], "an exception that nobody awaited"
     await assert_law(database_url, directory, source.event_ids)
     assert letters_in(directory) == [], "an outage shorter than all attempts costs no letter"
     if "handler" not in settings:
