@@ -13,11 +13,11 @@ SELECTION = ("redis-frozen", "postgres-killed", "producer-killed", "listener-kil
 
 def drill(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [executable("ops"), "drill", *arguments], capture_output=True, text=True, timeout=170, check=False
+        [executable("ops"), "drill", *arguments], capture_output=True, text=True, timeout=290, check=False
     )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_law_holds_whoever_is_killed_or_frozen(tmp_path: Path):
     file = tmp_path / "drills.json"
     done = drill(*SELECTION, "--events", "600", "--patience", "6", "--json", str(file))
