@@ -2,7 +2,6 @@
 
 import gc
 import multiprocessing
-import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -37,10 +36,8 @@ def try_seeds(seeds: range, mutation: str = "") -> list[Finding]:
     return findings
 
 
-def hunt(
-    first: int, count: int, *, jobs: int, until: float | None = None, progress: Callable[[int], None] = lambda _: None
-) -> Iterator[Finding]:
-    """Run ``count`` schedules from seed ``first``, or as many as fit before ``until``; yield what is found."""
+def hunt(first: int, count: int, *, jobs: int, progress: Callable[[int], None] = lambda _: None) -> Iterator[Finding]:
+    """Run ``count`` schedules from seed ``first``; yield what is found, and tell how many are done."""
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         done = 0
@@ -48,5 +45,3 @@ def hunt(
             yield from findings
             done += len(chunk)
             progress(done)
-            if until is not None and time.monotonic() > until:
-                return
