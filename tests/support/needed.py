@@ -1,0 +1,17 @@
+"""Programs that come from Debian's packages: a test that needs one is skipped without it, but never in CI."""
+
+import os
+import shutil
+
+import pytest
+
+
+def needed(program: str, *, package: str) -> str:
+    """The program's path; where it is missing, the test is skipped, and under ``CI=true`` it fails."""
+    path = shutil.which(program)
+    if path is not None:
+        return path
+    why = f"{program} is not installed; it comes with Debian's package {package}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
