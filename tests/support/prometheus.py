@@ -2,28 +2,17 @@
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from ops.local.child import Child
 from ops.local.ports import free_port
+from tests.support.needed import needed
 
 RULES = Path(__file__).parents[2] / "ops" / "prometheus"
-
-
-def program(name: str) -> str:
-    """Where it is; without it a test is skipped on a laptop and fails in CI."""
-    found = shutil.which(name)
-    if found is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
-            f"{name} is missing: apt-get install prometheus"
-        )
-    return found
 
 
 class Prometheus:
@@ -76,7 +65,8 @@ def running_prometheus(directory: Path, targets: Mapping[tuple[str, str], str]) 
     child = Child(
         "prometheus",
         [
-            program("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}",
+            needed("prometheus", package="prometheus"),
+            f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address={address}", "--log.level=warn",
         ],
         log=directory / "prometheus.log",

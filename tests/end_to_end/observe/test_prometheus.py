@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from ops.local.child import ChildFailed
 from ops.local.system import System
 from ops.metrics_page import OF_LISTENER, OF_PRODUCER, Told
-from tests.support.prometheus import Prometheus, program, running_prometheus
+from tests.support.needed import needed
+from tests.support.prometheus import Prometheus, running_prometheus
 from tests.support.system import running_system
 
 DASHBOARDS = Path(__file__).parents[3] / "grafana" / "dashboards"
@@ -33,7 +34,7 @@ class Watched(NamedTuple):
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
     """Two listeners with a handler that fails for some events, a producer under load, and who watches them."""
-    program("prometheus")
+    needed("prometheus", package="prometheus")
     settings = {"HANDLER": "ops.drills.handlers:record", "DRILL_RUNS": str(tmp_path / "runs"), "PROCESS_DELAY": "0.1"}
     with running_system(**settings) as system:
         targets = {("producer", "producer"): system.layout.producer_url.removeprefix("http://")}

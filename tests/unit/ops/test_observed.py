@@ -6,7 +6,8 @@ from pathlib import Path
 
 from grafana.__main__ import written
 from ops.metrics_page import page
-from tests.support.prometheus import RULES, program
+from tests.support.needed import needed
+from tests.support.prometheus import RULES
 
 ROOT = RULES.parents[1]
 
@@ -32,12 +33,12 @@ def test_every_alert_has_a_case_and_a_heading_in_the_runbook() -> None:
 
 
 def test_alerts_fire_when_they_should_and_alone() -> None:
-    promtool = program("promtool")
+    promtool = needed("promtool", package="prometheus")
     done = subprocess.run([promtool, "test", "rules", "tests.yml"], cwd=RULES, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_scrape_configuration_is_valid(tmp_path: Path) -> None:
-    promtool = program("promtool")
+    promtool = needed("promtool", package="prometheus")
     done = subprocess.run([promtool, "check", "config", "prometheus.yml"], cwd=RULES, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
