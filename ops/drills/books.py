@@ -12,6 +12,7 @@ import asyncpg
 
 from dlq.file import Damage, read_letters
 from dlq.sidecar import OPEN, states
+from listener.store.trouble import LIBRARY_ERRORS
 from ops.drills.measure import OpenLetter, Row
 from ops.drills.stage import Stage, StageTrouble
 
@@ -62,7 +63,7 @@ async def connected(database_url: str) -> asyncpg.Connection:
     while True:
         try:
             return await asyncpg.connect(database_url, timeout=2, command_timeout=30)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except LIBRARY_ERRORS as error:
             if time.monotonic() > deadline:
                 raise StageTrouble(f"PostgreSQL cannot be asked ({error}); is the stage up?") from error
         await asyncio.sleep(0.1)
@@ -109,7 +110,7 @@ async def count_of(database_url: str, prefix: str) -> int:
             return int(await connection.fetchval(COUNT, prefix))
         finally:
             connection.terminate()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except LIBRARY_ERRORS as error:
         raise StageTrouble(f"PostgreSQL cannot be asked: {error}") from error
 
 

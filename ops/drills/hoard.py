@@ -5,13 +5,14 @@ import contextlib
 
 import asyncpg
 
+from listener.store.trouble import LIBRARY_ERRORS
+
 AT_ONCE = 8
 KEEP_TRYING = 0.2
 END_OTHERS = """
 select pg_terminate_backend(pid) from pg_stat_activity
 where backend_type = 'client backend' and application_name <> 'unlost drill' and pid <> pg_backend_pid()
 """
-REFUSALS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Hoard:
@@ -54,12 +55,12 @@ class Hoard:
             return await asyncpg.connect(
                 self._url, timeout=5, server_settings={"application_name": "unlost drill"}, command_timeout=10
             )
-        except REFUSALS:
+        except LIBRARY_ERRORS:
             return None
 
     async def _keep(self) -> None:
         while True:
-            with contextlib.suppress(*REFUSALS):
+            with contextlib.suppress(*LIBRARY_ERRORS):
                 await self._held[0].fetch(END_OTHERS)
             await self._grab()
             await asyncio.sleep(KEEP_TRYING)

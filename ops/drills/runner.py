@@ -106,6 +106,8 @@ class Runner:
             held = sum(seen.in_memory.values())
             if not held and not books.lost(seen.published.accepted):
                 return books
+            if seen.failure:
+                return books
             if time.monotonic() > deadline:
                 self._troubles.append(f"{held} events were still in memory after {SETTLED_WITHIN:g} s")
                 return books
@@ -118,7 +120,7 @@ class Runner:
         while True:
             books = await bookkeeping.read(self._stage, self._stream.prefix)
             seconds = recovery(books.rows, list(seen.samples), seen.published.accepted, moments)
-            if seconds is not None:
+            if seconds is not None or seen.failure:
                 return seconds
             if time.monotonic() > deadline:
                 self._troubles.append(f"some listener was not back to normal after {SETTLED_WITHIN:g} s")
