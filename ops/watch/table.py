@@ -11,6 +11,7 @@ from ops.watch.verdict import Verdict, age
 
 COLORS = {"good": "green", "warn": "yellow", "bad": "red"}
 STATES = {"ready": "green", "degraded": "yellow", "unready": "red", "away": "red"}
+SHORT = {"postgres": "pg"}
 MOST_PROBLEMS = 5
 NOTHING = "-"
 
@@ -32,9 +33,9 @@ def shown(picture: Picture, judged: Verdict, hint: str = "") -> RenderableType:
 
 def _listeners(picture: Picture) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("LISTENER", no_wrap=True, max_width=12)
+    table.add_column("LISTENER", no_wrap=True, max_width=14)
     table.add_column("STATE", no_wrap=True)
-    for name in ("IN/S", "STORED/S", "RETRY/S", "LAG", "HOLDS", "WAITS", "BURIED"):
+    for name in ("IN/S", "OUT/S", "RETRY/S", "LAG", "HOLDS", "WAITS", "BURIED"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("BREAKERS", no_wrap=True)
     for one in picture.listeners:
@@ -49,7 +50,7 @@ def _figures(one: Listener) -> Iterator[str]:
     yield from map(_short, (one.rates.received, one.rates.stored, one.rates.retried))
     yield NOTHING if one.lag is None else _short(one.lag)
     yield from map(_short, (one.holds, one.standing_by, one.letters))
-    yield ",".join(one.open_breakers) or "closed"
+    yield ",".join(SHORT.get(name, name) for name in one.open_breakers) or "closed"
 
 
 def _rest(picture: Picture) -> Iterator[Text]:

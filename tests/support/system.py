@@ -12,11 +12,13 @@ from ops.local.system import System
 
 
 @contextlib.contextmanager
-def running_system(listeners: int = 2, **settings: str) -> Iterator[System]:
+def running_system(listeners: int = 2, *, console: bool = False, **settings: str) -> Iterator[System]:
     """Producer, listeners, PostgreSQL and Valkey on free ports, all ready; ``settings`` go to every command."""
     directory = Path(tempfile.mkdtemp(prefix="unlost-test-"))
     directory.chmod(0o711)
-    system = System(Layout(directory, free_ports(listeners), settings), lambda step: None, threading.Event())
+    system = System(
+        Layout(directory, free_ports(listeners, console=console), settings), lambda step: None, threading.Event()
+    )
     try:
         system.start()
         yield system

@@ -1,0 +1,64 @@
+"""``ops top``: once into a pipe, as JSON, and live on a terminal until q."""
+
+import fcntl
+import json
+import os
+import pty
+import socket
+import struct
+import subprocess
+import termios
+
+from ops.local.layout import executable
+from tests.end_to_end.console.conftest import Stage
+
+
+def environment(stage: Stage) -> dict[str, str]:
+    layout = stage.system.layout
+    return os.environ | {
+        "LISTENERS": ",".join(layout.listener_urls), "PRODUCER_URL": layout.producer_url,
+        "DATABASE_URL": stage.system.postgres.url, "LETTERS": ",".join(map(str, layout.letter_files)),
+    }  # fmt: skip
+
+
+def test_once_as_json_for_a_pipe(stage: Stage):
+    done = subprocess.run(
+        [executable("ops"), "top", "--once", "--json"], env=environment(stage), capture_output=True, text=True
+    )
+    told = json.loads(done.stdout)
+    assert [one["name"] for one in told["picture"]["listeners"]] == ["a", "b"]
+    assert done.returncode == (0 if told["verdict"]["level"] == "good" else 1), done.stderr
+
+
+def test_who_cannot_be_reached_is_told_with_what_to_do():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        done = subprocess.run(
+            [executable("ops"), "top", "--once", "--listeners", address], capture_output=True, text=True
+        )
+    assert done.returncode == 1
+    assert "No listener can be reached (nobody listens there): nothing is consumed. Start them" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_live_until_q_and_the_terminal_is_as_it_was(stage: Stage):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    before = termios.tcgetattr(theirs)
+    process = subprocess.Popen(
+        [executable("ops"), "top"], env=environment(stage) | {"TERM": "xterm"}, stdin=theirs, stdout=theirs,
+        stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    seen = b""
+    while b"q quits" not in seen:
+        seen += os.read(ours, 65_536)
+    os.write(ours, b"q")
+    os.set_blocking(ours, False)
+    assert process.wait(20) == 0
+    after = termios.tcgetattr(theirs)
+    os.close(theirs)
+    os.close(ours)
+    assert after == before
+    for told in (b"LISTENER", b"PostgreSQL", b"letters"):
+        assert told in seen

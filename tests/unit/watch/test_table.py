@@ -1,0 +1,54 @@
+"""What ``ops top`` shows fits 80 columns, whatever the figures."""
+
+import io
+
+from rich.console import Console
+
+from ops.watch.picture import Database, LetterFile, Listener, Picture, Producer, Rates
+from ops.watch.table import shown
+from ops.watch.verdict import verdict
+
+
+def lines_of(picture: Picture) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=80, highlight=False).print(shown(picture, verdict(picture), "q quits"))
+    return out.getvalue().splitlines()
+
+
+def test_a_busy_and_broken_system_fits_80_columns():
+    busy = Rates(received=123_456.0, stored=98_765.4, retried=1_234.5)
+    picture = Picture(
+        at=1e9,
+        listeners=(
+            Listener(
+                url="u",
+                name="listener-with-a-long-name",
+                ready=True,
+                degraded=True,
+                rates=busy,
+                lag=12_345_678,
+                holds=50_000,
+                standing_by=49_999,
+                letters=1_000_000,
+                breakers={"redis": "open", "postgres": "half-open"},
+            ),
+            Listener(url="http://127.0.0.1:3001", name="127.0.0.1:3001", error="nobody listens there"),
+        ),
+        producer=Producer(url="p", ready=True, newest=5, accepted=2.25, clients=2),
+        database=Database(rows=10_000_000, milliseconds=3.2),
+        letter_files=(LetterFile(path="f", waiting=12, oldest_waiting_at=0.0, by_state={"quarantined": 1}),),
+    )
+    lines = lines_of(picture)
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    for told in ("degraded", "away", "pg,redis", "98.8k", "12.3M", "50.0k", "12 waiting", "10,000,000 rows"):
+        assert told in text
+    assert "…" not in text.replace("listener-with…", "")
+
+
+def test_what_is_wrong_stands_below_with_what_to_do():
+    away = Listener(url="u", name="a", error="nobody listens there")
+    text = " ".join(lines_of(Picture(at=0, listeners=(away, Listener(url="v", name="b", ready=True, degraded=True)))))
+    assert "Listener a cannot be reached (nobody listens there)" in text
+    assert "Start it again" in text
+    assert "Listener b works without Redis" in text
