@@ -1,0 +1,151 @@
+"""The console as a person uses it, in a real browser on a real system."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.end_to_end.console.conftest import TOKEN, Stage
+from tests.support.browser import browser, page
+
+__all__ = ["browser", "page"]
+
+
+def give_token(page: Page, token: str) -> None:
+    page.get_by_role("dialog", name="Token").get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Go on").click()
+
+
+def open_view(page: Page, stage: Stage, view: str, *, with_token: bool = True) -> None:
+    if with_token:
+        page.add_init_script(f"sessionStorage.setItem('unlost-token', {TOKEN!r})")
+    page.goto(f"{stage.url}/#/{view}")
+
+
+def test_the_overview_says_how_everything_is(page: Page, stage: Stage):
+    open_view(page, stage, "overview")
+    expect(page.locator("#sentence")).not_to_have_text("Looking…")
+    for name in ("a", "b"):
+        card = page.locator("article", has=page.get_by_role("heading", name=name, exact=True))
+        expect(card).to_contain_text("ready")
+        expect(card).to_contain_text("in Redis")
+    expect(page.get_by_role("link", name="Overview")).to_have_attribute("aria-current", "page")
+    with page.expect_response("**/api/overview"):  # it looks again by itself
+        pass
+
+
+def test_nobody_is_asked_while_the_page_is_hidden(page: Page, stage: Stage):
+    open_view(page, stage, "overview")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with page.expect_response("**/api/overview"):
+        pass
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    page.wait_for_load_state("networkidle")
+    asked.clear()
+    page.wait_for_timeout(1500)  # nothing shall happen in more than the time between two looks
+    assert asked == []
+    with page.expect_response("**/api/overview"):
+        page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_an_event_is_sent_watched_and_its_story_read_by_keyboard(page: Page, stage: Stage):
+    open_view(page, stage, "send", with_token=False)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.get_by_role("button", name="Send event").press("Enter")
+    give_token(page, "wrong")
+    expect(page.get_by_role("dialog")).to_contain_text("not the right one")
+    give_token(page, TOKEN)
+    row = page.locator("table.sent tbody tr").first
+    expect(row).to_contain_text("stored")
+    page.get_by_role("button", name="Send the last one again").press("Enter")
+    expect(page.locator("table.sent tbody tr").first).to_contain_text("duplicate")
+    page.get_by_role("button", name="Send a malformed one").press("Enter")
+    expect(page.locator("table.sent tbody tr").first).to_contain_text("refused")
+    page.get_by_role("button", name="Send one that cannot be stored").press("Enter")
+    expect(page.locator("table.sent tbody tr").first).to_contain_text("dead")
+    page.get_by_label("Burst of").fill("40")
+    page.get_by_role("button", name="Send burst").press("Enter")
+    stored = page.locator("dl.figures div", has=page.get_by_text("stored", exact=True)).locator("dd")
+    expect(stored).to_have_text("41")
+    event_id = page.locator("table.sent tbody tr").first.locator("a").inner_text()
+    page.get_by_role("link", name=event_id).press("Enter")
+    expect(page.locator(".lead")).to_contain_text("Stored by ")
+    expect(page.locator("ol.story")).to_contain_text("accepted")
+    page.get_by_role("main").press("Escape")
+    expect(page.get_by_role("heading", name="Lately stored")).to_be_visible()
+    page.get_by_label("Find an event by its id").fill(event_id)
+    page.keyboard.press("Enter")
+    expect(page.locator("h2#story")).to_have_text(event_id)
+
+
+def test_a_group_is_read_planned_replayed_and_one_letter_archived(page: Page, stage: Stage, tmp_path: Path):
+    mended = tmp_path / "mended"
+    ids = stage.buried("broken", 3, file=str(mended))
+    open_view(page, stage, "letters")
+    page.get_by_role("link", name="exhausted: RuntimeError").click()
+    expect(page.locator(".lead")).to_contain_text("the stock service is away")
+    page.get_by_role("link", name=ids[0], exact=True).click()
+    expect(page.locator("ol.story li")).to_have_count(2)
+    expect(page.locator("pre")).to_contain_text('"card": "***"')
+    page.get_by_role("button", name="Archive…").click()
+    page.get_by_label("Why").fill("a test order")
+    page.get_by_role("dialog").get_by_role("button", name="Archive").click()
+    expect(page.get_by_role("alert")).to_have_text("1 archived")
+    expect(page.get_by_role("main")).to_contain_text("a test order")
+    page.get_by_role("main").press("Escape")
+    page.get_by_role("link", name="exhausted: RuntimeError").click()
+    page.get_by_role("button", name="Replay…").click()
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.get_by_role("dialog")).to_contain_text("It would replay 2 (2 exhausted) and pass over")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    mended.touch()
+    page.get_by_role("button", name="Replay…").click()
+    page.get_by_role("button", name="Start replay").click()
+    replay = page.locator("article.replay").first
+    expect(replay).to_contain_text("2 of 2: 2 resolved")
+    expect(replay).to_contain_text("done")
+    page.get_by_role("link", name=ids[0], exact=True).click()
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_role("alert")).to_have_text("1 brought back")
+
+
+def test_a_replay_is_cancelled_by_its_button(page: Page, stage: Stage, tmp_path: Path):
+    mended = tmp_path / "mended"
+    stage.buried("broken", 6, file=str(mended))
+    mended.touch()
+    open_view(page, stage, "letters")
+    page.get_by_role("button", name="Replay all that wait…").click()
+    page.get_by_label("Rate").fill("2")
+    page.get_by_role("button", name="Start replay").click()
+    replay = page.locator("article.replay").first
+    expect(replay).to_contain_text("running")
+    replay.get_by_role("button", name="Cancel").click()
+    expect(replay).to_contain_text("cancelled")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_view_fits_a_phone_in_light_and_dark(page: Page, stage: Stage, scheme: str):
+    (event_id,) = stage.buried("refused")
+    letter = stage.letter_of(event_id)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    views = [
+        "overview", "events", f"events/{event_id}", "send", "letters", f"letters/group/{letter['fingerprint']}",
+        f"letters/letter/{letter['letter_id']}",
+    ]  # fmt: skip
+    open_view(page, stage, "overview")
+    for view in views:
+        page.goto(f"{stage.url}/#/{view}")
+        expect(page.get_by_role("main").locator("section, dl, table").first).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 20, 27)"
+    assert dark is (scheme == "dark")
