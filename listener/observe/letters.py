@@ -34,10 +34,11 @@ class LettersTally:
         self._inodes: tuple[Inode | None, ...] = ()
         self.damaged = 0
 
-    def look(self) -> None:
-        """Read what was added to the file and its sidecar; ``FileTrouble`` where that fails."""
+    def look(self) -> bool:
+        """Read what was added to the file and its sidecar, and whether that was anything; or ``FileTrouble``."""
         sidecar = sidecar_path(self._path)
         inodes = _inode(self._path), _inode(sidecar)
+        before = (self._inodes, *self._ends)
         if inodes != self._inodes or _size(self._path) < self._ends[0]:
             self._letters, self._states, self._ends, self.damaged = {}, {}, [0, 0], 0
             self._inodes = inodes
@@ -45,6 +46,7 @@ class LettersTally:
             self._read_letters()
         if inodes[1] is not None:
             self._read_sidecar(sidecar)
+        return before != (self._inodes, *self._ends)
 
     def statuses(self) -> Counter[str]:
         """How many letters there are in each state."""
@@ -111,8 +113,8 @@ class LetterGauges:
 
     def look(self) -> None:
         """Look once."""
-        self._tally.look()
-        self._show()
+        if self._tally.look():
+            self._show()
         self._bytes.set(_size(self._path))
         room = os.statvfs(self._path.parent)
         self._free.set(room.f_bavail * room.f_frsize)

@@ -40,13 +40,14 @@ def test_without_a_file_nothing_waits(path: Path) -> None:
 def test_letters_wait_until_a_replay_resolves_them(path: Path, file: DeadLetterFile) -> None:
     tally = LettersTally(path)
     file.append([letter(1), letter(2)])
-    tally.look()
+    assert tally.look()
+    assert not tally.look()
     assert (tally.waiting()["invalid"], tally.oldest()) == (2, 1_001.0)
     sidecar = Sidecar(path)
     sidecar.append([Record("letter-1", "resolved", 2_000.0)])
     sidecar.close()
     file.append([letter(3)])
-    tally.look()
+    assert tally.look()
     assert (tally.waiting()["invalid"], tally.oldest()) == (2, 1_002.0)
     assert dict(tally.statuses()) == {"resolved": 1, "open": 2}
 
