@@ -77,7 +77,8 @@ class Watcher:
         try:
             asyncio.run(self._watch())
         except Exception as error:  # noqa: BLE001  the border of the thread: told in the verdict
-            self.seen.failure = f"the watcher failed: {type(error).__name__}: {error}"
+            why = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            self.seen.failure = f"the watcher failed: {type(why).__name__}: {why}"
 
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as tasks:
