@@ -1,9 +1,8 @@
 """The desk: claims events in every place that this listener has declared, and keeps those places meeting the peers'.
 
 Model. ``places.py`` decides; this module carries it out. One lock, the *turn*, separates claiming from
-moving, so that whatever is held when the turn is free is covered in all declared places. A ``Claim`` is
-one of them: its epoch, and until when (by this process's clock, reckoned from before the request was
-sent, hence never later than the server's) each place grants it.
+moving, so that whatever is held when the turn is free is covered in all declared places. What is held is kept
+in ``leases.py``; ``reach.py`` knows which places there are.
 
 What failures do. Redis silent or refused: its breaker opens within about a second, everything held is
 covered in PostgreSQL and what runs goes on. PostgreSQL away: the roll cannot be refreshed, so nothing new
@@ -13,39 +12,21 @@ starts; what runs goes on. A lease lost or run out: its event is told to ``on_lo
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
 
 from listener.breaker import Breaker
+from listener.claims.leases import Claim, Leases
 from listener.claims.places import Place, Places, Step, View, meets, next_step
-from listener.claims.port import Answer, Ask, Claims, Dead, Done, Keep, Verdict, Won
-from listener.errors import Permanent, Transient
-from listener.facts import Facts, LeasesLost, MeetingChanged, PlacesDeclared
+from listener.claims.port import Answer, Ask, Claims, Dead, Done, Verdict, Won
+from listener.claims.reach import Reach
+from listener.errors import Transient
+from listener.facts import Facts, MeetingChanged, PlacesDeclared
 from listener.store.port import ListenerRoll
 from listener.store.roll import Look
-
-T = TypeVar("T")
 
 TICK_SECONDS = 0.5
 FRESH_SHARE = 0.75
 """The part of a row's life for which what it was refreshed with is believed."""
-
-
-class Claim:
-    """One claim of this process."""
-
-    __slots__ = ("ask", "epoch", "takeovers", "until")
-
-    def __init__(self, ask: Ask, won: Won) -> None:
-        self.ask = ask
-        self.epoch = won.epoch
-        self.takeovers = won.takeovers
-        self.until: dict[Place, float] = {}
-
-    @property
-    def as_keep(self) -> Keep:
-        """The claim as another place is told of it."""
-        return Keep(self.ask.event_id, self.ask.digest, self.epoch, self.takeovers)
 
 
 class Desk:
@@ -64,55 +45,49 @@ class Desk:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roll = roll
-        self._postgres = postgres
-        self._redis = redis
-        self._redis_breaker = redis_breaker
-        self._store_breaker = store_breaker
-        self._lease = lease_seconds
         self._facts = facts
         self._clock = clock
+        self._reach = Reach(
+            redis=redis, postgres=postgres, redis_breaker=redis_breaker, store_breaker=store_breaker, clock=clock
+        )
+        self._leases = Leases(self._reach, seconds=lease_seconds, facts=facts, clock=clock)
         self._turn = asyncio.Lock()
-        self._wake = asyncio.Event()
         self._opened = asyncio.Event()
-        self._freed = asyncio.Event()
-        self._claims: dict[str, Claim] = {}
-        self._ending: set[str] = set()
-        self._declared: Places = frozenset()
         self._peers: tuple[Places, ...] = ()
-        self._redis_place: Place | None = None
-        self._postgres_place: Place = ""
         self._meets = False
         self._moving = False
         self._fresh_until = 0.0
         self._told: str | None = None
-        self.on_lost: Callable[[Sequence[str]], None] = lambda _: None
 
     # -- what others ask ------------------------------------------------------------------------
 
     @property
     def open(self) -> bool:
         """Whether new events may be started now."""
-        return (
-            self._meets
-            and not self._moving
-            and self._clock() < self._fresh_until
-            and self._declared <= {self._redis_place, self._postgres_place}
-        )
+        return self._meets and not self._moving and self._clock() < self._fresh_until and self._in_reach
+
+    @property
+    def _in_reach(self) -> bool:
+        return all(self._reach.has(place) for place in self.places)
 
     @property
     def degraded(self) -> bool:
         """Whether claims are kept without Redis."""
-        return bool(self._declared) and self._redis_place not in self._declared
+        return bool(self.places) and self._reach.redis not in self.places
 
     @property
     def places(self) -> Places:
         """The places declared."""
-        return self._declared
+        return self._leases.places
 
     @property
     def held(self) -> int:
         """How many claims this process holds."""
-        return len(self._claims)
+        return len(self._leases)
+
+    def hear_of_lost(self, on_lost: Callable[[Sequence[str]], None]) -> None:
+        """Have this called with the events whose claims were lost."""
+        self._leases.on_lost = on_lost
 
     def why_closed(self) -> str:
         """Why nothing new is started, or an empty text."""
@@ -120,7 +95,7 @@ class Desk:
             return ""
         if self._clock() >= self._fresh_until:
             return "PostgreSQL has not confirmed this listener for some seconds"
-        if self._moving or not self._declared <= {self._redis_place, self._postgres_place}:
+        if self._moving or not self._in_reach:
             return "claims are moving to another place"
         return "a live peer keeps its claims elsewhere"
 
@@ -132,25 +107,19 @@ class Desk:
 
     async def wait_below(self, limit: int) -> None:
         """Return once fewer claims than ``limit`` are held."""
-        while len(self._claims) >= limit:
-            self._freed.clear()
-            await self._freed.wait()
+        await self._leases.wait_below(limit)
 
     async def wait_gone(self, event_id: str) -> None:
         """Return once this claim is not held any more: settled, given back or lost."""
-        while event_id in self._claims:
-            self._freed.clear()
-            await self._freed.wait()
+        await self._leases.wait_gone(event_id)
 
     def may_run(self, event_id: str) -> bool:
         """Whether the handler of this claimed event may start: covered everywhere, lease running, peers met."""
-        claim = self._claims.get(event_id)
-        return claim is not None and self.open and self._ends(claim) > self._clock()
+        return self.open and self._leases.run(event_id)
 
     def is_held(self, event_id: str) -> bool:
         """Whether this process's claim still runs, by its own careful clock."""
-        claim = self._claims.get(event_id)
-        return claim is not None and self._ends(claim) > self._clock()
+        return self._leases.run(event_id)
 
     # -- claims ---------------------------------------------------------------------------------
 
@@ -161,29 +130,28 @@ class Desk:
         Redis was out of its reach.
         """
         async with self._turn:
-            if not self.open:
-                raise Transient(f"nothing can be claimed now: {self.why_closed()}")
-            first, *rest = self._in_order()
+            self._must_be_open()
+            first, *rest = self._reach.in_order(self.places)
             started = self._clock()
-            answers = await self._reach(first, self._at(first).claim(asks, take_over=take_over, revive=revive))
+            asking = self._reach.at(first).claim(asks, take_over=take_over, revive=revive)
+            answers = await self._reach.call(first, asking)
             for place in rest:
-                if not self.open:  # a place went away meanwhile; what was won is recognised as ours when asked again
-                    raise Transient(f"nothing can be claimed now: {self.why_closed()}")
+                self._must_be_open()  # if a place went away meanwhile, what was won is recognised when asked again
                 won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
                 await self._claim_also(place, first, asks, answers, won, take_over=take_over, revive=revive)
-            places = self._declared
-            if self._postgres_place not in places:
+            for_takeovers = self.places | {self._reach.postgres}
+            if for_takeovers != self.places:
                 taken = [i for i, answer in enumerate(answers) if isinstance(answer, Won) and answer.takeovers]
-                await self._claim_also(
-                    self._postgres_place, first, asks, answers, taken, take_over=take_over, revive=revive
-                )
-                places = places | {self._postgres_place} if taken else places
+                postgres = self._reach.postgres
+                await self._claim_also(postgres, first, asks, answers, taken, take_over=take_over, revive=revive)
             for ask, answer in zip(asks, answers, strict=True):
                 if isinstance(answer, Won):
-                    claim = self._claims[ask.event_id] = Claim(ask, answer)
-                    told = places if answer.takeovers else self._declared
-                    claim.until = dict.fromkeys(told, started + self._lease)
+                    self._leases.add(ask, answer, for_takeovers if answer.takeovers else self.places, started)
             return answers
+
+    def _must_be_open(self) -> None:
+        if not self.open:
+            raise Transient(f"nothing can be claimed now: {self.why_closed()}")
 
     async def _claim_also(
         self,
@@ -199,10 +167,10 @@ class Desk:
         """What was won in the first place must be won here too; or it is settled, or given back, there."""
         if not won:
             return
-        claiming = self._at(place).claim([asks[i] for i in won], take_over=take_over, revive=revive)
+        claiming = self._reach.at(place).claim([asks[i] for i in won], take_over=take_over, revive=revive)
         refused: list[str] = []
         settled: dict[Verdict, list[Ask]] = {"done": [], "dead": []}
-        for i, answer in zip(won, await self._reach(place, claiming), strict=True):
+        for i, answer in zip(won, await self._reach.call(place, claiming), strict=True):
             earlier = answers[i]
             if isinstance(answer, Won) and isinstance(earlier, Won):
                 answers[i] = Won(max(earlier.epoch, answer.epoch), max(earlier.takeovers, answer.takeovers))
@@ -214,86 +182,60 @@ class Desk:
                     refused.append(asks[i].event_id)
         for verdict, those in settled.items():
             if those:
-                await self._reach(first, self._at(first).settle(those, verdict))
+                await self._reach.call(first, self._reach.at(first).settle(those, verdict))
         if refused:
-            await self._reach(first, self._at(first).release(refused))
+            await self._reach.call(first, self._reach.at(first).release(refused))
 
     async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
         """End these claims with a verdict; whether any place that keeps claims could be told."""
-        claims = [claim for event_id in event_ids if (claim := self._claims.get(event_id))]
-        self._ending.update(event_ids)
+        leases = self._leases
+        leases.ending.update(event_ids)
         try:
-            told = await self._tell(claims, lambda claims, told: claims.settle([claim.ask for claim in told], verdict))
+            told = await self._tell(
+                leases.these(event_ids), lambda claims, told: claims.settle([claim.ask for claim in told], verdict)
+            )
         finally:
-            self._ending.difference_update(event_ids)
+            leases.ending.difference_update(event_ids)
         if told or verdict == "done":
-            self._drop(event_ids)
+            leases.drop(event_ids)
         return told
 
     async def release(self, event_ids: Sequence[str]) -> None:
         """Give these claims back: peers may win them at once."""
-        claims = [claim for event_id in event_ids if (claim := self._claims.get(event_id))]
-        self._drop(event_ids)
+        claims = self._leases.these(event_ids)
+        self._leases.drop(event_ids)
         await self._tell(claims, lambda claims, told: claims.release([claim.ask.event_id for claim in told]))
-
-    def _drop(self, event_ids: Iterable[str]) -> None:
-        for event_id in event_ids:
-            self._claims.pop(event_id, None)
-        self._freed.set()
 
     async def _tell(self, claims: list[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
         told = not claims
         for place in sorted({place for claim in claims for place in claim.until}):
-            if place not in (self._redis_place, self._postgres_place):
+            if not self._reach.has(place):
                 continue
+            those = [claim for claim in claims if place in claim.until]
             try:
-                await self._reach(place, call(self._at(place), [claim for claim in claims if place in claim.until]))
+                await self._reach.call(place, call(self._reach.at(place), those))
                 told = True
             except Transient:
                 continue  # the lease ends by itself; whoever asks then finds the row
         return told
-
-    # -- places ---------------------------------------------------------------------------------
-
-    def _in_order(self) -> list[Place]:
-        return sorted(self._declared, key=lambda place: place == self._postgres_place)
-
-    def _at(self, place: Place) -> Claims:
-        return self._postgres if place == self._postgres_place else self._redis
-
-    def _ends(self, claim: Claim) -> float:
-        return min((claim.until.get(place, 0.0) for place in self._declared), default=0.0)
-
-    async def _reach(self, place: Place, call: Awaitable[T]) -> T:
-        """Await a call to a place and tell that place's breaker how it went."""
-        breaker = self._store_breaker if place == self._postgres_place else self._redis_breaker
-        try:
-            result = await call
-        except (Transient, Permanent) as error:
-            breaker.failed(self._clock())
-            if breaker.is_open:
-                self._wake.set()
-            raise Transient(str(error)) from error
-        breaker.succeeded()
-        return result
 
     # -- the loop -------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Refresh the roll, follow Redis, move when the rule says so. Runs until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._renew_for_ever(), name="renew leases")
+            tasks.create_task(self._leases.renew_for_ever(), name="renew leases")
             while True:
                 started = self._clock()
-                self._wake.clear()
+                self._reach.lost.clear()
                 with contextlib.suppress(Transient):  # the breakers have been told; the next round tries again
                     await self._tick()
-                self._lose_what_ran_out()
+                self._leases.lose_what_ran_out()
                 self._tell_whether_open()
                 pause = TICK_SECONDS if self.open else TICK_SECONDS / 2
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.05, pause - (self._clock() - started))):
-                        await self._wake.wait()
+                        await self._reach.lost.wait()
 
     async def join(self) -> None:
         """Make the first round, so that a caller knows whether PostgreSQL answers."""
@@ -309,43 +251,31 @@ class Desk:
         try:
             look = await self._roll.refresh()
         except Transient:
-            self._store_breaker.failed(self._clock())
-            self._redis_place = await self._redis_now()
+            self._reach.postgres_failed()
+            await self._reach.look_for_redis()
             raise
-        self._store_breaker.succeeded()
+        self._reach.postgres_answered()
         self._see(look, started)
-        self._redis_place = await self._redis_now()
-        if self._declared and look.mine != self._declared:
+        await self._reach.look_for_redis()
+        if self.places and look.mine != self.places:
             await self._declare_again(look)
-        while step := next_step(View(self._declared, self._peers, self._redis_place, self._postgres_place)):
+        while step := next_step(View(self.places, self._peers, self._reach.redis, self._reach.postgres)):
             if not await self._take(step):
                 break
         self._moving = False
-        self._meets = meets(self._declared, self._peers)
+        self._meets = meets(self.places, self._peers)
 
     def _see(self, look: Look, started: float) -> None:
         self._peers = tuple(look.peers.values())
-        self._postgres_place = look.postgres_place
-        shown = look.mine == self._declared  # else peers do not see it, and may start what it holds
+        self._reach.postgres = look.postgres_place
+        shown = look.mine == self.places  # else peers do not see it, and may start what it holds
         self._fresh_until = started + self._roll.life_seconds * FRESH_SHARE if shown else 0.0
-
-    async def _redis_now(self) -> Place | None:
-        """The Redis that answers; one failure alone does not mean that it is gone."""
-        if not self._redis_breaker.may_try(self._clock()):
-            return None
-        try:
-            place = await self._redis.place()
-        except (Transient, Permanent):  # a Redis that refuses us is as good as none
-            self._redis_breaker.failed(self._clock())
-            return None if self._redis_breaker.is_open else self._redis_place
-        self._redis_breaker.succeeded()
-        return place
 
     async def _declare_again(self, look: Look) -> None:
         """PostgreSQL says something else than this process believes: a reply was lost, or the row had expired."""
         async with self._turn:
             self._meets = False
-            await self._declare(look.mine or self._declared)
+            await self._declare(look.mine or self.places)
 
     async def _take(self, step: Step) -> bool:
         """Cover first, declare second, look again. False where covering must wait."""
@@ -362,83 +292,25 @@ class Desk:
         self._meets = False
         started = self._clock()
         look = await self._roll.declare(places)
-        self._declared = places
+        self._leases.places = places
         self._see(look, started)
         self._meets = meets(places, self._peers)
         self._facts(PlacesDeclared(tuple(sorted(places)), self.degraded))
 
     async def _cover(self, place: Place) -> bool:
         """Claim here what is held elsewhere. In PostgreSQL, what another holds is lost; in Redis, that must wait."""
-        claims = list(self._claims.values())  # all: since a place was given up, nothing was renewed there
-        if not claims:
+        refused = await self._leases.cover(place)
+        if place == self._reach.postgres:
+            self._leases.lose([ask.event_id for ask in refused])
             return True
-        started = self._clock()
-        covered = await self._reach(place, self._at(place).cover([claim.as_keep for claim in claims]))
-        taken = []
-        for claim, mine in zip(claims, covered, strict=True):
-            if mine:
-                claim.until[place] = started + self._lease
-            else:
-                taken.append(claim.ask)
-        if place == self._postgres_place:
-            self._lose([ask.event_id for ask in taken])
-            return True
-        return not taken or await self._all_settled(place, taken)
+        return not refused or await self._all_settled(place, refused)
 
     async def _all_settled(self, place: Place, asks: Sequence[Ask]) -> bool:
         """Waiting is for what a peer holds. What is settled (this process was frozen meanwhile) is lost at once."""
-        answers = await self._reach(place, self._at(place).claim(asks, take_over=False))
+        answers = await self._reach.call(place, self._reach.at(place).claim(asks, take_over=False))
         settled = [ask.event_id for ask, answer in zip(asks, answers, strict=True) if isinstance(answer, Done | Dead)]
-        self._lose(settled)
+        self._leases.lose(settled)
         return len(settled) == len(asks)
-
-    # -- leases ---------------------------------------------------------------------------------
-
-    async def _renew_for_ever(self) -> None:
-        while True:
-            wait = self._lease / 3
-            try:
-                await self._renew()
-            except Transient:
-                wait = min(1.0, self._lease / 10)
-            await asyncio.sleep(wait)
-
-    async def _renew(self) -> None:
-        trouble: Transient | None = None
-        for place in self._in_order():
-            claims = [claim for claim in self._claims.values() if place in claim.until]
-            if not claims or place not in (self._redis_place, self._postgres_place):
-                continue
-            started = self._clock()
-            try:
-                renewed = await self._reach(place, self._at(place).renew([claim.as_keep for claim in claims]))
-            except Transient as error:
-                trouble = error
-                continue
-            for claim, mine in zip(claims, renewed, strict=True):
-                if mine and place in claim.until:
-                    claim.until[place] = started + self._lease
-            self._lose([h.ask.event_id for h, mine in zip(claims, renewed, strict=True) if not mine and self._still(h)])
-        if trouble:
-            raise trouble
-
-    def _still(self, claim: Claim) -> bool:
-        return self._claims.get(claim.ask.event_id) is claim
-
-    def _lose_what_ran_out(self) -> None:
-        now = self._clock()
-        self._lose(
-            [event_id for event_id, claim in self._claims.items() if self._declared and self._ends(claim) <= now]
-        )
-
-    def _lose(self, event_ids: Sequence[str]) -> None:
-        """Those that are being settled are not lost: a place that was told already answers "not yours"."""
-        event_ids = [event_id for event_id in event_ids if event_id not in self._ending]
-        if not event_ids:
-            return
-        self._drop(event_ids)
-        self._facts(LeasesLost(event_ids))
-        self.on_lost(event_ids)
 
     def _tell_whether_open(self) -> None:
         if self.open:

@@ -64,7 +64,7 @@ class Pipeline:
         )  # fmt: skip
         storing.on_conflict = self.claiming.conflict
         self.settling.on_claim_lost = lambda passage: self.claiming.stand_by(passage, 0.0)
-        desk.on_lost = self._lost
+        desk.hear_of_lost(self._lost)
         self._claiming_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from listener.claims import desk as desk_module
 from listener.claims import places
 from listener.claims.desk import Desk
+from listener.claims.leases import Leases
 from listener.claims.port import Ask, Won
 from listener.engine import Engine
 from listener.errors import Transient
@@ -91,10 +92,10 @@ def _epoch_reset(real: Any) -> Any:
 
 
 def _never_renewed(_: Any) -> Any:
-    async def renew(self: Desk) -> None:
-        for claim in self._claims.values():
+    async def renew(self: Leases) -> None:
+        for claim in self.all():
             for place in claim.until:
-                claim.until[place] = self._clock() + self._lease
+                claim.until[place] = self._clock() + self._seconds
 
     return renew
 
@@ -156,9 +157,7 @@ def _one_place(_: Any) -> Any:
 
 
 def _stale_roll(_: Any) -> Any:
-    return property(
-        lambda self: self._meets and not self._moving and self._declared <= {self._redis_place, self._postgres_place}
-    )
+    return property(lambda self: self._meets and not self._moving and self._in_reach)
 
 
 def _give_up_early(real: Any) -> Any:
@@ -171,7 +170,7 @@ def _give_up_early(real: Any) -> Any:
 
 
 def _stays_where_it_was(real: Any) -> Any:
-    async def cover(self: Desk, place: str) -> bool:
+    async def cover(self: Leases, place: str) -> list[Ask]:
         kept = {event_id: claim for event_id, claim in self._claims.items() if place in claim.until}
         claims, self._claims = self._claims, {k: v for k, v in self._claims.items() if k not in kept}
         try:
@@ -255,8 +254,8 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "drop-standby": ("an event held by another is let go of", [(Claiming, "stand_by", _drop_standby)]),
     "standby-is-settled": ("an event held by another counts as settled", [(Claiming, "stand_by", _standby_is_settled)]),
     "reset-epoch": ("a takeover starts at epoch 1 without a takeover", [(RedisMemory, "_win", _epoch_reset)]),
-    "never-renew": ("leases are believed to be renewed", [(Desk, "_renew", _never_renewed)]),
-    "lease-ignored": ("who loses a lease goes on", [(Desk, "_lose", _losses_ignored)]),
+    "never-renew": ("leases are believed to be renewed", [(Leases, "renew", _never_renewed)]),
+    "lease-ignored": ("who loses a lease goes on", [(Leases, "lose", _losses_ignored)]),
     "lost-unseen": (
         "a handler's task that finds its lease run out just ends",
         [(Handling, "_check_held", _lost_unseen)],
@@ -272,7 +271,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "give-up-early": ("PostgreSQL is given up while peers need it", [(desk_module, "next_step", _give_up_early)]),
     "stale-cover": (
         "what was claimed in a place long ago is not covered again",
-        [(Desk, "_cover", _stays_where_it_was)],
+        [(Leases, "cover", _stays_where_it_was)],
     ),
     "any-place": ("Redis takes claims that are meant for another", [(RedisMemory, "check", _any_place)]),
     "no-look": (

@@ -1,0 +1,154 @@
+"""What this process holds: its claims, until when each place grants them, and how they are renewed and lost.
+
+A claim's end is reckoned by this process's own clock from before the request was sent, hence never later than
+the server's. A lease lost or run out is told to ``on_lost``, once.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from listener.claims.places import Place, Places
+from listener.claims.port import Ask, Keep, Won
+from listener.claims.reach import Reach
+from listener.errors import Transient
+from listener.facts import Facts, LeasesLost
+
+
+class Claim:
+    """One claim of this process."""
+
+    __slots__ = ("ask", "epoch", "takeovers", "until")
+
+    def __init__(self, ask: Ask, won: Won) -> None:
+        self.ask = ask
+        self.epoch = won.epoch
+        self.takeovers = won.takeovers
+        self.until: dict[Place, float] = {}
+
+    @property
+    def as_keep(self) -> Keep:
+        """The claim as another place is told of it."""
+        return Keep(self.ask.event_id, self.ask.digest, self.epoch, self.takeovers)
+
+
+class Leases:
+    """All claims held, by event id."""
+
+    def __init__(self, reach: Reach, *, seconds: float, facts: Facts, clock: Callable[[], float]) -> None:
+        self._reach = reach
+        self._seconds = seconds
+        self._facts = facts
+        self._clock = clock
+        self._claims: dict[str, Claim] = {}
+        self._freed = asyncio.Event()
+        self.places: Places = frozenset()
+        """The places declared: a claim runs while all of them grant it."""
+        self.ending: set[str] = set()
+        """Those that are being settled: a place that was told already answers "not yours", and none is lost."""
+        self.on_lost: Callable[[Sequence[str]], None] = lambda _: None
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def all(self) -> list[Claim]:
+        """Every claim held."""
+        return list(self._claims.values())
+
+    def these(self, event_ids: Iterable[str]) -> list[Claim]:
+        """Those of these events that are held."""
+        return [claim for event_id in event_ids if (claim := self._claims.get(event_id))]
+
+    def run(self, event_id: str) -> bool:
+        """Whether this event is held, and all declared places still grant it."""
+        claim = self._claims.get(event_id)
+        return claim is not None and self._ends(claim) > self._clock()
+
+    def add(self, ask: Ask, won: Won, places: Iterable[Place], asked_at: float) -> None:
+        """Hold what was won in these places."""
+        claim = self._claims[ask.event_id] = Claim(ask, won)
+        claim.until = dict.fromkeys(places, asked_at + self._seconds)
+
+    def drop(self, event_ids: Iterable[str]) -> None:
+        """Hold these no more."""
+        for event_id in event_ids:
+            self._claims.pop(event_id, None)
+        self._freed.set()
+
+    def lose(self, event_ids: Sequence[str]) -> None:
+        """Drop what is not ours any more, and say so."""
+        event_ids = [event_id for event_id in event_ids if event_id not in self.ending]
+        if not event_ids:
+            return
+        self.drop(event_ids)
+        self._facts(LeasesLost(event_ids))
+        self.on_lost(event_ids)
+
+    def lose_what_ran_out(self) -> None:
+        """Lose each claim that a declared place has not granted anew in time."""
+        now = self._clock()
+        self.lose([event_id for event_id, claim in self._claims.items() if self.places and self._ends(claim) <= now])
+
+    async def wait_below(self, limit: int) -> None:
+        """Return once fewer than ``limit`` are held."""
+        while len(self._claims) >= limit:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def wait_gone(self, event_id: str) -> None:
+        """Return once this one is not held any more: settled, given back or lost."""
+        while event_id in self._claims:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def cover(self, place: Place) -> list[Ask]:
+        """Have all granted by a further place too; what it refuses, since another has it there."""
+        claims = self.all()  # all: since a place was given up, nothing was renewed there
+        if not claims:
+            return []
+        started = self._clock()
+        covered = await self._reach.call(place, self._reach.at(place).cover([claim.as_keep for claim in claims]))
+        refused = []
+        for claim, mine in zip(claims, covered, strict=True):
+            if mine:
+                claim.until[place] = started + self._seconds
+            else:
+                refused.append(claim.ask)
+        return refused
+
+    async def renew_for_ever(self) -> None:
+        """Renew each third of a lease, and soon again where a place did not answer."""
+        while True:
+            wait = self._seconds / 3
+            try:
+                await self.renew()
+            except Transient:
+                wait = min(1.0, self._seconds / 10)
+            await asyncio.sleep(wait)
+
+    async def renew(self) -> None:
+        """Have every declared place grant everything anew, one call each."""
+        trouble: Transient | None = None
+        for place in self._reach.in_order(self.places):
+            claims = [claim for claim in self._claims.values() if place in claim.until]
+            if not claims or not self._reach.has(place):
+                continue
+            started = self._clock()
+            try:
+                renewed = await self._reach.call(
+                    place, self._reach.at(place).renew([claim.as_keep for claim in claims])
+                )
+            except Transient as error:
+                trouble = error
+                continue
+            for claim, mine in zip(claims, renewed, strict=True):
+                if mine and place in claim.until:
+                    claim.until[place] = started + self._seconds
+            self.lose([c.ask.event_id for c, mine in zip(claims, renewed, strict=True) if not mine and self._still(c)])
+        if trouble:
+            raise trouble
+
+    def _ends(self, claim: Claim) -> float:
+        return min((claim.until.get(place, 0.0) for place in self.places), default=0.0)
+
+    def _still(self, claim: Claim) -> bool:
+        return self._claims.get(claim.ask.event_id) is claim

@@ -1,0 +1,82 @@
+"""The two places within reach: the Redis that answers now, and the claims table. Each call tells its breaker."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from listener.breaker import Breaker
+from listener.claims.places import Place, Places
+from listener.claims.port import Claims
+from listener.errors import Permanent, Transient
+
+T = TypeVar("T")
+
+
+class Reach:
+    """Which places there are, as far as this process knows, and the way to each."""
+
+    def __init__(
+        self,
+        *,
+        redis: Claims,
+        postgres: Claims,
+        redis_breaker: Breaker,
+        store_breaker: Breaker,
+        clock: Callable[[], float],
+    ) -> None:
+        self._redis = redis
+        self._postgres = postgres
+        self._redis_breaker = redis_breaker
+        self._store_breaker = store_breaker
+        self._clock = clock
+        self.redis: Place | None = None
+        self.postgres: Place = ""
+        self.lost = asyncio.Event()
+        """Set when a place has just gone out of reach."""
+
+    def has(self, place: Place) -> bool:
+        """Whether this place can be called."""
+        return place in (self.redis, self.postgres)
+
+    def in_order(self, places: Places) -> list[Place]:
+        """Redis first: it is asked for everything, and PostgreSQL for what was won there."""
+        return sorted(places, key=lambda place: place == self.postgres)
+
+    def at(self, place: Place) -> Claims:
+        """The claims that are kept there."""
+        return self._postgres if place == self.postgres else self._redis
+
+    async def call(self, place: Place, call: Awaitable[T]) -> T:
+        """Await a call to a place and tell that place's breaker how it went."""
+        breaker = self._store_breaker if place == self.postgres else self._redis_breaker
+        try:
+            result = await call
+        except (Transient, Permanent) as error:
+            breaker.failed(self._clock())
+            if breaker.is_open:
+                self.lost.set()
+            raise Transient(str(error)) from error
+        breaker.succeeded()
+        return result
+
+    async def look_for_redis(self) -> None:
+        """Find out which Redis answers; one failure alone does not mean that it is gone."""
+        if not self._redis_breaker.may_try(self._clock()):
+            self.redis = None
+            return
+        try:
+            self.redis = await self._redis.place()
+        except (Transient, Permanent):  # a Redis that refuses us is as good as none
+            self._redis_breaker.failed(self._clock())
+            if self._redis_breaker.is_open:
+                self.redis = None
+        else:
+            self._redis_breaker.succeeded()
+
+    def postgres_failed(self) -> None:
+        """A call that was no call for claims failed."""
+        self._store_breaker.failed(self._clock())
+
+    def postgres_answered(self) -> None:
+        """A call that was no call for claims succeeded."""
+        self._store_breaker.succeeded()
