@@ -1,0 +1,31 @@
+# One image for all commands: producer, listener, dlq, ops. Runs as user 10001, and writes to /var/lib/unlost alone.
+FROM python:3.11-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+RUN python -m venv /opt/unlost
+# What we depend on comes first: it changes seldom, and stays cached while our own code changes.
+COPY pyproject.toml constraints.txt ./
+RUN /opt/unlost/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > needed.txt \
+    && /opt/unlost/bin/pip install --quiet --constraint constraints.txt --requirement needed.txt
+COPY README.md ./
+COPY listener listener
+COPY producer producer
+COPY dlq dlq
+COPY ops ops
+RUN /opt/unlost/bin/pip install --quiet --no-deps --constraint constraints.txt .
+
+FROM python:3.11-slim
+RUN groupadd --system --gid 10001 unlost \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/unlost --shell /usr/sbin/nologin unlost \
+    && install -d -o unlost -g unlost -m 0750 /var/lib/unlost /run/unlost
+COPY --from=build /opt/unlost /opt/unlost
+ENV PATH=/opt/unlost/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0
+USER 10001:10001
+WORKDIR /var/lib/unlost
+VOLUME /var/lib/unlost
+EXPOSE 3000 3005 8080
+STOPSIGNAL SIGTERM
+# A listener's port unless PORT says otherwise. Unready is unhealthy: it is shown, and restarts nothing.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=40s --retries=2 \
+    CMD python -m ops.container.probe "http://127.0.0.1:${PORT:-3000}/health/ready"
+CMD ["listener"]

@@ -1,0 +1,1 @@
+"""What only containers need: a first password, and a question about health without curl."""
