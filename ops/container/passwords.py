@@ -33,7 +33,7 @@ def _write(path: Path, text: str) -> None:
 
 def main() -> None:
     """Say what was done, never the password."""
-    if len(sys.argv) != 2:  # noqa: PLR2004
+    if len(sys.argv) != 2:
         sys.exit("usage: python -m ops.container.passwords DIRECTORY")
     directory = Path(sys.argv[1])
     print(f"a new password in {directory}" if provide(directory) else f"the password in {directory} is kept")

@@ -16,7 +16,7 @@ def ask(url: str, seconds: float = SECONDS) -> tuple[bool, str]:
     straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with straight.open(url, timeout=seconds) as answer:
-            return answer.status == 200, answer.read(4096).decode(errors="replace")  # noqa: PLR2004
+            return answer.status == 200, answer.read(4096).decode(errors="replace")
     except urllib.error.HTTPError as error:
         return False, error.read(4096).decode(errors="replace")
     except OSError as error:
@@ -25,7 +25,7 @@ def ask(url: str, seconds: float = SECONDS) -> tuple[bool, str]:
 
 def main() -> None:
     """Print the answer; 1 where it is no."""
-    if len(sys.argv) != 2 or not sys.argv[1].startswith("http://"):  # noqa: PLR2004
+    if len(sys.argv) != 2 or not sys.argv[1].startswith("http://"):
         sys.exit("usage: python -m ops.container.probe http://HOST:PORT/PATH")
     is_well, said = ask(sys.argv[1])
     print(said)
