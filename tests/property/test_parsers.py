@@ -1,0 +1,106 @@
+"""Whatever comes from outside is either read, or refused with a reason: no input may end in any other error."""
+
+import json
+from contextlib import suppress
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from listener.errors import InvalidEvent
+from listener.event import Event, parse
+from listener.settings import ListenerSettings
+from listener.source.reader import source_name
+from ops.command import UsageProblem
+from producer.accept import Refused, publication, wrapped
+from producer.journal.port import Entry, cursor_of, number_of
+from producer.settings import ProducerSettings
+from producer.tail import frame_of
+
+LIMIT = 100_000
+SEEDS = [
+    b'{"event_id":"e","payload":{"n":1.50,"t":"\\u00e9"},"type":"t","region":["eu",null,true]}',
+    b'{"payload":[],"cursor":"j.1"}',
+    b' {"event_id" : "a\\"b\\\\", "payload" : -0.0e-10 }\n',
+]
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+)
+objects = st.dictionaries(st.text(max_size=12) | st.sampled_from(["event_id", "payload", "type", "cursor"]), values)
+
+
+marks = st.sampled_from([b'"', b"{", b"}", b"\\"])
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A good event with a few bytes changed, taken away or put in."""
+    text = bytearray(draw(st.sampled_from(SEEDS) | objects.map(lambda one: json.dumps(one).encode())))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(text)))
+        text[at : at + draw(st.integers(0, 3))] = draw(
+            st.binary(max_size=3) | st.sampled_from([b'"', b"{", b"}", b"\\"])
+        )
+    return bytes(text)
+
+
+frames = st.binary(max_size=200) | damaged()
+
+
+@given(frames)
+@settings(max_examples=600, deadline=None)
+@example(b'{"event_id":"e","payload":1,"\\u0063ursor":"x"}')
+@example(b"[" * 10_000)
+def test_a_frame_is_an_event_or_invalid(frame: bytes):
+    with suppress(InvalidEvent):
+        is_whole(parse(frame, max_bytes=LIMIT))
+
+
+def is_whole(event: Event) -> None:
+    assert 1 <= len(event.event_id) <= 256
+    json.loads(event.payload)
+    again = parse(event.without_cursor(), max_bytes=LIMIT)
+    assert (again.event_id, again.digest, again.cursor) == (event.event_id, event.digest, None)
+
+
+@given(frames)
+@settings(max_examples=400, deadline=None)
+def test_what_the_producer_accepts_every_listener_can_read(body: bytes):
+    for accept in (publication, wrapped):
+        with suppress(Refused):
+            accepted = accept(body, max_bytes=LIMIT)
+            assert b"\n" not in accepted.body
+            entry = Entry(1, accepted.event_id, accepted.digest, accepted.body, 0.0)
+            event = parse(frame_of(entry, "j"), max_bytes=2 * LIMIT)
+            assert (event.event_id, event.digest, event.cursor) == (accepted.event_id, accepted.digest, "j.1")
+
+
+@given(st.text(max_size=40), st.integers(0, 10**6), st.integers(0, 10**6))
+@example("j.٣", 0, 10)
+@example("j.1" + "0" * 400, 0, 10)
+def test_a_cursor_is_known_or_unknown(text: str, oldest: int, more: int):
+    bounds = (oldest, oldest + more)
+    number = number_of(text, "j", bounds)
+    assert number is None or cursor_of("j", number) == text or number_of(cursor_of("j", number), "j", bounds) == number
+    assert number_of(cursor_of("j", oldest + more), "j", bounds) == oldest + more
+
+
+@given(st.dictionaries(st.sampled_from(sorted(ListenerSettings.model_fields)), st.text(max_size=30), max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_settings_are_right_or_each_mistake_is_told(given_: dict[str, str]):
+    with suppress(UsageProblem):
+        assert ListenerSettings.load(given_).source().name
+
+
+@given(st.dictionaries(st.sampled_from(sorted(ProducerSettings.model_fields)), st.text(max_size=30), max_size=6))
+@settings(deadline=None)
+def test_the_producers_settings_too(given_: dict[str, str]):
+    with suppress(UsageProblem):
+        ProducerSettings.load(given_)
+
+
+@given(st.text(max_size=60))
+def test_a_source_has_a_name_without_its_credentials(text: str):
+    url = f"ws://user:secret@host/{text}"
+    with suppress(ValueError):
+        assert "secret" not in source_name(url)
