@@ -14,7 +14,7 @@ from dlq.letter import Letter
 from listener.errors import Failure
 
 MASK = "***"
-WITHHELD = "(withheld: the payload that it may quote is not at hand)"
+WITHHELD = "(withheld here: it may quote the payload)"
 UNREADABLE = b"(withheld: it cannot be parsed, so its fields cannot be masked)"
 SHORTEST = 3
 """A value shorter than this is not looked for in texts: it would be found everywhere."""

@@ -3,7 +3,8 @@
 What reads blocks, and is called from threads. Groups are counted again only when a file has changed.
 """
 
-from collections import Counter, deque
+import heapq
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,17 @@ class Shelf:
 
     def letters(self, selection: Selection, limit: int) -> dict[str, Any]:
         """The latest of the selected letters, newest first, without their events."""
-        latest: deque[tuple[Path, Entry]] = deque(maxlen=max(1, min(limit, MOST_LISTED)))
+        most = max(1, min(limit, MOST_LISTED))
+        latest: list[tuple[float, int, Path, Entry]] = []
         count = 0
         for path, entry in self._entries(selection):
-            latest.append((path, entry))
             count += 1
-        found = [self._values(path, entry) for path, entry in reversed(latest)]
+            held = (entry.letter.last_at, count, path, entry)
+            if len(latest) < most:
+                heapq.heappush(latest, held)
+            else:
+                heapq.heappushpop(latest, held)
+        found = [self._values(path, entry) for _, _, path, entry in sorted(latest, reverse=True)]
         for one in found:
             for name in ("event", "raw_text", "raw_base64", "attempts"):
                 one.pop(name, None)

@@ -136,5 +136,18 @@ class Watch:
                 rows = await connection.fetchval(ROWS)
                 cursor = await connection.fetchval(SETTLED, self._targets.group)
         except (Transient, Permanent, Misconfigured) as error:
-            return Database(error=str(error))
+            return Database(error=_why(error))
         return Database(milliseconds=(time.monotonic() - started) * 1000, rows=rows, settled_up_to=cursor)
+
+
+def _why(error: Exception) -> str:
+    """Why PostgreSQL could not be asked, in the words used of everybody else."""
+    match error.__cause__:
+        case ConnectionRefusedError():
+            return "nobody listens there"
+        case TimeoutError():
+            return "no answer in time"
+        case None:
+            return str(error)
+        case cause:
+            return str(cause) or type(cause).__name__

@@ -1,6 +1,6 @@
 """Is everything all right? One sentence, and for each thing that is wrong what it means and what to do. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -15,7 +15,7 @@ SLOW_LOOP = 1.0
 
 # What to do about a check that fails, by its name in /health.
 REMEDIES = {
-    "running": "Wait until it has started or drained; its log says what it waits for.",
+    "running": "Wait until it has started or drained; the log says what it waits for.",
     "source": "See that the producer (or whatever WS_URL names) runs and can be reached; it reconnects by itself.",
     "reading": "It reads on as soon as there is room or PostgreSQL answers; nothing is lost meanwhile.",
     "claims": "It starts new events when its claims meet those of every live peer, mostly within seconds. "
@@ -49,7 +49,7 @@ def verdict(picture: Picture) -> Verdict:
         return Verdict("good", _all_right(picture))
     first = problems[0]
     others = len(problems) - 1
-    more = "" if not others else f" (And {others} more, below.)" if others > 1 else " (And one more, below.)"
+    more = "" if not others else f" (And {others} more.)" if others > 1 else " (And one more.)"
     return Verdict(first.level, f"{first.what} {first.todo}{more}", problems)
 
 
@@ -73,8 +73,7 @@ def _problems(picture: Picture) -> Iterator[Problem]:
             "Start them, or correct LISTENERS; what is published waits in the journal.",
         )
     else:
-        for one in picture.listeners:
-            yield from _of_listener(one)
+        yield from _of_listeners(picture.listeners)
     yield from _of_flow(picture)
     yield from _of_letters(picture)
 
@@ -101,39 +100,59 @@ def _of_servers(picture: Picture) -> Iterator[Problem]:
         )
 
 
-def _of_listener(one: Listener) -> Iterator[Problem]:
-    if one.error:
-        yield Problem(
-            "warn",
-            f"Listener {one.name} cannot be reached ({one.error}).",
-            "Its peers take over its events when its lease ends. Start it again; its log says why it ended.",
-        )
-        return
-    for name in one.open_breakers:
-        if name != "redis" or not one.degraded:
-            yield Problem(
-                "bad" if name == "postgres" else "warn",
-                f"Listener {one.name} gets no answer from {name}.",
-                "Look at that server and the network between; it tries again by itself.",
-            )
-    if one.degraded:
-        yield Problem(
-            "warn",
-            f"Listener {one.name} works without Redis: its claims go through PostgreSQL.",
-            "Events flow on, slower. Look at Redis; it returns to it by itself.",
-        )
-    for reason in one.reasons:
-        yield Problem(
-            "bad",
-            f"Listener {one.name} takes no new work ({reason}).",
-            REMEDIES.get(reason.partition(":")[0], "Its log says more."),
-        )
-    if one.loop_lag > SLOW_LOOP:
-        yield Problem(
-            "warn",
-            f"The event loop of listener {one.name} is {one.loop_lag:.1f} s late.",
-            "A handler blocks it: make that a plain def, or await; or the machine is too busy.",
-        )
+def _of_listeners(listeners: Sequence[Listener]) -> Iterator[Problem]:
+    """What several listeners suffer alike is one problem."""
+    away: dict[str, list[str]] = {}
+    breakers: dict[str, list[str]] = {}
+    reasons: dict[str, list[str]] = {}
+    for one in listeners:
+        if one.error:
+            away.setdefault(one.error, []).append(one.name)
+            continue
+        for name in one.open_breakers:
+            if name != "redis" or not one.degraded:
+                breakers.setdefault(name, []).append(one.name)
+        for reason in one.reasons:
+            reasons.setdefault(reason, []).append(one.name)
+    for error, names in away.items():
+        what = f"{_named(names)} cannot be reached ({error})."
+        todo = "Peers take over when its lease ends. Start it again, or see in its log why it does not answer."
+        yield Problem("warn", what, todo)
+    for name, names in breakers.items():
+        what = f"{_named(names)} {_gets(names)} no answer from {name}."
+        todo = "Look at that server and the network between; it is tried again all the time."
+        yield Problem("bad" if name == "postgres" else "warn", what, todo)
+    yield from _of_degraded([one.name for one in listeners if one.degraded and not one.error])
+    for reason, names in reasons.items():
+        what = f"{_named(names)} {_takes(names)} no new work ({reason})."
+        yield Problem("bad", what, REMEDIES.get(reason.partition(":")[0], "The log says more."))
+    yield from _of_loops(listeners)
+
+
+def _of_degraded(names: Sequence[str]) -> Iterator[Problem]:
+    if names:
+        what = f"{_named(names)} {_works(names)} without Redis: claims go through PostgreSQL."
+        todo = "Events flow on, slower. Look at Redis, and at the way there; it is used again as soon as it answers."
+        yield Problem("warn", what, todo)
+
+
+def _of_loops(listeners: Sequence[Listener]) -> Iterator[Problem]:
+    for one in listeners:
+        if one.loop_lag > SLOW_LOOP:
+            what = f"The event loop of listener {one.name} is {one.loop_lag:.1f} s late."
+            todo = "A handler blocks it: make that a plain def, or await; or the machine is too busy."
+            yield Problem("warn", what, todo)
+
+
+def _named(names: Sequence[str]) -> str:
+    return f"Listener {names[0]}" if len(names) == 1 else f"Listeners {', '.join(names[:-1])} and {names[-1]}"
+
+
+def _verb(word: str) -> Callable[[Sequence[str]], str]:
+    return lambda names: f"{word}s" if len(names) == 1 else word
+
+
+_gets, _takes, _works = _verb("get"), _verb("take"), _verb("work")
 
 
 def _of_flow(picture: Picture) -> Iterator[Problem]:

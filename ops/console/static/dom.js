@@ -61,7 +61,7 @@ export function time(at, exact = false) {
   return h("time", {datetime: moment.toISOString(), title: moment.toISOString()}, text);
 }
 
-export const pill = (word, kind) => h("span", {class: `pill ${kind}`}, word);
+export const pill = (word, kind, title) => h("span", {class: `pill ${kind}`, title}, word);
 
 export function json(value) {
   return h("pre", {tabindex: "0"}, typeof value === "string" ? value : JSON.stringify(value, null, 2));

@@ -7,6 +7,11 @@ const PAGE = 50;
 const STORY_AGAIN = 60;
 const KINDS = {stored: "good", row: "good", resolved: "good", "dead letter": "bad", buried: "bad", failed: "bad",
   "attempt failed": "bad", lease_lost: "bad", taken_over: "warn", duplicate: "soft", standby: "soft", quarantined: "bad"};
+const MEANINGS = {accepted: "The producer has it on disk", standby: "Another listener holds it; this one waits to see it settled",
+  claimed: "This listener has the right to process it now", taken_over: "The lease of its owner ran out; it belongs to this listener now",
+  stored: "This listener wrote its row", duplicate: "It was settled already when this listener asked", row: "When PostgreSQL got its row",
+  lease_lost: "This listener lost its lease, and stopped its handler", buried: "This listener wrote a dead letter", failed: "An attempt failed",
+  "in memory": "A listener holds it now"};
 const link = id => `#/events/${encodeURIComponent(id)}`;
 
 export const events = {
@@ -74,7 +79,8 @@ function drawn(told) {
     h("p", {class: `lead ${end}`}, told.sentence),
     away.length ? h("p", {class: "warn"}, `Could not be asked: ${away.map(([name, why]) => `${name} (${why})`).join("; ")}`) : null,
     told.steps.length ? h("ol", {class: "story"}, told.steps.map(one => h("li", {}, time(one.at, true), h("span", {class: "who"}, one.who),
-      pill(one.what.replace("_", " "), KINDS[one.what] ?? "plain"), h("span", {class: "detail"}, one.detail)))) : null,
+      
+      pill(one.what.replace("_", " "), KINDS[one.what] ?? "plain", MEANINGS[one.what]), h("span", {class: "detail"}, one.detail)))) : null,
     told.letters.map(one => h("p", {}, h("a", {href: `#/letters/letter/${encodeURIComponent(one.letter_id)}`}, "Open its dead letter"),
       ` (${one.reason}, ${one.state.status})`)),
     told.row ? [h("h3", {}, "Payload"), json(told.row.payload)] : told.letters.length ? [h("h3", {}, "Event"),

@@ -81,6 +81,12 @@ function role(one) {
   return parts.join(", ") || "idle";
 }
 
+function claims(one) {
+  const inPostgres = one.places.some(place => place.startsWith("postgres"));
+  if (one.degraded) return "in PostgreSQL, without Redis";
+  return inPostgres ? "in Redis, and in PostgreSQL for a peer without it" : "in Redis";
+}
+
 const line = (label, value, kind) => [h("dt", {}, label), h("dd", {class: kind ?? ""}, value)];
 
 function listener(one) {
@@ -95,16 +101,16 @@ function listener(one) {
     line("Duplicates", `${rate(one.rates.duplicate)} /s`),
     line("Retries", `${rate(one.rates.retried)} /s`, one.rates.retried ? "warn" : ""),
     line("Behind", count(one.lag)),
-    line("Claims", one.degraded ? "in PostgreSQL, without Redis" : "in Redis", one.degraded ? "warn" : ""),
+    line("Claims", claims(one), one.degraded ? "warn" : ""),
     line("Breakers", open.join(", ") || "closed", open.length ? "bad" : ""),
     line("Letters written", count(one.letters))),
     one.reasons.length ? h("p", {class: "bad"}, one.reasons.join("; ")) : null);
 }
 
-function server(name, error, pairs, url) {
-  return h("article", {class: `card ${error ? "bad" : "good"}`},
-    h("header", {}, h("h3", {}, name), pill(error ? "away" : "well", error ? "bad" : "good")),
-    error ? h("p", {class: "bad"}, error) : h("dl", {class: "pairs"}, pairs), url ? h("p", {class: "soft"}, url) : null);
+function server(name, error, pairs, url, word = "away", kind = "bad") {
+  return h("article", {class: `card ${error ? kind : "good"}`},
+    h("header", {}, h("h3", {}, name), pill(error ? word : "well", error ? kind : "good")),
+    error ? h("p", {class: kind}, error) : h("dl", {class: "pairs"}, pairs), url ? h("p", {class: "soft"}, url) : null);
 }
 
 function drawnRest(now) {
@@ -117,7 +123,8 @@ function drawnRest(now) {
       line("Journal", `${count(producer.newest)} events so far`), line("Connected", `${count(producer.clients)} listeners`)], producer.url),
     database && server("PostgreSQL", database.error, [line("Rows", count(database.rows)),
       line("Answers in", span(database.milliseconds / 1000)), line("Settled up to", database.settled_up_to ?? "–")]),
-    asked ? server("Redis", without.length ? `Not reached by ${without.join(", ")}.` : "", [line("Reached by", `${asked} listeners`)]) : null,
+    asked ? server("Redis", without.length ? `Not reached by ${without.join(", ")}.` : "", [line("Reached by", `${asked} listeners`)], "",
+      ...without.length < asked ? ["not by all", "warn"] : []) : null,
     now.files.map(file => h("article", {class: `card ${file.error || file.waiting ? "warn" : "good"}`},
       h("header", {}, h("h3", {}, "Dead letters"), pill(file.waiting ? `${count(file.waiting)} wait` : "none waits", file.waiting ? "warn" : "good")),
       file.error ? h("p", {class: "bad"}, file.error) : h("dl", {class: "pairs"},

@@ -22,7 +22,9 @@ export function replays(root, say) {
 
 function drawn(one, say) {
   const cancel = async () => { try { await post(`/api/replays/${one.replay_id}/cancel`); } catch (error) { say(error.message); } };
-  const failures = one.parts.flatMap(part => Object.entries(part.report.failures ?? {}));
+  const sums = {};
+  for (const part of one.parts) for (const [why, number] of Object.entries(part.report.failures ?? {})) sums[why] = (sums[why] ?? 0) + number;
+  const failures = Object.entries(sums).sort((a, b) => b[1] - a[1]);
   const said = one.parts.flatMap(part => part.said);
   const running = one.ended_at === null;
   return h("article", {class: "replay"},

@@ -119,6 +119,8 @@ def test_letters_are_grouped_archived_with_a_reason_and_restored(stage: Stage):
     group = next(o for o in stage.get("/api/letters/groups")["groups"] if o["fingerprint"] == letter["fingerprint"])
     assert group["letters"] >= 2
     assert group["first_at"] <= group["last_at"]
+    listed = [one["last_at"] for one in stage.get("/api/letters")["letters"]]
+    assert listed == sorted(listed, reverse=True)
     refused = stage.client.post("/api/letters/archive", json={"ids": [letter["letter_id"]], "why": " "}, headers=OWN)
     assert refused.status_code == 400
     assert stage.post("/api/letters/archive", ids=[letter["letter_id"]], why="a test order") == {"archived": 1}

@@ -96,6 +96,16 @@ def test_a_degraded_listener_is_told_once_though_its_breaker_is_open():
     assert len(judged.problems) == 1
 
 
+def test_what_several_suffer_alike_is_told_once():
+    broken = {"degraded": True, "ready": False, "reasons": ("claims: away",), "breakers": {"postgres": "open"}}
+    judged = verdict(picture(listeners=(listener("a", **broken), listener("b", **broken), listener("c", **broken))))
+    assert [one.what for one in judged.problems] == [
+        "Listeners a, b and c get no answer from postgres.",
+        "Listeners a, b and c take no new work (claims: away).",
+        "Listeners a, b and c work without Redis: claims go through PostgreSQL.",
+    ]
+
+
 def test_the_worst_comes_first_and_the_rest_is_counted():
     judged = verdict(
         picture(
@@ -105,7 +115,7 @@ def test_the_worst_comes_first_and_the_rest_is_counted():
     )
     assert judged.level == "bad"
     assert judged.sentence.startswith("The producer")
-    assert judged.sentence.endswith("(And 2 more, below.)")
+    assert judged.sentence.endswith("(And 2 more.)")
 
 
 def test_spans_are_told_in_their_largest_unit():
