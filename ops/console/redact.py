@@ -26,6 +26,11 @@ class Redactor:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(name.lower() for name in names)
 
+    @property
+    def masks(self) -> bool:
+        """Whether anything is masked at all."""
+        return bool(self._names)
+
     def value(self, value: Any) -> Any:
         """Decoded JSON without the fields that are masked."""
         if not self._names:

@@ -196,11 +196,8 @@ class Replays:
                 part.report = self._tame(report)
 
     def _tame(self, report: dict[str, Any]) -> dict[str, Any]:
-        failures: dict[str, int] = {}
-        for why, count in report.get("failures", {}).items():
-            why = self._redactor.unknown(why)
-            failures[why] = failures.get(why, 0) + count
-        return {**report, "failures": failures}
+        """Without texts that may quote payloads, where fields are masked: each letter tells its own, masked."""
+        return {**report, "failures": {}} if self._redactor.masks else report
 
     async def _listen(self, child: asyncio.subprocess.Process, part: Part) -> None:
         """Sentences go to the page, log lines to our own log."""

@@ -57,7 +57,7 @@ function drawnFigures(now) {
     now.accepted === null ? null : figure("accepted", "Accepted", rate(now.accepted), "events a second"),
     figure("stored", "Stored", rate(now.stored), "events a second"),
     figure("retried", "Retried", rate(now.retried), "attempts a second"),
-    figure("behind", "Behind", count(now.behind), "events not settled yet"),
+    figure("behind", "Behind", count(now.behind), "not settled yet"),
     figure("slow", "Time to settle", now.slow === null ? "–" : `≤ ${span(now.slow)}`, "99 of 100 events"),
     figure("waiting", "Dead letters", count(now.waiting), "wait for a replay"),
   ];

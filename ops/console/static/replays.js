@@ -28,7 +28,7 @@ function drawn(one, say) {
   const said = one.parts.flatMap(part => part.said);
   const running = one.ended_at === null;
   return h("article", {class: "replay"},
-    h("div", {class: "row spread"}, h("span", {}, pill(one.state, KINDS[one.state]), " ", meant(one.asked), ", ", ago(one.began_at)),
+    h("div", {class: "row spread"}, h("span", {}, pill(one.state, KINDS[one.state]), " ", `${meant(one.asked)}, begun ${ago(one.began_at)}`),
       running ? h("button", {"data-key": "cancel", onclick: cancel}, one.state === "cancelling" ? "End it now" : "Cancel") : null),
     h("progress", {max: Math.max(1, one.total), value: one.done, "aria-label": "Letters replayed"}),
     h("p", {}, `${count(one.done)} of ${count(one.total)}: ${count(one.resolved)} resolved (${count(one.already_stored)} were stored already), `
