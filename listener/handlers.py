@@ -19,6 +19,9 @@ import msgspec
 from listener.delivery import Delivery
 from listener.errors import Misconfigured, Permanent, Reject, Transient
 
+MOST_HUNG = 64
+"""Threads of a handler that exceeded their time and still run, at most."""
+
 Form = Literal["plain", "transaction"]
 Call = Callable[..., Awaitable[None]]
 
@@ -75,10 +78,13 @@ def _import(name: str) -> Callable[..., Any]:
 def _in_thread(function: Callable[[Delivery], object]) -> Call:
     """A daemon thread for each run: one that hangs cannot be cancelled, and must not keep a drained process alive.
 
-    How many run at once is bounded where handlers are started.
+    How many run at once is bounded where handlers are started; how many hang beyond their time, here.
     """
+    given_up: set[Future[None]] = set()
 
     async def call(delivery: Delivery) -> None:
+        if len(given_up) >= MOST_HUNG:
+            raise Transient(f"{len(given_up)} threads of the handler hang; until one ends, none is started")
         ended: Future[None] = Future()
 
         def run() -> None:
@@ -91,7 +97,12 @@ def _in_thread(function: Callable[[Delivery], object]) -> Call:
 
         ended.set_running_or_notify_cancel()
         threading.Thread(target=run, name=f"handler {delivery.event_id[:64]}", daemon=True).start()
-        await asyncio.wrap_future(ended)
+        try:
+            await asyncio.wrap_future(ended)
+        except asyncio.CancelledError:
+            given_up.add(ended)
+            ended.add_done_callback(given_up.discard)
+            raise
 
     return call
 
