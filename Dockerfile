@@ -23,7 +23,7 @@ ENV PATH=/opt/unlost/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST
 USER 10001:10001
 WORKDIR /var/lib/unlost
 VOLUME /var/lib/unlost
-EXPOSE 3000 3005 8080
+EXPOSE 3000 3005 3006 8080
 STOPSIGNAL SIGTERM
 # A listener's port unless PORT says otherwise. Unready is unhealthy: it is shown, and restarts nothing.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=40s --retries=2 \

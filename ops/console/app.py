@@ -28,6 +28,7 @@ from ops.watch.verdict import verdict
 MOST_ROWS = 200
 MOST_IDS = 100
 MOST_WORDS = 500
+SHORTEST_ID = 16
 Asked = TypeVar("Asked")
 Work = Callable[[Request], Awaitable[Response]]
 STATIC = Path(str(resources.files("ops.console").joinpath("static")))
@@ -49,6 +50,8 @@ class LettersAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def selection_of(asked: LettersAsked | ReplayAsked) -> Selection:
     """The letters that are meant; all of them only if that was said."""
+    if any(len(one) < SHORTEST_ID for one in asked.ids):
+        raise Refused('"ids" holds whole ids of letters: a part of one could mean others too')
     chosen = Selection(ids=asked.ids, fingerprint=asked.fingerprint)
     if chosen.everything and not asked.everything:
         raise Refused('say which letters are meant, by "ids" or "fingerprint", or "everything": true')
