@@ -131,7 +131,10 @@ def test_letters_are_grouped_archived_with_a_reason_and_restored(stage: Stage):
     assert stage.letter_of(ids[0])["state"]["status"] == "open"
 
 
-@pytest.mark.parametrize("body", [{}, {"ids": []}, {"ids": [""]}, {"ids": ["01"]}, {"nonsense": 1}, {"ids": 5}, {"everything": True, "rate": -1}])
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"ids": []}, {"ids": [""]}, {"ids": ["01"]}, {"nonsense": 1}, {"ids": 5}, {"everything": True, "rate": -1}],
+)
 def test_a_replay_of_nothing_said_is_refused(stage: Stage, body: dict[str, Any]):
     assert stage.client.post("/api/replays", json=body, headers=OWN).status_code == 400
 
