@@ -207,7 +207,7 @@ def _told(work: Work) -> Work:
             return _error(404, str(error))
         except Busy as error:
             return _error(409, str(error))
-        except (Away, FileTrouble) as error:
+        except (Away, FileTrouble, OSError) as error:
             return _error(503, str(error))
 
     return told

@@ -10,7 +10,7 @@ from ops.watch.picture import Listener, Picture
 Level = Literal["good", "warn", "bad"]
 
 MUCH_BEHIND = 1_000
-STALLED_SECONDS = 15.0
+STALLED_SECONDS = 60.0
 SLOW_LOOP = 1.0
 
 # What to do about a check that fails, by its name in /health.

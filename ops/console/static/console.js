@@ -7,13 +7,15 @@ import {events} from "./events.js";
 import {send} from "./send.js";
 import {letters} from "./letters.js";
 
-const EVERY = 1000;
+const EVERY = 1000, SAID_FOR = 8000;
 const views = {overview, events, send, letters};
 const find = id => document.getElementById(id);
-let shown = null, last = null, timer = 0, looking = false;
+let shown = null, last = null, timer = 0, quiet = 0, looking = false;
 
-export function say(text) {
+function say(text) {
   find("note").textContent = text;
+  clearTimeout(quiet);
+  if (text) quiet = setTimeout(() => say(""), SAID_FOR);
 }
 
 function route() {

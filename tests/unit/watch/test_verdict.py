@@ -61,7 +61,7 @@ def test_a_system_that_is_well_is_called_so():
         ({"database": Database(error="refused")}, "bad", "PostgreSQL cannot be asked (refused)"),
         ({"producer": Producer(url="p", ready=True, newest=5_010)}, "warn", "5,000 events wait to be settled"),
         (
-            {"producer": Producer(url="p", ready=True, newest=12), "stalled": 20.0},
+            {"producer": Producer(url="p", ready=True, newest=12), "stalled": 75.0},
             "bad",
             "2 events wait, and nothing has moved",
         ),
