@@ -242,3 +242,15 @@ def test_killed_at_any_point_and_run_again_each_letter_is_stored_once(work: Work
     assert {f"e{i}" for i in range(count)} == set(work.runs())
     # An event that runs again was under way when a kill came: at most one group each.
     assert len(work.runs()) - count <= kills * 16
+
+
+def test_who_follows_gets_a_line_a_step_plan_first_and_end_last(work: Work):
+    work.put(*({} for _ in range(5)))
+    code, out, _ = work.run("--follow", "--rate", "4")
+    plan, *progress, end = [json.loads(line) for line in out.splitlines()]
+    assert plan == {"plan": {"letters": 5, "by_reason": {"exhausted": 5}, "passed_over": {}, "damaged": 0}}
+    done = [one["progress"]["resolved"] for one in progress]
+    assert done
+    assert done == sorted(done)
+    assert (end["exit_code"], end["report"]["resolved"], end["plan"]) == (code, 5, plan["plan"])
+    assert json.loads(work.run("--follow", "--dry-run")[1])["plan"]["passed_over"] == {"resolved": 5}
