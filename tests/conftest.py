@@ -37,3 +37,8 @@ def no_settings_from_outside() -> None:
     for settings in (ListenerSettings, ProducerSettings, AuditSettings, UpSettings, ReplaySettings, ConsoleSettings):
         for name in settings.model_fields:
             os.environ.pop(name.upper(), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: begun last, it would be waited for alone."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)

@@ -29,6 +29,7 @@ def test_what_was_found_once_stays_mended(seed: int) -> None:
     assert run(schedule(seed)).broken == ""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_law_holds_in_every_schedule() -> None:
     found = [f"{finding.seed}: {finding.broken}" for finding in hunt(0, SCHEDULES, jobs=2)]
