@@ -8,7 +8,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -30,6 +30,7 @@ from ops.local.child import ChildFailed
 from ops.local.layout import NAMES
 
 INTERRUPTED = 130
+USUAL = 3_000
 CHAOS = "chaos"
 
 
@@ -55,12 +56,24 @@ class Wish:
     seed: int
     keep: bool
     patience: float
+    console: bool
+    hold: float
 
     def stream(self, drill: Drill) -> Stream:
         """The stream of one drill; ids never met before."""
-        usual = round(self.rate * self.seconds * 1.1) if drill.name == CHAOS else 3_000
+        usual = round(self.rate * self.seconds * 1.1) if drill.name == CHAOS else self._usual
         prefix = f"drill-{drill.name}-{random.randrange(16**8):08x}-"  # noqa: S311  a name, no secret
         return Stream(prefix, self.events or usual, self.rate, drill.poison)
+
+    def paced(self, drill: Drill) -> Drill:
+        """The drill; where its stream is longer, for people to look at, the damage comes no later."""
+        if self.events or drill.name == CHAOS:
+            return drill
+        return replace(drill, begins_after=drill.begins_after * USUAL / self._usual)
+
+    @property
+    def _usual(self) -> int:
+        return USUAL + round(self.rate * self.hold)
 
 
 def _params() -> list[click.Parameter]:
@@ -80,6 +93,9 @@ def _params() -> list[click.Parameter]:
         click.Option(["--seed"], type=click.IntRange(0), help="Chaos of this seed.  [default: told when it starts]"),
         click.Option(["--patience"], type=click.FloatRange(1), default=1.0, show_default=True,
                      help="Allow so many times the time, on a busy machine."),
+        click.Option(["--console"], is_flag=True, help="Start a console of the private system, to look at the damage."),
+        click.Option(["--hold"], type=click.FloatRange(0), default=0.0, metavar="SECONDS",
+                     help="Let the damage last so long, and then what it left behind, for people to look at."),
         click.Option(["--keep"], is_flag=True, help="Keep data and logs of drills that passed, too."),
     ]  # fmt: skip
 
@@ -90,6 +106,7 @@ def _params() -> list[click.Parameter]:
         "ops drill --list",
         "ops drill redis-frozen",
         "ops drill all --json drills.json",
+        "ops drill postgres-stopped --console --hold 60",
         "ops drill chaos --seconds 60 --seed 7",
         "ops drill redis-frozen --compose",
     ],
@@ -137,6 +154,8 @@ def _chosen(names: Sequence[str], wished: Wish, console: Console, *, compose: bo
         raise UsageProblem(*(f"there is no drill {name!r}; `ops drill --list` tells them" for name in strange))
     if "all" in names:
         return [one for one in known.values() if one.is_portable or not compose]
+    if compose and wished.console:
+        raise UsageProblem("the compose project has a console of its own; leave --console out")
     if compose and (local := [name for name in names if not known[name].is_portable]):
         raise UsageProblem(*(f"{name} needs a stage of its own; leave --compose out" for name in local))
     return [known[name] for name in names]
@@ -153,9 +172,9 @@ def _carry_out(one: Drill, wished: Wish, console: Console, project: DrillSetting
     try:
         with progress(console) as say:
             if project is None:
-                seen = _on_local_stage(one, directory, wished, say)
+                seen = _on_local_stage(wished.paced(one), directory, wished, say, console)
             else:
-                seen = asyncio.run(_on_compose(one, project, wished, say))
+                seen = asyncio.run(_on_compose(wished.paced(one), project, wished, say))
         result, reasons = judge(seen, one.bars.stretched(wished.patience))
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
@@ -168,11 +187,16 @@ def _carry_out(one: Drill, wished: Wish, console: Console, project: DrillSetting
     return result
 
 
-def _on_local_stage(one: Drill, directory: Path, wished: Wish, say: Callable[[Phase], None]) -> Observed:
+def _on_local_stage(
+    one: Drill, directory: Path, wished: Wish, say: Callable[[Phase], None], console: Console
+) -> Observed:
     say(Phase("starting"))
     try:
-        with local_stage(one, directory, wished.listeners, lambda _: None) as stage:
-            return asyncio.run(observe(one, stage, wished.stream(one), say))
+        with local_stage(one, directory, wished.listeners, lambda _: None, console=wished.console) as stage:
+            if stage.console_url:
+                console.print(f"  console at {stage.console_url}/", markup=False)
+                console.print(f"  or: set -a; . {stage.environment_file}; set +a; ops top", markup=False)
+            return asyncio.run(observe(one, stage, wished.stream(one), say, wished.hold))
     except ChildFailed as failed:
         return broken(one, str(failed))
 
@@ -187,7 +211,7 @@ async def _on_compose(one: Drill, project: DrillSettings, wished: Wish, say: Cal
         )
     except StageTrouble as trouble:
         raise UsageProblem(str(trouble)) from None
-    return await observe(one, stage, wished.stream(one), say)
+    return await observe(one, stage, wished.stream(one), say, wished.hold)
 
 
 def _write(file: Path | None, results: list[Result], *, several: bool) -> None:

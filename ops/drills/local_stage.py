@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -28,13 +29,14 @@ from ops.drills.measure import OpenLetter, Row, Run
 from ops.drills.stage import StageTrouble, Wires
 from ops.drills.wires import ProxyWires, proxied
 from ops.local.child import Child
-from ops.local.layout import Layout, executable, free_ports
+from ops.local.layout import Layout, executable, free_ports, write_environment
 from ops.local.system import Step, System
 
 LEASE = 5.0
 FEW_CONNECTIONS = ("-c", "max_connections=60")
 ROOM_ON_FULL_DISK = 1
 REPLAY_AGAIN = 1.0
+HEALED = {"DRILL_HEALED": "1"}
 
 
 class LocalStage:
@@ -50,6 +52,16 @@ class LocalStage:
         self._drill = drill
         self._wires = wires
         self._hoard: Hoard | None = None
+
+    @property
+    def console_url(self) -> str | None:
+        """Where people can watch, if that was asked for."""
+        return self._system.layout.console_url
+
+    @property
+    def environment_file(self) -> Path:
+        """What tells ``ops`` and ``dlq`` in another terminal where this stage is."""
+        return self._system.layout.environment_file
 
     @property
     def database_url(self) -> str:
@@ -208,7 +220,7 @@ class LocalStage:
             "INSTANCE_ID": "drill-replay",
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self._system.valkey.url,
-            "DRILL_HEALED": "1",
+            **HEALED,
         }
 
     async def audit(self) -> list[str]:
@@ -235,20 +247,24 @@ def _environment_of(drill: Drill, data: Path, settings: Mapping[str, str]) -> di
 
 
 @contextmanager
-def local_stage(drill: Drill, data: Path, listeners: int, say: Callable[[Step], None]) -> Iterator[LocalStage]:
-    """A private system, running, and stopped at the end."""
+def local_stage(
+    drill: Drill, data: Path, listeners: int, say: Callable[[Step], None], *, console: bool = False
+) -> Iterator[LocalStage]:
+    """A private system, running, and stopped at the end. Its console replays with the handler well again."""
     data.mkdir(parents=True, exist_ok=True)
     data.chmod(0o711)  # PostgreSQL runs as another user where this user is root
-    ports = free_ports(listeners)
+    ports = free_ports(listeners, console=console)
     extra = _environment_of(drill, data, drill.settings)
     with _pipe_of_runs(data, drill.fills_disk), proxied(data, ports, drill.wires) as wires:
         layout = Layout(data, ports, extra, wires.route) if wires else Layout(data, ports, extra)
+        layout = replace(layout, console_extra=HEALED)
         if wires:
             layout.extra["source_name"] = layout.stream_url
         options = FEW_CONNECTIONS if drill.few_connections else ()
         system = System(layout, say, threading.Event(), postgres_options=options)
         try:
             system.start()
+            write_environment(layout, system.postgres.url, system.valkey.url)
             yield LocalStage(system, drill, wires)
         finally:
             system.stop()

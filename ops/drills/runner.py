@@ -47,11 +47,12 @@ Say = Callable[[Phase], None]
 class Runner:
     """Runs one drill on a stage that is up."""
 
-    def __init__(self, drill: Drill, stage: Stage, stream: Stream, say: Say) -> None:
+    def __init__(self, drill: Drill, stage: Stage, stream: Stream, say: Say, hold: float) -> None:
         self._drill = drill
         self._stage = stage
         self._stream = stream
         self._say = say
+        self._hold = hold
         self._watcher = Watcher(stream, stage.producer_url, stage.listener_urls, stage.count)
         self._troubles: list[str] = []
 
@@ -65,6 +66,7 @@ class Runner:
                 moments = await self._hurt()
                 before = await self._until_settled()
                 normal = await self._until_normal(moments)
+                await self._let_look()
             finally:
                 showing.cancel()
                 if reviving:
@@ -87,12 +89,25 @@ class Runner:
         await drill.damage(stage)
         struck = time.time() if drill.progress_from == "damage" else began
         try:
-            await drill.during(stage)
+            await self._endure()
         finally:
             self._phase("healing")
             heal_began = time.time()
             await drill.heal(stage)
         return Moments(struck, heal_began, time.time())
+
+    async def _endure(self) -> None:
+        """Let the damage last, for as long as somebody wants to look at it."""
+        until = time.monotonic() + self._hold
+        await self._drill.during(self._stage)
+        while time.monotonic() < until:
+            await self._drill.during(self._stage)
+
+    async def _let_look(self) -> None:
+        """Leave what the damage left behind as it is, for as long as somebody wants to look at it."""
+        if self._hold:
+            self._phase("aftermath")
+            await asyncio.sleep(self._hold)
 
     async def _until_settled(self) -> Books:
         """The books once every accepted event is a row or a letter, and no listener holds anything; or at the limit."""
@@ -175,10 +190,13 @@ class Runner:
         self._say(Phase(what, len(seen.published.accepted), seen.rows))
 
 
-async def observe(drill: Drill, stage: Stage, stream: Stream, say: Say) -> Observed:
-    """Run it; what goes wrong with the stage itself becomes part of what was observed."""
+async def observe(drill: Drill, stage: Stage, stream: Stream, say: Say, hold: float = 0.0) -> Observed:
+    """Run it; what goes wrong with the stage itself becomes part of what was observed.
+
+    ``hold``: for so many seconds at least the damage lasts, and what it left behind stays, for people who watch.
+    """
     try:
-        return await Runner(drill, stage, stream, say).run()
+        return await Runner(drill, stage, stream, say, hold).run()
     except (StageTrouble, ChildFailed) as error:
         return broken(drill, str(error))
 

@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -58,6 +58,8 @@ class Layout:
     extra: dict[str, str] = field(default_factory=dict)
     route: Callable[[str, str], str] = _straight
     """Where a listener of this name reaches what stands at this address: a fault proxy may lie between."""
+    console_extra: Mapping[str, str] = field(default_factory=dict)
+    """What only the console is told, and the replays that it runs."""
 
     @property
     def producer_url(self) -> str:
@@ -127,6 +129,7 @@ class Layout:
             PRODUCER_URL=self.producer_url,
             LISTENERS=",".join(self.listener_urls),
             LETTERS=",".join(map(str, self.letter_files)),
+            **self.console_extra,
         )
 
     def listeners(self, database_url: str, redis_url: str) -> list[Child]:

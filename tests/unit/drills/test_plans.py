@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ops.drills.catalogue import DRILLS
 from ops.drills.chaos import chaos, plan
+from ops.drills.cli import Wish
 from ops.drills.drill import IN_TRANSACTION, RECORD, Poison
 from ops.drills.shown import WIDTH, listed
 from ops.drills.traffic import Stream
@@ -54,3 +55,11 @@ def test_poison_stands_in_the_payload_of_as_many_events_as_asked(poison: Poison,
     stream = Stream("x-", 100, 10.0, poison)
     asked = [event for n in range(100) if "drill" in (event := stream.event(n))["payload"]]
     assert len(asked) == count
+
+
+def test_a_damage_that_is_held_for_people_begins_no_later():
+    held = Wish(200.0, None, 2, 60.0, 1, keep=False, patience=1.0, console=True, hold=30.0)
+    drill = DRILLS["redis-frozen"]
+    events = held.stream(drill).events
+    assert events == 3_000 + 200 * 30
+    assert round(events * held.paced(drill).begins_after) == 1_000
