@@ -1,16 +1,12 @@
 """The command ``listener``."""
 
-import asyncio
-import signal
-
 import structlog
-import uvloop
 
 from dlq.file import FileTrouble
 from listener.daemon import Daemon
 from listener.errors import Misconfigured, Permanent, Transient
 from listener.settings import ListenerSettings
-from ops.command import UsageProblem, command
+from ops.command import UsageProblem, command, run_daemon
 from ops.telemetry.http import PortTaken
 from ops.telemetry.logs import configure_logs
 
@@ -28,14 +24,8 @@ def main(settings: ListenerSettings) -> int:
     """Claim, handle and store each event of a WebSocket source exactly once."""
     configure_logs(settings.log_level, settings.instance_id)
 
-    async def run() -> None:
-        daemon = Daemon(settings)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
-        await daemon.run()
-
     try:
-        uvloop.run(run())
+        run_daemon(lambda: Daemon(settings))
     except Misconfigured as error:
         raise UsageProblem(*error.mistakes) from None
     except PortTaken as error:

@@ -24,7 +24,7 @@ _text = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A valid event, with its content still in the source's own words."""
 
     event_id: str

@@ -1,12 +1,7 @@
 """The command ``producer``."""
 
-import asyncio
-import signal
-
-import uvloop
-
 from listener.errors import Misconfigured
-from ops.command import UsageProblem, command
+from ops.command import UsageProblem, command, run_daemon
 from ops.telemetry.http import PortTaken
 from ops.telemetry.logs import configure_logs
 from producer.daemon import Daemon
@@ -27,14 +22,8 @@ def main(settings: ProducerSettings) -> int:
     """Accept events over HTTP into a durable journal, and stream them over WebSocket."""
     configure_logs(settings.log_level, settings.instance_id)
 
-    async def run() -> None:
-        daemon = Daemon(settings)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
-        await daemon.run()
-
     try:
-        uvloop.run(run())
+        run_daemon(lambda: Daemon(settings))
     except* (PortTaken, JournalTrouble, Misconfigured) as group:
         raise UsageProblem(*(str(error) for error in group.exceptions)) from None
     return 0

@@ -144,9 +144,7 @@ class Desk:
                 taken = [i for i, answer in enumerate(answers) if isinstance(answer, Won) and answer.takeovers]
                 postgres = self._reach.postgres
                 await self._claim_also(postgres, first, asks, answers, taken, take_over=take_over, revive=revive)
-            for ask, answer in zip(asks, answers, strict=True):
-                if isinstance(answer, Won):
-                    self._leases.add(ask, answer, for_takeovers if answer.takeovers else self.places, started)
+            self._leases.add(asks, answers, self.places, for_takeovers, started)
             return answers
 
     def _must_be_open(self) -> None:

@@ -5,25 +5,29 @@ the server's. A lease lost or run out is told to ``on_lost``, once.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from listener.claims.places import Place, Places
-from listener.claims.port import Ask, Keep, Won
+from listener.claims.port import Answer, Ask, Keep, Won
 from listener.claims.reach import Reach
 from listener.errors import Transient
 from listener.facts import Facts, LeasesLost
 
 
 class Claim:
-    """One claim of this process."""
+    """One claim of this process. What was won at once shares ``until``, which is replaced and never changed."""
 
     __slots__ = ("ask", "epoch", "takeovers", "until")
 
-    def __init__(self, ask: Ask, won: Won) -> None:
+    def __init__(self, ask: Ask, won: Won, until: Mapping[Place, float]) -> None:
         self.ask = ask
         self.epoch = won.epoch
         self.takeovers = won.takeovers
-        self.until: dict[Place, float] = {}
+        self.until = until
+
+    def grant(self, place: Place, until: float) -> None:
+        """This place grants it for so long."""
+        self.until = {**self.until, place: until}
 
     @property
     def as_keep(self) -> Keep:
@@ -63,10 +67,15 @@ class Leases:
         claim = self._claims.get(event_id)
         return claim is not None and self._ends(claim) > self._clock()
 
-    def add(self, ask: Ask, won: Won, places: Iterable[Place], asked_at: float) -> None:
-        """Hold what was won in these places."""
-        claim = self._claims[ask.event_id] = Claim(ask, won)
-        claim.until = dict.fromkeys(places, asked_at + self._seconds)
+    def add(
+        self, asks: Iterable[Ask], answers: Iterable[Answer], places: Places, for_takeovers: Places, asked_at: float
+    ) -> None:
+        """Hold what was won of these: in ``places``, and what was taken over in ``for_takeovers``."""
+        until = dict.fromkeys(places, asked_at + self._seconds)
+        until_taken_over = dict.fromkeys(for_takeovers, asked_at + self._seconds)
+        for ask, answer in zip(asks, answers, strict=True):
+            if isinstance(answer, Won):
+                self._claims[ask.event_id] = Claim(ask, answer, until_taken_over if answer.takeovers else until)
 
     def drop(self, event_ids: Iterable[str]) -> None:
         """Hold these no more."""
@@ -110,7 +119,7 @@ class Leases:
         refused = []
         for claim, mine in zip(claims, covered, strict=True):
             if mine:
-                claim.until[place] = started + self._seconds
+                claim.grant(place, started + self._seconds)
             else:
                 refused.append(claim.ask)
         return refused
@@ -142,7 +151,7 @@ class Leases:
                 continue
             for claim, mine in zip(claims, renewed, strict=True):
                 if mine and place in claim.until:
-                    claim.until[place] = started + self._seconds
+                    claim.grant(place, started + self._seconds)
             self.lose([c.ask.event_id for c, mine in zip(claims, renewed, strict=True) if not mine and self._still(c)])
         if trouble:
             raise trouble

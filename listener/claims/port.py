@@ -15,14 +15,14 @@ Token = str
 Verdict = Literal["done", "dead"]
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """Which event, and the 32 bytes that stand for its content."""
 
     event_id: str
     digest: bytes
 
 
-class Keep(msgspec.Struct, frozen=True):
+class Keep(msgspec.Struct, frozen=True, gc=False):
     """What is held already, as a place is told of it."""
 
     event_id: str
@@ -31,33 +31,33 @@ class Keep(msgspec.Struct, frozen=True):
     takeovers: int = 0
 
 
-class Won(msgspec.Struct, frozen=True, tag=True):
+class Won(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Mine now: nobody held it, my own lost reply is recognised, or it was taken over."""
 
     epoch: int
     takeovers: int
 
 
-class Held(msgspec.Struct, frozen=True, tag=True):
+class Held(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Another's lease is running; ``same`` tells whether it was asked for with the same content."""
 
     seconds_left: float
     same: bool
 
 
-class Lapsed(msgspec.Struct, frozen=True, tag=True):
+class Lapsed(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Another's lease ran out, and taking over was not asked for."""
 
     same: bool
 
 
-class Done(msgspec.Struct, frozen=True, tag=True):
+class Done(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Settled as stored."""
 
     same: bool
 
 
-class Dead(msgspec.Struct, frozen=True, tag=True):
+class Dead(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Settled as a dead letter."""
 
     same: bool

@@ -18,7 +18,7 @@ from listener.errors import Failure, Permanent, Transient, failure_of
 from listener.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks, Intake
-from listener.pipeline.passage import Doom, Duplicate, Passage
+from listener.pipeline.passage import DUPLICATE, Doom, Passage
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
 from listener.pipeline.work import Work
@@ -200,7 +200,7 @@ class Claiming:
                 self.stand_by(passage, 0.0)
                 return
         if same or passage.doom is not None:
-            self._settling.done(passage, Duplicate())
+            self._settling.done([(passage, DUPLICATE)])
         else:
             await self.conflict(passage)
 

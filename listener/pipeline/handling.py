@@ -189,7 +189,7 @@ class Handling:
             attempts=len(passage.attempts) + 1,
             received_at=passage.received_at,
         )
-        await self._storing.stored(passage, await self._store.insert_with(row, work))
+        await self._storing.stored([passage], [await self._store.insert_with(row, work)])
 
     async def _wait_until_it_may_run(self, passage: Passage) -> None:
         """Claims must meet: the last look before the user's code runs."""

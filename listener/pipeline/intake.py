@@ -14,7 +14,7 @@ from listener.errors import InvalidEvent, Transient, failure_of
 from listener.event import Event, parse
 from listener.facts import EventsDuplicate, Facts, FramesReceived
 from listener.pipeline.inbox import Inbox
-from listener.pipeline.passage import Doom, Duplicate, End, Passage, Stored
+from listener.pipeline.passage import DUPLICATE, Doom, End, Passage, Stored
 from listener.pipeline.policy import Policy
 from listener.watermark import Position, Watermark
 
@@ -159,17 +159,21 @@ class Intake:
         """The one way out: settle the position, make room, and end or restart what followed."""
         self._take_out(passage)
         self._exit(passage, end)
+        if passage.followers:
+            self._finish_followers(passage, end)
+        self._room.set()
+        if not self._count:
+            self._emptied.set()
+
+    def _finish_followers(self, passage: Passage, end: End) -> None:
         followers, passage.followers = passage.followers, None
         for follower in followers or ():
             if follower.ask.digest == passage.ask.digest:
-                self._exit(follower, Duplicate() if isinstance(end, Stored) else end)
+                self._exit(follower, DUPLICATE if isinstance(end, Stored) else end)
                 self._facts(EventsDuplicate((follower.event.event_id,)))
             else:
                 self._leave_count(follower)
                 self._enter(follower)
-        self._room.set()
-        if not self._count:
-            self._emptied.set()
 
     def forget(self, passage: Passage) -> None:
         """Let go of an unsettled event in an orderly stop; its position stays open, so it is read again."""

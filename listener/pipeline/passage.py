@@ -14,24 +14,25 @@ from listener.watermark import Position
 Stage = Literal["receive", "claim", "handle", "store"]
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """The row is there, written by this listener."""
 
 
-class Duplicate(msgspec.Struct, frozen=True):
+class Duplicate(msgspec.Struct, frozen=True, gc=False):
     """The event was settled before."""
 
 
-class Buried(msgspec.Struct, frozen=True):
+class Buried(msgspec.Struct, frozen=True, gc=False):
     """The event is a dead letter."""
 
     reason: Reason
 
 
 End = Stored | Duplicate | Buried
+STORED, DUPLICATE = Stored(), Duplicate()
 
 
-class Doom(msgspec.Struct, frozen=True):
+class Doom(msgspec.Struct, frozen=True, gc=False):
     """Why an event is to be buried."""
 
     reason: Reason

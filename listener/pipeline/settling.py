@@ -1,7 +1,7 @@
 """Settling: the one way out. Rows are told to the claims in batches; letters are on disk before "dead" is told."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from listener.claims.desk import Desk
@@ -17,7 +17,7 @@ from listener.facts import (
 )
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks, Intake
-from listener.pipeline.passage import Buried, Doom, Duplicate, End, Passage, Stored
+from listener.pipeline.passage import STORED, Buried, Doom, Duplicate, Passage, Stored
 
 RETRY_SECONDS = 0.5
 BATCH = 4_096
@@ -39,14 +39,14 @@ class Settling:
         self._graveyard = graveyard
         self._clocks = clocks
         self._facts = facts
-        self._ended: Inbox[tuple[Passage, End]] = Inbox()
+        self._ended: Inbox[tuple[Passage, Stored | Duplicate]] = Inbox()
         self._doomed: Inbox[Passage] = Inbox()
         self.on_claim_lost: Callable[[Passage], None] = lambda _: None
         self.trouble = ""
 
-    def done(self, passage: Passage, end: Stored | Duplicate) -> None:
-        """The event is a row, ours or somebody's."""
-        self._ended.put((passage, end))
+    def done(self, ended: Iterable[tuple[Passage, Stored | Duplicate]]) -> None:
+        """These events are rows, ours or somebody's."""
+        self._ended.put_all(ended)
 
     def bury(self, passage: Passage, doom: Doom) -> None:
         """The event shall be a dead letter."""
@@ -67,12 +67,12 @@ class Settling:
             for passage, end in batch:
                 self._intake.finish(passage, end)
             now = self._clocks.monotonic()
-            stored = [passage for passage, end in batch if isinstance(end, Stored)]
+            stored = [passage for passage, end in batch if end is STORED]
             if stored:
                 seconds = [now - passage.received_clock for passage in stored]
                 self._facts(EventsStored([p.event.event_id for p in stored], seconds))
             if len(stored) < len(batch):
-                self._facts(EventsDuplicate([p.event.event_id for p, end in batch if not isinstance(end, Stored)]))
+                self._facts(EventsDuplicate([p.event.event_id for p, end in batch if end is not STORED]))
             self._facts(BatchDone("settle", len(batch), now - started))
 
     async def _bury_for_ever(self) -> None:

@@ -11,7 +11,7 @@ from listener.errors import Permanent, Transient, failure_of
 from listener.facts import AttemptFailed, BatchDone, Facts
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Doom, Duplicate, Passage, Stage, Stored
+from listener.pipeline.passage import DUPLICATE, STORED, Doom, Duplicate, Passage, Stage, Stored
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
 from listener.store import events as rows
@@ -101,20 +101,25 @@ class Storing:
             self._breaker.failed(self._clocks.monotonic())
             raise
         self._breaker.succeeded()
-        for passage, result in zip(batch, results, strict=True):
-            await self.stored(passage, result)
+        await self.stored(batch, results)
 
-    async def stored(self, passage: Passage, result: rows.Stored | rows.Duplicate | rows.Conflict) -> None:
+    async def stored(self, batch: Sequence[Passage], results: Sequence[rows.Result]) -> None:
         """Report what the table said."""
-        match result:
-            case rows.Stored():
-                self._settling.done(passage, Stored())
-            case rows.Duplicate():
-                self._settling.done(passage, Duplicate())
-            case rows.Conflict():
-                await self.on_conflict(passage)
-            case _:
-                assert_never(result)
+        ended: list[tuple[Passage, Stored | Duplicate]] = []
+        conflicts: list[Passage] = []
+        for passage, result in zip(batch, results, strict=True):
+            match result:
+                case rows.Stored():
+                    ended.append((passage, STORED))
+                case rows.Duplicate():
+                    ended.append((passage, DUPLICATE))
+                case rows.Conflict():
+                    conflicts.append(passage)
+                case _:
+                    assert_never(result)
+        self._settling.done(ended)
+        for passage in conflicts:
+            await self.on_conflict(passage)
 
     async def give_up(self, batch: Sequence[Passage], stage: Stage) -> None:
         """All attempts are used up. What was lost may have been replies, not rows: the table is asked once more."""
@@ -124,7 +129,7 @@ class Storing:
             stored = {}
         for passage in batch:
             if stored.get(passage.claim_id):
-                self._settling.done(passage, Duplicate())
+                self._settling.done([(passage, DUPLICATE)])
             else:
                 self._settling.bury(passage, Doom("exhausted", stage))
 

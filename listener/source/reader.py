@@ -182,10 +182,10 @@ class Reader:
             keepalive.cancel()
 
     async def _take_frames(self, connection: Connection) -> None:
-        """A run of frames, then a breath for the other stages."""
+        """A run of frames, as long as there is room, then a breath for the other stages."""
+        if why := self._reason_to_pause():
+            await self._pause(why)
         for _ in range(YIELD_EVERY):
-            if why := self._reason_to_pause():
-                await self._pause(why)
             frame: bytes = await connection.recv(decode=False)
             self._frames += 1
             self.last_frame_at = self._clock()
@@ -197,6 +197,8 @@ class Reader:
             if cursor is not None:
                 self._after = cursor
                 self._resumes = self._resumes or self._options.resumes == "auto"
+            if self._intake.full:
+                break
         await asyncio.sleep(0)
 
     def _reason_to_pause(self) -> str:

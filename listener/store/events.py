@@ -22,7 +22,7 @@ from listener.store.trouble import translated
 NEWEST = 2**63 - 1
 
 
-class NewRow(msgspec.Struct, frozen=True):
+class NewRow(msgspec.Struct, frozen=True, gc=False):
     """An event that is to become a row."""
 
     event: Event
@@ -31,15 +31,15 @@ class NewRow(msgspec.Struct, frozen=True):
     received_at: float
 
 
-class Stored(msgspec.Struct, frozen=True, tag=True):
+class Stored(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The row is ours."""
 
 
-class Duplicate(msgspec.Struct, frozen=True, tag=True):
+class Duplicate(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The row was there already, with the same content."""
 
 
-class Conflict(msgspec.Struct, frozen=True, tag=True):
+class Conflict(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A row of this id was there already, with other content."""
 
 

@@ -1,7 +1,17 @@
 """The kit of which every command is made: settings, secrets, flags, help, exit codes."""
 
+from ops.command.daemon import run_daemon
 from ops.command.kit import command, main_group
 from ops.command.secret import Secret, SecretUrl, WebAddress
 from ops.command.settings import Settings, UsageProblem
 
-__all__ = ["Secret", "SecretUrl", "Settings", "UsageProblem", "WebAddress", "command", "main_group"]
+__all__ = [
+    "Secret",
+    "SecretUrl",
+    "Settings",
+    "UsageProblem",
+    "WebAddress",
+    "command",
+    "main_group",
+    "run_daemon",
+]

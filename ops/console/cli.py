@@ -1,11 +1,6 @@
 """``ops console``."""
 
-import asyncio
-import signal
-
-import uvloop
-
-from ops.command import UsageProblem, command
+from ops.command import UsageProblem, command, run_daemon
 from ops.console.daemon import Daemon
 from ops.console.settings import ConsoleSettings
 from ops.telemetry.http import PortTaken
@@ -23,14 +18,8 @@ def console(settings: ConsoleSettings) -> int:
     """Serve one page that shows the whole system, tells the story of each event, and replays dead letters."""
     configure_logs(settings.log_level, "console")
 
-    async def run() -> None:
-        daemon = Daemon(settings)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
-        await daemon.run()
-
     try:
-        uvloop.run(run())
+        run_daemon(lambda: Daemon(settings))
     except PortTaken as taken:
         raise UsageProblem(str(taken)) from None
     except OSError as error:
