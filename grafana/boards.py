@@ -139,11 +139,11 @@ def failures() -> models.Dashboard:
 def drill() -> models.Dashboard:
     """What a drill does to the system, second by second."""
     marks = [
-        _mark("Broken", "red", "(changes(unlost_breaker_open[15s]) > 0 and unlost_breaker_open == 1) or up == 0"),
-        _mark("Healed", "green", "changes(unlost_breaker_open[15s]) > 0 and unlost_breaker_open == 0"),
-        _mark("Process started", "blue", "time() - process_start_time_seconds < 10"),
+        _mark("Drill", "blue", "unlost_drill_running == 1", of="drill"),
+        _mark("Damage", "red", "unlost_drill_damage == 1", of="drill"),
+        _mark("Process started", "purple", "time() - process_start_time_seconds < 10", of="instance"),
     ]
-    return _board("drill", "Drill", "Marks show when damage begins and ends.", [
+    return _board("drill", "Drill", "Marks show when a drill begins and ends, and for how long it does damage.", [
         figure("Breakers", "Closed: the server is there.", "max by (name) (unlost_breaker_open)", says=BREAKER,
                legend="{{name}}", width=8),
         figure("Claims", "Degraded: through PostgreSQL.", "unlost_degraded", says=MODE, legend="{{instance}}", width=8),
@@ -197,5 +197,28 @@ def _board(
     return board.build()
 
 
-def _mark(name: str, color: str, expression: str) -> dashboard.AnnotationQuery:
-    return dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(color).expr(expression)
+class _Told(models.AnnotationQuery):
+    """With what Grafana reads of a mark from Prometheus beside the common schema: its step, and words for a series."""
+
+    words = ""
+
+    def to_json(self) -> dict[str, object]:
+        """As Grafana reads it."""
+        return {**super().to_json(), "step": "5s", "titleFormat": self.words}
+
+
+class _Mark(dashboard.AnnotationQuery):
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self._words = words
+
+    def build(self) -> models.AnnotationQuery:
+        told = _Told(**vars(super().build()))
+        told.words = self._words
+        return told
+
+
+def _mark(name: str, color: str, expression: str, *, of: str) -> dashboard.AnnotationQuery:
+    """A mark; a span where samples are no more than a step apart."""
+    mark = _Mark(f"{name}: {{{{{of}}}}}")
+    return mark.name(name).datasource(SOURCE).enable(True).icon_color(color).expr(expression)

@@ -100,6 +100,18 @@ LETTERS = (
     _told("dead_letter_disk_free_bytes", "gauge", "", "whatever is on that disk", "below 512 MiB"),
     _told("dead_letter_trouble", "gauge", "", "1 while the file cannot be written", "1: reading has stopped"),
 )  # fmt: skip
+CONSOLE = (
+    _told(
+        "drill_running",
+        "gauge",
+        "drill",
+        "1 from the start of `ops drill` until all is as usual again",
+        "never: dashboards mark it",
+    ),
+    _told(
+        "drill_damage", "gauge", "drill", "1 from the damage until it is healed", "1, without a drill that you know of"
+    ),
+)
 SECTIONS: tuple[tuple[str, str, tuple[Told, ...]], ...] = (
     ("Every process", "Beside these, what the Python client tells of process, platform and garbage collector.", BOTH),
     ("The producer", "", PRODUCER),
@@ -108,13 +120,16 @@ SECTIONS: tuple[tuple[str, str, tuple[Told, ...]], ...] = (
     ("Attempts", "", TRIES),
     ("The source", "", SOURCE),
     ("Dead letters", "", LETTERS),
+    ("The console", "Each drill that it was told of since it started.", CONSOLE),
 )
 OF_PRODUCER = BOTH + PRODUCER
+OF_CONSOLE = BOTH + CONSOLE
 OF_LISTENER = BOTH + FLOW + CLAIMS + TRIES + SOURCE + LETTERS
 HEAD = """# Metrics
 
-Made by `make reference`; do not edit. `GET /metrics` of a listener (port 3000) and of the producer (port 3005) shows
-these. Labels have few and fixed values; no label ever holds an event's id. A counter of a known outcome starts at 0.
+Made by `make reference`; do not edit. `GET /metrics` of a listener (port 3000), of the producer (port 3005) and of the
+console (port 3006) shows these. Labels have few and fixed values; no label ever holds an event's id. A counter of a
+known outcome starts at 0.
 The `_created` series of the Python client are left out.
 [Alerts](../ops/prometheus/alerts.yml) watch what is worth it, and the [runbook](runbook.md) says what to do.
 """

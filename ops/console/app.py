@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from dlq.file import FileTrouble
 from dlq.selection import Selection
 from ops.console.asking import Asking, Away
+from ops.console.drills import Drills, DrillTold, TooManyDrills
 from ops.console.guard import Guard
 from ops.console.replays import Busy, ReplayAsked, Replays
 from ops.console.settings import ConsoleSettings
@@ -63,16 +64,18 @@ class Surface:
 
     def __init__(
         self, settings: ConsoleSettings, *, watch: Watch, asking: Asking, shelf: Shelf, replays: Replays,
-        health: Callable[[], Health],
+        drills: Drills, health: Callable[[], Health], metrics: Route,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._watch = watch
         self._asking = asking
         self._shelf = shelf
         self._replays = replays
+        self._drills = drills
         get, post = ["GET"], ["POST"]
         routes = [
             *health_routes(health),
+            metrics,
             Route("/", _page, methods=get),
             Route("/api/overview", _told(self.overview), methods=get),
             Route("/api/events", _told(self.events), methods=get),
@@ -88,6 +91,7 @@ class Surface:
             Route("/api/replays", _told(self.replays), methods=get),
             Route("/api/replays", _told(self.replay), methods=post),
             Route("/api/replays/{replay_id}/cancel", _told(self.cancel), methods=post),
+            Route("/api/drill", _told(self.drill), methods=post),
             Route("/api/token", _told(self.token), methods=post),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
@@ -101,7 +105,7 @@ class Surface:
             {
                 "verdict": verdict(picture), "picture": picture, "behind": picture.behind,
                 "needs_token": bool(self._settings.console_token.reveal()), "redacted": self._settings.redact,
-                "handler": self._settings.handler,
+                "handler": self._settings.handler, "drills": self._drills.running(),
             }
         )  # fmt: skip
 
@@ -185,6 +189,11 @@ class Surface:
             return _json({"plans": plans, "letters": sum(one["letters"] for one in plans)})
         return _json(self._replays.start(asked, plans), 202)
 
+    async def drill(self, request: Request) -> Response:
+        """Take the mark of a drill."""
+        self._drills.hear(await _body(request, DrillTold))
+        return _json({"drills": self._drills.running()})
+
     async def cancel(self, request: Request) -> Response:
         """Cancel one."""
         told = self._replays.cancel(request.path_params["replay_id"])
@@ -205,7 +214,7 @@ def _told(work: Work) -> Work:
             return _error(400, str(error))
         except Unknown as error:
             return _error(404, str(error))
-        except Busy as error:
+        except (Busy, TooManyDrills) as error:
             return _error(409, str(error))
         except (Away, FileTrouble, OSError) as error:
             return _error(503, str(error))

@@ -7,12 +7,14 @@ from starlette.types import ASGIApp
 
 from ops.console.app import Surface
 from ops.console.asking import Asking
+from ops.console.drills import Drills
 from ops.console.redact import Redactor
 from ops.console.replays import Replays
 from ops.console.settings import LOOPBACK, ConsoleSettings
 from ops.console.shelf import Shelf
 from ops.telemetry.health import Check, Health
 from ops.telemetry.http import HttpServer
+from ops.telemetry.metrics import LoopLag, metrics_route, new_registry
 from ops.watch.asking import Watch
 
 
@@ -27,13 +29,17 @@ class Daemon:
         shelf = Shelf(settings.files(), redactor)
         self._asking = Asking(settings, self._door, shelf, redactor)
         self._replays = Replays(settings.replay_environment(), redactor)
+        registry = new_registry()
+        self._lag = LoopLag(registry)
         surface = Surface(
             settings,
             watch=self._watch,
             asking=self._asking,
             shelf=shelf,
             replays=self._replays,
+            drills=Drills(registry),
             health=self.health,
+            metrics=metrics_route(registry),
         )
         self.application: ASGIApp = surface.application
         self._http = HttpServer(self.application, settings.host, settings.port)
@@ -50,9 +56,11 @@ class Daemon:
         log.info("listening", address=f"http://{self._settings.host}:{port}/")
         if self._settings.host not in LOOPBACK and not self._settings.console_token.reveal():
             log.warning("console_open", why="whoever reaches it may replay and archive; set CONSOLE_TOKEN")
+        lag = asyncio.create_task(self._lag.run(), name="loop lag")
         try:
             await self._stop.wait()
         finally:
+            lag.cancel()
             await self._replays.close()
             await self._http.stop()
             await self._asking.close()

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 OWN_HEADER = "x-unlost-console"
 READING = ("GET", "HEAD")
-OPEN_PATHS = ("/health", "/health/live", "/health/ready")
+OPEN_PATHS = ("/health", "/health/live", "/health/ready", "/metrics")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -15,12 +15,13 @@ import click
 from pydantic import Field
 from rich.console import Console
 
-from ops.command import Settings, UsageProblem, command
+from ops.command import Secret, Settings, UsageProblem, WebAddress, command
 from ops.drills.catalogue import DRILLS
 from ops.drills.chaos import chaos
 from ops.drills.compose_stage import compose_stage
 from ops.drills.drill import Drill
 from ops.drills.local_stage import local_stage
+from ops.drills.marks import ConsoleAt
 from ops.drills.runner import Phase, broken, observe
 from ops.drills.shown import listed, progress, summary, verdict
 from ops.drills.stage import StageTrouble
@@ -43,6 +44,10 @@ class DrillSettings(Settings):
         ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="With --compose: the listeners"
     )
     lease: float = Field(30.0, description="With --compose: the listeners' LEASE")
+    console_url: WebAddress | None = Field(
+        "http://127.0.0.1:3006", description="With --compose: the console, which marks drills in dashboards; none: ''"
+    )
+    console_token: Secret = Field(Secret(""), description="With --compose: the console's CONSOLE_TOKEN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +213,7 @@ async def _on_compose(one: Drill, project: DrillSettings, wished: Wish, say: Cal
             producer_url=project.producer_url,
             listener_urls=project.listener_urls,
             lease=project.lease,
+            console=ConsoleAt(project.console_url, project.console_token.reveal()) if project.console_url else None,
         )
     except StageTrouble as trouble:
         raise UsageProblem(str(trouble)) from None

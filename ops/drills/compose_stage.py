@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dlq.sidecar import sidecar_path
 from ops.drills.books import EFFECTS, ROWS, TIMES, open_letters
+from ops.drills.marks import ConsoleAt
 from ops.drills.measure import OpenLetter, Row, Run
 from ops.drills.stage import StageTrouble, Wires
 
@@ -29,13 +30,15 @@ class ComposeStage:
     """See the module's head, and ``Stage`` for the calls."""
 
     def __init__(
-        self, command: str, *, producer_url: str, listener_urls: Sequence[str], listeners: Sequence[str], lease: float
-    ) -> None:
+        self, command: str, *, producer_url: str, listener_urls: Sequence[str], listeners: Sequence[str], lease: float,
+        console: ConsoleAt | None,
+    ) -> None:  # fmt: skip
         self._command = shlex.split(command)
         self.producer_url = producer_url
         self.listener_urls = listener_urls
         self.listeners = listeners
         self.lease = lease
+        self.console = console
         self._frozen: set[str] = set()
 
     @property
@@ -167,9 +170,13 @@ class ComposeStage:
         return code, (told if code else out).decode(errors="replace").strip()
 
 
-async def compose_stage(command: str, *, producer_url: str, listener_urls: Sequence[str], lease: float) -> ComposeStage:
+async def compose_stage(
+    command: str, *, producer_url: str, listener_urls: Sequence[str], lease: float, console: ConsoleAt | None
+) -> ComposeStage:
     """The stage of the project in this directory, its services found out."""
-    probe = ComposeStage(command, producer_url=producer_url, listener_urls=listener_urls, listeners=(), lease=lease)
+    probe = ComposeStage(
+        command, producer_url=producer_url, listener_urls=listener_urls, listeners=(), lease=lease, console=console
+    )
     code, told = await probe._run("ps", "--services", "--status", "running")  # noqa: SLF001  its own maker
     services = sorted(told.split()) if not code else []
     listeners = [service for service in services if service.startswith("listener")]
@@ -181,5 +188,10 @@ async def compose_stage(command: str, *, producer_url: str, listener_urls: Seque
             f"here ({found}); start it, or name the listeners' addresses with --listener-urls"
         )
     return ComposeStage(
-        command, producer_url=producer_url, listener_urls=listener_urls, listeners=listeners, lease=lease
+        command,
+        producer_url=producer_url,
+        listener_urls=listener_urls,
+        listeners=listeners,
+        lease=lease,
+        console=console,
     )

@@ -25,6 +25,7 @@ from ops.command import SecretUrl
 from ops.drills import books as bookkeeping
 from ops.drills.drill import Drill
 from ops.drills.hoard import Hoard
+from ops.drills.marks import ConsoleAt
 from ops.drills.measure import OpenLetter, Row, Run
 from ops.drills.stage import StageTrouble, Wires
 from ops.drills.wires import ProxyWires, proxied
@@ -57,6 +58,11 @@ class LocalStage:
     def console_url(self) -> str | None:
         """Where people can watch, if that was asked for."""
         return self._system.layout.console_url
+
+    @property
+    def console(self) -> ConsoleAt | None:
+        """The console that takes the drill's marks."""
+        return ConsoleAt(self.console_url) if self.console_url else None
 
     @property
     def environment_file(self) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ops.drills import books as bookkeeping
 from ops.drills.books import Books
 from ops.drills.drill import Drill
+from ops.drills.marks import Marks, marks
 from ops.drills.measure import (
     Moments,
     Run,
@@ -35,10 +36,12 @@ REVIVE_EVERY = 0.2
 class Phase:
     """Where a drill stands, for those who watch."""
 
-    what: str
+    what: str = ""
     published: int = 0
     rows: int = 0
     letters: int = 0
+    note: str = ""
+    """Something to be told beside, once."""
 
 
 Say = Callable[[Phase], None]
@@ -63,14 +66,17 @@ class Runner:
         showing = asyncio.create_task(self._show(), name="show")
         with self._watcher:
             try:
-                moments = await self._hurt()
-                before = await self._until_settled()
-                normal = await self._until_normal(moments)
+                async with marks(self._drill.name, self._stage.console) as left:
+                    moments = await self._hurt(left)
+                    before = await self._until_settled()
+                    normal = await self._until_normal(moments)
                 await self._let_look()
             finally:
                 showing.cancel()
                 if reviving:
                     reviving.cancel()
+        if left.failure:
+            self._say(Phase(note=left.failure))
         self._phase("replay" if before.letters else "audit")
         runs = await self._stage.runs()
         if before.letters:
@@ -80,10 +86,11 @@ class Runner:
         self._note_watcher()
         return self._observed(before, after, runs, moments, normal)
 
-    async def _hurt(self) -> Moments:
+    async def _hurt(self, left: Marks) -> Moments:
         drill, stage = self._drill, self._stage
         self._phase("publishing")
         await self._watcher.until_published(round(self._stream.events * self._drill.begins_after))
+        await left.put("damaged")
         began = time.time()
         self._phase("damage")
         await drill.damage(stage)
@@ -94,7 +101,9 @@ class Runner:
             self._phase("healing")
             heal_began = time.time()
             await drill.heal(stage)
-        return Moments(struck, heal_began, time.time())
+        healed = time.time()
+        await left.put("running")
+        return Moments(struck, heal_began, healed)
 
     async def _endure(self) -> None:
         """Let the damage last, for as long as somebody wants to look at it."""

@@ -36,6 +36,8 @@ def progress(console: Console) -> Iterator[Callable[[Phase], None]]:
 
         def write(phase: Phase) -> None:
             nonlocal last
+            if phase.note:
+                console.print(f"  {phase.note}", markup=False)
             if phase.what and phase.what != last:
                 last = phase.what
                 console.print(line(phase), markup=False)
@@ -47,6 +49,8 @@ def progress(console: Console) -> Iterator[Callable[[Phase], None]]:
         def show(phase: Phase) -> None:
             nonlocal last
             last = phase.what or last
+            if phase.note:
+                console.print(f"  {phase.note}", markup=False)
             status.update(Text(line(phase)))
 
         yield show

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
+from ops.drills.marks import ConsoleAt
 from ops.drills.measure import OpenLetter, Row, Run
 
 
@@ -42,6 +43,10 @@ class Stage(Protocol):
     @property
     def listeners(self) -> Sequence[str]:
         """The listeners' names as parts."""
+
+    @property
+    def console(self) -> ConsoleAt | None:
+        """The console that takes the drill's marks, if there is one."""
 
     @property
     def lease(self) -> float:

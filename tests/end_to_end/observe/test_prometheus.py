@@ -1,10 +1,13 @@
 """Metrics, rules and dashboards against a real Prometheus that reads a system under load and in trouble."""
 
+import asyncio
 import contextlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +16,20 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from grafana.prometheus import Prometheus, running_prometheus
+from ops.drills.catalogue import DRILLS
+from ops.drills.local_stage import LocalStage
+from ops.drills.runner import observe
+from ops.drills.stage import Stage
+from ops.drills.traffic import Stream
 from ops.local.child import ChildFailed
 from ops.local.system import System
-from ops.metrics_page import OF_LISTENER, OF_PRODUCER, Told
+from ops.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, Told
 from tests.support.needed import needed
-from tests.support.prometheus import Prometheus, running_prometheus
 from tests.support.system import running_system
 
 DASHBOARDS = Path(__file__).parents[3] / "grafana" / "dashboards"
-TOLD = {one.name: one for one in OF_LISTENER + OF_PRODUCER}
+TOLD = {one.name: one for one in OF_LISTENER + OF_PRODUCER + OF_CONSOLE}
 OF_PROMETHEUS = {"job", "instance", "le"}
 pytestmark = pytest.mark.timeout(180)
 
@@ -34,14 +42,13 @@ class Watched(NamedTuple):
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
     """Two listeners with a handler that fails for some events, a producer under load, and who watches them."""
-    needed("prometheus", package="prometheus")
+    program = needed("prometheus", package="prometheus")
     settings = {"HANDLER": "ops.drills.handlers:record", "DRILL_RUNS": str(tmp_path / "runs"), "PROCESS_DELAY": "0.1"}
-    with running_system(**settings) as system:
-        targets = {("producer", "producer"): system.layout.producer_url.removeprefix("http://")}
-        for name, url in zip(system.layout.listener_names, system.layout.listener_urls, strict=True):
-            targets["listener", name] = url.removeprefix("http://")
-        with running_prometheus(tmp_path, targets) as prometheus, load(system.layout.producer_url):
-            yield Watched(system, prometheus)
+    with (
+        running_system(console=True, lease="5", **settings) as system,
+        running_prometheus(program, tmp_path, system.layout) as prometheus,
+    ):
+        yield Watched(system, prometheus)
 
 
 @contextlib.contextmanager
@@ -69,13 +76,15 @@ def load(url: str) -> Iterator[None]:
 
 def test_metrics_rules_and_dashboards_are_true_of_a_running_system(watched: Watched) -> None:
     """One test, for the system that it looks at takes longer to start than all looks together."""
-    watched.prometheus.wait_until('sum(unlost_dead_letters_unresolved{reason="exhausted"}) > 0')
-    see_that_a_process_shows_what_is_told_of_it(watched.system.layout.listener_urls[0], OF_LISTENER)
-    see_that_a_process_shows_what_is_told_of_it(watched.system.layout.producer_url, OF_PRODUCER)
-    see_that_every_rule_can_be_evaluated(watched.prometheus)
-    see_that_every_panel_has_data(watched.prometheus)
-    see_that_every_mark_can_be_asked_for(watched.prometheus)
-    see_what_the_loss_of_redis_looks_like(watched)
+    layout = watched.system.layout
+    with load(layout.producer_url):
+        watched.prometheus.wait_until('sum(unlost_dead_letters_unresolved{reason="exhausted"}) > 0')
+        see_that_a_process_shows_what_is_told_of_it(layout.listener_urls[0], OF_LISTENER)
+        see_that_a_process_shows_what_is_told_of_it(layout.producer_url, OF_PRODUCER)
+        see_that_every_rule_can_be_evaluated(watched.prometheus)
+        see_that_every_panel_has_data(watched.prometheus)
+    asyncio.run(see_what_a_drill_looks_like(watched))
+    see_that_a_process_shows_what_is_told_of_it(str(layout.console_url), OF_CONSOLE)
 
 
 def see_that_a_process_shows_what_is_told_of_it(url: str, told: tuple[Told, ...]) -> None:
@@ -125,24 +134,49 @@ def see_that_every_panel_has_data(prometheus: Prometheus) -> None:
             pytest.fail(f"no data for {name}: {expression}")
 
 
-def see_that_every_mark_can_be_asked_for(prometheus: Prometheus) -> None:
-    boards = [json.loads(path.read_text()) for path in DASHBOARDS.glob("*.json")]
-    marks = [mark["expr"] for board in boards for mark in board["annotations"].get("list", ()) if "expr" in mark]
-    assert len(marks) == 3
-    for mark in marks:
-        check_names(mark)
-        prometheus.ask(mark)
+async def see_what_a_drill_looks_like(watched: Watched) -> None:
+    """A real drill, whose damage lasts until everything was seen; then the marks that it left."""
+
+    async def look(stage: Stage) -> None:
+        await asyncio.to_thread(see_what_the_loss_of_redis_looks_like, watched.prometheus)
+
+    drill = replace(DRILLS["redis-stopped"], during=look)
+    began = time.time()
+    stage = LocalStage(watched.system, drill, None)
+    observed = await observe(drill, stage, Stream("drilled-", 600, 100), lambda _: None)
+    assert (observed.published, observed.lost, observed.troubles) == (600, 0, ())
+    see_the_marks_of(drill.name, began, watched.prometheus)
 
 
-def see_what_the_loss_of_redis_looks_like(watched: Watched) -> None:
-    prometheus = watched.prometheus
-    prometheus.wait_until('unlost_breaker_open{name="redis"} == 0')
-    watched.system.valkey.stop()
+def see_what_the_loss_of_redis_looks_like(prometheus: Prometheus) -> None:
     prometheus.wait_until("count(unlost_degraded == 1) == 2")
     prometheus.wait_until('count(unlost_breaker_open{name="redis"} == 1) == 2')
     prometheus.wait_until("min(rate(unlost_degraded_seconds_total[5s])) > 0.5")
     prometheus.wait_until('count(ALERTS{alertname="UnlostDegradedTooLong", alertstate="pending"}) == 2')
     prometheus.wait_until('sum(increase(unlost_events_total{outcome="stored"}[5s])) > 0')
+    prometheus.wait_until('unlost_drill_damage{drill="redis-stopped"} == 1')
+
+
+def see_the_marks_of(drill: str, began: float, prometheus: Prometheus) -> None:
+    """The dashboard's own queries give one span for the drill, and within it one for its damage."""
+    prometheus.wait_until(f'unlost_drill_running{{drill="{drill}"}} == 0')
+    board = json.loads((DASHBOARDS / "drill.json").read_text())
+    marks = {one["name"]: one for one in board["annotations"]["list"]}
+    assert set(marks) == {"Drill", "Damage", "Process started"}
+    spans = {}
+    for name, mark in marks.items():
+        check_names(mark["expr"])
+        asked = prometheus.get("query_range", query=mark["expr"], start=str(began - 60), end=str(time.time()), step="1")
+        assert asked["result"], f"nothing is marked by {mark['expr']}"
+        label = mark["titleFormat"].partition("{{")[2].strip("}")
+        assert all(label in series["metric"] for series in asked["result"])
+        times = [at for at, _ in asked["result"][0]["values"]]
+        spans[name] = (asked["result"][0]["metric"].get("drill"), times[0], times[-1], len(times))
+    started, ended = spans["Drill"][1:3]
+    struck, healed = spans["Damage"][1:3]
+    assert spans["Drill"][0] == spans["Damage"][0] == drill
+    assert began <= started <= struck < healed <= ended
+    assert spans["Drill"][3] == ended - started + 1, "a span without holes"
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 from grafana.__main__ import written
+from grafana.prometheus import RULES
 from ops.metrics_page import page
 from tests.support.needed import needed
-from tests.support.prometheus import RULES
 
 ROOT = RULES.parents[1]
 

@@ -1,4 +1,4 @@
-"""A real Prometheus, from Debian's package, that reads a local system every second."""
+"""A real Prometheus with our rules, reading a local system every second: for tests and for pictures of dashboards."""
 
 import contextlib
 import os
@@ -9,21 +9,21 @@ from typing import Any
 import httpx
 
 from ops.local.child import Child
+from ops.local.layout import Layout
 from ops.local.ports import free_port
-from tests.support.needed import needed
 
-RULES = Path(__file__).parents[2] / "ops" / "prometheus"
+RULES = Path(__file__).parents[1] / "ops" / "prometheus"
 
 
 class Prometheus:
-    """What tests ask of it."""
+    """What is asked of it."""
 
     def __init__(self, child: Child, client: httpx.Client) -> None:
         self._child = child
         self._client = client
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
-        """The series that an expression has now; an error fails the test with Prometheus's own words."""
+        """The series that an expression has now; an error is told in Prometheus's own words."""
         answer = self.get("query", query=expression)
         return list(answer["result"])
 
@@ -33,7 +33,8 @@ class Prometheus:
         if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             raise httpx.ConnectError("Prometheus is still starting")
         answer = response.json()
-        assert answer["status"] == "success", f"{parameters or path}: {answer['error']}"
+        if answer["status"] != "success":
+            raise ValueError(f"{parameters or path}: {answer['error']}")
         return dict(answer["data"])
 
     def wait_until(self, expression: str, within: float = 45.0) -> None:
@@ -53,8 +54,9 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running_prometheus(directory: Path, targets: Mapping[tuple[str, str], str]) -> Iterator[Prometheus]:
-    """Prometheus with our rules; ``targets`` tells the address of each job and instance."""
+def running_prometheus(program: str, directory: Path, layout: Layout) -> Iterator[Prometheus]:
+    """Prometheus with our rules, that reads all of a local system."""
+    targets = _targets(layout)
     jobs = "".join(_job(*who, at) for who, at in targets.items())
     config = directory / "prometheus.yml"
     config.write_text(
@@ -65,7 +67,7 @@ def running_prometheus(directory: Path, targets: Mapping[tuple[str, str], str]) 
     child = Child(
         "prometheus",
         [
-            needed("prometheus", package="prometheus"),
+            program,
             f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address={address}", "--log.level=warn",
         ],
@@ -80,6 +82,15 @@ def running_prometheus(directory: Path, targets: Mapping[tuple[str, str], str]) 
             yield prometheus
     finally:
         child.stop()
+
+
+def _targets(layout: Layout) -> Mapping[tuple[str, str], str]:
+    """Job and instance, as in ``prometheus.yml``, with the address of each."""
+    urls = {("producer", "producer"): layout.producer_url}
+    urls |= {("listener", name): url for name, url in zip(layout.listener_names, layout.listener_urls, strict=True)}
+    if layout.console_url:
+        urls["console", "console"] = layout.console_url
+    return {who: url.removeprefix("http://") for who, url in urls.items()}
 
 
 def _job(job: str, name: str, at: str) -> str:

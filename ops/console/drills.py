@@ -1,0 +1,74 @@
+"""Which drill runs now, as told by whoever runs it: for the overview, and for Prometheus, so that dashboards mark it.
+
+A mark lives for a few seconds and is renewed while its drill runs: a drill that was killed leaves no mark behind.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+LIFE = 15.0
+MOST_NAMES = 100
+Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,39}$")]
+
+
+class DrillTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a drill stands: ``damaged`` from the first blow until all is healed again."""
+
+    drill: Name
+    state: Literal["running", "damaged", "ended"]
+
+
+class TooManyDrills(Exception):
+    """Nobody has so many; a label's values must stay few."""
+
+    def __init__(self) -> None:
+        super().__init__(f"{MOST_NAMES} drills were told of already; restart the console to forget them")
+
+
+class Drills(Collector):
+    """What was told, as long as it holds."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told: dict[str, tuple[str, float]] = {}
+        registry.register(self)
+
+    def hear(self, told: DrillTold) -> None:
+        """Take a mark, or renew it."""
+        if told.drill not in self._told and len(self._told) >= MOST_NAMES:
+            raise TooManyDrills
+        self._told[told.drill] = (told.state, self._clock())
+
+    def now(self) -> dict[str, str]:
+        """Each drill that was told of in this console's life, with its state."""
+        now = self._clock()
+        return {name: state if now - at < LIFE else "ended" for name, (state, at) in self._told.items()}
+
+    def running(self) -> list[dict[str, str]]:
+        """Those that run."""
+        return [{"drill": name, "state": state} for name, state in self.now().items() if state != "ended"]
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Name the metrics, so that registering them twice is refused."""
+        yield from self._families()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Two gauges for each drill."""
+        running, damage = self._families()
+        for name, state in self.now().items():
+            running.add_metric((name,), float(state != "ended"))
+            damage.add_metric((name,), float(state == "damaged"))
+        yield from (running, damage)
+
+    @staticmethod
+    def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+        return (
+            GaugeMetricFamily("unlost_drill_running", "1 from the start of a drill to its end", labels=("drill",)),
+            GaugeMetricFamily("unlost_drill_damage", "1 from a drill's damage to its healing", labels=("drill",)),
+        )
