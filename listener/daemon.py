@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -13,6 +14,7 @@ from listener.engine import Engine
 from listener.facts import Facts, tell_all
 from listener.graveyard import FileGraveyard
 from listener.http import application
+from listener.observe.changes import Changes
 from listener.observe.letters import LetterGauges
 from listener.observe.logs import ListenerLogs
 from listener.observe.metrics import ListenerMetrics
@@ -35,10 +37,12 @@ class Daemon:
         self._settings = settings
         registry = new_registry()
         self._recent = Recent(time.time)
+        self._changes = Changes(time.time)
         facts = tell_all(
             ListenerMetrics(registry),
             ListenerLogs(debug=settings.log_level == "debug"),
             self._recent,
+            self._changes,
             self._follow,
             hear,
         )
@@ -177,6 +181,8 @@ class Daemon:
             "source_resumes": reader.resumes,
             "cursor": intake.watermark.cursor,
             "loop_lag_seconds": round(self._lag.seconds, 3),
+            "since": self._changes.since(),
+            "changes": [msgspec.to_builtins(one) for one in self._changes.lately()],
         }
         return Health(self._settings.instance_id, (), able, facts)
 

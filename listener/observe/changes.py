@@ -1,0 +1,117 @@
+"""Changes of state, for whoever is on call: what this listener lost and found lately, and since when it lacks what.
+
+Owns a short, bounded past. Promises one entry for what repeats itself (how often, and when last), so that a server
+that comes and goes does not push everything else out. Refuses what belongs to single events: see ``recent``.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from listener.facts import (
+    BreakerMoved,
+    DeadLetterHealed,
+    DeadLetterTrouble,
+    EventBuried,
+    EventsTakenOver,
+    Fact,
+    LeasesLost,
+    MeetingChanged,
+    PlacesDeclared,
+    ReadingPaused,
+    ReadingResumed,
+    SourceConnected,
+    SourceGap,
+    SourceLost,
+)
+
+MOST = 40
+ALIKE_SECONDS = 60.0
+"""What happens again within so many seconds is told in one entry."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """Something that changed ``times`` times between ``first_at`` and ``at``."""
+
+    at: float
+    what: str
+    detail: str
+    times: int
+    first_at: float
+
+
+class Changes:
+    """Hears facts, and remembers."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._past: deque[Change] = deque(maxlen=MOST)
+        self._since: dict[str, float] = {}
+
+    def __call__(self, fact: Fact) -> None:  # noqa: C901  one flat table, fact to entry
+        """Keep one fact, if it tells of a change of state."""
+        self._mark(fact)
+        match fact:
+            case BreakerMoved(name=name, state=state) if state != "half-open":
+                self._keep("breaker_moved", f"{name} {state}")
+            case PlacesDeclared(degraded=degraded) if degraded is not ("degraded" in self._since):
+                self._turn("degraded", degraded)
+                self._keep("degraded" if degraded else "normal", "")
+            case SourceConnected():
+                self._keep("source_connected", "")
+            case SourceLost(why=why):
+                self._keep("source_lost", why)
+            case SourceGap(cursor=cursor, resumed_at=resumed_at):
+                self._keep("source_gap", f"from {cursor} to {resumed_at}")
+            case ReadingPaused(why=why):
+                self._keep("reading_paused", why)
+            case DeadLetterTrouble(why=why):
+                self._keep("dead_letter_trouble", why)
+            case DeadLetterHealed():
+                self._keep("dead_letter_healed", "")
+            case EventsTakenOver(event_ids=ids):
+                self._keep("events_taken_over", "", len(ids))
+            case LeasesLost(event_ids=ids):
+                self._keep("leases_lost", "", len(ids))
+            case EventBuried(reason=reason, error_class=error_class):
+                self._keep("event_buried", f"{reason}, {error_class}")
+            case _:
+                pass
+
+    def since(self) -> Mapping[str, float]:
+        """What is not as it should be, and since when."""
+        return dict(self._since)
+
+    def lately(self) -> list[Change]:
+        """The past, oldest first."""
+        return list(self._past)
+
+    def _mark(self, fact: Fact) -> None:
+        match fact:
+            case BreakerMoved(name=name, state=state):
+                self._turn(name, state != "closed")
+            case MeetingChanged(open=is_open):
+                self._turn("claims", not is_open)
+            case SourceConnected() | SourceLost():
+                self._turn("source", isinstance(fact, SourceLost))
+            case ReadingPaused() | ReadingResumed():
+                self._turn("reading", isinstance(fact, ReadingPaused))
+            case DeadLetterTrouble() | DeadLetterHealed():
+                self._turn("dead_letters", isinstance(fact, DeadLetterTrouble))
+            case _:
+                pass
+
+    def _turn(self, name: str, on: bool) -> None:
+        if on:
+            self._since.setdefault(name, self._now())
+        else:
+            self._since.pop(name, None)
+
+    def _keep(self, what: str, detail: str, times: int = 1) -> None:
+        now, first = self._now(), self._now()
+        for one in list(self._past)[-8:]:
+            if (one.what, one.detail) == (what, detail) and now - one.at < ALIKE_SECONDS:
+                self._past.remove(one)
+                times, first = times + one.times, one.first_at
+        self._past.append(Change(now, what, detail, times, first))

@@ -1,0 +1,72 @@
+"""What a listener tells whoever is on call of its own past: what changed, how often, and since when it lacks what."""
+
+from listener.facts import (
+    BreakerMoved,
+    DeadLetterHealed,
+    DeadLetterTrouble,
+    EventBuried,
+    EventsStored,
+    EventsTakenOver,
+    LeasesLost,
+    MeetingChanged,
+    PlacesDeclared,
+    ReadingPaused,
+    ReadingResumed,
+    SourceConnected,
+    SourceGap,
+    SourceLost,
+)
+from listener.observe.changes import ALIKE_SECONDS, MOST, Change, Changes
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def told(*facts, apart: float = 1.0) -> Changes:
+    clock = Clock()
+    changes = Changes(clock)
+    for fact in facts:
+        changes(fact)
+        clock.now += apart
+    return changes
+
+
+def test_what_is_lacking_is_told_since_when_it_was_first_lost():
+    lost = (
+        BreakerMoved("redis", "open"), BreakerMoved("redis", "half-open"), BreakerMoved("redis", "open"),
+        PlacesDeclared(("postgres:1",), True), MeetingChanged(False, "away"), SourceLost("ws", "reset", 1.0),
+        SourceLost("ws", "refused", 2.0), ReadingPaused("full"), DeadLetterTrouble("no room"),
+    )  # fmt: skip
+    assert told(*lost).since() == {
+        "redis": 100.0, "degraded": 103.0, "claims": 104.0, "source": 105.0, "reading": 107.0, "dead_letters": 108.0,
+    }  # fmt: skip
+    found = (
+        BreakerMoved("redis", "closed"), PlacesDeclared(("redis:1",), False), MeetingChanged(True, ""),
+        SourceConnected("ws", None), ReadingResumed(1.0), DeadLetterHealed(),
+    )  # fmt: skip
+    assert told(*lost, *found).since() == {}
+
+
+def test_what_repeats_itself_is_one_entry_though_other_things_happen_between():
+    flapping = [BreakerMoved("redis", "open"), BreakerMoved("redis", "half-open"), BreakerMoved("redis", "closed")] * 3
+    assert told(*flapping, EventsTakenOver(["x", "y"])).lately() == [
+        Change(106.0, "breaker_moved", "redis open", 3, 100.0),
+        Change(108.0, "breaker_moved", "redis closed", 3, 102.0),
+        Change(109.0, "events_taken_over", "", 2, 109.0),
+    ]
+    assert len(told(*flapping[:1] * 3, apart=ALIKE_SECONDS).lately()) == 3
+
+
+def test_a_place_that_is_declared_again_is_no_change():
+    both = PlacesDeclared(("postgres:1", "redis:1"), False)
+    assert told(both, PlacesDeclared(("redis:1",), False)).lately() == []
+
+
+def test_single_events_are_not_told_and_the_past_is_bounded():
+    assert told(EventsStored(["a"], [0.1])).lately() == []
+    many = [SourceGap(str(number), "9") for number in range(2 * MOST)]
+    assert len(told(*many, EventBuried("a", "rejected", "permanent", "no"), LeasesLost(["b"])).lately()) == MOST
