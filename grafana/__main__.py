@@ -1,4 +1,4 @@
-"""Writes the dashboards: ``python -m grafana``."""
+"""Writes the dashboards, and the runbook where the console finds it: ``python -m grafana``."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,15 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from grafana.boards import boards
 
 HERE = Path(__file__).parent / "dashboards"
-RUNBOOK = Path(__file__).parent.parent / "docs" / "runbook.md"
+ROOT = Path(__file__).parent.parent
+RUNBOOK = ROOT / "docs" / "runbook.md"
+IN_CONSOLE = ROOT / "ops" / "console" / "static" / "runbook.md"
 
 
 def written() -> dict[Path, str]:
     """Each file with what stands in it."""
-    made = boards(RUNBOOK.read_text())
-    return {HERE / f"{name}.json": encoded(board) for name, board in made.items()}
+    text = RUNBOOK.read_text()
+    return {HERE / f"{name}.json": encoded(board) for name, board in boards(text).items()} | {IN_CONSOLE: text}
 
 
 def encoded(board: Dashboard) -> str:

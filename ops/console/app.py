@@ -24,7 +24,6 @@ from ops.console.settings import ConsoleSettings
 from ops.console.shelf import MOST_LISTED, Shelf, Unknown
 from ops.telemetry.health import Health, health_routes
 from ops.watch.asking import Watch
-from ops.watch.verdict import verdict
 
 MOST_ROWS = 200
 MOST_IDS = 100
@@ -100,10 +99,10 @@ class Surface:
 
     async def overview(self, request: Request) -> Response:  # noqa: ARG002  Starlette's signature
         """The picture and the verdict on it."""
-        picture = await self._watch.look()
+        picture, judged = await self._watch.look()
         return _json(
             {
-                "verdict": verdict(picture), "picture": picture, "behind": picture.behind,
+                "verdict": judged, "picture": picture, "behind": picture.behind,
                 "needs_token": bool(self._settings.console_token.reveal()), "redacted": self._settings.redact,
                 "handler": self._settings.handler, "drills": self._drills.running(),
             }

@@ -17,6 +17,8 @@ from ops.telemetry.http import HttpServer
 from ops.telemetry.metrics import LoopLag, metrics_route, new_registry
 from ops.watch.asking import Watch
 
+WATCH_SECONDS = 5.0
+
 
 class Daemon:
     """One console. ``run`` returns when it was asked to stop."""
@@ -24,7 +26,8 @@ class Daemon:
     def __init__(self, settings: ConsoleSettings) -> None:
         self._settings = settings
         self._door = settings.door()
-        self._watch = Watch(settings.targets(), self._door)
+        self._quick_door = settings.quick_door()
+        self._watch = Watch(settings.targets(), self._quick_door)
         redactor = Redactor(settings.redact)
         shelf = Shelf(settings.files(), redactor)
         self._asking = Asking(settings, self._door, shelf, redactor)
@@ -56,16 +59,28 @@ class Daemon:
         log.info("listening", address=f"http://{self._settings.host}:{port}/")
         if self._settings.host not in LOOPBACK and not self._settings.console_token.reveal():
             log.warning("console_open", why="whoever reaches it may replay and archive; set CONSOLE_TOKEN")
-        lag = asyncio.create_task(self._lag.run(), name="loop lag")
+        side = [
+            asyncio.create_task(self._lag.run(), name="loop lag"),
+            asyncio.create_task(self._keep_watch(), name="watch"),
+        ]
         try:
             await self._stop.wait()
         finally:
-            lag.cancel()
+            for task in side:
+                task.cancel()
+            await asyncio.wait(side)
             await self._replays.close()
             await self._http.stop()
             await self._asking.close()
             await self._watch.close()
+            await self._quick_door.close()
             await self._door.close()
+
+    async def _keep_watch(self) -> None:
+        """Look now and then though nobody does: so that whoever comes is told since when something is wrong."""
+        while True:
+            await self._watch.look()
+            await asyncio.sleep(WATCH_SECONDS)
 
     def health(self) -> Health:
         """It can show that others are away, so it is ready as long as it runs."""

@@ -180,7 +180,7 @@ def _carry_out(one: Drill, wished: Wish, console: Console, project: DrillSetting
                 seen = _on_local_stage(wished.paced(one), directory, wished, say, console)
             else:
                 seen = asyncio.run(_on_compose(wished.paced(one), project, wished, say))
-        result, reasons = judge(seen, one.bars.stretched(wished.patience))
+        result, reasons = judge(seen, one.bars.stretched(wished.patience).held(wished.hold))
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise

@@ -46,6 +46,12 @@ class Bars:
         times = {name: getattr(self, name) for name in ("progress", "recover", "pause", "takeover")}
         return replace(self, **{name: time and time * factor for name, time in times.items()})
 
+    def held(self, seconds: float) -> "Bars":
+        """The same for a damage that lasts longer: takeovers may have to wait for its end, and leases run out."""
+        if not seconds:
+            return self
+        return replace(self, takeover=self.takeover and self.takeover + seconds, extra_runs=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Poison:

@@ -18,14 +18,22 @@ from listener.errors import Misconfigured, Permanent, Transient
 from listener.store.database import Database as Door
 from ops.watch.figures import Reading, reading
 from ops.watch.letters import letter_sums
-from ops.watch.picture import Database, Listener, Picture, Producer, listener_of, ordinal, producer_of
+from ops.watch.picture import Database, Listener, Mark, Picture, Producer, listener_of, ordinal, producer_of
+from ops.watch.verdict import Past, Verdict, problems_of, remembered, verdict
 
 PATIENCE = 1.5
 FRESH = 0.8
+STRANGE = "it answers, but not as one of ours"
+ROLL = """
+select instance_id, extract(epoch from max(seen_at))::float8 as seen_at,
+       count(*) filter (where seen_at > clock_timestamp() - interval '10 minutes') as starts
+from listeners where group_name = $1 group by instance_id
+"""
 SETTLED = "select cursor from cursors where group_name = $1 order by updated_at desc limit 1"
 ROWS = "select coalesce(max(seq), 0) from events"
 
-Answer = tuple[dict[str, Any], Reading]
+Answer = tuple[dict[str, Any], Reading | str]
+"""Health, and figures or why there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +56,23 @@ class Watch:
         self._books = [letter_sums(path) for path in targets.letters]
         self._before: dict[str, Reading] = {}
         self._names: dict[str, str] = {}
-        self._moved: tuple[int, float] = (-1, 0.0)
+        self._moved: tuple[int, float] = (-1, time.monotonic())
+        self._past = Past()
         self._turn = asyncio.Lock()
-        self._last: tuple[float, Picture] | None = None
+        self._last: tuple[float, Picture, Verdict] | None = None
 
     async def close(self) -> None:
         """Let go of the connections to listeners and producer."""
         await self._client.aclose()
 
-    async def look(self) -> Picture:
-        """The picture now, or one that is younger than a second."""
+    async def look(self) -> tuple[Picture, Verdict]:
+        """The picture now, or one that is younger than a second, and the verdict on it."""
         async with self._turn:
-            if self._last is not None and time.monotonic() - self._last[0] < FRESH:
-                return self._last[1]
-            picture = await self._look()
-            self._last = (time.monotonic(), picture)
-            return picture
+            if self._last is None or time.monotonic() - self._last[0] >= FRESH:
+                picture = await self._look()
+                self._past = remembered(self._past, picture, problems_of(picture))
+                self._last = (time.monotonic(), picture, verdict(picture, self._past))
+            return self._last[1:]
 
     async def _look(self) -> Picture:
         targets = self._targets
@@ -83,21 +92,32 @@ class Watch:
             database=database,
             letter_files=tuple(letters),
         )
-        self._before |= {url: answer[1] for url, answer in told.items() if not isinstance(answer, str)}
+        for url, answer in told.items():
+            if not isinstance(answer, str) and isinstance(answer[1], Reading):
+                self._before[url] = answer[1]
         return self._with_stall(picture)
 
     def _listener(self, url: str, answer: Answer | str, newest: int | None) -> Listener:
         if isinstance(answer, str):
             return Listener(url=url, name=self._names.get(url, urlsplit(url).netloc), error=answer)
-        health, now = answer
-        listener = listener_of(url, health, self._before.get(url), now, newest)
+        health, figures = answer
+        now = figures if isinstance(figures, Reading) else Reading(time.monotonic())
+        try:
+            listener = listener_of(url, health, self._before.get(url, now), now, newest)
+        except (ValueError, TypeError, AttributeError):
+            return Listener(url=url, name=self._names.get(url, urlsplit(url).netloc), error=STRANGE)
         self._names[url] = listener.name
-        return listener
+        unmeasured = figures if isinstance(figures, str) else ""
+        return msgspec.structs.replace(listener, unmeasured=unmeasured)
 
     def _producer(self, url: str, answer: Answer | str) -> Producer:
         if isinstance(answer, str):
             return Producer(url=url, error=answer)
-        return producer_of(url, answer[0], self._before.get(url), answer[1])
+        now = answer[1] if isinstance(answer[1], Reading) else Reading(time.monotonic())
+        try:
+            return producer_of(url, answer[0], self._before.get(url, now), now)
+        except (ValueError, TypeError, AttributeError):
+            return Producer(url=url, error=STRANGE)
 
     def _with_stall(self, picture: Picture) -> Picture:
         """Add for how long nothing has moved although something waited."""
@@ -109,23 +129,29 @@ class Watch:
         return msgspec.structs.replace(picture, stalled=now - self._moved[1])
 
     async def _ask(self, url: str) -> Answer | str:
-        """Health and metrics of one process, or why there are none."""
+        """Health and metrics of one process, or why there is no health."""
+        health, page = await asyncio.gather(self._get(f"{url}/health"), self._get(f"{url}/metrics"))
+        if isinstance(health, str):
+            return health
         try:
-            health, metrics = await asyncio.gather(
-                self._client.get(f"{url}/health"), self._client.get(f"{url}/metrics")
-            )
             told: object = health.json()
-            if not isinstance(told, Mapping):
-                return "it answers, but not as one of ours"
-            return dict(told), reading(metrics.text, time.monotonic())
-        except httpx.TimeoutException:
+        except ValueError:
+            told = None
+        if not isinstance(told, Mapping):
+            return STRANGE
+        return dict(told), page if isinstance(page, str) else _figures(page)
+
+    async def _get(self, url: str) -> httpx.Response | str:
+        """An answer, or why there is none; the limit is one for the whole of it, however slowly it drips."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._client.get(url)
+        except (httpx.TimeoutException, TimeoutError):
             return f"no answer within {PATIENCE:g} s"
         except httpx.ConnectError:
             return "nobody listens there"
         except httpx.HTTPError as error:
             return str(error) or type(error).__name__
-        except ValueError:
-            return "it answers, but not as one of ours"
 
     async def _ask_database(self) -> Database | None:
         if self._door is None:
@@ -135,9 +161,20 @@ class Watch:
             async with self._door.acquire("looking at the system") as connection:
                 rows = await connection.fetchval(ROWS)
                 cursor = await connection.fetchval(SETTLED, self._targets.group)
+                roll = await connection.fetch(ROLL, self._targets.group)
         except (Transient, Permanent, Misconfigured) as error:
             return Database(error=_why(error))
-        return Database(milliseconds=(time.monotonic() - started) * 1000, rows=rows, settled_up_to=cursor)
+        marks = {one["instance_id"]: Mark(one["seen_at"], one["starts"]) for one in roll}
+        return Database(milliseconds=(time.monotonic() - started) * 1000, rows=rows, settled_up_to=cursor, roll=marks)
+
+
+def _figures(page: httpx.Response) -> Reading | str:
+    if page.is_error:
+        return f"HTTP {page.status_code}"
+    try:
+        return reading(page.text, time.monotonic())
+    except ValueError:
+        return "what it tells are no metrics"
 
 
 def _why(error: Exception) -> str:

@@ -37,10 +37,10 @@ def rate(before: Reading | None, after: Reading, name: str, **labels: str) -> fl
     return (now - was if now >= was else now) / (after.at - before.at)
 
 
-def quantile(before: Reading | None, after: Reading, histogram: str, part: float) -> float | None:
+def quantile(before: Reading | None, after: Reading, histogram: str, part: float, **labels: str) -> float | None:
     """The bound below which this part of what a histogram counted between two readings lies; None without any."""
-    then = _buckets(before.samples.get(f"{histogram}_bucket", ()) if before else ())
-    now = _buckets(after.samples.get(f"{histogram}_bucket", ()))
+    then = _buckets(before.samples.get(f"{histogram}_bucket", ()) if before else (), labels)
+    now = _buckets(after.samples.get(f"{histogram}_bucket", ()), labels)
     if any(count < then.get(bound, 0.0) for bound, count in now.items()):
         then = {}
     grown = [(bound, count - then.get(bound, 0.0)) for bound, count in sorted(now.items())]
@@ -51,9 +51,11 @@ def quantile(before: Reading | None, after: Reading, histogram: str, part: float
     return found if found != float("inf") else finite[-1]
 
 
-def _buckets(samples: Iterable[tuple[Mapping[str, str], float]]) -> dict[float, float]:
+def _buckets(samples: Iterable[tuple[Mapping[str, str], float]], wanted: Mapping[str, str]) -> dict[float, float]:
     counts: dict[float, float] = {}
     for labels, count in samples:
+        if not wanted.items() <= labels.items():
+            continue
         bound = float(labels["le"])
         counts[bound] = counts.get(bound, 0.0) + count
     return counts

@@ -11,10 +11,12 @@ from dlq.book import book
 from dlq.file import Damage, FileTrouble
 from dlq.selection import Selection
 from dlq.sidecar import sidecar_path
-from ops.watch.picture import LetterFile
+from ops.watch.picture import Kind, LetterFile
 
 REST = 10.0
 """A count that took a second is not repeated for so many seconds: a large file must not keep a core busy."""
+
+MOST_KINDS = 5
 
 Sums = TypeVar("Sums")
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -53,6 +55,7 @@ def counted(path: Path) -> LetterFile:
     """Count. A file that is not there yet holds nothing: a listener makes it with its first letter."""
     damages: list[Damage] = []
     by_state: Counter[str] = Counter()
+    kinds: Counter[tuple[str, str, str, str]] = Counter()
     waiting = 0
     oldest: float | None = None
     try:
@@ -61,6 +64,8 @@ def counted(path: Path) -> LetterFile:
         for entry in book(path, Selection(), damages):
             by_state[entry.state.status] += 1
             if entry.state.waits:
+                one = entry.letter
+                kinds[one.fingerprint, one.reason, one.stage, one.error_type] += 1
                 waiting += 1
                 oldest = entry.letter.last_at if oldest is None else min(oldest, entry.letter.last_at)
     except (FileTrouble, OSError) as error:
@@ -68,6 +73,7 @@ def counted(path: Path) -> LetterFile:
     return LetterFile(
         path=str(path), letters=by_state.total(), by_state=dict(by_state), waiting=waiting,
         oldest_waiting_at=oldest, damaged=len(damages),
+        kinds=tuple(Kind(*kind, count) for kind, count in kinds.most_common(MOST_KINDS)),
     )  # fmt: skip
 
 

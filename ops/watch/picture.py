@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from listener.observe.changes import Change
 from ops.watch.figures import Reading, quantile, rate
 
 
@@ -25,8 +26,13 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     name: str
     error: str = ""
+    unmeasured: str = ""
+    """Why its figures are not known, though it tells its health."""
     ready: bool = False
     reasons: tuple[str, ...] = ()
+    since: Mapping[str, float] = msgspec.field(default_factory=dict)
+    """What it lacks, by its own account, and since when."""
+    changes: tuple[Change, ...] = ()
     phase: str = "unknown"
     degraded: bool = False
     places: tuple[str, ...] = ()
@@ -38,6 +44,11 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str | None = None
     lag: int | None = None
     loop_lag: float = 0.0
+    oldest: float = 0.0
+    """Seconds for which the oldest event in its memory has not been settled."""
+    claim_seconds: float | None = None
+    store_seconds: float | None = None
+    """What a batch typically takes now, to claim (mostly Redis) and to store (PostgreSQL)."""
     letters: int = 0
     rates: Rates = Rates()
     typical_seconds: float | None = None
@@ -71,6 +82,16 @@ class Producer(msgspec.Struct, frozen=True, kw_only=True):
     accepted: float = 0.0
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """What PostgreSQL remembers of a listener: when it last reported, and how often it started lately.
+
+    Who ends in order is taken off the roll, so each start but one is the heir of a process that was killed.
+    """
+
+    seen_at: float
+    starts: int
+
+
 class Database(msgspec.Struct, frozen=True, kw_only=True):
     """PostgreSQL. ``rows`` counts what was ever stored (retention may have taken some)."""
 
@@ -78,6 +99,17 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     milliseconds: float = 0.0
     rows: int = 0
     settled_up_to: str | None = None
+    roll: Mapping[str, Mark] = msgspec.field(default_factory=dict)
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """Letters that wait and failed alike, without any word of theirs: that could quote a payload."""
+
+    fingerprint: str
+    reason: str
+    stage: str
+    error_type: str
+    waiting: int
 
 
 class LetterFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +122,7 @@ class LetterFile(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     oldest_waiting_at: float | None = None
     damaged: int = 0
+    kinds: tuple[Kind, ...] = ()
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +161,8 @@ def listener_of(
         name=str(health.get("instance", url)),
         ready=bool(health.get("ready")),
         reasons=tuple(map(str, health.get("reasons", ()))),
+        since={str(name): float(at) for name, at in health.get("since", {}).items()},
+        changes=msgspec.convert(health.get("changes", []), tuple[Change, ...]),
         phase=str(health.get("phase", "unknown")),
         degraded=health.get("mode") == "degraded",
         places=tuple(map(str, health.get("places", ()))),
@@ -139,6 +174,9 @@ def listener_of(
         cursor=health.get("cursor"),
         lag=None if newest is None or place is None else max(0, newest - place),
         loop_lag=float(health.get("loop_lag_seconds", 0.0)),
+        oldest=now.total("unlost_oldest_unsettled_seconds"),
+        claim_seconds=quantile(before, now, "unlost_batch_seconds", 0.5, stage="claim"),
+        store_seconds=quantile(before, now, "unlost_batch_seconds", 0.5, stage="store"),
         letters=int(now.total("unlost_letters_total")),
         rates=Rates(
             received=rate(before, now, "unlost_frames_received_total"),

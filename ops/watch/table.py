@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.watch.picture import Listener, Picture
-from ops.watch.verdict import Verdict, age
+from ops.watch.problem import age
+from ops.watch.verdict import Verdict, headline
 
 COLORS = {"good": "green", "warn": "yellow", "bad": "red"}
 STATES = {"ready": "green", "degraded": "yellow", "unready": "red", "away": "red"}
@@ -18,14 +19,14 @@ NOTHING = "-"
 
 def shown(picture: Picture, judged: Verdict, hint: str = "") -> RenderableType:
     """The sentence, the listeners, the rest, and what to do."""
-    parts: list[RenderableType] = [Text(judged.sentence, COLORS[judged.level]), Text(""), _listeners(picture)]
-    parts += [Text(""), *_rest(picture)]
-    if len(judged.problems) > 1:
-        parts.append(Text(""))
-    for problem in judged.problems[1 : MOST_PROBLEMS + 1]:
-        parts.append(Text.assemble((problem.what, COLORS[problem.level]), " ", problem.todo))
-    if len(judged.problems) > MOST_PROBLEMS + 1:
-        parts.append(Text(f"and {len(judged.problems) - MOST_PROBLEMS - 1} more"))
+    parts: list[RenderableType] = [Text(judged.sentence, COLORS[judged.level])] if not judged.problems else []
+    for problem in judged.problems[:MOST_PROBLEMS]:
+        head = (f"{headline(problem, picture.at)}.", COLORS[problem.level])
+        parts.append(Text.assemble(head, " ", problem.affected, " ", (problem.todo, "bold")))
+        parts += [Text(f"  $ {command}") for command in problem.commands]
+    if len(judged.problems) > MOST_PROBLEMS:
+        parts.append(Text(f"And {len(judged.problems) - MOST_PROBLEMS} more."))
+    parts += [Text(""), _listeners(picture), Text(""), *_rest(picture)]
     if hint:
         parts += [Text(""), Text(hint, "dim")]
     return Group(*parts)

@@ -19,7 +19,7 @@ from ops.watch.asking import Watch
 from ops.watch.picture import Picture
 from ops.watch.settings import WatchSettings
 from ops.watch.table import shown
-from ops.watch.verdict import Verdict, verdict
+from ops.watch.verdict import Verdict
 
 APART = 1.0
 """Seconds between the two looks of which rates are made."""
@@ -51,8 +51,7 @@ async def _printed(settings: WatchSettings, once: bool, as_json: bool, every: fl
         await watch.look()
         while True:
             await asyncio.sleep(APART if once else every)
-            picture = await watch.look()
-            judged = verdict(picture)
+            picture, judged = await watch.look()
             if as_json:
                 click.echo(_json(picture, judged))
             else:
@@ -69,8 +68,7 @@ async def _live(settings: WatchSettings, every: float) -> int:
     async with _watching(settings) as watch:
         with _keys(quitting), Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
             while not quitting.is_set():
-                picture = await watch.look()
-                live.update(shown(picture, verdict(picture), HINT), refresh=True)
+                live.update(shown(*await watch.look(), HINT), refresh=True)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(quitting.wait(), every)
     return 0

@@ -2,7 +2,7 @@
 
 import {dialog, h} from "./dom.js";
 
-const KEY = "unlost-token";
+const KEY = "unlost-token", PATIENCE = 10_000;
 
 export class Trouble extends Error {
   constructor(status, message) { super(message); this.status = status; }
@@ -32,8 +32,9 @@ export async function raw(path, body) {
 
 async function call(path, options) {
   try {
-    return await fetch(path, options);
-  } catch {
+    return await fetch(path, options.method ? options : {...options, signal: AbortSignal.timeout(PATIENCE)});
+  } catch (error) {
+    if (error.name === "TimeoutError") throw new Trouble(0, `the console has not answered for ${PATIENCE / 1000} s; does its process hang?`);
     throw new Trouble(0, "the console cannot be reached; does ops console still run?");
   }
 }

@@ -6,9 +6,10 @@ import {overview} from "./overview.js";
 import {events} from "./events.js";
 import {send} from "./send.js";
 import {letters} from "./letters.js";
+import {runbook} from "./runbook.js";
 
 const EVERY = 1000, SAID_FOR = 8000;
-const views = {overview, events, send, letters};
+const views = {overview, events, send, letters, runbook};
 const find = id => document.getElementById(id);
 let shown = null, last = null, timer = 0, quiet = 0, looking = false;
 

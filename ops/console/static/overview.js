@@ -1,10 +1,12 @@
 // Is everything all right? Rates, listeners, servers, and what to do about what is wrong.
 
-import {ago, count, drawer, h, pill, rate, span, spark} from "./dom.js";
+import {ago, count, drawer, h, pill, rate, span, spark, time} from "./dom.js";
+import {drawnLately, lately} from "./lately.js";
+import {runbookLink} from "./runbook.js";
 
 const SECONDS = 120;
 const STATES = {ready: "good", degraded: "warn", unready: "bad", away: "bad"};
-const past = {};
+const seen = {};
 let lastAt = 0;
 
 export const overview = {
@@ -12,17 +14,22 @@ export const overview = {
   enter(root) {
     const figures = h("dl", {class: "figures"}), problems = h("section", {"aria-labelledby": "wrong", hidden: true});
     const listeners = h("div", {class: "cards"}), rest = h("div", {class: "cards"});
+    const past = h("section", {"aria-labelledby": "lately", hidden: true});
     root.append(h("h2", {class: "hidden"}, "Overview"), figures, problems,
       h("section", {class: "bare", "aria-labelledby": "who"}, h("h2", {id: "who"}, "Listeners"), listeners),
-      h("section", {class: "bare", "aria-labelledby": "what"}, h("h2", {id: "what"}, "Around them"), rest));
+      h("section", {class: "bare", "aria-labelledby": "what"}, h("h2", {id: "what"}, "Around them"), rest), past);
     const drawFigures = drawer(figures, drawnFigures), drawListeners = drawer(listeners, all => all.map(listener));
     const drawProblems = drawer(problems, drawnProblems), drawRest = drawer(rest, drawnRest);
+    const drawPast = drawer(past, drawnLately);
     return {
       look(told) {
         remember(told);
-        drawFigures({...figuresOf(told), past});
-        problems.hidden = told.verdict.problems.length < 2;
+        drawFigures({...figuresOf(told), past: seen});
+        problems.hidden = !told.verdict.problems.length;
         drawProblems(told.verdict.problems);
+        const changes = lately(told);
+        past.hidden = !changes.length;
+        drawPast(changes);
         drawListeners(told.picture.listeners);
         drawRest({producer: told.picture.producer, database: told.picture.database, behind: told.behind,
           files: told.picture.letter_files, listeners: told.picture.listeners.map(one => [one.name, one.breakers, one.error])});
@@ -46,13 +53,13 @@ function remember(told) {
   if (told.picture.at === lastAt) return;
   lastAt = told.picture.at;
   const figures = figuresOf(told);
-  for (const [name, value] of Object.entries(figures)) (past[name] ??= []).push(value || 0);
-  for (const values of Object.values(past)) values.splice(0, values.length - SECONDS);
+  for (const [name, value] of Object.entries(figures)) (seen[name] ??= []).push(value || 0);
+  for (const values of Object.values(seen)) values.splice(0, values.length - SECONDS);
 }
 
 function drawnFigures(now) {
   const figure = (name, label, value, about) => h("div", {}, h("dt", {}, label), h("dd", {}, value),
-    spark(past[name] ?? [], `${label}, the last two minutes`), h("span", {class: "about"}, about));
+    spark(now.past[name] ?? [], `${label}, the last two minutes`), h("span", {class: "about"}, about));
   return [
     now.accepted === null ? null : figure("accepted", "Accepted", rate(now.accepted), "events a second"),
     figure("stored", "Stored", rate(now.stored), "events a second"),
@@ -65,7 +72,11 @@ function drawnFigures(now) {
 
 function drawnProblems(all) {
   return [h("h2", {id: "wrong"}, `What is wrong (${all.length})`), h("ul", {class: "problems"}, all.map(one =>
-    h("li", {class: one.level}, h("strong", {}, one.what), " ", one.todo)))];
+    h("li", {class: one.level}, h("strong", {}, one.what), one.since ? [", since ", time(one.since)] : "", ". ", one.affected,
+      h("p", {class: "todo"}, h("strong", {}, "Do: "), one.todo),
+      one.commands.length ? h("pre", {tabindex: "0"}, one.commands.join("\n")) : null,
+      h("p", {class: "links"}, one.key === "letters" || one.key === "quarantine" ? h("a", {href: "#/letters"}, "Dead letters") : null,
+        one.runbook ? h("a", {href: runbookLink(one.runbook)}, `Runbook: ${one.runbook}`) : null))))];
 }
 
 function state(one) {

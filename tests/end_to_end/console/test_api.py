@@ -16,6 +16,10 @@ def outcome(stage: Stage, event_id: str) -> str:
     return stage.client.get(f"/api/events/{event_id}").json()["sentence"]
 
 
+def words_of(story: dict[str, Any]) -> list[str]:
+    return [one["what"] for one in story["steps"]]
+
+
 def test_the_overview_shows_everybody_and_a_verdict(stage: Stage):
     stage.publish("order", 3)
     told = until(
@@ -31,11 +35,11 @@ def test_the_overview_shows_everybody_and_a_verdict(stage: Stage):
 
 def test_an_event_that_is_stored_has_a_whole_story(stage: Stage):
     (event_id,) = stage.publish("order", total=3)
-    story = until(lambda: (o := stage.get(f"/api/events/{event_id}"))["row"] and o)
+    story = until(lambda: "stored" in words_of(o := stage.get(f"/api/events/{event_id}")) and o["row"] and o)
     assert story["sentence"].startswith("Stored by ")
     assert story["row"]["payload"] == {"card": "***", "total": 3}
     assert story["away"] == {}
-    words = [one["what"] for one in story["steps"]]
+    words = words_of(story)
     assert words[0] == "accepted"
     assert {"claimed", "stored", "row"} <= set(words)
     assert [one["at"] for one in story["steps"]] == sorted(one["at"] for one in story["steps"])

@@ -38,7 +38,7 @@ def test_who_cannot_be_reached_is_told_with_what_to_do():
             [executable("ops"), "top", "--once", "--listeners", address], capture_output=True, text=True
         )
     assert done.returncode == 1
-    assert "No listener can be reached (nobody listens there): nothing is consumed. Start them" in done.stdout
+    assert "does not answer (nobody listens there), for 1 s. Nothing is consumed. Start it again" in done.stdout
     assert "\x1b" not in done.stdout
 
 

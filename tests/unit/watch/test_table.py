@@ -8,6 +8,8 @@ from ops.watch.picture import Database, LetterFile, Listener, Picture, Producer,
 from ops.watch.table import shown
 from ops.watch.verdict import verdict
 
+HALF = Listener(url="v", name="b", ready=True, degraded=True)
+
 
 def lines_of(picture: Picture) -> list[str]:
     out = io.StringIO()
@@ -46,9 +48,10 @@ def test_a_busy_and_broken_system_fits_80_columns():
     assert "…" not in text.replace("listener-with…", "")
 
 
-def test_what_is_wrong_stands_below_with_what_to_do():
+def test_what_is_wrong_stands_on_top_with_what_is_affected_and_what_to_do():
     away = Listener(url="u", name="a", error="nobody listens there")
-    text = " ".join(lines_of(Picture(at=0, listeners=(away, Listener(url="v", name="b", ready=True, degraded=True)))))
-    assert "Listener a cannot be reached (nobody listens there)" in text
+    text = " ".join(" ".join(lines_of(Picture(at=0, listeners=(away, HALF)))).split())
+    assert text.startswith("Listener a does not answer (nobody listens there). Listener b goes on")
     assert "Start it again" in text
-    assert "Listener b works without Redis" in text
+    assert "$ curl -m 2 u/health/live" in text
+    assert "Redis answers again, and listener b still keeps claims in PostgreSQL" in text

@@ -1,24 +1,65 @@
-"""Each thing that can be wrong is named, with what to do, the worst first; and nothing else is."""
+"""Each thing that can be wrong is named once: what broke, what is affected, what to do; and nothing else is."""
+
+import re
+from pathlib import Path
 
 import pytest
 
-from ops.watch.picture import Database, LetterFile, Listener, Picture, Producer, Rates
-from ops.watch.verdict import age, verdict
+from listener.observe.changes import Change
+from ops.watch.picture import Database, Kind, LetterFile, Listener, Mark, Picture, Producer, Rates
+from ops.watch.problem import age
+from ops.watch.verdict import LATELY, SAME_WITHIN, Past, Verdict, problems_of, remembered, verdict
+
+RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook.md"
+REFUSED, SILENT = "nobody listens there", "no answer within 1.5 s"
 
 
 def listener(name: str = "a", **values: object) -> Listener:
     return Listener(**{"url": f"http://{name}", "name": name, "ready": True, "cursor": "j.10"} | values)
 
 
+def both(**values: object) -> tuple[Listener, ...]:
+    return listener("a", **values), listener("b", **values)
+
+
 def picture(**values: object) -> Picture:
     well = {
         "at": 1_000.0,
-        "listeners": (listener("a"), listener("b")),
-        "producer": Producer(url="p", ready=True, newest=10),
+        "listeners": both(),
+        "producer": Producer(url="http://p", ready=True, newest=10),
         "database": Database(),
         "letter_files": (LetterFile(path="f"),),
     }
     return Picture(**well | values)
+
+
+def letters(reason: str = "exhausted", stage: str = "handle", error: str = "KeyError") -> dict[str, object]:
+    kind = Kind("f1", reason, stage, error, 2)
+    return {"letter_files": (LetterFile(path="x/f", waiting=2, oldest_waiting_at=400.0, kinds=(kind,)),)}
+
+
+def changed(what: str, detail: str = "", times: int = 1, at: float = 995.0) -> tuple[Change, ...]:
+    return (Change(at, what, detail, times, at - 4.0),)
+
+
+NOT_CONFIRMED = ("claims: PostgreSQL has not confirmed this listener for some seconds",)
+NO_PG = {
+    "ready": False, "breakers": {"postgres": "open"}, "since": {"postgres": 940.0, "reading": 950.0},
+    "reasons": ("reading: PostgreSQL is away", "claims: PostgreSQL has not confirmed this listener for some seconds"),
+}  # fmt: skip
+NO_REDIS = {"degraded": True, "breakers": {"redis": "open"}, "since": {"redis": 990.0, "degraded": 991.0}}
+NO_SOURCE = {
+    "ready": False,
+    "reasons": ("source: Multiple exceptions: [Errno 111] Connection refused",),
+    "since": {"source": 970.0},
+}
+NO_ROOM = {
+    "ready": False, "in_memory": 7, "since": {"dead_letters": 900.0},
+    "reasons": ("reading: cannot write f: no room", "dead_letters: cannot write f: no room"),
+}  # fmt: skip
+MOVING = {"ready": False, "reasons": ("claims: a live peer keeps its claims elsewhere",)}
+AWAY = Database(error=REFUSED)
+WAITS = Producer(url="http://p", ready=True, newest=2_510)
 
 
 def test_a_system_that_is_well_is_called_so():
@@ -29,93 +70,190 @@ def test_a_system_that_is_well_is_called_so():
     )
 
 
-@pytest.mark.parametrize(
-    ("values", "level", "what"),
-    [
-        ({"listeners": ()}, "bad", "No listener is known"),
-        (
-            {"listeners": (listener(error="gone"), listener("b", error="gone"))},
-            "bad",
-            "No listener can be reached (gone)",
-        ),
-        ({"listeners": (listener(), listener("b", error="gone"))}, "warn", "Listener b cannot be reached (gone)"),
-        ({"listeners": (listener("b", degraded=True),)}, "warn", "Listener b works without Redis"),
-        (
-            {"listeners": (listener("b", ready=False, reasons=("source: lost",)),)},
-            "bad",
-            "Listener b takes no new work",
-        ),
-        (
-            {"listeners": (listener("b", breakers={"postgres": "open"}),)},
-            "bad",
-            "Listener b gets no answer from postgres",
-        ),
-        ({"listeners": (listener("b", breakers={"redis": "open"}),)}, "warn", "Listener b gets no answer from redis"),
-        ({"listeners": (listener("b", loop_lag=2.5),)}, "warn", "The event loop of listener b is 2.5 s late"),
-        ({"producer": Producer(url="p", error="gone")}, "bad", "The producer cannot be reached (gone)"),
-        (
-            {"producer": Producer(url="p", reasons=("journal: full",))},
-            "bad",
-            "The producer takes no events (journal: full)",
-        ),
-        ({"database": Database(error="refused")}, "bad", "PostgreSQL cannot be asked (refused)"),
-        ({"producer": Producer(url="p", ready=True, newest=5_010)}, "warn", "5,000 events wait to be settled"),
-        (
-            {"producer": Producer(url="p", ready=True, newest=12), "stalled": 75.0},
-            "bad",
-            "2 events wait, and nothing has moved",
-        ),
-        (
-            {"letter_files": (LetterFile(path="f", waiting=1, oldest_waiting_at=400.0),)},
-            "warn",
-            "1 dead letter waits, the oldest for 10 min",
-        ),
-        (
-            {"letter_files": (LetterFile(path="f", by_state={"quarantined": 2}),)},
-            "warn",
-            "2 dead letters are in quarantine",
-        ),
-        ({"letter_files": (LetterFile(path="f", damaged=3),)}, "warn", "f has 3 damaged lines"),
-        (
-            {"letter_files": (LetterFile(path="f", error="cannot read f"),)},
-            "warn",
-            "Dead letters cannot be read: cannot read f",
-        ),
-    ],
-)
-def test_one_thing_that_is_wrong_is_the_sentence(values: dict, level: str, what: str):
+CASES = [
+    # PostgreSQL
+    ({"database": AWAY, "listeners": both(**NO_PG), "producer": WAITS}, "bad",
+     "PostgreSQL is away (nobody listens there)",
+     "Listeners a and b wait for it, and nothing is stored. 2,500 accepted events wait, safe in the journal.",
+     "Start PostgreSQL again"),
+    ({"database": Database(error="no answer in time"), "listeners": both(**NO_PG)}, "bad",
+     "PostgreSQL is away (no answer in time)", "No accepted event waits.", "It hangs, or the network swallows"),
+    ({"database": Database(error="sorry, too many clients already"), "listeners": both(**NO_PG)}, "bad",
+     "PostgreSQL is away (sorry, too many clients already)", "nothing is stored", "All its connections are taken"),
+    ({"database": AWAY}, "bad", "PostgreSQL does not answer this console (nobody listens there)",
+     "No listener complains yet", "Start PostgreSQL again"),
+    ({"listeners": both(**NO_PG)}, "bad", "Listeners a and b do not reach PostgreSQL, though it answers here",
+     "nothing is stored", "Look at the network between PostgreSQL and listeners a and b"),
+    ({"listeners": (listener("a", **NO_PG), listener("b"))}, "bad",
+     "Listener a does not reach PostgreSQL, though it answers here", "listener b works on and takes over",
+     "Look at the network between PostgreSQL and listener a"),
+    # Redis
+    ({"listeners": both(**NO_REDIS)}, "warn", "Redis is away", "events flow on, slower", "Start Redis again"),
+    ({"listeners": (listener("a", **NO_REDIS), listener("b"))}, "warn",
+     "Listener a does not reach Redis, though listener b does", "events flow on", "look at the network between it and"),
+    ({"listeners": both(degraded=True)}, "warn",
+     "Redis answers again, and listeners a and b still keep claims in PostgreSQL", "events flow on", "Wait some"),
+    ({"listeners": (listener("a", changes=changed("breaker_moved", "redis open", 5)), listener("b"))}, "warn",
+     "Redis comes and goes: lost 5 times within 4 s", "Nothing is lost.", "See in its log why it ends"),
+    ({"listeners": (listener("a", **NO_REDIS), listener("b", **MOVING))}, "warn",
+     "Listener a does not reach Redis, though listener b does", "Listener b waits for all to meet", "Redis runs"),
+    # the source
+    ({"producer": Producer(url="http://p", error=REFUSED), "listeners": both(**NO_SOURCE)}, "bad",
+     "The producer is away (nobody listens there)", "Listeners a and b read nothing", "Start it again"),
+    ({"producer": Producer(url="http://p", error=SILENT)}, "bad", f"The producer is away ({SILENT})",
+     "publishers must try again", "It hangs"),
+    ({"producer": Producer(url="http://p", newest=10, reasons=("journal: full",))}, "bad",
+     "The producer takes no events (journal: full)", "503", "Make room"),
+    ({"listeners": both(**NO_SOURCE)}, "bad",
+     "Listeners a and b have no connection to the source (nobody listens there)", "Nobody reads.", "It is tried again"),
+    ({"listeners": (listener("a", **NO_SOURCE), listener("b"))}, "warn",
+     "Listener a has no connection to the source", "listener b reads on", "It is tried again"),
+    ({"listeners": (listener("a", changes=changed("source_connected", "", 4)), listener("b"))}, "warn",
+     "Connections to the source break: made anew 4 times within 4 s", "resumes where", "Look at the network"),
+    # listeners
+    ({"listeners": ()}, "bad", "No listener is known", "Nothing can be told", "Name the listeners in LISTENERS"),
+    ({"listeners": both(error=REFUSED), "database": Database(settled_up_to="j.10"), "producer": WAITS}, "bad",
+     "Listeners a and b do not answer (nobody listens there)", "Nothing is consumed. 2,500 accepted events wait",
+     "Start it again"),
+    ({"listeners": (listener("a", error=SILENT), listener("b", standing_by=3))}, "warn",
+     f"Listener a does not answer ({SILENT})",
+     "Listener b goes on, and takes over what was held there when its lease ends (3 events stand by).",
+     "Its process hangs, is stopped"),
+    ({"database": Database(roll={"a": Mark(999.0, 4), "b": Mark(999.0, 1)})}, "warn",
+     "Within 10 minutes processes ended without order: listener a 3 times", "may have run twice", "crash_loop"),
+    ({"listeners": (listener("a", **NO_ROOM), listener("b"))}, "bad",
+     "Listener a cannot write dead letters (cannot write f: no room)", "7 events are held in memory", "Make room"),
+    ({"listeners": (listener("a", ready=False, reasons=("reading: memory is full",)), listener("b"))}, "bad",
+     "Listener a takes no new work (memory is full)", "takes in nothing new", "as soon as there is room"),
+    ({"listeners": (listener("a", **MOVING | {"since": {"claims": 900.0}}), listener("b"))}, "bad",
+     "Listener a takes no new work (a live peer keeps its claims elsewhere)", "do not meet", "restart of this one"),
+    ({"listeners": (listener("a", ready=False, reasons=("progress: nothing moved",)),)}, "bad",
+     "Listener a takes no new work (nothing moved)", "not settled", "a restart hands"),
+    ({"listeners": (listener("a", loop_lag=2.5),)}, "warn", "The event loop of listener a is 2.5 s late",
+     "may lose its leases", "A handler blocks it"),
+    ({"listeners": (listener(loop_lag=15.8, ready=False, since={"claims": 999.0}, reasons=NOT_CONFIRMED),)}, "warn",
+     "Listener a stood still for 16 s", "peers took its events over", "Its process was stopped"),
+    ({"listeners": (listener("a", ready=False, since={"claims": 990.0}, reasons=NOT_CONFIRMED), listener("b"))}, "bad",
+     "Listener a does not reach PostgreSQL, though it answers here", "listener b works on", "network"),
+    ({"listeners": (listener("a", oldest=95.0),)}, "warn", "An event lies unsettled in the memory of listener a",
+     "The cursor waits", "Its handler hangs"),
+    ({"listeners": (listener("a", unmeasured=SILENT),)}, "warn", f"The figures of listener a cannot be read ({SILENT})",
+     "it works", "/metrics"),
+    ({"listeners": both(claim_seconds=0.5)}, "warn",
+     "Redis, or the way there, is slow: claiming a batch takes listeners a and b up to 0.5 s", "later", "load"),
+    ({"listeners": both(store_seconds=1.0)}, "warn",
+     "PostgreSQL, or the way there, is slow: storing a batch takes listeners a and b up to 1 s", "later", "load"),
+    # flow
+    ({"producer": WAITS, "listeners": both(rates=Rates(stored=50.0))}, "warn", "2,500 events wait to be settled",
+     "0 a second come in, 100 are settled; all is settled in about 25 s.", "Wait, if it falls"),
+    ({"producer": Producer(url="http://p", ready=True, newest=12), "stalled": 75.0}, "bad",
+     "2 events wait, and nothing moves", "safe in the journal", "Restart the listeners one by one"),
+    # letters
+    (letters(), "warn", "2 dead letters wait", "2 exhausted in handle (KeyError)", "mend that (mostly the handler)"),
+    (letters(stage="store", error="ConnectionRefusedError"), "warn", "2 dead letters wait", "exhausted in store",
+     "A server was away when they failed. Once it is back, replay them"),
+    (letters("crash_loop"), "warn", "2 dead letters wait", "crash_loop", "An event killed each process"),
+    (letters() | {"listeners": both(rates=Rates(buried=1.0))}, "warn", "2 dead letters wait, and more come",
+     "KeyError", "replay"),
+    ({"letter_files": (LetterFile(path="f", by_state={"quarantined": 2}),)}, "warn",
+     "2 dead letters are in quarantine", "Every replay of them failed", "restore"),
+    ({"letter_files": (LetterFile(path="f", damaged=3),)}, "warn", "f has 3 damaged lines", "neighbours", "copy"),
+    ({"letter_files": (LetterFile(path="f", error="cannot read f"),)}, "warn",
+     "Dead letters cannot be read: cannot read f", "not counted", "LETTERS"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "level", "what", "affected", "todo"), CASES)
+def test_one_cause_is_one_problem(values: dict, level: str, what: str, affected: str, todo: str):
     judged = verdict(picture(**values))
-    assert (judged.level, len(judged.problems)) == (level, 1)
-    assert judged.sentence.startswith(what)
-    assert judged.sentence.endswith(judged.problems[0].todo)
-    assert judged.problems[0].todo
+    assert [one.what for one in judged.problems] == [judged.problems[0].what]
+    (problem,) = judged.problems
+    assert (judged.level, problem.level) == (level, level)
+    assert problem.what.startswith(what)
+    assert not problem.what.endswith(".")
+    assert affected in problem.affected
+    assert todo in problem.todo
+    assert judged.sentence.startswith(problem.what)
+    assert judged.sentence.endswith(problem.todo)
 
 
-def test_a_degraded_listener_is_told_once_though_its_breaker_is_open():
-    judged = verdict(picture(listeners=(listener(degraded=True, breakers={"redis": "open"}),)))
-    assert len(judged.problems) == 1
+def test_every_problem_that_names_the_runbook_names_a_heading_of_it():
+    headings = set(re.findall(r"^## (\w+)$", RUNBOOK.read_text(), re.MULTILINE))
+    named = {one.runbook for values, *_ in CASES for one in problems_of(picture(**values))}
+    assert len(named) > 12
+    assert named - {""} <= headings
 
 
-def test_what_several_suffer_alike_is_told_once():
-    broken = {"degraded": True, "ready": False, "reasons": ("claims: away",), "breakers": {"postgres": "open"}}
-    judged = verdict(picture(listeners=(listener("a", **broken), listener("b", **broken), listener("c", **broken))))
-    assert [one.what for one in judged.problems] == [
-        "Listeners a, b and c get no answer from postgres.",
-        "Listeners a, b and c take no new work (claims: away).",
-        "Listeners a, b and c work without Redis: claims go through PostgreSQL.",
-    ]
+def test_no_command_holds_what_is_not_known():
+    for values, *_ in CASES:
+        for problem in problems_of(picture(**values)):
+            assert all("None" not in command for command in problem.commands)
 
 
-def test_the_worst_comes_first_and_the_rest_is_counted():
-    judged = verdict(
-        picture(
-            listeners=(listener(degraded=True), listener("b", error="gone")),
-            producer=Producer(url="p", error="gone"),
-        )
-    )
-    assert judged.level == "bad"
-    assert judged.sentence.startswith("The producer")
+def test_the_listeners_say_since_when_and_the_first_of_them_counts():
+    judged = verdict(picture(database=AWAY, listeners=(listener("a", **NO_PG), listener("b", **NO_PG))))
+    assert judged.problems[0].since == 940.0
+    assert judged.sentence.startswith("PostgreSQL is away (nobody listens there), for 1 min. Start PostgreSQL again")
+
+
+def test_when_a_listener_was_last_seen_is_asked_of_postgres():
+    roll = Database(roll={"a": Mark(700.0, 1)})
+    judged = verdict(picture(database=roll, listeners=(listener("a", error=REFUSED), listener("b"))))
+    assert judged.sentence.startswith("Listener a does not answer (nobody listens there), for 5 min. Start it again")
+
+
+def test_letters_of_a_server_that_is_away_are_told_after_it():
+    judged = verdict(picture(database=AWAY, listeners=both(**NO_PG), **letters(stage="store")))
+    assert [one.key for one in judged.problems] == ["postgres", "letters"]
+    assert judged.sentence.endswith("(And one more.)")
+
+
+def test_several_causes_are_several_problems_the_worst_first():
+    half = both(**NO_PG | {"degraded": True, "breakers": {"redis": "open", "postgres": "open"}})
+    judged = verdict(picture(listeners=(*half, listener("c", error=REFUSED))))
+    assert [(one.key, one.level) for one in judged.problems] == [
+        ("postgres", "bad"), (f"away: {REFUSED}", "warn"), ("redis", "warn"),
+    ]  # fmt: skip
+    assert "that is away too: nothing new is started" in judged.problems[2].affected
     assert judged.sentence.endswith("(And 2 more.)")
+
+
+def lived(*pictures: Picture) -> tuple[Past, Verdict]:
+    past = Past()
+    for one in pictures:
+        past = remembered(past, one, problems_of(one))
+    return past, verdict(pictures[-1], past)
+
+
+def at(moment: float, **values: object) -> Picture:
+    return picture(at=moment, **values)
+
+
+def test_what_nobody_dates_is_dated_by_when_it_was_first_seen():
+    gone = {"producer": Producer(url="http://p", error=REFUSED)}
+    _, judged = lived(at(100.0), at(105.0, **gone), at(125.0, **gone))
+    assert judged.problems[0].since == 105.0
+    assert judged.sentence.startswith("The producer is away (nobody listens there), for 20 s.")
+
+
+def test_what_comes_and_goes_is_one_episode_and_is_told_when_it_is_over():
+    gone = {"listeners": (listener("a", error=REFUSED), listener("b"))}
+    end = 103.0 + SAME_WITHIN + 1
+    past, judged = lived(at(100.0, **gone), at(101.0), at(103.0, **gone), at(104.0), at(end))
+    (episode,) = past.episodes
+    assert (episode.began, episode.seen, episode.is_over) == (100.0, 103.0, True)
+    assert judged.lately == (episode,)
+    assert judged.sentence.endswith(
+        "Lately wrong: Listener a does not answer (nobody listens there), for 3 s until 11 s ago."
+    )
+    assert lived(at(100.0, **gone), at(103.0 + LATELY))[1].sentence.endswith("no dead letter waits.")
+
+
+def test_what_comes_back_later_is_another_episode():
+    gone = {"database": AWAY}
+    past, judged = lived(at(100.0, **gone), at(101.0), at(200.0, **gone))
+    assert [(one.began, one.is_over) for one in past.episodes] == [(100.0, True), (200.0, False)]
+    assert judged.problems[0].since == 200.0
 
 
 def test_spans_are_told_in_their_largest_unit():

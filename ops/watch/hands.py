@@ -1,0 +1,263 @@
+"""What is wrong with listeners, with the flow of events, and with dead letters. Pure.
+
+What follows from a server that is away is told with that server, and not here again.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from ops.watch.picture import Kind, Listener, Picture
+from ops.watch.problem import Problem, count, earliest, inside, named, sentences, up, verb, waiting
+from ops.watch.servers import is_moving
+
+MUCH_BEHIND = 1_000
+STALLED_SECONDS = 60.0
+SLOW_LOOP = 1.0
+STOOD_STILL = 5.0
+SLOW_BATCH = 0.25
+OLD_EVENT = 60.0
+DEATHS = 2
+MOST_KINDS = 3
+_go, _stand, _take, _write, _do = map(verb, ("go", "stand", "take", "write", "do"))
+
+# Checks of /health that no other problem tells, by their names: what that means, what to do, where to read on.
+CHECKS = {
+    "running": ("It does no work yet, or no longer.", "Wait until it has started or drained; its log says more.", ""),
+    "reading": (
+        "It takes in nothing new; its peers read on, and nothing is lost.",
+        "It reads on as soon as there is room: see what slows its handler, or raise MAX_EVENTS.",
+        "UnlostReadingPaused",
+    ),
+    "claims": (
+        "It starts no new event, for its claims do not meet those of every live peer.",
+        "See that Redis and PostgreSQL answer all listeners alike; a restart of this one is safe.",
+        "UnlostNotClaiming",
+    ),
+    "progress": (
+        "What it holds is not settled.",
+        "Look at its log and its handler; a restart hands what it holds to its peers.",
+        "UnlostStuck",
+    ),
+}
+
+
+def of_absent(picture: Picture) -> Iterator[Problem]:
+    """Listeners that do not answer; those that fail alike are one problem."""
+    if not picture.listeners:
+        yield Problem(
+            key="listeners", level="bad", what="No listener is known here", affected="Nothing can be told of events.",
+            todo="Name the listeners in LISTENERS.",
+        )  # fmt: skip
+    away: dict[str, list[Listener]] = {}
+    for one in picture.listeners:
+        if one.error:
+            away.setdefault(one.error, []).append(one)
+    for error, some in away.items():
+        yield _absent(picture, error, some)
+    yield from _died(picture)
+
+
+def _absent(picture: Picture, error: str, some: Sequence[Listener]) -> Problem:
+    alive = up(picture)
+    standing = sum(one.standing_by for one in alive)
+    marks = picture.database.roll if picture.database else {}
+    seen = [marks[one.name].seen_at for one in some if one.name in marks]
+    if alive:
+        affected = (
+            f"{named(alive)} {_go(alive)} on, and {_take(alive)} over what was held there when its lease ends "
+            f"({count(standing, '1 event stands', 'events stand')} by)."
+        )
+    else:
+        affected = sentences("Nothing is consumed.", waiting(picture))
+    if "nobody listens" in error:
+        todo = "Start it again; the end of its log says why it ended."
+    elif "no answer" in error:
+        todo = (
+            "Its process hangs, is stopped, or the way there is cut. Look at its machine (state T in ps: stopped; "
+            "D: waits for a disk), then restart it; that is safe."
+        )
+    else:
+        todo = "See that its address in LISTENERS is right, and that it is one of ours."
+    return Problem(
+        key=f"away: {error}", level="warn" if alive else "bad", what=f"{named(some)} {_do(some)} not answer ({error})",
+        affected=affected, todo=todo, commands=(f"curl -m 2 {some[0].url}/health/live",), runbook="UnlostDown",
+        since=earliest(seen),
+    )  # fmt: skip
+
+
+def _died(picture: Picture) -> Iterator[Problem]:
+    marks = picture.database.roll if picture.database else {}
+    dead = {name: mark.starts - 1 for name, mark in marks.items() if mark.starts > DEATHS}
+    if dead:
+        told = ", ".join(f"listener {name} {times} times" for name, times in sorted(dead.items()))
+        yield Problem(
+            key="died", level="warn", what=f"Within 10 minutes processes ended without order: {told}",
+            affected="Each time peers take over what it held; handlers may have run twice.",
+            todo="The end of its log says why. An event that kills its process ends as a letter, reason crash_loop.",
+            commands=("dlq list --reason crash_loop FILE",), runbook="UnlostTakeovers",
+        )  # fmt: skip
+
+
+def of_listeners(picture: Picture) -> Iterator[Problem]:
+    """What listeners that answer say of themselves, unless a server explains it."""
+    alive = up(picture)
+    stuck: dict[str, list[Listener]] = {}
+    for one in alive:
+        names = {reason.partition(":")[0] for reason in one.reasons}
+        for reason in one.reasons:
+            name = reason.partition(":")[0]
+            told = name == "source" or "PostgreSQL" in reason or is_moving(one, reason, picture.at)
+            if not told and not (name == "reading" and "dead_letters" in names):
+                stuck.setdefault(reason, []).append(one)
+    for reason, some in stuck.items():
+        yield _stuck(reason, some)
+    yield from _slow(alive, picture.at)
+
+
+def _stuck(reason: str, some: Sequence[Listener]) -> Problem:
+    name, _, why = reason.partition(": ")
+    since = earliest(one.since.get(name) for one in some)
+    if name == "dead_letters":
+        held = sum(one.in_memory for one in some)
+        return Problem(
+            key=f"dead_letters: {','.join(one.name for one in some)}", level="bad", since=since,
+            what=f"{named(some)} cannot write dead letters ({why})",
+            affected=f"Reading has stopped there, {count(held, '1 event is', 'events are')} held in memory, "
+            "and nothing is dropped.",
+            todo="Make room on that disk, or let it write there; it goes on by itself.",
+            commands=("df -h",), runbook="UnlostDeadLetterTrouble",
+        )  # fmt: skip
+    affected, todo, runbook = CHECKS.get(name, ("It takes no new work.", "Its log says more.", ""))
+    return Problem(
+        key=f"{name}: {','.join(one.name for one in some)}", level="bad", since=since, affected=affected, todo=todo,
+        what=f"{named(some)} {_take(some)} no new work ({why or name})", runbook=runbook,
+    )  # fmt: skip
+
+
+def _slow(alive: Sequence[Listener], now: float) -> Iterator[Problem]:
+    for one in alive:
+        if one.unmeasured:
+            yield Problem(
+                key=f"metrics: {one.name}", level="warn", affected="Its rates and letters are not known; it works.",
+                what=f"The figures of {inside([one])} cannot be read ({one.unmeasured})",
+                todo="See what keeps its /metrics from being read.", commands=(f"curl -m 2 {one.url}/metrics",),
+            )  # fmt: skip
+        if one.loop_lag > STOOD_STILL:
+            yield Problem(
+                key=f"loop: {one.name}", level="warn", runbook="UnlostLeasesLost",
+                what=f"{named([one])} stood still for {one.loop_lag:.0f} s",
+                affected="Its leases ran out meanwhile, and peers took its events over; handlers may have run twice.",
+                todo="Its process was stopped, its container paused or its machine suspended; or a handler blocked it.",
+            )  # fmt: skip
+        elif one.loop_lag > SLOW_LOOP:
+            yield Problem(
+                key=f"loop: {one.name}", level="warn", runbook="UnlostLoopLags",
+                what=f"The event loop of {inside([one])} is {one.loop_lag:.1f} s late",
+                affected="It may lose its leases, and its events go to others.",
+                todo="A handler blocks it: make that a plain def, or await; or the machine is too busy.",
+            )  # fmt: skip
+        if one.oldest > OLD_EVENT and not one.reasons:
+            yield Problem(
+                key=f"oldest: {one.name}", level="warn", runbook="UnlostStuck",
+                what=f"An event lies unsettled in the memory of {inside([one])}", since=now - one.oldest,
+                affected="The cursor waits for it; other events flow on.",
+                todo="Its handler hangs, or a peer holds it. A shorter HANDLE_TIMEOUT ends an attempt that hangs.",
+            )  # fmt: skip
+    for server, name in (("Redis", "claim_seconds"), ("PostgreSQL", "store_seconds")):
+        slow = [one for one in alive if (getattr(one, name) or 0) > SLOW_BATCH and not one.open_breakers]
+        if slow:
+            most = max(getattr(one, name) for one in slow)
+            doing = "claiming" if server == "Redis" else "storing"
+            yield Problem(
+                key=f"slow: {server}", level="warn",
+                what=f"{server}, or the way there, is slow: {doing} a batch takes {inside(slow)} up to {most:g} s",
+                affected="Events flow on, later.",
+                todo=f"Look at the network to {server}, and at the load of its machine.",
+                runbook="UnlostObjectiveBurnsFast",
+            )  # fmt: skip
+
+
+def of_flow(picture: Picture, explained: bool) -> Iterator[Problem]:
+    """Events that wait, unless a cause that was told explains it."""
+    behind = picture.behind or 0
+    if explained:
+        return
+    if picture.stalled >= STALLED_SECONDS:
+        yield Problem(
+            key="stalled", level="bad", since=picture.at - picture.stalled, runbook="UnlostNothingConsumed",
+            what=f"{count(behind, '1 event waits', 'events wait')}, and nothing moves",
+            affected="Whatever is published waits too, safe in the journal.",
+            todo="Restart the listeners one by one: peers go on, and the cursor stands in PostgreSQL. "
+            "If one event holds all, its story under Events says who has it.",
+        )  # fmt: skip
+    elif behind >= MUCH_BEHIND:
+        speed = sum(one.rates.stored + one.rates.buried for one in picture.listeners)
+        accepted = picture.producer.accepted if picture.producer else 0.0
+        left = f"; all is settled in about {behind / (speed - accepted):,.0f} s" if speed - accepted > 1 else ""
+        yield Problem(
+            key="behind", level="warn", what=f"{behind:,} events wait to be settled",
+            affected=f"{accepted:,.0f} a second come in, {speed:,.0f} are settled{left}.",
+            todo="Wait, if it falls. If it grows: see what slows the handler, or start more listeners.",
+            runbook="UnlostLagGrowing",
+        )  # fmt: skip
+
+
+def of_letters(picture: Picture) -> Iterator[Problem]:
+    """Letters that wait, and files that cannot be read."""
+    files = [one for one in picture.letter_files if one.waiting]
+    if files:
+        yield _waiting(picture)
+    if parked := sum(one.by_state.get("quarantined", 0) for one in picture.letter_files):
+        yield Problem(
+            key="quarantine", level="warn",
+            what=count(parked, "1 dead letter is", "dead letters are") + " in quarantine",
+            affected="Every replay of them failed; no replay takes them now.",
+            todo="Mend the cause and restore them, or archive them with a reason.",
+            commands=("dlq list --state quarantined FILE",), runbook="UnlostLetterWaits",
+        )  # fmt: skip
+    for one in picture.letter_files:
+        if one.error:
+            yield Problem(
+                key=f"file: {one.path}", level="warn", what=f"Dead letters cannot be read: {one.error}",
+                affected="They are not counted here.", todo="Correct LETTERS, or let this user read the file.",
+            )  # fmt: skip
+        if one.damaged:
+            yield Problem(
+                key=f"damaged: {one.path}", level="warn", runbook="UnlostLettersDamaged",
+                what=f"{one.path} has {count(one.damaged, '1 damaged line', 'damaged lines')}",
+                affected="Their neighbours are safe.", todo="See what they were, and keep a copy of the file.",
+                commands=(f"dlq verify {one.path}",),
+            )  # fmt: skip
+
+
+def _waiting(picture: Picture) -> Problem:
+    files = [one for one in picture.letter_files if one.waiting]
+    waits = sum(one.waiting for one in files)
+    oldest = earliest(one.oldest_waiting_at for one in files)
+    sums: Counter[Kind] = Counter()
+    for one in files:
+        for kind in one.kinds:
+            sums[Kind(kind.fingerprint, kind.reason, kind.stage, kind.error_type, 0)] += kind.waiting
+    kinds = [
+        f"{number:,} {one.reason} in {one.stage} ({one.error_type})" for one, number in sums.most_common(MOST_KINDS)
+    ]
+    growing = sum(one.rates.buried for one in picture.listeners) > 0
+    more = ["and others"] if len(sums) > MOST_KINDS else []
+    return Problem(
+        key="letters", level="warn", since=oldest,
+        what=count(waits, "1 dead letter waits", "dead letters wait") + (", and more come" if growing else ""),
+        affected=f"They wait safely, as no rows yet: {', '.join([*kinds, *more]) or 'see under Dead letters'}.",
+        todo=_todo({one.reason for one in sums}, {one.stage for one in sums}),
+        commands=(f"dlq groups {files[0].path}", f"dlq replay {files[0].path} --canary 10"),
+        runbook="UnlostLettersGrowing" if growing else "UnlostLetterWaits",
+    )  # fmt: skip
+
+
+def _todo(reasons: set[str], stages: set[str]) -> str:
+    if "crash_loop" in reasons:
+        return "An event killed each process that handled it: see it under Dead letters, mend the handler, then replay."
+    if stages and stages <= {"store", "claim"}:
+        return "A server was away when they failed. Once it is back, replay them, a few first."
+    return (
+        "See under Dead letters why they failed, mend that (mostly the handler), then replay, or archive with a reason."
+    )
