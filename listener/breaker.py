@@ -20,6 +20,10 @@ def _fail() -> None:
     raise _Told
 
 
+def _succeed() -> None:
+    """Ends the row of failures; where there is none, pybreaker need not be told."""
+
+
 class Breaker:
     """Opens after ``fail_max`` failures in a row; after ``reset_seconds`` one probe may try."""
 
@@ -40,15 +44,15 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """Whether calls are known to fail: open, or half open and not proved."""
-        return self.state != pybreaker.STATE_CLOSED
+        return bool(self._circuit.current_state != pybreaker.STATE_CLOSED)
 
     def succeeded(self) -> None:
         """A call went through, whatever was thought before."""
         self._probing = False
         if self.is_open:
             self._circuit.close()
-        else:
-            self._circuit.call(lambda: None)
+        elif self._circuit.fail_counter:
+            self._circuit.call(_succeed)
 
     def failed(self, now: float) -> None:
         """A call failed at ``now`` for a reason that lies with the server or the wire."""

@@ -9,8 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
-
+from listener.attempts import Work, attempts
 from listener.breaker import Breaker
 from listener.claims.desk import Desk
 from listener.errors import Transient
@@ -70,29 +69,16 @@ class Engine:
         Without PostgreSQL that ends in ``Transient``; without Redis the start goes on, degraded.
         """
         settings = self._settings
-        async for attempt in self._attempts("PostgreSQL", settings.database_attempts):
-            with attempt:
-                await self._servers.migrate()
+        await self._reach("PostgreSQL", settings.database_attempts, lambda _: self._servers.migrate())
         with contextlib.suppress(Transient):
-            async for attempt in self._attempts("Redis", settings.startup_attempts):
-                with attempt:
-                    await self._servers.redis.place()
-        async for attempt in self._attempts("PostgreSQL", settings.startup_attempts):
-            with attempt:
-                await self.desk.join()
+            await self._reach("Redis", settings.startup_attempts, lambda _: self._servers.redis.place())
+        await self._reach("PostgreSQL", settings.startup_attempts, lambda _: self.desk.join())
 
-    def _attempts(self, what: str, count: int) -> AsyncRetrying:
-        def note(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            self._facts(AttemptFailed("start", "transient", f"{what}: {error}", state.attempt_number < count, 0, None))
+    async def _reach(self, what: str, count: int, work: Work) -> None:
+        def note(error: Transient, retried: bool) -> None:
+            self._facts(AttemptFailed("start", "transient", f"{what}: {error}", retried, 0, None))
 
-        return AsyncRetrying(
-            stop=stop_after_attempt(count),
-            wait=wait_fixed(self._settings.startup_delay),
-            retry=retry_if_exception_type(Transient),
-            after=note,
-            reraise=True,
-        )
+        await attempts(work, count=count, delay=self._settings.startup_delay, failed=note)
 
     async def run(self) -> None:
         """Claim, handle, store and settle until cancelled."""

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
-
+from listener.attempts import attempts
 from listener.claims.desk import Desk
 from listener.delivery import Delivery
 from listener.errors import Permanent, Transient, failure_of
@@ -151,20 +150,12 @@ class Handling:
         await self._desk.wait_gone(passage.claim_id)
 
     async def _attempts(self, passage: Passage) -> None:
-        def note(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            if isinstance(error, Transient):
-                self._failed(passage, error, retried=state.attempt_number < self._policy.handle_attempts)
-
-        async for retry in AsyncRetrying(
-            stop=stop_after_attempt(self._policy.handle_attempts),
-            wait=wait_fixed(self._policy.handle_delay),
-            retry=retry_if_exception_type(Transient),
-            after=note,
-            reraise=True,
-        ):
-            with retry:
-                await self._one_attempt(passage, retry.retry_state.attempt_number)
+        await attempts(
+            lambda number: self._one_attempt(passage, number),
+            count=self._policy.handle_attempts,
+            delay=self._policy.handle_delay,
+            failed=lambda error, retried: self._failed(passage, error, retried=retried),
+        )
 
     async def _one_attempt(self, passage: Passage, number: int) -> None:
         async with self._slots:

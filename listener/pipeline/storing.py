@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import assert_never
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
-
+from listener.attempts import attempts
 from listener.breaker import Breaker
 from listener.errors import Permanent, Transient, failure_of
 from listener.facts import AttemptFailed, BatchDone, Facts
@@ -75,20 +74,12 @@ class Storing:
             self._facts(BatchDone("store", len(batch), self._clocks.monotonic() - started))
 
     async def _insert_with_retries(self, batch: Sequence[Passage]) -> None:
-        def note(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            if isinstance(error, Transient):
-                self.failed(batch, error, retried=state.attempt_number < self._policy.insert_attempts)
-
-        async for attempt in AsyncRetrying(
-            stop=stop_after_attempt(self._policy.insert_attempts),
-            wait=wait_fixed(self._policy.insert_delay),
-            retry=retry_if_exception_type(Transient),
-            after=note,
-            reraise=True,
-        ):
-            with attempt:
-                await self._insert(batch)
+        await attempts(
+            lambda _: self._insert(batch),
+            count=self._policy.insert_attempts,
+            delay=self._policy.insert_delay,
+            failed=lambda error, retried: self.failed(batch, error, retried=retried),
+        )
 
     async def _insert(self, batch: Sequence[Passage]) -> None:
         new = [
