@@ -21,25 +21,27 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def try_seeds(seeds: range, mutation: str = "") -> list[Finding]:
-    """Run these seeds here; what was found. Collecting garbage waits until each schedule has ended."""
+    """Run these seeds here; what was found."""
     findings = []
-    gc.disable()
-    try:
-        with mutated(mutation):
-            for seed in seeds:
-                verdict = run(schedule(seed))
-                if verdict.broken:
-                    findings.append(Finding(seed, verdict.broken))
-        gc.collect()
-    finally:
-        gc.enable()
+    with mutated(mutation):
+        for seed in seeds:
+            verdict = run(schedule(seed))
+            gc.collect()
+            if verdict.broken:
+                findings.append(Finding(seed, verdict.broken))
     return findings
+
+
+def _one_collection_a_schedule() -> None:
+    """A worker's modules are never looked at again: then collecting what a schedule leaves behind is soon done."""
+    gc.disable()
+    gc.freeze()
 
 
 def hunt(first: int, count: int, *, jobs: int, progress: Callable[[int], None] = lambda _: None) -> Iterator[Finding]:
     """Run ``count`` schedules from seed ``first``; yield what is found, and tell how many are done."""
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, _one_collection_a_schedule) as pool:
         done = 0
         for chunk, findings in zip(chunks, pool.imap(try_seeds, chunks), strict=True):
             yield from findings

@@ -58,7 +58,7 @@ class World:
         self.trace: list[str] | None = [] if traced else None
         self.broken: str | None = None
         self._timers: list[tuple[float, int, Step]] = []
-        self._ready: deque[Step] = deque()
+        self.ready: deque[Step] = deque()
         self._order = itertools.count()
 
     def later(self, delay: float, callback: Callable[..., Any], *args: Any) -> Step:
@@ -70,13 +70,8 @@ class World:
         heapq.heappush(self._timers, (when, next(self._order), step))
         return step
 
-    def soon(self, process: "Process", callback: Callable[..., Any], args: tuple) -> Step:
-        step = Step(process, self.now, callback, args)
-        self._ready.append(step)
-        return step
-
     def ready_again(self, steps: list[Step]) -> None:
-        self._ready.extend(steps)
+        self.ready.extend(steps)
 
     def note(self, who: str, what: str) -> None:
         if self.trace is not None:
@@ -84,10 +79,10 @@ class World:
 
     def end(self, processes: "list[Process]") -> None:
         """Unwind what is left of these processes; nothing of it reaches any server."""
-        for step in self._ready:
+        for step in self.ready:
             if step.process is not None:
                 step.process.hold(step)
-        self._ready.clear()
+        self.ready.clear()
         for process in processes:
             process.bury_tasks()
 
@@ -99,7 +94,7 @@ class World:
 
     def run(self, *, until: float) -> None:
         """Go on until that time, or until the law is broken."""
-        ready, timers, pop = self._ready, self._timers, heapq.heappop
+        ready, timers, pop = self.ready, self._timers, heapq.heappop
         try:
             while self._run_ready():
                 if not timers or timers[0][0] > until:
@@ -113,7 +108,7 @@ class World:
 
     def _run_ready(self) -> bool:
         """Run all that is due now, and what follows from it without time passing; whether the law still holds."""
-        ready, enter = self._ready, events._set_running_loop
+        ready, enter = self.ready, events._set_running_loop
         running: Process | None = None
         enter(None)
         for _ in range(STEPS_AT_ONCE):
@@ -129,7 +124,12 @@ class World:
                 if process is not running:
                     running = process
                     enter(process)
-                process.run_step(callback, step.args)
+                try:
+                    callback(*step.args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - what asyncio does with it, too
+                    process.callback_failed(error)
             else:
                 process.hold(step)
         self.break_law("a loop that never ends: steps without time passing")
@@ -201,13 +201,8 @@ class Process(asyncio.AbstractEventLoop):
         """Keep a step that may not run: until it is woken, or until nothing that it does counts any more."""
         self._held.append(step)
 
-    def run_step(self, callback: Callable[..., Any], args: tuple) -> None:
-        try:
-            callback(*args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - what asyncio does with it, too
-            self.call_exception_handler({"message": "in a callback", "exception": error})
+    def callback_failed(self, error: BaseException) -> None:
+        self.call_exception_handler({"message": "in a callback", "exception": error})
 
     def bury_tasks(self) -> None:
         """After the end: unwind every coroutine quietly, so that collecting them runs nothing later."""
@@ -232,16 +227,14 @@ class Process(asyncio.AbstractEventLoop):
             steps, self._held = self._held, []
             for step in steps:
                 if step.callback is not None:
-                    self.run_step(step.callback, step.args)
+                    step.callback(*step.args)
 
     # -- what asyncio asks of a loop ------------------------------------------------------------
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Step:  # type: ignore[override]
-        if self.state is AFTERLIFE:
-            step = Step(self, 0.0, callback, args)
-            self._held.append(step)
-            return step
-        return self.world.soon(self, callback, args)
+        step = Step(self, self.world.now, callback, args)
+        (self._held if self.state is AFTERLIFE else self.world.ready).append(step)
+        return step
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Step:  # type: ignore[override]
         return self.world.schedule(self, self.world.now + max(delay, 0.0), callback, args)
