@@ -51,11 +51,12 @@ class Changes:
 
     def __call__(self, fact: Fact) -> None:  # noqa: C901  one flat table, fact to entry
         """Keep one fact, if it tells of a change of state."""
+        lacking = set(self._since)
         self._mark(fact)
         match fact:
-            case BreakerMoved(name=name, state=state) if state != "half-open":
+            case BreakerMoved(name=name, state=state) if (name in lacking) is not (name in self._since):
                 self._keep("breaker_moved", f"{name} {state}")
-            case PlacesDeclared(degraded=degraded) if degraded is not ("degraded" in self._since):
+            case PlacesDeclared(degraded=degraded) if degraded is not ("degraded" in lacking):
                 self._turn("degraded", degraded)
                 self._keep("degraded" if degraded else "normal", "")
             case SourceConnected():

@@ -58,6 +58,7 @@ class Watch:
         self._names: dict[str, str] = {}
         self._moved: tuple[int, float] = (-1, time.monotonic())
         self._past = Past()
+        self._failed_at: float | None = None
         self._turn = asyncio.Lock()
         self._last: tuple[float, Picture, Verdict] | None = None
 
@@ -89,7 +90,7 @@ class Watch:
             at=time.time(),
             listeners=tuple(self._listener(url, told[url], newest) for url in targets.listeners),
             producer=producer,
-            database=database,
+            database=self._since_it_failed(database),
             letter_files=tuple(letters),
         )
         for url, answer in told.items():
@@ -118,6 +119,14 @@ class Watch:
             return producer_of(url, answer[0], self._before.get(url, now), now)
         except (ValueError, TypeError, AttributeError):
             return Producer(url=url, error=STRANGE)
+
+    def _since_it_failed(self, database: Database | None) -> Database | None:
+        if database is None:
+            return None
+        now = time.monotonic()
+        if database.error:
+            self._failed_at = now
+        return msgspec.structs.replace(database, back_for=None if self._failed_at is None else now - self._failed_at)
 
     def _with_stall(self, picture: Picture) -> Picture:
         """Add for how long nothing has moved although something waited."""

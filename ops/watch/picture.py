@@ -100,6 +100,8 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     rows: int = 0
     settled_up_to: str | None = None
     roll: Mapping[str, Mark] = msgspec.field(default_factory=dict)
+    back_for: float | None = None
+    """Seconds for which it answers again, after it was seen not to; None: it always did, as far as is known."""
 
 
 class Kind(msgspec.Struct, frozen=True):

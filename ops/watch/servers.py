@@ -14,6 +14,7 @@ MOMENT = 4.0
 BRIEF = 15.0
 """Seconds for which claims may be on their way from one place to another without being a trouble of their own."""
 AGAIN_AND_AGAIN = 3
+SOON = "Wait some seconds: it is tried again all the time."
 STILL = 20.0
 """Seconds after the last time for which what comes and goes is told."""
 DEGRADED_LONG = 600.0
@@ -45,6 +46,7 @@ def of_postgres(picture: Picture) -> Iterator[Problem]:
     hurt = [one for one in alive if without_postgres(one, picture.at)]
     if not error and not hurt:
         return
+    back = picture.database.back_for if picture.database else None
     rest = "Listeners go on by themselves; what they buried meanwhile, a replay stores."
     if error and (hurt or not alive):
         what, todo, commands = f"PostgreSQL is away ({error})", *_heal_postgres(error)
@@ -52,6 +54,9 @@ def of_postgres(picture: Picture) -> Iterator[Problem]:
     elif error:
         what, todo, commands = f"PostgreSQL does not answer this console ({error})", *_heal_postgres(error)
         affected = "No listener complains yet: it has just gone, or only the way from here is cut."
+    elif back is not None and back < BRIEF:
+        what, todo, commands = f"PostgreSQL answers again, and {inside(hurt)} {_do(hurt)} not use it yet", SOON, ()
+        affected = "What waited is stored as soon as they do."
     else:
         what, todo, commands = _cut_off_from_postgres(hurt, picture)
         others = [one for one in alive if one not in hurt]

@@ -23,7 +23,7 @@ FOLLOWS = ("behind", "letters")
 
 
 class Episode(msgspec.Struct, frozen=True):
-    """Something that was wrong from ``began`` until ``seen`` at least."""
+    """Something that was wrong from ``began`` to ``seen`` at least; ``what`` is how it looked for the longest time."""
 
     key: str
     level: Level
@@ -31,6 +31,9 @@ class Episode(msgspec.Struct, frozen=True):
     began: float
     seen: float
     is_over: bool = False
+    looks: str = ""
+    looks_since: float = 0.0
+    longest: float = 0.0
 
 
 class Past(msgspec.Struct, frozen=True):
@@ -74,10 +77,18 @@ def remembered(past: Past, picture: Picture, problems: tuple[Problem, ...]) -> P
         before = next((one for one in rest if one.key == problem.key and _goes_on(one, now)), None)
         if before:
             rest.remove(before)
-        began = min(now, problem.since or now, before.began if before else now)
-        found.append(Episode(problem.key, problem.level, problem.what, began, now))
+        found.append(_continued(before, problem, now))
     over = [msgspec.structs.replace(one, is_over=True) for one in rest]
     return Past((*over, *found)[-MOST_EPISODES:])
+
+
+def _continued(before: Episode | None, problem: Problem, now: float) -> Episode:
+    began = min(now, problem.since or now, before.began if before else now)
+    since = before.looks_since if before and before.looks == problem.what else now
+    longest, what = now - since, problem.what
+    if before and before.longest > longest:
+        longest, what = before.longest, before.what
+    return Episode(problem.key, problem.level, what, began, now, looks=problem.what, looks_since=since, longest=longest)
 
 
 def _goes_on(one: Episode, now: float) -> bool:

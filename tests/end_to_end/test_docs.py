@@ -1,11 +1,13 @@
 """The documents: the tutorial is carried out as it stands, and every command that is shown anywhere is understood."""
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from dlq.cli import main as dlq
 from listener.cli import main as listener
 from ops.cli import main as ops
 from ops.command.kit import CommandGroup
+from ops.drills.verdict import Result
 from producer.cli import main as producer
 from tests.support.system import running_system
 
@@ -71,6 +74,21 @@ def test_the_tutorial_works_as_it_stands(tmp_path: Path):
     assert re.search(r"^missing +0$", said[11], re.MULTILINE)
     assert "order-1" in said[12]
     assert "order-2" not in said[12]
+
+
+@pytest.mark.timeout(180)
+def test_the_guide_to_drills_works_as_it_stands(tmp_path: Path):
+    guide = ROOT / "docs" / "how-to" / "run-a-drill.md"
+    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    short = {"--hold 60": "--hold 0.5 --events 90 --patience 6"}
+    told, drilled = carry_out(guide, short, os.environ | path, tmp_path)
+    assert "redis-frozen" in told
+    assert "console at http://127.0.0.1:" in drilled
+    assert re.search(r"or: set -a; \. /\S+/env; set \+a; ops top", drilled)
+    assert "aftermath" in drilled
+    assert drilled.endswith("PASS\n")
+    (shown,) = blocks(guide, "json")
+    assert json.loads(shown).keys() == {one.name for one in fields(Result)}
 
 
 def environment(system, path: str) -> dict[str, str]:

@@ -58,7 +58,12 @@ def test_what_repeats_itself_is_one_entry_though_other_things_happen_between():
         Change(108.0, "breaker_moved", "redis closed", 3, 102.0),
         Change(109.0, "events_taken_over", "", 2, 109.0),
     ]
-    assert len(told(*flapping[:1] * 3, apart=ALIKE_SECONDS).lately()) == 3
+    assert len(told(*flapping, apart=ALIKE_SECONDS).lately()) == 6
+
+
+def test_a_probe_that_fails_is_no_change():
+    probes = [BreakerMoved("redis", state) for state in ("open", "half-open", "open", "half-open", "open", "closed")]
+    assert [(one.detail, one.times) for one in told(*probes).lately()] == [("redis open", 1), ("redis closed", 1)]
 
 
 def test_a_place_that_is_declared_again_is_no_change():

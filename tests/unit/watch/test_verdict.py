@@ -87,6 +87,8 @@ CASES = [
     ({"listeners": (listener("a", **NO_PG), listener("b"))}, "bad",
      "Listener a does not reach PostgreSQL, though it answers here", "listener b works on and takes over",
      "Look at the network between PostgreSQL and listener a"),
+    ({"listeners": (listener("a", **NO_PG), listener("b")), "database": Database(back_for=2.0)}, "bad",
+     "PostgreSQL answers again, and listener a does not use it yet", "as soon as they do", "Wait some seconds"),
     # Redis
     ({"listeners": both(**NO_REDIS)}, "warn", "Redis is away", "events flow on, slower", "Start Redis again"),
     ({"listeners": (listener("a", **NO_REDIS), listener("b"))}, "warn",
@@ -247,6 +249,13 @@ def test_what_comes_and_goes_is_one_episode_and_is_told_when_it_is_over():
         "Lately wrong: Listener a does not answer (nobody listens there), for 3 s until 11 s ago."
     )
     assert lived(at(100.0, **gone), at(103.0 + LATELY))[1].sentence.endswith("no dead letter waits.")
+
+
+def test_an_episode_is_told_as_what_it_was_for_the_longest_time():
+    just_gone, back = {"database": AWAY}, {"database": Database(back_for=1.0), "listeners": both(**NO_PG)}
+    gone = {"database": AWAY, "listeners": both(**NO_PG)}
+    past, _ = lived(at(1000.0, **just_gone), at(1001.0, **gone), at(1030.0, **gone), at(1031.0, **back), at(1033.0))
+    assert [one.what for one in past.episodes] == ["PostgreSQL is away (nobody listens there)"]
 
 
 def test_what_comes_back_later_is_another_episode():
