@@ -60,6 +60,7 @@ class Claiming:
         self._answered = asyncio.Event()
         self._ending = False
         self._limit = policy.claims_at_once(handled=work.handled)
+        self._wait_below = policy.claims_wait_below(handled=work.handled)
 
     @property
     def standing_by(self) -> int:
@@ -84,7 +85,7 @@ class Claiming:
     async def _claim_for_ever(self) -> None:
         while True:
             await self._desk.wait_open()
-            await self._desk.wait_below(self._limit)
+            await self._desk.wait_below(self._wait_below)
             free = self._limit - self._desk.held
             batch = await self._inbox.take(max(1, min(self._policy.batch, free)))
             self._intake.tell_received()

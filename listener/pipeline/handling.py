@@ -222,7 +222,7 @@ class Lanes:
     """Fresh events run together; a suspect runs alone, and those that come meanwhile wait for it."""
 
     def __init__(self) -> None:
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._fresh = 0
         self._suspects = 0
         self._alone = False
@@ -230,31 +230,31 @@ class Lanes:
     @contextlib.asynccontextmanager
     async def fresh(self) -> AsyncIterator[None]:
         """Run beside other fresh events."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._suspects)
-            self._fresh += 1
+        while self._suspects:
+            await self._change()
+        self._fresh += 1
         try:
             yield
         finally:
             self._fresh -= 1
-            await self._tell()
+            self._changed.set()
 
     @contextlib.asynccontextmanager
     async def suspect(self) -> AsyncIterator[None]:
         """Run alone."""
         self._suspects += 1
         try:
-            async with self._changed:
-                await self._changed.wait_for(lambda: not self._alone and not self._fresh)
-                self._alone = True
+            while self._alone or self._fresh:
+                await self._change()
+            self._alone = True
             try:
                 yield
             finally:
                 self._alone = False
         finally:
             self._suspects -= 1
-            await self._tell()
+            self._changed.set()
 
-    async def _tell(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()

@@ -27,6 +27,13 @@ class Policy:
         """
         return self.handle_concurrency * 4 if handled else self.batch * 4
 
+    def claims_wait_below(self, *, handled: bool) -> int:
+        """While this many claims are held, no more are asked for: handlers end one by one, and a call for each would
+        cost more than claiming. What they have left to do keeps all of them busy meanwhile.
+        """
+        limit = self.claims_at_once(handled=handled)
+        return limit - self.handle_concurrency // 2 if handled else limit
+
     def stand_by_delay(self, asked: int, seconds_left: float) -> float:
         """When to ask again about another's event: soon, then ever later, at the latest at its lease's end."""
         delay = min(self.stand_by_first * 1.5 ** max(0, asked - 1), self.stand_by_longest)

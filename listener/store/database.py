@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from listener.errors import Misconfigured
+from listener.store.connection import OwnConnection
 from listener.store.trouble import LIBRARY_ERRORS, LOST, MISCONFIGURED_CLASSES, lost_connection, translated
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Database:
                     max_size=self._connections,
                     timeout=self._connect_timeout,
                     command_timeout=self._timeout,
+                    connection_class=OwnConnection,
                     server_settings={"application_name": self._name},
                 )
             return self._pool

@@ -7,7 +7,7 @@ by PostgreSQL, after a digest that settles nearly all cases cheaply.
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from listener.claims.port import Ask
 from listener.errors import Transient
 from listener.event import Event
+from listener.store.connection import OwnConnection
 from listener.store.database import Connection, Database
 from listener.store.statements import statements
 from listener.store.trouble import translated
@@ -56,7 +57,7 @@ class EventStore:
         self._database = database
         self._instance_id = instance_id
         self._token = token
-        self._limit_idle = f"SET LOCAL idle_in_transaction_session_timeout = {max(1, round(longest_idle * 1000))}"
+        self._longest_idle = str(max(1, round(longest_idle * 1000)))
         self._sql = statements("listener.store", "events.sql")
 
     async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
@@ -74,22 +75,23 @@ class EventStore:
 
         ``work`` is not called where the row exists already. What it raises is raised from here as it is,
         except for PostgreSQL's own errors, which are translated. The transaction holds the event's key: were this
-        process frozen in the middle, its heir would wait for it, so PostgreSQL ends what idles for too long.
+        process frozen in the middle, its heir would wait for it, so PostgreSQL ends what idles for too long: the
+        insert itself sets that limit, for this transaction.
         """
         failed: Exception | None = None
         async with self._database.acquire("storing an event with its handler") as connection:
             transaction = connection.transaction()
             await transaction.start()
-            await connection.execute(self._limit_idle)
-            if not await self._insert(connection, [row]):
+            if not await self._insert_one(connection, row):
                 await transaction.rollback()
                 return (await self._told_apart(connection, [row], set()))[0]
+            lent = cast("OwnConnection", connection).lend()
             try:
                 await work(connection)
             except Exception as error:  # noqa: BLE001 - the border to a user's handler: kept, rolled back, raised below
                 failed = error
             if failed is None:
-                await transaction.commit()
+                await lent.commit_and_reset(transaction)
                 return STORED
             if not connection.is_closed():
                 await transaction.rollback()
@@ -145,6 +147,24 @@ class EventStore:
     async def _insert(self, connection: Connection, rows: Sequence[NewRow]) -> set[str]:
         inserted = await connection.fetch(self._sql["insert"], self._instance_id, self._token, *_columns(rows))
         return {row[0] for row in inserted}
+
+    async def _insert_one(self, connection: Connection, row: NewRow) -> bool:
+        event = row.event
+        inserted = await connection.fetchrow(
+            self._sql["insert_one"],
+            self._instance_id,
+            self._token,
+            event.event_id,
+            event.type,
+            event.payload.decode(),
+            event.other.decode() if event.other is not None else None,
+            event.digest,
+            row.epoch,
+            row.attempts,
+            row.received_at,
+            self._longest_idle,
+        )
+        return inserted is not None
 
     async def _told_apart(self, connection: Connection, rows: Sequence[NewRow], inserted: set[str]) -> list[Result]:
         results: list[Result | None] = []

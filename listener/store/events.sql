@@ -7,6 +7,12 @@ ORDER BY event_id
 ON CONFLICT (event_id) DO NOTHING
 RETURNING event_id
 
+-- name: insert_one
+INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+VALUES ($3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestamp($10))
+ON CONFLICT (event_id) DO NOTHING
+RETURNING set_config('idle_in_transaction_session_timeout', $11, true)
+
 -- name: compare
 SELECT a.number,
     e.claim_token = $1 AND e.epoch = a.epoch AND e.received_at = to_timestamp(a.received_at)

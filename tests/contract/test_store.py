@@ -22,6 +22,9 @@ from tests.simulation.postgres import Hooks, PostgresMemory
 from tests.simulation.postgres_adapters import Session, SimulatedCursors, SimulatedRoll, SimulatedStore
 
 LIFE = 0.4
+LEFT_IN_SESSION = """select current_setting('work_mem') as work_mem,
+    (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks,
+    (select count(*) from pg_listening_channels()) as channels"""
 
 
 def event(event_id: str, payload: str = '{"n": 1}', more: str = "") -> Event:
@@ -249,6 +252,33 @@ async def test_what_a_handler_raises_takes_its_row_back(database: Database) -> N
         pass
 
     assert await store.insert_with(row("e"), nothing) == Stored()
+
+
+@pytest.mark.parametrize("error", [None, Reject("no")])
+async def test_what_a_handler_leaves_in_its_session_ends_with_it(database_url: str, error: Exception | None) -> None:
+    """One connection: whoever comes next gets the same."""
+    database = Database(database_url, connections=1)
+    await migrate(database)
+    sent: list[str] = []
+
+    async def leave(connection) -> None:
+        connection.add_query_logger(lambda query: sent.append(query.query))
+        await connection.execute("SET work_mem = '123MB'; SELECT pg_advisory_lock(7); LISTEN news")
+        if error:
+            raise error
+
+    async def look(connection) -> None:
+        left = await connection.fetchrow(LEFT_IN_SESSION)
+        assert dict(left) == {"work_mem": "4MB", "locks": 0, "channels": 0}
+
+    async with contextlib.AsyncExitStack() as expected:
+        if error:
+            expected.enter_context(pytest.raises(Reject))
+        await store_of(database).insert_with(row("e"), leave)
+    ended = [query for query in sent if query.startswith(("COMMIT", "ROLLBACK"))]
+    assert ["RESET ALL" in query for query in ended] == [error is None], "a commit and the reset are one message"
+    assert await store_of(database).insert_with(row("f"), look) == Stored()
+    await database.close()
 
 
 async def test_a_lost_reply_to_a_handlers_commit(server: Real | Simulated) -> None:
