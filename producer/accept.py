@@ -11,6 +11,7 @@ from listener.event import CURSOR, Event, content_id, on_one_line, parse
 from producer.journal.port import Placed, Publication
 
 STATUS = {"accepted": 202, "redelivered": 202, "duplicate": 409, "conflict": 409, "invalid": 400, "too_large": 413}
+CONTENT_ID_CHARACTERS = 64
 SAYINGS = {
     "duplicate": "this event was published before; add ?redeliver=true to send it once more",
     "conflict": "this event_id was published before with other content",
@@ -79,6 +80,8 @@ def _may_name_cursor(body: bytes) -> bool:
 
 def _with_id(event: Event) -> bytes:
     line = on_one_line(event.frame)
+    if len(event.event_id) != CONTENT_ID_CHARACTERS:  # so it was not made here
+        return line
     if "event_id" in msgspec.json.decode(line, type=dict[str, msgspec.Raw]):
         return line
     separator = b"" if line[1:-1].strip() == b"" else b","

@@ -181,9 +181,9 @@ class ProducerMetrics:
         for outcome in (*STATUS, "unavailable"):
             self._published.labels(outcome)
 
-    def told(self, outcome: str) -> None:
-        """One publish was answered."""
-        self._published.labels(outcome).inc()
+    def told(self, outcome: str, count: int) -> None:
+        """So many were answered."""
+        self._published.labels(outcome).inc(count)
 
     def sent(self, count: int) -> None:
         """Frames went out."""

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from ops.telemetry.health import Health, health_routes
 from producer.accept import Refused, answer, publication, status_code, wrapped
+from producer.batch import Batch, Told
 from producer.journal.port import Entry, Journal, JournalTrouble, Publication, cursor_of, number_of
 from producer.openapi import DOCUMENT
 from producer.origin import SameSite
@@ -21,12 +22,8 @@ from producer.page import Page
 from producer.publisher import Overloaded, Publisher
 from producer.settings import ProducerSettings
 
-LINES_AT_ONCE = 1_000
-BYTES_AT_ONCE = 1024 * 1024
 MOST_IDS = 100
 MOST_LISTED = 10_000
-
-Told = Callable[[str], None]
 
 
 class _Stories(msgspec.Struct):
@@ -98,53 +95,26 @@ class Publishing:
             try:
                 (placed,) = await self._publisher.publish([one])
             except (JournalTrouble, Overloaded) as error:
-                self._told("unavailable")
+                self._told("unavailable", 1)
                 return _unavailable(error, one.event_id)
             told = answer(placed, one.event_id)
-        self._told(told["status"])
+        self._told(told["status"], 1)
         return JSONResponse(told, status_code(told))
 
     async def publish_batch(self, request: Request) -> Response:
         """NDJSON in, an answer a line out; lines are placed as they arrive."""
         redeliver = request.query_params.get("redeliver", "").lower() in ("1", "true", "yes")
-        lines = _Lines(self._settings.max_event_bytes, self._settings.max_batch_bytes)
-        answers: list[bytes] = []
-        status = 200
+        settings = self._settings
+        batch = Batch(
+            self._publisher, self._told, max_event_bytes=settings.max_event_bytes,
+            max_batch_bytes=settings.max_batch_bytes, redeliver=redeliver,
+        )  # fmt: skip
         try:
-            async for chunk in request.stream():
-                lines.feed(chunk)
-                while lines.are_enough:
-                    answers.append(await self._place(lines.take(LINES_AT_ONCE), redeliver))
-            lines.end()
-            while lines.ready:
-                answers.append(await self._place(lines.take(LINES_AT_ONCE), redeliver))
-        except (JournalTrouble, Overloaded) as error:
-            status = 503
-            self._told("unavailable")
-            answers.append(msgspec.json.encode({"status": "unavailable", "error": str(error)}) + b"\n")
-        except Refused as refused:
-            status = 413
-            answers.append(msgspec.json.encode({"status": refused.status, "error": str(refused)}) + b"\n")
+            status, body = await batch.run(request.stream())
         except ClientDisconnect:
             return Response(status_code=499)
         headers = {"Retry-After": "1"} if status == 503 else None
-        return Response(b"".join(answers), status, headers, media_type="application/x-ndjson")
-
-    async def _place(self, numbered: list[tuple[int, bytes]], redeliver: bool) -> bytes:
-        told: dict[int, dict[str, Any]] = {}
-        good: list[tuple[int, Publication]] = []
-        for number, line in numbered:
-            try:
-                good.append((number, publication(line, max_bytes=self._settings.max_event_bytes, redeliver=redeliver)))
-            except Refused as refused:
-                told[number] = answer(refused, refused.event_id)
-        if good:
-            placed = await self._publisher.publish([one for _, one in good])
-            for (number, one), outcome in zip(good, placed, strict=True):
-                told[number] = answer(outcome, one.event_id)
-        for one_told in told.values():
-            self._told(one_told["status"])
-        return b"".join(msgspec.json.encode({"line": number, **told[number]}) + b"\n" for number, _ in numbered)
+        return Response(body, status, headers, media_type="application/x-ndjson")
 
     async def test(self, request: Request) -> Response:  # noqa: ARG002  Starlette's signature
         """A sign of life for the deduplicating service."""
@@ -227,49 +197,6 @@ class Publishing:
         if self._settings.console_url:
             return RedirectResponse(f"{self._settings.console_url}/#/send", 307)
         return HTMLResponse(self._page.html, headers={"content-security-policy": self._page.policy()})
-
-
-class _Lines:
-    """Cuts a streamed body into numbered lines; blank ones count but are not kept."""
-
-    def __init__(self, max_line: int, max_body: int) -> None:
-        self.ready: list[tuple[int, bytes]] = []
-        self._ready_bytes = 0
-        self._rest = b""
-        self._number = 0
-        self._read = 0
-        self._max_line = max_line
-        self._max_body = max_body
-
-    def feed(self, chunk: bytes) -> None:
-        self._read += len(chunk)
-        if self._read > self._max_body:
-            raise Refused("too_large", f"the batch has more than the {self._max_body:,} bytes that are allowed")
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            self._add(line)
-        if len(self._rest) > 2 * self._max_line:
-            raise Refused("too_large", f"line {self._number + 1} has more than {self._max_line:,} bytes")
-
-    @property
-    def are_enough(self) -> bool:
-        """Whether a commit is worth it, or holding more would cost too much."""
-        return len(self.ready) >= LINES_AT_ONCE or self._ready_bytes >= BYTES_AT_ONCE
-
-    def end(self) -> None:
-        self._add(self._rest)
-        self._rest = b""
-
-    def _add(self, line: bytes) -> None:
-        self._number += 1
-        if line.strip():
-            self.ready.append((self._number, line))
-            self._ready_bytes += len(line)
-
-    def take(self, count: int) -> list[tuple[int, bytes]]:
-        taken, self.ready = self.ready[:count], self.ready[count:]
-        self._ready_bytes -= sum(len(line) for _, line in taken)
-        return taken
 
 
 async def _body(request: Request, limit: int) -> bytes:

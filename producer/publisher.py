@@ -41,15 +41,24 @@ class Publisher:
         self._count = 0
         self._filled = asyncio.Event()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether who comes now is sent away."""
+        return self._count >= MOST_WAITING
+
     async def publish(self, publications: Sequence[Publication]) -> list[Placed]:
         """Place these; returns when they are durable. ``JournalTrouble`` or ``Overloaded`` otherwise."""
-        if self._count >= MOST_WAITING:
+        return await self.place(publications)
+
+    def place(self, publications: Sequence[Publication]) -> asyncio.Future[list[Placed]]:
+        """Have these placed; the future ends as ``publish`` does, but for ``Overloaded``, which is raised here."""
+        if self.is_full:
             raise Overloaded(f"{self._count:,} events wait to be written; slow down")
         future: asyncio.Future[list[Placed]] = asyncio.get_running_loop().create_future()
         self._waiting.append((publications, future))
         self._count += len(publications)
         self._filled.set()
-        return await future
+        return future
 
     async def run(self) -> None:
         """Commit until cancelled; what was taken is finished first."""

@@ -1,0 +1,160 @@
+"""Publishing many: NDJSON in, an answer a line out.
+
+Lines are read and checked while earlier ones are being committed, and the journal's writer takes all that waits as one
+commit. How much is under way for one body is bounded: beyond that, nothing more of it is read.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterable, Callable
+from typing import Any
+
+import msgspec
+
+from producer.accept import Refused, answer, publication
+from producer.journal.port import JournalTrouble, Placed, Publication
+from producer.publisher import Overloaded, Publisher
+
+LINES_AT_ONCE = 512
+BYTES_AT_ONCE = 512 * 1024
+UNDER_WAY = 4
+"""So many times the lines above may wait for their commit."""
+
+Told = Callable[[str, int], None]
+Numbered = list[tuple[int, bytes]]
+
+_encoder = msgspec.json.Encoder()
+
+
+class Batch:
+    """One body on its way into the journal."""
+
+    def __init__(
+        self, publisher: Publisher, told: Told, *, max_event_bytes: int, max_batch_bytes: int, redeliver: bool
+    ) -> None:
+        self._publisher = publisher
+        self._told = told
+        self._max_event_bytes = max_event_bytes
+        self._redeliver = redeliver
+        self._lines = _Lines(max_event_bytes, max_batch_bytes)
+        self._under_way: deque[_Part] = deque()
+        self._answers: list[bytes] = []
+
+    async def run(self, chunks: AsyncIterable[bytes]) -> tuple[int, bytes]:
+        """The status and the body of the answer. Lines that have one in it have it whatever became of the others."""
+        status, last = 200, b""
+        try:
+            await self._read(chunks)
+        except (JournalTrouble, Overloaded) as error:
+            status, last = 503, self._unavailable(error)
+        except Refused as refused:
+            status, last = 413, _line({"status": refused.status, "error": str(refused)})
+        finally:
+            trouble = await self._end_all()
+        if trouble and status != 503:
+            status, last = 503, last + self._unavailable(trouble)
+        return status, b"".join(self._answers) + last
+
+    async def _read(self, chunks: AsyncIterable[bytes]) -> None:
+        async for chunk in chunks:
+            self._lines.feed(chunk)
+            while self._lines.are_enough:
+                await self._begin(self._lines.take(LINES_AT_ONCE))
+        self._lines.end()
+        while self._lines.ready:
+            await self._begin(self._lines.take(LINES_AT_ONCE))
+
+    async def _begin(self, numbered: Numbered) -> None:
+        part = _Part(numbered)
+        for number, line in numbered:
+            try:
+                part.good[number] = publication(line, max_bytes=self._max_event_bytes, redeliver=self._redeliver)
+            except Refused as refused:
+                part.told[number] = answer(refused, refused.event_id)
+        while self._under_way and (len(self._under_way) >= UNDER_WAY or self._publisher.is_full):
+            await self._end(self._under_way.popleft())
+        if part.good:
+            part.placing = self._publisher.place(list(part.good.values()))
+        self._under_way.append(part)
+
+    async def _end(self, part: "_Part") -> None:
+        if part.placing is not None:
+            placed = await part.placing
+            for (number, one), outcome in zip(part.good.items(), placed, strict=True):
+                part.told[number] = answer(outcome, one.event_id)
+        for status, count in Counter([one["status"] for one in part.told.values()]).items():
+            self._told(status, count)
+        self._answers.append(_encoder.encode_lines([{"line": n, **part.told[n]} for n, _ in part.numbered]))
+
+    async def _end_all(self) -> JournalTrouble | None:
+        """What is under way is heard out: of a body that fails in its middle, the rest may have been placed."""
+        trouble = None
+        while self._under_way:
+            try:
+                await self._end(self._under_way.popleft())
+            except JournalTrouble as error:
+                trouble = error
+        return trouble
+
+    def _unavailable(self, error: Exception) -> bytes:
+        self._told("unavailable", 1)
+        return _line({"status": "unavailable", "error": str(error)})
+
+
+class _Part:
+    """Some lines, and what is known of them."""
+
+    __slots__ = ("good", "numbered", "placing", "told")
+
+    def __init__(self, numbered: Numbered) -> None:
+        self.numbered = numbered
+        self.good: dict[int, Publication] = {}
+        self.told: dict[int, dict[str, Any]] = {}
+        self.placing: asyncio.Future[list[Placed]] | None = None
+
+
+class _Lines:
+    """Cuts a streamed body into numbered lines; blank ones count but are not kept."""
+
+    def __init__(self, max_line: int, max_body: int) -> None:
+        self.ready: Numbered = []
+        self._ready_bytes = 0
+        self._rest = b""
+        self._number = 0
+        self._read = 0
+        self._max_line = max_line
+        self._max_body = max_body
+
+    def feed(self, chunk: bytes) -> None:
+        self._read += len(chunk)
+        if self._read > self._max_body:
+            raise Refused("too_large", f"the batch has more than the {self._max_body:,} bytes that are allowed")
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._add(line)
+        if len(self._rest) > 2 * self._max_line:
+            raise Refused("too_large", f"line {self._number + 1} has more than {self._max_line:,} bytes")
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether a commit is worth it, or holding more would cost too much."""
+        return len(self.ready) >= LINES_AT_ONCE or self._ready_bytes >= BYTES_AT_ONCE
+
+    def end(self) -> None:
+        self._add(self._rest)
+        self._rest = b""
+
+    def _add(self, line: bytes) -> None:
+        self._number += 1
+        if line.strip():
+            self.ready.append((self._number, line))
+            self._ready_bytes += len(line)
+
+    def take(self, count: int) -> Numbered:
+        taken, self.ready = self.ready[:count], self.ready[count:]
+        self._ready_bytes -= sum(len(line) for _, line in taken)
+        return taken
+
+
+def _line(told: dict[str, Any]) -> bytes:
+    return _encoder.encode(told) + b"\n"
