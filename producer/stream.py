@@ -19,13 +19,13 @@ from weakref import WeakKeyDictionary
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import CloseCode, Frame, Opcode
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from ops.telemetry.http import listening_socket
 from producer.journal.port import Journal, JournalTrouble, cursor_of, number_of
 from producer.page import Page
-from producer.tail import Tail, frame_of
+from producer.tail import Tail, wire_of
 
 CHUNK = 512
 CHUNK_BYTES = 256 * 1024
@@ -170,17 +170,11 @@ class Stream:
             if not entries or entries[0].number != number + 1:
                 await connection.close(CloseCode.SERVICE_RESTART, "retention has removed what comes next")
                 return self._tail.newest
-            frames = [frame_of(entry, self._journal.identity) for entry in entries]
-        await _send_all(connection, frames)
+            frames = [wire_of(entry, self._journal.identity) for entry in entries]
+        async with connection.send_context():  # one write and one wait for many frames
+            connection.transport.write(b"".join(frames))
         self._sent(len(frames))
         return number + len(frames)
-
-
-async def _send_all(connection: ServerConnection, frames: list[bytes]) -> None:
-    """One write and one wait for many whole frames: a server's frames are neither masked nor, here, compressed."""
-    wire = b"".join([Frame(Opcode.TEXT, frame).serialize(mask=False) for frame in frames])
-    async with connection.send_context():
-        connection.transport.write(wire)
 
 
 async def _ignore(connection: ServerConnection) -> None:

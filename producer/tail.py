@@ -1,11 +1,19 @@
-"""The tail: the newest frames, ready to send, shared by all live clients; bounded by count and bytes."""
+"""The tail: the newest frames, ready to send, shared by all live clients; bounded by count and bytes.
+
+A frame is made once, as the bytes that go over the wire: a server's frames are neither masked nor, here, compressed,
+so they are the same for all clients. The library's own ``Frame.serialize`` takes six times as long for the same bytes.
+"""
 
 import asyncio
+import struct
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from producer.journal.port import Entry, cursor_of
+
+_medium = struct.Struct("!BBH").pack
+_long = struct.Struct("!BBQ").pack
 
 
 def frame_of(entry: Entry, identity: str) -> bytes:
@@ -14,6 +22,17 @@ def frame_of(entry: Entry, identity: str) -> bytes:
     cursor = cursor_of(identity, entry.number)
     separator = b"" if body[1:-1].strip() == b"" else b","
     return b'%b%b"cursor":"%b"}' % (body[:-1], separator, cursor.encode())
+
+
+def wire_of(entry: Entry, identity: str) -> bytes:
+    """The WebSocket text frame that carries ``frame_of`` (RFC 6455, section 5.2)."""
+    frame = frame_of(entry, identity)
+    size = len(frame)
+    if size < 126:
+        return b"\x81%c%b" % (size, frame)
+    if size < 1 << 16:
+        return _medium(0x81, 126, size) + frame
+    return _long(0x81, 127, size) + frame
 
 
 class Tail:
@@ -31,7 +50,7 @@ class Tail:
     def extend(self, entries: Sequence[Entry]) -> None:
         """Add new entries, and wake who waits."""
         for entry in entries:
-            frame = frame_of(entry, self._identity)
+            frame = wire_of(entry, self._identity)
             self._frames.append(frame)
             self._size += len(frame)
             self.newest = entry.number
@@ -41,7 +60,7 @@ class Tail:
         grown.set()
 
     def after(self, number: int, limit: int, max_bytes: int) -> list[bytes] | None:
-        """Frames after ``number`` up to both limits; None where the tail does not reach back that far."""
+        """Frames for the wire after ``number``, up to both limits; None where the tail does not reach back that far."""
         start = number - (self.newest - len(self._frames))
         if start < 0:
             return None

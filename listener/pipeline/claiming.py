@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -53,7 +54,8 @@ class Claiming:
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
-        self._waiting: list[tuple[float, int, Passage]] = []
+        self._waiting: list[tuple[float, int, list[Passage]]] = []
+        self._standing_by = 0
         self._order = itertools.count()
         self._due = asyncio.Event()
         self._asking = 0
@@ -65,7 +67,7 @@ class Claiming:
     @property
     def standing_by(self) -> int:
         """How many events wait here for another owner to settle them."""
-        return len(self._waiting)
+        return self._standing_by
 
     async def run(self) -> None:
         """Claim until cancelled."""
@@ -124,10 +126,8 @@ class Claiming:
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
         self._route_won([p for p in won if p.claim_id not in stored])
-        for passage in won:
-            if passage.claim_id in stored:
-                await self._already_settled(passage, same=stored[passage.claim_id])
-        await self._route_rest(batch, answers)
+        settled = [(p, stored[p.claim_id]) for p in won if p.claim_id in stored]
+        await self._already_settled(settled + self._route_lost(batch, answers))
         return True
 
     async def _claim(self, batch: Sequence[Passage], *, take_over: bool) -> list[Answer]:
@@ -174,36 +174,40 @@ class Claiming:
         error = Permanent(f"{passage.takeovers} owners of this event died or froze while they held it")
         return failure_of(error, stage="claim", at=self._clocks.now())
 
-    async def _route_rest(self, batch: Sequence[Passage], answers: Sequence[Answer]) -> None:
-        stand_by = []
+    def _route_lost(self, batch: Sequence[Passage], answers: Sequence[Answer]) -> list[tuple[Passage, bool]]:
+        """What others hold stands by; what is settled is returned, each with whether it has the same content."""
+        settled: list[tuple[Passage, bool]] = []
+        held: list[tuple[Passage, float]] = []
         for passage, answer in zip(batch, answers, strict=True):
             match answer:
                 case Won():
                     continue
                 case Held(seconds_left):
-                    stand_by.append(passage.event.event_id)
-                    self.stand_by(passage, seconds_left)
+                    held.append((passage, seconds_left))
                 case Lapsed():
                     self._suspects.put(passage)
                 case Done(same) | Dead(same):
-                    await self._already_settled(passage, same=same)
+                    settled.append((passage, same))
                 case _:
                     assert_never(answer)
-        if stand_by:
-            self._facts(EventsStandBy(stand_by))
+        if held:
+            self.stand_by(held)
+            self._facts(EventsStandBy([passage.event.event_id for passage, _ in held]))
+        return settled
 
-    async def _already_settled(self, passage: Passage, *, same: bool) -> None:
-        """A duplicate; where the content's bytes differ, PostgreSQL decides whether its value does."""
-        if not same and passage.doom is None:
+    async def _already_settled(self, settled: Sequence[tuple[Passage, bool]]) -> None:
+        """Duplicates; where the content's bytes differ, PostgreSQL decides whether its value does."""
+        self._settling.done([(p, DUPLICATE) for p, same in settled if same or p.doom is not None])
+        for passage in [p for p, same in settled if not same and p.doom is None]:
             try:
                 same = bool(await self._store.same_content(passage.event))
             except Transient:
-                self.stand_by(passage, 0.0)
-                return
-        if same or passage.doom is not None:
-            self._settling.done([(passage, DUPLICATE)])
-        else:
-            await self.conflict(passage)
+                self.stand_by([(passage, 0.0)])
+                continue
+            if same:
+                self._settling.done([(passage, DUPLICATE)])
+            else:
+                await self.conflict(passage)
 
     async def conflict(self, passage: Passage) -> None:
         """The id is taken by other content: buried under a name of its own, by one listener of all."""
@@ -216,19 +220,28 @@ class Claiming:
 
     # -- standbys -------------------------------------------------------------------------------
 
-    def stand_by(self, passage: Passage, seconds_left: float) -> None:
-        """Keep the event in memory and ask again later."""
-        passage.asked += 1
-        due = self._clocks.monotonic() + self._policy.stand_by_delay(passage.asked, seconds_left)
-        heapq.heappush(self._waiting, (due, next(self._order), passage))
+    def stand_by(self, held: Sequence[tuple[Passage, float]]) -> None:
+        """Keep these events in memory and ask again later, each told for how many seconds another holds it.
+
+        Those that are due at the same time wait as one.
+        """
+        now = self._clocks.monotonic()
+        together: defaultdict[float, list[Passage]] = defaultdict(list)
+        for passage, seconds_left in held:
+            passage.asked += 1
+            together[self._policy.stand_by_delay(passage.asked, seconds_left)].append(passage)
+        for delay, passages in together.items():
+            heapq.heappush(self._waiting, (now + delay, next(self._order), passages))
+        self._standing_by += len(held)
         self._due.set()
 
     async def _wake_standbys(self) -> None:
         while True:
             now = self._clocks.monotonic()
-            woken = []
+            woken: list[Passage] = []
             while self._waiting and self._waiting[0][0] <= now:
-                woken.append(heapq.heappop(self._waiting)[2])
+                woken += heapq.heappop(self._waiting)[2]
+            self._standing_by -= len(woken)
             self._inbox.put_all(woken)
             self._due.clear()
             pause = max(0.02, self._waiting[0][0] - now) if self._waiting else None

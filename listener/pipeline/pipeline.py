@@ -57,13 +57,13 @@ class Pipeline:
                 handler=handler, desk=desk, store=store, storing=storing, settling=self.settling,
                 policy=policy, clocks=clocks, facts=facts,
             )  # fmt: skip
-            self.work.on_claim_lost = lambda passage: self.claiming.stand_by(passage, 0.0)
+            self.work.on_claim_lost = lambda passage: self.claiming.stand_by([(passage, 0.0)])
         self.claiming = Claiming(
             inbox=claiming, desk=desk, intake=self.intake, store=store, work=self.work, settling=self.settling,
             policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
         storing.on_conflict = self.claiming.conflict
-        self.settling.on_claim_lost = lambda passage: self.claiming.stand_by(passage, 0.0)
+        self.settling.on_claim_lost = lambda passage: self.claiming.stand_by([(passage, 0.0)])
         desk.hear_of_lost(self._lost)
         self._claiming_task: asyncio.Task[None] | None = None
 
@@ -100,4 +100,4 @@ class Pipeline:
         for claim_id in claim_ids:
             passage = self.intake.find(claim_id)
             if passage is not None and self.work.lose(passage):
-                self.claiming.stand_by(passage, 0.0)
+                self.claiming.stand_by([(passage, 0.0)])

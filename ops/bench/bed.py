@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
-import httpx
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 from listener.source.reader import source_name
 from listener.store.cursors import Cursors
 from listener.store.database import Database
+from ops.bench.client import Publisher
 from ops.bench.figures import Measured
 from ops.bench.load import bodies
 from ops.local.child import Child
@@ -37,7 +37,7 @@ class Bed:
         self._base = 0
         self._database = Database(system.postgres.url)
         self._cursors = Cursors(self._database)
-        self._http = httpx.AsyncClient(base_url=system.layout.producer_url, timeout=60, trust_env=False)
+        self._publisher = Publisher(system.layout.producer_url)
 
     @property
     def server_pids(self) -> list[int | None]:
@@ -46,7 +46,7 @@ class Bed:
 
     async def close(self) -> None:
         """Let go of the connections."""
-        await self._http.aclose()
+        await self._publisher.close()
         await self.redis.aclose()
         await self._database.close()
         await self.connection.close()
@@ -75,13 +75,12 @@ class Bed:
         """Publish in batches, known ids once more; how many seconds it took."""
         started = time.perf_counter()
         for body in bodies(lines):
-            answer = await self._http.post("/publish/batch", params={"redeliver": "true"}, content=body)
-            answer.raise_for_status()
+            await self._publisher.post("/publish/batch?redeliver=true", body)
         return time.perf_counter() - started
 
     async def publish_one(self, line: bytes) -> None:
         """Publish one event."""
-        (await self._http.post("/publish", content=line)).raise_for_status()
+        await self._publisher.post("/publish", line)
 
     async def forget_rows(self) -> None:
         """Begin a round with an empty table and an empty Redis."""

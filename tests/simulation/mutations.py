@@ -6,7 +6,7 @@ A simulation that does not notice them would prove nothing. ``MUTATIONS`` names 
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from listener.claims import desk as desk_module
@@ -65,21 +65,23 @@ def _dead_before_letter(real: Any) -> Any:
 
 
 def _drop_standby(real: Any) -> Any:
-    def stand_by(self: Claiming, passage: Passage, seconds_left: float) -> None:
-        if seconds_left > 0:
-            self._intake.forget(passage)
-        else:
-            real(self, passage, seconds_left)
+    def stand_by(self: Claiming, held: Sequence[tuple[Passage, float]]) -> None:
+        for passage, seconds_left in held:
+            if seconds_left > 0:
+                self._intake.forget(passage)
+            else:
+                real(self, [(passage, seconds_left)])
 
     return stand_by
 
 
 def _standby_is_settled(real: Any) -> Any:
-    def stand_by(self: Claiming, passage: Passage, seconds_left: float) -> None:
-        if seconds_left > 0:
-            self._settling._intake.finish(passage, Duplicate())
-        else:
-            real(self, passage, seconds_left)
+    def stand_by(self: Claiming, held: Sequence[tuple[Passage, float]]) -> None:
+        for passage, seconds_left in held:
+            if seconds_left > 0:
+                self._settling._intake.finish(passage, Duplicate())
+            else:
+                real(self, [(passage, seconds_left)])
 
     return stand_by
 
