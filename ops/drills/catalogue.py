@@ -12,6 +12,7 @@ OUTLAST_ATTEMPTS = 9.0
 REDIS_BARS = Bars(progress=3.0, recover=5.0, pause=1.0)
 POSTGRES_BACK = 2.0
 TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
+BEYOND_LEASE = 3.0
 ONE_OF = 40
 HOLDS_SOME = 3
 LOOKS, LOOK_SECONDS = 200, 0.02
@@ -42,6 +43,11 @@ def thaw(part: str) -> Act:
 def start(part: str, *, empty: bool = False) -> Act:
     """Start a part again."""
     return lambda stage: stage.start(part, empty=empty)
+
+
+async def outlast_lease(stage: Stage) -> None:
+    """Let the damage last for longer than any claim that was held when it began."""
+    await asyncio.sleep(stage.lease + BEYOND_LEASE)
 
 
 def an_owner(act: str) -> Act:
@@ -149,13 +155,13 @@ PRODUCER = (
 
 LISTENERS = (
     Drill("listener-killed", "A listener is killed with -9; its peers take over what it held.",
-          damage=an_owner("kill"), during=pause(8.0), heal=every_listener("start"), bars=TAKEN_OVER,
+          damage=an_owner("kill"), during=outlast_lease, heal=every_listener("start"), bars=TAKEN_OVER,
           progress_from="damage", handler=IN_TRANSACTION, settings=SHORT),
     Drill("all-listeners-killed", "Every listener is killed with -9, and started again.",
           damage=every_listener("kill"), during=pause(1.0), heal=every_listener("start"),
           bars=Bars(extra_runs=True, takeover=4.0), handler=IN_TRANSACTION, settings=SHORT),
     Drill("listener-frozen", "A listener is frozen past its lease and woken; its late writes must not double.",
-          damage=an_owner("freeze"), during=pause(8.0), heal=every_listener("thaw"), bars=TAKEN_OVER,
+          damage=an_owner("freeze"), during=outlast_lease, heal=every_listener("thaw"), bars=TAKEN_OVER,
           progress_from="damage", handler=IN_TRANSACTION, settings=SHORT),
 )  # fmt: skip
 

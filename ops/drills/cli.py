@@ -43,7 +43,6 @@ class DrillSettings(Settings):
     listener_urls: tuple[str, ...] = Field(
         ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="With --compose: the listeners"
     )
-    lease: float = Field(30.0, description="With --compose: the listeners' LEASE")
     console_url: WebAddress | None = Field(
         "http://127.0.0.1:3006", description="With --compose: the console, which marks drills in dashboards; none: ''"
     )
@@ -212,7 +211,6 @@ async def _on_compose(one: Drill, project: DrillSettings, wished: Wish, say: Cal
             project.compose_command,
             producer_url=project.producer_url,
             listener_urls=project.listener_urls,
-            lease=project.lease,
             console=ConsoleAt(project.console_url, project.console_token.reveal()) if project.console_url else None,
         )
     except StageTrouble as trouble:

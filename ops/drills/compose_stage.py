@@ -2,19 +2,21 @@
 
 PostgreSQL need not be published: rows are asked for inside its container. Letters and handler runs are read from the
 listeners' containers, and replayed there. What only a local stage can do (fault proxies, a full disk, poisoned events)
-is refused in one sentence. Unless the project runs with ``HANDLER=ops.drills.handlers:record``, no run is counted.
+is refused in one sentence, and so is a project whose handler does not write its runs down: no verdict could be given.
 """
 
 import asyncio
 import json
-import shlex
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from dlq.sidecar import sidecar_path
 from ops.drills.books import EFFECTS, ROWS, TIMES, open_letters
+from ops.drills.compose_calls import SHOWN, Compose
+from ops.drills.drill import IN_TRANSACTION, RECORD
 from ops.drills.marks import ConsoleAt
 from ops.drills.measure import OpenLetter, Row, Run
 from ops.drills.stage import StageTrouble, Wires
@@ -22,23 +24,31 @@ from ops.drills.stage import StageTrouble, Wires
 PSQL = 'exec psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XAtq -v ON_ERROR_STOP=1 -c "$0"'
 LETTERS = "failed_events.jsonl"
 RUNS = "drill-runs"
-CALL_SECONDS = 120.0
+READY_SECONDS, LOOK_SECONDS = 60.0, 0.1
 REPLAY_AGAIN, REPLAYS = 2.0, 20
+FORGET = ("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "redis", "-c", "rm -rf /data/*")
+"""Done while it is away: emptied after its start, it would forget claims that were made in it meanwhile."""
 
 
 class ComposeStage:
     """See the module's head, and ``Stage`` for the calls."""
 
     def __init__(
-        self, command: str, *, producer_url: str, listener_urls: Sequence[str], listeners: Sequence[str], lease: float,
+        self,
+        compose: Compose,
+        *,
+        producer_url: str,
+        listener_urls: Sequence[str],
+        listeners: Sequence[str],
+        lease: float,
         console: ConsoleAt | None,
-    ) -> None:  # fmt: skip
-        self._command = shlex.split(command)
+    ) -> None:
         self.producer_url = producer_url
         self.listener_urls = listener_urls
         self.listeners = listeners
         self.lease = lease
         self.console = console
+        self._compose = compose
         self._frozen: set[str] = set()
 
     @property
@@ -48,28 +58,30 @@ class ComposeStage:
 
     async def stop(self, part: str) -> None:
         """``docker compose stop``."""
-        await self._compose("stop", part)
+        await self._compose.call("stop", part)
 
     async def kill(self, part: str) -> None:
         """``docker compose kill``: SIGKILL, which no restart policy heals."""
-        await self._compose("kill", part)
+        await self._compose.call("kill", part)
 
     async def freeze(self, part: str) -> None:
         """``docker compose pause``."""
-        await self._compose("pause", part)
+        await self._compose.call("pause", part)
         self._frozen.add(part)
 
     async def thaw(self, part: str) -> None:
         """``docker compose unpause``."""
         if part in self._frozen:
             self._frozen.discard(part)
-            await self._compose("unpause", part)
+            await self._compose.call("unpause", part)
 
     async def start(self, part: str, *, empty: bool = False) -> None:
-        """``docker compose start``; an empty Redis is flushed as soon as it answers."""
-        await self._compose("start", part)
+        """``docker compose start``; a server is ready on return, listeners and the producer are on their way."""
         if empty:
-            await self._compose("exec", "-T", part, "redis-cli", "FLUSHALL")
+            await self._compose.call(*FORGET)
+        await self._compose.call("start", part)
+        if part in ("redis", "postgres"):
+            await self._until_ready(part)
 
     async def revive(self) -> None:
         """The restart policy does it."""
@@ -108,8 +120,9 @@ class ComposeStage:
         return int(await self._sql(f"select count(*) from events where starts_with(event_id, '{prefix}')"))  # noqa: S608  our own prefix
 
     async def runs(self) -> list[Run]:
-        """Every run that the handlers wrote down."""
-        return [Run.of(line) for one in self.listeners for line in (await self._file(one, RUNS)).splitlines()]
+        """Every run that the handlers wrote down, in this drill or before."""
+        told = [text for one in self.listeners for text in await self._compose.files(one, [RUNS])]
+        return [Run.of(line) for text in told for line in text.splitlines()]
 
     async def letters(self) -> list[OpenLetter]:
         """Every unresolved letter."""
@@ -118,8 +131,10 @@ class ComposeStage:
             for listener in self.listeners:
                 file = Path(directory) / listener / LETTERS
                 file.parent.mkdir()
-                file.write_text(await self._file(listener, file.name))
-                sidecar_path(file).write_text(await self._file(listener, sidecar_path(file).name))
+                sidecar = sidecar_path(file)
+                texts = await self._compose.files(listener, [file.name, sidecar.name])
+                for copy, text in zip((file, sidecar), texts, strict=True):
+                    copy.write_text(text)
                 files.append(file)
             return open_letters(files)
 
@@ -127,71 +142,78 @@ class ComposeStage:
         """``dlq replay`` in each listener's container, again while letters are held by an owner that is gone."""
         problems = []
         for listener in self.listeners:
-            if not await self._file(listener, LETTERS):
+            if not any(await self._compose.files(listener, [LETTERS])):
                 continue
             for _ in range(REPLAYS):
-                code, told = await self._run("exec", "-T", "-e", "DRILL_HEALED=1", listener, "dlq", "replay", LETTERS)
+                code, told = await self._compose.run(
+                    "exec", "-T", "-e", "DRILL_HEALED=1", listener, "dlq", "replay", LETTERS
+                )
                 if code == 0:
                     break
                 await asyncio.sleep(REPLAY_AGAIN)
             if code:
-                problems.append(f"dlq replay in {listener} ended with {code}: {told[-300:]}")
+                problems.append(f"dlq replay in {listener} ended with {code}: {told[-SHOWN:]}")
         return problems
 
     async def audit(self) -> list[str]:
         """The rows and letters of the drill are the only count: the journal may hold more than this drill's events."""
         return []
 
-    async def _file(self, service: str, name: str) -> str:
-        """A file in a container's working directory; nothing where there is none."""
-        _, text = await self._run("exec", "-T", service, "sh", "-c", f"cat {name} 2>/dev/null || true")
-        return text
+    async def _until_ready(self, server: str) -> None:
+        """Return once it answers; an engine says that it was started, not that it is ready."""
+        deadline = time.monotonic() + READY_SECONDS
+        while refused := await self._refusal(server):
+            if time.monotonic() > deadline:
+                raise StageTrouble(f"{server} was started, and is not ready: {refused}")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _refusal(self, server: str) -> str:
+        """Why a server cannot be used yet."""
+        try:
+            if server == "postgres":
+                await self._sql("select 1")
+                return ""
+            told = await self._compose.inside(server, "redis-cli", "ping")
+        except StageTrouble as trouble:
+            return str(trouble)
+        return "" if told == "PONG" else told or "no answer"
 
     async def _sql(self, statement: str) -> str:
-        return await self._compose("exec", "-T", "postgres", "sh", "-c", PSQL, statement)
-
-    async def _compose(self, *arguments: str) -> str:
-        code, out = await self._run(*arguments)
-        if code:
-            raise StageTrouble(f"{shlex.join([*self._command, *arguments])[:200]} ended with {code}: {out[-300:]}")
-        return out
-
-    async def _run(self, *arguments: str) -> tuple[int, str]:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-        except OSError as error:
-            raise StageTrouble(f"{self._command[0]} cannot be run: {error}; give --compose-command") from error
-        async with asyncio.timeout(CALL_SECONDS):
-            out, told = await process.communicate()
-        code = process.returncode or 0
-        return code, (told if code else out).decode(errors="replace").strip()
+        return await self._compose.inside("postgres", "sh", "-c", PSQL, statement)
 
 
 async def compose_stage(
-    command: str, *, producer_url: str, listener_urls: Sequence[str], lease: float, console: ConsoleAt | None
+    command: str, *, producer_url: str, listener_urls: Sequence[str], console: ConsoleAt | None
 ) -> ComposeStage:
-    """The stage of the project in this directory, its services found out."""
-    probe = ComposeStage(
-        command, producer_url=producer_url, listener_urls=listener_urls, listeners=(), lease=lease, console=console
-    )
-    code, told = await probe._run("ps", "--services", "--status", "running")  # noqa: SLF001  its own maker
+    """The stage of the project in this directory, its services and its lease found out."""
+    compose = Compose(command)
+    code, told = await compose.run("ps", "--services", "--status", "running")
     services = sorted(told.split()) if not code else []
     listeners = [service for service in services if service.startswith("listener")]
     missing = {"redis", "postgres", "producer"} - set(services)
     if code or missing or len(listeners) != len(listener_urls):
-        found = told[-300:] if code else json.dumps(services)
+        found = told[-SHOWN:] if code else json.dumps(services)
         raise StageTrouble(
             f"`{command}` shows no running project with redis, postgres, producer and {len(listener_urls)} listeners "
             f"here ({found}); start it, or name the listeners' addresses with --listener-urls"
         )
+    lease = max([await _lease(compose, listener) for listener in listeners])
     return ComposeStage(
-        command,
+        compose,
         producer_url=producer_url,
         listener_urls=listener_urls,
         listeners=listeners,
         lease=lease,
         console=console,
     )
+
+
+async def _lease(compose: Compose, listener: str) -> float:
+    """The lease of a listener that is fit for drills."""
+    settings = json.loads(await compose.inside(listener, "listener", "--show-settings", "--json"))
+    if settings["handler"] not in (RECORD, IN_TRANSACTION):
+        raise StageTrouble(
+            f"{listener} runs with HANDLER={settings['handler']}, which does not write its runs down; start it again "
+            f"with HANDLER={RECORD}, as `docker compose --env-file ops/compose/drills.env up -d` does"
+        )
+    return float(settings["lease"])

@@ -11,6 +11,7 @@ from ops.drills.drill import Drill
 from ops.drills.marks import Marks, marks
 from ops.drills.measure import (
     Moments,
+    Row,
     Run,
     extra_runs,
     felt,
@@ -69,7 +70,7 @@ class Runner:
                 async with marks(self._drill.name, self._stage.console) as left:
                     moments = await self._hurt(left)
                     before = await self._until_settled()
-                    normal = await self._until_normal(moments)
+                    normal = await self._until_normal(before.rows, moments)
                 await self._let_look()
             finally:
                 showing.cancel()
@@ -78,7 +79,7 @@ class Runner:
         if left.failure:
             self._say(Phase(note=left.failure))
         self._phase("replay" if before.letters else "audit")
-        runs = await self._stage.runs()
+        runs = [run for run in await self._stage.runs() if run.event_id.startswith(self._stream.prefix)]
         if before.letters:
             self._troubles += await self._stage.replay()
         after = await bookkeeping.read(self._stage, self._stream.prefix)
@@ -93,9 +94,9 @@ class Runner:
         await left.put("damaged")
         began = time.time()
         self._phase("damage")
-        await drill.damage(stage)
-        struck = time.time() if drill.progress_from == "damage" else began
         try:
+            await drill.damage(stage)
+            struck = time.time() if drill.progress_from == "damage" else began
             await self._endure()
         finally:
             self._phase("healing")
@@ -126,24 +127,22 @@ class Runner:
         seen = self._watcher.seen
         deadline = time.monotonic() + SETTLED_WITHIN
         while True:
-            books = await bookkeeping.read(self._stage, self._stream.prefix)
             held = sum(seen.in_memory.values())
-            if not held and not books.lost(seen.published.accepted):
-                return books
-            if seen.failure:
-                return books
-            if time.monotonic() > deadline:
-                self._troubles.append(f"{held} events were still in memory after {SETTLED_WITHIN:g} s")
-                return books
+            is_last = bool(seen.failure) or time.monotonic() > deadline
+            if not held or is_last:
+                books = await bookkeeping.read(self._stage, self._stream.prefix)
+                if is_last and held and not seen.failure:
+                    self._troubles.append(f"{held} events were still in memory after {SETTLED_WITHIN:g} s")
+                if is_last or not books.lost(seen.published.accepted):
+                    return books
             await asyncio.sleep(LOOK_EVERY)
 
-    async def _until_normal(self, moments: Moments) -> float | None:
-        """When recovery was complete; None where it is not in time."""
+    async def _until_normal(self, rows: list[Row], moments: Moments) -> float | None:
+        """When recovery was complete, once all events are settled; None where it is not in time."""
         seen = self._watcher.seen
         deadline = time.monotonic() + SETTLED_WITHIN
         while True:
-            books = await bookkeeping.read(self._stage, self._stream.prefix)
-            seconds = recovery(books.rows, list(seen.samples), seen.published.accepted, moments)
+            seconds = recovery(rows, list(seen.samples), seen.published.accepted, moments)
             if seconds is not None or seen.failure:
                 return seconds
             if time.monotonic() > deadline:
