@@ -1,5 +1,6 @@
-"""What others run us with is accepted by their own checks: Kubernetes' schemas, and systemd's."""
+"""What others run us with: accepted by Kubernetes' schemas and systemd's own check; each part confined as told."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,14 +10,28 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from dlq.rerunning import ReplaySettings
 from listener.settings import ListenerSettings
+from ops.console.settings import ConsoleSettings
 from producer.settings import ProducerSettings
 from tests.support.needed import needed
 
-OPS = Path(__file__).parents[3] / "ops"
+ROOT = Path(__file__).parents[3]
+OPS = ROOT / "ops"
 MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((OPS / "kubernetes" / "unlost.yaml").read_text()))
-WORKLOADS = [one for one in MANIFESTS if one["kind"] == "StatefulSet"]
+WORKLOADS = [one for one in MANIFESTS if one["kind"] in ("StatefulSet", "Deployment")]
 UNITS = sorted((OPS / "systemd").glob("*.service"))
+PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+OURS = {name: one for name, one in PROJECT["services"].items() if one["image"] == "unlost"}
+SETTINGS: dict[str, Any] = {
+    "producer": ProducerSettings,
+    "listener-a": ListenerSettings,
+    "listener-b": ListenerSettings,
+    "console": ConsoleSettings,
+    "tools": ReplaySettings,
+}
+NOT_OURS = {"PGPASSFILE"}
+ASKED_BY_OTHER_TOOLS = {"tools": {"PRODUCER_URL", "LISTENERS"}}
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
@@ -26,8 +41,8 @@ def test_kubernetes_accepts_each_manifest(manifest: dict[str, Any]):
 
 @pytest.mark.parametrize(
     ("workload", "settings"),
-    [(WORKLOADS[0], ProducerSettings), (WORKLOADS[1], ListenerSettings)],
-    ids=["producer", "listener"],
+    list(zip(WORKLOADS, (ProducerSettings, ListenerSettings, ConsoleSettings), strict=True)),
+    ids=["producer", "listener", "console"],
 )
 def test_pods_are_confined_and_end_later_than_their_drain(workload: dict[str, Any], settings: Any):
     pod = workload["spec"]["template"]["spec"]
@@ -53,3 +68,50 @@ def test_systemd_accepts_each_unit(unit: Path, tmp_path: Path):
         [analyze, "verify", "--man=no", str(tmp_path / name)], capture_output=True, text=True, timeout=60, check=False
     )
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_all_units_that_share_letters_run_as_the_same_user():
+    users = {
+        unit.name: [line for line in unit.read_text().splitlines() if line.startswith("User=")]
+        for unit in UNITS
+        if "failed_events.jsonl" in unit.read_text()
+    }
+    assert users == {"unlost-console.service": ["User=unlost"], "unlost-listener@.service": ["User=unlost"]}
+
+
+@pytest.mark.parametrize("name", PROJECT["services"])
+def test_every_container_is_confined_and_publishes_on_loopback_alone(name: str):
+    service = PROJECT["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+    assert "password" not in {key.lower() for key in service.get("environment", {})}
+    lasting = service["restart"] != "no"
+    assert lasting is bool(service.get("deploy")), "what lasts is limited"
+    assert not (lasting and service.get("healthcheck", {}).get("disable")), "what lasts is watched"
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_compose_sets_only_what_is_known_and_keeps_the_defaults(name: str):
+    fields = SETTINGS[name].model_fields
+    environment = {key: str(value) for key, value in OURS[name]["environment"].items()}
+    known = {field.upper() for field in fields} | NOT_OURS | ASKED_BY_OTHER_TOOLS.get(name, set())
+    assert set(environment) <= known
+    for key, value in environment.items():
+        found = re.fullmatch(rf"\$\{{{key}:-(.+)\}}", value)
+        if found:
+            assert str(fields[key.lower()].default) in (found[1], f"{found[1]}.0"), key
+
+
+def test_the_console_has_the_handler_and_the_letters_of_every_listener():
+    console = OURS["console"]
+    listeners = {name: one for name, one in OURS.items() if name.startswith("listener")}
+    assert console["environment"]["LISTENERS"] == ",".join(f"http://{name}:3000" for name in listeners)
+    for listener in listeners.values():
+        (letters,) = (volume.split(":")[0] for volume in listener["volumes"] if volume.startswith("letters"))
+        (mounted,) = (volume for volume in console["volumes"] if volume.startswith(f"{letters}:"))
+        assert not mounted.endswith(":ro"), "it replays"
+        assert f"{mounted.split(':')[1]}/failed_events.jsonl" in console["environment"]["LETTERS"].split(",")
+        same = ("HANDLER", "HANDLE_TIMEOUT", "LEASE", "DATABASE_URL", "REDIS_URL")
+        assert {key: console["environment"][key] for key in same} == {key: listener["environment"][key] for key in same}
