@@ -78,7 +78,7 @@ class Runner:
                     reviving.cancel()
         if left.failure:
             self._say(Phase(note=left.failure))
-        self._phase("replay" if before.letters else "audit")
+        self._phase("replay" if before.letters else "audit", len(before.rows))
         runs = [run for run in await self._stage.runs() if run.event_id.startswith(self._stream.prefix)]
         if before.letters:
             self._troubles += await self._stage.replay()
@@ -193,9 +193,9 @@ class Runner:
             await asyncio.sleep(REVIVE_EVERY)
             self._phase("")
 
-    def _phase(self, what: str) -> None:
+    def _phase(self, what: str, rows: int | None = None) -> None:
         seen = self._watcher.seen
-        self._say(Phase(what, len(seen.published.accepted), seen.rows))
+        self._say(Phase(what, len(seen.published.accepted), seen.rows if rows is None else rows))
 
 
 async def observe(drill: Drill, stage: Stage, stream: Stream, say: Say, hold: float = 0.0) -> Observed:

@@ -19,7 +19,7 @@ from ops.drills.stage import StageTrouble
 from ops.drills.traffic import Published, Stream, publish
 
 SAMPLE_SECONDS = 0.1
-COUNT_SECONDS, COUNT_PAUSES = 1.0, 9
+COUNT_SECONDS, COUNT_PAUSES = 1.0, 4
 SILENT_AFTER = 0.5
 JOIN_SECONDS = 10.0
 
