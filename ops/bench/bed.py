@@ -82,6 +82,10 @@ class Bed:
         """Publish one event."""
         await self._publisher.post("/publish", line)
 
+    async def publish_each(self, lines: Sequence[bytes]) -> None:
+        """Publish each event in a request of its own, as many at once as there are connections."""
+        await asyncio.gather(*map(self.publish_one, lines))
+
     async def forget_rows(self) -> None:
         """Begin a round with an empty table and an empty Redis."""
         await self.connection.execute("truncate events")

@@ -43,7 +43,7 @@ class BenchSettings(Settings):
             ["--handler"], type=click.Choice(["none", "plain", "transaction"]), multiple=True,
             help="Handlers to measure; by default all.",
         ),
-        click.Option(["--quick"], is_flag=True, help="Fewer events, one round: for a look, and for CI."),
+        click.Option(["--quick"], is_flag=True, help="One short round; fails only on what noise cannot explain."),
         click.Option(["--full"], is_flag=True, help="Growth too: 10 million rows, a million events that wait."),
     ],
 )  # fmt: skip
@@ -67,12 +67,12 @@ def bench(
     )
     console = Console(highlight=False, soft_wrap=True)
     found = _measured(extent, console)
-    _show_ratios(console, found)
+    _show_ratios(console, found, noisy=quick)
     if json_file is not None:
         json_file.write_text(json.dumps(found.as_json(), indent=2), encoding="utf-8")
     if plot is not None:
         plot.write_text(drawn(found), encoding="utf-8")
-    return 1 if failed_bars(found.ratios) else 0
+    return 1 if failed_bars(found.ratios, noisy=quick) else 0
 
 
 def _measured(extent: Extent, console: Console) -> Findings:
@@ -98,13 +98,15 @@ async def _run(system: System, extent: Extent, console: Console) -> Findings:
         await bed.close()
 
 
-def _show_ratios(console: Console, found: Findings) -> None:
+def _show_ratios(console: Console, found: Findings, *, noisy: bool) -> None:
     table = Table(title="\nRatios", title_justify="left", box=None, header_style="bold")
     for name, justify in (("figure", "left"), ("found", "right"), ("bar", "right"), ("", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, value in found.ratios.items():
         bar = BARS[name]
-        met = bar.met(value)
         sign = "≤" if bar.at_most else "≥"
-        table.add_row(bar.about, f"{value:,.2f}", f"{sign} {bar.limit:g}", "[green]met[/]" if met else "[red]missed[/]")
+        verdict = "[green]met[/]" if bar.met(value) else "[red]missed[/]"
+        if noisy and not bar.met(value) and bar.met(value, noisy=True):
+            verdict = "[yellow]missed, as far as one round tells[/]"
+        table.add_row(bar.about, f"{value:,.2f}", f"{sign} {bar.limit:g}", verdict)
     console.print(table)

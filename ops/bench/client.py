@@ -24,7 +24,7 @@ class Publisher:
     async def post(self, path: str, body: bytes) -> bytes:
         """Post this; the answer's body, or ``RuntimeError`` where it is not 2xx."""
         async with self._slots:
-            reader, writer = self._free.pop() if self._free else await asyncio.open_connection(self._host, self._port)
+            reader, writer = await self._connection()
             writer.write(b"POST %b HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body)))
             writer.write(body)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -34,6 +34,15 @@ class Publisher:
         if head[9:10] != b"2":
             raise RuntimeError(f"publishing was answered {head.splitlines()[0].decode()}: {answer[:200]!r}")
         return answer
+
+    async def _connection(self) -> Wire:
+        """One that is free and that the server did not close for idling; or a new one."""
+        while self._free:
+            reader, writer = self._free.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection(self._host, self._port)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,14 +1,15 @@
 """What grows: rows, keys in Redis, events that wait. And what must not grow with it: time and memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import psutil
 
-from ops.bench import pipeline
+from ops.bench import pipeline, processor
 from ops.bench.bed import Bed
 from ops.bench.figures import Measured
 from ops.bench.load import LINES, event, events
+from ops.local.child import Child
 
 FILL = """
     insert into events
@@ -18,6 +19,9 @@ FILL = """
     from generate_series($1::bigint, $2::bigint) i"""
 FILL_AT_ONCE = 500_000
 WATCH_SECONDS = 20.0
+SETTLE_SECONDS = 5.0
+"""After its first event a listener still tells the group's cursor."""
+IDLE_SECONDS = 15.0
 
 
 async def redis_bytes(bed: Bed, *, count: int) -> float:
@@ -38,6 +42,30 @@ async def at_rows(bed: Bed, rows: int, *, count: int) -> AsyncIterator[Measured]
     await bed.connection.execute("vacuum analyze events", timeout=600)
     await bed.keep_rows()
     yield await pipeline.into_table(bed, listeners=1, count=count, size=300)
+
+
+async def idle(bed: Bed, *, listeners: int) -> tuple[float, float, float]:
+    """Of so many listeners with nothing to do: processor ms a second and MB of each, and what it costs the servers."""
+    children = bed.system.layout.with_listeners(listeners).listeners(bed.system.postgres.url, bed.system.valkey.url)
+    try:
+        for child in children:
+            child.start()
+        await bed.publish(events(1, bed.new_run(), 300))
+        await bed.rows(1)
+        await asyncio.sleep(SETTLE_SECONDS)
+        before = _used(children), processor.seconds(bed.server_pids, self_too=False)
+        await asyncio.sleep(IDLE_SECONDS)
+        after = _used(children), processor.seconds(bed.server_pids, self_too=False)
+        size = max(psutil.Process(child.pid).memory_info().rss / 1e6 for child in children)
+    finally:
+        for child in children:
+            await asyncio.to_thread(child.stop)
+    each, servers = ((b - a) * 1_000 / IDLE_SECONDS for a, b in zip(before, after, strict=True))
+    return each / listeners, size, servers
+
+
+def _used(children: Sequence[Child]) -> float:
+    return processor.seconds([child.pid for child in children], self_too=False)
 
 
 async def memory_without_postgres(bed: Bed, *, waiting: int) -> float:

@@ -30,6 +30,8 @@ BATCH = 1_024
 COMMIT = 4_096
 LARGEST = 1 << 30
 TOKEN = "bench:0123456789abcdef"  # noqa: S105  a name, no secret
+SINGLES = 10
+"""One event in so many is published again in a request of its own."""
 NEEDED = ("receive", "claim", "insert", "settle")
 """The stages through which each event goes between the journal and its settlement."""
 AT_ONCE = 3
@@ -43,6 +45,8 @@ async def measure(bed: Bed, *, count: int, size: int) -> dict[str, Measured]:
     measured = {"journal": await _journal(lines)}
     stream = await bed.stream_from_here()
     measured["publish"] = await _counted(bed, count, lambda: bed.publish(lines))
+    some = events(count // SINGLES, bed.new_run(), size)
+    measured["publish, one a request"] = await _counted(bed, len(some), lambda: bed.publish_each(some))
     frames: list[Event] = []
     measured["receive"] = await _counted(bed, count, lambda: _receive(stream, count, frames))
     claims = RedisClaims(

@@ -13,6 +13,9 @@ SIZE = 300
 RATES = (100, 1_000, 5_000)
 SIZES = (100, 1_000, 16_000)
 SHARES = (0.1, 0.5)
+WAITING = 1_000_000
+IDLE_LISTENERS = 10
+IDLE = ("idle listener, processor ms/s", "idle listener, MB", "servers for ten idle listeners, processor ms/s")
 Say = Callable[[str], None]
 
 
@@ -125,16 +128,22 @@ class Suite:
             await self._rounds("transaction by hand", lambda: handlers.by_hand(self._bed, count=count))
 
     async def _growth(self) -> None:
-        self.found.amounts["redis_bytes"] = await growth.redis_bytes(self._bed, count=self._extent.events)
+        self._keep_amount("redis_bytes", await growth.redis_bytes(self._bed, count=self._extent.events))
         if self._extent.full:
             await self._full_growth()
 
     async def _full_growth(self) -> None:
-        rounds = [one async for one in growth.at_rows(self._bed, 10_000_000, count=self._extent.events)]
+        bed = self._bed
+        ended = await pipeline.stored(bed, listeners=1, count=WAITING, size=SIZE, duplicates=0)
+        self._keep(f"catching up with {WAITING:,}", [ended])
+        for name, found in zip(IDLE, await growth.idle(bed, listeners=IDLE_LISTENERS), strict=True):
+            self._keep_amount(name, found)
+        rounds = [one async for one in growth.at_rows(bed, 10_000_000, count=self._extent.events)]
         for name, one in zip(("empty table", "10 million rows"), rounds, strict=True):
             self._keep(name, [one])
-        await self._bed.forget_rows()
-        self.found.amounts["memory_mb"] = await growth.memory_without_postgres(self._bed, waiting=1_000_000)
+        await bed.forget_rows()
+        memory = await growth.memory_without_postgres(bed, waiting=WAITING)
+        self._keep_amount("memory_mb", memory)
 
     async def _rounds(self, name: str, once: Callable[[], Awaitable[Measured]], rounds: int | None = None) -> None:
         self._keep(name, [await once() for _ in range(rounds or self._extent.rounds)])
@@ -143,6 +152,10 @@ class Suite:
         self.found.rates[name] = middle = median_by_rate(rounds)
         self.found.spreads[name] = spread(rounds)
         self._say(f"{name:<32}{middle.rate:>12,.0f}/s" + (f"{middle.cost:>10.1f} µs" if middle.processor else ""))
+
+    def _keep_amount(self, name: str, found: float) -> None:
+        self.found.amounts[name] = found
+        self._say(f"{name:<44}{found:>10,.1f}")
 
     def _keep_latency(self, name: str, found: Latency) -> None:
         self.found.latencies[name] = found

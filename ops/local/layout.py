@@ -100,6 +100,10 @@ class Layout:
         """The same system, whose commands are told more."""
         return replace(self, extra={**self.extra, **settings})
 
+    def with_listeners(self, count: int) -> "Layout":
+        """The same system with so many listeners, on ports that nobody uses now."""
+        return replace(self, ports=replace(self.ports, listeners=free_ports(count).listeners))
+
     def log(self, name: str) -> Path:
         """The log file of one process."""
         return self.data / "logs" / f"{name}.log"

@@ -50,6 +50,11 @@ def test_each_missed_bar_is_a_sentence():
     assert "3.10" in missed
 
 
+def test_noise_explains_some_misses_and_never_a_size():
+    assert failed_bars({"sequential": 7.0, "latency": 80.0}, noisy=True) == []
+    assert len(failed_bars({"sequential": 6.0, "latency": 100.0, "redis_bytes": 121.0}, noisy=True)) == 3
+
+
 def test_events_have_their_size_and_copies_follow_their_originals():
     distinct = load.events(1_000, "run", 300)
     assert all(abs(len(line) - 300) < 20 for line in distinct)

@@ -1,0 +1,24 @@
+"""The benchmark runs to its end, audits its rows, and no ratio misses its bar by more than noise explains."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops.bench.figures import BARS
+
+ONLY_FULL = {"large_table", "memory_mb"}
+
+
+@pytest.mark.long
+async def test_a_quick_run_meets_its_bars(tmp_path: Path):
+    file = tmp_path / "figures.json"
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("ops"), "bench", "--quick", "--events", "4000", "--json", str(file),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert json.loads(file.read_text())["ratios"].keys() == BARS.keys() - ONLY_FULL
