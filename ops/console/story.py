@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-SETTLED = ("stored", "buried", "duplicate")
+SAME_SECONDS = 0.1
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -25,8 +25,15 @@ def steps(
     letters: Sequence[Mapping[str, Any]],
 ) -> list[Step]:
     """All steps in the order of time."""
-    found = [*_of_journal(journal), *_of_row(row), *_of_listeners(listeners), *_of_letters(letters)]
-    return sorted(found, key=lambda one: one.at)
+    written = list(_of_letters(letters))
+    heard = [one for one in _of_listeners(listeners) if not _is_written(one, written)]
+    return sorted([*_of_journal(journal), *_of_row(row), *heard, *written], key=lambda one: one.at)
+
+
+def _is_written(step: Step, written: Sequence[Step]) -> bool:
+    """Whether a letter tells of this step too, and says more."""
+    same = {"failed": "attempt failed", "buried": "dead letter"}.get(step.what)
+    return any((one.what, one.who) == (same, step.who) and abs(one.at - step.at) < SAME_SECONDS for one in written)
 
 
 def sentence(

@@ -96,7 +96,7 @@ class Watch:
         for url, answer in told.items():
             if not isinstance(answer, str) and isinstance(answer[1], Reading):
                 self._before[url] = answer[1]
-        return self._with_stall(picture)
+        return self._with_stall(named(picture))
 
     def _listener(self, url: str, answer: Answer | str, newest: int | None) -> Listener:
         if isinstance(answer, str):
@@ -175,6 +175,18 @@ class Watch:
             return Database(error=_why(error))
         marks = {one["instance_id"]: Mark(one["seen_at"], one["starts"]) for one in roll}
         return Database(milliseconds=(time.monotonic() - started) * 1000, rows=rows, settled_up_to=cursor, roll=marks)
+
+
+def named(picture: Picture) -> Picture:
+    """With the name of the one listener that never answered, if PostgreSQL remembers but one that is not here."""
+    away = [one for one in picture.listeners if one.error and one.name == urlsplit(one.url).netloc]
+    roll = picture.database.roll if picture.database else {}
+    left = roll.keys() - {one.name for one in picture.listeners}
+    if len(away) != 1 or len(left) != 1:
+        return picture
+    (name,) = left
+    known = tuple(msgspec.structs.replace(one, name=name) if one is away[0] else one for one in picture.listeners)
+    return msgspec.structs.replace(picture, listeners=known)
 
 
 def _figures(page: httpx.Response) -> Reading | str:

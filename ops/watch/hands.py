@@ -63,9 +63,9 @@ def _absent(picture: Picture, error: str, some: Sequence[Listener]) -> Problem:
     marks = picture.database.roll if picture.database else {}
     seen = [marks[one.name].seen_at for one in some if one.name in marks]
     if alive:
+        waits = f" ({count(standing, '1 event stands', 'events stand')} by)" if standing else ""
         affected = (
-            f"{named(alive)} {_go(alive)} on, and {_take(alive)} over what was held there when its lease ends "
-            f"({count(standing, '1 event stands', 'events stand')} by)."
+            f"{named(alive)} {_go(alive)} on, and {_take(alive)} over what was held there when its lease ends{waits}."
         )
     else:
         affected = sentences("Nothing is consumed.", waiting(picture))
@@ -248,7 +248,7 @@ def _waiting(picture: Picture) -> Problem:
         what=count(waits, "1 dead letter waits", "dead letters wait") + (", and more come" if growing else ""),
         affected=f"They wait safely, as no rows yet: {', '.join([*kinds, *more]) or 'see under Dead letters'}.",
         todo=_todo({one.reason for one in sums}, {one.stage for one in sums}),
-        commands=(f"dlq groups {files[0].path}", f"dlq replay {files[0].path} --canary 10"),
+        commands=(f"dlq groups {files[0].path}", *(f"dlq replay {one.path} --canary 10" for one in files[:MOST_KINDS])),
         runbook="UnlostLettersGrowing" if growing else "UnlostLetterWaits",
     )  # fmt: skip
 

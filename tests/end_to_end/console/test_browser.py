@@ -117,6 +117,21 @@ def test_a_group_is_read_planned_replayed_and_one_letter_archived(page: Page, st
     expect(page.get_by_role("alert")).to_have_text("1 brought back")
 
 
+def test_what_is_wrong_leads_to_the_runbook_and_back(page: Page, stage: Stage):
+    stage.buried("refused")
+    open_view(page, stage, "overview")
+    problem = page.locator(".problems li", has_text="dead letter")
+    expect(problem).to_contain_text("rejected in handle (Reject)")
+    expect(problem).to_contain_text("dlq groups")
+    expect(page.locator("ol.lately")).to_contain_text("rejected, permanent")
+    page.get_by_role("link", name="Runbook: UnlostLetter").press("Enter")
+    expect(page.locator("section.runbook h3:focus")).to_contain_text("UnlostLetter")
+    expect(page.locator("section.runbook pre").first).to_contain_text("ops audit")
+    expect(page.locator("section.runbook")).not_to_contain_text("**")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="What is wrong")).to_be_visible()
+
+
 def test_a_replay_is_cancelled_by_its_button(page: Page, stage: Stage, tmp_path: Path):
     mended = tmp_path / "mended"
     stage.buried("broken", 6, file=str(mended))
@@ -138,13 +153,13 @@ def test_every_view_fits_a_phone_in_light_and_dark(page: Page, stage: Stage, sch
     page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(color_scheme=scheme)
     views = [
-        "overview", "events", f"events/{event_id}", "send", "letters", f"letters/group/{letter['fingerprint']}",
-        f"letters/letter/{letter['letter_id']}",
+        "overview", "events", f"events/{event_id}", "send", "runbook", "letters",
+        f"letters/group/{letter['fingerprint']}", f"letters/letter/{letter['letter_id']}",
     ]  # fmt: skip
     open_view(page, stage, "overview")
     for view in views:
         page.goto(f"{stage.url}/#/{view}")
-        expect(page.get_by_role("main").locator("section, dl, table").first).to_be_visible()
+        expect(page.get_by_role("main").locator("section:visible, dl, table").first).to_be_visible()
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 20, 27)"

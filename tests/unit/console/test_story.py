@@ -49,6 +49,18 @@ def test_steps_of_everybody_stand_in_the_order_of_time():
     ]
 
 
+def test_what_a_letter_tells_is_not_told_again_by_its_listener():
+    failed = [{"at": at, "what": "failed", "detail": "no stock"} for at in (95.0, 101.01)]
+    buried = {"at": 102.02, "what": "buried", "detail": "exhausted"}
+    told = steps(None, None, [listener("a", *failed, buried), listener("b", buried)], [letter()])
+    assert [(one.who, one.what) for one in told] == [
+        ("a", "failed"),
+        ("a", "attempt failed"),
+        ("a", "dead letter"),
+        ("b", "buried"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "listeners", "letters", "begins"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from listener.observe.changes import Change
+from ops.watch.asking import named
 from ops.watch.picture import Database, Kind, LetterFile, Listener, Mark, Picture, Producer, Rates
 from ops.watch.problem import age
 from ops.watch.verdict import LATELY, SAME_WITHIN, Past, Verdict, problems_of, remembered, verdict
@@ -181,9 +182,9 @@ def test_one_cause_is_one_problem(values: dict, level: str, what: str, affected:
 
 def test_every_problem_that_names_the_runbook_names_a_heading_of_it():
     headings = set(re.findall(r"^## (\w+)$", RUNBOOK.read_text(), re.MULTILINE))
-    named = {one.runbook for values, *_ in CASES for one in problems_of(picture(**values))}
-    assert len(named) > 12
-    assert named - {""} <= headings
+    known = {one.runbook for values, *_ in CASES for one in problems_of(picture(**values))}
+    assert len(known) > 12
+    assert known - {""} <= headings
 
 
 def test_no_command_holds_what_is_not_known():
@@ -202,6 +203,14 @@ def test_when_a_listener_was_last_seen_is_asked_of_postgres():
     roll = Database(roll={"a": Mark(700.0, 1)})
     judged = verdict(picture(database=roll, listeners=(listener("a", error=REFUSED), listener("b"))))
     assert judged.sentence.startswith("Listener a does not answer (nobody listens there), for 5 min. Start it again")
+
+
+def test_one_listener_that_never_answered_gets_the_name_that_is_left():
+    roll = Database(roll={"a": Mark(999.0, 1), "b": Mark(990.0, 1)})
+    unknown = listener("127.0.0.1:3001", url="http://127.0.0.1:3001", error=REFUSED)
+    told = named(picture(database=roll, listeners=(listener("a"), unknown)))
+    assert [one.name for one in told.listeners] == ["a", "b"]
+    assert named(picture(database=roll, listeners=(unknown,))).listeners == (unknown,), "it could be either"
 
 
 def test_letters_of_a_server_that_is_away_are_told_after_it():
