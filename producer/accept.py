@@ -2,16 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any
 
-import msgspec
-
 from listener.errors import InvalidEvent
-from listener.event import CURSOR, Event, content_id, on_one_line, parse
+from listener.event import CURSOR, Event, content_id, on_one_line, parse_named
 from producer.journal.port import Placed, Publication
 
 STATUS = {"accepted": 202, "redelivered": 202, "duplicate": 409, "conflict": 409, "invalid": 400, "too_large": 413}
-CONTENT_ID_CHARACTERS = 64
 SAYINGS = {
     "duplicate": "this event was published before; add ?redeliver=true to send it once more",
     "conflict": "this event_id was published before with other content",
@@ -32,12 +30,12 @@ def publication(body: bytes, *, max_bytes: int, redeliver: bool = False) -> Publ
     if len(body) > max_bytes:
         raise Refused("too_large", f"the event has {len(body):,} bytes, and {max_bytes:,} are allowed")
     try:
-        event = parse(body, max_bytes=max_bytes)
+        event, names = parse_named(body, max_bytes=max_bytes)
     except InvalidEvent as error:
         raise Refused("invalid", str(error), error.event_id) from None
-    if event.cursor is not None or _names_cursor(body):
+    if CURSOR in names:
         raise Refused("invalid", f'the field "{CURSOR}" is reserved for the stream', event.event_id)
-    return Publication(event.event_id, event.digest, _with_id(event), redeliver)
+    return Publication(event.event_id, event.digest, _line(event, names), redeliver)
 
 
 def wrapped(body: bytes, *, max_bytes: int) -> Publication:
@@ -69,20 +67,14 @@ def status_code(told: dict[str, Any]) -> int:
     return STATUS[told["status"]]
 
 
-def _names_cursor(body: bytes) -> bool:
-    return _may_name_cursor(body) and CURSOR in msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-
-
 def _may_name_cursor(body: bytes) -> bool:
     """A quick look: the name stands there plainly, or a letter may be spelled ``\\uXXXX``."""
     return b'"cursor"' in body or b"\\u" in body
 
 
-def _with_id(event: Event) -> bytes:
+def _line(event: Event, names: Collection[str]) -> bytes:
     line = on_one_line(event.frame)
-    if len(event.event_id) != CONTENT_ID_CHARACTERS:  # so it was not made here
-        return line
-    if "event_id" in msgspec.json.decode(line, type=dict[str, msgspec.Raw]):
+    if "event_id" in names:
         return line
     separator = b"" if line[1:-1].strip() == b"" else b","
     return b'{"event_id":"%b"%b%b' % (event.event_id.encode(), separator, line[1:])

@@ -5,16 +5,17 @@ a duplicate is known does not shrink; retention by age deletes rows. ``held`` kn
 bytes of bodies there are and up to which number they were dropped.
 """
 
-import json
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from producer.journal.content import same_value
 from producer.journal.port import READ_BYTES, Entry, JournalStats, JournalTrouble, Placed, Publication, cursor_of
@@ -36,7 +37,10 @@ insert or ignore into held
     select 1, coalesce(sum(length(body)), 0), coalesce(max(number) filter (where body is null), 0) from entries;
 """
 KNOWN = "select event_id, number, digest from entries where first and event_id in (select value from json_each(?))"
+ROWS = 256
 INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
+INSERT_ROWS = INSERT + ", (?, ?, ?, ?, ?, ?)" * (ROWS - 1)
+"""Many rows in one step: SQLite lets other threads run during a step, and takes its turn anew after each."""
 READ = """select number, event_id, digest, body, at from entries
     where number > max(?, (select dropped from held)) order by number limit ?"""
 FIRST = "select number, event_id, digest, coalesce(body, x''), at from entries where first and event_id = ?"
@@ -97,7 +101,7 @@ class SqliteJournal:
                 raise JournalTrouble(f"the journal {self._path} cannot be {what}: {error}") from error
 
     def _place(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
-        ids = json.dumps([one.event_id for one in publications])
+        ids = msgspec.json.encode([one.event_id for one in publications]).decode()
         known = {event_id: (number, digest) for event_id, number, digest in self._writer.execute(KNOWN, (ids,))}
         fresh: dict[int, bytes] = {}
         number = self._newest()
@@ -116,9 +120,15 @@ class SqliteJournal:
                 known[one.event_id] = (number, one.digest)
                 fresh[number] = one.body
         if rows:
-            self._writer.executemany(INSERT, rows)
+            self._insert(rows)
             self._writer.execute("update held set bytes = bytes + ?", (sum(len(entry.body) for entry in entries),))
         return placed, entries
+
+    def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
+        whole = len(rows) - len(rows) % ROWS
+        for first in range(0, whole, ROWS):
+            self._writer.execute(INSERT_ROWS, list(chain.from_iterable(rows[first : first + ROWS])))
+        self._writer.executemany(INSERT, rows[whole:])
 
     def _outcome(
         self, first: tuple[int, bytes] | None, one: Publication, fresh: dict[int, bytes]
