@@ -22,6 +22,7 @@ from producer.stream import Stream
 from producer.tail import Tail
 
 RETENTION_EVERY = 30.0
+MOVE_EVERY = 1.0
 TROUBLE_EVERY = 1.0
 CHUNK = 5_000
 
@@ -83,6 +84,7 @@ class Daemon:
                 side = [
                     tasks.create_task(self._lag.run(), name="loop lag"),
                     tasks.create_task(self._look_after(), name="retention"),
+                    tasks.create_task(self._move_for_ever(), name="journal's log"),
                 ]
                 host = self._settings.host
                 http_port, stream_port = await self._listen(host)
@@ -123,6 +125,13 @@ class Daemon:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TROUBLE_EVERY if self._trouble else RETENTION_EVERY):
                     await self._look_again.wait()
+
+    async def _move_for_ever(self) -> None:
+        """So that no commit has to. Trouble with the disk is found and told by those who write."""
+        while True:
+            with contextlib.suppress(JournalTrouble):
+                await asyncio.to_thread(self._journal.move)
+            await asyncio.sleep(MOVE_EVERY)
 
     def _in_trouble(self, trouble: JournalTrouble) -> None:
         if not self._trouble:

@@ -171,6 +171,9 @@ class PostgresServer:
             "port": str(self._port),
             "unix_socket_directories": "",
             "max_connections": "200",
+            "shared_buffers": "256MB",
+            "max_wal_size": "2GB",
+            "jit": "off",
             "timezone": "UTC",
             "log_timezone": "UTC",
         }

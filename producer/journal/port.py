@@ -60,6 +60,10 @@ class Journal(Protocol):
         """Place a batch durably; outcomes in order, and the new entries. All or nothing: or ``JournalTrouble``."""
         ...
 
+    def move(self) -> None:
+        """Move what the log holds to its place, beside those who write; without it a commit does so now and then."""
+        ...
+
     def prove(self) -> None:
         """Write something that changes nothing, durably: or ``JournalTrouble``."""
         ...

@@ -47,6 +47,8 @@ FIRST = "select number, event_id, digest, coalesce(body, x''), at from entries w
 BOUNDS = """select (select min(number) from entries where number > (select dropped from held)),
     (select seq from sqlite_sequence where name = 'entries')"""
 OLDEST = "select number, length(body), at from entries where number > ? order by number limit ?"
+LARGEST_LOG_PAGES = 16_000
+"""At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""
 # A transaction rolled back by SQLite itself (full disk) leaves nothing half done; other errors reach here as these.
 BROKEN = (sqlite3.Error, ValueError, OverflowError)
 
@@ -58,6 +60,7 @@ class SqliteJournal:
         self._path = path
         self._lock = threading.Lock()
         self._reading = threading.Lock()
+        self._moving = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
@@ -65,6 +68,7 @@ class SqliteJournal:
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
             self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
             self._reader = self._connect()
+            self._mover = self._connect()
         except (sqlite3.Error, OSError) as error:
             raise JournalTrouble(f"the journal {path} cannot be opened: {error}") from error
 
@@ -73,6 +77,7 @@ class SqliteJournal:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma cache_size = -32000")
+        connection.execute(f"pragma wal_autocheckpoint = {LARGEST_LOG_PAGES}")
         return connection
 
     def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
@@ -84,6 +89,14 @@ class SqliteJournal:
         """See ``Journal``."""
         with self._transaction("written"):
             self._writer.execute("insert or replace into proof values (1, ?)", (time.time(),))
+
+    def move(self) -> None:
+        """See ``Journal``."""
+        try:
+            with self._moving:
+                self._mover.execute("pragma wal_checkpoint(passive)")
+        except sqlite3.Error as error:
+            raise JournalTrouble(f"the journal {self._path} cannot be moved out of its log: {error}") from error
 
     @contextmanager
     def _transaction(self, what: str) -> Iterator[None]:
@@ -223,3 +236,5 @@ class SqliteJournal:
         """See ``Journal``."""
         self._writer.close()
         self._reader.close()
+        with self._moving:
+            self._mover.close()

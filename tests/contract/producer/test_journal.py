@@ -141,3 +141,17 @@ def test_the_first_place_is_known_when_its_body_is_gone(journal: Journal) -> Non
     first = journal.first("a")
     assert first is not None
     assert first.body == b""
+
+
+def test_the_log_is_moved_beside_a_writer_and_begins_anew(tmp_path: Path) -> None:
+    journal, log = SqliteJournal(tmp_path / "journal.sqlite"), tmp_path / "journal.sqlite-wal"
+    body = "x" * 50_000
+    for number in range(40):
+        journal.append([event(f"a{number}", f'"{body}"')], 1.0)
+    grown = log.stat().st_size
+    journal.move()
+    for number in range(40):
+        journal.append([event(f"b{number}", f'"{body}"')], 1.0)
+    assert log.stat().st_size <= grown * 1.1
+    assert journal.bounds() == (0, 80)
+    journal.close()
