@@ -1,6 +1,9 @@
 """Handlers that are measured, and the same work written by hand."""
 
 import asyncio
+import hashlib
+import json
+import time
 import zlib
 
 import asyncpg
@@ -18,7 +21,9 @@ BY_HAND = 16
 TABLE = "create table if not exists counters (id int primary key, n bigint not null)"
 FILL = "insert into counters select i, 0 from generate_series(0, $1 - 1) i on conflict do nothing"
 UPDATE = "update counters set n = n + 1 where id = $1"
-INSERT = "insert into by_hand (event_id, payload) values ($1, $2) on conflict do nothing returning event_id"
+INSERT = """insert into by_hand
+        (event_id, type, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+    values ($1, $2, $3, $4, 'hand', 'hand', 1, 1, to_timestamp($5)) on conflict do nothing returning event_id"""
 
 
 async def plain(event: Delivery) -> None:  # noqa: ARG001  a handler takes it
@@ -48,11 +53,14 @@ async def stored(bed: Bed, handler: str, *, count: int) -> Measured:
 
 
 async def by_hand(bed: Bed, *, count: int) -> Measured:
-    """Row and update in one transaction, on a pool as large, without claims, retries or anything else."""
+    """Frame to row and update in one transaction, on a pool as large, without claims, retries or anything else.
+
+    The row is the same: as many columns, in a table of the same shape.
+    """
     await _counters(bed)
     await bed.connection.execute("drop table if exists by_hand")
-    await bed.connection.execute("create table by_hand (event_id text primary key, payload jsonb)")
-    todo = [f"hand-{number:08}" for number in range(count)]
+    await bed.connection.execute("create table by_hand (like events including all)")
+    todo = events(count, bed.new_run(), 300)
     async with asyncpg.create_pool(bed.system.postgres.url, min_size=BY_HAND, max_size=BY_HAND) as pool:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -65,13 +73,15 @@ async def _counters(bed: Bed) -> None:
     await bed.connection.execute(FILL, COUNTERS)
 
 
-async def _work(pool: "asyncpg.Pool[asyncpg.Record]", todo: list[str]) -> None:
-    payload = '{"number": 1, "user": "user-1", "text": "' + "x" * 190 + '"}'
+async def _work(pool: "asyncpg.Pool[asyncpg.Record]", todo: list[bytes]) -> None:
     while todo:
-        event_id = todo.pop()
+        frame, received = todo.pop(), time.time()
+        event = json.loads(frame)
+        payload = json.dumps(event["payload"])
+        digest = hashlib.sha256(payload.encode()).digest()
         async with pool.acquire() as connection, connection.transaction():
-            if await connection.fetchval(INSERT, event_id, payload):
-                await connection.execute(UPDATE, _counter(event_id))
+            if await connection.fetchval(INSERT, event["event_id"], event["type"], payload, digest, received):
+                await connection.execute(UPDATE, _counter(event["event_id"]))
 
 
 def _counter(event_id: str) -> int:
