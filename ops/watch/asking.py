@@ -59,6 +59,7 @@ class Watch:
         self._moved: tuple[int, float] = (-1, time.monotonic())
         self._past = Past()
         self._failed_at: float | None = None
+        self._unmeasured: set[str] = set()
         self._turn = asyncio.Lock()
         self._last: tuple[float, Picture, Verdict] | None = None
 
@@ -108,8 +109,12 @@ class Watch:
         except (ValueError, TypeError, AttributeError):
             return Listener(url=url, name=self._names.get(url, urlsplit(url).netloc), error=STRANGE)
         self._names[url] = listener.name
-        unmeasured = figures if isinstance(figures, str) else ""
-        return msgspec.structs.replace(listener, unmeasured=unmeasured)
+        if isinstance(figures, str):
+            again = url in self._unmeasured
+            self._unmeasured.add(url)
+            return msgspec.structs.replace(listener, unmeasured=figures if again else "")
+        self._unmeasured.discard(url)
+        return listener
 
     def _producer(self, url: str, answer: Answer | str) -> Producer:
         if isinstance(answer, str):

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from ops.watch.asking import PATIENCE, STRANGE, Targets, Watch
+from ops.watch.asking import FRESH, PATIENCE, STRANGE, Targets, Watch
 
 HEALTH = b'{"instance": "%s", "ready": true, "cursor": "j.5", "checks": {"source": true}}'
 METRICS = b"# TYPE unlost_oldest_unsettled_seconds gauge\nunlost_oldest_unsettled_seconds 0.0\n"
@@ -54,6 +54,9 @@ async def test_a_look_waits_for_nobody():
         started = time.monotonic()
         picture, judged = await watch.look()
         assert time.monotonic() - started < 4 * PATIENCE
+        assert [one.unmeasured for one in picture.listeners] == [""] * 6, "once is no trouble yet"
+        await asyncio.sleep(FRESH)
+        picture, judged = await watch.look()
     late = f"no answer within {PATIENCE:g} s"
     assert [one.error for one in picture.listeners] == [late, late, "", STRANGE, STRANGE, ""]
     assert [one.unmeasured for one in picture.listeners] == ["", "", late, "", "", ""]
