@@ -84,7 +84,7 @@ def _in_thread(function: Callable[[Delivery], object]) -> Call:
 
     async def call(delivery: Delivery) -> None:
         if len(given_up) >= MOST_HUNG:
-            raise Transient(f"{len(given_up)} threads of the handler hang; until one ends, none is started")
+            raise HandlerTimeout(f"{len(given_up)} threads of the handler hang; until one ends, none is started")
         ended: Future[None] = Future()
 
         def run() -> None:
@@ -115,9 +115,13 @@ async def attempt(work: Awaitable[None], *, timeout: float) -> None:
     except (Reject, Permanent, Transient):
         raise
     except TimeoutError as error:
-        raise Transient(f"the handler took longer than {timeout:g} s") from error
+        raise HandlerTimeout(f"the handler took longer than {timeout:g} s") from error
     except Exception as error:  # the border to the user's code: it may raise anything
         raise HandlerFailed(error) from error
+
+
+class HandlerTimeout(Transient):
+    """One attempt took longer than it may; the name stands in letters, and tells a hang from a failure."""
 
 
 class HandlerFailed(Transient):

@@ -18,6 +18,7 @@ SLOW_BATCH = 0.25
 OLD_EVENT = 60.0
 DEATHS = 2
 MOST_KINDS = 3
+HUNG = "HandlerTimeout"
 _go, _stand, _take, _write, _do = map(verb, ("go", "stand", "take", "write", "do"))
 
 # Checks of /health that no other problem tells, by their names: what that means, what to do, where to read on.
@@ -118,10 +119,10 @@ def _stuck(reason: str, some: Sequence[Listener]) -> Problem:
     name, _, why = reason.partition(": ")
     since = earliest(one.since.get(name) for one in some)
     if name == "dead_letters":
-        held = sum(one.in_memory for one in some)
+        held, place = sum(one.in_memory for one in some), why.removeprefix("cannot write ")
         return Problem(
             key=f"dead_letters: {','.join(one.name for one in some)}", level="bad", since=since,
-            what=f"{named(some)} cannot write dead letters ({why})",
+            what=f"{named(some)} cannot write dead letters ({place})",
             affected=f"Reading has stopped there, {count(held, '1 event is', 'events are')} held in memory, "
             "and nothing is dropped.",
             todo="Make room on that disk, or let it write there; it goes on by itself.",
@@ -245,18 +246,28 @@ def _waiting(picture: Picture) -> Problem:
     more = ["and others"] if len(sums) > MOST_KINDS else []
     return Problem(
         key="letters", level="warn", since=oldest,
-        what=count(waits, "1 dead letter waits", "dead letters wait") + (", and more come" if growing else ""),
+        what=f"{count(waits, '1 dead letter waits', 'dead letters wait')}{', and more come' * growing}{_like(sums)}",
         affected=f"They wait safely, as no rows yet: {', '.join([*kinds, *more]) or 'see under Dead letters'}.",
-        todo=_todo({one.reason for one in sums}, {one.stage for one in sums}),
+        todo=_todo(list(sums)),
         commands=(f"dlq groups {files[0].path}", *(f"dlq replay {one.path} --canary 10" for one in files[:MOST_KINDS])),
         runbook="UnlostLettersGrowing" if growing else "UnlostLetterWaits",
     )  # fmt: skip
 
 
-def _todo(reasons: set[str], stages: set[str]) -> str:
-    if "crash_loop" in reasons:
+def _like(sums: Counter[Kind]) -> str:
+    """How most of them failed."""
+    if not sums:
+        return ""
+    ((one, _),) = sums.most_common(1)
+    return f": {'mostly ' if len(sums) > 1 else ''}{one.reason} in {one.stage} ({one.error_type})"
+
+
+def _todo(kinds: Sequence[Kind]) -> str:
+    if any(one.reason == "crash_loop" for one in kinds):
         return "An event killed each process that handled it: see it under Dead letters, mend the handler, then replay."
-    if stages and stages <= {"store", "claim"}:
+    if any(one.error_type == HUNG for one in kinds):
+        return "The handler hangs for some events, or what it calls does: see which, mend that, then replay."
+    if kinds and all(one.stage in ("store", "claim") for one in kinds):
         return "A server was away when they failed. Once it is back, replay them, a few first."
     return (
         "See under Dead letters why they failed, mend that (mostly the handler), then replay, or archive with a reason."

@@ -6,8 +6,7 @@ import threading
 import pytest
 
 from listener.delivery import Delivery
-from listener.errors import Transient
-from listener.handlers import MOST_HUNG, attempt, find_handler
+from listener.handlers import MOST_HUNG, HandlerTimeout, attempt, find_handler
 
 GO_ON = threading.Event()
 
@@ -22,9 +21,9 @@ async def test_threads_that_hang_are_bounded_and_make_room_when_they_end():
     delivery = Delivery("e", None, None, {}, 1, 1)
     before = threading.active_count()
     for _ in range(MOST_HUNG):
-        with pytest.raises(Transient, match="longer than"):
+        with pytest.raises(HandlerTimeout, match="longer than"):
             await attempt(handler.call(delivery), timeout=0.001)
-    with pytest.raises(Transient, match="threads of the handler hang"):
+    with pytest.raises(HandlerTimeout, match="threads of the handler hang"):
         await attempt(handler.call(delivery), timeout=0.001)
     assert threading.active_count() == before + MOST_HUNG
     GO_ON.set()
