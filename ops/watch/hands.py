@@ -165,7 +165,7 @@ def _slow(alive: Sequence[Listener], now: float) -> Iterator[Problem]:
                 todo="Its handler hangs, or a peer holds it. A shorter HANDLE_TIMEOUT ends an attempt that hangs.",
             )  # fmt: skip
     for server, name in (("Redis", "claim_seconds"), ("PostgreSQL", "store_seconds")):
-        slow = [one for one in alive if (getattr(one, name) or 0) > SLOW_BATCH and not one.open_breakers]
+        slow = [one for one in alive if (getattr(one, name) or 0) >= SLOW_BATCH and not one.open_breakers]
         if slow:
             most = max(getattr(one, name) for one in slow)
             doing = "claiming" if server == "Redis" else "storing"

@@ -106,6 +106,9 @@ def of_redis(picture: Picture) -> Iterator[Problem]:
     if not hurt and not flaps:
         return
     what, todo = _what_of_redis(alive, cut, hurt, flaps)
+    if picture.database and not picture.database.error and any(without_postgres(one, picture.at) for one in cut):
+        what = f"{named(cut)} {_do(cut)} not reach Redis either"
+        todo = f"PostgreSQL answers here, so look at the network of {inside(cut)} first."
     slower = "Nothing is lost, and events flow on, slower: claims go through PostgreSQL."
     if any(without_postgres(one, picture.at) for one in hurt):
         slower = "Claims would go through PostgreSQL, but that is away too: nothing new is started."

@@ -155,7 +155,7 @@ CASES = [
     (letters(), "warn", "2 dead letters wait", "2 exhausted in handle (KeyError)", "mend that (mostly the handler)"),
     (letters(stage="store", error="ConnectionRefusedError"), "warn", "2 dead letters wait", "exhausted in store",
      "A server was away when they failed. Once it is back, replay them"),
-    (letters(error="HandlerTimeout"), "warn", "2 dead letters wait: exhausted in handle (HandlerTimeout)", "wait safely",
+    (letters(error="HandlerTimeout"), "warn", "2 dead letters wait: exhausted in handle (HandlerTimeout)", "safely",
      "The handler hangs for some events"),
     (letters("crash_loop"), "warn", "2 dead letters wait", "crash_loop", "An event killed each process"),
     (letters() | {"listeners": both(rates=Rates(buried=1.0))}, "warn", "2 dead letters wait, and more come",
@@ -228,6 +228,8 @@ def test_several_causes_are_several_problems_the_worst_first():
         ("postgres", "bad"), (f"away: {REFUSED}", "warn"), ("redis", "warn"),
     ]  # fmt: skip
     assert "that is away too: nothing new is started" in judged.problems[2].affected
+    assert judged.problems[2].what == "Listeners a and b do not reach Redis either"
+    assert "look at the network of listeners a and b first" in judged.problems[2].todo
     assert judged.sentence.endswith("(And 2 more.)")
 
 
