@@ -213,4 +213,4 @@ def _why(error: Exception) -> str:
         case None:
             return str(error)
         case cause:
-            return str(cause) or type(cause).__name__
+            return str(cause).partition("\n")[0] or type(cause).__name__

@@ -18,6 +18,7 @@ MOST_EPISODES = 50
 SAME_WITHIN = 10.0
 """What is back after no more seconds than this had not ended."""
 LATELY = 600.0
+BRIEFEST = 3.0
 FOLLOWS = ("behind", "letters")
 """What follows from something else, and is not told any more once it is over."""
 
@@ -91,6 +92,11 @@ def _continued(before: Episode | None, problem: Problem, now: float) -> Episode:
     return Episode(problem.key, problem.level, what, began, now, looks=problem.what, looks_since=since, longest=longest)
 
 
+def _counts(one: Episode) -> bool:
+    """What one look alone saw is no news, unless it was bad."""
+    return one.level == "bad" or one.seen - one.began >= BRIEFEST
+
+
 def _goes_on(one: Episode, now: float) -> bool:
     return not one.is_over or now - one.seen <= SAME_WITHIN
 
@@ -106,7 +112,7 @@ def verdict(picture: Picture, past: Past | None = None) -> Verdict:
     lately = tuple(
         one
         for one in reversed(past.episodes)
-        if one.is_over and picture.at - one.seen < LATELY and one.key not in FOLLOWS
+        if one.is_over and picture.at - one.seen < LATELY and one.key not in FOLLOWS and _counts(one)
     )
     if not problems:
         return Verdict("good", _all_right(picture, lately), (), lately)
@@ -127,7 +133,7 @@ def _all_right(picture: Picture, lately: tuple[Episode, ...]) -> str:
     stored = sum(one.rates.stored for one in picture.listeners)
     flow = f"{stored:,.0f} events a second are stored" if stored >= 1 else "little or nothing comes in"
     told = f"Everything is all right: {ready}, {flow}, no dead letter waits."
-    worst = next((one for one in lately if one.level == "bad"), lately[0] if lately else None)
+    worst = max(lately, key=lambda one: (one.level == "bad", one.seen - one.began), default=None)
     if worst:
         lasted, ago = age(max(1.0, worst.seen - worst.began)), age(picture.at - worst.seen)
         told += f" Lately wrong: {worst.what}, for {lasted} until {ago} ago."

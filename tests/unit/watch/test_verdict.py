@@ -271,6 +271,15 @@ def test_an_episode_is_told_as_what_it_was_for_the_longest_time():
     assert [one.what for one in past.episodes] == ["PostgreSQL is away (nobody listens there)"]
 
 
+def test_of_what_is_over_the_worst_that_lasted_longest_is_told():
+    slow, gone = {"listeners": both(store_seconds=1.0)}, {"database": AWAY}
+    starting = {"listeners": both(ready=False, reasons=("running: the listener is starting",))}
+    pictures = [at(100.0, **slow), at(101.0), at(110.0, **gone), at(120.0, **gone), at(121.0, **starting), at(140.0)]
+    _, judged = lived(*pictures)
+    assert [one.key for one in judged.lately] == ["running: a,b", "postgres"]
+    assert "Lately wrong: PostgreSQL does not answer this console" in judged.sentence
+
+
 def test_what_comes_back_later_is_another_episode():
     gone = {"database": AWAY}
     past, judged = lived(at(100.0, **gone), at(101.0), at(200.0, **gone))
