@@ -1,7 +1,5 @@
-"""The daemon: an engine, the source that feeds it, and the HTTP endpoint that shows it. Started and stopped here."""
+"""The daemon: listening, and the HTTP endpoint, logs and metrics that show it. Started and stopped here."""
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Mapping
 
@@ -10,19 +8,16 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from dlq.file import DeadLetterFile
-from listener.engine import Engine
 from listener.facts import Facts, tell_all
 from listener.graveyard import FileGraveyard
 from listener.http import application
+from listener.listening import Listening
 from listener.observe.changes import Changes
 from listener.observe.letters import LetterGauges
 from listener.observe.logs import ListenerLogs
 from listener.observe.metrics import ListenerMetrics
 from listener.observe.recent import Recent
-from listener.pipeline.passage import Doom
 from listener.settings import ListenerSettings
-from listener.source.keeper import CursorKeeper
-from listener.source.reader import Reader
 from ops.telemetry.health import Check, Health
 from ops.telemetry.http import HttpServer
 from ops.telemetry.metrics import LoopLag, metrics_route, new_registry
@@ -54,20 +49,9 @@ class Daemon:
             source=source.name,
             degraded=lambda: self._engine.desk.degraded,
         )
-        self._engine = Engine(settings, graveyard, facts)
-        pipeline = self._engine.pipeline
-        self._reader = Reader(
-            source,
-            intake=pipeline.intake,
-            cursors=self._engine.cursors,
-            must_pause=lambda: pipeline.settling.trouble,
-            database_away=lambda: self._engine.store_breaker.is_open,
-            overflow=self._overflow,
-            facts=facts,
-        )
-        self._keeper = CursorKeeper(
-            pipeline.intake.watermark, self._engine.cursors, source=source.name, group=source.group, facts=facts
-        )
+        self._listening = Listening(settings, graveyard, facts)
+        self._engine = self._listening.engine
+        self._reader = self._listening.reader
         self._lag = LoopLag(registry)
         self._letter_gauges = LetterGauges(settings.dead_letter_file, registry)
         self._gauges(registry)
@@ -84,70 +68,24 @@ class Daemon:
             settings.port,
             max_body=65_536,
         )
-        self._phase = "starting"
         self._progress = time.monotonic()
-        self._stop = asyncio.Event()
 
     def stop(self) -> None:
         """Ask it to drain and end."""
-        self._stop.set()
+        self._listening.stop()
 
     async def run(self) -> None:
         """Start, work until told to stop, drain, end."""
         port = await self._http.start()
         structlog.get_logger().info("listening", address=f"http://{self._settings.host}:{port}")
         try:
-            await self._work()
+            given_back = await self._listening.run(self._lag.run, self._letter_gauges.run)
+            if given_back is not None:
+                structlog.get_logger().info("drained", released=given_back)
         finally:
-            self._phase = "stopped"
             await self._http.stop()
             self._letters.close()
             await self._engine.close()
-
-    async def _work(self) -> None:
-        if not await self._prepared():
-            return
-        async with asyncio.TaskGroup() as tasks:
-            side = [
-                tasks.create_task(self._lag.run(), name="loop lag"),
-                tasks.create_task(self._letter_gauges.run(), name="letter gauges"),
-            ]
-            engine = tasks.create_task(self._engine.run(), name="engine")
-            keeper = tasks.create_task(self._keeper.run(), name="cursor")
-            reader = tasks.create_task(self._reader.run(), name="source")
-            self._phase = "running"
-            await self._stop.wait()
-            await self._drain(reader)
-            for task in (keeper, engine, *side):
-                task.cancel()
-        await self._engine.leave()
-
-    async def _prepared(self) -> bool:
-        """Reach the servers, unless a stop is asked for first."""
-        preparing = asyncio.create_task(self._engine.prepare(), name="prepare")
-        stopping = asyncio.create_task(self._stop.wait(), name="stop")
-        try:
-            await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not preparing.done():
-                return False
-            await preparing
-            return True
-        finally:
-            for task in (preparing, stopping):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-
-    async def _drain(self, reader: asyncio.Task[None]) -> None:
-        self._phase = "draining"
-        reader.cancel()
-        left = await self._engine.pipeline.drain(self._settings.drain)
-        await self._keeper.save()
-        structlog.get_logger().info("drained", released=left)
-
-    def _overflow(self, frame: bytes) -> None:
-        passage = self._engine.pipeline.intake.overflow(frame)
-        self._engine.pipeline.settling.bury(passage, Doom("overflow", "receive"))
 
     def _follow(self, fact: object) -> None:
         """Anything that ends or runs is progress."""
@@ -163,7 +101,7 @@ class Daemon:
         stuck_for = time.monotonic() - self._progress if desk.held else 0.0
         limit = max(STUCK_SECONDS, 2 * self._settings.handle_timeout)
         able = (
-            Check("running", self._phase == "running", f"the listener is {self._phase}"),
+            Check("running", self._listening.phase == "running", f"the listener is {self._listening.phase}"),
             Check("source", reader.connected, reader.trouble),
             Check("reading", not reader.paused, reader.paused),
             Check("claims", desk.open, desk.why_closed()),
@@ -171,7 +109,7 @@ class Daemon:
             Check("progress", stuck_for < limit, f"nothing in hand has moved for {stuck_for:.0f} s"),
         )
         facts = {
-            "phase": self._phase,
+            "phase": self._listening.phase,
             "mode": "degraded" if desk.degraded else "normal",
             "places": sorted(desk.places),
             "breakers": {b.name: b.state for b in (engine.redis_breaker, engine.store_breaker)},

@@ -29,6 +29,11 @@ CLOCKS = Clocks(time.time, time.monotonic)
 """The machine's own."""
 
 
+def random_name() -> str:
+    """The name of one process start."""
+    return secrets.token_hex(8)
+
+
 class Engine:
     """Everything but the source and the HTTP endpoint."""
 
@@ -40,9 +45,9 @@ class Engine:
         *,
         connect: Connect = connect_servers,
         clocks: Clocks = CLOCKS,
-        random_name: Callable[[], str] = lambda: secrets.token_hex(8),
+        name: Callable[[], str] = random_name,
     ) -> None:
-        self.token = f"{settings.instance_id}:{random_name()}"
+        self.token = f"{settings.instance_id}:{name()}"
         self._settings = settings
         self._facts = facts
         handler = find_handler(settings.handler) if settings.handler else None

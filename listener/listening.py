@@ -1,0 +1,114 @@
+"""Listening: an engine, the reader that feeds it, and the keeper of its cursor. Prepared, run, drained.
+
+What a listener is, without what shows it: the daemon puts an endpoint, logs and metrics around it, the
+simulation a world.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Literal
+
+from listener.engine import CLOCKS, Engine, random_name
+from listener.facts import Facts
+from listener.pipeline.intake import Clocks
+from listener.pipeline.passage import Doom
+from listener.pipeline.settling import Graveyard
+from listener.servers import Connect, connect_servers
+from listener.settings import ListenerSettings
+from listener.source.keeper import CursorKeeper
+from listener.source.reader import Open, Reader
+
+Phase = Literal["starting", "running", "draining", "stopped"]
+
+
+class Listening:
+    """``run`` returns when it was asked to stop and has drained; ``close`` is left to the caller."""
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        graveyard: Graveyard,
+        facts: Facts,
+        *,
+        connect: Connect = connect_servers,
+        clocks: Clocks = CLOCKS,
+        name: Callable[[], str] = random_name,
+        open_connection: Open | None = None,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        source = settings.source()
+        self._drain_seconds = settings.drain
+        self._stop = asyncio.Event()
+        self.phase: Phase = "starting"
+        self.engine = Engine(settings, graveyard, facts, connect=connect, clocks=clocks, name=name)
+        pipeline = self.engine.pipeline
+        self.reader = Reader(
+            source,
+            intake=pipeline.intake,
+            cursors=self.engine.cursors,
+            must_pause=lambda: pipeline.settling.trouble,
+            database_away=lambda: self.engine.store_breaker.is_open,
+            overflow=self._overflow,
+            facts=facts,
+            open_connection=open_connection,
+            clock=clocks.monotonic,
+            dice=dice,
+        )
+        self._keeper = CursorKeeper(
+            pipeline.intake.watermark, self.engine.cursors, source=source.name, group=source.group, facts=facts
+        )
+
+    def stop(self) -> None:
+        """Ask it to drain and end."""
+        self._stop.set()
+
+    async def run(self, *beside: Callable[[], Coroutine[None, None, None]]) -> int | None:
+        """Start, work until told to stop, drain; how many claims were given back, None if it never worked.
+
+        What is given runs ``beside``, for as long as the work does.
+        """
+        try:
+            if not await self._prepared():
+                return None
+            return await self._work(beside)
+        finally:
+            self.phase = "stopped"
+
+    async def _work(self, beside: Iterable[Callable[[], Coroutine[None, None, None]]]) -> int:
+        async with asyncio.TaskGroup() as tasks:
+            side = [tasks.create_task(one()) for one in beside]
+            engine = tasks.create_task(self.engine.run(), name="engine")
+            keeper = tasks.create_task(self._keeper.run(), name="cursor")
+            reader = tasks.create_task(self.reader.run(), name="source")
+            self.phase = "running"
+            await self._stop.wait()
+            self.phase = "draining"
+            reader.cancel()
+            given_back = await self.engine.pipeline.drain(self._drain_seconds)
+            await self._keeper.save()
+            for task in (keeper, engine, *side):
+                task.cancel()
+        await self.engine.leave()
+        return given_back
+
+    async def _prepared(self) -> bool:
+        """Reach the servers, unless a stop is asked for first."""
+        preparing = asyncio.create_task(self.engine.prepare(), name="prepare")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not preparing.done():
+                return False
+            await preparing
+            return True
+        finally:
+            for task in (preparing, stopping):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    def _overflow(self, frame: bytes) -> None:
+        pipeline = self.engine.pipeline
+        pipeline.settling.bury(pipeline.intake.overflow(frame), Doom("overflow", "receive"))
