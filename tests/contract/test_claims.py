@@ -465,3 +465,15 @@ def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url:
         await claims.close()
 
     uvloop.run(run())
+
+
+async def test_groups_keep_their_claims_apart(database_url: str, redis_url: str) -> None:
+    database = Database(database_url)
+    await migrate(database)
+    for one in ("g", "other"):
+        redis = RedisClaims(connect_redis(redis_url), token=one, group=one, lease_seconds=LEASE, window_seconds=600)
+        postgres = PostgresClaims(database, token=one, group=one, lease_seconds=LEASE, window_seconds=600)
+        for claims in (redis, postgres):
+            assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
+        await redis.close()
+    await database.close()

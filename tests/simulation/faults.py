@@ -99,5 +99,9 @@ def _source(play: Play, fault: Fault) -> Heal:
     if fault.what == "cut":
         source.cut()
         return _nothing
+    if fault.what == "retention":
+        source.retain_nothing()
+        play.scene.law.removed = source.removed
+        return _nothing
     source.down()
     return source.up

@@ -5,10 +5,10 @@ Order        "done" is told only of a row that stands, "dead" only of a letter o
              what is not settled
 Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
              killed, frozen, stopped, or cut off from both places in which claims are kept, or lost its lease to
-             one that was
+             one that was; or it was off the roll, cut off from PostgreSQL, while who starts now is cut off from Redis
 """
 
-from listener.facts import EventsStored, Fact, LeasesLost
+from listener.facts import EventsStored, Fact, LeasesLost, SourceGap
 from tests.simulation.postgres import Hooks, PostgresMemory
 from tests.simulation.world import Process, World
 
@@ -29,9 +29,10 @@ class Run:
 class Law(Hooks):
     """See the module's head."""
 
-    def __init__(self, world: World, lease: float) -> None:
+    def __init__(self, world: World, *, lease: float, roll_life: float) -> None:
         self.world = world
         self.lease = lease
+        self.roll_life = roll_life
         self.postgres: PostgresMemory
         self.processes: list[Process] = []
         self.letters: dict[tuple[str, bytes], int] = {}
@@ -43,13 +44,20 @@ class Law(Hooks):
         self._lost: set[tuple[Process, str]] = set()
         self.written: dict[str, int] = {}
         self.received: dict[int, list[Process]] = {}
+        self.removed = 0
+        self._gaps: set[Process] = set()
 
     # -- what happens ---------------------------------------------------------------------------
 
     def accepted(self, event_id: str, digest: bytes, claim_id: str) -> None:
         self.journal.append((event_id, digest, claim_id))
 
+    def gap_met(self, process: Process) -> None:
+        self._gaps.add(process)
+
     def frame_read(self, process: Process, number: int) -> None:
+        if process in self._gaps:
+            self.world.break_law(f"{process.name} reads on behind a gap that it did not tell")
         self.received.setdefault(number, []).append(process)
 
     def row_written(self, token: str, event_id: str) -> None:
@@ -76,7 +84,7 @@ class Law(Hooks):
 
     def cursor_moved(self, cursor: str) -> None:
         for number in range(1, int(cursor.removeprefix("j-")) + 1):
-            if not self.is_settled(number):
+            if number > self.removed and not self.is_settled(number):
                 self.world.break_law(f"the cursor moved to {cursor}, and event {number} is not settled")
 
     def is_settled(self, number: int) -> bool:
@@ -89,6 +97,8 @@ class Law(Hooks):
     def hear(self, process: Process, fact: Fact) -> None:
         if isinstance(fact, LeasesLost):
             self._lost.update((process, event_id) for event_id in fact.event_ids)
+        if isinstance(fact, SourceGap):
+            self._gaps.discard(process)
         if isinstance(fact, EventsStored):
             for event_id in fact.event_ids:
                 row = self.postgres.rows.get(event_id)
@@ -108,7 +118,7 @@ class Law(Hooks):
                 run.ended, run.attempt = None, attempt
                 return run
         for run in runs:
-            if not self._excused(run, event_id):
+            if not self._excused(run, event_id) and not self._unseen(run, process):
                 still = "still runs" if run.ended is None else "has run"
                 self.world.break_law(f"{process.name} starts {event_id}, and {run.process.name} {still} it, unexcused")
             self._contested.add(event_id)
@@ -131,18 +141,25 @@ class Law(Hooks):
             _cut_off(other, run.started - 2 * self.lease) for other in self.processes
         )
 
+    def _unseen(self, run: Run, starter: Process) -> bool:
+        """Its row ran out while it lived, and its claims stand in a Redis that the starter cannot reach."""
+        memory, token = self.postgres, run.process.token
+        off_the_roll = token not in memory.live(self.roll_life) or memory.declared_anew[token] > run.started
+        return off_the_roll and starter.links[0].troubled_since(run.started)
+
     # -- the end --------------------------------------------------------------------------------
 
     def unsettled(self, *, resumes: bool) -> list[str]:
         """What should be settled by now, and is not."""
         missing = []
         for number, (event_id, _, _) in enumerate(self.journal, 1):
-            if not self.is_settled(number) and (resumes or self._owed(number)):
+            owed = (resumes and number > self.removed) or self._owed(number)
+            if owed and not self.is_settled(number):
                 missing.append(f"{event_id} (#{number})")
         return missing
 
     def _owed(self, number: int) -> bool:
-        """A source that cannot resume: only what somebody read who lives on."""
+        """Of a source that cannot resume, and of what retention took: only what somebody read who lives on."""
         return any(process.alive and not process.stopping for process in self.received.get(number, ()))
 
     def judge(self, *, calm: bool) -> None:

@@ -1,7 +1,4 @@
-"""One listener of a simulation: the product's own engine, reader and keeper, started again and again.
-
-What the daemon does around them is done here in the same order; its HTTP endpoint, logs and metrics are not.
-"""
+"""One listener of a simulation: the product's own ``Listening``, started again and again on simulated servers."""
 
 import asyncio
 import functools
@@ -9,15 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from listener.delivery import Delivery
-from listener.engine import Engine
 from listener.errors import Reject, Transient
 from listener.facts import Fact
+from listener.listening import Listening
 from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Doom, Passage
+from listener.pipeline.passage import Passage
 from listener.servers import IDLE_GRACE, Servers
 from listener.settings import ConnectionSettings, ListenerSettings
-from listener.source.keeper import CursorKeeper
-from listener.source.reader import Reader
 from tests.simulation.law import Law
 from tests.simulation.postgres import SimulatedPostgres
 from tests.simulation.postgres_adapters import (
@@ -86,11 +81,13 @@ class Scene:
     def __init__(self, plan: Schedule, world: World) -> None:
         self.plan = plan
         self.world = world
-        self.law = Law(world, LEASE)
+        self.law = Law(world, lease=LEASE, roll_life=ROLL_LIFE)
         self.redis = SimulatedRedis(world, self.law.told)
         self.postgres = SimulatedPostgres(world, self.law)
         self.law.postgres = self.postgres.memory
-        self.source = SimulatedSource(world, resumes=plan.resumes, on_received=self.law.frame_read)
+        self.source = SimulatedSource(
+            world, resumes=plan.resumes, on_received=self.law.frame_read, on_gap=self.law.gap_met
+        )
         self.disks: dict[str, Disk] = {}
         self.happenings = {one.event_id: one for one in reversed(plan.happenings)}
         self.tries: dict[str, int] = {}
@@ -110,16 +107,18 @@ class Start(Process):
         self.stopping = False
         self.settings = settings_of(name, scene.plan.work)
         self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]
-        self.engine = Engine(
+        self.listening = Listening(
             self.settings,
             self,
             self._hear,
             connect=self._connect,
             clocks=Clocks(self.time, self.time),
-            random_name=lambda: str(number),
+            name=lambda: str(number),
+            open_connection=scene.source.connect(self),
+            dice=scene.world.dice.random,
         )
+        self.engine = self.listening.engine
         self.token = self.engine.token
-        self._stop = asyncio.Event()
         self.main = self.create_task(self._run())
         self.main.add_done_callback(self._ended)
         self.on_exit: Callable[[], None] = lambda: None
@@ -160,49 +159,16 @@ class Start(Process):
     # -- what the daemon does -------------------------------------------------------------------
 
     async def _run(self) -> None:
-        engine, scene = self.engine, self.scene
-        pipeline = engine.pipeline
-        source = self.settings.source()
-        reader = Reader(
-            source,
-            intake=pipeline.intake,
-            cursors=engine.cursors,
-            must_pause=lambda: pipeline.settling.trouble,
-            database_away=lambda: engine.store_breaker.is_open,
-            overflow=self._overflow,
-            facts=self._hear,
-            open_connection=scene.source.connect(self),
-            clock=self.time,
-            dice=self.world.dice.random,
-        )
-        keeper = CursorKeeper(
-            pipeline.intake.watermark, engine.cursors, source=source.name, group=source.group, facts=self._hear
-        )
         try:
-            await engine.prepare()
+            await self.listening.run()
         except Transient:
-            return
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(engine.run())
-            keeping = tasks.create_task(keeper.run())
-            reading = tasks.create_task(reader.run())
-            await self._stop.wait()
-            reading.cancel()
-            await pipeline.drain(self.settings.drain)
-            await keeper.save()
-            for task in (keeping, running):
-                task.cancel()
-        await engine.leave()
-        await engine.close()
-
-    def _overflow(self, frame: bytes) -> None:
-        pipeline = self.engine.pipeline
-        pipeline.settling.bury(pipeline.intake.overflow(frame), Doom("overflow", "receive"))
+            return  # PostgreSQL was not to be had at the start: as a process, it ends, and is started again
+        await self.engine.close()
 
     def stop(self) -> None:
         """SIGTERM."""
         self.stopping = True
-        self.call_soon(self._stop.set)
+        self.call_soon(self.listening.stop)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if self.state is not RUNNING:

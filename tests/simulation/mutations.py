@@ -22,6 +22,7 @@ from listener.pipeline.handling import Handling
 from listener.pipeline.passage import Duplicate, Passage
 from listener.pipeline.settling import Settling
 from listener.pipeline.storing import Storing
+from listener.source import reader as reader_module
 from listener.source.reader import Reader
 from listener.store.events import STORED
 from listener.watermark import Position, Watermark
@@ -162,6 +163,19 @@ def _stale_roll(_: Any) -> Any:
     return property(lambda self: self._meets and not self._moving and self._in_reach)
 
 
+def _open_off_the_roll(_: Any) -> Any:
+    def see(self: Desk, look: Any, started: float) -> None:
+        self._peers = tuple(look.peers.values())
+        self._reach.postgres = look.postgres_place
+        self._fresh_until = started + self._roll.life_seconds * desk_module.FRESH_SHARE
+
+    return see
+
+
+def _gap_is_a_wall(*_: object) -> Any:
+    raise Transient("what was asked for is gone")
+
+
 def _give_up_early(real: Any) -> Any:
     def next_step(view: Any) -> Any:
         if view.redis in view.declared and view.postgres in view.declared:
@@ -214,7 +228,7 @@ def _with_now(options: Any) -> Any:
 
 def _one_token(real: Any) -> Any:
     def init(self: Engine, settings: Any, *args: Any, **more: Any) -> None:
-        real(self, settings, *args, **more | {"random_name": lambda: "same"})
+        real(self, settings, *args, **more | {"name": lambda: "same"})
 
     return init
 
@@ -288,6 +302,15 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         ],
     ),
     "stale-roll": ("who could not refresh the roll starts all the same", [(Desk, "open", _stale_roll)]),
+    "open-off-the-roll": ("who stands on the roll no more starts all the same", [(Desk, "_see", _open_off_the_roll)]),
+    "gap-untold": (
+        "what retention took is passed over in silence",
+        [(reader_module, "SourceGap", lambda _: lambda *_: None)],
+    ),
+    "gap-is-a-wall": (
+        "who is told of a gap waits for what is gone",
+        [(reader_module, "SourceGap", lambda _: _gap_is_a_wall)],
+    ),
     "one-place": ("of several places only the first is claimed in", [(Desk, "_claim_also", _one_place)]),
     "dead-untold": ("nobody is told of a letter", [(Settling, "_tell_dead", lambda _: _nothing)]),
     "cursor-at-receipt": ("the cursor moves when an event is received", [(Watermark, "open", _saved_at_receipt)]),

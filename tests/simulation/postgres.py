@@ -84,6 +84,8 @@ class PostgresMemory:
         self.incarnations = 0
         self.founded: tuple[str, float] | None = None
         self.listeners: dict[str, tuple[frozenset[str], float]] = {}
+        self.declared_anew: dict[str, float] = {}
+        """When who had not stood on the roll, or no more, came on it."""
         self.cursors: dict[tuple[str, str], str] = {}
         self._seq = 0
 
@@ -274,16 +276,19 @@ class PostgresMemory:
 
     def refresh(self, token: str, life: float) -> tuple[dict[str, frozenset[str]], str]:
         place = self.incarnation()
-        if token in self._live(life):
+        if token in self.live(life):
             self.listeners[token] = (self.listeners[token][0], self.clock())
-        return self._live(life), place
+        return self.live(life), place
 
     def declare(self, token: str, places: frozenset[str], life: float) -> tuple[dict[str, frozenset[str]], str]:
         place = self.incarnation()
+        if token not in self.live(life):
+            self.declared_anew[token] = self.clock()
         self.listeners[token] = (places, self.clock())
-        return self._live(life), place
+        return self.live(life), place
 
-    def _live(self, life: float) -> dict[str, frozenset[str]]:
+    def live(self, life: float) -> dict[str, frozenset[str]]:
+        """Who stands on the roll now, and with which places."""
         since = self.founded[1] if self.founded else 0.0
         now = self.clock()
         return {token: places for token, (places, seen) in self.listeners.items() if max(seen, since) + life > now}

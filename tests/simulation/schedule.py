@@ -17,6 +17,8 @@ LINK_FAULTS = ("refused", "silent", "deaf", "slow", "flaky")
 REDIS_FAULTS = ("down", "freeze", "restart empty", "restart", "flush", "fail over")
 POSTGRES_FAULTS = ("down", "freeze", "crash")
 SOURCE_FAULTS = ("cut", "down")
+LATER_SALT = 33
+"""Later additions have dice of their own, so that the seeds that found something once still find it."""
 
 
 class Happening(msgspec.Struct, frozen=True):
@@ -87,6 +89,7 @@ def schedule(seed: int) -> Schedule:
     faults = tuple(
         _fault(dice, number, [name for name, _ in listeners]) for number in range(dice.choice((1, 1, 2, 2, 3, 4)))
     )
+    faults += _retention(random.Random(seed * 2_654_435_761 + LATER_SALT), [name for name, _ in listeners])
     return Schedule(
         seed=seed,
         work=work,
@@ -126,6 +129,18 @@ def _happenings(dice: random.Random) -> tuple[Happening, ...]:
             )
         )
     return tuple(happenings)
+
+
+def _retention(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
+    """Now and then the source removes what a listener that starts again would still have read."""
+    if dice.random() >= 0.1:
+        return ()
+    at = dice.uniform(0.5, 3.5)
+    killed_at = max(0.0, at - dice.uniform(0.0, 1.0))
+    return (
+        Fault("f8", killed_at, dice.choice((0.3, 1.2, 2.5)), "kill", dice.choice(listeners)),
+        Fault("f9", at, 0.0, "retention", "source"),
+    )
 
 
 def _fault(dice: random.Random, number: int, listeners: list[str]) -> Fault:

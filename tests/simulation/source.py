@@ -1,7 +1,8 @@
 """A simulated source: a journal and the connections that read it.
 
 One that can resume tells cursors in its frames and in the handshake, like our producer. One that cannot
-sends to whoever is connected at the moment, and keeps nothing.
+sends to whoever is connected at the moment, and keeps nothing. Retention takes the oldest events away: who
+has not read them is sent off, and learns of the gap when it comes back.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ class SimulatedConnection:
         self.close_code: int | None = None
         self.transport: Any = self
         self.last_arrival = 0.0
+        self.read_up_to = 0
         self._received = received
         self._frames: deque[tuple[int, bytes]] = deque()
         self._reader: asyncio.Future[None] | None = None
@@ -50,6 +52,7 @@ class SimulatedConnection:
             self._reader = self.process.create_future()
             await self._reader
         number, frame = self._frames.popleft()
+        self.read_up_to = number
         self._received(self.process, number)
         return frame
 
@@ -67,12 +70,22 @@ class SimulatedConnection:
 class SimulatedSource:
     """The journal."""
 
-    def __init__(self, world: World, *, resumes: bool, on_received: Callable[[Process, int], None]) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        resumes: bool,
+        on_received: Callable[[Process, int], None],
+        on_gap: Callable[[Process], None] = lambda _: None,
+    ) -> None:
         self.world = world
         self.resumes = resumes
         self.state = "up"
         self.journal: list[bytes] = []
+        self.removed = 0
+        """Up to which number retention has taken events away."""
         self._on_received = on_received
+        self._on_gap = on_gap
         self._connections: list[SimulatedConnection] = []
 
     def publish(self, frame: bytes) -> bytes:
@@ -90,6 +103,14 @@ class SimulatedSource:
         for connection in self._connections:
             connection.abort()
         self._connections.clear()
+
+    def retain_nothing(self) -> None:
+        """Retention removes all that was accepted until now."""
+        self.removed = len(self.journal)
+        for connection in self._connections:
+            if connection.read_up_to < self.removed:
+                connection.abort()
+        self._connections = [one for one in self._connections if one.close_code is None]
 
     def down(self) -> None:
         self.state = "down"
@@ -123,8 +144,13 @@ class SimulatedSource:
 
     def _accept(self, process: Process, after: int | None) -> SimulatedConnection:
         here = len(self.journal)
-        headers = {"unlost-oldest": "j-0", "unlost-cursor": f"j-{here}"} if self.resumes else {}
+        headers = {"unlost-oldest": f"j-{self.removed}", "unlost-cursor": f"j-{here}"} if self.resumes else {}
+        if after is not None and after < self.removed:
+            headers["unlost-gap"] = f"j-{after}"
+            self._on_gap(process)
+            after = self.removed
         connection = SimulatedConnection(process, headers, self._on_received)
+        connection.read_up_to = here if after is None else after
         self._connections.append(connection)
         self.world.note(process.name, f"source connected after {after}")
         for number in range((here if after is None else after) + 1, here + 1):
