@@ -16,7 +16,14 @@ import asyncpg
 
 from listener.errors import Misconfigured
 from listener.store.connection import OwnConnection
-from listener.store.trouble import LIBRARY_ERRORS, LOST, MISCONFIGURED_CLASSES, lost_connection, translated
+from listener.store.trouble import (
+    LIBRARY_ERRORS,
+    LOST,
+    MISCONFIGURED_CLASSES,
+    lost_connection,
+    not_sendable,
+    translated,
+)
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -80,7 +87,7 @@ class Database:
         try:
             yield connection
         except LIBRARY_ERRORS as error:
-            if not isinstance(error, asyncpg.PostgresError):
+            if not isinstance(error, asyncpg.PostgresError) and not not_sendable(error):
                 _cut_off(connection)
             await self._react(error)
             raise translated(error, doing) from error

@@ -32,14 +32,21 @@ def translated(error: BaseException, doing: str) -> UnlostError:
         return Transient(f"{doing}: {error} (SQLSTATE {state})", sqlstate=state or None)
     if isinstance(error, TimeoutError):
         return Transient(f"{doing}: PostgreSQL did not answer in time")
+    if not_sendable(error):
+        return Permanent(f"{doing}: the data cannot be sent: {error}")
     return Transient(f"{doing}: {type(error).__name__}: {error}")
 
 
 def lost_connection(error: BaseException) -> bool:
     """Whether the other pooled connections are to be given up too: the server went away."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or not_sendable(error):
         return False
     return isinstance(error, LOST) or (isinstance(error, asyncpg.PostgresError) and _shutting_down(error))
+
+
+def not_sendable(error: BaseException) -> bool:
+    """Whether asyncpg itself refused the data, before anything was sent: the connection is as good as before."""
+    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
 
 
 def _shutting_down(error: asyncpg.PostgresError) -> bool:

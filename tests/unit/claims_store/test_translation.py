@@ -34,6 +34,12 @@ def test_trouble_of_the_wire_is_transient(error: Exception, lost: bool) -> None:
     assert trouble.lost_connection(error) is lost
 
 
+def test_data_that_cannot_be_sent_is_permanent_and_costs_no_connection() -> None:
+    error = asyncpg.exceptions._base.DataError("invalid input for query argument $1: value out of int64 range")
+    assert isinstance(trouble.translated(error, "reading"), Permanent)
+    assert not trouble.lost_connection(error)
+
+
 @pytest.mark.parametrize(
     "error",
     [
