@@ -22,7 +22,7 @@ class SameSite:
         """Pass on what is no POST of a foreign page."""
         headers = {name: value.decode("latin-1") for name, value in scope.get("headers", ())}
         origin, host = headers.get(b"origin", ""), headers.get(b"host", "")
-        if not origin or urlsplit(origin).netloc == host:
+        if not origin or _netloc(origin) == host:
             await self._app(scope, receive, send)
         elif origin in self._allowed or self._is_own_page(origin, host):
             await self._app(scope, receive, _readable_by(origin, send))
@@ -38,6 +38,13 @@ class SameSite:
             return page.port == self._stream_port() and page.hostname == urlsplit(f"//{host}").hostname
         except ValueError:
             return False
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _readable_by(origin: str, send: Send) -> Send:

@@ -41,13 +41,20 @@ def refusal(method: str, headers: Mapping[str, str], *, names: frozenset[str], t
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return 403, "pages of other sites may not use this console"
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and _netloc(origin) != host.lower():
         return 403, f"pages of {origin} may not use this console"
     if headers.get(OWN_HEADER) != "1":
         return 403, f"a request that changes something needs the header {OWN_HEADER}: 1"
     if token and not hmac.compare_digest(headers.get("authorization", "").encode(), f"Bearer {token}".encode()):
         return 401, "this needs the console's token (CONSOLE_TOKEN)"
     return None
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _host_name(host: str) -> str:
