@@ -22,8 +22,6 @@ from ops.telemetry.health import Check, Health
 from ops.telemetry.http import HttpServer
 from ops.telemetry.metrics import LoopLag, metrics_route, new_registry
 
-STUCK_SECONDS = 60.0
-
 
 class Daemon:
     """One listener process. ``run`` returns when it was asked to stop and has drained."""
@@ -99,7 +97,7 @@ class Daemon:
         engine, reader = self._engine, self._reader
         intake, desk = engine.pipeline.intake, engine.desk
         stuck_for = time.monotonic() - self._progress if desk.held else 0.0
-        limit = max(STUCK_SECONDS, 2 * self._settings.handle_timeout)
+        limit = max(self._settings.stuck_after, 2 * self._settings.handle_timeout)
         able = (
             Check("running", self._listening.phase == "running", f"the listener is {self._listening.phase}"),
             Check("source", reader.connected, reader.trouble),
@@ -122,7 +120,8 @@ class Daemon:
             "since": self._changes.since(),
             "changes": [msgspec.to_builtins(one) for one in self._changes.lately()],
         }
-        return Health(self._settings.instance_id, (), able, facts)
+        remarks = ("degraded: claims are kept in PostgreSQL, without Redis",) if desk.degraded else ()
+        return Health(self._settings.instance_id, (), able, facts, remarks)
 
     def in_flight(self, event_id: str) -> Mapping[str, object] | None:
         """Where an event stands that is in memory now."""

@@ -41,6 +41,11 @@ class ConnectionSettings(Settings):
     handle_delay: float = Field(2.0, ge=0, description="Seconds between two attempts of the handler")
     handle_timeout: float = Field(30.0, gt=0, description="Seconds that one attempt of the handler may take")
     handle_concurrency: int = Field(16, ge=1, le=1000, description="Handlers that run at once")
+    stuck_after: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds without any progress in hand after which it is unready; twice HANDLE_TIMEOUT at least",
+    )
     insert_attempts: int = Field(3, ge=1, le=100, description="Attempts to insert one batch of rows")
     insert_delay: float = Field(2.0, ge=0, description="Seconds between two attempts to insert")
     max_takeovers: int = Field(3, ge=1, le=100, description="Owners that an event may outlive before it is buried")

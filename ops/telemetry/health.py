@@ -30,6 +30,8 @@ class Health:
     alive: tuple[Check, ...] = ()
     able: tuple[Check, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    """What is not as usual, and yet no reason against new work."""
 
     @property
     def is_live(self) -> bool:
@@ -47,7 +49,11 @@ class Health:
 
     def ready(self) -> dict[str, object]:
         """The answer to ``/health/ready``."""
-        return {"status": "ready" if self.is_ready else "unready", "reasons": _reasons((*self.alive, *self.able))}
+        return {
+            "status": "ready" if self.is_ready else "unready",
+            "reasons": _reasons((*self.alive, *self.able)),
+            "remarks": list(self.remarks),
+        }
 
     def whole(self) -> dict[str, object]:
         """The answer to ``/health``."""
@@ -56,6 +62,7 @@ class Health:
             "live": self.is_live,
             "ready": self.is_ready,
             "reasons": _reasons((*self.alive, *self.able)),
+            "remarks": list(self.remarks),
             "checks": {check.name: check.well for check in (*self.alive, *self.able)},
             **self.facts,
         }

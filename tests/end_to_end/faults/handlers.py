@@ -5,9 +5,11 @@ Those that run in a listener's process are steered by files: ``RUNS_FILE`` takes
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 from listener.delivery import Delivery
@@ -30,6 +32,21 @@ async def wait_for_file(event: Delivery) -> None:
     _note_in_file(event)
     while event.event_id.startswith("held") and not _gate_is_open():  # noqa: ASYNC110  another process opens it
         await asyncio.sleep(0.02)
+
+
+async def block_the_loop(event: Delivery) -> None:
+    """What no `async def` may do: nothing else runs until the gate is open."""
+    _note_in_file(event)
+    while not _gate_is_open():
+        time.sleep(0.02)  # noqa: ASYNC251  the fault that is tested
+
+
+async def never_give_in(event: Delivery) -> None:
+    """What no `async def` may do either: the time limit cannot end it."""
+    _note_in_file(event)
+    while not _gate_is_open():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.02)
 
 
 def hang_in_a_thread(event: Delivery) -> None:

@@ -86,7 +86,7 @@ def test_a_failed_dependency_makes_unready_and_never_dead():
     health = Health("a", alive=(Check("loop", True),), able=(Check("database", False, "refused"),))
     assert health.is_live
     assert not health.is_ready
-    assert health.ready() == {"status": "unready", "reasons": ["database: refused"]}
+    assert health.ready() == {"status": "unready", "reasons": ["database: refused"], "remarks": []}
     assert not Health("a", alive=(Check("reader", False, "ended"),)).is_ready
 
 
