@@ -43,8 +43,9 @@ format: $(INSTALLED) ## Bring the code into form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-reference: $(INSTALLED) ## Write docs/metrics.md and Grafana's dashboards anew
+reference: $(INSTALLED) ## Write docs/metrics.md, docs/reference/openapi and Grafana's dashboards anew
 	@$(BIN)/python -m ops.metrics_page > docs/metrics.md
+	@$(BIN)/python -m ops.openapi_files
 	@$(BIN)/python -m grafana
 
 constraints: $(INSTALLED) ## Pin what is installed now

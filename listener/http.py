@@ -12,11 +12,11 @@ from starlette.routing import Route
 
 from listener.errors import Permanent, Transient
 from listener.observe.recent import Recent
+from listener.openapi import DOCUMENT, LAST, MOST_IDS, MOST_ROWS
 from listener.store.port import Rows
 from ops.telemetry.health import Health, health_routes
-
-MOST_IDS = 500
-MOST_ROWS = 500
+from ops.telemetry.http import whole_path
+from ops.telemetry.openapi import MISTAKEN, openapi_route
 
 
 class Watched(Protocol):
@@ -36,12 +36,13 @@ def application(
     routes = [
         *health_routes(watched.health),
         metrics,
+        openapi_route(DOCUMENT),
         Route("/api/events", _events(store)),
-        Route("/api/events/{event_id:path}", _event(store, recent, watched)),
+        whole_path("/api/events/{event_id:path}", _event(store, recent, watched)),
         Route("/api/outcomes", _outcomes(recent, watched, instance)),
         Route("/", _status(watched.health, console_url)),
     ]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers=MISTAKEN)
 
 
 def _events(store: Rows) -> Callable[[Request], Any]:
@@ -53,6 +54,8 @@ def _events(store: Rows) -> Callable[[Request], Any]:
             return JSONResponse({"error": "before and limit are whole numbers"}, 400)
         if not 1 <= limit <= MOST_ROWS:
             return JSONResponse({"error": f"limit lies between 1 and {MOST_ROWS}"}, 400)
+        if before is not None and not 0 <= before <= LAST:
+            return JSONResponse({"error": f"before lies between 0 and {LAST}"}, 400)
         try:
             rows = await store.page(before, limit)
         except (Transient, Permanent) as error:

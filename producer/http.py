@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from ops.telemetry.health import Health, health_routes
+from ops.telemetry.openapi import MISTAKEN, openapi_route
 from producer.accept import Refused, answer, publication, status_code, wrapped
 from producer.batch import Batch, Told
 from producer.journal.port import Entry, Journal, JournalTrouble, Publication, cursor_of, number_of
@@ -66,11 +67,11 @@ class Publishing:
             Route("/api/v1/ddup_service/events/test", self.test),
             Route("/api/journal", self.listed),
             Route("/api/follow", self.follow),
-            Route("/openapi.json", self.openapi),
+            openapi_route(DOCUMENT),
             Route("/", self.index),
         ]
         guard = Middleware(SameSite, allowed=settings.allowed_origins, stream_port=lambda: self.stream_port)
-        self.application = Starlette(routes=routes, middleware=[guard])
+        self.application = Starlette(routes=routes, middleware=[guard], exception_handlers=MISTAKEN)
 
     async def close(self) -> None:
         """Let go of the connections to listeners."""
@@ -187,10 +188,6 @@ class Publishing:
             return msgspec.to_builtins(_stories.decode(response.content))  # type: ignore[no-any-return]
         except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
             return {"error": str(error) or type(error).__name__}
-
-    async def openapi(self, request: Request) -> Response:  # noqa: ARG002
-        """The description of all this."""
-        return JSONResponse(DOCUMENT)
 
     async def index(self, request: Request) -> Response:  # noqa: ARG002
         """The page, or the way to the console's."""

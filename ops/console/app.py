@@ -16,46 +16,24 @@ from starlette.staticfiles import StaticFiles
 
 from dlq.file import FileTrouble
 from dlq.selection import Selection
+from listener.openapi import LAST
 from ops.console.asking import Asking, Away
 from ops.console.drills import Drills, DrillTold, TooManyDrills
 from ops.console.guard import Guard
+from ops.console.openapi import DOCUMENT, MOST_IDS, MOST_ROWS
 from ops.console.replays import Busy, ReplayAsked, Replays
+from ops.console.selecting import LettersAsked, Refused, selection_of
 from ops.console.settings import ConsoleSettings
 from ops.console.shelf import MOST_LISTED, Shelf, Unknown
 from ops.telemetry.health import Health, health_routes
+from ops.telemetry.http import whole_path
+from ops.telemetry.openapi import MISTAKEN, openapi_route
 from ops.watch.asking import Watch
 
-MOST_ROWS = 200
-MOST_IDS = 100
 MOST_WORDS = 500
-SHORTEST_ID = 16
 Asked = TypeVar("Asked")
 Work = Callable[[Request], Awaitable[Response]]
 STATIC = Path(str(resources.files("ops.console").joinpath("static")))
-
-
-class Refused(Exception):
-    """The request makes no sense; the text says why."""
-
-
-class LettersAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which letters to put aside or to bring back."""
-
-    ids: tuple[str, ...] = ()
-    fingerprint: str = ""
-    file: str | None = None
-    everything: bool = False
-    why: str = ""
-
-
-def selection_of(asked: LettersAsked | ReplayAsked) -> Selection:
-    """The letters that are meant; all of them only if that was said."""
-    if any(len(one) < SHORTEST_ID for one in asked.ids):
-        raise Refused('"ids" holds whole ids of letters: a part of one could mean others too')
-    chosen = Selection(ids=asked.ids, fingerprint=asked.fingerprint)
-    if chosen.everything and not asked.everything:
-        raise Refused('say which letters are meant, by "ids" or "fingerprint", or "everything": true')
-    return chosen
 
 
 class Surface:
@@ -75,10 +53,11 @@ class Surface:
         routes = [
             *health_routes(health),
             metrics,
+            openapi_route(DOCUMENT),
             Route("/", _page, methods=get),
             Route("/api/overview", _told(self.overview), methods=get),
             Route("/api/events", _told(self.events), methods=get),
-            Route("/api/events/{event_id:path}", _told(self.event), methods=get),
+            whole_path("/api/events/{event_id:path}", _told(self.event), get),
             Route("/api/follow", _told(self.follow), methods=get),
             Route("/api/publish", _told(self.publish), methods=post),
             Route("/api/publish/batch", _told(self.publish), methods=post),
@@ -95,7 +74,7 @@ class Surface:
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
         guard = Middleware(Guard, names=settings.names(), token=settings.console_token.reveal())
-        self.application = Starlette(routes=routes, middleware=[guard])
+        self.application = Starlette(routes=routes, middleware=[guard], exception_handlers=MISTAKEN)
 
     async def overview(self, request: Request) -> Response:  # noqa: ARG002  Starlette's signature
         """The picture and the verdict on it."""
@@ -122,6 +101,8 @@ class Surface:
             raise Refused("before and limit are whole numbers") from None
         if not 1 <= limit <= MOST_ROWS:
             raise Refused(f"limit lies between 1 and {MOST_ROWS}")
+        if last is not None and not 0 <= last <= LAST:
+            raise Refused(f"before lies between 0 and {LAST}")
         rows = await self._asking.rows(last, limit)
         return _json({"events": rows, "next": rows[-1]["seq"] if len(rows) == limit else None})
 

@@ -6,17 +6,21 @@ It owns its socket: a taken port is told before anything else happens, and port 
 import asyncio
 import contextlib
 import errno
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_HEADERS = 64 * 1024
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class PortTaken(Exception):
@@ -94,6 +98,13 @@ class HttpServer:
         self._server.should_exit = True
         await self._task
         self._server = self._task = None
+
+
+def whole_path(path: str, endpoint: Endpoint, methods: Sequence[str] = ("GET",)) -> Route:
+    """A route whose ``{name:path}`` takes any characters: Starlette's stops at a line's end, which an id may hold."""
+    route = Route(path, endpoint, methods=methods)
+    route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+    return route
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

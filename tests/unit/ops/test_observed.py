@@ -6,6 +6,7 @@ from pathlib import Path
 
 from grafana.__main__ import written
 from grafana.prometheus import RULES
+from ops import openapi_files
 from ops.metrics_page import page
 from tests.support.needed import needed
 
@@ -18,6 +19,11 @@ def test_the_page_of_metrics_is_up_to_date() -> None:
 
 def test_the_dashboards_are_up_to_date() -> None:
     for path, text in written().items():
+        assert path.read_text() == text, f"{path.name}: run: make reference"
+
+
+def test_the_descriptions_of_http_are_up_to_date() -> None:
+    for path, text in openapi_files.written().items():
         assert path.read_text() == text, f"{path.name}: run: make reference"
 
 

@@ -1,0 +1,179 @@
+"""The description of the console's HTTP endpoint, as OpenAPI 3.1. What is decoded by types is described by the same."""
+
+from typing import Any
+
+import msgspec
+
+from listener.openapi import HAPPENED, IN_FLIGHT, LAST, ROW, ROWS
+from ops.console.drills import DrillTold
+from ops.console.guard import OWN_HEADER
+from ops.console.replays import ReplayAsked
+from ops.console.selecting import LettersAsked
+from ops.console.shelf import MOST_LISTED
+from ops.telemetry.openapi import (
+    NUMBER,
+    OR_NULL,
+    TEXT,
+    TRUTH,
+    WHOLE,
+    Schema,
+    answer,
+    asking,
+    by_name,
+    document,
+    either,
+    in_path,
+    many,
+    mistake,
+    query,
+    record,
+)
+from ops.watch.picture import Picture
+from ops.watch.verdict import Verdict
+
+MOST_ROWS = 200
+MOST_IDS = 100
+HTML = "text/html"
+
+(_letters_asked, _replay_asked, _drill_told, _picture, _verdict), COMPONENTS = msgspec.json.schema_components(
+    (LettersAsked, ReplayAsked, DrillTold, Picture, Verdict), ref_template="#/components/schemas/{name}"
+)
+AWAY = mistake("Who would have to be asked is away")
+STATE = record(
+    {"status": TEXT, "failed_replays": WHOLE, "at": either(TEXT, OR_NULL), "detail": TEXT, "error_type": TEXT}
+)
+LETTER = record({
+    "letter_id": TEXT, "event_id": TEXT, "reason": TEXT, "error_class": TEXT, "stage": TEXT, "message": TEXT,
+    "fingerprint": TEXT, "first_at": TEXT, "last_at": TEXT, "instance": TEXT, "state": STATE, "offset": WHOLE,
+    "file": TEXT,
+})  # fmt: skip
+GROUP = record({
+    "fingerprint": TEXT, "reason": TEXT, "error_type": TEXT, "message": TEXT, "first_at": TEXT, "last_at": TEXT,
+    "by_state": by_name(WHOLE),
+})  # fmt: skip
+STEP = record({"at": NUMBER, "who": TEXT, "what": TEXT, "detail": TEXT})
+KNOWN = record({"url": TEXT, "instance": TEXT, "recent": many(HAPPENED), "in_flight": either(IN_FLIGHT, OR_NULL)})
+STORY = record({
+    "event_id": TEXT, "sentence": TEXT, "steps": many(STEP), "journal": {"type": ["object", "null"]},
+    "row": either(ROW, OR_NULL), "letters": many(LETTER), "listeners": many(KNOWN), "away": by_name(TEXT),
+    "found": TRUTH,
+})  # fmt: skip
+DRILLS = many(record({"drill": TEXT, "state": TEXT}))
+OVERVIEW = record({
+    "verdict": _verdict, "picture": _picture, "behind": either(WHOLE, OR_NULL), "needs_token": TRUTH,
+    "redacted": many(TEXT), "handler": either(TEXT, OR_NULL), "drills": DRILLS,
+})  # fmt: skip
+REPLAY = record({
+    "replay_id": TEXT, "asked": _replay_asked, "began_at": NUMBER, "ended_at": either(NUMBER, OR_NULL),
+    "state": {"enum": ["running", "cancelling", "done", "cancelled", "failed"]}, "total": WHOLE, "done": WHOLE,
+    "resolved": WHOLE, "already_stored": WHOLE, "failed": WHOLE, "quarantined": WHOLE,
+    "parts": many(record({"file": TEXT, "plan": {"type": "object"}, "report": {"type": "object"}, "said": many(TEXT)})),
+})  # fmt: skip
+PLANS = record({
+    "plans": many(record({"file": TEXT, "letters": WHOLE, "by_reason": by_name(WHOLE), "damaged": WHOLE})),
+    "letters": WHOLE,
+})  # fmt: skip
+_OWN = {
+    "name": OWN_HEADER, "in": "header", "required": True, "schema": {"enum": ["1"]},
+    "description": "No page of another site can add it",
+}  # fmt: skip
+_REFUSED = {
+    "400": mistake("The body makes no sense, and why"),
+    "401": mistake("The token is missing or wrong (`Authorization: Bearer …`)"),
+    "403": mistake("A page of another site, or the header is missing"),
+    "404": mistake("No such letter, file or replay"),
+    "409": mistake("A replay runs already"),
+    "413": mistake("Too large"),
+    "503": AWAY,
+}
+
+
+def _changing(
+    summary: str, done: dict[str, dict[str, Any]], body: Schema | None = None, *parameters: dict[str, Any],
+    media_type: str = "application/json", also: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    told: dict[str, Any] = {"summary": summary, "parameters": [_OWN, *parameters]}
+    if body is not None:
+        told["requestBody"] = {"required": True, "content": {media_type: {"schema": body}}}
+    return {"post": {**told, "responses": {**done, **_REFUSED, **(also or {})}}}
+
+
+_REDELIVER = query("redeliver", "Send a known id once more", TRUTH)
+_PUBLISHED = {
+    status: answer("What the producer answers", {"type": "object"}) for status in ("202", "400", "409", "413", "503")
+}
+_LINES = {"content": {"application/x-ndjson": {"schema": TEXT}}}
+_PLACED = {
+    "200": {"description": "An outcome a line", **_LINES},
+    "413": {"description": "Too large", "content": {**_LINES["content"], **answer("", {})["content"]}},
+    "503": {"description": "Unavailable", "content": {**_LINES["content"], **AWAY["content"]}},
+}
+
+PATHS: dict[str, Any] = {
+    "/api/overview": asking("The picture of everything, and the verdict", answer("How everything is", OVERVIEW)),
+    "/api/events": asking(
+        "Rows, the newest first", answer("Rows; `next` is the `before` of the next page", ROWS),
+        query("before", "Only rows with a lower `seq`", {**WHOLE, "minimum": 0, "maximum": LAST}),
+        query("limit", "Rows, at most", {**WHOLE, "minimum": 1, "maximum": MOST_ROWS, "default": 50}),
+        _400=mistake("A wrong limit, or before"), _503=AWAY,
+    ),
+    "/api/events/{event_id}": asking(
+        "The whole story of one event", answer("The story", STORY), in_path("event_id", "The event's id"),
+        _404=answer("Nobody knows it", STORY), _503=AWAY,
+    ),
+    "/api/follow": asking(
+        "What the listeners say of events",
+        answer("Stories by id", record({"outcomes": by_name(many(HAPPENED)), "away": by_name(TEXT)})),
+        query("ids", f"1 to {MOST_IDS} ids with commas between them", {**TEXT, "pattern": "[^,]"}, required=True),
+        _400=mistake("No ids, or too many"),
+    ),
+    "/api/publish": _changing(
+        "Hand one event to the producer", _PUBLISHED, {"type": "object"}, _REDELIVER,
+        also={status: one for status, one in _PUBLISHED.items() if status != "202"},
+    ),
+    "/api/publish/batch": _changing(
+        "Hand many events to the producer, one a line", {}, TEXT, _REDELIVER,
+        media_type="application/x-ndjson", also=_PLACED,
+    ),
+    "/api/letters/groups": asking(
+        "Letters that failed alike", answer("Groups", record({"groups": many(GROUP)})), _503=AWAY
+    ),
+    "/api/letters": asking(
+        "The latest letters, without their events",
+        answer("Letters", record({"letters": many(LETTER), "count": WHOLE})),
+        query("fingerprint", "Only those that failed so", TEXT),
+        query("state", "Only those in one of these states, with commas between them", TEXT),
+        query("limit", "Letters, at most", {**WHOLE, "minimum": 1, "maximum": MOST_LISTED, "default": MOST_LISTED}),
+        _400=mistake("A wrong limit"), _503=AWAY,
+    ),
+    "/api/letters/{letter_id}": asking(
+        "One letter in full", answer("The letter", LETTER), in_path("letter_id", "The letter's whole id"),
+        _404=mistake("No such letter"), _503=AWAY,
+    ),
+    "/api/letters/archive": _changing(
+        "Put letters aside, with a reason", {"200": answer("How many", record({"archived": WHOLE}))}, _letters_asked
+    ),
+    "/api/letters/restore": _changing(
+        "Bring letters back", {"200": answer("How many", record({"restored": WHOLE}))}, _letters_asked
+    ),
+    "/api/replays": {
+        **asking("The replays of this console", answer("The latest first", record({"replays": many(REPLAY)}))),
+        **_changing(
+            "Replay letters, or say what that would do",
+            {"200": answer("The plan, with dry_run", PLANS), "202": answer("Begun", REPLAY)}, _replay_asked,
+        ),
+    },
+    "/api/replays/{replay_id}/cancel": _changing(
+        "End a replay; a second time: at once", {"200": answer("The replay", REPLAY)}, None,
+        in_path("replay_id", "The replay's id"),
+    ),
+    "/api/drill": _changing(
+        "Tell where a drill stands; forgotten after 15 s without another word",
+        {"200": answer("Drills that run", record({"drills": DRILLS}))}, _drill_told,
+    ),
+    "/api/token": _changing("See whether the token is right", {"200": answer("It is", record({"well": TRUTH}))}),
+}  # fmt: skip
+
+DOCUMENT: dict[str, Any] = document(
+    "Unlost console", "See everything; replay, archive and restore dead letters.", PATHS, COMPONENTS
+)

@@ -1,0 +1,32 @@
+"""What a request says of letters, and the letters that it means. Pure."""
+
+import msgspec
+
+from dlq.selection import Selection
+from ops.console.replays import ReplayAsked
+
+SHORTEST_ID = 16
+
+
+class Refused(Exception):
+    """The request makes no sense; the text says why."""
+
+
+class LettersAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which letters to put aside or to bring back."""
+
+    ids: tuple[str, ...] = ()
+    fingerprint: str = ""
+    file: str | None = None
+    everything: bool = False
+    why: str = ""
+
+
+def selection_of(asked: LettersAsked | ReplayAsked) -> Selection:
+    """The letters that are meant; all of them only if that was said."""
+    if any(len(one) < SHORTEST_ID for one in asked.ids):
+        raise Refused('"ids" holds whole ids of letters: a part of one could mean others too')
+    chosen = Selection(ids=asked.ids, fingerprint=asked.fingerprint)
+    if chosen.everything and not asked.everything:
+        raise Refused('say which letters are meant, by "ids" or "fingerprint", or "everything": true')
+    return chosen

@@ -1,0 +1,130 @@
+"""What every HTTP description of ours shares: answers, parameters, probes, metrics, and the route that serves it.
+
+A description is plain data, OpenAPI 3.1. Tests hold it against the running servers.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+Schema = dict[str, Any]
+NUMBER: Schema = {"type": "number"}
+WHOLE: Schema = {"type": "integer"}
+TEXT: Schema = {"type": "string"}
+TRUTH: Schema = {"type": "boolean"}
+OR_NULL: Schema = {"type": "null"}
+
+
+def record(required: Mapping[str, Schema] | None = None, **more: Schema) -> Schema:
+    """An object in which ``required`` always stand, and ``more`` may."""
+    told = dict(required or {})
+    return {"type": "object", "required": list(told), "properties": {**told, **more}}
+
+
+def many(items: Schema) -> Schema:
+    """A list."""
+    return {"type": "array", "items": items}
+
+
+def by_name(values: Schema) -> Schema:
+    """An object with names of its own."""
+    return {"type": "object", "additionalProperties": values}
+
+
+def either(*schemas: Schema) -> Schema:
+    """One of these."""
+    return {"anyOf": list(schemas)}
+
+
+MISTAKE = record({"error": TEXT})
+HEALTH = record(
+    {
+        "instance": TEXT,
+        "live": TRUTH,
+        "ready": TRUTH,
+        "reasons": many(TEXT),
+        "remarks": many(TEXT),
+        "checks": by_name(TRUTH),
+    }
+)
+PROBE = record({"status": {"enum": ["live", "dead", "ready", "unready"]}, "reasons": many(TEXT)}, remarks=many(TEXT))
+
+
+def answer(description: str, schema: Schema | None = None, media_type: str = "application/json") -> dict[str, Any]:
+    """One answer, in JSON if nothing else is said."""
+    return {"description": description, "content": {media_type: {"schema": schema or {"type": "object"}}}}
+
+
+def mistake(description: str) -> dict[str, Any]:
+    """An answer that only says what is wrong."""
+    return answer(description, MISTAKE)
+
+
+def query(name: str, about: str, schema: Schema, *, required: bool = False) -> dict[str, Any]:
+    """A parameter behind the question mark."""
+    return {"name": name, "in": "query", "description": about, "schema": schema, "required": required}
+
+
+def in_path(name: str, about: str, schema: Schema | None = None) -> dict[str, Any]:
+    """A parameter within the path."""
+    return {
+        "name": name,
+        "in": "path",
+        "description": about,
+        "schema": schema or {**TEXT, "minLength": 1},
+        "required": True,
+    }
+
+
+def asking(summary: str, ok: dict[str, Any], *parameters: dict[str, Any], **mistakes: dict[str, Any]) -> dict[str, Any]:
+    """A path that is only read; mistakes as ``_400=…``."""
+    told: dict[str, Any] = {"summary": summary}
+    if parameters:
+        told["parameters"] = list(parameters)
+    told["responses"] = {"200": ok, **{status.strip("_"): one for status, one in mistakes.items()}}
+    return {"get": told}
+
+
+def _probe(summary: str, schema: Schema) -> dict[str, Any]:
+    return asking(summary, answer("Well", schema), _503=answer("Not well, and why", schema))
+
+
+COMMON: dict[str, Any] = {
+    "/health": _probe("The whole picture", HEALTH),
+    "/health/live": _probe("Whether a restart would be of no use", PROBE),
+    "/health/ready": _probe("Whether new work is welcome", PROBE),
+    "/metrics": asking("For Prometheus", answer("Metrics", TEXT, "text/plain")),
+    "/openapi.json": asking("This description", answer("OpenAPI 3.1")),
+}
+
+
+def document(
+    title: str, about: str, paths: Mapping[str, Any], schemas: Mapping[str, Schema] | None = None
+) -> dict[str, Any]:
+    """The whole description."""
+    info = {"title": title, "version": version("unlost"), "description": about}
+    told = {"openapi": "3.1.0", "info": info, "paths": {**paths, **COMMON}}
+    return {**told, "components": {"schemas": dict(schemas)}} if schemas else told
+
+
+def openapi_route(told: Mapping[str, Any]) -> Route:
+    """Where it is served."""
+
+    async def openapi(request: Request) -> Response:  # noqa: ARG001  Starlette's signature
+        return JSONResponse(told)
+
+    return Route("/openapi.json", openapi)
+
+
+async def _mistaken(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+MISTAKEN = {HTTPException: _mistaken}
+"""Starlette's own refusals, in JSON like all others."""
