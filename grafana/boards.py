@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
 
-from grafana.panels import NONE_IS_GOOD, SELECTED, SOURCE, Panel, bars, figure, heatmap_of, lines, page
+from grafana.panels import NONE_IS_GOOD, SELECTED, SOURCE, Panel, bars, figure, heatmap_of, lines, page, states
 
 RUNBOOK = "/d/unlost-runbook"
 RATE = "$__rate_interval"
@@ -103,6 +103,14 @@ def listener() -> models.Dashboard:
 def failures() -> models.Dashboard:
     """What could not be done, and what waits for a person."""
     return _board("failures", "Failures", "Which events share a fingerprint: dlq groups FILE.", [
+        figure("Dead-letter file", "1: it cannot be written, and reading has stopped.",
+               f"max(unlost_dead_letter_trouble{SELECTED})", steps=NONE_IS_GOOD, width=6),
+        figure("Damaged lines", "Lines of dead-letter files that are no letters.",
+               f"sum(unlost_dead_letters_damaged{SELECTED})", steps=NONE_IS_GOOD, width=6),
+        figure("Cursor writes failed", "Within an hour; the next write makes up for it.",
+               f"round(sum(increase(unlost_cursor_save_failures_total{SELECTED}[1h])))", steps=SOME_ARE_BAD, width=6),
+        figure("Unaccounted", "Roughly, of the last hour; ops audit tells it exactly.",
+               "round(unlost:unaccounted:increase1h)", steps=((None, "green"), (10, "orange"), (1000, "red")), width=6),
         bars("Unresolved letters by reason", "What waits for a replay.",
              f"sum by (reason) (unlost_dead_letters_unresolved{SELECTED})", "{{reason}}"),
         bars("What became of letters", "Resolved ones are rows. Quarantined ones failed at too many replays.",
@@ -116,23 +124,15 @@ def failures() -> models.Dashboard:
         lines("Failed attempts", "A second, by stage and by whether another attempt makes sense.",
               (f"sum by (stage, error_class) (rate(unlost_attempts_failed_total{SELECTED}[{RATE}]))",
                "{{stage}} {{error_class}}"), unit="ops"),
-        lines("Breakers", "1 while a server is taken for gone.",
-              (f"unlost_breaker_open{SELECTED}", "{{name}} {{instance}}")),
+        lines("Source", "Connections that ended, and places in the stream that were gone, within 5 minutes.",
+              (f"increase(unlost_source_disconnects_total{SELECTED}[5m])", "ended {{instance}}"),
+              (f"increase(unlost_source_gaps_total{SELECTED}[5m])", "gaps {{instance}}")),
         lines("Degraded", "Share of the time that was spent without Redis.",
               (f"rate(unlost_degraded_seconds_total{SELECTED}[{RATE}])", "{{instance}}"), unit="percentunit"),
         lines("Reading paused", "Share of the time; longer pauses show when they end.",
               (f"rate(unlost_reading_paused_seconds_total{SELECTED}[{RATE}])", "{{instance}}"), unit="percentunit"),
-        lines("Source", "Connections that ended, and places in the stream that were gone, within 5 minutes.",
-              (f"increase(unlost_source_disconnects_total{SELECTED}[5m])", "ended {{instance}}"),
-              (f"increase(unlost_source_gaps_total{SELECTED}[5m])", "gaps {{instance}}")),
-        figure("Dead-letter file", "1: it cannot be written, and reading has stopped.",
-               f"max(unlost_dead_letter_trouble{SELECTED})", steps=NONE_IS_GOOD, width=6),
-        figure("Damaged lines", "Lines of dead-letter files that are no letters.",
-               f"sum(unlost_dead_letters_damaged{SELECTED})", steps=NONE_IS_GOOD, width=6),
-        figure("Cursor writes failed", "Within an hour; the next write makes up for it.",
-               f"sum(increase(unlost_cursor_save_failures_total{SELECTED}[1h]))", steps=SOME_ARE_BAD, width=6),
-        figure("Unaccounted", "Roughly, of the last hour; ops audit tells it exactly.",
-               "unlost:unaccounted:increase1h", steps=((None, "green"), (10, "orange"), (1000, "red")), width=6),
+        states("Breakers", "Open while a server is taken for gone.", f"unlost_breaker_open{SELECTED}", says=BREAKER,
+               legend="{{name}} {{instance}}", width=24),
     ])  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def drill() -> models.Dashboard:
               ("sum(increase(unlost_letters_total[1m]))", "buried")),
         lines("Slowest events", "99 of 100 are faster.",
               ("histogram_quantile(0.99, sum by (le) (rate(unlost_settle_seconds_bucket[15s])))", "p99"), unit="s"),
-        lines("Processes", "1: answers.", ("up", "{{instance}}")),
+        states("Processes", "Those that answer Prometheus.", "up", says=UP, legend="{{instance}}"),
     ], marks=marks, since="now-15m")  # fmt: skip
 
 

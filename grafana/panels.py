@@ -5,7 +5,17 @@ Owns looks: sizes, colours, legends, the data source. Each panel has a sentence 
 
 from collections.abc import Mapping, Sequence
 
-from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap, prometheus, stat, text, timeseries
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    dashboard,
+    heatmap,
+    prometheus,
+    stat,
+    statetimeline,
+    text,
+    timeseries,
+)
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as words
 from grafana_foundation_sdk.models import dashboard as models
@@ -16,6 +26,7 @@ from grafana_foundation_sdk.models.text import TextMode
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="prometheus")
 WIDTH = 24
 Panel = Builder[models.Panel]
+Words = Mapping[str, tuple[str, str]]
 Steps = Sequence[tuple[float | None, str]]
 CALM: Steps = ((None, "green"),)
 NONE_IS_GOOD: Steps = ((None, "green"), (1, "red"))
@@ -28,7 +39,7 @@ def query(expression: str, legend: str = "") -> prometheus.Dataquery:
 
 def figure(
     title: str, about: str, expression: str, *, unit: str = "short", steps: Steps = CALM, width: int = 4,
-    says: Mapping[str, tuple[str, str]] | None = None, legend: str = "",
+    says: Words | None = None, legend: str = "",
 ) -> Panel:  # fmt: skip
     """One number, coloured by what it means; ``says`` gives words and colours in place of numbers."""
     panel = (
@@ -38,8 +49,7 @@ def figure(
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )  # fmt: skip
     if says:
-        options = {key: models.ValueMappingResult(text=text, color=color) for key, (text, color) in says.items()}
-        panel.mappings([models.ValueMap(options=options)])
+        panel.mappings([_words(says)])
     return panel
 
 
@@ -61,6 +71,17 @@ def lines(
     for letter, (expression, legend) in zip("ABCDEFGH", queries, strict=False):
         panel.with_target(query(expression, legend).ref_id(letter))
     return panel
+
+
+def states(title: str, about: str, expression: str, *, says: Words, legend: str, width: int = 12) -> Panel:
+    """A band for each series, coloured by what it was when."""
+    return (
+        statetimeline.Panel().title(title).description(about).datasource(SOURCE).height(8).span(width)
+        .with_target(query(expression, legend)).mappings([_words(says)]).merge_values(True)
+        .show_value(words.VisibilityMode.AUTO).row_height(0.8).thresholds(_thresholds(CALM))
+        .legend(common.VizLegendOptions().show_legend(False).display_mode(words.LegendDisplayMode.HIDDEN)
+                .placement(words.LegendPlacement.BOTTOM))
+    )  # fmt: skip
 
 
 def bars(title: str, about: str, expression: str, legend: str, *, unit: str = "short", width: int = 8) -> Panel:
@@ -91,6 +112,11 @@ def page(title: str, markdown: str) -> Panel:
 
 SELECTED = '{instance=~"$instance"}'
 """The instances that the reader chose."""
+
+
+def _words(says: Words) -> models.ValueMap:
+    options = {key: models.ValueMappingResult(text=text, color=color) for key, (text, color) in says.items()}
+    return models.ValueMap(options=options)
 
 
 def _thresholds(steps: Steps) -> dashboard.ThresholdsConfig:

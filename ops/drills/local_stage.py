@@ -55,6 +55,11 @@ class LocalStage:
         self._hoard: Hoard | None = None
 
     @property
+    def layout(self) -> Layout:
+        """Where everything is."""
+        return self._system.layout
+
+    @property
     def console_url(self) -> str | None:
         """Where people can watch, if that was asked for."""
         return self._system.layout.console_url

@@ -1,0 +1,134 @@
+"""What each panel of a dashboard would show: its own queries, asked as Grafana asks them."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from grafana.prometheus import Prometheus
+
+DASHBOARDS = Path(__file__).parents[1] / "dashboards"
+STEPS = 150
+RATE_INTERVAL = "15s"
+LISTENERS = "count by (instance) (count_over_time(unlost_claims_held[10m]))"
+STALE = 2.5
+"""Samples further apart than so many steps are not joined."""
+
+
+class Series(msgspec.Struct, frozen=True):
+    """One series under the words of its legend."""
+
+    legend: str
+    points: tuple[tuple[float, float], ...]
+
+    @property
+    def last(self) -> float:
+        """The latest value."""
+        return self.points[-1][1]
+
+
+class Panel(msgspec.Struct, frozen=True):
+    """A panel as it was defined, and what came back for it."""
+
+    defined: dict[str, Any]
+    series: tuple[Series, ...]
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A span that the dashboard marks."""
+
+    name: str
+    color: str
+    words: str
+    begins: float
+    ends: float
+
+
+class Board(msgspec.Struct, frozen=True):
+    """One dashboard, all told, from ``since`` to ``until``."""
+
+    title: str
+    panels: tuple[Panel, ...]
+    marks: tuple[Mark, ...]
+    since: float
+    until: float
+
+
+class Span(msgspec.Struct, frozen=True):
+    """What is asked for: from when to when, how finely, and which listeners."""
+
+    since: float
+    until: float
+    step: float
+    instances: str
+
+
+def boards(prometheus: Prometheus, since: float, until: float) -> dict[str, Board]:
+    """Every dashboard that shows data, by the name of its file."""
+    found = {}
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        defined = json.loads(path.read_text())
+        if any(panel.get("targets") for panel in defined["panels"]):
+            found[path.stem] = _board(defined, prometheus, since, until)
+    return found
+
+
+def chosen(expression: str, instances: str = ".+") -> str:
+    """As Grafana sends it when all listeners are chosen."""
+    return expression.replace("$__rate_interval", RATE_INTERVAL).replace("$instance", instances)
+
+
+def _board(defined: dict[str, Any], prometheus: Prometheus, since: float, until: float) -> Board:
+    instances = "|".join(one["metric"]["instance"] for one in prometheus.ask(LISTENERS))
+    span = Span(since, until, max(1.0, (until - since) / STEPS), instances)
+    panels = tuple(Panel(one, tuple(_series(one, prometheus, span))) for one in defined["panels"])
+    marks = [
+        mark
+        for told in defined["annotations"].get("list", ())
+        if "expr" in told
+        for mark in _marks(told, prometheus, since, until)
+    ]
+    return Board(defined["title"], panels, tuple(marks), since, until)
+
+
+def _series(panel: dict[str, Any], prometheus: Prometheus, span: Span) -> Iterator[Series]:
+    for target in panel.get("targets", ()):
+        asked = chosen(target["expr"], span.instances)
+        if target.get("instant"):
+            result = prometheus.get("query", query=asked, time=str(span.until))["result"]
+            rows = [(one["metric"], [one["value"]]) for one in result]
+        else:
+            step = max(span.step, 5.0) if panel["type"] == "heatmap" else span.step
+            told = prometheus.get(
+                "query_range", query=asked, start=str(span.since), end=str(span.until), step=str(step)
+            )
+            rows = [(one["metric"], one["values"]) for one in told["result"]]
+        for labels, values in rows:
+            points = tuple((at, float(value)) for at, value in values if math.isfinite(float(value)))
+            if points:
+                yield Series(worded(target.get("legendFormat", ""), labels), points)
+
+
+def _marks(told: dict[str, Any], prometheus: Prometheus, since: float, until: float) -> Iterator[Mark]:
+    """Samples that are close to each other make one span."""
+    found = prometheus.get("query_range", query=told["expr"], start=str(since), end=str(until), step="1")
+    for one in found["result"]:
+        words = worded(told.get("titleFormat", ""), one["metric"])
+        begins = ends = one["values"][0][0]
+        for at, _ in one["values"][1:]:
+            if at - ends > 2 * STALE:
+                yield Mark(told["name"], told["iconColor"], words, begins, ends)
+                begins = at
+            ends = at
+        yield Mark(told["name"], told["iconColor"], words, begins, ends)
+
+
+def worded(template: str, labels: dict[str, str]) -> str:
+    """The legend of a series."""
+    if template in ("", "__auto"):
+        return ", ".join(f"{name}={value}" for name, value in labels.items() if name != "__name__")
+    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: labels.get(found[1], ""), template)

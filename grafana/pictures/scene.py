@@ -1,0 +1,86 @@
+"""What the pictures show: a system under load, and three drills, the last one at its worst."""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import httpx
+
+from grafana.pictures.asked import Board, boards
+from grafana.prometheus import Prometheus, running_prometheus
+from ops.drills.catalogue import DRILLS
+from ops.drills.drill import Drill
+from ops.drills.local_stage import LocalStage, local_stage
+from ops.drills.marks import marks
+
+CALM = 40.0
+AT_WORST = 20.0
+FIRST, LAST = ("postgres-stopped", "listener-killed"), "redis-stopped"
+BATCH, FAILING = 9, 8
+
+
+def played(program: str, directory: Path) -> dict[str, Board]:
+    """Play it, and ask for all dashboards at its end."""
+    drill = replace(DRILLS[LAST], settings={"DRILL_SECONDS": "0.1"})  # so that there is something to take over
+    directory.chmod(0o711)  # PostgreSQL runs as another user where this user is root
+    with (
+        local_stage(drill, directory / "system", 2, lambda _: None, console=True) as stage,
+        running_prometheus(program, directory, stage.layout) as prometheus,
+        load(stage.producer_url),
+    ):
+        return asyncio.run(_played(stage, prometheus))
+
+
+async def _played(stage: LocalStage, prometheus: Prometheus) -> dict[str, Board]:
+    began = time.time() + 10  # rates need some samples
+    await asyncio.sleep(CALM)
+    for name in FIRST:
+        await _carried_out(DRILLS[name], stage)
+        await asyncio.sleep(CALM)
+    drill = DRILLS[LAST]
+    async with marks(drill.name, stage.console) as left:
+        await left.put("damaged")
+        await drill.damage(stage)
+        await asyncio.sleep(AT_WORST)
+        told = await asyncio.to_thread(boards, prometheus, began, time.time())
+        await drill.heal(stage)
+    return told
+
+
+async def _carried_out(drill: Drill, stage: LocalStage) -> None:
+    async with marks(drill.name, stage.console) as left:
+        await left.put("damaged")
+        await drill.damage(stage)
+        await drill.during(stage)
+        await drill.heal(stage)
+        await left.put("running")
+        await asyncio.sleep(2 * stage.lease)
+
+
+@contextlib.contextmanager
+def load(url: str, failing: int = FAILING) -> Iterator[None]:
+    """Batches of events until the block ends; now and then one a batch fails at every attempt."""
+    ended = threading.Event()
+
+    def publish() -> None:
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+            for number in count():
+                if ended.wait(0.1):
+                    return
+                kinds = ["fail" if number % 300 < failing else "", *[""] * (BATCH - 1)]
+                lines = [{"event_id": f"load-{number}-{i}", "payload": {"drill": k}} for i, k in enumerate(kinds)]
+                client.post("/publish/batch", content="\n".join(map(json.dumps, lines))).raise_for_status()
+
+    thread = threading.Thread(target=publish, name="load")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
