@@ -5,7 +5,8 @@ Order        "done" is told only of a row that stands, "dead" only of a letter o
              what is not settled
 Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
              killed, frozen, stopped, or cut off from both places in which claims are kept, or lost its lease to
-             one that was; or it was off the roll, cut off from PostgreSQL, while who starts now is cut off from Redis
+             one that was; or, cut off from PostgreSQL while another is cut off from Redis, it was off the roll, or
+             lost its lease in the one place that both still had
 """
 
 from listener.facts import EventsStored, Fact, LeasesLost, SourceGap
@@ -16,11 +17,12 @@ from tests.simulation.world import Process, World
 class Run:
     """One owner's runs of one event's handler."""
 
-    __slots__ = ("attempt", "ended", "epoch", "process", "started")
+    __slots__ = ("attempt", "degraded", "ended", "epoch", "process", "started")
 
     def __init__(self, process: Process, epoch: int, attempt: int, started: float) -> None:
         self.attempt = attempt
         self.process = process
+        self.degraded = process.engine.desk.degraded
         self.epoch = epoch
         self.started = started
         self.ended: float | None = None
@@ -118,7 +120,7 @@ class Law(Hooks):
                 run.ended, run.attempt = None, attempt
                 return run
         for run in runs:
-            if not self._excused(run, event_id) and not self._unseen(run, process):
+            if not self._excused(run, event_id) and not self._apart(run, event_id, process):
                 still = "still runs" if run.ended is None else "has run"
                 self.world.break_law(f"{process.name} starts {event_id}, and {run.process.name} {still} it, unexcused")
             self._contested.add(event_id)
@@ -135,17 +137,21 @@ class Law(Hooks):
             return True
         if not process.alive or process.stopping or process.frozen_since(run.started):
             return True
-        if _cut_off(process, run.started):
+        if _cut_off(process, run.started) or (run.degraded and process.links[1].troubled_since(run.started)):
             return True
         return (process, event_id) in self._lost and any(
             _cut_off(other, run.started - 2 * self.lease) for other in self.processes
         )
 
-    def _unseen(self, run: Run, starter: Process) -> bool:
-        """Its row ran out while it lived, and its claims stand in a Redis that the starter cannot reach."""
-        memory, token = self.postgres, run.process.token
-        off_the_roll = token not in memory.live(self.roll_life) or memory.declared_anew[token] > run.started
-        return off_the_roll and starter.links[0].troubled_since(run.started)
+    def _apart(self, run: Run, event_id: str, starter: Process) -> bool:
+        """The owner was cut off from PostgreSQL, another from Redis: each place had lost one of them."""
+        owner, memory = run.process, self.postgres
+        if not owner.links[1].troubled_since(run.started):
+            return False
+        if owner.token not in memory.live(self.roll_life) or memory.declared_anew[owner.token] > run.started:
+            return starter.links[0].troubled_since(run.started)
+        since = run.started - 2 * self.lease
+        return (owner, event_id) in self._lost and any(one.links[0].troubled_since(since) for one in self.processes)
 
     # -- the end --------------------------------------------------------------------------------
 
