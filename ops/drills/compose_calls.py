@@ -17,8 +17,9 @@ SHOWN = 300
 class Compose:
     """One command, and what it answers."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, *, seconds: float = CALL_SECONDS) -> None:
         self.command = command
+        self._seconds = seconds
         self._words = shlex.split(command)
 
     async def call(self, *arguments: str) -> str:
@@ -48,11 +49,11 @@ class Compose:
         except OSError as error:
             raise StageTrouble(f"{self.command} cannot be run: {error}; give --compose-command") from error
         try:
-            async with asyncio.timeout(CALL_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 out, told = await process.communicate()
         except TimeoutError as error:
             raise StageTrouble(
-                f"{shlex.join([*self._words, *arguments])[:200]} did not end within {CALL_SECONDS:g} s"
+                f"{shlex.join([*self._words, *arguments])[:200]} did not end within {self._seconds:g} s"
             ) from error
         finally:
             if process.returncode is None:
