@@ -91,9 +91,10 @@ class Claiming:
             free = self._limit - self._desk.held
             batch = await self._inbox.take(max(1, min(self._policy.batch, free)))
             self._intake.tell_received()
-            if not await self._ask(batch, take_over=not self._work.handled):
-                self._inbox.put_back(batch)
+            while not await self._ask(batch, take_over=not self._work.handled):
+                # These and no others: what was won of them may fill all room, which is waited for above.
                 await asyncio.sleep(CLOSED_PAUSE_SECONDS)
+                await self._desk.wait_open()
 
     async def _take_suspects(self) -> None:
         while True:
