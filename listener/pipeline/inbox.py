@@ -1,4 +1,7 @@
-"""What waits before a stage. A stage takes all that waits, up to a limit: batches without timers."""
+"""What waits before a stage. A stage takes all that waits, up to a limit: batches without timers.
+
+Where nobody waits for a stage, it may be spaced: what comes soon after a batch gathers until the next is due.
+"""
 
 import asyncio
 from collections import deque
@@ -11,8 +14,11 @@ T = TypeVar("T")
 class Inbox(Generic[T]):
     """An unbounded queue for one consumer or a few; what it holds is bounded at the intake."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, spacing: float = 0.0) -> None:
+        """Make one, of which a batch is taken once in ``spacing`` seconds, or when it is full."""
         self._items: deque[T] = deque()
+        self._spacing = spacing
+        self._taken_at = float("-inf")
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
@@ -29,19 +35,22 @@ class Inbox(Generic[T]):
         if self._items:
             self._filled.set()
 
-    def put_back(self, items: list[T]) -> None:
-        """Return what was taken, to the front, in its order."""
-        self._items.extendleft(reversed(items))
-        if self._items:
-            self._filled.set()
-
     async def take(self, limit: int) -> list[T]:
         """All that waits, up to ``limit``; at least one."""
         while not self._items:
             self._filled.clear()
             await self._filled.wait()
+        if self._spacing:
+            await self._space(limit)
         if len(self._items) <= limit:
             batch = list(self._items)
             self._items.clear()
             return batch
         return [self._items.popleft() for _ in range(limit)]
+
+    async def _space(self, limit: int) -> None:
+        clock = asyncio.get_running_loop().time
+        pause = self._taken_at + self._spacing - clock()
+        if pause > 0 and len(self._items) < limit:
+            await asyncio.sleep(pause)
+        self._taken_at = clock()

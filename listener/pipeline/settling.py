@@ -21,6 +21,8 @@ from listener.pipeline.passage import STORED, Buried, Doom, Duplicate, Passage, 
 
 RETRY_SECONDS = 0.5
 BATCH = 4_096
+SETTLE_SECONDS = 0.01
+"""Between two calls that settle, unless a whole batch waits: the rows can be seen already, nobody waits for this."""
 
 
 class Graveyard(Protocol):
@@ -39,7 +41,7 @@ class Settling:
         self._graveyard = graveyard
         self._clocks = clocks
         self._facts = facts
-        self._ended: Inbox[tuple[Passage, Stored | Duplicate]] = Inbox()
+        self._ended: Inbox[tuple[Passage, Stored | Duplicate]] = Inbox(spacing=SETTLE_SECONDS)
         self._doomed: Inbox[Passage] = Inbox()
         self.on_claim_lost: Callable[[Passage], None] = lambda _: None
         self.trouble = ""

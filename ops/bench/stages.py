@@ -43,10 +43,10 @@ async def measure(bed: Bed, *, count: int, size: int) -> dict[str, Measured]:
     lines = events(count, bed.new_run(), size)
     await bed.forget_rows()
     measured = {"journal": await _journal(lines)}
-    stream = await bed.stream_from_here()
-    measured["publish"] = await _counted(bed, count, lambda: bed.publish(lines))
     some = events(count // SINGLES, bed.new_run(), size)
     measured["publish, one a request"] = await _counted(bed, len(some), lambda: bed.publish_each(some))
+    stream = await bed.stream_from_here()
+    measured["publish"] = await _counted(bed, count, lambda: bed.publish(lines))
     frames: list[Event] = []
     measured["receive"] = await _counted(bed, count, lambda: _receive(stream, count, frames))
     claims = RedisClaims(

@@ -98,5 +98,24 @@ async def test_an_inbox_gives_all_that_waits_in_order_up_to_the_limit():
     taking = asyncio.create_task(inbox.take(2))
     inbox.put_all([1, 2, 3])
     assert await taking == [1, 2]
-    inbox.put_back([1, 2])
-    assert await inbox.take(10) == [1, 2, 3]
+    assert await inbox.take(10) == [3]
+
+
+async def test_a_spaced_inbox_gives_the_first_at_once_and_lets_later_ones_gather():
+    inbox: Inbox[int] = Inbox(spacing=0.05)
+    inbox.put(1)
+    started = asyncio.get_running_loop().time()
+    assert await inbox.take(10) == [1]
+    taking = asyncio.create_task(inbox.take(10))
+    inbox.put(2)
+    await asyncio.sleep(0)
+    inbox.put(3)
+    assert await taking == [2, 3]
+    assert asyncio.get_running_loop().time() - started >= 0.05
+
+
+async def test_a_spaced_inbox_never_holds_back_a_whole_batch():
+    inbox: Inbox[int] = Inbox(spacing=600.0)
+    for batch in ([1, 2], [3, 4]):
+        inbox.put_all(batch)
+        assert await inbox.take(2) == batch
