@@ -15,7 +15,10 @@ METRICS = b"# TYPE unlost_oldest_unsettled_seconds gauge\nunlost_oldest_unsettle
 async def answering(pages: dict[str, bytes]) -> AsyncIterator[str]:
     """A server with these pages. One that is not named is never answered; one that ends in dots drips for ever."""
 
+    serving: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving[asyncio.current_task()] = writer
         request = await reader.readuntil(b"\r\n\r\n")
         page = pages.get(request.split(b" ")[1].decode())
         if page is None:
@@ -34,6 +37,11 @@ async def answering(pages: dict[str, bytes]) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for task, writer in serving.items():
+            assert task
+            task.cancel()
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in serving.values()), return_exceptions=True)
 
 
 async def test_a_look_waits_for_nobody():
