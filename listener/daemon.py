@@ -16,6 +16,7 @@ from listener.observe.changes import Changes
 from listener.observe.letters import LetterGauges
 from listener.observe.logs import ListenerLogs
 from listener.observe.metrics import ListenerMetrics
+from listener.observe.progress import Progress
 from listener.observe.recent import Recent
 from listener.settings import ListenerSettings
 from ops.telemetry.health import Check, Health
@@ -31,12 +32,13 @@ class Daemon:
         registry = new_registry()
         self._recent = Recent(time.time)
         self._changes = Changes(time.time)
+        self._progress = Progress(time.monotonic)
         facts = tell_all(
             ListenerMetrics(registry),
             ListenerLogs(debug=settings.log_level == "debug"),
             self._recent,
             self._changes,
-            self._follow,
+            self._progress,
             hear,
         )
         self._letters = DeadLetterFile(settings.dead_letter_file)
@@ -66,7 +68,6 @@ class Daemon:
             settings.port,
             max_body=65_536,
         )
-        self._progress = time.monotonic()
 
     def stop(self) -> None:
         """Ask it to drain and end."""
@@ -85,18 +86,14 @@ class Daemon:
             self._letters.close()
             await self._engine.close()
 
-    def _follow(self, fact: object) -> None:
-        """Anything that ends or runs is progress."""
-        if type(fact).__name__ in ("EventsStored", "EventsDuplicate", "EventBuried", "HandlerRan", "AttemptFailed"):
-            self._progress = time.monotonic()
-
     # -- what is shown --------------------------------------------------------------------------
 
     def health(self) -> Health:
         """The whole picture, from what this process knows without asking anybody."""
         engine, reader = self._engine, self._reader
         intake, desk = engine.pipeline.intake, engine.desk
-        stuck_for = time.monotonic() - self._progress if desk.held else 0.0
+        in_hand = intake.count - engine.pipeline.claiming.standing_by
+        stuck_for = self._progress.stuck_for(in_hand, self._oldest_age())
         limit = max(self._settings.stuck_after, 2 * self._settings.handle_timeout)
         able = (
             Check("running", self._listening.phase == "running", f"the listener is {self._listening.phase}"),

@@ -1,0 +1,37 @@
+"""Connected and no longer consuming is told from idle, from slow, and from waiting for another."""
+
+from listener.facts import EventsClaimed, EventsStored
+from listener.observe.progress import Progress
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_has_been_in_hand_for_long_without_anything_moving_is_stuck():
+    clock = Clock()
+    progress = Progress(clock)
+    clock.now += 90
+    assert progress.stuck_for(in_hand=3, age_of_oldest=80) == 80
+    progress(EventsClaimed(["e"]))
+    assert progress.stuck_for(in_hand=3, age_of_oldest=80) == 80, "a claim alone moves nothing on"
+    progress(EventsStored(["e"], [1.0]))
+    assert progress.stuck_for(in_hand=2, age_of_oldest=80) == 0
+
+
+def test_an_event_that_just_came_after_a_long_quiet_time_is_not_stuck():
+    clock = Clock()
+    progress = Progress(clock)
+    clock.now += 3_600
+    assert progress.stuck_for(in_hand=1, age_of_oldest=0.01) == 0.01
+
+
+def test_who_only_waits_for_others_is_not_stuck():
+    clock = Clock()
+    progress = Progress(clock)
+    clock.now += 3_600
+    assert progress.stuck_for(in_hand=0, age_of_oldest=3_000) == 0
