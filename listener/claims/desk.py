@@ -198,6 +198,14 @@ class Desk:
             leases.drop(event_ids)
         return told
 
+    async def confirmed(self, event_ids: Sequence[str]) -> bool:
+        """Whether every declared place was reached and asked for these once more; what is another's by now is lost."""
+        try:
+            await self._leases.confirm(event_ids)
+        except Transient:
+            return False
+        return True
+
     async def release(self, event_ids: Sequence[str]) -> None:
         """Give these claims back: peers may win them at once."""
         claims = self._leases.these(event_ids)

@@ -136,9 +136,19 @@ class Leases:
 
     async def renew(self) -> None:
         """Have every declared place grant everything anew, one call each."""
+        await self._renew(self.all)
+
+    async def confirm(self, event_ids: Sequence[str]) -> None:
+        """Have every declared place grant these anew; what is another's is lost. ``Transient`` where one is away."""
+        for place in self.places:
+            if not self._reach.has(place):
+                raise Transient("a place that keeps these claims is out of reach")
+        await self._renew(lambda: self.these(event_ids))
+
+    async def _renew(self, chosen: Callable[[], list[Claim]]) -> None:
         trouble: Transient | None = None
         for place in self._reach.in_order(self.places):
-            claims = [claim for claim in self._claims.values() if place in claim.until]
+            claims = [claim for claim in chosen() if place in claim.until]
             if not claims or not self._reach.has(place):
                 continue
             started = self._clock()

@@ -81,7 +81,7 @@ class Settling:
         while True:
             batch = await self._doomed.take(BATCH)
             started = self._clocks.monotonic()
-            batch = self._still_ours(batch)
+            batch = await self._surely_ours(batch)
             if not batch:
                 continue
             await self._write(batch)
@@ -89,6 +89,20 @@ class Settling:
             for passage in batch:
                 self._end_buried(passage)
             self._facts(BatchDone("bury", len(batch), self._clocks.monotonic() - started))
+
+    async def _surely_ours(self, batch: list[Passage]) -> list[Passage]:
+        """A letter is final, so the claim is confirmed before.
+
+        Who is cut off from where its claims are kept may be taken for dead, and its events be stored by others. It
+        waits, until its leases end by its own clock or the way back is found.
+        """
+        batch = self._still_ours(batch)
+        claimed = [passage for passage in batch if self._needs_claim(passage)]
+        if not claimed or await self._desk.confirmed([passage.claim_id for passage in claimed]):
+            return self._still_ours(batch)
+        await asyncio.sleep(RETRY_SECONDS)
+        self._doomed.put_all(claimed)
+        return [passage for passage in batch if not self._needs_claim(passage)]
 
     def _still_ours(self, batch: list[Passage]) -> list[Passage]:
         """Whoever lost the claim meanwhile leaves the event to its new owner."""

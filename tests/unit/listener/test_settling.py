@@ -1,0 +1,91 @@
+"""A letter is final: it is written once the claim is confirmed, and by nobody whose claim is gone."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+from listener.claims.desk import Desk
+from listener.claims.port import Verdict
+from listener.pipeline.intake import Clocks
+from listener.pipeline.passage import Doom, Passage
+from listener.pipeline.settling import Settling
+
+
+class CutOff:
+    """As much of the desk as burying asks: unreachable for some questions, and what is ``gone`` was lost meanwhile."""
+
+    def __init__(self, questions: int, gone: set[str]) -> None:
+        self.unanswered = questions
+        self._gone = gone
+
+    async def confirmed(self, event_ids: Sequence[str]) -> bool:
+        self.unanswered -= 1
+        return self.unanswered < 0
+
+    def is_held(self, event_id: str) -> bool:
+        return self.unanswered >= 0 or event_id not in self._gone
+
+    async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
+        return True
+
+
+class Yard:
+    """Tells when a letter was written."""
+
+    def __init__(self, enough: int) -> None:
+        self.buried: list[str] = []
+        self.enough = asyncio.Event()
+        self._count = enough
+
+    async def bury(self, passages: Sequence[Passage]) -> None:
+        self.buried += [passage.claim_id for passage in passages]
+        if len(self.buried) >= self._count:
+            self.enough.set()
+
+
+class Event:
+    """A passage, as far as burying looks at one."""
+
+    def __init__(self, event_id: str) -> None:
+        self.event_id = self.claim_id = event_id
+        self.event = self
+        self.doom: Doom | None = None
+        self.attempts = [self]
+        self.error_class = self.message = ""
+
+
+class Out:
+    def finish(self, passage: object, end: object) -> None:
+        """It is out."""
+
+
+async def buried(desk: CutOff, dooms: dict[str, Doom], enough: int) -> tuple[list[str], list[str]]:
+    yard, lost = Yard(enough), list[str]()
+    settling = Settling(
+        desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=yard,
+        clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+    )  # fmt: skip
+    settling.on_claim_lost = lambda passage: lost.append(passage.claim_id)
+    for event_id, doom in dooms.items():
+        settling.bury(cast("Passage", Event(event_id)), doom)
+    running = asyncio.create_task(settling.run())
+    async with asyncio.timeout(20):
+        await yard.enough.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    return yard.buried, lost
+
+
+EXHAUSTED = Doom("exhausted", "store")
+
+
+async def test_who_is_cut_off_writes_no_letter_before_the_claim_is_confirmed():
+    desk = CutOff(2, gone={"taken"})
+    assert await buried(desk, {"mine": EXHAUSTED, "taken": EXHAUSTED}, 1) == (["mine"], ["taken"])
+    assert desk.unanswered < 0
+
+
+async def test_what_is_claimed_by_nobody_waits_for_nobody():
+    desk = CutOff(10**6, gone=set())
+    assert await buried(desk, {"mine": EXHAUSTED, "beyond": Doom("overflow", "receive")}, 1) == (["beyond"], [])
