@@ -70,7 +70,7 @@ def chaos(seed: int, seconds: float, listeners: Sequence[str], say: Callable[[st
     return Drill(
         "chaos",
         f"Everything at random for {seconds:g} s: {len(blows)} blows, seed {seed}.",
-        during=_carry_out(blows, seconds, say),
+        during=carry_out(blows, seconds, say),
         heal=_heal_everything,
         bars=Bars(letters="any", extra_runs=True),
         begins_after=1 / 30,
@@ -81,23 +81,28 @@ def chaos(seed: int, seconds: float, listeners: Sequence[str], say: Callable[[st
     )
 
 
-def _carry_out(blows: Sequence[Blow], seconds: float, say: Callable[[str], None]) -> Act:
+def carry_out(blows: Sequence[Blow], seconds: float, say: Callable[[str], None]) -> Act:
+    """Each blow at its time; a target that is not healed in time takes its next blow later."""
+
     async def during(stage: Stage) -> None:
         started = time.monotonic()
+        targets = {blow.target: asyncio.Lock() for blow in blows}
         async with asyncio.TaskGroup() as tasks:
             for blow in blows:
-                tasks.create_task(_one(stage, blow, started, say), name=str(blow))
+                tasks.create_task(_one(stage, blow, started, targets[blow.target], say), name=str(blow))
         await _until(started + seconds)
 
     return during
 
 
-async def _one(stage: Stage, blow: Blow, started: float, say: Callable[[str], None]) -> None:
+async def _one(stage: Stage, blow: Blow, started: float, target: asyncio.Lock, say: Callable[[str], None]) -> None:
+    """However late a busy machine is, a target is healed of one blow before it takes the next."""
     await _until(started + blow.at)
-    say(str(blow))
-    await _strike(stage, blow)
-    await _until(started + blow.until)
-    await _heal(stage, blow)
+    async with target:
+        say(str(blow))
+        await _strike(stage, blow)
+        await _until(started + blow.until)
+        await _heal(stage, blow)
 
 
 async def _strike(stage: Stage, blow: Blow) -> None:

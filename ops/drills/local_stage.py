@@ -119,9 +119,9 @@ class LocalStage:
             case "redis" if not system.valkey.child.is_running:
                 if empty:
                     system.valkey.wipe()
-                system.valkey.start()
+                await asyncio.to_thread(system.valkey.start)
             case "postgres" if not system.postgres.child.is_running:
-                system.postgres.start()
+                await asyncio.to_thread(system.postgres.start)
             case "redis" | "postgres":
                 self._child(part).thaw()
             case _:

@@ -1,16 +1,19 @@
 """Plans of damage: replayable, within their time, and never two blows on one target at once."""
 
+import asyncio
 import itertools
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.drills.catalogue import DRILLS
-from ops.drills.chaos import chaos, plan
+from ops.drills.chaos import Blow, carry_out, chaos, plan
 from ops.drills.cli import Wish
 from ops.drills.drill import IN_TRANSACTION, RECORD, Poison
 from ops.drills.shown import WIDTH, listed
+from ops.drills.stage import Stage
 from ops.drills.traffic import Stream
 
 SEEDS = st.integers(0, 2**32)
@@ -28,6 +31,31 @@ def test_every_blow_is_healed_in_time_and_a_target_takes_one_at_a_time(seed: int
     assert all(0 < blow.at < blow.until <= 120.0 for blow in blows)
     for _, group in itertools.groupby(sorted(blows, key=lambda blow: (blow.target, blow.at)), lambda blow: blow.target):
         assert all(one.until < other.at for one, other in itertools.pairwise(group))
+
+
+class _Brittle:
+    """A stage in which a second blow on a part that was not healed is told."""
+
+    def __init__(self) -> None:
+        self.hurt = False
+        self.blows = 0
+
+    async def freeze(self, part: str) -> None:
+        assert not self.hurt, f"{part} was struck before it was healed"
+        self.hurt = True
+        self.blows += 1
+        await asyncio.sleep(0)
+
+    async def thaw(self, part: str) -> None:
+        assert self.hurt, f"{part} was healed of nothing"
+        self.hurt = False
+
+
+async def test_a_late_machine_heals_a_target_before_it_strikes_again():
+    stage = _Brittle()
+    late = [Blow(0.0, 0.0, "freeze", "a") for _ in range(3)]
+    await carry_out(late, 0.0, print)(cast("Stage", stage))
+    assert (stage.blows, stage.hurt) == (3, False)
 
 
 def test_blows_last_at_once():
