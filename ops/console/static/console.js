@@ -46,6 +46,7 @@ async function look() {
   try {
     last = await get("/api/overview");
     judge(last.verdict.level, last.verdict.sentence);
+    mark(last.drills);
     const waiting = last.picture.letter_files.reduce((sum, one) => sum + one.waiting, 0);
     find("waiting").hidden = !waiting;
     find("waiting").textContent = count(waiting);
@@ -58,9 +59,20 @@ async function look() {
   }
 }
 
+const put = (id, text) => { if (find(id).textContent !== text) find(id).textContent = text; };
+
 function judge(level, sentence) {
   find("verdict").className = `verdict ${level}`;
-  if (find("sentence").textContent !== sentence) find("sentence").textContent = sentence;
+  put("sentence", sentence);
+}
+
+// Which drill it is stands behind a click: a drill is an exercise, too, and its name would give the answer away.
+function mark(drills) {
+  const hurt = drills.some(one => one.state === "damaged");
+  find("drill").hidden = !drills.length;
+  put("drilled", !drills.length ? "" : hurt ? "A drill is running, and does damage now: what is wrong may be its work."
+    : "A drill is running: it does no damage yet, or none any more.");
+  put("drills", drills.map(one => `${one.drill}: ${one.state === "damaged" ? "does damage" : "is running"}`).join("; "));
 }
 
 find("skip").addEventListener("click", event => { event.preventDefault(); find("main").focus(); });
