@@ -7,7 +7,7 @@ from pathlib import Path
 from grafana.__main__ import written
 from grafana.prometheus import RULES
 from ops import openapi_files
-from ops.metrics_page import page
+from ops.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, page
 from tests.support.needed import needed
 
 ROOT = RULES.parents[1]
@@ -25,6 +25,14 @@ def test_the_dashboards_are_up_to_date() -> None:
 def test_the_descriptions_of_http_are_up_to_date() -> None:
     for path, text in openapi_files.written().items():
         assert path.read_text() == text, f"{path.name}: run: make reference"
+
+
+def test_every_metric_that_a_page_names_exists():
+    known = {one.name for one in OF_LISTENER + OF_PRODUCER + OF_CONSOLE}
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    named = {(path.name, name) for path in pages for name in re.findall(r"\bunlost_[a-z_]*[a-z]\b", path.read_text())}
+    assert len(named) > 50
+    assert [one for one in named if re.sub(r"_(bucket|sum|count)$", "", one[1]) not in known] == []
 
 
 def alerts() -> list[str]:
