@@ -73,6 +73,19 @@ class ConnectionSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _claims_can_be_renewed(self) -> Self:
+        """A third of a lease passes before a renewal, which may take the limit twice, since it is tried twice.
+
+        With less, a Redis that is slow within its limit costs every claim, and peers condemn innocent events for it.
+        """
+        if self.lease < 3 * self.redis_timeout:
+            raise ValueError(
+                "--lease (LEASE) must be at least three times --redis-timeout (REDIS_TIMEOUT), or claims end before a "
+                "slow Redis can renew them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _handler_form(self) -> Self:
         if self.handler and not re.fullmatch(r"[\w.]+:[\w.]+", self.handler):
             raise ValueError("--handler (HANDLER) is written package.module:function")

@@ -27,6 +27,7 @@ from ops.command import UsageProblem
         ({"startup_delay": "-1"}, "--startup-delay"),
         ({"lease": "0"}, "--lease"),
         ({"dedup_window": "61", "lease": "60"}, "--dedup-window"),
+        ({"lease": "2.9", "redis_timeout": "1"}, "--lease"),
         ({"handler": "no colon"}, "--handler"),
         ({"handle_attempts": "0"}, "--handle-attempts"),
         ({"handle_delay": "-1"}, "--handle-delay"),
@@ -62,6 +63,10 @@ def test_all_mistakes_come_at_once():
     with pytest.raises(UsageProblem) as refused:
         ListenerSettings.load({"port": "x", "lease": "0", "ws_url": "http://x/", "group": ""})
     assert len(refused.value.problems) == 4
+
+
+def test_the_shortest_lease_that_a_slow_redis_can_renew_is_taken():
+    assert ListenerSettings.load({"lease": "3", "redis_timeout": "1"}).lease == 3
 
 
 def test_passwords_are_masked():
