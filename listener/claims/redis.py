@@ -26,7 +26,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
-from listener.claims.redis_errors import LIBRARY_ERRORS, may_try_again, translated
+from listener.claims.redis_errors import LIBRARY_ERRORS, is_reset, may_try_again, translated
 from listener.errors import Misconfigured, Transient
 
 BATCH = 1_024
@@ -221,7 +221,9 @@ class RedisClaims:
         try:
             async with asyncio.timeout(self._timeout):
                 return cast("bytes", await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
-        except RuntimeError as error:  # uvloop's word for a connection that was reset before redis-py noticed
+        except RuntimeError as error:
+            if not is_reset(error):
+                raise
             raise ConnectionResetError(str(error)) from error
 
 

@@ -32,3 +32,8 @@ def translated(error: BaseException, doing: str) -> UnlostError:
 def may_try_again(error: BaseException) -> bool:
     """Whether one more try at once makes sense: a pooled connection may have died long ago."""
     return isinstance(error, LOST) and not isinstance(error, PERMANENT)
+
+
+def is_reset(error: RuntimeError) -> bool:
+    """Whether uvloop says so of a connection that was reset before redis-py noticed; anything else is a defect."""
+    return str(error).endswith("the handler is closed")

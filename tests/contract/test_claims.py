@@ -467,6 +467,25 @@ def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url:
     uvloop.run(run())
 
 
+def test_a_defect_beneath_a_call_to_redis_is_no_lost_connection(redis_url: str) -> None:
+    claims = RedisClaims(connect_redis(redis_url), token="a", group="g", lease_seconds=LEASE, window_seconds=600)
+
+    async def misuse() -> None:
+        await claims.place()
+        (connection,) = claims._client.connection_pool._available_connections
+        reader = connection._reader
+        reading = asyncio.create_task(reader.read(1))
+        await asyncio.sleep(0)  # now somebody else reads where the answer should come
+        try:
+            with pytest.raises(RuntimeError, match="another coroutine"):
+                await claims.claim([ask("e")], take_over=False)
+        finally:
+            reading.cancel()
+            await claims.close()
+
+    uvloop.run(misuse())
+
+
 async def test_groups_keep_their_claims_apart(database_url: str, redis_url: str) -> None:
     database = Database(database_url)
     await migrate(database)
