@@ -67,7 +67,9 @@ class Wish:
         """The stream of one drill; ids never met before."""
         usual = round(self.rate * self.seconds * 1.1) if drill.name == CHAOS else self._usual
         prefix = f"drill-{drill.name}-{random.randrange(16**8):08x}-"  # noqa: S311  a name, no secret
-        return Stream(prefix, self.events or usual, self.rate, drill.poison)
+        return Stream(
+            prefix, self.events or usual, self.rate, drill.poison, until_healed=not self.events and drill.name == CHAOS
+        )
 
     def paced(self, drill: Drill) -> Drill:
         """The drill; where its stream is longer, for people to look at, the damage comes no later."""

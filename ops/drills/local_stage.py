@@ -113,15 +113,19 @@ class LocalStage:
         self._child(part).thaw()
 
     async def start(self, part: str, *, empty: bool = False) -> None:
-        """Start it; the servers are ready on return, listeners and the producer are on their way."""
+        """Start it; the servers are ready on return, listeners and the producer are on their way.
+
+        Whatever else the drill does waits meanwhile: a child ends with the thread that started it, so this is no work
+        for another thread.
+        """
         system = self._system
         match part:
             case "redis" if not system.valkey.child.is_running:
                 if empty:
                     system.valkey.wipe()
-                await asyncio.to_thread(system.valkey.start)
+                system.valkey.start()
             case "postgres" if not system.postgres.child.is_running:
-                await asyncio.to_thread(system.postgres.start)
+                system.postgres.start()
             case "redis" | "postgres":
                 self._child(part).thaw()
             case _:

@@ -28,6 +28,9 @@ from ops.drills.watching import Watcher
 from ops.local.child import ChildFailed
 
 PUBLISHED_WITHIN = 180.0
+ANSWERED_WITHIN = 30.0
+CALM = 10.0
+"""So long the stream goes on after the healing, where it would go on for ever."""
 SETTLED_WITHIN = 90.0
 LOOK_EVERY = 0.25
 REVIVE_EVERY = 0.2
@@ -122,8 +125,7 @@ class Runner:
     async def _until_settled(self) -> Books:
         """The books once every accepted event is a row or a letter, and no listener holds anything; or at the limit."""
         self._phase("settling")
-        if not await self._watcher.until_all_published(PUBLISHED_WITHIN):
-            self._troubles.append(f"not all events were answered within {PUBLISHED_WITHIN:g} s")
+        await self._until_published()
         seen = self._watcher.seen
         deadline = time.monotonic() + SETTLED_WITHIN
         while True:
@@ -136,6 +138,17 @@ class Runner:
                 if is_last or not books.lost(seen.published.accepted):
                     return books
             await asyncio.sleep(LOOK_EVERY)
+
+    async def _until_published(self) -> None:
+        """What is audited must stand still, so nothing is published beyond this."""
+        ended_early = self._stream.until_healed
+        if await self._watcher.until_all_published(CALM if ended_early else PUBLISHED_WITHIN):
+            return
+        answered = await self._watcher.end_stream(ANSWERED_WITHIN)
+        if not ended_early:
+            self._troubles.append(f"not all events were published within {PUBLISHED_WITHIN:g} s")
+        if not answered:
+            self._troubles.append(f"not all events were answered within {ANSWERED_WITHIN:g} s")
 
     async def _until_normal(self, rows: list[Row], moments: Moments) -> float | None:
         """When recovery was complete, once all events are settled; None where it is not in time."""

@@ -21,12 +21,13 @@ ANSWER_WITHIN = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What is published, and how fast."""
+    """What is published, and how fast. ``until_healed``: no more of it once the damage is past, if it lasts so long."""
 
     prefix: str
     events: int
     rate: float
     poison: Poison | None = None
+    until_healed: bool = False
 
     def event(self, number: int) -> dict[str, object]:
         """The event with this number."""
@@ -44,8 +45,15 @@ class Published:
     done: bool = False
 
 
-async def publish(stream: Stream, producer_url: str, published: Published, stopping: Callable[[], bool]) -> None:
-    """Publish all of it, however long the producer is away."""
+async def publish(
+    stream: Stream,
+    producer_url: str,
+    published: Published,
+    *,
+    ending: Callable[[], bool],
+    stopping: Callable[[], bool],
+) -> None:
+    """Publish all of it, however long the producer is away. Once it is ``ending``, what was sent is still answered."""
     waiting: asyncio.Queue[int] = asyncio.Queue()
     limits = httpx.Limits(max_connections=SENDERS, max_keepalive_connections=SENDERS)
     async with (
@@ -53,19 +61,28 @@ async def publish(stream: Stream, producer_url: str, published: Published, stopp
         asyncio.TaskGroup() as tasks,
     ):
         senders = [tasks.create_task(_send_for_ever(client, stream, waiting, published)) for _ in range(SENDERS)]
-        started = time.monotonic()
-        for number in range(stream.events):
-            pause = started + number / stream.rate - time.monotonic()
+        due, started = 0, time.monotonic()
+        while due < stream.events and not ending() and not stopping():
+            pause = started + due / stream.rate - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)
-            if stopping():
-                break
-            waiting.put_nowait(number)
-        while not stopping() and len(published.accepted) + len(published.refused) < stream.events:  # noqa: ASYNC110  another thread stops us
+            waiting.put_nowait(due)
+            due += 1
+        while not stopping() and len(published.accepted) + len(published.refused) < due:
+            if ending():
+                due -= _emptied(waiting)
             await asyncio.sleep(AGAIN)
         for sender in senders:
             sender.cancel()
     published.done = True
+
+
+def _emptied(waiting: "asyncio.Queue[int]") -> int:
+    """Forget what nobody has begun to send; how many that were."""
+    count = waiting.qsize()
+    for _ in range(count):
+        waiting.get_nowait()
+    return count
 
 
 async def _send_for_ever(

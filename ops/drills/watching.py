@@ -50,6 +50,7 @@ class Watcher:
         self._producer_url = producer_url
         self._listener_urls = listener_urls
         self._count_rows = count_rows
+        self._ending = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drill watcher", daemon=True)
 
@@ -73,6 +74,11 @@ class Watcher:
             await asyncio.sleep(0.05)
         return self.seen.published.done
 
+    async def end_stream(self, seconds: float) -> bool:
+        """Publish nothing more; whether all that was sent is answered within ``seconds``."""
+        self._ending.set()
+        return await self.until_all_published(seconds)
+
     def _run(self) -> None:
         try:
             asyncio.run(self._watch())
@@ -84,7 +90,10 @@ class Watcher:
         async with asyncio.TaskGroup() as tasks:
             sampling = [tasks.create_task(self._sample(url)) for url in self._listener_urls]
             sampling.append(tasks.create_task(self._count()))
-            await publish(self._stream, self._producer_url, self.seen.published, self._stopping.is_set)
+            await publish(
+                self._stream, self._producer_url, self.seen.published,
+                ending=self._ending.is_set, stopping=self._stopping.is_set,
+            )  # fmt: skip
             while not self._stopping.is_set():  # noqa: ASYNC110  set by another thread
                 await asyncio.sleep(0.05)
             for task in sampling:
