@@ -17,11 +17,8 @@ _long = struct.Struct("!BBQ").pack
 
 
 def frame_of(entry: Entry, identity: str) -> bytes:
-    """The event's own text with ``cursor`` as its last field."""
-    body = entry.body.rstrip()
-    cursor = cursor_of(identity, entry.number)
-    separator = b"" if body[1:-1].strip() == b"" else b","
-    return b'%b%b"cursor":"%b"}' % (body[:-1], separator, cursor.encode())
+    """The event's own text, which has at least its id, with ``cursor`` as its last field."""
+    return b'%b,"cursor":"%b"}' % (entry.body[:-1], cursor_of(identity, entry.number).encode())
 
 
 def wire_of(entry: Entry, identity: str) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 READ_BYTES = 1024 * 1024
 
 
-class Publication(msgspec.Struct, frozen=True):
+class Publication(msgspec.Struct, frozen=True, gc=False):
     """An event that shall get its place. ``redeliver`` sends a known one once more."""
 
     event_id: str
@@ -21,14 +21,14 @@ class Publication(msgspec.Struct, frozen=True):
     redeliver: bool = False
 
 
-class Placed(msgspec.Struct, frozen=True):
+class Placed(msgspec.Struct, frozen=True, gc=False):
     """What became of a publication; ``cursor`` is where the event stands (of a duplicate: stood first)."""
 
     status: Literal["accepted", "redelivered", "duplicate", "conflict"]
     cursor: str
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One event in its place. ``body`` is its JSON text on one line."""
 
     number: int

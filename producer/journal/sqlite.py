@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ insert or ignore into held
 KNOWN = "select event_id, number, digest from entries where first and event_id in (select value from json_each(?))"
 ROWS = 256
 INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
+COLUMNS = INSERT.count("?")
 INSERT_ROWS = INSERT + ", (?, ?, ?, ?, ?, ?)" * (ROWS - 1)
 """Many rows in one step: SQLite lets other threads run during a step, and takes its turn anew after each."""
 READ = """select number, event_id, digest, body, at from entries
@@ -118,36 +119,37 @@ class SqliteJournal:
         known = {event_id: (number, digest) for event_id, number, digest in self._writer.execute(KNOWN, (ids,))}
         fresh: dict[int, bytes] = {}
         number = self._newest()
-        placed, entries, rows = [], [], []
+        placed: list[Placed] = []
+        entries: list[Entry] = []
+        values: list[object] = []
         for one in publications:
             first = known.get(one.event_id)
-            status = self._outcome(first, one, fresh)
+            status = self._outcome(first, one, fresh) if first else "accepted"
             if first and status in ("duplicate", "conflict"):
                 placed.append(Placed(status, cursor_of(self.identity, first[0])))
                 continue
             number += 1
             placed.append(Placed(status, cursor_of(self.identity, number)))
             entries.append(Entry(number, one.event_id, one.digest, one.body, at))
-            rows.append((number, one.event_id, one.digest, one.body, at, first is None))
+            values += (number, one.event_id, one.digest, one.body, at, first is None)
             if first is None:
                 known[one.event_id] = (number, one.digest)
                 fresh[number] = one.body
-        if rows:
-            self._insert(rows)
+        if entries:
+            self._insert(values)
             self._writer.execute("update held set bytes = bytes + ?", (sum(len(entry.body) for entry in entries),))
         return placed, entries
 
-    def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
-        whole = len(rows) - len(rows) % ROWS
-        for first in range(0, whole, ROWS):
-            self._writer.execute(INSERT_ROWS, list(chain.from_iterable(rows[first : first + ROWS])))
-        self._writer.executemany(INSERT, rows[whole:])
+    def _insert(self, values: Sequence[object]) -> None:
+        whole = len(values) - len(values) % (ROWS * COLUMNS)
+        for first in range(0, whole, ROWS * COLUMNS):
+            self._writer.execute(INSERT_ROWS, values[first : first + ROWS * COLUMNS])
+        for first in range(whole, len(values), COLUMNS):
+            self._writer.execute(INSERT, values[first : first + COLUMNS])
 
     def _outcome(
-        self, first: tuple[int, bytes] | None, one: Publication, fresh: dict[int, bytes]
-    ) -> Literal["accepted", "redelivered", "duplicate", "conflict"]:
-        if first is None:
-            return "accepted"
+        self, first: tuple[int, bytes], one: Publication, fresh: dict[int, bytes]
+    ) -> Literal["redelivered", "duplicate", "conflict"]:
         number, digest = first
         if digest != one.digest:
             body = fresh.get(number) or self._body(number)

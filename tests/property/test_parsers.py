@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from listener.errors import InvalidEvent
-from listener.event import Event, parse
+from listener.event import Event, parse, read_plainly, read_with_care
 from listener.settings import ListenerSettings
 from listener.source.reader import source_name
 from ops.command import UsageProblem
@@ -45,6 +45,17 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 frames = st.binary(max_size=200) | damaged()
+plain_fields = st.tuples(
+    st.sampled_from(["event_id", "payload", "type", "cursor"]),
+    st.sampled_from(['"e"', '":"', '{"a":1,"b":{"a":":"}}', "null"]),
+)
+
+
+@st.composite
+def damaged_plainly(draw: st.DrawFn) -> bytes:
+    """The plain names alone, some twice, with values of every kind."""
+    fields = [("event_id", '"e"'), ("payload", "1"), *draw(st.lists(plain_fields, max_size=4))]
+    return ("{" + ",".join(f'"{name}":{value}' for name, value in draw(st.permutations(fields))) + "}").encode()
 
 
 @given(frames)
@@ -54,6 +65,23 @@ frames = st.binary(max_size=200) | damaged()
 def test_a_frame_is_an_event_or_invalid(frame: bytes):
     with suppress(InvalidEvent):
         is_whole(parse(frame, max_bytes=LIMIT))
+
+
+@given(frames | damaged_plainly())
+@settings(max_examples=600, deadline=None)
+@example(b'{"event_id":"e","payload":{"a":1,"a":2}}')
+@example(b'{"event_id":"e","event_id":":","payload":1}')
+@example(b'{"event_id":"e","payload":{"a":1},"payload":":"}')
+@example(b'{"event_id":"e","payload":1,"type":null,"cursor":"a:b"}')
+@example(b'{"event_id":"e","payload":"\xed\xa0\x80"}')
+@example(b'{"event_id":"e","payload":1e999999}')
+def test_a_plain_event_is_read_as_with_care(frame: bytes):
+    read = read_plainly(frame)
+    if read is not None:
+        event, names = read
+        careful, all_names = read_with_care(frame)
+        assert event == careful
+        assert {"event_id", "cursor"} & set(names) == {"event_id", "cursor"} & set(all_names)
 
 
 def is_whole(event: Event) -> None:
