@@ -127,6 +127,7 @@ class Layout:
             "ops",
             "console",
             arguments=("console",),
+            INSTANCE_ID="console",
             PORT=str(self.ports.console),
             REDIS_URL=redis_url,
             DATABASE_URL=database_url,

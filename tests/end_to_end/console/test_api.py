@@ -160,7 +160,7 @@ def test_one_letter_is_replayed_when_its_cause_is_mended(stage: Stage, tmp_path:
     mended.touch()
     done = stage.ended(stage.post("/api/replays", ids=[letter["letter_id"]], file=letter["file"])["replay_id"])
     assert (done["state"], done["resolved"], done["total"]) == ("done", 1, 1)
-    assert outcome(stage, event_id).startswith("Stored by ")
+    assert outcome(stage, event_id).startswith("Stored by console ")
     assert stage.letter_of(event_id)["state"]["status"] == "resolved"
 
 
