@@ -14,7 +14,7 @@ CONNECTED = {"0": ("away", "red"), "1": ("connected", "green")}
 MODE = {"0": ("normal", "green"), "1": ("degraded", "orange")}
 BREAKER = {"0": ("closed", "green"), "1": ("open", "red")}
 SOME_ARE_BAD = ((None, "green"), (1, "orange"), (100, "red"))
-FREE = ((None, "red"), (512 * 1024**2, "orange"), (2 * 1024**3, "green"))
+REPLAYED = '{instance=~"$instance",status=~"resolved|failed|quarantined"}'
 
 
 def boards(runbook_text: str) -> dict[str, models.Dashboard]:
@@ -104,13 +104,15 @@ def failures() -> models.Dashboard:
     """What could not be done, and what waits for a person."""
     return _board("failures", "Failures", "Which events share a fingerprint: dlq groups FILE.", [
         figure("Dead-letter file", "1: it cannot be written, and reading has stopped.",
-               f"max(unlost_dead_letter_trouble{SELECTED})", steps=NONE_IS_GOOD, width=6),
+               f"max(unlost_dead_letter_trouble{SELECTED})", steps=NONE_IS_GOOD, width=5),
         figure("Damaged lines", "Lines of dead-letter files that are no letters.",
-               f"sum(unlost_dead_letters_damaged{SELECTED})", steps=NONE_IS_GOOD, width=6),
+               f"sum(unlost_dead_letters_damaged{SELECTED})", steps=NONE_IS_GOOD, width=5),
+        figure("Different failures", "Fingerprints of letters that wait, where most differ; dlq groups has them.",
+               f"max(unlost_dead_letters_unresolved_groups{SELECTED})", steps=SOME_ARE_BAD, width=4),
         figure("Cursor writes failed", "Within an hour; the next write makes up for it.",
-               f"round(sum(increase(unlost_cursor_save_failures_total{SELECTED}[1h])))", steps=SOME_ARE_BAD, width=6),
+               f"round(sum(increase(unlost_cursor_save_failures_total{SELECTED}[1h])))", steps=SOME_ARE_BAD, width=5),
         figure("Unaccounted", "Roughly, of the last hour; ops audit tells it exactly.",
-               "round(unlost:unaccounted:increase1h)", steps=((None, "green"), (10, "orange"), (1000, "red")), width=6),
+               "round(unlost:unaccounted:increase1h)", steps=((None, "green"), (10, "orange"), (1000, "red")), width=5),
         bars("Unresolved letters by reason", "What waits for a replay.",
              f"sum by (reason) (unlost_dead_letters_unresolved{SELECTED})", "{{reason}}"),
         bars("What became of letters", "Resolved ones are rows. Quarantined ones failed at too many replays.",
@@ -131,8 +133,10 @@ def failures() -> models.Dashboard:
               (f"rate(unlost_degraded_seconds_total{SELECTED}[{RATE}])", "{{instance}}"), unit="percentunit"),
         lines("Reading paused", "Share of the time; longer pauses show when they end.",
               (f"rate(unlost_reading_paused_seconds_total{SELECTED}[{RATE}])", "{{instance}}"), unit="percentunit"),
+        lines("Replays", "What they made of letters: resolved are rows, quarantined wait for a person.",
+              (f"sum by (status) (unlost_dead_letters{REPLAYED})", "{{status}}")),
         states("Breakers", "Open while a server is taken for gone.", f"unlost_breaker_open{SELECTED}", says=BREAKER,
-               legend="{{name}} {{instance}}", width=24),
+               legend="{{name}} {{instance}}"),
     ])  # fmt: skip
 
 

@@ -94,6 +94,8 @@ LETTERS = (
     _told("dead_letters", "gauge", "status", "letters in the file, by what became of them; looked at every 5 s",
           "`quarantined` above 0"),
     _told("dead_letters_unresolved", "gauge", "reason", "letters that a replay would take", "above 0"),
+    _told("dead_letters_unresolved_groups", "gauge", "", "different failures (fingerprints) among them",
+          "grows: something new fails; `dlq groups` tells what"),
     _told("dead_letters_oldest_unresolved_seconds", "gauge", "", "age of the oldest of them", "above 3600"),
     _told("dead_letters_damaged", "gauge", "", "lines that are no letters", "above 0"),
     _told("dead_letter_file_bytes", "gauge", "", "letters, and `dlq compact`", NEVER),

@@ -8,9 +8,12 @@ where a look fails. Refuses to judge: what cannot be read is counted as damaged 
 import asyncio
 import contextlib
 import os
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -23,12 +26,20 @@ STATUSES = ("open", "failed", "resolved", "archived", "quarantined")
 Inode = tuple[int, int]
 
 
+class Noted(NamedTuple):
+    """What is remembered of a letter."""
+
+    reason: str
+    fingerprint: str
+    at: float
+
+
 class LettersTally:
     """Letters by what became of them. ``look`` reads what is new."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._letters: dict[str, tuple[str, float]] = {}
+        self._letters: dict[str, Noted] = {}
         self._states: dict[str, LetterState] = {}
         self._ends = [0, 0]
         self._inodes: tuple[Inode | None, ...] = ()
@@ -54,12 +65,18 @@ class LettersTally:
 
     def waiting(self) -> Counter[str]:
         """How many letters a replay would take, by reason."""
-        return Counter(reason for letter_id, (reason, _) in self._letters.items() if self._state(letter_id).waits)
+        return Counter(one.reason for one in self._that_wait())
+
+    def groups(self) -> int:
+        """How many different failures they tell of."""
+        return len({one.fingerprint for one in self._that_wait()})
 
     def oldest(self) -> float | None:
         """When the oldest letter that waits was written."""
-        times = (at for letter_id, (_, at) in self._letters.items() if self._state(letter_id).waits)
-        return min(times, default=None)
+        return min((one.at for one in self._that_wait()), default=None)
+
+    def _that_wait(self) -> Iterator[Noted]:
+        return (one for letter_id, one in self._letters.items() if self._state(letter_id).waits)
 
     def _state(self, letter_id: str) -> LetterState:
         return self._states.get(letter_id, OPEN)
@@ -69,7 +86,8 @@ class LettersTally:
         for one in read_letters(self._path, start=self._ends[0], end=size):
             match one:
                 case Located(letter=letter):
-                    self._letters[letter.letter_id] = (letter.reason, letter.last_at)
+                    fingerprint = sys.intern(letter.fingerprint)
+                    self._letters[letter.letter_id] = Noted(letter.reason, fingerprint, letter.last_at)
                 case Damage():
                     self.damaged += 1
         self._ends[0] = size
@@ -96,6 +114,7 @@ class LetterGauges:
 
         self._by_status = gauge("s", "Letters in the dead-letter file, by what became of them", "status")
         self._waiting = gauge("s_unresolved", "Letters that a replay would take, by reason", "reason")
+        self._groups = gauge("s_unresolved_groups", "Different failures (fingerprints) among them")
         self._damaged = gauge("s_damaged", "Lines of the dead-letter file that are no letters")
         self._bytes = gauge("_file_bytes", "Size of the dead-letter file")
         self._free = gauge("_disk_free_bytes", "Room left on the dead-letter file's disk")
@@ -125,6 +144,7 @@ class LetterGauges:
             self._by_status.labels(status).set(statuses[status])
         for reason in REASONS:
             self._waiting.labels(reason).set(waiting[reason])
+        self._groups.set(self._tally.groups())
         self._damaged.set(self._tally.damaged)
         self._oldest = self._tally.oldest()
 

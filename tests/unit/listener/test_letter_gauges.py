@@ -12,9 +12,9 @@ from dlq.sidecar import Record, Sidecar
 from listener.observe.letters import LetterGauges, LettersTally
 
 
-def letter(number: int) -> Letter:
+def letter(number: int, message: str = "no JSON") -> Letter:
     return letter_for_frame(
-        b"no event", letter_id=f"letter-{number}", message="no JSON", event_id=None, at=1_000.0 + number,
+        b"no event", letter_id=f"letter-{number}", message=message, event_id=None, at=1_000.0 + number,
         instance="a", source=None,
     )  # fmt: skip
 
@@ -52,6 +52,18 @@ def test_letters_wait_until_a_replay_resolves_them(path: Path, file: DeadLetterF
     assert dict(tally.statuses()) == {"resolved": 1, "open": 2}
 
 
+def test_those_that_failed_alike_are_one_failure_while_any_of_them_waits(path: Path, file: DeadLetterFile) -> None:
+    tally = LettersTally(path)
+    file.append([letter(1), letter(2), letter(3, "no object")])
+    tally.look()
+    assert tally.groups() == 2
+    sidecar = Sidecar(path)
+    sidecar.append([Record("letter-1", "resolved", 2_000.0), Record("letter-3", "archived", 2_000.0)])
+    sidecar.close()
+    tally.look()
+    assert tally.groups() == 1
+
+
 def test_a_line_is_read_once_it_has_its_end_and_damage_is_counted(path: Path) -> None:
     tally = LettersTally(path)
     line = encode(letter(1))
@@ -84,5 +96,6 @@ def test_what_is_shown_has_every_reason_from_the_start(path: Path, file: DeadLet
     gauges.look()
     assert registry.get_sample_value("unlost_dead_letters_unresolved", {"reason": "invalid"}) == 1
     assert registry.get_sample_value("unlost_dead_letters", {"status": "open"}) == 1
+    assert registry.get_sample_value("unlost_dead_letters_unresolved_groups") == 1
     assert (registry.get_sample_value("unlost_dead_letters_oldest_unresolved_seconds") or 0) > 1e8
     assert (registry.get_sample_value("unlost_dead_letter_disk_free_bytes") or 0) > 0

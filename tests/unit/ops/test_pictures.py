@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from grafana.pictures.__main__ import PICTURES
 from grafana.pictures.asked import DASHBOARDS, Board, Mark, Panel, Series, worded
 from grafana.pictures.drawn import KINDS, drawn
 from grafana.pictures.scale import ticks, written
@@ -34,6 +35,13 @@ def test_an_axis_begins_at_0_and_ends_not_below_the_highest(highest: float, base
 
 def test_legends_name_the_labels():
     assert worded("{{name}} {{instance}}", {"name": "redis", "instance": "a"}) == "redis a"
+
+
+@pytest.mark.parametrize("name", [path.stem for path in DASHBOARDS.glob("*.json") if path.stem != "runbook"])
+def test_the_pictures_in_the_documents_show_every_panel_that_there_is(name: str):
+    texts = {element.text for element in ET.parse(PICTURES / f"dashboard-{name}.svg").iter()}
+    missing = {panel["title"] for panel in BOARDS[name]["panels"]} - texts
+    assert missing == set(), "run: python -m grafana.pictures"
 
 
 @pytest.mark.parametrize("name", [path.stem for path in DASHBOARDS.glob("*.json") if path.stem != "runbook"])
