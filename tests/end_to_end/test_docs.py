@@ -29,7 +29,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 INLINE = re.compile(r"`((?:(?:dlq|ops) [a-z]+|listener|producer) [^`\n]+)`")
 """Commands within a sentence; one without any argument is but a name."""
-OF_OTHERS = ("redis-cli", "pg_isready")
+OF_OTHERS = ("pg_isready", "redis-cli", "sqlite3")
 """Programs that come with the servers' own packages and may be missing where the tests run."""
 
 
@@ -63,14 +63,14 @@ def test_every_link_leads_somewhere(page: Path):
 
 
 @pytest.mark.timeout(180)
-def test_the_tutorial_and_the_runbook_work_as_they_stand(tmp_path: Path):
+def test_the_tutorial_guides_and_runbook_work_as_they_stand(tmp_path: Path):
     tutorial = ROOT / "docs" / "tutorial.md"
     (tmp_path / "shop.py").write_text(blocks(tutorial, "python")[0])
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     with running_system(1, console=True, HANDLER="shop:handle", PYTHONPATH=path, WAREHOUSE=str(tmp_path)) as system:
         moved = {**addresses(system), ".unlost/a/": f"{system.layout.data}/a/"}
         said = carry_out(tutorial, moved, environment(system, path), tmp_path)
-        see_that_the_runbooks_commands_work(system, environment(system, path), tmp_path)
+        see_that_the_commands_for_operators_work(system, environment(system, path), tmp_path)
     assert '"status":"accepted"' in said[0]
     assert "ConnectionError" in said[5]
     assert "to replay    2 (rejected 1, exhausted 1)" in said[8]
@@ -80,12 +80,31 @@ def test_the_tutorial_and_the_runbook_work_as_they_stand(tmp_path: Path):
     assert "order-2" not in said[12]
 
 
-def see_that_the_runbooks_commands_work(system: System, environment: dict[str, str], directory: Path) -> None:
-    """Each of them, on the system that the tutorial leaves behind: one that is well, with letters of the past."""
+def see_that_the_commands_for_operators_work(system: System, environment: dict[str, str], directory: Path) -> None:
+    """The commands of the guides and of the runbook, on the system that the tutorial leaves: well, with old letters.
+
+    Of ours each once: that its other flags are understood, another test sees, and each start takes its time.
+    """
+    letters, data = str(system.layout.letter_files[0]), system.layout.data
+    (directory / "backup").mkdir()
     (directory / "event.json").write_text('{"event_id":"order-1","payload":{"total":12.5}}')
-    moved = {**addresses(system), "FILE": str(system.layout.letter_files[0]), " ID": " order-1"}
-    typed = dict.fromkeys("".join(blocks(ROOT / "docs" / "runbook.md", "bash")).splitlines())
-    said = "".join(typed_in(list(typed), moved, environment, directory))
+    pages = {
+        "how-to/replay-letters.md": {"failed_events.jsonl": letters, "order-4711": "order-2"},
+        "how-to/operate.md": {
+            "journal.sqlite3": f"{data}/producer/journal.sqlite", " a/failed": f" {data}/a/failed",
+            "cp failed_events.jsonl failed_events.jsonl": f"cp {letters} {letters}",
+        },
+        "runbook.md": {**addresses(system), "FILE": letters, " ID": " order-1"},
+    }  # fmt: skip
+    said, seen = "", set()
+    for page, moved in pages.items():
+        for line in "".join(blocks(ROOT / "docs" / page, "bash")).splitlines():
+            words = line.split()
+            once = " ".join(words[:2]) if words[0] in COMMANDS else line
+            if once not in seen:
+                said += "".join(typed_in([line], moved, environment, directory))
+            seen.add(once)
+    assert (directory / "backup" / "failed_events.jsonl.state").exists()
     for told in ("Everything is all right", '"status":"live"', "unlost_event_loop_lag_seconds", "missing", "WS_URL"):
         assert told in said
 
