@@ -1,5 +1,6 @@
 """What is generated is up to date, and every alert has its case and its page in the runbook."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -25,6 +26,15 @@ def test_the_dashboards_are_up_to_date() -> None:
 def test_the_descriptions_of_http_are_up_to_date() -> None:
     for path, text in openapi_files.written().items():
         assert path.read_text() == text, f"{path.name}: run: make reference"
+
+
+def test_every_path_that_a_server_describes_is_told():
+    page = (ROOT / "docs" / "reference" / "http.md").read_text()
+    described = {path: json.loads(text)["paths"] for path, text in openapi_files.written().items()}
+    assert len(described) == 3
+    told = page.replace("<id>/cancel", "<replay_id>/cancel")
+    missing = [one for paths in described.values() for one in paths if re.sub(r"{(\w+)}", r"<\1>", one) not in told]
+    assert missing == []
 
 
 def test_every_metric_that_a_page_names_exists():
