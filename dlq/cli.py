@@ -25,6 +25,6 @@ main: click.Group = main_group(
         "dlq show order-4711 failed_events.jsonl",
         "dlq replay failed_events.jsonl --dry-run",
         "dlq replay failed_events.jsonl --reason exhausted --canary 5",
-        "dlq list failed_events.jsonl --json | jq .event_id",
+        "dlq list failed_events.jsonl --json | jq '.[].event_id'",
     ],
 )
