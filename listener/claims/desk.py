@@ -12,7 +12,7 @@ starts; what runs goes on. A lease lost or run out: its event is told to ``on_lo
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from listener.breaker import Breaker
 from listener.claims.leases import Claim, Leases
@@ -64,7 +64,11 @@ class Desk:
     @property
     def open(self) -> bool:
         """Whether new events may be started now."""
-        return self._meets and not self._moving and self._clock() < self._fresh_until and self._in_reach
+        return self._meets and not self._moving and self._fresh and self._in_reach
+
+    @property
+    def _fresh(self) -> bool:
+        return self._clock() < self._fresh_until
 
     @property
     def _in_reach(self) -> bool:
@@ -93,7 +97,7 @@ class Desk:
         """Why nothing new is started, or an empty text."""
         if self.open:
             return ""
-        if self._clock() >= self._fresh_until:
+        if not self._fresh:
             return "PostgreSQL has not confirmed this listener for some seconds"
         if self._moving or not self._in_reach:
             return "claims are moving to another place"
@@ -126,8 +130,8 @@ class Desk:
     async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
         """Ask for these events in every declared place, Redis first. ``Transient`` where a place does not answer.
 
-        A takeover is claimed in PostgreSQL too, declared or not: its owner may have buried the event there while
-        Redis was out of its reach.
+        What others held before is claimed in PostgreSQL too, declared or not: it may have been buried there while
+        Redis was out of reach.
         """
         async with self._turn:
             self._must_be_open()
@@ -139,12 +143,12 @@ class Desk:
                 self._must_be_open()  # if a place went away meanwhile, what was won is recognised when asked again
                 won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
                 await self._claim_also(place, first, asks, answers, won, take_over=take_over, revive=revive)
-            for_takeovers = self.places | {self._reach.postgres}
-            if for_takeovers != self.places:
-                taken = [i for i, answer in enumerate(answers) if isinstance(answer, Won) and answer.takeovers]
+            for_heirs = self.places | {self._reach.postgres}
+            if for_heirs != self.places:
+                inherited = [i for i, answer in enumerate(answers) if isinstance(answer, Won) and answer.epoch > 1]
                 postgres = self._reach.postgres
-                await self._claim_also(postgres, first, asks, answers, taken, take_over=take_over, revive=revive)
-            self._leases.add(asks, answers, self.places, for_takeovers, started)
+                await self._claim_also(postgres, first, asks, answers, inherited, take_over=take_over, revive=revive)
+            self._leases.add(asks, answers, self.places, for_heirs, started)
             return answers
 
     def _must_be_open(self) -> None:
@@ -190,7 +194,9 @@ class Desk:
         leases.ending.update(event_ids)
         try:
             told = await self._tell(
-                leases.these(event_ids), lambda claims, told: claims.settle([claim.ask for claim in told], verdict)
+                leases.these(event_ids),
+                lambda claims, told: claims.settle([claim.ask for claim in told], verdict),
+                also=self._reach.answering() if verdict == "dead" else (),
             )
         finally:
             leases.ending.difference_update(event_ids)
@@ -199,12 +205,15 @@ class Desk:
         return told
 
     async def confirmed(self, event_ids: Sequence[str]) -> bool:
-        """Whether every declared place was reached and asked for these once more; what is another's by now is lost."""
+        """Whether every declared place was reached and asked for these once more; what is another's by now is lost.
+
+        Nor may a peer claim elsewhere: who comes back to the roll may be met by one that took it for dead.
+        """
         try:
             await self._leases.confirm(event_ids)
         except Transient:
             return False
-        return True
+        return self._meets and (self._fresh or self._reach.postgres_is_away)
 
     async def release(self, event_ids: Sequence[str]) -> None:
         """Give these claims back: peers may win them at once."""
@@ -212,15 +221,26 @@ class Desk:
         self._leases.drop(event_ids)
         await self._tell(claims, lambda claims, told: claims.release([claim.ask.event_id for claim in told]))
 
-    async def _tell(self, claims: list[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
+    async def _tell(
+        self,
+        claims: list[Claim],
+        call: Callable[[Claims, list[Claim]], Awaitable[object]],
+        *,
+        also: Collection[Place] = (),
+    ) -> bool:
+        """Tell each place of what it granted, and all of it to some others; whether one that granted it was told.
+
+        Others are for letters: whoever claims elsewhere later would find a row there, but not a letter.
+        """
         told = not claims
-        for place in sorted({place for claim in claims for place in claim.until}):
+        granting = {place for claim in claims for place in claim.until}
+        for place in self._reach.in_order(granting.union(also if claims else ())):
             if not self._reach.has(place):
                 continue
-            those = [claim for claim in claims if place in claim.until]
+            those = [claim for claim in claims if place in claim.until or place in also]
             try:
                 await self._reach.call(place, call(self._reach.at(place), those))
-                told = True
+                told = told or place in granting
             except Transient:
                 continue  # the lease ends by itself; whoever asks then finds the row
         return told

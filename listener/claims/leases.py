@@ -68,14 +68,14 @@ class Leases:
         return claim is not None and self._ends(claim) > self._clock()
 
     def add(
-        self, asks: Iterable[Ask], answers: Iterable[Answer], places: Places, for_takeovers: Places, asked_at: float
+        self, asks: Iterable[Ask], answers: Iterable[Answer], places: Places, for_heirs: Places, asked_at: float
     ) -> None:
-        """Hold what was won of these: in ``places``, and what was taken over in ``for_takeovers``."""
+        """Hold what was won of these: in ``places``, and what others held before in ``for_heirs``."""
         until = dict.fromkeys(places, asked_at + self._seconds)
-        until_taken_over = dict.fromkeys(for_takeovers, asked_at + self._seconds)
+        until_inherited = dict.fromkeys(for_heirs, asked_at + self._seconds)
         for ask, answer in zip(asks, answers, strict=True):
             if isinstance(answer, Won):
-                self._claims[ask.event_id] = Claim(ask, answer, until_taken_over if answer.takeovers else until)
+                self._claims[ask.event_id] = Claim(ask, answer, until_inherited if answer.epoch > 1 else until)
 
     def drop(self, event_ids: Iterable[str]) -> None:
         """Hold these no more."""

@@ -1,11 +1,11 @@
 """The two places within reach: the Redis that answers now, and the claims table. Each call tells its breaker."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 from listener.breaker import Breaker
-from listener.claims.places import Place, Places
+from listener.claims.places import Place
 from listener.claims.port import Claims
 from listener.errors import Permanent, Transient
 
@@ -38,7 +38,17 @@ class Reach:
         """Whether this place can be called."""
         return place in (self.redis, self.postgres)
 
-    def in_order(self, places: Places) -> list[Place]:
+    def answering(self) -> list[Place]:
+        """The places that answered when they were last asked."""
+        redis = [self.redis] if self.redis and not self._redis_breaker.is_open else []
+        return redis if self.postgres_is_away else [*redis, self.postgres]
+
+    @property
+    def postgres_is_away(self) -> bool:
+        """Whether calls to PostgreSQL are known to fail."""
+        return self._store_breaker.is_open
+
+    def in_order(self, places: Collection[Place]) -> list[Place]:
         """Redis first: it is asked for everything, and PostgreSQL for what was won there."""
         return sorted(places, key=lambda place: place == self.postgres)
 

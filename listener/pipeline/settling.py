@@ -82,9 +82,12 @@ class Settling:
             batch = await self._doomed.take(BATCH)
             started = self._clocks.monotonic()
             batch = await self._surely_ours(batch)
+            if not await self._write(batch):
+                self._doomed.put_all(batch)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
             if not batch:
                 continue
-            await self._write(batch)
             await self._tell_dead([passage.claim_id for passage in batch])
             for passage in batch:
                 self._end_buried(passage)
@@ -120,21 +123,20 @@ class Settling:
     def _needs_claim(passage: Passage) -> bool:
         return passage.doom is None or passage.doom.reason != "overflow"
 
-    async def _write(self, batch: Sequence[Passage]) -> None:
-        """Nothing is dropped: while the letters cannot be written, they are held, and reading stops."""
-        while True:
-            try:
+    async def _write(self, batch: Sequence[Passage]) -> bool:
+        """Nothing is dropped: letters that cannot be written are held, and before the next try confirmed anew."""
+        try:
+            if batch:
                 await self._graveyard.bury(batch)
-            except Transient as error:
-                if not self.trouble:
-                    self._facts(DeadLetterTrouble(str(error)))
-                self.trouble = str(error)
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            if self.trouble:
-                self.trouble = ""
-                self._facts(DeadLetterHealed())
-            return
+        except Transient as error:
+            if not self.trouble:
+                self._facts(DeadLetterTrouble(str(error)))
+            self.trouble = str(error)
+            return False
+        if self.trouble and not self._doomed:
+            self.trouble = ""
+            self._facts(DeadLetterHealed())
+        return True
 
     async def _tell_dead(self, claim_ids: Sequence[str]) -> None:
         """Until somebody who is asked can answer "dead", the event is not settled."""

@@ -19,7 +19,8 @@ from listener.store.events import EventStore, NewRow
 from listener.store.migrations import migrate
 from tests.contract.wire import Wire
 from tests.simulation.by_hand import HandWire
-from tests.simulation.postgres import Hooks, PostgresMemory
+from tests.simulation.hooks import Hooks
+from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import Session, SimulatedPostgresClaims, SimulatedStore
 from tests.simulation.redis import RedisMemory, SimulatedRedisClaims
 
@@ -78,7 +79,7 @@ class SimulatedPlace(Place):
     def __init__(self, kind: str) -> None:
         super().__init__(kind, "")
         self._wire = HandWire()
-        self._redis = RedisMemory(time.monotonic)
+        self._redis = RedisMemory(time.monotonic, Hooks())
         self._postgres = PostgresMemory(time.monotonic, Hooks())
 
     def listener(

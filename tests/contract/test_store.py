@@ -18,7 +18,8 @@ from listener.store.port import GroupCursors, ListenerRoll, Rows
 from listener.store.roll import Roll
 from tests.contract.wire import Wire
 from tests.simulation.by_hand import HandWire
-from tests.simulation.postgres import Hooks, PostgresMemory
+from tests.simulation.hooks import Hooks
+from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import Session, SimulatedCursors, SimulatedRoll, SimulatedStore
 
 LIFE = 0.4

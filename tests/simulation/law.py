@@ -10,7 +10,9 @@ Owners       when a handler starts, no other live listener may start it too, and
 """
 
 from listener.facts import EventsStored, Fact, LeasesLost, SourceGap
-from tests.simulation.postgres import Hooks, PostgresMemory
+from tests.simulation.hooks import Hooks
+from tests.simulation.letters import Letters
+from tests.simulation.postgres import PostgresMemory
 from tests.simulation.world import Process, World
 
 
@@ -37,9 +39,10 @@ class Law(Hooks):
         self.roll_life = roll_life
         self.postgres: PostgresMemory
         self.processes: list[Process] = []
+        self.by_token: dict[str, Process] = {}
+        self._letters = Letters()
         self.letters: dict[tuple[str, bytes], int] = {}
         self.lettered: set[str] = set()
-        self.buried_ids: set[str] = set()
         self.journal: list[tuple[str, bytes, str]] = []
         self.runs: dict[str, list[Run]] = {}
         self._contested: set[str] = set()
@@ -48,6 +51,10 @@ class Law(Hooks):
         self.received: dict[int, list[Process]] = {}
         self.removed = 0
         self._gaps: set[Process] = set()
+
+    def starts(self, process: Process) -> None:
+        self.processes.append(process)
+        self.by_token[process.token] = process
 
     # -- what happens ---------------------------------------------------------------------------
 
@@ -67,6 +74,11 @@ class Law(Hooks):
         self.written[event_id] = self.written.get(event_id, 0) + 1
         if self.written[event_id] > 1:
             self.world.break_law(f"{event_id} was written {self.written[event_id]} times")
+        digest = self.postgres.rows[event_id].row.event.digest
+        process = self.by_token[token]
+        for letter in self._letters.of(event_id, digest):
+            if not self._letters.may_be_beside(letter, process, event_id):
+                self.world.break_law(f"{token} stores {event_id} beside a letter of {letter.process.token}, unexcused")
 
     def effect_committed(self, event_id: str) -> None:
         if self.postgres.effects.count(event_id) > 1:
@@ -76,9 +88,23 @@ class Law(Hooks):
         self.world.note(process.name, f"LETTER {claim_id} {reason}")
         self.letters[claim_id, digest] = self.letters.get((claim_id, digest), 0) + 1
         self.lettered.add(claim_id)
-        self.buried_ids.add(event_id)
+        if reason == "overflow":
+            return
+        others = self._letters.of(claim_id, digest)
+        letter = self._letters.write(process, claim_id, digest, self.world.now)
+        for other in others:
+            if not self._letters.may_follow_a_letter(letter, other, claim_id):
+                self.world.break_law(f"{process.token} buries {claim_id} after {other.process.token}, unexcused")
+        row = self.postgres.rows.get(claim_id)
+        if row is not None and row.row.event.digest == digest and not self._letters.may_follow_a_row(letter, claim_id):
+            self.world.break_law(f"{process.token} buries {claim_id}, a row of {row.token}, unexcused")
 
-    def told(self, claim_id: str, verdict: str) -> None:
+    def granted(self, place: str, token: str, claim_id: str, *, won: bool) -> None:
+        self._letters.granted(place, token, claim_id, self.world.now, won=won)
+
+    def told(self, place: str, token: str, claim_id: str, verdict: str) -> None:
+        if verdict == "dead":
+            self._letters.told(place, token, claim_id)
         if verdict == "done" and claim_id not in self.postgres.rows:
             self.world.break_law(f"{claim_id} was told done, and is no row")
         if verdict == "dead" and claim_id not in self.lettered and claim_id not in self.postgres.rows:
@@ -133,7 +159,7 @@ class Law(Hooks):
 
     def _excused(self, run: Run, event_id: str) -> bool:
         process = run.process
-        if event_id in self.buried_ids or event_id in self._contested:
+        if event_id in self.lettered or event_id in self._contested:
             return True
         if not process.alive or process.stopping or process.frozen_since(run.started):
             return True

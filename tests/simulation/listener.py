@@ -82,7 +82,7 @@ class Scene:
         self.plan = plan
         self.world = world
         self.law = Law(world, lease=LEASE, roll_life=ROLL_LIFE)
-        self.redis = SimulatedRedis(world, self.law.told)
+        self.redis = SimulatedRedis(world, self.law)
         self.postgres = SimulatedPostgres(world, self.law)
         self.law.postgres = self.postgres.memory
         self.source = SimulatedSource(

@@ -14,9 +14,11 @@ from listener.claims import places
 from listener.claims.desk import Desk
 from listener.claims.leases import Leases
 from listener.claims.port import Ask, Won
+from listener.claims.reach import Reach
 from listener.engine import Engine
 from listener.errors import Transient
 from listener.facts import LeasesLost
+from listener.pipeline import settling as settling_module
 from listener.pipeline.claiming import Claiming
 from listener.pipeline.handling import Handling
 from listener.pipeline.passage import Duplicate, Passage
@@ -58,9 +60,9 @@ def _settle_first(real: Any) -> Any:
 
 
 def _dead_before_letter(real: Any) -> Any:
-    async def write(self: Settling, batch: Any) -> None:
+    async def write(self: Settling, batch: Any) -> bool:
         await self._desk.settle([p.claim_id for p in batch], "dead")
-        await real(self, batch)
+        return await real(self, batch)
 
     return write
 
@@ -248,8 +250,38 @@ def _any_place(_: Any) -> Any:
 
 
 def _finish_unburied(_: Any) -> Any:
-    async def write(self: Settling, batch: Any) -> None:
-        return
+    async def write(self: Settling, batch: Any) -> bool:
+        return True
+
+    return write
+
+
+def _always_confirmed(_: Any) -> Any:
+    async def confirmed(*_: object) -> bool:
+        return True
+
+    return confirmed
+
+
+def _confirmed_unmet(_: Any) -> Any:
+    async def confirmed(self: Desk, event_ids: Sequence[str]) -> bool:
+        try:
+            await self._leases.confirm(event_ids)
+        except Transient:
+            return False
+        return True
+
+    return confirmed
+
+
+def _once_confirmed(_: Any) -> Any:
+    async def write(self: Settling, batch: Any) -> bool:
+        while batch:
+            with contextlib.suppress(Transient):
+                await self._graveyard.bury(batch)
+                break
+            await asyncio.sleep(settling_module.RETRY_SECONDS)
+        return True
 
     return write
 
@@ -267,6 +299,22 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "done-before-row": ("done is told before the row is stored", [(Storing, "_insert", _settle_first)]),
     "dead-before-letter": ("dead is told before the letter is on disk", [(Settling, "_write", _dead_before_letter)]),
     "no-letter": ("a doomed event ends without its letter", [(Settling, "_write", _finish_unburied)]),
+    "buries-unconfirmed": (
+        "a letter is written although its claim may be lost",
+        [(Desk, "confirmed", _always_confirmed)],
+    ),
+    "buries-unmet": (
+        "a letter is written although a live peer claims elsewhere",
+        [(Desk, "confirmed", _confirmed_unmet)],
+    ),
+    "confirmed-once": (
+        "on a full disk a letter waits until its claim is another's, and is written",
+        [(Settling, "_write", _once_confirmed)],
+    ),
+    "dead-in-one-place": (
+        "only where an event was claimed is anybody told of its letter",
+        [(Reach, "answering", lambda _: lambda _: [])],
+    ),
     "drop-standby": ("an event held by another is let go of", [(Claiming, "stand_by", _drop_standby)]),
     "standby-is-settled": ("an event held by another counts as settled", [(Claiming, "stand_by", _standby_is_settled)]),
     "reset-epoch": ("a takeover starts at epoch 1 without a takeover", [(RedisMemory, "_win", _epoch_reset)]),

@@ -15,6 +15,7 @@ from listener.errors import Transient
 from listener.event import Event
 from listener.store.cursors import ordinal_of
 from listener.store.events import CONFLICT, DUPLICATE, STORED, NewRow, Result
+from tests.simulation.hooks import Hooks
 from tests.simulation.wire import BLOCKED, Blocked, Request, Server
 from tests.simulation.world import World
 
@@ -53,18 +54,6 @@ class Transaction:
         self.rows: dict[str, Row] = {}
         self.effects: list[str] = []
         self.ended = False
-
-
-class Hooks:
-    """What the judge of a simulation hears from the server; here it hears nothing."""
-
-    def row_written(self, token: str, event_id: str) -> None: ...
-
-    def effect_committed(self, event_id: str) -> None: ...
-
-    def told(self, claim_id: str, verdict: str) -> None: ...
-
-    def cursor_moved(self, cursor: str) -> None: ...
 
 
 class OtherPlace(Exception):
@@ -216,13 +205,14 @@ class PostgresMemory:
 
     def _win(self, token: str, lease: float, ask: Ask, epoch: int, takeovers: int) -> Won:
         self.claims[ask.event_id] = Record("leased", ask.digest, self.clock() + lease, epoch, takeovers, token)
+        self.hooks.granted(self.incarnation(), token, ask.event_id, won=True)
         return Won(epoch, takeovers)
 
     def keep(self, place: str, token: str, lease: float, keeps: Sequence[Keep], *, cover: bool) -> list[bool]:
         self.check(place)
-        return [self._keep(token, lease, keep, cover=cover) for keep in keeps]
+        return [self._keep(place, token, lease, keep, cover=cover) for keep in keeps]
 
-    def _keep(self, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
+    def _keep(self, place: str, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
         if cover and keep.event_id in self.rows:
             return False
         record, now = self.claims.get(keep.event_id), self.clock()
@@ -234,30 +224,31 @@ class PostgresMemory:
                 return False
             epoch, takeovers = max(record.epoch, epoch), max(record.takeovers, takeovers)
         self.claims[keep.event_id] = Record("leased", keep.digest, now + lease, epoch, takeovers, token)
+        self.hooks.granted(place, token, keep.event_id, won=False)
         return True
 
     def settle(self, place: str, token: str, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
         if verdict == "done":
-            return [self._settle_done(token, ask.event_id) for ask in asks]
+            return [self._settle_done(place, token, ask.event_id) for ask in asks]
         self.check(place)
-        return [self._settle_dead(token, ask) for ask in asks]
+        return [self._settle_dead(place, token, ask) for ask in asks]
 
     def _foreign(self, token: str, event_id: str) -> bool:
         record = self.claims.get(event_id)
         return record is not None and record.state == "leased" and record.token != token and record.until > self.clock()
 
-    def _settle_done(self, token: str, event_id: str) -> bool:
+    def _settle_done(self, place: str, token: str, event_id: str) -> bool:
         if self._foreign(token, event_id):
             return False
         self.claims.pop(event_id, None)
-        self.hooks.told(event_id, "done")
+        self.hooks.told(place, token, event_id, "done")
         return True
 
-    def _settle_dead(self, token: str, ask: Ask | Keep) -> bool:
+    def _settle_dead(self, place: str, token: str, ask: Ask | Keep) -> bool:
         if ask.event_id in self.rows or self._foreign(token, ask.event_id):
             return False
         self.claims[ask.event_id] = Record("dead", ask.digest, self.clock(), 1, 0, token)
-        self.hooks.told(ask.event_id, "dead")
+        self.hooks.told(place, token, ask.event_id, "dead")
         return True
 
     def release(self, token: str, event_ids: Sequence[str]) -> None:

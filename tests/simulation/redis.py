@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.errors import Transient
+from tests.simulation.hooks import Hooks
 from tests.simulation.wire import Lost, Server, Wire
 from tests.simulation.world import World
 
@@ -33,9 +34,9 @@ class Record:
 class RedisMemory:
     """What one Redis knows, and the rules of the scripts."""
 
-    def __init__(self, clock: Callable[[], float], on_settled: Callable[[str, str], None] = lambda *_: None) -> None:
+    def __init__(self, clock: Callable[[], float], hooks: Hooks) -> None:
         self._clock = clock
-        self._on_settled = on_settled
+        self._hooks = hooks
         self._runs = 0
         self._marks = 0
         self.run_id = "r0"
@@ -96,6 +97,7 @@ class RedisMemory:
 
     def _win(self, token: str, lease: float, ask: Ask, epoch: int, takeovers: int) -> Won:
         self.records[ask.event_id] = Record("L", ask.digest[:8], self._clock() + lease, epoch, takeovers, token)
+        self._hooks.granted(f"redis:{self.place()}", token, ask.event_id, won=True)
         return Won(epoch, takeovers)
 
     def keep(self, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
@@ -108,6 +110,7 @@ class RedisMemory:
             epoch, takeovers = max(epoch, record.epoch), max(takeovers, record.takeovers)
         if mine:
             self.records[keep.event_id] = Record("L", keep.digest[:8], now + lease, epoch, takeovers, token)
+            self._hooks.granted(f"redis:{self.place()}", token, keep.event_id, won=False)
         return mine
 
     def settle(self, token: str, ask: Ask | Keep, verdict: Verdict) -> bool:
@@ -119,7 +122,7 @@ class RedisMemory:
             free = state == "D"
         if free:
             self.records[ask.event_id] = Record(state, ask.digest[:8], 0.0, 0, 0, "")
-            self._on_settled(ask.event_id, verdict)
+            self._hooks.told(f"redis:{self.place()}", token, ask.event_id, verdict)
         return free
 
     def release(self, token: str, event_id: str) -> None:
@@ -131,9 +134,9 @@ class RedisMemory:
 class SimulatedRedis(Server):
     """A Redis in the world."""
 
-    def __init__(self, world: World, on_settled: Callable[[str, str], None] = lambda *_: None) -> None:
+    def __init__(self, world: World, hooks: Hooks) -> None:
         super().__init__(world, "redis", latency=LATENCY)
-        self.memory = RedisMemory(lambda: world.now, on_settled)
+        self.memory = RedisMemory(lambda: world.now, hooks)
 
     def fail_over(self, *, behind: float) -> None:
         """A replica that is ``behind`` by some seconds takes its place after as long."""

@@ -97,7 +97,7 @@ class Play:
         start.on_exit = lambda: self.at(RESTART_SECONDS, self.start, name)
         self.current[name] = start
         self.starts.append(start)
-        self.scene.law.processes.append(start)
+        self.scene.law.starts(start)
 
     def kill(self, start: Start) -> None:
         if start.state not in ("running", "frozen"):

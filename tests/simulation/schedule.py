@@ -17,7 +17,7 @@ LINK_FAULTS = ("refused", "silent", "deaf", "slow", "flaky")
 REDIS_FAULTS = ("down", "freeze", "restart empty", "restart", "flush", "fail over")
 POSTGRES_FAULTS = ("down", "freeze", "crash")
 SOURCE_FAULTS = ("cut", "down")
-LATER_SALT = 33
+RETENTION_SALT, BOTH_SALT = 33, 34
 """Later additions have dice of their own, so that the seeds that found something once still find it."""
 
 
@@ -89,7 +89,9 @@ def schedule(seed: int) -> Schedule:
     faults = tuple(
         _fault(dice, number, [name for name, _ in listeners]) for number in range(dice.choice((1, 1, 2, 2, 3, 4)))
     )
-    faults += _retention(random.Random(seed * 2_654_435_761 + LATER_SALT), [name for name, _ in listeners])
+    names = [name for name, _ in listeners]
+    faults += _retention(random.Random(seed * 2_654_435_761 + RETENTION_SALT), names)
+    faults += _cut_off_from_both(random.Random(seed * 2_654_435_761 + BOTH_SALT), names)
     return Schedule(
         seed=seed,
         work=work,
@@ -141,6 +143,22 @@ def _retention(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
         Fault("f8", killed_at, dice.choice((0.3, 1.2, 2.5)), "kill", dice.choice(listeners)),
         Fault("f9", at, 0.0, "retention", "source"),
     )
+
+
+def _cut_off_from_both(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
+    """Now and then one listener reaches neither place, and mostly something happens to Redis meanwhile."""
+    if dice.random() >= 0.08:
+        return ()
+    target, at = dice.choice(listeners), dice.uniform(0.3, 2.0)
+    faults = [
+        Fault(f"f{6 + number}", at + dice.uniform(0.0, 0.5), dice.choice((2.5, 4.0)), what, target, server)
+        for number, server in enumerate(("redis", "postgres"))
+        for what in (dice.choice(("refused", "silent", "deaf")),)
+    ]
+    if dice.random() < 0.7:
+        what = dice.choice(REDIS_FAULTS)
+        faults.append(Fault("f5", at + dice.uniform(0.0, 1.0), dice.choice((0.3, 1.2)), what, "redis"))
+    return tuple(faults)
 
 
 def _fault(dice: random.Random, number: int, listeners: list[str]) -> Fault:

@@ -20,6 +20,10 @@ FORMER_FINDINGS = {
     796: "the same, with a plain handler",
     1153: "what was claimed in a place before it was given up was not covered there again",
     1375: "the same, in Redis",
+    3139: "what another had given back in Redis was claimed there, and PostgreSQL knew of its letter",
+    5477: "a letter waited for room on the disk, and was written when its claim had gone",
+    8388: "a letter was told in Redis alone, while all were moving to PostgreSQL",
+    16236: "who came back to the roll buried what a peer held elsewhere by then",
     1860: "a handler started in its transaction long after the lease was lost",
 }
 

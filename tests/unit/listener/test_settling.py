@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from listener.claims.desk import Desk
 from listener.claims.port import Verdict
+from listener.errors import Transient
+from listener.facts import DeadLetterHealed, Fact, Facts
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Doom, Passage
 from listener.pipeline.settling import Settling
@@ -17,14 +19,14 @@ class CutOff:
 
     def __init__(self, questions: int, gone: set[str]) -> None:
         self.unanswered = questions
-        self._gone = gone
+        self.gone = gone
 
     async def confirmed(self, event_ids: Sequence[str]) -> bool:
         self.unanswered -= 1
         return self.unanswered < 0
 
     def is_held(self, event_id: str) -> bool:
-        return self.unanswered >= 0 or event_id not in self._gone
+        return self.unanswered >= 0 or event_id not in self.gone
 
     async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
         return True
@@ -44,6 +46,21 @@ class Yard:
             self.enough.set()
 
 
+class FullYard(Yard):
+    """Has no room when it is asked first; what others have taken by then is told to the desk."""
+
+    def __init__(self, enough: int, desk: CutOff, taken: set[str]) -> None:
+        super().__init__(enough)
+        self._desk, self._taken = desk, taken
+
+    async def bury(self, passages: Sequence[Passage]) -> None:
+        if self._taken:
+            self._desk.gone |= self._taken
+            self._taken = set()
+            raise Transient("no room")
+        await super().bury(passages)
+
+
 class Event:
     """A passage, as far as burying looks at one."""
 
@@ -60,11 +77,13 @@ class Out:
         """It is out."""
 
 
-async def buried(desk: CutOff, dooms: dict[str, Doom], enough: int) -> tuple[list[str], list[str]]:
-    yard, lost = Yard(enough), list[str]()
+async def buried(
+    desk: CutOff, dooms: dict[str, Doom], enough: int, yard: Yard | None = None, facts: Facts = lambda _: None
+) -> tuple[list[str], list[str]]:
+    yard, lost = yard or Yard(enough), list[str]()
     settling = Settling(
         desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=yard,
-        clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+        clocks=Clocks(time.time, time.monotonic), facts=facts,
     )  # fmt: skip
     settling.on_claim_lost = lambda passage: lost.append(passage.claim_id)
     for event_id, doom in dooms.items():
@@ -84,6 +103,25 @@ async def test_who_is_cut_off_writes_no_letter_before_the_claim_is_confirmed():
     desk = CutOff(2, gone={"taken"})
     assert await buried(desk, {"mine": EXHAUSTED, "taken": EXHAUSTED}, 1) == (["mine"], ["taken"])
     assert desk.unanswered < 0
+
+
+async def test_what_waited_for_room_on_the_disk_is_confirmed_again():
+    desk = CutOff(0, gone=set())
+    yard = FullYard(1, desk, {"taken"})
+    assert await buried(desk, {"mine": EXHAUSTED, "taken": EXHAUSTED}, 1, yard) == (["mine"], ["taken"])
+
+
+async def test_a_full_disk_is_no_trouble_when_nothing_waits_for_it_any_more():
+    desk, told = CutOff(0, gone=set()), list[str]()
+    yard = FullYard(1, desk, {"taken"})
+
+    def hear(fact: Fact) -> None:
+        told.append(type(fact).__name__)
+        if isinstance(fact, DeadLetterHealed):
+            yard.enough.set()
+
+    assert await buried(desk, {"taken": EXHAUSTED}, 1, yard, hear) == ([], ["taken"])
+    assert told == ["DeadLetterTrouble", "DeadLetterHealed"]
 
 
 async def test_what_is_claimed_by_nobody_waits_for_nobody():

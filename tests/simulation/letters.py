@@ -1,0 +1,122 @@
+"""The judge of letters: one letter, and no row beside it, but for what nobody could know.
+
+A letter may stand beside a row, or beside a second letter, only where each place that its writer had declared had
+granted it the claim just before (``CONFIRMED``), or it was frozen after that; and where, besides,
+
+    the row came first     its writer was cut off from PostgreSQL while it held the event, and could not see it
+    the row was late       whoever wrote the row had claimed the event before the letter, and then was frozen, or its
+                           insert hung on a wire to PostgreSQL that was in trouble
+    nobody was told        the letter's writer was killed, frozen, stopped, or cut off from all these places, after it
+                           wrote and before it told any of them
+    a place forgot         whoever came later claimed in a place that had been told, and had lost its memory since
+    a place did not hear   or in one that the letter's writer could not tell, since it was in trouble then (``OPEN``)
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.simulation.listener import Start
+
+CONFIRMED = 1.2
+"""Seconds: what asking all places takes at most, and then a look at the disk."""
+OPEN = 2.0
+"""Seconds for which a breaker may stay open when trouble is over."""
+
+
+class Letter:
+    """One letter of a claimed event."""
+
+    __slots__ = ("at", "confirmed", "process", "told")
+
+    def __init__(self, process: "Start", at: float, *, confirmed: bool) -> None:
+        self.process = process
+        self.at = at
+        self.confirmed = confirmed
+        self.told: set[str] = set()
+        """The places that know of it."""
+
+
+class Claimed:
+    """What one process start was granted of one claim."""
+
+    __slots__ = ("at", "first", "won", "won_in")
+
+    def __init__(self, now: float) -> None:
+        self.first = self.won = now
+        self.won_in = ""
+        self.at: dict[str, float] = {}
+        """When each place granted it for the last time."""
+
+
+class Letters:
+    """All letters of claimed events, and who was granted what."""
+
+    def __init__(self) -> None:
+        self._claimed: dict[tuple[str, str], Claimed] = {}
+        self._written: dict[str, list[tuple[bytes, Letter]]] = {}
+
+    def granted(self, place: str, token: str, claim_id: str, now: float, *, won: bool) -> None:
+        """A place granted a claim, for the first time or anew."""
+        claimed = self._claimed.get((token, claim_id))
+        if claimed is None:
+            claimed = self._claimed[token, claim_id] = Claimed(now)
+        claimed.at[place] = now
+        if won:
+            claimed.won, claimed.won_in = now, place
+
+    def told(self, place: str, token: str, claim_id: str) -> None:
+        """A place was told of a letter, by who wrote it."""
+        for _, letter in self._written.get(claim_id, ()):
+            if letter.process.token == token:
+                letter.told.add(place)
+
+    def of(self, claim_id: str, digest: bytes) -> list[Letter]:
+        """The letters of this event."""
+        return [letter for content, letter in self._written.get(claim_id, ()) if content == digest]
+
+    def write(self, process: "Start", claim_id: str, digest: bytes, now: float) -> Letter:
+        """A letter is written now."""
+        letter = Letter(process, now, confirmed=self._confirmed(process, claim_id, now))
+        self._written.setdefault(claim_id, []).append((digest, letter))
+        return letter
+
+    def _confirmed(self, process: "Start", claim_id: str, now: float) -> bool:
+        claimed = self._claimed.get((process.token, claim_id))
+        if claimed is None:
+            return False
+        granted = min((claimed.at.get(place, -math.inf) for place in process.engine.desk.places), default=-math.inf)
+        return granted + CONFIRMED >= now or process.frozen_since(granted)
+
+    def may_follow_a_row(self, letter: Letter, claim_id: str) -> bool:
+        """Whether this letter may be written although a row stands there."""
+        writer = letter.process
+        return letter.confirmed and writer.links[1].troubled_since(self._claimed[writer.token, claim_id].first)
+
+    def may_follow_a_letter(self, later: Letter, letter: Letter, claim_id: str) -> bool:
+        """Whether the later of two letters may be written."""
+        return later.confirmed and self._may_be_followed(letter, later.process, claim_id, late=False)
+
+    def may_be_beside(self, letter: Letter, by: "Start", claim_id: str) -> bool:
+        """Whether this process may write a row although this letter stands there."""
+        return self._may_be_followed(letter, by, claim_id, late=self._hung(by, claim_id))
+
+    def _hung(self, by: "Start", claim_id: str) -> bool:
+        claimed = self._claimed.get((by.token, claim_id))
+        return claimed is not None and by.links[1].troubled_since(claimed.first)
+
+    def _may_be_followed(self, letter: Letter, by: "Start", claim_id: str, *, late: bool) -> bool:
+        claimed = self._claimed.get((by.token, claim_id))
+        if not letter.confirmed or claimed is None:
+            return False
+        place = claimed.won_in
+        if claimed.won <= letter.at:
+            return late or by.frozen_since(claimed.first)
+        writer = letter.process
+        if not letter.told:
+            interrupted = not writer.alive or writer.stopping or writer.frozen_since(letter.at)
+            return interrupted or all(link.troubled_since(letter.at) for link in writer.links)
+        kind = place.partition(":")[0]
+        if any(one.startswith(kind) for one in letter.told):
+            return place not in letter.told
+        return writer.links[kind == "postgres"].troubled_since(letter.at - OPEN)
