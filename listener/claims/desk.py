@@ -12,6 +12,7 @@ starts; what runs goes on. A lease lost or run out: its event is told to ``on_lo
 import asyncio
 import contextlib
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from listener.breaker import Breaker
@@ -54,6 +55,7 @@ class Desk:
         self._turn = asyncio.Lock()
         self._opened = asyncio.Event()
         self._peers: tuple[Places, ...] = ()
+        self._share = (0, 1)
         self._meets = False
         self._moving = False
         self._fresh_until = 0.0
@@ -116,6 +118,11 @@ class Desk:
     async def wait_gone(self, event_id: str) -> None:
         """Return once this claim is not held any more: settled, given back or lost."""
         await self._leases.wait_gone(event_id)
+
+    def asks_first(self, event_id: str) -> bool:
+        """Whether it is for this listener, among those that live now, to ask for this event before its peers do."""
+        number, count = self._share
+        return count == 1 or zlib.crc32(event_id.encode()) % count == number
 
     def may_run(self, event_id: str) -> bool:
         """Whether the handler of this claimed event may start: covered everywhere, lease running, peers met."""
@@ -293,6 +300,7 @@ class Desk:
 
     def _see(self, look: Look, started: float) -> None:
         self._peers = tuple(look.peers.values())
+        self._share = look.share
         self._reach.postgres = look.postgres_place
         shown = look.mine == self.places  # else peers do not see it, and may start what it holds
         self._fresh_until = started + self._roll.life_seconds * FRESH_SHARE if shown else 0.0

@@ -22,6 +22,7 @@ from listener.pipeline.intake import Clocks, Intake
 from listener.pipeline.passage import DUPLICATE, Doom, Passage
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
+from listener.pipeline.turns import Turns
 from listener.pipeline.work import Work
 from listener.store.port import Rows
 
@@ -35,6 +36,7 @@ class Claiming:
         self,
         *,
         inbox: Inbox[Passage],
+        turns: Turns,
         desk: Desk,
         intake: Intake,
         store: Rows,
@@ -45,6 +47,7 @@ class Claiming:
         facts: Facts,
     ) -> None:
         self._inbox = inbox
+        self._turns = turns
         self._suspects: Inbox[Passage] = Inbox()
         self._desk = desk
         self._intake = intake
@@ -126,6 +129,9 @@ class Claiming:
         except Transient:
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
+        self._turns.heard(
+            [isinstance(a, Won) for p, a in zip(batch, answers, strict=True) if p.of_peer and not p.asked]
+        )
         self._route_won([p for p in won if p.claim_id not in stored])
         settled = [(p, stored[p.claim_id]) for p in won if p.claim_id in stored]
         await self._already_settled(settled + self._route_lost(batch, answers))

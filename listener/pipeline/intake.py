@@ -13,9 +13,9 @@ from listener.claims.port import Ask
 from listener.errors import InvalidEvent, Transient, failure_of
 from listener.event import Event, parse
 from listener.facts import EventsDuplicate, Facts, FramesReceived
-from listener.pipeline.inbox import Inbox
 from listener.pipeline.passage import DUPLICATE, Doom, End, Passage, Stored
 from listener.pipeline.policy import Policy
+from listener.pipeline.turns import Turns
 from listener.watermark import Position, Watermark
 
 ENTRY_BYTES = 600
@@ -33,7 +33,7 @@ class Clocks:
 class Intake:
     """Admits events and lets them go."""
 
-    def __init__(self, *, policy: Policy, claiming: Inbox[Passage], clocks: Clocks, facts: Facts) -> None:
+    def __init__(self, *, policy: Policy, claiming: Turns, clocks: Clocks, facts: Facts) -> None:
         self.watermark = Watermark()
         self._policy = policy
         self._claiming = claiming

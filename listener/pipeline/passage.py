@@ -43,12 +43,13 @@ class Passage:
     """Mutable, and owned by exactly one stage at a time.
 
     ``ask`` is what is claimed: the event's id, or for an invalid or conflicting event a name made of its
-    content, so that of all listeners that saw it only one writes the letter.
+    content, so that of all listeners that saw it only one writes the letter. ``of_peer``: it is a peer's turn to ask
+    for it first.
     """
 
     __slots__ = (
-        "ask", "asked", "attempts", "doom", "end", "epoch", "event", "followers", "on_end", "position", "received_at",
-        "received_clock", "revive", "takeovers",
+        "ask", "asked", "attempts", "doom", "end", "epoch", "event", "followers", "of_peer", "on_end", "position",
+        "received_at", "received_clock", "revive", "takeovers",
     )  # fmt: skip
 
     def __init__(self, event: Event, ask: Ask, position: Position | None, *, at: float, clock: float) -> None:
@@ -66,6 +67,7 @@ class Passage:
         self.end: End | None = None
         self.on_end: Callable[[Passage], None] | None = None
         self.revive = False
+        self.of_peer = False
 
     @property
     def claim_id(self) -> str:

@@ -23,6 +23,7 @@ from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Graveyard, Settling
 from listener.pipeline.storing import Storing
+from listener.pipeline.turns import Turns
 from listener.store.port import Rows
 
 QUIET_SECONDS = 3.0
@@ -46,7 +47,8 @@ class Pipeline:
     ) -> None:
         claiming: Inbox[Passage] = Inbox()
         self._desk = desk
-        self.intake = Intake(policy=policy, claiming=claiming, clocks=clocks, facts=facts)
+        turns = Turns(claiming, is_own=desk.asks_first)
+        self.intake = Intake(policy=policy, claiming=turns, clocks=clocks, facts=facts)
         self.settling = Settling(desk=desk, intake=self.intake, graveyard=graveyard, clocks=clocks, facts=facts)
         storing = Storing(
             store=store, breaker=store_breaker, settling=self.settling, policy=policy, clocks=clocks, facts=facts
@@ -59,8 +61,8 @@ class Pipeline:
             )  # fmt: skip
             self.work.on_claim_lost = lambda passage: self.claiming.stand_by([(passage, 0.0)])
         self.claiming = Claiming(
-            inbox=claiming, desk=desk, intake=self.intake, store=store, work=self.work, settling=self.settling,
-            policy=policy, clocks=clocks, facts=facts,
+            inbox=claiming, turns=turns, desk=desk, intake=self.intake, store=store, work=self.work,
+            settling=self.settling, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
         storing.on_conflict = self.claiming.conflict
         self.settling.on_claim_lost = lambda passage: self.claiming.stand_by([(passage, 0.0)])

@@ -15,11 +15,18 @@ from listener.store.statements import statements
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What the roll showed. ``mine`` is None where this listener has no live row."""
+    """What the roll showed to ``token``. ``mine`` is None where this listener has no live row."""
 
+    token: str
     mine: frozenset[str] | None
     peers: dict[str, frozenset[str]]
     postgres_place: str
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """This listener's number among all that live, from 0 on, and how many they are: the same seen by each."""
+        tokens = sorted((*self.peers, self.token))
+        return tokens.index(self.token), len(tokens)
 
 
 class Roll:
@@ -65,4 +72,4 @@ class Roll:
         places = {token: frozenset(declared) for token, declared in rows}
         mine = places.pop(self._token, None)
         self._database.claims_place = place
-        return Look(mine, places, place)
+        return Look(self._token, mine, places, place)

@@ -123,7 +123,7 @@ class SimulatedRoll:
         places, place = dict(seen[0]), seen[1]
         mine = places.pop(self._token, None)
         self._session.claims_place = place
-        return Look(mine, places, place)
+        return Look(self._token, mine, places, place)
 
 
 class SimulatedCursors:

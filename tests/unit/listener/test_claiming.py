@@ -13,6 +13,7 @@ from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
+from listener.pipeline.turns import Turns
 
 POLICY = Policy()
 
@@ -83,7 +84,7 @@ class Event:
     """A passage, as far as claiming looks at one."""
 
     doom = None
-    revive = False
+    revive = of_peer = False
     takeovers = epoch = 0
 
     def __init__(self, event_id: str) -> None:
@@ -97,7 +98,7 @@ async def test_a_batch_that_fills_all_room_begins_once_the_table_answers_again()
     work, desk, inbox = Work(full), Room(), cast("Inbox[Passage]", Inbox())
     inbox.put_all(cast("list[Passage]", [Event(f"e{number}") for number in range(full)]))
     claiming = Claiming(
-        inbox=inbox, desk=cast("Desk", desk), intake=cast("Any", Ends()),
+        inbox=inbox, turns=Turns(inbox, is_own=lambda _: True), desk=cast("Desk", desk), intake=cast("Any", Ends()),
         store=cast("Any", Table()), work=cast("Any", work), settling=cast("Any", Ends()),
         policy=POLICY, clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip

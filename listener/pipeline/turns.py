@@ -1,0 +1,55 @@
+"""Turns: of several listeners that hear the same events, which asks first for which.
+
+Each asks at once for its own share, and for its peers' a moment later, when most of that is settled: one question then
+ends what would have been asked for twice. Nothing but speed depends on it. A peer that does not take its share (it
+died, it is slow, it hears other events) is waited for no more until it does.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from listener.pipeline.inbox import Inbox
+from listener.pipeline.passage import Passage
+
+PATIENCE = 0.2
+"""Seconds that a peer's share waits for the peer."""
+GATHER = 0.02
+WORTH_WAITING = 0.2
+"""Waiting goes on while peers take at least this part of their share."""
+
+
+class Turns:
+    """Stands in front of the claiming's inbox."""
+
+    def __init__(self, inbox: Inbox[Passage], *, is_own: Callable[[str], bool]) -> None:
+        self._inbox = inbox
+        self._is_own = is_own
+        self._later: deque[tuple[float, Passage]] = deque()
+        self._waits = True
+
+    def put(self, passage: Passage) -> None:
+        """Have this claimed, now or after its peer had a chance. What is revived, nobody else asks for."""
+        passage.of_peer = not passage.revive and not self._is_own(passage.claim_id)
+        if not (passage.of_peer and self._waits):
+            self._inbox.put(passage)
+            return
+        loop = asyncio.get_running_loop()
+        self._later.append((loop.time() + PATIENCE, passage))
+        if len(self._later) == 1:
+            loop.call_later(PATIENCE, self._pass_on)
+
+    def _pass_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GATHER
+        due = []
+        while self._later and self._later[0][0] <= until:
+            due.append(self._later.popleft()[1])
+        self._inbox.put_all(due)
+        if self._later:
+            loop.call_at(self._later[0][0], self._pass_on)
+
+    def heard(self, won: Sequence[bool]) -> None:
+        """Of peers' events that were asked for the first time, which were won."""
+        if won:
+            self._waits = won.count(False) >= len(won) * WORTH_WAITING
