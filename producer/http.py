@@ -7,21 +7,21 @@ from typing import Any
 import httpx
 import msgspec
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from ops.telemetry.health import Health, health_routes
 from ops.telemetry.openapi import MISTAKEN, openapi_route
-from producer.accept import Refused, answer, publication, status_code, wrapped
+from producer.accept import publication, wrapped
 from producer.batch import Batch, Told
-from producer.journal.port import Entry, Journal, JournalTrouble, Publication, cursor_of, number_of
+from producer.journal.port import Entry, Journal, JournalTrouble, cursor_of, number_of
 from producer.openapi import DOCUMENT
 from producer.origin import SameSite
 from producer.page import Page
-from producer.publisher import Overloaded, Publisher
+from producer.publisher import Publisher
 from producer.settings import ProducerSettings
+from producer.single import Shortcut, Single, asks_again
 
 MOST_IDS = 100
 MOST_LISTED = 10_000
@@ -58,57 +58,41 @@ class Publishing:
         self._told = told
         self.stream_port = 0
         self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
+        most = settings.max_event_bytes
+        single = Single(
+            publisher, told, lambda body, again: publication(body, max_bytes=most, redeliver=again), max_bytes=most
+        )
+        wrapping = Single(publisher, told, lambda body, _: wrapped(body, max_bytes=most), max_bytes=most)
         routes = [
             *health_routes(health),
             metrics,
-            Route("/publish", self.publish, methods=["POST"]),
+            Route("/publish", single, methods=["POST"]),
             Route("/publish/batch", self.publish_batch, methods=["POST"]),
-            Route("/api/v1/ddup_service/events", self.publish_object, methods=["POST"]),
+            Route("/api/v1/ddup_service/events", wrapping, methods=["POST"]),
             Route("/api/v1/ddup_service/events/test", self.test),
             Route("/api/journal", self.listed),
             Route("/api/follow", self.follow),
             openapi_route(DOCUMENT),
             Route("/", self.index),
         ]
-        guard = Middleware(SameSite, allowed=settings.allowed_origins, stream_port=lambda: self.stream_port)
-        self.application = Starlette(routes=routes, middleware=[guard], exception_handlers=MISTAKEN)
+        others = Starlette(routes=routes, exception_handlers=MISTAKEN)
+        self.application = SameSite(
+            Shortcut(others, "/publish", single),
+            allowed=settings.allowed_origins,
+            stream_port=lambda: self.stream_port,
+        )
 
     async def close(self) -> None:
         """Let go of the connections to listeners."""
         await self._listeners.aclose()
 
-    async def publish(self, request: Request) -> Response:
-        """One event."""
-        redeliver = request.query_params.get("redeliver", "").lower() in ("1", "true", "yes")
-        limit = self._settings.max_event_bytes
-        return await self._single(request, lambda body: publication(body, max_bytes=limit, redeliver=redeliver))
-
-    async def publish_object(self, request: Request) -> Response:
-        """Any JSON object, its id made of its content."""
-        return await self._single(request, lambda body: wrapped(body, max_bytes=self._settings.max_event_bytes))
-
-    async def _single(self, request: Request, read: Callable[[bytes], Publication]) -> Response:
-        try:
-            one = read(await _body(request, self._settings.max_event_bytes))
-        except Refused as refused:
-            told = answer(refused, refused.event_id)
-        else:
-            try:
-                (placed,) = await self._publisher.publish([one])
-            except (JournalTrouble, Overloaded) as error:
-                self._told("unavailable", 1)
-                return _unavailable(error, one.event_id)
-            told = answer(placed, one.event_id)
-        self._told(told["status"], 1)
-        return JSONResponse(told, status_code(told))
-
     async def publish_batch(self, request: Request) -> Response:
         """NDJSON in, an answer a line out; lines are placed as they arrive."""
-        redeliver = request.query_params.get("redeliver", "").lower() in ("1", "true", "yes")
         settings = self._settings
         batch = Batch(
             self._publisher, self._told, max_event_bytes=settings.max_event_bytes,
-            max_batch_bytes=settings.max_batch_bytes, redeliver=redeliver,
+            max_batch_bytes=settings.max_batch_bytes,
+            redeliver=asks_again(request.scope["query_string"]),
         )  # fmt: skip
         try:
             status, body = await batch.run(request.stream())
@@ -194,15 +178,6 @@ class Publishing:
         if self._settings.console_url:
             return RedirectResponse(f"{self._settings.console_url}/#/send", 307)
         return HTMLResponse(self._page.html, headers={"content-security-policy": self._page.policy()})
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Refused("too_large", f"the body has more than the {limit:,} bytes that are allowed")
-    return bytes(body)
 
 
 def _unavailable(error: Exception, event_id: str | None) -> JSONResponse:

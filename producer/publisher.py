@@ -15,6 +15,9 @@ from producer.journal.port import Entry, Journal, JournalTrouble, Placed, Public
 MOST_WAITING = 50_000
 LARGEST_COMMIT = 4_096
 
+Waiting = tuple[Sequence[Publication], asyncio.Future[list[Placed]]]
+Written = tuple[list[Placed], list[Entry]]
+
 
 class Overloaded(Exception):
     """More waits to be written than the producer is ready to hold."""
@@ -37,7 +40,7 @@ class Publisher:
         self._failed = failed
         # A thread of its own: no number of lagging readers may stand in the way of a commit.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
-        self._waiting: deque[tuple[Sequence[Publication], asyncio.Future[list[Placed]]]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._count = 0
         self._filled = asyncio.Event()
 
@@ -62,18 +65,23 @@ class Publisher:
 
     async def run(self) -> None:
         """Commit until cancelled; what was taken is finished first."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._filled.wait()
             batch = self._take()
-            committing = asyncio.create_task(self._commit(batch), name="commit")
+            publications = [one for group, _ in batch for one in group]
+            started = time.monotonic()
+            placing = loop.run_in_executor(self._thread, self._journal.append, publications, time.time())
             try:
-                await asyncio.shield(committing)
-            except asyncio.CancelledError:
-                await committing
-                raise
+                await asyncio.wait((placing,))
+            finally:
+                if not placing.done():
+                    await asyncio.wait((placing,))
+                self._tell(batch, placing, time.monotonic() - started)
 
-    def _take(self) -> list[tuple[Sequence[Publication], asyncio.Future[list[Placed]]]]:
-        batch, count = [], 0
+    def _take(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        count = 0
         while self._waiting and count < LARGEST_COMMIT:
             batch.append(self._waiting.popleft())
             count += len(batch[-1][0])
@@ -82,20 +90,16 @@ class Publisher:
             self._filled.clear()
         return batch
 
-    async def _commit(self, batch: list[tuple[Sequence[Publication], asyncio.Future[list[Placed]]]]) -> None:
-        publications = [one for group, _ in batch for one in group]
-        started = time.monotonic()
+    def _tell(self, batch: Sequence[Waiting], placing: asyncio.Future[Written], seconds: float) -> None:
         try:
-            append = self._journal.append
-            loop = asyncio.get_running_loop()
-            placed, entries = await loop.run_in_executor(self._thread, append, publications, time.time())
+            placed, entries = placing.result()
         except JournalTrouble as trouble:
             self._failed(trouble)
             for _, future in batch:
                 if not future.done():
                     future.set_exception(trouble)
             return
-        self._committed(len(publications), time.monotonic() - started)
+        self._committed(len(placed), seconds)
         self._placed(entries)
         start = 0
         for group, future in batch:

@@ -136,7 +136,10 @@ class Stream:
 
     async def _serve(self, connection: ServerConnection) -> None:
         self.clients += 1
+        stir = asyncio.Event()
+        self._tail.tell(stir)
         listening = asyncio.create_task(_ignore(connection), name="client's frames")
+        listening.add_done_callback(lambda _: stir.set())
         try:
             number = self._starts[connection]
             while not listening.done():
@@ -144,23 +147,17 @@ class Stream:
                 if self._tail.newest > number:
                     number = await self._send_from(connection, number)
                 else:
-                    await self._wait(listening, number)
+                    stir.clear()
+                    await stir.wait()
         except ConnectionClosed:
             return
         except JournalTrouble as trouble:
             await connection.close(CloseCode.TRY_AGAIN_LATER, str(trouble)[:100])
         finally:
             self.clients -= 1
+            self._tail.tell_no_more(stir)
             self._reached.pop(connection, None)
             listening.cancel()
-
-    async def _wait(self, listening: asyncio.Task[None], number: int) -> None:
-        """Until there is more to send, or the client has gone."""
-        growing = asyncio.create_task(self._tail.wait_beyond(number))
-        try:
-            await asyncio.wait({growing, listening}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            growing.cancel()
 
     async def _send_from(self, connection: ServerConnection, number: int) -> int:
         """Send what comes next; the number that was reached."""

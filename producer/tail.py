@@ -42,7 +42,7 @@ class Tail:
         self._most = most
         self._most_bytes = most_bytes
         self.newest = newest
-        self._grown = asyncio.Event()
+        self._readers: set[asyncio.Event] = set()
 
     def extend(self, entries: Sequence[Entry]) -> None:
         """Add new entries, and wake who waits."""
@@ -53,8 +53,8 @@ class Tail:
             self.newest = entry.number
         while self._frames and (len(self._frames) > self._most or self._size > self._most_bytes):
             self._size -= len(self._frames.popleft())
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
+        for grown in self._readers:
+            grown.set()
 
     def after(self, number: int, limit: int, max_bytes: int) -> list[bytes] | None:
         """Frames for the wire after ``number``, up to both limits; None where the tail does not reach back that far."""
@@ -68,10 +68,13 @@ class Tail:
             return _within(newest, max_bytes)
         return _within(islice(self._frames, start, start + limit), max_bytes)
 
-    async def wait_beyond(self, number: int) -> None:
-        """Return once there is an entry after ``number``."""
-        while self.newest <= number:
-            await self._grown.wait()
+    def tell(self, grown: asyncio.Event) -> None:
+        """Set this whenever there is more."""
+        self._readers.add(grown)
+
+    def tell_no_more(self, grown: asyncio.Event) -> None:
+        """This reader has gone."""
+        self._readers.discard(grown)
 
 
 def _within(frames: Iterable[bytes], max_bytes: int) -> list[bytes]:
