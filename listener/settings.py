@@ -74,7 +74,7 @@ class ConnectionSettings(Settings):
 
     @model_validator(mode="after")
     def _claims_can_be_renewed(self) -> Self:
-        """A third of a lease passes before a renewal, which may take the limit twice, since it is tried twice.
+        """A renewal begins a third of a lease after the last one was answered, and each answer may take the limit.
 
         With less, a Redis that is slow within its limit costs every claim, and peers condemn innocent events for it.
         """

@@ -195,7 +195,7 @@ async def test_nothing_gets_through(
 async def test_work_goes_on(
     redis_url: str, database_url: str, tmp_path: Path, fault_proxies: Toxiproxy, wire: str, harm: Harm
 ):
-    async with world_of(redis_url, database_url, tmp_path, fault_proxies, redis_timeout="2") as world:
+    async with world_of(redis_url, database_url, tmp_path, fault_proxies, redis_timeout="1.6") as world:
         await harm(world, wire)
         during = await world.publish("during", 20)
         RUNS.go_on.set()
