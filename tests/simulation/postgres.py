@@ -266,10 +266,10 @@ class PostgresMemory:
     # -- roll and cursors -----------------------------------------------------------------------
 
     def refresh(self, token: str, life: float) -> tuple[dict[str, frozenset[str]], str]:
-        place = self.incarnation()
-        if token in self.live(life):
-            self.listeners[token] = (self.listeners[token][0], self.clock())
-        return self.live(life), place
+        place, live = self.incarnation(), self.live(life)
+        if token in live:
+            self.listeners[token] = (live[token], self.clock())
+        return live, place
 
     def declare(self, token: str, places: frozenset[str], life: float) -> tuple[dict[str, frozenset[str]], str]:
         place = self.incarnation()
@@ -324,7 +324,7 @@ class SimulatedPostgres(Server):
 
     def work(self, request: Request) -> None:
         super().work(request)
-        if self.has_blocked and not self._asks_again:
+        if self._blocked and not self._asks_again:
             self._asks_again = True
             self.world.later(LOCKS_ASKED_EVERY, self._ask_again)
 

@@ -11,8 +11,10 @@ caller gave up. One ``Link`` joins one process (by its name, across restarts) an
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from tests.simulation.world import AFTERLIFE, Process, World
 
@@ -26,7 +28,7 @@ class Lost(Exception):
 class Wire(Protocol):
     """How an adapter reaches its server."""
 
-    async def ask(self, what: str, apply: Callable[[], T], *, timeout: float) -> T:
+    def ask(self, what: str, apply: Callable[[], T], *, timeout: float) -> Awaitable[T]:
         """Have ``apply`` run at the server, and return what it returned; ``Lost`` without an answer."""
         ...
 
@@ -111,10 +113,6 @@ class Server:
             self.world.note(request.who, f"{request.what} -> {shown(result)}{late}")
         request.link.reply(request, result, None)
 
-    @property
-    def has_blocked(self) -> bool:
-        return bool(self._blocked)
-
     def unblock(self) -> None:
         blocked, self._blocked = self._blocked, []
         for request in blocked:
@@ -132,21 +130,16 @@ def shown(result: object) -> object:
     return result
 
 
-class Request:
+class Request(msgspec.Struct, eq=False):
     """One question under way."""
 
-    __slots__ = ("apply", "armed", "due", "future", "link", "what", "who")
-
-    def __init__(
-        self, who: str, link: "Link", what: str, apply: Callable[[], Any], future: "asyncio.Future[Any]", due: float
-    ) -> None:
-        self.who = who
-        self.link = link
-        self.what = what
-        self.apply = apply
-        self.future = future
-        self.due = due
-        self.armed = False
+    who: str
+    link: Any
+    what: str
+    apply: Callable[[], Any]
+    future: Any
+    due: float
+    armed: bool = False
 
     def arm(self) -> None:
         """The reply is no longer certain to come in time: let the caller's time limit strike."""
@@ -179,6 +172,7 @@ class Link:
         self.process_name = process_name
         self.mode = "ok"
         self.trouble_ended = -math.inf
+        self._chance, self._latency = server.world.dice.random, server.latency
         self._held: list[Callable[[], None]] = []
 
     def set(self, mode: str) -> None:
@@ -246,8 +240,8 @@ class Link:
             self.server.world.later(self._delay(), request.answer, result, error)
 
     def _delay(self) -> float:
-        chance = self.server.world.dice.random()
-        return self.server.latency * (0.3 + 4.0 * chance * chance * chance)
+        chance = self._chance()
+        return self._latency * (0.3 + 4.0 * chance * chance * chance)
 
 
 class SimulatedWire:
@@ -257,14 +251,13 @@ class SimulatedWire:
         self.process = process
         self.link = link
 
-    async def ask(self, what: str, apply: Callable[[], T], *, timeout: float) -> T:
+    def ask(self, what: str, apply: Callable[[], T], *, timeout: float) -> Awaitable[T]:
         process = self.process
         if process.state is AFTERLIFE:
             raise asyncio.CancelledError
-        future = process.create_future()
+        future: asyncio.Future[T] = asyncio.Future(loop=process)
         self.link.send(Request(process.name, self.link, what, apply, future, process.world.now + timeout))
-        result: T = await future
-        return result
+        return future
 
     def hang_up(self, callback: Callable[[], None]) -> None:
         """See ``Wire``. What was sent before on the connection arrives before."""
