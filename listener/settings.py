@@ -126,6 +126,9 @@ class ListenerSettings(ConnectionSettings):
     reconnect_longest: float = Field(30.0, gt=0, description="Seconds before any reconnect, at most")
     keepalive: float = Field(20.0, ge=1, description="Seconds of silence before the source is asked for a sign of life")
     dead_letter_file: Path = Field(Path("failed_events.jsonl"), description="File for events that cannot succeed")
+    peer_wait: float = Field(
+        0.2, ge=0, le=5, description="Seconds that an event waits for the peer whose turn it is; 0: all ask at once"
+    )
     max_events: int = Field(50_000, ge=1, description="Events held in memory, at most")
     max_bytes: int = Field(64 * 1024 * 1024, ge=65536, description="Bytes of events held in memory, at most")
     console_url: WebAddress | None = Field(
@@ -158,7 +161,7 @@ class ListenerSettings(ConnectionSettings):
         policy = super().policy()
         return type(policy)(
             **{name: getattr(policy, name) for name in policy.__slots__}
-            | {"max_events": self.max_events, "max_bytes": self.max_bytes}
+            | {"max_events": self.max_events, "max_bytes": self.max_bytes, "peer_wait": self.peer_wait}
         )
 
     def source(self) -> SourceOptions:

@@ -47,7 +47,7 @@ class Pipeline:
     ) -> None:
         claiming: Inbox[Passage] = Inbox()
         self._desk = desk
-        turns = Turns(claiming, is_own=desk.asks_first)
+        turns = Turns(claiming, is_own=desk.asks_first, peer_wait=policy.peer_wait)
         self.intake = Intake(policy=policy, claiming=turns, clocks=clocks, facts=facts)
         self.settling = Settling(desk=desk, intake=self.intake, graveyard=graveyard, clocks=clocks, facts=facts)
         storing = Storing(

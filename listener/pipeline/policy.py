@@ -18,6 +18,7 @@ class Policy:
     max_bytes: int = 64 * 1024 * 1024
     max_event_bytes: int = 1024 * 1024
     batch: int = 1_024
+    peer_wait: float = 0.2
     stand_by_first: float = 1.0
     stand_by_longest: float = 10.0
 

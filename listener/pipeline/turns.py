@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.passage import Passage
 
-PATIENCE = 0.2
-"""Seconds that a peer's share waits for the peer."""
 GATHER = 0.02
 WORTH_WAITING = 0.2
 """Waiting goes on while peers take at least this part of their share."""
@@ -22,7 +20,9 @@ WORTH_WAITING = 0.2
 class Turns:
     """Stands in front of the claiming's inbox."""
 
-    def __init__(self, inbox: Inbox[Passage], *, is_own: Callable[[str], bool]) -> None:
+    def __init__(self, inbox: Inbox[Passage], *, is_own: Callable[[str], bool], peer_wait: float) -> None:
+        """Make one, that waits for peers so many seconds; or never, with 0."""
+        self._peer_wait = peer_wait
         self._inbox = inbox
         self._is_own = is_own
         self._later: deque[tuple[float, Passage]] = deque()
@@ -31,13 +31,13 @@ class Turns:
     def put(self, passage: Passage) -> None:
         """Have this claimed, now or after its peer had a chance. What is revived, nobody else asks for."""
         passage.of_peer = not passage.revive and not self._is_own(passage.claim_id)
-        if not (passage.of_peer and self._waits):
+        if not (passage.of_peer and self._waits and self._peer_wait):
             self._inbox.put(passage)
             return
         loop = asyncio.get_running_loop()
-        self._later.append((loop.time() + PATIENCE, passage))
+        self._later.append((loop.time() + self._peer_wait, passage))
         if len(self._later) == 1:
-            loop.call_later(PATIENCE, self._pass_on)
+            loop.call_later(self._peer_wait, self._pass_on)
 
     def _pass_on(self) -> None:
         loop = asyncio.get_running_loop()

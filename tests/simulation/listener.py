@@ -32,6 +32,7 @@ from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
 LEASE = 2.5
 """Enough to notice a silent Redis, and to cover elsewhere, before it runs out."""
 ROLL_LIFE = 1.6
+PEER_WAIT = 0.2
 RESTART_SECONDS = 0.4
 HANDLERS = {
     "recorded": "",
@@ -41,13 +42,13 @@ HANDLERS = {
 
 
 @functools.cache
-def settings_of(name: str, work: str) -> ListenerSettings:
+def settings_of(name: str, work: str, peer_wait: float) -> ListenerSettings:
     """Short times, so that a run is short; their order is that of the defaults."""
     given = {
         "instance_id": name, "handler": HANDLERS[work], "lease": LEASE, "handle_delay": 0.2, "insert_delay": 0.2,
         "startup_delay": 0.2, "startup_attempts": 2, "database_attempts": 2, "redis_timeout": 0.1,
         "database_timeout": 0.7, "handle_timeout": 2.0, "reconnect_first": 0.2, "reconnect_longest": 1.0,
-        "ws_url": "ws://source/", "drain": 1.0,
+        "ws_url": "ws://source/", "drain": 1.0, "peer_wait": peer_wait,
     }  # fmt: skip
     return ListenerSettings.load({key: str(value) for key, value in given.items()})
 
@@ -105,7 +106,7 @@ class Start(Process):
         self.scene = scene
         self.number = number
         self.stopping = False
-        self.settings = settings_of(name, scene.plan.work)
+        self.settings = settings_of(name, scene.plan.work, PEER_WAIT if scene.plan.turns else 0.0)
         self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]
         self.listening = Listening(
             self.settings,

@@ -17,7 +17,7 @@ LINK_FAULTS = ("refused", "silent", "deaf", "slow", "flaky")
 REDIS_FAULTS = ("down", "freeze", "restart empty", "restart", "flush", "fail over")
 POSTGRES_FAULTS = ("down", "freeze", "crash")
 SOURCE_FAULTS = ("cut", "down")
-RETENTION_SALT, BOTH_SALT = 33, 34
+RETENTION_SALT, BOTH_SALT, TURNS_SALT = 33, 34, 35
 """Later additions have dice of their own, so that the seeds that found something once still find it."""
 
 
@@ -60,6 +60,8 @@ class Schedule(msgspec.Struct, frozen=True):
     listeners: tuple[tuple[str, float], ...]
     happenings: tuple[Happening, ...]
     faults: tuple[Fault, ...]
+    turns: bool = False
+    """Whether the listeners wait for the one whose turn it is, instead of all asking at once."""
 
     def without(self, names: Collection[str]) -> "Schedule":
         """The same run, but for these happenings, faults and listeners."""
@@ -99,6 +101,7 @@ def schedule(seed: int) -> Schedule:
         listeners=listeners,
         happenings=_happenings(dice),
         faults=() if quiet else faults,
+        turns=random.Random(seed * 2_654_435_761 + TURNS_SALT).random() < 0.5,
     )
 
 

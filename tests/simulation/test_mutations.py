@@ -7,6 +7,7 @@ that was written by hand.
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from tests.simulation.mutations import MUTATIONS, mutated
@@ -60,7 +61,9 @@ WRITTEN_FOR = {"confirmed-once": FULL_FOR_LONG, "open-off-the-roll": BACK_ON_THE
 
 
 def schedules_for(name: str) -> Iterator[Schedule]:
-    yield WRITTEN_FOR[name] if name in WRITTEN_FOR else schedule(FOUND_BY[name])
+    found_by = WRITTEN_FOR[name] if name in WRITTEN_FOR else schedule(FOUND_BY[name])
+    for turns in (found_by.turns, not found_by.turns):
+        yield msgspec.structs.replace(found_by, turns=turns)
     yield from map(schedule, range(LONGEST_SEARCH))
 
 

@@ -98,7 +98,8 @@ async def test_a_batch_that_fills_all_room_begins_once_the_table_answers_again()
     work, desk, inbox = Work(full), Room(), cast("Inbox[Passage]", Inbox())
     inbox.put_all(cast("list[Passage]", [Event(f"e{number}") for number in range(full)]))
     claiming = Claiming(
-        inbox=inbox, turns=Turns(inbox, is_own=lambda _: True), desk=cast("Desk", desk), intake=cast("Any", Ends()),
+        inbox=inbox, turns=Turns(inbox, is_own=lambda _: True, peer_wait=0),
+        desk=cast("Desk", desk), intake=cast("Any", Ends()),
         store=cast("Any", Table()), work=cast("Any", work), settling=cast("Any", Ends()),
         policy=POLICY, clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip

@@ -21,7 +21,7 @@ def passage(event_id: str) -> Passage:
 
 def turns() -> tuple[Turns, Inbox[Passage]]:
     inbox: Inbox[Passage] = Inbox()
-    return Turns(inbox, is_own=lambda event_id: event_id.startswith("mine")), inbox
+    return Turns(inbox, is_own=lambda event_id: event_id.startswith("mine"), peer_wait=0.05), inbox
 
 
 async def test_a_peers_share_waits_for_the_peer_and_then_goes_on():
