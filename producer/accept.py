@@ -3,7 +3,9 @@
 import hashlib
 import json
 from collections.abc import Collection
-from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from listener.errors import InvalidEvent
 from listener.event import CURSOR, Event, content_id, on_one_line, parse_named
@@ -14,6 +16,16 @@ SAYINGS = {
     "duplicate": "this event was published before; add ?redeliver=true to send it once more",
     "conflict": "this event_id was published before with other content",
 }
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """The JSON that tells a publisher what became of an event."""
+
+    line: int | UnsetType
+    status: str
+    event_id: str | None
+    cursor: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
 
 
 class Refused(Exception):
@@ -52,19 +64,11 @@ def wrapped(body: bytes, *, max_bytes: int) -> Publication:
     return publication(event, max_bytes=max_bytes + 128)
 
 
-def answer(placed: Placed | Refused, event_id: str | None) -> dict[str, Any]:
-    """The JSON that tells a publisher what became of an event."""
+def answer(placed: Placed | Refused, event_id: str | None, line: int | UnsetType = UNSET) -> Answer:
+    """What a publisher is told of an event; of one in a batch, with its line."""
     if isinstance(placed, Refused):
-        return {"status": placed.status, "event_id": event_id, "error": str(placed)}
-    told: dict[str, Any] = {"status": placed.status, "event_id": event_id, "cursor": placed.cursor}
-    if placed.status in SAYINGS:
-        told["error"] = SAYINGS[placed.status]
-    return told
-
-
-def status_code(told: dict[str, Any]) -> int:
-    """The HTTP status of a single publish."""
-    return STATUS[told["status"]]
+        return Answer(line, placed.status, event_id, UNSET, str(placed))
+    return Answer(line, placed.status, event_id, placed.cursor, SAYINGS.get(placed.status, UNSET))
 
 
 def _may_name_cursor(body: bytes) -> bool:

@@ -7,11 +7,12 @@ commit. How much is under way for one body is bounded: beyond that, nothing more
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Callable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from producer.accept import Refused, answer, publication
+from producer.accept import Answer, Refused, answer, publication
 from producer.journal.port import JournalTrouble, Placed, Publication
 from producer.publisher import Overloaded, Publisher
 
@@ -24,6 +25,7 @@ Told = Callable[[str, int], None]
 Numbered = list[tuple[int, bytes]]
 
 _encoder = msgspec.json.Encoder()
+_line_of = attrgetter("line")
 
 
 class Batch:
@@ -65,26 +67,27 @@ class Batch:
             await self._begin(self._lines.take(LINES_AT_ONCE))
 
     async def _begin(self, numbered: Numbered) -> None:
-        part = _Part(numbered)
+        part = _Part()
         for number, line in numbered:
             try:
-                part.good[number] = publication(line, max_bytes=self._max_event_bytes, redeliver=self._redeliver)
+                part.good.append(publication(line, max_bytes=self._max_event_bytes, redeliver=self._redeliver))
+                part.lines.append(number)
             except Refused as refused:
-                part.told[number] = answer(refused, refused.event_id)
+                part.refused.append(answer(refused, refused.event_id, number))
         while self._under_way and (len(self._under_way) >= UNDER_WAY or self._publisher.is_full):
             await self._end(self._under_way.popleft())
         if part.good:
-            part.placing = self._publisher.place(list(part.good.values()))
+            part.placing = self._publisher.place(part.good)
         self._under_way.append(part)
 
     async def _end(self, part: "_Part") -> None:
+        told = part.refused
         if part.placing is not None:
             placed = await part.placing
-            for (number, one), outcome in zip(part.good.items(), placed, strict=True):
-                part.told[number] = answer(outcome, one.event_id)
-        for status, count in Counter([one["status"] for one in part.told.values()]).items():
+            told += [answer(*one) for one in zip(placed, [one.event_id for one in part.good], part.lines, strict=True)]
+        for status, count in Counter([one.status for one in told]).items():
             self._told(status, count)
-        self._answers.append(_encoder.encode_lines([{"line": n, **part.told[n]} for n, _ in part.numbered]))
+        self._answers.append(_encoder.encode_lines(sorted(told, key=_line_of) if len(told) > len(part.lines) else told))
 
     async def _end_all(self) -> JournalTrouble | None:
         """What is under way is heard out: of a body that fails in its middle, the rest may have been placed."""
@@ -104,12 +107,13 @@ class Batch:
 class _Part:
     """Some lines, and what is known of them."""
 
-    __slots__ = ("good", "numbered", "placing", "told")
+    __slots__ = ("good", "lines", "placing", "refused")
 
-    def __init__(self, numbered: Numbered) -> None:
-        self.numbered = numbered
-        self.good: dict[int, Publication] = {}
-        self.told: dict[int, dict[str, Any]] = {}
+    def __init__(self) -> None:
+        self.good: list[Publication] = []
+        self.lines: list[int] = []
+        """Those of the good ones."""
+        self.refused: list[Answer] = []
         self.placing: asyncio.Future[list[Placed]] | None = None
 
 

@@ -2,13 +2,13 @@
 cost them more than the work itself."""
 
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
+from msgspec import UNSET
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from producer.accept import Refused, answer, status_code
+from producer.accept import STATUS, Answer, Refused, answer
 from producer.batch import Told
 from producer.journal.port import JournalTrouble, Publication
 from producer.publisher import Overloaded, Publisher
@@ -42,12 +42,12 @@ class Single:
                 (placed,) = await self._publisher.publish([one])
             except (JournalTrouble, Overloaded) as error:
                 self._told("unavailable", 1)
-                told = {"status": "unavailable", "event_id": one.event_id, "error": str(error)}
+                told = Answer(UNSET, "unavailable", one.event_id, UNSET, str(error))
                 await _send(send, 503, told, [(b"retry-after", b"1")])
                 return
             told = answer(placed, one.event_id)
-        self._told(told["status"], 1)
-        await _send(send, status_code(told), told)
+        self._told(told.status, 1)
+        await _send(send, STATUS[told.status], told)
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The whole of it; None where the client went away meanwhile."""
@@ -87,9 +87,7 @@ def asks_again(query: bytes) -> bool:
     return parse_qs(query.decode("latin-1")).get("redeliver", [""])[-1].lower() in ("1", "true", "yes")
 
 
-async def _send(
-    send: Send, status: int, told: dict[str, Any], headers: list[tuple[bytes, bytes]] | None = None
-) -> None:
+async def _send(send: Send, status: int, told: Answer, headers: list[tuple[bytes, bytes]] | None = None) -> None:
     body = _encode(told)
     own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": own + (headers or [])})

@@ -38,6 +38,7 @@ class Tail:
     def __init__(self, identity: str, newest: int, *, most: int = 20_000, most_bytes: int = 32 * 1024 * 1024) -> None:
         self._identity = identity
         self._frames: deque[bytes] = deque()
+        self._unframed: deque[Entry] = deque()
         self._size = 0
         self._most = most
         self._most_bytes = most_bytes
@@ -45,19 +46,20 @@ class Tail:
         self._readers: set[asyncio.Event] = set()
 
     def extend(self, entries: Sequence[Entry]) -> None:
-        """Add new entries, and wake who waits."""
-        for entry in entries:
-            frame = wire_of(entry, self._identity)
-            self._frames.append(frame)
-            self._size += len(frame)
-            self.newest = entry.number
-        while self._frames and (len(self._frames) > self._most or self._size > self._most_bytes):
-            self._size -= len(self._frames.popleft())
+        """Add new entries, and wake who waits. Frames are made when the first asks for them, if ever."""
+        if not entries:
+            return
+        self._unframed.extend(entries)
+        self._size += sum([len(entry.body) for entry in entries])
+        self.newest = entries[-1].number
+        while len(self._frames) + len(self._unframed) > self._most or self._size > self._most_bytes:
+            self._size -= len(self._frames.popleft()) if self._frames else len(self._unframed.popleft().body)
         for grown in self._readers:
             grown.set()
 
     def after(self, number: int, limit: int, max_bytes: int) -> list[bytes] | None:
         """Frames for the wire after ``number``, up to both limits; None where the tail does not reach back that far."""
+        self._frame()
         start = number - (self.newest - len(self._frames))
         if start < 0:
             return None
@@ -67,6 +69,13 @@ class Tail:
             newest.reverse()
             return _within(newest, max_bytes)
         return _within(islice(self._frames, start, start + limit), max_bytes)
+
+    def _frame(self) -> None:
+        while self._unframed:
+            entry = self._unframed.popleft()
+            frame = wire_of(entry, self._identity)
+            self._frames.append(frame)
+            self._size += len(frame) - len(entry.body)
 
     def tell(self, grown: asyncio.Event) -> None:
         """Set this whenever there is more."""
