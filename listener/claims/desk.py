@@ -226,6 +226,9 @@ class Desk:
         """Give these claims back: peers may win them at once."""
         claims = self._leases.these(event_ids)
         self._leases.drop(event_ids)
+        await self._give_back(claims)
+
+    async def _give_back(self, claims: list[Claim]) -> None:
         await self._tell(claims, lambda claims, told: claims.release([claim.ask.event_id for claim in told]))
 
     async def _tell(
@@ -335,7 +338,9 @@ class Desk:
         """Claim here what is held elsewhere. In PostgreSQL, what another holds is lost; in Redis, that must wait."""
         refused = await self._leases.cover(place)
         if place == self._reach.postgres:
+            claims = self._leases.these([ask.event_id for ask in refused])
             self._leases.lose([ask.event_id for ask in refused])
+            await self._give_back(claims)  # won again where it lingers, it would not look inherited
             return True
         return not refused or await self._all_settled(place, refused)
 

@@ -21,6 +21,8 @@ from listener.pipeline.passage import STORED, Buried, Doom, Duplicate, Passage, 
 
 RETRY_SECONDS = 0.5
 BATCH = 4_096
+OF_THEMSELVES = ("invalid", "conflict")
+"""What dooms an event whoever holds it, and is claimed under a name of its own."""
 SETTLE_SECONDS = 0.01
 """Between two calls that settle, unless a whole batch waits: the rows can be seen already, nobody waits for this."""
 
@@ -112,8 +114,9 @@ class Settling:
         ours = []
         for passage in batch:
             if self._needs_claim(passage) and not self._desk.is_held(passage.claim_id):
-                passage.doom = None if passage.doom and passage.doom.stage != "receive" else passage.doom
-                passage.attempts.clear()
+                if passage.doom is None or passage.doom.reason not in OF_THEMSELVES:
+                    passage.doom = None
+                    passage.attempts.clear()
                 self.on_claim_lost(passage)
             else:
                 ours.append(passage)

@@ -11,7 +11,7 @@ Owners       when a handler starts, no other live listener may start it too, and
 
 from listener.facts import EventsStored, Fact, LeasesLost, SourceGap
 from tests.simulation.hooks import Hooks
-from tests.simulation.letters import Letters
+from tests.simulation.letters import OPEN, Letters
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.world import Process, World
 
@@ -208,5 +208,12 @@ class Law(Hooks):
 
 
 def _cut_off(process: Process, since: float) -> bool:
-    """Whether both places in which it keeps claims were in trouble for it since then."""
-    return all(link.troubled_since(since) for link in process.links)
+    """Whether both places in which it keeps claims were in trouble for it at once since then, or one soon after."""
+    if not all(link.troubled_since(since) for link in process.links):
+        return False
+    redis, postgres = (link.troubled() for link in process.links)
+    return any(
+        max(one, other) <= min(one_end, other_end) + OPEN and max(one_end, other_end) >= since
+        for one, one_end in redis
+        for other, other_end in postgres
+    )

@@ -263,17 +263,6 @@ def _always_confirmed(_: Any) -> Any:
     return confirmed
 
 
-def _confirmed_unmet(_: Any) -> Any:
-    async def confirmed(self: Desk, event_ids: Sequence[str]) -> bool:
-        try:
-            await self._leases.confirm(event_ids)
-        except Transient:
-            return False
-        return True
-
-    return confirmed
-
-
 def _once_confirmed(_: Any) -> Any:
     async def write(self: Settling, batch: Any) -> bool:
         while batch:
@@ -302,10 +291,6 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "buries-unconfirmed": (
         "a letter is written although its claim may be lost",
         [(Desk, "confirmed", _always_confirmed)],
-    ),
-    "buries-unmet": (
-        "a letter is written although a live peer claims elsewhere",
-        [(Desk, "confirmed", _confirmed_unmet)],
     ),
     "confirmed-once": (
         "on a full disk a letter waits until its claim is another's, and is written",

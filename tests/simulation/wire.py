@@ -10,7 +10,6 @@ caller gave up. One ``Link`` joins one process (by its name, across restarts) an
 """
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -46,6 +45,30 @@ HANG_UP = "hang up"
 AFTER_ALL_ELSE = 0.01
 
 
+class Troubles:
+    """From when until when something was in trouble."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[float, float]] = []
+        self._began: float | None = None
+
+    def begin(self, now: float) -> None:
+        if self._began is None:
+            self._began = now
+
+    def end(self, now: float) -> None:
+        self.all.append((now if self._began is None else self._began, now))
+        self._began = None
+
+    def until(self, now: float) -> list[tuple[float, float]]:
+        """Those that are over, and one that lasts."""
+        return self.all if self._began is None else [*self.all, (self._began, now)]
+
+    def since(self, when: float) -> bool:
+        """Whether there was any since then."""
+        return self._began is not None or (bool(self.all) and self.all[-1][1] >= when)
+
+
 class Server:
     """Up, frozen (requests wait, and are applied when it is woken) or down (they fail)."""
 
@@ -55,7 +78,7 @@ class Server:
         self.latency = latency
         self.state = "up"
         self.links: dict[str, Link] = {}
-        self.trouble_ended = -math.inf
+        self.troubles = Troubles()
         self._waiting: list[Request] = []
         self._blocked: list[Request] = []
 
@@ -67,22 +90,25 @@ class Server:
 
     def freeze(self) -> None:
         self.state = "frozen"
+        self.troubles.begin(self.world.now)
 
     def down(self) -> None:
         """As after kill -9: what was under way is lost."""
         self.state = "down"
+        self.troubles.begin(self.world.now)
         lost, self._waiting, self._blocked = self._waiting + self._blocked, [], []
         for request in lost:
             request.fail("connection reset")
 
     def touch(self) -> None:
         """Trouble that is over at once."""
-        self.trouble_ended = self.world.now
+        if self.state == "up":
+            self.troubles.end(self.world.now)
 
     def up(self) -> None:
         """Started again, or woken."""
         self.state = "up"
-        self.trouble_ended = self.world.now
+        self.troubles.end(self.world.now)
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             after = AFTER_ALL_ELSE if request.what is HANG_UP else 0.0
@@ -171,14 +197,16 @@ class Link:
         self.server = server
         self.process_name = process_name
         self.mode = "ok"
-        self.trouble_ended = -math.inf
+        self.troubles = Troubles()
         self._chance, self._latency = server.world.dice.random, server.latency
         self._held: list[Callable[[], None]] = []
 
     def set(self, mode: str) -> None:
         self.mode = mode
         if mode == "ok":
-            self.trouble_ended = self.server.world.now
+            self.troubles.end(self.server.world.now)
+        else:
+            self.troubles.begin(self.server.world.now)
         if mode != "silent":
             held, self._held = self._held, []
             for deliver in held:
@@ -186,8 +214,12 @@ class Link:
 
     def troubled_since(self, when: float) -> bool:
         """Whether this link or its server was in trouble at any time since then."""
-        server = self.server
-        return self.mode != "ok" or server.state != "up" or self.trouble_ended >= when or server.trouble_ended >= when
+        return self.troubles.since(when) or self.server.troubles.since(when)
+
+    def troubled(self) -> list[tuple[float, float]]:
+        """From when until when this link or its server was in trouble."""
+        now = self.server.world.now
+        return self.troubles.until(now) + self.server.troubles.until(now)
 
     def hang_up(self, process: Process, callback: Callable[[], None]) -> None:
         """The end of a connection arrives, if late."""

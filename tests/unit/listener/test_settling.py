@@ -124,6 +124,24 @@ async def test_a_full_disk_is_no_trouble_when_nothing_waits_for_it_any_more():
     assert told == ["DeadLetterTrouble", "DeadLetterHealed"]
 
 
+async def test_what_is_invalid_whoever_holds_it_still_says_why():
+    desk, event = CutOff(0, gone={"taken"}), cast("Passage", Event("taken"))
+    settling = Settling(
+        desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=Yard(1),
+        clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+    )  # fmt: skip
+    lost = asyncio.get_running_loop().create_future()
+    settling.on_claim_lost = lost.set_result
+    settling.bury(event, Doom("invalid", "receive"))
+    running = asyncio.create_task(settling.run())
+    async with asyncio.timeout(20):
+        assert await lost is event
+    running.cancel()
+    await asyncio.wait([running])
+    assert event.doom == Doom("invalid", "receive")
+    assert event.attempts
+
+
 async def test_what_is_claimed_by_nobody_waits_for_nobody():
     desk = CutOff(10**6, gone=set())
     assert await buried(desk, {"mine": EXHAUSTED, "beyond": Doom("overflow", "receive")}, 1) == (["beyond"], [])
