@@ -1,10 +1,11 @@
 """The judge: hears what happens at the servers and in the listeners, and says at which step a rule was broken.
 
 The law      every accepted event ends as one row or as a letter; a handler's effect as often as its row
+Letters      one for an event, and none beside its row, but for what `letters.py` names
 Order        "done" is told only of a row that stands, "dead" only of a letter on disk; the cursor never passes
              what is not settled
 Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
-             killed, frozen, stopped, or cut off from both places in which claims are kept, or lost its lease to
+             killed, frozen, stopped, or cut off from both places in which claims are kept at once, or lost its lease to
              one that was; or, cut off from PostgreSQL while another is cut off from Redis, it was off the roll, or
              lost its lease in the one place that both still had
 """

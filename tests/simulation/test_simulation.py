@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from tests.simulation.hunt import hunt
@@ -32,7 +33,8 @@ FORMER_FINDINGS = {
 
 @pytest.mark.parametrize("seed", FORMER_FINDINGS)
 def test_what_was_found_once_stays_mended(seed: int) -> None:
-    assert run(schedule(seed)).broken == ""
+    for turns in (False, True):
+        assert run(msgspec.structs.replace(schedule(seed), turns=turns)).broken == ""
 
 
 @pytest.mark.long
