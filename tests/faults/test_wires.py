@@ -107,6 +107,8 @@ async def restored(world: World, wire: str) -> None:
     await world.wires[wire].mend()
 
 
+FORGOTTEN_BY_ASYNCPG = "unexpected connection_lost() call"
+"""Where connecting is cancelled between TCP's answer and the question for TLS: nobody holds that future any more."""
 LASTING = [refused, reset, silent, half_a_message, half_a_message_then_silence, reply_lost]
 """Nothing gets through until the wire is mended."""
 PASSING = [slow, slow_and_jittery, closed_by_the_other_side, restored]
@@ -139,7 +141,8 @@ async def world_of(
         await world.heard.until(lambda _: len(RUNS.begun) == 15)
         yield world
     gc.collect()
-    assert unheard == [], "an exception that nobody awaited"
+    ours = [told for told in unheard if str(told.get("exception")) != FORGOTTEN_BY_ASYNCPG]
+    assert ours == [], "an exception that nobody awaited"
     await assert_law(database_url, directory, source.event_ids)
     assert letters_in(directory) == [], "an outage shorter than all attempts costs no letter"
     if "handler" not in settings:
