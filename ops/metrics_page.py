@@ -96,6 +96,9 @@ LETTERS = (
     _told("dead_letters_unresolved", "gauge", "reason", "letters that a replay would take", "above 0"),
     _told("dead_letters_unresolved_groups", "gauge", "", "different failures (fingerprints) among them",
           "grows: something new fails; `dlq groups` tells what"),
+    _told("dead_letters_unresolved_by_fingerprint", "gauge", "fingerprint",
+          "letters that a replay would take, of the ten failures that have most in this file; others have no series",
+          "one grows: `dlq list --fingerprint` has its letters"),
     _told("dead_letters_oldest_unresolved_seconds", "gauge", "", "age of the oldest of them", "above 3600"),
     _told("dead_letters_damaged", "gauge", "", "lines that are no letters", "above 0"),
     _told("dead_letter_file_bytes", "gauge", "", "letters, and `dlq compact`", NEVER),
@@ -130,8 +133,8 @@ OF_LISTENER = BOTH + FLOW + CLAIMS + TRIES + SOURCE + LETTERS
 HEAD = """# Metrics
 
 Made by `make reference`; do not edit. `GET /metrics` of a listener (port 3000), of the producer (port 3005) and of the
-console (port 3006) shows these. Labels have few and fixed values; no label ever holds an event's id. A counter of a
-known outcome starts at 0.
+console (port 3006) shows these. Labels have few and fixed values, but for `fingerprint`, of which a listener shows ten
+at most; no label ever holds an event's id. A counter of a known outcome starts at 0.
 The `_created` series of the Python client are left out.
 [Alerts](../ops/prometheus/alerts.yml) watch what is worth it, and the [runbook](runbook.md) says what to do.
 """

@@ -18,10 +18,14 @@ from ops.drills.catalogue import DRILLS
 from ops.drills.drill import Drill
 from ops.drills.local_stage import LocalStage, local_stage
 from ops.drills.marks import marks
+from ops.drills.stage import StageTrouble
 
 CALM = 40.0
 AT_WORST = 20.0
 FIRST, LAST = ("postgres-stopped", "listener-killed"), "redis-stopped"
+REPLAYED_AFTER = "postgres-stopped"
+TYPES = ("order", "order", "order", "refund", "refund", "invoice")
+"""What fails alike is a group for each."""
 BATCH, FAILING = 9, 8
 
 
@@ -42,7 +46,10 @@ async def _played(stage: LocalStage, prometheus: Prometheus) -> dict[str, Board]
     await asyncio.sleep(CALM)
     for name in FIRST:
         await _carried_out(DRILLS[name], stage)
-        await asyncio.sleep(CALM)
+        await asyncio.sleep(CALM / 2)
+        if name == REPLAYED_AFTER:
+            await _replayed(stage)
+        await asyncio.sleep(CALM / 2)
     drill = DRILLS[LAST]
     async with marks(drill.name, stage.console) as left:
         await left.put("damaged")
@@ -63,6 +70,12 @@ async def _carried_out(drill: Drill, stage: LocalStage) -> None:
         await asyncio.sleep(2 * stage.lease)
 
 
+async def _replayed(stage: LocalStage) -> None:
+    """With a handler that is well again, so that letters become rows."""
+    if problems := await stage.replay():
+        raise StageTrouble("; ".join(problems))
+
+
 @contextlib.contextmanager
 def load(url: str, failing: int = FAILING) -> Iterator[None]:
     """Batches of events until the block ends; now and then one a batch fails at every attempt."""
@@ -74,7 +87,11 @@ def load(url: str, failing: int = FAILING) -> Iterator[None]:
                 if ended.wait(0.1):
                     return
                 kinds = ["fail" if number % 300 < failing else "", *[""] * (BATCH - 1)]
-                lines = [{"event_id": f"load-{number}-{i}", "payload": {"drill": k}} for i, k in enumerate(kinds)]
+                kind = TYPES[number % len(TYPES)]
+                lines = [
+                    {"event_id": f"load-{number}-{i}", "type": kind, "payload": {"drill": asked}}
+                    for i, asked in enumerate(kinds)
+                ]
                 client.post("/publish/batch", content="\n".join(map(json.dumps, lines))).raise_for_status()
 
     thread = threading.Thread(target=publish, name="load")

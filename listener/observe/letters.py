@@ -7,20 +7,25 @@ where a look fails. Refuses to judge: what cannot be read is counted as damaged 
 
 import asyncio
 import contextlib
+import heapq
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from dlq.file import Damage, FileTrouble, Located, read_letters, read_lines
 from dlq.sidecar import MAX_RECORD_BYTES, OPEN, LetterState, after, decode, sidecar_path
 
 LOOK_EVERY_SECONDS = 5.0
+SHOWN_FINGERPRINTS = 10
 REASONS = ("exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow")
 STATUSES = ("open", "failed", "resolved", "archived", "quarantined")
 Inode = tuple[int, int]
@@ -67,9 +72,9 @@ class LettersTally:
         """How many letters a replay would take, by reason."""
         return Counter(one.reason for one in self._that_wait())
 
-    def groups(self) -> int:
-        """How many different failures they tell of."""
-        return len({one.fingerprint for one in self._that_wait()})
+    def groups(self) -> Counter[str]:
+        """How many of them tell of the same failure, by fingerprint."""
+        return Counter(one.fingerprint for one in self._that_wait())
 
     def oldest(self) -> float | None:
         """When the oldest letter that waits was written."""
@@ -101,6 +106,33 @@ class LettersTally:
         self._ends[1] = size
 
 
+class LargestGroups(Collector):
+    """The failures of which most letters wait, by fingerprint: no more than ten, however many there are.
+
+    A mapping is never changed, only replaced: a scrape, which another thread may answer, sees all of one look, and a
+    failure that is no longer among them has no series.
+    """
+
+    def __init__(self) -> None:
+        self._shown: Mapping[str, int] = MappingProxyType({})
+
+    def show(self, groups: Mapping[str, int]) -> None:
+        """Show the largest; of equal ones those whose fingerprint sorts first, so that they do not come and go."""
+        largest = heapq.nsmallest(SHOWN_FINGERPRINTS, groups.items(), key=lambda group: (-group[1], group[0]))
+        self._shown = MappingProxyType(dict(largest))
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What a scrape is answered."""
+        family = GaugeMetricFamily(
+            "unlost_dead_letters_unresolved_by_fingerprint",
+            "Letters that a replay would take, of the ten failures (fingerprints) that have most",
+            labels=("fingerprint",),
+        )
+        for fingerprint, letters in self._shown.items():
+            family.add_metric((fingerprint,), letters)
+        yield family
+
+
 class LetterGauges:
     """Shows a tally to Prometheus. ``run()`` is a task that looks every few seconds, off the event loop."""
 
@@ -115,6 +147,8 @@ class LetterGauges:
         self._by_status = gauge("s", "Letters in the dead-letter file, by what became of them", "status")
         self._waiting = gauge("s_unresolved", "Letters that a replay would take, by reason", "reason")
         self._groups = gauge("s_unresolved_groups", "Different failures (fingerprints) among them")
+        self._largest = LargestGroups()
+        registry.register(self._largest)
         self._damaged = gauge("s_damaged", "Lines of the dead-letter file that are no letters")
         self._bytes = gauge("_file_bytes", "Size of the dead-letter file")
         self._free = gauge("_disk_free_bytes", "Room left on the dead-letter file's disk")
@@ -139,12 +173,13 @@ class LetterGauges:
         self._free.set(room.f_bavail * room.f_frsize)
 
     def _show(self) -> None:
-        statuses, waiting = self._tally.statuses(), self._tally.waiting()
+        statuses, waiting, groups = self._tally.statuses(), self._tally.waiting(), self._tally.groups()
         for status in STATUSES:
             self._by_status.labels(status).set(statuses[status])
         for reason in REASONS:
             self._waiting.labels(reason).set(waiting[reason])
-        self._groups.set(self._tally.groups())
+        self._groups.set(len(groups))
+        self._largest.show(groups)
         self._damaged.set(self._tally.damaged)
         self._oldest = self._tally.oldest()
 

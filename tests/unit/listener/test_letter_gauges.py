@@ -1,5 +1,8 @@
 """The tally of a dead-letter file keeps up with listeners, replays and ``compact``."""
 
+import sys
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from dlq.file import DeadLetterFile
 from dlq.letter import Letter, encode, letter_for_frame
 from dlq.sidecar import Record, Sidecar
-from listener.observe.letters import LetterGauges, LettersTally
+from listener.observe.letters import LargestGroups, LetterGauges, LettersTally
 
 
 def letter(number: int, message: str = "no JSON") -> Letter:
@@ -56,12 +59,12 @@ def test_those_that_failed_alike_are_one_failure_while_any_of_them_waits(path: P
     tally = LettersTally(path)
     file.append([letter(1), letter(2), letter(3, "no object")])
     tally.look()
-    assert tally.groups() == 2
+    assert sorted(tally.groups().values()) == [1, 2]
     sidecar = Sidecar(path)
     sidecar.append([Record("letter-1", "resolved", 2_000.0), Record("letter-3", "archived", 2_000.0)])
     sidecar.close()
     tally.look()
-    assert tally.groups() == 1
+    assert list(tally.groups().values()) == [1]
 
 
 def test_a_line_is_read_once_it_has_its_end_and_damage_is_counted(path: Path) -> None:
@@ -99,3 +102,69 @@ def test_what_is_shown_has_every_reason_from_the_start(path: Path, file: DeadLet
     assert registry.get_sample_value("unlost_dead_letters_unresolved_groups") == 1
     assert (registry.get_sample_value("unlost_dead_letters_oldest_unresolved_seconds") or 0) > 1e8
     assert (registry.get_sample_value("unlost_dead_letter_disk_free_bytes") or 0) > 0
+
+
+def shown(registry: CollectorRegistry) -> dict[str, float]:
+    """What a scrape tells of single failures."""
+    (family,) = (one for one in registry.collect() if one.name == "unlost_dead_letters_unresolved_by_fingerprint")
+    return {sample.labels["fingerprint"]: sample.value for sample in family.samples}
+
+
+def test_the_ten_largest_failures_are_shown_and_no_others(path: Path, file: DeadLetterFile) -> None:
+    registry = CollectorRegistry()
+    gauges = LetterGauges(path, registry)
+    assert shown(registry) == {}
+    large = [letter(10 * group + n, f"large {word(group)}") for group in range(9) for n in range(group + 2)]
+    small = sorted((letter(900 + n, f"small {word(n)}") for n in range(2)), key=lambda one: one.fingerprint)
+    file.append(large + small[::-1])
+    gauges.look()
+    expected = Counter(one.fingerprint for one in [*large, small[0]])
+    assert (len(expected), shown(registry)) == (10, expected)
+    assert registry.get_sample_value("unlost_dead_letters_unresolved_groups") == 11
+
+
+def test_a_failure_that_is_resolved_makes_room_for_the_next(path: Path, file: DeadLetterFile) -> None:
+    registry = CollectorRegistry()
+    gauges = LetterGauges(path, registry)
+    letters = sorted((letter(n, f"failure {word(n)}") for n in range(11)), key=lambda one: one.fingerprint)
+    file.append(letters)
+    gauges.look()
+    assert shown(registry) == {one.fingerprint: 1 for one in letters[:10]}
+    sidecar = Sidecar(path)
+    sidecar.append([Record(letters[0].letter_id, "resolved", 2_000.0)])
+    gauges.look()
+    assert shown(registry) == {one.fingerprint: 1 for one in letters[1:]}
+    sidecar.append([Record(one.letter_id, "resolved", 2_001.0) for one in letters[1:]])
+    sidecar.close()
+    gauges.look()
+    assert shown(registry) == {}
+
+
+def test_a_scrape_in_the_middle_of_a_look_tells_of_one_look() -> None:
+    groups = LargestGroups()
+    looks = [{f"{name}{n}": n for n in range(10)} for name in "ab"]
+    groups.show(looks[0])
+    ended = threading.Event()
+
+    def keep_looking() -> None:
+        while not ended.is_set():
+            for look in looks:
+                groups.show(look)
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    looking = threading.Thread(target=keep_looking, name="looks")
+    looking.start()
+    try:
+        for _ in range(2_000):
+            (family,) = groups.collect()
+            assert {sample.labels["fingerprint"]: sample.value for sample in family.samples} in looks
+    finally:
+        ended.set()
+        looking.join()
+        sys.setswitchinterval(usual)
+
+
+def word(number: int) -> str:
+    """A fingerprint does not tell numbers apart."""
+    return "abcdefghijk"[number]
