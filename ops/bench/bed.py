@@ -7,24 +7,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
+import httpx
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
+from listener.claims.desk import TICK_SECONDS
 from listener.source.reader import source_name
 from listener.store.cursors import Cursors
 from listener.store.database import Database
 from ops.bench.client import Publisher
 from ops.bench.figures import Measured
-from ops.bench.load import bodies
+from ops.bench.load import bodies, events
 from ops.local.child import Child
 from ops.local.system import System
 
 WAIT = 600.0
 GROUP = "unlost"
 LOOK = 0.2
+WARMING = 200
 BODIES_AT_ONCE = 2
 """One is on its way while another's answer comes back."""
 SPAN = "select extract(epoch from max(processed_at) - min(received_at))::float8 from events where seq > $1"
+NEWEST = "select coalesce(max(seq), 0) from events"
 COUNT = "select count(*) from events where seq > $1"
 COUNTS = "select count(*), count(distinct event_id) from events where seq > $1"
 
@@ -100,7 +104,7 @@ class Bed:
 
     async def keep_rows(self) -> None:
         """Begin a round beside the rows that are there, with an empty Redis."""
-        self._base = await self.connection.fetchval("select coalesce(max(seq), 0) from events")
+        self._base = await self.connection.fetchval(NEWEST)
         await self.connection.execute("checkpoint", timeout=WAIT)
         await self.redis.flushall()
 
@@ -116,12 +120,20 @@ class Bed:
         return found
 
     async def stored(self, children: Sequence[Child], lines: Sequence[bytes], distinct: int) -> Measured:
-        """How fast these listeners empty what waits in the journal: from the first frame received to the last row."""
+        """How fast these listeners empty what waits in the journal: from the first frame received to the last row.
+
+        They are up and have met, and stand still while it is published: no start of a process is in the figure.
+        """
         await self.begin_here()
-        await self.publish(lines)
         for child in children:
             child.start()
         try:
+            await self._met(len(children))
+            for child in children:
+                child.freeze()
+            await self.publish(lines)
+            for child in children:
+                child.thaw()
             await self.rows(distinct)
             seconds: float = await self.connection.fetchval(SPAN, self._base)
         finally:
@@ -130,8 +142,26 @@ class Bed:
         await self._audit(distinct)
         return Measured(len(lines), seconds)
 
+    async def _met(self, count: int) -> None:
+        """Wait until so many listeners are ready, each has stored its part of a few events, and all know of all."""
+        async with asyncio.timeout(WAIT), httpx.AsyncClient(trust_env=False) as client:
+            for url in self.system.layout.listener_urls[:count]:
+                while not await _is_ready(client, url):  # noqa: ASYNC110  another process gets ready
+                    await asyncio.sleep(LOOK)
+        await asyncio.sleep(TICK_SECONDS * 2 if count > 1 else 0)
+        await self.publish(events(WARMING, self.new_run(), 300))
+        await self.rows(WARMING)
+        self._base = await self.connection.fetchval(NEWEST)
+
     async def _audit(self, distinct: int) -> None:
         """A fast figure of wrong rows is worth nothing."""
         found: Any = await self.connection.fetchrow(COUNTS, self._base)
         if tuple(found) != (distinct, distinct):
             raise RuntimeError(f"{distinct:,} rows were due, and there are {found[0]:,}")
+
+
+async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(f"{url}/health/ready")).is_success
+    except httpx.TransportError:
+        return False
