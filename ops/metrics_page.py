@@ -98,7 +98,7 @@ LETTERS = (
           "grows: something new fails; `dlq groups` tells what"),
     _told("dead_letters_unresolved_by_fingerprint", "gauge", "fingerprint",
           "letters that a replay would take, of the ten failures that have most in this file; others have no series",
-          "one grows: `dlq list --fingerprint` has its letters"),
+          "one grows: `dlq groups` tells what it is"),
     _told("dead_letters_oldest_unresolved_seconds", "gauge", "", "age of the oldest of them", "above 3600"),
     _told("dead_letters_damaged", "gauge", "", "lines that are no letters", "above 0"),
     _told("dead_letter_file_bytes", "gauge", "", "letters, and `dlq compact`", NEVER),
