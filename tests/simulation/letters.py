@@ -9,7 +9,8 @@ granted it the claim just before (``CONFIRMED``), or it was frozen after that; a
     nobody was told        the letter's writer was killed, frozen, stopped, or cut off from all these places, after it
                            wrote and before it told any of them
     a place forgot         whoever came later claimed in a place that had been told, and had lost its memory since
-    a place did not hear   or in one that the letter's writer could not tell, since it was in trouble then (``OPEN``)
+    a place did not hear   or in one that the letter's writer could not tell, since it was in trouble then (``OPEN``), or
+                           since the writer was killed, frozen or stopped after it told the other place
 """
 
 import math
@@ -113,10 +114,10 @@ class Letters:
         if claimed.won <= letter.at:
             return late or by.frozen_since(claimed.first)
         writer = letter.process
+        interrupted = not writer.alive or writer.stopping or writer.frozen_since(letter.at)
         if not letter.told:
-            interrupted = not writer.alive or writer.stopping or writer.frozen_since(letter.at)
             return interrupted or all(link.troubled_since(letter.at) for link in writer.links)
         kind = place.partition(":")[0]
         if any(one.startswith(kind) for one in letter.told):
             return place not in letter.told
-        return writer.links[kind == "postgres"].troubled_since(letter.at - OPEN)
+        return interrupted or writer.links[kind == "postgres"].troubled_since(letter.at - OPEN)
