@@ -9,8 +9,8 @@ granted it the claim just before (``CONFIRMED``), or it was frozen after that; a
     nobody was told        the letter's writer was killed, frozen, stopped, or cut off from all these places, after it
                            wrote and before it told any of them
     a place forgot         whoever came later claimed in a place that had been told, and had lost its memory since
-    a place did not hear   or in one that the letter's writer could not tell, since it was in trouble then (``OPEN``), or
-                           since the writer was killed, frozen or stopped after it told the other place
+    a place did not hear   or in one that the letter's writer could not tell, since it was in trouble then (``OPEN``),
+                           or since the writer was killed, frozen or stopped after it told the other place
 """
 
 import math
