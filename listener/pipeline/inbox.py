@@ -17,12 +17,13 @@ class Inbox(Generic[T]):
     def __init__(self, *, spacing: float = 0.0) -> None:
         """Make one, of which a batch is taken once in ``spacing`` seconds, or when it is full."""
         self._items: deque[T] = deque()
+        self._behind: deque[T] = deque()
         self._spacing = spacing
         self._taken_at = float("-inf")
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._items) + len(self._behind)
 
     def put(self, item: T) -> None:
         """Add one."""
@@ -35,18 +36,25 @@ class Inbox(Generic[T]):
         if self._items:
             self._filled.set()
 
+    def put_behind(self, items: Iterable[T]) -> None:
+        """Add what can wait until nothing else does."""
+        self._behind.extend(items)
+        if self._behind:
+            self._filled.set()
+
     async def take(self, limit: int) -> list[T]:
         """All that waits, up to ``limit``; at least one."""
-        while not self._items:
+        while not self._items and not self._behind:
             self._filled.clear()
             await self._filled.wait()
         if self._spacing:
             await self._space(limit)
-        if len(self._items) <= limit:
-            batch = list(self._items)
-            self._items.clear()
+        items = self._items or self._behind
+        if len(items) <= limit:
+            batch = list(items)
+            items.clear()
             return batch
-        return [self._items.popleft() for _ in range(limit)]
+        return [items.popleft() for _ in range(limit)]
 
     async def _space(self, limit: int) -> None:
         clock = asyncio.get_running_loop().time

@@ -1,8 +1,9 @@
 """Turns: of several listeners that hear the same events, which asks first for which.
 
-Each asks at once for its own share, and for its peers' a moment later, when most of that is settled: one question then
-ends what would have been asked for twice. Nothing but speed depends on it. A peer that does not take its share (it
-died, it is slow, it hears other events) is waited for no more until it does.
+Each asks at once for its own share, and for its peers' a moment later and when nothing of its own waits: by then most
+of it is settled, and one question ends what would have been asked for twice. Nothing but speed depends on it. A peer that
+does not take its share (it died, it is slow, it hears other events) is waited for no more until it does, and who has
+nothing else to do takes from it.
 """
 
 import asyncio
@@ -31,13 +32,15 @@ class Turns:
     def put(self, passage: Passage) -> None:
         """Have this claimed, now or after its peer had a chance. What is revived, nobody else asks for."""
         passage.of_peer = not passage.revive and not self._is_own(passage.claim_id)
-        if not (passage.of_peer and self._waits and self._peer_wait):
+        if not (passage.of_peer and self._peer_wait):
             self._inbox.put(passage)
-            return
-        loop = asyncio.get_running_loop()
-        self._later.append((loop.time() + self._peer_wait, passage))
-        if len(self._later) == 1:
-            loop.call_later(self._peer_wait, self._pass_on)
+        elif not self._waits:
+            self._inbox.put_behind((passage,))
+        else:
+            loop = asyncio.get_running_loop()
+            self._later.append((loop.time() + self._peer_wait, passage))
+            if len(self._later) == 1:
+                loop.call_later(self._peer_wait, self._pass_on)
 
     def _pass_on(self) -> None:
         loop = asyncio.get_running_loop()
@@ -45,7 +48,7 @@ class Turns:
         due = []
         while self._later and self._later[0][0] <= until:
             due.append(self._later.popleft()[1])
-        self._inbox.put_all(due)
+        self._inbox.put_behind(due)
         if self._later:
             loop.call_at(self._later[0][0], self._pass_on)
 

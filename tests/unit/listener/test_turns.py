@@ -32,6 +32,16 @@ async def test_a_peers_share_waits_for_the_peer_and_then_goes_on():
     assert [one.claim_id for one in await inbox.take(9)] == ["theirs 1", "theirs 2"]
 
 
+async def test_a_peers_share_is_asked_for_when_nothing_else_waits():
+    gate, inbox = turns()
+    gate.heard([True])
+    for event_id in ("theirs 1", "mine 1", "theirs 2", "mine 2"):
+        gate.put(passage(event_id))
+    assert [one.claim_id for one in await inbox.take(1)] == ["mine 1"]
+    assert [one.claim_id for one in await inbox.take(9)] == ["mine 2"]
+    assert [one.claim_id for one in await inbox.take(9)] == ["theirs 1", "theirs 2"]
+
+
 async def test_a_peer_that_does_not_take_its_share_is_waited_for_no_more_until_it_does():
     gate, inbox = turns()
     gate.heard([True] * 9 + [False])
