@@ -1,9 +1,9 @@
 """Turns: of several listeners that hear the same events, which asks first for which.
 
 Each asks at once for its own share, and for its peers' a moment later and when nothing of its own waits: by then most
-of it is settled, and one question ends what would have been asked for twice. Nothing but speed depends on it. A peer that
-does not take its share (it died, it is slow, it hears other events) is waited for no more until it does, and who has
-nothing else to do takes from it.
+of it is settled, and one question ends what would have been asked for twice. Nothing but speed depends on it. A peer
+that does not take its share (it died, it is slow, it hears other events) is waited for no more until it does, and who
+has nothing else to do takes from it.
 """
 
 import asyncio
