@@ -37,8 +37,8 @@ def lines(context: schemathesis.SerializationContext, value: object) -> bytes:
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
-# The loader imports this when it is first asked. Pytest rewrites what it imports, and two threads that parse at once are
-# more than Python 3.11.7 bears (gh-106905): so it is imported here, before there are any.
+# The loader imports this when it is first asked. Pytest rewrites what it imports, and two threads that parse at once
+# are more than Python 3.11.7 bears (gh-106905): so it is imported here, before there are any.
 importlib.import_module("schemathesis.specs.openapi.schemas")
 
 pytestmark = pytest.mark.timeout(180)
