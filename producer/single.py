@@ -51,17 +51,16 @@ class Single:
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The whole of it; None where the client went away meanwhile."""
-        body = b""
+        body = bytearray()  # however small its pieces are, none is copied again with each that follows
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            chunk: bytes = message.get("body", b"")
-            body += chunk
+            body += message.get("body", b"")
             if len(body) > self._max_bytes:
                 raise Refused("too_large", f"the body has more than the {self._max_bytes:,} bytes that are allowed")
             if not message.get("more_body", False):
-                return body
+                return bytes(body)
 
 
 class Shortcut:
@@ -84,7 +83,8 @@ def asks_again(query: bytes) -> bool:
     """Whether a known event shall be sent once more."""
     if not query:
         return False
-    return parse_qs(query.decode("latin-1")).get("redeliver", [""])[-1].lower() in ("1", "true", "yes")
+    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("redeliver", [""])
+    return asked[-1].lower() in ("1", "true", "yes")
 
 
 async def _send(send: Send, status: int, told: Answer, headers: list[tuple[bytes, bytes]] | None = None) -> None:
