@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from listener.errors import InvalidEvent
-from listener.event import CURSOR, Event, content_id, on_one_line, parse_named
+from listener.event import CURSOR, Event, content_id, on_one_line, parse_named, plain_ids
 from producer.journal.port import Placed, Publication
 
 STATUS = {"accepted": 202, "redelivered": 202, "duplicate": 409, "conflict": 409, "invalid": 400, "too_large": 413}
@@ -48,6 +48,16 @@ def publication(body: bytes, *, max_bytes: int, redeliver: bool = False) -> Publ
     if CURSOR in names:
         raise Refused("invalid", f'the field "{CURSOR}" is reserved for the stream', event.event_id)
     return Publication(event.event_id, event.digest, _line(event, names), redeliver)
+
+
+def publications(lines: Sequence[bytes], *, max_bytes: int, redeliver: bool = False) -> list[Publication] | None:
+    """The same for lines of which nothing is left to strip: all at once where all are plain, None where one is not."""
+    if max(map(len, lines), default=0) > max_bytes or any(b"\r" in line for line in lines):
+        return None
+    ids = plain_ids(lines)
+    if ids is None:
+        return None
+    return [Publication(event_id, digest, line, redeliver) for (event_id, digest), line in zip(ids, lines, strict=True)]
 
 
 def wrapped(body: bytes, *, max_bytes: int) -> Publication:

@@ -6,13 +6,13 @@ commit. How much is under way for one body is bounded: beyond that, nothing more
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from producer.accept import Answer, Refused, answer, publication
+from producer.accept import Answer, Refused, answer, publication, publications
 from producer.journal.port import JournalTrouble, Placed, Publication
 from producer.publisher import Overloaded, Publisher
 
@@ -22,7 +22,6 @@ UNDER_WAY = 4
 """So many times the lines above may wait for their commit."""
 
 Told = Callable[[str, int], None]
-Numbered = list[tuple[int, bytes]]
 
 _encoder = msgspec.json.Encoder()
 _line_of = attrgetter("line")
@@ -63,22 +62,29 @@ class Batch:
             while self._lines.are_enough:
                 await self._begin(self._lines.take(LINES_AT_ONCE))
         self._lines.end()
-        while self._lines.ready:
+        while self._lines:
             await self._begin(self._lines.take(LINES_AT_ONCE))
 
-    async def _begin(self, numbered: Numbered) -> None:
-        part = _Part()
-        for number, line in numbered:
-            try:
-                part.good.append(publication(line, max_bytes=self._max_event_bytes, redeliver=self._redeliver))
-                part.lines.append(number)
-            except Refused as refused:
-                part.refused.append(answer(refused, refused.event_id, number))
+    async def _begin(self, taken: tuple[list[int], list[bytes]]) -> None:
+        part = self._checked(*taken)
         while self._under_way and (len(self._under_way) >= UNDER_WAY or self._publisher.is_full):
             await self._end(self._under_way.popleft())
         if part.good:
             part.placing = self._publisher.place(part.good)
         self._under_way.append(part)
+
+    def _checked(self, numbers: list[int], lines: list[bytes]) -> "_Part":
+        good = publications(lines, max_bytes=self._max_event_bytes, redeliver=self._redeliver)
+        if good is not None:
+            return _Part(good, numbers)
+        part = _Part([], [])
+        for number, line in zip(numbers, lines, strict=True):
+            try:
+                part.good.append(publication(line, max_bytes=self._max_event_bytes, redeliver=self._redeliver))
+                part.lines.append(number)
+            except Refused as refused:
+                part.refused.append(answer(refused, refused.event_id, number))
+        return part
 
     async def _end(self, part: "_Part") -> None:
         told = part.refused
@@ -109,20 +115,21 @@ class _Part:
 
     __slots__ = ("good", "lines", "placing", "refused")
 
-    def __init__(self) -> None:
-        self.good: list[Publication] = []
-        self.lines: list[int] = []
+    def __init__(self, good: list[Publication], lines: list[int]) -> None:
+        self.good = good
+        self.lines = lines
         """Those of the good ones."""
         self.refused: list[Answer] = []
         self.placing: asyncio.Future[list[Placed]] | None = None
 
 
 class _Lines:
-    """Cuts a streamed body into numbered lines; blank ones count but are not kept."""
+    """Cuts a streamed body into stripped lines and their numbers; blank ones count but are not kept."""
 
     def __init__(self, max_line: int, max_body: int) -> None:
-        self.ready: Numbered = []
-        self._ready_bytes = 0
+        self._numbers: list[int] = []
+        self._lines: list[bytes] = []
+        self._bytes = 0
         self._rest = b""
         self._number = 0
         self._read = 0
@@ -134,30 +141,35 @@ class _Lines:
         if self._read > self._max_body:
             raise Refused("too_large", f"the batch has more than the {self._max_body:,} bytes that are allowed")
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            self._add(line)
+        self._add(lines)
         if len(self._rest) > 2 * self._max_line:
             raise Refused("too_large", f"line {self._number + 1} has more than {self._max_line:,} bytes")
+
+    def __len__(self) -> int:
+        return len(self._lines)
 
     @property
     def are_enough(self) -> bool:
         """Whether a commit is worth it, or holding more would cost too much."""
-        return len(self.ready) >= LINES_AT_ONCE or self._ready_bytes >= BYTES_AT_ONCE
+        return len(self._lines) >= LINES_AT_ONCE or self._bytes >= BYTES_AT_ONCE
 
     def end(self) -> None:
-        self._add(self._rest)
+        self._add([self._rest])
         self._rest = b""
 
-    def _add(self, line: bytes) -> None:
-        self._number += 1
-        if line.strip():
-            self.ready.append((self._number, line))
-            self._ready_bytes += len(line)
+    def _add(self, lines: Sequence[bytes]) -> None:
+        stripped = [line.strip() for line in lines]
+        numbers = range(self._number + 1, self._number + 1 + len(lines))
+        self._numbers += [number for number, line in zip(numbers, stripped, strict=True) if line]
+        self._lines += [line for line in stripped if line]
+        self._bytes += sum(map(len, stripped))
+        self._number += len(lines)
 
-    def take(self, count: int) -> Numbered:
-        taken, self.ready = self.ready[:count], self.ready[count:]
-        self._ready_bytes -= sum(len(line) for _, line in taken)
-        return taken
+    def take(self, count: int) -> tuple[list[int], list[bytes]]:
+        numbers, self._numbers = self._numbers[:count], self._numbers[count:]
+        lines, self._lines = self._lines[:count], self._lines[count:]
+        self._bytes -= sum(map(len, lines))
+        return numbers, lines
 
 
 def _line(told: dict[str, Any]) -> bytes:

@@ -37,11 +37,11 @@ insert or ignore into held
     select 1, coalesce(sum(length(body)), 0), coalesce(max(number) filter (where body is null), 0) from entries;
 """
 KNOWN = "select event_id, number, digest from entries where first and event_id in (select value from json_each(?))"
-ROWS = 256
 INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
 COLUMNS = INSERT.count("?")
-INSERT_ROWS = INSERT + ", (?, ?, ?, ?, ?, ?)" * (ROWS - 1)
-"""Many rows in one step: SQLite lets other threads run during a step, and takes its turn anew after each."""
+INSERTS = [(rows, INSERT + ", (?, ?, ?, ?, ?, ?)" * (rows - 1)) for rows in (256, 64, 16, 4, 1)]
+"""Many rows in one step. During a step other threads run, and after each its thread waits for its turn anew: what is
+left after the large steps is no reason for a step a row."""
 READ = """select number, event_id, digest, body, at from entries
     where number > max(?, (select dropped from held)) order by number limit ?"""
 FIRST = "select number, event_id, digest, coalesce(body, x''), at from entries where first and event_id = ?"
@@ -141,11 +141,12 @@ class SqliteJournal:
         return placed, entries
 
     def _insert(self, values: Sequence[object]) -> None:
-        whole = len(values) - len(values) % (ROWS * COLUMNS)
-        for first in range(0, whole, ROWS * COLUMNS):
-            self._writer.execute(INSERT_ROWS, values[first : first + ROWS * COLUMNS])
-        for first in range(whole, len(values), COLUMNS):
-            self._writer.execute(INSERT, values[first : first + COLUMNS])
+        first = 0
+        for rows, statement in INSERTS:
+            width = rows * COLUMNS
+            while len(values) - first >= width:
+                self._writer.execute(statement, values[first : first + width])
+                first += width
 
     def _outcome(
         self, first: tuple[int, bytes], one: Publication, fresh: dict[int, bytes]

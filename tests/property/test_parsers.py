@@ -11,7 +11,7 @@ from listener.event import Event, parse, read_plainly, read_with_care
 from listener.settings import ListenerSettings
 from listener.source.reader import source_name
 from ops.command import UsageProblem
-from producer.accept import Refused, publication, wrapped
+from producer.accept import Refused, publication, publications, wrapped
 from producer.journal.port import Entry, cursor_of, number_of
 from producer.settings import ProducerSettings
 from producer.tail import frame_of
@@ -101,6 +101,20 @@ def test_what_the_producer_accepts_every_listener_can_read(body: bytes):
             entry = Entry(1, accepted.event_id, accepted.digest, accepted.body, 0.0)
             event = parse(frame_of(entry, "j"), max_bytes=2 * LIMIT)
             assert (event.event_id, event.digest, event.cursor) == (accepted.event_id, accepted.digest, "j.1")
+
+
+@given(st.lists(damaged_plainly() | frames.map(bytes.strip).filter(lambda line: b"\n" not in line), max_size=5))
+@settings(max_examples=600, deadline=None)
+@example([b'{"event_id":"e","payload":1}', b'{"event_id":"f","payload":{"a":1},"type":"t"}'])
+@example([b'{"event_id":"e","payload":{"a":1,"a":2}}', b'{"event_id":":","payload":":::"}'])
+@example([b'{"event_id":"e","payload":[1', b"2]}", b'{"event_id":"e","payload":1}{"event_id":"f","payload":1}'])
+@example([b'{"event_id":"e","payload":1\r}'])
+@example([b'{"event_id":"e","payload":1,"type":""}', b'{"event_id":"f","payload":1,"type":null}'])
+@example([b'{"event_id":"e","payload":1,"cursor":"x"}'])
+def test_many_lines_are_read_as_each_of_them(lines: list[bytes]):
+    read = publications(lines, max_bytes=LIMIT)
+    if read is not None:
+        assert read == [publication(line, max_bytes=LIMIT) for line in lines]
 
 
 @given(st.text(max_size=40), st.integers(0, 10**6), st.integers(0, 10**6))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from producer.accept import Refused, publication, wrapped
+from producer.accept import Refused, publication, publications, wrapped
 
 LIMIT = 10_000_000
 BAD = {
@@ -37,6 +37,18 @@ def test_refuses_what_is_no_event_with_a_reason(body: bytes) -> None:
         publication(body, max_bytes=LIMIT)
     assert refusal.value.status == "invalid"
     assert str(refusal.value)
+
+
+@pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
+def test_what_is_no_event_is_never_read_along_with_others(body: bytes) -> None:
+    good = b'{"event_id":"a","payload":1}'
+    assert publications([good, body, good], max_bytes=LIMIT) is None
+
+
+def test_reads_many_plain_lines_as_each_of_them() -> None:
+    lines = [b'{"event_id":"%d","type":"t","payload":{"n":%d}}' % (number, number) for number in range(20)]
+    assert publications(lines, max_bytes=LIMIT) == [publication(line, max_bytes=LIMIT) for line in lines]
+    assert publications(lines, max_bytes=10) is None
 
 
 def test_refuses_what_is_too_large() -> None:
