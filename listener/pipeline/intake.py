@@ -6,7 +6,7 @@ when that ends. What is no valid event enters too, doomed, under a name made of 
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from listener.claims.port import Ask
@@ -53,6 +53,11 @@ class Intake:
         return self._count >= self._policy.max_events or self._bytes >= self._policy.max_bytes
 
     @property
+    def room(self) -> tuple[int, int]:
+        """How many further events may be read, and of how many bytes; where it is full, none."""
+        return self._policy.max_events - self._count, self._policy.max_bytes - self._bytes
+
+    @property
     def count(self) -> int:
         """How many events are in memory."""
         return self._count
@@ -82,17 +87,23 @@ class Intake:
             self._emptied.clear()
             await self._emptied.wait()
 
-    def receive(self, frame: bytes) -> str | None:
-        """Admit one frame of the source; its cursor, if it has one."""
-        self._received += 1
-        self._received_bytes += len(frame)
-        try:
-            event = parse(frame, max_bytes=self._policy.max_event_bytes)
-        except InvalidEvent as error:
-            self._enter(self._doomed(frame, error))
-            return None
-        self._enter(self.passage(event, self.watermark.open(event.cursor)))
-        return event.cursor
+    def receive(self, frames: Sequence[bytes]) -> str | None:
+        """Admit frames of the source, in their order; the last cursor that they told."""
+        self._received += len(frames)
+        cursor: str | None = None
+        at, clock = self._clocks.now(), self._clocks.monotonic()
+        for frame in frames:
+            self._received_bytes += len(frame)
+            try:
+                event = parse(frame, max_bytes=self._policy.max_event_bytes)
+            except InvalidEvent as error:
+                self._enter(self._doomed(frame, error))
+                continue
+            ask = Ask(event.event_id, event.digest)
+            self._enter(Passage(event, ask, self.watermark.open(event.cursor), at=at, clock=clock))
+            if event.cursor is not None:
+                cursor = event.cursor
+        return cursor
 
     def passage(self, event: Event, position: Position | None) -> Passage:
         """A new passage for a valid event."""

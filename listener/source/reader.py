@@ -11,12 +11,13 @@ as well, since during a pause no answer to a ping can be seen.
 
 import asyncio
 import contextlib
+import functools
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import connect
@@ -26,12 +27,13 @@ from listener.backoff import Backoff
 from listener.errors import Transient, UnlostError
 from listener.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
 from listener.pipeline.intake import Intake
+from listener.source.stream import Stream
 from listener.store.port import GroupCursors
 
 TOO_BIG = 1009
 LARGEST_FRAME = 1024**3
 LIVED_SECONDS = 1.0
-YIELD_EVERY = 64
+AT_ONCE = 64
 """Frames that are read without letting other tasks run, at most."""
 PAUSE_SECONDS = 0.1
 SPARE_FOR_OVERFLOW = 1_000
@@ -45,7 +47,7 @@ class Response(Protocol):
 
 
 class Connection(Protocol):
-    """What is used of a connection of the library ``websockets``."""
+    """What is used of a ``Stream``."""
 
     @property
     def response(self) -> Response | None:
@@ -57,8 +59,8 @@ class Connection(Protocol):
         """What lies below it."""
         ...
 
-    async def recv(self, decode: Literal[False]) -> bytes:
-        """The next frame; ``ConnectionClosed`` at the end."""
+    async def take(self, most: int, size: int) -> Sequence[bytes]:
+        """The next messages, one at least, and no more than were asked for; ``ConnectionClosed`` at the end."""
         ...
 
     async def ping(self) -> Awaitable[float]:
@@ -106,7 +108,7 @@ class Reader:
         self._database_away = database_away
         self._overflow = overflow
         self._facts = facts
-        self._open = open_connection or _open
+        self._open = open_connection or open_stream
         self._clock = clock
         self._dice = dice
         self._after: str | None = None
@@ -182,23 +184,20 @@ class Reader:
             keepalive.cancel()
 
     async def _take_frames(self, connection: Connection) -> None:
-        """A run of frames, as long as there is room, then a breath for the other stages."""
+        """A run of frames, as far as there is room, then a breath for the other stages."""
         if why := self._reason_to_pause():
             await self._pause(why)
-        for _ in range(YIELD_EVERY):
-            frame: bytes = await connection.recv(decode=False)
-            self._frames += 1
-            self.last_frame_at = self._clock()
-            if self._intake.full and self._database_away() and not self._resumes:
+        events, size = self._intake.room
+        frames = await connection.take(min(events, AT_ONCE), size)
+        self._frames += len(frames)
+        self.last_frame_at = self._clock()
+        if self._intake.full and self._database_away() and not self._resumes:
+            for frame in frames:
                 await self._intake.wait_for_room(spare=SPARE_FOR_OVERFLOW)
                 self._overflow(frame)
-                continue
-            cursor = self._intake.receive(frame)
-            if cursor is not None:
-                self._after = cursor
-                self._resumes = self._resumes or self._options.resumes == "auto"
-            if self._intake.full:
-                break
+        elif (cursor := self._intake.receive(frames)) is not None:
+            self._after = cursor
+            self._resumes = self._resumes or self._options.resumes == "auto"
         await asyncio.sleep(0)
 
     def _reason_to_pause(self) -> str:
@@ -248,13 +247,14 @@ Open = Callable[[str, SourceOptions, int], AbstractAsyncContextManager[Connectio
 """Opens one connection to an address, for frames of up to so many bytes."""
 
 
-def _open(url: str, options: SourceOptions, max_frame: int) -> AbstractAsyncContextManager[Connection]:
+def open_stream(url: str, options: SourceOptions, max_frame: int) -> AbstractAsyncContextManager[Connection]:
+    """One connection to this address, for frames of up to so many bytes."""
     opening = connect(
         url,
+        create_connection=cast("Any", functools.partial(Stream, largest=max_frame)),
         additional_headers=options.headers,
         compression=None,
         max_size=max_frame,
-        max_queue=1_024,
         open_timeout=options.open_timeout,
         ping_interval=None,
         close_timeout=2.0,

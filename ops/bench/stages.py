@@ -9,14 +9,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from websockets.asyncio.client import connect
-
 from dlq.file import DeadLetterFile
 from dlq.letter import letter_for
 from listener.claims.port import Ask
 from listener.claims.redis import RedisClaims, connect_redis
 from listener.errors import Transient, failure_of
 from listener.event import Event, parse
+from listener.source.reader import AT_ONCE as FRAMES
+from listener.source.reader import SourceOptions, open_stream
 from listener.store.database import Database
 from listener.store.events import EventStore, NewRow
 from ops.bench import processor
@@ -86,9 +86,10 @@ async def _each(items: Sequence[object], call: Callable[..., Awaitable[object]],
 
 async def _receive(url: str, count: int, into: list[Event]) -> None:
     """Read the stream, and decode what a listener decodes."""
-    async with connect(url, compression=None, max_queue=1_024, proxy=None) as stream:
-        for _ in range(count):
-            into.append(parse(await stream.recv(decode=False), max_bytes=LARGEST))  # noqa: PERF401  as they come
+    options = SourceOptions(url, "bench", "bench")
+    async with open_stream(url, options, options.max_frame) as stream:
+        while len(into) < count:
+            into += [parse(frame, max_bytes=LARGEST) for frame in await stream.take(FRAMES, LARGEST)]
 
 
 async def _journal(lines: Sequence[bytes]) -> Measured:

@@ -45,16 +45,20 @@ class SimulatedConnection:
         self.close_code = 1006
         self._tell()
 
-    async def recv(self, decode: bool = False) -> bytes:
+    async def take(self, most: int, size: int) -> list[bytes]:
         while not self._frames:
             if self.close_code is not None:
                 raise ConnectionClosedError(None, None)
             self._reader = self.process.create_future()
             await self._reader
-        number, frame = self._frames.popleft()
-        self.read_up_to = number
-        self._received(self.process, number)
-        return frame
+        taken: list[bytes] = []
+        while self._frames and (not taken or (len(taken) < most and size > 0)):
+            number, frame = self._frames.popleft()
+            self.read_up_to = number
+            self._received(self.process, number)
+            taken.append(frame)
+            size -= len(frame)
+        return taken
 
     async def ping(self) -> Awaitable[float]:
         pong = self.process.create_future()

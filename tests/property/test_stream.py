@@ -1,0 +1,192 @@
+"""Whatever a server sends, in whatever pieces it comes: a stream tells and answers what the library's protocol does."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.client import ClientProtocol
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN, Protocol, Side
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+from listener.source.stream import ENOUGH_BYTES, Stream
+
+LIMIT = 1_000
+DATA = (Opcode.CONT, Opcode.TEXT, Opcode.BINARY)
+
+
+class Wire(asyncio.Transport):
+    """What lies below a stream: keeps what is written, and whether reading pauses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.reading = True
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.written += b"<end>"
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+
+def sent(frame: Frame, *, mask: bool = False) -> bytes:
+    return frame.serialize(mask=mask)
+
+
+texts = st.binary(max_size=200) | st.sampled_from([b"x" * 125, b"x" * 126, b"x" * LIMIT])
+wholes = st.builds(Frame, st.sampled_from([Opcode.TEXT, Opcode.BINARY]), texts).map(sent)
+controls = st.builds(Frame, st.sampled_from([Opcode.PING, Opcode.PONG]), st.binary(max_size=125)).map(sent)
+
+
+@st.composite
+def fragmented(draw: st.DrawFn) -> bytes:
+    """A message in several frames, pings among them."""
+    parts = [Frame(Opcode.TEXT, draw(st.binary(max_size=90)), fin=False)]
+    parts += [Frame(Opcode.CONT, draw(st.binary(max_size=90)), fin=False) for _ in range(draw(st.integers(0, 3)))]
+    parts.append(Frame(Opcode.CONT, draw(st.binary(max_size=90))))
+    return b"".join(sent(part) + draw(st.just(b"") | controls) for part in parts)
+
+
+ends = st.sampled_from(
+    [
+        b"",
+        sent(Frame(Opcode.CLOSE, b"\x03\xe8bye")),
+        sent(Frame(Opcode.CLOSE, b"\x03")),
+        sent(Frame(Opcode.TEXT, b"m"), mask=True),
+        sent(Frame(Opcode.TEXT, b"x" * (LIMIT + 1))),
+        sent(Frame(Opcode.TEXT, b"begun"))[:4],
+        sent(Frame(Opcode.TEXT, b"x" * 300))[:3],
+        b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff",
+        sent(Frame(Opcode.CONT, b"of nothing")),
+        sent(Frame(Opcode.TEXT, b"first", fin=False)) + sent(Frame(Opcode.TEXT, b"second")),
+        sent(Frame(Opcode.TEXT, b"x" * LIMIT, fin=False)) + sent(Frame(Opcode.CONT, b"x")),
+        b"\xc1\x02{}",
+        b"\x83\x01x",
+        b"\x89\x7e\x00\x7e" + b"x" * 126,
+    ]
+)
+
+
+def shaken(client: ClientProtocol) -> bytes:
+    """The server's side of the handshake."""
+    server = ServerProtocol()
+    request = client.connect()
+    client.send_request(request)
+    server.receive_data(b"".join(client.data_to_send()))
+    (asked,) = server.events_received()
+    server.send_response(server.accept(asked))  # type: ignore[arg-type]
+    return b"".join(server.data_to_send())
+
+
+def by_the_library(frames: bytes) -> tuple[list[bytes], bytes, bool]:
+    """The messages in these frames, what is answered, and whether the connection still stands."""
+    client = ClientProtocol(parse_uri("ws://source/"), max_size=LIMIT)
+    client.receive_data(shaken(client))
+    client.events_received()
+    client.receive_data(frames)
+    messages, parts = [], b""
+    for event in client.events_received():
+        if isinstance(event, Frame) and event.opcode in DATA:
+            parts += bytes(event.data)
+            if event.fin:
+                messages.append(parts)
+                parts = b""
+    answered = b"".join(data or b"<end>" for data in client.data_to_send())
+    return messages, unmasked(answered), client.state is OPEN
+
+
+def unmasked(answered: bytes) -> bytes:
+    """Frames of a client, without the dice in them."""
+    server = Protocol(Side.SERVER)
+    ended = answered.endswith(b"<end>")
+    server.receive_data(answered.removesuffix(b"<end>"))
+    return b"".join(sent(one) for one in server.events_received() if isinstance(one, Frame)) + b"<end>" * ended
+
+
+async def streaming(pieces: Sequence[bytes], largest: int = LIMIT) -> tuple[Stream, Wire]:
+    """A stream to which the network brought these pieces, the server's handshake before the first."""
+    client = ClientProtocol(parse_uri("ws://source/"), max_size=largest)
+    stream, wire = Stream(client, largest=largest, ping_interval=None), Wire()
+    stream.connection_made(wire)
+    answer = shaken(client)
+    first, *rest = pieces
+    for piece in (answer[:70], answer[70:] + first, *rest):
+        stream.data_received(piece)
+    return stream, wire
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(wholes | wholes | controls | fragmented(), max_size=8), ends, st.data())
+def test_a_stream_tells_and_answers_what_the_librarys_protocol_does(
+    good: list[bytes], end: bytes, data: st.DataObject
+) -> None:
+    frames = b"".join(good) + end
+    cuts = sorted({0, *data.draw(st.lists(st.integers(0, len(frames)), max_size=12)), len(frames)})
+    pieces = [frames[a:b] for a, b in itertools.pairwise(cuts)] or [b""]
+
+    async def received() -> tuple[list[bytes], bytes, bool]:
+        stream, wire = await streaming(pieces)
+        stands = stream.protocol.state is OPEN
+        answered = unmasked(wire.written)
+        stream.connection_lost(None)
+        messages: list[bytes] = []
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                messages += await stream.take(data.draw(st.integers(0, 5)), data.draw(st.integers(0, 500)))
+        return messages, answered, stands
+
+    assert asyncio.run(received()) == by_the_library(frames)
+
+
+async def test_no_more_is_taken_than_asked_for_and_one_at_least() -> None:
+    frames = [sent(Frame(Opcode.TEXT, b"x" * size)) for size in (400, 400, 400, 900, 1)]
+    stream, _ = await streaming([b"".join(frames)])
+    assert [len(one) for one in await stream.take(1, LIMIT)] == [400]
+    assert [len(one) for one in await stream.take(9, 500)] == [400, 400], "the last one may reach beyond"
+    assert [len(one) for one in await stream.take(0, 0)] == [900], "who asks for nothing can hold one"
+    assert [len(one) for one in await stream.take(9, LIMIT)] == [1]
+
+
+async def test_reading_pauses_while_enough_waits_and_goes_on_when_half_of_it_is_taken() -> None:
+    frame = sent(Frame(Opcode.BINARY, b"x" * 64_000))
+    stream, wire = await streaming([b"", *[frame] * (ENOUGH_BYTES // 64_000)], largest=64_000)
+    assert wire.reading
+    stream.data_received(frame)
+    assert not wire.reading
+    await stream.take(1, 0)
+    assert not wire.reading
+    await stream.take(9, LIMIT * 1_000)
+    assert wire.reading
+
+
+async def test_who_waits_hears_of_the_next_message_and_of_the_end() -> None:
+    stream, _ = await streaming([b""])
+    waiting = asyncio.create_task(stream.take(9, LIMIT))
+    await asyncio.sleep(0)
+    stream.data_received(sent(Frame(Opcode.TEXT, b"late")))
+    assert await waiting == [b"late"]
+    waiting = asyncio.create_task(stream.take(9, LIMIT))
+    await asyncio.sleep(0)
+    stream.connection_lost(None)
+    with pytest.raises(ConnectionClosed):
+        await waiting
