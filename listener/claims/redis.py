@@ -13,14 +13,17 @@ own token. Everything after that is the caller's breaker's business.
 """
 
 import asyncio
+import functools
 import hashlib
 import secrets
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib import resources
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
+import hiredis
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
@@ -30,6 +33,9 @@ from listener.claims.redis_errors import LIBRARY_ERRORS, is_reset, may_try_again
 from listener.errors import Misconfigured, Transient
 
 BATCH = 1_024
+NAMES = 8 * BATCH
+"""So many events' names are remembered from when they are claimed until they are settled."""
+SCRIPTS = ("EVALSHA", "EVAL")
 STATES: dict[Verdict, bytes] = {"done": b"D", "dead": b"X"}
 
 T = TypeVar("T")
@@ -68,7 +74,16 @@ def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Re
         )
     except ValueError as error:
         raise Misconfigured(f"REDIS_URL is no address of a Redis: {error}") from None
+    pool.connection_class = type("PackingConnection", (_Packing, pool.connection_class), {})
     return Redis.from_pool(pool)
+
+
+class _Packing(AbstractConnection):
+    """Packs a script's thousand keys in one step, where redis-py's own asynchronous connection takes each by itself."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """See ``redis.asyncio.Connection``; commands in two words are left to it."""
+        return [hiredis.pack_command(args)] if args[0] in SCRIPTS else super().pack_command(*args)
 
 
 class Script:
@@ -101,6 +116,7 @@ class RedisClaims:
         self._window = int(window_seconds * 1000)
         self._tags = [f"{{{group}.{shard}}}".encode() for shard in range(shards)]
         self._places: tuple[bytes, ...] = ()
+        self._name = functools.lru_cache(NAMES)(_name)
         self._place = Script("place.lua")
         self._claim = Script("prelude.lua", "claim.lua")
         self._keep = Script("prelude.lua", "keep.lua")
@@ -174,7 +190,7 @@ class RedisClaims:
         if not places and items:
             await self.place()
             places = self._places
-        hashes = [_blake(event_id.encode(), digest_size=16).digest() for event_id in event_ids]
+        hashes = list(map(self._name, event_ids))
         results: list[T | None] = [None] * len(items)
         for shard, numbers in self._batches(hashes):
             if self._places is not places:
@@ -225,6 +241,10 @@ class RedisClaims:
             if not is_reset(error):
                 raise
             raise ConnectionResetError(str(error)) from error
+
+
+def _name(event_id: str) -> bytes:
+    return _blake(event_id.encode(), digest_size=16).digest()
 
 
 def _digests(few: Sequence[Ask | Keep]) -> bytes:

@@ -65,10 +65,12 @@ class EventStore:
         if not rows:
             return []
         async with self._database.acquire("storing events") as connection:
-            inserted = await self._insert(connection, rows)
-            if len(inserted) == len(rows):
+            inserted = _count(
+                await connection.execute(self._sql["insert"], self._instance_id, self._token, *_columns(rows))
+            )
+            if inserted == len(rows):
                 return [STORED] * len(rows)
-            return await self._told_apart(connection, rows, inserted)
+            return await self._told_apart(connection, rows)
 
     async def insert_with(self, row: NewRow, work: Callable[[Connection], Awaitable[None]]) -> Result:
         """Store one event and do ``work`` on the same transaction: both take effect, or neither.
@@ -84,7 +86,7 @@ class EventStore:
             await transaction.start()
             if not await self._insert_one(connection, row):
                 await transaction.rollback()
-                return (await self._told_apart(connection, [row], set()))[0]
+                return (await self._told_apart(connection, [row]))[0]
             lent = cast("OwnConnection", connection).lend()
             try:
                 await work(connection)
@@ -146,10 +148,6 @@ class EventStore:
             if deleted < batch:
                 return
 
-    async def _insert(self, connection: Connection, rows: Sequence[NewRow]) -> set[str]:
-        inserted = await connection.fetch(self._sql["insert"], self._instance_id, self._token, *_columns(rows))
-        return {row[0] for row in inserted}
-
     async def _insert_one(self, connection: Connection, row: NewRow) -> bool:
         event = row.event
         inserted = await connection.fetchrow(
@@ -168,29 +166,25 @@ class EventStore:
         )
         return inserted is not None
 
-    async def _told_apart(self, connection: Connection, rows: Sequence[NewRow], inserted: set[str]) -> list[Result]:
-        results: list[Result | None] = []
-        for row in rows:
-            results.append(STORED if row.event.event_id in inserted else None)
-            inserted.discard(row.event.event_id)
-        unclear = [i for i, result in enumerate(results) if result is None]
-        found = await connection.fetch(self._sql["compare"], self._token, *_columns([rows[i] for i in unclear]))
-        for number, mine, same in found:
-            results[unclear[number - 1]] = STORED if mine else DUPLICATE if same else CONFLICT
-        known = [result for result in results if result is not None]
-        if len(known) != len(rows):
+    async def _told_apart(self, connection: Connection, rows: Sequence[NewRow]) -> list[Result]:
+        """Which rows are ours, whether written just now or when a reply was lost, and which are another's."""
+        found = await connection.fetch(self._sql["compare"], self._token, *_columns(rows))
+        if len(found) != len(rows):
             raise Transient("storing events: a row vanished between being met and being read; try again")
-        return known
+        results: list[Result] = [STORED] * len(rows)
+        for number, mine, same in found:
+            results[number - 1] = STORED if mine else DUPLICATE if same else CONFLICT
+        return results
 
 
-def _columns(rows: Sequence[NewRow]) -> tuple[list[Any], ...]:
+def _columns(rows: Sequence[NewRow]) -> tuple[Any, ...]:
     events = [row.event for row in rows]
     return (
         [event.event_id for event in events],
         [event.type for event in events],
-        [event.payload.decode() for event in events],
-        [event.other.decode() if event.other is not None else None for event in events],
-        [event.digest for event in events],
+        b"\x01".join([event.payload for event in events]).decode(),
+        b"\x01".join([event.other or b"" for event in events]).decode(),
+        b"".join([event.digest for event in events]),
         [row.epoch for row in rows],
         [row.attempts for row in rows],
         [row.received_at for row in rows],

@@ -1,11 +1,15 @@
+-- In a batch, JSON comes as one text, parted by U+0001, which no JSON holds; digests as one string of bytes.
+
 -- name: insert
 INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
-SELECT event_id, type, payload::jsonb, other::jsonb, digest, $1, $2, epoch, attempts, to_timestamp(received_at)
-FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::int[], $9::int[], $10::float8[])
-    AS a (event_id, type, payload, other, digest, epoch, attempts, received_at)
+SELECT event_id, type, payload::jsonb, other::jsonb, substr($7::bytea, number::int * 32 - 31, 32),
+    $1, $2, epoch, attempts, to_timestamp(received_at)
+FROM ROWS FROM (
+    unnest($3::text[], $4::text[], $8::int[], $9::int[], $10::float8[]),
+    string_to_table($5::text, E'\x01'), string_to_table($6::text, E'\x01', '')) WITH ORDINALITY
+    AS a (event_id, type, epoch, attempts, received_at, payload, other, number)
 ORDER BY event_id
 ON CONFLICT (event_id) DO NOTHING
-RETURNING event_id
 
 -- name: insert_one
 INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
@@ -16,12 +20,15 @@ RETURNING set_config('idle_in_transaction_session_timeout', $11, true)
 -- name: compare
 SELECT a.number,
     e.claim_token = $1 AND e.epoch = a.epoch AND e.received_at = to_timestamp(a.received_at)
-        AND e.payload_sha256 = a.digest AS mine,
-    e.payload_sha256 = a.digest OR (
+        AND e.payload_sha256 = digest AS mine,
+    e.payload_sha256 = digest OR (
         e.type IS NOT DISTINCT FROM a.type AND e.payload = a.payload::jsonb
         AND e.other IS NOT DISTINCT FROM a.other::jsonb) AS same
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::int[], $8::int[], $9::float8[])
-    WITH ORDINALITY AS a (event_id, type, payload, other, digest, epoch, attempts, received_at, number)
+FROM ROWS FROM (
+    unnest($2::text[], $3::text[], $7::int[], $8::int[], $9::float8[]),
+    string_to_table($4::text, E'\x01'), string_to_table($5::text, E'\x01', '')) WITH ORDINALITY
+    AS a (event_id, type, epoch, attempts, received_at, payload, other, number)
+CROSS JOIN LATERAL substr($6::bytea, a.number::int * 32 - 31, 32) AS digest
 JOIN events e USING (event_id)
 
 -- name: stored

@@ -183,6 +183,21 @@ async def test_other_fields_and_the_type_are_content_too(server: Real | Simulate
     assert await store.same_content(event("nowhere")) is None
 
 
+async def test_a_batch_keeps_each_rows_own_words(database: Database) -> None:
+    odd = row(r"e\u0001", r'"\u0001"', r', "type": "t\u0001", "x": "\u0001"')
+    rows = [odd, row("b"), row("c", "[ ]", ', "x": [1,\n 2]'), row("d", '""')]
+    store = store_of(database)
+    assert await store.insert(rows) == [Stored()] * 4
+    assert await store_of(database, "b").insert(rows) == [Duplicate()] * 4, "by their digests, each its own"
+    found = [await store.one(one.event.event_id) for one in rows]
+    assert [(one["type"], one["payload"], one["other"]) for one in found if one] == [
+        ("t\x01", "\x01", {"x": "\x01"}),
+        (None, {"n": 1}, None),
+        (None, [], {"x": [1, 2]}),
+        (None, "", None),
+    ]
+
+
 async def test_which_are_stored(server: Real | Simulated) -> None:
     store = server.store()
     await store.insert([row("e"), row("f")])
