@@ -30,6 +30,7 @@ from redis.exceptions import NoScriptError
 
 from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.claims.redis_errors import LIBRARY_ERRORS, is_reset, may_try_again, translated
+from listener.claims.wires import Wires
 from listener.errors import Misconfigured, Transient
 
 BATCH = 1_024
@@ -110,6 +111,7 @@ class RedisClaims:
         timeout: float = 0.3,
     ) -> None:
         self._client = client
+        self._wires = Wires(client)
         self._timeout = timeout
         self._token = token.encode()
         self._lease = int(lease_seconds * 1000)
@@ -236,7 +238,7 @@ class RedisClaims:
     async def _execute(self, *command: bytes | str | int) -> bytes:
         try:
             async with asyncio.timeout(self._timeout):
-                return cast("bytes", await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
+                return await self._wires.ask(*command)
         except RuntimeError as error:
             if not is_reset(error):
                 raise

@@ -387,6 +387,27 @@ async def test_a_restarted_redis_is_another_place_even_if_it_remembers(own_valke
     await place.close()
 
 
+async def test_a_restart_that_ends_all_connections_fails_no_call(own_valkey) -> None:
+    place = Place("redis", own_valkey.url)
+    claims = place.listener()
+    await claims.place()
+    await asyncio.gather(*(claims.claim([ask(f"e{number}")], take_over=False) for number in range(4)))
+    own_valkey.restart()
+    await claims.place()
+    answers = await asyncio.gather(*(claims.claim([ask(f"f{number}")], take_over=False) for number in range(4)))
+    assert answers == [[Won(1, 0)]] * 4
+    await place.close()
+
+
+async def test_more_calls_at_once_than_there_are_connections(redis_url: str) -> None:
+    place = Place("redis", redis_url)
+    claims = place.listener()
+    await claims.place()
+    answers = await asyncio.gather(*(claims.claim([ask(f"e{number}")], take_over=False) for number in range(50)))
+    assert answers == [[Won(1, 0)]] * 50
+    await place.close()
+
+
 async def test_a_redis_that_lost_its_scripts(redis_url: str) -> None:
     place = Place("redis", redis_url)
     claims = place.listener()
@@ -459,8 +480,8 @@ def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url:
     async def run() -> None:
         claims = RedisClaims(connect_redis(redis_url), token="a", group="g", lease_seconds=LEASE, window_seconds=600)
         await claims.place()
-        for connection in claims._client.connection_pool._available_connections:
-            connection._writer.transport.abort()
+        (connection,) = claims._wires._free
+        connection._writer.transport.abort()
         await asyncio.sleep(0)  # now they are closed, and redis-py has not noticed
         assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
         await claims.close()
@@ -473,7 +494,7 @@ def test_a_defect_beneath_a_call_to_redis_is_no_lost_connection(redis_url: str) 
 
     async def misuse() -> None:
         await claims.place()
-        (connection,) = claims._client.connection_pool._available_connections
+        (connection,) = claims._wires._free
         reader = connection._reader
         reading = asyncio.create_task(reader.read(1))
         await asyncio.sleep(0)  # now somebody else reads where the answer should come
