@@ -1,14 +1,16 @@
 """Publishing: many callers, one commit. All that waits is placed in one transaction, off the event loop.
 
 A caller is answered only when its events are on disk. New entries then go to the tail, from which live
-clients are served.
+clients are served. One commit is under way at a time, and where more waits the next begins as it ends: between the
+event loop and the journal's thread lies one message each way, for a lone event waits for each of them.
 """
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 from producer.journal.port import Entry, Journal, JournalTrouble, Placed, Publication
 
@@ -38,11 +40,15 @@ class Publisher:
         self._placed = placed
         self._committed = committed
         self._failed = failed
-        # A thread of its own: no number of lagging readers may stand in the way of a commit.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
         self._waiting: deque[Waiting] = deque()
         self._count = 0
-        self._filled = asyncio.Event()
+        self._to_write: SimpleQueue[list[Waiting] | None] = SimpleQueue()
+        self._runs = False
+        self._writes = False
+        self._rests = asyncio.Event()
+        self._rests.set()
+        self._defect: Exception | None = None
+        self._found = asyncio.Event()
 
     @property
     def is_full(self) -> bool:
@@ -57,27 +63,38 @@ class Publisher:
         """Have these placed; the future ends as ``publish`` does, but for ``Overloaded``, which is raised here."""
         if self.is_full:
             raise Overloaded(f"{self._count:,} events wait to be written; slow down")
-        future: asyncio.Future[list[Placed]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Placed]] = loop.create_future()
+        if not self._waiting and not self._writes:
+            loop.call_soon(self._write)  # after those who come in the same turn
         self._waiting.append((publications, future))
         self._count += len(publications)
-        self._filled.set()
         return future
 
     async def run(self) -> None:
         """Commit until cancelled; what was taken is finished first."""
         loop = asyncio.get_running_loop()
-        while True:
-            await self._filled.wait()
-            batch = self._take()
-            publications = [one for group, _ in batch for one in group]
-            started = time.monotonic()
-            placing = loop.run_in_executor(self._thread, self._journal.append, publications, time.time())
+        # A thread of its own: no number of lagging readers may stand in the way of a commit.
+        threading.Thread(target=self._write_for_ever, args=(loop,), name="journal-writer", daemon=True).start()
+        self._runs = True
+        self._write()
+        try:
+            await self._found.wait()
+        finally:
+            self._runs = False
             try:
-                await asyncio.wait((placing,))
+                await self._rests.wait()
             finally:
-                if not placing.done():
-                    await asyncio.wait((placing,))
-                self._tell(batch, placing, time.monotonic() - started)
+                self._to_write.put(None)
+        if self._defect is not None:
+            raise self._defect
+
+    def _write(self) -> None:
+        """Hand what waits to the journal's thread, unless a commit is under way."""
+        if self._waiting and self._runs and not self._writes:
+            self._writes = True
+            self._rests.clear()
+            self._to_write.put(self._take())
 
     def _take(self) -> list[Waiting]:
         batch: list[Waiting] = []
@@ -86,19 +103,40 @@ class Publisher:
             batch.append(self._waiting.popleft())
             count += len(batch[-1][0])
         self._count -= count
-        if not self._waiting:
-            self._filled.clear()
         return batch
 
-    def _tell(self, batch: Sequence[Waiting], placing: asyncio.Future[Written], seconds: float) -> None:
-        try:
-            placed, entries = placing.result()
-        except JournalTrouble as trouble:
-            self._failed(trouble)
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(trouble)
-            return
+    def _write_for_ever(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (batch := self._to_write.get()) is not None:
+            started = time.monotonic()
+            outcome: Written | Exception
+            try:
+                outcome = self._journal.append([one for group, _ in batch for one in group], time.time())
+            except Exception as error:  # noqa: BLE001  the thread's border: raised anew in ``_written``
+                outcome = error
+            loop.call_soon_threadsafe(self._written, batch, outcome, time.monotonic() - started)
+
+    def _written(self, batch: list[Waiting], outcome: Written | Exception, seconds: float) -> None:
+        self._writes = False
+        self._write()
+        if not self._writes:
+            self._rests.set()
+        if isinstance(outcome, JournalTrouble):
+            self._failed(outcome)
+            _refuse(batch, outcome)
+        elif isinstance(outcome, Exception):
+            self._break(batch, outcome)
+        else:
+            try:
+                self._tell(batch, *outcome, seconds)
+            except Exception as defect:  # noqa: BLE001  a callback's border: raised here, it would reach nobody
+                self._break(batch, defect)
+
+    def _break(self, batch: Sequence[Waiting], defect: Exception) -> None:
+        self._defect = defect
+        self._found.set()
+        _refuse(batch, defect)
+
+    def _tell(self, batch: Sequence[Waiting], placed: list[Placed], entries: list[Entry], seconds: float) -> None:
         self._committed(len(placed), seconds)
         self._placed(entries)
         start = 0
@@ -106,3 +144,9 @@ class Publisher:
             if not future.done():
                 future.set_result(placed[start : start + len(group)])
             start += len(group)
+
+
+def _refuse(batch: Sequence[Waiting], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

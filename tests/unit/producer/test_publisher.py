@@ -1,0 +1,117 @@
+"""Publishing in groups: one commit at a time, and all that waits meanwhile in the next."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from producer.journal.port import Entry, JournalTrouble, Placed, Publication
+from producer.journal.sqlite import SqliteJournal
+from producer.publisher import Publisher
+
+
+class SlowJournal(SqliteJournal):
+    """Commits when it is let, and fails when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.let = threading.Event()
+        self.sizes: list[int] = []
+        self.error: Exception | None = None
+
+    def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
+        self.let.wait(30)
+        self.sizes.append(len(publications))
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return super().append(publications, at)
+
+
+class Scene:
+    """A publisher, and what it told."""
+
+    def __init__(self, journal: SlowJournal) -> None:
+        self.journal = journal
+        self.numbers: list[int] = []
+        self.troubles: list[JournalTrouble] = []
+        self.publisher = Publisher(
+            journal,
+            placed=lambda entries: self.numbers.extend(entry.number for entry in entries),
+            committed=lambda count, seconds: None,
+            failed=self.troubles.append,
+        )
+        self.run = asyncio.create_task(self.publisher.run())
+
+    def place(self, name: str) -> "asyncio.Future[list[Placed]]":
+        return self.publisher.place([Publication(name, b"", b"{}")])
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    scene = Scene(SlowJournal(tmp_path / "journal.sqlite3"))
+    yield scene
+    scene.journal.let.set()
+    scene.run.cancel()
+    with contextlib.suppress(asyncio.CancelledError, ZeroDivisionError):
+        await scene.run
+    scene.journal.close()
+
+
+async def test_what_comes_during_a_commit_shares_the_next(scene: Scene) -> None:
+    first = scene.place("a")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    others = [scene.place(name) for name in "bcd"]
+    scene.journal.let.set()
+    placed = [await future for future in (first, *others)]
+    assert [one.status for (one,) in placed] == ["accepted"] * 4
+    assert scene.journal.sizes == [1, 3]
+    assert scene.numbers == [1, 2, 3, 4]
+
+
+async def test_what_comes_in_one_turn_shares_a_commit(scene: Scene) -> None:
+    await asyncio.sleep(0)
+    futures = [scene.place(name) for name in "abc"]
+    scene.journal.let.set()
+    await asyncio.gather(*futures)
+    assert scene.journal.sizes == [3]
+
+
+async def test_trouble_is_told_to_those_it_concerns_and_to_nobody_else(scene: Scene) -> None:
+    scene.journal.error = JournalTrouble("no room")
+    first = scene.place("a")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    second = scene.place("b")
+    scene.journal.let.set()
+    with pytest.raises(JournalTrouble):
+        await first
+    assert [one.status for one in await second] == ["accepted"]
+    assert [str(trouble) for trouble in scene.troubles] == ["no room"]
+
+
+async def test_what_was_taken_is_finished_before_an_end(scene: Scene) -> None:
+    placing = scene.place("a")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    scene.run.cancel()
+    await asyncio.sleep(0)
+    assert not scene.run.done()
+    scene.journal.let.set()
+    with pytest.raises(asyncio.CancelledError):
+        await scene.run
+    assert [one.status for one in placing.result()] == ["accepted"]
+
+
+async def test_a_defect_ends_the_publisher(scene: Scene) -> None:
+    scene.journal.error = ZeroDivisionError()
+    placing = scene.place("a")
+    scene.journal.let.set()
+    with pytest.raises(ZeroDivisionError):
+        await scene.run
+    with pytest.raises(ZeroDivisionError):
+        await placing
