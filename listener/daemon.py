@@ -41,15 +41,15 @@ class Daemon:
             self._progress,
             hear,
         )
-        self._letters = DeadLetterFile(settings.dead_letter_file)
         source = settings.source()
-        graveyard = FileGraveyard(
-            self._letters,
+        self._graveyard = FileGraveyard(
+            DeadLetterFile(settings.dead_letter_file),
+            settings.dead_letter_file,
             instance=settings.instance_id,
             source=source.name,
             degraded=lambda: self._engine.desk.degraded,
         )
-        self._listening = Listening(settings, graveyard, facts)
+        self._listening = Listening(settings, self._graveyard, facts)
         self._engine = self._listening.engine
         self._reader = self._listening.reader
         self._lag = LoopLag(registry)
@@ -83,7 +83,7 @@ class Daemon:
                 structlog.get_logger().info("drained", released=given_back)
         finally:
             await self._http.stop()
-            self._letters.close()
+            self._graveyard.close()
             await self._engine.close()
 
     # -- what is shown --------------------------------------------------------------------------

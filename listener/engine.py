@@ -16,8 +16,7 @@ from listener.errors import Transient
 from listener.facts import AttemptFailed, Facts
 from listener.handlers import find_handler
 from listener.pipeline.intake import Clocks
-from listener.pipeline.pipeline import Pipeline
-from listener.pipeline.settling import Graveyard
+from listener.pipeline.pipeline import DeadLetters, Pipeline
 from listener.servers import Connect, connect_servers
 from listener.settings import ConnectionSettings
 
@@ -40,7 +39,7 @@ class Engine:
     def __init__(
         self,
         settings: ConnectionSettings,
-        graveyard: Graveyard,
+        graveyard: DeadLetters,
         facts: Facts,
         *,
         connect: Connect = connect_servers,
@@ -61,8 +60,8 @@ class Engine:
             store_breaker=self.store_breaker, lease_seconds=settings.lease, facts=facts, clock=clocks.monotonic,
         )  # fmt: skip
         self.pipeline = Pipeline(
-            desk=self.desk, store=self.store, store_breaker=self.store_breaker, graveyard=graveyard, handler=handler,
-            policy=settings.policy(), clocks=clocks, facts=facts,
+            desk=self.desk, store=self.store, register=servers.register, store_breaker=self.store_breaker,
+            graveyard=graveyard, handler=handler, policy=settings.policy(), clocks=clocks, facts=facts,
         )  # fmt: skip
 
     def _breaker(self, name: str) -> Breaker:

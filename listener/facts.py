@@ -62,6 +62,13 @@ class EventBuried(Fact, frozen=True):
     message: str
 
 
+class LettersResolved(Fact, frozen=True):
+    """These letters need no replay: their events are rows, or wait under another letter."""
+
+    letter_ids: Sequence[str]
+    why: str
+
+
 class HandlerRan(Fact, frozen=True):
     """One attempt of the handler ended."""
 

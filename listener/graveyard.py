@@ -1,32 +1,79 @@
 """The dead-letter file as the pipeline's graveyard."""
 
 import asyncio
+import hashlib
 import secrets
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 
-from dlq.file import DeadLetterFile, FileTrouble
+from dlq.file import DeadLetterFile, FileTrouble, Located, read_letters
 from dlq.letter import Letter, letter_for, letter_for_frame
-from listener.errors import Transient
-from listener.pipeline.passage import Passage
+from dlq.sidecar import OPEN, Record, Sidecar, states
+from listener.errors import InvalidEvent, Transient
+from listener.event import parse
+from listener.pipeline.passage import Passage, conflict_claim, invalid_claim
+from listener.store.burials import Burial
+
+READ_AT_ONCE = 200
 
 
 class FileGraveyard:
-    """Appends letters in one write and one fsync a batch, off the event loop."""
+    """Appends letters in one write and one fsync a batch, off the event loop. Tells which of them wait."""
 
-    def __init__(self, file: DeadLetterFile, *, instance: str, source: str, degraded: Callable[[], bool]) -> None:
+    def __init__(
+        self, file: DeadLetterFile, path: Path, *, instance: str, source: str, degraded: Callable[[], bool]
+    ) -> None:
         self._file = file
+        self._path = path
+        self._sidecar = Sidecar(path)
         self._instance = instance
         self._source = source
         self._degraded = degraded
 
-    async def bury(self, passages: Sequence[Passage]) -> None:
+    async def bury(self, passages: Sequence[Passage]) -> list[Burial]:
         """One letter each, durable on return."""
         letters = [self._letter(passage) for passage in passages]
         try:
             await asyncio.to_thread(self._file.append, letters)
         except FileTrouble as error:
             raise Transient(str(error)) from error
+        return [
+            Burial(passage.claim_id, passage.event.digest, letter.letter_id, letter.reason != "overflow")
+            for passage, letter in zip(passages, letters, strict=True)
+        ]
+
+    async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
+        """All that a replay would take."""
+        burials = self._burials()
+        try:
+            while some := await asyncio.to_thread(lambda: list(islice(burials, READ_AT_ONCE))):
+                yield some
+        except FileTrouble as error:
+            raise Transient(str(error)) from error
+
+    async def resolve(self, letter_ids: Sequence[str], why: str) -> None:
+        """Note it next to the letters, durably."""
+        now = time.time()
+        try:
+            await asyncio.to_thread(self._sidecar.append, [Record(one, "resolved", now, why) for one in letter_ids])
+        except FileTrouble as error:
+            raise Transient(str(error)) from error
+
+    def close(self) -> None:
+        """Close the files."""
+        self._sidecar.close()
+        self._file.close()
+
+    def _burials(self) -> Iterator[Burial]:
+        known = states(self._path)
+        for one in read_letters(self._path) if self._path.exists() else ():
+            if isinstance(one, Located) and known.get(one.letter.letter_id, OPEN).waits:
+                burial = burial_of(one.letter)
+                if burial is not None:
+                    yield burial
 
     def _letter(self, passage: Passage) -> Letter:
         doom = passage.doom
@@ -44,3 +91,16 @@ class FileGraveyard:
             at=time.time(), instance=self._instance, epoch=passage.epoch,
             mode="degraded" if self._degraded() else "normal", source=self._source,
         )  # fmt: skip
+
+
+def burial_of(letter: Letter) -> Burial | None:
+    """What a letter's event was claimed by; None where today's rules cannot read it."""
+    if letter.reason == "invalid":
+        ask = invalid_claim(hashlib.sha256(letter.raw or b"").digest())
+        return Burial(ask.event_id, ask.digest, letter.letter_id)
+    try:
+        event = parse(letter.event or b"", max_bytes=sys.maxsize)
+    except InvalidEvent:
+        return None
+    claim_id = conflict_claim(event).event_id if letter.reason == "conflict" else event.event_id
+    return Burial(claim_id, event.digest, letter.letter_id, letter.reason != "overflow")

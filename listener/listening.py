@@ -14,7 +14,7 @@ from listener.engine import CLOCKS, Engine, random_name
 from listener.facts import Facts
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Doom
-from listener.pipeline.settling import Graveyard
+from listener.pipeline.pipeline import DeadLetters
 from listener.servers import Connect, connect_servers
 from listener.settings import ListenerSettings
 from listener.source.keeper import CursorKeeper
@@ -29,7 +29,7 @@ class Listening:
     def __init__(
         self,
         settings: ListenerSettings,
-        graveyard: Graveyard,
+        graveyard: DeadLetters,
         facts: Facts,
         *,
         connect: Connect = connect_servers,

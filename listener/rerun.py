@@ -4,7 +4,8 @@ Nothing is buried a second time here: an event that fails again ends with what f
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +15,9 @@ from listener.event import Event
 from listener.facts import Fact
 from listener.observe.logs import ListenerLogs
 from listener.pipeline.passage import Buried, Duplicate, Passage
+from listener.servers import connect_servers
 from listener.settings import ConnectionSettings
+from listener.store.burials import Burial
 
 OPEN_SECONDS = 15.0
 
@@ -22,15 +25,25 @@ OPEN_SECONDS = 15.0
 class NoGraveyard:
     """Letters exist already: burying is only a verdict here."""
 
-    async def bury(self, passages: Sequence[Passage]) -> None:
+    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
         """Nothing is written; ``FailedAgain`` tells the replay."""
+        del passages
+        return ()
+
+    async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
+        """None are its own."""
+        return
+        yield
+
+    async def resolve(self, letter_ids: Sequence[str], why: str) -> None:
+        """The replay notes what became of its letters."""
 
 
 class EngineRerun:
     """Runs single events through an engine of its own, which is on the group's roll like any listener."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        self._engine = Engine(settings, NoGraveyard(), self._hear)
+        self._engine = Engine(settings, NoGraveyard(), self._hear, connect=partial(connect_servers, digs_out=True))
         self._logs = ListenerLogs(debug=False)
         self._running: asyncio.Task[None] | None = None
 

@@ -10,11 +10,12 @@ from listener.claims.port import Claims, StandingClaims
 from listener.claims.postgres import PostgresClaims
 from listener.claims.redis import RedisClaims, connect_redis
 from listener.settings import ConnectionSettings
+from listener.store.burials import BurialRegister
 from listener.store.cursors import Cursors
 from listener.store.database import Database
 from listener.store.events import EventStore
 from listener.store.migrations import migrate
-from listener.store.port import GroupCursors, ListenerRoll, Rows
+from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
 from listener.store.roll import Roll
 
 IDLE_GRACE = 0.5
@@ -29,6 +30,7 @@ class Servers:
     postgres: StandingClaims
     roll: ListenerRoll
     store: Rows
+    register: Register
     cursors: GroupCursors
     migrate: Callable[[], Awaitable[object]]
     close: Callable[[], Awaitable[None]]
@@ -38,8 +40,8 @@ Connect = Callable[[ConnectionSettings, str], Servers]
 """Builds the servers for the given settings and token; connections open when they are first needed."""
 
 
-def connect_servers(settings: ConnectionSettings, token: str) -> Servers:
-    """The real ones."""
+def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool = False) -> Servers:
+    """The real ones. ``digs_out``: dead letters are to become rows here, in a replay and nowhere else."""
     database = Database(
         settings.database_url.reveal(),
         connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
@@ -68,8 +70,10 @@ def connect_servers(settings: ConnectionSettings, token: str) -> Servers:
             database,
             instance_id=settings.instance_id,
             token=token,
+            burials_of=None if digs_out else settings.group,
             longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
         ),
+        register=BurialRegister(database, group=settings.group, token=token),
         cursors=Cursors(database),
         migrate=lambda: migrate(database),
         close=close,

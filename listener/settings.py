@@ -103,6 +103,7 @@ class ConnectionSettings(Settings):
             max_takeovers=self.max_takeovers,
             max_event_bytes=self.max_event_bytes + CURSOR_BYTES,
             batch=self.batch,
+            letters_sure_after=max(self.lease, self.handle_timeout) + self.database_timeout + 1.0,
         )
 
 

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from listener.breaker import Breaker
 from listener.claims.leases import Claim, Leases
@@ -135,11 +135,7 @@ class Desk:
     # -- claims ---------------------------------------------------------------------------------
 
     async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
-        """Ask for these events in every declared place, Redis first. ``Transient`` where a place does not answer.
-
-        What others held before is claimed in PostgreSQL too, declared or not: it may have been buried there while
-        Redis was out of reach.
-        """
+        """Ask for these events in every declared place, Redis first. ``Transient`` where a place does not answer."""
         async with self._turn:
             self._must_be_open()
             first, *rest = self._reach.in_order(self.places)
@@ -150,12 +146,7 @@ class Desk:
                 self._must_be_open()  # if a place went away meanwhile, what was won is recognised when asked again
                 won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
                 await self._claim_also(place, first, asks, answers, won, take_over=take_over, revive=revive)
-            for_heirs = self.places | {self._reach.postgres}
-            if for_heirs != self.places:
-                inherited = [i for i, answer in enumerate(answers) if isinstance(answer, Won) and answer.epoch > 1]
-                postgres = self._reach.postgres
-                await self._claim_also(postgres, first, asks, answers, inherited, take_over=take_over, revive=revive)
-            self._leases.add(asks, answers, self.places, for_heirs, started)
+            self._leases.add(asks, answers, self.places, started)
             return answers
 
     def _must_be_open(self) -> None:
@@ -203,7 +194,6 @@ class Desk:
             told = await self._tell(
                 leases.these(event_ids),
                 lambda claims, told: claims.settle([claim.ask for claim in told], verdict),
-                also=self._reach.answering() if verdict == "dead" else (),
             )
         finally:
             leases.ending.difference_update(event_ids)
@@ -231,28 +221,18 @@ class Desk:
     async def _give_back(self, claims: list[Claim]) -> None:
         await self._tell(claims, lambda claims, told: claims.release([claim.ask.event_id for claim in told]))
 
-    async def _tell(
-        self,
-        claims: list[Claim],
-        call: Callable[[Claims, list[Claim]], Awaitable[object]],
-        *,
-        also: Collection[Place] = (),
-    ) -> bool:
-        """Tell each place of what it granted, and all of it to some others; whether one that granted it was told.
-
-        Others are for letters: whoever claims elsewhere later would find a row there, but not a letter.
-        """
+    async def _tell(self, claims: list[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
+        """Tell each place of what it granted; whether one of them was told."""
         told = not claims
-        granting = {place for claim in claims for place in claim.until}
-        for place in self._reach.in_order(granting.union(also if claims else ())):
+        for place in self._reach.in_order({place for claim in claims for place in claim.until}):
             if not self._reach.has(place):
                 continue
-            those = [claim for claim in claims if place in claim.until or place in also]
+            those = [claim for claim in claims if place in claim.until]
             try:
                 await self._reach.call(place, call(self._reach.at(place), those))
-                told = told or place in granting
+                told = True
             except Transient:
-                continue  # the lease ends by itself; whoever asks then finds the row
+                continue  # the lease ends by itself; whoever asks then finds the row, or the burial
         return told
 
     # -- the loop -------------------------------------------------------------------------------

@@ -67,15 +67,12 @@ class Leases:
         claim = self._claims.get(event_id)
         return claim is not None and self._ends(claim) > self._clock()
 
-    def add(
-        self, asks: Iterable[Ask], answers: Iterable[Answer], places: Places, for_heirs: Places, asked_at: float
-    ) -> None:
-        """Hold what was won of these: in ``places``, and what others held before in ``for_heirs``."""
+    def add(self, asks: Iterable[Ask], answers: Iterable[Answer], places: Places, asked_at: float) -> None:
+        """Hold what was won of these, in these places."""
         until = dict.fromkeys(places, asked_at + self._seconds)
-        until_inherited = dict.fromkeys(for_heirs, asked_at + self._seconds)
         for ask, answer in zip(asks, answers, strict=True):
             if isinstance(answer, Won):
-                self._claims[ask.event_id] = Claim(ask, answer, until_inherited if answer.epoch > 1 else until)
+                self._claims[ask.event_id] = Claim(ask, answer, until)
 
     def drop(self, event_ids: Iterable[str]) -> None:
         """Hold these no more."""

@@ -117,5 +117,8 @@ class StandingClaims(Claims, Protocol):
     """A place whose records do not go by themselves."""
 
     async def prune(self, *, batch: int = 5_000) -> int:
-        """Forget records whose lease ended more than the dedup window ago, at most ``batch``; say how many."""
+        """Forget leases and burials that ended more than the dedup window ago, at most ``batch`` of each.
+
+        Returns how many, of whichever there were more.
+        """
         ...

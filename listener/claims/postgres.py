@@ -3,8 +3,9 @@
 The table is unlogged: cheap, and empty after a crash of the server, which then is another place. Every
 statement names the incarnation that this process last saw and finds nothing in any other.
 
-"Done" is not kept here: the row in ``events`` says it, and is looked at in the same statement. Statements
-lock rows in the order of their ids, so that two listeners never wait for each other in a circle.
+"Done" and "dead" are not kept here: a row in ``events`` says the one, a row in ``buried`` the other; both outlive a
+crash, and both are looked at in the same statement. Statements lock rows in the order of their ids, so that two
+listeners never wait for each other in a circle.
 """
 
 from collections.abc import Callable, Sequence
@@ -91,10 +92,10 @@ class PostgresClaims:
         await self._fetch("release", "releasing claims", event_ids)
 
     async def prune(self, *, batch: int = 5_000) -> int:
-        """Forget records whose lease ended more than the dedup window ago, at most ``batch``; say how many."""
+        """See ``StandingClaims``."""
         async with self._database.acquire("forgetting old claims") as connection:
-            status = await connection.execute(self._sql["prune"], self._group, self._window, batch)
-        return int(status.rsplit(" ", 1)[-1])
+            most: int = await connection.fetchval(self._sql["prune"], self._group, self._window, batch)
+        return most
 
     async def close(self) -> None:
         """See ``Claims``. The pool belongs to whoever made it."""

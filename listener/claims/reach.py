@@ -38,11 +38,6 @@ class Reach:
         """Whether this place can be called."""
         return place in (self.redis, self.postgres)
 
-    def answering(self) -> list[Place]:
-        """The places that answered when they were last asked."""
-        redis = [self.redis] if self.redis and not self._redis_breaker.is_open else []
-        return redis if self.postgres_is_away else [*redis, self.postgres]
-
     @property
     def postgres_is_away(self) -> bool:
         """Whether calls to PostgreSQL are known to fail."""

@@ -45,8 +45,8 @@ class ListenerLogs:
         if isinstance(fact, _SILENT):
             return
         fields = {name: getattr(fact, name) for name in fact.__struct_fields__}
-        if "event_ids" in fields:
-            ids = fields.pop("event_ids")
+        ids = fields.pop("event_ids", None) or fields.pop("letter_ids", None)
+        if ids is not None:
             fields |= {"count": len(ids), "first_ids": list(ids[:3])}
         write = self._log.info
         if isinstance(fact, _WARN):

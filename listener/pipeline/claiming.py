@@ -10,16 +10,16 @@ import contextlib
 import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from listener.claims.desk import Desk
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Lapsed, Won
+from listener.claims.port import Answer, Dead, Done, Held, Lapsed, Won
 from listener.errors import Failure, Permanent, Transient, failure_of
 from listener.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks, Intake
-from listener.pipeline.passage import DUPLICATE, Doom, Passage
+from listener.pipeline.passage import DUPLICATE, Doom, Passage, conflict_claim
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
 from listener.pipeline.turns import Turns
@@ -125,16 +125,22 @@ class Claiming:
         try:
             answers = await self._claim(batch, take_over=take_over)
             won = [p for p, answer in zip(batch, answers, strict=True) if _note(p, answer)]
-            stored = await self._stored_already(won)
+            settled = await self._settled_before(won)
         except Transient:
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
         self._turns.heard(
             [isinstance(a, Won) for p, a in zip(batch, answers, strict=True) if p.of_peer and not p.asked]
         )
-        self._route_won([p for p in won if p.claim_id not in stored])
-        settled = [(p, stored[p.claim_id]) for p in won if p.claim_id in stored]
-        await self._already_settled(settled + self._route_lost(batch, answers))
+        self._route_won([p for p in won if p.claim_id not in settled])
+        ended = self._route_lost(batch, answers)
+        for passage in won:
+            match settled.get(passage.claim_id):
+                case Done(same):
+                    ended.append((passage, same))
+                case Dead(same):
+                    await self.buried_before(passage, same=same)
+        await self._already_settled(ended)
         return True
 
     async def _claim(self, batch: Sequence[Passage], *, take_over: bool) -> list[Answer]:
@@ -151,13 +157,15 @@ class Claiming:
         }
         return [answers[p.claim_id] for p in batch]
 
-    async def _stored_already(self, won: Sequence[Passage]) -> dict[str, bool]:
-        """A Redis that forgot has also lost "done": before a handler runs, the table is asked.
+    async def _settled_before(self, won: Sequence[Passage]) -> Mapping[str, Done | Dead]:
+        """A Redis that forgot has also lost "done" and "dead": before a handler runs, PostgreSQL is asked.
 
-        So it is before an event is condemned, since its last owner may have died between storing and settling.
+        So it is before an event is buried unheard, since its last owner may have died between storing or burying it
+        and telling so.
         """
-        asks = [p.ask for p in won if p.doom is None and (self._work.must_look_before or self._condemned(p))]
-        return await self._store.stored(asks) if asks else {}
+        unheard = (p for p in won if self._work.must_look_before or p.doom is not None or self._condemned(p))
+        asks = [p.ask for p in unheard]
+        return await self._store.settled(asks) if asks else {}
 
     def _condemned(self, passage: Passage) -> bool:
         return passage.takeovers >= self._policy.max_takeovers and not passage.revive
@@ -216,14 +224,21 @@ class Claiming:
             else:
                 await self.conflict(passage)
 
+    async def buried_before(self, passage: Passage, *, same: bool) -> None:
+        """What is held here turns out to be a dead letter: given back, it ends as a duplicate; or as a conflict."""
+        if not same and passage.doom is None:
+            await self.conflict(passage)
+            return
+        await self._desk.release([passage.claim_id])
+        self._settling.done([(passage, DUPLICATE)])
+
     async def conflict(self, passage: Passage) -> None:
         """The id is taken by other content: buried under a name of its own, by one listener of all."""
         error = Permanent("an event with the same event_id and other content is settled already")
         passage.attempts.append(failure_of(error, stage="claim", at=self._clocks.now()))
         passage.doom = Doom("conflict", "claim")
         await self._desk.release([passage.claim_id])
-        name = f"conflict:{passage.event.digest.hex()}:{passage.event.event_id}"
-        self._intake.rename(passage, Ask(name, passage.event.digest))
+        self._intake.rename(passage, conflict_claim(passage.event))
 
     # -- standbys -------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from listener.claims.port import Ask
 from listener.errors import InvalidEvent, Transient, failure_of
 from listener.event import Event, parse
 from listener.facts import EventsDuplicate, Facts, FramesReceived
-from listener.pipeline.passage import DUPLICATE, Doom, End, Passage, Stored
+from listener.pipeline.passage import DUPLICATE, Doom, End, Passage, Stored, invalid_claim
 from listener.pipeline.policy import Policy
 from listener.pipeline.turns import Turns
 from listener.watermark import Position, Watermark
@@ -131,9 +131,8 @@ class Intake:
     def _doomed(self, frame: bytes, error: InvalidEvent) -> Passage:
         digest = hashlib.sha256(frame).digest()
         event = Event(error.event_id or "", None, b"", None, digest, None, frame)
-        ask = Ask(f"invalid:{digest.hex()}", digest)
         position = self.watermark.open(None)
-        passage = Passage(event, ask, position, at=self._clocks.now(), clock=self._clocks.monotonic())
+        passage = Passage(event, invalid_claim(digest), position, at=self._clocks.now(), clock=self._clocks.monotonic())
         passage.doom = Doom("invalid", "receive")
         passage.attempts.append(failure_of(error, stage="receive", at=passage.received_at))
         return passage

@@ -39,6 +39,16 @@ class Doom(msgspec.Struct, frozen=True, gc=False):
     stage: Stage
 
 
+def invalid_claim(digest: bytes) -> Ask:
+    """What is claimed of a frame that is no valid event, by the digest of its bytes."""
+    return Ask(f"invalid:{digest.hex()}", digest)
+
+
+def conflict_claim(event: Event) -> Ask:
+    """What is claimed of an event whose id is taken by other content."""
+    return Ask(f"conflict:{event.digest.hex()}:{event.event_id}", event.digest)
+
+
 class Passage:
     """Mutable, and owned by exactly one stage at a time.
 

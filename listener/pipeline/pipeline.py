@@ -3,13 +3,14 @@ and in what burying means.
 
     intake ─▶ claiming ─▶ handling ─▶ storing ─▶ settling ─▶ out
                   │ ▲         │          │           ▲
-                  ▼ │         └──────────┴── doom ───┘
+                  ▼ │         └──────────┴── doom ───┘──▶ registrar
                 standby
 """
 
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from typing import Protocol
 
 from listener.breaker import Breaker
 from listener.claims.desk import Desk
@@ -21,13 +22,18 @@ from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks, Intake
 from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
+from listener.pipeline.registrar import Letters, Registrar
 from listener.pipeline.settling import Graveyard, Settling
 from listener.pipeline.storing import Storing
 from listener.pipeline.turns import Turns
-from listener.store.port import Rows
+from listener.store.port import Register, Rows
 
 QUIET_SECONDS = 3.0
 """How long a drain waits for the answer to a claim under way: unheard, it would lock peers out for a lease."""
+
+
+class DeadLetters(Graveyard, Letters, Protocol):
+    """Where events are buried, and what lies there."""
 
 
 class Pipeline:
@@ -38,8 +44,9 @@ class Pipeline:
         *,
         desk: Desk,
         store: Rows,
+        register: Register,
         store_breaker: Breaker,
-        graveyard: Graveyard,
+        graveyard: DeadLetters,
         handler: Handler | None,
         policy: Policy,
         clocks: Clocks,
@@ -49,7 +56,12 @@ class Pipeline:
         self._desk = desk
         turns = Turns(claiming, is_own=desk.asks_first, peer_wait=policy.peer_wait)
         self.intake = Intake(policy=policy, claiming=turns, clocks=clocks, facts=facts)
-        self.settling = Settling(desk=desk, intake=self.intake, graveyard=graveyard, clocks=clocks, facts=facts)
+        self.registrar = Registrar(
+            register=register, letters=graveyard, look_again_after=policy.letters_sure_after, clocks=clocks, facts=facts
+        )
+        self.settling = Settling(
+            desk=desk, intake=self.intake, graveyard=graveyard, written=self.registrar.put, clocks=clocks, facts=facts
+        )
         storing = Storing(
             store=store, breaker=store_breaker, settling=self.settling, policy=policy, clocks=clocks, facts=facts
         )
@@ -65,6 +77,7 @@ class Pipeline:
             settling=self.settling, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
         storing.on_conflict = self.claiming.conflict
+        storing.on_buried = self.claiming.buried_before
         self.settling.on_claim_lost = lambda passage: self.claiming.stand_by([(passage, 0.0)])
         desk.hear_of_lost(self._lost)
         self._claiming_task: asyncio.Task[None] | None = None
@@ -73,6 +86,7 @@ class Pipeline:
         """Run all stages until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.settling.run(), name="settling")
+            tasks.create_task(self.registrar.run(), name="register letters")
             tasks.create_task(self.work.run(), name="work")
             self._claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
 

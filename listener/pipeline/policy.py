@@ -21,6 +21,7 @@ class Policy:
     peer_wait: float = 0.2
     stand_by_first: float = 1.0
     stand_by_longest: float = 10.0
+    letters_sure_after: float = 36.0
 
     def claims_at_once(self, *, handled: bool) -> int:
         """How many claims may be held: a killed owner leaves this many behind, and with a handler each is

@@ -18,6 +18,7 @@ from listener.facts import (
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks, Intake
 from listener.pipeline.passage import STORED, Buried, Doom, Duplicate, Passage, Stored
+from listener.store.burials import Burial
 
 RETRY_SECONDS = 0.5
 BATCH = 4_096
@@ -30,15 +31,27 @@ SETTLE_SECONDS = 0.01
 class Graveyard(Protocol):
     """Where events are buried. ``bury`` returns when the letters are durable, and raises ``Transient`` if not yet."""
 
-    async def bury(self, passages: Sequence[Passage]) -> None:
-        """Write one letter for each, all or nothing."""
+    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
+        """Write one letter for each, all or nothing; what PostgreSQL is to know of them."""
+        ...
 
 
 class Settling:
     """Ends passages: as rows or duplicates (``done``), or as dead letters (``bury``)."""
 
-    def __init__(self, *, desk: Desk, intake: Intake, graveyard: Graveyard, clocks: Clocks, facts: Facts) -> None:
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        intake: Intake,
+        graveyard: Graveyard,
+        written: Callable[[Sequence[Burial]], None],
+        clocks: Clocks,
+        facts: Facts,
+    ) -> None:
+        """Make one. ``written`` hears of letters that are on disk."""
         self._desk = desk
+        self._written = written
         self._intake = intake
         self._graveyard = graveyard
         self._clocks = clocks
@@ -130,7 +143,7 @@ class Settling:
         """Nothing is dropped: letters that cannot be written are held, and before the next try confirmed anew."""
         try:
             if batch:
-                await self._graveyard.bury(batch)
+                self._written(await self._graveyard.bury(batch))
         except Transient as error:
             if not self.trouble:
                 self._facts(DeadLetterTrouble(str(error)))

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from listener.attempts import attempts
 from listener.breaker import Breaker
+from listener.claims.port import Dead, Done
 from listener.errors import Permanent, Transient, failure_of
 from listener.facts import AttemptFailed, BatchDone, Facts
 from listener.pipeline.inbox import Inbox
@@ -18,6 +19,13 @@ from listener.store.port import Rows
 
 WORKERS = 3
 """Batches under way at once: one is sent while another's reply is read."""
+
+
+class Buried(Protocol):
+    """Ends an event that is to be stored, and turns out to be a dead letter, of the same content or not."""
+
+    async def __call__(self, passage: Passage, *, same: bool) -> None:
+        """End it."""
 
 
 class Storing:
@@ -41,6 +49,7 @@ class Storing:
         self._clocks = clocks
         self._facts = facts
         self.on_conflict: Callable[[Passage], Awaitable[None]]
+        self.on_buried: Buried
 
     def put(self, passage: Passage) -> None:
         """Have this row inserted."""
@@ -106,6 +115,8 @@ class Storing:
                     ended.append((passage, DUPLICATE))
                 case rows.Conflict():
                     conflicts.append(passage)
+                case Dead(same):
+                    await self.on_buried(passage, same=same)
                 case _:
                     assert_never(result)
         self._settling.done(ended)
@@ -115,14 +126,17 @@ class Storing:
     async def give_up(self, batch: Sequence[Passage], stage: Stage) -> None:
         """All attempts are used up. What was lost may have been replies, not rows: the table is asked once more."""
         try:
-            stored = await self._store.stored([passage.ask for passage in batch])
+            settled = await self._store.settled([passage.ask for passage in batch])
         except Transient:
-            stored = {}
+            settled = {}
         for passage in batch:
-            if stored.get(passage.claim_id):
-                self._settling.done([(passage, DUPLICATE)])
-            else:
-                self._settling.bury(passage, Doom("exhausted", stage))
+            match settled.get(passage.claim_id):
+                case Done(same=True):
+                    self._settling.done([(passage, DUPLICATE)])
+                case Dead(same):
+                    await self.on_buried(passage, same=same)
+                case _:
+                    self._settling.bury(passage, Doom("exhausted", stage))
 
     def failed(self, batch: Sequence[Passage], error: Transient | Permanent, *, retried: bool) -> None:
         """Keep the failed attempt with each event that shared it."""

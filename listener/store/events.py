@@ -3,6 +3,9 @@
 A row that was not inserted is looked at before it is called a duplicate: it may be our own, when the reply
 to the commit was lost; and its content may differ, which is a conflict. Content is compared as JSON values
 by PostgreSQL, after a digest that settles nearly all cases cheaply.
+
+What the register of burials names is not inserted at all: a row and a dead letter exclude each other, and the
+statement that would store the row decides.
 """
 
 import json
@@ -12,7 +15,7 @@ from typing import Any, cast
 import asyncpg
 import msgspec
 
-from listener.claims.port import Ask
+from listener.claims.port import Ask, Dead, Done
 from listener.errors import Transient
 from listener.event import Event
 from listener.store.connection import OwnConnection
@@ -44,7 +47,8 @@ class Conflict(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A row of this id was there already, with other content."""
 
 
-Result = Stored | Duplicate | Conflict
+Result = Stored | Duplicate | Conflict | Dead
+"""``Dead``: there is no row, and none may come to be, since the event is a dead letter."""
 
 STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
 
@@ -52,9 +56,21 @@ STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
 class EventStore:
     """Inserts and reads rows, in the name of one process start."""
 
-    def __init__(self, database: Database, *, instance_id: str, token: str, longest_idle: float = 31.0) -> None:
-        """Make one. ``longest_idle``: seconds that a handler may leave its transaction idle, see ``insert_with``."""
+    def __init__(
+        self,
+        database: Database,
+        *,
+        instance_id: str,
+        token: str,
+        burials_of: str | None = None,
+        longest_idle: float = 31.0,
+    ) -> None:
+        """Make one. ``burials_of``: the group whose burials forbid a row; a replay, which digs out, heeds none.
+
+        ``longest_idle``: seconds that a handler may leave its transaction idle, see ``insert_with``.
+        """
         self._database = database
+        self._burials_of = burials_of
         self._instance_id = instance_id
         self._token = token
         self._longest_idle = str(max(1, round(longest_idle * 1000)))
@@ -66,7 +82,9 @@ class EventStore:
             return []
         async with self._database.acquire("storing events") as connection:
             inserted = _count(
-                await connection.execute(self._sql["insert"], self._instance_id, self._token, *_columns(rows))
+                await connection.execute(
+                    self._sql["insert"], self._instance_id, self._token, *_columns(rows), self._burials_of
+                )
             )
             if inserted == len(rows):
                 return [STORED] * len(rows)
@@ -75,9 +93,9 @@ class EventStore:
     async def insert_with(self, row: NewRow, work: Callable[[Connection], Awaitable[None]]) -> Result:
         """Store one event and do ``work`` on the same transaction: both take effect, or neither.
 
-        ``work`` is not called where the row exists already. What it raises is raised from here as it is,
-        except for PostgreSQL's own errors, which are translated. The transaction holds the event's key: were this
-        process frozen in the middle, its heir would wait for it, so PostgreSQL ends what idles for too long: the
+        ``work`` is not called where the row exists already, or the event is buried. What it raises is raised from here
+        as it is, except for PostgreSQL's own errors, which are translated. The transaction holds the event's key: were
+        this process frozen in the middle, its heir would wait for it, so PostgreSQL ends what idles for too long: the
         insert itself sets that limit, for this transaction.
         """
         failed: Exception | None = None
@@ -101,15 +119,12 @@ class EventStore:
             raise translated(failed, "the handler's work on its transaction") from failed
         raise failed
 
-    async def stored(self, asks: Sequence[Ask]) -> dict[str, bool]:
-        """Which of these are rows; True where the digest of the content is the same too."""
+    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+        """Which of these are rows or burials, each with whether the digest of the content is the same too."""
         if not asks:
             return {}
-        async with self._database.acquire("looking for stored events") as connection:
-            rows = await connection.fetch(
-                self._sql["stored"], [ask.event_id for ask in asks], [ask.digest for ask in asks]
-            )
-        return {row[0]: row[1] for row in rows}
+        async with self._database.acquire("looking for settled events") as connection:
+            return await self._settled(connection, asks)
 
     async def same_content(self, event: Event) -> bool | None:
         """Whether the row of this id has the same content, compared as JSON values; None without a row."""
@@ -163,18 +178,30 @@ class EventStore:
             row.attempts,
             row.received_at,
             self._longest_idle,
+            self._burials_of,
         )
         return inserted is not None
 
+    async def _settled(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+        found = await connection.fetch(
+            self._sql["settled"], [ask.event_id for ask in asks], [ask.digest for ask in asks], self._burials_of
+        )
+        return {event_id: Done(same) if stored else Dead(same) for event_id, same, stored in found}
+
     async def _told_apart(self, connection: Connection, rows: Sequence[NewRow]) -> list[Result]:
-        """Which rows are ours, whether written just now or when a reply was lost, and which are another's."""
+        """Which rows are ours, written just now or when a reply was lost, or another's, or buried."""
         found = await connection.fetch(self._sql["compare"], self._token, *_columns(rows))
-        if len(found) != len(rows):
+        results: dict[int, Result] = {
+            number - 1: STORED if mine else DUPLICATE if same else CONFLICT for number, mine, same in found
+        }
+        unclear = {i: row.event for i, row in enumerate(rows) if i not in results}
+        if unclear:
+            settled = await self._settled(connection, [Ask(one.event_id, one.digest) for one in unclear.values()])
+            answers = ((i, settled.get(event.event_id)) for i, event in unclear.items())
+            results |= {i: answer for i, answer in answers if isinstance(answer, Dead)}
+        if len(results) != len(rows):
             raise Transient("storing events: a row vanished between being met and being read; try again")
-        results: list[Result] = [STORED] * len(rows)
-        for number, mine, same in found:
-            results[number - 1] = STORED if mine else DUPLICATE if same else CONFLICT
-        return results
+        return [results[i] for i in range(len(rows))]
 
 
 def _columns(rows: Sequence[NewRow]) -> tuple[Any, ...]:

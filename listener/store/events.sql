@@ -8,12 +8,14 @@ FROM ROWS FROM (
     unnest($3::text[], $4::text[], $8::int[], $9::int[], $10::float8[]),
     string_to_table($5::text, E'\x01'), string_to_table($6::text, E'\x01', '')) WITH ORDINALITY
     AS a (event_id, type, epoch, attempts, received_at, payload, other, number)
+WHERE NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $11 AND b.event_id = a.event_id)
 ORDER BY event_id
 ON CONFLICT (event_id) DO NOTHING
 
 -- name: insert_one
 INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
-VALUES ($3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestamp($10))
+SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestamp($10)
+WHERE NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $12 AND b.event_id = $3)
 ON CONFLICT (event_id) DO NOTHING
 RETURNING set_config('idle_in_transaction_session_timeout', $11, true)
 
@@ -31,10 +33,14 @@ FROM ROWS FROM (
 CROSS JOIN LATERAL substr($6::bytea, a.number::int * 32 - 31, 32) AS digest
 JOIN events e USING (event_id)
 
--- name: stored
-SELECT e.event_id, e.payload_sha256 = a.digest AS same
-FROM unnest($1::text[], $2::bytea[]) AS a (event_id, digest)
-JOIN events e USING (event_id)
+-- name: settled
+WITH asked AS MATERIALIZED (SELECT event_id, digest FROM unnest($1::text[], $2::bytea[]) AS a (event_id, digest)),
+stored AS MATERIALIZED (
+    SELECT event_id, e.payload_sha256 = a.digest AS same FROM asked a JOIN events e USING (event_id))
+SELECT event_id, same, true AS stored FROM stored
+UNION ALL
+SELECT event_id, b.digest = a.digest, false FROM asked a JOIN buried b USING (event_id)
+WHERE b.group_name = $3 AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
 
 -- name: same_content
 SELECT payload_sha256 = $2 OR (

@@ -1,5 +1,5 @@
-"""What PostgreSQL promises the engine beside claims: rows, the roll of listeners, cursors. Roles; their adapters are
-``events``, ``roll`` and ``cursors`` next to this file.
+"""What PostgreSQL promises the engine beside claims: rows, burials, the roll of listeners, cursors. Roles; their
+adapters are ``events``, ``burials``, ``roll`` and ``cursors`` next to this file.
 
 What fails raises ``Transient`` (the call may have taken effect all the same, or may do so later) or
 ``Permanent`` (it can never succeed as it stands).
@@ -8,8 +8,9 @@ What fails raises ``Transient`` (the call may have taken effect all the same, or
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from listener.claims.port import Ask
+from listener.claims.port import Ask, Dead, Done
 from listener.event import Event
+from listener.store.burials import Burial, Standing
 from listener.store.database import Connection
 from listener.store.events import NewRow, Result
 from listener.store.roll import Look
@@ -23,11 +24,11 @@ class Rows(Protocol):
         ...
 
     async def insert_with(self, row: NewRow, work: Callable[[Connection], Awaitable[None]]) -> Result:
-        """Store one event and do ``work`` on the same transaction; ``work`` is not called where the row exists."""
+        """Store one event and do ``work`` on the same transaction; not where the row exists or the event is buried."""
         ...
 
-    async def stored(self, asks: Sequence[Ask]) -> dict[str, bool]:
-        """Which of these are rows; True where the digest of the content is the same too."""
+    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+        """Which of these are rows or burials, each with whether the digest of the content is the same too."""
         ...
 
     async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
@@ -40,6 +41,14 @@ class Rows(Protocol):
 
     async def same_content(self, event: Event) -> bool | None:
         """Whether the row of this id has the same content as JSON values; None without a row."""
+        ...
+
+
+class Register(Protocol):
+    """The burials of a group: who is in it becomes no row, but by a replay. A row and a burial exclude each other."""
+
+    async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
+        """Enter these letters, of distinct claims; what stands of each event from now on."""
         ...
 
 

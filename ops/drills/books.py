@@ -13,12 +13,12 @@ import asyncpg
 from dlq.file import Damage, read_letters
 from dlq.sidecar import OPEN, states
 from listener.store.trouble import LIBRARY_ERRORS
-from ops.drills.measure import OpenLetter, Row
+from ops.drills.measure import Row
 from ops.drills.stage import Stage, StageTrouble
 
 ROWS = """
 select event_id, extract(epoch from received_at)::float8 as received_at,
-       extract(epoch from processed_at)::float8 as processed_at, epoch, instance_id
+       extract(epoch from processed_at)::float8 as processed_at, epoch
 from events where starts_with(event_id, $1)
 """
 COUNT = "select count(*) from events where starts_with(event_id, $1)"
@@ -29,27 +29,20 @@ REACHED_WITHIN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """How it stands. ``effects``: how often each event's handler took effect, where the handler tells."""
+    """How it stands. ``letters``: whose dead letters wait. ``effects``: how often each handler took effect."""
 
     rows: list[Row]
-    letters: list[OpenLetter]
+    letters: list[str]
     effects: Counter[str] = field(default_factory=Counter)
 
     def lost(self, accepted: Collection[str]) -> list[str]:
         """Who is neither a row nor a letter."""
-        ended = {row.event_id for row in self.rows} | {letter.event_id for letter in self.letters}
+        ended = {row.event_id for row in self.rows} | set(self.letters)
         return [event_id for event_id in accepted if event_id not in ended]
 
     def doubled(self) -> list[str]:
-        """Who is more than one row or letter, or took effect more or less often than its row says.
-
-        An owner whose commit went through, but whose reply was lost in an outage that outlasted all attempts, cannot
-        know of its row, and writes a letter. A replay finds the row. That is no double; any other owner's letter is.
-        """
-        owners = {(row.event_id, row.epoch, row.instance) for row in self.rows}
-        unknowing = [one for one in self.letters if (one.event_id, one.epoch, one.instance) not in owners]
-        counts = Counter(row.event_id for row in self.rows) + Counter(letter.event_id for letter in unknowing)
-        counts |= Counter(one.event_id for one in self.letters)
+        """Who is more than one row or letter, or took effect more or less often than its row says."""
+        counts = Counter(row.event_id for row in self.rows) + Counter(self.letters)
         wrong = {event_id for event_id, count in counts.items() if count > 1}
         if self.effects:
             stored = Counter(row.event_id for row in self.rows)
@@ -90,16 +83,16 @@ async def rows_of(database_url: str, prefix: str) -> list[Row]:
         return [Row(*record) for record in await connection.fetch(ROWS, prefix)]
 
 
-def open_letters(files: Iterable[Path]) -> list[OpenLetter]:
-    """The unresolved letters of these files."""
+def open_letters(files: Iterable[Path]) -> list[str]:
+    """Whose unresolved letters lie in these files."""
     return [letter for file in files if file.exists() for letter in _open_in(file)]
 
 
-def _open_in(file: Path) -> Iterator[OpenLetter]:
+def _open_in(file: Path) -> Iterator[str]:
     known = states(file)
     for found in read_letters(file):
         if not isinstance(found, Damage) and known.get(found.letter.letter_id, OPEN).status != "resolved":
-            yield OpenLetter(found.letter.event_id or "", found.letter.epoch or 0, found.letter.instance)
+            yield found.letter.event_id or ""
 
 
 async def count_of(database_url: str, prefix: str) -> int:
@@ -122,5 +115,5 @@ async def effects_of(database_url: str, prefix: str) -> Counter[str]:
 
 async def read(stage: Stage, prefix: str) -> Books:
     """The books as of now."""
-    letters = [letter for letter in await stage.letters() if letter.event_id.startswith(prefix)]
+    letters = [event_id for event_id in await stage.letters() if event_id.startswith(prefix)]
     return Books(await stage.rows(prefix), letters, await stage.effects(prefix))

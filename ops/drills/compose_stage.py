@@ -18,7 +18,7 @@ from ops.drills.books import EFFECTS, ROWS, TIMES, open_letters
 from ops.drills.compose_calls import SHOWN, Compose
 from ops.drills.drill import IN_TRANSACTION, RECORD
 from ops.drills.marks import ConsoleAt
-from ops.drills.measure import OpenLetter, Row, Run
+from ops.drills.measure import Row, Run
 from ops.drills.stage import StageTrouble, Wires
 
 PSQL = 'exec psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XAtq -v ON_ERROR_STOP=1 -c "$0"'
@@ -107,8 +107,8 @@ class ComposeStage:
     async def rows(self, prefix: str) -> list[Row]:
         """The rows of a drill."""
         found = await self._sql(ROWS.replace("$1", f"'{prefix}'"))
-        fields = (line.rsplit("|", 4) for line in found.splitlines())
-        return [Row(one, float(came), float(went), int(epoch), owner) for one, came, went, epoch, owner in fields]
+        fields = (line.rsplit("|", 3) for line in found.splitlines())
+        return [Row(one, float(came), float(went), int(epoch)) for one, came, went, epoch in fields]
 
     async def effects(self, prefix: str) -> Counter[str]:
         """How often the handler of each event took effect."""
@@ -124,8 +124,8 @@ class ComposeStage:
         told = [text for one in self.listeners for text in await self._compose.files(one, [RUNS])]
         return [Run.of(line) for text in told for line in text.splitlines()]
 
-    async def letters(self) -> list[OpenLetter]:
-        """Every unresolved letter."""
+    async def letters(self) -> list[str]:
+        """Whose letters are unresolved."""
         with tempfile.TemporaryDirectory(prefix="unlost-drill-") as directory:
             files = []
             for listener in self.listeners:

@@ -26,7 +26,7 @@ from ops.drills import books as bookkeeping
 from ops.drills.drill import Drill
 from ops.drills.hoard import Hoard
 from ops.drills.marks import ConsoleAt
-from ops.drills.measure import OpenLetter, Row, Run
+from ops.drills.measure import Row, Run
 from ops.drills.stage import StageTrouble, Wires
 from ops.drills.wires import ProxyWires, proxied
 from ops.local.child import Child
@@ -200,8 +200,8 @@ class LocalStage:
         path = self._system.layout.data / "runs"
         return [Run.of(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    async def letters(self) -> list[OpenLetter]:
-        """Every unresolved letter."""
+    async def letters(self) -> list[str]:
+        """Whose letters are unresolved."""
         return bookkeeping.open_letters(self._system.layout.letter_files)
 
     async def replay(self) -> list[str]:

@@ -16,16 +16,6 @@ class Row:
     received_at: float
     processed_at: float
     epoch: int
-    instance: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenLetter:
-    """One unresolved dead letter, and whose it is."""
-
-    event_id: str
-    epoch: int
-    instance: str
 
 
 @dataclass(frozen=True, slots=True)

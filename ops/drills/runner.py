@@ -1,6 +1,7 @@
 """One drill from beginning to end: stream, damage, healing, the end of every event, replay, books, verdict."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ ANSWERED_WITHIN = 30.0
 CALM = 10.0
 """So long the stream goes on after the healing, where it would go on for ever."""
 SETTLED_WITHIN = 90.0
+LETTERS_SURE_WITHIN = 45.0
+"""So long a listener may take to find a letter of its own needless: its second look, and some seconds."""
 LOOK_EVERY = 0.25
 REVIVE_EVERY = 0.2
 
@@ -123,11 +126,15 @@ class Runner:
             await asyncio.sleep(self._hold)
 
     async def _until_settled(self) -> Books:
-        """The books once every accepted event is a row or a letter, and no listener holds anything; or at the limit."""
+        """The books once every accepted event is one row or letter, and no listener holds anything; or at the limit.
+
+        A listener that wrote a letter looks whether it was needless, and again when nothing can have been under way.
+        """
         self._phase("settling")
         await self._until_published()
         seen = self._watcher.seen
         deadline = time.monotonic() + SETTLED_WITHIN
+        sure = math.inf
         while True:
             held = sum(seen.in_memory.values())
             is_last = bool(seen.failure) or time.monotonic() > deadline
@@ -135,7 +142,10 @@ class Runner:
                 books = await bookkeeping.read(self._stage, self._stream.prefix)
                 if is_last and held and not seen.failure:
                     self._troubles.append(f"{held} events were still in memory after {SETTLED_WITHIN:g} s")
-                if is_last or not books.lost(seen.published.accepted):
+                if not books.lost(seen.published.accepted):
+                    sure = min(sure, time.monotonic() + LETTERS_SURE_WITHIN)
+                    is_last = is_last or not books.doubled() or time.monotonic() > sure
+                if is_last:
                     return books
             await asyncio.sleep(LOOK_EVERY)
 

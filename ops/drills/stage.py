@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ops.drills.marks import ConsoleAt
-from ops.drills.measure import OpenLetter, Row, Run
+from ops.drills.measure import Row, Run
 
 
 class StageTrouble(Exception):
@@ -101,8 +101,8 @@ class Stage(Protocol):
     async def runs(self) -> list[Run]:
         """Every run of the drill's handler."""
 
-    async def letters(self) -> list[OpenLetter]:
-        """Every unresolved letter."""
+    async def letters(self) -> list[str]:
+        """Whose letters are unresolved."""
 
     async def replay(self) -> list[str]:
         """Replay all letters, the handler being well again; what went wrong, in sentences."""

@@ -466,13 +466,17 @@ async def claims_place_or_none(claims: Claims) -> str | None:
         return None
 
 
-async def test_old_claims_are_forgotten(database_url: str) -> None:
+async def test_old_claims_and_burials_are_forgotten(database_url: str) -> None:
     database = Database(database_url)
     await migrate(database)
     claims = PostgresClaims(database, token="a", group="g", lease_seconds=0.0, window_seconds=0.0)
     await claims.claim([ask(f"e{i}") for i in range(10)], take_over=False)
     assert await claims.prune(batch=7) == 7
     assert await claims.prune(batch=7) == 3
+    await claims.settle([ask(f"dead{i}") for i in range(9)], "dead")
+    assert await claims.prune(batch=7) == 7
+    assert await claims.prune(batch=7) == 2
+    assert await claims.claim([ask("dead0")], take_over=False) == [Won(1, 0)]
     await database.close()
 
 

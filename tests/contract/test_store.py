@@ -7,20 +7,29 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from listener.claims.port import Ask
+from listener.claims.port import Ask, Claims, Dead, Done
+from listener.claims.postgres import PostgresClaims
 from listener.errors import Misconfigured, Permanent, Reject, Transient
 from listener.event import Event, parse
+from listener.store.burials import Burial, BurialRegister
 from listener.store.cursors import Cursors
 from listener.store.database import Database
 from listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored
 from listener.store.migrations import known_migrations, migrate
-from listener.store.port import GroupCursors, ListenerRoll, Rows
+from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
 from listener.store.roll import Roll
 from tests.contract.wire import Wire
 from tests.simulation.by_hand import HandWire
 from tests.simulation.hooks import Hooks
 from tests.simulation.postgres import PostgresMemory
-from tests.simulation.postgres_adapters import Session, SimulatedCursors, SimulatedRoll, SimulatedStore
+from tests.simulation.postgres_adapters import (
+    Session,
+    SimulatedCursors,
+    SimulatedPostgresClaims,
+    SimulatedRegister,
+    SimulatedRoll,
+    SimulatedStore,
+)
 
 LIFE = 0.4
 LEFT_IN_SESSION = """select current_setting('work_mem') as work_mem,
@@ -37,7 +46,11 @@ def row(event_id: str, payload: str = '{"n": 1}', more: str = "", received_at: f
 
 
 def store_of(database: Database, token: str = "a") -> EventStore:
-    return EventStore(database, instance_id=token, token=token)
+    return EventStore(database, instance_id=token, token=token, burials_of="g")
+
+
+def burial(event_id: str, letter_id: str = "l", *, claimed: bool = True) -> Burial:
+    return Burial(event_id, event(event_id).digest, letter_id, claimed)
 
 
 @pytest.fixture
@@ -60,6 +73,12 @@ class Real:
 
     def store(self, token: str = "a") -> Rows:
         return store_of(self._database, token)
+
+    def register(self, token: str = "a") -> Register:
+        return BurialRegister(self._database, group="g", token=token)
+
+    def claims(self, token: str) -> Claims:
+        return PostgresClaims(self._database, token=token, group="g", lease_seconds=30, window_seconds=600)
 
     def cursors(self) -> GroupCursors:
         return Cursors(self._database)
@@ -100,6 +119,12 @@ class Simulated:
 
     def store(self, token: str = "a") -> Rows:
         return SimulatedStore(self._session, token=token)
+
+    def register(self, token: str = "a") -> Register:
+        return SimulatedRegister(self._session, token=token)
+
+    def claims(self, token: str) -> Claims:
+        return SimulatedPostgresClaims(self._session, token=token, lease_seconds=30)
 
     def cursors(self) -> GroupCursors:
         return SimulatedCursors(self._session)
@@ -149,7 +174,7 @@ async def test_a_batch_is_told_apart_row_by_row(server: Real | Simulated) -> Non
 
 async def test_an_empty_batch(server: Real | Simulated) -> None:
     assert await server.store().insert([]) == []
-    assert await server.store().stored([]) == {}
+    assert await server.store().settled([]) == {}
 
 
 async def test_one_id_twice_in_a_batch_is_one_row(server: Real | Simulated) -> None:
@@ -198,11 +223,62 @@ async def test_a_batch_keeps_each_rows_own_words(database: Database) -> None:
     ]
 
 
-async def test_which_are_stored(server: Real | Simulated) -> None:
+async def test_which_are_settled(server: Real | Simulated) -> None:
     store = server.store()
     await store.insert([row("e"), row("f")])
-    asks = [Ask("e", event("e").digest), Ask("f", b"\0" * 32), Ask("g", b"\0" * 32)]
-    assert await store.stored(asks) == {"e": True, "f": False}
+    assert await server.register().enter([burial("dead"), burial("e")]) == ["buried", "stored"]
+    other = b"\0" * 32
+    asks = [Ask("e", event("e").digest), Ask("f", other), Ask("g", other), Ask("dead", event("dead").digest)]
+    assert await store.settled(asks) == {"e": Done(True), "f": Done(False), "dead": Dead(True)}
+    assert await store.settled([Ask("dead", other)]) == {"dead": Dead(False)}
+
+
+async def test_what_is_buried_becomes_no_row(server: Real | Simulated) -> None:
+    async def never(connection: object) -> None:
+        raise AssertionError("the work of a buried event was done")
+
+    store = server.store("b")
+    assert await server.register("a").enter([burial("dead")]) == ["buried"]
+    assert await store.insert([row("before"), row("dead"), row("after")]) == [Stored(), Dead(True), Stored()]
+    assert await store.insert([row("dead", '{"n": 2}')]) == [Dead(False)]
+    assert await store.insert_with(row("dead"), never) == Dead(True)
+    assert await server.count() == 2
+
+
+async def test_the_register_names_one_letter_for_each_event(server: Real | Simulated) -> None:
+    a, b = server.register("a"), server.register("b")
+    assert await a.enter([burial("e", "first")]) == ["buried"]
+    assert await b.enter([burial("e", "second"), burial("f", "third")]) == ["elsewhere", "buried"]
+    assert await a.enter([burial("e", "first")]) == ["buried"]
+    assert await b.enter([Burial("e", b"\0" * 32, "of other content")]) == ["buried"]
+
+
+async def test_what_was_told_dead_before_its_letter_was_entered_lies_under_that_letter(
+    server: Real | Simulated,
+) -> None:
+    ask = Ask("e", event("e").digest)
+    assert await server.claims("a").settle([ask], "dead") == [True]
+    assert await server.store("b").settled([ask]) == {"e": Dead(True)}
+    assert await server.register("a").enter([burial("e", "first")]) == ["buried"]
+    assert await server.register("b").enter([burial("e", "second")]) == ["elsewhere"]
+
+
+async def test_nobody_is_buried_whom_another_may_store(server: Real | Simulated) -> None:
+    mine, others = Ask("mine", event("mine").digest), Ask("others", event("others").digest)
+    await server.claims("a").claim([mine], take_over=False)
+    await server.claims("b").claim([others], take_over=False)
+    letters = [burial("mine"), burial("others"), burial("nobody's", claimed=False)]
+    assert await server.register("a").enter(letters) == ["buried", "open", "open"]
+    assert await server.store("b").insert([row("others"), row("nobody's")]) == [Stored(), Stored()]
+    assert await server.register("a").enter(letters) == ["buried", "stored", "stored"]
+
+
+async def test_a_replay_stores_what_is_buried(database: Database) -> None:
+    await BurialRegister(database, group="g", token="a").enter([burial("e")])
+    digging = EventStore(database, instance_id="dlq", token="dlq", burials_of=None)
+    assert await digging.settled([Ask("e", event("e").digest)]) == {}
+    assert await digging.insert([row("e")]) == [Stored()]
+    assert await store_of(database).settled([Ask("e", event("e").digest)]) == {"e": Done(True)}
 
 
 @pytest.mark.parametrize(
@@ -359,7 +435,7 @@ async def test_a_silent_server_is_known_in_time_and_the_pool_heals(database: Dat
         await asyncio.gather(*(store.insert([row(f"warm{i}")]) for i in range(8)))
         wire.swallow()
         started = time.monotonic()
-        outcomes = await asyncio.gather(*(store.stored([Ask("e", b"")]) for _ in range(8)), return_exceptions=True)
+        outcomes = await asyncio.gather(*(store.settled([Ask("e", b"")]) for _ in range(8)), return_exceptions=True)
         assert all(isinstance(outcome, Transient) for outcome in outcomes)
         assert time.monotonic() - started < 2.0
         wire.pass_again()

@@ -1,7 +1,7 @@
 """The judge: hears what happens at the servers and in the listeners, and says at which step a rule was broken.
 
 The law      every accepted event ends as one row or as a letter; a handler's effect as often as its row
-Letters      one for an event, and none beside its row, but for what `letters.py` names
+Letters      one for an event, and none beside its row, but for what `letters.py` names; at the end, none at all
 Order        "done" is told only of a row that stands, "dead" only of a letter on disk; the cursor never passes
              what is not settled
 Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
@@ -11,6 +11,7 @@ Owners       when a handler starts, no other live listener may start it too, and
 """
 
 from listener.facts import EventsStored, Fact, LeasesLost, SourceGap
+from listener.store.burials import Burial
 from tests.simulation.hooks import Hooks
 from tests.simulation.letters import OPEN, Letters
 from tests.simulation.postgres import PostgresMemory
@@ -43,6 +44,8 @@ class Law(Hooks):
         self.by_token: dict[str, Process] = {}
         self._letters = Letters()
         self.letters: dict[tuple[str, bytes], int] = {}
+        """How many letters wait, by claim and content."""
+        self.letters_by_id: dict[str, Burial] = {}
         self.lettered: set[str] = set()
         self.journal: list[tuple[str, bytes, str]] = []
         self.runs: dict[str, list[Run]] = {}
@@ -85,20 +88,30 @@ class Law(Hooks):
         if self.postgres.effects.count(event_id) > 1:
             self.world.break_law(f"the handler's effect for {event_id} was committed twice")
 
-    def buried(self, process: Process, claim_id: str, event_id: str, digest: bytes, reason: str) -> None:
+    def buried(self, process: Process, burial: Burial, event_id: str, reason: str) -> None:
+        claim_id, digest = burial.claim_id, burial.digest
         self.world.note(process.name, f"LETTER {claim_id} {reason}")
+        self.letters_by_id[burial.letter_id] = burial
         self.letters[claim_id, digest] = self.letters.get((claim_id, digest), 0) + 1
         self.lettered.add(claim_id)
         if reason == "overflow":
             return
         others = self._letters.of(claim_id, digest)
-        letter = self._letters.write(process, claim_id, digest, self.world.now)
+        letter = self._letters.write(process, burial, self.world.now)
         for other in others:
             if not self._letters.may_follow_a_letter(letter, other, claim_id):
                 self.world.break_law(f"{process.token} buries {claim_id} after {other.process.token}, unexcused")
         row = self.postgres.rows.get(claim_id)
         if row is not None and row.row.event.digest == digest and not self._letters.may_follow_a_row(letter, claim_id):
             self.world.break_law(f"{process.token} buries {claim_id}, a row of {row.token}, unexcused")
+
+    def resolved(self, burial: Burial) -> None:
+        self.letters[burial.claim_id, burial.digest] -= 1
+        if not self.letters[burial.claim_id, burial.digest] and burial.claim_id not in self.postgres.rows:
+            self.world.break_law(f"the last letter of {burial.claim_id} was resolved, and it is no row")
+
+    def registered(self, claim_id: str, letter_id: str) -> None:
+        self._letters.registered(claim_id, letter_id, self.world.now)
 
     def granted(self, place: str, token: str, claim_id: str, *, won: bool) -> None:
         self._letters.granted(place, token, claim_id, self.world.now, won=won)
@@ -121,7 +134,9 @@ class Law(Hooks):
         row = self.postgres.rows.get(event_id)
         if row is not None and row.row.event.digest == digest:
             return True
-        return (claim_id, digest) in self.letters or (f"conflict:{digest.hex()}:{event_id}", digest) in self.letters
+        return bool(
+            self.letters.get((claim_id, digest)) or self.letters.get((f"conflict:{digest.hex()}:{event_id}", digest))
+        )
 
     def hear(self, process: Process, fact: Fact) -> None:
         if isinstance(fact, LeasesLost):
@@ -197,15 +212,13 @@ class Law(Hooks):
 
     def judge(self, *, calm: bool) -> None:
         """After the end: what no single step shows."""
-        for event_id, digest, claim_id in self.journal:
-            if calm and event_id in self.postgres.rows and (claim_id, digest) in self.letters:
-                row = self.postgres.rows[event_id]
-                if row.row.event.digest == digest:
-                    self.world.break_law(f"{event_id} is a row and a letter, and nothing was lost on the way")
-        if calm:
-            for (claim_id, _), count in self.letters.items():
-                if count > 1:
-                    self.world.break_law(f"{claim_id} has {count} letters, and nothing was lost on the way")
+        for (claim_id, digest), count in self.letters.items():
+            row = self.postgres.rows.get(claim_id)
+            stored = row is not None and row.row.event.digest == digest
+            if count + stored > 1:
+                self.world.break_law(f"{claim_id} ended with {'a row and ' if stored else ''}{count} letters that wait")
+        if calm and len({(one.claim_id, one.digest) for one in self.letters_by_id.values()}) < len(self.letters_by_id):
+            self.world.break_law("there were two letters of one event, and nothing was lost on the way")
 
 
 def _cut_off(process: Process, since: float) -> bool:

@@ -1,6 +1,7 @@
-"""The judge of letters: one letter, and no row beside it, but for what nobody could know.
+"""The judge of letters: one letter, and no row beside it, but for a moment and for what nobody could know.
 
-A letter may stand beside a row, or beside a second letter, only where each place that its writer had declared had
+Once a letter is in PostgreSQL's register, no row may follow it, but for a transaction that was open then. Before
+that, it may stand beside a row, or beside a second letter, only where each place that its writer had declared had
 granted it the claim just before (``CONFIRMED``), or it was frozen after that; and where, besides,
 
     the row came first     its writer was cut off from PostgreSQL while it held the event, and could not see it
@@ -17,6 +18,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from listener.store.burials import Burial
     from tests.simulation.listener import Start
 
 CONFIRMED = 1.2
@@ -28,10 +30,12 @@ OPEN = 2.0
 class Letter:
     """One letter of a claimed event."""
 
-    __slots__ = ("at", "confirmed", "process", "told")
+    __slots__ = ("at", "confirmed", "letter_id", "process", "registered", "told")
 
-    def __init__(self, process: "Start", at: float, *, confirmed: bool) -> None:
+    def __init__(self, process: "Start", letter_id: str, at: float, *, confirmed: bool) -> None:
         self.process = process
+        self.letter_id = letter_id
+        self.registered: float | None = None
         self.at = at
         self.confirmed = confirmed
         self.told: set[str] = set()
@@ -76,11 +80,18 @@ class Letters:
         """The letters of this event."""
         return [letter for content, letter in self._written.get(claim_id, ()) if content == digest]
 
-    def write(self, process: "Start", claim_id: str, digest: bytes, now: float) -> Letter:
+    def write(self, process: "Start", burial: "Burial", now: float) -> Letter:
         """A letter is written now."""
-        letter = Letter(process, now, confirmed=self._confirmed(process, claim_id, now))
-        self._written.setdefault(claim_id, []).append((digest, letter))
+        confirmed = self._confirmed(process, burial.claim_id, now)
+        letter = Letter(process, burial.letter_id, now, confirmed=confirmed)
+        self._written.setdefault(burial.claim_id, []).append((burial.digest, letter))
         return letter
+
+    def registered(self, claim_id: str, letter_id: str, now: float) -> None:
+        """PostgreSQL knows of this letter."""
+        for _, letter in self._written.get(claim_id, ()):
+            if letter.letter_id == letter_id and letter.registered is None:
+                letter.registered = now
 
     def _confirmed(self, process: "Start", claim_id: str, now: float) -> bool:
         claimed = self._claimed.get((process.token, claim_id))
@@ -100,6 +111,8 @@ class Letters:
 
     def may_be_beside(self, letter: Letter, by: "Start", claim_id: str) -> bool:
         """Whether this process may write a row although this letter stands there."""
+        if letter.registered is not None:
+            return self._claimed[by.token, claim_id].won <= letter.registered  # its transaction was open then
         return self._may_be_followed(letter, by, claim_id, late=self._hung(by, claim_id))
 
     def _hung(self, by: "Start", claim_id: str) -> bool:

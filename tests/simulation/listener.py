@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from listener.delivery import Delivery
@@ -13,12 +13,14 @@ from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Passage
 from listener.servers import IDLE_GRACE, Servers
 from listener.settings import ConnectionSettings, ListenerSettings
+from listener.store.burials import Burial
 from tests.simulation.law import Law
 from tests.simulation.postgres import SimulatedPostgres
 from tests.simulation.postgres_adapters import (
     Session,
     SimulatedCursors,
     SimulatedPostgresClaims,
+    SimulatedRegister,
     SimulatedRoll,
     SimulatedStore,
     nothing,
@@ -54,26 +56,39 @@ def settings_of(name: str, work: str, peer_wait: float) -> ListenerSettings:
 
 
 class Disk:
-    """The dead-letter file: durable after a while, or full."""
+    """One instance's dead-letter file: durable after a while, or full."""
 
     def __init__(self, world: World, law: Law) -> None:
         self.world = world
         self.law = law
         self.full = False
+        self.waiting: dict[str, Burial] = {}
 
-    async def write(self, process: "Start", passages: Sequence[Passage]) -> None:
-        if process.state is AFTERLIFE:
-            raise asyncio.CancelledError
-        dice = self.world.dice
-        await asyncio.sleep(0.001 + 0.004 * dice.random())
-        if self.full:
-            raise Transient("no room on the disk")
+    async def write(self, process: "Start", passages: Sequence[Passage]) -> list[Burial]:
+        await self._reach(process)
+        burials = []
         for passage in passages:
             assert passage.doom is not None
-            self.law.buried(
-                process, passage.claim_id, passage.event.event_id, passage.event.digest, passage.doom.reason
-            )
-        await asyncio.sleep(0.001 * dice.random())
+            reason = passage.doom.reason
+            letter_id = f"letter {len(self.law.letters_by_id) + 1}"
+            burial = Burial(passage.claim_id, passage.event.digest, letter_id, reason != "overflow")
+            self.waiting[letter_id] = burial
+            self.law.buried(process, burial, passage.event.event_id, reason)
+            burials.append(burial)
+        await asyncio.sleep(0.001 * self.world.dice.random())
+        return burials
+
+    async def resolve(self, process: "Start", letter_ids: Sequence[str]) -> None:
+        await self._reach(process)
+        for letter_id in letter_ids:
+            self.law.resolved(self.waiting.pop(letter_id))
+
+    async def _reach(self, process: "Start") -> None:
+        if process.state is AFTERLIFE:
+            raise asyncio.CancelledError
+        await asyncio.sleep(0.001 + 0.004 * self.world.dice.random())
+        if self.full:
+            raise Transient("no room on the disk")
 
 
 class Scene:
@@ -139,6 +154,7 @@ class Start(Process):
             ),
             postgres=SimulatedPostgresClaims(session, token=token, lease_seconds=settings.lease),
             roll=SimulatedRoll(session, token=token, life_seconds=ROLL_LIFE),
+            register=SimulatedRegister(session, token=token),
             store=SimulatedStore(
                 session, token=token, longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE
             ),
@@ -147,9 +163,18 @@ class Start(Process):
             close=nothing,
         )  # fmt: skip
 
-    async def bury(self, passages: Sequence[Passage]) -> None:
-        """The graveyard."""
-        await self.scene.disk(self.name).write(self, passages)
+    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
+        """The graveyard: its letters survive this start."""
+        return await self.scene.disk(self.name).write(self, passages)
+
+    async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
+        """See ``Letters``."""
+        if waiting := list(self.scene.disk(self.name).waiting.values()):
+            yield waiting
+
+    async def resolve(self, letter_ids: Sequence[str], why: str) -> None:
+        """See ``Letters``."""
+        await self.scene.disk(self.name).resolve(self, letter_ids)
 
     def _hear(self, fact: Fact) -> None:
         if self.state is RUNNING:
@@ -187,7 +212,8 @@ class Start(Process):
 
     @property
     def busy(self) -> bool:
-        return self.engine.pipeline.intake.count > 0 or self.engine.desk.held > 0
+        pipeline = self.engine.pipeline
+        return pipeline.intake.count > 0 or self.engine.desk.held > 0 or pipeline.registrar.unsure
 
     async def handle(self, delivery: Delivery, connection: Any) -> None:
         """What the schedule says that the handler does with this event."""

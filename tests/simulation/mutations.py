@@ -6,6 +6,7 @@ A simulation that does not notice them would prove nothing. ``MUTATIONS`` names 
 import asyncio
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,6 @@ from listener.claims import places
 from listener.claims.desk import Desk
 from listener.claims.leases import Leases
 from listener.claims.port import Ask, Won
-from listener.claims.reach import Reach
 from listener.engine import Engine
 from listener.errors import Transient
 from listener.facts import LeasesLost
@@ -22,6 +22,7 @@ from listener.pipeline import settling as settling_module
 from listener.pipeline.claiming import Claiming
 from listener.pipeline.handling import Handling
 from listener.pipeline.passage import Duplicate, Passage
+from listener.pipeline.registrar import Registrar
 from listener.pipeline.settling import Settling
 from listener.pipeline.storing import Storing
 from listener.source import reader as reader_module
@@ -279,6 +280,29 @@ def _lost_is_forgotten(real: Any) -> Any:
     return lambda self, passage: real(self, passage) and False
 
 
+async def _nothing_settled(*_: object) -> dict[str, Any]:
+    return {}
+
+
+async def _nothing_entered(*_: object, entered: bool) -> None:
+    pass
+
+
+async def _nothing_read(self: Registrar) -> None:
+    self._read_at = math.inf
+
+
+def _unforbidden(real: Any) -> Any:
+    def insert(self: PostgresMemory, *args: Any) -> Any:
+        buried, self.buried = self.buried, {}
+        try:
+            return real(self, *args)
+        finally:
+            self.buried = buried
+
+    return insert
+
+
 MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "forget-the-fence": ("an insert overwrites the row that is there", [(PostgresMemory, "insert", _overwrite)]),
     "foreign-row-is-mine": (
@@ -296,9 +320,14 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "on a full disk a letter waits until its claim is another's, and is written",
         [(Settling, "_write", _once_confirmed)],
     ),
-    "dead-in-one-place": (
-        "only where an event was claimed is anybody told of its letter",
-        [(Reach, "answering", lambda _: lambda _: [])],
+    "unregistered": ("PostgreSQL is told of no letter", [(Registrar, "_enter", lambda _: _nothing_entered)]),
+    "unread": (
+        "what an earlier start left to be registered is not read",
+        [(Registrar, "_read", lambda _: _nothing_read)],
+    ),
+    "row-beside-a-burial": (
+        "a row is written although its event is buried",
+        [(PostgresMemory, "insert", _unforbidden)],
     ),
     "drop-standby": ("an event held by another is let go of", [(Claiming, "stand_by", _drop_standby)]),
     "standby-is-settled": ("an event held by another counts as settled", [(Claiming, "stand_by", _standby_is_settled)]),
@@ -325,7 +354,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "any-place": ("Redis takes claims that are meant for another", [(RedisMemory, "check", _any_place)]),
     "no-look": (
         "a handler runs without a look at the rows",
-        [(Claiming, "_stored_already", lambda _: _nothing_stored)],
+        [(Claiming, "_settled_before", lambda _: _nothing_settled)],
     ),
     "no-last-look": (
         "a handler starts without asking the desk",
@@ -352,10 +381,6 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "token-per-host": ("a restarted process has its old token", [(Engine, "__init__", _one_token)]),
     "takeover-without-lease": ("a running lease is taken over", [(RedisMemory, "claim", _takes_leases)]),
 }
-
-
-async def _nothing_stored(*_: object) -> dict[str, bool]:
-    return {}
 
 
 @contextlib.contextmanager

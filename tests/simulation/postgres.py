@@ -1,7 +1,7 @@
 """A simulated PostgreSQL: what it remembers, and the rules of the SQL files told once more in Python.
 
-``events``, ``listeners`` and ``cursors`` survive a crash; ``claims`` and its incarnation do not. Rows that a
-transaction has written are locked for others until it ends; a transaction ends with its connection, as
+``events``, ``buried``, ``listeners`` and ``cursors`` survive a crash; ``claims`` and its incarnation do not. Rows
+that a transaction has written are locked for others until it ends; a transaction ends with its connection, as
 soon as the server hears of that.
 """
 
@@ -13,6 +13,7 @@ import msgspec
 from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.errors import Transient
 from listener.event import Event
+from listener.store.burials import Burial, Standing, standing
 from listener.store.cursors import ordinal_of
 from listener.store.events import CONFLICT, DUPLICATE, STORED, NewRow, Result
 from tests.simulation.hooks import Hooks
@@ -30,8 +31,19 @@ class Row(msgspec.Struct, frozen=True):
     seq: int
 
 
+class Buried:
+    """A row of ``buried``."""
+
+    __slots__ = ("at", "digest", "letter_id")
+
+    def __init__(self, digest: bytes, letter_id: str | None, at: float) -> None:
+        self.digest = digest
+        self.letter_id = letter_id
+        self.at = at
+
+
 class Record:
-    """A row of ``claims``: leased, released or dead."""
+    """A row of ``claims``: leased or released."""
 
     __slots__ = ("digest", "epoch", "state", "takeovers", "token", "until")
 
@@ -69,6 +81,7 @@ class PostgresMemory:
         self.rows: dict[str, Row] = {}
         self.effects: list[str] = []
         self.transactions: list[Transaction] = []
+        self.buried: dict[str, Buried] = {}
         self.claims: dict[str, Record] = {}
         self.incarnations = 0
         self.founded: tuple[str, float] | None = None
@@ -120,7 +133,7 @@ class PostgresMemory:
         target = self.rows if transaction is None else transaction.rows
         for row in rows:
             event_id = row.event.event_id
-            if event_id not in self.rows and event_id not in target:
+            if event_id not in self.rows and event_id not in target and event_id not in self.buried:
                 self._seq += 1
                 target[event_id] = Row(token, row, self._seq)
                 inserted.add(event_id)
@@ -168,33 +181,45 @@ class PostgresMemory:
         )  # fmt: skip
         return STORED if mine else DUPLICATE if same_content(there.row.event, row.event) else CONFLICT
 
-    def stored(self, asks: Sequence[Ask]) -> dict[str, bool]:
-        found = ((ask, self.rows.get(ask.event_id)) for ask in asks)
-        return {ask.event_id: row.row.event.digest == ask.digest for ask, row in found if row is not None}
+    def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+        return {ask.event_id: answer for ask in asks if (answer := self._done(ask) or self._dead(ask))}
+
+    def enter(self, token: str, burials: Sequence[Burial]) -> list[Standing]:
+        return [self._enter(token, burial) for burial in burials]
+
+    def _enter(self, token: str, burial: Burial) -> Standing:
+        row = self.rows.get(burial.claim_id)
+        if row is not None:
+            return "stored" if row.row.event.digest == burial.digest else "open"
+        if not burial.claimed or self._foreign(token, burial.claim_id):
+            return "open"
+        buried = self.buried.setdefault(burial.claim_id, Buried(burial.digest, burial.letter_id, self.clock()))
+        buried.letter_id = buried.letter_id or burial.letter_id
+        self.hooks.registered(burial.claim_id, buried.letter_id)
+        return standing(burial, "buried", buried.digest, buried.letter_id)
 
     # -- claims ---------------------------------------------------------------------------------
 
     def claim(self, place: str, token: str, lease: float, asks: Sequence[Ask], *, over: bool, revive: bool) -> list:
-        answers: list[Answer | None] = [self._done(ask) for ask in asks]
+        answers: list[Answer | None] = [self._done(ask) or (None if revive else self._dead(ask)) for ask in asks]
         if not all(answers):
             self.check(place)
-        return [
-            answer or self._claim(token, lease, ask, over=over, revive=revive)
-            for ask, answer in zip(asks, answers, strict=True)
-        ]
+        return [answer or self._claim(token, lease, ask, over=over) for ask, answer in zip(asks, answers, strict=True)]
 
     def _done(self, ask: Ask) -> Done | None:
         row = self.rows.get(ask.event_id)
         return None if row is None else Done(row.row.event.digest == ask.digest)
 
-    def _claim(self, token: str, lease: float, ask: Ask, *, over: bool, revive: bool) -> Answer:
+    def _dead(self, ask: Ask) -> Dead | None:
+        buried = self.buried.get(ask.event_id)
+        return None if buried is None else Dead(buried.digest == ask.digest)
+
+    def _claim(self, token: str, lease: float, ask: Ask, *, over: bool) -> Answer:
         record, now = self.claims.get(ask.event_id), self.clock()
         if record is None:
             return self._win(token, lease, ask, 1, 0)
         if record.state == "released":
             return self._win(token, lease, ask, record.epoch + 1, record.takeovers)
-        if record.state == "dead":
-            return self._win(token, lease, ask, 1, 0) if revive else Dead(record.digest == ask.digest)
         if record.token == token:
             return self._win(token, lease, ask, record.epoch, record.takeovers)
         if record.until > now:
@@ -213,12 +238,12 @@ class PostgresMemory:
         return [self._keep(place, token, lease, keep, cover=cover) for keep in keeps]
 
     def _keep(self, place: str, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
-        if cover and keep.event_id in self.rows:
-            return False
         record, now = self.claims.get(keep.event_id), self.clock()
+        mine = record is not None and record.state == "leased" and record.token == token
+        if (cover and keep.event_id in self.rows) or (keep.event_id in self.buried and not mine):
+            return False
         epoch, takeovers = keep.epoch, keep.takeovers
         if record is not None:
-            mine = record.state == "leased" and record.token == token
             free = record.state == "released" or (record.state == "leased" and record.until <= now)
             if not mine and not (cover and free):
                 return False
@@ -247,7 +272,9 @@ class PostgresMemory:
     def _settle_dead(self, place: str, token: str, ask: Ask | Keep) -> bool:
         if ask.event_id in self.rows or self._foreign(token, ask.event_id):
             return False
-        self.claims[ask.event_id] = Record("dead", ask.digest, self.clock(), 1, 0, token)
+        buried = self.buried.setdefault(ask.event_id, Buried(ask.digest, None, self.clock()))
+        buried.at = self.clock()
+        self.claims.pop(ask.event_id, None)
         self.hooks.told(place, token, ask.event_id, "dead")
         return True
 
@@ -261,7 +288,10 @@ class PostgresMemory:
         old = [key for key, record in self.claims.items() if record.until < self.clock() - window][:batch]
         for key in old:
             del self.claims[key]
-        return len(old)
+        passed = [key for key, buried in self.buried.items() if buried.at < self.clock() - window][:batch]
+        for key in passed:
+            del self.buried[key]
+        return max(len(old), len(passed))
 
     # -- roll and cursors -----------------------------------------------------------------------
 

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from listener.claims.port import Answer, Ask, Keep, Verdict
+from listener.claims.port import Answer, Ask, Dead, Done, Keep, Verdict
 from listener.errors import Transient
 from listener.event import Event
+from listener.store.burials import Burial, Standing
 from listener.store.events import STORED, NewRow, Result
 from listener.store.roll import Look
 from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Transaction, same_content
@@ -157,6 +158,19 @@ class SimulatedConnection:
         await self._store.session.ask(f"effect {effect}", lambda: memory.add_effect(self._transaction, effect))
 
 
+class SimulatedRegister:
+    """The table ``buried``."""
+
+    def __init__(self, session: Session, *, token: str) -> None:
+        self._session = session
+        self._token = token
+
+    async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
+        memory = self._session.memory
+        what = f"enter {[one.letter_id for one in burials]}"
+        return await self._session.ask(what, lambda: memory.enter(self._token, burials))
+
+
 class SimulatedStore:
     """The table ``events``."""
 
@@ -178,14 +192,19 @@ class SimulatedStore:
         return await self._told_apart(rows, inserted)
 
     async def _told_apart(self, rows: Sequence[NewRow], inserted: set[str]) -> list[Result]:
-        unclear = []
+        unclear: list[NewRow] = []
         for row in rows:
             if row.event.event_id in inserted:
                 inserted.discard(row.event.event_id)
             else:
                 unclear.append(row)
         compared = await self.session.ask("compare", lambda: self.session.memory.compare(self._token, unclear))
-        found = {id(row): result for row, result in zip(unclear, compared, strict=True)}
+        found: dict[int, Result | None] = {id(row): result for row, result in zip(unclear, compared, strict=True)}
+        missing = [row for row in unclear if found[id(row)] is None]
+        buried = await self.settled([Ask(row.event.event_id, row.event.digest) for row in missing])
+        for row in missing:
+            answer = buried.get(row.event.event_id)
+            found[id(row)] = answer if isinstance(answer, Dead) else None
         results = [found.get(id(row), STORED) for row in rows]
         if None in results:
             raise Transient("a row vanished between being met and being read; try again")
@@ -229,10 +248,11 @@ class SimulatedStore:
 
         self.session.wire.hang_up(rolled_back)
 
-    async def stored(self, asks: Sequence[Ask]) -> dict[str, bool]:
+    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
         if not asks:
             return {}
-        return await self.session.ask(f"stored? {[a.event_id for a in asks]}", lambda: self.session.memory.stored(asks))
+        what = f"settled? {[a.event_id for a in asks]}"
+        return await self.session.ask(what, lambda: self.session.memory.settled(asks))
 
     async def same_content(self, event: Event) -> bool | None:
         def apply() -> bool | None:

@@ -24,7 +24,7 @@ FOUND_BY = {
     "give-up-early": 9, "stale-cover": 185, "any-place": 1660, "no-look": 136, "no-last-look": 930, "stale-roll":
     363, "waits-for-the-settled": 1466, "one-place": 35, "dead-untold": 1, "cursor-at-receipt": 2,
     "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 0,
-    "gap-untold": 273, "gap-is-a-wall": 529, "buries-unconfirmed": 236, "dead-in-one-place": 27,
+    "gap-untold": 273, "gap-is-a-wall": 529, "buries-unconfirmed": 236, "unregistered": 0, "row-beside-a-burial": 1346,
 }  # fmt: skip
 
 
@@ -57,7 +57,25 @@ FULL_FOR_LONG = Schedule(
 )
 """One cannot write its letter; meanwhile it is cut off, Redis forgets, and the other stores the event."""
 
-WRITTEN_FOR = {"confirmed-once": FULL_FOR_LONG, "open-off-the-roll": BACK_ON_THE_ROLL}
+KILLED_UNREGISTERED = Schedule(
+    seed=0,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.0), ("l1", 0.7)),
+    happenings=(Happening("e0", 0.6, "e0", seconds=0.6),),
+    faults=(
+        Fault("f0", 1.0, 3.0, "down", "postgres"),
+        Fault("f1", 1.65, 3.5, "kill", "l0"),
+        Fault("f2", 1.65, 0.0, "flush", "redis"),
+    ),
+)
+"""One buries an event while PostgreSQL is away, and is killed; Redis forgets; the other stores the event."""
+
+WRITTEN_FOR = {
+    "confirmed-once": FULL_FOR_LONG,
+    "open-off-the-roll": BACK_ON_THE_ROLL,
+    "unread": KILLED_UNREGISTERED,
+}
 
 
 def schedules_for(name: str) -> Iterator[Schedule]:

@@ -74,7 +74,8 @@ async def test_what_finds_no_room_while_postgres_is_away_is_buried_if_the_source
     servers: dict, own_postgres
 ):
     servers["database_url"] = own_postgres.url
-    async with running_source() as source, running_listener(ws_url=source.url, **servers, max_events="20") as one:
+    patient = {**servers, "insert_attempts": "100"}  # however long PostgreSQL takes to start
+    async with running_source() as source, running_listener(ws_url=source.url, **patient, max_events="20") as one:
         await source.wait_for_clients(1)
         await source.send(*frames("before", 5))
         await one.heard.until(lambda h: len(h.ids(EventsStored)) == 5)

@@ -7,7 +7,6 @@ import pytest
 from ops.drills.books import Books
 from ops.drills.measure import (
     Moments,
-    OpenLetter,
     Row,
     Run,
     Sample,
@@ -26,10 +25,6 @@ MOMENTS = Moments(struck=100.0, heal_began=104.0, healed=105.0)
 
 def row(event_id: str, received: float, processed: float, epoch: int = 1) -> Row:
     return Row(event_id, received, processed, epoch)
-
-
-def letter(event_id: str, instance: str = "x") -> OpenLetter:
-    return OpenLetter(event_id, 1, instance)
 
 
 def run(event_id: str, kind: str = "run", at: float = 0.0) -> Run:
@@ -93,16 +88,9 @@ def test_a_takeover_shows_in_the_epoch():
 
 
 def test_the_books_find_who_is_lost_and_who_is_doubled():
-    books = Books([row("a", 1, 2), row("b", 1, 2)], [letter("b", "other"), letter("c"), letter("d"), letter("d")])
+    books = Books([row("a", 1, 2), row("b", 1, 2)], ["b", "c", "d", "d"])
     assert books.lost(["a", "b", "c", "d", "e"]) == ["e"]
     assert books.doubled() == ["b", "d"]
-
-
-def test_a_letter_of_the_rows_own_owner_tells_of_a_lost_reply_and_is_no_double():
-    rows = [Row("a", 1, 2, 1, "x"), Row("b", 1, 2, 2, "x")]
-    assert Books(rows, [letter("a")]).doubled() == []
-    assert Books(rows, [letter("b")]).doubled() == ["b"], "its heir stored it, so its first owner must not bury it"
-    assert Books(rows, [letter("a"), letter("a")]).doubled() == ["a"]
 
 
 def test_a_handlers_own_writes_count_too():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from listener.claims.desk import Desk
-from listener.claims.port import Answer, Ask, Won
+from listener.claims.port import Answer, Ask, Dead, Done, Won
 from listener.errors import Transient
 from listener.pipeline.claiming import Claiming
 from listener.pipeline.inbox import Inbox
@@ -46,7 +46,7 @@ class Table:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def stored(self, asks: Sequence[Ask]) -> dict[str, bool]:
+    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
         self.asked += 1
         if self.asked == 1:
             raise Transient("PostgreSQL is away")

@@ -12,6 +12,7 @@ from listener.facts import DeadLetterHealed, Fact, Facts
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Doom, Passage
 from listener.pipeline.settling import Settling
+from listener.store.burials import Burial
 
 
 class CutOff:
@@ -40,10 +41,11 @@ class Yard:
         self.enough = asyncio.Event()
         self._count = enough
 
-    async def bury(self, passages: Sequence[Passage]) -> None:
+    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
         self.buried += [passage.claim_id for passage in passages]
         if len(self.buried) >= self._count:
             self.enough.set()
+        return []
 
 
 class FullYard(Yard):
@@ -53,12 +55,12 @@ class FullYard(Yard):
         super().__init__(enough)
         self._desk, self._taken = desk, taken
 
-    async def bury(self, passages: Sequence[Passage]) -> None:
+    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
         if self._taken:
             self._desk.gone |= self._taken
             self._taken = set()
             raise Transient("no room")
-        await super().bury(passages)
+        return await super().bury(passages)
 
 
 class Event:
@@ -82,7 +84,7 @@ async def buried(
 ) -> tuple[list[str], list[str]]:
     yard, lost = yard or Yard(enough), list[str]()
     settling = Settling(
-        desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=yard,
+        desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=yard, written=lambda _: None,
         clocks=Clocks(time.time, time.monotonic), facts=facts,
     )  # fmt: skip
     settling.on_claim_lost = lambda passage: lost.append(passage.claim_id)
@@ -127,7 +129,7 @@ async def test_a_full_disk_is_no_trouble_when_nothing_waits_for_it_any_more():
 async def test_what_is_invalid_whoever_holds_it_still_says_why():
     desk, event = CutOff(0, gone={"taken"}), cast("Passage", Event("taken"))
     settling = Settling(
-        desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=Yard(1),
+        desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=Yard(1), written=lambda _: None,
         clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
     lost = asyncio.get_running_loop().create_future()

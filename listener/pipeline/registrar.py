@@ -1,0 +1,173 @@
+"""The registrar: has PostgreSQL know of every letter, and resolves those that turn out to be needless.
+
+A letter is on disk first. The register comes after, as soon as PostgreSQL answers, and in the next start of this
+instance for what was left; from then on the event becomes no row but by a replay. Where it is a row already (the reply
+was lost, or a peer stored it), or lies under another letter, this one is noted as resolved, as a replay would note it:
+in the end an event is one row, or one letter that waits. A transaction that was under way while its letter was entered
+may still commit a row, hence a second look when none of that time can be left.
+
+Memory is bounded: what finds no room is read from the file again, and gets no second look.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import math
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from listener.errors import Permanent, Transient
+from listener.facts import AttemptFailed, Facts, LettersResolved
+from listener.pipeline.intake import Clocks
+from listener.store.burials import Burial, Standing
+from listener.store.port import Register
+
+RETRY_SECONDS = 0.5
+BATCH = 500
+MOST_HELD = 50_000
+WHY: dict[Standing, str] = {"stored": "already stored", "elsewhere": "another letter of the same event waits"}
+"""What is noted of a letter that needs no replay."""
+
+
+class Letters(Protocol):
+    """The letters that this instance wrote, on its disk."""
+
+    def waiting(self) -> AsyncIterator[Sequence[Burial]]:
+        """All that a replay would take, some at a time; ``Transient`` if they cannot be read now."""
+        ...
+
+    async def resolve(self, letter_ids: Sequence[str], why: str) -> None:
+        """Note that these need no replay; ``Transient`` if that cannot be written now."""
+        ...
+
+
+class _Entry(NamedTuple):
+    """A letter that is to be entered, or looked at once more when it has been; in the order of when that is due."""
+
+    due: float
+    number: int
+    burial: Burial
+    entered: bool
+
+
+class Registrar:
+    """Takes letters with ``put``; ``run`` enters them."""
+
+    def __init__(
+        self, *, register: Register, letters: Letters, look_again_after: float, clocks: Clocks, facts: Facts
+    ) -> None:
+        self._register = register
+        self._letters = letters
+        self._after = look_again_after
+        self._clocks = clocks
+        self._facts = facts
+        self._entries: list[_Entry] = []
+        self._numbers = itertools.count()
+        self._changed = asyncio.Event()
+        self._read_at = -math.inf
+        self._busy = False
+
+    @property
+    def unsure(self) -> bool:
+        """Whether any letter may still turn out to be needless, as far as is known here."""
+        return self._busy or self._read_at < math.inf or bool(self._entries)
+
+    def put(self, burials: Iterable[Burial]) -> None:
+        """Have these letters entered."""
+        if not self._put(burials, entered=False, wait=0.0):
+            self._read_at = self._clocks.monotonic()
+
+    def _put(self, burials: Iterable[Burial], *, entered: bool, wait: float) -> bool:
+        """Keep these until they are due; False if some found no room."""
+        due = self._clocks.monotonic() + wait
+        for burial in burials:
+            if len(self._entries) >= MOST_HELD:
+                return False
+            heapq.heappush(self._entries, _Entry(due, next(self._numbers), burial, entered))
+        self._changed.set()
+        return True
+
+    async def run(self) -> None:
+        """Enter letters until cancelled."""
+        while True:
+            if self._read_at <= self._clocks.monotonic():
+                await self._read()
+            batch = self._take()
+            self._busy = bool(batch)
+            for entered in (False, True):
+                burials = [one.burial for one in batch if one.entered is entered]
+                try:
+                    await self._enter(burials, entered=entered)
+                except Transient:
+                    self._put(burials, entered=entered, wait=RETRY_SECONDS)
+            self._busy = False
+            if not batch:
+                await self._wait()
+
+    async def _read(self) -> None:
+        """What an earlier start left, and what found no room."""
+        self._read_at, self._busy = math.inf, True
+        try:
+            async for burials in self._letters.waiting():
+                await self._enter(burials, entered=False)
+        except Transient:
+            self._read_at = self._clocks.monotonic() + RETRY_SECONDS
+
+    def _take(self) -> list[_Entry]:
+        """What is due, at most a batch."""
+        now = self._clocks.monotonic()
+        taken: list[_Entry] = []
+        while self._entries and self._entries[0].due <= now and len(taken) < BATCH:
+            taken.append(heapq.heappop(self._entries))
+        return taken
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        next_due = min(self._read_at, self._entries[0].due if self._entries else math.inf)
+        pause = None if next_due == math.inf else max(0.0, next_due - self._clocks.monotonic())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._changed.wait()
+
+    async def _enter(self, burials: Sequence[Burial], *, entered: bool) -> None:
+        for some in _each_claim_once(burials):
+            try:
+                standings = await self._register.enter(some)
+            except Permanent as error:
+                await self._enter_halves(some, error, entered=entered)
+                continue
+            found = list(zip(some, standings, strict=True))
+            for needless in WHY:
+                await self._resolve([one for one, standing in found if standing == needless], needless)
+            self._put(_to_look_at_again(found, entered=entered), entered=True, wait=self._after)
+
+    async def _resolve(self, burials: Sequence[Burial], standing: Standing) -> None:
+        if burials:
+            letter_ids, why = [one.letter_id for one in burials], WHY[standing]
+            await self._letters.resolve(letter_ids, why)
+            self._facts(LettersResolved(letter_ids, why))
+
+    async def _enter_halves(self, burials: Sequence[Burial], error: Permanent, *, entered: bool) -> None:
+        """One that PostgreSQL cannot take stands back, so that its neighbours get in."""
+        if len(burials) == 1:
+            self._facts(AttemptFailed("bury", "permanent", str(error), False, 1, burials[0].claim_id))
+            return
+        middle = len(burials) // 2
+        await self._enter(burials[:middle], entered=entered)
+        await self._enter(burials[middle:], entered=entered)
+
+
+def _each_claim_once(burials: Sequence[Burial]) -> Iterator[list[Burial]]:
+    """The letters in as many parts as one event has letters: nearly always one."""
+    left = list(burials)
+    while left:
+        first = {one.claim_id: one for one in reversed(left)}
+        yield list(first.values())
+        left = [one for one in left if first[one.claim_id] is not one]
+
+
+def _to_look_at_again(found: Iterable[tuple[Burial, Standing]], *, entered: bool) -> list[Burial]:
+    """All that still waits, once; and what another holds until it does not."""
+    waiting = ((burial, standing) for burial, standing in found if standing not in WHY)
+    return [burial for burial, standing in waiting if not entered or (standing == "open" and burial.claimed)]
