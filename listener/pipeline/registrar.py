@@ -24,6 +24,7 @@ from listener.store.burials import Burial, Standing
 from listener.store.port import Register
 
 RETRY_SECONDS = 0.5
+READ_AGAIN_SECONDS = 5.0
 BATCH = 500
 MOST_HELD = 50_000
 WHY: dict[Standing, str] = {"stored": "already stored", "elsewhere": "another letter of the same event waits"}
@@ -100,7 +101,8 @@ class Registrar:
                 try:
                     await self._enter(burials, entered=entered)
                 except Transient:
-                    self._put(burials, entered=entered, wait=RETRY_SECONDS)
+                    self._put(burials, entered=entered, wait=0.0)
+                    await asyncio.sleep(RETRY_SECONDS)
             self._busy = False
             if not batch:
                 await self._wait()
@@ -112,7 +114,7 @@ class Registrar:
             async for burials in self._letters.waiting():
                 await self._enter(burials, entered=False)
         except Transient:
-            self._read_at = self._clocks.monotonic() + RETRY_SECONDS
+            self._read_at = self._clocks.monotonic() + READ_AGAIN_SECONDS
 
     def _take(self) -> list[_Entry]:
         """What is due, at most a batch."""
