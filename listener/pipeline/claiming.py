@@ -132,9 +132,9 @@ class Claiming:
         self._turns.heard(
             [isinstance(a, Won) for p, a in zip(batch, answers, strict=True) if p.of_peer and not p.asked]
         )
-        self._route_won([p for p in won if p.claim_id not in settled])
-        ended = self._route_lost(batch, answers)
-        for passage in won:
+        self._route_won([p for p in won if p.claim_id not in settled] if settled else won)
+        ended = self._route_lost(batch, answers) if len(won) < len(batch) else []
+        for passage in won if settled else ():
             match settled.get(passage.claim_id):
                 case Done(same):
                     ended.append((passage, same))

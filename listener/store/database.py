@@ -78,7 +78,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def acquire(self, doing: str = "using PostgreSQL") -> AsyncIterator[Connection]:
         """Borrow a connection. ``doing`` goes into the message of whatever fails."""
-        pool = await self._pool_ready()
+        pool = self._pool or await self._pool_ready()
         try:
             connection = await pool.acquire(timeout=self._timeout)
         except LIBRARY_ERRORS as error:
