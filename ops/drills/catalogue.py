@@ -116,6 +116,25 @@ async def reset_again_and_again(stage: Stage) -> None:
         await RESET(stage)
 
 
+async def cut_one_off(stage: Stage) -> None:
+    """PostgreSQL is gone, and then one listener hears nothing of Redis either."""
+    await stage.stop("postgres")
+    await stage.wires.cut(stage.listeners[0], "redis")
+
+
+async def forget_letters(stage: Stage) -> None:
+    """What the others buried meanwhile is known to Redis alone, and Redis forgets it."""
+    await asyncio.sleep(OUTLAST_ATTEMPTS)
+    await stage.kill("redis")
+    await stage.start("redis", empty=True)
+
+
+async def let_all_meet(stage: Stage) -> None:
+    """PostgreSQL is there again, and everybody reaches the empty Redis."""
+    await mend_all(stage)
+    await stage.start("postgres")
+
+
 RESET = every_wire("reset_peer", "redis", "postgres", "source", timeout=0)
 
 REDIS = (
@@ -144,6 +163,9 @@ POSTGRES = (
     Drill("postgres-connections", "Somebody takes every connection that PostgreSQL has, those of the listeners too.",
           damage=lambda stage: stage.take_connections(), heal=lambda stage: stage.give_connections(),
           bars=Bars(letters="any", progress=POSTGRES_BACK), few_connections=True),
+    Drill("letters-forgotten", "PostgreSQL is away, Redis forgets the letters of then, and one listener heard of none.",
+          damage=cut_one_off, during=forget_letters, heal=let_all_meet,
+          bars=Bars(letters="some", extra_runs=True, progress=REDIS_BARS.progress), wires=True),
 )  # fmt: skip
 
 PRODUCER = (
