@@ -1,6 +1,6 @@
-"""One door to PostgreSQL: a pool in which no call waits without a limit.
+"""One door to PostgreSQL, at which no call waits without a limit.
 
-What asyncpg leaves open is closed here. Waiting for a connection has a limit. A connection whose query
+Waiting for a connection has a limit. A connection whose query
 timed out or was cancelled is cut off at once, since giving it back politely would wait for a server that
 may never answer. After a restart of the server, the first lost connection has all others renewed.
 Library errors leave as ``Transient`` or ``Permanent``; errors of the caller's own pass through.
@@ -9,13 +9,13 @@ Library errors leave as ``Transient`` or ``Permanent``; errors of the caller's o
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import asyncpg
 
 from listener.errors import Misconfigured
 from listener.store.connection import OwnConnection
+from listener.store.lender import Lender
 from listener.store.trouble import (
     LIBRARY_ERRORS,
     LOST,
@@ -25,16 +25,11 @@ from listener.store.trouble import (
     translated,
 )
 
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection = PoolConnectionProxy[asyncpg.Record]
-else:
-    Connection = asyncpg.pool.PoolConnectionProxy
+Connection = OwnConnection
 
 
 class Database:
-    """The pool; opens its connections when they are first needed."""
+    """Connections to one PostgreSQL, opened when they are first needed."""
 
     def __init__(
         self,
@@ -47,11 +42,9 @@ class Database:
     ) -> None:
         self._url = url
         self._name = name
-        self._connections = connections
         self._connect_timeout = connect_timeout
         self._timeout = timeout
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self._building = asyncio.Lock()
+        self._lender = Lender(self._connect, most=connections, timeout=timeout, reset_timeout=connect_timeout)
         self.claims_place: str | None = None
         """The incarnation of the claims table that this process last saw; claims in any other are refused."""
 
@@ -78,49 +71,41 @@ class Database:
     @contextlib.asynccontextmanager
     async def acquire(self, doing: str = "using PostgreSQL") -> AsyncIterator[Connection]:
         """Borrow a connection. ``doing`` goes into the message of whatever fails."""
-        pool = self._pool or await self._pool_ready()
         try:
-            connection = await pool.acquire(timeout=self._timeout)
+            connection = await self._lender.lend()
         except LIBRARY_ERRORS as error:
-            await self._react(error)
+            self._react(error)
             raise translated(error, doing) from error
         try:
             yield connection
         except LIBRARY_ERRORS as error:
             if not isinstance(error, asyncpg.PostgresError) and not not_sendable(error):
                 _cut_off(connection)
-            await self._react(error)
+            self._react(error)
             raise translated(error, doing) from error
         except asyncio.CancelledError:
             _cut_off(connection)
             raise
         finally:
             with contextlib.suppress(*LIBRARY_ERRORS):
-                await pool.release(connection, timeout=self._connect_timeout)
+                await self._lender.take_back(connection)
 
     async def close(self) -> None:
         """Cut all connections. Whoever is done has given its connection back by now."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.terminate()
+        self._lender.end_all()
 
-    async def _pool_ready(self) -> "asyncpg.Pool[asyncpg.Record]":
-        async with self._building:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._url,
-                    min_size=0,
-                    max_size=self._connections,
-                    timeout=self._connect_timeout,
-                    command_timeout=self._timeout,
-                    connection_class=OwnConnection,
-                    server_settings={"application_name": self._name},
-                )
-            return self._pool
+    async def _connect(self) -> OwnConnection:
+        return await asyncpg.connect(
+            self._url,
+            timeout=self._connect_timeout,
+            command_timeout=self._timeout,
+            connection_class=OwnConnection,
+            server_settings={"application_name": self._name},
+        )
 
-    async def _react(self, error: BaseException) -> None:
-        if self._pool is not None and lost_connection(error):
-            await self._pool.expire_connections()
+    def _react(self, error: BaseException) -> None:
+        if lost_connection(error):
+            self._lender.expire()
 
     def _where(self) -> str:
         parts = urlsplit(self._url)
@@ -128,6 +113,5 @@ class Database:
 
 
 def _cut_off(connection: Connection) -> None:
-    """End a connection; one that the server ended meanwhile has been taken back by the pool already."""
-    with contextlib.suppress(asyncpg.InterfaceError):
+    if not connection.is_closed():
         connection.terminate()

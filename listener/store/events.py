@@ -18,7 +18,6 @@ import msgspec
 from listener.claims.port import Ask, Dead, Done
 from listener.errors import Transient
 from listener.event import Event
-from listener.store.connection import OwnConnection
 from listener.store.database import Connection, Database
 from listener.store.statements import statements
 from listener.store.trouble import translated
@@ -105,13 +104,13 @@ class EventStore:
             if not await self._insert_one(connection, row):
                 await transaction.rollback()
                 return (await self._told_apart(connection, [row]))[0]
-            lent = cast("OwnConnection", connection).lend()
-            try:
-                await work(connection)
-            except Exception as error:  # noqa: BLE001 - the border to a user's handler: kept, rolled back, raised below
-                failed = error
+            with connection.lent() as lent:
+                try:
+                    await work(cast("Connection", lent))
+                except Exception as error:  # noqa: BLE001 - the border to a user's handler: kept, raised below
+                    failed = error
             if failed is None:
-                await lent.commit_and_reset(transaction)
+                await connection.commit_and_reset(transaction)
                 return STORED
             if not connection.is_closed():
                 await transaction.rollback()
