@@ -2,8 +2,9 @@
 
 A row lives for some seconds after it was last refreshed, by the server's clock. When the server itself has
 come back from a crash, every row lives that long from then on: a peer that could not refresh meanwhile is
-not taken for gone. Declaring is done under one lock per group, and looks at the peers after it: of two that
-declare at once, the second sees the first.
+not taken for gone. Rows that have not lived for a minute are removed, so that nobody waits for the dead then.
+Declaring is done under one lock per group, and looks at the peers after it: of two that declare at once, the
+second sees the first.
 """
 
 import asyncpg
@@ -65,7 +66,6 @@ class Roll:
     async def _declare(self, connection: Connection, places: frozenset[str]) -> list[asyncpg.Record]:
         await connection.execute(self._sql["lock"], self._group)
         await connection.execute(self._sql["upsert"], self._group, self._token, self._instance_id, sorted(places))
-        await connection.execute(self._sql["forget"], self._group)
         return await connection.fetch(self._sql["live"], self._group, self.life_seconds)
 
     def _seen(self, rows: list[asyncpg.Record], place: str) -> Look:

@@ -565,3 +565,18 @@ async def test_a_new_incarnation_lets_every_row_live_on(database: Database) -> N
     look = await a.refresh()
     assert set(look.peers) == {"b"}
     assert look.postgres_place != first
+
+
+async def test_a_new_incarnation_lets_nobody_live_on_who_was_gone_for_long(database: Database) -> None:
+    a, dead = (Roll(database, group="g", token=t, instance_id=t) for t in ("a", "dead"))
+    await dead.declare(frozenset({"a Redis of then"}))
+    await a.declare(frozenset({"x"}))
+    async with database.acquire() as connection:
+        await connection.execute("UPDATE claims_place SET since = since - interval '1 hour'")
+        await connection.execute("UPDATE listeners SET seen_at = seen_at - interval '70 seconds' WHERE token = 'dead'")
+    assert (await a.refresh()).mine == {"x"}
+    async with database.acquire() as connection:
+        await connection.execute("DELETE FROM claims_place")  # what a crash does to an unlogged table
+    look = await a.refresh()
+    assert look.peers == {}
+    assert look.mine == {"x"}
