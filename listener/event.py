@@ -11,7 +11,7 @@ which one counts), and ``\\u0000``, which PostgreSQL cannot hold.
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -64,7 +64,19 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     cursor: str | UnsetType = UNSET
 
 
+_Word = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARACTERS)]
+
+
+class _Published(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The same before it has a place in a source; what is too long is no such event."""
+
+    event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
+    payload: msgspec.Raw
+    type: _Word | UnsetType | None = UNSET
+
+
 _plain = msgspec.json.Decoder(_Plain)
+_published = msgspec.json.Decoder(_Published)
 
 
 def parse(frame: bytes | str, *, max_bytes: int) -> Event:
@@ -103,34 +115,28 @@ def read_plainly(data: bytes) -> tuple[Event, Collection[str]] | None:
     return Event(plain.event_id, kind, payload, None, _digest(kind, payload, None), cursor, data), known
 
 
-def plain_ids(frames: Sequence[bytes]) -> list[tuple[str, bytes]] | None:
-    """Id and digest of each of these; None where one of them is not plain and beyond doubt, or brings a cursor.
+def plain_ids(frames: Sequence[bytes], whole: bytes) -> tuple[list[str], list[bytes]] | None:
+    """Ids and digests of these; None where one of them is not plain and beyond doubt, or brings a cursor.
 
-    Each is decoded by itself. Only colons are counted in all of them at once: an event may lose some and can win none,
-    so where the sums agree, all agree.
+    ``whole``: the frames with line ends between them. Each frame is decoded by itself. Only colons are counted in all
+    of them at once: an event may lose some and can win none, so where the sums agree, all agree.
     """
-    whole = b"\n".join(frames)
     if b"\\" in whole and b"\\u00" in whole:
         return None
     try:
-        plain = list(map(_plain.decode, frames))
+        plain = list(map(_published.decode, frames))
         if msgspec.json.encode(_any.decode_lines(whole)).count(b":") != whole.count(b":"):
             return None
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
-    if any(one.cursor is not UNSET or not 1 <= len(one.event_id) <= MAX_ID_CHARACTERS for one in plain):
-        return None
-    kinds = {one.type for one in plain}
-    if any(kind and len(kind) > MAX_ID_CHARACTERS for kind in kinds):
-        return None
-    begun = {kind: hashlib.sha256((kind or "").encode() + b"\x00") for kind in kinds}
-    ids = []
+    begun = {kind: hashlib.sha256((kind or "").encode() + b"\x00") for kind in {one.type for one in plain}}
+    digests = []
     for one in plain:
         content = begun[one.type].copy()  # for a third less than a new one
         content.update(one.payload)
         content.update(b"\x00")
-        ids.append((one.event_id, content.digest()))
-    return ids
+        digests.append(content.digest())
+    return [one.event_id for one in plain], digests
 
 
 def _colons(plain: _Plain, payload: bytes) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Sequence
+from itertools import repeat
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -52,12 +53,11 @@ def publication(body: bytes, *, max_bytes: int, redeliver: bool = False) -> Publ
 
 def publications(lines: Sequence[bytes], *, max_bytes: int, redeliver: bool = False) -> list[Publication] | None:
     """The same for lines of which nothing is left to strip: all at once where all are plain, None where one is not."""
-    if max(map(len, lines), default=0) > max_bytes or any(b"\r" in line for line in lines):
+    whole = b"\n".join(lines)
+    if b"\r" in whole or max(map(len, lines), default=0) > max_bytes:
         return None
-    ids = plain_ids(lines)
-    if ids is None:
-        return None
-    return [Publication(event_id, digest, line, redeliver) for (event_id, digest), line in zip(ids, lines, strict=True)]
+    plain = plain_ids(lines, whole)
+    return None if plain is None else list(map(Publication, *plain, lines, repeat(redeliver)))
 
 
 def wrapped(body: bytes, *, max_bytes: int) -> Publication:
@@ -79,6 +79,14 @@ def answer(placed: Placed | Refused, event_id: str | None, line: int | UnsetType
     if isinstance(placed, Refused):
         return Answer(line, placed.status, event_id, UNSET, str(placed))
     return Answer(line, placed.status, event_id, placed.cursor, SAYINGS.get(placed.status, UNSET))
+
+
+def answers(placed: Sequence[Placed], publications: Sequence[Publication], lines: Sequence[int]) -> list[Answer]:
+    """The same for events of a batch that were placed."""
+    return [
+        Answer(line, one.status, event.event_id, one.cursor, SAYINGS.get(one.status, UNSET))
+        for one, event, line in zip(placed, publications, lines, strict=True)
+    ]
 
 
 def _may_name_cursor(body: bytes) -> bool:

@@ -6,13 +6,14 @@ commit. How much is under way for one body is bounded: beyond that, nothing more
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from itertools import compress
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from producer.accept import Answer, Refused, answer, publication, publications
+from producer.accept import Answer, Refused, answer, answers, publication, publications
 from producer.journal.port import JournalTrouble, Placed, Publication
 from producer.publisher import Overloaded, Publisher
 
@@ -70,7 +71,7 @@ class Batch:
         while self._under_way and (len(self._under_way) >= UNDER_WAY or self._publisher.is_full):
             await self._end(self._under_way.popleft())
         if part.good:
-            part.placing = self._publisher.place(part.good)
+            part.placing = self._publisher.place(part.good, together=self)
         self._under_way.append(part)
 
     def _checked(self, numbers: list[int], lines: list[bytes]) -> "_Part":
@@ -90,7 +91,7 @@ class Batch:
         told = part.refused
         if part.placing is not None:
             placed = await part.placing
-            told += [answer(*one) for one in zip(placed, [one.event_id for one in part.good], part.lines, strict=True)]
+            told += answers(placed, part.good, part.lines)
         for status, count in Counter([one.status for one in told]).items():
             self._told(status, count)
         self._answers.append(_encoder.encode_lines(sorted(told, key=_line_of) if len(told) > len(part.lines) else told))
@@ -158,10 +159,14 @@ class _Lines:
         self._rest = b""
 
     def _add(self, lines: Sequence[bytes]) -> None:
-        stripped = [line.strip() for line in lines]
-        numbers = range(self._number + 1, self._number + 1 + len(lines))
-        self._numbers += [number for number, line in zip(numbers, stripped, strict=True) if line]
-        self._lines += [line for line in stripped if line]
+        stripped = list(map(bytes.strip, lines))
+        numbers: Iterable[int] = range(self._number + 1, self._number + 1 + len(lines))
+        if all(stripped):
+            self._lines += stripped
+        else:
+            numbers = compress(numbers, stripped)
+            self._lines += filter(None, stripped)
+        self._numbers += numbers
         self._bytes += sum(map(len, stripped))
         self._number += len(lines)
 

@@ -1,4 +1,5 @@
-"""Publishing: many callers, one commit. All that waits is placed in one transaction, off the event loop.
+"""Publishing: many callers, one commit. What waits is placed in one transaction, off the event loop; large bodies in
+one each, so that while one is committed, another is answered and the next one read.
 
 A caller is answered only when its events are on disk. New entries then go to the tail, from which live
 clients are served. One commit is under way at a time, and where more waits the next begins as it ends: between the
@@ -8,14 +9,15 @@ event loop and the journal's thread lies one message each way, for a lone event 
 import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from queue import SimpleQueue
 
 from producer.journal.port import Entry, Journal, JournalTrouble, Placed, Publication
 
 MOST_WAITING = 50_000
-LARGEST_COMMIT = 4_096
+ENOUGH = 1_024
+"""So many events make a commit worth it: what else waits comes with the next."""
 
 Waiting = tuple[Sequence[Publication], asyncio.Future[list[Placed]]]
 Written = tuple[list[Placed], list[Entry]]
@@ -40,7 +42,7 @@ class Publisher:
         self._placed = placed
         self._committed = committed
         self._failed = failed
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: OrderedDict[Hashable, list[Waiting]] = OrderedDict()
         self._count = 0
         self._to_write: SimpleQueue[list[Waiting] | None] = SimpleQueue()
         self._runs = False
@@ -59,15 +61,20 @@ class Publisher:
         """Place these; returns when they are durable. ``JournalTrouble`` or ``Overloaded`` otherwise."""
         return await self.place(publications)
 
-    def place(self, publications: Sequence[Publication]) -> asyncio.Future[list[Placed]]:
-        """Have these placed; the future ends as ``publish`` does, but for ``Overloaded``, which is raised here."""
+    def place(
+        self, publications: Sequence[Publication], *, together: Hashable | None = None
+    ) -> asyncio.Future[list[Placed]]:
+        """Have these placed; the future ends as ``publish`` does, but for ``Overloaded``, which is raised here.
+
+        What waits ``together`` is committed together.
+        """
         if self.is_full:
             raise Overloaded(f"{self._count:,} events wait to be written; slow down")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Placed]] = loop.create_future()
         if not self._waiting and not self._writes:
             loop.call_soon(self._write)  # after those who come in the same turn
-        self._waiting.append((publications, future))
+        self._waiting.setdefault(future if together is None else together, []).append((publications, future))
         self._count += len(publications)
         return future
 
@@ -97,11 +104,14 @@ class Publisher:
             self._to_write.put(self._take())
 
     def _take(self) -> list[Waiting]:
+        """The oldest, and what belongs together whole: so of two large bodies one is answered, and the next read in
+        its place, while the other is committed. Who comes first waits for one commit at most."""
         batch: list[Waiting] = []
         count = 0
-        while self._waiting and count < LARGEST_COMMIT:
-            batch.append(self._waiting.popleft())
-            count += len(batch[-1][0])
+        while self._waiting and count < ENOUGH:
+            _, groups = self._waiting.popitem(last=False)
+            batch += groups
+            count += sum([len(publications) for publications, _ in groups])
         self._count -= count
         return batch
 

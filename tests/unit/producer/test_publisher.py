@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from producer.journal.port import Entry, JournalTrouble, Placed, Publication
 from producer.journal.sqlite import SqliteJournal
-from producer.publisher import Publisher
+from producer.publisher import ENOUGH, Publisher
 
 
 class SlowJournal(SqliteJournal):
@@ -46,8 +47,8 @@ class Scene:
         )
         self.run = asyncio.create_task(self.publisher.run())
 
-    def place(self, name: str) -> "asyncio.Future[list[Placed]]":
-        return self.publisher.place([Publication(name, b"", b"{}")])
+    def place(self, *names: str, together: object = None) -> "asyncio.Future[list[Placed]]":
+        return self.publisher.place([Publication(name, b"", b"{}") for name in names], together=together)
 
 
 @pytest.fixture
@@ -79,6 +80,21 @@ async def test_what_comes_in_one_turn_shares_a_commit(scene: Scene) -> None:
     scene.journal.let.set()
     await asyncio.gather(*futures)
     assert scene.journal.sizes == [3]
+
+
+async def test_of_large_bodies_the_oldest_is_committed_whole_and_alone(scene: Scene) -> None:
+    def part(of: str) -> "asyncio.Future[list[Placed]]":
+        return scene.place(*(f"{of}-{next(numbers)}" for _ in range(ENOUGH // 2)), together=of)
+
+    numbers = count()
+    first = scene.place("first")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    parts = [part(of) for of in "ababba"]
+    last = scene.place("last")
+    scene.journal.let.set()
+    await asyncio.gather(first, last, *parts)
+    assert scene.journal.sizes == [1, ENOUGH // 2 * 3, ENOUGH // 2 * 3, 1]
 
 
 async def test_trouble_is_told_to_those_it_concerns_and_to_nobody_else(scene: Scene) -> None:
