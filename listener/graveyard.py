@@ -54,11 +54,10 @@ class FileGraveyard:
         except FileTrouble as error:
             raise Transient(str(error)) from error
 
-    async def resolve(self, letter_ids: Sequence[str], why: str) -> None:
-        """Note it next to the letters, durably."""
-        now = time.time()
+    async def resolve(self, letter_ids: Sequence[str], why: str) -> list[str]:
+        """Note it next to the letters, durably. What a replay resolved meanwhile is left as it is."""
         try:
-            await asyncio.to_thread(self._sidecar.append, [Record(one, "resolved", now, why) for one in letter_ids])
+            return await asyncio.to_thread(self._resolve, letter_ids, why)
         except FileTrouble as error:
             raise Transient(str(error)) from error
 
@@ -66,6 +65,12 @@ class FileGraveyard:
         """Close the files."""
         self._sidecar.close()
         self._file.close()
+
+    def _resolve(self, letter_ids: Sequence[str], why: str) -> list[str]:
+        known, now = states(self._path), time.time()
+        waiting = [one for one in letter_ids if known.get(one, OPEN).status != "resolved"]
+        self._sidecar.append([Record(one, "resolved", now, why) for one in waiting])
+        return waiting
 
     def _burials(self) -> Iterator[Burial]:
         known = states(self._path)

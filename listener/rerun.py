@@ -35,8 +35,10 @@ class NoGraveyard:
         return
         yield
 
-    async def resolve(self, letter_ids: Sequence[str], why: str) -> None:
+    async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
         """The replay notes what became of its letters."""
+        del letter_ids, why
+        return ()
 
 
 class EngineRerun:

@@ -38,8 +38,11 @@ class Letters(Protocol):
         """All that a replay would take, some at a time; ``Transient`` if they cannot be read now."""
         ...
 
-    async def resolve(self, letter_ids: Sequence[str], why: str) -> None:
-        """Note that these need no replay; ``Transient`` if that cannot be written now."""
+    async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
+        """Note that these need no replay, and return those that waited for one until now.
+
+        ``Transient`` if that cannot be written now.
+        """
         ...
 
 
@@ -146,9 +149,9 @@ class Registrar:
 
     async def _resolve(self, burials: Sequence[Burial], standing: Standing) -> None:
         if burials:
-            letter_ids, why = [one.letter_id for one in burials], WHY[standing]
-            await self._letters.resolve(letter_ids, why)
-            self._facts(LettersResolved(letter_ids, why))
+            why = WHY[standing]
+            if resolved := await self._letters.resolve([one.letter_id for one in burials], why):
+                self._facts(LettersResolved(resolved, why))
 
     async def _enter_halves(self, burials: Sequence[Burial], error: Permanent, *, entered: bool) -> None:
         """One that PostgreSQL cannot take stands back, so that its neighbours get in."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dlq.file import DeadLetterFile, Located, read_letters
-from dlq.sidecar import OPEN, sidecar_path, states
+from dlq.sidecar import OPEN, Record, Sidecar, sidecar_path, states
 from listener.errors import Failure, Transient
 from listener.event import Event, parse
 from listener.facts import Fact, LettersResolved
@@ -147,6 +147,17 @@ async def test_a_transaction_that_was_under_way_is_seen_at_the_second_look(yard:
         await late
         assert (await yard.resolved.get()).why == "already stored"
     assert yard.waiting() == []
+
+
+async def test_what_a_replay_resolved_meanwhile_is_left_as_it_is(yard: Yard) -> None:
+    burials = await yard.graveyard.bury([passage("stored"), passage("other")])
+    replayed, other = (one.letter_id for one in burials)
+    sidecar = Sidecar(yard.path)
+    sidecar.append([Record(replayed, "resolved", time.time(), "stored")])
+    sidecar.close()
+    assert await yard.graveyard.resolve([replayed, other], "already stored") == [other]
+    assert {state.detail for state in states(yard.path).values()} == {"stored", "already stored"}
+    assert len(sidecar_path(yard.path).read_bytes().splitlines()) == 2
 
 
 async def test_what_nobody_claimed_is_resolved_when_a_peer_stored_it(yard: Yard) -> None:

@@ -78,10 +78,11 @@ class Disk:
         await asyncio.sleep(0.001 * self.world.dice.random())
         return burials
 
-    async def resolve(self, process: "Start", letter_ids: Sequence[str]) -> None:
+    async def resolve(self, process: "Start", letter_ids: Sequence[str]) -> list[str]:
         await self._reach(process)
         for letter_id in letter_ids:
             self.law.resolved(self.waiting.pop(letter_id))
+        return list(letter_ids)
 
     async def _reach(self, process: "Start") -> None:
         if process.state is AFTERLIFE:
@@ -172,9 +173,9 @@ class Start(Process):
         if waiting := list(self.scene.disk(self.name).waiting.values()):
             yield waiting
 
-    async def resolve(self, letter_ids: Sequence[str], why: str) -> None:
+    async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
         """See ``Letters``."""
-        await self.scene.disk(self.name).resolve(self, letter_ids)
+        return await self.scene.disk(self.name).resolve(self, letter_ids)
 
     def _hear(self, fact: Fact) -> None:
         if self.state is RUNNING:
