@@ -55,24 +55,21 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return on_one_line(msgspec.json.encode(fields))
 
 
-class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The envelope of nearly all events: an id, a payload, and no fields of the publisher's own beside them."""
-
-    event_id: str
-    payload: msgspec.Raw
-    type: str | UnsetType | None = UNSET
-    cursor: str | UnsetType = UNSET
-
-
 _Word = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARACTERS)]
 
 
 class _Published(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The same before it has a place in a source; what is too long is no such event."""
+    """The envelope of nearly all events: an id, a payload, and no fields of the publisher's own beside them."""
 
-    event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
+    event_id: Annotated[_Word, msgspec.Meta(min_length=1)]
     payload: msgspec.Raw
     type: _Word | UnsetType | None = UNSET
+
+
+class _Plain(_Published, forbid_unknown_fields=True, gc=False):
+    """The same with its place in a source."""
+
+    cursor: _Word | UnsetType = UNSET
 
 
 _plain = msgspec.json.Decoder(_Plain)
@@ -97,7 +94,7 @@ def read_plainly(data: bytes) -> tuple[Event, Collection[str]] | None:
 
     Whoever drops a repeated name on decoding drops its colon too, so where no colon is lost, no name stood twice.
     """
-    if b"\\" in data and b"\\u00" in data:  # an escape could hide a colon; one character is found faster than four
+    if _may_hide(data):
         return None
     try:
         plain = _plain.decode(data)
@@ -107,12 +104,10 @@ def read_plainly(data: bytes) -> tuple[Event, Collection[str]] | None:
         return None
     kind = None if plain.type is UNSET else plain.type
     cursor = None if plain.cursor is UNSET else plain.cursor
-    known = _NAMED if cursor is None else _NAMED_WITH_CURSOR
-    if colons != data.count(b":") or not 1 <= len(plain.event_id) <= MAX_ID_CHARACTERS:
+    if colons != data.count(b":"):
         return None
-    if (kind and len(kind) > MAX_ID_CHARACTERS) or (cursor and len(cursor) > MAX_ID_CHARACTERS):
-        return None
-    return Event(plain.event_id, kind, payload, None, _digest(kind, payload, None), cursor, data), known
+    event = Event(plain.event_id, kind, payload, None, _digest(kind, payload, None), cursor, data)
+    return event, _NAMED if cursor is None else _NAMED_WITH_CURSOR
 
 
 def plain_ids(frames: Sequence[bytes], whole: bytes) -> tuple[list[str], list[bytes]] | None:
@@ -121,7 +116,7 @@ def plain_ids(frames: Sequence[bytes], whole: bytes) -> tuple[list[str], list[by
     ``whole``: the frames with line ends between them. Each frame is decoded by itself. Only colons are counted in all
     of them at once: an event may lose some and can win none, so where the sums agree, all agree.
     """
-    if b"\\" in whole and b"\\u00" in whole:
+    if _may_hide(whole):
         return None
     try:
         plain = list(map(_published.decode, frames))
@@ -265,10 +260,9 @@ def _digest(kind: str | None, payload: bytes, other: bytes | None) -> bytes:
 def _check_content(data: bytes) -> None:
     """Refuse names that stand twice, and U+0000, wherever they are nested.
 
-    Counting is proof enough for nearly all events: whoever drops a repeated name on decoding drops
-    its colon too. Only where that proof fails (an escape could hide a colon) is each object visited.
+    Counting is proof enough for nearly all events (see ``read_plainly``). Only where it fails is each object visited.
     """
-    if b"\\" not in data or b"\\u00" not in data:  # one character is looked for much faster than four
+    if not _may_hide(data):
         try:
             if msgspec.json.encode(_any.decode(data)).count(b":") == data.count(b":"):
                 return
@@ -282,6 +276,11 @@ def _check_content(data: bytes) -> None:
         raise InvalidEvent(f"not JSON: {error}") from None
     if b"\\u0000" in data and _holds_nul(data):
         raise InvalidEvent("the event holds \\u0000, which PostgreSQL cannot store")
+
+
+def _may_hide(data: bytes) -> bool:
+    """Whether an escape may stand for a colon, or for U+0000; one character is looked for much faster than four."""
+    return b"\\" in data and b"\\u00" in data and (b"\\u0000" in data or b"\\u003a" in data or b"\\u003A" in data)
 
 
 def _holds_nul(data: bytes) -> bool:

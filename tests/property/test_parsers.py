@@ -46,8 +46,10 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 frames = st.binary(max_size=200) | damaged()
 plain_fields = st.tuples(
-    st.sampled_from(["event_id", "payload", "type", "cursor"]),
-    st.sampled_from(['"e"', '":"', '{"a":1,"b":{"a":":"}}', "null"]),
+    st.sampled_from(["event_id", "payload", "type", "cursor", "\\u0063ursor", "\\u0074ype"]),
+    st.sampled_from(
+        ['"e"', '":"', '{"a":1,"b":{"a":":"}}', "null", '"\\u003a\\u003A"', '"\\u00e9"', '"\\u0000"', '""']
+    ),
 )
 
 
@@ -74,6 +76,14 @@ def test_a_frame_is_an_event_or_invalid(frame: bytes):
 @example(b'{"event_id":"e","payload":{"a":1},"payload":":"}')
 @example(b'{"event_id":"e","payload":1,"type":null,"cursor":"a:b"}')
 @example(b'{"event_id":"e","payload":"\xed\xa0\x80"}')
+@example(b'{"event_id":"\\u00e9","payload":{"\\u0061":"\\u00fc"},"type":"\\u00df"}')
+@example(b'{"event_id":"e","payload":{"a":"\\u003a","a":2}}')
+@example(b'{"event_id":"e","payload":{"a":"\\u003A","\\u0061":2}}')
+@example(b'{"event_id":"e","payload":{"a":1,"\\u0061":2}}')
+@example(b'{"event_id":"e","payload":"\\u0000"}')
+@example(b'{"event_id":"e\\u0000","payload":1}')
+@example(b'{"event_id":"e","payload":1,"\\u0063ursor":"x"}')
+@example(b'{"event_id":"e","\\u0065vent_id":"f","payload":1}')
 @example(b'{"event_id":"e","payload":1e999999}')
 def test_a_plain_event_is_read_as_with_care(frame: bytes):
     read = read_plainly(frame)
@@ -111,6 +121,8 @@ def test_what_the_producer_accepts_every_listener_can_read(body: bytes):
 @example([b'{"event_id":"e","payload":1\r}'])
 @example([b'{"event_id":"e","payload":1,"type":""}', b'{"event_id":"f","payload":1,"type":null}'])
 @example([b'{"event_id":"e","payload":1,"cursor":"x"}'])
+@example([b'{"event_id":"e","payload":1,"\\u0063ursor":"x"}'])
+@example([b'{"event_id":"\\u00e9","payload":"\\u00fc"}', b'{"event_id":"e","payload":{"\\u0061":1,"a":"\\u003a"}}'])
 def test_many_lines_are_read_as_each_of_them(lines: list[bytes]):
     read = publications(lines, max_bytes=LIMIT)
     if read is not None:

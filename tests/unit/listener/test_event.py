@@ -37,6 +37,8 @@ def event(text: str | bytes):
         (b'{"event_id":"a","event_id":"b"}', '"event_id" stands twice'),
         (b'{"event_id":"a","payload":{"n":1,"n":2}}', '"n" stands twice'),
         (b'{"event_id":"a","payload":[{"n":1,"n":"\\u003a"}]}', '"n" stands twice'),
+        (b'{"event_id":"a","payload":[{"n":1,"n":"\\u003A"}]}', '"n" stands twice'),
+        (b'{"event_id":"a","payload":{"n":1,"\\u006e":"\\u00e9"}}', '"n" stands twice'),
         (b'{"event_id":"a","type":5}', "type must be a string"),
         (b'{"event_id":"a","payload":01}', "not JSON"),
         (b'{"event_id":"a","payload":1} x', "not JSON"),
