@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
+from itertools import chain, repeat, takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,8 +115,31 @@ class SqliteJournal:
                 raise JournalTrouble(f"the journal {self._path} cannot be {what}: {error}") from error
 
     def _place(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
-        ids = msgspec.json.encode([one.event_id for one in publications]).decode()
-        known = {event_id: (number, digest) for event_id, number, digest in self._writer.execute(KNOWN, (ids,))}
+        ids = [one.event_id for one in publications]
+        asked = msgspec.json.encode(ids).decode()
+        known = {event_id: (number, digest) for event_id, number, digest in self._writer.execute(KNOWN, (asked,))}
+        if known or len(set(ids)) < len(ids):
+            return self._place_some(publications, known, at)
+        return self._place_all(publications, ids, at)
+
+    def _place_all(
+        self, publications: Sequence[Publication], ids: Sequence[str], at: float
+    ) -> tuple[list[Placed], list[Entry]]:
+        """New ones, each once."""
+        newest = self._newest()
+        numbers = range(newest + 1, newest + 1 + len(ids))
+        digests = [one.digest for one in publications]
+        bodies = [one.body for one in publications]
+        placed = [Placed("accepted", cursor_of(self.identity, number)) for number in numbers]
+        if ids:
+            rows = zip(numbers, ids, digests, bodies, repeat(at), repeat(True))
+            self._insert(list(chain.from_iterable(rows)), sum(map(len, bodies)))
+        return placed, list(map(Entry, numbers, ids, digests, bodies, repeat(at)))
+
+    def _place_some(
+        self, publications: Sequence[Publication], known: dict[str, tuple[int, bytes]], at: float
+    ) -> tuple[list[Placed], list[Entry]]:
+        """Of these some are known, or come twice."""
         fresh: dict[int, bytes] = {}
         number = self._newest()
         placed: list[Placed] = []
@@ -136,17 +159,17 @@ class SqliteJournal:
                 known[one.event_id] = (number, one.digest)
                 fresh[number] = one.body
         if entries:
-            self._insert(values)
-            self._writer.execute("update held set bytes = bytes + ?", (sum(len(entry.body) for entry in entries),))
+            self._insert(values, sum(len(entry.body) for entry in entries))
         return placed, entries
 
-    def _insert(self, values: Sequence[object]) -> None:
+    def _insert(self, values: Sequence[object], size: int) -> None:
         first = 0
         for rows, statement in INSERTS:
             width = rows * COLUMNS
             while len(values) - first >= width:
                 self._writer.execute(statement, values[first : first + width])
                 first += width
+        self._writer.execute("update held set bytes = bytes + ?", (size,))
 
     def _outcome(
         self, first: tuple[int, bytes], one: Publication, fresh: dict[int, bytes]
