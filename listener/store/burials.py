@@ -23,9 +23,9 @@ class Burial(msgspec.Struct, frozen=True, gc=False):
     claimed: bool = True
 
 
-Standing = Literal["buried", "stored", "elsewhere", "open"]
-"""What is so of a letter's event: dead by this letter; a row of the same content; dead by another letter; none of
-them as yet, since another's lease is running, or nobody may be told (an event for which there was no room)."""
+Standing = Literal["buried", "stored", "taken", "elsewhere", "open"]
+"""What is so of a letter's event: dead by this letter; a row of the same content; its id a row of other content; dead
+by another letter; none of them as yet, since another's lease is running, or nobody may be told (no room for it)."""
 
 
 class BurialRegister:

@@ -17,6 +17,7 @@ entered AS (
     ORDER BY event_id
     ON CONFLICT (group_name, event_id) DO UPDATE SET letter_id = coalesce(b.letter_id, excluded.letter_id)
     RETURNING event_id, digest, letter_id)
-SELECT event_id, 'stored' AS what, NULL::bytea AS digest, NULL::text AS letter_id FROM stored WHERE same
+SELECT event_id, CASE WHEN same THEN 'stored' ELSE 'taken' END AS what, NULL::bytea AS digest, NULL::text AS letter_id
+FROM stored
 UNION ALL
 SELECT event_id, 'buried', digest, letter_id FROM entered

@@ -251,6 +251,8 @@ async def test_the_register_names_one_letter_for_each_event(server: Real | Simul
     assert await b.enter([burial("e", "second"), burial("f", "third")]) == ["elsewhere", "buried"]
     assert await a.enter([burial("e", "first")]) == ["buried"]
     assert await b.enter([Burial("e", b"\0" * 32, "of other content")]) == ["buried"]
+    await server.store("c").insert([row("row")])
+    assert await b.enter([Burial("row", b"\0" * 32, "of other content")]) == ["taken"]
 
 
 async def test_what_was_told_dead_before_its_letter_was_entered_lies_under_that_letter(

@@ -7,7 +7,8 @@ Order        "done" is told only of a row that stands, "dead" only of a letter o
 Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
              killed, frozen, stopped, or cut off from both places in which claims are kept at once, or lost its lease to
              one that was; or, cut off from PostgreSQL while another is cut off from Redis, it was off the roll, or
-             lost its lease in the one place that both still had
+             lost its lease in the one place that both still had. An owner itself may run it again if its own run had
+             failed, or if it had to take the lease for lost, since PostgreSQL was away for too long to renew it there
 """
 
 from listener.facts import EventsStored, Fact, LeasesLost, SourceGap
@@ -17,11 +18,14 @@ from tests.simulation.letters import OPEN, Letters
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.world import Process, World
 
+UNRENEWED = 2 / 3
+"""The part of a lease that is left, at least, when a place that was renewed in time goes away."""
+
 
 class Run:
     """One owner's runs of one event's handler."""
 
-    __slots__ = ("attempt", "degraded", "ended", "epoch", "process", "started")
+    __slots__ = ("attempt", "degraded", "ended", "epoch", "failed", "process", "started")
 
     def __init__(self, process: Process, epoch: int, attempt: int, started: float) -> None:
         self.attempt = attempt
@@ -30,6 +34,7 @@ class Run:
         self.epoch = epoch
         self.started = started
         self.ended: float | None = None
+        self.failed = False
 
 
 class Law(Hooks):
@@ -162,6 +167,8 @@ class Law(Hooks):
                 run.ended, run.attempt = None, attempt
                 return run
         for run in runs:
+            if run.process is process and (run.failed or self._lapsed(run)):
+                continue
             if not self._excused(run, event_id) and not self._apart(run, event_id, process):
                 still = "still runs" if run.ended is None else "has run"
                 self.world.break_law(f"{process.name} starts {event_id}, and {run.process.name} {still} it, unexcused")
@@ -170,8 +177,13 @@ class Law(Hooks):
         runs.append(run)
         return run
 
-    def handler_ends(self, run: Run) -> None:
-        run.ended = self.world.now
+    def handler_ends(self, run: Run, *, failed: bool) -> None:
+        run.ended, run.failed = self.world.now, failed
+
+    def _lapsed(self, run: Run) -> bool:
+        """PostgreSQL was away for so long that what was covered there had to be taken for lost, by its own clock."""
+        lapse = self.lease * UNRENEWED
+        return any(end >= run.started and end - began >= lapse for began, end in run.process.links[1].troubled())
 
     def _excused(self, run: Run, event_id: str) -> bool:
         process = run.process

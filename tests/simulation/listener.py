@@ -223,11 +223,13 @@ class Start(Process):
         if self.world.trace is not None:
             self.world.note(self.name, f"HANDLER {delivery.event_id} attempt {delivery.attempt} epoch {delivery.epoch}")
         run = law.handler_starts(self, delivery.event_id, delivery.epoch, delivery.attempt)
+        failed = True
         try:
             await self._act(happening, connection)
+            failed = False
         finally:
             if self.state is RUNNING:
-                law.handler_ends(run)
+                law.handler_ends(run, failed=failed)
 
     async def _act(self, happening: Happening, connection: Any) -> None:
         if happening.poison:

@@ -190,7 +190,7 @@ class PostgresMemory:
     def _enter(self, token: str, burial: Burial) -> Standing:
         row = self.rows.get(burial.claim_id)
         if row is not None:
-            return "stored" if row.row.event.digest == burial.digest else "open"
+            return "stored" if row.row.event.digest == burial.digest else "taken"
         if not burial.claimed or self._foreign(token, burial.claim_id):
             return "open"
         buried = self.buried.setdefault(burial.claim_id, Buried(burial.digest, burial.letter_id, self.clock()))
