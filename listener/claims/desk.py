@@ -13,10 +13,10 @@ import asyncio
 import contextlib
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from listener.breaker import Breaker
-from listener.claims.leases import Claim, Leases
+from listener.claims.leases import Leases
 from listener.claims.places import Place, Places, Step, View, meets, next_step
 from listener.claims.port import Answer, Ask, Claims, Dead, Done, Verdict, Won
 from listener.claims.reach import Reach
@@ -188,18 +188,7 @@ class Desk:
 
     async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
         """End these claims with a verdict; whether any place that keeps claims could be told."""
-        leases = self._leases
-        leases.ending.update(event_ids)
-        try:
-            told = await self._tell(
-                leases.these(event_ids),
-                lambda claims, told: claims.settle([claim.ask for claim in told], verdict),
-            )
-        finally:
-            leases.ending.difference_update(event_ids)
-        if told or verdict == "done":
-            leases.drop(event_ids)
-        return told
+        return await self._leases.settle(event_ids, verdict)
 
     async def confirmed(self, event_ids: Sequence[str]) -> bool:
         """Whether every declared place was reached and asked for these once more; what is another's by now is lost.
@@ -214,26 +203,7 @@ class Desk:
 
     async def release(self, event_ids: Sequence[str]) -> None:
         """Give these claims back: peers may win them at once."""
-        claims = self._leases.these(event_ids)
-        self._leases.drop(event_ids)
-        await self._give_back(claims)
-
-    async def _give_back(self, claims: list[Claim]) -> None:
-        await self._tell(claims, lambda claims, told: claims.release([claim.ask.event_id for claim in told]))
-
-    async def _tell(self, claims: list[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
-        """Tell each place of what it granted; whether one of them was told."""
-        told = not claims
-        for place in self._reach.in_order({place for claim in claims for place in claim.until}):
-            if not self._reach.has(place):
-                continue
-            those = [claim for claim in claims if place in claim.until]
-            try:
-                await self._reach.call(place, call(self._reach.at(place), those))
-                told = True
-            except Transient:
-                continue  # the lease ends by itself; whoever asks then finds the row, or the burial
-        return told
+        await self._leases.release(event_ids)
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -320,7 +290,7 @@ class Desk:
         if place == self._reach.postgres:
             claims = self._leases.these([ask.event_id for ask in refused])
             self._leases.lose([ask.event_id for ask in refused])
-            await self._give_back(claims)  # won again where it lingers, it would not look inherited
+            await self._leases.give_back(claims)  # who has it in PostgreSQL need not wait for it elsewhere
             return True
         return not refused or await self._all_settled(place, refused)
 

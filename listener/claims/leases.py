@@ -1,14 +1,14 @@
-"""What this process holds: its claims, until when each place grants them, and how they are renewed and lost.
+"""What this process holds: its claims, until when each place grants them, and how they are renewed, ended and lost.
 
 A claim's end is reckoned by this process's own clock from before the request was sent, hence never later than
 the server's. A lease lost or run out is told to ``on_lost``, once.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from listener.claims.places import Place, Places
-from listener.claims.port import Answer, Ask, Keep, Won
+from listener.claims.port import Answer, Ask, Claims, Keep, Verdict, Won
 from listener.claims.reach import Reach
 from listener.errors import Transient
 from listener.facts import Facts, LeasesLost
@@ -105,6 +105,43 @@ class Leases:
         while event_id in self._claims:
             self._freed.clear()
             await self._freed.wait()
+
+    async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
+        """End these with a verdict; whether any place that granted them could be told. Untold letters stay held."""
+        self.ending.update(event_ids)
+        try:
+            told = await self._tell(
+                self.these(event_ids), lambda place, claims: place.settle([claim.ask for claim in claims], verdict)
+            )
+        finally:
+            self.ending.difference_update(event_ids)
+        if told or verdict == "done":
+            self.drop(event_ids)
+        return told
+
+    async def release(self, event_ids: Sequence[str]) -> None:
+        """Give these back: peers may win them at once."""
+        claims = self.these(event_ids)
+        self.drop(event_ids)
+        await self.give_back(claims)
+
+    async def give_back(self, claims: Sequence[Claim]) -> None:
+        """Tell where these were held that they are not any more."""
+        await self._tell(claims, lambda place, those: place.release([claim.ask.event_id for claim in those]))
+
+    async def _tell(self, claims: Sequence[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
+        """Tell each place of what it granted; whether one of them was told."""
+        told = not claims
+        for place in self._reach.in_order({place for claim in claims for place in claim.until}):
+            if not self._reach.has(place):
+                continue
+            those = [claim for claim in claims if place in claim.until]
+            try:
+                await self._reach.call(place, call(self._reach.at(place), those))
+                told = True
+            except Transient:
+                continue  # the lease ends by itself; whoever asks then finds the row, or the burial
+        return told
 
     async def cover(self, place: Place) -> list[Ask]:
         """Have all granted by a further place too; what it refuses, since another has it there."""
