@@ -163,7 +163,7 @@ class SqliteJournal:
         return placed, entries
 
     def _insert(self, values: Sequence[object], size: int) -> None:
-        """Values are ``bytearray``, ``str``, ``int`` and ``float`` alone: for each ``bytes`` and ``bool`` Python's module
+        """Values are ``bytearray``, ``str``, ``int`` and ``float``: for each ``bytes`` and ``bool`` Python's module
         seeks an adapter anew, which costs a quarter of the row.
         """
         first = 0
