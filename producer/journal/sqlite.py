@@ -1,8 +1,12 @@
 """The journal in one SQLite file: write-ahead log, full synchronisation, one transaction a batch.
 
 ``entries`` holds an event's place; retention by size empties bodies and keeps ids, so that the window in which
-a duplicate is known does not shrink; retention by age deletes rows. ``held`` knows, without a scan, how many
-bytes of bodies there are and up to which number they were dropped.
+a duplicate is known does not shrink; retention by age deletes rows. ``held`` knows how many bytes of bodies there are
+in the entries up to a number, and up to which one they were dropped; what came after is counted in memory, and
+anew after a restart. One process writes.
+
+A step of SQLite's leaves the interpreter to other threads, and then waits for its turn. So a few new events are one
+statement, which is a transaction by itself.
 """
 
 import secrets
@@ -35,13 +39,17 @@ create table if not exists held (
     one integer primary key check (one = 1), bytes integer not null, dropped integer not null);
 insert or ignore into held
     select 1, coalesce(sum(length(body)), 0), coalesce(max(number) filter (where body is null), 0) from entries;
+create table if not exists counted (one integer primary key check (one = 1), upto integer not null);
+insert or ignore into counted values (1, coalesce((select seq from sqlite_sequence where name = 'entries'), 0));
 """
 KNOWN = "select event_id, number, digest from entries where first and event_id in (select value from json_each(?))"
 INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
 COLUMNS = INSERT.count("?")
-INSERTS = [(rows, INSERT + ", (?, ?, ?, ?, ?, ?)" * (rows - 1)) for rows in (256, 64, 16, 4, 1)]
-"""Many rows in one step. During a step other threads run, and after each its thread waits for its turn anew: what is
-left after the large steps is no reason for a step a row."""
+FEW = 16
+INSERTS = {rows: INSERT + ", (?, ?, ?, ?, ?, ?)" * (rows - 1) for rows in (256, 64, *range(FEW, 0, -1))}
+"""As many rows in one step as there are, or many; the largest first."""
+COUNTS = """select coalesce((select seq from sqlite_sequence where name = 'entries'), 0),
+    (select bytes from held) + coalesce((select sum(length(body)) from entries where number > upto), 0) from counted"""
 READ = """select number, event_id, digest, body, at from entries
     where number > max(?, (select dropped from held)) order by number limit ?"""
 FIRST = "select number, event_id, digest, coalesce(body, x''), at from entries where first and event_id = ?"
@@ -62,6 +70,8 @@ class SqliteJournal:
         self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._moving = threading.Lock()
+        self._counts: tuple[int, int] | None = None
+        """The newest number, and the bytes of all bodies; None where they are to be read."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
@@ -83,8 +93,18 @@ class SqliteJournal:
 
     def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
         """See ``Journal``."""
+        if len(publications) <= FEW and (placed := self._append_few(publications, at)):
+            return placed
         with self._transaction("written"):
             return self._place(publications, at)
+
+    def _append_few(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
+        """New ones, in one statement that commits itself; None where some are known, or come twice."""
+        ids = [one.event_id for one in publications]
+        with self._writing("written"):
+            if not ids or len(set(ids)) < len(ids) or self._known(ids):
+                return None
+            return self._place_all(publications, ids, at)
 
     def prove(self) -> None:
         """See ``Journal``."""
@@ -100,33 +120,44 @@ class SqliteJournal:
             raise JournalTrouble(f"the journal {self._path} cannot be moved out of its log: {error}") from error
 
     @contextmanager
-    def _transaction(self, what: str) -> Iterator[None]:
+    def _writing(self, what: str) -> Iterator[None]:
         with self._lock:
             try:
-                self._writer.execute("begin immediate")
-                try:
-                    yield
-                    self._writer.execute("commit")
-                except BaseException:
-                    if self._writer.in_transaction:
-                        self._writer.execute("rollback")
+                yield
+            except BaseException as error:
+                self._counts = None
+                if not isinstance(error, BROKEN):
                     raise
-            except BROKEN as error:
                 raise JournalTrouble(f"the journal {self._path} cannot be {what}: {error}") from error
+
+    @contextmanager
+    def _transaction(self, what: str) -> Iterator[None]:
+        with self._writing(what):
+            self._writer.execute("begin immediate")
+            try:
+                yield
+                self._writer.execute("commit")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("rollback")
+                raise
 
     def _place(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
         ids = [one.event_id for one in publications]
-        asked = msgspec.json.encode(ids).decode()
-        known = {event_id: (number, digest) for event_id, number, digest in self._writer.execute(KNOWN, (asked,))}
+        known = self._known(ids)
         if known or len(set(ids)) < len(ids):
             return self._place_some(publications, known, at)
         return self._place_all(publications, ids, at)
+
+    def _known(self, ids: Sequence[str]) -> dict[str, tuple[int, bytes]]:
+        asked = msgspec.json.encode(ids).decode()
+        return {event_id: (number, digest) for event_id, number, digest in self._writer.execute(KNOWN, (asked,))}
 
     def _place_all(
         self, publications: Sequence[Publication], ids: Sequence[str], at: float
     ) -> tuple[list[Placed], list[Entry]]:
         """New ones, each once."""
-        newest = self._newest()
+        newest, _ = self._counted()
         numbers = range(newest + 1, newest + 1 + len(ids))
         digests = [one.digest for one in publications]
         bodies = [one.body for one in publications]
@@ -141,7 +172,7 @@ class SqliteJournal:
     ) -> tuple[list[Placed], list[Entry]]:
         """Of these some are known, or come twice."""
         fresh: dict[int, bytes] = {}
-        number = self._newest()
+        number, _ = self._counted()
         placed: list[Placed] = []
         entries: list[Entry] = []
         values: list[object] = []
@@ -166,13 +197,14 @@ class SqliteJournal:
         """Values are ``bytearray``, ``str``, ``int`` and ``float``: for each ``bytes`` and ``bool`` Python's module
         seeks an adapter anew, which costs a quarter of the row.
         """
+        newest, held = self._counted()
+        self._counts = (newest + len(values) // COLUMNS, held + size)
         first = 0
-        for rows, statement in INSERTS:
+        for rows, statement in INSERTS.items():
             width = rows * COLUMNS
             while len(values) - first >= width:
                 self._writer.execute(statement, values[first : first + width])
                 first += width
-        self._writer.execute("update held set bytes = bytes + ?", (size,))
 
     def _outcome(
         self, first: tuple[int, bytes], one: Publication, fresh: dict[int, bytes]
@@ -188,9 +220,10 @@ class SqliteJournal:
         row = self._writer.execute("select body from entries where number = ?", (number,)).fetchone()
         return row[0] if row else None
 
-    def _newest(self) -> int:
-        row = self._writer.execute("select seq from sqlite_sequence where name = 'entries'").fetchone()
-        return int(row[0]) if row else 0
+    def _counted(self) -> tuple[int, int]:
+        if self._counts is None:
+            self._counts = self._writer.execute(COUNTS).fetchone()
+        return self._counts
 
     def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
         """See ``Journal``."""
@@ -220,8 +253,11 @@ class SqliteJournal:
     def stats(self) -> JournalStats:
         """See ``Journal``."""
         before_oldest, newest = self.bounds()
-        with self._asking() as reader:
-            size = reader.execute("select bytes from held").fetchone()[0]
+        counts = self._counts
+        if counts is None:
+            with self._asking() as reader:
+                counts = reader.execute(COUNTS).fetchone()
+        _, size = counts
         return JournalStats(newest - before_oldest, size, before_oldest + 1, newest)
 
     @contextmanager
@@ -235,6 +271,10 @@ class SqliteJournal:
     def retire(self, *, older_than: float, max_bytes: int, chunk: int = 5_000) -> int:
         """See ``Journal``. Numbers rise with time, so the oldest come first."""
         with self._transaction("pruned"):
+            newest, held = self._counted()
+            self._counts = None
+            self._writer.execute("update held set bytes = ?", (held,))
+            self._writer.execute("update counted set upto = ?", (newest,))
             return self._forget(older_than, chunk) + self._empty(max_bytes, chunk)
 
     def _forget(self, older_than: float, chunk: int) -> int:

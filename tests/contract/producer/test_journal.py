@@ -127,6 +127,41 @@ def test_keeps_its_identity_and_content_when_opened_again(tmp_path: Path) -> Non
     other.close()
 
 
+@pytest.mark.parametrize("count", [1, 3, 16, 17, 100])
+def test_a_few_and_many_are_numbered_and_counted_alike(journal: Journal, count: int) -> None:
+    batch = [event(f"event-{number}") for number in range(count)]
+    assert statuses(journal, *batch) == ["accepted"] * count
+    assert statuses(journal, *batch[:3], event("new")) == ["duplicate"] * min(3, count) + ["accepted"]
+    assert [entry.number for entry in journal.read(0, 1_000)] == list(range(1, count + 2))
+    assert journal.stats().size == sum(len(one.body) for one in [*batch, event("new")])
+
+
+def test_what_it_holds_is_known_after_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    killed = SqliteJournal(path)
+    statuses(killed, *(event(f"old-{number}") for number in range(20)))
+    killed.retire(older_than=0.0, max_bytes=10 * len(event("old-1x").body), chunk=100)
+    statuses(killed, event("new"))
+    told = killed.stats()
+    for _ in range(2):
+        journal = SqliteJournal(path)
+        assert journal.stats() == told
+        journal.retire(older_than=0.0, max_bytes=PLENTY, chunk=100)
+        assert journal.stats() == told
+        journal.close()
+    killed.close()
+
+
+def test_after_a_failure_the_numbers_go_on_where_the_file_stands(journal: Journal) -> None:
+    statuses(journal, event("a"))
+    broken = Publication("b", b"", None, redeliver=False)  # type: ignore[arg-type]
+    with pytest.raises((JournalTrouble, TypeError)):
+        journal.append([broken], 1.0)
+    assert statuses(journal, event("c")) == ["accepted"]
+    assert [entry.event_id for entry in journal.read(0, 10)] == ["a", "c"]
+    assert journal.stats().size == len(event("a").body) + len(event("c").body)
+
+
 def test_tells_where_an_event_was_placed_first(journal: Journal) -> None:
     statuses(journal, event("a"), event("b"), event("a", redeliver=True), at=7.0)
     first = journal.first("a")
