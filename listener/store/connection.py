@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 from asyncpg.transaction import Transaction
 
+from listener.errors import Transient
+
 if TYPE_CHECKING:
     Plain = asyncpg.Connection[asyncpg.Record]
 else:
@@ -20,6 +22,9 @@ else:
 
 COMMIT = "COMMIT;"
 """What asyncpg sends at the end of an outer transaction; were it anything else, the reset would go by itself."""
+
+PROOF = "SELECT;"
+"""Fails in a transaction that has failed, and keeps what follows in the same message from being done."""
 
 
 class Lent:
@@ -66,10 +71,20 @@ class OwnConnection(Plain):
         return not self._lent and not self.is_in_transaction()
 
     async def commit_and_reset(self, transaction: Transaction) -> None:
-        """Commit what a handler did, and take the connection back."""
+        """Commit what a handler did, and take the connection back; ``Transient`` where there is nothing to commit.
+
+        PostgreSQL answers the commit of a failed transaction with a rollback and no error.
+        """
+        if not self.is_in_transaction():
+            raise Transient("the handler ended the transaction that it was given; begin parts of it with transaction()")
         self._ending = True
         try:
             await transaction.commit()
+        except asyncpg.InFailedSQLTransactionError as error:
+            raise Transient(
+                "the handler went on after an error that had ended its transaction; "
+                "let it pass, or wrap what may fail in connection.transaction()"
+            ) from error
         finally:
             self._ending = False
 
@@ -77,7 +92,7 @@ class OwnConnection(Plain):
         """See ``asyncpg.Connection``."""
         if not (self._ending and self._lent and query == COMMIT):
             return await super().execute(query, *args, timeout=timeout)
-        status = await super().execute(f"{query} {self.get_reset_query()}", timeout=timeout)
+        status = await super().execute(f"{PROOF} {query} {self.get_reset_query()}", timeout=timeout)
         self._become_clean()
         return status
 

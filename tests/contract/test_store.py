@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from listener.claims.port import Ask, Claims, Dead, Done
@@ -370,7 +371,7 @@ async def test_what_a_handler_leaves_in_its_session_ends_with_it(database_url: s
             expected.enter_context(pytest.raises(Reject))
         await store_of(database).insert_with(row("e"), leave)
     await asyncio.sleep(0)  # the library tells of a query a step later
-    ended = [query for query in sent if query.startswith(("COMMIT", "ROLLBACK"))]
+    ended = [query for query in sent if "COMMIT;" in query or "ROLLBACK;" in query]
     assert ["RESET ALL" in query for query in ended] == [error is None], "a commit and the reset are one message"
     assert await store_of(database).insert_with(row("f"), look) == Stored()
     await database.close()
@@ -428,6 +429,36 @@ async def test_an_owner_frozen_in_its_transaction_does_not_keep_its_heir_waiting
     go_on.set()
     with pytest.raises(Transient):
         await late
+    assert await count(database) == 1
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1 / 0", "ROLLBACK"])
+async def test_a_transaction_that_a_handler_lost_is_no_row(database: Database, statement: str) -> None:
+    async def lose(connection) -> None:
+        with contextlib.suppress(asyncpg.PostgresError):
+            await connection.execute(statement)
+
+    with pytest.raises(Transient, match="the handler"):
+        await store_of(database).insert_with(row("e"), lose)
+    assert await count(database) == 0
+
+    async def careful(connection) -> None:
+        with contextlib.suppress(asyncpg.PostgresError):
+            async with connection.transaction():
+                await connection.execute("SELECT 1 / 0")
+
+    assert await store_of(database).insert_with(row("e"), careful) == Stored()
+    assert await count(database) == 1
+
+
+async def test_a_handler_that_commits_by_itself_is_stored_once(database: Database) -> None:
+    async def commit(connection) -> None:
+        await connection.execute("COMMIT")
+
+    store = store_of(database)
+    with pytest.raises(Transient, match="ended the transaction"):
+        await store.insert_with(row("e"), commit)
+    assert await store.insert_with(row("e"), commit) == Stored(), "its own row is known again"
     assert await count(database) == 1
 
 
