@@ -201,6 +201,10 @@ class Desk:
             return False
         return self._meets and (self._fresh or self._reach.postgres_is_away)
 
+    def let_go(self, event_ids: Sequence[str]) -> None:
+        """Hold these no more, without telling anybody: whoever asks for them again is answered by the places."""
+        self._leases.drop(event_ids)
+
     async def release(self, event_ids: Sequence[str]) -> None:
         """Give these claims back: peers may win them at once."""
         await self._leases.release(event_ids)

@@ -71,14 +71,14 @@ class Pipeline:
                 handler=handler, desk=desk, store=store, storing=storing, settling=self.settling,
                 policy=policy, clocks=clocks, facts=facts,
             )  # fmt: skip
-            self.work.on_claim_lost = lambda passage: self.claiming.stand_by([(passage, 0.0)])
+            self.work.on_claim_lost = self._ran_out
         self.claiming = Claiming(
             inbox=claiming, turns=turns, desk=desk, intake=self.intake, store=store, work=self.work,
             settling=self.settling, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
         storing.on_conflict = self.claiming.conflict
         storing.on_buried = self.claiming.buried_before
-        self.settling.on_claim_lost = lambda passage: self.claiming.stand_by([(passage, 0.0)])
+        self.settling.on_claim_lost = self._ran_out
         desk.hear_of_lost(self._lost)
         self._claiming_task: asyncio.Task[None] | None = None
 
@@ -111,6 +111,11 @@ class Pipeline:
         held = [claim_id for claim_id in claim_ids if self._desk.is_held(claim_id)]
         await self._desk.release(held)
         return len(held)
+
+    def _ran_out(self, passage: Passage) -> None:
+        """By our own clock. Held on, it could be granted anew, and a suspect that waits for its end would wait on."""
+        self._desk.let_go([passage.claim_id])
+        self.claiming.stand_by([(passage, 0.0)])
 
     def _lost(self, claim_ids: Sequence[str]) -> None:
         for claim_id in claim_ids:
