@@ -25,6 +25,7 @@ WAIT = 600.0
 GROUP = "unlost"
 LOOK = 0.2
 WARMING = 200
+"""Events that each round stores before it is measured."""
 BODIES_AT_ONCE = 2
 """One is on its way while another's answer comes back."""
 SPAN = "select extract(epoch from max(processed_at) - min(received_at))::float8 from events where seq > $1"

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ops.bench import machine
 from ops.bench.bed import Bed
-from ops.bench.figures import BARS, failed_bars
+from ops.bench.figures import BARS, missed_bars
 from ops.bench.plot import drawn
 from ops.bench.suite import Extent, Findings, Suite
 from ops.command import Settings, command
@@ -72,7 +72,7 @@ def bench(
         json_file.write_text(json.dumps(found.as_json(), indent=2), encoding="utf-8")
     if plot is not None:
         plot.write_text(drawn(found), encoding="utf-8")
-    return 1 if failed_bars(found.ratios, noisy=quick) else 0
+    return 1 if missed_bars(found.ratios, noisy=quick) else 0
 
 
 def _measured(extent: Extent, console: Console) -> Findings:

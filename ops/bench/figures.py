@@ -91,10 +91,11 @@ def work_conserving_limit(stages: Mapping[str, Measured], cores: int, needed: Se
     return cores * 1e6 / sum(stages[name].cost for name in needed)
 
 
-def failed_bars(ratios: Mapping[str, float], *, noisy: bool = False) -> list[str]:
-    """One sentence for each ratio that misses its bar."""
-    return [
-        f"{name}: {BARS[name].about} is {value:.2f}, and {BARS[name].limit:g} is the bar"
-        for name, value in ratios.items()
-        if not BARS[name].met(value, noisy=noisy)
-    ]
+def better(name: str, one: float, other: float) -> float:
+    """Of two values of this ratio, the one that is nearer to its bar or farther beyond it."""
+    return min(one, other) if BARS[name].at_most else max(one, other)
+
+
+def missed_bars(ratios: Mapping[str, float], *, noisy: bool = False) -> list[str]:
+    """The names of the ratios that miss their bars."""
+    return [name for name, value in ratios.items() if not BARS[name].met(value, noisy=noisy)]

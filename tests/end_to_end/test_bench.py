@@ -13,7 +13,7 @@ ONLY_FULL = {"large_table", "memory_mb"}
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_a_quick_run_meets_its_bars(tmp_path: Path):
     file = tmp_path / "figures.json"
     process = await asyncio.create_subprocess_exec(
