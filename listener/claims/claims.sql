@@ -1,13 +1,18 @@
+-- OFFSET 0: each event is looked up by itself, in an index. Left to choose, PostgreSQL may read a whole table for a batch.
+
 -- name: claim
 -- What is won or mine is written; what is not is read as it stood when the statement began. A row that came
 -- to be in between is in neither part: the caller asks for it again.
 WITH asked AS MATERIALIZED (
     SELECT event_id, digest FROM unnest($3::text[], $4::bytea[]) AS a (event_id, digest)),
 stored AS MATERIALIZED (
-    SELECT event_id, e.payload_sha256 = a.digest AS same FROM asked a JOIN events e USING (event_id)),
+    SELECT event_id, e.payload_sha256 = digest AS same
+    FROM asked a CROSS JOIN LATERAL (SELECT payload_sha256 FROM events WHERE event_id = a.event_id OFFSET 0) e),
 dead AS MATERIALIZED (
-    SELECT event_id, b.digest = a.digest AS same FROM asked a JOIN buried b USING (event_id)
-    WHERE b.group_name = $1 AND NOT $8 AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)),
+    SELECT event_id, b.digest = a.digest AS same
+    FROM asked a
+    CROSS JOIN LATERAL (SELECT digest FROM buried WHERE group_name = $1 AND event_id = a.event_id OFFSET 0) b
+    WHERE NOT $8 AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)),
 won AS (
     INSERT INTO claims AS c (group_name, event_id, digest, token, epoch, takeovers, state, until)
     SELECT $1, event_id, digest, $2, 1, 0, 'leased', clock_timestamp() + make_interval(secs => $5)
@@ -36,9 +41,10 @@ SELECT event_id, 'done', 0, 0, 0, same FROM stored
 UNION ALL
 SELECT event_id, 'dead', 0, 0, 0, same FROM dead
 UNION ALL
-SELECT event_id, c.state, 0, 0, extract(epoch FROM c.until - clock_timestamp())::float8, c.digest = a.digest
-FROM asked a JOIN claims c USING (event_id)
-WHERE c.group_name = $1 AND EXISTS (SELECT FROM claims_place WHERE id = $6)
+SELECT a.event_id, c.state, 0, 0, extract(epoch FROM c.until - clock_timestamp())::float8, c.digest = a.digest
+FROM asked a
+CROSS JOIN LATERAL (SELECT * FROM claims WHERE group_name = $1 AND event_id = a.event_id OFFSET 0) c
+WHERE EXISTS (SELECT FROM claims_place WHERE id = $6)
     AND NOT EXISTS (SELECT FROM won w WHERE w.event_id = a.event_id)
     AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
     AND NOT EXISTS (SELECT FROM dead d WHERE d.event_id = a.event_id)
@@ -50,11 +56,12 @@ INSERT INTO claims AS c (group_name, event_id, digest, token, epoch, takeovers, 
 SELECT $1, event_id, digest, $2, epoch, takeovers, 'leased', clock_timestamp() + make_interval(secs => $7)
 FROM unnest($3::text[], $4::bytea[], $5::int[], $6::int[]) AS a (event_id, digest, epoch, takeovers)
 WHERE EXISTS (SELECT FROM claims_place WHERE id = $8)
-    AND NOT ($9 AND EXISTS (SELECT FROM events e WHERE e.event_id = a.event_id))
-    AND (NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $1 AND b.event_id = a.event_id)
+    AND NOT ($9 AND EXISTS (SELECT FROM events e WHERE e.event_id = a.event_id OFFSET 0))
+    AND (NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $1 AND b.event_id = a.event_id OFFSET 0)
         OR EXISTS (
             SELECT FROM claims mine
-            WHERE mine.group_name = $1 AND mine.event_id = a.event_id AND mine.token = $2 AND mine.state = 'leased'))
+            WHERE mine.group_name = $1 AND mine.event_id = a.event_id AND mine.token = $2 AND mine.state = 'leased'
+            OFFSET 0))
 ORDER BY event_id
 ON CONFLICT (group_name, event_id) DO UPDATE SET
     digest = excluded.digest,
@@ -86,7 +93,7 @@ dead AS (
     INSERT INTO buried AS b (group_name, event_id, digest)
     SELECT $1, event_id, digest FROM unnest($3::text[], $4::bytea[]) AS a (event_id, digest)
     WHERE EXISTS (SELECT FROM claims_place WHERE id = $5)
-        AND NOT EXISTS (SELECT FROM events e WHERE e.event_id = a.event_id)
+        AND NOT EXISTS (SELECT FROM events e WHERE e.event_id = a.event_id OFFSET 0)
         AND NOT EXISTS (SELECT FROM locked l WHERE l.event_id = a.event_id AND l.foreign_lease)
     ORDER BY event_id
     ON CONFLICT (group_name, event_id) DO UPDATE SET buried_at = clock_timestamp()

@@ -96,9 +96,10 @@ class Handling:
     def start(self, passage: Passage) -> None:
         """Begin the attempts in a task of their own."""
         assert self._tasks is not None, "run() must be running"
-        task = self._tasks.create_task(self._handle(passage), name=f"handle {passage.claim_id[:64]}")
-        self._running[passage.claim_id] = task
-        task.add_done_callback(lambda done: self._forget(passage.claim_id, done))
+        claim_id = passage.claim_id  # a conflict gives the passage another one
+        task = self._tasks.create_task(self._handle(passage), name=f"handle {claim_id[:64]}")
+        self._running[claim_id] = task
+        task.add_done_callback(lambda done: self._forget(claim_id, done))
         if passage.takeovers:
             self._suspects.add(task)
             task.add_done_callback(self._suspects.discard)

@@ -1,10 +1,13 @@
+-- OFFSET 0: each event is looked up by itself, see events.sql.
+
 -- name: enter
 -- Not where a row stands, nor where another's lease runs: its owner may be about to store the row.
 WITH asked AS MATERIALIZED (
     SELECT event_id, digest, letter_id, claimed
     FROM unnest($3::text[], $4::bytea[], $5::text[], $6::bool[]) AS a (event_id, digest, letter_id, claimed)),
 stored AS MATERIALIZED (
-    SELECT event_id, e.payload_sha256 = a.digest AS same FROM asked a JOIN events e USING (event_id)),
+    SELECT event_id, e.payload_sha256 = digest AS same
+    FROM asked a CROSS JOIN LATERAL (SELECT payload_sha256 FROM events WHERE event_id = a.event_id OFFSET 0) e),
 entered AS (
     INSERT INTO buried AS b (group_name, event_id, digest, letter_id)
     SELECT $1, event_id, digest, letter_id FROM asked a
@@ -13,7 +16,8 @@ entered AS (
         AND NOT EXISTS (
             SELECT FROM claims c
             WHERE c.group_name = $1 AND c.event_id = a.event_id
-                AND c.state = 'leased' AND c.token <> $2 AND c.until > clock_timestamp())
+                AND c.state = 'leased' AND c.token <> $2 AND c.until > clock_timestamp()
+            OFFSET 0)
     ORDER BY event_id
     ON CONFLICT (group_name, event_id) DO UPDATE SET letter_id = coalesce(b.letter_id, excluded.letter_id)
     RETURNING event_id, digest, letter_id)

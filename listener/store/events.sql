@@ -1,4 +1,6 @@
 -- In a batch, JSON comes as one text, parted by U+0001, which no JSON holds; digests as one string of bytes.
+-- OFFSET 0: each event is looked up by itself, in an index. Left to choose, PostgreSQL takes some batches for larger than
+-- they are, and reads a whole table for one event.
 
 -- name: insert
 INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
@@ -8,7 +10,7 @@ FROM ROWS FROM (
     unnest($3::text[], $4::text[], $8::int[], $9::int[], $10::float8[]),
     string_to_table($5::text, E'\x01'), string_to_table($6::text, E'\x01', '')) WITH ORDINALITY
     AS a (event_id, type, epoch, attempts, received_at, payload, other, number)
-WHERE NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $11 AND b.event_id = a.event_id)
+WHERE NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $11 AND b.event_id = a.event_id OFFSET 0)
 ORDER BY event_id
 ON CONFLICT (event_id) DO NOTHING
 
@@ -31,16 +33,19 @@ FROM ROWS FROM (
     string_to_table($4::text, E'\x01'), string_to_table($5::text, E'\x01', '')) WITH ORDINALITY
     AS a (event_id, type, epoch, attempts, received_at, payload, other, number)
 CROSS JOIN LATERAL substr($6::bytea, a.number::int * 32 - 31, 32) AS digest
-JOIN events e USING (event_id)
+CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = a.event_id OFFSET 0) e
 
 -- name: settled
 WITH asked AS MATERIALIZED (SELECT event_id, digest FROM unnest($1::text[], $2::bytea[]) AS a (event_id, digest)),
 stored AS MATERIALIZED (
-    SELECT event_id, e.payload_sha256 = a.digest AS same FROM asked a JOIN events e USING (event_id))
+    SELECT event_id, e.payload_sha256 = digest AS same
+    FROM asked a CROSS JOIN LATERAL (SELECT payload_sha256 FROM events WHERE event_id = a.event_id OFFSET 0) e)
 SELECT event_id, same, true AS stored FROM stored
 UNION ALL
-SELECT event_id, b.digest = a.digest, false FROM asked a JOIN buried b USING (event_id)
-WHERE b.group_name = $3 AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
+SELECT event_id, b.digest = a.digest, false
+FROM asked a
+CROSS JOIN LATERAL (SELECT digest FROM buried WHERE group_name = $3 AND event_id = a.event_id OFFSET 0) b
+WHERE NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
 
 -- name: same_content
 SELECT payload_sha256 = $2 OR (

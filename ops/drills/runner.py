@@ -33,6 +33,7 @@ ANSWERED_WITHIN = 30.0
 CALM = 10.0
 """So long the stream goes on after the healing, where it would go on for ever."""
 SETTLED_WITHIN = 90.0
+"""So long nothing may move before it is taken for stuck: a stream that is read again after an outage takes its time."""
 LETTERS_SURE_WITHIN = 45.0
 """So long a listener may take to find a letter of its own needless: its second look, and some seconds."""
 LOOK_EVERY = 0.25
@@ -126,22 +127,25 @@ class Runner:
             await asyncio.sleep(self._hold)
 
     async def _until_settled(self) -> Books:
-        """The books once every accepted event is one row or letter, and no listener holds anything; or at the limit.
+        """The books once every accepted event is one row or letter, and no listener holds anything; or nothing moves.
 
         A listener that wrote a letter looks whether it was needless, and again when nothing can have been under way.
         """
         self._phase("settling")
         await self._until_published()
         seen = self._watcher.seen
-        deadline = time.monotonic() + SETTLED_WITHIN
+        began = time.monotonic()
         sure = math.inf
         while True:
             held = sum(seen.in_memory.values())
-            is_last = bool(seen.failure) or time.monotonic() > deadline
+            is_last = bool(seen.failure) or time.monotonic() > max(began, seen.moved_at) + SETTLED_WITHIN
             if not held or is_last:
                 books = await bookkeeping.read(self._stage, self._stream.prefix)
                 if is_last and held and not seen.failure:
-                    self._troubles.append(f"{held} events were still in memory after {SETTLED_WITHIN:g} s")
+                    self._troubles.append(
+                        f"{held} events were still in memory after nothing had moved for {SETTLED_WITHIN:g} s; "
+                        "what was under way then may be counted as lost or doubled"
+                    )
                 if not books.lost(seen.published.accepted):
                     sure = min(sure, time.monotonic() + LETTERS_SURE_WITHIN)
                     is_last = is_last or not books.doubled() or time.monotonic() > sure

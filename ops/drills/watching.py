@@ -31,8 +31,21 @@ class Seen:
     published: Published = field(default_factory=Published)
     samples: list[Sample] = field(default_factory=list)
     in_memory: dict[str, int] = field(default_factory=dict)
+    cursors: dict[str, str | None] = field(default_factory=dict)
     rows: int = 0
+    moved_at: float = field(default_factory=time.monotonic)
+    """When a listener's cursor or the number of rows was last seen to change."""
     failure: str = ""
+
+    def cursor(self, url: str, cursor: str | None) -> None:
+        """How far this listener has come in the stream."""
+        if self.cursors.get(url) != cursor:
+            self.cursors[url], self.moved_at = cursor, time.monotonic()
+
+    def counted(self, rows: int) -> None:
+        """How many rows there are."""
+        if self.rows != rows:
+            self.rows, self.moved_at = rows, time.monotonic()
 
 
 class Watcher:
@@ -106,6 +119,7 @@ class Watcher:
                 try:
                     told = (await client.get("/health")).json()
                     self.seen.in_memory[url] = told["in_memory"]
+                    self.seen.cursor(url, told["cursor"])
                     well = told["ready"] and told["mode"] == "normal" and set(told["breakers"].values()) == {"closed"}
                 except (httpx.TransportError, ValueError, KeyError):
                     well = False
@@ -117,5 +131,5 @@ class Watcher:
         while True:
             began = time.monotonic()
             with contextlib.suppress(StageTrouble):
-                self.seen.rows = await self._count_rows(self._stream.prefix)
+                self.seen.counted(await self._count_rows(self._stream.prefix))
             await asyncio.sleep(COUNT_SECONDS + COUNT_PAUSES * (time.monotonic() - began))

@@ -1,0 +1,100 @@
+"""However many rows there are, what is asked for each event looks into no more of them than it is about."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import asyncpg
+import pytest
+
+from listener.claims.port import Ask, Keep
+from listener.claims.postgres import PostgresClaims
+from listener.event import parse
+from listener.store.burials import Burial, BurialRegister
+from listener.store.database import Connection, Database
+from listener.store.events import EventStore, NewRow
+from listener.store.migrations import migrate
+
+ROWS = 30_000
+FILL = f"""
+    insert into events (event_id, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+    select 'row' || i, '{{}}', sha256(''), 'a', 'a', 1, 1, now() from generate_series(1, {ROWS}) i;
+    insert into buried (group_name, event_id, digest) select 'g', 'dead' || i, '' from generate_series(1, {ROWS}) i;
+    insert into claims (group_name, event_id, digest, token, epoch, takeovers, state, until)
+    select 'g', 'held' || i, '', 'b', 1, 0, 'leased', now() + interval '1 hour' from generate_series(1, {ROWS}) i;
+    vacuum analyze events; vacuum analyze buried; vacuum analyze claims"""
+SCANS = "select relname, seq_scan from pg_stat_user_tables where relname in ('events', 'buried', 'claims')"
+OTHERS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+TOKEN = "a"
+SOME = (1, 100)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    database = Database(database_url)
+    await migrate(database)
+    await database.close()
+    connection = await asyncpg.connect(database_url)
+    for statement in FILL.split(";"):
+        await connection.execute(statement)
+    yield connection
+    await connection.close()
+
+
+def named(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{number}" for number in range(1, count + 1)]
+
+
+def row(event_id: str) -> NewRow:
+    return NewRow(parse(b'{"event_id":"%s","payload":{"n":1}}' % event_id.encode(), max_bytes=100), 1, 1, 0.0)
+
+
+async def nothing(_: Connection) -> None:
+    """A handler that does nothing."""
+
+
+async def stores(database: Database) -> None:
+    store = EventStore(database, instance_id="a", token=TOKEN, burials_of="g")
+    for count in SOME:
+        for prefix in (f"new{count}-", "row", "dead"):
+            await store.insert([row(event_id) for event_id in named(prefix, count)])
+            await store.settled([Ask(event_id, b"") for event_id in named(prefix, count)])
+    for event_id in ("one", "row1", "dead1"):
+        await store.insert_with(row(event_id), nothing)
+        await store.same_content(row(event_id).event)
+        await store.one(event_id)
+
+
+async def enters(database: Database) -> None:
+    register = BurialRegister(database, group="g", token=TOKEN)
+    for count in SOME:
+        for prefix in (f"late{count}-", "row", "dead", "held"):
+            await register.enter([Burial(event_id, b"", f"l{event_id}", True) for event_id in named(prefix, count)])
+
+
+async def claims(database: Database) -> None:
+    place = PostgresClaims(database, token=TOKEN, group="g", lease_seconds=30, window_seconds=600)
+    await place.place()
+    for count in SOME:
+        for prefix in (f"mine{count}-", "row", "dead", "held"):
+            ids = named(prefix, count)
+            await place.claim([Ask(event_id, b"") for event_id in ids], take_over=True)
+            await place.renew([Keep(event_id, b"", 1, 0) for event_id in ids])
+            await place.cover([Keep(event_id, b"", 1, 0) for event_id in ids])
+            await place.release(ids)
+            await place.settle([Ask(event_id, b"") for event_id in ids], "dead")
+            await place.settle([Ask(event_id, b"") for event_id in ids], "done")
+
+
+@pytest.mark.parametrize("works", [stores, enters, claims], ids=lambda one: one.__name__)
+async def test_no_table_is_read_as_a_whole(
+    database_url: str,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    works: Callable[[Database], Awaitable[None]],
+):
+    before = dict(await connection.fetch(SCANS))
+    database = Database(database_url)
+    await works(database)
+    await database.close()
+    while await connection.fetchval(OTHERS):  # noqa: ASYNC110 - what a session has read is told when it has ended
+        await asyncio.sleep(0.02)
+    assert dict(await connection.fetch(SCANS)) == before

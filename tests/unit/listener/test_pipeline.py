@@ -1,0 +1,42 @@
+"""Wires between the stages that no other test pulls alone."""
+
+import time
+from typing import Any, cast
+
+from listener.claims.desk import Desk
+from listener.claims.port import Ask
+from listener.event import parse
+from listener.pipeline.intake import Clocks
+from listener.pipeline.passage import Passage
+from listener.pipeline.pipeline import Pipeline
+from listener.pipeline.policy import Policy
+
+
+class Holding:
+    """As much of the desk as this asks: what it holds, until told to let go."""
+
+    def __init__(self, *event_ids: str) -> None:
+        self.ids = set(event_ids)
+
+    def asks_first(self, _: str) -> bool:
+        return True
+
+    def hear_of_lost(self, _: object) -> None:
+        """Nothing is lost here."""
+
+    def let_go(self, event_ids: list[str]) -> None:
+        self.ids -= set(event_ids)
+
+
+async def test_what_ran_out_by_ones_own_clock_is_asked_for_again_and_not_held_on():
+    desk = Holding("e", "other")
+    pipeline = Pipeline(
+        desk=cast("Desk", desk), store=cast("Any", None), register=cast("Any", None), store_breaker=cast("Any", None),
+        graveyard=cast("Any", None), handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic),
+        facts=lambda _: None,
+    )  # fmt: skip
+    event = parse(b'{"event_id":"e","payload":{}}', max_bytes=100)
+    passage = Passage(event, Ask(event.event_id, event.digest), None, at=0.0, clock=0.0)
+    pipeline.settling.on_claim_lost(passage)
+    assert desk.ids == {"other"}, "granted anew, it would keep out every fresh event behind a suspect that waits for it"
+    assert pipeline.claiming.standing_by == 1
