@@ -18,6 +18,8 @@ from listener.store.migrations import migrate
 from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
 from listener.store.roll import Roll
 
+KEPT_OPEN = 4
+"""Connections to PostgreSQL that a listener nearly always needs: batches under way, and the roll's."""
 IDLE_GRACE = 0.5
 """Our own time limit for a handler strikes first; PostgreSQL's is for a process that was frozen."""
 
@@ -45,6 +47,7 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
     database = Database(
         settings.database_url.reveal(),
         connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
+        kept_open=KEPT_OPEN,
         timeout=settings.database_timeout,
         name=f"unlost {settings.instance_id}",
     )

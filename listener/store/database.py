@@ -29,7 +29,7 @@ Connection = OwnConnection
 
 
 class Database:
-    """Connections to one PostgreSQL, opened when they are first needed."""
+    """Connections to one PostgreSQL, opened when they are first needed; so many of them are then kept."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Database:
         *,
         name: str = "unlost",
         connections: int = 8,
+        kept_open: int = 0,
         timeout: float = 5.0,
         connect_timeout: float = 2.0,
     ) -> None:
@@ -44,7 +45,9 @@ class Database:
         self._name = name
         self._connect_timeout = connect_timeout
         self._timeout = timeout
-        self._lender = Lender(self._connect, most=connections, timeout=timeout, reset_timeout=connect_timeout)
+        self._lender = Lender(
+            self._connect, most=connections, few=kept_open, timeout=timeout, reset_timeout=connect_timeout
+        )
         self.claims_place: str | None = None
         """The incarnation of the claims table that this process last saw; claims in any other are refused."""
 

@@ -2,11 +2,14 @@
 
 Its way of lending makes a task, a timer, a shield and a proxy each time, which for a small statement is more than the
 statement costs. Here lending a connection that is free and clean is taking it off a stack. The last one given back is
-lent first, so what is not needed any more grows old at the other end, and is closed. After ``expire`` no connection is
-lent again that was open before.
+lent first, so what is not needed any more grows old at the other end, and is closed, but for a few that are nearly
+always needed. Where none is free, one more is opened beside, and who waits gets whichever comes first: to open one
+takes as long as many statements. After ``expire`` no connection is lent again that was open before.
 """
 
 import asyncio
+import functools
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from listener.store.connection import OwnConnection
@@ -16,34 +19,45 @@ FREE_SECONDS = 300.0
 
 
 class Lender:
-    """Lends up to ``most`` connections at once, opened by ``connect`` when they are first needed."""
+    """Lends up to ``most`` connections at once, opened by ``connect``: a few with the first, others when needed."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[OwnConnection]], *, most: int, timeout: float, reset_timeout: float
+        self,
+        connect: Callable[[], Awaitable[OwnConnection]],
+        *,
+        most: int,
+        timeout: float,
+        reset_timeout: float,
+        few: int = 0,
     ) -> None:
         self._connect = connect
+        self._most = most
+        self._few = few
         self._timeout = timeout
         self._reset_timeout = reset_timeout
-        self._places = asyncio.Semaphore(most)
+        self._waiting: deque[asyncio.Future[OwnConnection]] = deque()
         self._free: list[OwnConnection] = []
         self._open: set[OwnConnection] = set()
+        self._opening: set[asyncio.Future[OwnConnection]] = set()
         self._generation = 0
 
     async def lend(self) -> OwnConnection:
         """A connection, within the time limit, or ``TimeoutError``; or what opening one raises."""
-        if self._free and not self._places.locked():
-            await self._places.acquire()
-            connection = self._some_free()
-            if connection is not None:
-                return connection
-            self._places.release()
-        async with asyncio.timeout(self._timeout):
-            await self._places.acquire()
-            try:
-                return self._some_free() or await self._new()
-            except BaseException:
-                self._places.release()
-                raise
+        connection = self._some_free()
+        if connection is not None:
+            return connection
+        waiter: asyncio.Future[OwnConnection] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._open_more(self._few - len(self._open))
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await waiter
+        except BaseException:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            elif not waiter.cancelled() and waiter.exception() is None:
+                self._hand_on(waiter.result())
+            raise
 
     async def take_back(self, connection: OwnConnection) -> None:
         """Have it lent again, reset where that is needed; or closed, where it can be used no more."""
@@ -54,8 +68,7 @@ class Lender:
             self._end(connection)
             raise
         finally:
-            self._put_back(connection)
-            self._places.release()
+            self._hand_on(connection)
 
     def expire(self) -> None:
         """Lend nothing that is open now, since the server has gone away."""
@@ -67,14 +80,31 @@ class Lender:
     def end_all(self) -> None:
         """Cut every connection, those that are lent too."""
         self.expire()
+        for opening in self._opening:
+            opening.cancel()
         for connection in list(self._open):
             self._end(connection)
 
-    async def _new(self) -> OwnConnection:
-        connection = await self._connect()
-        connection.generation = self._generation
+    def _open_more(self, at_least: int = 0) -> None:
+        """As many as are waited for, where that is allowed."""
+        while len(self._opening) < min(max(len(self._waiting), at_least), self._most - len(self._open)):
+            opening = asyncio.ensure_future(self._connect())
+            self._opening.add(opening)
+            opening.add_done_callback(functools.partial(self._opened, self._generation))
+
+    def _opened(self, generation: int, opening: asyncio.Future[OwnConnection]) -> None:
+        self._opening.discard(opening)
+        if opening.cancelled():
+            return
+        if error := opening.exception():
+            if waiter := self._next_waiter():
+                waiter.set_exception(error)
+            self._open_more()
+            return
+        connection = opening.result()
+        connection.generation = generation
         self._open.add(connection)
-        return connection
+        self._hand_on(connection)
 
     def _some_free(self) -> OwnConnection | None:
         while self._free:
@@ -84,15 +114,27 @@ class Lender:
             self._end(connection)
         return None
 
-    def _put_back(self, connection: OwnConnection) -> None:
+    def _hand_on(self, connection: OwnConnection) -> None:
+        """To who has waited longest, or onto the stack."""
         if connection.is_closed() or connection.generation != self._generation:
             self._end(connection)
+            self._open_more()
+            return
+        if waiter := self._next_waiter():
+            waiter.set_result(connection)
             return
         now = asyncio.get_running_loop().time()
         connection.free_since = now
         self._free.append(connection)
-        if self._free[0].free_since < now - FREE_SECONDS:
+        if len(self._open) > self._few and self._free[0].free_since < now - FREE_SECONDS:
             self._end(self._free.pop(0))
+
+    def _next_waiter(self) -> asyncio.Future[OwnConnection] | None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                return waiter
+        return None
 
     def _end(self, connection: OwnConnection) -> None:
         self._open.discard(connection)

@@ -47,6 +47,103 @@ async def test_what_is_given_back_is_lent_again_and_no_more_than_were_allowed(le
     assert await lending.lend() is two
 
 
+class Slow:
+    """Opens a connection when it is told to, or fails to."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self.begun = 0
+        self.starts = asyncio.Semaphore(0)
+        self.go_on = asyncio.Event()
+        self.failure: OSError | None = None
+
+    async def connect(self) -> OwnConnection:
+        self.begun += 1
+        self.starts.release()
+        await self.go_on.wait()
+        if self.failure:
+            raise self.failure
+        return await asyncpg.connect(self._url, connection_class=OwnConnection)
+
+
+async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
+    slow = Slow(database_url)
+    lending = Lender(slow.connect, most=2, timeout=10.0, reset_timeout=1.0)
+    slow.go_on.set()
+    one = await lending.lend()
+    slow.go_on.clear()
+    await slow.starts.acquire()
+    waiting = asyncio.create_task(lending.lend())
+    await slow.starts.acquire()
+    await lending.take_back(one)
+    assert await waiting is one, "it was given back before the second was open"
+    slow.go_on.set()
+    two = await lending.lend()
+    assert two is not one
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await lending.lend()
+    assert slow.begun == 2
+    lending.end_all()
+    assert one.is_closed()
+    assert two.is_closed()
+
+
+async def test_a_few_are_opened_with_the_first_and_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(database_url)
+    lending = Lender(slow.connect, most=5, few=2, timeout=10.0, reset_timeout=1.0)
+    slow.failure = ConnectionRefusedError("nobody there")
+    slow.go_on.set()
+    with pytest.raises(ConnectionRefusedError):
+        await lending.lend()
+    slow.failure = None
+    lent = [await lending.lend()]
+    assert slow.begun == 4, "the two that failed, and two"
+    lent += await asyncio.gather(lending.lend(), lending.lend())
+    assert slow.begun == 5
+    monkeypatch.setattr(lender_module, "FREE_SECONDS", -1.0)
+    for one in lent:
+        await lending.take_back(one)
+    assert [one.is_closed() for one in lent] == [True, False, False]
+    lending.end_all()
+
+
+async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str) -> None:
+    slow = Slow(database_url)
+    lending = Lender(slow.connect, most=2, timeout=10.0, reset_timeout=1.0)
+    waiting = [asyncio.create_task(lending.lend()) for _ in range(5)]
+    await slow.starts.acquire()
+    await slow.starts.acquire()
+    assert slow.begun == 2
+    slow.failure = ConnectionRefusedError("nobody there")
+    slow.go_on.set()
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(one) for one in told] == [ConnectionRefusedError] * 5
+    slow.failure = None
+    assert not (await lending.lend()).is_closed()
+    lending.end_all()
+
+
+async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url: str) -> None:
+    slow = Slow(database_url)
+    lending = Lender(slow.connect, most=1, timeout=10.0, reset_timeout=1.0)
+    impatient = asyncio.create_task(lending.lend())
+    await slow.starts.acquire()
+    impatient.cancel()
+    patient = asyncio.create_task(lending.lend())
+    slow.go_on.set()
+    one = await patient
+    waiting = asyncio.create_task(lending.lend())
+    await asyncio.sleep(0)
+    await lending.take_back(one)
+    waiting.cancel()  # in the very moment in which it was given one
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await lending.lend() is one
+    assert slow.begun == 1
+    lending.end_all()
+
+
 async def test_what_is_not_needed_any_more_is_closed(lender: Lend, monkeypatch: pytest.MonkeyPatch) -> None:
     lending = lender()
     old, used = await lending.lend(), await lending.lend()
