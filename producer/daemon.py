@@ -63,7 +63,13 @@ class Daemon:
             metrics=metrics_route(self._registry),
             told=self._metrics.told,
         )
-        self._http = HttpServer(self._publishing.application, settings.host, settings.port, max_body=None)
+        self._http = HttpServer(
+            self._publishing.application,
+            settings.host,
+            settings.port,
+            max_body=None,
+            protocol=self._publishing.protocol,
+        )
         self._lag = LoopLag(self._registry)
         self._stats: JournalStats | None = None
         self._trouble = ""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from ops.telemetry.openapi import MISTAKEN, openapi_route
 from producer.accept import publication, wrapped
 from producer.batch import Batch, Told
 from producer.journal.port import Entry, Journal, JournalTrouble, cursor_of, number_of
+from producer.lone import PATH, Heads, Lone
 from producer.openapi import DOCUMENT
 from producer.origin import SameSite
 from producer.page import Page
@@ -66,7 +68,7 @@ class Publishing:
         routes = [
             *health_routes(health),
             metrics,
-            Route("/publish", single, methods=["POST"]),
+            Route(PATH, single, methods=["POST"]),
             Route("/publish/batch", self.publish_batch, methods=["POST"]),
             Route("/api/v1/ddup_service/events", wrapping, methods=["POST"]),
             Route("/api/v1/ddup_service/events/test", self.test),
@@ -75,9 +77,11 @@ class Publishing:
             openapi_route(DOCUMENT),
             Route("/", self.index),
         ]
+        self.protocol = partial(Lone, single, Heads(max_bytes=most))
+        """What reads and answers on each connection."""
         others = Starlette(routes=routes, exception_handlers=MISTAKEN)
         self.application = SameSite(
-            Shortcut(others, "/publish", single),
+            Shortcut(others, PATH, single),
             allowed=settings.allowed_origins,
             stream_port=lambda: self.stream_port,
         )

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from queue import SimpleQueue
 
 from producer.journal.port import Entry, Journal, JournalTrouble, Placed, Publication
@@ -19,7 +20,10 @@ MOST_WAITING = 50_000
 ENOUGH = 1_024
 """So many events make a commit worth it: what else waits comes with the next."""
 
-Waiting = tuple[Sequence[Publication], asyncio.Future[list[Placed]]]
+Tell = Callable[[list[Placed] | Exception], None]
+"""Called once, from the event loop: where events were placed, or why not. It raises nothing."""
+
+Waiting = tuple[Sequence[Publication], Tell]
 Written = tuple[list[Placed], list[Entry]]
 
 
@@ -45,7 +49,8 @@ class Publisher:
         self._waiting: OrderedDict[Hashable, list[Waiting]] = OrderedDict()
         self._count = 0
         self._to_write: SimpleQueue[list[Waiting] | None] = SimpleQueue()
-        self._runs = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """While it runs."""
         self._writes = False
         self._rests = asyncio.Event()
         self._rests.set()
@@ -68,27 +73,30 @@ class Publisher:
 
         What waits ``together`` is committed together.
         """
+        future: asyncio.Future[list[Placed]] = asyncio.get_running_loop().create_future()
+        self.hand_in(publications, partial(_end, future), together=together)
+        return future
+
+    def hand_in(self, publications: Sequence[Publication], tell: Tell, *, together: Hashable | None = None) -> None:
+        """The same for who needs no future: nothing stands between the end of a commit and ``tell``."""
         if self.is_full:
             raise Overloaded(f"{self._count:,} events wait to be written; slow down")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Placed]] = loop.create_future()
-        if not self._waiting and not self._writes:
-            loop.call_soon(self._write)  # after those who come in the same turn
-        self._waiting.setdefault(future if together is None else together, []).append((publications, future))
+        if self._loop is not None and not self._waiting and not self._writes:
+            self._loop.call_soon(self._write)  # after those who come in the same turn
+        self._waiting.setdefault(object() if together is None else together, []).append((publications, tell))
         self._count += len(publications)
-        return future
 
     async def run(self) -> None:
         """Commit until cancelled; what was taken is finished first."""
         loop = asyncio.get_running_loop()
         # A thread of its own: no number of lagging readers may stand in the way of a commit.
         threading.Thread(target=self._write_for_ever, args=(loop,), name="journal-writer", daemon=True).start()
-        self._runs = True
+        self._loop = loop
         self._write()
         try:
             await self._found.wait()
         finally:
-            self._runs = False
+            self._loop = None
             try:
                 await self._rests.wait()
             finally:
@@ -98,7 +106,7 @@ class Publisher:
 
     def _write(self) -> None:
         """Hand what waits to the journal's thread, unless a commit is under way."""
-        if self._waiting and self._runs and not self._writes:
+        if self._waiting and self._loop is not None and not self._writes:
             self._writes = True
             self._rests.clear()
             self._to_write.put(self._take())
@@ -150,13 +158,20 @@ class Publisher:
         self._committed(len(placed), seconds)
         self._placed(entries)
         start = 0
-        for group, future in batch:
-            if not future.done():
-                future.set_result(placed[start : start + len(group)])
+        for group, tell in batch:
+            tell(placed[start : start + len(group)])
             start += len(group)
 
 
 def _refuse(batch: Sequence[Waiting], error: Exception) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)
+    for _, tell in batch:
+        tell(error)
+
+
+def _end(future: asyncio.Future[list[Placed]], outcome: list[Placed] | Exception) -> None:
+    if future.done():  # nobody waits for it any more
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -1,7 +1,10 @@
-"""Publishing one: an ASGI application of its own, since nearly all requests come here and a framework's way to it would
-cost them more than the work itself."""
+"""Publishing one: past the framework, since nearly all requests come here and a framework's way to it would cost them
+more than the work itself. ``take`` is the work; it is also an ASGI application, for requests that are not plain
+(``producer/lone.py``)."""
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import parse_qs
 
 import msgspec
@@ -10,11 +13,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from producer.accept import STATUS, Answer, Refused, answer
 from producer.batch import Told
-from producer.journal.port import JournalTrouble, Publication
+from producer.journal.port import JournalTrouble, Placed, Publication
 from producer.publisher import Overloaded, Publisher
+
+UNAVAILABLE = 503
+RETRY = b"retry-after", b"1"
+"""The header that an answer with that status has."""
 
 Read = Callable[[bytes, bool], Publication]
 """Makes a publication of a body, to be delivered again or not; or raises ``Refused``."""
+
+Reply = Callable[[int, bytes], None]
+"""Takes status and body of an answer, in JSON."""
+
+Failed = Callable[[Exception], None]
+"""Takes a defect, which has no answer of its own."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -28,26 +41,44 @@ class Single:
         self._read = read
         self._max_bytes = max_bytes
 
+    def take(self, body: bytes, query: bytes, reply: Reply, failed: Failed) -> None:
+        """Publish the event in this body. One of both is called, once: at once, or when the event is on disk."""
+        try:
+            one = self._read(body, asks_again(query))
+            self._publisher.hand_in((one,), partial(self._placed, one.event_id, reply, failed))
+        except Refused as refused:
+            self._answer(reply, answer(refused, refused.event_id))
+        except Overloaded as error:
+            self._unavailable(reply, one.event_id, error)
+
+    def _placed(self, event_id: str, reply: Reply, failed: Failed, outcome: list[Placed] | Exception) -> None:
+        if isinstance(outcome, JournalTrouble):
+            self._unavailable(reply, event_id, outcome)
+        elif isinstance(outcome, Exception):
+            failed(outcome)
+        else:
+            self._answer(reply, answer(outcome[0], event_id))
+
+    def _answer(self, reply: Reply, told: Answer) -> None:
+        self._told(told.status, 1)
+        reply(STATUS[told.status], _encode(told))
+
+    def _unavailable(self, reply: Reply, event_id: str, error: Exception) -> None:
+        self._told("unavailable", 1)
+        reply(UNAVAILABLE, _encode(Answer(UNSET, "unavailable", event_id, UNSET, str(error))))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
+        replied: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         try:
             body = await self._body(receive)
             if body is None:
                 return
-            one = self._read(body, asks_again(scope["query_string"]))
         except Refused as refused:
-            told = answer(refused, refused.event_id)
+            self._answer(partial(_reply, replied), answer(refused, refused.event_id))
         else:
-            try:
-                (placed,) = await self._publisher.publish([one])
-            except (JournalTrouble, Overloaded) as error:
-                self._told("unavailable", 1)
-                told = Answer(UNSET, "unavailable", one.event_id, UNSET, str(error))
-                await _send(send, 503, told, [(b"retry-after", b"1")])
-                return
-            told = answer(placed, one.event_id)
-        self._told(told.status, 1)
-        await _send(send, STATUS[told.status], told)
+            self.take(body, scope["query_string"], partial(_reply, replied), partial(_fail, replied))
+        await _send(send, *await replied)
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The whole of it; None where the client went away meanwhile."""
@@ -87,8 +118,19 @@ def asks_again(query: bytes) -> bool:
     return asked[-1].lower() in ("1", "true", "yes")
 
 
-async def _send(send: Send, status: int, told: Answer, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    body = _encode(told)
-    own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": own + (headers or [])})
+def _reply(replied: asyncio.Future[tuple[int, bytes]], status: int, body: bytes) -> None:
+    if not replied.done():  # a server that stops hears nobody out for ever
+        replied.set_result((status, body))
+
+
+def _fail(replied: asyncio.Future[tuple[int, bytes]], defect: Exception) -> None:
+    if not replied.done():
+        replied.set_exception(defect)
+
+
+async def _send(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == UNAVAILABLE:
+        headers.append(RETRY)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -9,7 +9,7 @@ import errno
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.exceptions import HTTPException
@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_HEADERS = 64 * 1024
@@ -59,11 +60,12 @@ class HttpServer:
         max_body: int | None = MAX_BODY,
         max_headers: int = MAX_HEADERS,
         grace: int = 2,
+        protocol: Callable[..., HttpToolsProtocol] = HttpToolsProtocol,
     ) -> None:
         self._host, self._port = host, port
         self._config = uvicorn.Config(
             Limits(app, max_body=max_body, max_headers=max_headers),
-            http="httptools",
+            http=cast("type[asyncio.Protocol]", protocol),  # whatever makes one will do
             ws="none",
             lifespan="off",
             log_config=None,

@@ -1,0 +1,127 @@
+"""A connection to publish on, without a network: what comes and goes is at the test's hand, turn by turn."""
+
+import asyncio
+from functools import partial
+from typing import Any, cast
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from producer.accept import publication
+from producer.journal.port import JournalTrouble, Placed, Publication
+from producer.lone import PATH, Heads, Lone
+from producer.origin import SameSite
+from producer.publisher import Overloaded, Publisher, Tell
+from producer.single import Shortcut, Single
+
+LIMIT = 2_000
+TURNS = 100
+
+
+class Wire(asyncio.Transport):
+    """What lies below a connection: keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.reads = True
+        self.closed = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+
+class Places:
+    """A publisher that places by order of a name, and takes a while for it."""
+
+    def __init__(self) -> None:
+        self.taken: list[Publication] = []
+        self.held: list[Any] | None = None
+
+    def hand_in(self, publications: tuple[Publication], tell: Tell) -> None:
+        (one,) = publications
+        if one.event_id == "crowd":
+            raise Overloaded("too many")
+        outcome: list[Placed] | Exception = [Placed("accepted", f"j.{len(self.taken)}")]
+        if one.event_id == "trouble":
+            outcome = JournalTrouble("the disk is full")
+        elif one.event_id == "defect":
+            outcome = ZeroDivisionError("a defect")
+        elif one.event_id in {old.event_id for old in self.taken}:
+            outcome = [Placed("redelivered" if one.redeliver else "duplicate", "j.0")]
+        self.taken.append(one)
+        if self.held is None:
+            asyncio.get_running_loop().call_soon(tell, outcome)
+        else:
+            self.held.append(partial(tell, outcome))
+
+
+class Connected:
+    """A connection to a server, with or without the short way."""
+
+    def __init__(self, *, shortened: bool) -> None:
+        self.places = Places()
+        self.told: list[str] = []
+        single = Single(
+            cast("Publisher", self.places), lambda status, _: self.told.append(status),
+            lambda body, again: publication(body, max_bytes=LIMIT, redeliver=again), max_bytes=LIMIT,
+        )  # fmt: skip
+        app = Starlette(routes=[Route(PATH, single, methods=["POST"]), Route("/{any}", _greet)])
+        config = Config(
+            SameSite(Shortcut(app, PATH, single), (), lambda: 1), ws="none", lifespan="off", log_config=None
+        )
+        self.state = ServerState()
+        self.state.default_headers = [(b"date", b"today")]
+        made = partial(Lone, single, Heads(max_bytes=LIMIT)) if shortened else HttpToolsProtocol
+        self.protocol: HttpToolsProtocol = made(config=config, server_state=self.state, app_state={})
+        self.wire = Wire()
+        self.protocol.connection_made(self.wire)
+
+    async def read(self, piece: bytes) -> None:
+        """As the event loop does: only while it is asked to."""
+        await self.settle()
+        assert self.wire.reads, "who waits for answers is never read from again"
+        if not self.wire.closed:
+            self.protocol.data_received(piece)
+
+    async def settle(self) -> None:
+        """Turns enough for all that can be done now."""
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+    async def end(self) -> tuple[bytes, bool, list[Publication], list[str]]:
+        await self.settle()
+        told = self.wire.written, self.wire.closed, self.places.taken, self.told
+        self.wire.closed = True
+        self.protocol.connection_lost(None)
+        self.protocol._unset_keepalive_if_required()
+        return told
+
+
+async def _greet(request: Request) -> Response:
+    return PlainTextResponse(request.url.path, 404)
+
+
+def post(body: bytes, *headers: bytes, target: bytes = b"/publish") -> bytes:
+    head = (b"POST %b HTTP/1.1" % target, b"host: here", *headers, b"content-length: %d" % len(body))
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
