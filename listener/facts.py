@@ -183,10 +183,15 @@ Facts = Callable[[Fact], None]
 
 
 def tell_all(*hearers: Facts) -> Facts:
-    """One voice for several hearers."""
+    """One voice for several hearers. Who names some kinds of facts in an attribute ``hears`` is told of no others."""
+    told: dict[type[Fact], tuple[Facts, ...]] = {}
 
     def tell(fact: Fact) -> None:
-        for hear in hearers:
+        kind = type(fact)
+        concerned = told.get(kind)
+        if concerned is None:
+            concerned = told[kind] = tuple(hear for hear in hearers if kind in getattr(hear, "hears", (kind,)))
+        for hear in concerned:
             hear(fact)
 
     return tell

@@ -27,6 +27,10 @@ from listener.facts import (
 )
 
 MOST = 40
+HEARD = frozenset((
+    BreakerMoved, DeadLetterHealed, DeadLetterTrouble, EventBuried, EventsTakenOver, LeasesLost, MeetingChanged,
+    PlacesDeclared, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost,
+))  # fmt: skip
 ALIKE_SECONDS = 60.0
 """What happens again within so many seconds is told in one entry."""
 
@@ -43,6 +47,8 @@ class Change(msgspec.Struct, frozen=True):
 
 class Changes:
     """Hears facts, and remembers."""
+
+    hears = HEARD
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

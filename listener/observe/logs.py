@@ -24,7 +24,7 @@ from listener.facts import (
 )
 
 _PER_EVENT = {EventsStored: "event_stored", EventsDuplicate: "event_duplicate"}
-_SILENT = (BatchDone, CursorSaved, EventsClaimed, EventsStandBy, FramesReceived, HandlerRan)
+_SILENT = frozenset((BatchDone, CursorSaved, EventsClaimed, EventsStandBy, FramesReceived, HandlerRan))
 _WARN = (AttemptFailed, CursorNotSaved, EventBuried, LeasesLost, SourceGap, SourceLost)
 
 
@@ -33,16 +33,15 @@ class ListenerLogs:
 
     def __init__(self, *, debug: bool) -> None:
         self._log = structlog.get_logger()
-        self._debug = debug
+        self.hears = frozenset(Fact.__subclasses__()) - _SILENT - (frozenset() if debug else _PER_EVENT.keys())
 
     def __call__(self, fact: Fact) -> None:
         """Log one fact."""
-        if isinstance(fact, EventsStored | EventsDuplicate):
-            if self._debug:
-                for event_id in fact.event_ids:
-                    self._log.debug(_PER_EVENT[type(fact)], event_id=event_id)
+        if type(fact) not in self.hears:
             return
-        if isinstance(fact, _SILENT):
+        if isinstance(fact, EventsStored | EventsDuplicate):
+            for event_id in fact.event_ids:
+                self._log.debug(_PER_EVENT[type(fact)], event_id=event_id)
             return
         fields = {name: getattr(fact, name) for name in fact.__struct_fields__}
         ids = fields.pop("event_ids", None) or fields.pop("letter_ids", None)

@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 from listener.facts import AttemptFailed, EventBuried, EventsDuplicate, EventsStored, Fact, HandlerRan
 
-MOVES = (AttemptFailed, EventBuried, EventsDuplicate, EventsStored, HandlerRan)
+MOVES = frozenset((AttemptFailed, EventBuried, EventsDuplicate, EventsStored, HandlerRan))
 
 
 class Progress:
     """Hears facts."""
+
+    hears = MOVES
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -16,7 +18,7 @@ class Progress:
 
     def __call__(self, fact: Fact) -> None:
         """Anything that ends or runs is progress."""
-        if isinstance(fact, MOVES):
+        if type(fact) in MOVES:
             self._moved_at = self._clock()
 
     def stuck_for(self, in_hand: int, age_of_oldest: float) -> float:

@@ -31,6 +31,8 @@ Happening = Mapping[str, object]
 class Recent:
     """Batches are kept as they were told, and looked through only when somebody asks."""
 
+    hears = frozenset((*WORDS, EventBuried, AttemptFailed))
+
     def __init__(self, now: Callable[[], float], *, batches: int = 2_000, events: int = 20_000) -> None:
         self._now = now
         self._batches: OrderedDict[int, tuple[float, str, str, Sequence[str]]] = OrderedDict()
@@ -43,9 +45,9 @@ class Recent:
         match fact:
             case (
                 EventsClaimed(event_ids=ids)
+                | EventsStored(event_ids=ids)
                 | EventsStandBy(event_ids=ids)
                 | EventsTakenOver(event_ids=ids)
-                | EventsStored(event_ids=ids)
                 | EventsDuplicate(event_ids=ids)
                 | LeasesLost(event_ids=ids)
             ):

@@ -20,7 +20,8 @@ class Inbox(Generic[T]):
         self._behind: deque[T] = deque()
         self._spacing = spacing
         self._taken_at = float("-inf")
-        self._filled = asyncio.Event()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._woken = False
 
     def __len__(self) -> int:
         return len(self._items) + len(self._behind)
@@ -28,33 +29,52 @@ class Inbox(Generic[T]):
     def put(self, item: T) -> None:
         """Add one."""
         self._items.append(item)
-        self._filled.set()
+        self._wake()
 
     def put_all(self, items: Iterable[T]) -> None:
         """Add many."""
         self._items.extend(items)
-        if self._items:
-            self._filled.set()
+        self._wake()
 
     def put_behind(self, items: Iterable[T]) -> None:
         """Add what can wait until nothing else does."""
         self._behind.extend(items)
-        if self._behind:
-            self._filled.set()
+        self._wake()
 
     async def take(self, limit: int) -> list[T]:
         """All that waits, up to ``limit``; at least one."""
         while not self._items and not self._behind:
-            self._filled.clear()
-            await self._filled.wait()
+            await self._until_woken()
         if self._spacing:
             await self._space(limit)
         items = self._items or self._behind
         if len(items) <= limit:
             batch = list(items)
             items.clear()
-            return batch
-        return [items.popleft() for _ in range(limit)]
+        else:
+            batch = [items.popleft() for _ in range(limit)]
+        self._wake()
+        return batch
+
+    def _wake(self) -> None:
+        """Have one who is idle look, if there is something, and nobody who was woken has yet to look."""
+        while self._idle and not self._woken and (self._items or self._behind):
+            waiter = self._idle.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                self._woken = True
+
+    async def _until_woken(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._idle.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled():  # woken, but it will not look: somebody else must
+                self._woken = False
+                self._wake()
+            raise
+        self._woken = False
 
     async def _space(self, limit: int) -> None:
         clock = asyncio.get_running_loop().time

@@ -82,7 +82,8 @@ class BatchHistogram(Collector):
 
     def observe(self, value: float, label: str = "") -> None:
         """Count one value."""
-        self.observe_many((value,), label)
+        self._row(label)[bisect_left(self._bounds, value)] += 1
+        self._sums[label] += value
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
         """Name the metric, so that registering it twice is refused."""

@@ -119,3 +119,32 @@ async def test_a_spaced_inbox_never_holds_back_a_whole_batch():
     for batch in ([1, 2], [3, 4]):
         inbox.put_all(batch)
         assert await inbox.take(2) == batch
+
+
+async def test_of_several_who_wait_at_an_inbox_one_is_woken_and_another_for_what_it_leaves():
+    inbox: Inbox[int] = Inbox()
+    takers = [asyncio.create_task(inbox.take(2)) for _ in range(3)]
+    await asyncio.sleep(0)
+    inbox.put(1)
+    inbox.put(2)
+    inbox.put(3)
+    done, waiting = await asyncio.wait(takers, timeout=0.05)
+    assert sorted(task.result() for task in done) == [[1, 2], [3]]
+    inbox.put_behind([4])
+    assert await waiting.pop() == [4]
+
+
+async def test_who_is_cancelled_after_it_was_woken_wakes_another():
+    inbox: Inbox[int] = Inbox()
+    first, second = asyncio.create_task(inbox.take(1)), asyncio.create_task(inbox.take(1))
+    await asyncio.sleep(0)
+    inbox.put(1)
+    first.cancel()
+    assert await second == [1]
+    third, fourth = asyncio.create_task(inbox.take(1)), asyncio.create_task(inbox.take(1))
+    await asyncio.sleep(0)
+    third.cancel()
+    inbox.put(2)
+    assert await fourth == [2]
+    assert first.cancelled()
+    assert third.cancelled()

@@ -1,0 +1,118 @@
+"""Who hears which facts: what a hearer does not name is nothing to it, and each fact that somebody names is told."""
+
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
+
+from listener.facts import DeadLetterTrouble, Fact, Facts, MeetingChanged, ReadingPaused, SourceLost, tell_all
+from listener.observe.changes import Changes
+from listener.observe.logs import ListenerLogs
+from listener.observe.metrics import ListenerMetrics
+from listener.observe.progress import Progress
+from listener.observe.recent import Recent
+
+KINDS = sorted(Fact.__subclasses__(), key=lambda kind: kind.__name__)
+CLOSED = MeetingChanged(False, "a peer is elsewhere")
+SAMPLES: dict[type, Any] = {int: 1, float: 0.5, str: "it", bool: True}
+
+
+def sample(kind: type[Fact]) -> Fact:
+    """Any fact of this kind."""
+    return kind(*(value_of(hint) for hint in get_type_hints(kind).values()))
+
+
+def value_of(hint: Any) -> Any:
+    if hint in SAMPLES:
+        return SAMPLES[hint]
+    first = get_args(hint)[0]
+    if isinstance(first, str):  # a Literal
+        return first
+    return (value_of(first),) if get_origin(hint) is not None and "Union" not in str(hint) else value_of(first)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        Clock.now += 1
+        return Clock.now
+
+
+def seen_by_changes(fact: Fact) -> bool:
+    changes = Changes(Clock())
+    for trouble in (SourceLost("s", "gone", 1.0), ReadingPaused("full"), DeadLetterTrouble("full"), CLOSED):
+        changes(trouble)
+    before = changes.lately(), changes.since()
+    changes(fact)
+    return (changes.lately(), changes.since()) != before
+
+
+def seen_by_recent(fact: Fact) -> bool:
+    recent = Recent(Clock())
+    recent(fact)
+    return bool(recent.of(["it"])["it"])
+
+
+def seen_by_progress(fact: Fact) -> bool:
+    clock = Clock()
+    progress = Progress(clock)
+    before = clock()
+    progress(fact)
+    return progress.stuck_for(1, 1e9) < clock() - before
+
+
+def seen_by_logs(fact: Fact) -> bool:
+    with capture_logs() as lines:
+        ListenerLogs(debug=False)(fact)
+    return bool(lines)
+
+
+def told(hear: Facts, fact: Fact) -> list[Fact]:
+    """What a hearer of these kinds is told."""
+    heard: list[Fact] = []
+
+    class Ear:
+        hears = getattr(hear, "hears")  # noqa: B009  an attribute that a plain hearer lacks
+
+        def __call__(self, fact: Fact) -> None:
+            heard.append(fact)
+
+    tell_all(Ear())(fact)
+    return heard
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_what_would_leave_a_trace_is_told(kind: type[Fact]):
+    fact = sample(kind)
+    for hear, seen in (
+        (Changes(Clock()), seen_by_changes(fact)),
+        (Recent(Clock()), seen_by_recent(fact)),
+        (Progress(Clock()), seen_by_progress(fact)),
+        (ListenerLogs(debug=False), seen_by_logs(fact)),
+    ):
+        if seen:
+            assert told(hear, fact) == [fact], f"{type(hear).__name__} misses it"
+
+
+def test_everything_leaves_a_trace_somewhere():
+    traceless = []
+    for kind in KINDS:
+        registry = CollectorRegistry()
+        metrics = ListenerMetrics(registry)
+        before = generate_latest(registry)
+        metrics(sample(kind))
+        fact = sample(kind)
+        seen = seen_by_changes(fact), seen_by_recent(fact), seen_by_progress(fact), seen_by_logs(fact)
+        if generate_latest(registry) == before and not any(seen):
+            traceless.append(kind.__name__)
+    assert traceless == ["CursorSaved"], "told to tests alone"
+
+
+def test_who_names_nothing_hears_everything():
+    heard: list[Fact] = []
+    tell = tell_all(heard.append)
+    for kind in KINDS:
+        tell(sample(kind))
+    assert [type(fact) for fact in heard] == KINDS
