@@ -12,31 +12,27 @@ A call that fails on the wire is tried once more at once: repeating is safe, sin
 own token. Everything after that is the caller's breaker's business.
 """
 
-import asyncio
 import functools
 import hashlib
 import secrets
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib import resources
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-import hiredis
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
-from listener.claims.redis_errors import LIBRARY_ERRORS, is_reset, may_try_again, translated
+from listener.claims.redis_errors import LIBRARY_ERRORS, may_try_again, translated
 from listener.claims.wires import Wires
 from listener.errors import Misconfigured, Transient
 
 BATCH = 1_024
 NAMES = 8 * BATCH
 """So many events' names are remembered from when they are claimed until they are settled."""
-SCRIPTS = ("EVALSHA", "EVAL")
 STATES: dict[Verdict, bytes] = {"done": b"D", "dead": b"X"}
 
 T = TypeVar("T")
@@ -72,19 +68,11 @@ def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Re
             health_check_interval=0,
             retry=Retry(NoBackoff(), 0),
             decode_responses=False,
+            protocol=2,  # a server that speaks only when it is asked
         )
     except ValueError as error:
         raise Misconfigured(f"REDIS_URL is no address of a Redis: {error}") from None
-    pool.connection_class = type("PackingConnection", (_Packing, pool.connection_class), {})
     return Redis.from_pool(pool)
-
-
-class _Packing(AbstractConnection):
-    """Packs a script's thousand keys in one step, where redis-py's own asynchronous connection takes each by itself."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """See ``redis.asyncio.Connection``; commands in two words are left to it."""
-        return [hiredis.pack_command(args)] if args[0] in SCRIPTS else super().pack_command(*args)
 
 
 class Script:
@@ -111,8 +99,7 @@ class RedisClaims:
         timeout: float = 0.3,
     ) -> None:
         self._client = client
-        self._wires = Wires(client)
-        self._timeout = timeout
+        self._wires = Wires(client, timeout=timeout)
         self._token = token.encode()
         self._lease = int(lease_seconds * 1000)
         self._window = int(window_seconds * 1000)
@@ -188,11 +175,16 @@ class RedisClaims:
         part: Callable[[int, list[bytes], Sequence[Item]], Awaitable[Sequence[T]]],
     ) -> list[T]:
         """Call ``part`` for each group of items that share a slot and fit one call; results in the items' order."""
+        if not items:
+            return []
         places = self._places
-        if not places and items:
+        if not places:
             await self.place()
             places = self._places
         hashes = list(map(self._name, event_ids))
+        if len(places) == 1 and len(items) <= BATCH:
+            tag = self._tags[0]
+            return list(await part(0, [tag + name for name in hashes], items))
         results: list[T | None] = [None] * len(items)
         for shard, numbers in self._batches(hashes):
             if self._places is not places:
@@ -230,19 +222,9 @@ class RedisClaims:
     async def _evaluate(self, script: Script, keys: list[bytes], own: Sequence[bytes | int]) -> bytes:
         """By its name, or by its text where the server does not know it (yet, or any more)."""
         try:
-            reply: bytes = await self._execute("EVALSHA", script.sha, len(keys), *keys, *own)
+            return await self._wires.ask("EVALSHA", script.sha, len(keys), *keys, *own)
         except NoScriptError:
-            reply = await self._execute("EVAL", script.text, len(keys), *keys, *own)
-        return reply
-
-    async def _execute(self, *command: bytes | str | int) -> bytes:
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._wires.ask(*command)
-        except RuntimeError as error:
-            if not is_reset(error):
-                raise
-            raise ConnectionResetError(str(error)) from error
+            return await self._wires.ask("EVAL", script.text, len(keys), *keys, *own)
 
 
 def _name(event_id: str) -> bytes:

@@ -1,46 +1,175 @@
-"""Connections to Redis, kept between calls: the library's way through its pool costs three times what the call does.
+"""Connections to Redis, kept between calls: the library's way through pool and streams costs more than the call does.
 
-A connection is taken from the library's pool when none is free, and goes back, closed, when anything fails on it; those
-that were free go with it, for whatever ended one has most likely ended all. So no call meets a dead one a second time.
+The library opens a connection (names, TLS, passwords, database); from then on it is ours: a command is written, and
+what comes back ends the call that waits. One is taken from the library's pool when none is free, and goes back, closed,
+when anything fails on it; those that were free go with it, for whatever ended one has most likely ended all. So no call
+meets a dead one a second time.
+
+No call waits without a limit: each has its own end, and a connection one timer, which looks at the end of the call that
+is under way when it strikes.
 """
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
+import hiredis
+from redis._parsers.base import BaseParser
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError, InvalidResponse, ResponseError  # noqa: A004  the library's name
+
+from listener.claims.redis_errors import is_reset
+
+NOTHING = object()
+CLOCK_STEP = 0.001
+"""No event loop's clock is finer than that."""
+
+
+class Wire(asyncio.Protocol):
+    """One open connection, which asks one thing at a time. After a call without answer it is of no more use."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self.connection = connection
+        self.transport: asyncio.Transport = cast("Any", connection)._writer.transport  # noqa: SLF001  it has no other way
+        self._before = self.transport.get_protocol()
+        self._replies = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=_error, notEnoughData=cast("Any", NOTHING)
+        )
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[object] | None = None
+        self._until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._strikes_at = 0.0
+        self.transport.set_protocol(self)
+
+    def ask(self, command: bytes, until: float) -> asyncio.Future[object]:
+        """Send this. The answer, which may be an error of the server's; ``TimeoutError`` where none came in time."""
+        if self._answer is not None:
+            raise RuntimeError("somebody else waits for an answer on this connection")
+        if self.transport.is_closing():
+            raise ConnectionError("the connection was closed by the server")
+        try:
+            self.transport.write(command)
+        except RuntimeError as error:
+            if not is_reset(error):
+                raise
+            raise ConnectionError(str(error)) from error
+        self._answer = self._loop.create_future()
+        self._until = until
+        if self._timer is None or until < self._strikes_at:
+            self._strike_at(until)
+        return self._answer
+
+    def answered(self) -> None:
+        """The call is over, and the next may begin."""
+        self._answer = None
+
+    def close(self) -> None:
+        """Cut it off: what was sent and not answered is nobody's any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.transport.abort()
+
+    def _strike_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._strikes_at = when
+        self._timer = self._loop.call_at(when, self._strike)
+
+    def _strike(self) -> None:
+        self._timer = None
+        if self._answer is None or self._answer.done():
+            return
+        if self._loop.time() + CLOCK_STEP < self._until:  # the timer was an earlier call's
+            self._strike_at(self._until)
+        else:
+            self._answer.set_exception(TimeoutError("no answer in time"))
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+    # -- what the network brings ----------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """See ``asyncio.Protocol``."""
+        try:
+            self._replies.feed(data)
+            while (reply := self._replies.gets()) is not NOTHING:
+                self._take(reply)
+        except InvalidResponse as error:
+            self._fail(error)
+            self.transport.abort()
+
+    def _take(self, reply: object) -> None:
+        if isinstance(reply, hiredis.PushNotification):
+            return  # said unasked, to whoever asks for RESP 3 in the address
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(reply)
+        else:
+            self.transport.abort()  # nobody waits for it: whoever came next would take it for the answer
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See ``asyncio.Protocol``."""
+        self._before.connection_lost(exc)  # the library waits for its end when it closes its pool
+        self._fail(ConnectionError(str(exc) if exc else "the connection was closed by the server"))
 
 
 class Wires:
     """Asks one Redis, on as many connections as there are calls under way, and no more than the pool may have."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, *, timeout: float) -> None:
+        """Make them. A call as a whole takes no longer than ``timeout`` seconds."""
         self._pool = client.connection_pool
-        self._free: list[AbstractConnection] = []
+        self._timeout = timeout
+        self._free: list[Wire] = []
         self._places = asyncio.Semaphore(self._pool.max_connections)
 
     async def ask(self, *command: bytes | str | int) -> bytes:
-        """Send a command and return its answer, or raise one of the library's errors."""
-        async with self._places:
-            wire = self._free.pop() if self._free else await self._taken()
-            try:
-                await wire.send_command(*command)
-                answer = await wire.read_response()
-            except ResponseError:
-                self._free.append(wire)
-                raise
-            except BaseException:
+        """Send a command and return its answer, or raise one of the library's errors, or ``TimeoutError``."""
+        until = asyncio.get_running_loop().time() + self._timeout
+        wire = await self._one_that_is_free(until)
+        try:
+            reply = await wire.ask(hiredis.pack_command(cast("Any", command)), until)
+        except BaseException:
+            await self._let_go(wire)
+            raise
+        else:
+            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
                 await self._let_go(wire)
+            else:
+                wire.answered()
+                self._free.append(wire)
+        finally:
+            self._places.release()
+        if isinstance(reply, Exception):
+            raise reply
+        return cast("bytes", reply)
+
+    async def _one_that_is_free(self, until: float) -> Wire:
+        if self._free and not self._places.locked():
+            await self._places.acquire()
+            return self._free.pop()
+        async with asyncio.timeout_at(until):
+            await self._places.acquire()
+            try:
+                return self._free.pop() if self._free else await self._opened()
+            except BaseException:
+                self._places.release()
                 raise
-            self._free.append(wire)
-            return cast("bytes", answer)
 
-    async def _taken(self) -> AbstractConnection:
-        return cast("AbstractConnection", await self._pool.get_connection())  # type: ignore[no-untyped-call]
+    async def _opened(self) -> Wire:
+        return Wire(cast("AbstractConnection", await self._pool.get_connection()))  # type: ignore[no-untyped-call]
 
-    async def _let_go(self, wire: AbstractConnection) -> None:
+    async def _let_go(self, wire: Wire) -> None:
         ended, self._free = [wire, *self._free], []
         for one in ended:
-            await one.disconnect(nowait=True)
-            await self._pool.release(one)
+            one.close()
+            await one.connection.disconnect(nowait=True)
+            await self._pool.release(one.connection)
+
+
+def _error(text: str) -> Exception:
+    """What the library makes of an error that the server answers."""
+    return cast("Exception", BaseParser.parse_error(text))  # type: ignore[no-untyped-call]

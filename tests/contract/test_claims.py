@@ -485,9 +485,9 @@ def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url:
     async def run() -> None:
         claims = RedisClaims(connect_redis(redis_url), token="a", group="g", lease_seconds=LEASE, window_seconds=600)
         await claims.place()
-        (connection,) = claims._wires._free
-        connection._writer.transport.abort()
-        await asyncio.sleep(0)  # now they are closed, and redis-py has not noticed
+        (wire,) = claims._wires._free
+        wire.transport.abort()
+        await asyncio.sleep(0)  # now it is closed, and nobody has asked for anything since
         assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
         await claims.close()
 
@@ -499,16 +499,12 @@ def test_a_defect_beneath_a_call_to_redis_is_no_lost_connection(redis_url: str) 
 
     async def misuse() -> None:
         await claims.place()
-        (connection,) = claims._wires._free
-        reader = connection._reader
-        reading = asyncio.create_task(reader.read(1))
-        await asyncio.sleep(0)  # now somebody else reads where the answer should come
-        try:
-            with pytest.raises(RuntimeError, match="another coroutine"):
-                await claims.claim([ask("e")], take_over=False)
-        finally:
-            reading.cancel()
-            await claims.close()
+        (wire,) = claims._wires._free
+        waiting = wire.ask(b"PING\r\n", asyncio.get_running_loop().time() + 60)
+        with pytest.raises(RuntimeError, match="somebody else"):
+            await claims.claim([ask("e")], take_over=False)
+        await claims.close()
+        waiting.cancel()
 
     uvloop.run(misuse())
 

@@ -1,0 +1,84 @@
+"""What a wire to Redis promises, asked of a real server: no call waits without a limit, and no answer is another's."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+
+import pytest
+from redis.exceptions import ConnectionError, ResponseError  # noqa: A004  the library's name
+
+from listener.claims.redis import connect_redis
+from listener.claims.wires import Wires
+
+LIMIT = 0.4
+
+
+@pytest.fixture
+async def wires(redis_url: str) -> AsyncIterator[Wires]:
+    client = connect_redis(redis_url, connections=1)
+    yield Wires(client, timeout=LIMIT)
+    await client.aclose()
+
+
+async def seconds(asking: Awaitable[bytes]) -> float:
+    """How long it took to be told that no answer came."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    with pytest.raises(TimeoutError):
+        await asking
+    return loop.time() - started
+
+
+async def test_a_call_without_answer_ends_in_time_and_takes_its_connection_along(wires: Wires) -> None:
+    assert await wires.ask("PING") == b"PONG"
+    (wire,) = wires._free
+    assert await seconds(wires.ask("BLPOP", "never", "0")) >= LIMIT - 0.01
+    assert wires._free == []
+    assert wire.transport.is_closing()
+    assert await wires.ask("PING") == b"PONG"
+
+
+async def test_the_limit_counts_from_each_calls_own_beginning(wires: Wires) -> None:
+    for _ in range(3):  # the connection's one timer strikes in the middle of the second call, and later again
+        assert await wires.ask("BLPOP", "never", str(LIMIT * 0.6)) is None
+    assert await seconds(wires.ask("BLPOP", "never", "0")) >= LIMIT - 0.01
+
+
+async def test_waiting_for_a_connection_counts_too(wires: Wires) -> None:
+    first = asyncio.create_task(wires.ask("BLPOP", "never", "0"))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(wires.ask("PING"))
+    with pytest.raises(TimeoutError):
+        await second
+    with pytest.raises(TimeoutError):
+        await first
+    assert await wires.ask("PING") == b"PONG"
+
+
+async def test_who_gives_up_leaves_no_answer_to_whoever_comes_next(wires: Wires) -> None:
+    await wires.ask("PING")
+    asking = asyncio.create_task(wires.ask("ECHO", "mine"))
+    await asyncio.sleep(0)  # now it has been asked
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await wires.ask("ECHO", "yours") == b"yours"
+
+
+async def test_an_answer_that_nobody_waits_for_ends_the_connection(wires: Wires) -> None:
+    await wires.ask("PING")
+    (wire,) = wires._free
+    wire.transport.write(b"ECHO stray\r\n")
+    async with asyncio.timeout(10):
+        while not wire.transport.is_closing():  # noqa: ASYNC110  nobody is told of it
+            await asyncio.sleep(0.001)
+    with pytest.raises(ConnectionError):
+        await wires.ask("ECHO", "mine")
+    assert await wires.ask("ECHO", "mine") == b"mine"
+
+
+async def test_an_error_of_the_servers_costs_no_connection(wires: Wires) -> None:
+    await wires.ask("PING")
+    before = list(wires._free)
+    with pytest.raises(ResponseError, match="wrong number of arguments"):
+        await wires.ask("GET")
+    assert wires._free == before
