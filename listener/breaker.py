@@ -21,7 +21,7 @@ def _fail() -> None:
 
 
 def _succeed() -> None:
-    """Ends the row of failures; where there is none, pybreaker need not be told."""
+    """Ends the row of failures."""
 
 
 class Breaker:
@@ -30,6 +30,8 @@ class Breaker:
     def __init__(self, name: str, *, fail_max: int, reset_seconds: float, facts: Facts) -> None:
         self.name = name
         self._probing = False
+        self._calm = True
+        """Closed, with no failures in a row: pybreaker need not be asked."""
         self._circuit = pybreaker.CircuitBreaker(
             fail_max=fail_max, reset_timeout=0, name=name, listeners=[_Teller(facts)], throw_new_error_on_trip=False
         )
@@ -44,18 +46,22 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """Whether calls are known to fail: open, or half open and not proved."""
-        return bool(self._circuit.current_state != pybreaker.STATE_CLOSED)
+        return not self._calm and bool(self._circuit.current_state != pybreaker.STATE_CLOSED)
 
     def succeeded(self) -> None:
         """A call went through, whatever was thought before."""
+        if self._calm:
+            return
         self._probing = False
         if self.is_open:
             self._circuit.close()
         elif self._circuit.fail_counter:
             self._circuit.call(_succeed)
+        self._calm = True
 
     def failed(self, now: float) -> None:
         """A call failed at ``now`` for a reason that lies with the server or the wire."""
+        self._calm = False
         if self._probing:
             self._probing = False
             self._opened_at = now

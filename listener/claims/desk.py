@@ -74,7 +74,7 @@ class Desk:
 
     @property
     def _in_reach(self) -> bool:
-        return all(self._reach.has(place) for place in self.places)
+        return self._reach.has_all(self._leases.places)
 
     @property
     def degraded(self) -> bool:

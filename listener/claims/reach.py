@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 from listener.breaker import Breaker
-from listener.claims.places import Place
+from listener.claims.places import Place, Places
 from listener.claims.port import Claims
 from listener.errors import Permanent, Transient
 
@@ -38,6 +38,10 @@ class Reach:
         """Whether this place can be called."""
         return place in (self.redis, self.postgres)
 
+    def has_all(self, places: Places) -> bool:
+        """Whether each of these can be called."""
+        return places <= {self.redis, self.postgres}
+
     @property
     def postgres_is_away(self) -> bool:
         """Whether calls to PostgreSQL are known to fail."""
@@ -45,7 +49,7 @@ class Reach:
 
     def in_order(self, places: Collection[Place]) -> list[Place]:
         """Redis first: it is asked for everything, and PostgreSQL for what was won there."""
-        return sorted(places, key=lambda place: place == self.postgres)
+        return sorted(places, key=self.postgres.__eq__) if len(places) > 1 else list(places)
 
     def at(self, place: Place) -> Claims:
         """The claims that are kept there."""

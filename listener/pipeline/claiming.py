@@ -140,7 +140,8 @@ class Claiming:
                     ended.append((passage, same))
                 case Dead(same):
                     await self.buried_before(passage, same=same)
-        await self._already_settled(ended)
+        if ended:
+            await self._already_settled(ended)
         return True
 
     async def _claim(self, batch: Sequence[Passage], *, take_over: bool) -> list[Answer]:

@@ -199,7 +199,8 @@ class Reader:
         elif (cursor := self._intake.receive(frames)) is not None:
             self._after = cursor
             self._resumes = self._resumes or self._options.resumes == "auto"
-        await asyncio.sleep(0)
+        if len(frames) > 1:  # after one alone, the connection has nothing more, and waiting for it lets others run
+            await asyncio.sleep(0)
 
     def _reason_to_pause(self) -> str:
         if trouble := self._must_pause():

@@ -8,7 +8,7 @@ Library errors leave as ``Transient`` or ``Permanent``; errors of the caller's o
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from types import TracebackType
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -71,27 +71,9 @@ class Database:
         finally:
             connection.terminate()
 
-    @contextlib.asynccontextmanager
-    async def acquire(self, doing: str = "using PostgreSQL") -> AsyncIterator[Connection]:
-        """Borrow a connection. ``doing`` goes into the message of whatever fails."""
-        try:
-            connection = await self._lender.lend()
-        except LIBRARY_ERRORS as error:
-            self._react(error)
-            raise translated(error, doing) from error
-        try:
-            yield connection
-        except LIBRARY_ERRORS as error:
-            if not isinstance(error, asyncpg.PostgresError) and not not_sendable(error):
-                _cut_off(connection)
-            self._react(error)
-            raise translated(error, doing) from error
-        except asyncio.CancelledError:
-            _cut_off(connection)
-            raise
-        finally:
-            with contextlib.suppress(*LIBRARY_ERRORS):
-                await self._lender.take_back(connection)
+    def acquire(self, doing: str = "using PostgreSQL") -> "Borrowed":
+        """Borrow a connection, with ``async with``. ``doing`` goes into the message of whatever fails."""
+        return Borrowed(self._lender, doing)
 
     async def close(self) -> None:
         """Cut all connections. Whoever is done has given its connection back by now."""
@@ -106,13 +88,45 @@ class Database:
             server_settings={"application_name": self._name},
         )
 
-    def _react(self, error: BaseException) -> None:
-        if lost_connection(error):
-            self._lender.expire()
-
     def _where(self) -> str:
         parts = urlsplit(self._url)
         return f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+
+
+class Borrowed:
+    """A connection while somebody has it. A class, for it is entered once or twice for each event that comes alone."""
+
+    __slots__ = ("_connection", "_doing", "_lender")
+
+    def __init__(self, lender: Lender, doing: str) -> None:
+        self._lender = lender
+        self._doing = doing
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self._connection = await self._lender.lend()
+        except LIBRARY_ERRORS as error:
+            self._react(error)
+            raise translated(error, self._doing) from error
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            _cut_off(self._connection)
+        elif isinstance(error, LIBRARY_ERRORS):
+            if not isinstance(error, asyncpg.PostgresError) and not not_sendable(error):
+                _cut_off(self._connection)
+            self._react(error)
+        with contextlib.suppress(*LIBRARY_ERRORS):
+            await self._lender.take_back(self._connection)
+        if isinstance(error, LIBRARY_ERRORS):
+            raise translated(error, self._doing) from error
+
+    def _react(self, error: BaseException) -> None:
+        if lost_connection(error):
+            self._lender.expire()
 
 
 def _cut_off(connection: Connection) -> None:

@@ -14,6 +14,12 @@ WHERE NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $11 AND b.event_id =
 ORDER BY event_id
 ON CONFLICT (event_id) DO NOTHING
 
+-- name: insert_lone
+INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestamp($10)
+WHERE NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $11 AND b.event_id = $3)
+ON CONFLICT (event_id) DO NOTHING
+
 -- name: insert_one
 INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
 SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestamp($10)
