@@ -53,11 +53,22 @@ def publication(body: bytes, *, max_bytes: int, redeliver: bool = False) -> Publ
 
 def publications(lines: Sequence[bytes], *, max_bytes: int, redeliver: bool = False) -> list[Publication] | None:
     """The same for lines of which nothing is left to strip: all at once where all are plain, None where one is not."""
+    whole = taken_together(lines, max_bytes=max_bytes)
+    plain = None if whole is None else plain_ids(lines, whole)
+    return None if plain is None else plain_publications(*plain, lines, redeliver=redeliver)
+
+
+def taken_together(lines: Sequence[bytes], *, max_bytes: int) -> bytes | None:
+    """These lines as one text; None where one of them is to be read by itself."""
     whole = b"\n".join(lines)
-    if b"\r" in whole or max(map(len, lines), default=0) > max_bytes:
-        return None
-    plain = plain_ids(lines, whole)
-    return None if plain is None else list(map(Publication, *plain, lines, repeat(redeliver)))
+    return None if b"\r" in whole or max(map(len, lines), default=0) > max_bytes else whole
+
+
+def plain_publications(
+    ids: Sequence[str], digests: Sequence[bytes], lines: Sequence[bytes], *, redeliver: bool
+) -> list[Publication]:
+    """What lines that are plain publish."""
+    return list(map(Publication, ids, digests, lines, repeat(redeliver)))
 
 
 def wrapped(body: bytes, *, max_bytes: int) -> Publication:

@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
-from producer.accept import Answer, Refused, answer, answers, publication, publications
+from producer.accept import Answer, Refused, answer, answers, publication
 from producer.journal.port import JournalTrouble, Placed, Publication
 from producer.publisher import Overloaded, Publisher
+from producer.reading import Reading
 
 LINES_AT_ONCE = 512
 BYTES_AT_ONCE = 512 * 1024
@@ -32,9 +33,17 @@ class Batch:
     """One body on its way into the journal."""
 
     def __init__(
-        self, publisher: Publisher, told: Told, *, max_event_bytes: int, max_batch_bytes: int, redeliver: bool
+        self,
+        publisher: Publisher,
+        reading: Reading,
+        told: Told,
+        *,
+        max_event_bytes: int,
+        max_batch_bytes: int,
+        redeliver: bool,
     ) -> None:
         self._publisher = publisher
+        self._reading = reading
         self._told = told
         self._max_event_bytes = max_event_bytes
         self._redeliver = redeliver
@@ -67,15 +76,15 @@ class Batch:
             await self._begin(self._lines.take(LINES_AT_ONCE))
 
     async def _begin(self, taken: tuple[list[int], list[bytes]]) -> None:
-        part = self._checked(*taken)
+        part = await self._checked(*taken)
         while self._under_way and (len(self._under_way) >= UNDER_WAY or self._publisher.is_full):
             await self._end(self._under_way.popleft())
         if part.good:
             part.placing = self._publisher.place(part.good, together=self)
         self._under_way.append(part)
 
-    def _checked(self, numbers: list[int], lines: list[bytes]) -> "_Part":
-        good = publications(lines, max_bytes=self._max_event_bytes, redeliver=self._redeliver)
+    async def _checked(self, numbers: list[int], lines: list[bytes]) -> "_Part":
+        good = await self._reading.publications(lines, max_bytes=self._max_event_bytes, redeliver=self._redeliver)
         if good is not None:
             return _Part(good, numbers)
         part = _Part([], [])

@@ -22,6 +22,7 @@ from producer.openapi import DOCUMENT
 from producer.origin import SameSite
 from producer.page import Page
 from producer.publisher import Publisher
+from producer.reading import Reading
 from producer.settings import ProducerSettings
 from producer.single import Shortcut, Single, asks_again
 
@@ -59,6 +60,7 @@ class Publishing:
         self._page = page
         self._told = told
         self.stream_port = 0
+        self._reading = Reading()
         self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
         most = settings.max_event_bytes
         single = Single(
@@ -87,14 +89,15 @@ class Publishing:
         )
 
     async def close(self) -> None:
-        """Let go of the connections to listeners."""
+        """Let go of the connections to listeners, and of the process that reads."""
+        self._reading.close()
         await self._listeners.aclose()
 
     async def publish_batch(self, request: Request) -> Response:
         """NDJSON in, an answer a line out; lines are placed as they arrive."""
         settings = self._settings
         batch = Batch(
-            self._publisher, self._told, max_event_bytes=settings.max_event_bytes,
+            self._publisher, self._reading, self._told, max_event_bytes=settings.max_event_bytes,
             max_batch_bytes=settings.max_batch_bytes,
             redeliver=asks_again(request.scope["query_string"]),
         )  # fmt: skip

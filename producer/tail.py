@@ -46,8 +46,17 @@ class Tail:
         self._readers: set[asyncio.Event] = set()
 
     def extend(self, entries: Sequence[Entry]) -> None:
-        """Add new entries, and wake who waits. Frames are made when the first asks for them, if ever."""
+        """Add new entries, and wake who waits. Frames are made when the first asks for them, if ever.
+
+        While nobody reads, nothing is kept: who comes then reads from the journal what it missed.
+        """
         if not entries:
+            return
+        if not self._readers:
+            self._frames.clear()
+            self._unframed.clear()
+            self._size = 0
+            self.newest = entries[-1].number
             return
         self._unframed.extend(entries)
         self._size += sum([len(entry.body) for entry in entries])

@@ -1,6 +1,7 @@
 """Publishing over HTTP to a real producer."""
 
 import json
+import os
 import resource
 import sqlite3
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.end_to_end.producer.conftest import RunningProducer
@@ -92,6 +94,24 @@ def test_answers_what_it_placed_of_a_body_that_is_refused_in_its_middle(producer
     assert (answer.status_code, last["status"]) == (413, "too_large")
     assert told, "lines are placed as they arrive"
     assert [one["event_id"] for one in told] == [one["event_id"] for one in listed(producer, limit=5_000)]
+
+
+def test_a_process_that_reads_large_batches_changes_no_answer_and_ends_with_the_producer(
+    producer: RunningProducer,
+) -> None:
+    def publish(run: int) -> list[tuple[int, str]]:
+        lines = [json.dumps({"event_id": f"{run}-{number}", "payload": number}) for number in range(2_000)]
+        lines[1_700] = '{"event_id":"twice","payload":{"a":1,"a":2}}'
+        told = producer.http.post("/publish/batch", content="\n".join(lines)).text.splitlines()
+        return [(one["line"], one["status"]) for one in map(json.loads, told)]
+
+    for run in range(10):
+        assert publish(run) == [(line, "invalid" if line == 1_701 else "accepted") for line in range(1, 2_001)]
+    readers = psutil.Process(producer.process.pid).children()
+    assert len(readers) == (len(os.sched_getaffinity(0)) > 1)
+    producer.end(kill=True)
+    _, left = psutil.wait_procs(readers, 15)
+    assert not left
 
 
 def test_wraps_objects_for_the_deduplicating_service(producer: RunningProducer) -> None:

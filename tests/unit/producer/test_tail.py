@@ -1,10 +1,12 @@
 """The frames that clients are sent: the library reads what we write by hand."""
 
+import asyncio
+
 import pytest
 from websockets.frames import Frame, Opcode
 
 from producer.journal.port import Entry
-from producer.tail import frame_of, wire_of
+from producer.tail import Tail, frame_of, wire_of
 
 
 @pytest.mark.parametrize("size", [0, 60, 64, 70, 125, 126, 127, 65_480, 65_535, 65_536, 200_000])
@@ -21,3 +23,24 @@ def test_both_sides_of_each_length_of_the_header():
         entry = Entry(7, "e", b"", b'{"payload":"%b"}' % (b"x" * (length - shortest)), 0.0)
         assert len(frame_of(entry, "j")) == length
         assert wire_of(entry, "j") == Frame(Opcode.TEXT, frame_of(entry, "j")).serialize(mask=False)
+
+
+def entries(first: int, count: int) -> list[Entry]:
+    return [
+        Entry(number, f"e{number}", b"", b'{"event_id":"e%d"}' % number, 0.0) for number in range(first, first + count)
+    ]
+
+
+def test_keeps_nothing_for_nobody_and_goes_on_where_a_reader_comes():
+    tail = Tail("j", 0)
+    tail.extend(entries(1, 3))
+    assert (tail.newest, tail.after(2, 10, 1_000)) == (3, None)
+    grown = asyncio.Event()
+    tail.tell(grown)
+    tail.extend(entries(4, 2))
+    assert grown.is_set()
+    assert tail.after(3, 10, 1_000) == [wire_of(entry, "j") for entry in entries(4, 2)]
+    assert tail.after(2, 10, 1_000) is None
+    tail.tell_no_more(grown)
+    tail.extend(entries(6, 1))
+    assert (tail.newest, tail.after(4, 10, 1_000), tail.after(6, 10, 1_000)) == (6, None, [])
