@@ -2,8 +2,12 @@
 one each, so that while one is committed, another is answered and the next one read.
 
 A caller is answered only when its events are on disk. New entries then go to the tail, from which live
-clients are served. One commit is under way at a time, and where more waits the next begins as it ends: between the
-event loop and the journal's thread lies one message each way, for a lone event waits for each of them.
+clients are served. One commit is under way at a time, and where more waits the next begins as it ends.
+
+The way to the journal's thread and back costs several times what the commit of a lone event costs otherwise: two wakes,
+and the interpreter that both must hold in turn. So while nothing else is under way and the disk is quick, a few events
+are committed where they stand, on the event loop. A commit that was slow sends those that follow to the thread, until
+one is quick again: a disk that hangs holds up the loop once.
 """
 
 import asyncio
@@ -13,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from queue import SimpleQueue
+from typing import TypeVar
 
 from producer.journal.port import Entry, Journal, JournalTrouble, Placed, Publication
 
@@ -20,11 +25,15 @@ MOST_WAITING = 50_000
 ENOUGH = 1_024
 """So many events make a commit worth it: what else waits comes with the next."""
 
+QUICK = 0.01
+"""Seconds a commit may take on the event loop; in what is longer, others would miss it."""
+
 Tell = Callable[[list[Placed] | Exception], None]
 """Called once, from the event loop: where events were placed, or why not. It raises nothing."""
 
 Waiting = tuple[Sequence[Publication], Tell]
 Written = tuple[list[Placed], list[Entry]]
+T = TypeVar("T")
 
 
 class Overloaded(Exception):
@@ -41,17 +50,22 @@ class Publisher:
         placed: Callable[[Sequence[Entry]], None],
         committed: Callable[[int, float], None],
         failed: Callable[[JournalTrouble], None],
+        quick: float = QUICK,
     ) -> None:
         self._journal = journal
         self._placed = placed
         self._committed = committed
         self._failed = failed
+        self._quick = quick
         self._waiting: OrderedDict[Hashable, list[Waiting]] = OrderedDict()
         self._count = 0
         self._to_write: SimpleQueue[list[Waiting] | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         """While it runs."""
         self._writes = False
+        """Its thread does."""
+        self._is_quick = False
+        """The last commit was."""
         self._rests = asyncio.Event()
         self._rests.set()
         self._defect: Exception | None = None
@@ -82,7 +96,7 @@ class Publisher:
         if self.is_full:
             raise Overloaded(f"{self._count:,} events wait to be written; slow down")
         if self._loop is not None and not self._waiting and not self._writes:
-            self._loop.call_soon(self._write)  # after those who come in the same turn
+            self._loop.call_soon(self._write_waiting)  # after those who come in the same turn
         self._waiting.setdefault(object() if together is None else together, []).append((publications, tell))
         self._count += len(publications)
 
@@ -104,12 +118,30 @@ class Publisher:
         if self._defect is not None:
             raise self._defect
 
+    def _write_waiting(self) -> None:
+        """Write what waits here and now, or have it written."""
+        if not self._is_quick or self._writes or self._loop is None or not self._waiting:
+            self._write()
+            return
+        batch = self._take()
+        started = time.monotonic()
+        outcome = self._append(batch, self._journal.append_at_once)
+        if outcome is None:
+            self._hand_over(batch)
+            return
+        self._told(batch, outcome, time.monotonic() - started)
+        if self._waiting:
+            self._loop.call_soon(self._write_waiting)
+
     def _write(self) -> None:
         """Hand what waits to the journal's thread, unless a commit is under way."""
         if self._waiting and self._loop is not None and not self._writes:
-            self._writes = True
-            self._rests.clear()
-            self._to_write.put(self._take())
+            self._hand_over(self._take())
+
+    def _hand_over(self, batch: list[Waiting]) -> None:
+        self._writes = True
+        self._rests.clear()
+        self._to_write.put(batch)
 
     def _take(self) -> list[Waiting]:
         """The oldest, and what belongs together whole: so of two large bodies one is answered, and the next read in
@@ -126,18 +158,24 @@ class Publisher:
     def _write_for_ever(self, loop: asyncio.AbstractEventLoop) -> None:
         while (batch := self._to_write.get()) is not None:
             started = time.monotonic()
-            outcome: Written | Exception
-            try:
-                outcome = self._journal.append([one for group, _ in batch for one in group], time.time())
-            except Exception as error:  # noqa: BLE001  the thread's border: raised anew in ``_written``
-                outcome = error
+            outcome = self._append(batch, self._journal.append)
             loop.call_soon_threadsafe(self._written, batch, outcome, time.monotonic() - started)
+
+    def _append(self, batch: list[Waiting], append: Callable[[list[Publication], float], T]) -> T | Exception:
+        try:
+            return append([one for group, _ in batch for one in group], time.time())
+        except Exception as error:  # noqa: BLE001  the thread's border: raised anew in ``_told``
+            return error
 
     def _written(self, batch: list[Waiting], outcome: Written | Exception, seconds: float) -> None:
         self._writes = False
-        self._write()
+        self._write()  # by the thread again, since these are told only now
         if not self._writes:
             self._rests.set()
+        self._told(batch, outcome, seconds)
+
+    def _told(self, batch: list[Waiting], outcome: Written | Exception, seconds: float) -> None:
+        self._is_quick = seconds < self._quick
         if isinstance(outcome, JournalTrouble):
             self._failed(outcome)
             _refuse(batch, outcome)

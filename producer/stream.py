@@ -1,7 +1,8 @@
 """The stream: each WebSocket client is a cursor over the journal.
 
 A live client reads from the shared tail, one that lags from the journal; a slow one waits in its own task
-for its own socket, costs no memory and harms nobody. The handshake tells where the stream starts:
+for its own socket, costs no memory and harms nobody. One that has everything is sent what comes as it comes,
+and its task sleeps on. The handshake tells where the stream starts:
 
     unlost-cursor   the cursor after which the first frame comes
     unlost-oldest   the cursor just before the oldest event that there is
@@ -12,7 +13,8 @@ A client that retention overtakes is sent away with 1012: on its return it learn
 
 import asyncio
 import http
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary
 
@@ -21,6 +23,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from ops.telemetry.http import listening_socket
 from producer.journal.port import Journal, JournalTrouble, cursor_of, number_of
@@ -55,14 +58,14 @@ class Stream:
         self._sent = sent
         self._server: Server | None = None
         self._starts: WeakKeyDictionary[ServerConnection, int] = WeakKeyDictionary()
-        self._reached: dict[ServerConnection, int] = {}
+        self._readers: set[_Reader] = set()
         self._page_at: int = 0
         self.clients = 0
 
     @property
     def lag(self) -> int:
         """By how many entries the slowest client lags behind the journal's end."""
-        return self._tail.newest - min(self._reached.values(), default=self._tail.newest)
+        return self._tail.newest - min([one.number for one in self._readers], default=self._tail.newest)
 
     async def start(self, host: str, port: int, *, http_port: int) -> int:
         """Listen; the port. ``PortTaken`` where somebody else does. The page publishes to ``http_port``."""
@@ -136,42 +139,84 @@ class Stream:
 
     async def _serve(self, connection: ServerConnection) -> None:
         self.clients += 1
-        stir = asyncio.Event()
-        self._tail.tell(stir)
+        reader = _Reader(connection, self._starts[connection])
+        grown = partial(self._pass_on, reader)
+        self._readers.add(reader)
+        self._tail.tell(grown)
         listening = asyncio.create_task(_ignore(connection), name="client's frames")
-        listening.add_done_callback(lambda _: stir.set())
+        listening.add_done_callback(lambda _: reader.stir.set())
         try:
-            number = self._starts[connection]
             while not listening.done():
-                self._reached[connection] = number
-                if self._tail.newest > number:
-                    number = await self._send_from(connection, number)
+                if self._tail.newest > reader.number:
+                    await self._send_next(reader)
                 else:
-                    stir.clear()
-                    await stir.wait()
+                    await reader.rest()
         except ConnectionClosed:
             return
         except JournalTrouble as trouble:
             await connection.close(CloseCode.TRY_AGAIN_LATER, str(trouble)[:100])
         finally:
             self.clients -= 1
-            self._tail.tell_no_more(stir)
-            self._reached.pop(connection, None)
+            self._tail.tell_no_more(grown)
+            self._readers.discard(reader)
             listening.cancel()
 
-    async def _send_from(self, connection: ServerConnection, number: int) -> int:
-        """Send what comes next; the number that was reached."""
+    def _pass_on(self, reader: "_Reader") -> None:
+        """What has just come, to who has all that was before and room for more; its task wakes for nobody else."""
+        if reader.is_ready:
+            frames = self._tail.after(reader.number, CHUNK, CHUNK_BYTES)
+            if frames:
+                reader.write(frames)
+                self._sent(len(frames))
+        if not reader.rests or self._tail.newest > reader.number:
+            reader.stir.set()
+
+    async def _send_next(self, reader: "_Reader") -> None:
+        connection, number = reader.connection, reader.number
         frames = self._tail.after(number, CHUNK, CHUNK_BYTES)
         if frames is None:
             entries = await asyncio.to_thread(self._journal.read, number, CHUNK, CHUNK_BYTES)
             if not entries or entries[0].number != number + 1:
                 await connection.close(CloseCode.SERVICE_RESTART, "retention has removed what comes next")
-                return self._tail.newest
+                reader.number = self._tail.newest
+                return
             frames = [wire_of(entry, self._journal.identity) for entry in entries]
         async with connection.send_context():  # one write and one wait for many frames
-            connection.transport.write(b"".join(frames))
+            reader.write(frames)
         self._sent(len(frames))
-        return number + len(frames)
+
+
+class _Reader:
+    """A client, and how far it was sent."""
+
+    def __init__(self, connection: ServerConnection, number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.stir = asyncio.Event()
+        self.rests = False
+        """Its task has nothing to do."""
+
+    async def rest(self) -> None:
+        """Until stirred."""
+        self.stir.clear()
+        self.rests = True
+        try:
+            await self.stir.wait()
+        finally:
+            self.rests = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is written now follows what was written before, and nobody need wait for room."""
+        connection = self.connection
+        is_open = connection.state is State.OPEN and not connection.transport.is_closing()
+        # Stirred, but not awake yet, its task is about to look by itself.
+        return is_open and self.rests and not (self.stir.is_set() or connection.paused)
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """To the wire; who calls sees to it that there is room."""
+        self.connection.transport.write(b"".join(frames))
+        self.number += len(frames)
 
 
 async def _ignore(connection: ServerConnection) -> None:

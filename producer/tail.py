@@ -4,10 +4,9 @@ A frame is made once, as the bytes that go over the wire: a server's frames are 
 so they are the same for all clients. The library's own ``Frame.serialize`` takes six times as long for the same bytes.
 """
 
-import asyncio
 import struct
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from producer.journal.port import Entry, cursor_of
@@ -43,7 +42,7 @@ class Tail:
         self._most = most
         self._most_bytes = most_bytes
         self.newest = newest
-        self._readers: set[asyncio.Event] = set()
+        self._readers: set[Callable[[], None]] = set()
 
     def extend(self, entries: Sequence[Entry]) -> None:
         """Add new entries, and wake who waits. Frames are made when the first asks for them, if ever.
@@ -63,8 +62,8 @@ class Tail:
         self.newest = entries[-1].number
         while len(self._frames) + len(self._unframed) > self._most or self._size > self._most_bytes:
             self._size -= len(self._frames.popleft()) if self._frames else len(self._unframed.popleft().body)
-        for grown in self._readers:
-            grown.set()
+        for grown in tuple(self._readers):
+            grown()
 
     def after(self, number: int, limit: int, max_bytes: int) -> list[bytes] | None:
         """Frames for the wire after ``number``, up to both limits; None where the tail does not reach back that far."""
@@ -86,11 +85,11 @@ class Tail:
             self._frames.append(frame)
             self._size += len(frame) - len(entry.body)
 
-    def tell(self, grown: asyncio.Event) -> None:
-        """Set this whenever there is more."""
+    def tell(self, grown: Callable[[], None]) -> None:
+        """Call this whenever there is more."""
         self._readers.add(grown)
 
-    def tell_no_more(self, grown: asyncio.Event) -> None:
+    def tell_no_more(self, grown: Callable[[], None]) -> None:
         """This reader has gone."""
         self._readers.discard(grown)
 

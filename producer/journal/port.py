@@ -52,12 +52,17 @@ class JournalTrouble(Exception):
 
 
 class Journal(Protocol):
-    """One writer, any number of readers; all calls block and are made from threads."""
+    """One writer, any number of readers; all calls block, and but for one are made from threads."""
 
     identity: str
 
     def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
         """Place a batch durably; outcomes in order, and the new entries. All or nothing: or ``JournalTrouble``."""
+        ...
+
+    def append_at_once(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
+        """The same from the event loop, for a few new events, durable like all; None where it does not, and then
+        nothing was done: there are many, some are known, or somebody else writes and would have to be waited for."""
         ...
 
     def move(self) -> None:

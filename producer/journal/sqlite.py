@@ -15,49 +15,20 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, repeat, takewhile
+from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
+from producer.journal import retention, statements
 from producer.journal.content import same_value
 from producer.journal.port import READ_BYTES, Entry, JournalStats, JournalTrouble, Placed, Publication, cursor_of
 
-SCHEMA = """
-create table if not exists journal (one integer primary key check (one = 1), identity text not null);
-create table if not exists entries (
-    number integer primary key autoincrement,
-    event_id text not null,
-    digest blob not null,
-    body blob,
-    at real not null,
-    first integer not null);
-create unique index if not exists entries_first on entries (event_id) where first;
-create table if not exists proof (one integer primary key check (one = 1), at real not null);
-create table if not exists held (
-    one integer primary key check (one = 1), bytes integer not null, dropped integer not null);
-insert or ignore into held
-    select 1, coalesce(sum(length(body)), 0), coalesce(max(number) filter (where body is null), 0) from entries;
-create table if not exists counted (one integer primary key check (one = 1), upto integer not null);
-insert or ignore into counted values (1, coalesce((select seq from sqlite_sequence where name = 'entries'), 0));
-"""
-KNOWN = "select event_id, number, digest from entries where first and event_id in (select value from json_each(?))"
-INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
-COLUMNS = INSERT.count("?")
-FEW = 16
-INSERTS = {rows: INSERT + ", (?, ?, ?, ?, ?, ?)" * (rows - 1) for rows in (256, 64, *range(FEW, 0, -1))}
-"""As many rows in one step as there are, or many; the largest first."""
-COUNTS = """select coalesce((select seq from sqlite_sequence where name = 'entries'), 0),
-    (select bytes from held) + coalesce((select sum(length(body)) from entries where number > upto), 0) from counted"""
-READ = """select number, event_id, digest, body, at from entries
-    where number > max(?, (select dropped from held)) order by number limit ?"""
-FIRST = "select number, event_id, digest, coalesce(body, x''), at from entries where first and event_id = ?"
-BOUNDS = """select (select min(number) from entries where number > (select dropped from held)),
-    (select seq from sqlite_sequence where name = 'entries')"""
-OLDEST = "select number, length(body), at from entries where number > ? order by number limit ?"
 LARGEST_LOG_PAGES = 16_000
 """At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""
+PATIENCE = 5.0
+"""Seconds for which another process may hold the file."""
 # A transaction rolled back by SQLite itself (full disk) leaves nothing half done; other errors reach here as these.
 BROKEN = (sqlite3.Error, ValueError, OverflowError)
 
@@ -70,12 +41,13 @@ class SqliteJournal:
         self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._moving = threading.Lock()
+        self._patience = PATIENCE
         self._counts: tuple[int, int] | None = None
         """The newest number, and the bytes of all bodies; None where they are to be read."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
-            self._writer.executescript(SCHEMA)
+            self._writer.executescript(statements.SCHEMA)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
             self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
             self._reader = self._connect()
@@ -84,7 +56,7 @@ class SqliteJournal:
             raise JournalTrouble(f"the journal {path} cannot be opened: {error}") from error
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=5)
+        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=PATIENCE)
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma cache_size = -32000")
@@ -93,18 +65,46 @@ class SqliteJournal:
 
     def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
         """See ``Journal``."""
-        if len(publications) <= FEW and (placed := self._append_few(publications, at)):
+        if len(publications) <= statements.FEW and (placed := self._append_few(publications, at)):
             return placed
         with self._transaction("written"):
             return self._place(publications, at)
 
+    def append_at_once(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
+        """See ``Journal``."""
+        if len(publications) > statements.FEW or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            with self._telling("written"):
+                return self._place_now(publications, at)
+        finally:
+            self._lock.release()
+
+    def _place_now(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
+        self._be_patient(0.0)
+        try:
+            return self._place_new(publications, at)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            self._counts = None
+            return None
+
     def _append_few(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
-        """New ones, in one statement that commits itself; None where some are known, or come twice."""
-        ids = [one.event_id for one in publications]
         with self._writing("written"):
-            if not ids or len(set(ids)) < len(ids) or self._known(ids):
-                return None
-            return self._place_all(publications, ids, at)
+            return self._place_new(publications, at)
+
+    def _place_new(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
+        """In one statement that commits itself; None where some are known, or come twice."""
+        ids = [one.event_id for one in publications]
+        if not ids or len(set(ids)) < len(ids) or self._known(ids):
+            return None
+        return self._place_all(publications, ids, at)
+
+    def _be_patient(self, seconds: float) -> None:
+        if self._patience != seconds:
+            self._writer.execute(f"pragma busy_timeout = {int(seconds * 1000)}")
+            self._patience = seconds
 
     def prove(self) -> None:
         """See ``Journal``."""
@@ -121,14 +121,19 @@ class SqliteJournal:
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except BaseException as error:
-                self._counts = None
-                if not isinstance(error, BROKEN):
-                    raise
-                raise JournalTrouble(f"the journal {self._path} cannot be {what}: {error}") from error
+        with self._lock, self._telling(what):
+            self._be_patient(PATIENCE)
+            yield
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self._counts = None
+            if not isinstance(error, BROKEN):
+                raise
+            raise JournalTrouble(f"the journal {self._path} cannot be {what}: {error}") from error
 
     @contextmanager
     def _transaction(self, what: str) -> Iterator[None]:
@@ -151,7 +156,8 @@ class SqliteJournal:
 
     def _known(self, ids: Sequence[str]) -> dict[str, tuple[int, bytes]]:
         asked = msgspec.json.encode(ids).decode()
-        return {event_id: (number, digest) for event_id, number, digest in self._writer.execute(KNOWN, (asked,))}
+        found = self._writer.execute(statements.KNOWN, (asked,))
+        return {event_id: (number, digest) for event_id, number, digest in found}
 
     def _place_all(
         self, publications: Sequence[Publication], ids: Sequence[str], at: float
@@ -198,10 +204,10 @@ class SqliteJournal:
         seeks an adapter anew, which costs a quarter of the row.
         """
         newest, held = self._counted()
-        self._counts = (newest + len(values) // COLUMNS, held + size)
+        self._counts = (newest + len(values) // statements.COLUMNS, held + size)
         first = 0
-        for rows, statement in INSERTS.items():
-            width = rows * COLUMNS
+        for rows, statement in statements.INSERTS.items():
+            width = rows * statements.COLUMNS
             while len(values) - first >= width:
                 self._writer.execute(statement, values[first : first + width])
                 first += width
@@ -222,7 +228,7 @@ class SqliteJournal:
 
     def _counted(self) -> tuple[int, int]:
         if self._counts is None:
-            self._counts = self._writer.execute(COUNTS).fetchone()
+            self._counts = self._writer.execute(statements.COUNTS).fetchone()
         return self._counts
 
     def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
@@ -230,7 +236,7 @@ class SqliteJournal:
         entries: list[Entry] = []
         size = 0
         with self._asking() as reader:
-            for row in reader.execute(READ, (after, limit)):
+            for row in reader.execute(statements.READ, (after, limit)):
                 entries.append(Entry(*row))
                 size += len(entries[-1].body)
                 if size >= max_bytes:
@@ -240,13 +246,13 @@ class SqliteJournal:
     def first(self, event_id: str) -> Entry | None:
         """See ``Journal``."""
         with self._asking() as reader:
-            row = reader.execute(FIRST, (event_id,)).fetchone()
+            row = reader.execute(statements.FIRST, (event_id,)).fetchone()
         return Entry(*row) if row else None
 
     def bounds(self) -> tuple[int, int]:
         """See ``Journal``."""
         with self._asking() as reader:
-            oldest, newest = reader.execute(BOUNDS).fetchone()
+            oldest, newest = reader.execute(statements.BOUNDS).fetchone()
         newest = newest or 0
         return (newest if oldest is None else oldest - 1), newest
 
@@ -256,7 +262,7 @@ class SqliteJournal:
         counts = self._counts
         if counts is None:
             with self._asking() as reader:
-                counts = reader.execute(COUNTS).fetchone()
+                counts = reader.execute(statements.COUNTS).fetchone()
         _, size = counts
         return JournalStats(newest - before_oldest, size, before_oldest + 1, newest)
 
@@ -275,31 +281,7 @@ class SqliteJournal:
             self._counts = None
             self._writer.execute("update held set bytes = ?", (held,))
             self._writer.execute("update counted set upto = ?", (newest,))
-            return self._forget(older_than, chunk) + self._empty(max_bytes, chunk)
-
-    def _forget(self, older_than: float, chunk: int) -> int:
-        oldest = self._writer.execute(OLDEST, (0, chunk)).fetchall()
-        old = [(number, size or 0) for number, size, _ in takewhile(lambda row: row[2] < older_than, oldest)]
-        if old:
-            self._writer.execute("delete from entries where number <= ?", (old[-1][0],))
-            self._shrink(sum(size for _, size in old), 0)
-        return len(old)
-
-    def _empty(self, max_bytes: int, chunk: int) -> int:
-        held, dropped = self._writer.execute("select bytes, dropped from held").fetchone()
-        size, count, last = 0, 0, dropped
-        for number, length, _ in self._writer.execute(OLDEST, (dropped, chunk)).fetchall():
-            if held - size <= max_bytes:
-                break
-            size, count, last = size + (length or 0), count + 1, number
-        if count:
-            self._writer.execute("update entries set body = null where number > ? and number <= ?", (dropped, last))
-            self._shrink(size, last)
-        return count
-
-    def _shrink(self, size: int, dropped: int) -> None:
-        arguments: tuple[Any, ...] = (size, dropped)
-        self._writer.execute("update held set bytes = bytes - ?, dropped = max(dropped, ?)", arguments)
+            return retention.forget(self._writer, older_than, chunk) + retention.empty(self._writer, max_bytes, chunk)
 
     def close(self) -> None:
         """See ``Journal``."""

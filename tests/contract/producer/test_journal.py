@@ -1,13 +1,16 @@
 """What every journal promises, run against each adapter."""
 
 import hashlib
+import sqlite3
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from producer.journal.port import Journal, JournalTrouble, Publication, cursor_of, number_of
-from producer.journal.sqlite import SqliteJournal
+from producer.journal.sqlite import PATIENCE, SqliteJournal
 
 ADAPTERS = {"sqlite": lambda directory: SqliteJournal(directory / "journal.sqlite")}
 PLENTY = 10**12
@@ -40,6 +43,17 @@ def test_knows_an_id_again_also_within_one_batch(journal: Journal) -> None:
     assert statuses(journal, event("a"), event("a"), event("a", "2")) == ["accepted", "duplicate", "conflict"]
     assert statuses(journal, event("a"), event("a", "2")) == ["duplicate", "conflict"]
     assert len(journal.read(0, 10)) == 1
+
+
+def test_places_a_few_new_events_at_once_and_leaves_all_others(journal: Journal) -> None:
+    placed, entries = journal.append_at_once([event("a"), event("b")], 1.0)
+    assert [one.status for one in placed] == ["accepted"] * 2
+    assert entries == journal.read(0, 10)
+    for left in ([event("a")], [event("c"), event("a", "2")], [event("c"), event("c")], [event("a", redeliver=True)]):
+        assert journal.append_at_once(left, 1.0) is None
+    assert journal.append_at_once([event(f"many-{number}") for number in range(1_000)], 1.0) is None
+    assert journal.bounds() == (0, 2)
+    assert statuses(journal, event("b"), event("c")) == ["duplicate", "accepted"]
 
 
 @pytest.mark.parametrize(
@@ -190,3 +204,28 @@ def test_the_log_is_moved_beside_a_writer_and_begins_anew(tmp_path: Path) -> Non
     assert log.stat().st_size <= grown * 1.1
     assert journal.bounds() == (0, 80)
     journal.close()
+
+
+def test_waits_for_nobody_where_it_should_place_at_once(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal")
+    journal.append_at_once([event("a")], 1.0)
+    other = sqlite3.connect(tmp_path / "journal", isolation_level=None)
+    other.execute("begin immediate")
+    started = time.monotonic()
+    assert journal.append_at_once([event("b")], 1.0) is None
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(journal.append, [event("b")], 1.0)
+        assert journal.append_at_once([event("c")], 1.0) is None
+        assert time.monotonic() - started < PATIENCE / 2
+        other.execute("rollback")
+        assert [one.status for one in waiting.result()[0]] == ["accepted"]
+    other.close()
+    assert [entry.number for entry in journal.append_at_once([event("c")], 1.0)[1]] == [3]
+    journal.close()
+
+
+def test_tells_of_trouble_at_once_too(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal")
+    journal.close()
+    with pytest.raises(JournalTrouble):
+        journal.append_at_once([event("a")], 1.0)

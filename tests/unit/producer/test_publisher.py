@@ -31,6 +31,9 @@ class SlowJournal(SqliteJournal):
             raise error
         return super().append(publications, at)
 
+    def append_at_once(self, publications: Sequence[Publication], at: float) -> None:
+        """Never: then the test would not hold it up, but be held up."""
+
 
 class Scene:
     """A publisher, and what it told."""
@@ -131,3 +134,78 @@ async def test_a_defect_ends_the_publisher(scene: Scene) -> None:
         await scene.run
     with pytest.raises(ZeroDivisionError):
         await placing
+
+
+class TalkativeJournal(SqliteJournal):
+    """Tells who called it how."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.calls: list[str] = []
+
+    def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
+        self.calls.append(f"append on {threading.current_thread().name}")
+        return super().append(publications, at)
+
+    def append_at_once(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
+        self.calls.append(f"at once on {threading.current_thread().name}")
+        return super().append_at_once(publications, at)
+
+
+@contextlib.asynccontextmanager
+async def publishing(journal: SqliteJournal, *, quick: float) -> AsyncIterator[tuple[Publisher, list[int]]]:
+    """A publisher to which so many seconds are quick, and the numbers that it told."""
+    numbers = list[int]()
+    publisher = Publisher(
+        journal,
+        placed=lambda entries: numbers.extend(entry.number for entry in entries),
+        committed=lambda count, seconds: None,
+        failed=lambda trouble: None,
+        quick=quick,
+    )
+    run = asyncio.create_task(publisher.run())
+    yield publisher, numbers
+    run.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await run
+    journal.close()
+
+
+async def published(publisher: Publisher, *names: str) -> list[str]:
+    return [one.status for one in await publisher.publish([Publication(name, b"", b"{}") for name in names])]
+
+
+@pytest.mark.parametrize(
+    ("quick", "calls"),
+    [
+        (60.0, ["append on journal-writer", *["at once on MainThread"] * 3, "append on journal-writer"]),
+        (0.0, ["append on journal-writer"] * 4),
+    ],
+)
+async def test_few_are_committed_where_they_stand_while_the_disk_is_quick(
+    tmp_path: Path, quick: float, calls: list[str]
+) -> None:
+    journal = TalkativeJournal(tmp_path / "journal.sqlite3")
+    async with publishing(journal, quick=quick) as (publisher, numbers):
+        assert await published(publisher, "a") == ["accepted"]
+        assert await published(publisher, "b", "c") == ["accepted"] * 2
+        assert await published(publisher, "d") == ["accepted"]
+        assert await published(publisher, "d", "e") == ["duplicate", "accepted"]
+        assert journal.calls == calls
+        assert numbers == [1, 2, 3, 4, 5]
+
+
+async def test_entries_reach_the_tail_in_their_order_whoever_commits(tmp_path: Path) -> None:
+    journal = TalkativeJournal(tmp_path / "journal.sqlite3")
+    async with publishing(journal, quick=60.0) as (publisher, numbers):
+        futures = []
+        for number in range(60):
+            size = ENOUGH if number % 7 == 3 else 1
+            futures.append(publisher.place([Publication(f"{number}-{one}", b"", b"{}") for one in range(size)]))
+            if number % 5:
+                await asyncio.sleep(0)
+            if number % 11 == 10:
+                await futures[-1]
+        await asyncio.gather(*futures)
+        assert numbers == list(range(1, sum([len(future.result()) for future in futures]) + 1))
+        assert set(journal.calls) == {"append on journal-writer", "at once on MainThread"}
