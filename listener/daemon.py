@@ -27,7 +27,7 @@ from ops.telemetry.metrics import LoopLag, metrics_route, new_registry
 class Daemon:
     """One listener process. ``run`` returns when it was asked to stop and has drained."""
 
-    def __init__(self, settings: ListenerSettings, *, hear: Facts = lambda _: None) -> None:
+    def __init__(self, settings: ListenerSettings, *, hear: Facts | None = None) -> None:
         self._settings = settings
         registry = new_registry()
         self._recent = Recent(time.time)
@@ -39,7 +39,7 @@ class Daemon:
             self._recent,
             self._changes,
             self._progress,
-            hear,
+            *([] if hear is None else [hear]),
         )
         source = settings.source()
         self._graveyard = FileGraveyard(

@@ -1,6 +1,13 @@
-"""Facts as Prometheus metrics. Labels are closed sets; an id is never one."""
+"""Facts as Prometheus metrics. Labels are closed sets; an id is never one.
+
+What single events bring is kept, and counted together: when there is much, or when somebody looks.
+"""
+
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from listener.facts import (
     AttemptFailed,
@@ -30,11 +37,20 @@ from listener.facts import (
 from listener.observe.letters import REASONS
 from ops.telemetry.metrics import COUNTS, BatchHistogram, Stopwatch
 
+OF_EACH_EVENT = (BatchDone, EventsClaimed, FramesReceived, EventsStored)
+KEPT = 512
+"""So many of those at most wait to be counted."""
+FEW = 16
+"""A fact of more events is counted at once: keeping it would keep their ids."""
+
 
 class ListenerMetrics:
     """Counts what it hears."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._kept: list[Fact] = []
+        registry.register(_Before(self._count_kept))
+
         def counter(name: str, about: str, *labels: str) -> Counter:
             return Counter(f"unlost_{name}", about, labels, registry=registry)
 
@@ -88,20 +104,28 @@ class ListenerMetrics:
                 self._letters.labels(reason, error_class)
 
     def __call__(self, fact: Fact) -> None:
-        """Count one fact. Those that each event brings are told by their type alone: patterns are asked one by one."""
-        if type(fact) is BatchDone:
-            self._batch.observe(fact.count, fact.stage)
-            self._stage.observe(fact.seconds, fact.stage)
-        elif type(fact) is EventsClaimed:
-            self._won.inc(len(fact.event_ids))
-        elif type(fact) is FramesReceived:
-            self._frames.inc(fact.count)
-            self._frame_bytes.inc(fact.size)
-        elif type(fact) is EventsStored:
-            self._stored.inc(len(fact.event_ids))
-            self._settle.observe_many(fact.seconds)
-        else:
+        """Count one fact, now or soon."""
+        if type(fact) not in OF_EACH_EVENT:
             self._count_what_is_rarer(fact)
+            return
+        self._kept.append(fact)
+        if len(self._kept) >= KEPT or len(getattr(fact, "event_ids", ())) > FEW:
+            self._count_kept()
+
+    def _count_kept(self) -> None:
+        kept, self._kept = self._kept, []
+        for fact in kept:
+            if type(fact) is BatchDone:
+                self._batch.observe(fact.count, fact.stage)
+                self._stage.observe(fact.seconds, fact.stage)
+            elif type(fact) is EventsClaimed:
+                self._won.inc(len(fact.event_ids))
+            elif type(fact) is FramesReceived:
+                self._frames.inc(fact.count)
+                self._frame_bytes.inc(fact.size)
+            elif type(fact) is EventsStored:
+                self._stored.inc(len(fact.event_ids))
+                self._settle.observe_many(fact.seconds)
 
     def _count_what_is_rarer(self, fact: Fact) -> None:
         match fact:
@@ -155,3 +179,19 @@ class ListenerMetrics:
                 self._cursor_failures.inc()
             case _:
                 pass
+
+
+class _Before(Collector):
+    """Registered first, so asked first: what was kept is counted before anybody looks."""
+
+    def __init__(self, count: Callable[[], None]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[Metric]:
+        """No metrics of its own."""
+        self._count()
+        return iter(())
+
+    def describe(self) -> Iterator[Metric]:
+        """None."""
+        return iter(())

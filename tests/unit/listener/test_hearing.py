@@ -3,13 +3,27 @@
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
-from listener.facts import DeadLetterTrouble, Fact, Facts, MeetingChanged, ReadingPaused, SourceLost, tell_all
+from listener.facts import (
+    BatchDone,
+    DeadLetterTrouble,
+    EventsClaimed,
+    EventsStored,
+    Fact,
+    Facts,
+    FramesReceived,
+    MeetingChanged,
+    ReadingPaused,
+    SourceLost,
+    tell_all,
+)
 from listener.observe.changes import Changes
 from listener.observe.logs import ListenerLogs
-from listener.observe.metrics import ListenerMetrics
+from listener.observe.metrics import FEW, KEPT, ListenerMetrics
 from listener.observe.progress import Progress
 from listener.observe.recent import Recent
 
@@ -116,3 +130,35 @@ def test_who_names_nothing_hears_everything():
     for kind in KINDS:
         tell(sample(kind))
     assert [type(fact) for fact in heard] == KINDS
+
+
+@given(st.lists(st.integers(1, 40), max_size=40), st.integers(0, 40))
+def test_what_is_counted_later_is_counted_whenever_somebody_looks(sizes: list[int], looks_at: int):
+    registry = CollectorRegistry()
+    metrics = ListenerMetrics(registry)
+    stored = 0
+    for number, size in enumerate(sizes):
+        metrics(EventsStored(["e"] * size, [0.5] * size))
+        metrics(FramesReceived(size, 10 * size))
+        metrics(BatchDone("claim", size, 0.5))
+        metrics(EventsClaimed(["e"] * size))
+        stored += size
+        if number == looks_at:
+            assert registry.get_sample_value("unlost_events_total", {"outcome": "stored"}) == stored
+    told = {
+        name: registry.get_sample_value(f"unlost_{name}") for name in ("frames_received_total", "frame_bytes_total")
+    }
+    assert told == {"frames_received_total": stored, "frame_bytes_total": 10 * stored}
+    assert registry.get_sample_value("unlost_settle_seconds_count") == stored
+    assert registry.get_sample_value("unlost_claims_total", {"answer": "won"}) == stored
+    batches = registry.get_sample_value("unlost_batch_events_count", {"stage": "claim"}) or 0
+    assert batches == len(sizes)
+
+
+def test_facts_are_not_kept_without_end():
+    metrics = ListenerMetrics(CollectorRegistry())
+    for _ in range(3 * KEPT):
+        metrics(FramesReceived(1, 10))
+        assert len(metrics._kept) < KEPT
+    metrics(EventsStored(["e"] * (FEW + 1), [0.5] * (FEW + 1)))
+    assert metrics._kept == []
