@@ -124,11 +124,14 @@ class Wires:
         self._pool = client.connection_pool
         self._timeout = timeout
         self._free: list[Wire] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._places = asyncio.Semaphore(self._pool.max_connections)
 
     async def ask(self, *command: bytes | str | int) -> bytes:
         """Send a command and return its answer, or raise one of the library's errors, or ``TimeoutError``."""
-        until = asyncio.get_running_loop().time() + self._timeout
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # on Python 3.11 a system call, so it is asked once
+        until = self._loop.time() + self._timeout
         wire = await self._one_that_is_free(until)
         try:
             reply = await wire.ask(hiredis.pack_command(cast("Any", command)), until)

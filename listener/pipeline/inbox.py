@@ -22,6 +22,7 @@ class Inbox(Generic[T]):
         self._taken_at = float("-inf")
         self._idle: deque[asyncio.Future[None]] = deque()
         self._woken = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         return len(self._items) + len(self._behind)
@@ -65,7 +66,9 @@ class Inbox(Generic[T]):
                 self._woken = True
 
     async def _until_woken(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # on Python 3.11 a system call, so it is asked once
+        waiter = self._loop.create_future()
         self._idle.append(waiter)
         try:
             await waiter

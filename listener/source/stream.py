@@ -33,15 +33,15 @@ class Stream(ClientConnection):
         self._messages: deque[bytes] = deque()
         self._held = 0
         self._pausing = False
-        self._news = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     async def take(self, most: int, size: int) -> list[bytes]:
         """Up to ``most`` messages of about ``size`` bytes together, at least one. ``ConnectionClosed`` at the end."""
         while not self._messages:
             if self.protocol.state is State.CLOSED:
                 await self.recv()  # it has no message: it knows how the connection ended, and raises that
-            self._news.clear()
-            await self._news.wait()
+            self._waiter = self.loop.create_future()
+            await self._waiter
         if len(self._messages) <= most and self._held <= size:
             taken = list(self._messages)
             self._messages.clear()
@@ -61,6 +61,10 @@ class Stream(ClientConnection):
             self._held -= len(taken[-1])
         return taken
 
+    def _tell(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     # -- what the network brings ----------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
@@ -79,7 +83,7 @@ class Stream(ClientConnection):
             data = b"".join(self._uncut)
             left = self._cut(data)
             self._uncut = [left] if left else []
-            self._news.set()
+            self._tell()
             if self._held >= ENOUGH_BYTES and not self._pausing:
                 self._pausing = True
                 self.transport.pause_reading()
@@ -127,4 +131,4 @@ class Stream(ClientConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
         super().connection_lost(exc)
-        self._news.set()
+        self._tell()
