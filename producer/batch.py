@@ -13,15 +13,17 @@ from typing import Any
 
 import msgspec
 
-from producer.accept import Answer, Refused, answer, answers, publication
+from producer.accept import Answer, Refused, answer, answers, publication, publications
 from producer.journal.port import JournalTrouble, Placed, Publication
 from producer.publisher import Overloaded, Publisher
 from producer.reading import Reading
 
-LINES_AT_ONCE = 512
-BYTES_AT_ONCE = 512 * 1024
+LINES_AT_ONCE = 2_048
+BYTES_AT_ONCE = 1024 * 1024
+LINES_IN_A_TURN = 512
+"""So many are read here before others have their turn."""
 UNDER_WAY = 4
-"""So many times the lines above may wait for their commit."""
+"""So many parts may wait for their commit, each of the lines above at most."""
 
 Told = Callable[[str, int], None]
 
@@ -70,21 +72,30 @@ class Batch:
         async for chunk in chunks:
             self._lines.feed(chunk)
             while self._lines.are_enough:
-                await self._begin(self._lines.take(LINES_AT_ONCE))
+                await self._begin(*self._lines.take(LINES_AT_ONCE))
         self._lines.end()
         while self._lines:
-            await self._begin(self._lines.take(LINES_AT_ONCE))
+            await self._begin(*self._lines.take(LINES_AT_ONCE))
 
-    async def _begin(self, taken: tuple[list[int], list[bytes]]) -> None:
-        part = await self._checked(*taken)
+    async def _begin(self, numbers: list[int], lines: list[bytes]) -> None:
+        good = await self._reading.elsewhere(lines, max_bytes=self._max_event_bytes, redeliver=self._redeliver)
+        if good is not None:
+            await self._place(_Part(good, numbers))
+            return
+        for first in range(0, len(lines), LINES_IN_A_TURN):
+            turn = slice(first, first + LINES_IN_A_TURN)
+            await self._place(self._checked(numbers[turn], lines[turn]))
+            await asyncio.sleep(0)
+
+    async def _place(self, part: "_Part") -> None:
         while self._under_way and (len(self._under_way) >= UNDER_WAY or self._publisher.is_full):
             await self._end(self._under_way.popleft())
         if part.good:
             part.placing = self._publisher.place(part.good, together=self)
         self._under_way.append(part)
 
-    async def _checked(self, numbers: list[int], lines: list[bytes]) -> "_Part":
-        good = await self._reading.publications(lines, max_bytes=self._max_event_bytes, redeliver=self._redeliver)
+    def _checked(self, numbers: list[int], lines: list[bytes]) -> "_Part":
+        good = publications(lines, max_bytes=self._max_event_bytes, redeliver=self._redeliver)
         if good is not None:
             return _Part(good, numbers)
         part = _Part([], [])

@@ -1,8 +1,8 @@
-"""Reading the lines of a batch: by a process of its own where there are many, and a second core; otherwise here.
+"""Reading the lines of a batch in a process of its own, where there are many, and a second core.
 
 Event loop and journal's thread share one interpreter, and to check a line costs more of it than to place it. The first
-large batch starts the process. Until it is up, and whenever it ended or does not answer, lines are read here, with the
-same result; after a while another one is started. It keeps nothing, so with it nothing is lost.
+large batch starts the process. Until it is up, and where it ended or does not answer, whoever asks reads the lines by
+the same function; after a while another one is started. It keeps nothing, so with it nothing is lost.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from typing import cast
 import msgspec
 import structlog
 
-from producer.accept import plain_publications, publications, taken_together
+from producer.accept import plain_publications, taken_together
 from producer.journal.port import Publication
 from producer.reader import DIGEST_BYTES, SIZE, Found
 
@@ -37,7 +37,7 @@ class Lost(Exception):
 
 
 class Reading:
-    """Makes publications of lines. To be closed."""
+    """Makes publications of lines, elsewhere. To be closed."""
 
     def __init__(
         self, *, cores: int | None = None, answer_seconds: float = ANSWER_SECONDS, again_after: float = AGAIN_AFTER
@@ -48,19 +48,17 @@ class Reading:
         self._not_before = 0.0
         self.process: ReadingProcess | None = None
 
-    async def publications(
-        self, lines: Sequence[bytes], *, max_bytes: int, redeliver: bool
-    ) -> list[Publication] | None:
-        """See ``accept.publications``."""
+    async def elsewhere(self, lines: Sequence[bytes], *, max_bytes: int, redeliver: bool) -> list[Publication] | None:
+        """See ``accept.publications``. None also where the process cannot do it, now or for so few lines."""
         process = self._process_for(lines)
         whole = taken_together(lines, max_bytes=max_bytes) if process else None
         if process is None or whole is None:
-            return publications(lines, max_bytes=max_bytes, redeliver=redeliver)
+            return None
         try:
             found = await self._found(process, whole, len(lines))
         except Lost as lost:
             self._lose(process, lost)
-            return publications(lines, max_bytes=max_bytes, redeliver=redeliver)
+            return None
         if found is None:
             return None
         digests = [digest for (digest,) in iter_unpack(f"{DIGEST_BYTES}s", found.digests)]
