@@ -177,9 +177,11 @@ class ProducerMetrics:
     """What Prometheus is told."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._published = Counter(
+        published = Counter(
             "unlost_producer_published_total", "Publish requests by outcome", ["outcome"], registry=registry
         )
+        # Looked up once: each look takes as long as an answer does.
+        self._published = {outcome: published.labels(outcome) for outcome in (*STATUS, "unavailable")}
         self._sent = Counter("unlost_producer_frames_sent_total", "Frames sent to clients", registry=registry)
         self._commit_events = BatchHistogram(
             "unlost_producer_commit_events", "Events in one commit", registry, buckets=COUNTS
@@ -193,12 +195,10 @@ class ProducerMetrics:
         self.lag = Gauge(
             "unlost_producer_stream_lag_entries", "Entries that the slowest client is yet to be sent", registry=registry
         )
-        for outcome in (*STATUS, "unavailable"):
-            self._published.labels(outcome)
 
     def told(self, outcome: str, count: int) -> None:
         """So many were answered."""
-        self._published.labels(outcome).inc(count)
+        self._published[outcome].inc(count)
 
     def sent(self, count: int) -> None:
         """Frames went out."""

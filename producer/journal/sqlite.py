@@ -155,8 +155,10 @@ class SqliteJournal:
         return self._place_all(publications, ids, at)
 
     def _known(self, ids: Sequence[str]) -> dict[str, tuple[int, bytes]]:
-        asked = msgspec.json.encode(ids).decode()
-        found = self._writer.execute(statements.KNOWN, (asked,))
+        if len(ids) == 1:
+            found = self._writer.execute(statements.KNOWN_ONE, (ids[0],))
+        else:
+            found = self._writer.execute(statements.KNOWN, (msgspec.json.encode(ids).decode(),))
         return {event_id: (number, digest) for event_id, number, digest in found}
 
     def _place_all(
@@ -205,6 +207,9 @@ class SqliteJournal:
         """
         newest, held = self._counted()
         self._counts = (newest + len(values) // statements.COLUMNS, held + size)
+        if statement := statements.INSERTS.get(len(values) // statements.COLUMNS):
+            self._writer.execute(statement, values)
+            return
         first = 0
         for rows, statement in statements.INSERTS.items():
             width = rows * statements.COLUMNS

@@ -19,6 +19,8 @@ create table if not exists counted (one integer primary key check (one = 1), upt
 insert or ignore into counted values (1, coalesce((select seq from sqlite_sequence where name = 'entries'), 0));
 """
 KNOWN = "select event_id, number, digest from entries where first and event_id in (select value from json_each(?))"
+KNOWN_ONE = "select event_id, number, digest from entries where first and event_id = ?"
+"""The same for one, in less than a third of the time."""
 INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
 COLUMNS = INSERT.count("?")
 FEW = 16

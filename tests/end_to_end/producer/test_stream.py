@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -87,6 +88,22 @@ async def test_a_slow_client_harms_nobody_and_gets_all_in_the_end(producer: Runn
         expected = [f"e{number}" for number in range(2_500)]
         assert await ids_of(quick, 2_500) == expected
         assert await ids_of(slow, 2_500) == expected
+
+
+async def test_a_client_that_does_not_read_is_not_written_to_without_end(producer: RunningProducer) -> None:
+    def lag() -> float:
+        shown = producer.http.get("/metrics").text
+        return float(re.search(r"^unlost_producer_stream_lag_entries (\S+)$", shown, re.MULTILINE)[1])
+
+    filler, count = "x" * 60_000, 0
+    async with reading(producer, max_queue=1) as slow:
+        while await asyncio.to_thread(lag) < 5:  # its buffers, here and there, are full
+            assert count < 1_000
+            for _ in range(10):
+                event = {"event_id": f"e{count}", "payload": filler}
+                assert (await asyncio.to_thread(producer.http.post, "/publish", json=event)).status_code == 202
+                count += 1
+        assert await ids_of(slow, count) == [f"e{number}" for number in range(count)]
 
 
 async def test_clients_that_talk_are_ignored_and_bounded(producer: RunningProducer) -> None:

@@ -57,6 +57,25 @@ async def test_answers_keep_the_order_of_requests_and_only_one_event_is_under_wa
     assert answers(connected) == [202, 400, 404, 202]
 
 
+async def test_what_is_plain_waits_for_what_is_not() -> None:
+    connected = Connected(shortened=True)
+    connected.places.held = []
+    connected.protocol.data_received(post(EVENT, target=b"/publish?redeliver=true"))
+    await connected.settle()
+    connected.protocol.data_received(post(OTHER))
+    connected.protocol.data_received(post(b"{"))
+    await connected.settle()
+    assert [one.event_id for one in connected.places.taken] == ["e"]
+    for _ in range(2):
+        connected.places.held.pop()()
+        await connected.settle()
+    assert answers(connected) == [202, 202, 400]
+    connected.protocol.data_received(post(b'{"event_id":"g","payload":1}'))
+    assert [one.event_id for one in connected.places.taken] == ["e", "f", "g"]
+    connected.places.held.pop()()
+    await connected.end()
+
+
 async def test_who_sends_on_without_waiting_is_not_read_from() -> None:
     connected = Connected(shortened=True)
     connected.places.held = []
