@@ -6,6 +6,7 @@ It begins with an empty message, keeps nothing between two questions, and ends w
 
 import gc
 import struct
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import msgspec
@@ -14,6 +15,8 @@ from listener.event import plain_ids
 
 SIZE = struct.Struct("!I")
 DIGEST_BYTES = 32
+NEAR = 256
+"""So many lines, decoded, stay in a cache that is near; with 2,048 at once each costs a quarter more."""
 
 
 class Found(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -30,10 +33,23 @@ def answer_until_the_end(asked: BinaryIO, told: BinaryIO) -> None:
     told.flush()
     while len(size := asked.read(SIZE.size)) == SIZE.size:
         whole = asked.read(SIZE.unpack(size)[0])
-        found = plain_ids(whole.split(b"\n"), whole)
-        answer = b"" if found is None else encode(Found(found[0], b"".join(found[1])))
+        found = _found(whole.split(b"\n"))
+        answer = b"" if found is None else encode(found)
         told.write(SIZE.pack(len(answer)) + answer)
         told.flush()
+
+
+def _found(lines: Sequence[bytes]) -> Found | None:
+    ids: list[str] = []
+    digests: list[bytes] = []
+    for first in range(0, len(lines), NEAR):
+        some = lines[first : first + NEAR]
+        plain = plain_ids(some, b"\n".join(some))
+        if plain is None:
+            return None
+        ids += plain[0]
+        digests += plain[1]
+    return Found(ids, b"".join(digests))
 
 
 def main() -> None:
