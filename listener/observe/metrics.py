@@ -38,7 +38,7 @@ from listener.observe.letters import REASONS
 from ops.telemetry.metrics import COUNTS, BatchHistogram, Stopwatch
 
 OF_EACH_EVENT = (BatchDone, EventsClaimed, FramesReceived, EventsStored)
-KEPT = 512
+KEPT = 64
 """So many of those at most wait to be counted."""
 FEW = 16
 """A fact of more events is counted at once: keeping it would keep their ids."""
