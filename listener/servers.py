@@ -13,7 +13,7 @@ from listener.settings import ConnectionSettings
 from listener.store.burials import BurialRegister
 from listener.store.cursors import Cursors
 from listener.store.database import Database
-from listener.store.events import EventStore
+from listener.store.events import EventStore, make_ready
 from listener.store.migrations import migrate
 from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
 from listener.store.roll import Roll
@@ -48,6 +48,7 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
         settings.database_url.reveal(),
         connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
         kept_open=KEPT_OPEN,
+        make_ready=make_ready,
         timeout=settings.database_timeout,
         name=f"unlost {settings.instance_id}",
     )

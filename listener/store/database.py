@@ -8,6 +8,7 @@ Library errors leave as ``Transient`` or ``Permanent``; errors of the caller's o
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ from listener.store.trouble import (
 )
 
 Connection = OwnConnection
+MakeReady = Callable[[Connection], Awaitable[None]]
+"""Does to a new connection, before anybody waits for it, what would take time at its first use."""
 
 
 class Database:
@@ -38,6 +41,7 @@ class Database:
         name: str = "unlost",
         connections: int = 8,
         kept_open: int = 0,
+        make_ready: MakeReady | None = None,
         timeout: float = 5.0,
         connect_timeout: float = 2.0,
     ) -> None:
@@ -45,6 +49,7 @@ class Database:
         self._name = name
         self._connect_timeout = connect_timeout
         self._timeout = timeout
+        self._make_ready = make_ready
         self._lender = Lender(
             self._connect, most=connections, few=kept_open, timeout=timeout, reset_timeout=connect_timeout
         )
@@ -80,13 +85,20 @@ class Database:
         self._lender.end_all()
 
     async def _connect(self) -> OwnConnection:
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             self._url,
             timeout=self._connect_timeout,
             command_timeout=self._timeout,
             connection_class=OwnConnection,
             server_settings={"application_name": self._name},
         )
+        if self._make_ready is not None:
+            try:
+                await self._make_ready(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
 
     def _where(self) -> str:
         parts = urlsplit(self._url)

@@ -8,6 +8,7 @@ What the register of burials names is not inserted at all: a row and a dead lett
 statement that would store the row decides.
 """
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
@@ -50,6 +51,14 @@ Result = Stored | Duplicate | Conflict | Dead
 """``Dead``: there is no row, and none may come to be, since the event is a dead letter."""
 
 STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
+
+
+async def make_ready(connection: Connection) -> None:
+    """Store nothing: the first batch on a connection would take ten times as long as those that follow, since asyncpg
+    asks the server what an array of numbers is."""
+    nothing = _columns([])
+    with contextlib.suppress(asyncpg.PostgresError):  # the tables may be yet to come
+        await connection.execute(statements("listener.store", "events.sql")["insert"], "", "", *nothing, None)
 
 
 class EventStore:

@@ -14,8 +14,8 @@ from listener.errors import Misconfigured, Permanent, Reject, Transient
 from listener.event import Event, parse
 from listener.store.burials import Burial, BurialRegister
 from listener.store.cursors import Cursors
-from listener.store.database import Database
-from listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored
+from listener.store.database import Connection, Database
+from listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored, make_ready
 from listener.store.migrations import known_migrations, migrate
 from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
 from listener.store.roll import Roll
@@ -461,6 +461,29 @@ async def test_a_handler_that_commits_by_itself_is_stored_once(database: Databas
         await store.insert_with(row("e"), commit)
     assert await store.insert_with(row("e"), commit) == Stored(), "its own row is known again"
     assert await count(database) == 1
+
+
+async def test_a_connection_is_made_ready_before_and_after_there_are_tables(database_url: str) -> None:
+    for _ in range(2):
+        database = Database(database_url, kept_open=2, make_ready=make_ready)
+        await migrate(database)
+        assert await count(database) == 0
+        await database.close()
+
+
+async def test_a_connection_that_cannot_be_made_ready_is_lent_to_nobody(database_url: str) -> None:
+    made: list[Connection] = []
+
+    async def fail(connection: Connection) -> None:
+        made.append(connection)
+        raise ConnectionResetError("gone again")
+
+    database = Database(database_url, make_ready=fail)
+    with pytest.raises(Transient, match="gone again"):
+        async with database.acquire():
+            pass
+    assert [one.is_closed() for one in made] == [True]
+    await database.close()
 
 
 async def test_a_silent_server_is_known_in_time_and_the_pool_heals(database: Database, database_url: str) -> None:
