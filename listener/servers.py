@@ -18,7 +18,7 @@ from listener.store.migrations import migrate
 from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
 from listener.store.roll import Roll
 
-KEPT_OPEN = 4
+KEPT_OPEN = 6
 """Connections to PostgreSQL that a listener nearly always needs: batches under way, and the roll's."""
 IDLE_GRACE = 0.5
 """Our own time limit for a handler strikes first; PostgreSQL's is for a process that was frozen."""

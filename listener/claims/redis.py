@@ -12,6 +12,7 @@ A call that fails on the wire is tried once more at once: repeating is safe, sin
 own token. Everything after that is the caller's breaker's business.
 """
 
+import contextlib
 import functools
 import hashlib
 import secrets
@@ -119,6 +120,10 @@ class RedisClaims:
             await self._run(self._place, [tag + b"place"], [mark], "asking which Redis this is") for tag in self._tags
         ]
         self._places = tuple(places)
+        with contextlib.suppress(
+            *LIBRARY_ERRORS
+        ):  # it answered: a call that needs one more connection may fail by itself
+            await self._wires.open_ahead()
         return "redis:" + "+".join(dict.fromkeys(place.decode() for place in places))
 
     async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:

@@ -10,6 +10,8 @@ is under way when it strikes.
 """
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any, cast
 
 import hiredis
@@ -21,6 +23,8 @@ from redis.exceptions import ConnectionError, InvalidResponse, ResponseError  # 
 from listener.claims.redis_errors import is_reset
 
 NOTHING = object()
+FEW = 3
+"""Connections that are nearly always needed: to claim, to settle, and to renew leases."""
 CLOCK_STEP = 0.001
 """No event loop's clock is finer than that."""
 
@@ -48,12 +52,8 @@ class Wire(asyncio.Protocol):
             raise RuntimeError("somebody else waits for an answer on this connection")
         if self.transport.is_closing():
             raise ConnectionError("the connection was closed by the server")
-        try:
+        with resets_told():
             self.transport.write(command)
-        except RuntimeError as error:
-            if not is_reset(error):
-                raise
-            raise ConnectionError(str(error)) from error
         self._answer = self._loop.create_future()
         self._until = until
         if self._timer is None or until < self._strikes_at:
@@ -124,6 +124,7 @@ class Wires:
         self._pool = client.connection_pool
         self._timeout = timeout
         self._free: list[Wire] = []
+        self._open = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._places = asyncio.Semaphore(self._pool.max_connections)
 
@@ -150,6 +151,12 @@ class Wires:
             raise reply
         return cast("bytes", reply)
 
+    async def open_ahead(self) -> None:
+        """Have a few connections open before a call waits for one; raises as ``ask`` does."""
+        while self._open < FEW and not self._places.locked():
+            async with self._places, asyncio.timeout(self._timeout):
+                self._free.append(await self._opened())
+
     async def _one_that_is_free(self, until: float) -> Wire:
         if self._free and not self._places.locked():
             await self._places.acquire()
@@ -163,14 +170,29 @@ class Wires:
                 raise
 
     async def _opened(self) -> Wire:
-        return Wire(cast("AbstractConnection", await self._pool.get_connection()))  # type: ignore[no-untyped-call]
+        with resets_told():
+            wire = Wire(cast("AbstractConnection", await self._pool.get_connection()))  # type: ignore[no-untyped-call]
+        self._open += 1
+        return wire
 
     async def _let_go(self, wire: Wire) -> None:
         ended, self._free = [wire, *self._free], []
+        self._open -= len(ended)
         for one in ended:
             one.close()
             await one.connection.disconnect(nowait=True)
             await self._pool.release(one.connection)
+
+
+@contextlib.contextmanager
+def resets_told() -> Iterator[None]:
+    """A connection that was reset while it is written to is one of the library's errors, not uvloop's."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_reset(error):
+            raise
+        raise ConnectionError(str(error)) from error
 
 
 def _error(text: str) -> Exception:
