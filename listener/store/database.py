@@ -82,7 +82,7 @@ class Database:
 
     async def close(self) -> None:
         """Cut all connections. Whoever is done has given its connection back by now."""
-        self._lender.end_all()
+        await self._lender.end_all()
 
     async def _connect(self) -> OwnConnection:
         connection = await asyncpg.connect(

@@ -77,13 +77,14 @@ class Lender:
         for connection in free:
             self._end(connection)
 
-    def end_all(self) -> None:
-        """Cut every connection, those that are lent too."""
+    async def end_all(self) -> None:
+        """Cut every connection, those that are lent too, and none half open: a server waits long for who was logging in."""
         self.expire()
-        for opening in self._opening:
-            opening.cancel()
         for connection in list(self._open):
             self._end(connection)
+        for opening in self._opening:
+            opening.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
 
     def _open_more(self, at_least: int = 0) -> None:
         """As many as are waited for, where that is allowed."""

@@ -26,8 +26,8 @@ GROUP = "unlost"
 LOOK = 0.2
 WARMING = 200
 """Events that each round stores before it is measured."""
-BODIES_AT_ONCE = 2
-"""One is on its way while another's answer comes back."""
+BODIES_AT_ONCE = 4
+"""One is on its way, one is read, one is committed, one is answered."""
 SPAN = "select extract(epoch from max(processed_at) - min(received_at))::float8 from events where seq > $1"
 NEWEST = "select coalesce(max(seq), 0) from events"
 COUNT = "select count(*) from events where seq > $1"

@@ -31,7 +31,7 @@ async def lender(database_url: str) -> AsyncIterator[Lend]:
 
     yield make
     for one in made:
-        one.end_all()
+        await one.end_all()
 
 
 async def test_what_is_given_back_is_lent_again_and_no_more_than_were_allowed(lender: Lend) -> None:
@@ -84,7 +84,7 @@ async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
         async with asyncio.timeout(0.05):
             await lending.lend()
     assert slow.begun == 2
-    lending.end_all()
+    await lending.end_all()
     assert one.is_closed()
     assert two.is_closed()
 
@@ -105,7 +105,25 @@ async def test_a_few_are_opened_with_the_first_and_kept(database_url: str, monke
     for one in lent:
         await lending.take_back(one)
     assert [one.is_closed() for one in lent] == [True, False, False]
-    lending.end_all()
+    await lending.end_all()
+
+
+async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
+    ended = asyncio.Event()
+
+    async def connect() -> OwnConnection:
+        try:
+            return await asyncio.Event().wait()  # type: ignore[return-value]
+        finally:
+            ended.set()
+
+    lending = Lender(connect, most=2, timeout=10.0, reset_timeout=1.0)
+    waiting = asyncio.create_task(lending.lend())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+    await lending.end_all()
+    assert ended.is_set()
 
 
 async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str) -> None:
@@ -121,7 +139,7 @@ async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str
     assert [type(one) for one in told] == [ConnectionRefusedError] * 5
     slow.failure = None
     assert not (await lending.lend()).is_closed()
-    lending.end_all()
+    await lending.end_all()
 
 
 async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url: str) -> None:
@@ -141,7 +159,7 @@ async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url
         await waiting
     assert await lending.lend() is one
     assert slow.begun == 1
-    lending.end_all()
+    await lending.end_all()
 
 
 async def test_what_is_not_needed_any_more_is_closed(lender: Lend, monkeypatch: pytest.MonkeyPatch) -> None:
