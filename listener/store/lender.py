@@ -78,7 +78,7 @@ class Lender:
             self._end(connection)
 
     async def end_all(self) -> None:
-        """Cut every connection, those that are lent too, and none half open: a server waits long for who was logging in."""
+        """Cut every connection, those that are lent too. None is left half open: a server waits long for a login's end."""
         self.expire()
         for connection in list(self._open):
             self._end(connection)
