@@ -78,7 +78,10 @@ class Lender:
             self._end(connection)
 
     async def end_all(self) -> None:
-        """Cut every connection, those that are lent too. None is left half open: a server waits long for a login's end."""
+        """Cut every connection, those that are lent too.
+
+        None is left half open: a server waits a minute for a login to go on, and drops no database meanwhile.
+        """
         self.expire()
         for connection in list(self._open):
             self._end(connection)
