@@ -101,7 +101,8 @@ class Lender:
         if opening.cancelled():
             return
         if error := opening.exception():
-            if waiter := self._next_waiter():
+            # Who waits may yet get another that is being opened.
+            if len(self._waiting) > len(self._opening) and (waiter := self._next_waiter()):
                 waiter.set_exception(error)
             self._open_more()
             return

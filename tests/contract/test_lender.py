@@ -108,6 +108,22 @@ async def test_a_few_are_opened_with_the_first_and_kept(database_url: str, monke
     await lending.end_all()
 
 
+async def test_one_of_a_few_that_cannot_be_opened_fails_nobody_who_gets_another(database_url: str) -> None:
+    begun = 0
+
+    async def connect() -> OwnConnection:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            raise ConnectionRefusedError("no room for one more")
+        return await asyncpg.connect(database_url, connection_class=OwnConnection)
+
+    lending = Lender(connect, most=2, few=2, timeout=10.0, reset_timeout=1.0)
+    assert not (await lending.lend()).is_closed()
+    assert begun == 2
+    await lending.end_all()
+
+
 async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
     ended = asyncio.Event()
 
