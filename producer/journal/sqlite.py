@@ -27,6 +27,8 @@ from producer.journal.port import READ_BYTES, Entry, JournalStats, JournalTroubl
 
 LARGEST_LOG_PAGES = 16_000
 """At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""
+SOON = 0.1
+"""Seconds: what is moved in less leaves little to move while commits wait for it."""
 PATIENCE = 5.0
 """Seconds for which another process may hold the file."""
 # A transaction rolled back by SQLite itself (full disk) leaves nothing half done; other errors reach here as these.
@@ -115,9 +117,16 @@ class SqliteJournal:
         """See ``Journal``."""
         try:
             with self._moving:
-                self._mover.execute("pragma wal_checkpoint(passive)")
+                started = time.monotonic()
+                self._move_log()
+                if time.monotonic() - started < SOON:
+                    with self._lock:
+                        self._move_log()
         except sqlite3.Error as error:
             raise JournalTrouble(f"the journal {self._path} cannot be moved out of its log: {error}") from error
+
+    def _move_log(self) -> None:
+        self._mover.execute("pragma wal_checkpoint(passive)")
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:

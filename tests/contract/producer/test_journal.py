@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -203,6 +204,26 @@ def test_the_log_is_moved_beside_a_writer_and_begins_anew(tmp_path: Path) -> Non
         journal.append([event(f"b{number}", f'"{body}"')], 1.0)
     assert log.stat().st_size <= grown * 1.1
     assert journal.bounds() == (0, 80)
+    journal.close()
+
+
+def test_the_log_begins_anew_although_somebody_writes_all_the_time(tmp_path: Path) -> None:
+    journal, log = SqliteJournal(tmp_path / "journal.sqlite"), tmp_path / "journal.sqlite-wal"
+    numbers: SimpleQueue[int | None] = SimpleQueue()
+
+    def write() -> None:
+        while (number := numbers.get()) is not None:
+            journal.append([event(f"a{number}")], 1.0)
+
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(write)
+        for number in range(2_000):
+            numbers.put(number)
+        while journal.bounds()[1] < 2_000 and not writing.done():
+            journal.move()
+        numbers.put(None)
+        writing.result()
+    assert log.stat().st_size < 2_000 * 4_096 / 2  # each commit writes more than a page to it
     journal.close()
 
 
