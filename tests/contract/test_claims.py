@@ -4,10 +4,12 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 import uvloop
+from redis.asyncio import Redis
 
 from listener.claims.port import Ask, Claims, Dead, Done, Held, Keep, Lapsed, Won
 from listener.claims.postgres import PostgresClaims
@@ -418,6 +420,37 @@ async def test_a_redis_that_lost_its_scripts(redis_url: str) -> None:
     await client.aclose()
     assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
     await place.close()
+
+
+@pytest.mark.parametrize("rights", ["+@all", "+@all -msetex"])
+async def test_a_batch_is_written_alike_with_one_command_and_with_many(redis_url: str, rights: str) -> None:
+    """What knows no command for many records, or does not allow it, is told each by itself."""
+    client = connect_redis(redis_url)
+    user = f"writer{len(rights)}"
+    await client.execute_command("ACL", "SETUSER", user, "reset", "on", ">secret", "~*", *rights.split())  # type: ignore[no-untyped-call]
+    before = await calls_of("msetex", client)
+    parts = urlsplit(redis_url)
+    place = Place("redis", parts._replace(netloc=f"{user}:secret@{parts.hostname}:{parts.port}").geturl())
+    one, other = place.listener("a"), place.listener("b")
+    asks = [ask(f"{user}-{number}") for number in range(300)]
+    assert await one.claim(asks, take_over=False) == [Won(1, 0)] * 300
+    assert {type(answer) for answer in await other.claim(asks, take_over=False)} == {Held}
+    assert await one.settle(asks[:200], "done") == [True] * 200
+    await one.release([each.event_id for each in asks[200:]])
+    assert await other.claim(asks, take_over=False) == [Done(True)] * 200 + [Won(2, 0)] * 100
+    ends = [await client.pttl(key) async for key in client.scan_iter("{g.0}*") if not key.endswith(b"place")]
+    assert len(ends) == 300
+    assert all(0 < left <= 600_000 for left in ends)
+    assert (await calls_of("msetex", client) > before) is (rights == "+@all")
+    await place.close()
+    await client.execute_command("ACL", "DELUSER", user)  # type: ignore[no-untyped-call]
+    await client.aclose()
+
+
+async def calls_of(command: str, client: Redis) -> int:
+    """How often the server carried it out."""
+    stats = await client.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
 
 
 async def test_a_wrong_password_is_permanent(redis_url: str) -> None:

@@ -3,6 +3,7 @@
 local digests, take_over, revive = ARGV[5], ARGV[6] == '1', ARGV[7] == '1'
 local answers = {}
 local fresh = struct.pack('>BI4I4', 1, 1, 0)
+local fresh_tail = struct.pack('>I8I4I4', now + lease, 1, 0) .. token
 
 local function answer(kind, a, b) return struct.pack('>BI4I4', kind, a, b) end
 
@@ -24,7 +25,7 @@ for i = 1, count do
   local record, digest = records[i], eight(digests, i)
   local state = state_of(record)
   if not state then
-    write(i, LEASED, digest, now + lease, 1, 0, token)
+    keep(i, LEASED .. digest .. fresh_tail)
     answers[i] = fresh
   elseif state == LEASED then
     answers[i] = claim_leased(i, record, digest)
@@ -37,4 +38,5 @@ for i = 1, count do
     answers[i] = answer(state == DONE and 4 or 5, 0, string.sub(record, 2, 9) == digest and 1 or 0)
   end
 end
+write_all()
 return table.concat(answers)

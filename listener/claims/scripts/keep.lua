@@ -15,4 +15,5 @@ for i = 1, count do
   if mine then write(i, LEASED, eight(digests, i), now + lease, epoch, takeovers, token) end
   answers[i] = mine and '1' or '0'
 end
+write_all()
 return table.concat(answers)

@@ -4,7 +4,8 @@
 -- A record: its state, 8 bytes of the content's digest; unless settled also until (ms), epoch, takeovers, the token.
 local LEASED, RELEASED, DONE, DEAD = 'L', 'R', 'D', 'X'
 local HEAD = '>c1c8I8I4I4'
-local place = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') .. '.' .. (redis.call('GET', KEYS[1]) or '')
+local server = redis.call('INFO', 'server')
+local place = string.match(server, 'run_id:(%x+)') .. '.' .. (redis.call('GET', KEYS[1]) or '')
 if place ~= ARGV[1] then
   return redis.error_reply('PLACECHANGED this is ' .. place)
 end
@@ -27,8 +28,33 @@ end
 
 local function state_of(record) return record and string.sub(record, 1, 1) end
 
-local function write(i, state, digest, ends, epoch, takeovers, owner)
-  redis.call('SET', KEYS[i + 1], struct.pack(HEAD, state, digest, ends, epoch, takeovers) .. owner, 'PX', window)
+-- What is written is written at the script's end: many records by one command, for half the price, where there is one.
+local FEW = 8
+local writes = {'MSETEX', 0}
+
+local function keep(i, record)
+  local n = #writes
+  writes[n + 1], writes[n + 2] = KEYS[i + 1], record
 end
 
-local function write_settled(i, state, digest) redis.call('SET', KEYS[i + 1], state .. digest, 'PX', window) end
+local function write(i, state, digest, ends, epoch, takeovers, owner)
+  keep(i, struct.pack(HEAD, state, digest, ends, epoch, takeovers) .. owner)
+end
+
+local function is_at_least(name, major, minor)
+  local x, y = string.match(server, name .. '_version:(%d+)%.(%d+)')
+  return x and (tonumber(x) > major or tonumber(x) == major and tonumber(y) >= minor)
+end
+
+local function write_at_once(last)
+  writes[2], writes[last + 1], writes[last + 2] = last / 2 - 1, 'PX', window
+  local told = redis.pcall(unpack(writes))
+  return not (type(told) == 'table' and told.err) -- this user may not be allowed to
+end
+
+local function write_all()
+  local last = #writes
+  local many = last > 2 * FEW and (is_at_least('valkey', 9, 1) or is_at_least('redis', 8, 4))
+  if many and write_at_once(last) then return end
+  for n = 3, last, 2 do redis.call('SET', writes[n], writes[n + 1], 'PX', window) end
+end

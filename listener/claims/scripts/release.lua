@@ -6,4 +6,5 @@ for i = 1, count do
     if owner == token then write(i, RELEASED, digest, now, epoch, takeovers, '') end
   end
 end
+write_all()
 return ''

@@ -12,7 +12,8 @@ for i = 1, count do
   elseif state == DONE then
     free = verdict == DONE -- what is stored stays stored
   end
-  if free then write_settled(i, verdict, eight(digests, i)) end
+  if free then keep(i, verdict .. eight(digests, i)) end
   answers[i] = free and '1' or '0'
 end
+write_all()
 return table.concat(answers)
