@@ -1,20 +1,21 @@
 """Publishing many: NDJSON in, an answer a line out.
 
 Lines are read and checked while earlier ones are being committed, and the journal's writer takes all that waits as one
-commit. How much is under way for one body is bounded: beyond that, nothing more of it is read.
+commit. How much is under way for one body is bounded: beyond that, nothing more of it is read. Where all is well, many
+lines stay one text from the first byte read to the journal, and so do their answers.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
-from itertools import compress
+from collections.abc import AsyncIterable, Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from producer.accept import Answer, Refused, answer, answers, publication, publications
-from producer.journal.port import JournalTrouble, Placed, Publication
+from producer.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
+from producer.journal.port import JournalTrouble, Placed
+from producer.journal.publications import LINE_END, Group, Lines, Publication
 from producer.publisher import Overloaded, Publisher
 from producer.reading import Reading
 
@@ -23,7 +24,7 @@ BYTES_AT_ONCE = 1024 * 1024
 LINES_IN_A_TURN = 512
 """So many are read here before others have their turn."""
 UNDER_WAY = 4
-"""So many parts may wait for their commit, each of the lines above at most."""
+"""So many parts may wait for their commit, each of the lines above and one chunk of the network's at most."""
 
 Told = Callable[[str, int], None]
 
@@ -71,17 +72,18 @@ class Batch:
     async def _read(self, chunks: AsyncIterable[bytes]) -> None:
         async for chunk in chunks:
             self._lines.feed(chunk)
-            while self._lines.are_enough:
-                await self._begin(*self._lines.take(LINES_AT_ONCE))
+            if self._lines.are_enough:
+                await self._begin(*self._lines.take())
         self._lines.end()
-        while self._lines:
-            await self._begin(*self._lines.take(LINES_AT_ONCE))
+        if self._lines:
+            await self._begin(*self._lines.take())
 
-    async def _begin(self, numbers: list[int], lines: list[bytes]) -> None:
-        good = await self._reading.elsewhere(lines, max_bytes=self._max_event_bytes, redeliver=self._redeliver)
+    async def _begin(self, numbered: range, text: bytes) -> None:
+        good = await self._reading.elsewhere(text, redeliver=self._redeliver)
         if good is not None:
-            await self._place(_Part(good, numbers))
+            await self._place(_Part(good, numbered))
             return
+        numbers, lines = _cut(numbered, text)
         for first in range(0, len(lines), LINES_IN_A_TURN):
             turn = slice(first, first + LINES_IN_A_TURN)
             await self._place(self._checked(numbers[turn], lines[turn]))
@@ -95,22 +97,30 @@ class Batch:
         self._under_way.append(part)
 
     def _checked(self, numbers: list[int], lines: list[bytes]) -> "_Part":
-        good = publications(lines, max_bytes=self._max_event_bytes, redeliver=self._redeliver)
-        if good is not None:
-            return _Part(good, numbers)
-        part = _Part([], [])
+        text = LINE_END.join(lines)
+        index = plain_index(text, max_bytes=self._max_event_bytes)
+        if index is not None:
+            return _Part(Lines(text, index, self._redeliver), numbers)
+        good: list[Publication] = []
+        accepted: list[int] = []
+        refusals: list[Answer] = []
         for number, line in zip(numbers, lines, strict=True):
             try:
-                part.good.append(publication(line, max_bytes=self._max_event_bytes, redeliver=self._redeliver))
-                part.lines.append(number)
+                good.append(publication(line, max_bytes=self._max_event_bytes, redeliver=self._redeliver))
+                accepted.append(number)
             except Refused as refused:
-                part.refused.append(answer(refused, refused.event_id, number))
-        return part
+                refusals.append(answer(refused, refused.event_id, number))
+        return _Part(good, accepted, refusals)
 
     async def _end(self, part: "_Part") -> None:
-        told = part.refused
+        told = list(part.refused)
         if part.placing is not None:
             placed = await part.placing
+            written = accepted_lines(placed, part.good, part.lines)
+            if written is not None:
+                self._told("accepted", len(placed))
+                self._answers.append(written)
+                return
             told += answers(placed, part.good, part.lines)
         for status, count in Counter([one.status for one in told]).items():
             self._told(status, count)
@@ -136,23 +146,24 @@ class _Part:
 
     __slots__ = ("good", "lines", "placing", "refused")
 
-    def __init__(self, good: list[Publication], lines: list[int]) -> None:
+    def __init__(self, good: Group, lines: Sequence[int], refused: Sequence[Answer] = ()) -> None:
         self.good = good
         self.lines = lines
         """Those of the good ones."""
-        self.refused: list[Answer] = []
-        self.placing: asyncio.Future[list[Placed]] | None = None
+        self.refused = refused
+        self.placing: asyncio.Future[Sequence[Placed]] | None = None
 
 
 class _Lines:
-    """Cuts a streamed body into stripped lines and their numbers; blank ones count but are not kept."""
+    """Cuts a streamed body between lines, and numbers them."""
 
     def __init__(self, max_line: int, max_body: int) -> None:
-        self._numbers: list[int] = []
-        self._lines: list[bytes] = []
+        self._texts: list[bytes] = []
         self._bytes = 0
-        self._rest = b""
+        self._taken = 0
+        """So many lines are with others."""
         self._number = 0
+        self._rest = b""
         self._read = 0
         self._max_line = max_line
         self._max_body = max_body
@@ -161,40 +172,48 @@ class _Lines:
         self._read += len(chunk)
         if self._read > self._max_body:
             raise Refused("too_large", f"the batch has more than the {self._max_body:,} bytes that are allowed")
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        self._add(lines)
+        lines, line_end, rest = chunk.rpartition(LINE_END)
+        if line_end:
+            self._add(self._rest + lines)
+            self._rest = rest
+        else:
+            self._rest += rest
         if len(self._rest) > 2 * self._max_line:
             raise Refused("too_large", f"line {self._number + 1} has more than {self._max_line:,} bytes")
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return self._number - self._taken
 
     @property
     def are_enough(self) -> bool:
         """Whether a commit is worth it, or holding more would cost too much."""
-        return len(self._lines) >= LINES_AT_ONCE or self._bytes >= BYTES_AT_ONCE
+        return len(self) >= LINES_AT_ONCE or self._bytes >= BYTES_AT_ONCE
 
     def end(self) -> None:
-        self._add([self._rest])
+        if self._rest:
+            self._add(self._rest)
         self._rest = b""
 
-    def _add(self, lines: Sequence[bytes]) -> None:
-        stripped = list(map(bytes.strip, lines))
-        numbers: Iterable[int] = range(self._number + 1, self._number + 1 + len(lines))
-        if all(stripped):
-            self._lines += stripped
-        else:
-            numbers = compress(numbers, stripped)
-            self._lines += filter(None, stripped)
-        self._numbers += numbers
-        self._bytes += sum(map(len, stripped))
-        self._number += len(lines)
+    def _add(self, text: bytes) -> None:
+        if b"\r" in text:
+            text = text.replace(b"\r\n", LINE_END).removesuffix(b"\r")
+        self._texts.append(text)
+        self._bytes += len(text)
+        self._number += text.count(LINE_END) + 1
 
-    def take(self, count: int) -> tuple[list[int], list[bytes]]:
-        numbers, self._numbers = self._numbers[:count], self._numbers[count:]
-        lines, self._lines = self._lines[:count], self._lines[count:]
-        self._bytes -= sum(map(len, lines))
-        return numbers, lines
+    def take(self) -> tuple[range, bytes]:
+        """All whole lines that are there: their numbers and their text."""
+        numbers, text = range(self._taken + 1, self._number + 1), LINE_END.join(self._texts)
+        self._texts, self._bytes, self._taken = [], 0, self._number
+        return numbers, text
+
+
+def _cut(numbered: range, text: bytes) -> tuple[list[int], list[bytes]]:
+    """Stripped lines and their numbers; blank ones count but are not kept."""
+    some = [
+        (number, line) for number, line in zip(numbered, map(bytes.strip, text.split(LINE_END)), strict=True) if line
+    ]
+    return [number for number, _ in some], [line for _, line in some]
 
 
 def _line(told: dict[str, Any]) -> bytes:

@@ -60,7 +60,7 @@ class Publishing:
         self._page = page
         self._told = told
         self.stream_port = 0
-        self._reading = Reading()
+        self._reading = Reading(max_bytes=settings.max_event_bytes)
         self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
         most = settings.max_event_bytes
         single = Single(

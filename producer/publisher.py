@@ -14,12 +14,13 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
-from producer.journal.port import Entry, Journal, JournalTrouble, Placed, Publication
+from producer.journal.port import Entry, Journal, JournalTrouble, Placed, Written
+from producer.journal.publications import Group
 
 MOST_WAITING = 50_000
 ENOUGH = 1_024
@@ -28,11 +29,10 @@ ENOUGH = 1_024
 QUICK = 0.01
 """Seconds a commit may take on the event loop; in what is longer, others would miss it."""
 
-Tell = Callable[[list[Placed] | Exception], None]
+Tell = Callable[[Sequence[Placed] | Exception], None]
 """Called once, from the event loop: where events were placed, or why not. It raises nothing."""
 
-Waiting = tuple[Sequence[Publication], Tell]
-Written = tuple[list[Placed], list[Entry]]
+Waiting = tuple[Group, Tell]
 T = TypeVar("T")
 
 
@@ -47,7 +47,7 @@ class Publisher:
         self,
         journal: Journal,
         *,
-        placed: Callable[[Sequence[Entry]], None],
+        placed: Callable[[int, Iterable[Entry]], None],
         committed: Callable[[int, float], None],
         failed: Callable[[JournalTrouble], None],
         quick: float = QUICK,
@@ -76,22 +76,20 @@ class Publisher:
         """Whether who comes now is sent away."""
         return self._count >= MOST_WAITING
 
-    async def publish(self, publications: Sequence[Publication]) -> list[Placed]:
+    async def publish(self, publications: Group) -> Sequence[Placed]:
         """Place these; returns when they are durable. ``JournalTrouble`` or ``Overloaded`` otherwise."""
         return await self.place(publications)
 
-    def place(
-        self, publications: Sequence[Publication], *, together: Hashable | None = None
-    ) -> asyncio.Future[list[Placed]]:
+    def place(self, publications: Group, *, together: Hashable | None = None) -> asyncio.Future[Sequence[Placed]]:
         """Have these placed; the future ends as ``publish`` does, but for ``Overloaded``, which is raised here.
 
         What waits ``together`` is committed together.
         """
-        future: asyncio.Future[list[Placed]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Sequence[Placed]] = asyncio.get_running_loop().create_future()
         self.hand_in(publications, partial(_end, future), together=together)
         return future
 
-    def hand_in(self, publications: Sequence[Publication], tell: Tell, *, together: Hashable | None = None) -> None:
+    def hand_in(self, publications: Group, tell: Tell, *, together: Hashable | None = None) -> None:
         """The same for who needs no future: nothing stands between the end of a commit and ``tell``."""
         if self.is_full:
             raise Overloaded(f"{self._count:,} events wait to be written; slow down")
@@ -161,9 +159,9 @@ class Publisher:
             outcome = self._append(batch, self._journal.append)
             loop.call_soon_threadsafe(self._written, batch, outcome, time.monotonic() - started)
 
-    def _append(self, batch: list[Waiting], append: Callable[[list[Publication], float], T]) -> T | Exception:
+    def _append(self, batch: list[Waiting], append: Callable[[list[Group], float], T]) -> T | Exception:
         try:
-            return append([one for group, _ in batch for one in group], time.time())
+            return append([group for group, _ in batch], time.time())
         except Exception as error:  # noqa: BLE001  the thread's border: raised anew in ``_told``
             return error
 
@@ -183,7 +181,7 @@ class Publisher:
             self._break(batch, outcome)
         else:
             try:
-                self._tell(batch, *outcome, seconds)
+                self._tell(batch, outcome, seconds)
             except Exception as defect:  # noqa: BLE001  a callback's border: raised here, it would reach nobody
                 self._break(batch, defect)
 
@@ -192,12 +190,12 @@ class Publisher:
         self._found.set()
         _refuse(batch, defect)
 
-    def _tell(self, batch: Sequence[Waiting], placed: list[Placed], entries: list[Entry], seconds: float) -> None:
-        self._committed(len(placed), seconds)
-        self._placed(entries)
+    def _tell(self, batch: Sequence[Waiting], written: Written, seconds: float) -> None:
+        self._committed(len(written.placed), seconds)
+        self._placed(written.newest, written.entries)
         start = 0
         for group, tell in batch:
-            tell(placed[start : start + len(group)])
+            tell(written.placed[start : start + len(group)])
             start += len(group)
 
 
@@ -206,7 +204,7 @@ def _refuse(batch: Sequence[Waiting], error: Exception) -> None:
         tell(error)
 
 
-def _end(future: asyncio.Future[list[Placed]], outcome: list[Placed] | Exception) -> None:
+def _end(future: asyncio.Future[Sequence[Placed]], outcome: Sequence[Placed] | Exception) -> None:
     if future.done():  # nobody waits for it any more
         return
     if isinstance(outcome, Exception):

@@ -6,57 +6,33 @@ It begins with an empty message, keeps nothing between two questions, and ends w
 
 import gc
 import struct
-from collections.abc import Sequence
+import sys
 from typing import BinaryIO
 
 import msgspec
 
-from listener.event import plain_ids
+from producer.accept import plain_index
 
 SIZE = struct.Struct("!I")
-DIGEST_BYTES = 32
-NEAR = 256
-"""So many lines, decoded, stay in a cache that is near; with 2,048 at once each costs a quarter more."""
 
 
-class Found(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The ids of lines, and their digests one after another."""
-
-    ids: list[str]
-    digests: bytes
-
-
-def answer_until_the_end(asked: BinaryIO, told: BinaryIO) -> None:
-    """A question is lines with line ends between them; its answer is empty where one of them needs care."""
+def answer_until_the_end(asked: BinaryIO, told: BinaryIO, *, max_bytes: int) -> None:
+    """A question is the text of lines; its answer is their index, or empty where one of them needs care."""
     encode = msgspec.msgpack.Encoder().encode
     told.write(SIZE.pack(0))
     told.flush()
     while len(size := asked.read(SIZE.size)) == SIZE.size:
-        whole = asked.read(SIZE.unpack(size)[0])
-        found = _found(whole.split(b"\n"))
-        answer = b"" if found is None else encode(found)
+        index = plain_index(asked.read(SIZE.unpack(size)[0]), max_bytes=max_bytes)
+        answer = b"" if index is None else encode(index)
         told.write(SIZE.pack(len(answer)) + answer)
         told.flush()
 
 
-def _found(lines: Sequence[bytes]) -> Found | None:
-    ids: list[str] = []
-    digests: list[bytes] = []
-    for first in range(0, len(lines), NEAR):
-        some = lines[first : first + NEAR]
-        plain = plain_ids(some, b"\n".join(some))
-        if plain is None:
-            return None
-        ids += plain[0]
-        digests += plain[1]
-    return Found(ids, b"".join(digests))
-
-
 def main() -> None:
-    """The whole process."""
+    """The whole process. Its one argument: how many bytes an event may have."""
     gc.disable()  # nothing here can be part of a cycle
     with open(0, "rb") as asked, open(1, "wb") as told:
-        answer_until_the_end(asked, told)
+        answer_until_the_end(asked, told, max_bytes=int(sys.argv[1]))
 
 
 if __name__ == "__main__":

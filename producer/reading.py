@@ -12,16 +12,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
-from struct import iter_unpack
 from typing import cast
 
 import msgspec
 import structlog
 
-from producer.accept import plain_publications, taken_together
-from producer.journal.port import Publication
-from producer.reader import DIGEST_BYTES, SIZE, Found
+from producer.journal.publications import LINE_END, Index, Lines
+from producer.reader import SIZE
 
 MANY = 128
 """For fewer lines the way to another process and back costs more than it saves."""
@@ -29,7 +26,7 @@ ANSWER_SECONDS = 5.0
 AGAIN_AFTER = 10.0
 BUFFER = 1 << 20
 
-_found = msgspec.msgpack.Decoder(Found).decode
+_index = msgspec.msgpack.Decoder(Index).decode
 
 
 class Lost(Exception):
@@ -40,52 +37,55 @@ class Reading:
     """Makes publications of lines, elsewhere. To be closed."""
 
     def __init__(
-        self, *, cores: int | None = None, answer_seconds: float = ANSWER_SECONDS, again_after: float = AGAIN_AFTER
+        self,
+        *,
+        max_bytes: int,
+        cores: int | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
+        again_after: float = AGAIN_AFTER,
     ) -> None:
+        self._max_bytes = max_bytes
         self._cores = _cores() if cores is None else cores
         self._answer_seconds = answer_seconds
         self._again_after = again_after
         self._not_before = 0.0
         self.process: ReadingProcess | None = None
 
-    async def elsewhere(self, lines: Sequence[bytes], *, max_bytes: int, redeliver: bool) -> list[Publication] | None:
-        """See ``accept.publications``. None also where the process cannot do it, now or for so few lines."""
-        process = self._process_for(lines)
-        whole = taken_together(lines, max_bytes=max_bytes) if process else None
-        if process is None or whole is None:
+    async def elsewhere(self, text: bytes, *, redeliver: bool) -> Lines | None:
+        """See ``accept.plain_index``. None also where the process cannot do it, now or for so few lines."""
+        count = text.count(LINE_END) + 1
+        process = self._process_for(count)
+        if process is None:
             return None
         try:
-            found = await self._found(process, whole, len(lines))
+            index = await self._read(process, text, count)
         except Lost as lost:
             self._lose(process, lost)
             return None
-        if found is None:
-            return None
-        digests = [digest for (digest,) in iter_unpack(f"{DIGEST_BYTES}s", found.digests)]
-        return plain_publications(found.ids, digests, lines, redeliver=redeliver)
+        return None if index is None else Lines(text, index, redeliver)
 
-    async def _found(self, process: "ReadingProcess", whole: bytes, count: int) -> Found | None:
+    async def _read(self, process: "ReadingProcess", text: bytes, count: int) -> Index | None:
         try:
             async with asyncio.timeout(self._answer_seconds):
-                answer = await process.ask(whole)
-            found = _found(answer) if answer else None
+                answer = await process.ask(text)
+            index = _index(answer) if answer else None
         except TimeoutError:
             raise Lost(f"it did not answer within {self._answer_seconds:g} s") from None
         except (OSError, msgspec.DecodeError) as error:
             raise Lost(str(error)) from error
-        if found and not len(found.ids) == count == len(found.digests) // DIGEST_BYTES:
+        if index and len(index) != count:
             raise Lost("it answered for other lines")
-        return found
+        return index
 
-    def _process_for(self, lines: Sequence[bytes]) -> "ReadingProcess | None":
-        if len(lines) < MANY or self._cores < 2:  # on one core it would only take turns
+    def _process_for(self, count: int) -> "ReadingProcess | None":
+        if count < MANY or self._cores < 2:  # on one core it would only take turns
             return None
         if self.process and self.process.ended.is_set():
             self._lose(self.process, Lost("it ended"))
         if self.process is None and time.monotonic() >= self._not_before:
             self._not_before = time.monotonic() + self._again_after
             try:
-                self.process = ReadingProcess()
+                self.process = ReadingProcess(self._max_bytes)
             except OSError as error:
                 structlog.get_logger().warning("reading_process_lost", why=f"it cannot be started: {error}")
         return self.process if self.process and self.process.is_up.is_set() else None
@@ -106,7 +106,7 @@ class Reading:
 class ReadingProcess(asyncio.Protocol):
     """One process, and the way to it and back. ``OSError`` where it cannot be started."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._read = bytearray()
         self._asked: deque[asyncio.Future[bytes]] = deque()
         self._transport: asyncio.Transport | None = None
@@ -116,7 +116,7 @@ class ReadingProcess(asyncio.Protocol):
         self._ours = ours
         try:
             with its:
-                command = [sys.executable, "-P", "-m", "producer.reader"]
+                command = [sys.executable, "-P", "-m", "producer.reader", str(max_bytes)]
                 # A session of its own: a Ctrl-C is for the producer, which finishes what it reads.
                 self._process = subprocess.Popen(
                     command, stdin=its.fileno(), stdout=its.fileno(), start_new_session=True

@@ -3,7 +3,7 @@ more than the work itself. ``take`` is the work; it is also an ASGI application,
 (``producer/lone.py``)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from producer.accept import STATUS, Answer, Refused, answer
 from producer.batch import Told
-from producer.journal.port import JournalTrouble, Placed, Publication
+from producer.journal.port import JournalTrouble, Placed
+from producer.journal.publications import Publication
 from producer.publisher import Overloaded, Publisher
 
 UNAVAILABLE = 503
@@ -51,7 +52,7 @@ class Single:
         except Overloaded as error:
             self._unavailable(reply, one.event_id, error)
 
-    def _placed(self, event_id: str, reply: Reply, failed: Failed, outcome: list[Placed] | Exception) -> None:
+    def _placed(self, event_id: str, reply: Reply, failed: Failed, outcome: Sequence[Placed] | Exception) -> None:
         if isinstance(outcome, JournalTrouble):
             self._unavailable(reply, event_id, outcome)
         elif isinstance(outcome, Exception):

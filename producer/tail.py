@@ -6,7 +6,7 @@ so they are the same for all clients. The library's own ``Frame.serialize`` take
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from producer.journal.port import Entry, cursor_of
@@ -44,22 +44,22 @@ class Tail:
         self.newest = newest
         self._readers: set[Callable[[], None]] = set()
 
-    def extend(self, entries: Sequence[Entry]) -> None:
+    def extend(self, newest: int, entries: Iterable[Entry]) -> None:
         """Add new entries, and wake who waits. Frames are made when the first asks for them, if ever.
 
         While nobody reads, nothing is kept: who comes then reads from the journal what it missed.
         """
-        if not entries:
+        if newest == self.newest:
             return
+        self.newest = newest
         if not self._readers:
             self._frames.clear()
             self._unframed.clear()
             self._size = 0
-            self.newest = entries[-1].number
             return
-        self._unframed.extend(entries)
-        self._size += sum([len(entry.body) for entry in entries])
-        self.newest = entries[-1].number
+        new = list(entries)
+        self._unframed.extend(new)
+        self._size += sum([len(entry.body) for entry in new])
         while len(self._frames) + len(self._unframed) > self._most or self._size > self._most_bytes:
             self._size -= len(self._frames.popleft()) if self._frames else len(self._unframed.popleft().body)
         for grown in tuple(self._readers):

@@ -100,7 +100,7 @@ async def _journal(lines: Sequence[bytes]) -> Measured:
 
         def write() -> None:
             for first in range(0, len(publications), COMMIT):
-                journal.append(publications[first : first + COMMIT], time.time())
+                journal.append([publications[first : first + COMMIT]], time.time())
 
         before, started = processor.seconds(()), time.perf_counter()
         await asyncio.to_thread(write)

@@ -4,21 +4,14 @@ A journal has an identity, made when it is made, and an entry's cursor is ``<ide
 a journal that was wiped, or of another one, is unknown instead of plausible.
 """
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol, overload
 
 import msgspec
 
+from producer.journal.publications import Group
+
 READ_BYTES = 1024 * 1024
-
-
-class Publication(msgspec.Struct, frozen=True, gc=False):
-    """An event that shall get its place. ``redeliver`` sends a known one once more."""
-
-    event_id: str
-    digest: bytes
-    body: bytes
-    redeliver: bool = False
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -36,6 +29,41 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
     body: bytes
     at: float
+
+
+class Accepted(Sequence[Placed]):
+    """New events in places that follow one another; what became of each is made when it is asked for."""
+
+    def __init__(self, identity: str, numbers: range) -> None:
+        self.identity = identity
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def before_number(self) -> bytes:
+        """What stands before the number in their cursors."""
+        return cursor_of(self.identity, 0)[:-1].encode()
+
+    @overload
+    def __getitem__(self, index: int) -> Placed: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Accepted": ...
+
+    def __getitem__(self, index: int | slice) -> "Placed | Accepted":
+        if isinstance(index, slice):
+            return Accepted(self.identity, self.numbers[index])
+        return Placed("accepted", cursor_of(self.identity, self.numbers[index]))
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """What became of publications, in their order; the newest number, and the new entries, to be gone through once."""
+
+    placed: Sequence[Placed]
+    newest: int
+    entries: Iterable[Entry]
 
 
 class JournalStats(msgspec.Struct, frozen=True):
@@ -56,11 +84,11 @@ class Journal(Protocol):
 
     identity: str
 
-    def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
-        """Place a batch durably; outcomes in order, and the new entries. All or nothing: or ``JournalTrouble``."""
+    def append(self, groups: Sequence[Group], at: float) -> Written:
+        """Place a batch durably. All or nothing: or ``JournalTrouble``."""
         ...
 
-    def append_at_once(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
+    def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
         """The same from the event loop, for a few new events, durable like all; None where it does not, and then
         nothing was done: there are many, some are known, or somebody else writes and would have to be waited for."""
         ...

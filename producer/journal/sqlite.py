@@ -6,7 +6,9 @@ in the entries up to a number, and up to which one they were dropped; what came 
 anew after a restart. One process writes.
 
 A step of SQLite's leaves the interpreter to other threads, and then waits for its turn. So a few new events are one
-statement, which is a transaction by itself.
+statement, which is a transaction by itself, and many are one that takes them in one piece. Nearly all events are new,
+and are taken for it; where one is not, the index of ids says so, nothing was done, and each is looked up. So are those
+of the next commit, until all are new again.
 """
 
 import secrets
@@ -14,16 +16,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from producer.journal import retention, statements
+from producer.journal import retention, rows, statements
 from producer.journal.content import same_value
-from producer.journal.port import READ_BYTES, Entry, JournalStats, JournalTrouble, Placed, Publication, cursor_of
+from producer.journal.port import READ_BYTES, Accepted, Entry, JournalStats, JournalTrouble, Placed, Written, cursor_of
+from producer.journal.publications import Group, Publication
 
 LARGEST_LOG_PAGES = 16_000
 """At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""
@@ -46,6 +49,8 @@ class SqliteJournal:
         self._patience = PATIENCE
         self._counts: tuple[int, int] | None = None
         """The newest number, and the bytes of all bodies; None where they are to be read."""
+        self._met_known = False
+        """The last commit had events that were known: so will the next."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
@@ -65,43 +70,36 @@ class SqliteJournal:
         connection.execute(f"pragma wal_autocheckpoint = {LARGEST_LOG_PAGES}")
         return connection
 
-    def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
+    def append(self, groups: Sequence[Group], at: float) -> Written:
         """See ``Journal``."""
-        if len(publications) <= statements.FEW and (placed := self._append_few(publications, at)):
-            return placed
-        with self._transaction("written"):
-            return self._place(publications, at)
+        with self._lock, self._telling("written"):
+            self._be_patient(PATIENCE)
+            if not self._met_known:
+                with suppress(sqlite3.IntegrityError):
+                    return self._place_new(groups, at)
+            with self._transaction():
+                return self._place_some(list(chain.from_iterable(groups)), at)
 
-    def append_at_once(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
+    def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
         """See ``Journal``."""
-        if len(publications) > statements.FEW or not self._lock.acquire(blocking=False):
+        if sum(map(len, groups)) > statements.FEW or not self._lock.acquire(blocking=False):
             return None
         try:
             with self._telling("written"):
-                return self._place_now(publications, at)
+                return self._place_now(groups, at)
         finally:
             self._lock.release()
 
-    def _place_now(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
+    def _place_now(self, groups: Sequence[Group], at: float) -> Written | None:
         self._be_patient(0.0)
         try:
-            return self._place_new(publications, at)
+            return self._place_new(groups, at)
+        except sqlite3.IntegrityError:
+            return None
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
-            self._counts = None
             return None
-
-    def _append_few(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
-        with self._writing("written"):
-            return self._place_new(publications, at)
-
-    def _place_new(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
-        """In one statement that commits itself; None where some are known, or come twice."""
-        ids = [one.event_id for one in publications]
-        if not ids or len(set(ids)) < len(ids) or self._known(ids):
-            return None
-        return self._place_all(publications, ids, at)
 
     def _be_patient(self, seconds: float) -> None:
         if self._patience != seconds:
@@ -110,7 +108,7 @@ class SqliteJournal:
 
     def prove(self) -> None:
         """See ``Journal``."""
-        with self._transaction("written"):
+        with self._writing("written"):
             self._writer.execute("insert or replace into proof values (1, ?)", (time.time(),))
 
     def move(self) -> None:
@@ -132,7 +130,8 @@ class SqliteJournal:
     def _writing(self, what: str) -> Iterator[None]:
         with self._lock, self._telling(what):
             self._be_patient(PATIENCE)
-            yield
+            with self._transaction():
+                yield
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:
@@ -145,86 +144,56 @@ class SqliteJournal:
             raise JournalTrouble(f"the journal {self._path} cannot be {what}: {error}") from error
 
     @contextmanager
-    def _transaction(self, what: str) -> Iterator[None]:
-        with self._writing(what):
-            self._writer.execute("begin immediate")
-            try:
-                yield
-                self._writer.execute("commit")
-            except BaseException:
-                if self._writer.in_transaction:
-                    self._writer.execute("rollback")
-                raise
+    def _transaction(self) -> Iterator[None]:
+        self._writer.execute("begin immediate")
+        try:
+            yield
+            self._writer.execute("commit")
+        except BaseException:
+            if self._writer.in_transaction:
+                self._writer.execute("rollback")
+            raise
 
-    def _place(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
-        ids = [one.event_id for one in publications]
-        known = self._known(ids)
-        if known or len(set(ids)) < len(ids):
-            return self._place_some(publications, known, at)
-        return self._place_all(publications, ids, at)
-
-    def _known(self, ids: Sequence[str]) -> dict[str, tuple[int, bytes]]:
-        if len(ids) == 1:
-            found = self._writer.execute(statements.KNOWN_ONE, (ids[0],))
+    def _place_new(self, groups: Sequence[Group], at: float) -> Written:
+        """All of these; ``IntegrityError`` where one is known or comes twice, and then nothing was done."""
+        newest, held = self._counted()
+        numbers = range(newest + 1, newest + 1 + sum(map(len, groups)))
+        if len(numbers) > statements.FEW:
+            with self._transaction():
+                size = rows.insert_groups(self._writer, numbers.start, groups, at)
         else:
-            found = self._writer.execute(statements.KNOWN, (msgspec.json.encode(ids).decode(),))
-        return {event_id: (number, digest) for event_id, number, digest in found}
+            few = list(chain.from_iterable(groups))
+            size = rows.insert_few(self._writer, numbers.start, few, repeat(1), at)
+        self._counts = newest + len(numbers), held + size
+        return Written(Accepted(self.identity, numbers), numbers.stop - 1, _entries(numbers.start, groups, at))
 
-    def _place_all(
-        self, publications: Sequence[Publication], ids: Sequence[str], at: float
-    ) -> tuple[list[Placed], list[Entry]]:
-        """New ones, each once."""
-        newest, _ = self._counted()
-        numbers = range(newest + 1, newest + 1 + len(ids))
-        digests = [one.digest for one in publications]
-        bodies = [one.body for one in publications]
-        placed = [Placed("accepted", cursor_of(self.identity, number)) for number in numbers]
-        if ids:
-            rows = zip(numbers, ids, map(bytearray, digests), map(bytearray, bodies), repeat(at), repeat(1))
-            self._insert(list(chain.from_iterable(rows)), sum(map(len, bodies)))
-        return placed, list(map(Entry, numbers, ids, digests, bodies, repeat(at)))
-
-    def _place_some(
-        self, publications: Sequence[Publication], known: dict[str, tuple[int, bytes]], at: float
-    ) -> tuple[list[Placed], list[Entry]]:
+    def _place_some(self, publications: Sequence[Publication], at: float) -> Written:
         """Of these some are known, or come twice."""
+        ids = msgspec.json.encode([one.event_id for one in publications]).decode()
+        found = self._writer.execute(statements.KNOWN, (ids,))
+        known = {event_id: (number, digest) for event_id, number, digest in found}
+        newest, held = self._counted()
         fresh: dict[int, bytes] = {}
-        number, _ = self._counted()
         placed: list[Placed] = []
-        entries: list[Entry] = []
-        values: list[object] = []
+        new: list[Publication] = []
+        firsts: list[int] = []
         for one in publications:
             first = known.get(one.event_id)
             status = self._outcome(first, one, fresh) if first else "accepted"
             if first and status in ("duplicate", "conflict"):
                 placed.append(Placed(status, cursor_of(self.identity, first[0])))
                 continue
-            number += 1
+            new.append(one)
+            firsts.append(int(first is None))
+            number = newest + len(new)
             placed.append(Placed(status, cursor_of(self.identity, number)))
-            entries.append(Entry(number, one.event_id, one.digest, one.body, at))
-            values += (number, one.event_id, bytearray(one.digest), bytearray(one.body), at, int(first is None))
             if first is None:
                 known[one.event_id] = (number, one.digest)
                 fresh[number] = one.body
-        if entries:
-            self._insert(values, sum(len(entry.body) for entry in entries))
-        return placed, entries
-
-    def _insert(self, values: Sequence[object], size: int) -> None:
-        """Values are ``bytearray``, ``str``, ``int`` and ``float``: for each ``bytes`` and ``bool`` Python's module
-        seeks an adapter anew, which costs a quarter of the row.
-        """
-        newest, held = self._counted()
-        self._counts = (newest + len(values) // statements.COLUMNS, held + size)
-        if statement := statements.INSERTS.get(len(values) // statements.COLUMNS):
-            self._writer.execute(statement, values)
-            return
-        first = 0
-        for rows, statement in statements.INSERTS.items():
-            width = rows * statements.COLUMNS
-            while len(values) - first >= width:
-                self._writer.execute(statement, values[first : first + width])
-                first += width
+        self._met_known = sum(firsts) < len(publications)
+        size = rows.insert_some(self._writer, newest + 1, new, firsts, at)
+        self._counts = newest + len(new), held + size
+        return Written(placed, newest + len(new), _entries(newest + 1, [new], at))
 
     def _outcome(
         self, first: tuple[int, bytes], one: Publication, fresh: dict[int, bytes]
@@ -290,7 +259,7 @@ class SqliteJournal:
 
     def retire(self, *, older_than: float, max_bytes: int, chunk: int = 5_000) -> int:
         """See ``Journal``. Numbers rise with time, so the oldest come first."""
-        with self._transaction("pruned"):
+        with self._writing("pruned"):
             newest, held = self._counted()
             self._counts = None
             self._writer.execute("update held set bytes = ?", (held,))
@@ -303,3 +272,8 @@ class SqliteJournal:
         self._reader.close()
         with self._moving:
             self._mover.close()
+
+
+def _entries(first: int, groups: Sequence[Group], at: float) -> Iterator[Entry]:
+    for number, one in enumerate(chain.from_iterable(groups), first):
+        yield Entry(number, one.event_id, one.digest, one.body, at)

@@ -11,8 +11,9 @@ from listener.event import Event, parse, read_plainly, read_with_care
 from listener.settings import ListenerSettings
 from listener.source.reader import source_name
 from ops.command import UsageProblem
-from producer.accept import Refused, publication, publications, wrapped
+from producer.accept import Refused, plain_index, publication, wrapped
 from producer.journal.port import Entry, cursor_of, number_of
+from producer.journal.publications import Lines
 from producer.settings import ProducerSettings
 from producer.tail import frame_of
 
@@ -124,9 +125,10 @@ def test_what_the_producer_accepts_every_listener_can_read(body: bytes):
 @example([b'{"event_id":"e","payload":1,"\\u0063ursor":"x"}'])
 @example([b'{"event_id":"\\u00e9","payload":"\\u00fc"}', b'{"event_id":"e","payload":{"\\u0061":1,"a":"\\u003a"}}'])
 def test_many_lines_are_read_as_each_of_them(lines: list[bytes]):
-    read = publications(lines, max_bytes=LIMIT)
+    text = b"\n".join(lines)
+    read = plain_index(text, max_bytes=LIMIT)
     if read is not None:
-        assert read == [publication(line, max_bytes=LIMIT) for line in lines]
+        assert list(Lines(text, read)) == [publication(line, max_bytes=LIMIT) for line in text.split(b"\n")]
 
 
 @given(st.text(max_size=40), st.integers(0, 10**6), st.integers(0, 10**6))

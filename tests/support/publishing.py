@@ -13,7 +13,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from producer.accept import publication
-from producer.journal.port import JournalTrouble, Placed, Publication
+from producer.journal.port import JournalTrouble, Placed
+from producer.journal.publications import Publication
 from producer.lone import PATH, Heads, Lone
 from producer.origin import SameSite
 from producer.publisher import Overloaded, Publisher, Tell

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
+import msgspec
 import pytest
 
-from producer.journal.port import Journal, JournalTrouble, Publication, cursor_of, number_of
+from producer.journal.port import Journal, JournalTrouble, cursor_of, number_of
+from producer.journal.publications import Lines, Publication, lines_of
 from producer.journal.sqlite import PATIENCE, SqliteJournal
 
 ADAPTERS = {"sqlite": lambda directory: SqliteJournal(directory / "journal.sqlite")}
@@ -30,7 +32,7 @@ def event(event_id: str, payload: str = "1", *, redeliver: bool = False) -> Publ
 
 
 def statuses(journal: Journal, *events: Publication, at: float = 1.0) -> list[str]:
-    return [placed.status for placed in journal.append(events, at)[0]]
+    return [placed.status for placed in journal.append([events], at).placed]
 
 
 def test_reads_back_in_order_what_it_placed(journal: Journal) -> None:
@@ -47,12 +49,13 @@ def test_knows_an_id_again_also_within_one_batch(journal: Journal) -> None:
 
 
 def test_places_a_few_new_events_at_once_and_leaves_all_others(journal: Journal) -> None:
-    placed, entries = journal.append_at_once([event("a"), event("b")], 1.0)
-    assert [one.status for one in placed] == ["accepted"] * 2
-    assert entries == journal.read(0, 10)
+    written = journal.append_at_once([[event("a")], [event("b")]], 1.0)
+    assert written is not None
+    assert [one.status for one in written.placed] == ["accepted"] * 2
+    assert (written.newest, list(written.entries)) == (2, journal.read(0, 10))
     for left in ([event("a")], [event("c"), event("a", "2")], [event("c"), event("c")], [event("a", redeliver=True)]):
-        assert journal.append_at_once(left, 1.0) is None
-    assert journal.append_at_once([event(f"many-{number}") for number in range(1_000)], 1.0) is None
+        assert journal.append_at_once([left], 1.0) is None
+    assert journal.append_at_once([[event(f"many-{number}") for number in range(1_000)]], 1.0) is None
     assert journal.bounds() == (0, 2)
     assert statuses(journal, event("b"), event("c")) == ["duplicate", "accepted"]
 
@@ -118,7 +121,7 @@ def test_numbers_never_come_back_after_all_is_forgotten(journal: Journal) -> Non
 
 def test_a_batch_that_cannot_be_placed_leaves_nothing(journal: Journal) -> None:
     with pytest.raises(JournalTrouble):
-        journal.append([event("a"), Publication("\ud800", b"d", b"{}")], 1.0)
+        journal.append([[event("a"), Publication("\ud800", b"d", b"{}")]], 1.0)
     assert journal.bounds() == (0, 0)
     assert statuses(journal, event("a")) == ["accepted"]
 
@@ -140,6 +143,66 @@ def test_keeps_its_identity_and_content_when_opened_again(tmp_path: Path) -> Non
     assert statuses(again, event("a")) == ["duplicate"]
     again.close()
     other.close()
+
+
+NAMES = ('"', "\\", "','", "%d", "\x01", "\u2028", "é", "\U0001f600", "x" * 256, '",', "[1]", " ")
+
+
+def piece(*publications: Publication, redeliver: bool = False) -> Lines:
+    return msgspec.structs.replace(lines_of(publications), redeliver=redeliver)
+
+
+def named(name: str, payload: str = "1") -> Publication:
+    body = msgspec.json.encode({"event_id": name, "payload": msgspec.Raw(payload.encode())})
+    return Publication(name, hashlib.sha256(payload.encode()).digest(), body)
+
+
+def test_what_comes_in_one_piece_is_placed_as_each_of_it_would_be(journal: Journal) -> None:
+    some = [named(name + str(number), '{"a":"é"}' if number % 3 else "7") for number in range(3) for name in NAMES]
+    loose = [named(f"loose-{number}") for number in range(2)]
+    written = journal.append([loose[:1], piece(*some), piece(named("alone")), [], loose[1:]], 1.0)
+    due = [loose[0], *some, named("alone"), loose[1]]
+    assert [one.status for one in written.placed] == ["accepted"] * len(due)
+    assert [one.cursor for one in written.placed[3:5]] == [cursor_of(journal.identity, number) for number in (4, 5)]
+    assert written.newest == len(due)
+    assert list(written.entries) == journal.read(0, 100)
+    assert [(one.event_id, one.digest, one.body) for one in journal.read(0, 100)] == [
+        (one.event_id, one.digest, one.body) for one in due
+    ]
+    assert journal.stats().size == sum(len(one.body) for one in due)
+    assert statuses(journal, *due) == ["duplicate"] * len(due)
+
+
+@pytest.mark.parametrize("redeliver", [False, True])
+def test_of_one_piece_some_are_known_or_come_twice(journal: Journal, redeliver: bool) -> None:
+    again = "redelivered" if redeliver else "duplicate"
+    known = [named(f"known-{number}") for number in range(20)]
+    new = [named(f"new-{number}") for number in range(30)]
+    statuses(journal, *known)
+    some = [*new[:20], known[0], new[0], named("known-1", "2"), *new[20:], *known[5:]]
+    due = ["accepted"] * 20 + [again, again, "conflict"] + ["accepted"] * 10 + [again] * 15
+    written = journal.append([piece(*some, redeliver=redeliver)], 1.0)
+    assert [one.status for one in written.placed] == due
+    placed = [one for one, status in zip(some, due, strict=True) if status in ("accepted", "redelivered")]
+    assert list(written.entries) == journal.read(20, 100)
+    assert [(one.event_id, one.body) for one in journal.read(20, 100)] == [(one.event_id, one.body) for one in placed]
+    assert journal.bounds()[1] == written.newest == 20 + len(placed)
+    assert journal.stats().size == sum(len(one.body) for one in [*known, *placed])
+    assert [journal.first(one.event_id).number for one in known] == list(range(1, 21))
+    assert statuses(journal, named("last")) == ["accepted"]
+    assert journal.bounds()[1] == written.newest + 1
+
+
+def test_a_digest_that_is_none_is_told_and_nothing_is_placed(journal: Journal) -> None:
+    with pytest.raises(JournalTrouble):
+        journal.append([[*(named(str(number)) for number in range(50)), Publication("x", b"short", b"{}")]], 1.0)
+    assert journal.bounds() == (0, 0)
+
+
+def test_nothing_published_changes_nothing(journal: Journal) -> None:
+    statuses(journal, event("a"))
+    written = journal.append([[]], 1.0)
+    assert (list(written.placed), written.newest, list(written.entries)) == ([], 1, [])
 
 
 @pytest.mark.parametrize("count", [1, 3, 16, 17, 100])
@@ -171,7 +234,7 @@ def test_after_a_failure_the_numbers_go_on_where_the_file_stands(journal: Journa
     statuses(journal, event("a"))
     broken = Publication("b", b"", None, redeliver=False)  # type: ignore[arg-type]
     with pytest.raises((JournalTrouble, TypeError)):
-        journal.append([broken], 1.0)
+        journal.append([[broken]], 1.0)
     assert statuses(journal, event("c")) == ["accepted"]
     assert [entry.event_id for entry in journal.read(0, 10)] == ["a", "c"]
     assert journal.stats().size == len(event("a").body) + len(event("c").body)
@@ -197,11 +260,11 @@ def test_the_log_is_moved_beside_a_writer_and_begins_anew(tmp_path: Path) -> Non
     journal, log = SqliteJournal(tmp_path / "journal.sqlite"), tmp_path / "journal.sqlite-wal"
     body = "x" * 50_000
     for number in range(40):
-        journal.append([event(f"a{number}", f'"{body}"')], 1.0)
+        journal.append([[event(f"a{number}", f'"{body}"')]], 1.0)
     grown = log.stat().st_size
     journal.move()
     for number in range(40):
-        journal.append([event(f"b{number}", f'"{body}"')], 1.0)
+        journal.append([[event(f"b{number}", f'"{body}"')]], 1.0)
     assert log.stat().st_size <= grown * 1.1
     assert journal.bounds() == (0, 80)
     journal.close()
@@ -213,7 +276,7 @@ def test_the_log_begins_anew_although_somebody_writes_all_the_time(tmp_path: Pat
 
     def write() -> None:
         while (number := numbers.get()) is not None:
-            journal.append([event(f"a{number}")], 1.0)
+            journal.append([[event(f"a{number}")]], 1.0)
 
     with ThreadPoolExecutor(1) as thread:
         writing = thread.submit(write)
@@ -229,19 +292,19 @@ def test_the_log_begins_anew_although_somebody_writes_all_the_time(tmp_path: Pat
 
 def test_waits_for_nobody_where_it_should_place_at_once(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "journal")
-    journal.append_at_once([event("a")], 1.0)
+    journal.append_at_once([[event("a")]], 1.0)
     other = sqlite3.connect(tmp_path / "journal", isolation_level=None)
     other.execute("begin immediate")
     started = time.monotonic()
-    assert journal.append_at_once([event("b")], 1.0) is None
+    assert journal.append_at_once([[event("b")]], 1.0) is None
     with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(journal.append, [event("b")], 1.0)
-        assert journal.append_at_once([event("c")], 1.0) is None
+        waiting = thread.submit(journal.append, [[event("b")]], 1.0)
+        assert journal.append_at_once([[event("c")]], 1.0) is None
         assert time.monotonic() - started < PATIENCE / 2
         other.execute("rollback")
-        assert [one.status for one in waiting.result()[0]] == ["accepted"]
+        assert [one.status for one in waiting.result().placed] == ["accepted"]
     other.close()
-    assert [entry.number for entry in journal.append_at_once([event("c")], 1.0)[1]] == [3]
+    assert journal.append_at_once([[event("c")]], 1.0).newest == 3
     journal.close()
 
 
@@ -249,4 +312,4 @@ def test_tells_of_trouble_at_once_too(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "journal")
     journal.close()
     with pytest.raises(JournalTrouble):
-        journal.append_at_once([event("a")], 1.0)
+        journal.append_at_once([[event("a")]], 1.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.journal.port import Publication
+from producer.journal.publications import Publication
 from producer.journal.sqlite import SqliteJournal
 
 PUBLICATION = st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("12"), st.booleans())
@@ -36,7 +36,7 @@ def test_reads_back_each_accepted_event_once_in_order(batches: list[list[tuple[s
                     told.append("redelivered" if redeliver else "duplicate")
                 if told[-1] in ("accepted", "redelivered"):
                     expected.append((event_id, payload))
-            assert [placed.status for placed in journal.append(made, 1.0)[0]] == told
+            assert [placed.status for placed in journal.append([made], 1.0).placed] == told
         read = [(entry.event_id, entry.body.decode()[-2]) for entry in journal.read(0, 1_000)]
         assert read == expected
         journal.close()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.journal.port import Publication
+from producer.journal.publications import Publication
 from tests.support.publishing import LIMIT, Connected, post
 
 EVENT = b'{"event_id":"e","payload":1}'

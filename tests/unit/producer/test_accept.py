@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from producer.accept import Refused, publication, publications, wrapped
+from producer.accept import Refused, plain_index, publication, wrapped
+from producer.journal.publications import Lines
 
 LIMIT = 10_000_000
 BAD = {
@@ -42,13 +43,25 @@ def test_refuses_what_is_no_event_with_a_reason(body: bytes) -> None:
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
 def test_what_is_no_event_is_never_read_along_with_others(body: bytes) -> None:
     good = b'{"event_id":"a","payload":1}'
-    assert publications([good, body, good], max_bytes=LIMIT) is None
+    assert plain_index(b"\n".join([good, body, good]), max_bytes=LIMIT) is None
+
+
+@pytest.mark.parametrize("line", [b"", b" ", b" %b", b"%b\t", b"%b\r"])
+def test_what_would_be_stripped_is_never_read_along_with_others(line: bytes) -> None:
+    good = b'{"event_id":"a","payload":1}'
+    line = line.replace(b"%b", good)
+    for lines in ([good, line, good], [line, good], [good, line]):
+        assert plain_index(b"\n".join(lines), max_bytes=LIMIT) is None
 
 
 def test_reads_many_plain_lines_as_each_of_them() -> None:
     lines = [b'{"event_id":"%d","type":"t","payload":{"n":%d}}' % (number, number) for number in range(20)]
-    assert publications(lines, max_bytes=LIMIT) == [publication(line, max_bytes=LIMIT) for line in lines]
-    assert publications(lines, max_bytes=10) is None
+    text = b"\n".join(lines)
+    index = plain_index(text, max_bytes=LIMIT)
+    assert index is not None
+    assert list(Lines(text, index)) == [publication(line, max_bytes=LIMIT) for line in lines]
+    assert Lines(text, index).size == sum(map(len, lines))
+    assert plain_index(text, max_bytes=10) is None
 
 
 def test_refuses_what_is_too_large() -> None:

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from producer.journal.port import Entry, JournalTrouble, Placed, Publication
+from producer.journal.port import JournalTrouble, Placed, Written
+from producer.journal.publications import DIGEST_BYTES, Group, Publication
 from producer.journal.sqlite import SqliteJournal
 from producer.publisher import ENOUGH, Publisher
+
+
+def publication(name: str) -> Publication:
+    return Publication(name, bytes(DIGEST_BYTES), b"{}")
 
 
 class SlowJournal(SqliteJournal):
@@ -23,15 +28,15 @@ class SlowJournal(SqliteJournal):
         self.sizes: list[int] = []
         self.error: Exception | None = None
 
-    def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
+    def append(self, groups: Sequence[Group], at: float) -> Written:
         self.let.wait(30)
-        self.sizes.append(len(publications))
+        self.sizes.append(sum(map(len, groups)))
         error, self.error = self.error, None
         if error is not None:
             raise error
-        return super().append(publications, at)
+        return super().append(groups, at)
 
-    def append_at_once(self, publications: Sequence[Publication], at: float) -> None:
+    def append_at_once(self, groups: Sequence[Group], at: float) -> None:
         """Never: then the test would not hold it up, but be held up."""
 
 
@@ -44,14 +49,14 @@ class Scene:
         self.troubles: list[JournalTrouble] = []
         self.publisher = Publisher(
             journal,
-            placed=lambda entries: self.numbers.extend(entry.number for entry in entries),
+            placed=lambda newest, entries: self.numbers.extend(entry.number for entry in entries),
             committed=lambda count, seconds: None,
             failed=self.troubles.append,
         )
         self.run = asyncio.create_task(self.publisher.run())
 
-    def place(self, *names: str, together: object = None) -> "asyncio.Future[list[Placed]]":
-        return self.publisher.place([Publication(name, b"", b"{}") for name in names], together=together)
+    def place(self, *names: str, together: object = None) -> "asyncio.Future[Sequence[Placed]]":
+        return self.publisher.place([publication(name) for name in names], together=together)
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ async def test_what_comes_in_one_turn_shares_a_commit(scene: Scene) -> None:
 
 
 async def test_of_large_bodies_the_oldest_is_committed_whole_and_alone(scene: Scene) -> None:
-    def part(of: str) -> "asyncio.Future[list[Placed]]":
+    def part(of: str) -> "asyncio.Future[Sequence[Placed]]":
         return scene.place(*(f"{of}-{next(numbers)}" for _ in range(ENOUGH // 2)), together=of)
 
     numbers = count()
@@ -143,13 +148,13 @@ class TalkativeJournal(SqliteJournal):
         super().__init__(path)
         self.calls: list[str] = []
 
-    def append(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]]:
+    def append(self, groups: Sequence[Group], at: float) -> Written:
         self.calls.append(f"append on {threading.current_thread().name}")
-        return super().append(publications, at)
+        return super().append(groups, at)
 
-    def append_at_once(self, publications: Sequence[Publication], at: float) -> tuple[list[Placed], list[Entry]] | None:
+    def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
         self.calls.append(f"at once on {threading.current_thread().name}")
-        return super().append_at_once(publications, at)
+        return super().append_at_once(groups, at)
 
 
 @contextlib.asynccontextmanager
@@ -158,7 +163,7 @@ async def publishing(journal: SqliteJournal, *, quick: float) -> AsyncIterator[t
     numbers = list[int]()
     publisher = Publisher(
         journal,
-        placed=lambda entries: numbers.extend(entry.number for entry in entries),
+        placed=lambda newest, entries: numbers.extend(entry.number for entry in entries),
         committed=lambda count, seconds: None,
         failed=lambda trouble: None,
         quick=quick,
@@ -172,7 +177,7 @@ async def publishing(journal: SqliteJournal, *, quick: float) -> AsyncIterator[t
 
 
 async def published(publisher: Publisher, *names: str) -> list[str]:
-    return [one.status for one in await publisher.publish([Publication(name, b"", b"{}") for name in names])]
+    return [one.status for one in await publisher.publish([publication(name) for name in names])]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +206,7 @@ async def test_entries_reach_the_tail_in_their_order_whoever_commits(tmp_path: P
         futures = []
         for number in range(60):
             size = ENOUGH if number % 7 == 3 else 1
-            futures.append(publisher.place([Publication(f"{number}-{one}", b"", b"{}") for one in range(size)]))
+            futures.append(publisher.place([publication(f"{number}-{one}") for one in range(size)]))
             if number % 5:
                 await asyncio.sleep(0)
             if number % 11 == 10:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from producer.accept import publication
-from producer.journal.port import Publication
+from producer.journal.publications import Publication
 from producer.reading import MANY, Reading
 
 LIMIT = 10_000
@@ -19,13 +19,14 @@ SAME = [publication(line, max_bytes=LIMIT) for line in LINES]
 
 @pytest.fixture
 async def reading() -> AsyncIterator[Reading]:
-    reading = Reading(cores=2, answer_seconds=1.0, again_after=0.0)
+    reading = Reading(max_bytes=LIMIT, cores=2, answer_seconds=1.0, again_after=0.0)
     yield reading
     reading.close()
 
 
 async def read(reading: Reading, lines: list[bytes]) -> list[Publication] | None:
-    return await reading.elsewhere(lines, max_bytes=LIMIT, redeliver=False)
+    found = await reading.elsewhere(b"\n".join(lines), redeliver=False)
+    return None if found is None else list(found)
 
 
 async def up(reading: Reading) -> psutil.Process:
@@ -104,17 +105,17 @@ async def test_goes_on_after_a_caller_that_left(reading: Reading) -> None:
 
 @pytest.mark.parametrize(("cores", "count"), [(1, MANY), (2, MANY - 1)])
 async def test_starts_none_where_it_would_not_help(cores: int, count: int) -> None:
-    reading = Reading(cores=cores)
+    reading = Reading(max_bytes=LIMIT, cores=cores)
     assert await read(reading, LINES[:count]) is None
     assert reading.process is None
 
 
 async def test_takes_the_process_with_it() -> None:
-    reading = Reading(cores=2)
+    reading = Reading(max_bytes=LIMIT, cores=2)
     process = await up(reading)
     reading.close()
     assert not psutil.pid_exists(process.pid)
-    early = Reading(cores=2)
+    early = Reading(max_bytes=LIMIT, cores=2)
     assert await read(early, LINES) is None
     early.close()
     assert early.process is None

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from producer.accept import publication
-from producer.journal.port import Placed, Publication
+from producer.journal.port import Placed
+from producer.journal.publications import Publication
 from producer.publisher import Publisher, Tell
 from producer.single import Single, asks_again
 

@@ -1,5 +1,7 @@
 """The frames that clients are sent: the library reads what we write by hand."""
 
+from collections.abc import Iterator
+
 import pytest
 from websockets.frames import Frame, Opcode
 
@@ -29,9 +31,26 @@ def entries(first: int, count: int) -> list[Entry]:
     ]
 
 
+def test_makes_no_entries_for_nobody():
+    made: list[Entry] = []
+
+    def new(first: int, count: int) -> Iterator[Entry]:
+        for entry in entries(first, count):
+            made.append(entry)
+            yield entry
+
+    tail = Tail("j", 0)
+    tail.extend(3, new(1, 3))
+    assert (tail.newest, made) == (3, [])
+    tail.tell(lambda: None)
+    tail.extend(3, new(4, 0))
+    tail.extend(5, new(4, 2))
+    assert (tail.newest, made) == (5, entries(4, 2))
+
+
 def test_keeps_nothing_for_nobody_and_goes_on_where_a_reader_comes():
     tail = Tail("j", 0)
-    tail.extend(entries(1, 3))
+    tail.extend(3, entries(1, 3))
     assert (tail.newest, tail.after(2, 10, 1_000)) == (3, None)
     grown: list[int] = []
 
@@ -39,10 +58,10 @@ def test_keeps_nothing_for_nobody_and_goes_on_where_a_reader_comes():
         grown.append(tail.newest)
 
     tail.tell(tell)
-    tail.extend(entries(4, 2))
+    tail.extend(5, entries(4, 2))
     assert grown == [5]
     assert tail.after(3, 10, 1_000) == [wire_of(entry, "j") for entry in entries(4, 2)]
     assert tail.after(2, 10, 1_000) is None
     tail.tell_no_more(tell)
-    tail.extend(entries(6, 1))
+    tail.extend(6, entries(6, 1))
     assert (tail.newest, tail.after(4, 10, 1_000), tail.after(6, 10, 1_000)) == (6, None, [])

@@ -1,0 +1,95 @@
+"""What a journal is given: publications, each by itself or many in one piece.
+
+What comes as lines of one text is placed as it came, without an object for each. A journal that can, takes the text;
+the index tells where each line begins, what its id is, and its digest. For all others it is a collection of
+publications.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, repeat
+from struct import iter_unpack
+
+import msgspec
+
+DIGEST_BYTES = 32
+LINE_END = b"\n"
+PLACE = b"%010d"
+"""Decimal, since SQL reads no binary numbers, and always as wide."""
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False):
+    """An event that shall get its place. ``redeliver`` sends a known one once more."""
+
+    event_id: str
+    digest: bytes
+    body: bytes
+    redeliver: bool = False
+
+
+class Index(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is known of the lines of a text, for all of them in one piece each."""
+
+    ids: str
+    """A JSON array."""
+    digests: bytes
+    places: bytes
+    """How many bytes of lines, their ends apart, stand before each, and before one more."""
+
+    def __len__(self) -> int:
+        return len(self.digests) // DIGEST_BYTES
+
+
+class Lines(msgspec.Struct, frozen=True, gc=False):
+    """Publications whose bodies are the lines of ``text``."""
+
+    text: bytes
+    index: Index
+    redeliver: bool = False
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __iter__(self) -> Iterator[Publication]:
+        ids: list[str] = msgspec.json.decode(self.index.ids)
+        digests = [digest for (digest,) in iter_unpack(f"{DIGEST_BYTES}s", self.index.digests)]
+        return map(Publication, ids, digests, self.text.split(LINE_END), repeat(self.redeliver))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all bodies."""
+        return len(self.text) - (len(self) - 1) * len(LINE_END)
+
+
+Group = Sequence[Publication] | Lines
+"""Publications that came together."""
+
+
+def lines_of(publications: Sequence[Publication]) -> Lines:
+    """These in one piece. ``redeliver`` is of no account any more."""
+    bodies = [one.body for one in publications]
+    index = index_of([one.event_id for one in publications], [one.digest for one in publications], bodies)
+    return Lines(LINE_END.join(bodies), index)
+
+
+def in_pieces(groups: Sequence[Group]) -> Iterator[Lines]:
+    """These in few pieces, in their order."""
+    loose: list[Publication] = []
+    for group in groups:
+        if not isinstance(group, Lines):
+            loose += group
+            continue
+        if loose:
+            yield lines_of(loose)
+            loose = []
+        yield group
+    if loose:
+        yield lines_of(loose)
+
+
+def index_of(ids: Sequence[str], digests: Sequence[bytes], lines: Sequence[bytes]) -> Index:
+    """Of lines that stand in a text with one line end between each two; ``ValueError`` where it would be none."""
+    joined = b"".join(digests)
+    if not len(ids) == len(lines) == len(joined) / DIGEST_BYTES:
+        raise ValueError(f"{len(lines):,} lines with {len(ids):,} ids have {len(joined):,} bytes of digests")
+    places = tuple(accumulate(map(len, lines), initial=0))
+    return Index(msgspec.json.encode(ids).decode(), joined, PLACE * len(places) % places)

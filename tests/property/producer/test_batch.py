@@ -1,0 +1,136 @@
+"""Whatever body is published, in whatever pieces it comes: each line is answered and placed as it would be alone."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer.accept import Refused, accepted_lines, answer, answers, plain_index, publication
+from producer.batch import Batch
+from producer.journal.port import Accepted, Entry
+from producer.journal.publications import Lines
+from producer.journal.sqlite import SqliteJournal
+from producer.publisher import Publisher
+from producer.reading import Reading
+
+LIMIT = 200
+ids = st.one_of(st.sampled_from("abc"), st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+payloads = st.sampled_from(["1", '{"a":"é"}', '"%d"', '{"a":1,"a":2}', '"' + "x" * LIMIT + '"', "[1, 2]"])
+plain = st.builds(lambda name, payload: b'{"event_id":%b,"payload":%b}' % (name, payload.encode()),
+                  ids.map(msgspec.json.encode), payloads)  # fmt: skip
+others = st.sampled_from([b"", b" ", b"nonsense", b"\t{} ", b'{"x":1}', b'{"event_id":"a","payload":\r1}', b"\xff"])
+lines = st.lists(st.one_of(plain, plain, plain, others), max_size=40)
+
+
+class ReadingHere(Reading):
+    """Reads as the process does, without one."""
+
+    read = 0
+
+    async def elsewhere(self, text: bytes, *, redeliver: bool) -> Lines | None:
+        await asyncio.sleep(0)
+        index = plain_index(text, max_bytes=self._max_bytes)
+        self.read += 0 if index is None else len(index)
+        return None if index is None else Lines(text, index, redeliver)
+
+
+def in_pieces(body: bytes, cuts: list[int]) -> list[bytes]:
+    ends = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+    return [body[start:end] for start, end in pairwise(ends)]
+
+
+def one_by_one(journal: SqliteJournal, body: bytes, *, redeliver: bool) -> bytes:
+    """What is to be answered."""
+    told = []
+    for number, line in enumerate(map(bytes.strip, body.split(b"\n")), 1):
+        try:
+            if line:
+                one = publication(line, max_bytes=LIMIT, redeliver=redeliver)
+                told.append(answer(journal.append([[one]], 1.0).placed[0], one.event_id, number))
+        except Refused as refused:
+            told.append(answer(refused, refused.event_id, number))
+    return msgspec.json.Encoder().encode_lines(told)
+
+
+async def published(
+    journal: SqliteJournal, body: bytes, pieces: list[bytes], reading: Reading, *, redeliver: bool
+) -> tuple[int, bytes]:
+    publisher = Publisher(
+        journal, placed=lambda newest, entries: None, committed=lambda count, seconds: None, failed=lambda trouble: None
+    )
+    batch = Batch(
+        publisher, reading, lambda status, count: None, max_event_bytes=LIMIT, max_batch_bytes=len(body),
+        redeliver=redeliver,
+    )  # fmt: skip
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    run = asyncio.create_task(publisher.run())
+    told = await batch.run(chunks())
+    run.cancel()
+    await asyncio.wait([run])
+    return told
+
+
+def read(journal: SqliteJournal) -> list[tuple[int, str, bytes, bytes]]:
+    def fields(entry: Entry) -> tuple[int, str, bytes, bytes]:
+        return entry.number, entry.event_id, entry.digest, entry.body
+
+    return [fields(entry) for entry in journal.read(0, 1_000)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(lines, st.sampled_from([b"\n", b"\r\n"]), st.booleans(), st.lists(st.integers(0, 10_000), max_size=5),
+       st.booleans(), st.booleans())  # fmt: skip
+def test_each_line_of_a_body_is_answered_and_placed_as_if_alone(
+    some: list[bytes], line_end: bytes, ended: bool, cuts: list[int], near: bool, redeliver: bool
+) -> None:
+    body = line_end.join(some) + line_end * ended
+    with tempfile.TemporaryDirectory() as directory:
+        alone, together = SqliteJournal(Path(directory) / "alone"), SqliteJournal(Path(directory) / "together")
+        due = one_by_one(alone, body, redeliver=redeliver).replace(alone.identity.encode(), b"here")
+        reading = ReadingHere(max_bytes=LIMIT) if near else Reading(max_bytes=LIMIT, cores=1)
+        status, told = asyncio.run(published(together, body, in_pieces(body, cuts), reading, redeliver=redeliver))
+        assert (status, told.replace(together.identity.encode(), b"here")) == (200, due)
+        assert read(together) == read(alone)
+        alone.close()
+        together.close()
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", [7, 1_000, 100_000])
+async def test_whole_lines_are_read_together_wherever_a_body_is_cut(tmp_path: Path, line_end: bytes, size: int) -> None:
+    body = b"".join(b'{"event_id":"e%d","payload":1}%b' % (number, line_end) for number in range(3_000))
+    journal, reading = SqliteJournal(tmp_path / "journal"), ReadingHere(max_bytes=LIMIT)
+    pieces = [body[first : first + size] for first in range(0, len(body), size)]
+    status, told = await published(journal, body, pieces, reading, redeliver=False)
+    assert status == 200
+    assert [one["line"] for one in msgspec.json.Decoder().decode_lines(told)] == list(range(1, 3_001))
+    assert reading.read == 3_000, "none needed care"
+    assert journal.bounds() == (0, 3_000)
+    journal.close()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ids, min_size=1, max_size=20), st.integers(0, 10**15), st.integers(1, 10**6))
+def test_answers_that_are_written_in_one_go_are_those_of_each_line(names: list[str], number: int, line: int) -> None:
+    text = b"\n".join([b'{"event_id":%b,"payload":1}' % msgspec.json.encode(name) for name in names])
+    index = plain_index(text, max_bytes=10_000)
+    if index is None:  # an escape that needs care
+        return
+    published = Lines(text, index)
+    placed = Accepted("a1b2c3", range(number, number + len(names)))
+    numbers = range(line, line + len(names))
+    written = accepted_lines(placed, published, numbers)
+    assert (written is None) == any(b"\\" in msgspec.json.encode(name) for name in names)
+    if written is not None:
+        assert written == msgspec.json.Encoder().encode_lines(answers(placed, published, numbers))
+    assert accepted_lines(list(placed), published, numbers) is None
