@@ -10,7 +10,7 @@ which one counts), and ``\\u0000``, which PostgreSQL cannot hold.
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import msgspec
@@ -27,7 +27,7 @@ _NAMED_WITH_CURSOR = _NAMED | {CURSOR}
 
 _envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
-_any = msgspec.json.Decoder()
+any_json = msgspec.json.Decoder()
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -72,8 +72,8 @@ class _Plain(_Published, forbid_unknown_fields=True, gc=False):
     cursor: _Word | UnsetType = UNSET
 
 
-_plain = msgspec.json.Decoder(_Plain)
-_published = msgspec.json.Decoder(_Published)
+plain_envelope = msgspec.json.Decoder(_Plain)
+published_envelope = msgspec.json.Decoder(_Published)
 
 
 def parse(frame: bytes | str, *, max_bytes: int) -> Event:
@@ -94,10 +94,10 @@ def read_plainly(data: bytes) -> tuple[Event, Collection[str]] | None:
 
     Whoever drops a repeated name on decoding drops its colon too, so where no colon is lost, no name stood twice.
     """
-    if _may_hide(data):
+    if may_hide(data):
         return None
     try:
-        plain = _plain.decode(data)
+        plain = plain_envelope.decode(data)
         payload = bytes(plain.payload)
         colons = _colons(plain, payload)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -110,33 +110,9 @@ def read_plainly(data: bytes) -> tuple[Event, Collection[str]] | None:
     return event, _NAMED if cursor is None else _NAMED_WITH_CURSOR
 
 
-def plain_ids(frames: Sequence[bytes], whole: bytes) -> tuple[list[str], list[bytes]] | None:
-    """Ids and digests of these; None where one of them is not plain and beyond doubt, or brings a cursor.
-
-    ``whole``: the frames with line ends between them. Each frame is decoded by itself. Only colons are counted in all
-    of them at once: an event may lose some and can win none, so where the sums agree, all agree.
-    """
-    if _may_hide(whole):
-        return None
-    try:
-        plain = list(map(_published.decode, frames))
-        if msgspec.json.encode(_any.decode_lines(whole)).count(b":") != whole.count(b":"):
-            return None
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
-    begun = {kind: hashlib.sha256((kind or "").encode() + b"\x00") for kind in {one.type for one in plain}}
-    digests = []
-    for one in plain:
-        content = begun[one.type].copy()  # for a third less than a new one
-        content.update(one.payload)
-        content.update(b"\x00")
-        digests.append(content.digest())
-    return [one.event_id for one in plain], digests
-
-
 def _colons(plain: _Plain, payload: bytes) -> int:
     """How many colons are left of an event once it is decoded."""
-    count = 2 + msgspec.json.encode(_any.decode(payload)).count(b":") + plain.event_id.count(":")
+    count = 2 + msgspec.json.encode(any_json.decode(payload)).count(b":") + plain.event_id.count(":")
     if plain.type is not UNSET:
         count += 1 + (plain.type or "").count(":")
     if plain.cursor is not UNSET:
@@ -180,7 +156,7 @@ def on_one_line(data: bytes) -> bytes:
 def decode(data: bytes) -> Any:
     """The JSON value as Python objects, for a handler."""
     try:
-        return _any.decode(data)
+        return any_json.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidEvent(f"the payload cannot be decoded: {error}") from None
 
@@ -262,9 +238,9 @@ def _check_content(data: bytes) -> None:
 
     Counting is proof enough for nearly all events (see ``read_plainly``). Only where it fails is each object visited.
     """
-    if not _may_hide(data):
+    if not may_hide(data):
         try:
-            if msgspec.json.encode(_any.decode(data)).count(b":") == data.count(b":"):
+            if msgspec.json.encode(any_json.decode(data)).count(b":") == data.count(b":"):
                 return
         except (msgspec.DecodeError, RecursionError):
             pass
@@ -278,7 +254,7 @@ def _check_content(data: bytes) -> None:
         raise InvalidEvent("the event holds \\u0000, which PostgreSQL cannot store")
 
 
-def _may_hide(data: bytes) -> bool:
+def may_hide(data: bytes) -> bool:
     """Whether an escape may stand for a colon, or for U+0000; one character is looked for much faster than four."""
     return b"\\" in data and b"\\u00" in data and (b"\\u0000" in data or b"\\u003a" in data or b"\\u003A" in data)
 

@@ -5,16 +5,16 @@ settled ones at the front. Events without a cursor hold it back just the same.
 """
 
 from collections import deque
+from collections.abc import Iterable
+
+import msgspec
 
 
-class Position:
+class Position(msgspec.Struct, eq=False, gc=False):
     """One event's place in what was received."""
 
-    __slots__ = ("cursor", "settled")
-
-    def __init__(self, cursor: str | None) -> None:
-        self.cursor = cursor
-        self.settled = False
+    cursor: str | None
+    settled: bool = False
 
 
 class Watermark:
@@ -24,15 +24,16 @@ class Watermark:
         self._open: deque[Position] = deque()
         self.cursor: str | None = None
 
-    def open(self, cursor: str | None) -> Position:
-        """A new event was received, at ``cursor``."""
-        position = Position(cursor)
-        self._open.append(position)
-        return position
+    def open(self, cursors: Iterable[str | None]) -> list[Position]:
+        """New events were received, at these cursors."""
+        positions = list(map(Position, cursors))
+        self._open.extend(positions)
+        return positions
 
-    def settle(self, position: Position) -> None:
-        """The event at ``position`` is settled: the front may move."""
-        position.settled = True
+    def settle(self, positions: Iterable[Position]) -> None:
+        """The events at these positions are settled: the front may move."""
+        for position in positions:
+            position.settled = True
         while self._open and self._open[0].settled:
             front = self._open.popleft()
             if front.cursor is not None:

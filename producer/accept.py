@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from listener.errors import InvalidEvent
-from listener.event import CURSOR, Event, content_id, on_one_line, parse_named, plain_ids
+from listener.event import CURSOR, Event, content_id, on_one_line, parse_named
+from listener.together import plain_ids
 from producer.journal.port import Accepted, Placed
 from producer.journal.publications import LINE_END, Group, Index, Lines, Publication, index_of
 

@@ -7,6 +7,8 @@ the server's. A lease lost or run out is told to ``on_lost``, once.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+import msgspec
+
 from listener.claims.places import Place, Places
 from listener.claims.port import Answer, Ask, Claims, Keep, Verdict, Won
 from listener.claims.reach import Reach
@@ -14,16 +16,13 @@ from listener.errors import Transient
 from listener.facts import Facts, LeasesLost
 
 
-class Claim:
+class Claim(msgspec.Struct, eq=False, gc=False):
     """One claim of this process. What was won at once shares ``until``, which is replaced and never changed."""
 
-    __slots__ = ("ask", "epoch", "takeovers", "until")
-
-    def __init__(self, ask: Ask, won: Won, until: Mapping[Place, float]) -> None:
-        self.ask = ask
-        self.epoch = won.epoch
-        self.takeovers = won.takeovers
-        self.until = until
+    ask: Ask
+    epoch: int
+    takeovers: int
+    until: Mapping[Place, float]
 
     def grant(self, place: Place, until: float) -> None:
         """This place grants it for so long."""
@@ -72,7 +71,7 @@ class Leases:
         until = dict.fromkeys(places, asked_at + self._seconds)
         for ask, answer in zip(asks, answers, strict=True):
             if isinstance(answer, Won):
-                self._claims[ask.event_id] = Claim(ask, answer, until)
+                self._claims[ask.event_id] = Claim(ask, answer.epoch, answer.takeovers, until)
 
     def drop(self, event_ids: Iterable[str]) -> None:
         """Hold these no more."""

@@ -164,8 +164,8 @@ class Claiming:
         So it is before an event is buried unheard, since its last owner may have died between storing or burying it
         and telling so.
         """
-        unheard = (p for p in won if self._work.must_look_before or p.doom is not None or self._condemned(p))
-        asks = [p.ask for p in unheard]
+        every = self._work.must_look_before
+        asks = [p.ask for p in won if every or p.doom is not None or (p.takeovers and self._condemned(p))]
         return await self._store.settled(asks) if asks else {}
 
     def _condemned(self, passage: Passage) -> bool:
@@ -177,14 +177,16 @@ class Claiming:
         self._facts(EventsClaimed([p.event.event_id for p in won]))
         if taken := [p.event.event_id for p in won if p.takeovers]:
             self._facts(EventsTakenOver(taken))
+        begin = []
         for passage in won:
             if passage.doom is not None:
                 self._settling.bury(passage, passage.doom)
-            elif self._condemned(passage):
+            elif passage.takeovers and self._condemned(passage):
                 passage.attempts.append(self._crash_loop(passage))
                 self._settling.bury(passage, Doom("crash_loop", "claim"))
             else:
-                self._work.start(passage)
+                begin.append(passage)
+        self._work.start_all(begin)
 
     def _crash_loop(self, passage: Passage) -> Failure:
         error = Permanent(f"{passage.takeovers} owners of this event died or froze while they held it")

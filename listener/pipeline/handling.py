@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from listener.attempts import attempts
 from listener.claims.desk import Desk
@@ -34,9 +34,9 @@ class Recording:
     def __init__(self, storing: Storing) -> None:
         self._storing = storing
 
-    def start(self, passage: Passage) -> None:
-        """Insert it."""
-        self._storing.put(passage)
+    def start_all(self, passages: Sequence[Passage]) -> None:
+        """Insert them."""
+        self._storing.put_all(passages)
 
     async def idle_of_suspects(self) -> None:
         """Nothing of the user's runs."""
@@ -93,8 +93,12 @@ class Handling:
         async with asyncio.TaskGroup() as self._tasks:
             await self._storing.run()
 
-    def start(self, passage: Passage) -> None:
-        """Begin the attempts in a task of their own."""
+    def start_all(self, passages: Sequence[Passage]) -> None:
+        """Begin the attempts, each event's in a task of its own."""
+        for passage in passages:
+            self._start(passage)
+
+    def _start(self, passage: Passage) -> None:
         assert self._tasks is not None, "run() must be running"
         claim_id = passage.claim_id  # a conflict gives the passage another one
         task = self._tasks.create_task(self._handle(passage), name=f"handle {claim_id[:64]}")
@@ -165,7 +169,7 @@ class Handling:
             delivery = _delivery(passage, number)
             if self._handler.form == "plain":
                 await self._timed(passage, self._handler.call(delivery))
-                self._storing.put(passage)
+                self._storing.put_all((passage,))
             else:
                 await self._in_transaction(passage, delivery)
 

@@ -49,35 +49,29 @@ def conflict_claim(event: Event) -> Ask:
     return Ask(f"conflict:{event.digest.hex()}:{event.event_id}", event.digest)
 
 
-class Passage:
+class Passage(msgspec.Struct, eq=False):
     """Mutable, and owned by exactly one stage at a time.
 
     ``ask`` is what is claimed: the event's id, or for an invalid or conflicting event a name made of its
-    content, so that of all listeners that saw it only one writes the letter. ``of_peer``: it is a peer's turn to ask
-    for it first.
+    content, so that of all listeners that saw it only one writes the letter. ``received_at`` is a time of day,
+    ``received_clock`` measures. ``of_peer``: it is a peer's turn to ask for it first.
     """
 
-    __slots__ = (
-        "ask", "asked", "attempts", "doom", "end", "epoch", "event", "followers", "of_peer", "on_end", "position",
-        "received_at", "received_clock", "revive", "takeovers",
-    )  # fmt: skip
-
-    def __init__(self, event: Event, ask: Ask, position: Position | None, *, at: float, clock: float) -> None:
-        self.event = event
-        self.ask = ask
-        self.position = position
-        self.received_at = at
-        self.received_clock = clock
-        self.epoch = 0
-        self.takeovers = 0
-        self.asked = 0
-        self.attempts: list[Failure] = []
-        self.doom: Doom | None = None
-        self.followers: list[Passage] | None = None
-        self.end: End | None = None
-        self.on_end: Callable[[Passage], None] | None = None
-        self.revive = False
-        self.of_peer = False
+    event: Event
+    ask: Ask
+    position: Position | None
+    received_at: float
+    received_clock: float
+    epoch: int = 0
+    takeovers: int = 0
+    asked: int = 0
+    attempts: list[Failure] = []
+    doom: Doom | None = None
+    followers: "list[Passage] | None" = None
+    end: End | None = None
+    on_end: "Callable[[Passage], None] | None" = None
+    revive: bool = False
+    of_peer: bool = False
 
     @property
     def claim_id(self) -> str:

@@ -80,9 +80,8 @@ class Settling:
         while True:
             batch = await self._ended.take(BATCH)
             started = self._clocks.monotonic()
-            await self._desk.settle([passage.claim_id for passage, _ in batch], "done")
-            for passage, end in batch:
-                self._intake.finish(passage, end)
+            await self._desk.settle([passage.ask.event_id for passage, _ in batch], "done")
+            self._intake.finish(batch)
             now = self._clocks.monotonic()
             stored = [passage for passage, end in batch if end is STORED]
             if stored:
@@ -163,5 +162,5 @@ class Settling:
         doom = passage.doom
         assert doom is not None
         last = passage.attempts[-1]
-        self._intake.finish(passage, Buried(doom.reason))
+        self._intake.finish([(passage, Buried(doom.reason))])
         self._facts(EventBuried(passage.event.event_id, doom.reason, last.error_class, last.message))

@@ -1,7 +1,7 @@
 """Storing: rows in batches. A batch that fails on its data is split until the bad row stands alone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, assert_never
 
 from listener.attempts import attempts
@@ -51,9 +51,9 @@ class Storing:
         self.on_conflict: Callable[[Passage], Awaitable[None]]
         self.on_buried: Buried
 
-    def put(self, passage: Passage) -> None:
-        """Have this row inserted."""
-        self._inbox.put(passage)
+    def put_all(self, passages: Iterable[Passage]) -> None:
+        """Have these rows inserted."""
+        self._inbox.put_all(passages)
 
     async def run(self) -> None:
         """Store until cancelled."""
@@ -91,10 +91,7 @@ class Storing:
         )
 
     async def _insert(self, batch: Sequence[Passage]) -> None:
-        new = [
-            rows.NewRow(event=p.event, epoch=p.epoch, attempts=len(p.attempts) + 1, received_at=p.received_at)
-            for p in batch
-        ]
+        new = [rows.NewRow(p.event, p.epoch, len(p.attempts) + 1, p.received_at) for p in batch]
         try:
             results = await self._store.insert(new)
         except Transient:
@@ -105,6 +102,9 @@ class Storing:
 
     async def stored(self, batch: Sequence[Passage], results: Sequence[rows.Result]) -> None:
         """Report what the table said."""
+        if results.count(rows.STORED) == len(results):
+            self._settling.done([(passage, STORED) for passage in batch])
+            return
         ended: list[tuple[Passage, Stored | Duplicate]] = []
         conflicts: list[Passage] = []
         for passage, result in zip(batch, results, strict=True):

@@ -29,18 +29,26 @@ class Turns:
         self._later: deque[tuple[float, Passage]] = deque()
         self._waits = True
 
-    def put(self, passage: Passage) -> None:
-        """Have this claimed, now or after its peer had a chance. What is revived, nobody else asks for."""
-        passage.of_peer = not passage.revive and not self._is_own(passage.claim_id)
-        if not (passage.of_peer and self._peer_wait):
-            self._inbox.put(passage)
-        elif not self._waits:
-            self._inbox.put_behind((passage,))
-        else:
-            loop = asyncio.get_running_loop()
-            self._later.append((loop.time() + self._peer_wait, passage))
-            if len(self._later) == 1:
-                loop.call_later(self._peer_wait, self._pass_on)
+    def put_all(self, passages: Sequence[Passage]) -> None:
+        """Have these claimed, each now or after its peer had a chance. What is revived, nobody else asks for."""
+        own: list[Passage] = []
+        of_peers: list[Passage] = []
+        for passage in passages:
+            passage.of_peer = not passage.revive and not self._is_own(passage.ask.event_id)
+            (of_peers if passage.of_peer and self._peer_wait else own).append(passage)
+        if own:
+            self._inbox.put_all(own)
+        if of_peers and self._waits:
+            self._put_later(of_peers)
+        elif of_peers:
+            self._inbox.put_behind(of_peers)
+
+    def _put_later(self, passages: Sequence[Passage]) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._later:
+            loop.call_later(self._peer_wait, self._pass_on)
+        due = loop.time() + self._peer_wait
+        self._later.extend([(due, passage) for passage in passages])
 
     def _pass_on(self) -> None:
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ plain        the handler runs first, then the row is inserted
 transaction  the row is inserted first, in a transaction that the handler shares
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from listener.pipeline.passage import Passage
@@ -19,8 +20,8 @@ class Work(Protocol):
     must_look_before: bool
     """Whether the table must be asked before, because the insert itself does not decide."""
 
-    def start(self, passage: Passage) -> None:
-        """Begin; the end is reported to ``Settling``."""
+    def start_all(self, passages: Sequence[Passage]) -> None:
+        """Begin these; their ends are reported to ``Settling``."""
 
     async def idle_of_suspects(self) -> None:
         """Return when no taken-over event is at work."""

@@ -222,14 +222,16 @@ def _values(row: NewRow) -> tuple[Any, ...]:
 
 def _columns(rows: Sequence[NewRow]) -> tuple[Any, ...]:
     events = [row.event for row in rows]
+    # Numbers that are 1 in each row, as they nearly always are, are left out.
+    epochs, attempts = [row.epoch for row in rows], [row.attempts for row in rows]
     return (
         [event.event_id for event in events],
         [event.type for event in events],
         b"\x01".join([event.payload for event in events]).decode(),
         b"\x01".join([event.other or b"" for event in events]).decode(),
         b"".join([event.digest for event in events]),
-        [row.epoch for row in rows],
-        [row.attempts for row in rows],
+        [] if epochs.count(1) == len(rows) else epochs,
+        [] if attempts.count(1) == len(rows) else attempts,
         [row.received_at for row in rows],
     )
 

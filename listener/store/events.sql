@@ -1,11 +1,12 @@
--- In a batch, JSON comes as one text, parted by U+0001, which no JSON holds; digests as one string of bytes.
+-- In a batch, JSON comes as one text, parted by U+0001, which no JSON holds; digests as one string of bytes. Epochs and
+-- attempts are left out where all of them are 1.
 -- OFFSET 0: each event is looked up by itself, in an index. Left to choose, PostgreSQL takes some batches for larger than
 -- they are, and reads a whole table for one event.
 
 -- name: insert
 INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
 SELECT event_id, type, payload::jsonb, other::jsonb, substr($7::bytea, number::int * 32 - 31, 32),
-    $1, $2, epoch, attempts, to_timestamp(received_at)
+    $1, $2, coalesce(epoch, 1), coalesce(attempts, 1), to_timestamp(received_at)
 FROM ROWS FROM (
     unnest($3::text[], $4::text[], $8::int[], $9::int[], $10::float8[]),
     string_to_table($5::text, E'\x01'), string_to_table($6::text, E'\x01', '')) WITH ORDINALITY
@@ -29,7 +30,7 @@ RETURNING set_config('idle_in_transaction_session_timeout', $11, true)
 
 -- name: compare
 SELECT a.number,
-    e.claim_token = $1 AND e.epoch = a.epoch AND e.received_at = to_timestamp(a.received_at)
+    e.claim_token = $1 AND e.epoch = coalesce(a.epoch, 1) AND e.received_at = to_timestamp(a.received_at)
         AND e.payload_sha256 = digest AS mine,
     e.payload_sha256 = digest OR (
         e.type IS NOT DISTINCT FROM a.type AND e.payload = a.payload::jsonb

@@ -32,7 +32,7 @@ def event(event_id: str) -> Event:
 
 def passage(event_id: str, reason: str = "exhausted") -> Passage:
     one = event(event_id)
-    doomed = Passage(one, invalid_claim(one.digest), None, at=time.time(), clock=0.0)
+    doomed = Passage(one, invalid_claim(one.digest), None, received_at=time.time(), received_clock=0.0)
     if reason != "invalid":
         doomed.ask = type(doomed.ask)(event_id, one.digest)
     doomed.doom = Doom(reason, "store")  # type: ignore[arg-type]

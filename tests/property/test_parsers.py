@@ -10,6 +10,7 @@ from listener.errors import InvalidEvent
 from listener.event import Event, parse, read_plainly, read_with_care
 from listener.settings import ListenerSettings
 from listener.source.reader import source_name
+from listener.together import plain_events
 from ops.command import UsageProblem
 from producer.accept import Refused, plain_index, publication, wrapped
 from producer.journal.port import Entry, cursor_of, number_of
@@ -93,6 +94,36 @@ def test_a_plain_event_is_read_as_with_care(frame: bytes):
         careful, all_names = read_with_care(frame)
         assert event == careful
         assert {"event_id", "cursor"} & set(names) == {"event_id", "cursor"} & set(all_names)
+
+
+plain_frames = st.builds(
+    lambda event_id, kind, payload, cursor: json.dumps(
+        {"event_id": event_id, "payload": payload} | ({"type": kind} if kind != "" else {}) | {"cursor": cursor}
+    ).encode(),
+    st.text("aé:", min_size=1, max_size=3),
+    st.none() | st.text("aé:", max_size=3),
+    values,
+    st.text("j.1", min_size=1, max_size=4),
+)
+
+
+@given(st.lists(plain_frames | damaged_plainly() | frames, max_size=5))
+@settings(max_examples=600, deadline=None)
+@example([b'{"event_id":"e","payload":1}', b'{"event_id":"f","payload":{"a":1},"type":"t","cursor":"j.1"}'])
+@example([b'{"event_id":"e","payload":{"a":1,"a":2}}', b'{"event_id":":","payload":":::"}'])
+@example([b'{"event_id":"e","payload":[1', b"2]}", b'{"event_id":"e","payload":1}{"event_id":"f","payload":1}'])
+@example([b'{"event_id":"e",\n"payload":1}', b'\n{"event_id":"f","payload":1}\n'])
+@example([b'{"event_id":"e","payload":"' + b"x" * LIMIT + b'"}', b'{"event_id":"f","payload":1}'])
+def test_events_read_together_are_those_read_one_by_one(some: list[bytes]):
+    together = plain_events(some, max_bytes=LIMIT)
+    if together is not None:
+        assert together == [parse(frame, max_bytes=LIMIT) for frame in some]
+
+
+@given(st.lists(plain_frames.filter(lambda frame: b"\\u00" not in frame), max_size=5))
+@settings(deadline=None)
+def test_plain_events_are_read_together(some: list[bytes]):
+    assert plain_events(some, max_bytes=LIMIT) is not None
 
 
 def is_whole(event: Event) -> None:

@@ -202,17 +202,19 @@ def _stays_where_it_was(real: Any) -> Any:
 
 
 def _saved_at_receipt(real: Any) -> Any:
-    def open_(self: Watermark, cursor: str | None) -> Position:
-        self.cursor = cursor or self.cursor
-        return real(self, cursor)
+    def open_(self: Watermark, cursors: Sequence[str | None]) -> list[Position]:
+        for cursor in cursors:
+            self.cursor = cursor or self.cursor
+        return real(self, cursors)
 
     return open_
 
 
 def _settled_in_any_order(real: Any) -> Any:
-    def settle(self: Watermark, position: Position) -> None:
-        self.cursor = position.cursor or self.cursor
-        real(self, position)
+    def settle(self: Watermark, positions: Sequence[Position]) -> None:
+        for position in positions:
+            self.cursor = position.cursor or self.cursor
+        real(self, positions)
 
     return settle
 

@@ -64,8 +64,8 @@ class Work:
         self.enough = asyncio.Event()
         self._count = enough
 
-    def start(self, passage: Any) -> None:
-        self.begun.append(passage)
+    def start_all(self, passages: Sequence[Any]) -> None:
+        self.begun += passages
         if len(self.begun) >= self._count:
             self.enough.set()
 

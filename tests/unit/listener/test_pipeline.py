@@ -36,7 +36,7 @@ async def test_what_ran_out_by_ones_own_clock_is_asked_for_again_and_not_held_on
         facts=lambda _: None,
     )  # fmt: skip
     event = parse(b'{"event_id":"e","payload":{}}', max_bytes=100)
-    passage = Passage(event, Ask(event.event_id, event.digest), None, at=0.0, clock=0.0)
+    passage = Passage(event, Ask(event.event_id, event.digest), None, received_at=0.0, received_clock=0.0)
     pipeline.settling.on_claim_lost(passage)
     assert desk.ids == {"other"}, "granted anew, it would keep out every fresh event behind a suspect that waits for it"
     assert pipeline.claiming.standing_by == 1

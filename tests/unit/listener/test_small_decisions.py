@@ -20,9 +20,9 @@ def test_the_cursor_never_passes_an_unsettled_event(moves: list[tuple[bool, int]
     for receive, which in moves:
         if receive or not positions:
             model.append([f"j.{len(model)}", False])
-            positions.append(watermark.open(model[-1][0]))
+            positions += watermark.open([model[-1][0]])
         else:
-            watermark.settle(positions[which % len(positions)])
+            watermark.settle([positions[which % len(positions)]])
             model[which % len(positions)][1] = True
         front = next((i for i, (_, settled) in enumerate(model) if not settled), len(model))
         assert watermark.cursor == (model[front - 1][0] if front else None)
@@ -30,10 +30,10 @@ def test_the_cursor_never_passes_an_unsettled_event(moves: list[tuple[bool, int]
 
 def test_events_without_a_cursor_hold_the_front_back_too():
     watermark = Watermark()
-    bare, placed = watermark.open(None), watermark.open("j.2")
-    watermark.settle(placed)
+    bare, placed = watermark.open([None, "j.2"])
+    watermark.settle([placed])
     assert watermark.cursor is None
-    watermark.settle(bare)
+    watermark.settle([bare])
     assert (watermark.cursor, watermark.waiting) == ("j.2", 0)
 
 

@@ -16,7 +16,7 @@ EVENT = cast("Event", None)
 
 
 def passage(event_id: str) -> Passage:
-    return Passage(EVENT, Ask(event_id, b""), None, at=0.0, clock=0.0)
+    return Passage(EVENT, Ask(event_id, b""), None, received_at=0.0, received_clock=0.0)
 
 
 def turns() -> tuple[Turns, Inbox[Passage]]:
@@ -27,7 +27,7 @@ def turns() -> tuple[Turns, Inbox[Passage]]:
 async def test_a_peers_share_waits_for_the_peer_and_then_goes_on():
     gate, inbox = turns()
     for event_id in ("theirs 1", "mine 1", "theirs 2", "mine 2"):
-        gate.put(passage(event_id))
+        gate.put_all([passage(event_id)])
     assert [one.claim_id for one in await inbox.take(9)] == ["mine 1", "mine 2"]
     assert [one.claim_id for one in await inbox.take(9)] == ["theirs 1", "theirs 2"]
 
@@ -36,7 +36,7 @@ async def test_a_peers_share_is_asked_for_when_nothing_else_waits():
     gate, inbox = turns()
     gate.heard([True])
     for event_id in ("theirs 1", "mine 1", "theirs 2", "mine 2"):
-        gate.put(passage(event_id))
+        gate.put_all([passage(event_id)])
     assert [one.claim_id for one in await inbox.take(1)] == ["mine 1"]
     assert [one.claim_id for one in await inbox.take(9)] == ["mine 2"]
     assert [one.claim_id for one in await inbox.take(9)] == ["theirs 1", "theirs 2"]
@@ -45,13 +45,13 @@ async def test_a_peers_share_is_asked_for_when_nothing_else_waits():
 async def test_a_peer_that_does_not_take_its_share_is_waited_for_no_more_until_it_does():
     gate, inbox = turns()
     gate.heard([True] * 9 + [False])
-    gate.put(passage("theirs 1"))
+    gate.put_all([passage("theirs 1")])
     assert len(inbox) == 1
     gate.heard([])
-    gate.put(passage("theirs 2"))
+    gate.put_all([passage("theirs 2")])
     assert len(inbox) == 2
     gate.heard([True, True, False])
-    gate.put(passage("theirs 3"))
+    gate.put_all([passage("theirs 3")])
     assert len(inbox) == 2
 
 
@@ -59,7 +59,7 @@ async def test_what_is_revived_is_asked_for_at_once():
     gate, inbox = turns()
     revived = passage("theirs 1")
     revived.revive = True
-    gate.put(revived)
+    gate.put_all([revived])
     assert len(inbox) == 1
 
 
