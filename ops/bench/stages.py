@@ -19,6 +19,7 @@ from listener.source.reader import AT_ONCE as FRAMES
 from listener.source.reader import SourceOptions, open_stream
 from listener.store.database import Database
 from listener.store.events import EventStore, NewRow
+from listener.together import plain_events
 from ops.bench import processor
 from ops.bench.bed import Bed
 from ops.bench.figures import Measured
@@ -89,7 +90,8 @@ async def _receive(url: str, count: int, into: list[Event]) -> None:
     options = SourceOptions(url, "bench", "bench")
     async with open_stream(url, options, options.max_frame) as stream:
         while len(into) < count:
-            into += [parse(frame, max_bytes=LARGEST) for frame in await stream.take(FRAMES, LARGEST)]
+            frames = await stream.take(FRAMES, LARGEST)
+            into += plain_events(frames, max_bytes=LARGEST) or [parse(frame, max_bytes=LARGEST) for frame in frames]
 
 
 async def _journal(lines: Sequence[bytes]) -> Measured:

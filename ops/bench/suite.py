@@ -1,8 +1,10 @@
 """What is measured, in which order, and which ratios come of it. Each round is told as it ends."""
 
 import asyncio
+import statistics
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from operator import truediv
 from typing import Any
 
 from ops.bench import growth, handlers, latency, machine, pipeline, stages
@@ -80,12 +82,13 @@ class Suite:
         self._extent = extent
         self._say = say
         self.found = Findings()
+        self._compared: dict[str, float] = {}
 
     async def run(self) -> Findings:
         """Measure all that was asked for."""
         for child in self._bed.system.listeners:
             await asyncio.to_thread(child.stop)
-        await self._stages()
+        await self._in_turn()
         await self._pipeline()
         await self._loops()
         await self._latency()
@@ -102,45 +105,52 @@ class Suite:
         Noise only slows, so the best of all looks counts.
         """
         parts: dict[str, Callable[[], Awaitable[None]]] = {
-            "sequential": self._loops, "concurrent": self._loops, "limit": self._stages, "two_listeners": self._two,
-            "latency": self._latency, "batch_publish": self._stages, "transaction": self._transaction,
+            "sequential": self._loops, "concurrent": self._loops, "limit": self._in_turn,
+            "two_listeners": self._in_turn, "latency": self._latency, "batch_publish": self._in_turn,
+            "transaction": self._transaction,
         }  # fmt: skip
         for _ in range(LOOKS_AGAIN):
             missed = [name for name in missed_bars(self.found.ratios, noisy=True) if name in parts]
             if not missed:
                 return
             self._say(f"\nMeasured once more, for noise: {', '.join(missed)}")
-            await self._one()
             for measure in dict.fromkeys(parts[name] for name in missed):
                 await measure()
             again = self._ratios()
             for name in missed:
                 self.found.ratios[name] = better(name, self.found.ratios[name], again[name])
 
-    async def _stages(self) -> None:
-        rounds = [
-            await stages.measure(self._bed, count=self._extent.events, size=SIZE) for _ in range(self._extent.rounds)
-        ]
-        for name in rounds[0]:
-            self._keep(f"stage {name}", [one[name] for one in rounds])
+    async def _in_turn(self) -> None:
+        """Stages, one listener, two listeners, and again: what else the machine does meanwhile meets all of them alike.
+
+        Its speed changes by a third within minutes, so what is compared is what was measured within the same round.
+        """
+        count, several = self._extent.events, self._extent.listeners > 1
+        taken: list[dict[str, Measured]] = []
+        one: list[Measured] = []
+        two: list[Measured] = []
+        for _ in range(self._extent.rounds):
+            taken.append(await stages.measure(self._bed, count=count, size=SIZE))
+            one.append(await self._stored(1, count, SIZE, 0.0))
+            if several:
+                two.append(await self._stored(2, count, SIZE, 0.0))
+        for name in taken[0]:
+            self._keep(f"stage {name}", [each[name] for each in taken])
+        self._keep("pipeline", one)
+        limits = [work_conserving_limit(each, machine.cores(), stages.NEEDED) for each in taken]
+        self._compared["limit"] = statistics.median(map(truediv, (each.rate for each in one), limits))
+        if several:
+            self._keep("two listeners", two)
+            self._compared["two_listeners"] = statistics.median(b.rate / a.rate for a, b in zip(one, two, strict=True))
 
     async def _pipeline(self) -> None:
         count = self._extent.events
-        await self._one()
         for share in SHARES:
             await self._rounds(f"pipeline, {share:.0%} duplicates", lambda: self._stored(1, count, SIZE, share))  # noqa: B023
-        if self._extent.listeners > 1:
-            await self._two()
         if not self._extent.quick:
             for size in SIZES:
                 some = max(2_000, min(count, 40_000_000 // size))
                 await self._rounds(f"pipeline, {size:,} bytes", lambda: self._stored(1, some, size, 0.0), 1)  # noqa: B023
-
-    async def _one(self) -> None:
-        await self._rounds("pipeline", lambda: self._stored(1, self._extent.events, SIZE, 0.0))
-
-    async def _two(self) -> None:
-        await self._rounds("two listeners", lambda: self._stored(2, self._extent.events, SIZE, 0.0))
 
     async def _stored(self, listeners: int, count: int, size: int, share: float) -> Measured:
         return await pipeline.stored(self._bed, listeners=listeners, count=count, size=size, duplicates=share)
@@ -205,13 +215,10 @@ class Suite:
 
     def _ratios(self) -> dict[str, float]:
         rate = {name: one.rate for name, one in self.found.rates.items()}
-        needed = {name: self.found.rates[f"stage {name}"] for name in stages.NEEDED}
         ratios: dict[str, float] = {}
         ratios["sequential"] = rate["pipeline"] / rate["loop, sequential"]
         ratios["concurrent"] = rate["pipeline"] / rate["loop, concurrent"]
-        ratios["limit"] = rate["pipeline"] / work_conserving_limit(needed, machine.cores(), stages.NEEDED)
-        if "two listeners" in rate:
-            ratios["two_listeners"] = rate["two listeners"] / rate["pipeline"]
+        ratios |= self._compared
         least = self.found.latencies["hop + round trip + commit"]
         ratios["latency"] = self.found.latencies["publish to row at 1,000/s"].p99 / least.p99
         if "10 million rows" in rate:
