@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from listener.event import how_often
 from producer.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
 from producer.journal.port import JournalTrouble, Placed
 from producer.journal.publications import LINE_END, Group, Lines, Publication
@@ -79,7 +80,7 @@ class Batch:
             await self._begin(*self._lines.take())
 
     async def _begin(self, numbered: range, text: bytes) -> None:
-        good = await self._reading.elsewhere(text, redeliver=self._redeliver)
+        good = await self._reading.elsewhere(text, len(numbered), redeliver=self._redeliver)
         if good is not None:
             await self._place(_Part(good, numbered))
             return
@@ -174,7 +175,7 @@ class _Lines:
             raise Refused("too_large", f"the batch has more than the {self._max_body:,} bytes that are allowed")
         lines, line_end, rest = chunk.rpartition(LINE_END)
         if line_end:
-            self._add(self._rest + lines)
+            self._add(self._rest + lines if self._rest else lines)
             self._rest = rest
         else:
             self._rest += rest
@@ -199,7 +200,7 @@ class _Lines:
             text = text.replace(b"\r\n", LINE_END).removesuffix(b"\r")
         self._texts.append(text)
         self._bytes += len(text)
-        self._number += text.count(LINE_END) + 1
+        self._number += how_often(LINE_END, text) + 1
 
     def take(self) -> tuple[range, bytes]:
         """All whole lines that are there: their numbers and their text."""

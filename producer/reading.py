@@ -17,7 +17,7 @@ from typing import cast
 import msgspec
 import structlog
 
-from producer.journal.publications import LINE_END, Index, Lines
+from producer.journal.publications import Index, Lines
 from producer.reader import SIZE
 
 MANY = 128
@@ -51,9 +51,8 @@ class Reading:
         self._not_before = 0.0
         self.process: ReadingProcess | None = None
 
-    async def elsewhere(self, text: bytes, *, redeliver: bool) -> Lines | None:
-        """See ``accept.plain_index``. None also where the process cannot do it, now or for so few lines."""
-        count = text.count(LINE_END) + 1
+    async def elsewhere(self, text: bytes, count: int, *, redeliver: bool) -> Lines | None:
+        """So many lines. See ``accept.plain_index``; None also where the process cannot do it, now or for so few."""
         process = self._process_for(count)
         if process is None:
             return None

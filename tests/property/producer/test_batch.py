@@ -33,10 +33,11 @@ class ReadingHere(Reading):
 
     read = 0
 
-    async def elsewhere(self, text: bytes, *, redeliver: bool) -> Lines | None:
+    async def elsewhere(self, text: bytes, count: int, *, redeliver: bool) -> Lines | None:
         await asyncio.sleep(0)
         index = plain_index(text, max_bytes=self._max_bytes)
-        self.read += 0 if index is None else len(index)
+        assert index is None or len(index) == count
+        self.read += 0 if index is None else count
         return None if index is None else Lines(text, index, redeliver)
 
 

@@ -25,7 +25,7 @@ async def reading() -> AsyncIterator[Reading]:
 
 
 async def read(reading: Reading, lines: list[bytes]) -> list[Publication] | None:
-    found = await reading.elsewhere(b"\n".join(lines), redeliver=False)
+    found = await reading.elsewhere(b"\n".join(lines), len(lines), redeliver=False)
     return None if found is None else list(found)
 
 
