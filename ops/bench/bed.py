@@ -15,7 +15,7 @@ from listener.claims.desk import TICK_SECONDS
 from listener.source.reader import source_name
 from listener.store.cursors import Cursors
 from listener.store.database import Database
-from ops.bench.client import Publisher
+from ops.bench.client import Publisher, checked, request
 from ops.bench.figures import Measured
 from ops.bench.load import bodies, events
 from ops.local.child import Child
@@ -34,6 +34,11 @@ COUNT = "select count(*) from events where seq > $1"
 COUNTS = "select count(*), count(distinct event_id) from events where seq > $1"
 
 
+def publishing(line: bytes) -> bytes:
+    """A request to publish one event."""
+    return request("/publish", line)
+
+
 class Bed:
     """Publishes, runs listeners, and knows from PostgreSQL what became of it."""
 
@@ -44,7 +49,7 @@ class Bed:
         self._base = 0
         self._database = Database(system.postgres.url)
         self._cursors = Cursors(self._database)
-        self._publisher = Publisher(system.layout.producer_url)
+        self.publisher = Publisher(system.layout.producer_url)
 
     @property
     def server_pids(self) -> list[int | None]:
@@ -53,7 +58,7 @@ class Bed:
 
     async def close(self) -> None:
         """Let go of the connections."""
-        await self._publisher.close()
+        self.publisher.close()
         await self.redis.aclose()
         await self._database.close()
         await self.connection.close()
@@ -85,18 +90,16 @@ class Bed:
 
         async def post() -> None:
             for body in waiting:
-                await self._publisher.post("/publish/batch?redeliver=true", body)
+                await self.publisher.post("/publish/batch?redeliver=true", body)
 
         await asyncio.gather(*(post() for _ in range(BODIES_AT_ONCE)))
         return time.perf_counter() - started
 
-    async def publish_one(self, line: bytes) -> None:
-        """Publish one event."""
-        await self._publisher.post("/publish", line)
-
     async def publish_each(self, lines: Sequence[bytes]) -> None:
         """Publish each event in a request of its own, as many at once as there are connections."""
-        await asyncio.gather(*map(self.publish_one, lines))
+        await self.publisher.open()
+        for answer in await asyncio.gather(*[self.publisher.send(publishing(line)) for line in lines]):
+            checked(answer)
 
     async def forget_rows(self) -> None:
         """Begin a round with an empty table and an empty Redis."""

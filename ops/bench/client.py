@@ -5,6 +5,8 @@ What it costs is taken from the same two cores as what is measured, and waits in
 
 import asyncio
 import re
+from collections import deque
+from collections.abc import Callable
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -13,50 +15,75 @@ CONNECTIONS = 128
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 HEAD_ENDS = b"\r\n\r\n"
 
+Answer = tuple[bytes, bytes]
+"""Its head and its body."""
+
 
 class Publisher:
-    """Posts bodies; each on a connection that is free, or a new one."""
+    """Sends requests, each on a connection that is free."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._free: list[_Wire] = []
-        self._slots = asyncio.Semaphore(CONNECTIONS)
+        self._waiting: deque[tuple[bytes, asyncio.Future[Answer]]] = deque()
+
+    async def open(self, count: int = CONNECTIONS) -> None:
+        """Have so many connections that are free; what the server closed for idling is replaced."""
+        self._free = [wire for wire in self._free if not wire.is_closed]
+        loop = asyncio.get_running_loop()
+        while len(self._free) < count:
+            self._free.append((await loop.create_connection(lambda: _Wire(self._freed), self._host, self._port))[1])
+
+    def send(self, request: bytes) -> "asyncio.Future[Answer]":
+        """Send this, or have it sent when a connection is free. No task is made for it."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, answer))
+        self._send_on()
+        return answer
 
     async def post(self, path: str, body: bytes) -> bytes:
         """Post this; the answer's body, or ``RuntimeError`` where it is not 2xx."""
-        async with self._slots:
-            wire = await self._wire()
-            head, answer = await wire.ask(
-                b"POST %b HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body)), body
-            )
-            self._free.append(wire)
-        if head[9:10] != b"2":
-            raise RuntimeError(f"publishing was answered {head.splitlines()[0].decode()}: {answer[:200]!r}")
-        return answer
+        await self.open(1)
+        return checked(await self.send(request(path, body)))
 
-    async def _wire(self) -> "_Wire":
-        """One that is free and that the server did not close for idling; or a new one."""
-        while self._free:
-            wire = self._free.pop()
-            if not wire.is_closed:
-                return wire
-        _, wire = await asyncio.get_running_loop().create_connection(_Wire, self._host, self._port)
-        return wire
-
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the connections."""
         for wire in self._free:
             wire.close()
+
+    def _freed(self, wire: "_Wire") -> None:
+        self._free.append(wire)
+        self._send_on()
+
+    def _send_on(self) -> None:
+        while self._waiting and self._free:
+            wire = self._free.pop()
+            if not wire.is_closed:
+                wire.ask(*self._waiting.popleft())
+
+
+def request(path: str, body: bytes) -> bytes:
+    """A request to post this."""
+    return b"POST %b HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+
+
+def checked(answer: Answer) -> bytes:
+    """The answer's body; ``RuntimeError`` where it is not 2xx."""
+    head, body = answer
+    if head[9:10] != b"2":
+        raise RuntimeError(f"publishing was answered {head.splitlines()[0].decode()}: {body[:200]!r}")
+    return body
 
 
 class _Wire(asyncio.Protocol):
     """One connection, with one request under way at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, freed: Callable[["_Wire"], None]) -> None:
+        self._freed = freed
         self._transport: asyncio.Transport | None = None
         self._read = b""
-        self._answer: asyncio.Future[tuple[bytes, bytes]] | None = None
+        self._answer: asyncio.Future[Answer] | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -65,12 +92,11 @@ class _Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
 
-    def ask(self, head: bytes, body: bytes) -> asyncio.Future[tuple[bytes, bytes]]:
-        """Send a request; its answer's head and body."""
+    def ask(self, request: bytes, answer: "asyncio.Future[Answer]") -> None:
+        """Send a request, and end ``answer`` with what comes back."""
         assert self._transport
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.writelines((head, body))
-        return self._answer
+        self._answer = answer
+        self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._read += data
@@ -83,6 +109,7 @@ class _Wire(asyncio.Protocol):
         self._read = b""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result((head, body))
+        self._freed(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None and not self._answer.done():

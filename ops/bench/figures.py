@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,11 @@ def percentiles(values: Sequence[float]) -> Latency:
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
 
     return Latency(at(0.5), at(0.99), at(0.999))
+
+
+def median_of(rounds: Sequence[Latency]) -> Latency:
+    """The median of each figure, so that one bad moment of the machine does not decide."""
+    return Latency(*(statistics.median(one) for one in zip(*map(astuple, rounds), strict=True)))
 
 
 def median_by_rate(rounds: Sequence[Measured]) -> Measured:

@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from ops.bench.bed import Bed
+from ops.bench.bed import Bed, publishing
+from ops.bench.client import Answer, checked
 from ops.bench.figures import Latency, percentiles
 from ops.bench.load import event
 
@@ -59,21 +60,25 @@ async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latenc
 
 
 async def _under_way(bed: Bed, run: str, rate: int, count: int) -> Latency:
-    sent: dict[str, float] = {}
     limit = SETTLE + count / rate
     await bed.connection.execute(SEEN)
     await bed.connection.execute("truncate seen")
     whole = await bed.connection.fetchval("select max(seq) from events")
+    requests = [publishing(event(number, run, 300)) for number in range(count)]
+    await bed.publisher.open()
     async with asyncio.timeout(limit), asyncio.TaskGroup() as tasks:
         tasks.create_task(bed.connection.execute(LOOK.format(whole=whole, count=count), timeout=limit))
+        sent: list[tuple[float, asyncio.Future[Answer]]] = []
         began = time.perf_counter()
-        for number in range(count):
-            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
-            sent[f"{run}-{number:08}"] = time.time()
-            tasks.create_task(bed.publish_one(event(number, run, 300)))
+        for number, request in enumerate(requests):
+            if (early := began + number / rate - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+            sent.append((time.time(), bed.publisher.send(request)))
+        for _, answer in sent:
+            checked(await answer)
     rows = await bed.connection.fetch("select event_id, at from seen")
     seen: dict[str, float] = {row["event_id"]: row["at"] for row in rows}
-    return percentiles([seen[event_id] - at for event_id, at in sent.items()])
+    return percentiles([seen[f"{run}-{number:08}"] - at for number, (at, _) in enumerate(sent)])
 
 
 async def floor(bed: Bed, *, times: int) -> Latency:

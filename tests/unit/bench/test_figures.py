@@ -9,9 +9,11 @@ import pytest
 from ops.bench import load
 from ops.bench.figures import (
     BARS,
+    Latency,
     Measured,
     better,
     median_by_rate,
+    median_of,
     missed_bars,
     percentiles,
     spread,
@@ -30,6 +32,11 @@ def test_the_middle_round_counts():
     rounds = [Measured(100, seconds) for seconds in (1.0, 4.0, 2.0)]
     assert median_by_rate(rounds).seconds == 2.0
     assert spread(rounds) == pytest.approx((100 - 25) / 50)
+
+
+def test_of_latencies_each_figure_has_its_own_median():
+    rounds = [Latency(1, 9, 10), Latency(2, 3, 30), Latency(3, 6, 20)]
+    assert median_of(rounds) == Latency(2, 6, 20)
 
 
 def test_the_limit_is_the_cores_over_the_cost_of_all_that_is_needed():
