@@ -67,6 +67,8 @@ class SqliteJournal:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma cache_size = -32000")
+        # What a step would undo is else copied to a file: with random ids, a page of the index for each row.
+        connection.execute("pragma temp_store = memory")
         connection.execute(f"pragma wal_autocheckpoint = {LARGEST_LOG_PAGES}")
         return connection
 
