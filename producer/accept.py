@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 
 import msgspec
@@ -12,7 +12,7 @@ from listener.errors import InvalidEvent
 from listener.event import CURSOR, Event, content_id, on_one_line, parse_named
 from listener.together import plain_ids
 from producer.journal.port import Accepted, Placed
-from producer.journal.publications import LINE_END, Group, Index, Lines, Publication, index_of
+from producer.journal.publications import LINE_END, Group, Index, Lines, Publication, ids_of, index_of
 
 STATUS = {"accepted": 202, "redelivered": 202, "duplicate": 409, "conflict": 409, "invalid": 400, "too_large": 413}
 SAYINGS = {
@@ -95,11 +95,11 @@ def answer(placed: Placed | Refused, event_id: str | None, line: int | UnsetType
     return Answer(line, placed.status, event_id, placed.cursor, SAYINGS.get(placed.status, UNSET))
 
 
-def answers(placed: Sequence[Placed], publications: Iterable[Publication], lines: Sequence[int]) -> list[Answer]:
+def answers(placed: Sequence[Placed], published: Group, lines: Sequence[int]) -> list[Answer]:
     """The same for events of a batch that were placed."""
     return [
-        Answer(line, one.status, event.event_id, one.cursor, SAYINGS.get(one.status, UNSET))
-        for one, event, line in zip(placed, publications, lines, strict=True)
+        Answer(line, one.status, event_id, one.cursor, SAYINGS.get(one.status, UNSET))
+        for one, event_id, line in zip(placed, ids_of(published), lines, strict=True)
     ]
 
 

@@ -6,14 +6,16 @@ publications.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, repeat
+from itertools import accumulate, chain, groupby, repeat
 from struct import iter_unpack
+from typing import cast
 
 import msgspec
 
 DIGEST_BYTES = 32
 LINE_END = b"\n"
-PLACE = b"%010d"
+DIGITS = 10
+PLACE = b"%%0%dd" % DIGITS
 """Decimal, since SQL reads no binary numbers, and always as wide."""
 
 
@@ -50,9 +52,22 @@ class Lines(msgspec.Struct, frozen=True, gc=False):
         return len(self.index)
 
     def __iter__(self) -> Iterator[Publication]:
-        ids: list[str] = msgspec.json.decode(self.index.ids)
         digests = [digest for (digest,) in iter_unpack(f"{DIGEST_BYTES}s", self.index.digests)]
-        return map(Publication, ids, digests, self.text.split(LINE_END), repeat(self.redeliver))
+        return map(Publication, self.ids(), digests, self.text.split(LINE_END), repeat(self.redeliver))
+
+    def ids(self) -> list[str]:
+        """Of each line."""
+        ids: list[str] = msgspec.json.decode(self.index.ids)
+        return ids
+
+    def digest(self, line: int) -> bytes:
+        """Of one of them."""
+        return self.index.digests[DIGEST_BYTES * line : DIGEST_BYTES * (line + 1)]
+
+    def body(self, line: int) -> bytes:
+        """One of them."""
+        start, end = (int(self.index.places[place : place + DIGITS]) for place in (DIGITS * line, DIGITS * (line + 1)))
+        return self.text[start + line : end + line]
 
     @property
     def size(self) -> int:
@@ -65,25 +80,25 @@ Group = Sequence[Publication] | Lines
 
 
 def lines_of(publications: Sequence[Publication]) -> Lines:
-    """These in one piece. ``redeliver`` is of no account any more."""
+    """These in one piece; of all or of none ``redeliver`` is asked."""
     bodies = [one.body for one in publications]
     index = index_of([one.event_id for one in publications], [one.digest for one in publications], bodies)
-    return Lines(LINE_END.join(bodies), index)
+    return Lines(LINE_END.join(bodies), index, publications[0].redeliver)
 
 
 def in_pieces(groups: Sequence[Group]) -> Iterator[Lines]:
     """These in few pieces, in their order."""
-    loose: list[Publication] = []
-    for group in groups:
-        if not isinstance(group, Lines):
-            loose += group
-            continue
-        if loose:
-            yield lines_of(loose)
-            loose = []
-        yield group
-    if loose:
-        yield lines_of(loose)
+    for are_lines, some in groupby(groups, lambda group: isinstance(group, Lines)):
+        if are_lines:
+            yield from cast("Iterator[Lines]", some)
+        else:
+            for _, alike in groupby(chain.from_iterable(some), lambda one: one.redeliver):
+                yield lines_of(list(alike))
+
+
+def ids_of(group: Group) -> list[str]:
+    """Of each of these."""
+    return group.ids() if isinstance(group, Lines) else [one.event_id for one in group]
 
 
 def index_of(ids: Sequence[str], digests: Sequence[bytes], lines: Sequence[bytes]) -> Index:

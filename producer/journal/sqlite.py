@@ -17,16 +17,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain, repeat
+from itertools import chain
 from pathlib import Path
-from typing import Literal
-
-import msgspec
 
 from producer.journal import retention, rows, statements
-from producer.journal.content import same_value
-from producer.journal.port import READ_BYTES, Accepted, Entry, JournalStats, JournalTrouble, Placed, Written, cursor_of
-from producer.journal.publications import Group, Publication
+from producer.journal.known import FIRST, Judged, judge
+from producer.journal.port import READ_BYTES, Accepted, Entry, JournalStats, JournalTrouble, Placed, Written
+from producer.journal.publications import Group, Lines, in_pieces
 
 LARGEST_LOG_PAGES = 16_000
 """At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""
@@ -80,7 +77,7 @@ class SqliteJournal:
                 with suppress(sqlite3.IntegrityError):
                     return self._place_new(groups, at)
             with self._transaction():
-                return self._place_some(list(chain.from_iterable(groups)), at)
+                return self._place_some(groups, at)
 
     def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
         """See ``Journal``."""
@@ -162,50 +159,30 @@ class SqliteJournal:
         numbers = range(newest + 1, newest + 1 + sum(map(len, groups)))
         if len(numbers) > statements.FEW:
             with self._transaction():
-                size = rows.insert_groups(self._writer, numbers.start, groups, at)
+                size = rows.insert_new(self._writer, numbers.start, groups, at)
         else:
             few = list(chain.from_iterable(groups))
-            size = rows.insert_few(self._writer, numbers.start, few, repeat(1), at)
+            size = rows.insert_few(self._writer, numbers.start, few, at)
         self._counts = newest + len(numbers), held + size
-        return Written(Accepted(self.identity, numbers), numbers.stop - 1, _entries(numbers.start, groups, at))
+        return Written(Accepted(self.identity, numbers), numbers.stop - 1, _new_entries(numbers.start, groups, at))
 
-    def _place_some(self, publications: Sequence[Publication], at: float) -> Written:
+    def _place_some(self, groups: Sequence[Group], at: float) -> Written:
         """Of these some are known, or come twice."""
-        ids = msgspec.json.encode([one.event_id for one in publications]).decode()
-        found = self._writer.execute(statements.KNOWN, (ids,))
-        known = {event_id: (number, digest) for event_id, number, digest in found}
         newest, held = self._counted()
-        fresh: dict[int, bytes] = {}
         placed: list[Placed] = []
-        new: list[Publication] = []
-        firsts: list[int] = []
-        for one in publications:
-            first = known.get(one.event_id)
-            status = self._outcome(first, one, fresh) if first else "accepted"
-            if first and status in ("duplicate", "conflict"):
-                placed.append(Placed(status, cursor_of(self.identity, first[0])))
-                continue
-            new.append(one)
-            firsts.append(int(first is None))
-            number = newest + len(new)
-            placed.append(Placed(status, cursor_of(self.identity, number)))
-            if first is None:
-                known[one.event_id] = (number, one.digest)
-                fresh[number] = one.body
-        self._met_known = sum(firsts) < len(publications)
-        size = rows.insert_some(self._writer, newest + 1, new, firsts, at)
-        self._counts = newest + len(new), held + size
-        return Written(placed, newest + len(new), _entries(newest + 1, [new], at))
-
-    def _outcome(
-        self, first: tuple[int, bytes], one: Publication, fresh: dict[int, bytes]
-    ) -> Literal["redelivered", "duplicate", "conflict"]:
-        number, digest = first
-        if digest != one.digest:
-            body = fresh.get(number) or self._body(number)
-            if body is None or not same_value(body, one.body):
-                return "conflict"
-        return "redelivered" if one.redeliver else "duplicate"
+        judged: list[tuple[Lines, Judged]] = []
+        for lines in in_pieces(groups):
+            found = self._writer.execute(statements.KNOWN, (lines.index.ids,))  # those of earlier pieces, too
+            known = {event_id: (number, digest) for event_id, number, digest in found}
+            judgement = judge(lines, known, newest, self.identity, self._body)
+            if judgement.newest > newest:
+                rows.insert_some(self._writer, lines, judgement, at)
+            newest, held = judgement.newest, held + judgement.size
+            placed += judgement.placed
+            judged.append((lines, judgement))
+        self._met_known = any(FIRST * len(lines) != judgement.marks for lines, judgement in judged)
+        self._counts = newest, held
+        return Written(placed, newest, _some_entries(judged, at))
 
     def _body(self, number: int) -> bytes | None:
         row = self._writer.execute("select body from entries where number = ?", (number,)).fetchone()
@@ -276,6 +253,13 @@ class SqliteJournal:
             self._mover.close()
 
 
-def _entries(first: int, groups: Sequence[Group], at: float) -> Iterator[Entry]:
+def _new_entries(first: int, groups: Sequence[Group], at: float) -> Iterator[Entry]:
     for number, one in enumerate(chain.from_iterable(groups), first):
         yield Entry(number, one.event_id, one.digest, one.body, at)
+
+
+def _some_entries(judged: Sequence[tuple[Lines, Judged]], at: float) -> Iterator[Entry]:
+    for lines, judgement in judged:
+        for number, one in zip(judgement.numbers, lines, strict=True):
+            if number:
+                yield Entry(number, one.event_id, one.digest, one.body, at)

@@ -24,16 +24,19 @@ FEW = 16
 INSERTS = [INSERT + ", (?, ?, ?, ?, ?, ?)" * (rows - 1) for rows in range(1, FEW + 1)]
 """For as many rows as there are, of a few."""
 _INSERT_LINES = """insert into entries (number, event_id, digest, body, at, first)
-    select ?5 + key, value, substr(?2, 32 * key + 1, 32),
+    select {}, value, substr(?2, 32 * key + 1, 32),
         substr(
             ?3,
             cast(substr(?4, 10 * key + 1, 10) as integer) + key + 1,
             cast(substr(?4, 10 * key + 11, 10) as integer) - cast(substr(?4, 10 * key + 1, 10) as integer)),
         ?6, {} from json_each(?1)"""
-INSERT_LINES = _INSERT_LINES.format(1)
+INSERT_LINES = _INSERT_LINES.format("?5 + key", 1)
 """Rows from one text, and what its index knows of it, in one step that needs nothing of the interpreter's."""
-INSERT_LINES_AGAIN = _INSERT_LINES.format("cast(substr(?7, key + 1, 1) as integer)")
-"""The same where some are known; a text of 0 and 1 tells which come first."""
+INSERT_SOME_LINES = (
+    _INSERT_LINES.format("cast(substr(?5, 10 * key + 1, 10) as integer)", "cast(substr(?7, key + 1, 1) as integer)")
+    + " where substr(?7, key + 1, 1) <> '-'"
+)
+"""The same for some of them; their numbers are in a row, and so are marks (``known.py``)."""
 COUNTS = """select coalesce((select seq from sqlite_sequence where name = 'entries'), 0),
     (select bytes from held) + coalesce((select sum(length(body)) from entries where number > upto), 0) from counted"""
 READ = """select number, event_id, digest, body, at from entries
