@@ -94,6 +94,7 @@ class SqliteJournal:
         try:
             return self._place_new(groups, at)
         except sqlite3.IntegrityError:
+            self._met_known = True  # whoever is left with them need not try again
             return None
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
