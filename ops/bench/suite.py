@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import truediv
 from typing import Any
@@ -142,10 +142,11 @@ class Suite:
             self._keep(f"stage {name}", [each[name] for each in taken])
         self._keep("pipeline", one)
         limits = [work_conserving_limit(each, machine.cores(), stages.NEEDED) for each in taken]
-        self._compared["limit"] = statistics.median(map(truediv, (each.rate for each in one), limits))
+        self._compare("limit", [each.rate for each in one], limits)
+        self._compare("batch_publish", *([each[name].rate for each in taken] for name in ("publish", "journal")))
         if several:
             self._keep("two listeners", two)
-            self._compared["two_listeners"] = statistics.median(b.rate / a.rate for a, b in zip(one, two, strict=True))
+            self._compare("two_listeners", [each.rate for each in two], [each.rate for each in one])
 
     async def _pipeline(self) -> None:
         count = self._extent.events
@@ -174,6 +175,8 @@ class Suite:
                 found[f"publish to row at {rate:,}/s"].append(one)
         for name, rounds in found.items():
             self._keep_latency(name, rounds)
+        whole = found[f"publish to row at {RATE:,}/s"]
+        self._compare("latency", [one.p99 for one in whole], [one.p99 for one in found[FLOOR]])
 
     async def _handlers(self) -> None:
         count = self._extent.events // 4
@@ -184,8 +187,14 @@ class Suite:
 
     async def _transaction(self) -> None:
         count = self._extent.events // 4
-        await self._rounds("handler, transaction", lambda: handlers.stored(self._bed, "transaction", count=count))
-        await self._rounds("transaction by hand", lambda: handlers.by_hand(self._bed, count=count))
+        ours: list[Measured] = []
+        by_hand: list[Measured] = []
+        for _ in range(self._extent.rounds):
+            ours.append(await handlers.stored(self._bed, "transaction", count=count))
+            by_hand.append(await handlers.by_hand(self._bed, count=count))
+        self._keep("handler, transaction", ours)
+        self._keep("transaction by hand", by_hand)
+        self._compare("transaction", [each.rate for each in ours], [each.rate for each in by_hand])
 
     async def _growth(self) -> None:
         self._keep_amount("redis_bytes", await growth.redis_bytes(self._bed, count=self._extent.events))
@@ -221,19 +230,19 @@ class Suite:
         self.found.latencies[name] = found = median_of(rounds)
         self._say(f"{name:<32}{found.p50:>8.1f}{found.p99:>8.1f}{found.p999:>8.1f} ms")
 
+    def _compare(self, name: str, ours: Sequence[float], with_what: Iterable[float]) -> None:
+        """Of what was measured in turn, round by round; the median counts."""
+        self._compared[name] = statistics.median(map(truediv, ours, with_what))
+
     def _ratios(self) -> dict[str, float]:
         rate = {name: one.rate for name, one in self.found.rates.items()}
         ratios: dict[str, float] = {}
         ratios["sequential"] = rate["pipeline"] / rate["loop, sequential"]
         ratios["concurrent"] = rate["pipeline"] / rate["loop, concurrent"]
         ratios |= self._compared
-        ratios["latency"] = self.found.latencies[f"publish to row at {RATE:,}/s"].p99 / self.found.latencies[FLOOR].p99
         if "10 million rows" in rate:
             ratios["large_table"] = rate["10 million rows"] / rate["empty table"]
         for name in ("redis_bytes", "memory_mb"):
             if name in self.found.amounts:
                 ratios[name] = self.found.amounts[name]
-        ratios["batch_publish"] = rate["stage publish"] / rate["stage journal"]
-        if "handler, transaction" in rate:
-            ratios["transaction"] = rate["handler, transaction"] / rate["transaction by hand"]
         return ratios
