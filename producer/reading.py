@@ -72,7 +72,7 @@ class Reading:
             raise Lost(f"it did not answer within {self._answer_seconds:g} s") from None
         except (OSError, msgspec.DecodeError) as error:
             raise Lost(str(error)) from error
-        if index and len(index) != count:
+        if index and not index.fits(text, count):
             raise Lost("it answered for other lines")
         return index
 

@@ -40,6 +40,10 @@ class Index(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def __len__(self) -> int:
         return len(self.digests) // DIGEST_BYTES
 
+    def fits(self, text: bytes, count: int) -> bool:
+        """Whether it can be the index of this text of so many lines."""
+        return len(self) == count and int(self.places[-DIGITS:]) == len(text) - (count - 1) * len(LINE_END)
+
 
 class Lines(msgspec.Struct, frozen=True, gc=False):
     """Publications whose bodies are the lines of ``text``."""

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from itertools import chain, count, repeat
 
 from producer.journal import statements
-from producer.journal.known import Judged
-from producer.journal.publications import PLACE, Group, Lines, Publication, in_pieces
+from producer.journal.known import LEFT, Judged
+from producer.journal.publications import Group, Lines, Publication, in_pieces
+
+NUMBER = b"%018d"
+"""As long as a cursor's may be, and all of the same width (``statements.py``)."""
 
 
 def insert_new(writer: sqlite3.Connection, number: int, groups: Sequence[Group], at: float) -> int:
@@ -14,7 +17,8 @@ def insert_new(writer: sqlite3.Connection, number: int, groups: Sequence[Group],
     size = 0
     for lines in in_pieces(groups):
         index = lines.index
-        writer.execute(statements.INSERT_LINES, (index.ids, index.digests, lines.text, index.places, number, at))
+        values = (index.ids, index.digests, lines.text, index.places, number, at)
+        _check(writer.execute(statements.INSERT_LINES, values), len(lines))
         number += len(lines)
         size += lines.size
     return size
@@ -22,9 +26,9 @@ def insert_new(writer: sqlite3.Connection, number: int, groups: Sequence[Group],
 
 def insert_some(writer: sqlite3.Connection, lines: Lines, judged: Judged, at: float) -> None:
     """Of these those that have a number."""
-    index, numbers = lines.index, PLACE * len(judged.numbers) % tuple(judged.numbers)
+    index, numbers = lines.index, NUMBER * len(judged.numbers) % tuple(judged.numbers)
     values = (index.ids, index.digests, lines.text, index.places, numbers, at, judged.marks)
-    writer.execute(statements.INSERT_SOME_LINES, values)
+    _check(writer.execute(statements.INSERT_SOME_LINES, values), len(lines) - judged.marks.count(LEFT))
 
 
 def insert_few(writer: sqlite3.Connection, number: int, few: Sequence[Publication], at: float) -> int:
@@ -36,3 +40,9 @@ def insert_few(writer: sqlite3.Connection, number: int, few: Sequence[Publicatio
         )  # fmt: skip
         writer.execute(statements.INSERTS[len(few) - 1], list(chain.from_iterable(rows)))
     return sum([len(one.body) for one in few])
+
+
+def _check(done: sqlite3.Cursor, due: int) -> None:
+    """Nobody is told of a row that is not there, whatever index came with a text."""
+    if done.rowcount != due:
+        raise ValueError(f"{done.rowcount:,} rows came of {due:,} lines")

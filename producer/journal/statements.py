@@ -33,7 +33,7 @@ _INSERT_LINES = """insert into entries (number, event_id, digest, body, at, firs
 INSERT_LINES = _INSERT_LINES.format("?5 + key", 1)
 """Rows from one text, and what its index knows of it, in one step that needs nothing of the interpreter's."""
 INSERT_SOME_LINES = (
-    _INSERT_LINES.format("cast(substr(?5, 10 * key + 1, 10) as integer)", "cast(substr(?7, key + 1, 1) as integer)")
+    _INSERT_LINES.format("cast(substr(?5, 18 * key + 1, 18) as integer)", "cast(substr(?7, key + 1, 1) as integer)")
     + " where substr(?7, key + 1, 1) <> '-'"
 )
 """The same for some of them; their numbers are in a row, and so are marks (``known.py``)."""

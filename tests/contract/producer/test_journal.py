@@ -193,6 +193,35 @@ def test_of_one_piece_some_are_known_or_come_twice(journal: Journal, redeliver: 
     assert journal.bounds()[1] == written.newest + 1
 
 
+def test_an_index_with_too_few_ids_is_told_and_nothing_is_placed(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal")
+    whole = piece(*(named(f"event-{number}") for number in range(40)))
+    ids = msgspec.json.encode(whole.ids()[1:]).decode()
+    broken = msgspec.structs.replace(whole, index=msgspec.structs.replace(whole.index, ids=ids))
+    for known in (0, 1):
+        with pytest.raises(JournalTrouble):
+            journal.append([broken], 1.0)
+        assert journal.bounds() == (0, known)
+        statuses(journal, named("event-7"), named("event-7"))  # so the next commit looks for what is known
+    journal.close()
+
+
+def test_places_events_whose_numbers_are_long(tmp_path: Path) -> None:
+    SqliteJournal(tmp_path / "journal").close()
+    most = 10**18 - 1_000
+    with sqlite3.connect(tmp_path / "journal") as file:
+        file.execute("insert into sqlite_sequence values ('entries', ?)", (most,))
+    file.close()
+    journal = SqliteJournal(tmp_path / "journal")
+    some = [named(f"event-{number}") for number in range(40)]
+    assert statuses(journal, *some[:20]) == ["accepted"] * 20
+    assert statuses(journal, *some) == ["duplicate"] * 20 + ["accepted"] * 20
+    assert [entry.number for entry in journal.read(0, 100)] == list(range(most + 1, most + 41))
+    cursor = cursor_of(journal.identity, journal.bounds()[1])
+    assert number_of(cursor, journal.identity, journal.bounds()) == most + 40
+    journal.close()
+
+
 def test_a_digest_that_is_none_is_told_and_nothing_is_placed(journal: Journal) -> None:
     with pytest.raises(JournalTrouble):
         journal.append([[*(named(str(number)) for number in range(50)), Publication("x", b"short", b"{}")]], 1.0)
