@@ -200,7 +200,8 @@ class Leases:
             raise trouble
 
     def _ends(self, claim: Claim) -> float:
-        return min((claim.until.get(place, 0.0) for place in self.places), default=0.0)
+        ends = [claim.until.get(place, 0.0) for place in self.places]
+        return min(ends) if ends else 0.0
 
     def _still(self, claim: Claim) -> bool:
         return self._claims.get(claim.ask.event_id) is claim

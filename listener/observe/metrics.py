@@ -37,7 +37,7 @@ from listener.facts import (
 from listener.observe.letters import REASONS
 from ops.telemetry.metrics import COUNTS, BatchHistogram, Stopwatch
 
-OF_EACH_EVENT = (BatchDone, EventsClaimed, FramesReceived, EventsStored)
+OF_EACH_EVENT = (BatchDone, EventsClaimed, FramesReceived, EventsStored, HandlerRan)
 KEPT = 64
 """So many of those at most wait to be counted."""
 FEW = 16
@@ -85,6 +85,7 @@ class ListenerMetrics:
         self._stage = BatchHistogram("unlost_batch_seconds", "One batch of a stage", registry, label="stage")
         self._show_from_the_start()
         self._stored, self._won = self._events.labels("stored"), self._claims.labels("won")
+        self._succeeded, self._failed = self._runs.labels("succeeded"), self._runs.labels("failed")
 
     def _show_from_the_start(self) -> None:
         """What has not happened yet is 0, so that a rate sees the first time, and nobody mistakes it for unknown."""
@@ -126,6 +127,9 @@ class ListenerMetrics:
             elif type(fact) is EventsStored:
                 self._stored.inc(len(fact.event_ids))
                 self._settle.observe_many(fact.seconds)
+            elif type(fact) is HandlerRan:
+                (self._succeeded if fact.succeeded else self._failed).inc()
+                self._handler.observe(fact.seconds)
 
     def _count_what_is_rarer(self, fact: Fact) -> None:
         match fact:
@@ -138,9 +142,6 @@ class ListenerMetrics:
             case EventBuried(reason=reason, error_class=error_class):
                 self._events.labels("buried").inc()
                 self._letters.labels(reason, error_class).inc()
-            case HandlerRan(seconds=seconds, succeeded=succeeded):
-                self._runs.labels("succeeded" if succeeded else "failed").inc()
-                self._handler.observe(seconds)
             case AttemptFailed(stage=stage, error_class=error_class, retried=retried, count=count):
                 self._failures.labels(stage, error_class).inc(count)
                 if retried:

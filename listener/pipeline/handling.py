@@ -1,61 +1,38 @@
 """Handling: the user's code, bounded in time, attempts and number, and what each form of handler means for the row."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from listener.attempts import attempts
 from listener.claims.desk import Desk
 from listener.delivery import Delivery
 from listener.errors import Permanent, Transient, failure_of
-from listener.event import decode
 from listener.facts import AttemptFailed, Facts, HandlerRan
 from listener.handlers import Handler, attempt
 from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Doom, Passage
+from listener.pipeline.lanes import Lanes
+from listener.pipeline.passage import Doom, Passage, delivery_of
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
 from listener.pipeline.storing import Storing
 from listener.store import events as rows
 from listener.store.database import Connection
 from listener.store.port import Rows
+from listener.store.series import Series
 
 MAY_RUN_PAUSE_SECONDS = 0.05
 STOP_SECONDS = 1.0
 """How long a cancelled handler may take to clean up."""
 
 
-class Recording:
-    """No handler: a claimed event goes straight to its row."""
-
-    handled = False
-    must_look_before = False
-
-    def __init__(self, storing: Storing) -> None:
-        self._storing = storing
-
-    def start_all(self, passages: Sequence[Passage]) -> None:
-        """Insert them."""
-        self._storing.put_all(passages)
-
-    async def idle_of_suspects(self) -> None:
-        """Nothing of the user's runs."""
-
-    async def run(self) -> None:
-        """Insert until cancelled."""
-        await self._storing.run()
-
-    async def stop(self, *, begun: bool) -> list[str]:  # noqa: ARG002
-        """Inserts under way are not stopped: the primary key fences them."""
-        return []
-
-    def lose(self, passage: Passage) -> bool:  # noqa: ARG002
-        """An insert under way is not stopped: the primary key fences it."""
-        return False
-
-
 class Handling:
-    """A handler of either form. One task an event; attempts share ``handle_concurrency`` slots."""
+    """A handler of either form.
+
+    Up to ``handle_concurrency`` hands take what waits, each event after event, and end when nothing waits: a hand costs
+    more than many an event. What goes another way has a task of its own: the pause before a further attempt, the end of
+    the last one, and all that was taken over.
+    """
 
     handled = True
 
@@ -80,38 +57,34 @@ class Handling:
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
-        self._slots = asyncio.Semaphore(policy.handle_concurrency)
-        self._lanes = Lanes()
+        self._lanes = Lanes(opened=self._lend_hands)
+        self._waiting: OrderedDict[str, tuple[Passage, int]] = OrderedDict()
+        self._hands: set[asyncio.Task[None]] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._begun: set[str] = set()
         self._suspects: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
+        self._ending = False
         self.on_claim_lost: Callable[[Passage], None] = lambda _: None
 
     async def run(self) -> None:
         """Handle until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
-            await self._storing.run()
+            try:
+                await self._storing.run()
+            finally:
+                self._ending = True
 
     def start_all(self, passages: Sequence[Passage]) -> None:
-        """Begin the attempts, each event's in a task of its own."""
+        """Begin the attempts."""
         for passage in passages:
-            self._start(passage)
-
-    def _start(self, passage: Passage) -> None:
-        assert self._tasks is not None, "run() must be running"
-        claim_id = passage.claim_id  # a conflict gives the passage another one
-        task = self._tasks.create_task(self._handle(passage), name=f"handle {claim_id[:64]}")
-        self._running[claim_id] = task
-        task.add_done_callback(lambda done: self._forget(claim_id, done))
-        if passage.takeovers:
-            self._suspects.add(task)
-            task.add_done_callback(self._suspects.discard)
-
-    def _forget(self, claim_id: str, task: asyncio.Task[None]) -> None:
-        if self._running.get(claim_id) is task:
-            del self._running[claim_id]
-            self._begun.discard(claim_id)
+            if passage.takeovers:
+                task = self._in_own_task(passage, self._handle_alone(passage))
+                self._suspects.add(task)
+                task.add_done_callback(self._suspects.discard)
+            else:
+                self._waiting[passage.claim_id] = (passage, 1)
+                self._lend_hand()
 
     async def idle_of_suspects(self) -> None:
         """Return when no taken-over event is at work, those included whose task has not had its first turn yet."""
@@ -120,31 +93,142 @@ class Handling:
 
     async def stop(self, *, begun: bool) -> list[str]:
         """Cancel handlers, and wait until they have ended: only then may their claims be given back."""
+        stopped = [id_ for id_, (_, number) in self._waiting.items() if begun or number == 1]
+        for claim_id in stopped:
+            self._take_out(claim_id)
         stopping = {id_: task for id_, task in self._running.items() if begun or id_ not in self._begun}
         for task in stopping.values():
             task.cancel()
         if stopping:
             await asyncio.wait(stopping.values(), timeout=STOP_SECONDS)
-        return [claim_id for claim_id, task in stopping.items() if task.done()]
+        return stopped + [claim_id for claim_id, task in stopping.items() if task.done()]
 
     def lose(self, passage: Passage) -> bool:
         """Cancel the handler of an event whose claim is lost."""
+        if passage.claim_id in self._waiting:
+            self._take_out(passage.claim_id)
+            return True
         task = self._running.pop(passage.claim_id, None)
         self._begun.discard(passage.claim_id)
         return task is not None and task.cancel()
 
-    async def _handle(self, passage: Passage) -> None:
-        lane = self._lanes.suspect() if passage.takeovers else self._lanes.fresh()
+    # -- hands ----------------------------------------------------------------------------------
+
+    def _lend_hands(self) -> None:
+        """Where the lane of fresh events was closed, all of them have waited."""
+        for _ in range(len(self._waiting)):
+            self._lend_hand()
+
+    def _lend_hand(self) -> None:
+        if len(self._hands) < self._policy.handle_concurrency and self._first_turn():
+            task = self._new_task(self._hand(), "hand")
+            self._hands.add(task)
+            task.add_done_callback(self._hand_ended)
+
+    def _hand_ended(self, task: asyncio.Task[None]) -> None:
+        """It may have been cancelled with an event whose claim was lost, and others wait."""
+        self._hands.discard(task)
+        if not task.cancelled() and task.exception():
+            self._ending = True
+        if not self._ending:
+            self._lend_hand()
+
+    async def _hand(self) -> None:
+        series = Series(self._another_waits)
         try:
-            async with lane:
-                await self._attempts(passage)
-                if passage.takeovers:
-                    await self._until_settled(passage)
+            while turn := self._first_turn():
+                del self._waiting[turn[0].claim_id]
+                await self._take(*turn, series)
+        finally:
+            await series.rest()
+
+    def _another_waits(self) -> bool:
+        """Surely for this hand: all others are busy too."""
+        return len(self._hands) == self._policy.handle_concurrency and self._first_turn() is not None
+
+    def _first_turn(self) -> tuple[Passage, int] | None:
+        """What is to be done next. Whoever is in its lane already goes on there; others wait while it is closed."""
+        turn = next(iter(self._waiting.values()), None)
+        return None if turn and turn[1] == 1 and self._lanes.closed else turn
+
+    def _take_out(self, claim_id: str) -> None:
+        _, number = self._waiting.pop(claim_id)
+        self._begun.discard(claim_id)
+        if number > 1:
+            self._lanes.leave()
+
+    async def _take(self, passage: Passage, number: int, series: Series) -> None:
+        """One attempt of a fresh event. It stays in its lane until the last one."""
+        claim_id = passage.claim_id  # a conflict gives the passage another one
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[claim_id] = task
+        if number == 1:
+            self._lanes.enter()
+        goes_on = False
+        try:
+            await self._one_attempt(passage, number, series)
         except Permanent as error:
-            self._failed(passage, error, retried=False)
-            self._settling.bury(passage, Doom("rejected", "handle"))
+            self._reject(passage, error)
+        except Transient as error:
+            goes_on = number < self._policy.handle_attempts
+            self._failed(passage, error, retried=goes_on)
+            if goes_on:
+                self._in_own_task(passage, self._pause(passage, number)).add_done_callback(self._pause_ended)
+            else:
+                self._in_own_task(passage, self._give_up(passage))
+        except _ClaimLost:
+            self.on_claim_lost(passage)
+        finally:
+            if not goes_on:
+                self._lanes.leave()
+            self._forget(claim_id, task)
+
+    async def _pause(self, passage: Passage, number: int) -> None:
+        await asyncio.sleep(self._policy.handle_delay)
+        self._waiting[passage.claim_id] = (passage, number + 1)
+        self._waiting.move_to_end(passage.claim_id, last=False)
+        self._lend_hand()
+
+    def _pause_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # it may not even have begun
+            self._lanes.leave()
+
+    async def _give_up(self, passage: Passage) -> None:
+        await self._storing.give_up([passage], "handle")
+
+    # -- tasks of their own ---------------------------------------------------------------------
+
+    def _in_own_task(self, passage: Passage, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        claim_id = passage.claim_id
+        task = self._new_task(work, f"handle {claim_id[:64]}")
+        self._running[claim_id] = task
+        task.add_done_callback(lambda done: self._forget(claim_id, done))
+        return task
+
+    def _new_task(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        assert self._tasks is not None, "run() must be running"
+        return self._tasks.create_task(work, name=name)
+
+    def _forget(self, claim_id: str, task: asyncio.Task[None]) -> None:
+        if self._running.get(claim_id) is task:
+            del self._running[claim_id]
+            self._begun.discard(claim_id)
+
+    async def _handle_alone(self, passage: Passage) -> None:
+        try:
+            async with self._lanes.alone():
+                await attempts(
+                    lambda number: self._one_attempt(passage, number, None),
+                    count=self._policy.handle_attempts,
+                    delay=self._policy.handle_delay,
+                    failed=lambda error, retried: self._failed(passage, error, retried=retried),
+                )
+                await self._until_settled(passage)
+        except Permanent as error:
+            self._reject(passage, error)
         except Transient:
-            await self._storing.give_up([passage], "handle")
+            await self._give_up(passage)
         except _ClaimLost:
             self.on_claim_lost(passage)
 
@@ -154,26 +238,19 @@ class Handling:
         self._begun.discard(passage.claim_id)
         await self._desk.wait_gone(passage.claim_id)
 
-    async def _attempts(self, passage: Passage) -> None:
-        await attempts(
-            lambda number: self._one_attempt(passage, number),
-            count=self._policy.handle_attempts,
-            delay=self._policy.handle_delay,
-            failed=lambda error, retried: self._failed(passage, error, retried=retried),
-        )
+    # -- attempts -------------------------------------------------------------------------------
 
-    async def _one_attempt(self, passage: Passage, number: int) -> None:
-        async with self._slots:
-            await self._wait_until_it_may_run(passage)
-            self._begun.add(passage.claim_id)
-            delivery = _delivery(passage, number)
-            if self._handler.form == "plain":
-                await self._timed(passage, self._handler.call(delivery))
-                self._storing.put_all((passage,))
-            else:
-                await self._in_transaction(passage, delivery)
+    async def _one_attempt(self, passage: Passage, number: int, series: Series | None) -> None:
+        await self._wait_until_it_may_run(passage, series)
+        self._begun.add(passage.claim_id)
+        delivery = delivery_of(passage, number)
+        if self._handler.form == "plain":
+            await self._timed(passage, self._handler.call(delivery))
+            self._storing.put_all((passage,))
+        else:
+            await self._in_transaction(passage, delivery, series)
 
-    async def _in_transaction(self, passage: Passage, delivery: Delivery) -> None:
+    async def _in_transaction(self, passage: Passage, delivery: Delivery, series: Series | None) -> None:
         async def work(connection: Connection) -> None:
             self._check_held(passage)  # the insert may have waited long for another's transaction
             await self._timed(passage, self._handler.call(delivery, connection))
@@ -185,12 +262,14 @@ class Handling:
             attempts=len(passage.attempts) + 1,
             received_at=passage.received_at,
         )
-        await self._storing.stored([passage], [await self._store.insert_with(row, work)])
+        await self._storing.stored([passage], [await self._store.insert_with(row, work, series)])
 
-    async def _wait_until_it_may_run(self, passage: Passage) -> None:
+    async def _wait_until_it_may_run(self, passage: Passage, series: Series | None) -> None:
         """Claims must meet: the last look before the user's code runs."""
         while not self._desk.may_run(passage.claim_id):
             self._check_held(passage)
+            if series is not None:
+                await series.rest()
             await asyncio.sleep(MAY_RUN_PAUSE_SECONDS)
 
     def _check_held(self, passage: Passage) -> None:
@@ -207,59 +286,15 @@ class Handling:
             seconds = self._clocks.monotonic() - started
             self._facts(HandlerRan(passage.event.event_id, seconds, succeeded))
 
+    def _reject(self, passage: Passage, error: Permanent) -> None:
+        self._failed(passage, error, retried=False)
+        self._settling.bury(passage, Doom("rejected", "handle"))
+
     def _failed(self, passage: Passage, error: Transient | Permanent, *, retried: bool) -> None:
         failure = failure_of(error, stage="handle", at=self._clocks.now())
         passage.attempts.append(failure)
         self._facts(AttemptFailed("handle", failure.error_class, failure.message, retried, 1, passage.event.event_id))
 
 
-def _delivery(passage: Passage, number: int) -> Delivery:
-    event = passage.event
-    other = decode(event.other) if event.other else {}
-    return Delivery(event.event_id, event.type, decode(event.payload), other, number, passage.epoch)
-
-
 class _ClaimLost(Exception):
     """Found out here, not told by ``lose``: the event goes back to stand by."""
-
-
-class Lanes:
-    """Fresh events run together; a suspect runs alone, and those that come meanwhile wait for it."""
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Event()
-        self._fresh = 0
-        self._suspects = 0
-        self._alone = False
-
-    @contextlib.asynccontextmanager
-    async def fresh(self) -> AsyncIterator[None]:
-        """Run beside other fresh events."""
-        while self._suspects:
-            await self._change()
-        self._fresh += 1
-        try:
-            yield
-        finally:
-            self._fresh -= 1
-            self._changed.set()
-
-    @contextlib.asynccontextmanager
-    async def suspect(self) -> AsyncIterator[None]:
-        """Run alone."""
-        self._suspects += 1
-        try:
-            while self._alone or self._fresh:
-                await self._change()
-            self._alone = True
-            try:
-                yield
-            finally:
-                self._alone = False
-        finally:
-            self._suspects -= 1
-            self._changed.set()
-
-    async def _change(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()

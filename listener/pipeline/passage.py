@@ -7,8 +7,9 @@ import msgspec
 
 from dlq.letter import Reason
 from listener.claims.port import Ask
+from listener.delivery import Delivery
 from listener.errors import Failure
-from listener.event import Event
+from listener.event import Event, decode
 from listener.watermark import Position
 
 Stage = Literal["receive", "claim", "handle", "store"]
@@ -77,3 +78,10 @@ class Passage(msgspec.Struct, eq=False):
     def claim_id(self) -> str:
         """The name under which this event is claimed."""
         return self.ask.event_id
+
+
+def delivery_of(passage: Passage, number: int) -> Delivery:
+    """What the handler is given in its attempt of this number."""
+    event = passage.event
+    other = decode(event.other) if event.other else {}
+    return Delivery(event.event_id, event.type, decode(event.payload), other, number, passage.epoch)

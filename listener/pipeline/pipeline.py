@@ -17,11 +17,12 @@ from listener.claims.desk import Desk
 from listener.facts import Facts
 from listener.handlers import Handler
 from listener.pipeline.claiming import Claiming
-from listener.pipeline.handling import Handling, Recording
+from listener.pipeline.handling import Handling
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks, Intake
 from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
+from listener.pipeline.recording import Recording
 from listener.pipeline.registrar import Letters, Registrar
 from listener.pipeline.settling import Graveyard, Settling
 from listener.pipeline.storing import Storing

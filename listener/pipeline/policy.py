@@ -34,7 +34,7 @@ class Policy:
         cost more than claiming. What they have left to do keeps all of them busy meanwhile.
         """
         limit = self.claims_at_once(handled=handled)
-        return limit - self.handle_concurrency // 2 if handled else limit
+        return limit - self.handle_concurrency if handled else limit
 
     def stand_by_delay(self, asked: int, seconds_left: float) -> float:
         """When to ask again about another's event: soon, then ever later, at the latest at its lease's end."""

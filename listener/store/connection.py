@@ -4,14 +4,14 @@ Our own statements leave nothing behind in a session, so between them nothing is
 settings, advisory locks, listening. What was lent to one is reset in full, and where the handler's transaction
 commits, in the same message as the commit. Whatever fails on the way leaves it to be reset when it is given back. What
 a handler holds is good for nothing once its work has ended.
+
+Where another transaction is to follow at once, that message begins it too.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-from asyncpg.transaction import Transaction
+from asyncpg.transaction import Transaction, TransactionState
 
 from listener.errors import Transient
 
@@ -20,11 +20,25 @@ if TYPE_CHECKING:
 else:
     Plain = asyncpg.Connection
 
-COMMIT = "COMMIT;"
-"""What asyncpg sends at the end of an outer transaction; were it anything else, the reset would go by itself."""
-
 PROOF = "SELECT;"
 """Fails in a transaction that has failed, and keeps what follows in the same message from being done."""
+
+
+class Begun(Transaction):
+    """A transaction that we have begun ourselves, in one message with something else, and that we end ourselves.
+
+    To the library it is what ``connection.transaction()`` would have started: a handler's own are savepoints in it.
+    """
+
+    def __init__(self, connection: "OwnConnection") -> None:
+        super().__init__(connection, None, False, False)
+        self._state = TransactionState.STARTED
+        connection._top_xact = self  # type: ignore[attr-defined]  # noqa: SLF001  as its start would do
+
+    def end(self, connection: "OwnConnection") -> None:
+        """It is being committed."""
+        self._state = TransactionState.COMMITTED
+        connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Lent:
@@ -53,48 +67,56 @@ class OwnConnection(Plain):
     free_since = 0.0
     """When it was given back last."""
     _lent = False
-    _ending = False
+    _begun: Begun | None = None
 
-    @contextlib.contextmanager
-    def lent(self) -> Iterator[Lent]:
-        """Have code that is not ours use it meanwhile."""
+    def lend(self) -> Lent:
+        """Have code that is not ours use it, until that is taken back."""
         self._lent = True
-        lent = Lent(self)
-        try:
-            yield lent
-        finally:
-            lent.take_back()
+        return Lent(self)
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing is left of who used it last."""
         return not self._lent and not self.is_in_transaction()
 
-    async def commit_and_reset(self, transaction: Transaction) -> None:
+    async def begin(self, longest_idle: int) -> Begun:
+        """A transaction: the one that the last commit began, or a new one. PostgreSQL ends it when it idles for so many
+        milliseconds; the limit goes with the message that begins, for this transaction only."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            await self.execute(_beginning(longest_idle))
+            begun = Begun(self)
+        return begun
+
+    async def end_begun(self) -> None:
+        """End the transaction that the last commit began: nothing will come of it."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            await begun.rollback()
+
+    async def commit_and_reset(self, transaction: Begun, *, begin_next: int | None = None) -> None:
         """Commit what a handler did, and take the connection back; ``Transient`` where there is nothing to commit.
 
-        PostgreSQL answers the commit of a failed transaction with a rollback and no error.
+        ``begin_next``: a further transaction that may idle for so long is begun, for ``begin`` to return. PostgreSQL
+        answers the commit of a failed transaction with a rollback and no error.
         """
         if not self.is_in_transaction():
             raise Transient("the handler ended the transaction that it was given; begin parts of it with transaction()")
-        self._ending = True
+        following = self.get_reset_query()
+        if begin_next is not None:
+            # Reset in a transaction of its own: the next one must not take it back, nor begin as this one wished.
+            following = f"BEGIN; {following} COMMIT; {_beginning(begin_next)}"
+        transaction.end(self)
         try:
-            await transaction.commit()
+            await self.execute(f"{PROOF} COMMIT; {following}")
         except asyncpg.InFailedSQLTransactionError as error:
             raise Transient(
                 "the handler went on after an error that had ended its transaction; "
                 "let it pass, or wrap what may fail in connection.transaction()"
             ) from error
-        finally:
-            self._ending = False
-
-    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        """See ``asyncpg.Connection``."""
-        if not (self._ending and self._lent and query == COMMIT):
-            return await super().execute(query, *args, timeout=timeout)
-        status = await super().execute(f"{PROOF} {query} {self.get_reset_query()}", timeout=timeout)
         self._become_clean()
-        return status
+        if begin_next is not None:
+            self._begun = Begun(self)
 
     def get_reset_query(self) -> str:
         """What asyncpg sends to have a session as new."""
@@ -102,6 +124,7 @@ class OwnConnection(Plain):
 
     async def reset(self, *, timeout: float | None = None) -> None:
         """See ``asyncpg.Connection``."""
+        self._begun = None
         await super().reset(timeout=timeout)
         self._become_clean()
 
@@ -109,3 +132,7 @@ class OwnConnection(Plain):
         if self._lent:
             self._lent = False
             self._on_release()  # type: ignore[attr-defined]  # statements that a handler may have kept end with it
+
+
+def _beginning(longest_idle: int) -> str:
+    return f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {longest_idle:d};"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from listener.errors import Misconfigured
+from listener.errors import Misconfigured, Transient
 from listener.store.connection import OwnConnection
 from listener.store.lender import Lender
 from listener.store.trouble import (
@@ -106,15 +106,39 @@ class Database:
 
 
 class Borrowed:
-    """A connection while somebody has it. A class, for it is entered once or twice for each event that comes alone."""
+    """A connection while somebody has it. A class, for it is entered once or twice for each event that comes alone.
 
-    __slots__ = ("_connection", "_doing", "_lender")
+    What was kept when it was left can be entered again, as long as it ``is_usable``; or it must be given back.
+    """
+
+    __slots__ = ("_connection", "_doing", "_kept", "_lender")
 
     def __init__(self, lender: Lender, doing: str) -> None:
         self._lender = lender
         self._doing = doing
+        self._kept = False
+        self._connection: Connection
+
+    def keep(self) -> None:
+        """Have the connection stay lent once more, if all goes well."""
+        self._kept = True
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether nothing is known that would keep a statement from succeeding."""
+        return self._lender.may_use(self._connection)
+
+    async def give_back(self) -> None:
+        """End what was kept."""
+        with contextlib.suppress(Transient):  # it is cut off; nothing was done on it
+            async with self as connection:
+                if not connection.is_closed():
+                    await connection.end_begun()
 
     async def __aenter__(self) -> Connection:
+        if self._kept:
+            self._kept = False
+            return self._connection
         try:
             self._connection = await self._lender.lend()
         except LIBRARY_ERRORS as error:
@@ -125,6 +149,8 @@ class Borrowed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._kept and error is None:
+            return
         if isinstance(error, asyncio.CancelledError):
             _cut_off(self._connection)
         elif isinstance(error, LIBRARY_ERRORS):

@@ -19,7 +19,8 @@ import msgspec
 from listener.claims.port import Ask, Dead, Done
 from listener.errors import Transient
 from listener.event import Event
-from listener.store.database import Connection, Database
+from listener.store.database import Borrowed, Connection, Database
+from listener.store.series import Series
 from listener.store.statements import statements
 from listener.store.trouble import translated
 
@@ -81,7 +82,7 @@ class EventStore:
         self._burials_of = burials_of
         self._instance_id = instance_id
         self._token = token
-        self._longest_idle = str(max(1, round(longest_idle * 1000)))
+        self._longest_idle = max(1, round(longest_idle * 1000))
         self._sql = statements("listener.store", "events.sql")
 
     async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
@@ -100,34 +101,50 @@ class EventStore:
                 return [STORED] * len(rows)
             return await self._told_apart(connection, rows)
 
-    async def insert_with(self, row: NewRow, work: Callable[[Connection], Awaitable[None]]) -> Result:
+    async def insert_with(
+        self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: Series | None = None
+    ) -> Result:
         """Store one event and do ``work`` on the same transaction: both take effect, or neither.
 
         ``work`` is not called where the row exists already, or the event is buried. What it raises is raised from here
         as it is, except for PostgreSQL's own errors, which are translated. The transaction holds the event's key: were
-        this process frozen in the middle, its heir would wait for it, so PostgreSQL ends what idles for too long: the
-        insert itself sets that limit, for this transaction.
+        this process frozen in the middle, its heir would wait for it, so PostgreSQL ends what idles for too long.
         """
         failed: Exception | None = None
-        async with self._database.acquire("storing an event with its handler") as connection:
-            transaction = connection.transaction()
-            await transaction.start()
+        borrowed = await self._next_of(series)
+        async with borrowed as connection:
+            transaction = await connection.begin(self._longest_idle)
             if not await self._insert_one(connection, row):
                 await transaction.rollback()
                 return (await self._told_apart(connection, [row]))[0]
-            with connection.lent() as lent:
-                try:
-                    await work(cast("Connection", lent))
-                except Exception as error:  # noqa: BLE001 - the border to a user's handler: kept, raised below
-                    failed = error
+            lent = connection.lend()
+            try:
+                await work(cast("Connection", lent))
+            except Exception as error:  # noqa: BLE001 - the border to a user's handler: kept, raised below
+                failed = error
+            finally:
+                lent.take_back()
             if failed is None:
-                await connection.commit_and_reset(transaction)
+                begin_next = self._longest_idle if series is not None and series.more() else None
+                await connection.commit_and_reset(transaction, begin_next=begin_next)
+                if series is not None and begin_next is not None:
+                    borrowed.keep()
+                    series.kept = borrowed
                 return STORED
             if not connection.is_closed():
                 await transaction.rollback()
         if isinstance(failed, asyncpg.PostgresError | asyncpg.InterfaceError):
             raise translated(failed, "the handler's work on its transaction") from failed
         raise failed
+
+    async def _next_of(self, series: Series | None) -> Borrowed:
+        if series is not None:
+            kept = series.kept
+            if isinstance(kept, Borrowed) and kept.is_usable:
+                series.kept = None
+                return kept
+            await series.rest()
+        return self._database.acquire("storing an event with its handler")
 
     async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
         """Which of these are rows or burials, each with whether the digest of the content is the same too."""
@@ -174,15 +191,10 @@ class EventStore:
                 return
 
     async def _insert_one(self, connection: Connection, row: NewRow) -> bool:
-        inserted = await connection.fetchrow(
-            self._sql["insert_one"],
-            self._instance_id,
-            self._token,
-            *_values(row),
-            self._longest_idle,
-            self._burials_of,
+        status = await connection.execute(
+            self._sql["insert_lone"], self._instance_id, self._token, *_values(row), self._burials_of
         )
-        return inserted is not None
+        return _count(status) == 1
 
     async def _settled(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
         found = await connection.fetch(

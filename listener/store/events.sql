@@ -21,13 +21,6 @@ SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestam
 WHERE NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $11 AND b.event_id = $3)
 ON CONFLICT (event_id) DO NOTHING
 
--- name: insert_one
-INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
-SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestamp($10)
-WHERE NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $12 AND b.event_id = $3)
-ON CONFLICT (event_id) DO NOTHING
-RETURNING set_config('idle_in_transaction_session_timeout', $11, true)
-
 -- name: compare
 SELECT a.number,
     e.claim_token = $1 AND e.epoch = coalesce(a.epoch, 1) AND e.received_at = to_timestamp(a.received_at)

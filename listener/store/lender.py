@@ -59,6 +59,10 @@ class Lender:
                 self._hand_on(waiter.result())
             raise
 
+    def may_use(self, connection: OwnConnection) -> bool:
+        """Whether this one, which is lent, would be lent again."""
+        return not connection.is_closed() and connection.generation == self._generation
+
     async def take_back(self, connection: OwnConnection) -> None:
         """Have it lent again, reset where that is needed; or closed, where it can be used no more."""
         try:
@@ -121,7 +125,7 @@ class Lender:
 
     def _hand_on(self, connection: OwnConnection) -> None:
         """To who has waited longest, or onto the stack."""
-        if connection.is_closed() or connection.generation != self._generation:
+        if not self.may_use(connection):
             self._end(connection)
             self._open_more()
             return

@@ -14,6 +14,7 @@ from listener.store.burials import Burial, Standing
 from listener.store.database import Connection
 from listener.store.events import NewRow, Result
 from listener.store.roll import Look
+from listener.store.series import Series
 
 
 class Rows(Protocol):
@@ -23,8 +24,13 @@ class Rows(Protocol):
         """Store a batch: all of it, or an error; each row is told apart."""
         ...
 
-    async def insert_with(self, row: NewRow, work: Callable[[Connection], Awaitable[None]]) -> Result:
-        """Store one event and do ``work`` on the same transaction; not where the row exists or the event is buried."""
+    async def insert_with(
+        self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: Series | None = None
+    ) -> Result:
+        """Store one event and do ``work`` on the same transaction; not where the row exists or the event is buried.
+
+        In a series, the transaction may have begun with the commit of the one before, and that of the next may begin.
+        """
         ...
 
     async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:

@@ -19,6 +19,7 @@ from listener.store.events import Conflict, Duplicate, EventStore, NewRow, Store
 from listener.store.migrations import known_migrations, migrate
 from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
 from listener.store.roll import Roll
+from listener.store.series import Series
 from tests.contract.wire import Wire
 from tests.simulation.by_hand import HandWire
 from tests.simulation.hooks import Hooks
@@ -378,8 +379,11 @@ async def test_what_a_handler_leaves_in_its_session_ends_with_it(database_url: s
     await database.close()
 
 
-async def test_a_lost_reply_to_a_handlers_commit(server: Real | Simulated) -> None:
+@pytest.mark.parametrize("more", [False, True])
+async def test_a_lost_reply_to_a_handlers_commit(server: Real | Simulated, *, more: bool) -> None:
+    """Whether or not the same message has begun the next transaction."""
     runs = 0
+    series = Series(lambda: more)
 
     async def work(_) -> None:
         nonlocal runs
@@ -388,11 +392,12 @@ async def test_a_lost_reply_to_a_handlers_commit(server: Real | Simulated) -> No
     async with server.wired() as (store, wire):
         wire.cut_reply(server.commit)
         with pytest.raises(Transient):
-            await store.insert_with(row("e"), work)
+            await store.insert_with(row("e"), work, series)
         while await store.same_content(event("e")) is None:  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(0.01)
-        assert await store.insert_with(row("e"), work) == Stored()
+        assert await store.insert_with(row("e"), work, series) == Stored()
         assert runs == 1
+        await series.rest()
 
 
 async def test_a_cancelled_handler_leaves_no_row_and_no_connection_behind(database_url: str) -> None:

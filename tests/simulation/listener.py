@@ -43,14 +43,20 @@ HANDLERS = {
 }
 
 
+def hands_of(seed: int) -> int:
+    """In some schedules a single one, so that events wait for it, and transactions follow each other."""
+    return 1 if seed % 4 == 3 else 16
+
+
 @functools.cache
-def settings_of(name: str, work: str, peer_wait: float) -> ListenerSettings:
+def settings_of(name: str, work: str, peer_wait: float, hands: int) -> ListenerSettings:
     """Short times, so that a run is short; their order is that of the defaults."""
     given = {
         "instance_id": name, "handler": HANDLERS[work], "lease": LEASE, "handle_delay": 0.2, "insert_delay": 0.2,
         "startup_delay": 0.2, "startup_attempts": 2, "database_attempts": 2, "redis_timeout": 0.1,
         "database_timeout": 0.7, "handle_timeout": 2.0, "reconnect_first": 0.2, "reconnect_longest": 1.0,
         "ws_url": "ws://source/", "drain": 1.0, "peer_wait": peer_wait,
+        "handle_concurrency": hands,
     }  # fmt: skip
     return ListenerSettings.load({key: str(value) for key, value in given.items()})
 
@@ -122,7 +128,9 @@ class Start(Process):
         self.scene = scene
         self.number = number
         self.stopping = False
-        self.settings = settings_of(name, scene.plan.work, PEER_WAIT if scene.plan.turns else 0.0)
+        self.settings = settings_of(
+            name, scene.plan.work, PEER_WAIT if scene.plan.turns else 0.0, hands_of(scene.plan.seed)
+        )
         self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]
         self.listening = Listening(
             self.settings,

@@ -1,6 +1,7 @@
 """The ports of PostgreSQL in a simulated one: claims, roll, rows and cursors of one process start."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from listener.event import Event
 from listener.store.burials import Burial, Standing
 from listener.store.events import STORED, NewRow, Result
 from listener.store.roll import Look
+from listener.store.series import Series
 from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Transaction, same_content
 from tests.simulation.wire import Lost, Wire
 
@@ -158,6 +160,19 @@ class SimulatedConnection:
         await self._store.session.ask(f"effect {effect}", lambda: memory.add_effect(self._transaction, effect))
 
 
+class Begun:
+    """A connection whose next transaction has begun."""
+
+    def __init__(self, store: "SimulatedStore", transaction: Transaction) -> None:
+        self._store = store
+        self.transaction = transaction
+
+    async def give_back(self) -> None:
+        """Nothing came of it."""
+        with contextlib.suppress(Transient):
+            await self._store.roll_back(self.transaction)
+
+
 class SimulatedRegister:
     """The table ``buried``."""
 
@@ -210,11 +225,16 @@ class SimulatedStore:
             raise Transient("a row vanished between being met and being read; try again")
         return [result for result in results if result is not None]
 
-    async def insert_with(self, row: NewRow, work: Callable[[Any], Awaitable[None]]) -> Result:
+    async def insert_with(
+        self, row: NewRow, work: Callable[[Any], Awaitable[None]], series: Series | None = None
+    ) -> Result:
         session, memory = self.session, self.session.memory
-        transaction = Transaction(self._token, self._longest_idle)
+        kept, transaction = series.kept if series else None, self.new_transaction()
         try:
-            await session.ask("begin", lambda: memory.begin(transaction))
+            if series is not None and isinstance(kept, Begun):
+                series.kept, transaction = None, kept.transaction
+            else:
+                await session.ask("begin", lambda: memory.begin(transaction))
             what = f"insert in transaction {row.event.event_id}"
             inserted = await session.ask(what, lambda: memory.insert(self._token, [row], transaction))
             if not inserted:
@@ -225,15 +245,36 @@ class SimulatedStore:
             except Exception:
                 await self._end(transaction, "rollback", memory.rollback)
                 raise
-            await self._end(transaction, f"commit {row.event.event_id}", memory.commit)
+            following = self.new_transaction() if series is not None and series.more() else None
+            await self._end(transaction, f"commit {row.event.event_id}", memory.commit, following)
+            if series is not None and following is not None:
+                series.kept = Begun(self, following)
         except BaseException:
             self._hang_up(transaction)
             raise
         return STORED
 
-    async def _end(self, transaction: Transaction, what: str, end: Callable[[Transaction], None]) -> None:
+    def new_transaction(self) -> Transaction:
+        return Transaction(self._token, self._longest_idle)
+
+    async def roll_back(self, transaction: Transaction) -> None:
+        try:
+            await self._end(transaction, "rollback", self.session.memory.rollback)
+        except BaseException:
+            self._hang_up(transaction)
+            raise
+
+    async def _end(
+        self,
+        transaction: Transaction,
+        what: str,
+        end: Callable[[Transaction], None],
+        following: Transaction | None = None,
+    ) -> None:
         def apply() -> None:
             end(transaction)
+            if following is not None:
+                self.session.memory.begin(following)
             self.session.changed()
 
         await self.session.ask(what, apply)

@@ -1,0 +1,49 @@
+"""Lanes: fresh events run together; what was taken over runs alone."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+
+class Lanes:
+    """While a suspect runs, or waits for fresh events to end, their lane is closed. ``opened`` hears of the end."""
+
+    def __init__(self, opened: Callable[[], None]) -> None:
+        self._opened = opened
+        self._changed = asyncio.Event()
+        self._fresh = 0
+        self._suspects = 0
+        self._alone = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether fresh events must wait."""
+        return self._suspects > 0
+
+    def enter(self) -> None:
+        """One more fresh event runs."""
+        self._fresh += 1
+
+    def leave(self) -> None:
+        """A fresh event has ended."""
+        self._fresh -= 1
+        self._changed.set()
+
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Run a suspect."""
+        self._suspects += 1
+        try:
+            while self._alone or self._fresh:
+                self._changed.clear()
+                await self._changed.wait()
+            self._alone = True
+            try:
+                yield
+            finally:
+                self._alone = False
+        finally:
+            self._suspects -= 1
+            self._changed.set()
+            if not self.closed:
+                self._opened()

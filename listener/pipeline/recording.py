@@ -1,0 +1,35 @@
+"""Recording: no handler; what is claimed goes straight to its row."""
+
+from collections.abc import Sequence
+
+from listener.pipeline.passage import Passage
+from listener.pipeline.storing import Storing
+
+
+class Recording:
+    """No handler: a claimed event goes straight to its row."""
+
+    handled = False
+    must_look_before = False
+
+    def __init__(self, storing: Storing) -> None:
+        self._storing = storing
+
+    def start_all(self, passages: Sequence[Passage]) -> None:
+        """Insert them."""
+        self._storing.put_all(passages)
+
+    async def idle_of_suspects(self) -> None:
+        """Nothing of the user's runs."""
+
+    async def run(self) -> None:
+        """Insert until cancelled."""
+        await self._storing.run()
+
+    async def stop(self, *, begun: bool) -> list[str]:  # noqa: ARG002
+        """Inserts under way are not stopped: the primary key fences them."""
+        return []
+
+    def lose(self, passage: Passage) -> bool:  # noqa: ARG002
+        """An insert under way is not stopped: the primary key fences it."""
+        return False

@@ -1,0 +1,206 @@
+"""Transactions that follow each other on one connection: each is whole, and nothing of it reaches the next."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from listener.errors import Reject, Transient
+from listener.event import parse
+from listener.store.database import Connection, Database
+from listener.store.events import EventStore, NewRow, Stored
+from listener.store.migrations import migrate
+from listener.store.series import Series
+
+LEFT = """select current_setting('work_mem') as work_mem, current_setting('transaction_read_only') as read_only,
+    current_setting('default_transaction_read_only') as all_read_only,
+    (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks,
+    (select count(*) from pg_listening_channels()) as channels"""
+NOTHING_LEFT = {"work_mem": "4MB", "read_only": "off", "all_read_only": "off", "locks": 0, "channels": 0}
+LEAVE = """SET work_mem = '123MB'; SELECT pg_advisory_lock(7); LISTEN news;
+    SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"""
+
+
+def row(event_id: str) -> NewRow:
+    return NewRow(parse(f'{{"event_id": "{event_id}", "payload": 1}}'.encode(), max_bytes=100), 1, 1, 0.0)
+
+
+async def nothing(_: Connection) -> None:
+    pass
+
+
+async def leave(connection: Connection) -> None:
+    await connection.execute(LEAVE)
+
+
+async def look(connection: Connection) -> None:
+    assert dict(await connection.fetchrow(LEFT)) == NOTHING_LEFT
+
+
+async def reject(_: Connection) -> None:
+    raise Reject("no")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """With one connection: whoever comes next gets the same."""
+    database = Database(database_url, connections=1, timeout=2.0)
+    await migrate(database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> EventStore:
+    return EventStore(database, instance_id="a", token="a", burials_of="g", longest_idle=0.3)
+
+
+@pytest.fixture
+async def series() -> AsyncIterator[Series]:
+    """Another event always follows, until the test ends."""
+    series = Series(lambda: True)
+    yield series
+    await series.rest()
+
+
+async def stored(database: Database) -> set[str]:
+    async with database.acquire() as connection:
+        return {row["event_id"] for row in await connection.fetch("SELECT event_id FROM events")}
+
+
+async def test_the_message_that_commits_one_begins_the_next(
+    database: Database, store: EventStore, series: Series
+) -> None:
+    sent: list[str] = []
+    async with database.acquire() as connection:
+        connection.add_query_logger(lambda query: sent.append(query.query))
+    for event_id in "abc":
+        assert await store.insert_with(row(event_id), nothing, series) == Stored()
+    await series.rest()
+    await asyncio.sleep(0)  # the library tells of a query a step later
+    begins = [query for query in sent if query.startswith("BEGIN")]
+    commits = [query for query in sent if "COMMIT" in query]
+    assert (len(begins), len(commits), len(sent)) == (1, 3, 8), "one begins, three insert, three commit, one ends"
+    assert await stored(database) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("second", [nothing, reject])
+async def test_what_a_handler_leaves_reaches_no_later_one(
+    database: Database, store: EventStore, series: Series, second: object
+) -> None:
+    """Not the next one, and if that is taken back, not the one after it."""
+    await store.insert_with(row("a"), leave, series)
+    await store.insert_with(row("b"), look, series)
+    await store.insert_with(row("c"), leave, series)
+    if second is reject:
+        with pytest.raises(Reject):
+            await store.insert_with(row("d"), reject, series)
+    await store.insert_with(row("e"), look, series)
+    await series.rest()
+    assert await stored(database) == {"a", "b", "c", "e"}
+
+
+async def test_what_fails_takes_nothing_with_it(database: Database, store: EventStore, series: Series) -> None:
+    async def divide(connection: Connection) -> None:
+        await connection.execute("SELECT 1 / 0")
+
+    async def go_on(connection: Connection) -> None:
+        with contextlib.suppress(asyncpg.DivisionByZeroError):
+            await divide(connection)
+
+    for event_id, work in (("a", nothing), ("b", reject), ("c", nothing), ("d", divide), ("e", nothing), ("f", go_on)):
+        try:
+            await store.insert_with(row(event_id), work, series)
+        except Exception:  # noqa: BLE001  whatever it is, the others are not concerned
+            assert work is not nothing
+        else:
+            assert work is nothing
+    await series.rest()
+    assert await stored(database) == {"a", "c", "e"}
+
+
+async def test_a_handlers_own_transactions_are_parts_of_one_that_has_begun(
+    database: Database, store: EventStore, series: Series
+) -> None:
+    async def partly(connection: Connection) -> None:
+        assert connection.is_in_transaction()
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            async with connection.transaction():
+                await connection.execute("SELECT 1 / 0")
+
+    for event_id in "ab":
+        await store.insert_with(row(event_id), partly, series)
+    await series.rest()
+    assert await stored(database) == {"a", "b"}
+
+
+async def test_who_rests_holds_nothing(database: Database, store: EventStore, series: Series) -> None:
+    await store.insert_with(row("a"), nothing, series)
+    with pytest.raises(Transient, match="did not answer in time"):
+        await stored(database)
+    await series.rest()
+    async with database.acquire() as connection:
+        assert not connection.is_in_transaction()
+    await store.insert_with(row("b"), nothing, series)
+
+
+async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
+    database_url: str, store: EventStore, series: Series
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def freeze(_: Connection) -> None:
+        begun.set()
+        await go_on.wait()
+
+    await store.insert_with(row("a"), nothing, series)
+    frozen = asyncio.create_task(store.insert_with(row("b"), freeze, series))
+    await begun.wait()
+    heirs = Database(database_url)
+    heir = EventStore(heirs, instance_id="b", token="b", burials_of="g")
+    assert await heir.insert_with(row("b"), nothing) == Stored()
+    go_on.set()
+    with pytest.raises(Transient):
+        await frozen
+    await heirs.close()
+
+
+async def test_a_server_that_ends_what_has_begun_costs_no_attempt(
+    database_url: str, store: EventStore, series: Series
+) -> None:
+    pids: list[int] = []
+
+    async def note(connection: Connection) -> None:
+        pids.append(connection.get_server_pid())
+
+    await store.insert_with(row("a"), note, series)
+    other = await asyncpg.connect(database_url)
+    kept = series.kept
+    assert kept is not None
+    await other.execute("SELECT pg_terminate_backend($1)", pids[0])
+    while kept.is_usable:  # type: ignore[attr-defined]  # noqa: ASYNC110  the connection hears of it, and tells nobody
+        await asyncio.sleep(0.01)
+    assert await store.insert_with(row("b"), note, series) == Stored()
+    assert pids[0] != pids[1]
+    await other.close()
+
+
+async def test_whoever_is_cancelled_in_a_series_leaves_nothing_behind(
+    database: Database, store: EventStore, series: Series
+) -> None:
+    begun = asyncio.Event()
+
+    async def hang(connection: Connection) -> None:
+        begun.set()
+        await connection.execute("SELECT pg_sleep(30)")
+
+    await store.insert_with(row("a"), nothing, series)
+    task = asyncio.create_task(store.insert_with(row("b"), hang, series))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert series.kept is None
+    assert await stored(database) == {"a"}

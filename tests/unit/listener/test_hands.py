@@ -1,0 +1,205 @@
+"""Hands: how many handlers run at once, and what becomes of an event that fails, waits, or is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from listener.delivery import Delivery
+from listener.event import parse
+from listener.handlers import Handler
+from listener.pipeline.handling import Handling
+from listener.pipeline.intake import Clocks, Intake
+from listener.pipeline.passage import Passage
+from listener.pipeline.policy import Policy
+
+POLICY = Policy(handle_concurrency=2, handle_attempts=2, handle_delay=0.01)
+
+
+class Held:
+    """As much of the desk as handling asks: everything is held and may run, until it is gone."""
+
+    def __init__(self) -> None:
+        self.gone: dict[str, asyncio.Event] = {}
+
+    def may_run(self, _: str) -> bool:
+        return True
+
+    def is_held(self, _: str) -> bool:
+        return True
+
+    async def wait_gone(self, claim_id: str) -> None:
+        await self.gone.setdefault(claim_id, asyncio.Event()).wait()
+
+
+class Put:
+    """As much of storing: keeps what is put, and what is given up."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.given_up: list[str] = []
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    def put_all(self, passages: Sequence[Passage]) -> None:
+        self.ids += [passage.claim_id for passage in passages]
+        self._changed.set()
+
+    async def give_up(self, passages: Sequence[Passage], _: str) -> None:
+        self.given_up += [passage.claim_id for passage in passages]
+        self._changed.set()
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.ids) + len(self.given_up) < count:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+class Work:
+    """A handler whose events run until they are let go, or fail as often as is told."""
+
+    def __init__(self, *, at_once: bool = False, fails: dict[str, int] | None = None) -> None:
+        self.running: list[str] = []
+        self.begun: list[str] = []
+        self.most = 0
+        self._fails = fails or {}
+        self._at_once = at_once
+        self._go: dict[str, asyncio.Event] = {}
+        self._changed = asyncio.Event()
+
+    async def __call__(self, delivery: Delivery) -> None:
+        id_ = delivery.event_id
+        self.begun.append(id_)
+        self.running.append(id_)
+        self.most = max(self.most, len(self.running))
+        self._changed.set()
+        try:
+            if not self._at_once:
+                await self._go.setdefault(id_, asyncio.Event()).wait()
+            await asyncio.sleep(0)
+            if self._fails.get(id_, 0) >= delivery.attempt:
+                raise ValueError("as told")
+        finally:
+            self.running.remove(id_)
+
+    def let_go(self, id_: str) -> None:
+        self._go.setdefault(id_, asyncio.Event()).set()
+
+    async def until(self, seen: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not seen():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+def passages(*ids: str, takeovers: int = 0) -> list[Passage]:
+    clocks = Clocks(lambda: 0.0, lambda: 0.0)
+    intake = Intake(policy=POLICY, claiming=cast("Any", None), clocks=clocks, facts=lambda _: None)
+    made = [
+        intake.passage(parse(f'{{"event_id": "{id_}", "payload": 1}}'.encode(), max_bytes=100), None) for id_ in ids
+    ]
+    for passage in made:
+        passage.takeovers = takeovers
+    return made
+
+
+@asynccontextmanager
+async def handling_with(work: Work, desk: Held | None = None) -> AsyncIterator[tuple[Handling, Put]]:
+    put = Put()
+    handling = Handling(
+        handler=Handler("h", "plain", work), desk=cast("Any", desk or Held()), store=cast("Any", FakeRows()),
+        storing=cast("Any", put), settling=cast("Any", None), policy=POLICY,
+        clocks=Clocks(lambda: 0.0, lambda: 0.0), facts=lambda _: None,
+    )  # fmt: skip
+    running = asyncio.create_task(handling.run())
+    await asyncio.sleep(0)
+    yield handling, put
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+
+
+class FakeRows:
+    """A plain handler asks nothing of the table."""
+
+
+async def test_so_many_run_at_once_and_all_in_their_turn() -> None:
+    work, ids = Work(at_once=True), [f"e{number}" for number in range(20)]
+    async with handling_with(work) as (handling, put):
+        handling.start_all(passages(*ids))
+        await put.until(20)
+    assert (sorted(put.ids), work.begun, work.most) == (sorted(ids), ids, 2)
+
+
+async def test_whoever_waits_for_another_attempt_keeps_nobody_from_running() -> None:
+    work = Work(fails={"a": 1, "b": 2})
+    async with handling_with(work) as (handling, put):
+        for id_ in "abcd":
+            work.let_go(id_)
+        handling.start_all(passages(*"abcd"))
+        await put.until(4)
+        assert (sorted(put.ids), put.given_up) == (["a", "c", "d"], ["b"])
+    assert work.begun[:4] == ["a", "b", "c", "d"], "the others run in the pauses"
+    assert work.most == 2
+
+
+async def test_a_lost_claim_ends_its_own_event_alone() -> None:
+    work = Work()
+    async with handling_with(work) as (handling, put):
+        a, b, c, d = passages(*"abcd")
+        handling.start_all([a, b, c, d])
+        await work.until(lambda: work.running == ["a", "b"])
+        assert handling.lose(a)
+        assert handling.lose(c), "it had not begun"
+        assert not handling.lose(c)
+        await work.until(lambda: "d" in work.running)
+        work.let_go("b")
+        work.let_go("d")
+        await put.until(2)
+    assert (sorted(put.ids), work.begun) == (["b", "d"], ["a", "b", "d"])
+
+
+async def test_what_was_taken_over_runs_alone() -> None:
+    work, desk = Work(), Held()
+    async with handling_with(work, desk) as (handling, put):
+        handling.start_all(passages("a"))
+        await work.until(lambda: work.running == ["a"])
+        handling.start_all([*passages("s", takeovers=1), *passages("b")])
+        work.let_go("a")
+        await work.until(lambda: work.running == ["s"])
+        work.let_go("s")
+        await put.until(2)
+        assert work.begun == ["a", "s"], "until it is settled"
+        desk.gone["s"].set()
+        await handling.idle_of_suspects()
+        await work.until(lambda: work.running == ["b"])
+        work.let_go("b")
+        await put.until(3)
+
+
+async def test_a_stop_gives_back_what_has_not_begun_and_then_all() -> None:
+    work = Work()
+    async with handling_with(work) as (handling, _):
+        handling.start_all(passages(*"abcd"))
+        await work.until(lambda: work.running == ["a", "b"])
+        assert await handling.stop(begun=False) == ["c", "d"]
+        assert work.running == ["a", "b"]
+        assert sorted(await handling.stop(begun=True)) == ["a", "b"]
+        assert not work.running
+
+
+async def test_an_event_that_is_stopped_in_its_pause_leaves_the_lane() -> None:
+    work = Work(at_once=True, fails={"a": 2})
+    async with handling_with(work) as (handling, put):
+        (a,) = passages("a")
+        handling.start_all([a])
+        await work.until(lambda: work.begun == ["a"])
+        while work.running:  # noqa: ASYNC110  one turn of the loop, and it pauses
+            await asyncio.sleep(0)
+        assert handling.lose(a)
+        handling.start_all(passages("s", takeovers=1))
+        await put.until(1)
+        assert put.ids == ["s"]
