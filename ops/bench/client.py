@@ -30,6 +30,7 @@ class Publisher:
 
     async def open(self, count: int = CONNECTIONS) -> None:
         """Have so many connections that are free; what the server closed for idling is replaced."""
+        await asyncio.sleep(0)  # who was busy for long hears only now of those that are closed
         self._free = [wire for wire in self._free if not wire.is_closed]
         loop = asyncio.get_running_loop()
         while len(self._free) < count:
