@@ -5,7 +5,7 @@ the index tells where each line begins, what its id is, and its digest. For all 
 publications.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, groupby, repeat
 from struct import iter_unpack
 from typing import cast
@@ -17,6 +17,8 @@ LINE_END = b"\n"
 DIGITS = 10
 PLACE = b"%%0%dd" % DIGITS
 """Decimal, since SQL reads no binary numbers, and always as wide."""
+PIECE_BYTES = 16 * 1024 * 1024
+"""A piece of this size takes no more: it is copied, and SQLite holds no text of a billion bytes."""
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
@@ -97,7 +99,20 @@ def in_pieces(groups: Sequence[Group]) -> Iterator[Lines]:
             yield from cast("Iterator[Lines]", some)
         else:
             for _, alike in groupby(chain.from_iterable(some), lambda one: one.redeliver):
-                yield lines_of(list(alike))
+                yield from map(lines_of, _in_parts(alike))
+
+
+def _in_parts(publications: Iterable[Publication]) -> Iterator[list[Publication]]:
+    part: list[Publication] = []
+    size = 0
+    for one in publications:
+        part.append(one)
+        size += len(one.body)
+        if size >= PIECE_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def ids_of(group: Group) -> list[str]:
