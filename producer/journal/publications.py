@@ -44,7 +44,10 @@ class Index(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def fits(self, text: bytes, count: int) -> bool:
         """Whether it can be the index of this text of so many lines."""
-        return len(self) == count and int(self.places[-DIGITS:]) == len(text) - (count - 1) * len(LINE_END)
+        lengths = len(self.digests), len(self.places)
+        if lengths != (DIGEST_BYTES * count, DIGITS * (count + 1)) or not self.places.isdigit():
+            return False
+        return int(self.places[-DIGITS:]) == len(text) - (count - 1) * len(LINE_END)
 
 
 class Lines(msgspec.Struct, frozen=True, gc=False):
