@@ -90,7 +90,8 @@ class Journal(Protocol):
 
     def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
         """The same from the event loop, for a few new events, durable like all; None where it does not, and then
-        nothing was done: there are many, some are known, or somebody else writes and would have to be waited for."""
+        nothing was done: there are many, they are large, some are known, or somebody else writes and would have to be
+        waited for."""
         ...
 
     def move(self) -> None:

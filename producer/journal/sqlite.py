@@ -27,6 +27,8 @@ from producer.journal.publications import Group, Lines, in_pieces
 
 LARGEST_LOG_PAGES = 16_000
 """At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""
+LITTLE_BYTES = 256 * 1024
+"""More bodies than these take longer to write than the event loop can be missed for."""
 SOON = 0.1
 """Seconds: what is moved in less leaves little to move while commits wait for it."""
 PATIENCE = 5.0
@@ -81,7 +83,7 @@ class SqliteJournal:
 
     def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
         """See ``Journal``."""
-        if sum(map(len, groups)) > statements.FEW or not self._lock.acquire(blocking=False):
+        if not _are_little(groups) or not self._lock.acquire(blocking=False):
             return None
         try:
             with self._telling("written"):
@@ -252,6 +254,12 @@ class SqliteJournal:
         self._reader.close()
         with self._moving:
             self._mover.close()
+
+
+def _are_little(groups: Sequence[Group]) -> bool:
+    if sum(map(len, groups)) > statements.FEW:
+        return False
+    return sum([len(one.body) for one in chain.from_iterable(groups)]) <= LITTLE_BYTES
 
 
 def _new_entries(first: int, groups: Sequence[Group], at: float) -> Iterator[Entry]:

@@ -56,6 +56,7 @@ def test_places_a_few_new_events_at_once_and_leaves_all_others(journal: Journal)
     for left in ([event("a")], [event("c"), event("a", "2")], [event("c"), event("c")], [event("a", redeliver=True)]):
         assert journal.append_at_once([left], 1.0) is None
     assert journal.append_at_once([[event(f"many-{number}") for number in range(1_000)]], 1.0) is None
+    assert journal.append_at_once([[event(f"large-{number}", "1" * 200_000)] for number in range(2)], 1.0) is None
     assert journal.bounds() == (0, 2)
     assert statuses(journal, event("b"), event("c")) == ["duplicate", "accepted"]
 
