@@ -1,8 +1,8 @@
 """Publishing many: NDJSON in, an answer a line out.
 
-Lines are read and checked while earlier ones are being committed, and the journal's writer takes all that waits of a body
-as one commit. How much is under way for one body is bounded: beyond that, nothing more of it is read. Where all is well, many
-lines stay one text from the first byte read to the journal, and so do their answers.
+Lines are read and checked while earlier ones are being committed, and the journal's writer takes all that waits of a
+body as one commit. How much is under way for one body is bounded: beyond that, nothing more of it is read. Where all is
+well, many lines stay one text from the first byte read to the journal, and so do their answers.
 """
 
 import asyncio
