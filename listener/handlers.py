@@ -5,11 +5,13 @@ row is inserted; ``async def handle(event, connection)`` runs within the transac
 """
 
 import asyncio
+import contextvars
 import importlib
 import inspect
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
@@ -109,15 +111,45 @@ def _in_thread(function: Callable[[Delivery], object]) -> Call:
 
 async def attempt(work: Awaitable[None], *, timeout: float) -> None:
     """One attempt within its time limit, its errors sorted: ``Reject`` is permanent, all else may pass."""
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled = task.cancelling()
     try:
         async with asyncio.timeout(timeout):
-            await work
+            await _in_own_context(work)
     except (Reject, Permanent, Transient):
         raise
     except TimeoutError as error:
         raise HandlerTimeout(f"the handler took longer than {timeout:g} s") from error
+    except asyncio.CancelledError as error:
+        if task.cancelling() > cancelled:
+            raise
+        raise HandlerFailed(error) from error  # what it waited for was cancelled; nobody asked this to end
     except Exception as error:  # the border to the user's code: it may raise anything
         raise HandlerFailed(error) from error
+
+
+@types.coroutine
+def _in_own_context(work: Awaitable[None]) -> Generator[Any, Any, None]:
+    """Await this as a task of its own would: what it sets in context variables ends with it, and no other event meets
+    it. For a seventh of what a task costs."""
+    run = contextvars.copy_context().run
+    steps = _awaited(work)
+    try:
+        asked = run(steps.send, None)
+        while True:
+            try:
+                answer = yield asked
+            except BaseException as error:  # noqa: BLE001  handed on to the work, as ``await`` does
+                asked = run(steps.throw, error)
+            else:
+                asked = run(steps.send, answer)
+    except StopIteration:
+        return
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
 
 
 class HandlerTimeout(Transient):
@@ -127,6 +159,6 @@ class HandlerTimeout(Transient):
 class HandlerFailed(Transient):
     """The user's code raised; ``error_type`` keeps the name of what it was."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(str(error) or type(error).__name__, sqlstate=getattr(error, "sqlstate", None))
         self.error_type = type(error).__name__

@@ -120,7 +120,7 @@ class Handling:
             self._lend_hand()
 
     def _lend_hand(self) -> None:
-        if len(self._hands) < self._policy.handle_concurrency and self._first_turn():
+        if not self._ending and len(self._hands) < self._policy.handle_concurrency and self._first_turn():
             task = self._new_task(self._hand(), "hand")
             self._hands.add(task)
             task.add_done_callback(self._hand_ended)
@@ -130,13 +130,12 @@ class Handling:
         self._hands.discard(task)
         if not task.cancelled() and task.exception():
             self._ending = True
-        if not self._ending:
-            self._lend_hand()
+        self._lend_hand()
 
     async def _hand(self) -> None:
-        series = Series(self._another_waits)
+        task, series = _this_task(), Series(self._another_waits)
         try:
-            while turn := self._first_turn():
+            while not task.cancelling() and (turn := self._first_turn()):  # the user's code may have swallowed it
                 del self._waiting[turn[0].claim_id]
                 await self._take(*turn, series)
         finally:
@@ -160,9 +159,7 @@ class Handling:
     async def _take(self, passage: Passage, number: int, series: Series) -> None:
         """One attempt of a fresh event. It stays in its lane until the last one."""
         claim_id = passage.claim_id  # a conflict gives the passage another one
-        task = asyncio.current_task()
-        assert task is not None
-        self._running[claim_id] = task
+        self._running[claim_id] = task = _this_task()
         if number == 1:
             self._lanes.enter()
         goes_on = False
@@ -176,7 +173,7 @@ class Handling:
             if goes_on:
                 self._in_own_task(passage, self._pause(passage, number)).add_done_callback(self._pause_ended)
             else:
-                self._in_own_task(passage, self._give_up(passage))
+                self._in_own_task(passage, self._storing.give_up([passage], "handle"))
         except _ClaimLost:
             self.on_claim_lost(passage)
         finally:
@@ -193,9 +190,6 @@ class Handling:
     def _pause_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():  # it may not even have begun
             self._lanes.leave()
-
-    async def _give_up(self, passage: Passage) -> None:
-        await self._storing.give_up([passage], "handle")
 
     # -- tasks of their own ---------------------------------------------------------------------
 
@@ -228,7 +222,7 @@ class Handling:
         except Permanent as error:
             self._reject(passage, error)
         except Transient:
-            await self._give_up(passage)
+            await self._storing.give_up([passage], "handle")
         except _ClaimLost:
             self.on_claim_lost(passage)
 
@@ -256,12 +250,7 @@ class Handling:
             await self._timed(passage, self._handler.call(delivery, connection))
             self._check_held(passage)  # woken after the lease: an heir may be at it, or have buried it
 
-        row = rows.NewRow(
-            event=passage.event,
-            epoch=passage.epoch,
-            attempts=len(passage.attempts) + 1,
-            received_at=passage.received_at,
-        )
+        row = rows.NewRow(passage.event, passage.epoch, len(passage.attempts) + 1, passage.received_at)
         await self._storing.stored([passage], [await self._store.insert_with(row, work, series)])
 
     async def _wait_until_it_may_run(self, passage: Passage, series: Series | None) -> None:
@@ -285,6 +274,8 @@ class Handling:
         finally:
             seconds = self._clocks.monotonic() - started
             self._facts(HandlerRan(passage.event.event_id, seconds, succeeded))
+            if self._ending or self._running.get(passage.claim_id) is not _this_task():
+                raise asyncio.CancelledError  # lost meanwhile: it goes another way, whatever the handler made of that
 
     def _reject(self, passage: Passage, error: Permanent) -> None:
         self._failed(passage, error, retried=False)
@@ -294,6 +285,12 @@ class Handling:
         failure = failure_of(error, stage="handle", at=self._clocks.now())
         passage.attempts.append(failure)
         self._facts(AttemptFailed("handle", failure.error_class, failure.message, retried, 1, passage.event.event_id))
+
+
+def _this_task() -> asyncio.Task[None]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 class _ClaimLost(Exception):

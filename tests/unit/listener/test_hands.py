@@ -1,7 +1,9 @@
 """Hands: how many handlers run at once, and what becomes of an event that fails, waits, or is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -13,6 +15,7 @@ from listener.pipeline.intake import Clocks, Intake
 from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
 
+OF_AN_EVENT = contextvars.ContextVar("OF_AN_EVENT", default="")
 POLICY = Policy(handle_concurrency=2, handle_attempts=2, handle_delay=0.01)
 
 
@@ -107,7 +110,9 @@ def passages(*ids: str, takeovers: int = 0) -> list[Passage]:
 
 
 @asynccontextmanager
-async def handling_with(work: Work, desk: Held | None = None) -> AsyncIterator[tuple[Handling, Put]]:
+async def handling_with(
+    work: Callable[[Delivery], Awaitable[None]], desk: Held | None = None
+) -> AsyncIterator[tuple[Handling, Put]]:
     put = Put()
     handling = Handling(
         handler=Handler("h", "plain", work), desk=cast("Any", desk or Held()), store=cast("Any", FakeRows()),
@@ -203,3 +208,74 @@ async def test_an_event_that_is_stopped_in_its_pause_leaves_the_lane() -> None:
         handling.start_all(passages("s", takeovers=1))
         await put.until(1)
         assert put.ids == ["s"]
+
+
+async def test_what_a_handler_sets_in_its_context_is_its_own_events() -> None:
+    seen: list[str] = []
+
+    async def handle(delivery: Delivery) -> None:
+        seen.append(OF_AN_EVENT.get())
+        OF_AN_EVENT.set(delivery.event_id)
+        await asyncio.sleep(0)
+        assert OF_AN_EVENT.get() == delivery.event_id
+
+    async with handling_with(handle) as (handling, put):
+        handling.start_all(passages(*"abcd"))
+        await put.until(4)
+    assert (seen, put.given_up) == ([""] * 4, [])
+
+
+async def test_a_handler_whose_own_work_was_cancelled_has_failed() -> None:
+    """Nobody cancelled the event: were it taken for that, nothing would end it."""
+
+    async def handle(delivery: Delivery) -> None:
+        theirs = asyncio.get_running_loop().create_future()
+        theirs.cancel()
+        await theirs
+
+    async with handling_with(handle) as (handling, put):
+        handling.start_all([*passages("a"), *passages("s", takeovers=1)])
+        await put.until(2)
+    assert sorted(put.given_up) == ["a", "s"]
+
+
+async def test_a_lost_claim_ends_an_event_whatever_its_handler_makes_of_that() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(3600 if delivery.event_id in "as" else 0)
+        except asyncio.CancelledError:
+            ended.set()
+            if delivery.event_id == "s":
+                raise ValueError("told otherwise") from None
+
+    async with handling_with(handle) as (handling, put):
+        for lost in (*passages("a"), *passages("s", takeovers=1)):
+            begun.clear()
+            ended.clear()
+            handling.start_all([lost])
+            await begun.wait()
+            assert handling.lose(lost)
+            await ended.wait()
+        handling.start_all(passages("b"))
+        await put.until(1)
+        assert (put.ids, put.given_up) == (["b"], []), "who lost it stands by, and must not end it too"
+
+
+async def test_at_the_end_a_hand_takes_nothing_more_whatever_its_handler_makes_of_that() -> None:
+    ran: list[str] = []
+    begun = asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        ran.append(delivery.event_id)
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600 if delivery.event_id == "a" else 0)
+
+    async with handling_with(handle) as (handling, _):
+        handling.start_all(passages("a"))
+        await begun.wait()
+        handling.start_all([*passages("s", takeovers=1), *passages(*"bcd")])
+    assert ran == ["a"]
