@@ -11,7 +11,9 @@ Owners       when a handler starts, no other live listener may start it too, and
              failed, or if it had to take the lease for lost, since PostgreSQL was away for too long to renew it there
 """
 
-from listener.facts import EventsStored, Fact, LeasesLost, SourceGap
+from itertools import chain
+
+from listener.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
 from listener.store.burials import Burial
 from tests.simulation.hooks import Hooks
 from tests.simulation.letters import OPEN, Letters
@@ -146,6 +148,10 @@ class Law(Hooks):
     def hear(self, process: Process, fact: Fact) -> None:
         if isinstance(fact, LeasesLost):
             self._lost.update((process, event_id) for event_id in fact.event_ids)
+        if isinstance(fact, PlacesDeclared) and fact.degraded:
+            for run in chain.from_iterable(self.runs.values()):
+                if run.process is process and (run.ended is None or run.failed):
+                    run.degraded = True  # its claim has moved with all others
         if isinstance(fact, SourceGap):
             self._gaps.discard(process)
         if isinstance(fact, EventsStored):
