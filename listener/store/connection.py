@@ -100,6 +100,8 @@ class OwnConnection(Plain):
         ``begin_next``: a further transaction that may idle for so long is begun, for ``begin`` to return. PostgreSQL
         answers the commit of a failed transaction with a rollback and no error.
         """
+        if self.is_closed():
+            raise Transient("the connection was closed or lost while the handler had it, and the handler went on")
         if not self.is_in_transaction():
             raise Transient("the handler ended the transaction that it was given; begin parts of it with transaction()")
         following = self.get_reset_query()

@@ -121,6 +121,26 @@ async def test_what_fails_takes_nothing_with_it(database: Database, store: Event
     assert await stored(database) == {"a", "c", "e"}
 
 
+@pytest.mark.parametrize("statement", ["", "SELECT pg_terminate_backend(pg_backend_pid())"])
+async def test_a_handler_that_goes_on_without_its_connection_has_failed(
+    database: Database, store: EventStore, series: Series, statement: str
+) -> None:
+    """Closed by itself, or lost, and the error swallowed."""
+
+    async def go_on(connection: Connection) -> None:
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
+            await (connection.execute(statement) if statement else connection.close())
+        while not connection.is_closed():  # noqa: ASYNC110  the connection hears of it, and tells nobody
+            await asyncio.sleep(0.01)
+
+    await store.insert_with(row("a"), nothing, series)
+    with pytest.raises(Transient, match="closed or lost"):
+        await store.insert_with(row("b"), go_on, series)
+    await store.insert_with(row("c"), nothing, series)
+    await series.rest()
+    assert await stored(database) == {"a", "c"}
+
+
 async def test_a_handlers_own_transactions_are_parts_of_one_that_has_begun(
     database: Database, store: EventStore, series: Series
 ) -> None:
