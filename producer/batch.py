@@ -26,6 +26,8 @@ LINES_IN_A_TURN = 512
 """So many are read here before others have their turn."""
 UNDER_WAY = 4
 """So many parts may wait for their commit, each of the lines above and one chunk of the network's at most."""
+MOST_ANSWER_BYTES = 256 * 1024 * 1024
+"""Of a body whose answers are more, nothing more is read: the answer to a line of two bytes can have two hundred."""
 
 Told = Callable[[str, int], None]
 
@@ -45,6 +47,7 @@ class Batch:
         max_event_bytes: int,
         max_batch_bytes: int,
         redeliver: bool,
+        most_answer_bytes: int = MOST_ANSWER_BYTES,
     ) -> None:
         self._publisher = publisher
         self._reading = reading
@@ -54,6 +57,8 @@ class Batch:
         self._lines = _Lines(max_event_bytes, max_batch_bytes)
         self._under_way: deque[_Part] = deque()
         self._answers: list[bytes] = []
+        self._answer_bytes = 0
+        self._most_answer_bytes = most_answer_bytes
 
     async def run(self, chunks: AsyncIterable[bytes]) -> tuple[int, bytes]:
         """The status and the body of the answer. Lines that have one in it have it whatever became of the others."""
@@ -72,6 +77,8 @@ class Batch:
 
     async def _read(self, chunks: AsyncIterable[bytes]) -> None:
         async for chunk in chunks:
+            if self._answer_bytes > self._most_answer_bytes:
+                raise Refused("too_large", f"the answers have more than {self._most_answer_bytes:,} bytes")
             self._lines.feed(chunk)
             if self._lines.are_enough:
                 await self._begin(*self._lines.take())
@@ -120,12 +127,16 @@ class Batch:
             written = accepted_lines(placed, part.good, part.lines)
             if written is not None:
                 self._told("accepted", len(placed))
-                self._answers.append(written)
+                self._answer(written)
                 return
             told += answers(placed, part.good, part.lines)
         for status, count in Counter([one.status for one in told]).items():
             self._told(status, count)
-        self._answers.append(_encoder.encode_lines(sorted(told, key=_line_of) if len(told) > len(part.lines) else told))
+        self._answer(_encoder.encode_lines(sorted(told, key=_line_of) if len(told) > len(part.lines) else told))
+
+    def _answer(self, lines: bytes) -> None:
+        self._answers.append(lines)
+        self._answer_bytes += len(lines)
 
     async def _end_all(self) -> JournalTrouble | None:
         """What is under way is heard out: of a body that fails in its middle, the rest may have been placed."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.accept import Refused, accepted_lines, answer, answers, plain_index, publication
-from producer.batch import Batch
+from producer.batch import LINES_AT_ONCE, MOST_ANSWER_BYTES, UNDER_WAY, Batch
 from producer.journal.port import Accepted, Entry
 from producer.journal.publications import Lines
 from producer.journal.sqlite import SqliteJournal
@@ -60,14 +60,20 @@ def one_by_one(journal: SqliteJournal, body: bytes, *, redeliver: bool) -> bytes
 
 
 async def published(
-    journal: SqliteJournal, body: bytes, pieces: list[bytes], reading: Reading, *, redeliver: bool
+    journal: SqliteJournal,
+    body: bytes,
+    pieces: list[bytes],
+    reading: Reading,
+    *,
+    redeliver: bool,
+    most_answer_bytes: int = MOST_ANSWER_BYTES,
 ) -> tuple[int, bytes]:
     publisher = Publisher(
         journal, placed=lambda newest, entries: None, committed=lambda count, seconds: None, failed=lambda trouble: None
     )
     batch = Batch(
         publisher, reading, lambda status, count: None, max_event_bytes=LIMIT, max_batch_bytes=len(body),
-        redeliver=redeliver,
+        redeliver=redeliver, most_answer_bytes=most_answer_bytes,
     )  # fmt: skip
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -117,6 +123,23 @@ async def test_whole_lines_are_read_together_wherever_a_body_is_cut(tmp_path: Pa
     assert [one["line"] for one in msgspec.json.Decoder().decode_lines(told)] == list(range(1, 3_001))
     assert reading.read == 3_000, "none needed care"
     assert journal.bounds() == (0, 3_000)
+    journal.close()
+
+
+@pytest.mark.parametrize("line", [b"x\n", b'{"event_id":"e","payload":1}\n'])
+async def test_reads_no_more_of_a_body_whose_answers_are_too_large_and_tells_what_it_has(
+    tmp_path: Path, line: bytes
+) -> None:
+    pieces = [line * LINES_AT_ONCE] * (UNDER_WAY + 8)
+    journal, reading = SqliteJournal(tmp_path / "journal"), Reading(max_bytes=LIMIT, cores=1)
+    status, told = await published(
+        journal, b"".join(pieces), pieces, reading, redeliver=True, most_answer_bytes=40 * LINES_AT_ONCE
+    )
+    *lines, last = msgspec.json.Decoder().decode_lines(told)
+    assert (status, last["status"]) == (413, "too_large")
+    assert [one["line"] for one in lines] == list(range(1, len(lines) + 1))
+    assert LINES_AT_ONCE <= len(lines) <= LINES_AT_ONCE * (UNDER_WAY + 2)
+    assert journal.bounds() == (0, len(lines) if b"e" in line else 0)
     journal.close()
 
 
