@@ -14,10 +14,11 @@ POSTGRES_BACK = 2.0
 TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
 BEYOND_LEASE = 3.0
 ONE_OF = 40
-HOLDS_SOME = 3
+HOLDS_SOME = 6
 LOOKS, LOOK_SECONDS = 200, 0.02
-SHORT = {"handle_timeout": "5"}
-"""No longer than the lease: a transaction may idle no longer than either, and its heir waits for it."""
+OWNED = {"handle_timeout": "5", "DRILL_SECONDS": "0.1"}
+"""The limit is no longer than the lease: a transaction may idle no longer than either, and its heir waits for it. A run
+is long enough that who held several events a moment ago holds some now."""
 
 
 def stop(part: str) -> Act:
@@ -178,13 +179,13 @@ PRODUCER = (
 LISTENERS = (
     Drill("listener-killed", "A listener is killed with -9; its peers take over what it held.",
           damage=an_owner("kill"), during=outlast_lease, heal=every_listener("start"), bars=TAKEN_OVER,
-          progress_from="damage", handler=IN_TRANSACTION, settings=SHORT),
+          progress_from="damage", handler=IN_TRANSACTION, settings=OWNED),
     Drill("all-listeners-killed", "Every listener is killed with -9, and started again.",
           damage=every_listener("kill"), during=pause(1.0), heal=every_listener("start"),
-          bars=Bars(extra_runs=True, takeover=4.0), handler=IN_TRANSACTION, settings=SHORT),
+          bars=Bars(extra_runs=True, takeover=4.0), handler=IN_TRANSACTION, settings=OWNED),
     Drill("listener-frozen", "A listener is frozen past its lease and woken; its late writes must not double.",
           damage=an_owner("freeze"), during=outlast_lease, heal=every_listener("thaw"), bars=TAKEN_OVER,
-          progress_from="damage", handler=IN_TRANSACTION, settings=SHORT),
+          progress_from="damage", handler=IN_TRANSACTION, settings=OWNED),
 )  # fmt: skip
 
 HANDLERS = (
