@@ -19,7 +19,7 @@ import secrets
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib import resources
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -36,7 +36,6 @@ NAMES = 8 * BATCH
 """So many events' names are remembered from when they are claimed until they are settled."""
 STATES: dict[Verdict, bytes] = {"done": b"D", "dead": b"X"}
 
-T = TypeVar("T")
 Item = TypeVar("Item")
 
 _answer = struct.Struct(">BII")
@@ -101,9 +100,8 @@ class RedisClaims:
     ) -> None:
         self._client = client
         self._wires = Wires(client, timeout=timeout)
-        self._token = token.encode()
-        self._lease = int(lease_seconds * 1000)
-        self._window = int(window_seconds * 1000)
+        self._terms = (token.encode(), b"%d" % int(lease_seconds * 1000), b"%d" % int(window_seconds * 1000))
+        """Who asks, and for how many milliseconds claims and records live."""
         self._tags = [f"{{{group}.{shard}}}".encode() for shard in range(shards)]
         self._places: tuple[bytes, ...] = ()
         self._name = functools.lru_cache(NAMES)(_name)
@@ -129,12 +127,9 @@ class RedisClaims:
     async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
         """See ``Claims``."""
         flags = [b"1" if take_over else b"0", b"1" if revive else b"0"]
-
-        async def part(shard: int, keys: list[bytes], few: Sequence[Ask]) -> list[Answer]:
-            reply = await self._call(self._claim, shard, keys, [_digests(few), *flags], "claiming events")
-            return [_ANSWERS[kind](a, b) for kind, a, b in _answer.iter_unpack(reply)]
-
-        return await self._each(asks, [ask.event_id for ask in asks], part)
+        ids = [ask.event_id for ask in asks]
+        reply = await self._ask(self._claim, ids, asks, lambda few: [_digests(few), *flags], "claiming events")
+        return [_ANSWERS[kind](a, b) for kind, a, b in _answer.iter_unpack(reply)]
 
     async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
         """See ``Claims``."""
@@ -146,90 +141,78 @@ class RedisClaims:
 
     async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
         """See ``Claims``."""
-
-        async def part(shard: int, keys: list[bytes], few: Sequence[Ask | Keep]) -> list[bool]:
-            own = [_digests(few), STATES[verdict]]
-            return _yes(await self._call(self._settle, shard, keys, own, "settling events"))
-
-        return await self._each(asks, [ask.event_id for ask in asks], part)
+        ids = [ask.event_id for ask in asks]
+        state = STATES[verdict]
+        return _yes(await self._ask(self._settle, ids, asks, lambda few: [_digests(few), state], "settling events"))
 
     async def release(self, event_ids: Sequence[str]) -> None:
         """See ``Claims``."""
-
-        async def part(shard: int, keys: list[bytes], few: Sequence[str]) -> Sequence[None]:
-            await self._call(self._release, shard, keys, [], "releasing claims")
-            return [None] * len(few)
-
-        await self._each(event_ids, event_ids, part)
+        await self._ask(self._release, event_ids, event_ids, lambda _: [], "releasing claims")
 
     async def close(self) -> None:
         """See ``Claims``."""
         await self._client.aclose()
 
     async def _kept(self, keeps: Sequence[Keep], cover: bytes, doing: str) -> list[bool]:
-        async def part(shard: int, keys: list[bytes], few: Sequence[Keep]) -> list[bool]:
-            epochs = b"".join([_pair(keep.epoch, keep.takeovers) for keep in few])
-            return _yes(await self._call(self._keep, shard, keys, [_digests(few), epochs, cover], doing))
+        def own(few: Sequence[Keep]) -> list[bytes]:
+            return [_digests(few), b"".join([_pair(keep.epoch, keep.takeovers) for keep in few]), cover]
 
-        return await self._each(keeps, [keep.event_id for keep in keeps], part)
+        return _yes(await self._ask(self._keep, [keep.event_id for keep in keeps], keeps, own, doing))
 
-    async def _each(
+    async def _ask(
         self,
-        items: Sequence[Item],
+        script: Script,
         event_ids: Sequence[str],
-        part: Callable[[int, list[bytes], Sequence[Item]], Awaitable[Sequence[T]]],
-    ) -> list[T]:
-        """Call ``part`` for each group of items that share a slot and fit one call; results in the items' order."""
-        if not items:
-            return []
+        items: Sequence[Item],
+        own: Callable[[Sequence[Item]], list[bytes]],
+        doing: str,
+    ) -> bytes:
+        """The script's answers, as many bytes for each event, in their order. ``own``: what it is told of some."""
         places = self._places
         if not places:
             await self.place()
             places = self._places
-        hashes = list(map(self._name, event_ids))
-        if len(places) == 1 and len(items) <= BATCH:
-            tag = self._tags[0]
-            return list(await part(0, [tag + name for name in hashes], items))
-        results: list[T | None] = [None] * len(items)
-        for shard, numbers in self._batches(hashes):
+        names = list(map(self._name, event_ids))
+        if len(places) == 1 and 0 < len(names) <= BATCH:
+            return await self._call(script, 0, names, own(items), doing)
+        answers = [b""] * len(names)
+        for shard, numbers in self._batches(names):
             if self._places is not places:
                 raise Transient("the Redis that keeps the claims changed in the middle of a batch; ask again")
-            tag = self._tags[shard]
-            few = [items[i] for i in numbers]
-            for i, result in zip(numbers, await part(shard, [tag + hashes[i] for i in numbers], few), strict=True):
-                results[i] = result
-        return cast("list[T]", results)
+            few = own([items[i] for i in numbers])
+            reply = await self._call(script, shard, [names[i] for i in numbers], few, doing)
+            size = len(reply) // len(numbers)
+            for k, i in enumerate(numbers):
+                answers[i] = reply[k * size : (k + 1) * size]
+        return b"".join(answers)
 
-    def _batches(self, hashes: list[bytes]) -> Iterator[tuple[int, Sequence[int]]]:
+    def _batches(self, names: list[bytes]) -> Iterator[tuple[int, Sequence[int]]]:
+        """Whose events share a slot and fit one call: the shard, and their numbers."""
         shards = len(self._tags)
         for shard in range(shards):
-            numbers: Sequence[int] = range(len(hashes))
+            numbers: Sequence[int] = range(len(names))
             if shards > 1:
-                numbers = [i for i, name in enumerate(hashes) if name[0] % shards == shard]
+                numbers = [i for i, name in enumerate(names) if name[0] % shards == shard]
             for first in range(0, len(numbers), BATCH):
                 yield shard, numbers[first : first + BATCH]
 
-    async def _call(self, script: Script, shard: int, keys: list[bytes], own: list[bytes], doing: str) -> bytes:
-        head: list[bytes | int] = [self._places[shard], self._token, self._lease, self._window]
-        return await self._run(script, [self._tags[shard] + b"place", *keys], [*head, *own], doing)
+    def _call(self, script: Script, shard: int, names: list[bytes], own: list[bytes], doing: str) -> Awaitable[bytes]:
+        tag = self._tags[shard]
+        keys = [tag + b"place", *[tag + name for name in names]]
+        return self._run(script, keys, [self._places[shard], *self._terms, *own], doing)
 
-    async def _run(self, script: Script, keys: list[bytes], own: Sequence[bytes | int], doing: str) -> bytes:
+    async def _run(self, script: Script, keys: list[bytes], own: Sequence[bytes], doing: str) -> bytes:
+        """By the script's name; once more, where that may help, by its text, which every server understands."""
+        count = len(keys)
         try:
-            try:
-                return await self._evaluate(script, keys, own)
-            except LIBRARY_ERRORS as error:
-                if not may_try_again(error):
-                    raise
-                return await self._evaluate(script, keys, own)
+            return await self._wires.ask("EVALSHA", script.sha, count, *keys, *own)
+        except LIBRARY_ERRORS as error:
+            if not isinstance(error, NoScriptError) and not may_try_again(error):
+                raise translated(error, doing) from error
+        try:
+            return await self._wires.ask("EVAL", script.text, count, *keys, *own)
         except LIBRARY_ERRORS as error:
             raise translated(error, doing) from error
-
-    async def _evaluate(self, script: Script, keys: list[bytes], own: Sequence[bytes | int]) -> bytes:
-        """By its name, or by its text where the server does not know it (yet, or any more)."""
-        try:
-            return await self._wires.ask("EVALSHA", script.sha, len(keys), *keys, *own)
-        except NoScriptError:
-            return await self._wires.ask("EVAL", script.text, len(keys), *keys, *own)
 
 
 def _name(event_id: str) -> bytes:

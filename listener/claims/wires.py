@@ -10,9 +10,7 @@ is under way when it strikes.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import hiredis
 from redis._parsers.base import BaseParser
@@ -52,17 +50,17 @@ class Wire(asyncio.Protocol):
             raise RuntimeError("somebody else waits for an answer on this connection")
         if self.transport.is_closing():
             raise ConnectionError("the connection was closed by the server")
-        with resets_told():
+        try:
             self.transport.write(command)
-        self._answer = self._loop.create_future()
+        except RuntimeError as error:
+            if not is_reset(error):
+                raise
+            raise ConnectionError(str(error)) from error
+        self._answer = answer = self._loop.create_future()
         self._until = until
         if self._timer is None or until < self._strikes_at:
             self._strike_at(until)
-        return self._answer
-
-    def answered(self) -> None:
-        """The call is over, and the next may begin."""
-        self._answer = None
+        return answer
 
     def close(self) -> None:
         """Cut it off: what was sent and not answered is nobody's any more."""
@@ -84,7 +82,7 @@ class Wire(asyncio.Protocol):
         if self._loop.time() + CLOCK_STEP < self._until:  # the timer was an earlier call's
             self._strike_at(self._until)
         else:
-            self._answer.set_exception(TimeoutError("no answer in time"))
+            self._fail(TimeoutError("no answer in time"))
 
     def _fail(self, error: Exception) -> None:
         if self._answer is not None and not self._answer.done():
@@ -105,8 +103,9 @@ class Wire(asyncio.Protocol):
     def _take(self, reply: object) -> None:
         if isinstance(reply, hiredis.PushNotification):
             return  # said unasked, to whoever asks for RESP 3 in the address
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(reply)
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_result(reply)
         else:
             self.transport.abort()  # nobody waits for it: whoever came next would take it for the answer
 
@@ -122,77 +121,76 @@ class Wires:
     def __init__(self, client: Redis, *, timeout: float) -> None:
         """Make them. A call as a whole takes no longer than ``timeout`` seconds."""
         self._pool = client.connection_pool
+        self._most = self._pool.max_connections
         self._timeout = timeout
         self._free: list[Wire] = []
         self._open = 0
+        self._freed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._places = asyncio.Semaphore(self._pool.max_connections)
 
     async def ask(self, *command: bytes | str | int) -> bytes:
         """Send a command and return its answer, or raise one of the library's errors, or ``TimeoutError``."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()  # on Python 3.11 a system call, so it is asked once
         until = self._loop.time() + self._timeout
-        wire = await self._one_that_is_free(until)
+        wire = self._free.pop() if self._free else await self._one_more(until)
         try:
             reply = await wire.ask(hiredis.pack_command(cast("Any", command)), until)
         except BaseException:
             await self._let_go(wire)
             raise
-        else:
-            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
-                await self._let_go(wire)
-            else:
-                wire.answered()
-                self._free.append(wire)
-        finally:
-            self._places.release()
         if isinstance(reply, Exception):
-            raise reply
+            await self._refused(wire, reply)
+        self._put_back(wire)
         return cast("bytes", reply)
 
     async def open_ahead(self) -> None:
         """Have a few connections open before a call waits for one; raises as ``ask`` does."""
-        while self._open < FEW and not self._places.locked():
-            async with self._places, asyncio.timeout(self._timeout):
-                self._free.append(await self._opened())
+        while self._open < min(FEW, self._most):
+            async with asyncio.timeout(self._timeout):
+                self._put_back(await self._opened())
 
-    async def _one_that_is_free(self, until: float) -> Wire:
-        if self._free and not self._places.locked():
-            await self._places.acquire()
-            return self._free.pop()
+    async def _one_more(self, until: float) -> Wire:
+        """Where none is free: a new one, or whichever is given back first where there are as many as there may be."""
         async with asyncio.timeout_at(until):
-            await self._places.acquire()
-            try:
-                return self._free.pop() if self._free else await self._opened()
-            except BaseException:
-                self._places.release()
-                raise
+            while not self._free:
+                if self._open < self._most:
+                    return await self._opened()
+                self._freed.clear()
+                await self._freed.wait()
+            return self._free.pop()
 
     async def _opened(self) -> Wire:
-        with resets_told():
-            wire = Wire(cast("AbstractConnection", await self._pool.get_connection()))  # type: ignore[no-untyped-call]
         self._open += 1
-        return wire
+        try:
+            return Wire(cast("AbstractConnection", await self._pool.get_connection()))  # type: ignore[no-untyped-call]
+        except BaseException as error:
+            self._open -= 1
+            self._freed.set()
+            if isinstance(error, RuntimeError) and is_reset(error):
+                raise ConnectionError(str(error)) from error
+            raise
+
+    def _put_back(self, wire: Wire) -> None:
+        self._free.append(wire)
+        self._freed.set()
+
+    async def _refused(self, wire: Wire, error: Exception) -> NoReturn:
+        """What is wrong with a command is no fault of the connection."""
+        if isinstance(error, ResponseError):
+            self._put_back(wire)
+        else:
+            await self._let_go(wire)
+        raise error
 
     async def _let_go(self, wire: Wire) -> None:
         ended, self._free = [wire, *self._free], []
         self._open -= len(ended)
+        self._freed.set()
         for one in ended:
             one.close()
             await one.connection.disconnect(nowait=True)
             await self._pool.release(one.connection)
-
-
-@contextlib.contextmanager
-def resets_told() -> Iterator[None]:
-    """A connection that was reset while it is written to is one of the library's errors, not uvloop's."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_reset(error):
-            raise
-        raise ConnectionError(str(error)) from error
 
 
 def _error(text: str) -> Exception:

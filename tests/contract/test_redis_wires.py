@@ -44,9 +44,34 @@ async def test_the_limit_counts_from_each_calls_own_beginning(wires: Wires) -> N
 
 
 async def test_waiting_for_a_connection_counts_too(wires: Wires) -> None:
-    async with wires._places:  # whoever has the only one keeps it
-        assert await seconds(wires.ask("PING")) >= LIMIT - 0.01
+    await wires.ask("PING")
+    the_only_one = wires._free.pop()
+    assert await seconds(wires.ask("PING")) >= LIMIT - 0.01
+    waiting = [asyncio.create_task(wires.ask("ECHO", str(number))) for number in range(3)]
+    await asyncio.sleep(0)  # now they wait
+    wires._put_back(the_only_one)
+    assert await asyncio.gather(*waiting) == [b"0", b"1", b"2"]
+    assert wires._free == [the_only_one]
+
+
+async def test_where_opening_fails_whoever_waits_tries_it_too(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connect_redis(redis_url, connections=1)
+    wires, opened = Wires(client, timeout=5.0), client.connection_pool.get_connection
+    begun = asyncio.Event()
+
+    async def refuse_once() -> object:
+        monkeypatch.setattr(client.connection_pool, "get_connection", opened)
+        begun.set()
+        await asyncio.sleep(0)
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(client.connection_pool, "get_connection", refuse_once)
+    first = asyncio.create_task(wires.ask("PING"))
+    await begun.wait()
     assert await wires.ask("PING") == b"PONG"
+    with pytest.raises(ConnectionError, match="refused"):
+        await first
+    await client.aclose()
 
 
 async def test_who_gives_up_leaves_no_answer_to_whoever_comes_next(wires: Wires) -> None:
