@@ -66,15 +66,16 @@ class Desk:
     @property
     def open(self) -> bool:
         """Whether new events may be started now."""
-        return self._meets and not self._moving and self._fresh and self._in_reach
+        return (
+            self._meets
+            and not self._moving
+            and self._clock() < self._fresh_until
+            and self._reach.has_all(self._leases.places)
+        )
 
     @property
     def _fresh(self) -> bool:
         return self._clock() < self._fresh_until
-
-    @property
-    def _in_reach(self) -> bool:
-        return self._reach.has_all(self._leases.places)
 
     @property
     def degraded(self) -> bool:
@@ -101,7 +102,7 @@ class Desk:
             return ""
         if not self._fresh:
             return "PostgreSQL has not confirmed this listener for some seconds"
-        if self._moving or not self._in_reach:
+        if self._moving or not self._reach.has_all(self.places):
             return "claims are moving to another place"
         return "a live peer keeps its claims elsewhere"
 
@@ -138,7 +139,8 @@ class Desk:
         """Ask for these events in every declared place, Redis first. ``Transient`` where a place does not answer."""
         async with self._turn:
             self._must_be_open()
-            first, *rest = self._reach.in_order(self.places)
+            places = self._leases.places
+            first, *rest = self._reach.in_order(places)
             started = self._clock()
             asking = self._reach.at(first).claim(asks, take_over=take_over, revive=revive)
             answers = await self._reach.call(first, asking)
@@ -146,7 +148,7 @@ class Desk:
                 self._must_be_open()  # if a place went away meanwhile, what was won is recognised when asked again
                 won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
                 await self._claim_also(place, first, asks, answers, won, take_over=take_over, revive=revive)
-            self._leases.add(asks, answers, self.places, started)
+            self._leases.add(asks, answers, places, started)
             return answers
 
     def _must_be_open(self) -> None:

@@ -1,6 +1,6 @@
 """Facts as Prometheus metrics. Labels are closed sets; an id is never one.
 
-What single events bring is kept, and counted together: when there is much, or when somebody looks.
+What single events bring is added up, and told to the library together: when there is much, or when somebody looks.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,18 +37,18 @@ from listener.facts import (
 from listener.observe.letters import REASONS
 from ops.telemetry.metrics import COUNTS, BatchHistogram, Stopwatch
 
-OF_EACH_EVENT = (BatchDone, EventsClaimed, FramesReceived, EventsStored, HandlerRan)
 KEPT = 64
-"""So many of those at most wait to be counted."""
-FEW = 16
-"""A fact of more events is counted at once: keeping it would keep their ids."""
+"""So many batches, or runs of the handler, or times of events at most wait to be counted."""
 
 
 class ListenerMetrics:
     """Counts what it hears."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._kept: list[Fact] = []
+        self._claimed = self._received = self._received_bytes = 0
+        self._times: list[float] = []
+        self._batches: list[BatchDone] = []
+        self._ran: list[HandlerRan] = []
         registry.register(_Before(self._count_kept))
 
         def counter(name: str, about: str, *labels: str) -> Counter:
@@ -105,31 +105,45 @@ class ListenerMetrics:
                 self._letters.labels(reason, error_class)
 
     def __call__(self, fact: Fact) -> None:
-        """Count one fact, now or soon."""
-        if type(fact) not in OF_EACH_EVENT:
+        """Count one fact, now or soon. By its type: of facts that are told for each event, nothing else is asked."""
+        kept = 0
+        if type(fact) is BatchDone:
+            self._batches.append(fact)
+            kept = len(self._batches)
+        elif type(fact) is EventsClaimed:
+            self._claimed += len(fact.event_ids)
+        elif type(fact) is FramesReceived:
+            self._received += fact.count
+            self._received_bytes += fact.size
+        elif type(fact) is EventsStored:
+            self._times += fact.seconds
+            kept = len(self._times)
+        elif type(fact) is HandlerRan:
+            self._ran.append(fact)
+            kept = len(self._ran)
+        else:
             self._count_what_is_rarer(fact)
-            return
-        self._kept.append(fact)
-        if len(self._kept) >= KEPT or len(getattr(fact, "event_ids", ())) > FEW:
+        if kept >= KEPT:
             self._count_kept()
 
     def _count_kept(self) -> None:
-        kept, self._kept = self._kept, []
-        for fact in kept:
-            if type(fact) is BatchDone:
-                self._batch.observe(fact.count, fact.stage)
-                self._stage.observe(fact.seconds, fact.stage)
-            elif type(fact) is EventsClaimed:
-                self._won.inc(len(fact.event_ids))
-            elif type(fact) is FramesReceived:
-                self._frames.inc(fact.count)
-                self._frame_bytes.inc(fact.size)
-            elif type(fact) is EventsStored:
-                self._stored.inc(len(fact.event_ids))
-                self._settle.observe_many(fact.seconds)
-            elif type(fact) is HandlerRan:
-                (self._succeeded if fact.succeeded else self._failed).inc()
-                self._handler.observe(fact.seconds)
+        self._frames.inc(self._received)
+        self._frame_bytes.inc(self._received_bytes)
+        self._won.inc(self._claimed)
+        self._received = self._received_bytes = self._claimed = 0
+        times, self._times = self._times, []
+        self._stored.inc(len(times))
+        self._settle.observe_many(times)
+        batches, self._batches = self._batches, []
+        for stage in sorted({batch.stage for batch in batches}):
+            of_stage = [batch for batch in batches if batch.stage == stage]
+            self._batch.observe_many([batch.count for batch in of_stage], stage)
+            self._stage.observe_many([batch.seconds for batch in of_stage], stage)
+        ran, self._ran = self._ran, []
+        succeeded = sum(run.succeeded for run in ran)
+        self._succeeded.inc(succeeded)
+        self._failed.inc(len(ran) - succeeded)
+        self._handler.observe_many([run.seconds for run in ran])
 
     def _count_what_is_rarer(self, fact: Fact) -> None:
         match fact:

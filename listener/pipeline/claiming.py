@@ -89,8 +89,10 @@ class Claiming:
 
     async def _claim_for_ever(self) -> None:
         while True:
-            await self._desk.wait_open()
-            await self._desk.wait_below(self._wait_below)
+            if not self._desk.open:
+                await self._desk.wait_open()
+            if self._desk.held >= self._wait_below:
+                await self._desk.wait_below(self._wait_below)
             free = self._limit - self._desk.held
             batch = await self._inbox.take(max(1, min(self._policy.batch, free)))
             self._intake.tell_received()

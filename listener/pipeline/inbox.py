@@ -30,12 +30,14 @@ class Inbox(Generic[T]):
     def put(self, item: T) -> None:
         """Add one."""
         self._items.append(item)
-        self._wake()
+        if self._idle:
+            self._wake()
 
     def put_all(self, items: Iterable[T]) -> None:
         """Add many."""
         self._items.extend(items)
-        self._wake()
+        if self._idle:
+            self._wake()
 
     def put_behind(self, items: Iterable[T]) -> None:
         """Add what can wait until nothing else does."""
@@ -45,7 +47,18 @@ class Inbox(Generic[T]):
     async def take(self, limit: int) -> list[T]:
         """All that waits, up to ``limit``; at least one."""
         while not self._items and not self._behind:
-            await self._until_woken()
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()  # on Python 3.11 a system call, so it is asked once
+            waiter = self._loop.create_future()
+            self._idle.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if not waiter.cancelled():  # woken, but it will not look: somebody else must
+                    self._woken = False
+                    self._wake()
+                raise
+            self._woken = False
         if self._spacing:
             await self._space(limit)
         items = self._items or self._behind
@@ -54,7 +67,8 @@ class Inbox(Generic[T]):
             items.clear()
         else:
             batch = [items.popleft() for _ in range(limit)]
-        self._wake()
+        if self._idle:
+            self._wake()
         return batch
 
     def _wake(self) -> None:
@@ -64,20 +78,6 @@ class Inbox(Generic[T]):
             if not waiter.done():
                 waiter.set_result(None)
                 self._woken = True
-
-    async def _until_woken(self) -> None:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()  # on Python 3.11 a system call, so it is asked once
-        waiter = self._loop.create_future()
-        self._idle.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if not waiter.cancelled():  # woken, but it will not look: somebody else must
-                self._woken = False
-                self._wake()
-            raise
-        self._woken = False
 
     async def _space(self, limit: int) -> None:
         clock = asyncio.get_running_loop().time

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, assert_never
 
-from listener.attempts import attempts
+from listener.attempts import further
 from listener.breaker import Breaker
 from listener.claims.port import Dead, Done
 from listener.errors import Permanent, Transient, failure_of
@@ -68,7 +68,10 @@ class Storing:
     async def _store_batch(self, batch: Sequence[Passage]) -> None:
         started = self._clocks.monotonic()
         try:
-            await self._insert_with_retries(batch)
+            try:
+                await self._insert(batch)
+            except Transient as error:
+                await self._insert_again(batch, error)
         except Permanent as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -82,9 +85,10 @@ class Storing:
         else:
             self._facts(BatchDone("store", len(batch), self._clocks.monotonic() - started))
 
-    async def _insert_with_retries(self, batch: Sequence[Passage]) -> None:
-        await attempts(
+    async def _insert_again(self, batch: Sequence[Passage], first: Transient) -> None:
+        await further(
             lambda _: self._insert(batch),
+            first,
             count=self._policy.insert_attempts,
             delay=self._policy.insert_delay,
             failed=lambda error, retried: self.failed(batch, error, retried=retried),

@@ -139,6 +139,10 @@ class Borrowed:
         if self._kept:
             self._kept = False
             return self._connection
+        free = self._lender.lend_free()
+        if free is not None:
+            self._connection = free
+            return free
         try:
             self._connection = await self._lender.lend()
         except LIBRARY_ERRORS as error:
@@ -149,7 +153,7 @@ class Borrowed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._kept and error is None:
+        if error is None and (self._kept or self._lender.take_back_clean(self._connection)):
             return
         if isinstance(error, asyncio.CancelledError):
             _cut_off(self._connection)

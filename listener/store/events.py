@@ -92,12 +92,10 @@ class EventStore:
         # What comes alone goes as plain values: arrays of one cost both sides more than the row does.
         statement, columns = ("insert_lone", _values(rows[0])) if len(rows) == 1 else ("insert", _columns(rows))
         async with self._database.acquire("storing events") as connection:
-            inserted = _count(
-                await connection.execute(
-                    self._sql[statement], self._instance_id, self._token, *columns, self._burials_of
-                )
+            status = await connection.execute(
+                self._sql[statement], self._instance_id, self._token, *columns, self._burials_of
             )
-            if inserted == len(rows):
+            if status == f"INSERT 0 {len(rows)}":
                 return [STORED] * len(rows)
             return await self._told_apart(connection, rows)
 

@@ -9,6 +9,7 @@ takes as long as many statements. After ``expire`` no connection is lent again t
 
 import asyncio
 import functools
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -43,7 +44,7 @@ class Lender:
 
     async def lend(self) -> OwnConnection:
         """A connection, within the time limit, or ``TimeoutError``; or what opening one raises."""
-        connection = self._some_free()
+        connection = self.lend_free()
         if connection is not None:
             return connection
         waiter: asyncio.Future[OwnConnection] = asyncio.get_running_loop().create_future()
@@ -59,9 +60,25 @@ class Lender:
                 self._hand_on(waiter.result())
             raise
 
+    def lend_free(self) -> OwnConnection | None:
+        """A connection that nobody need wait for, if there is one."""
+        while self._free:
+            connection = self._free.pop()
+            if not connection.is_closed():
+                return connection
+            self._end(connection)
+        return None
+
     def may_use(self, connection: OwnConnection) -> bool:
         """Whether this one, which is lent, would be lent again."""
         return not connection.is_closed() and connection.generation == self._generation
+
+    def take_back_clean(self, connection: OwnConnection) -> bool:
+        """Have it lent again, where nothing needs to be done before; whether that is so."""
+        clean = connection.is_clean
+        if clean:
+            self._hand_on(connection)
+        return clean
 
     async def take_back(self, connection: OwnConnection) -> None:
         """Have it lent again, reset where that is needed; or closed, where it can be used no more."""
@@ -115,24 +132,16 @@ class Lender:
         self._open.add(connection)
         self._hand_on(connection)
 
-    def _some_free(self) -> OwnConnection | None:
-        while self._free:
-            connection = self._free.pop()
-            if not connection.is_closed():
-                return connection
-            self._end(connection)
-        return None
-
     def _hand_on(self, connection: OwnConnection) -> None:
         """To who has waited longest, or onto the stack."""
         if not self.may_use(connection):
             self._end(connection)
             self._open_more()
             return
-        if waiter := self._next_waiter():
+        if self._waiting and (waiter := self._next_waiter()):
             waiter.set_result(connection)
             return
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         connection.free_since = now
         self._free.append(connection)
         if len(self._open) > self._few and self._free[0].free_since < now - FREE_SECONDS:

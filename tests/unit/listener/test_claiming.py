@@ -21,6 +21,8 @@ POLICY = Policy()
 class Room:
     """As much of the desk as claiming asks: what it grants is held, and nobody ends it."""
 
+    open = True
+
     def __init__(self) -> None:
         self.ids: set[str] = set()
 

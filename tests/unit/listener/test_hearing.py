@@ -16,6 +16,7 @@ from listener.facts import (
     Fact,
     Facts,
     FramesReceived,
+    HandlerRan,
     MeetingChanged,
     ReadingPaused,
     SourceLost,
@@ -23,7 +24,7 @@ from listener.facts import (
 )
 from listener.observe.changes import Changes
 from listener.observe.logs import ListenerLogs
-from listener.observe.metrics import FEW, KEPT, ListenerMetrics
+from listener.observe.metrics import KEPT, ListenerMetrics
 from listener.observe.progress import Progress
 from listener.observe.recent import Recent
 
@@ -155,10 +156,12 @@ def test_what_is_counted_later_is_counted_whenever_somebody_looks(sizes: list[in
     assert batches == len(sizes)
 
 
-def test_facts_are_not_kept_without_end():
+def test_nothing_is_kept_without_end():
     metrics = ListenerMetrics(CollectorRegistry())
     for _ in range(3 * KEPT):
-        metrics(FramesReceived(1, 10))
-        assert len(metrics._kept) < KEPT
-    metrics(EventsStored(["e"] * (FEW + 1), [0.5] * (FEW + 1)))
-    assert metrics._kept == []
+        metrics(BatchDone("claim", 1, 0.1))
+        metrics(EventsStored(["e"], [0.5]))
+        metrics(HandlerRan("e", 0.5, succeeded=True))
+        assert all(len(kept) < KEPT for kept in (metrics._batches, metrics._times, metrics._ran))
+    metrics(EventsStored(["e"] * KEPT, [0.5] * KEPT))
+    assert metrics._times == []
