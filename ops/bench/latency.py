@@ -5,8 +5,10 @@ in PostgreSQL, each measured alone, one after another.
 """
 
 import asyncio
+import contextlib
 import json
 import time
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import asyncpg
 from redis.asyncio import Redis
@@ -19,30 +21,30 @@ from ops.bench.figures import Latency, percentiles
 from ops.bench.load import event
 
 SETTLE = 60.0
-SEEN = "create temporary table if not exists seen (seq bigint primary key, event_id text not null, at float8 not null)"
-LOOK = """
-do $$
+MOMENT = 0.2
+"""After the last answer, before rows are counted: by then nearly all are there, and counting disturbs nobody."""
+LOOKING = 4_610
+"""The advisory lock that is held as long as looks are to be taken."""
+MAKE_LOOKS = f"""
+create or replace function pg_temp.looks() returns table (snapshot text, at float8) language plpgsql as $$
 declare
-    whole bigint := {whole};
-    due integer := {count};
-    fresh integer;
+    ended boolean := false;
+    slept text;
 begin
-    set local enable_seqscan = off;  -- the plan is made while the table is all but empty
-    while due > 0 loop
-        insert into seen select seq, event_id, extract(epoch from clock_timestamp()) from events where seq > whole
-            on conflict do nothing;
-        get diagnostics fresh = row_count;
-        due := due - fresh;
-        while exists (select from seen where seq = whole + 1) loop
-            whole := whole + 1;
-        end loop;
-        perform pg_sleep(0.0005);
+    while not ended loop
+        ended := pg_try_advisory_xact_lock({LOOKING});
+        snapshot := pg_current_snapshot();
+        at := extract(epoch from clock_timestamp());
+        return next;
+        slept := pg_sleep(0.0005);
     end loop;
 end $$
 """
-"""Looks at the table from a session of its own, in which each statement sees what was committed before it. A look costs
-the machine little, so it can be taken often. Rows become visible out of order: a look begins after the last number
-below which none is missing."""
+"""Looks from a session of its own. A look is a snapshot, taken anew each time, and then the time: any statement with
+that snapshot would have seen what was committed in it. Which row is in which is found afterwards, so a look costs next
+to nothing and can be taken often. The last one begins when nobody holds the lock any more."""
+LOOKS = "select snapshot, at from pg_temp.looks()"
+ROWS = "select event_id, xmin::text::bigint as written_by from events where seq > $1"
 
 
 async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latency:
@@ -61,24 +63,65 @@ async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latenc
 
 async def _under_way(bed: Bed, run: str, rate: int, count: int) -> Latency:
     limit = SETTLE + count / rate
-    await bed.connection.execute(SEEN)
-    await bed.connection.execute("truncate seen")
     whole = await bed.connection.fetchval("select max(seq) from events")
     requests = [publishing(event(number, run, 300)) for number in range(count)]
     await bed.publisher.open()
-    async with asyncio.timeout(limit), asyncio.TaskGroup() as tasks:
-        tasks.create_task(bed.connection.execute(LOOK.format(whole=whole, count=count), timeout=limit))
-        sent: list[tuple[float, asyncio.Future[Answer]]] = []
-        began = time.perf_counter()
-        for number, request in enumerate(requests):
-            if (early := began + number / rate - time.perf_counter()) > 0:
-                await asyncio.sleep(early)
-            sent.append((time.time(), bed.publisher.send(request)))
-        for _, answer in sent:
-            checked(await answer)
-    rows = await bed.connection.fetch("select event_id, at from seen")
-    seen: dict[str, float] = {row["event_id"]: row["at"] for row in rows}
-    return percentiles([seen[f"{run}-{number:08}"] - at for number, (at, _) in enumerate(sent)])
+    async with asyncio.timeout(limit), _looking(bed, limit) as looks:
+        sent = await _sent(bed, requests, rate)
+        await asyncio.sleep(MOMENT)
+        await bed.rows(1 + count)
+    rows = await bed.connection.fetch(ROWS, whole)
+    seen = first_seen([(look["snapshot"], look["at"]) for look in await looks], {row["written_by"] for row in rows})
+    visible = {row["event_id"]: seen[row["written_by"]] for row in rows}
+    return percentiles([visible[f"{run}-{number:08}"] - at for number, at in enumerate(sent)])
+
+
+async def _sent(bed: Bed, requests: Sequence[bytes], rate: int) -> list[float]:
+    """Send these at an even rate; when each was, after all are answered."""
+    sent: list[float] = []
+    answers: list[asyncio.Future[Answer]] = []
+    began = time.perf_counter()
+    for number, request in enumerate(requests):
+        if (early := began + number / rate - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        sent.append(time.time())
+        answers.append(bed.publisher.send(request))
+    for answer in answers:
+        checked(await answer)
+    return sent
+
+
+@contextlib.asynccontextmanager
+async def _looking(bed: Bed, limit: float) -> AsyncIterator[asyncio.Task[list[asyncpg.Record]]]:
+    """Looks are taken meanwhile, and one more at the end."""
+    session = await asyncpg.connect(bed.system.postgres.url)
+    try:
+        await session.execute(MAKE_LOOKS)
+        await bed.connection.execute("select pg_advisory_lock($1)", LOOKING)
+        looks = asyncio.create_task(session.fetch(LOOKS, timeout=limit))
+        try:
+            yield looks
+        finally:
+            await bed.connection.execute("select pg_advisory_unlock($1)", LOOKING)
+            await looks
+    finally:
+        await session.close()
+
+
+def first_seen(looks: Iterable[tuple[str, float]], transactions: Iterable[int]) -> dict[int, float]:
+    """When each of these was first in a snapshot; looks are snapshots and times, in order."""
+    to_begin = sorted(transactions, reverse=True)
+    under_way: set[int] = set()
+    seen: dict[int, float] = {}
+    for snapshot, at in looks:
+        _, end, running = snapshot.split(":")
+        while to_begin and to_begin[-1] < int(end):
+            under_way.add(to_begin.pop())
+        if under_way:
+            ended = under_way.difference(map(int, filter(None, running.split(","))))
+            seen.update(dict.fromkeys(ended, at))
+            under_way -= ended
+    return seen
 
 
 async def floor(bed: Bed, *, times: int) -> Latency:
