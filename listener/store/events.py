@@ -56,10 +56,14 @@ STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
 
 async def make_ready(connection: Connection) -> None:
     """Store nothing: the first batch on a connection would take ten times as long as those that follow, since asyncpg
-    asks the server what an array of numbers is."""
+    asks the server what an array of numbers is.
+
+    The group has a name, which nobody else has: PostgreSQL compares the first few plans of a statement with one for all
+    values, and a plan without the look at burials, which is what no group at all would give it, is so cheap that for
+    hundreds of batches it would plan each anew."""
     nothing = _columns([])
     with contextlib.suppress(asyncpg.PostgresError):  # the tables may be yet to come
-        await connection.execute(statements("listener.store", "events.sql")["insert"], "", "", *nothing, None)
+        await connection.execute(statements("listener.store", "events.sql")["insert"], "", "", *nothing, "")
 
 
 class EventStore:

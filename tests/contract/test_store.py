@@ -476,6 +476,22 @@ async def test_a_connection_is_made_ready_before_and_after_there_are_tables(data
         await database.close()
 
 
+async def test_a_connection_that_was_made_ready_soon_keeps_one_plan_for_all_batches(database_url: str) -> None:
+    database = Database(database_url, connections=1)
+    await migrate(database)
+    await database.close()
+    database = Database(database_url, connections=1, make_ready=make_ready)
+    store = store_of(database)
+    for n in range(20):
+        await store.insert([row(f"{n}a"), row(f"{n}b")])
+    async with database.acquire() as connection:
+        planned = await connection.fetchval(
+            "select custom_plans from pg_prepared_statements where statement LIKE 'INSERT%'"
+        )
+    await database.close()
+    assert planned <= 5, "PostgreSQL plans five times before it compares"
+
+
 async def test_a_connection_that_cannot_be_made_ready_is_lent_to_nobody(database_url: str) -> None:
     made: list[Connection] = []
 
