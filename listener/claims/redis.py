@@ -17,9 +17,8 @@ import functools
 import hashlib
 import secrets
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
-from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -35,8 +34,6 @@ BATCH = 1_024
 NAMES = 8 * BATCH
 """So many events' names are remembered from when they are claimed until they are settled."""
 STATES: dict[Verdict, bytes] = {"done": b"D", "dead": b"X"}
-
-Item = TypeVar("Item")
 
 _answer = struct.Struct(">BII")
 _pair = struct.Struct(">II").pack
@@ -115,7 +112,7 @@ class RedisClaims:
         """See ``Claims``. From when this returns, the calls below are for this place."""
         mark = secrets.token_hex(4).encode()
         places = [
-            await self._run(self._place, [tag + b"place"], [mark], "asking which Redis this is") for tag in self._tags
+            await self._run(self._place, [1, tag + b"place", mark], "asking which Redis this is") for tag in self._tags
         ]
         self._places = tuple(places)
         with contextlib.suppress(
@@ -127,8 +124,7 @@ class RedisClaims:
     async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
         """See ``Claims``."""
         flags = [b"1" if take_over else b"0", b"1" if revive else b"0"]
-        ids = [ask.event_id for ask in asks]
-        reply = await self._ask(self._claim, ids, asks, lambda few: [_digests(few), *flags], "claiming events")
+        reply = await self._ask(self._claim, [ask.event_id for ask in asks], [_digests(asks)], flags, "claiming events")
         return [_ANSWERS[kind](a, b) for kind, a, b in _answer.iter_unpack(reply)]
 
     async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
@@ -142,45 +138,39 @@ class RedisClaims:
     async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
         """See ``Claims``."""
         ids = [ask.event_id for ask in asks]
-        state = STATES[verdict]
-        return _yes(await self._ask(self._settle, ids, asks, lambda few: [_digests(few), state], "settling events"))
+        return _yes(await self._ask(self._settle, ids, [_digests(asks)], [STATES[verdict]], "settling events"))
 
     async def release(self, event_ids: Sequence[str]) -> None:
         """See ``Claims``."""
-        await self._ask(self._release, event_ids, event_ids, lambda _: [], "releasing claims")
+        await self._ask(self._release, event_ids, [], [], "releasing claims")
 
     async def close(self) -> None:
         """See ``Claims``."""
         await self._client.aclose()
 
     async def _kept(self, keeps: Sequence[Keep], cover: bytes, doing: str) -> list[bool]:
-        def own(few: Sequence[Keep]) -> list[bytes]:
-            return [_digests(few), b"".join([_pair(keep.epoch, keep.takeovers) for keep in few]), cover]
-
-        return _yes(await self._ask(self._keep, [keep.event_id for keep in keeps], keeps, own, doing))
+        ids = [keep.event_id for keep in keeps]
+        epochs = b"".join([_pair(keep.epoch, keep.takeovers) for keep in keeps])
+        return _yes(await self._ask(self._keep, ids, [_digests(keeps), epochs], [cover], doing))
 
     async def _ask(
-        self,
-        script: Script,
-        event_ids: Sequence[str],
-        items: Sequence[Item],
-        own: Callable[[Sequence[Item]], list[bytes]],
-        doing: str,
+        self, script: Script, event_ids: Sequence[str], told: list[bytes], flags: list[bytes], doing: str
     ) -> bytes:
-        """The script's answers, as many bytes for each event, in their order. ``own``: what it is told of some."""
+        """The script's answers, as many bytes for each event, in their order; it is ``told`` eight bytes of each."""
         places = self._places
         if not places:
             await self.place()
             places = self._places
         names = list(map(self._name, event_ids))
         if len(places) == 1 and 0 < len(names) <= BATCH:
-            return await self._call(script, 0, names, own(items), doing)
+            return await self._run(script, self._call(0, names, [*told, *flags]), doing)
         answers = [b""] * len(names)
         for shard, numbers in self._batches(names):
             if self._places is not places:
                 raise Transient("the Redis that keeps the claims changed in the middle of a batch; ask again")
-            few = own([items[i] for i in numbers])
-            reply = await self._call(script, shard, [names[i] for i in numbers], few, doing)
+            own = [b"".join([column[i * 8 : i * 8 + 8] for i in numbers]) for column in told]
+            call = self._call(shard, [names[i] for i in numbers], [*own, *flags])
+            reply = await self._run(script, call, doing)
             size = len(reply) // len(numbers)
             for k, i in enumerate(numbers):
                 answers[i] = reply[k * size : (k + 1) * size]
@@ -196,21 +186,20 @@ class RedisClaims:
             for first in range(0, len(numbers), BATCH):
                 yield shard, numbers[first : first + BATCH]
 
-    def _call(self, script: Script, shard: int, names: list[bytes], own: list[bytes], doing: str) -> Awaitable[bytes]:
+    def _call(self, shard: int, names: list[bytes], own: list[bytes]) -> list[bytes | int]:
         tag = self._tags[shard]
-        keys = [tag + b"place", *[tag + name for name in names]]
-        return self._run(script, keys, [self._places[shard], *self._terms, *own], doing)
+        keys = [tag + name for name in names]
+        return [len(keys) + 1, tag + b"place", *keys, self._places[shard], *self._terms, *own]
 
-    async def _run(self, script: Script, keys: list[bytes], own: Sequence[bytes], doing: str) -> bytes:
+    async def _run(self, script: Script, call: list[bytes | int], doing: str) -> bytes:
         """By the script's name; once more, where that may help, by its text, which every server understands."""
-        count = len(keys)
         try:
-            return await self._wires.ask("EVALSHA", script.sha, count, *keys, *own)
+            return await self._wires.ask("EVALSHA", script.sha, *call)
         except LIBRARY_ERRORS as error:
             if not isinstance(error, NoScriptError) and not may_try_again(error):
                 raise translated(error, doing) from error
         try:
-            return await self._wires.ask("EVAL", script.text, count, *keys, *own)
+            return await self._wires.ask("EVAL", script.text, *call)
         except LIBRARY_ERRORS as error:
             raise translated(error, doing) from error
 

@@ -95,19 +95,16 @@ class Wire(asyncio.Protocol):
         try:
             self._replies.feed(data)
             while (reply := self._replies.gets()) is not NOTHING:
-                self._take(reply)
+                if isinstance(reply, hiredis.PushNotification):
+                    continue  # said unasked, to whoever asks for RESP 3 in the address
+                answer, self._answer = self._answer, None
+                if answer is not None and not answer.done():
+                    answer.set_result(reply)
+                else:  # nobody waits for it: whoever came next would take it for the answer
+                    self.transport.abort()
         except InvalidResponse as error:
             self._fail(error)
             self.transport.abort()
-
-    def _take(self, reply: object) -> None:
-        if isinstance(reply, hiredis.PushNotification):
-            return  # said unasked, to whoever asks for RESP 3 in the address
-        answer, self._answer = self._answer, None
-        if answer is not None and not answer.done():
-            answer.set_result(reply)
-        else:
-            self.transport.abort()  # nobody waits for it: whoever came next would take it for the answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
@@ -125,6 +122,7 @@ class Wires:
         self._timeout = timeout
         self._free: list[Wire] = []
         self._open = 0
+        self._waiting = 0
         self._freed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -141,7 +139,9 @@ class Wires:
             raise
         if isinstance(reply, Exception):
             await self._refused(wire, reply)
-        self._put_back(wire)
+        self._free.append(wire)
+        if self._waiting:
+            self._freed.set()
         return cast("bytes", reply)
 
     async def open_ahead(self) -> None:
@@ -152,13 +152,17 @@ class Wires:
 
     async def _one_more(self, until: float) -> Wire:
         """Where none is free: a new one, or whichever is given back first where there are as many as there may be."""
-        async with asyncio.timeout_at(until):
-            while not self._free:
-                if self._open < self._most:
-                    return await self._opened()
-                self._freed.clear()
-                await self._freed.wait()
-            return self._free.pop()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(until):
+                while not self._free:
+                    if self._open < self._most:
+                        return await self._opened()
+                    self._freed.clear()
+                    await self._freed.wait()
+                return self._free.pop()
+        finally:
+            self._waiting -= 1
 
     async def _opened(self) -> Wire:
         self._open += 1

@@ -10,11 +10,11 @@ import contextlib
 import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import assert_never
 
 from listener.claims.desk import Desk
-from listener.claims.port import Answer, Dead, Done, Held, Lapsed, Won
+from listener.claims.port import Answer, Ask, Dead, Done, Held, Lapsed, Won
 from listener.errors import Failure, Permanent, Transient, failure_of
 from listener.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
 from listener.pipeline.inbox import Inbox
@@ -91,10 +91,9 @@ class Claiming:
         while True:
             if not self._desk.open:
                 await self._desk.wait_open()
-            if self._desk.held >= self._wait_below:
+            while (held := self._desk.held) >= self._wait_below:
                 await self._desk.wait_below(self._wait_below)
-            free = self._limit - self._desk.held
-            batch = await self._inbox.take(max(1, min(self._policy.batch, free)))
+            batch = await self._inbox.take(max(1, min(self._policy.batch, self._limit - held)))
             self._intake.tell_received()
             while not await self._ask(batch, take_over=not self._work.handled):
                 # These and no others: what was won of them may fill all room, which is waited for above.
@@ -127,7 +126,8 @@ class Claiming:
         try:
             answers = await self._claim(batch, take_over=take_over)
             won = [p for p, answer in zip(batch, answers, strict=True) if _note(p, answer)]
-            settled = await self._settled_before(won)
+            unsure = self._to_be_looked_up(won)
+            settled = await self._store.settled(unsure) if unsure else {}
         except Transient:
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
@@ -146,10 +146,15 @@ class Claiming:
             await self._already_settled(ended)
         return True
 
-    async def _claim(self, batch: Sequence[Passage], *, take_over: bool) -> list[Answer]:
+    def _claim(self, batch: Sequence[Passage], *, take_over: bool) -> Awaitable[list[Answer]]:
         revived = [p for p in batch if p.revive]
-        if not revived:
-            return await self._desk.claim([p.ask for p in batch], take_over=take_over)
+        if revived:
+            return self._claim_revived(revived, batch, take_over=take_over)
+        return self._desk.claim([p.ask for p in batch], take_over=take_over)
+
+    async def _claim_revived(
+        self, revived: Sequence[Passage], batch: Sequence[Passage], *, take_over: bool
+    ) -> list[Answer]:
         answers = {
             p.claim_id: answer
             for group, revive in ((revived, True), ([p for p in batch if not p.revive], False))
@@ -160,15 +165,14 @@ class Claiming:
         }
         return [answers[p.claim_id] for p in batch]
 
-    async def _settled_before(self, won: Sequence[Passage]) -> Mapping[str, Done | Dead]:
+    def _to_be_looked_up(self, won: Sequence[Passage]) -> list[Ask]:
         """A Redis that forgot has also lost "done" and "dead": before a handler runs, PostgreSQL is asked.
 
         So it is before an event is buried unheard, since its last owner may have died between storing or burying it
         and telling so.
         """
         every = self._work.must_look_before
-        asks = [p.ask for p in won if every or p.doom is not None or (p.takeovers and self._condemned(p))]
-        return await self._store.settled(asks) if asks else {}
+        return [p.ask for p in won if every or p.doom is not None or (p.takeovers and self._condemned(p))]
 
     def _condemned(self, passage: Passage) -> bool:
         return passage.takeovers >= self._policy.max_takeovers and not passage.revive

@@ -1,6 +1,6 @@
 """Recording: no handler; what is claimed goes straight to its row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from listener.pipeline.passage import Passage
 from listener.pipeline.storing import Storing
@@ -14,10 +14,7 @@ class Recording:
 
     def __init__(self, storing: Storing) -> None:
         self._storing = storing
-
-    def start_all(self, passages: Sequence[Passage]) -> None:
-        """Insert them."""
-        self._storing.put_all(passages)
+        self.start_all: Callable[[Sequence[Passage]], None] = storing.put_all
 
     async def idle_of_suspects(self) -> None:
         """Nothing of the user's runs."""

@@ -102,13 +102,13 @@ class Storing:
             self._breaker.failed(self._clocks.monotonic())
             raise
         self._breaker.succeeded()
-        await self.stored(batch, results)
+        if results.count(rows.STORED) == len(results):
+            self._settling.done([(passage, STORED) for passage in batch])
+        else:
+            await self.stored(batch, results)
 
     async def stored(self, batch: Sequence[Passage], results: Sequence[rows.Result]) -> None:
         """Report what the table said."""
-        if results.count(rows.STORED) == len(results):
-            self._settling.done([(passage, STORED) for passage in batch])
-            return
         ended: list[tuple[Passage, Stored | Duplicate]] = []
         conflicts: list[Passage] = []
         for passage, result in zip(batch, results, strict=True):

@@ -134,7 +134,7 @@ class Lender:
 
     def _hand_on(self, connection: OwnConnection) -> None:
         """To who has waited longest, or onto the stack."""
-        if not self.may_use(connection):
+        if connection.is_closed() or connection.generation != self._generation:
             self._end(connection)
             self._open_more()
             return
