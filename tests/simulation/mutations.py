@@ -163,7 +163,7 @@ def _one_place(_: Any) -> Any:
 
 
 def _stale_roll(_: Any) -> Any:
-    return property(lambda self: self._meets and not self._moving and self._in_reach)
+    return property(lambda self: self._meets and not self._moving and self._reach.has_all(self.places))
 
 
 def _open_off_the_roll(_: Any) -> Any:
@@ -282,8 +282,8 @@ def _lost_is_forgotten(real: Any) -> Any:
     return lambda self, passage: real(self, passage) and False
 
 
-async def _nothing_settled(*_: object) -> dict[str, Any]:
-    return {}
+def _nobody(*_: object) -> list[Any]:
+    return []
 
 
 async def _nothing_entered(*_: object, entered: bool) -> None:
@@ -356,7 +356,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "any-place": ("Redis takes claims that are meant for another", [(RedisMemory, "check", _any_place)]),
     "no-look": (
         "a handler runs without a look at the rows",
-        [(Claiming, "_settled_before", lambda _: _nothing_settled)],
+        [(Claiming, "_to_be_looked_up", lambda _: _nobody)],
     ),
     "no-last-look": (
         "a handler starts without asking the desk",
