@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
@@ -102,7 +102,8 @@ class Database:
 
     def _where(self) -> str:
         parts = urlsplit(self._url)
-        return f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+        socket = dict(parse_qsl(parts.query)).get("host", "")
+        return f"{parts.hostname or socket}:{parts.port or 5432}{parts.path}"
 
 
 class Borrowed:

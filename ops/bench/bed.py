@@ -45,9 +45,9 @@ class Bed:
     def __init__(self, system: System, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self.system = system
         self.connection = connection
-        self.redis: Redis = Redis.from_url(system.valkey.url)
+        self.redis: Redis = Redis.from_url(system.redis_url)
         self._base = 0
-        self._database = Database(system.postgres.url)
+        self._database = Database(system.database_url)
         self._cursors = Cursors(self._database)
         self.publisher = Publisher(system.layout.producer_url)
 

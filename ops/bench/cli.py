@@ -81,7 +81,7 @@ def _measured(extent: Extent, console: Console) -> Findings:
     with tempfile.TemporaryDirectory(prefix="unlost-bench-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o711)
         layout = Layout(Path(directory), free_ports(extent.listeners), {"LOG_LEVEL": "warning"})
-        system = System(layout, lambda _: None, threading.Event())
+        system = System(layout, lambda _: None, threading.Event(), by_socket=True)
         try:
             system.start()
             return uvloop.run(_run(system, extent, console))
@@ -90,7 +90,7 @@ def _measured(extent: Extent, console: Console) -> Findings:
 
 
 async def _run(system: System, extent: Extent, console: Console) -> Findings:
-    connection = await asyncpg.connect(system.postgres.url)
+    connection = await asyncpg.connect(system.database_url)
     bed = Bed(system, connection)
     try:
         return await Suite(bed, extent, lambda line: console.print(line, markup=False)).run()

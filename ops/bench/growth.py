@@ -47,7 +47,7 @@ async def at_rows(bed: Bed, rows: int, *, count: int) -> AsyncIterator[Measured]
 
 async def idle(bed: Bed, *, listeners: int) -> tuple[float, float, float]:
     """Of so many listeners with nothing to do: processor ms a second and MB of each, and what it costs the servers."""
-    children = bed.system.layout.with_listeners(listeners).listeners(bed.system.postgres.url, bed.system.valkey.url)
+    children = bed.system.layout.with_listeners(listeners).listeners(bed.system.database_url, bed.system.redis_url)
     try:
         for child in children:
             child.start()

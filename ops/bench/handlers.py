@@ -40,7 +40,7 @@ def child_with(bed: Bed, handler: str) -> Child:
     """A listener with one of the handlers above, not yet started."""
     system = bed.system
     return system.layout.with_settings(HANDLER=f"{__name__}:{handler}").listeners(
-        system.postgres.url, system.valkey.url
+        system.database_url, system.redis_url
     )[0]
 
 
@@ -61,7 +61,7 @@ async def by_hand(bed: Bed, *, count: int) -> Measured:
     await bed.connection.execute("drop table if exists by_hand")
     await bed.connection.execute("create table by_hand (like events including all)")
     todo = events(count, bed.new_run(), 300)
-    async with asyncpg.create_pool(bed.system.postgres.url, min_size=BY_HAND, max_size=BY_HAND) as pool:
+    async with asyncpg.create_pool(bed.system.database_url, min_size=BY_HAND, max_size=BY_HAND) as pool:
         loop = asyncio.get_running_loop()
         started = loop.time()
         await asyncio.gather(*(_work(pool, todo) for _ in range(BY_HAND)))

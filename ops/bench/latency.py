@@ -94,7 +94,7 @@ async def _sent(bed: Bed, requests: Sequence[bytes], rate: int) -> list[float]:
 @contextlib.asynccontextmanager
 async def _looking(bed: Bed, limit: float) -> AsyncIterator[asyncio.Task[list[asyncpg.Record]]]:
     """Looks are taken meanwhile, and one more at the end."""
-    session = await asyncpg.connect(bed.system.postgres.url)
+    session = await asyncpg.connect(bed.system.database_url)
     try:
         await session.execute(MAKE_LOOKS)
         await bed.connection.execute("select pg_advisory_lock($1)", LOOKING)

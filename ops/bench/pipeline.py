@@ -30,7 +30,7 @@ async def loop(bed: Bed, form: str, *, count: int, size: int) -> Measured:
     await bed.publish(events(count, bed.new_run(), size))
     await bed.connection.execute("drop table if exists loop_events")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ops.bench.loops", form, url, bed.system.valkey.url, bed.system.postgres.url, str(count)
+        sys.executable, "-m", "ops.bench.loops", form, url, bed.system.redis_url, bed.system.database_url, str(count)
     )
     if await process.wait():
         raise RuntimeError(f"the {form} loop ended with code {process.returncode}")

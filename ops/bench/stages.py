@@ -51,13 +51,13 @@ async def measure(bed: Bed, *, count: int, size: int) -> dict[str, Measured]:
     frames: list[Event] = []
     measured["receive"] = await _counted(bed, count, lambda: _receive(stream, count, frames))
     claims = RedisClaims(
-        connect_redis(bed.system.valkey.url), token=TOKEN, group="bench", lease_seconds=30,
+        connect_redis(bed.system.redis_url), token=TOKEN, group="bench", lease_seconds=30,
         window_seconds=600_000, timeout=5.0,
     )  # fmt: skip
     await claims.place()
     asks = [Ask(one.event_id, one.digest) for one in frames]
     measured["claim"] = await _counted(bed, count, lambda: _each(asks, lambda few: claims.claim(few, take_over=False)))
-    database = Database(bed.system.postgres.url)
+    database = Database(bed.system.database_url)
     store = EventStore(database, instance_id="bench", token=TOKEN)
     rows = [NewRow(one, 1, 1, time.time()) for one in frames]
     measured["insert"] = await _counted(bed, count, lambda: _each(rows, store.insert, at_once=AT_ONCE))

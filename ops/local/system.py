@@ -19,6 +19,7 @@ from ops.local.child import Child, ChildFailed
 from ops.local.layout import Layout, executable
 from ops.local.ports import is_free
 from ops.local.postgres import PostgresServer
+from ops.local.sockets import told
 from ops.local.valkey import ValkeyServer
 
 READY_WITHIN = 60.0
@@ -66,15 +67,22 @@ class System:
         stopping: threading.Event,
         *,
         postgres_options: tuple[str, ...] = (),
+        by_socket: bool = False,
     ) -> None:
+        """Make it. ``by_socket``: processes reach both servers by Unix sockets, where their paths are short enough."""
         self.layout = layout
+        self._by_socket = by_socket
         self._say = say
         self._stopping = stopping
         data, ports = layout.data, layout.ports
         self.postgres = PostgresServer(
-            data / "postgres", ports.postgres, log=layout.log("postgres"), options=postgres_options
+            data / "postgres",
+            ports.postgres,
+            log=layout.log("postgres"),
+            options=postgres_options,
+            by_socket=by_socket,
         )
-        self.valkey = ValkeyServer(data / "valkey", ports.redis, log=layout.log("valkey"))
+        self.valkey = ValkeyServer(data / "valkey", ports.redis, log=layout.log("valkey"), by_socket=by_socket)
         self.producer = layout.producer()
         self.listeners: list[Child] = []
         self.console: Child | None = None
@@ -82,17 +90,27 @@ class System:
 
     def start(self) -> None:
         """Start each process, and return when all are ready."""
-        self._timed("postgres", self.postgres.start, f"127.0.0.1:{self.layout.ports.postgres}")
-        self._timed("valkey", self.valkey.start, f"127.0.0.1:{self.layout.ports.redis}")
+        for name, server in (("postgres", self.postgres), ("valkey", self.valkey)):
+            self._timed(name, server.start, told(server.port, server.socket, wanted=self._by_socket))
         self._timed("producer", lambda: self._start_ready(self.producer, self.layout.producer_url), self._producer_at)
-        self.listeners = self.layout.listeners(self.postgres.url, self.valkey.url)
+        self.listeners = self.layout.listeners(self.database_url, self.redis_url)
         for child in self.listeners:
             child.start()
         for child, url in zip(self.listeners, self.layout.listener_urls, strict=True):
             self._timed(child.name, lambda child=child, url=url: self._await_ready(child, url), url)  # type: ignore[misc]
         if address := self.layout.console_url:
-            self.console = console = self.layout.console(self.postgres.url, self.valkey.url)
+            self.console = console = self.layout.console(self.database_url, self.redis_url)
             self._timed(console.name, lambda: self._start_ready(console, address), address)
+
+    @property
+    def database_url(self) -> str:
+        """Where the processes of this system reach PostgreSQL, at the least cost."""
+        return self.postgres.nearest_url
+
+    @property
+    def redis_url(self) -> str:
+        """Where they reach Redis."""
+        return self.valkey.nearest_url
 
     @property
     def _producer_at(self) -> str:

@@ -67,7 +67,7 @@ def up(settings: UpSettings, check: bool) -> int:
     layout = Layout(settings.data.absolute(), settings.ports())
     try:
         with _stopping_on_signals() as stopping, reserved(layout):
-            system = System(layout, _teller(console), stopping)
+            system = System(layout, _teller(console), stopping, by_socket=True)
             return _run(system, lambda: _serve(console, layout, system))
     except Obstacle as obstacle:
         raise UsageProblem(*obstacle.problems) from None
@@ -138,7 +138,7 @@ def _check(console: Console, listeners: int) -> int:
 
     try:
         with _stopping_on_signals() as stopping, reserved(layout):
-            system = System(layout, _teller(console), stopping)
+            system = System(layout, _teller(console), stopping, by_socket=True)
             code = _run(system, verify)
     except Obstacle as obstacle:
         raise UsageProblem(*obstacle.problems) from None

@@ -67,10 +67,10 @@ def own_valkey() -> Iterator[ValkeyServer]:
 
 
 @contextlib.contextmanager
-def running_postgres(*options: str) -> Iterator[PostgresServer]:
+def running_postgres(*options: str, by_socket: bool = False) -> Iterator[PostgresServer]:
     """A PostgreSQL in a directory of its own, gone afterwards."""
     with _directory() as directory:
-        server = PostgresServer(directory / "postgres", options=(*SMALL, *options))
+        server = PostgresServer(directory / "postgres", options=(*SMALL, *options), by_socket=by_socket)
         _start(server)
         try:
             yield server
@@ -79,10 +79,10 @@ def running_postgres(*options: str) -> Iterator[PostgresServer]:
 
 
 @contextlib.contextmanager
-def running_valkey() -> Iterator[ValkeyServer]:
+def running_valkey(*, by_socket: bool = False) -> Iterator[ValkeyServer]:
     """A Valkey in a directory of its own, gone afterwards."""
     with _directory() as directory:
-        server = ValkeyServer(directory / "valkey")
+        server = ValkeyServer(directory / "valkey", by_socket=by_socket)
         _start(server)
         try:
             yield server

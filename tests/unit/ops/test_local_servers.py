@@ -1,5 +1,6 @@
 """The servers that everything else is tested on: they keep data, and can be killed, frozen and thawed."""
 
+import stat
 import subprocess
 import sys
 import textwrap
@@ -8,6 +9,13 @@ import asyncpg
 import psutil
 import pytest
 import redis
+
+from listener.claims.port import Ask, Won
+from listener.claims.redis import RedisClaims, connect_redis
+from ops.local.postgres import PostgresServer
+from ops.local.sockets import told
+from ops.local.valkey import ValkeyServer
+from tests.support.servers import running_postgres, running_valkey
 
 
 async def test_each_test_gets_an_empty_database_and_fsync_is_on(database_url):
@@ -56,6 +64,47 @@ def test_valkey_keeps_keys_over_a_restart_and_forgets_when_wiped(own_valkey):
     own_valkey.start()
     with redis.Redis.from_url(own_valkey.url) as client:
         assert client.get("k") is None
+
+
+async def test_neighbours_reach_postgres_by_its_socket_which_is_nobody_elses():
+    with running_postgres(by_socket=True) as server:
+        server.kill()
+        server.start()
+        connection = await asyncpg.connect(server.nearest_url)
+        assert await connection.fetchval("select inet_client_addr() is null and current_database() = 'unlost'")
+        await connection.close()
+        assert server.socket is not None
+        assert stat.S_IMODE(server.socket.stat().st_mode) == 0o700
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(server.nearest_url.replace("unlost:", "unlost:x"))
+        assert server.sql("select inet_client_addr()") == "127.0.0.1", "loopback stays"
+
+
+async def test_claims_reach_valkey_by_its_socket_which_is_nobody_elses():
+    with running_valkey(by_socket=True) as server:
+        server.kill()
+        server.start()
+        client = connect_redis(server.nearest_url)
+        claims = RedisClaims(client, token="me", group="g", lease_seconds=30, window_seconds=600)
+        assert (await claims.claim([Ask("e", bytes(32))], take_over=False)) == [Won(1, 0)]
+        assert all(str(server.socket) in one["addr"] for one in await client.client_list())
+        await claims.close()
+        assert server.socket is not None
+        assert stat.S_IMODE(server.socket.stat().st_mode) == 0o700
+        stranger = redis.Redis.from_url(server.nearest_url.replace("unix://:", "unix://:x"))
+        with stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+        with redis.Redis.from_url(server.url) as far:
+            assert far.ping(), "loopback stays"
+
+
+def test_where_the_path_is_too_long_for_a_socket_there_is_loopback(tmp_path):
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    valkey = ValkeyServer(deep, 6379, by_socket=True)
+    assert valkey.nearest_url == valkey.url
+    assert PostgresServer(deep, 5432, by_socket=True).socket is None
+    assert "path is too long" in told(6379, valkey.socket, wanted=True)
 
 
 def test_a_child_dies_with_its_killed_parent(tmp_path):
