@@ -38,13 +38,13 @@ class Wire(asyncio.Protocol):
             protocolError=InvalidResponse, replyError=_error, notEnoughData=cast("Any", NOTHING)
         )
         self._loop = asyncio.get_running_loop()
-        self._answer: asyncio.Future[object] | None = None
+        self._answer: asyncio.Future[Any] | None = None
         self._until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._strikes_at = 0.0
         self.transport.set_protocol(self)
 
-    def ask(self, command: bytes, until: float) -> asyncio.Future[object]:
+    def ask(self, command: bytes, until: float) -> asyncio.Future[Any]:
         """Send this. The answer, which may be an error of the server's; ``TimeoutError`` where none came in time."""
         if self._answer is not None:
             raise RuntimeError("somebody else waits for an answer on this connection")
@@ -133,7 +133,8 @@ class Wires:
         until = self._loop.time() + self._timeout
         wire = self._free.pop() if self._free else await self._one_more(until)
         try:
-            reply = await wire.ask(hiredis.pack_command(cast("Any", command)), until)
+            packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # it takes any number of arguments
+            reply: bytes | Exception = await wire.ask(packed, until)
         except BaseException:
             await self._let_go(wire)
             raise
@@ -142,7 +143,7 @@ class Wires:
         self._free.append(wire)
         if self._waiting:
             self._freed.set()
-        return cast("bytes", reply)
+        return reply
 
     async def open_ahead(self) -> None:
         """Have a few connections open before a call waits for one; raises as ``ask`` does."""
