@@ -97,7 +97,7 @@ class LeasesLost(Fact, frozen=True):
 class BatchDone(Fact, frozen=True):
     """A stage worked off one batch."""
 
-    stage: Literal["claim", "store", "settle", "bury"]
+    stage: Literal["claim", "look", "store", "settle", "bury"]
     count: int
     seconds: float
 

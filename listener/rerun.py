@@ -74,11 +74,8 @@ class EngineRerun:
     async def run(self, event: Event) -> Outcome:
         """Claim, handle and store one event; its outcome."""
         intake = self._engine.pipeline.intake
-        passage = intake.passage(event, None)
-        passage.revive = True
         ended: asyncio.Future[Passage] = asyncio.get_running_loop().create_future()
-        passage.on_end = lambda one: None if ended.done() else ended.set_result(one)
-        intake.offer(passage)
+        intake.offer(event, lambda one: None if ended.done() else ended.set_result(one))
         done = await ended
         match done.end:
             case Duplicate():

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from listener.breaker import Breaker
 from listener.claims.leases import Leases
 from listener.claims.places import Place, Places, Step, View, meets, next_step
-from listener.claims.port import Answer, Ask, Claims, Dead, Done, Verdict, Won
+from listener.claims.port import Answer, Ask, Claims, Dead, Done, Sight, Verdict, Won
 from listener.claims.reach import Reach
 from listener.errors import Transient
 from listener.facts import Facts, MeetingChanged, PlacesDeclared
@@ -120,10 +120,12 @@ class Desk:
         """Return once this claim is not held any more: settled, given back or lost."""
         await self._leases.wait_gone(event_id)
 
-    def asks_first(self, event_id: str) -> bool:
-        """Whether it is for this listener, among those that live now, to ask for this event before its peers do."""
+    def asked_by_peers(self, event_ids: Sequence[str]) -> list[bool]:
+        """Of each, whether it is for a peer, among those that live now, to ask for it before this listener does."""
         number, count = self._share
-        return count == 1 or zlib.crc32(event_id.encode()) % count == number
+        if count == 1:
+            return [False] * len(event_ids)
+        return [zlib.crc32(event_id.encode()) % count != number for event_id in event_ids]
 
     def may_run(self, event_id: str) -> bool:
         """Whether the handler of this claimed event may start: covered everywhere, lease running, peers met."""
@@ -150,6 +152,12 @@ class Desk:
                 await self._claim_also(place, first, asks, answers, won, take_over=take_over, revive=revive)
             self._leases.add(asks, answers, places, started)
             return answers
+
+    async def look(self, asks: Sequence[Ask]) -> list[Sight]:
+        """What became of these, as far as the place that is asked first knows; nothing is claimed by it."""
+        for first in self._reach.in_order(self.places):
+            return await self._reach.call(first, self._reach.at(first).look(asks))
+        raise Transient("no place is declared yet")
 
     def _must_be_open(self) -> None:
         if not self.open:

@@ -14,6 +14,9 @@ Token = str
 
 Verdict = Literal["done", "dead"]
 
+Sight = Literal["settled", "taken", "free"]
+"""What is seen of an event without asking for it: settled with the same content; somebody's; nothing heard of it."""
+
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
     """Which event, and the 32 bytes that stand for its content."""
@@ -83,6 +86,13 @@ class Claims(Protocol):
 
         Winning again what is mine keeps the epoch and extends the lease. What was released is won with
         epoch + 1 and no takeover counted.
+        """
+        ...
+
+    async def look(self, asks: Sequence[Ask]) -> list[Sight]:
+        """What became of events, without asking for them: nothing is written, and ids may stand twice.
+
+        "Settled" is true wherever it is read, also in a place that is another one by now. The other two are hearsay.
         """
         ...
 

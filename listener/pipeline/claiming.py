@@ -94,6 +94,7 @@ class Claiming:
             while (held := self._desk.held) >= self._wait_below:
                 await self._desk.wait_below(self._wait_below)
             batch = await self._inbox.take(max(1, min(self._policy.batch, self._limit - held)))
+            self._turns.taken()
             self._intake.tell_received()
             while not await self._ask(batch, take_over=not self._work.handled):
                 # These and no others: what was won of them may fill all room, which is waited for above.

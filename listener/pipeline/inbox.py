@@ -27,6 +27,11 @@ class Inbox(Generic[T]):
     def __len__(self) -> int:
         return len(self._items) + len(self._behind)
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing waits but what can wait."""
+        return not self._items
+
     def put(self, item: T) -> None:
         """Add one."""
         self._items.append(item)

@@ -5,22 +5,20 @@ when that ends. What is no valid event enters too, doomed, under a name made of 
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from listener.claims.port import Ask
-from listener.errors import InvalidEvent, Transient, failure_of
-from listener.event import Event, parse
+from listener.errors import Transient, failure_of
+from listener.event import Event
 from listener.facts import EventsDuplicate, Facts, FramesReceived
-from listener.pipeline.passage import DUPLICATE, Doom, End, Passage, Stored, invalid_claim
+from listener.pipeline.frames import passage_of, read_frames
+from listener.pipeline.passage import DUPLICATE, End, Glance, Passage, Stored
 from listener.pipeline.policy import Policy
 from listener.pipeline.turns import Turns
-from listener.together import plain_events
+from listener.together import nobodys
 from listener.watermark import Position, Watermark
 
-FEW = 3
-"""So many frames are read one by one, which for them is faster than together."""
 ENTRY_BYTES = 600
 """What holding one event costs beside its own bytes, roughly."""
 
@@ -36,10 +34,10 @@ class Clocks:
 class Intake:
     """Admits events and lets them go."""
 
-    def __init__(self, *, policy: Policy, claiming: Turns, clocks: Clocks, facts: Facts) -> None:
+    def __init__(self, *, policy: Policy, turns: Turns, clocks: Clocks, facts: Facts) -> None:
         self.watermark = Watermark()
         self._policy = policy
-        self._claiming = claiming
+        self._turns = turns
         self._clocks = clocks
         self._facts = facts
         self._inside: dict[str, Passage] = {}
@@ -95,75 +93,64 @@ class Intake:
         size = sum(map(len, frames))
         self._received += len(frames)
         self._received_bytes += size
-        events = plain_events(frames, max_bytes=self._policy.max_event_bytes) if len(frames) > FEW else None
-        if events is not None:
-            return self._enter_all(events, size)
-        cursor: str | None = None
-        for frame in frames:
-            try:
-                event = parse(frame, max_bytes=self._policy.max_event_bytes)
-            except InvalidEvent as error:
-                self._enter(self._doomed(frame, error))
-                continue
-            self._enter(self.passage(event, self._position(event.cursor)))
-            if event.cursor is not None:
-                cursor = event.cursor
-        return cursor
+        self._count += len(frames)
+        self._bytes += size + ENTRY_BYTES * len(frames)
+        found, cursors = read_frames(frames, max_bytes=self._policy.max_event_bytes, glimpse=self._turns.wait)
+        at, clock = self._clocks.now(), self._clocks.monotonic()
+        passages: list[Passage] = []
+        glances: list[Glance] = []
+        for frame, what, position in zip(frames, found, self.watermark.open(cursors), strict=True):
+            if isinstance(what, tuple):
+                glances.append(Glance(Ask(*what), frame, position, at, clock))
+            else:
+                passages.append(passage_of(what, frame, position, at, clock))
+        self._turns.put_all(list(filter(self._comes_first, passages)))
+        if glances:
+            self._turns.put_later(glances)
+        return next((cursor for cursor in reversed(cursors) if cursor is not None), None)
 
-    def passage(self, event: Event, position: Position | None) -> Passage:
-        """A new passage for a valid event."""
-        ask = Ask(event.event_id, event.digest)
-        return Passage(event, ask, position, self._clocks.now(), self._clocks.monotonic())
+    def read(self, glances: Sequence[Glance]) -> None:
+        """What peers did not settle is read, and from here on a passage like all others."""
+        frames = [glance.frame for glance in glances]
+        found, _ = read_frames(frames, max_bytes=self._policy.max_event_bytes, glimpse=nobodys)
+        passages = [
+            passage_of(what, one.frame, one.position, one.received_at, one.received_clock)
+            for what, one in zip(found, glances, strict=True)
+            if not isinstance(what, tuple)
+        ]
+        self._turns.put_left(list(filter(self._comes_first, passages)))
+
+    def end_unread(self, glances: Sequence[Glance]) -> None:
+        """What peers settled ends as a duplicate."""
+        self._count -= len(glances)
+        self._bytes -= sum([len(glance.frame) for glance in glances]) + ENTRY_BYTES * len(glances)
+        self._settle([glance.position for glance in glances])
+        self._facts(EventsDuplicate([glance.ask.event_id for glance in glances]))
 
     def overflow(self, frame: bytes) -> Passage:
         """Take a frame for which there is no room, only to be buried; it is claimed by nobody."""
-        try:
-            event = parse(frame, max_bytes=self._policy.max_event_bytes)
-        except InvalidEvent as error:
-            passage = self._doomed(frame, error)
-        else:
-            passage = self.passage(event, self._position(event.cursor))
+        (what,), cursors = read_frames((frame,), max_bytes=self._policy.max_event_bytes, glimpse=nobodys)
+        assert not isinstance(what, tuple)
+        (position,) = self.watermark.open(cursors)
+        passage = passage_of(what, frame, position, self._clocks.now(), self._clocks.monotonic())
         self._count += 1
         self._bytes += passage.event.size + ENTRY_BYTES
         error_now = Transient("PostgreSQL was away, memory was full, and the source cannot resume")
         passage.attempts.append(failure_of(error_now, stage="receive", at=passage.received_at))
         return passage
 
-    def offer(self, passage: Passage) -> None:
-        """Admit an event that does not come from the source."""
+    def offer(self, event: Event, on_end: Callable[[Passage], None]) -> None:
+        """Admit an event that does not come from the source, but from the dead: it is revived."""
+        passage = passage_of(event, event.frame, None, self._clocks.now(), self._clocks.monotonic())
+        passage.revive = True
+        passage.on_end = on_end
         self._enter(passage)
-
-    def _position(self, cursor: str | None) -> Position:
-        (position,) = self.watermark.open((cursor,))
-        return position
-
-    def _doomed(self, frame: bytes, error: InvalidEvent) -> Passage:
-        digest = hashlib.sha256(frame).digest()
-        event = Event(error.event_id or "", None, b"", None, digest, None, frame)
-        position = self._position(None)
-        passage = Passage(event, invalid_claim(digest), position, self._clocks.now(), self._clocks.monotonic())
-        passage.doom = Doom("invalid", "receive")
-        passage.attempts.append(failure_of(error, stage="receive", at=passage.received_at))
-        return passage
 
     def _enter(self, passage: Passage) -> None:
         self._count += 1
         self._bytes += passage.event.size + ENTRY_BYTES
         if self._comes_first(passage):
-            self._claiming.put_all((passage,))
-
-    def _enter_all(self, events: Sequence[Event], size: int) -> str | None:
-        """The same for many events of the source, of ``size`` bytes together; the last cursor."""
-        self._count += len(events)
-        self._bytes += size + ENTRY_BYTES * len(events)
-        at, clock = self._clocks.now(), self._clocks.monotonic()
-        cursors = [event.cursor for event in events]
-        passages = [
-            Passage(event, Ask(event.event_id, event.digest), position, at, clock)
-            for event, position in zip(events, self.watermark.open(cursors), strict=True)
-        ]
-        self._claiming.put_all(list(filter(self._comes_first, passages)))
-        return next((cursor for cursor in reversed(cursors) if cursor is not None), None)
+            self._turns.put_all((passage,))
 
     def _comes_first(self, passage: Passage) -> bool:
         """Whether this is the first of its name in memory; else it follows that."""
@@ -200,7 +187,10 @@ class Intake:
             exited.append(self._exit(passage, end))
             if passage.followers:
                 exited += self._finish_followers(passage, end)
-        self.watermark.settle([position for position in exited if position is not None])
+        self._settle([position for position in exited if position is not None])
+
+    def _settle(self, positions: Sequence[Position]) -> None:
+        self.watermark.settle(positions)
         self._room.set()
         if not self._count:
             self._emptied.set()

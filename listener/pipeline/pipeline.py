@@ -1,10 +1,10 @@
 """The pipeline: the stages, wired. Both a listener and a replay run it; they differ in where events come from
 and in what burying means.
 
-    intake ─▶ claiming ─▶ handling ─▶ storing ─▶ settling ─▶ out
-                  │ ▲         │          │           ▲
-                  ▼ │         └──────────┴── doom ───┘──▶ registrar
-                standby
+    intake ────▶ claiming ─▶ handling ─▶ storing ─▶ settling ─▶ out
+       │          ▲  │ ▲         │          │           ▲
+       └▶ looking ┘  ▼ │         └──────────┴── doom ───┘──▶ registrar
+             └▶ out  standby
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from listener.pipeline.claiming import Claiming
 from listener.pipeline.handling import Handling
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks, Intake
+from listener.pipeline.looking import Looking
 from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
 from listener.pipeline.recording import Recording
@@ -55,8 +56,9 @@ class Pipeline:
     ) -> None:
         claiming: Inbox[Passage] = Inbox()
         self._desk = desk
-        turns = Turns(claiming, is_own=desk.asks_first, peer_wait=policy.peer_wait)
-        self.intake = Intake(policy=policy, claiming=turns, clocks=clocks, facts=facts)
+        turns = Turns(claiming, is_of_peers=desk.asked_by_peers, peer_wait=policy.peer_wait)
+        self.intake = Intake(policy=policy, turns=turns, clocks=clocks, facts=facts)
+        self._looking = Looking(turns=turns, desk=desk, intake=self.intake, policy=policy, clocks=clocks, facts=facts)
         self.registrar = Registrar(
             register=register, letters=graveyard, look_again_after=policy.letters_sure_after, clocks=clocks, facts=facts
         )
@@ -89,6 +91,7 @@ class Pipeline:
             tasks.create_task(self.settling.run(), name="settling")
             tasks.create_task(self.registrar.run(), name="register letters")
             tasks.create_task(self.work.run(), name="work")
+            tasks.create_task(self._looking.run(), name="looking")
             self._claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
 
     async def drain(self, seconds: float) -> int:

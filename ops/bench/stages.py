@@ -14,12 +14,13 @@ from dlq.letter import letter_for
 from listener.claims.port import Ask
 from listener.claims.redis import RedisClaims, connect_redis
 from listener.errors import Transient, failure_of
-from listener.event import Event, parse
+from listener.event import Event
+from listener.pipeline.frames import read_frames
 from listener.source.reader import AT_ONCE as FRAMES
 from listener.source.reader import SourceOptions, open_stream
 from listener.store.database import Database
 from listener.store.events import EventStore, NewRow
-from listener.together import plain_events
+from listener.together import nobodys
 from ops.bench import processor
 from ops.bench.bed import Bed
 from ops.bench.figures import Measured
@@ -91,7 +92,8 @@ async def _receive(url: str, count: int, into: list[Event]) -> None:
     async with open_stream(url, options, options.max_frame) as stream:
         while len(into) < count:
             frames = await stream.take(FRAMES, LARGEST)
-            into += plain_events(frames, max_bytes=LARGEST) or [parse(frame, max_bytes=LARGEST) for frame in frames]
+            found, _ = read_frames(frames, max_bytes=LARGEST, glimpse=nobodys)
+            into += [event for event in found if isinstance(event, Event)]
 
 
 async def _journal(lines: Sequence[bytes]) -> Measured:

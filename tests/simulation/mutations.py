@@ -21,6 +21,7 @@ from listener.facts import LeasesLost
 from listener.pipeline import settling as settling_module
 from listener.pipeline.claiming import Claiming
 from listener.pipeline.handling import Handling
+from listener.pipeline.intake import Intake
 from listener.pipeline.passage import Duplicate, Passage
 from listener.pipeline.registrar import Registrar
 from listener.pipeline.settling import Settling
@@ -252,6 +253,22 @@ def _any_place(_: Any) -> Any:
     return lambda self, place: None
 
 
+def _taken_is_settled(real: Any) -> Any:
+    return lambda self, ask: "settled" if real(self, ask) == "taken" else real(self, ask)
+
+
+def _any_content(_: Any) -> Any:
+    def look(self: RedisMemory, ask: Ask) -> str:
+        record = self.records.get(ask.event_id)
+        return "free" if record is None else "settled" if record.state in "DX" else "taken"
+
+    return look
+
+
+def _left_unread(_: Any) -> Any:
+    return lambda self, glances: self.end_unread(glances)
+
+
 def _finish_unburied(_: Any) -> Any:
     async def write(self: Settling, batch: Any) -> bool:
         return True
@@ -354,6 +371,9 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(Leases, "cover", _stays_where_it_was)],
     ),
     "any-place": ("Redis takes claims that are meant for another", [(RedisMemory, "check", _any_place)]),
+    "taken-is-settled": ("what a peer has claimed counts as settled", [(RedisMemory, "look", _taken_is_settled)]),
+    "any-content": ("what a peer settled ends other content too", [(RedisMemory, "look", _any_content)]),
+    "left-unread": ("what peers did not settle ends unread", [(Intake, "read", _left_unread)]),
     "no-look": (
         "a handler runs without a look at the rows",
         [(Claiming, "_to_be_looked_up", lambda _: _nobody)],

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Sight, Verdict, Won
 from listener.errors import Transient
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import Lost, Server, Wire
@@ -100,6 +100,12 @@ class RedisMemory:
         self._hooks.granted(f"redis:{self.place()}", token, ask.event_id, won=True)
         return Won(epoch, takeovers)
 
+    def look(self, ask: Ask) -> Sight:
+        record = self.records.get(ask.event_id)
+        if record is None:
+            return "free"
+        return "settled" if record.state in "DX" and record.digest == ask.digest[:8] else "taken"
+
     def keep(self, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
         record, now = self.records.get(keep.event_id), self._clock()
         epoch, takeovers = keep.epoch, keep.takeovers
@@ -162,7 +168,7 @@ class SimulatedRedisClaims:
         self._place: str | None = None
 
     async def place(self) -> str:
-        self._place = await self._ask("place", self._memory.place)
+        self._place = await self._asked("place", self._memory.place)
         return f"redis:{self._place}"
 
     async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
@@ -171,6 +177,10 @@ class SimulatedRedisClaims:
             asks,
             lambda ask: self._memory.claim(self._token, self._lease, ask, take_over=take_over, revive=revive),
         )
+
+    async def look(self, asks: Sequence[Ask]) -> list[Sight]:
+        names = [ask.event_id for ask in asks]
+        return await self._asked(f"redis look {names}", lambda: [self._memory.look(ask) for ask in asks])
 
     async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
         return await self._each(
@@ -210,9 +220,9 @@ class SimulatedRedisClaims:
             self._memory.check(place)
             return [one(item) for item in items]
 
-        return await self._ask(what, apply)
+        return await self._asked(what, apply)
 
-    async def _ask(self, what: str, apply: Callable[[], T]) -> T:
+    async def _asked(self, what: str, apply: Callable[[], T]) -> T:
         try:
             return await self._wire.ask(what, apply, timeout=self._timeout)
         except Lost:

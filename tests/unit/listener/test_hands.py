@@ -10,8 +10,9 @@ from typing import Any, cast
 from listener.delivery import Delivery
 from listener.event import parse
 from listener.handlers import Handler
+from listener.pipeline.frames import passage_of
 from listener.pipeline.handling import Handling
-from listener.pipeline.intake import Clocks, Intake
+from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
 
@@ -99,11 +100,8 @@ class Work:
 
 
 def passages(*ids: str, takeovers: int = 0) -> list[Passage]:
-    clocks = Clocks(lambda: 0.0, lambda: 0.0)
-    intake = Intake(policy=POLICY, claiming=cast("Any", None), clocks=clocks, facts=lambda _: None)
-    made = [
-        intake.passage(parse(f'{{"event_id": "{id_}", "payload": 1}}'.encode(), max_bytes=100), None) for id_ in ids
-    ]
+    frames = [f'{{"event_id": "{id_}", "payload": 1}}'.encode() for id_ in ids]
+    made = [passage_of(parse(frame, max_bytes=100), frame, None, 0.0, 0.0) for frame in frames]
     for passage in made:
         passage.takeovers = takeovers
     return made
