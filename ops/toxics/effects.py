@@ -35,6 +35,7 @@ class Effect:
     """A toxic that does nothing; the others do more."""
 
     closes_when_removed = False
+    """Whether something may have been swallowed, so that nothing may follow."""
 
     def __init__(self, toxic: Toxic) -> None:
         self.toxic = toxic
@@ -131,6 +132,7 @@ class _Reset(Effect):
 
     async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:  # noqa: ARG002  all is swallowed
         """Swallow it."""
+        self.closes_when_removed = True
         self._provoked.set()
 
     async def before_close(self) -> None:

@@ -128,5 +128,7 @@ class Link:
         return way
 
     async def _write(self, data: bytes, at: float) -> None:  # noqa: ARG002  only effects look at the time
+        if self._ended.is_set():
+            raise Cut  # what came before may have been swallowed, and no connection loses bytes in its middle
         self._writer.write(data)
         await self._writer.drain()

@@ -1,0 +1,53 @@
+"""A link of the fault proxy may swallow what it carries, but then nothing may follow: no connection has a hole."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from ops.toxics.link import Link
+from ops.toxics.toxic import Attributes, ResetPeer, Timeout, Toxic
+
+
+class Written:
+    """As much of a stream's writer as a link uses."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.written = asyncio.Event()
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+        self.written.set()
+
+    async def drain(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize(
+    ("kind", "attributes"), [("timeout", Timeout(0)), ("reset_peer", ResetPeer(60_000))], ids=["silence", "reset"]
+)
+async def test_what_comes_as_a_swallowing_toxic_goes_does_not_pass(
+    kind: str, attributes: Attributes, turns: int
+) -> None:
+    reader, writer = asyncio.StreamReader(), Written()
+    link = Link(reader, cast("Any", writer), reset=lambda: None, dice=lambda: 0.0)
+    running = asyncio.create_task(link.run())
+    reader.feed_data(b"before ")
+    await writer.written.wait()
+    link.set_toxics([Toxic(kind, kind, "downstream", 1.0, attributes)])
+    reader.feed_data(b"swallowed ")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    reader.feed_data(b"after")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    link.set_toxics([])
+    async with asyncio.timeout(20):
+        await running
+    assert (writer.data, writer.closed) == (b"before ", True)
