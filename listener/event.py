@@ -66,13 +66,13 @@ class _Published(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     type: _Word | UnsetType | None = UNSET
 
 
-class Plain(_Published, forbid_unknown_fields=True, gc=False):
+class _Plain(_Published, forbid_unknown_fields=True, gc=False):
     """The same with its place in a source."""
 
     cursor: _Word | UnsetType = UNSET
 
 
-plain_envelope = msgspec.json.Decoder(Plain)
+plain_envelope = msgspec.json.Decoder(_Plain)
 published_envelope = msgspec.json.Decoder(_Published)
 
 
@@ -110,7 +110,7 @@ def read_plainly(data: bytes) -> tuple[Event, Collection[str]] | None:
     return event, _NAMED if cursor is None else _NAMED_WITH_CURSOR
 
 
-def _colons(plain: Plain, payload: bytes) -> int:
+def _colons(plain: _Plain, payload: bytes) -> int:
     """How many colons are left of an event once it is decoded."""
     count = 2 + how_often(b":", msgspec.json.encode(any_json.decode(payload))) + plain.event_id.count(":")
     if plain.type is not UNSET:

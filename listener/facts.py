@@ -53,6 +53,12 @@ class EventsDuplicate(Fact, frozen=True):
     event_ids: Sequence[str]
 
 
+class FramesUnread(Fact, frozen=True):
+    """So many frames were of a peer's share and are settled: they ended here without being read."""
+
+    count: int
+
+
 class EventBuried(Fact, frozen=True):
     """This event is a dead letter, on disk."""
 

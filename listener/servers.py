@@ -6,7 +6,7 @@ A simulation hands other adapters of the same ports to the same engine.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from listener.claims.port import Claims, StandingClaims
+from listener.claims.port import ReadableClaims, StandingClaims
 from listener.claims.postgres import PostgresClaims
 from listener.claims.redis import RedisClaims, connect_redis
 from listener.settings import ConnectionSettings
@@ -28,7 +28,7 @@ IDLE_GRACE = 0.5
 class Servers:
     """Redis and PostgreSQL, as one process start uses them."""
 
-    redis: Claims
+    redis: ReadableClaims
     postgres: StandingClaims
     roll: ListenerRoll
     store: Rows

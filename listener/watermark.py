@@ -11,10 +11,10 @@ import msgspec
 
 
 class Position(msgspec.Struct, eq=False, gc=False):
-    """One event's place in what was received."""
+    """Where events stand that were received together: the last cursor among them, and how many are not settled."""
 
     cursor: str | None
-    settled: bool = False
+    unsettled: int = 1
 
 
 class Watermark:
@@ -24,22 +24,28 @@ class Watermark:
         self._open: deque[Position] = deque()
         self.cursor: str | None = None
 
-    def open(self, cursors: Iterable[str | None]) -> list[Position]:
-        """New events were received, at these cursors."""
-        positions = list(map(Position, cursors))
-        self._open.extend(positions)
-        return positions
+    def open(self, cursor: str | None, count: int = 1) -> Position:
+        """So many events were received, and this is the last cursor that they told."""
+        position = Position(cursor, count)
+        self._open.append(position)
+        return position
 
     def settle(self, positions: Iterable[Position]) -> None:
-        """The events at these positions are settled: the front may move."""
+        """One event at each of these positions is settled: the front may move."""
         for position in positions:
-            position.settled = True
-        while self._open and self._open[0].settled:
+            position.unsettled -= 1
+        while self._open and not self._open[0].unsettled:
             front = self._open.popleft()
             if front.cursor is not None:
                 self.cursor = front.cursor
 
+    def settle_whole(self, positions: Iterable[Position]) -> None:
+        """All events at these positions are settled."""
+        for position in positions:
+            position.unsettled = 0
+        self.settle(())
+
     @property
     def waiting(self) -> int:
-        """How many positions stand behind the front."""
-        return len(self._open)
+        """How many events are not settled."""
+        return sum([position.unsettled for position in self._open])

@@ -49,17 +49,6 @@ WHERE EXISTS (SELECT FROM claims_place WHERE id = $6)
     AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
     AND NOT EXISTS (SELECT FROM dead d WHERE d.event_id = a.event_id)
 
--- name: look
--- What is nobody's, or this process's own, is not returned.
-SELECT a.place, coalesce(e.same, b.same, false) AS settled
-FROM unnest($3::text[], $4::bytea[]) WITH ORDINALITY AS a (event_id, digest, place)
-LEFT JOIN LATERAL (
-    SELECT payload_sha256 = a.digest AS same FROM events WHERE event_id = a.event_id OFFSET 0) e ON true
-LEFT JOIN LATERAL (
-    SELECT digest = a.digest AS same FROM buried WHERE group_name = $1 AND event_id = a.event_id OFFSET 0) b ON true
-WHERE e.same IS NOT NULL OR b.same IS NOT NULL
-    OR EXISTS (SELECT FROM claims WHERE group_name = $1 AND event_id = a.event_id AND token <> $2 OFFSET 0)
-
 -- name: keep
 -- $9: also take what nobody is running (cover), rather than only extend what is mine or missing (renew).
 -- What is buried is nobody's, but for a replay that has dug it out.

@@ -12,13 +12,12 @@ starts; what runs goes on. A lease lost or run out: its event is told to ``on_lo
 import asyncio
 import contextlib
 import time
-import zlib
 from collections.abc import Callable, Sequence
 
 from listener.breaker import Breaker
 from listener.claims.leases import Leases
 from listener.claims.places import Place, Places, Step, View, meets, next_step
-from listener.claims.port import Answer, Ask, Claims, Dead, Done, Sight, Verdict, Won
+from listener.claims.port import Answer, Ask, Claims, Dead, Done, ReadableClaims, Verdict, Won
 from listener.claims.reach import Reach
 from listener.errors import Transient
 from listener.facts import Facts, MeetingChanged, PlacesDeclared
@@ -38,7 +37,7 @@ class Desk:
         *,
         roll: ListenerRoll,
         postgres: Claims,
-        redis: Claims,
+        redis: ReadableClaims,
         redis_breaker: Breaker,
         store_breaker: Breaker,
         lease_seconds: float,
@@ -120,12 +119,9 @@ class Desk:
         """Return once this claim is not held any more: settled, given back or lost."""
         await self._leases.wait_gone(event_id)
 
-    def asked_by_peers(self, event_ids: Sequence[str]) -> list[bool]:
-        """Of each, whether it is for a peer, among those that live now, to ask for it before this listener does."""
-        number, count = self._share
-        if count == 1:
-            return [False] * len(event_ids)
-        return [zlib.crc32(event_id.encode()) % count != number for event_id in event_ids]
+    def share(self) -> tuple[int, int]:
+        """This listener's number among those that live now, and how many they are."""
+        return self._share
 
     def may_run(self, event_id: str) -> bool:
         """Whether the handler of this claimed event may start: covered everywhere, lease running, peers met."""
@@ -153,11 +149,17 @@ class Desk:
             self._leases.add(asks, answers, places, started)
             return answers
 
-    async def look(self, asks: Sequence[Ask]) -> list[Sight]:
-        """What became of these, as far as the place that is asked first knows; nothing is claimed by it."""
-        for first in self._reach.in_order(self.places):
-            return await self._reach.call(first, self._reach.at(first).look(asks))
-        raise Transient("no place is declared yet")
+    async def look(self, names: Sequence[Ask]) -> list[bool]:
+        """Of which of these names somebody has vouched, as far as Redis knows; nothing is claimed by it."""
+        if not (redis := self._reach.redis):
+            raise Transient("Redis is out of reach")
+        return await self._reach.call(redis, self._reach.kept_in_redis.look(names))
+
+    async def vouch(self, names: Sequence[Ask]) -> None:
+        """Tell peers by Redis that everything is settled for which these names stand. Who misses it asks for each."""
+        if redis := self._reach.redis:
+            with contextlib.suppress(Transient):
+                await self._reach.call(redis, self._reach.kept_in_redis.settle(names, "done"))
 
     def _must_be_open(self) -> None:
         if not self.open:

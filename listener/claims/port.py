@@ -14,9 +14,6 @@ Token = str
 
 Verdict = Literal["done", "dead"]
 
-Sight = Literal["settled", "taken", "free"]
-"""What is seen of an event without asking for it: settled with the same content; somebody's; nothing heard of it."""
-
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
     """Which event, and the 32 bytes that stand for its content."""
@@ -89,13 +86,6 @@ class Claims(Protocol):
         """
         ...
 
-    async def look(self, asks: Sequence[Ask]) -> list[Sight]:
-        """What became of events, without asking for them: nothing is written, and ids may stand twice.
-
-        "Settled" is true wherever it is read, also in a place that is another one by now. The other two are hearsay.
-        """
-        ...
-
     async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
         """Hold here what is already held elsewhere, with its epoch and takeovers. False: somebody else's.
 
@@ -120,6 +110,17 @@ class Claims(Protocol):
 
     async def close(self) -> None:
         """Let go of the connections that were opened for this place."""
+        ...
+
+
+class ReadableClaims(Claims, Protocol):
+    """A place whose records can be read for less than asking costs."""
+
+    async def look(self, asks: Sequence[Ask]) -> list[bool]:
+        """Which of these are known as settled with the same content. Nothing is written, and ids may stand twice.
+
+        A yes is true wherever it is read, also in a place that is another one by now. A no means nothing.
+        """
         ...
 
 

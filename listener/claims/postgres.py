@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import asyncpg
 
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Sight, Verdict, Won
+from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.errors import Transient
 from listener.store.database import Database
 from listener.store.incarnation import incarnation
@@ -68,13 +68,6 @@ class PostgresClaims:
             if open_asks:
                 await self._check(place)
         raise Transient("claiming events: rows came and went faster than they could be read; ask again")
-
-    async def look(self, asks: Sequence[Ask]) -> list[Sight]:
-        """See ``Claims``."""
-        event_ids, digests = [ask.event_id for ask in asks], [ask.digest for ask in asks]
-        rows = await self._fetch("look", "looking for events", event_ids, digests)
-        seen: dict[int, Sight] = {row["place"]: "settled" if row["settled"] else "taken" for row in rows}
-        return [seen.get(place, "free") for place in range(1, len(asks) + 1)]
 
     async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
         """See ``Claims``."""

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from listener.breaker import Breaker
 from listener.claims.places import Place, Places
-from listener.claims.port import Claims
+from listener.claims.port import Claims, ReadableClaims
 from listener.errors import Permanent, Transient
 
 T = TypeVar("T")
@@ -18,13 +18,13 @@ class Reach:
     def __init__(
         self,
         *,
-        redis: Claims,
+        redis: ReadableClaims,
         postgres: Claims,
         redis_breaker: Breaker,
         store_breaker: Breaker,
         clock: Callable[[], float],
     ) -> None:
-        self._redis = redis
+        self.kept_in_redis = redis
         self._postgres = postgres
         self._redis_breaker = redis_breaker
         self._store_breaker = store_breaker
@@ -53,7 +53,7 @@ class Reach:
 
     def at(self, place: Place) -> Claims:
         """The claims that are kept there."""
-        return self._postgres if place == self.postgres else self._redis
+        return self._postgres if place == self.postgres else self.kept_in_redis
 
     async def call(self, place: Place, call: Awaitable[T]) -> T:
         """Await a call to a place and tell that place's breaker how it went."""
@@ -74,7 +74,7 @@ class Reach:
             self.redis = None
             return
         try:
-            self.redis = await self._redis.place()
+            self.redis = await self.kept_in_redis.place()
         except (Transient, Permanent):  # a Redis that refuses us is as good as none
             self._redis_breaker.failed(self._clock())
             if self._redis_breaker.is_open:

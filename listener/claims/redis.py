@@ -26,7 +26,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Sight, Verdict, Won
+from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.claims.redis_errors import LIBRARY_ERRORS, may_try_again, translated
 from listener.claims.wires import Wires
 from listener.errors import Misconfigured, Transient
@@ -86,7 +86,7 @@ class Script:
 
 
 class RedisClaims:
-    """``Claims`` in one Redis, or in one Redis Cluster with ``shards`` above 1."""
+    """``ReadableClaims`` in one Redis, or in one Redis Cluster with ``shards`` above 1."""
 
     def __init__(
         self,
@@ -134,17 +134,17 @@ class RedisClaims:
         reply = await self._ask(self._claim, [ask.event_id for ask in asks], [_digests(asks)], flags, "claiming events")
         return [_ANSWERS[kind](a, b) for kind, a, b in _answer.iter_unpack(reply)]
 
-    async def look(self, asks: Sequence[Ask]) -> list[Sight]:
-        """See ``Claims``. The records themselves are read, which costs a fraction of a script that claims."""
-        sights: list[Sight] = ["free"] * len(asks)
+    async def look(self, asks: Sequence[Ask]) -> list[bool]:
+        """See ``ReadableClaims``. The records themselves are read."""
+        settled = [False] * len(asks)
         names = [_name(ask.event_id) for ask in asks]
         for shard, numbers in self._batches(names):
             tag = self._tags[shard]
             records = await self._run(READ, READ, [tag + names[i] for i in numbers], "looking for events")
             for i, record in zip(numbers, cast("list[bytes | None]", records), strict=True):
-                if record is not None:  # a settled one ends with the digest, of all others more follows
-                    sights[i] = "settled" if record[1:] == asks[i].digest[:8] else "taken"
-        return sights
+                # A settled one ends with the digest; of all others more follows.
+                settled[i] = record is not None and record[1:] == asks[i].digest[:8]
+        return settled
 
     async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
         """See ``Claims``."""

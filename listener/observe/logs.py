@@ -17,6 +17,7 @@ from listener.facts import (
     EventsStored,
     Fact,
     FramesReceived,
+    FramesUnread,
     HandlerRan,
     LeasesLost,
     SourceGap,
@@ -24,6 +25,7 @@ from listener.facts import (
 )
 
 _PER_EVENT = {EventsStored: "event_stored", EventsDuplicate: "event_duplicate"}
+_AT_DEBUG = frozenset((*_PER_EVENT, FramesUnread))
 _SILENT = frozenset((BatchDone, CursorSaved, EventsClaimed, EventsStandBy, FramesReceived, HandlerRan))
 _WARN = (AttemptFailed, CursorNotSaved, EventBuried, LeasesLost, SourceGap, SourceLost)
 
@@ -33,7 +35,7 @@ class ListenerLogs:
 
     def __init__(self, *, debug: bool) -> None:
         self._log = structlog.get_logger()
-        self.hears = frozenset(Fact.__subclasses__()) - _SILENT - (frozenset() if debug else _PER_EVENT.keys())
+        self.hears = frozenset(Fact.__subclasses__()) - _SILENT - (frozenset() if debug else _AT_DEBUG)
 
     def __call__(self, fact: Fact) -> None:
         """Log one fact."""
@@ -47,7 +49,7 @@ class ListenerLogs:
         ids = fields.pop("event_ids", None) or fields.pop("letter_ids", None)
         if ids is not None:
             fields |= {"count": len(ids), "first_ids": list(ids[:3])}
-        write = self._log.info
+        write = self._log.debug if type(fact) in _AT_DEBUG else self._log.info
         if isinstance(fact, _WARN):
             write = self._log.warning
         elif isinstance(fact, DeadLetterTrouble):

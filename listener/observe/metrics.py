@@ -24,6 +24,7 @@ from listener.facts import (
     EventsTakenOver,
     Fact,
     FramesReceived,
+    FramesUnread,
     HandlerRan,
     LeasesLost,
     MeetingChanged,
@@ -149,6 +150,8 @@ class ListenerMetrics:
         match fact:
             case EventsDuplicate(event_ids):
                 self._events.labels("duplicate").inc(len(event_ids))
+            case FramesUnread(count):
+                self._events.labels("duplicate").inc(count)
             case EventsStandBy(event_ids):
                 self._claims.labels("held").inc(len(event_ids))
             case EventsTakenOver(event_ids):

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from listener.facts import AttemptFailed, EventBuried, EventsDuplicate, EventsStored, Fact, HandlerRan
+from listener.facts import AttemptFailed, EventBuried, EventsDuplicate, EventsStored, Fact, FramesUnread, HandlerRan
 
-MOVES = frozenset((AttemptFailed, EventBuried, EventsDuplicate, EventsStored, HandlerRan))
+MOVES = frozenset((AttemptFailed, EventBuried, EventsDuplicate, EventsStored, FramesUnread, HandlerRan))
 
 
 class Progress:

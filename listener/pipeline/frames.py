@@ -1,34 +1,29 @@
-"""Frames of the source: each an event, a glimpse of one, or nothing valid; and the passage that begins with it."""
+"""Frames of the source: each an event, or nothing valid; and the passage that begins with it."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from listener.claims.port import Ask
 from listener.errors import InvalidEvent, failure_of
 from listener.event import Event, parse
 from listener.pipeline.passage import Doom, Passage, invalid_claim
-from listener.together import Glimpse, plain_events
+from listener.together import plain_events
 from listener.watermark import Position
 
 FEW = 3
 """So many frames are read one by one, which for them is faster than together."""
 
-Found = Event | Glimpse | InvalidEvent
 
-
-def read_frames(
-    frames: Sequence[bytes], *, max_bytes: int, glimpse: Callable[[Sequence[str]], Sequence[bool]]
-) -> tuple[Sequence[Found], Sequence[str | None]]:
-    """What each is, and its cursor. ``glimpse``: of each name to claim, whether a glimpse is enough."""
-    if len(frames) > FEW and (together := plain_events(frames, max_bytes=max_bytes, glimpse=glimpse)):
+def read_frames(frames: Sequence[bytes], *, max_bytes: int) -> Sequence[Event | InvalidEvent]:
+    """What each is."""
+    if len(frames) > FEW and (together := plain_events(frames, max_bytes=max_bytes)):
         return together
-    found: list[Found] = []
-    cursors: list[str | None] = []
-    for frame in frames:
-        what, ask, cursor = _read_alone(frame, max_bytes)
-        found.append((ask.event_id, ask.digest) if glimpse((ask.event_id,))[0] else what)
-        cursors.append(cursor)
-    return found, cursors
+    return [_read_alone(frame, max_bytes) for frame in frames]
+
+
+def last_cursor(found: Sequence[Event | InvalidEvent]) -> str | None:
+    """The last cursor that these tell."""
+    return next((one.cursor for one in reversed(found) if isinstance(one, Event) and one.cursor is not None), None)
 
 
 def passage_of(
@@ -45,9 +40,8 @@ def passage_of(
     return passage
 
 
-def _read_alone(frame: bytes, max_bytes: int) -> tuple[Event | InvalidEvent, Ask, str | None]:
+def _read_alone(frame: bytes, max_bytes: int) -> Event | InvalidEvent:
     try:
-        event = parse(frame, max_bytes=max_bytes)
+        return parse(frame, max_bytes=max_bytes)
     except InvalidEvent as error:
-        return error, invalid_claim(hashlib.sha256(frame).digest()), None
-    return event, Ask(event.event_id, event.digest), event.cursor
+        return error

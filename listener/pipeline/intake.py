@@ -7,16 +7,17 @@ when that ends. What is no valid event enters too, doomed, under a name made of 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from listener.claims.port import Ask
 from listener.errors import Transient, failure_of
 from listener.event import Event
-from listener.facts import EventsDuplicate, Facts, FramesReceived
-from listener.pipeline.frames import passage_of, read_frames
-from listener.pipeline.passage import DUPLICATE, End, Glance, Passage, Stored
+from listener.facts import EventsDuplicate, Facts, FramesReceived, FramesUnread
+from listener.pipeline.frames import last_cursor, passage_of, read_frames
+from listener.pipeline.passage import DUPLICATE, End, Passage, Stored
 from listener.pipeline.policy import Policy
+from listener.pipeline.stretches import Cutter, Part, Stretch, cursor_at_end
 from listener.pipeline.turns import Turns
-from listener.together import nobodys
 from listener.watermark import Position, Watermark
 
 ENTRY_BYTES = 600
@@ -34,13 +35,16 @@ class Clocks:
 class Intake:
     """Admits events and lets them go."""
 
-    def __init__(self, *, policy: Policy, turns: Turns, clocks: Clocks, facts: Facts) -> None:
+    def __init__(self, *, policy: Policy, cutter: Cutter, turns: Turns, clocks: Clocks, facts: Facts) -> None:
         self.watermark = Watermark()
+        self._cutter = cutter
         self._policy = policy
         self._turns = turns
         self._clocks = clocks
         self._facts = facts
         self._inside: dict[str, Passage] = {}
+        self._ours: dict[Position, Stretch] = {}
+        self._settled_stretches: list[Ask] = []
         self._count = 0
         self._bytes = 0
         self._received = 0
@@ -95,44 +99,76 @@ class Intake:
         self._received_bytes += size
         self._count += len(frames)
         self._bytes += size + ENTRY_BYTES * len(frames)
-        found, cursors = read_frames(frames, max_bytes=self._policy.max_event_bytes, glimpse=self._turns.wait)
+        pieces = self._cutter.cut(frames)
+        if self._turns.waits:
+            frames = [frame for piece, stretch in pieces if not _is_of_peer(stretch) for frame in piece]
+        found = iter(read_frames(frames, max_bytes=self._policy.max_event_bytes))
         at, clock = self._clocks.now(), self._clocks.monotonic()
-        passages: list[Passage] = []
-        glances: list[Glance] = []
-        for frame, what, position in zip(frames, found, self.watermark.open(cursors), strict=True):
-            if isinstance(what, tuple):
-                glances.append(Glance(Ask(*what), frame, position, at, clock))
+        told: str | None = None
+        own: list[Passage] = []
+        of_peers: list[Passage] = []
+        for piece, stretch in pieces:
+            if self._turns.waits and stretch is not None and stretch.is_of_peer:
+                position = self.watermark.open(cursor_at_end(piece[-1]), len(piece))
+                self._turns.put_later(Part(stretch, piece, position, at, clock))
             else:
-                passages.append(passage_of(what, frame, position, at, clock))
-        self._turns.put_all(list(filter(self._comes_first, passages)))
-        if glances:
-            self._turns.put_later(glances)
-        return next((cursor for cursor in reversed(cursors) if cursor is not None), None)
+                events = list(islice(found, len(piece)))
+                position = self.watermark.open(last_cursor(events), len(piece))
+                passages = [
+                    passage_of(what, frame, position, at, clock) for what, frame in zip(events, piece, strict=True)
+                ]
+                (of_peers if _is_of_peer(stretch) else own).extend(filter(self._comes_first, passages))
+                self._follow(stretch, position)
+            told = position.cursor or told
+        if own:
+            self._turns.put_all(own)
+        if of_peers:
+            self._turns.put_behind(of_peers)
+        return told
 
-    def read(self, glances: Sequence[Glance]) -> None:
+    def _follow(self, stretch: Stretch | None, position: Position) -> None:
+        """Notice when all of one's own stretch is settled, and learn whether a peer settles its own."""
+        if stretch is None:
+            return
+        if not stretch.is_of_peer:
+            stretch.unsettled += 1
+            self._ours[position] = stretch
+        elif stretch.name:
+            self._turns.put_later(Part(stretch))
+
+    def settled_stretches(self) -> list[Ask]:
+        """The names of one's own stretches of which everything has been settled since this was last asked."""
+        names, self._settled_stretches = self._settled_stretches, []
+        return names
+
+    def read(self, parts: Sequence[Part]) -> None:
         """What peers did not settle is read, and from here on a passage like all others."""
-        frames = [glance.frame for glance in glances]
-        found, _ = read_frames(frames, max_bytes=self._policy.max_event_bytes, glimpse=nobodys)
+        frames = [frame for part in parts for frame in part.frames]
+        found = iter(read_frames(frames, max_bytes=self._policy.max_event_bytes))
         passages = [
-            passage_of(what, one.frame, one.position, one.received_at, one.received_clock)
-            for what, one in zip(found, glances, strict=True)
-            if not isinstance(what, tuple)
+            passage_of(next(found), frame, part.position, part.received_at, part.received_clock)
+            for part in parts
+            for frame in part.frames
         ]
-        self._turns.put_left(list(filter(self._comes_first, passages)))
+        for passage in passages:
+            passage.of_peer = True
+        self._turns.put_behind(list(filter(self._comes_first, passages)))
 
-    def end_unread(self, glances: Sequence[Glance]) -> None:
+    def end_unread(self, parts: Sequence[Part]) -> None:
         """What peers settled ends as a duplicate."""
-        self._count -= len(glances)
-        self._bytes -= sum([len(glance.frame) for glance in glances]) + ENTRY_BYTES * len(glances)
-        self._settle([glance.position for glance in glances])
-        self._facts(EventsDuplicate([glance.ask.event_id for glance in glances]))
+        count = sum([len(part.frames) for part in parts])
+        self._count -= count
+        self._bytes -= sum([len(frame) for part in parts for frame in part.frames]) + ENTRY_BYTES * count
+        self.watermark.settle_whole([part.position for part in parts if part.position])
+        self._made_room()
+        if count:
+            self._facts(FramesUnread(count))
 
     def overflow(self, frame: bytes) -> Passage:
         """Take a frame for which there is no room, only to be buried; it is claimed by nobody."""
-        (what,), cursors = read_frames((frame,), max_bytes=self._policy.max_event_bytes, glimpse=nobodys)
-        assert not isinstance(what, tuple)
-        (position,) = self.watermark.open(cursors)
-        passage = passage_of(what, frame, position, self._clocks.now(), self._clocks.monotonic())
+        found = read_frames((frame,), max_bytes=self._policy.max_event_bytes)
+        position = self.watermark.open(last_cursor(found))
+        passage = passage_of(found[0], frame, position, self._clocks.now(), self._clocks.monotonic())
         self._count += 1
         self._bytes += passage.event.size + ENTRY_BYTES
         error_now = Transient("PostgreSQL was away, memory was full, and the source cannot resume")
@@ -191,6 +227,14 @@ class Intake:
 
     def _settle(self, positions: Sequence[Position]) -> None:
         self.watermark.settle(positions)
+        for position in dict.fromkeys(positions) if self._ours else ():
+            if not position.unsettled and (stretch := self._ours.pop(position, None)):
+                stretch.unsettled -= 1
+                if stretch.name and not stretch.unsettled:
+                    self._settled_stretches.append(stretch.name)
+        self._made_room()
+
+    def _made_room(self) -> None:
         self._room.set()
         if not self._count:
             self._emptied.set()
@@ -219,13 +263,18 @@ class Intake:
             del self._inside[passage.ask.event_id]
 
     def _exit(self, passage: Passage, end: End) -> Position | None:
-        """Where it stood in its source."""
+        """Where it stood in its source, which is told once."""
         self._leave_count(passage)
         passage.end = end
         if passage.on_end is not None:
             passage.on_end(passage)
-        return passage.position
+        position, passage.position = passage.position, None
+        return position
 
     def _leave_count(self, passage: Passage) -> None:
         self._count -= 1
         self._bytes -= len(passage.event.frame) + ENTRY_BYTES
+
+
+def _is_of_peer(stretch: Stretch | None) -> bool:
+    return stretch is not None and stretch.is_of_peer

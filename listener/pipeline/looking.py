@@ -1,39 +1,48 @@
-"""Looking: what peers have settled ends here, after a glance. What they have not is read, and asked for."""
+"""Looking: what peers have settled ends here, unread. What they have not is read, and asked for."""
+
+from collections.abc import Sequence
+from itertools import compress
 
 from listener.claims.desk import Desk
-from listener.claims.port import Sight
 from listener.errors import Transient
 from listener.facts import BatchDone, Facts
 from listener.pipeline.intake import Clocks, Intake
-from listener.pipeline.policy import Policy
+from listener.pipeline.stretches import Stretch
 from listener.pipeline.turns import Turns
+
+AT_ONCE = 32
+"""So many parts are looked at together: what of them must be read keeps nobody else waiting for long."""
 
 
 class Looking:
-    """Takes glances from the turns, once it is time."""
+    """Takes peers' parts from the turns, once it is time."""
 
-    def __init__(
-        self, *, turns: Turns, desk: Desk, intake: Intake, policy: Policy, clocks: Clocks, facts: Facts
-    ) -> None:
+    def __init__(self, *, turns: Turns, desk: Desk, intake: Intake, clocks: Clocks, facts: Facts) -> None:
         self._turns = turns
         self._desk = desk
         self._intake = intake
-        self._policy = policy
         self._clocks = clocks
         self._facts = facts
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            glances = await self._turns.due(self._policy.batch)
+            parts = await self._turns.due(AT_ONCE)
             started = self._clocks.monotonic()
-            sights: list[Sight]
-            try:
-                sights = await self._desk.look([glance.ask for glance in glances])
-                self._turns.saw(sights)
-            except Transient:
-                sights = ["free"] * len(glances)
-            seen = list(zip(glances, sights, strict=True))
-            self._intake.end_unread([glance for glance, sight in seen if sight == "settled"])
-            self._intake.read([glance for glance, sight in seen if sight != "settled"])
-            self._facts(BatchDone("look", len(glances), self._clocks.monotonic() - started))
+            settled = await self._settled([part.stretch for part in parts])
+            self._intake.end_unread([part for part in parts if part.stretch in settled])
+            self._intake.read([part for part in parts if part.stretch not in settled])
+            count = sum([len(part.frames) for part in parts])
+            self._facts(BatchDone("look", count, self._clocks.monotonic() - started))
+
+    async def _settled(self, stretches: Sequence[Stretch]) -> set[Stretch]:
+        ended = {stretch: stretch.name for stretch in stretches if stretch.name}
+        if not ended:
+            return set()
+        try:
+            vouched = await self._desk.look(list(ended.values()))
+        except Transient:
+            return set()
+        settled = set(compress(ended, vouched))
+        self._turns.saw(len(settled), len(ended))
+        return settled

@@ -50,22 +50,12 @@ def conflict_claim(event: Event) -> Ask:
     return Ask(f"conflict:{event.digest.hex()}:{event.event_id}", event.digest)
 
 
-class Glance(msgspec.Struct, frozen=True, gc=False):
-    """An event of a peer's share, of which only so much was read as a place must be asked: most end without more."""
-
-    ask: Ask
-    frame: bytes
-    position: Position
-    received_at: float
-    received_clock: float
-
-
 class Passage(msgspec.Struct, eq=False):
     """Mutable, and owned by exactly one stage at a time.
 
     ``ask`` is what is claimed: the event's id, or for an invalid or conflicting event a name made of its
     content, so that of all listeners that saw it only one writes the letter. ``received_at`` is a time of day,
-    ``received_clock`` measures. ``of_peer``: it was a peer's turn to ask for it first, and nobody waited.
+    ``received_clock`` measures. ``of_peer``: a peer was waited for, in vain.
     """
 
     event: Event

@@ -27,11 +27,17 @@ from listener.pipeline.recording import Recording
 from listener.pipeline.registrar import Letters, Registrar
 from listener.pipeline.settling import Graveyard, Settling
 from listener.pipeline.storing import Storing
+from listener.pipeline.stretches import Cutter
 from listener.pipeline.turns import Turns
 from listener.store.port import Register, Rows
 
 QUIET_SECONDS = 3.0
 """How long a drain waits for the answer to a claim under way: unheard, it would lock peers out for a lease."""
+
+
+def _alone() -> tuple[int, int]:
+    """The share of who has no peers."""
+    return 0, 1
 
 
 class DeadLetters(Graveyard, Letters, Protocol):
@@ -56,9 +62,10 @@ class Pipeline:
     ) -> None:
         claiming: Inbox[Passage] = Inbox()
         self._desk = desk
-        turns = Turns(claiming, is_of_peers=desk.asked_by_peers, peer_wait=policy.peer_wait)
-        self.intake = Intake(policy=policy, turns=turns, clocks=clocks, facts=facts)
-        self._looking = Looking(turns=turns, desk=desk, intake=self.intake, policy=policy, clocks=clocks, facts=facts)
+        turns = Turns(claiming, peer_wait=policy.peer_wait)
+        cutter = Cutter(desk.share if policy.peer_wait else _alone, length=policy.stretch)
+        self.intake = Intake(policy=policy, cutter=cutter, turns=turns, clocks=clocks, facts=facts)
+        self._looking = Looking(turns=turns, desk=desk, intake=self.intake, clocks=clocks, facts=facts)
         self.registrar = Registrar(
             register=register, letters=graveyard, look_again_after=policy.letters_sure_after, clocks=clocks, facts=facts
         )

@@ -82,6 +82,8 @@ class Settling:
             started = self._clocks.monotonic()
             await self._desk.settle([passage.ask.event_id for passage, _ in batch], "done")
             self._intake.finish(batch)
+            if names := self._intake.settled_stretches():
+                await self._desk.vouch(names)
             now = self._clocks.monotonic()
             stored = [passage for passage, end in batch if end is STORED]
             if stored:

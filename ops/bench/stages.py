@@ -20,7 +20,6 @@ from listener.source.reader import AT_ONCE as FRAMES
 from listener.source.reader import SourceOptions, open_stream
 from listener.store.database import Database
 from listener.store.events import EventStore, NewRow
-from listener.together import nobodys
 from ops.bench import processor
 from ops.bench.bed import Bed
 from ops.bench.figures import Measured
@@ -92,7 +91,7 @@ async def _receive(url: str, count: int, into: list[Event]) -> None:
     async with open_stream(url, options, options.max_frame) as stream:
         while len(into) < count:
             frames = await stream.take(FRAMES, LARGEST)
-            found, _ = read_frames(frames, max_bytes=LARGEST, glimpse=nobodys)
+            found = read_frames(frames, max_bytes=LARGEST)
             into += [event for event in found if isinstance(event, Event)]
 
 

@@ -202,24 +202,6 @@ async def test_dead_and_revived(place: Place) -> None:
     assert isinstance((await a.claim([ask("e")], take_over=False, revive=True))[0], Held)
 
 
-async def test_a_look_tells_what_became_of_events_and_claims_nothing(place: Place) -> None:
-    one, two = place.listener("a"), place.listener("b")
-    held, stored, buried = ask("held"), ask("stored"), ask("buried")
-    await one.claim([held, stored, buried], take_over=False)
-    await place.store("stored")
-    await one.settle([stored], "done")
-    await one.settle([buried], "dead")
-    other_content = [ask("stored", "other"), ask("buried", "other")]
-    asked = [ask("nobody's"), held, stored, buried, *other_content, ask("nobody's"), stored]
-    assert await two.look(asked) == [
-        "free", "taken", "settled", "settled", "taken", "taken", "free", "settled",
-    ]  # fmt: skip
-    assert await two.look([]) == []
-    assert await two.claim([ask("nobody's")], take_over=False) == [Won(1, 0)]
-    await one.release(["held"])
-    assert await two.look([held]) == ["taken"]
-
-
 async def test_settling_what_nobody_claimed_here(place: Place) -> None:
     claims = place.listener()
     assert await claims.settle([ask("e")], "dead") == [True]
@@ -478,13 +460,27 @@ async def test_a_wrong_password_is_permanent(redis_url: str) -> None:
     await place.close()
 
 
+async def test_a_look_tells_what_is_settled_and_claims_nothing(redis_url: str) -> None:
+    place = Place("redis", redis_url)
+    one, two = place.listener("a"), place.listener("b")
+    held, stored, buried = ask("held"), ask("stored"), ask("buried")
+    await one.claim([held, stored, buried], take_over=False)
+    await one.settle([stored, ask("unclaimed")], "done")
+    await one.settle([buried], "dead")
+    assert await two.look([stored, buried, ask("unclaimed"), stored]) == [True] * 4
+    assert await two.look([ask("stored", "other"), ask("buried", "other"), held, ask("nobody's")]) == [False] * 4
+    assert await two.look([]) == []
+    assert await two.claim([ask("nobody's")], take_over=False) == [Won(1, 0)]
+    await place.close()
+
+
 async def test_shards_are_looked_at_alike(redis_url: str) -> None:
     place = Place("redis", redis_url)
     spread = place.listener(shards=4)
     asks = [ask(f"e{n}") for n in range(40)]
     await spread.claim(asks[::2], take_over=False)
     await spread.settle(asks[::4], "done")
-    assert await spread.look(asks) == ["settled", "free", "taken", "free"] * 10
+    assert await spread.look(asks) == [True, False, False, False] * 10
     await place.close()
 
 

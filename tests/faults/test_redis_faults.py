@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from toxiproxy import Toxiproxy
 
-from listener.facts import EventsDuplicate, EventsStandBy, EventsStored, PlacesDeclared
+from listener.facts import EventsStandBy, EventsStored, PlacesDeclared
 from ops.local.valkey import ValkeyServer
 from tests.support.frail import Frail
 from tests.support.handlers import HOLD, RUNS
@@ -51,7 +51,7 @@ class Pair:
     @property
     def seen(self) -> int:
         """Events that both have seen the end of."""
-        return min(len(one.heard.ids(EventsStored) + one.heard.ids(EventsDuplicate)) for one in self.listeners)
+        return min(one.heard.ended for one in self.listeners)
 
     @property
     def in_redis_alone(self) -> bool:

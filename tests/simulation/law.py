@@ -14,6 +14,7 @@ Owners       when a handler starts, no other live listener may start it too, and
 from itertools import chain
 
 from listener.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
+from listener.pipeline.stretches import Stretch
 from listener.store.burials import Burial
 from tests.simulation.hooks import Hooks
 from tests.simulation.letters import OPEN, Letters
@@ -55,6 +56,7 @@ class Law(Hooks):
         self.letters_by_id: dict[str, Burial] = {}
         self.lettered: set[str] = set()
         self.journal: list[tuple[str, bytes, str]] = []
+        self.frames: list[bytes] = []
         self.runs: dict[str, list[Run]] = {}
         self._contested: set[str] = set()
         self._lost: set[tuple[Process, str]] = set()
@@ -69,8 +71,9 @@ class Law(Hooks):
 
     # -- what happens ---------------------------------------------------------------------------
 
-    def accepted(self, event_id: str, digest: bytes, claim_id: str) -> None:
+    def accepted(self, event_id: str, digest: bytes, claim_id: str, frame: bytes) -> None:
         self.journal.append((event_id, digest, claim_id))
+        self.frames.append(frame)
 
     def gap_met(self, process: Process) -> None:
         self._gaps.add(process)
@@ -124,12 +127,29 @@ class Law(Hooks):
         self._letters.granted(place, token, claim_id, self.world.now, won=won)
 
     def told(self, place: str, token: str, claim_id: str, verdict: str) -> None:
+        if claim_id.startswith("stretch:"):
+            self._vouched(claim_id)
+            return
         if verdict == "dead":
             self._letters.told(place, token, claim_id)
         if verdict == "done" and claim_id not in self.postgres.rows:
             self.world.break_law(f"{claim_id} was told done, and is no row")
         if verdict == "dead" and claim_id not in self.lettered and claim_id not in self.postgres.rows:
             self.world.break_law(f"{claim_id} was told dead, and is no letter")
+
+    def _vouched(self, name: str) -> None:
+        """What was read with gaps has a name that is not found here, and that nobody else finds either."""
+        for first in range(len(self.journal)):
+            for last in range(first + 1, len(self.journal) + 1):
+                stretch = Stretch(is_of_peer=False)
+                stretch.add(self.frames[first:last])
+                stretch.end()
+                assert stretch.name
+                if stretch.name.event_id != name:
+                    continue
+                for number in range(first + 1, last + 1):
+                    if not self.is_settled(number):
+                        self.world.break_law(f"{name} was vouched for, and event {number} is not settled")
 
     def cursor_moved(self, cursor: str) -> None:
         for number in range(1, int(cursor.removeprefix("j-")) + 1):

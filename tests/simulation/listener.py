@@ -1,6 +1,7 @@
 """One listener of a simulation: the product's own ``Listening``, started again and again on simulated servers."""
 
 import asyncio
+import dataclasses
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from listener.facts import Fact
 from listener.listening import Listening
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Passage
+from listener.pipeline.policy import Policy
 from listener.servers import IDLE_GRACE, Servers
 from listener.settings import ConnectionSettings, ListenerSettings
 from listener.store.burials import Burial
@@ -48,6 +50,13 @@ def hands_of(seed: int) -> int:
     return 1 if seed % 4 == 3 else 16
 
 
+class Settings(ListenerSettings):
+    """A run has few events, and so have its stretches."""
+
+    def policy(self) -> Policy:
+        return dataclasses.replace(super().policy(), stretch=2)
+
+
 @functools.cache
 def settings_of(name: str, work: str, peer_wait: float, hands: int) -> ListenerSettings:
     """Short times, so that a run is short; their order is that of the defaults."""
@@ -58,7 +67,7 @@ def settings_of(name: str, work: str, peer_wait: float, hands: int) -> ListenerS
         "ws_url": "ws://source/", "drain": 1.0, "peer_wait": peer_wait,
         "handle_concurrency": hands,
     }  # fmt: skip
-    return ListenerSettings.load({key: str(value) for key, value in given.items()})
+    return Settings.load({key: str(value) for key, value in given.items()})
 
 
 class Disk:

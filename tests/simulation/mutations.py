@@ -22,10 +22,11 @@ from listener.pipeline import settling as settling_module
 from listener.pipeline.claiming import Claiming
 from listener.pipeline.handling import Handling
 from listener.pipeline.intake import Intake
-from listener.pipeline.passage import Duplicate, Passage
+from listener.pipeline.passage import DUPLICATE, Passage
 from listener.pipeline.registrar import Registrar
 from listener.pipeline.settling import Settling
 from listener.pipeline.storing import Storing
+from listener.pipeline.stretches import Part, Stretch
 from listener.source import reader as reader_module
 from listener.source.reader import Reader
 from listener.store.events import STORED
@@ -84,7 +85,7 @@ def _standby_is_settled(real: Any) -> Any:
     def stand_by(self: Claiming, held: Sequence[tuple[Passage, float]]) -> None:
         for passage, seconds_left in held:
             if seconds_left > 0:
-                self._settling._intake.finish(passage, Duplicate())
+                self._intake.finish([(passage, DUPLICATE)])
             else:
                 real(self, [(passage, seconds_left)])
 
@@ -203,10 +204,9 @@ def _stays_where_it_was(real: Any) -> Any:
 
 
 def _saved_at_receipt(real: Any) -> Any:
-    def open_(self: Watermark, cursors: Sequence[str | None]) -> list[Position]:
-        for cursor in cursors:
-            self.cursor = cursor or self.cursor
-        return real(self, cursors)
+    def open_(self: Watermark, cursor: str | None, count: int = 1) -> Position:
+        self.cursor = cursor or self.cursor
+        return real(self, cursor, count)
 
     return open_
 
@@ -253,20 +253,35 @@ def _any_place(_: Any) -> Any:
     return lambda self, place: None
 
 
-def _taken_is_settled(real: Any) -> Any:
-    return lambda self, ask: "settled" if real(self, ask) == "taken" else real(self, ask)
+def _vouched_unsettled(real: Any) -> Any:
+    def follow(self: Intake, stretch: Stretch | None, position: Position) -> None:
+        if stretch is not None and stretch.name and not stretch.is_of_peer:
+            self._settled_stretches.append(stretch.name)
+        real(self, stretch, position)
+
+    return follow
 
 
-def _any_content(_: Any) -> Any:
-    def look(self: RedisMemory, ask: Ask) -> str:
-        record = self.records.get(ask.event_id)
-        return "free" if record is None else "settled" if record.state in "DX" else "taken"
+def _vouched_half_settled(_: Any) -> Any:
+    def follow(self: Intake, stretch: Stretch | None, position: Position) -> None:
+        if stretch is not None and not stretch.is_of_peer:
+            stretch.unsettled = 1  # for the last position alone
+            self._ours[position] = stretch
+        elif stretch is not None and stretch.name:
+            self._turns.put_later(Part(stretch))
 
-    return look
+    return follow
+
+
+def _any_bytes(_: Any) -> Any:
+    def add(self: Stretch, frames: Sequence[bytes]) -> None:
+        self._lengths += map(len, frames)
+
+    return add
 
 
 def _left_unread(_: Any) -> Any:
-    return lambda self, glances: self.end_unread(glances)
+    return lambda self, parts: self.end_unread(parts)
 
 
 def _finish_unburied(_: Any) -> Any:
@@ -371,8 +386,12 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(Leases, "cover", _stays_where_it_was)],
     ),
     "any-place": ("Redis takes claims that are meant for another", [(RedisMemory, "check", _any_place)]),
-    "taken-is-settled": ("what a peer has claimed counts as settled", [(RedisMemory, "look", _taken_is_settled)]),
-    "any-content": ("what a peer settled ends other content too", [(RedisMemory, "look", _any_content)]),
+    "vouched-unsettled": ("a stretch is vouched for as soon as it ends", [(Intake, "_follow", _vouched_unsettled)]),
+    "vouched-half-settled": (
+        "a stretch is vouched for as soon as its last part is settled",
+        [(Intake, "_follow", _vouched_half_settled)],
+    ),
+    "any-bytes": ("a stretch's name does not tell what is in it", [(Stretch, "add", _any_bytes)]),
     "left-unread": ("what peers did not settle ends unread", [(Intake, "read", _left_unread)]),
     "no-look": (
         "a handler runs without a look at the rows",

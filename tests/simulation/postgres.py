@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Sight, Verdict, Won
+from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.errors import Transient
 from listener.event import Event
 from listener.store.burials import Burial, Standing, standing
@@ -205,13 +205,6 @@ class PostgresMemory:
         if not all(answers):
             self.check(place)
         return [answer or self._claim(token, lease, ask, over=over) for ask, answer in zip(asks, answers, strict=True)]
-
-    def look(self, token: str, ask: Ask) -> Sight:
-        found = self._done(ask) or self._dead(ask)
-        if found is not None:
-            return "settled" if found.same else "taken"
-        record = self.claims.get(ask.event_id)
-        return "free" if record is None or record.token == token else "taken"
 
     def _done(self, ask: Ask) -> Done | None:
         row = self.rows.get(ask.event_id)

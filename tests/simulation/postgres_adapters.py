@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from listener.claims.port import Answer, Ask, Dead, Done, Keep, Sight, Verdict
+from listener.claims.port import Answer, Ask, Dead, Done, Keep, Verdict
 from listener.errors import Transient
 from listener.event import Event
 from listener.store.burials import Burial, Standing
@@ -59,10 +59,6 @@ class SimulatedPostgresClaims:
             f"pg claim{' over' if take_over else ''} {[a.event_id for a in asks]}",
             lambda: memory.claim(place, self._token, self._lease, asks, over=take_over, revive=revive),
         )
-
-    async def look(self, asks: Sequence[Ask]) -> list[Sight]:
-        memory, names = self._session.memory, [ask.event_id for ask in asks]
-        return await self._session.ask(f"pg look {names}", lambda: [memory.look(self._token, ask) for ask in asks])
 
     async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
         return await self._keep("pg cover", keeps, cover=True)

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Sight, Verdict, Won
+from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.errors import Transient
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import Lost, Server, Wire
@@ -100,11 +100,9 @@ class RedisMemory:
         self._hooks.granted(f"redis:{self.place()}", token, ask.event_id, won=True)
         return Won(epoch, takeovers)
 
-    def look(self, ask: Ask) -> Sight:
+    def look(self, ask: Ask) -> bool:
         record = self.records.get(ask.event_id)
-        if record is None:
-            return "free"
-        return "settled" if record.state in "DX" and record.digest == ask.digest[:8] else "taken"
+        return record is not None and record.state in "DX" and record.digest == ask.digest[:8]
 
     def keep(self, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
         record, now = self.records.get(keep.event_id), self._clock()
@@ -178,7 +176,7 @@ class SimulatedRedisClaims:
             lambda ask: self._memory.claim(self._token, self._lease, ask, take_over=take_over, revive=revive),
         )
 
-    async def look(self, asks: Sequence[Ask]) -> list[Sight]:
+    async def look(self, asks: Sequence[Ask]) -> list[bool]:
         names = [ask.event_id for ask in asks]
         return await self._asked(f"redis look {names}", lambda: [self._memory.look(ask) for ask in asks])
 

@@ -137,7 +137,7 @@ class Play:
             digest = hashlib.sha256(frame).digest()
             told = ("", digest, f"invalid:{digest.hex()}")
         self.world.note("source", f"accepted {told[2]}")
-        self.scene.law.accepted(*told)
+        self.scene.law.accepted(*told, frame)
 
     def _strike(self, fault: Fault) -> None:
         self.world.note("FAULT", f"{fault.what} {fault.target} {fault.server} for {fault.seconds} s")

@@ -24,7 +24,7 @@ FOUND_BY = {
     "give-up-early": 9, "stale-cover": 1661, "any-place": 1660, "no-look": 136, "no-last-look": 930, "stale-roll":
     363, "waits-for-the-settled": 1466, "one-place": 35, "dead-untold": 1, "cursor-at-receipt": 2,
     "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 0,
-    "taken-is-settled": 2, "any-content": 458, "left-unread": 2,
+    "vouched-unsettled": 2, "vouched-half-settled": 15, "any-bytes": 6, "left-unread": 2,
     "gap-untold": 273, "gap-is-a-wall": 529, "buries-unconfirmed": 2547, "unregistered": 0, "row-beside-a-burial": 1346,
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from listener.daemon import Daemon
-from listener.facts import Fact
+from listener.facts import EventsDuplicate, EventsStored, Fact, FramesUnread
 from listener.settings import ListenerSettings
 
 
@@ -36,6 +36,12 @@ class Heard:
 
     def ids(self, kind: type[Fact]) -> list[str]:
         return [event_id for fact in self.of(kind) for event_id in fact.event_ids]
+
+    @property
+    def ended(self) -> int:
+        """How many events ended here as rows or duplicates, read or not."""
+        unread = sum(fact.count for fact in self.of(FramesUnread))
+        return len(self.ids(EventsStored)) + len(self.ids(EventsDuplicate)) + unread
 
     async def until(self, holds: Callable[["Heard"], bool], seconds: float = 20) -> None:
         async with self._changed:

@@ -134,8 +134,8 @@ async def test_of_two_listeners_one_stores_and_the_other_sees_it_settled(servers
     ):
         await source.wait_for_clients(2)
         await source.send(*(frame(f"e{i}") for i in range(200)))
-        await one.heard.until(lambda h: len(h.ids(EventsStored)) + len(h.ids(EventsDuplicate)) == 200)
-        await two.heard.until(lambda h: len(h.ids(EventsStored)) + len(h.ids(EventsDuplicate)) == 200)
+        await one.heard.until(lambda h: h.ended == 200)
+        await two.heard.until(lambda h: h.ended == 200)
         assert len(one.heard.ids(EventsStored)) + len(two.heard.ids(EventsStored)) == 200
     assert len(await rows_of(servers["database_url"])) == 200
 

@@ -14,7 +14,6 @@ from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
 from listener.pipeline.turns import Turns
-from listener.together import nobodys
 
 POLICY = Policy()
 
@@ -101,7 +100,7 @@ async def test_a_batch_that_fills_all_room_begins_once_the_table_answers_again()
     work, desk, inbox = Work(full), Room(), cast("Inbox[Passage]", Inbox())
     inbox.put_all(cast("list[Passage]", [Event(f"e{number}") for number in range(full)]))
     claiming = Claiming(
-        inbox=inbox, turns=Turns(inbox, is_of_peers=nobodys, peer_wait=0),
+        inbox=inbox, turns=Turns(inbox, peer_wait=0),
         desk=cast("Desk", desk), intake=cast("Any", Ends()),
         store=cast("Any", Table()), work=cast("Any", work), settling=cast("Any", Ends()),
         policy=POLICY, clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,

@@ -1,19 +1,20 @@
-"""Looking: what peers settled ends unread, what they did not is read; none of it leaves a trace in memory."""
+"""Looking: what peers settled ends unread, what they did not is read; and what is one's own is vouched for."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import pytest
 
-from listener.claims.port import Ask, Sight
+from listener.claims.port import Ask
 from listener.errors import Transient
-from listener.facts import BatchDone, EventsDuplicate, Fact
+from listener.facts import BatchDone, EventsDuplicate, Fact, FramesUnread
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks, Intake
 from listener.pipeline.looking import Looking
-from listener.pipeline.passage import Passage
+from listener.pipeline.passage import DUPLICATE, STORED, Passage
 from listener.pipeline.policy import Policy
+from listener.pipeline.stretches import Cutter
 from listener.pipeline.turns import Turns
 
 POLICY = Policy(peer_wait=0.01)
@@ -21,95 +22,159 @@ CLOCKS = Clocks(lambda: 5.0, lambda: 7.0)
 
 
 class Desk:
-    """As much of the desk as looking asks: a sight of each event, or no answer at all."""
+    """As much of the desk as looking asks: which names are vouched for, or no answer at all."""
 
-    def __init__(self, sights: dict[str, Sight] | None) -> None:
-        self._sights = sights
-        self.asked: list[Ask] = []
+    def __init__(self, vouched: Collection[Ask] | None) -> None:
+        self._vouched = vouched
 
-    async def look(self, asks: Sequence[Ask]) -> list[Sight]:
-        self.asked += asks
-        if self._sights is None:
+    async def look(self, names: Sequence[Ask]) -> list[bool]:
+        if self._vouched is None:
             raise Transient("no place answers")
-        return [self._sights.get(ask.event_id, "free") for ask in asks]
+        return [name in self._vouched for name in names]
 
 
 class Bench:
-    """An intake whose every event is a peer's, and a look at what it left."""
+    """An intake of the first of two listeners, with stretches of one or two frames, and a look at what it left."""
 
-    def __init__(self, sights: dict[str, Sight] | None) -> None:
+    def __init__(self, vouched: Collection[Ask] | None = (), *, number: int = 0) -> None:
         self.inbox: Inbox[Passage] = Inbox()
         self.facts: list[Fact] = []
         self.has_looked = asyncio.Event()
-        self.desk = Desk(sights)
-        turns = Turns(self.inbox, is_of_peers=lambda ids: [True] * len(ids), peer_wait=POLICY.peer_wait)
-        self.intake = Intake(policy=POLICY, turns=turns, clocks=CLOCKS, facts=self.hear)
-        self.looking = Looking(
-            turns=turns, desk=cast("Any", self.desk), intake=self.intake, policy=POLICY, clocks=CLOCKS,
+        self.turns = Turns(self.inbox, peer_wait=POLICY.peer_wait)
+        self.intake = Intake(
+            policy=POLICY, cutter=Cutter(lambda: (number, 2), length=2), turns=self.turns, clocks=CLOCKS,
             facts=self.hear,
         )  # fmt: skip
+        self.looking = Looking(
+            turns=self.turns, desk=cast("Any", Desk(vouched)), intake=self.intake, clocks=CLOCKS, facts=self.hear
+        )
 
     def hear(self, fact: Fact) -> None:
         self.facts.append(fact)
         if isinstance(fact, BatchDone):
             self.has_looked.set()
 
-    async def looked(self, *frames: bytes) -> list[Passage]:
-        """Receive these, and return what is to be claimed once it was looked."""
-        self.intake.receive(frames)
-        self.has_looked.clear()
+    async def claimed(self) -> list[Passage]:
+        """What is to be claimed before all else."""
+        taken = [] if self.inbox.calm else await self.inbox.take(999)
+        self.turns.taken()
+        return taken
+
+    async def left(self) -> list[Passage]:
+        """What is to be claimed after one look."""
         running, looked = (asyncio.create_task(one) for one in (self.looking.run(), self.has_looked.wait()))
         await asyncio.wait({running, looked}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
         assert looked.done(), running
         running.cancel()
-        return await self.inbox.take(99) if len(self.inbox) else []
+        return await self.inbox.take(999) if len(self.inbox) else []
 
 
-def frame(event_id: str, number: int) -> bytes:
-    return b'{"event_id":"%s","type":"t","payload":{"n":1},"cursor":"j.%d"}' % (event_id.encode(), number)
+FRAMES = [b'{"event_id":"e%d","type":"t","payload":{"n":1},"cursor":"j.%d"}' % (n, n) for n in range(24)]
 
 
-@pytest.mark.parametrize("count", [2, 20])
-async def test_what_peers_settled_ends_unread(count: int):
-    names = [f"e{n}" for n in range(count)]
-    bench = Bench(dict.fromkeys(names, "settled"))
-    assert not await bench.looked(*[frame(name, n) for n, name in enumerate(names)])
+async def vouched_by_peer(frames: Sequence[bytes] = FRAMES) -> list[Ask]:
+    """What the other of the two vouches for when it has settled all that it claimed."""
+    peer = Bench(number=1)
+    peer.intake.receive(frames)
+    assert peer.intake.settled_stretches() == []
+    peer.intake.finish([(passage, STORED) for passage in await peer.claimed()])
+    return peer.intake.settled_stretches()
+
+
+async def test_what_two_share_is_everything_and_nothing_twice():
+    names = []
+    for number in (0, 1):
+        bench = Bench(number=number)
+        bench.intake.receive(FRAMES)
+        names.append({passage.claim_id for passage in await bench.claimed()})
+    both = names[0] & names[1]
+    assert names[0] | names[1] == {f"e{n}" for n in range(24)}
+    assert both == {f"e{n}" for n in range(len(both))}  # nobody knows whose the first stretch is
+    assert min(len(names[0]), len(names[1])) > len(both)
+
+
+async def test_what_a_peer_vouches_for_ends_unread():
+    bench = Bench(await vouched_by_peer())
+    assert bench.intake.receive(FRAMES) == "j.23"
+    own = await bench.claimed()
+    unread = len(FRAMES) - len(own)
+    assert unread > 5
+    assert not await bench.left()
+    assert [fact.count for fact in bench.facts if isinstance(fact, FramesUnread)] == [unread]
+    bench.intake.finish([(passage, STORED) for passage in own])
     assert (bench.intake.count, bench.intake.size, bench.intake.inside()) == (0, 0, [])
-    assert bench.intake.watermark.cursor == f"j.{count - 1}"
-    assert [fact.event_ids for fact in bench.facts if isinstance(fact, EventsDuplicate)] == [names]
+    assert (bench.intake.watermark.cursor, bench.intake.watermark.waiting) == ("j.23", 0)
 
 
-@pytest.mark.parametrize("count", [2, 20])
-async def test_what_peers_did_not_settle_is_read_and_keeps_its_place(count: int):
-    names = [f"e{n}" for n in range(count)]
-    bench = Bench({names[0]: "settled", names[1]: "taken"})
-    left = await bench.looked(*[frame(name, n) for n, name in enumerate(names)])
-    assert [passage.claim_id for passage in left] == names[1:]
-    assert [passage.event.payload for passage in left] == [b'{"n":1}'] * (count - 1)
-    assert bench.intake.count == count - 1
-    assert bench.intake.watermark.cursor == "j.0"
+@pytest.mark.parametrize("vouched", [[], None])
+async def test_what_nobody_vouches_for_is_read_and_keeps_its_place(vouched: list[Ask] | None):
+    bench = Bench(vouched)
+    bench.intake.receive(FRAMES)
+    own = await bench.claimed()
+    left = await bench.left()
+    assert {passage.claim_id for passage in (*own, *left)} == {f"e{n}" for n in range(24)}
+    assert {passage.event.payload for passage in left} == {b'{"n":1}'}
     assert {(passage.received_at, passage.received_clock) for passage in left} == {(5.0, 7.0)}
+    assert all(passage.of_peer for passage in left)
+    bench.intake.finish([(passage, STORED) for passage in (*left, *own[1:])])
+    assert (bench.intake.watermark.cursor, bench.intake.count) == (None, 1)
+    bench.intake.finish([(own[0], DUPLICATE)])
+    assert (bench.intake.watermark.cursor, bench.intake.count) == ("j.23", 0)
 
 
-async def test_where_no_place_answers_all_is_read():
-    bench = Bench(None)
-    assert len(await bench.looked(*[frame(f"e{n}", n) for n in range(5)])) == 5
+async def test_other_bytes_are_not_vouched_for():
+    vouched = await vouched_by_peer()
+    other = [frame.replace(b'"n":1', b'"n":2') if b'"e2"' not in frame else frame for frame in FRAMES]
+    bench = Bench(vouched)
+    bench.intake.receive(other)
+    own = await bench.claimed()
+    left = await bench.left()
+    assert len(own) + len(left) + sum(f.count for f in bench.facts if isinstance(f, FramesUnread)) == len(FRAMES)
+    assert {b'{"n":2}'} >= {passage.event.payload for passage in left if passage.claim_id != "e2"}
 
 
-async def test_what_is_no_event_is_looked_for_by_its_bytes_and_then_doomed():
-    bench = Bench({})
-    broken = b'{"event_id":"e","payload":{"a":1,"a":2}}'
-    (left,) = await bench.looked(broken)
-    assert left.doom is not None
-    assert bench.desk.asked == [left.ask]
-    settled = Bench({left.claim_id: "settled"})
-    assert not await settled.looked(broken)
-    assert settled.intake.count == 0
+async def test_a_stretch_is_vouched_for_once_and_only_when_all_of_it_is_settled():
+    bench = Bench(number=1)
+    for frame in FRAMES:  # each at a position of its own
+        bench.intake.receive([frame])
+    own = await bench.claimed()
+    told: list[Ask] = []
+    for passage in reversed(own):
+        bench.intake.finish([(passage, STORED)])
+        told += bench.intake.settled_stretches()
+    assert set(told) == set(await vouched_by_peer())
+    assert len(told) == len(set(told))
+
+
+async def test_while_peers_are_not_waited_for_all_is_read_at_once_and_ones_own_comes_first():
+    bench = Bench(await vouched_by_peer())
+    bench.turns.waits = False
+    bench.intake.receive(FRAMES)
+    own = await bench.claimed()
+    theirs = await bench.inbox.take(999)
+    assert {passage.claim_id for passage in (*own, *theirs)} == {f"e{n}" for n in range(24)}
+    assert not await bench.left()
+    assert bench.turns.waits  # that they settle theirs was learned all the same
+    assert not [fact for fact in bench.facts if isinstance(fact, FramesUnread)]
+
+
+async def test_what_is_no_event_is_doomed_once_it_is_read():
+    bench = Bench()
+    broken = [frame.replace(b'{"n":1}', b'{"n":1,"n":2}') for frame in FRAMES]
+    bench.intake.receive(broken)
+    passages = [*await bench.claimed(), *await bench.left()]
+    assert len(passages) == len(FRAMES)
+    assert {passage.doom.reason for passage in passages if passage.doom} == {"invalid"}
 
 
 async def test_a_copy_of_what_is_at_work_follows_it():
-    bench = Bench({"e": "taken"})
-    (first,) = await bench.looked(frame("e", 1))
-    assert not await bench.looked(frame("e", 2))
-    assert first.followers is not None
-    assert bench.intake.count == 2
+    bench = Bench()
+    bench.intake.receive(FRAMES)
+    first = [*await bench.claimed(), *await bench.left()]
+    bench.intake.receive(FRAMES)
+    bench.has_looked.clear()
+    assert not [*await bench.claimed(), *await bench.left()]
+    assert all(passage.followers for passage in first)
+    bench.intake.finish([(passage, STORED) for passage in first])
+    assert bench.intake.count == 0
+    assert sum(len(f.event_ids) for f in bench.facts if isinstance(f, EventsDuplicate)) == len(FRAMES)

@@ -20,21 +20,33 @@ def test_the_cursor_never_passes_an_unsettled_event(moves: list[tuple[bool, int]
     for receive, which in moves:
         if receive or not positions:
             model.append([f"j.{len(model)}", False])
-            positions += watermark.open([model[-1][0]])
+            positions.append(watermark.open(model[-1][0]))
         else:
-            watermark.settle([positions[which % len(positions)]])
-            model[which % len(positions)][1] = True
+            which %= len(positions)
+            watermark.settle([] if model[which][1] else [positions[which]])
+            model[which][1] = True
         front = next((i for i, (_, settled) in enumerate(model) if not settled), len(model))
         assert watermark.cursor == (model[front - 1][0] if front else None)
 
 
 def test_events_without_a_cursor_hold_the_front_back_too():
     watermark = Watermark()
-    bare, placed = watermark.open([None, "j.2"])
+    bare, placed = watermark.open(None), watermark.open("j.2")
     watermark.settle([placed])
     assert watermark.cursor is None
     watermark.settle([bare])
     assert (watermark.cursor, watermark.waiting) == ("j.2", 0)
+
+
+def test_what_was_received_together_is_passed_when_all_of_it_is_settled():
+    watermark = Watermark()
+    first, second = watermark.open("j.3", 3), watermark.open("j.5", 2)
+    watermark.settle([first, second, first])
+    assert (watermark.cursor, watermark.waiting) == (None, 2)
+    watermark.settle([first])
+    assert (watermark.cursor, watermark.waiting) == ("j.3", 1)
+    watermark.settle_whole([second])
+    assert (watermark.cursor, watermark.waiting) == ("j.5", 0)
 
 
 @given(st.integers(1, 10_000), st.floats(0, 0.999))

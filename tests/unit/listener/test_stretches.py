@@ -1,0 +1,89 @@
+"""Stretches: all who hear a stream cut it alike, and give the same name to the same bytes and to no others."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listener.pipeline.stretches import LONGEST, Cutter, Stretch, cursor_at_end
+
+LENGTH = 4
+streams = st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=40)
+
+
+def ends_of(frames: Sequence[bytes], number: int, count: int, cuts: Sequence[int]) -> dict[str, bool]:
+    """The names of all stretches that ended, and whether each is a peer's; received in these portions."""
+    cutter = Cutter(lambda: (number, count), length=LENGTH)
+    found: list[Stretch] = []
+    begin = 0
+    for end in (*sorted({cut % len(frames) for cut in cuts} - {0}), len(frames)):
+        pieces = cutter.cut(frames[begin:end])
+        assert [frame for piece, _ in pieces for frame in piece] == list(frames[begin:end])
+        found += [stretch for _, stretch in pieces if stretch is not None]
+        begin = end
+    return {stretch.name.event_id: stretch.is_of_peer for stretch in found if stretch.name}
+
+
+@given(streams, st.integers(2, 4), st.lists(st.integers(0, 40)), st.lists(st.integers(0, 40)))
+def test_all_cut_alike_and_each_stretch_is_ones_own(frames, count, cuts, other_cuts):
+    seen = [ends_of(frames, number, count, cuts if number else other_cuts) for number in range(count)]
+    assert len({frozenset(names) for names in seen}) == 1
+    for name in seen[0]:
+        assert [names[name] for names in seen].count(False) == 1
+
+
+@given(streams, streams, st.integers(0, 3))
+def test_who_joins_later_cuts_like_the_others_from_the_first_end_on(before, after, number):
+    joined = ends_of(after, number, 4, [])
+    assert joined.items() <= ends_of([*before, *after], number, 4, []).items()
+
+
+@given(st.lists(st.binary(max_size=3), max_size=4), st.lists(st.binary(max_size=3), max_size=4))
+def test_a_name_tells_all_frames_and_where_each_ends(one, other):
+    names = []
+    for frames in (one, other):
+        stretch = Stretch(is_of_peer=True)
+        stretch.add(frames)
+        stretch.end()
+        names.append(stretch.name)
+    assert (names[0] == names[1]) == (one == other)
+
+
+def test_who_is_alone_cuts_nothing():
+    frames = [b"%d" % n for n in range(100)]
+    assert Cutter(lambda: (0, 1), length=1).cut(frames) == [(frames, None)]
+
+
+def test_a_source_that_ends_no_stretch_costs_no_memory():
+    ending = next(frame for n in range(1_000) if (frame := b"%d" % n) and _ends(frame))
+    same = next(frame for n in range(1_000) if (frame := b"%d" % n) and not _ends(frame))
+    cutter = Cutter(lambda: (0, 2), length=LENGTH)
+    cutter.cut([ending])
+    most = LONGEST * LENGTH
+    ((_, stretch),) = cutter.cut([same] * most)
+    assert stretch is not None
+    assert cutter.cut([same]) == [([same], None)]
+    assert cutter.cut([same, ending, same])[0] == ([same, ending], None)
+    assert stretch.name is None
+
+
+def _ends(frame: bytes) -> bool:
+    return len(Cutter(lambda: (0, 2), length=LENGTH).cut([frame, b"x"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("frame", "cursor"),
+    [
+        (b'{"event_id":"e","payload":1,"cursor":"j.1"}', "j.1"),
+        (b'{"event_id":"e","payload":1,"cursor":""}', ""),
+        (b'{"event_id":"e","cursor":"j.1","payload":1}', None),
+        (b'{"event_id":"e","payload":1,"cursor":"j.\\u0031"}', None),
+        (b'{"event_id":"e","payload":1,"cursor":"j\xc3\xa4"}', None),
+        (b'{"event_id":"e","payload":{"a":1,"cursor":"j.1"}}', None),
+        (b'{"event_id":"e","payload":1}', None),
+        (b"", None),
+    ],
+)
+def test_a_cursor_is_told_by_the_end_of_its_frame(frame: bytes, cursor: str | None):
+    assert cursor_at_end(frame) == cursor
