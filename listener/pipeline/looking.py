@@ -31,7 +31,7 @@ class Looking:
             started = self._clocks.monotonic()
             settled = await self._settled([part.stretch for part in parts])
             self._intake.end_unread([part for part in parts if part.stretch in settled])
-            self._intake.read([part for part in parts if part.stretch not in settled])
+            self._intake.read(self._turns.wait_again([part for part in parts if part.stretch not in settled]))
             count = sum([len(part.frames) for part in parts])
             self._facts(BatchDone("look", count, self._clocks.monotonic() - started))
 

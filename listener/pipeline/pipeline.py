@@ -63,7 +63,8 @@ class Pipeline:
         claiming: Inbox[Passage] = Inbox()
         self._desk = desk
         turns = Turns(claiming, peer_wait=policy.peer_wait)
-        cutter = Cutter(desk.share if policy.peer_wait else _alone, length=policy.stretch)
+        length = policy.events_in_a_row(handled=handler is not None)
+        cutter = Cutter(desk.share if policy.peer_wait else _alone, length=length)
         self.intake = Intake(policy=policy, cutter=cutter, turns=turns, clocks=clocks, facts=facts)
         self._looking = Looking(turns=turns, desk=desk, intake=self.intake, clocks=clocks, facts=facts)
         self.registrar = Registrar(

@@ -20,6 +20,7 @@ class Policy:
     batch: int = 1_024
     peer_wait: float = 0.2
     stretch: int = 32
+    handled_stretch: int = 4
     stand_by_first: float = 1.0
     stand_by_longest: float = 10.0
     letters_sure_after: float = 36.0
@@ -36,6 +37,10 @@ class Policy:
         """
         limit = self.claims_at_once(handled=handled)
         return limit - self.handle_concurrency if handled else limit
+
+    def events_in_a_row(self, *, handled: bool) -> int:
+        """How many events in a row are one listener's, on average: with a handler few, so that all have work."""
+        return self.handled_stretch if handled else self.stretch
 
     def stand_by_delay(self, asked: int, seconds_left: float) -> float:
         """When to ask again about another's event: soon, then ever later, at the latest at its lease's end."""

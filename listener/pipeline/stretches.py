@@ -57,6 +57,8 @@ class Part(msgspec.Struct, eq=False):
     position: Position | None = None
     received_at: float = 0.0
     received_clock: float = 0.0
+    waited: bool = False
+    """It was looked at once, and is waited for again."""
 
 
 class Cutter:

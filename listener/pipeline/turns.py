@@ -19,6 +19,10 @@ WORTH_WAITING = 0.2
 """Waiting goes on while peers take at least this part of their share."""
 
 
+LATELY = 3
+"""Who settled something within so many waits is at work."""
+
+
 class Turns:
     """Stands in front of the claiming's inbox."""
 
@@ -32,8 +36,8 @@ class Turns:
         self._calm.set()
         self.waits = True
         """Whether peers are waited for."""
-        self._settle = False
-        """When last looked at, they had settled their stretches."""
+        self._settled_at = float("-inf")
+        """When peers were last seen to have settled theirs."""
 
     def put_all(self, passages: Sequence[Passage]) -> None:
         """Have these claimed."""
@@ -75,10 +79,23 @@ class Turns:
 
     def saw(self, settled: int, count: int) -> None:
         """So many of peers' stretches turned out to be settled."""
-        self._settle = settled >= count * WORTH_WAITING
-        self.waits = self.waits or self._settle
+        if settled >= count * WORTH_WAITING:
+            self._settled_at = asyncio.get_running_loop().time()
+            self.waits = True
+
+    @property
+    def _peers_settle(self) -> bool:
+        return asyncio.get_running_loop().time() - self._settled_at < self._peer_wait * LATELY
+
+    def wait_again(self, parts: Sequence[Part]) -> list[Part]:
+        """Peers that settle some are given as long again for the rest, once. Those that are waited for no more."""
+        again = [part for part in parts if self._peers_settle and part.stretch.name and not part.waited]
+        for part in again:
+            part.waited = True
+            self.put_later(part)
+        return [part for part in parts if part not in again]
 
     def heard(self, won: Sequence[bool]) -> None:
         """Of peers' events that were asked for after waiting in vain, which were won: nobody had taken them."""
-        if won and not self._settle:
+        if won and not self._peers_settle:
             self.waits = won.count(False) >= len(won) * WORTH_WAITING

@@ -54,7 +54,7 @@ class Settings(ListenerSettings):
     """A run has few events, and so have its stretches."""
 
     def policy(self) -> Policy:
-        return dataclasses.replace(super().policy(), stretch=2)
+        return dataclasses.replace(super().policy(), stretch=2, handled_stretch=2)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from listener.event import Event
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.passage import Passage
 from listener.pipeline.stretches import Part, Stretch
-from listener.pipeline.turns import Turns
+from listener.pipeline.turns import LATELY, Turns
 from listener.store.roll import Look
 
 EVENT = cast("Event", None)
@@ -107,11 +107,22 @@ async def test_it_is_waited_for_again_once_it_settles_its_share(settled: int, wa
 async def test_what_a_peer_left_of_what_it_settles_does_not_count_against_it():
     gate, _ = turns()
     gate.saw(5, 10)
-    gate.heard([True] * 10)
-    assert gate.waits
     gate.saw(0, 10)
     gate.heard([True] * 10)
+    assert gate.waits
+    await asyncio.sleep(WAIT * LATELY)
+    gate.heard([True] * 10)
     assert not gate.waits
+
+
+async def test_a_peer_that_settles_some_is_given_as_long_again_for_the_rest_once():
+    gate, _ = turns()
+    slow, going_on = part(), part(ended=False)
+    assert gate.wait_again([slow]) == [slow]
+    gate.saw(5, 10)
+    assert gate.wait_again([slow, going_on]) == [going_on]
+    assert await gate.due(9) == [slow]
+    assert gate.wait_again([slow]) == [slow]
 
 
 @given(st.sets(st.text(min_size=1), min_size=1, max_size=5))
