@@ -2,9 +2,15 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Protocol
+from weakref import WeakSet
 
 from listener.delivery import Delivery
 from listener.store.database import Connection
+
+
+class Watcher(Protocol):
+    def wake(self) -> None: ...
 
 
 @dataclass
@@ -13,6 +19,13 @@ class Runs:
 
     begun: list[str] = field(default_factory=list)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    watchers: "WeakSet[Watcher]" = field(default_factory=WeakSet)
+
+    def begin(self, event_id: str) -> None:
+        """A handler has begun: no fact says so, and somebody may wait for it."""
+        self.begun.append(event_id)
+        for watcher in list(self.watchers):
+            watcher.wake()
 
     def forget(self) -> None:
         self.begun.clear()
@@ -25,7 +38,7 @@ HOLD = f"{__name__}:hold"
 
 async def hold(event: Delivery) -> None:
     """Events whose id begins with ``held`` wait for ``RUNS.go_on``."""
-    RUNS.begun.append(event.event_id)
+    RUNS.begin(event.event_id)
     if event.event_id.startswith("held"):
         await RUNS.go_on.wait()
 

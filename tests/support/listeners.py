@@ -11,6 +11,7 @@ import asyncpg
 from listener.daemon import Daemon
 from listener.facts import EventsDuplicate, EventsStored, Fact, FramesUnread
 from listener.settings import ListenerSettings
+from tests.support.handlers import RUNS
 
 
 class Heard:
@@ -20,9 +21,14 @@ class Heard:
         self.facts: list[Fact] = []
         self._changed = asyncio.Condition()
         self._telling: set[asyncio.Task[None]] = set()
+        RUNS.watchers.add(self)
 
     def __call__(self, fact: Fact) -> None:
         self.facts.append(fact)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have who waits look again."""
         task = asyncio.create_task(self._tell())
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
