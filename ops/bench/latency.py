@@ -7,13 +7,13 @@ in PostgreSQL, each measured alone, one after another.
 import asyncio
 import contextlib
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 import asyncpg
 from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.server import ServerConnection, serve
 
 from ops.bench.bed import Bed, publishing
 from ops.bench.client import Answer, checked
@@ -21,6 +21,10 @@ from ops.bench.figures import Latency, percentiles
 from ops.bench.load import event
 
 SETTLE = 60.0
+WARM_SECONDS = 1.5
+"""A listener that has just started is not what is measured: what is sent within these does not count."""
+WARM_TIMES = 200
+"""The same for what is done one after another."""
 MOMENT = 0.2
 """After the last answer, before rows are counted: by then nearly all are there, and counting disturbs nobody."""
 LOOKING = 4_610
@@ -56,13 +60,14 @@ async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latenc
     try:
         await bed.publish([event(0, bed.new_run(), 200)])
         await bed.rows(1)
-        return await _under_way(bed, bed.new_run(), rate, round(rate * seconds))
+        return await _under_way(bed, bed.new_run(), rate, seconds)
     finally:
         await asyncio.to_thread(child.stop)
 
 
-async def _under_way(bed: Bed, run: str, rate: int, count: int) -> Latency:
-    limit = SETTLE + count / rate
+async def _under_way(bed: Bed, run: str, rate: int, seconds: float) -> Latency:
+    warm, limit = round(rate * WARM_SECONDS), SETTLE + WARM_SECONDS + seconds
+    count = warm + round(rate * seconds)
     whole = await bed.connection.fetchval("select max(seq) from events")
     requests = [publishing(event(number, run, 300)) for number in range(count)]
     await bed.publisher.open()
@@ -71,9 +76,9 @@ async def _under_way(bed: Bed, run: str, rate: int, count: int) -> Latency:
         await asyncio.sleep(MOMENT)
         await bed.rows(1 + count)
     rows = await bed.connection.fetch(ROWS, whole)
-    seen = first_seen([(look["snapshot"], look["at"]) for look in await looks], {row["written_by"] for row in rows})
+    seen = became_visible([(look["snapshot"], look["at"]) for look in await looks], {row["written_by"] for row in rows})
     visible = {row["event_id"]: seen[row["written_by"]] for row in rows}
-    return percentiles([visible[f"{run}-{number:08}"] - at for number, at in enumerate(sent)])
+    return percentiles([visible[f"{run}-{number:08}"] - at for number, at in enumerate(sent)][warm:])
 
 
 async def _sent(bed: Bed, requests: Sequence[bytes], rate: int) -> list[float]:
@@ -108,8 +113,12 @@ async def _looking(bed: Bed, limit: float) -> AsyncIterator[asyncio.Task[list[as
         await session.close()
 
 
-def first_seen(looks: Iterable[tuple[str, float]], transactions: Iterable[int]) -> dict[int, float]:
-    """When each of these was first in a snapshot; looks are snapshots and times, in order."""
+def became_visible(looks: Iterable[tuple[str, float]], transactions: Iterable[int]) -> dict[int, float]:
+    """When each of these came to be seen: midway between the last look without it and the first one with it.
+
+    Looks are snapshots and times, in order.
+    """
+    before: float | None = None
     to_begin = sorted(transactions, reverse=True)
     under_way: set[int] = set()
     seen: dict[int, float] = {}
@@ -119,27 +128,39 @@ def first_seen(looks: Iterable[tuple[str, float]], transactions: Iterable[int]) 
             under_way.add(to_begin.pop())
         if under_way:
             ended = under_way.difference(map(int, filter(None, running.split(","))))
-            seen.update(dict.fromkeys(ended, at))
+            seen.update(dict.fromkeys(ended, at if before is None else (before + at) / 2))
             under_way -= ended
+        before = at
     return seen
 
 
 async def floor(bed: Bed, *, times: int) -> Latency:
     """One hop, one round trip, one commit, in a row, so many times."""
 
-    async def echo(connection: ServerConnection) -> None:
-        async for frame in connection:
-            await connection.send(frame)
-
     line = event(0, "floor", 300).decode()
     payload = json.dumps(json.loads(line)["payload"])
     await bed.connection.execute("create table if not exists floor_events (id text primary key, payload jsonb)")
-    async with serve(echo, "127.0.0.1", 0, compression=None) as server:
-        port = next(iter(server.sockets)).getsockname()[1]
-        async with connect(f"ws://127.0.0.1:{port}/", compression=None, proxy=None) as stream:
-            took = [await _once(stream, bed.redis, bed.connection, line, f"{n}", payload) for n in range(times)]
+    async with _echo() as url, connect(url, compression=None, proxy=None) as stream:
+        took = [
+            await _once(stream, bed.redis, bed.connection, line, f"{n}", payload) for n in range(WARM_TIMES + times)
+        ]
     await bed.connection.execute("drop table floor_events")
-    return percentiles(took)
+    return percentiles(took[WARM_TIMES:])
+
+
+@contextlib.asynccontextmanager
+async def _echo() -> AsyncIterator[str]:
+    """The other end of a hop is another process."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ops.bench.echo", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        yield f"ws://127.0.0.1:{int(await process.stdout.readline())}/"
+    finally:
+        process.stdin.close()
+        await process.wait()
 
 
 async def _once(

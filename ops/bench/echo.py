@@ -1,0 +1,25 @@
+"""A WebSocket server that sends back what it is sent, in a process of its own: a hop leads from one to another.
+
+Prints its port, and ends with its standard input.
+"""
+
+import asyncio
+import sys
+
+import uvloop
+from websockets.asyncio.server import ServerConnection, serve
+
+
+async def _echo(connection: ServerConnection) -> None:
+    async for frame in connection:
+        await connection.send(frame)
+
+
+async def _run() -> None:
+    async with serve(_echo, "127.0.0.1", 0, compression=None) as server:
+        print(next(iter(server.sockets)).getsockname()[1], flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    uvloop.run(_run())
