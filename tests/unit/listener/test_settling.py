@@ -75,8 +75,8 @@ class Event:
 
 
 class Out:
-    def finish(self, passage: object, end: object) -> None:
-        """It is out."""
+    def finish(self, ended: object) -> None:
+        """They are out."""
 
 
 async def buried(
@@ -95,6 +95,7 @@ async def buried(
         await yard.enough.wait()
     running.cancel()
     await asyncio.wait([running])
+    assert running.cancelled()
     return yard.buried, lost
 
 
@@ -140,6 +141,7 @@ async def test_what_is_invalid_whoever_holds_it_still_says_why():
         assert await lost is event
     running.cancel()
     await asyncio.wait([running])
+    assert running.cancelled()
     assert event.doom == Doom("invalid", "receive")
     assert event.attempts
 
