@@ -26,6 +26,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from ops.telemetry.http import listening_socket
+from producer.backlog import Backlog
 from producer.journal.port import Journal, JournalTrouble, cursor_of, number_of
 from producer.page import Page
 from producer.tail import Tail, wire_of
@@ -51,6 +52,7 @@ class Stream:
     ) -> None:
         self._journal = journal
         self._tail = tail
+        self._backlog = Backlog(self._read)
         self._page = page
         self._origins = origins
         self._most_clients = most_clients
@@ -175,15 +177,21 @@ class Stream:
         connection, number = reader.connection, reader.number
         frames = self._tail.after(number, CHUNK, CHUNK_BYTES)
         if frames is None:
-            entries = await asyncio.to_thread(self._journal.read, number, CHUNK, CHUNK_BYTES)
-            if not entries or entries[0].number != number + 1:
+            frames = await self._backlog.after(number)
+            if not frames:
                 await connection.close(CloseCode.SERVICE_RESTART, "retention has removed what comes next")
                 reader.number = self._tail.newest
                 return
-            frames = [wire_of(entry, self._journal.identity) for entry in entries]
         async with connection.send_context():  # one write and one wait for many frames
             reader.write(frames)
         self._sent(len(frames))
+
+    def _read(self, number: int) -> list[bytes]:
+        """From the journal; nothing where what comes next is not there any more."""
+        entries = self._journal.read(number, CHUNK, CHUNK_BYTES)
+        if not entries or entries[0].number != number + 1:
+            return []
+        return [wire_of(entry, self._journal.identity) for entry in entries]
 
 
 class _Reader:

@@ -1,0 +1,45 @@
+"""The backlog: frames for clients that lag, read from the journal once for all that stand near each other.
+
+After an outage all listeners of a group come back to the same place, and read the same million events.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+KEPT = 4
+"""So many pieces are kept: who is further apart than that reads for itself."""
+
+
+class Backlog:
+    """Pieces of the journal that were read last."""
+
+    def __init__(self, read: Callable[[int], list[bytes]]) -> None:
+        """Make one. ``read`` gives the frames after a number, some at a time; it is called in a thread."""
+        self._read = read
+        self._pieces: OrderedDict[int, asyncio.Task[list[bytes]]] = OrderedDict()
+
+    async def after(self, number: int) -> list[bytes]:
+        """Some frames after this number, in order; none where there are none. Raises what reading raises."""
+        for before, piece in reversed(self._pieces.items()):
+            if before <= number < before + len(_frames(piece)):
+                return _frames(piece)[number - before :]
+        piece = self._pieces.get(number) or self._begin(number)
+        return await asyncio.shield(piece)  # who goes away takes it from nobody
+
+    def _begin(self, number: int) -> asyncio.Task[list[bytes]]:
+        piece = asyncio.create_task(asyncio.to_thread(self._read, number), name="read the journal")
+        piece.add_done_callback(lambda done: self._keep(number, done))
+        self._pieces[number] = piece
+        return piece
+
+    def _keep(self, number: int, piece: asyncio.Task[list[bytes]]) -> None:
+        if not _frames(piece) and self._pieces.get(number) is piece:
+            del self._pieces[number]
+        while len(self._pieces) > KEPT:
+            self._pieces.popitem(last=False)
+
+
+def _frames(piece: asyncio.Task[list[bytes]]) -> list[bytes]:
+    """What was read; nothing while it is being read, or if that failed."""
+    return [] if not piece.done() or piece.cancelled() or piece.exception() else piece.result()

@@ -1,0 +1,93 @@
+"""The backlog: what several clients lag behind for is read once, and what fails or is missing is not kept."""
+
+import asyncio
+import threading
+
+import pytest
+
+from producer.backlog import KEPT, Backlog
+from producer.journal.port import JournalTrouble
+
+PIECE = 10
+NEWEST = 100
+
+
+class Journal:
+    """Numbered frames, so many at a time, of which all up to ``oldest`` are gone; it counts how often it is read."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.oldest = 0
+        self.trouble = False
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+
+    def read(self, number: int) -> list[bytes]:
+        self.asked.append(number)
+        assert self.goes_on.wait(20)
+        if self.trouble:
+            raise JournalTrouble("no disk")
+        if number < self.oldest:
+            return []
+        return [b"%d" % n for n in range(number + 1, min(number + PIECE, NEWEST) + 1)]
+
+
+async def whole(backlog: Backlog, after: int = 0) -> list[bytes]:
+    found: list[bytes] = []
+    while frames := await backlog.after(after + len(found)):
+        found += frames
+    return found
+
+
+async def test_who_starts_at_the_same_place_reads_the_same_once():
+    journal = Journal()
+    backlog = Backlog(journal.read)
+    both = await asyncio.gather(whole(backlog), whole(backlog))
+    assert both == [[b"%d" % n for n in range(1, NEWEST + 1)]] * 2
+    assert sorted(journal.asked) == [*range(0, NEWEST, PIECE), NEWEST]
+
+
+async def test_who_stands_within_a_piece_goes_on_from_there():
+    journal = Journal()
+    backlog = Backlog(journal.read)
+    await backlog.after(20)
+    assert await backlog.after(23) == [b"%d" % n for n in range(24, 31)]
+    assert await backlog.after(19) == [b"%d" % n for n in range(20, 30)]
+    assert journal.asked == [20, 19]
+
+
+async def test_only_the_last_pieces_are_kept():
+    journal = Journal()
+    backlog = Backlog(journal.read)
+    for number in range(0, PIECE * (KEPT + 1), PIECE):
+        await backlog.after(number)
+    await backlog.after(PIECE)
+    await backlog.after(0)
+    assert journal.asked == [*range(0, PIECE * (KEPT + 1), PIECE), 0]
+
+
+async def test_what_is_missing_or_fails_is_asked_for_again():
+    journal = Journal()
+    backlog = Backlog(journal.read)
+    journal.oldest = 5
+    assert await backlog.after(0) == []
+    journal.trouble = True
+    for result in await asyncio.gather(backlog.after(7), backlog.after(7), return_exceptions=True):
+        assert isinstance(result, JournalTrouble)
+    journal.trouble = False
+    assert await backlog.after(7)
+    assert journal.asked == [0, 7, 7]
+
+
+async def test_who_goes_away_takes_it_from_nobody():
+    journal = Journal()
+    backlog = Backlog(journal.read)
+    journal.goes_on.clear()
+    one, two = asyncio.create_task(backlog.after(0)), asyncio.create_task(backlog.after(0))
+    await asyncio.sleep(0)
+    one.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await one
+    journal.goes_on.set()
+    assert len(await two) == PIECE
+    assert journal.asked == [0]
