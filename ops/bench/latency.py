@@ -1,12 +1,13 @@
 """Latency: from the moment an event is sent to the producer to the moment its row can be seen.
 
 Beside it, in the same run, what no design gets below: one WebSocket hop, one Redis round trip, one durable commit
-in PostgreSQL, each measured alone, one after another.
+in PostgreSQL, measured alone.
 """
 
 import asyncio
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -134,18 +135,33 @@ def became_visible(looks: Iterable[tuple[str, float]], transactions: Iterable[in
     return seen
 
 
-async def floor(bed: Bed, *, times: int) -> Latency:
-    """One hop, one round trip, one commit, in a row, so many times."""
+async def floor(bed: Bed, *, times: int, rate: int | None = None) -> Latency:
+    """One hop, one round trip, one commit, in a row, so many times: at once, or at an even rate.
+
+    At a rate, what would have been sent while one took too long is counted as if it had waited for that and for nothing
+    else. Who only sends the next when the last has ended forgives the machine its stalls: they meet one event, where at
+    that rate they meet many.
+    """
 
     line = event(0, "floor", 300).decode()
     payload = json.dumps(json.loads(line)["payload"])
     await bed.connection.execute("create table if not exists floor_events (id text primary key, payload jsonb)")
     async with _echo() as url, connect(url, compression=None, proxy=None) as stream:
-        took = [
-            await _once(stream, bed.redis, bed.connection, line, f"{n}", payload) for n in range(WARM_TIMES + times)
-        ]
+        took: list[float] = []
+        began = time.perf_counter()
+        while len(took) < WARM_TIMES + times:
+            if rate and (early := began + len(took) / rate - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+            took.append(await _once(stream, bed.redis, bed.connection, line, f"{len(took)}", payload))
+            if rate:
+                took += missed(took[-1], 1 / rate)
     await bed.connection.execute("drop table floor_events")
     return percentiles(took[WARM_TIMES:])
+
+
+def missed(took: float, interval: float) -> list[float]:
+    """How long those would have taken that were due while one took so long."""
+    return [took - interval * number for number in range(1, math.ceil(took / interval))]
 
 
 @contextlib.asynccontextmanager

@@ -25,6 +25,7 @@ SIZE = 300
 RATE = 1_000
 RATES = (100, RATE, 5_000)
 FLOOR = "hop + round trip + commit"
+IN_A_ROW = "the same, one right after another"
 SIZES = (100, 1_000, 16_000)
 SHARES = (0.1, 0.5)
 WAITING = 1_000_000
@@ -175,7 +176,8 @@ class Suite:
         seconds = self._extent.seconds_of_latency
         found: defaultdict[str, list[Latency]] = defaultdict(list)
         for _ in range(self._extent.rounds):  # in turn, so that all see the same machine
-            found[FLOOR].append(await latency.floor(self._bed, times=1_000))
+            found[FLOOR].append(await latency.floor(self._bed, times=round(RATE * seconds), rate=RATE))
+            found[IN_A_ROW].append(await latency.floor(self._bed, times=1_000))
             for rate in RATES[:2] if self._extent.quick else RATES:
                 one = await latency.published_to_visible(self._bed, rate=rate, seconds=seconds)
                 found[f"publish to row at {rate:,}/s"].append(one)

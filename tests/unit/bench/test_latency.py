@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.bench.latency import became_visible
+from ops.bench.latency import became_visible, missed
 
 
 def test_a_transaction_is_seen_when_a_snapshot_has_it_begun_and_no_longer_running():
@@ -27,3 +27,9 @@ def test_looks_see_what_has_committed_before_them_and_nothing_earlier(spans: lis
     looked = {number: -(-ended // 3) * 3.0 for number, (_, ended) in transactions.items()}
     due = {number: at - 1.5 if at else at for number, at in looked.items()}
     assert became_visible(looks, transactions) == due
+
+
+def test_what_took_too_long_stands_for_all_that_were_due_meanwhile():
+    assert missed(0.5, 1.0) == []
+    assert missed(1.0, 1.0) == []
+    assert missed(3.5, 1.0) == [2.5, 1.5, 0.5]
