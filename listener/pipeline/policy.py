@@ -19,7 +19,7 @@ class Policy:
     max_event_bytes: int = 1024 * 1024
     batch: int = 1_024
     peer_wait: float = 0.2
-    stretch: int = 32
+    stretch: int = 64
     handled_stretch: int = 4
     stand_by_first: float = 1.0
     stand_by_longest: float = 10.0

@@ -33,7 +33,7 @@ from listener.store.port import GroupCursors
 TOO_BIG = 1009
 LARGEST_FRAME = 1024**3
 LIVED_SECONDS = 1.0
-AT_ONCE = 256
+AT_ONCE = 512
 BYTES_AT_ONCE = 256 * 1024
 """Frames, and their bytes, that are read without letting other tasks run: a claim's batch under load is no smaller."""
 PAUSE_SECONDS = 0.1
