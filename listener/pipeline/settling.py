@@ -82,8 +82,6 @@ class Settling:
             started = self._clocks.monotonic()
             await self._desk.settle([passage.ask.event_id for passage, _ in batch], "done")
             self._intake.finish(batch)
-            if names := self._intake.settled_stretches():
-                await self._desk.vouch(names)
             now = self._clocks.monotonic()
             stored = [passage for passage, end in batch if end is STORED]
             if stored:
@@ -92,6 +90,7 @@ class Settling:
             if len(stored) < len(batch):
                 self._facts(EventsDuplicate([p.event.event_id for p, end in batch if end is not STORED]))
             self._facts(BatchDone("settle", len(batch), now - started))
+            await self._vouch()
 
     async def _bury_for_ever(self) -> None:
         while True:
@@ -108,6 +107,12 @@ class Settling:
             for passage in batch:
                 self._end_buried(passage)
             self._facts(BatchDone("bury", len(batch), self._clocks.monotonic() - started))
+            await self._vouch()
+
+    async def _vouch(self) -> None:
+        """Peers need not read what is settled. Nothing waits for this, and who stops may leave it undone."""
+        if names := self._intake.settled_stretches():
+            await self._desk.vouch(names)
 
     async def _surely_ours(self, batch: list[Passage]) -> list[Passage]:
         """A letter is final, so the claim is confirmed before.

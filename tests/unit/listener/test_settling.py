@@ -5,12 +5,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
+
 from listener.claims.desk import Desk
-from listener.claims.port import Verdict
+from listener.claims.port import Ask, Verdict
 from listener.errors import Transient
 from listener.facts import DeadLetterHealed, Fact, Facts
 from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Doom, Passage
+from listener.pipeline.passage import STORED, Doom, Passage
 from listener.pipeline.settling import Settling
 from listener.store.burials import Burial
 
@@ -21,6 +23,7 @@ class CutOff:
     def __init__(self, questions: int, gone: set[str]) -> None:
         self.unanswered = questions
         self.gone = gone
+        self.vouched: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
 
     async def confirmed(self, event_ids: Sequence[str]) -> bool:
         self.unanswered -= 1
@@ -31,6 +34,10 @@ class CutOff:
 
     async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
         return True
+
+    async def vouch(self, names: Sequence[Ask]) -> None:
+        self.vouched.set_result([name.event_id for name in names])
+        await asyncio.get_running_loop().create_future()  # Redis does not answer
 
 
 class Yard:
@@ -72,11 +79,22 @@ class Event:
         self.doom: Doom | None = None
         self.attempts = [self]
         self.error_class = self.message = ""
+        self.ask = Ask(event_id, b"")
+        self.received_clock = 0.0
 
 
 class Out:
-    def finish(self, ended: object) -> None:
-        """They are out."""
+    """What ended, each a stretch of its own."""
+
+    def __init__(self) -> None:
+        self._settled: list[Ask] = []
+
+    def finish(self, ended: Sequence[tuple[Passage, object]]) -> None:
+        self._settled += [Ask(f"stretch of {passage.claim_id}", b"") for passage, _ in ended]
+
+    def settled_stretches(self) -> list[Ask]:
+        names, self._settled = self._settled, []
+        return names
 
 
 async def buried(
@@ -149,3 +167,24 @@ async def test_what_is_invalid_whoever_holds_it_still_says_why():
 async def test_what_is_claimed_by_nobody_waits_for_nobody():
     desk = CutOff(10**6, gone=set())
     assert await buried(desk, {"mine": EXHAUSTED, "beyond": Doom("overflow", "receive")}, 1) == (["beyond"], [])
+
+
+@pytest.mark.parametrize("verdict", ["done", "dead"])
+async def test_peers_are_told_of_what_is_settled_after_everybody_else(verdict: Verdict):
+    desk, told = CutOff(0, gone=set()), list[str]()
+    settling = Settling(
+        desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=Yard(1), written=lambda _: None,
+        clocks=Clocks(time.time, time.monotonic), facts=lambda fact: told.append(type(fact).__name__),
+    )  # fmt: skip
+    event = cast("Passage", Event("e"))
+    if verdict == "done":
+        settling.done([(event, STORED)])
+    else:
+        settling.bury(event, EXHAUSTED)
+    running = asyncio.create_task(settling.run())
+    async with asyncio.timeout(20):
+        assert await desk.vouched == ["stretch of e"]
+    assert told == ["EventsStored" if verdict == "done" else "EventBuried", "BatchDone"]
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
