@@ -44,8 +44,8 @@ class Stretch:
         self._lengths += map(len, frames)
 
     def end(self) -> None:
-        """Nothing more comes."""
-        self._bytes.update(array("Q", self._lengths).tobytes())
+        """Nothing more comes. Read from its end, what was hashed tells how many frames there are, and how long each."""
+        self._bytes.update(array("Q", (*self._lengths, len(self._lengths))).tobytes())
         self.name = Ask(f"stretch:{self._bytes.hexdigest()}", self._bytes.digest())
 
 
