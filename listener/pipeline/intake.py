@@ -119,7 +119,7 @@ class Intake:
                 ]
                 (of_peers if _is_of_peer(stretch) else own).extend(filter(self._comes_first, passages))
                 self._follow(stretch, position)
-            told = position.cursor or told
+            told = told if position.cursor is None else position.cursor
         if own:
             self._turns.put_all(own)
         if of_peers:
@@ -228,7 +228,7 @@ class Intake:
     def _settle(self, positions: Sequence[Position]) -> None:
         self.watermark.settle(positions)
         for position in dict.fromkeys(positions) if self._ours else ():
-            if not position.unsettled and (stretch := self._ours.pop(position, None)):
+            if not position.unsettled and (stretch := self._ours.pop(position, None)) is not None:
                 stretch.unsettled -= 1
                 if stretch.name and not stretch.unsettled:
                     self._settled_stretches.append(stretch.name)
