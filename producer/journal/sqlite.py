@@ -113,20 +113,22 @@ class SqliteJournal:
         with self._writing("written"):
             self._writer.execute("insert or replace into proof values (1, ?)", (time.time(),))
 
-    def move(self) -> None:
+    def move(self) -> int:
         """See ``Journal``."""
         try:
             with self._moving:
                 started = time.monotonic()
-                self._move_log()
+                pages = self._move_log()
                 if time.monotonic() - started < SOON:
                     with self._lock:
                         self._move_log()
+                return pages
         except sqlite3.Error as error:
             raise JournalTrouble(f"the journal {self._path} cannot be moved out of its log: {error}") from error
 
-    def _move_log(self) -> None:
-        self._mover.execute("pragma wal_checkpoint(passive)")
+    def _move_log(self) -> int:
+        _, held, _ = self._mover.execute("pragma wal_checkpoint(passive)").fetchone()
+        return int(held)
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
@@ -218,7 +220,6 @@ class SqliteJournal:
         """See ``Journal``."""
         with self._asking() as reader:
             oldest, newest = reader.execute(statements.BOUNDS).fetchone()
-        newest = newest or 0
         return (newest if oldest is None else oldest - 1), newest
 
     def stats(self) -> JournalStats:

@@ -3,7 +3,7 @@
 SCHEMA = """
 create table if not exists journal (one integer primary key check (one = 1), identity text not null);
 create table if not exists entries (
-    number integer primary key autoincrement,
+    number integer primary key,
     event_id text not null,
     digest blob not null,
     body blob,
@@ -16,7 +16,7 @@ create table if not exists held (
 insert or ignore into held
     select 1, coalesce(sum(length(body)), 0), coalesce(max(number) filter (where body is null), 0) from entries;
 create table if not exists counted (one integer primary key check (one = 1), upto integer not null);
-insert or ignore into counted values (1, coalesce((select seq from sqlite_sequence where name = 'entries'), 0));
+insert or ignore into counted select 1, coalesce(max(number), 0) from entries;
 """
 KNOWN = "select event_id, number, digest from entries where first and event_id in (select value from json_each(?))"
 INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
@@ -37,11 +37,12 @@ INSERT_SOME_LINES = (
     + " where substr(?7, key + 1, 1) <> '-'"
 )
 """The same for some of them; their numbers are in a row, and so are marks (``known.py``)."""
-COUNTS = """select coalesce((select seq from sqlite_sequence where name = 'entries'), 0),
+COUNTS = """select max(coalesce((select max(number) from entries), 0), upto),
     (select bytes from held) + coalesce((select sum(length(body)) from entries where number > upto), 0) from counted"""
 READ = """select number, event_id, digest, body, at from entries
     where number > max(?, (select dropped from held)) order by number limit ?"""
 FIRST = "select number, event_id, digest, coalesce(body, x''), at from entries where first and event_id = ?"
 BOUNDS = """select (select min(number) from entries where number > (select dropped from held)),
-    (select seq from sqlite_sequence where name = 'entries')"""
+    max(coalesce((select max(number) from entries), 0), upto) from counted"""
+"""A number is never given twice: what retention removes is counted before."""
 OLDEST = "select number, length(body), at from entries where number > ? order by number limit ?"

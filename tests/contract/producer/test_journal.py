@@ -11,6 +11,7 @@ from queue import SimpleQueue
 import msgspec
 import pytest
 
+from producer.journal import statements
 from producer.journal.port import Journal, JournalTrouble, cursor_of, number_of
 from producer.journal.publications import Lines, Publication, lines_of
 from producer.journal.sqlite import PATIENCE, SqliteJournal
@@ -120,6 +121,33 @@ def test_numbers_never_come_back_after_all_is_forgotten(journal: Journal) -> Non
     assert [entry.number for entry in journal.read(0, 10)] == [3]
 
 
+def test_numbers_never_come_back_after_all_is_forgotten_and_a_restart(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal")
+    statuses(journal, event("a"), event("b"))
+    journal.retire(older_than=5.0, max_bytes=PLENTY, chunk=10)
+    journal.close()
+    again = SqliteJournal(tmp_path / "journal")
+    assert again.bounds() == (2, 2)
+    statuses(again, event("c"))
+    assert [entry.number for entry in again.read(0, 10)] == [3]
+    again.close()
+
+
+def test_goes_on_with_a_file_in_which_sqlite_counted(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    counting = statements.SCHEMA.replace("number integer primary key", "number integer primary key autoincrement")
+    with sqlite3.connect(path) as file:
+        file.executescript(counting)
+    file.close()
+    for name in ("a", "b"):
+        journal = SqliteJournal(path)
+        assert statuses(journal, event(name)) == ["accepted"]
+        journal.close()
+    journal = SqliteJournal(path)
+    assert [entry.number for entry in journal.read(0, 10)] == [1, 2]
+    journal.close()
+
+
 def test_a_batch_that_cannot_be_placed_leaves_nothing(journal: Journal) -> None:
     with pytest.raises(JournalTrouble):
         journal.append([[event("a"), Publication("\ud800", b"d", b"{}")]], 1.0)
@@ -211,7 +239,7 @@ def test_places_events_whose_numbers_are_long(tmp_path: Path) -> None:
     SqliteJournal(tmp_path / "journal").close()
     most = 10**18 - 1_000
     with sqlite3.connect(tmp_path / "journal") as file:
-        file.execute("insert into sqlite_sequence values ('entries', ?)", (most,))
+        file.execute("update counted set upto = ?", (most,))
     file.close()
     journal = SqliteJournal(tmp_path / "journal")
     some = [named(f"event-{number}") for number in range(40)]
