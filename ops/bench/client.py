@@ -24,7 +24,7 @@ class Publisher:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self.address = parts.hostname or "127.0.0.1", parts.port or 80
         self._free: list[_Wire] = []
         self._waiting: deque[tuple[bytes, asyncio.Future[Answer]]] = deque()
 
@@ -34,7 +34,7 @@ class Publisher:
         self._free = [wire for wire in self._free if not wire.is_closed]
         loop = asyncio.get_running_loop()
         while len(self._free) < count:
-            self._free.append((await loop.create_connection(lambda: _Wire(self._freed), self._host, self._port))[1])
+            self._free.append((await loop.create_connection(lambda: _Wire(self._freed), *self.address))[1])
 
     def send(self, request: bytes) -> "asyncio.Future[Answer]":
         """Send this, or have it sent when a connection is free. No task is made for it."""
@@ -77,6 +77,15 @@ def checked(answer: Answer) -> bytes:
     return body
 
 
+def answer_in(read: bytes) -> tuple[Answer, bytes] | None:
+    """The first answer in what was read, and what follows it; None where more is to come."""
+    head, ended, body = read.partition(HEAD_ENDS)
+    length = LENGTH.search(head) if ended else None
+    if length is None or len(body) < (size := int(length[1])):
+        return None
+    return (head, body[:size]), body[size:]
+
+
 class _Wire(asyncio.Protocol):
     """One connection, with one request under way at most."""
 
@@ -101,15 +110,12 @@ class _Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._read += data
-        head, ended, body = self._read.partition(HEAD_ENDS)
-        if not ended:
+        found = answer_in(self._read)
+        if found is None:
             return
-        length = LENGTH.search(head)
-        if length is None or len(body) < int(length[1]):
-            return
-        self._read = b""
+        answer, self._read = found
         if self._answer is not None and not self._answer.done():
-            self._answer.set_result((head, body))
+            self._answer.set_result(answer)
         self._freed(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -17,17 +17,15 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from ops.bench.bed import Bed, publishing
-from ops.bench.client import Answer, checked
 from ops.bench.figures import Latency, percentiles
 from ops.bench.load import event
+from ops.bench.pacing import Paced, wait_until
 
 SETTLE = 60.0
 WARM_SECONDS = 1.5
 """A listener that has just started is not what is measured: what is sent within these does not count."""
 WARM_TIMES = 200
 """The same for what is done one after another."""
-TIMER_SECONDS = 0.0012
-"""By so much the event loop's timer may be late by itself: it counts whole milliseconds."""
 MOMENT = 0.2
 """After the last answer, before rows are counted: by then nearly all are there, and counting disturbs nobody."""
 LOOKING = 4_610
@@ -73,7 +71,6 @@ async def _under_way(bed: Bed, run: str, rate: int, seconds: float) -> Latency:
     count = warm + round(rate * seconds)
     whole = await bed.connection.fetchval("select max(seq) from events")
     requests = [publishing(event(number, run, 300)) for number in range(count)]
-    await bed.publisher.open()
     async with asyncio.timeout(limit), _looking(bed, limit) as looks:
         sent = await _sent(bed, requests, rate)
         await asyncio.sleep(MOMENT)
@@ -85,23 +82,12 @@ async def _under_way(bed: Bed, run: str, rate: int, seconds: float) -> Latency:
 
 
 async def _sent(bed: Bed, requests: Sequence[bytes], rate: int) -> list[float]:
-    """Send these at an even rate; when each was, after all are answered.
-
-    What is sent later than the loop's timer explains counts from when it was due: the publisher stood still, too.
-    """
-    sent: list[float] = []
-    answers: list[asyncio.Future[Answer]] = []
-    began, offset = time.perf_counter(), time.time() - time.perf_counter()
-    for number, request in enumerate(requests):
-        due = began + number / rate
-        if (early := due - time.perf_counter()) > 0:
-            await asyncio.sleep(early)
-        now = time.perf_counter()
-        sent.append(offset + (now if now - due < TIMER_SECONDS else due))
-        answers.append(bed.publisher.send(request))
-    for answer in answers:
-        checked(await answer)
-    return sent
+    """Send these at an even rate; when each was due, after all are answered."""
+    paced = await asyncio.to_thread(Paced, *bed.publisher.address)
+    try:
+        return await asyncio.to_thread(paced.send, requests, rate)
+    finally:
+        paced.close()
 
 
 @contextlib.asynccontextmanager
@@ -157,9 +143,12 @@ async def floor(bed: Bed, *, times: int, rate: int | None = None) -> Latency:
         took: list[float] = []
         began = time.perf_counter()
         while len(took) < WARM_TIMES + times:
-            if rate and (early := began + len(took) / rate - time.perf_counter()) > 0:
-                await asyncio.sleep(early)
-            took.append(await _once(stream, bed.redis, bed.connection, line, f"{len(took)}", payload))
+            started = time.perf_counter()
+            if rate and (due := began + len(took) / rate) > started:
+                wait_until(due)  # nothing else runs here
+                started = due
+            back = await _once(stream, bed.redis, bed.connection, line, f"{len(took)}", payload)
+            took.append(time.perf_counter() - started - back)
             if rate:
                 took += missed(took[-1], 1 / rate)
     await bed.connection.execute("drop table floor_events")
@@ -194,11 +183,11 @@ async def _once(
     key: str,
     payload: str,
 ) -> float:
+    """All three, in a row; how much of that was the way back, since what is sent over a hop does not come back."""
     started = time.perf_counter()
     await stream.send(line)
     await stream.recv()
-    hop = (time.perf_counter() - started) / 2
-    started = time.perf_counter()
+    back = (time.perf_counter() - started) / 2
     await redis.set(f"floor:{key}", "me", nx=True, ex=30)
     await connection.execute("insert into floor_events values ($1, $2)", key, payload)
-    return hop + time.perf_counter() - started
+    return back
