@@ -30,7 +30,7 @@ class BenchSettings(Settings):
 
     events: int = Field(40_000, ge=1_000, description="Events of a round")
     listeners: int = Field(2, ge=1, le=2, description="Listeners, at most")
-    rounds: int = Field(3, ge=1, le=99, description="Rounds of which the middle one counts")
+    rounds: int = Field(3, ge=1, le=99, description="Rounds of which the middle one counts, more of some figures")
 
 
 @command(
