@@ -22,9 +22,7 @@ from producer.stream import Stream
 from producer.tail import Tail
 
 RETENTION_EVERY = 30.0
-MOVE_SOONEST, MOVE_LATEST = 1.0, 4.0
-WORTH_MOVING = 8_000
-"""So many pages in the journal's log, 32 MB: half of what it may hold."""
+MOVE_EVERY = 1.0
 TROUBLE_EVERY = 1.0
 CHUNK = 5_000
 
@@ -136,11 +134,10 @@ class Daemon:
 
     async def _move_for_ever(self) -> None:
         """So that no commit has to. Trouble with the disk is found and told by those who write."""
-        pause = MOVE_SOONEST
         while True:
             with contextlib.suppress(JournalTrouble):
-                pause = next_pause(pause, await asyncio.to_thread(self._journal.move))
-            await asyncio.sleep(pause)
+                await asyncio.to_thread(self._journal.move)
+            await asyncio.sleep(MOVE_EVERY)
 
     def _in_trouble(self, trouble: JournalTrouble) -> None:
         if not self._trouble:
@@ -174,14 +171,6 @@ class Daemon:
             Check("journal", not self._trouble, self._trouble),
         )
         return Health(self._settings.instance_id, (), able, facts)
-
-
-def next_pause(pause: float, pages: int) -> float:
-    """How long to wait, where as many pages came in the last pause, until there is enough to move.
-
-    Each time a commit or two wait for it, so it is not done more often than it must be.
-    """
-    return min(max(pause * WORTH_MOVING / max(pages, 1), MOVE_SOONEST), MOVE_LATEST)
 
 
 class ProducerMetrics:

@@ -1,4 +1,4 @@
-"""Latency: from the moment an event is sent to the producer to the moment its row can be seen.
+"""Latency: from the moment an event is due to be sent to the producer to the moment its row can be seen.
 
 Beside it, in the same run, what no design gets below: one WebSocket hop, one Redis round trip, one durable commit
 in PostgreSQL, measured alone.

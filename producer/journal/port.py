@@ -94,9 +94,8 @@ class Journal(Protocol):
         waited for."""
         ...
 
-    def move(self) -> int:
-        """Move what the log holds to its place, beside those who write, and what they add meanwhile while they wait;
-        how many pages it held.
+    def move(self) -> None:
+        """Move what the log holds to its place, beside those who write, and what they add meanwhile while they wait.
 
         The log then begins anew, over what it held. A file that does not grow is on disk in little more than half the
         time, since its size is not to be written too; and without this a commit moves all now and then.

@@ -113,22 +113,20 @@ class SqliteJournal:
         with self._writing("written"):
             self._writer.execute("insert or replace into proof values (1, ?)", (time.time(),))
 
-    def move(self) -> int:
+    def move(self) -> None:
         """See ``Journal``."""
         try:
             with self._moving:
                 started = time.monotonic()
-                pages = self._move_log()
+                self._move_log()
                 if time.monotonic() - started < SOON:
                     with self._lock:
                         self._move_log()
-                return pages
         except sqlite3.Error as error:
             raise JournalTrouble(f"the journal {self._path} cannot be moved out of its log: {error}") from error
 
-    def _move_log(self) -> int:
-        _, held, _ = self._mover.execute("pragma wal_checkpoint(passive)").fetchone()
-        return int(held)
+    def _move_log(self) -> None:
+        self._mover.execute("pragma wal_checkpoint(passive)")
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:

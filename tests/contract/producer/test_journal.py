@@ -145,6 +145,11 @@ def test_goes_on_with_a_file_in_which_sqlite_counted(tmp_path: Path) -> None:
         journal.close()
     journal = SqliteJournal(path)
     assert [entry.number for entry in journal.read(0, 10)] == [1, 2]
+    journal.retire(older_than=5.0, max_bytes=PLENTY, chunk=10)
+    journal.close()
+    journal = SqliteJournal(path)
+    assert statuses(journal, event("c")) == ["accepted"]
+    assert [entry.number for entry in journal.read(0, 10)] == [3]
     journal.close()
 
 
