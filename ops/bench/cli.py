@@ -43,7 +43,7 @@ class BenchSettings(Settings):
             ["--handler"], type=click.Choice(["none", "plain", "transaction"]), multiple=True,
             help="Handlers to measure; by default all.",
         ),
-        click.Option(["--quick"], is_flag=True, help="One short round; fails only on what noise cannot explain."),
+        click.Option(["--quick"], is_flag=True, help="Short rounds, and few; fails only on what noise cannot explain."),
         click.Option(["--full"], is_flag=True, help="Growth too: 10 million rows, a million events that wait."),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 CONNECTIONS = 128
-"""Independent publishers wait for no answer but their own."""
+"""Enough that no event waits for the answer to an earlier one: independent publishers do not either."""
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 HEAD_ENDS = b"\r\n\r\n"
 

@@ -9,10 +9,8 @@ import time
 from collections.abc import Sequence
 from itertools import cycle
 
-from ops.bench.client import answer_in, checked
+from ops.bench.client import CONNECTIONS, answer_in, checked
 
-CONNECTIONS = 128
-"""Enough that at an even rate no event waits for the answer to an earlier one: independent publishers do not either."""
 ENOUGH = 64 * 1024
 MOST_UNHEARD = 200
 """So many answers fit into what a connection holds. No measurement comes to it: who reads them does not send."""
