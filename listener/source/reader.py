@@ -24,6 +24,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from listener.backoff import Backoff
+from listener.cursor import goes_back
 from listener.errors import Transient, UnlostError
 from listener.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
 from listener.pipeline.intake import Intake
@@ -164,6 +165,7 @@ class Reader:
                 self._after = await self._cursors.start(self._options.name, self._options.group, begin)
                 return True
             if (gap := headers.get("unlost-gap")) and start:
+                await self._go_back(gap, start)
                 self._facts(SourceGap(gap, start))
             if self._options.resumes == "auto" and oldest:
                 self._resumes = True
@@ -171,6 +173,14 @@ class Reader:
             self._facts(SourceConnected(self._options.name, after))
             await self._read(connection)
         return False
+
+    async def _go_back(self, unknown: str, start: str) -> None:
+        """The source does not know what was asked for: neither is the group to ask for it again."""
+        name, group = self._options.name, self._options.group
+        stored = await self._cursors.read(name, group)
+        if stored is not None and goes_back(stored, unknown, start):
+            await self._cursors.reset(name, group, stored, start)
+        self._after = start
 
     async def _read(self, connection: Connection) -> None:
         keepalive = asyncio.create_task(self._keep_alive(connection), name="source keepalive")

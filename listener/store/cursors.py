@@ -1,16 +1,13 @@
-"""Cursors: up to where in a source everything is settled, one per source and group, never moving back.
+"""Cursors: up to where in a source everything is settled, one per source and group, never moving back but by a reset.
 
-A cursor is opaque but for one thing: digits at its end count. Of two with the same beginning the larger
-stays, whichever listener wrote it last. Another beginning (the source has a new journal) replaces the old.
+A cursor is opaque but for its stem and what counts in it (``listener/cursor.py``). Of two with the same stem the
+further one stays, whichever listener wrote it last. Another stem replaces the old, unless both name journals of ours:
+then the listener that learned of the other journal in its handshake resets the cursor.
 """
 
-import re
-from decimal import Decimal
-
+from listener.cursor import OURS, ordinal_of, place_of, stem_of
 from listener.store.database import Database
 from listener.store.statements import statements
-
-_DIGITS = re.compile(r"[0-9]{1,100}$")
 
 
 class Cursors:
@@ -33,13 +30,19 @@ class Cursors:
             cursor: str | None = await connection.fetchval(self._sql["read"], source, group)
         return cursor
 
-    async def advance(self, source: str, group: str, cursor: str) -> None:
-        """Move the group's cursor forward; what would move it back is ignored."""
+    async def advance(self, source: str, group: str, cursor: str) -> str:
+        """Move the group's cursor forward, and return it; what would move it back is ignored."""
+        values = source, group, cursor, ordinal_of(cursor), stem_of(cursor), place_of(cursor) is not None, f"^{OURS}$"
         async with self._database.acquire("moving the cursor") as connection:
-            await connection.execute(self._sql["advance"], source, group, cursor, ordinal_of(cursor))
+            moved: str | None = await connection.fetchval(self._sql["advance"], *values)
+            if moved is not None:
+                return moved
+            stored: str | None = await connection.fetchval(self._sql["read"], source, group)
+        return cursor if stored is None else stored
 
-
-def ordinal_of(cursor: str) -> Decimal | None:
-    """The number at the end of a cursor."""
-    digits = _DIGITS.search(cursor)
-    return Decimal(digits.group()) if digits else None
+    async def reset(self, source: str, group: str, old: str, new: str) -> str:
+        """Set the group's cursor from ``old`` to ``new``, back even; return it, whoever has moved it."""
+        async with self._database.acquire("resetting the cursor") as connection:
+            await connection.execute(self._sql["reset"], source, group, old, new, ordinal_of(new))
+            stored: str | None = await connection.fetchval(self._sql["read"], source, group)
+        return new if stored is None else stored

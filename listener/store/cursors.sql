@@ -9,5 +9,13 @@ SELECT cursor FROM cursors WHERE source = $1 AND group_name = $2
 INSERT INTO cursors AS c (source, group_name, cursor, ordinal) VALUES ($1, $2, $3, $4)
 ON CONFLICT (source, group_name) DO UPDATE
 SET cursor = excluded.cursor, ordinal = excluded.ordinal, updated_at = clock_timestamp()
-WHERE c.ordinal IS NULL OR excluded.ordinal IS NULL OR excluded.ordinal > c.ordinal
-    OR regexp_replace(c.cursor, '[0-9]+$', '') <> regexp_replace(excluded.cursor, '[0-9]+$', '')
+WHERE c.ordinal IS NULL OR excluded.ordinal IS NULL
+    OR CASE regexp_replace(regexp_replace(c.cursor, $7, '\1'), '[0-9]+$', '')
+        WHEN $5 THEN excluded.ordinal > c.ordinal
+        ELSE NOT ($6::boolean AND c.cursor ~ $7)
+    END
+RETURNING c.cursor
+
+-- name: reset
+UPDATE cursors SET cursor = $4, ordinal = $5, updated_at = clock_timestamp()
+WHERE source = $1 AND group_name = $2 AND cursor = $3

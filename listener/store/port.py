@@ -88,6 +88,16 @@ class GroupCursors(Protocol):
         """The group's cursor."""
         ...
 
-    async def advance(self, source: str, group: str, cursor: str) -> None:
-        """Move the group's cursor forward; what would move it back is ignored."""
+    async def advance(self, source: str, group: str, cursor: str) -> str:
+        """Move the group's cursor forward, and return it; what would move it back is ignored.
+
+        A cursor of another journal of ours moves nothing either: see ``reset``.
+        """
+        ...
+
+    async def reset(self, source: str, group: str, old: str, new: str) -> str:
+        """Set the group's cursor from ``old`` to ``new``, back even, where it still is ``old``; return it.
+
+        For who was told by the source that it does not know ``old``.
+        """
         ...

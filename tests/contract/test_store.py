@@ -594,6 +594,35 @@ async def test_cursors_never_go_back(server: Real | Simulated) -> None:
     assert await cursors.read("s", "other") is None
 
 
+OURS, OTHER = "0123456789ab", "ba9876543210"
+
+
+async def test_cursors_of_one_journal_follow_its_timelines(server: Real | Simulated) -> None:
+    cursors = server.cursors()
+    for cursor, expected in (
+        (f"{OURS}.t5-0000000a.900", f"{OURS}.t5-0000000a.900"),
+        (f"{OURS}.t5-0000000a.899", f"{OURS}.t5-0000000a.900"),
+        (f"{OURS}.t12-0000000b.200", f"{OURS}.t12-0000000b.200"),
+        (f"{OURS}.t5-0000000a.1000", f"{OURS}.t12-0000000b.200"),  # a slow peer, on what is lost
+        (f"{OTHER}.t99-0000000c.1", f"{OURS}.t12-0000000b.200"),
+        ("foreign-1", "foreign-1"),
+        (f"{OTHER}.t1-0000000c.1", f"{OTHER}.t1-0000000c.1"),
+    ):
+        assert await cursors.advance("s", "g", cursor) == expected
+        assert await cursors.read("s", "g") == expected
+
+
+async def test_a_cursor_is_reset_only_from_what_it_is(server: Real | Simulated) -> None:
+    cursors = server.cursors()
+    ahead, back, on = (f"{OURS}.t{timeline}-0000000a.{number}" for timeline, number in ((2, 900), (1, 200), (3, 201)))
+    await cursors.advance("s", "g", ahead)
+    assert await cursors.reset("s", "g", back, on) == ahead
+    assert await cursors.reset("s", "g", ahead, back) == back
+    assert await cursors.advance("s", "g", on) == on
+    assert await cursors.reset("s", "g", ahead, back) == on
+    assert await cursors.reset("s", "g", on, f"{OTHER}.t1-0000000c.1") == f"{OTHER}.t1-0000000c.1"
+
+
 async def test_the_roll_shows_who_lives(server: Real | Simulated) -> None:
     a, b = server.roll("a"), server.roll("b")
     assert (await a.refresh()).mine is None

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from listener.cursor import ordinal_of, place_of, stem_of
 from listener.errors import Transient
 from listener.event import Event
 from listener.store.burials import Burial, Standing, standing
-from listener.store.cursors import ordinal_of
 from listener.store.events import CONFLICT, DUPLICATE, STORED, NewRow, Result
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import BLOCKED, Blocked, Request, Server
@@ -317,17 +317,28 @@ class PostgresMemory:
     def start_cursor(self, source: str, group: str, cursor: str) -> str:
         return self.cursors.setdefault((source, group), cursor)
 
-    def advance_cursor(self, source: str, group: str, cursor: str) -> None:
+    def advance_cursor(self, source: str, group: str, cursor: str) -> str:
         old = self.cursors.get((source, group))
         if old is None or moves_on(old, cursor):
             self.cursors[source, group] = cursor
             self.hooks.cursor_moved(cursor)
+        return self.cursors[source, group]
+
+    def reset_cursor(self, source: str, group: str, old: str, new: str) -> str:
+        if self.cursors.get((source, group)) == old:
+            self.cursors[source, group] = new
+            self.hooks.cursor_moved(new)
+        return self.cursors.get((source, group), new)
 
 
 def moves_on(old: str, new: str) -> bool:
     """The condition of the statement ``advance``."""
     before, after = ordinal_of(old), ordinal_of(new)
-    return before is None or after is None or after > before or old.rstrip("0123456789") != new.rstrip("0123456789")
+    if before is None or after is None:
+        return True
+    if stem_of(old) == stem_of(new):
+        return after > before
+    return place_of(old) is None or place_of(new) is None
 
 
 def same_content(one: Event, other: Event) -> bool:

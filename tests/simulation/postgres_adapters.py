@@ -142,9 +142,15 @@ class SimulatedCursors:
     async def read(self, source: str, group: str) -> str | None:
         return await self._session.ask("cursor read", lambda: self._session.memory.cursors.get((source, group)))
 
-    async def advance(self, source: str, group: str, cursor: str) -> None:
+    async def advance(self, source: str, group: str, cursor: str) -> str:
         memory = self._session.memory
-        await self._session.ask(f"cursor -> {cursor}", lambda: memory.advance_cursor(source, group, cursor))
+        return await self._session.ask(f"cursor -> {cursor}", lambda: memory.advance_cursor(source, group, cursor))
+
+    async def reset(self, source: str, group: str, old: str, new: str) -> str:
+        memory = self._session.memory
+        return await self._session.ask(
+            f"cursor {old} reset to {new}", lambda: memory.reset_cursor(source, group, old, new)
+        )
 
 
 class SimulatedConnection:

@@ -5,9 +5,9 @@ import pytest
 from redis import exceptions
 
 from listener.claims import redis_errors
+from listener.cursor import ordinal_of
 from listener.errors import Permanent, Transient
 from listener.store import trouble
-from listener.store.cursors import ordinal_of
 from listener.store.statements import statements
 
 
@@ -77,4 +77,4 @@ def test_the_number_at_the_end_of_a_cursor(cursor: str, ordinal: int | None) -> 
 
 
 def test_statements_are_found_by_name() -> None:
-    assert set(statements("listener.store", "cursors.sql")) == {"start", "read", "advance"}
+    assert set(statements("listener.store", "cursors.sql")) == {"start", "read", "advance", "reset"}
