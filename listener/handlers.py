@@ -92,13 +92,16 @@ def _in_thread(function: Callable[[Delivery], object]) -> Call:
         def run() -> None:
             try:
                 function(delivery)
-            except BaseException as error:  # noqa: BLE001  handed over to whoever awaits
+            except (Reject, Permanent, Transient) as error:
                 ended.set_exception(error)
+            except BaseException as error:  # noqa: BLE001  a future refuses some, and others end an event loop
+                ended.set_exception(HandlerFailed(error))
             else:
                 ended.set_result(None)
 
         ended.set_running_or_notify_cancel()
-        threading.Thread(target=run, name=f"handler {delivery.event_id[:64]}", daemon=True).start()
+        run_here = contextvars.copy_context().run
+        threading.Thread(target=run_here, args=(run,), name=f"handler {delivery.event_id[:64]}", daemon=True).start()
         try:
             await asyncio.wrap_future(ended)
         except asyncio.CancelledError:
@@ -114,13 +117,16 @@ async def attempt(work: Awaitable[None], *, timeout: float) -> None:
     task = asyncio.current_task()
     assert task is not None
     cancelled = task.cancelling()
+    limit = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout):
+        async with limit:
             await _in_own_context(work)
     except (Reject, Permanent, Transient):
         raise
     except TimeoutError as error:
-        raise HandlerTimeout(f"the handler took longer than {timeout:g} s") from error
+        if limit.expired():
+            raise HandlerTimeout(f"the handler took longer than {timeout:g} s") from error
+        raise HandlerFailed(error) from error  # the user's own: a call of theirs that took too long
     except asyncio.CancelledError as error:
         if task.cancelling() > cancelled:
             raise
@@ -132,20 +138,34 @@ async def attempt(work: Awaitable[None], *, timeout: float) -> None:
 @types.coroutine
 def _in_own_context(work: Awaitable[None]) -> Generator[Any, Any, None]:
     """Await this as a task of its own would: what it sets in context variables ends with it, and no other event meets
-    it. For a seventh of what a task costs."""
+    it. For a seventh of what a task costs.
+
+    What would end the process (``SystemExit``) or look like the end of this generator is the handler's failure too.
+    """
     run = contextvars.copy_context().run
     steps = _awaited(work)
+    closing = False
     try:
         asked = run(steps.send, None)
         while True:
             try:
                 answer = yield asked
+            except GeneratorExit:
+                closing = True
+                run(steps.close)
+                raise
             except BaseException as error:  # noqa: BLE001  handed on to the work, as ``await`` does
                 asked = run(steps.throw, error)
             else:
                 asked = run(steps.send, answer)
     except StopIteration:
         return
+    except (Exception, asyncio.CancelledError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if closing:
+            raise
+        raise HandlerFailed(error) from error
 
 
 async def _awaited(work: Awaitable[None]) -> None:
@@ -162,3 +182,4 @@ class HandlerFailed(Transient):
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error) or type(error).__name__, sqlstate=getattr(error, "sqlstate", None))
         self.error_type = type(error).__name__
+        self.__cause__ = error

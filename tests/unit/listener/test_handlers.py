@@ -1,14 +1,100 @@
-"""Plain functions run in threads, which cannot be cancelled."""
+"""Plain functions run in threads, which cannot be cancelled. Whatever a handler raises is a failed attempt."""
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from listener.delivery import Delivery
-from listener.handlers import MOST_HUNG, HandlerTimeout, attempt, find_handler
+from listener.errors import Reject, Transient
+from listener.handlers import MOST_HUNG, Handler, HandlerFailed, HandlerTimeout, attempt, find_handler
 
 GO_ON = threading.Event()
+DELIVERY = Delivery("e", None, None, {}, 1, 1)
+
+
+class Odd(BaseException):
+    """What no ``except Exception`` catches."""
+
+
+RAISED: list[BaseException] = []
+
+
+def plain(event: Delivery) -> None:
+    raise RAISED[-1]
+
+
+async def asynchronous(event: Delivery) -> None:
+    await asyncio.sleep(0)
+    raise RAISED[-1]
+
+
+def handlers() -> list[Handler]:
+    return [find_handler(f"{__name__}:{one}") for one in ("plain", "asynchronous")]
+
+
+@pytest.mark.parametrize("handler", handlers(), ids=["plain", "asynchronous"])
+@pytest.mark.parametrize(
+    "raised",
+    [
+        TimeoutError, StopIteration, StopAsyncIteration, SystemExit, GeneratorExit, Odd, asyncio.CancelledError,
+        MemoryError, ValueError,
+    ],
+)  # fmt: skip
+async def test_whatever_a_handler_raises_is_a_failed_attempt(
+    handler: Handler, raised: Callable[[], BaseException]
+) -> None:
+    RAISED.append(raised())
+    async with asyncio.timeout(5):
+        with pytest.raises(HandlerFailed) as failed:
+            await attempt(handler.call(DELIVERY), timeout=10)
+    turned = handler.form == "plain" and handler.call.__name__ == "asynchronous" and raised is StopIteration
+    assert failed.value.error_type == ("RuntimeError" if turned else raised.__name__)  # type: ignore[attr-defined]
+    assert isinstance(failed.value.__cause__, BaseException)
+
+
+@pytest.mark.parametrize("handler", handlers(), ids=["plain", "asynchronous"])
+@pytest.mark.parametrize("raised", [Reject("no"), Transient("later")])
+async def test_what_says_itself_what_to_do_next_passes(handler: Handler, raised: Exception) -> None:
+    RAISED.append(raised)
+    with pytest.raises(type(raised)):
+        await attempt(handler.call(DELIVERY), timeout=10)
+
+
+async def test_only_our_own_limit_is_a_handler_that_took_too_long() -> None:
+    async def impatient() -> None:
+        async with asyncio.timeout(0.001):
+            await asyncio.sleep(10)
+
+    with pytest.raises(HandlerFailed) as failed:
+        await attempt(impatient(), timeout=10)
+    assert failed.value.error_type == "TimeoutError"
+    with pytest.raises(HandlerTimeout, match="longer than"):
+        await attempt(asyncio.sleep(10), timeout=0.001)
+
+
+async def test_a_real_cancellation_and_a_closed_coroutine_pass_as_they_are() -> None:
+    task = asyncio.create_task(attempt(asyncio.sleep(10), timeout=20))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    ended: list[str] = []
+
+    async def note() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            ended.append("closed")
+
+    async def forgotten() -> None:
+        coroutine = attempt(note(), timeout=20)
+        coroutine.send(None)
+        coroutine.close()
+
+    await asyncio.create_task(forgotten())
+    assert ended == ["closed"]
 
 
 def hang(event: Delivery) -> None:
@@ -18,7 +104,7 @@ def hang(event: Delivery) -> None:
 async def test_threads_that_hang_are_bounded_and_make_room_when_they_end():
     GO_ON.clear()
     handler = find_handler(f"{__name__}:hang")
-    delivery = Delivery("e", None, None, {}, 1, 1)
+    delivery = DELIVERY
     before = threading.active_count()
     for _ in range(MOST_HUNG):
         with pytest.raises(HandlerTimeout, match="longer than"):
