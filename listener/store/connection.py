@@ -6,22 +6,38 @@ commits, in the same message as the commit. Whatever fails on the way leaves it 
 a handler holds is good for nothing once its work has ended.
 
 Where another transaction is to follow at once, that message begins it too.
+
+That what is committed is the transaction in which the row was inserted, and no other that a handler began, is proved
+by a savepoint: it is set with the message that begins, and released with the one that commits, which fails without it.
 """
 
-from typing import TYPE_CHECKING, Any
+import secrets
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
 from asyncpg.transaction import Transaction, TransactionState
 
-from listener.errors import Transient
+from listener.errors import Permanent, Transient
 
 if TYPE_CHECKING:
     Plain = asyncpg.Connection[asyncpg.Record]
 else:
     Plain = asyncpg.Connection
 
-PROOF = "SELECT;"
-"""Fails in a transaction that has failed, and keeps what follows in the same message from being done."""
+PROOF = f"unlost_{secrets.token_hex(6)}"
+"""The savepoint's name. A handler that returned to it would undo the row, so no handler can know it."""
+NOT_OURS = (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError)
+"""What PostgreSQL answers where the savepoint is no part of the current transaction, or there is none."""
+
+
+class TransactionLeft(Permanent):
+    """A handler ended the transaction that it was given. What it has committed stands, and would again each time."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the handler ended the transaction that it was given (COMMIT, ROLLBACK); what it wrote outside of it may "
+            "stand, and is not undone. Commit nothing by hand; wrap parts in connection.transaction()"
+        )
 
 
 class Begun(Transaction):
@@ -53,6 +69,11 @@ class Lent:
         if self._connection is None:
             raise asyncpg.InterfaceError(f"{name} cannot be used: the handler that was given this connection has ended")
         return getattr(self._connection, name)
+
+    async def reset(self, *, timeout: float | None = None) -> NoReturn:
+        """Refused: it would end the transaction, and what followed would be committed by itself."""
+        del timeout
+        raise asyncpg.InterfaceError("reset() cannot be used: it would end the transaction that the handler was given")
 
     def take_back(self) -> None:
         """Make it useless."""
@@ -102,16 +123,17 @@ class OwnConnection(Plain):
         """
         if self.is_closed():
             raise Transient("the connection was closed or lost while the handler had it, and the handler went on")
-        if not self.is_in_transaction():
-            raise Transient("the handler ended the transaction that it was given; begin parts of it with transaction()")
         following = self.get_reset_query()
         if begin_next is not None:
             # Reset in a transaction of its own: the next one must not take it back, nor begin as this one wished.
             following = f"BEGIN; {following} COMMIT; {_beginning(begin_next)}"
         transaction.end(self)
         try:
-            await self.execute(f"{PROOF} COMMIT; {following}")
+            await self.execute(f"RELEASE SAVEPOINT {PROOF}; COMMIT; {following}")
+        except NOT_OURS as error:
+            raise self._left() from error
         except asyncpg.InFailedSQLTransactionError as error:
+            await self.roll_back(transaction)
             raise Transient(
                 "the handler went on after an error that had ended its transaction; "
                 "let it pass, or wrap what may fail in connection.transaction()"
@@ -119,6 +141,21 @@ class OwnConnection(Plain):
         self._become_clean()
         if begin_next is not None:
             self._begun = Begun(self)
+
+    async def roll_back(self, transaction: Begun) -> None:
+        """Undo what a handler did that has failed; ``TransactionLeft`` where that is no longer in one's hands."""
+        if self.is_closed():
+            return
+        transaction.end(self)
+        try:
+            await self.execute(f"ROLLBACK TO SAVEPOINT {PROOF}; ROLLBACK;")
+        except NOT_OURS as error:
+            raise self._left() from error
+
+    def _left(self) -> TransactionLeft:
+        """Nobody knows what is on this connection."""
+        self.terminate()
+        return TransactionLeft()
 
     def get_reset_query(self) -> str:
         """What asyncpg sends to have a session as new."""
@@ -137,4 +174,4 @@ class OwnConnection(Plain):
 
 
 def _beginning(longest_idle: int) -> str:
-    return f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {longest_idle:d};"
+    return f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {longest_idle:d}; SAVEPOINT {PROOF};"

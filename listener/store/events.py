@@ -19,6 +19,7 @@ import msgspec
 from listener.claims.port import Ask, Dead, Done
 from listener.errors import Transient
 from listener.event import Event
+from listener.store.connection import TransactionLeft
 from listener.store.database import Borrowed, Connection, Database
 from listener.store.series import Series
 from listener.store.statements import statements
@@ -133,8 +134,10 @@ class EventStore:
                     borrowed.keep()
                     series.kept = borrowed
                 return STORED
-            if not connection.is_closed():
-                await transaction.rollback()
+            try:
+                await connection.roll_back(transaction)
+            except TransactionLeft as left:
+                raise left from failed
         if isinstance(failed, asyncpg.PostgresError | asyncpg.InterfaceError):
             raise translated(failed, "the handler's work on its transaction") from failed
         raise failed

@@ -5,7 +5,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-import asyncpg
 import pytest
 
 from listener.claims.port import Ask, Claims, Dead, Done
@@ -435,36 +434,6 @@ async def test_an_owner_frozen_in_its_transaction_does_not_keep_its_heir_waiting
     go_on.set()
     with pytest.raises(Transient):
         await late
-    assert await count(database) == 1
-
-
-@pytest.mark.parametrize("statement", ["SELECT 1 / 0", "ROLLBACK"])
-async def test_a_transaction_that_a_handler_lost_is_no_row(database: Database, statement: str) -> None:
-    async def lose(connection) -> None:
-        with contextlib.suppress(asyncpg.PostgresError):
-            await connection.execute(statement)
-
-    with pytest.raises(Transient, match="the handler"):
-        await store_of(database).insert_with(row("e"), lose)
-    assert await count(database) == 0
-
-    async def careful(connection) -> None:
-        with contextlib.suppress(asyncpg.PostgresError):
-            async with connection.transaction():
-                await connection.execute("SELECT 1 / 0")
-
-    assert await store_of(database).insert_with(row("e"), careful) == Stored()
-    assert await count(database) == 1
-
-
-async def test_a_handler_that_commits_by_itself_is_stored_once(database: Database) -> None:
-    async def commit(connection) -> None:
-        await connection.execute("COMMIT")
-
-    store = store_of(database)
-    with pytest.raises(Transient, match="ended the transaction"):
-        await store.insert_with(row("e"), commit)
-    assert await store.insert_with(row("e"), commit) == Stored(), "its own row is known again"
     assert await count(database) == 1
 
 

@@ -1,0 +1,92 @@
+"""Handlers that leave their transaction, or raise what ends a process: a letter says so, and the listener goes on."""
+
+import json
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from dlq.file import read_letters
+from dlq.letter import Letter
+from dlq.sidecar import states
+from listener.delivery import Delivery
+from listener.facts import EventBuried, EventsStored, LettersResolved
+from listener.store.database import Connection
+from tests.support.listeners import rows_of, running_listener
+from tests.support.source import running_source
+
+RUNS: list[str] = []
+
+
+@pytest.fixture
+def servers(redis_url: str, database_url: str, tmp_path: Path) -> dict:
+    RUNS.clear()
+    return {"redis_url": redis_url, "database_url": database_url, "directory": tmp_path}
+
+
+async def obey(event: Delivery, connection: Connection) -> None:
+    """Run the statements of the payload."""
+    RUNS.append(event.event_id)
+    for statement in event.payload:
+        await connection.execute(statement)
+
+
+async def leave_the_process(event: Delivery) -> None:
+    RUNS.append(event.event_id)
+    if event.event_id == "bad":
+        raise SystemExit(3)
+
+
+def frame(event_id: str, payload: object) -> str:
+    return json.dumps({"event_id": event_id, "payload": payload})
+
+
+def letters(servers: dict) -> dict[str, Letter]:
+    path = servers["directory"] / "a.jsonl"
+    return {one.letter.event_id: one.letter for one in read_letters(path)}  # type: ignore[union-attr, misc]
+
+
+async def test_a_handler_that_leaves_its_transaction_ends_as_a_letter_after_one_attempt(servers: dict) -> None:
+    """Each further attempt would commit its effect again. Where it committed our row too, that row stands."""
+    effect = "insert into effects values ('e')"
+    connection = await asyncpg.connect(servers["database_url"])
+    await connection.execute("create table effects (event_id text)")
+    async with (
+        running_source() as source,
+        running_listener(ws_url=source.url, **servers, handler=f"{__name__}:obey") as one,
+    ):
+        await source.wait_for_clients(1)
+        await source.send(
+            frame("good", [effect]),
+            frame("rolled back", ["rollback", "begin", effect]),
+            frame("by itself", ["rollback", effect]),
+            frame("committed", [effect, "commit", "begin", effect]),
+        )
+        await one.heard.until(lambda heard: len(heard.of(EventBuried)) == 3 and heard.ids(EventsStored) == ["good"])
+        await one.heard.until(lambda heard: len(heard.of(LettersResolved)) == 1)
+    assert sorted(RUNS) == ["by itself", "committed", "good", "rolled back"], "one attempt each"
+    assert {row["event_id"] for row in await rows_of(servers["database_url"])} == {"good", "committed"}
+    assert await connection.fetchval("select count(*) from effects") == 3, "good, by itself, committed"
+    await connection.close()
+    found = letters(servers)
+    assert {(one.reason, one.error_type, len(one.attempts)) for one in found.values()} == {
+        ("rejected", "TransactionLeft", 1)
+    }
+    assert {one.letter_id for one in found.values() if one.event_id == "committed"} == {
+        id_ for id_, state in states(servers["directory"] / "a.jsonl").items() if state.status == "resolved"
+    }
+
+
+async def test_a_handler_that_would_end_the_process_fails_its_attempts(servers: dict) -> None:
+    async with (
+        running_source() as source,
+        running_listener(ws_url=source.url, **servers, handler=f"{__name__}:leave_the_process") as one,
+    ):
+        await source.wait_for_clients(1)
+        await source.send(frame("bad", 1), frame("good", 1))
+        await one.heard.until(lambda heard: len(heard.of(EventBuried)) == 1)
+        await source.send(frame("next", 1))
+        await one.heard.until(lambda heard: set(heard.ids(EventsStored)) == {"good", "next"})
+    assert [(one.reason, one.error_type, len(one.attempts)) for one in letters(servers).values()] == [
+        ("exhausted", "SystemExit", 3)
+    ]
