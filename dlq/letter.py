@@ -19,6 +19,7 @@ import msgspec
 from dlq.line import broken_seal, seal
 from listener.errors import ErrorClass, Failure, UnlostError
 from listener.event import Event, on_one_line
+from listener.oversized import Oversized
 from ops.telemetry.mask import masked
 
 VERSION = 1
@@ -41,7 +42,10 @@ class Damaged(UnlostError):
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """One dead letter, format version 1."""
+    """One dead letter, format version 1.
+
+    Of a frame too large to be held, ``raw`` is the beginning; ``raw_length`` and ``raw_sha256`` are those of all of it.
+    """
 
     letter_id: str
     event_id: str | None
@@ -62,6 +66,8 @@ class Letter(msgspec.Struct, frozen=True):
     mode: Mode
     cursor: str | None
     source: str | None
+    raw_length: int | None = None
+    raw_sha256: str | None = None
 
 
 _NO_EVENT = msgspec.Raw()
@@ -100,6 +106,8 @@ class _Line(msgspec.Struct, omit_defaults=True):
     event: msgspec.Raw = _NO_EVENT
     raw_text: str | None = None
     raw_base64: str | None = None
+    raw_length: int | None = None
+    raw_sha256: str | None = None
 
 
 _lines = msgspec.json.Decoder(_Line)
@@ -197,14 +205,16 @@ def letter_for_frame(
     instance: str,
     source: str | None,
     cursor: str | None = None,
+    whole: Oversized | None = None,
 ) -> Letter:
-    """The letter of a frame that is no valid event, its bytes kept."""
+    """The letter of a frame that is no valid event, its bytes kept; of one too large to be held, its beginning."""
     failure = _clean(Failure(at, "receive", "permanent", "InvalidEvent", message))
     return Letter(
         letter_id=letter_id, event_id=event_id, reason="invalid", error_class="permanent", stage="receive",
         event=None, raw=frame, attempts=(failure,), error_type="InvalidEvent", message=failure.message,
         sqlstate=None, fingerprint=fingerprint("invalid", "InvalidEvent", failure.message, None, "receive", None),
         first_at=at, last_at=at, instance=instance, epoch=0, mode="normal", cursor=cursor, source=_said(source),
+        raw_length=whole.length if whole else None, raw_sha256=whole.digest.hex() if whole else None,
     )  # fmt: skip
 
 
@@ -237,7 +247,7 @@ def _line(letter: Letter) -> _Line:
         attempts=tuple(map(_attempt, letter.attempts)), event_id=letter.event_id, sqlstate=letter.sqlstate,
         cursor=letter.cursor, source=_said(letter.source),
         event=_NO_EVENT if letter.event is None else msgspec.Raw(on_one_line(letter.event)),
-        raw_text=text, raw_base64=encoded,
+        raw_text=text, raw_base64=encoded, raw_length=letter.raw_length, raw_sha256=letter.raw_sha256,
     )  # fmt: skip
 
 
@@ -286,6 +296,7 @@ def _letter(line: _Line) -> Letter:
         error_type=line.error_type, message=line.message, sqlstate=line.sqlstate, fingerprint=line.fingerprint,
         first_at=epoch_second(line.first_at), last_at=epoch_second(line.last_at), instance=line.instance,
         epoch=line.epoch, mode=line.mode, cursor=line.cursor, source=line.source,
+        raw_length=line.raw_length, raw_sha256=line.raw_sha256,
     )  # fmt: skip
 
 

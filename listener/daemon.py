@@ -112,6 +112,7 @@ class Daemon:
             "claims_held": desk.held,
             "standing_by": engine.pipeline.claiming.standing_by,
             "source_resumes": reader.resumes,
+            "source_lost": None if reader.last_loss is None else reader.last_loss.shown(),
             "cursor": intake.watermark.cursor,
             "loop_lag_seconds": round(self._lag.seconds, 3),
             "since": self._changes.since(),

@@ -85,8 +85,13 @@ def parse_named(frame: bytes | str, *, max_bytes: int) -> tuple[Event, Collectio
     """The same, and which of the names ``event_id`` and ``cursor`` stand in the frame, perhaps among others."""
     data = _encoded(frame)
     if len(data) > max_bytes:
-        raise InvalidEvent(f"the event has {len(data):,} bytes, and {max_bytes:,} are allowed")
+        raise InvalidEvent(too_large(len(data), max_bytes))
     return read_plainly(data) or read_with_care(data)
+
+
+def too_large(length: int, max_bytes: int) -> str:
+    """What is said of an event beyond the limit."""
+    return f"the event has {length:,} bytes, and {max_bytes:,} are allowed"
 
 
 def read_plainly(data: bytes) -> tuple[Event, Collection[str]] | None:

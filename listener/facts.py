@@ -137,11 +137,17 @@ class SourceConnected(Fact, frozen=True):
 
 
 class SourceLost(Fact, frozen=True):
-    """The connection to the source ended; ``delay`` seconds pass before the next try."""
+    """There is no connection to the source; ``delay`` seconds pass before the next try.
+
+    ``code`` is the close code: 1006 where a connection ended without one, None where none was opened. ``reason`` is the
+    text that came with it.
+    """
 
     url: str
     why: str
     delay: float
+    code: int | None = None
+    reason: str = ""
 
 
 class SourceGap(Fact, frozen=True):

@@ -89,7 +89,7 @@ class FileGraveyard:
             return letter_for_frame(
                 event.frame, letter_id=letter_id, message=passage.attempts[-1].message,
                 event_id=event.event_id or None, at=passage.received_at, instance=self._instance,
-                source=self._source, cursor=event.cursor,
+                source=self._source, cursor=event.cursor, whole=passage.whole,
             )  # fmt: skip
         return letter_for(
             event, letter_id=letter_id, reason=doom.reason, stage=doom.stage, attempts=passage.attempts,
@@ -98,10 +98,17 @@ class FileGraveyard:
         )  # fmt: skip
 
 
+def digest_of(letter: Letter) -> bytes:
+    """The SHA-256 of the frame that was no event, also where only its beginning was kept."""
+    if letter.raw_sha256 is not None:
+        return bytes.fromhex(letter.raw_sha256)
+    return hashlib.sha256(letter.raw or b"").digest()
+
+
 def burial_of(letter: Letter) -> Burial | None:
     """What a letter's event was claimed by; None where today's rules cannot read it."""
     if letter.reason == "invalid":
-        ask = invalid_claim(hashlib.sha256(letter.raw or b"").digest())
+        ask = invalid_claim(digest_of(letter))
         return Burial(ask.event_id, ask.digest, letter.letter_id)
     try:
         event = parse(letter.event or b"", max_bytes=sys.maxsize)

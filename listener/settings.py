@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from listener.backoff import Backoff
 from listener.pipeline.policy import Policy
-from listener.source.reader import SourceOptions, source_name
+from listener.source.handshake import source_name
+from listener.source.reader import SourceOptions
 from ops.command import Secret, SecretUrl, Settings, WebAddress
 
 
@@ -120,7 +121,7 @@ class ListenerSettings(ConnectionSettings):
     ws_authorization: Secret = Field(Secret(""), description="Value of the Authorization header for the source")
     source_name: str = Field("", max_length=512, description="Name of the source's cursor; by default its address")
     source_resumes: Literal["auto", "yes", "no"] = Field(
-        "auto", description="Whether the source can resume after a cursor; auto: found out"
+        "auto", description="Whether the source resumes by ?after=<cursor>; auto: only Unlost's own producer does"
     )
     start_from: Literal["oldest", "now"] = Field("oldest", description="Where a group without a cursor starts")
     reconnect_first: float = Field(1.0, gt=0, description="Seconds before the first reconnect, at most")

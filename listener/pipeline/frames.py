@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from listener.claims.port import Ask
 from listener.errors import InvalidEvent, failure_of
-from listener.event import Event, parse
+from listener.event import Event, parse, too_large
+from listener.oversized import Oversized
 from listener.pipeline.passage import Doom, Passage, invalid_claim
 from listener.together import plain_events
 from listener.watermark import Position
@@ -37,6 +38,18 @@ def passage_of(
     passage = Passage(event, invalid_claim(digest), position, received_at, received_clock)
     passage.doom = Doom("invalid", "receive")
     passage.attempts.append(failure_of(what, stage="receive", at=received_at))
+    return passage
+
+
+def passage_of_oversized(
+    whole: Oversized, position: Position | None, received_at: float, received_clock: float, *, max_bytes: int
+) -> Passage:
+    """The passage of a frame that was too large to be held: doomed, under a name made of all of its bytes."""
+    event = Event("", None, b"", None, whole.digest, None, whole.head)
+    passage = Passage(event, invalid_claim(whole.digest), position, received_at, received_clock, whole=whole)
+    passage.doom = Doom("invalid", "receive")
+    error = InvalidEvent(f"{too_large(whole.length, max_bytes)}; of it, the first {len(whole.head):,} are kept")
+    passage.attempts.append(failure_of(error, stage="receive", at=received_at))
     return passage
 
 

@@ -13,7 +13,8 @@ from listener.claims.port import Ask
 from listener.errors import Transient, failure_of
 from listener.event import Event
 from listener.facts import EventsDuplicate, Facts, FramesReceived, FramesUnread
-from listener.pipeline.frames import last_cursor, passage_of, read_frames
+from listener.oversized import Oversized
+from listener.pipeline.frames import last_cursor, passage_of, passage_of_oversized, read_frames
 from listener.pipeline.passage import DUPLICATE, End, Passage, Stored
 from listener.pipeline.policy import Policy
 from listener.pipeline.stretches import Cutter, Part, Stretch, cursor_at_end
@@ -125,6 +126,16 @@ class Intake:
         if of_peers:
             self._turns.put_behind(of_peers)
         return told
+
+    def receive_oversized(self, whole: Oversized) -> None:
+        """Admit what was measured of a frame that is larger than any event may be."""
+        self._received += 1
+        self._received_bytes += whole.length
+        passage = passage_of_oversized(
+            whole, self.watermark.open(None), self._clocks.now(), self._clocks.monotonic(),
+            max_bytes=self._policy.max_event_bytes,
+        )  # fmt: skip
+        self._enter(passage)
 
     def _follow(self, stretch: Stretch | None, position: Position) -> None:
         """Notice when all of one's own stretch is settled, and learn whether a peer settles its own."""

@@ -10,6 +10,7 @@ from listener.claims.port import Ask
 from listener.delivery import Delivery
 from listener.errors import Failure
 from listener.event import Event, decode
+from listener.oversized import Oversized
 from listener.watermark import Position
 
 Stage = Literal["receive", "claim", "handle", "store"]
@@ -73,6 +74,8 @@ class Passage(msgspec.Struct, eq=False):
     on_end: "Callable[[Passage], None] | None" = None
     revive: bool = False
     of_peer: bool = False
+    whole: Oversized | None = None
+    """What was measured of a frame that was too large to be held: the event has its first bytes alone."""
 
     @property
     def claim_id(self) -> str:

@@ -2,7 +2,9 @@
 
 The loop is our own: a connection that ends, however it ends, is followed by another, after a delay that
 grows with each failure and starts anew only when a connection lived and delivered. Nothing the source
-answers ends the listener. Where the source can resume, reading goes on after the last event received.
+answers ends the listener. Where the source can resume, reading goes on after the last event received. Only the
+handshake of Unlost's own producer proves that it can, or the setting; ``after`` is added to the address only then.
+With ``auto`` the first handshake goes without it, so that the address of a foreign source stays as it was given.
 
 Reading pauses when memory is full, the dead-letter file cannot be written, or the database is away (then
 only where the source can resume; where it cannot, what finds no room is buried). The keepalive is our own
@@ -14,25 +16,25 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
 
 from listener.backoff import Backoff
 from listener.cursor import goes_back
-from listener.errors import Transient, UnlostError
+from listener.errors import UnlostError
 from listener.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
+from listener.oversized import Oversized
 from listener.pipeline.intake import Intake
-from listener.source.stream import Stream
+from listener.source.handshake import ABNORMAL, Handshake, Loss, SourceRefused, handshake_of, loss_of, with_cursor
+from listener.source.stream import LONGEST_FRAME, Stream
 from listener.store.port import GroupCursors
 
-TOO_BIG = 1009
-LARGEST_FRAME = 1024**3
 LIVED_SECONDS = 1.0
 AT_ONCE = 512
 BYTES_AT_ONCE = 256 * 1024
@@ -45,7 +47,7 @@ SPARE_FOR_OVERFLOW = 1_000
 class Response(Protocol):
     """What a source answered to the handshake."""
 
-    headers: Mapping[str, str]
+    headers: Headers
 
 
 class Connection(Protocol):
@@ -61,7 +63,12 @@ class Connection(Protocol):
         """What lies below it."""
         ...
 
-    async def take(self, most: int, size: int) -> Sequence[bytes]:
+    @property
+    def received(self) -> int:
+        """How many bytes have come."""
+        ...
+
+    async def take(self, most: int, size: int) -> Sequence[bytes] | Oversized:
         """The next messages, one at least, and no more than were asked for; ``ConnectionClosed`` at the end."""
         ...
 
@@ -114,12 +121,14 @@ class Reader:
         self._clock = clock
         self._dice = dice
         self._after: str | None = None
-        self._max_frame = options.max_frame
         self._connection: Connection | None = None
         self._resumes = options.resumes == "yes"
+        self._prove_again = False
+        self._silent = False
         self._frames = 0
         self.paused = ""
         self.trouble = "not connected yet"
+        self.last_loss: Loss | None = None
         self.last_frame_at: float | None = None
 
     @property
@@ -138,41 +147,61 @@ class Reader:
         while True:
             started, frames = self._clock(), self._frames
             try:
-                again = await self._session()
-                why, delay = "closed by the source", 0.0
-            except (OSError, WebSocketException, UnlostError, TimeoutError) as error:
-                again, why, delay = False, _why(error), _retry_after(error)
-                self._widen_for_giant(error)
-            self._connection = None
-            if again:
-                continue
+                await self._session()
+                continue  # the starting point was just learnt, and reading starts there at once
+            except (SourceRefused, ConnectionClosed, UnlostError) as error:
+                loss = self._lost(error)
+            finally:
+                self._connection = None
             lived = self._clock() - started >= LIVED_SECONDS and self._frames > frames
             failures = 1 if lived else failures + 1
-            delay = max(delay, self._options.backoff.delay(failures, self._dice()))
-            self.trouble = why
-            self._facts(SourceLost(self._options.name, why, delay))
+            delay = max(loss.wait, self._options.backoff.delay(failures, self._dice()))
+            self._facts(SourceLost(self._options.name, loss.why, delay, loss.code, loss.reason))
             await asyncio.sleep(delay)
 
-    async def _session(self) -> bool:
-        """One connection. True where the group's starting point was just learnt, and reading starts there at once."""
-        after = self._after or await self._cursors.read(self._options.name, self._options.group)
-        url = _with_cursor(self._options.url, after)
-        async with self._open(url, self._options, self._max_frame) as connection:
-            headers = connection.response.headers if connection.response else {}
-            oldest, start = headers.get("unlost-oldest"), headers.get("unlost-cursor")
-            if after is None and oldest and start:
-                begin = oldest if self._options.start_from == "oldest" else start
-                self._after = await self._cursors.start(self._options.name, self._options.group, begin)
-                return True
-            if (gap := headers.get("unlost-gap")) and start:
-                await self._go_back(gap, start)
-                self._facts(SourceGap(gap, start))
-            if self._options.resumes == "auto" and oldest:
-                self._resumes = True
+    def _lost(self, error: Exception) -> Loss:
+        loss = loss_of(error)
+        if self._silent:
+            loss = Loss(f"the source was silent for {self._options.keepalive:g} s and answered no ping", ABNORMAL)
+        if isinstance(error, SourceRefused) and error.status is not None:
+            self._prove_again = True  # the address may be another's by now, and refuse ``after`` for ever
+        self.last_loss, self.trouble, self._silent = loss, loss.why, False
+        return loss
+
+    async def _session(self) -> None:
+        """One connection; it returns where the group's starting point was just learnt."""
+        after = await self._cursor_to_ask_for()
+        async with self._opened(with_cursor(self._options.url, after)) as connection:
+            told = handshake_of(connection.response.headers) if connection.response else Handshake()
+            self._prove_again = False
+            if self._options.resumes == "auto":
+                self._resumes = told.is_ours
+            if after is None and self._resumes and told.oldest and told.cursor:
+                begin = told.oldest if self._options.start_from == "oldest" else told.cursor
+                learnt = await self._cursors.start(self._options.name, self._options.group, begin)
+                self._after = self._after or learnt
+                return
+            if told.gap and told.cursor and self._resumes:
+                await self._go_back(told.gap, told.cursor)
+                self._facts(SourceGap(told.gap, told.cursor))
             self._connection, self.trouble = connection, ""
             self._facts(SourceConnected(self._options.name, after))
             await self._read(connection)
-        return False
+
+    async def _cursor_to_ask_for(self) -> str | None:
+        if not self._resumes or self._prove_again:
+            return None
+        return self._after or await self._cursors.read(self._options.name, self._options.group)
+
+    @contextlib.asynccontextmanager
+    async def _opened(self, url: str) -> AsyncIterator[Connection]:
+        """The border to the library: a hostile handshake makes it raise nearly anything, and none of it ends us."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self._open(url, self._options))
+            except Exception as error:
+                raise SourceRefused(error) from error
+            yield connection
 
     async def _go_back(self, unknown: str, start: str) -> None:
         """The source does not know what was asked for: neither is the group to ask for it again."""
@@ -187,10 +216,6 @@ class Reader:
         try:
             while True:
                 await self._take_frames(connection)
-        except ConnectionClosed as closed:
-            # What we sent, not what it ended with: few sources answer our close before they hang up.
-            if closed.sent is not None and closed.sent.code == TOO_BIG:
-                raise Transient(f"a frame is larger than {self._max_frame:,} bytes") from None
         finally:
             keepalive.cancel()
 
@@ -200,15 +225,18 @@ class Reader:
             await self._pause(why)
         events, size = self._intake.room
         frames = await connection.take(min(events, AT_ONCE), min(size, BYTES_AT_ONCE))
-        self._frames += len(frames)
         self.last_frame_at = self._clock()
+        if isinstance(frames, Oversized):
+            self._frames += 1
+            self._intake.receive_oversized(frames)
+            return
+        self._frames += len(frames)
         if self._intake.full and self._database_away() and not self._resumes:
             for frame in frames:
                 await self._intake.wait_for_room(spare=SPARE_FOR_OVERFLOW)
                 self._overflow(frame)
-        elif (cursor := self._intake.receive(frames)) is not None:
+        elif (cursor := self._intake.receive(frames)) is not None and self._resumes:
             self._after = cursor
-            self._resumes = self._resumes or self._options.resumes == "auto"
         if len(frames) > 1:  # after one alone, the connection has nothing more, and waiting for it lets others run
             await asyncio.sleep(0)
 
@@ -236,68 +264,36 @@ class Reader:
     async def _keep_alive(self, connection: Connection) -> None:
         """End a connection on which nothing comes and no ping is answered; during a pause nothing can be told."""
         while True:
-            frames = self._frames
+            received = connection.received
             await asyncio.sleep(self._options.keepalive)
-            if self.paused or self._frames != frames:
+            if self.paused or connection.received != received:
                 continue
             try:
                 async with asyncio.timeout(self._options.keepalive):
                     await (await connection.ping())
             except TimeoutError:
-                if not self.paused and self._frames == frames:
+                if not self.paused and connection.received == received:
+                    self._silent = True
                     connection.transport.abort()
             except ConnectionClosed:
                 return
 
-    def _widen_for_giant(self, error: Exception) -> None:
-        """The same giant would end every connection: let it in once, so that it can be buried."""
-        if "larger than" in str(error) and self._max_frame < LARGEST_FRAME:
-            self._max_frame *= 16
+
+Open = Callable[[str, SourceOptions], AbstractAsyncContextManager[Connection]]
+"""Opens one connection to an address."""
 
 
-Open = Callable[[str, SourceOptions, int], AbstractAsyncContextManager[Connection]]
-"""Opens one connection to an address, for frames of up to so many bytes."""
-
-
-def open_stream(url: str, options: SourceOptions, max_frame: int) -> AbstractAsyncContextManager[Connection]:
-    """One connection to this address, for frames of up to so many bytes."""
+def open_stream(url: str, options: SourceOptions) -> AbstractAsyncContextManager[Connection]:
+    """One connection to this address; frames of more than ``max_frame`` bytes are measured, not held."""
     opening = connect(
         url,
-        create_connection=cast("Any", functools.partial(Stream, largest=max_frame)),
+        create_connection=cast("Any", functools.partial(Stream, largest=options.max_frame)),
         additional_headers=options.headers,
         compression=None,
-        max_size=max_frame,
+        max_size=LONGEST_FRAME,
         open_timeout=options.open_timeout,
         ping_interval=None,
         close_timeout=2.0,
         proxy=None,
     )
     return cast("AbstractAsyncContextManager[Connection]", opening)
-
-
-def _with_cursor(url: str, after: str | None) -> str:
-    if after is None:
-        return url
-    parts = urlsplit(url)
-    query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "after"]
-    return urlunsplit(parts._replace(query=urlencode([*query, ("after", after)])))
-
-
-def source_name(url: str) -> str:
-    """The name under which a source's cursor is kept: its address without credentials and query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path or "/", "", ""))
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, InvalidStatus):
-        return f"the source answered HTTP {error.response.status_code}"
-    return str(error) or type(error).__name__
-
-
-def _retry_after(error: Exception) -> float:
-    if isinstance(error, InvalidStatus):
-        with contextlib.suppress(ValueError):
-            return min(600.0, float(error.response.headers.get("Retry-After", "0")))
-    return 0.0

@@ -2,12 +2,15 @@
 
 Owns where frames begin and end. Nearly all are whole messages, and become one without passing through the library
 ``websockets``, which would spend more on each than reading it costs. All else is the library's: the handshake, pings,
-fragments, closing, and the refusal of what breaks the protocol or is too large; it is given just those frames' bytes.
-Reading from the network pauses while enough waits.
+fragments, closing, and the refusal of what breaks the protocol; it is given just those frames' bytes.
+
+Bounded: reading from the network pauses while enough waits, and an empty message counts for something too. A message
+larger than any event may be is never held: it is measured as it comes, and only what was measured is handed on.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
@@ -15,9 +18,18 @@ from websockets.client import ClientProtocol
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event, State
 
+from listener.oversized import Measure, Oversized
+
 WHOLE = (0x81, 0x82)
 """How a frame begins that is a whole message: its last fragment too, text or bytes, no extension."""
+LAST, CONTROL, MASKED = 0x80, 0x08, 0x80
 ENOUGH_BYTES = 1024 * 1024
+MESSAGE_BYTES = 64
+"""What holding one message costs beside its own bytes, roughly."""
+LONGEST_FRAME = 2**63 - 1
+"""The protocol allows no more. The library is told this limit, and refuses what exceeds it."""
+CONTROL_TOO_LONG = bytes((126, 0, 126)) + bytes(126)
+"""The rest of a control frame that the library refuses as too long, whatever its real length is."""
 
 
 class Stream(ClientConnection):
@@ -30,20 +42,35 @@ class Stream(ClientConnection):
         self._missing = 0
         self._fragments = bytearray()
         self._within_fragments = False
-        self._messages: deque[bytes] = deque()
+        self._measure: Measure | None = None
+        self._begins_oversized = False
+        self._passing = 0
+        self._passing_last = False
+        self._messages: deque[bytes | Oversized] = deque()
+        self._oversized = 0
         self._held = 0
         self._pausing = False
         self._waiter: asyncio.Future[None] | None = None
+        self.received = 0
+        """So many bytes have come: a sign of life while one message takes long."""
 
-    async def take(self, most: int, size: int) -> list[bytes]:
-        """Up to ``most`` messages of about ``size`` bytes together, at least one. ``ConnectionClosed`` at the end."""
+    async def take(self, most: int, size: int) -> Sequence[bytes] | Oversized:
+        """Up to ``most`` messages of about ``size`` bytes together, at least one; an oversized one comes alone.
+
+        ``ConnectionClosed`` at the end.
+        """
         while not self._messages:
             if self.protocol.state is State.CLOSED:
                 await self.recv()  # it has no message: it knows how the connection ended, and raises that
             self._waiter = self.loop.create_future()
             await self._waiter
-        if len(self._messages) <= most and self._held <= size:
-            taken = list(self._messages)
+        return self.take_now(most, size)
+
+    def take_now(self, most: int, size: int) -> Sequence[bytes] | Oversized:
+        """The same of what is here now: nothing, where nothing is."""
+        taken: Sequence[bytes] | Oversized
+        if not self._oversized and len(self._messages) <= most and self._held <= size:
+            taken = list(self._messages)  # type: ignore[arg-type]  # none is oversized
             self._messages.clear()
             self._held = 0
         else:
@@ -53,12 +80,21 @@ class Stream(ClientConnection):
             self.transport.resume_reading()
         return taken
 
-    def _some(self, most: int, size: int) -> list[bytes]:
+    def _some(self, most: int, size: int) -> Sequence[bytes] | Oversized:
         taken: list[bytes] = []
         until = self._held - size
         while self._messages and not (taken and (len(taken) >= most or self._held <= until)):
-            taken.append(self._messages.popleft())
-            self._held -= len(taken[-1])
+            first = self._messages[0]
+            if isinstance(first, Oversized):
+                if taken:
+                    break
+                self._oversized -= 1
+                self._held -= len(first.head) + MESSAGE_BYTES
+                self._messages.popleft()
+                return first
+            taken.append(first)
+            self._held -= len(first) + MESSAGE_BYTES
+            self._messages.popleft()
         return taken
 
     def _tell(self) -> None:
@@ -67,16 +103,28 @@ class Stream(ClientConnection):
 
     # -- what the network brings ----------------------------------------------------------------
 
+    @property
+    def _reads(self) -> bool:
+        """Whether frames still count: after our own close frame they do, until the source's comes."""
+        protocol = self.protocol
+        return protocol.state is State.OPEN or (
+            protocol.state is State.CLOSING and protocol.close_rcvd is None and protocol.parser_exc is None
+        )
+
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
+        self.received += len(data)
         while data and self.protocol.state is State.CONNECTING:
             # Line by line, so that no frame is in the library's hands when the handshake ends.
             end = data.find(b"\n") + 1 or len(data)
             super().data_received(data[:end])
             data = data[end:]
-        if self.protocol.state is not State.OPEN:
+        if not self._reads:
             super().data_received(data)
             return
+        if self._passing:
+            data = data[self._pass_by(data, 0) :]
+            self._tell()
         self._uncut.append(data)
         self._missing -= len(data)
         if self._missing <= 0:
@@ -94,39 +142,95 @@ class Stream(ClientConnection):
         while True:
             start = at + 2
             if start <= size and (length := data[at + 1]) > 125:
-                if length > 127:  # masked, which no server may do
-                    length = self._largest + 1
-                else:
-                    start += 2 if length == 126 else 8
-                    length = int.from_bytes(data[at + 2 : start], "big")
+                if length >= MASKED:  # which no server may do
+                    return self._discard(data[at:])
+                start += 2 if length == 126 else 8
+                length = int.from_bytes(data[at + 2 : start], "big")
             if start > size:
                 self._missing = start - size
                 return data[at:]
             stop = start + length
-            if stop > size and length <= self._largest:
+            if length > self._largest:
+                self._begin_oversized(data[at:start], length)
+                stop = start + self._pass_by(data, start)
+            elif stop > size:
                 self._missing = stop - size
                 return data[at:]
-            if length <= self._largest and data[at] in WHOLE and not self._within_fragments:
+            elif data[at] in WHOLE and not self._within_fragments:
                 self._messages.append(data[start:stop])
-                self._held += length
+                self._held += length + MESSAGE_BYTES
             else:
                 super().data_received(data[at:stop])
-                if self.protocol.state is not State.OPEN:
-                    super().data_received(data[stop:])
-                    return b""
+            if not self._reads:
+                return self._discard(data[stop:])
             at = stop
+
+    def _discard(self, data: bytes) -> bytes:
+        """What cannot count any more, or never could, is the library's to refuse."""
+        super().data_received(data)
+        return b""
+
+    def _begin_oversized(self, header: bytes, length: int) -> None:
+        """Let the library check the frame's head, as if nothing followed it; then its bytes pass by."""
+        if header[0] & CONTROL:
+            super().data_received(header[:1] + CONTROL_TOO_LONG)
+            return
+        if length > LONGEST_FRAME:
+            super().data_received(header)
+            return
+        self._begins_oversized = True
+        super().data_received(header[:1] + b"\0")
+        self._begins_oversized = False
+        if self._reads:
+            self._passing, self._passing_last = length, bool(header[0] & LAST)
+            self._begin_measure()
+
+    def _begin_measure(self) -> Measure:
+        if self._measure is None:
+            self._measure = Measure()
+            self._measure.add(self._fragments)
+            self._fragments.clear()
+        return self._measure
+
+    def _pass_by(self, data: bytes, start: int) -> int:
+        """Measure what belongs to the oversized frame that is passing; how many bytes that were."""
+        if not self._passing:
+            return 0
+        with memoryview(data) as view:
+            piece = view[start : start + self._passing]
+            self._begin_measure().add(piece)
+            self._passing -= len(piece)
+            if not self._passing and self._passing_last:
+                self._end_message()
+            return len(piece)
+
+    def _end_message(self) -> None:
+        message: bytes | Oversized
+        if self._measure is None:
+            message = bytes(self._fragments)
+            self._held += len(message) + MESSAGE_BYTES
+            self._fragments.clear()
+        else:
+            message = self._measure.end()
+            self._measure = None
+            self._oversized += 1
+            self._held += len(message.head) + MESSAGE_BYTES
+        self._messages.append(message)
 
     def process_event(self, event: Event) -> None:
         """See ``websockets``: what the library made of the frames that it was given."""
-        if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
-            self._fragments += event.data
-            self._within_fragments = not event.fin
-            if event.fin:
-                self._messages.append(bytes(self._fragments))
-                self._held += len(self._fragments)
-                self._fragments.clear()
-        else:
+        if not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
             super().process_event(event)
+            return
+        self._within_fragments = not event.fin
+        if self._begins_oversized:
+            return
+        if self._measure is not None or len(self._fragments) + len(event.data) > self._largest:
+            self._begin_measure().add(event.data)
+        else:
+            self._fragments += event.data
+        if event.fin:
+            self._end_message()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""

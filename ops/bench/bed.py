@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 from listener.claims.desk import TICK_SECONDS
-from listener.source.reader import source_name
+from listener.source.handshake import source_name
 from listener.store.cursors import Cursors
 from listener.store.database import Database
 from ops.bench.client import Publisher, checked, request

@@ -15,6 +15,7 @@ from listener.claims.port import Ask
 from listener.claims.redis import RedisClaims, connect_redis
 from listener.errors import Transient, failure_of
 from listener.event import Event
+from listener.oversized import Oversized
 from listener.pipeline.frames import read_frames
 from listener.source.reader import AT_ONCE as FRAMES
 from listener.source.reader import SourceOptions, open_stream
@@ -88,9 +89,10 @@ async def _each(items: Sequence[object], call: Callable[..., Awaitable[object]],
 async def _receive(url: str, count: int, into: list[Event]) -> None:
     """Read the stream, and decode what a listener decodes."""
     options = SourceOptions(url, "bench", "bench")
-    async with open_stream(url, options, options.max_frame) as stream:
+    async with open_stream(url, options) as stream:
         while len(into) < count:
             frames = await stream.take(FRAMES, LARGEST)
+            assert not isinstance(frames, Oversized)
             found = read_frames(frames, max_bytes=LARGEST)
             into += [event for event in found if isinstance(event, Event)]
 

@@ -10,7 +10,7 @@ from listener.errors import InvalidEvent
 from listener.event import Event, parse, read_plainly, read_with_care
 from listener.pipeline.stretches import cursor_at_end
 from listener.settings import ListenerSettings
-from listener.source.reader import source_name
+from listener.source.handshake import source_name
 from listener.together import plain_events
 from ops.command import UsageProblem
 from producer.accept import Refused, plain_index, publication, wrapped

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,9 +18,11 @@ from websockets.protocol import OPEN, Protocol, Side
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from listener.source.stream import ENOUGH_BYTES, Stream
+from listener.oversized import HEAD_BYTES, Oversized
+from listener.source.stream import ENOUGH_BYTES, LONGEST_FRAME, MESSAGE_BYTES, Stream
 
 LIMIT = 1_000
+Message = bytes | Oversized
 DATA = (Opcode.CONT, Opcode.TEXT, Opcode.BINARY)
 
 
@@ -53,17 +57,20 @@ def sent(frame: Frame, *, mask: bool = False) -> bytes:
     return frame.serialize(mask=mask)
 
 
-texts = st.binary(max_size=200) | st.sampled_from([b"x" * 125, b"x" * 126, b"x" * LIMIT])
+texts = st.binary(max_size=200) | st.sampled_from(
+    [b"x" * 125, b"x" * 126, b"x" * LIMIT, b"y" * (LIMIT + 1), b"z" * 3 * HEAD_BYTES, b"w" * 70_000]
+)
 wholes = st.builds(Frame, st.sampled_from([Opcode.TEXT, Opcode.BINARY]), texts).map(sent)
 controls = st.builds(Frame, st.sampled_from([Opcode.PING, Opcode.PONG]), st.binary(max_size=125)).map(sent)
 
 
 @st.composite
 def fragmented(draw: st.DrawFn) -> bytes:
-    """A message in several frames, pings among them."""
-    parts = [Frame(Opcode.TEXT, draw(st.binary(max_size=90)), fin=False)]
-    parts += [Frame(Opcode.CONT, draw(st.binary(max_size=90)), fin=False) for _ in range(draw(st.integers(0, 3)))]
-    parts.append(Frame(Opcode.CONT, draw(st.binary(max_size=90))))
+    """A message in several frames, pings among them; some are larger than allowed, by a frame or only together."""
+    pieces = st.binary(max_size=90) | st.sampled_from([b"a" * 600, b"b" * (LIMIT + 1), b"c" * 2 * HEAD_BYTES])
+    parts = [Frame(Opcode.TEXT, draw(pieces), fin=False)]
+    parts += [Frame(Opcode.CONT, draw(pieces), fin=False) for _ in range(draw(st.integers(0, 3)))]
+    parts.append(Frame(Opcode.CONT, draw(pieces)))
     return b"".join(sent(part) + draw(st.just(b"") | controls) for part in parts)
 
 
@@ -83,6 +90,12 @@ ends = st.sampled_from(
         b"\xc1\x02{}",
         b"\x83\x01x",
         b"\x89\x7e\x00\x7e" + b"x" * 126,
+        b"\x89\x7e\x08\x00" + b"x" * 2048,
+        b"\xc1\x7e\x08\x00" + b"x" * 2048,
+        b"\x83\x7e\x08\x00" + b"x" * 2048,
+        sent(Frame(Opcode.CONT, b"of nothing" * LIMIT)),
+        sent(Frame(Opcode.TEXT, b"first", fin=False)) + sent(Frame(Opcode.TEXT, b"second" * LIMIT)),
+        sent(Frame(Opcode.TEXT, b"begun" * LIMIT))[:4000],
     ]
 )
 
@@ -98,18 +111,26 @@ def shaken(client: ClientProtocol) -> bytes:
     return b"".join(server.data_to_send())
 
 
-def by_the_library(frames: bytes) -> tuple[list[bytes], bytes, bool]:
+def kept(message: bytes) -> Message:
+    """What a stream keeps of a message."""
+    if len(message) <= LIMIT:
+        return message
+    return Oversized(len(message), hashlib.sha256(message).digest(), message[:HEAD_BYTES])
+
+
+def by_the_library(frames: bytes) -> tuple[list[Message], bytes, bool]:
     """The messages in these frames, what is answered, and whether the connection still stands."""
-    client = ClientProtocol(parse_uri("ws://source/"), max_size=LIMIT)
+    client = ClientProtocol(parse_uri("ws://source/"), max_size=LONGEST_FRAME)
     client.receive_data(shaken(client))
     client.events_received()
     client.receive_data(frames)
-    messages, parts = [], b""
+    messages: list[Message] = []
+    parts = b""
     for event in client.events_received():
         if isinstance(event, Frame) and event.opcode in DATA:
             parts += bytes(event.data)
             if event.fin:
-                messages.append(parts)
+                messages.append(kept(parts))
                 parts = b""
     answered = b"".join(data or b"<end>" for data in client.data_to_send())
     return messages, unmasked(answered), client.state is OPEN
@@ -125,7 +146,7 @@ def unmasked(answered: bytes) -> bytes:
 
 async def streaming(pieces: Sequence[bytes], largest: int = LIMIT) -> tuple[Stream, Wire]:
     """A stream to which the network brought these pieces, the server's handshake before the first."""
-    client = ClientProtocol(parse_uri("ws://source/"), max_size=largest)
+    client = ClientProtocol(parse_uri("ws://source/"), max_size=LONGEST_FRAME)
     stream, wire = Stream(client, largest=largest, ping_interval=None), Wire()
     stream.connection_made(wire)
     answer = shaken(client)
@@ -144,15 +165,16 @@ def test_a_stream_tells_and_answers_what_the_librarys_protocol_does(
     cuts = sorted({0, *data.draw(st.lists(st.integers(0, len(frames)), max_size=12)), len(frames)})
     pieces = [frames[a:b] for a, b in itertools.pairwise(cuts)] or [b""]
 
-    async def received() -> tuple[list[bytes], bytes, bool]:
+    async def received() -> tuple[list[Message], bytes, bool]:
         stream, wire = await streaming(pieces)
         stands = stream.protocol.state is OPEN
         answered = unmasked(wire.written)
         stream.connection_lost(None)
-        messages: list[bytes] = []
+        messages: list[Message] = []
         with contextlib.suppress(ConnectionClosed):
             while True:
-                messages += await stream.take(data.draw(st.integers(0, 5)), data.draw(st.integers(0, 500)))
+                taken = await stream.take(data.draw(st.integers(0, 5)), data.draw(st.integers(0, 500)))
+                messages += [taken] if isinstance(taken, Oversized) else taken
         return messages, answered, stands
 
     assert asyncio.run(received()) == by_the_library(frames)
@@ -169,7 +191,7 @@ async def test_no_more_is_taken_than_asked_for_and_one_at_least() -> None:
 
 async def test_reading_pauses_while_enough_waits_and_goes_on_when_half_of_it_is_taken() -> None:
     frame = sent(Frame(Opcode.BINARY, b"x" * 64_000))
-    stream, wire = await streaming([b"", *[frame] * (ENOUGH_BYTES // 64_000)], largest=64_000)
+    stream, wire = await streaming([b"", *[frame] * (ENOUGH_BYTES // (64_000 + MESSAGE_BYTES))], largest=64_000)
     assert wire.reading
     stream.data_received(frame)
     assert not wire.reading
@@ -190,3 +212,36 @@ async def test_who_waits_hears_of_the_next_message_and_of_the_end() -> None:
     stream.connection_lost(None)
     with pytest.raises(ConnectionClosed):
         await waiting
+
+
+async def test_empty_messages_count_too_so_that_reading_pauses() -> None:
+    many = ENOUGH_BYTES // MESSAGE_BYTES
+    stream, wire = await streaming([b"", sent(Frame(Opcode.TEXT, b"")) * (many - 1)])
+    assert wire.reading
+    stream.data_received(sent(Frame(Opcode.TEXT, b"")))
+    assert not wire.reading
+    assert await stream.take(many, ENOUGH_BYTES) == [b""] * many
+    assert wire.reading
+
+
+async def test_of_a_giant_only_its_measure_is_ever_held() -> None:
+    chunk, count = bytes(256 * 1024), 400
+    stream, _ = await streaming([b"", b"\x82\x7f" + (len(chunk) * count).to_bytes(8, "big")])
+    tracemalloc.start()
+    for _ in range(count):
+        stream.data_received(chunk)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < ENOUGH_BYTES
+    stream.data_received(sent(Frame(Opcode.TEXT, b"next")))
+    giant = Oversized(len(chunk) * count, hashlib.sha256(chunk * count).digest(), chunk[:HEAD_BYTES])
+    assert [await stream.take(9, LIMIT), await stream.take(9, LIMIT)] == [giant, [b"next"]]
+
+
+async def test_what_the_source_still_sends_while_we_close_is_taken() -> None:
+    stream, _ = await streaming([b"", sent(Frame(Opcode.TEXT, b"begun"))[:4]])
+    stream.protocol.send_close(1001)
+    stream.data_received(sent(Frame(Opcode.TEXT, b"begun"))[4:] + sent(Frame(Opcode.TEXT, b"after our close")))
+    stream.data_received(sent(Frame(Opcode.CLOSE, b"\x03\xe9")) + sent(Frame(Opcode.TEXT, b"after its close")))
+    assert stream.take_now(9, LIMIT) == [b"begun", b"after our close"]
+    assert stream.take_now(9, LIMIT) == []

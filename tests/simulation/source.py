@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError
 
 from listener.source.reader import SourceOptions
@@ -24,7 +25,7 @@ LATENCY = 0.002
 class SimulatedConnection:
     """One connection, as ``Reader`` uses it."""
 
-    def __init__(self, process: Process, headers: dict[str, str], received: Callable[[Process, int], None]) -> None:
+    def __init__(self, process: Process, headers: Headers, received: Callable[[Process, int], None]) -> None:
         self.process = process
         self.response = self
         self.headers = headers
@@ -32,12 +33,14 @@ class SimulatedConnection:
         self.transport: Any = self
         self.last_arrival = 0.0
         self.read_up_to = 0
+        self.received = 0
         self._received = received
         self._frames: deque[tuple[int, bytes]] = deque()
         self._reader: asyncio.Future[None] | None = None
 
     def arrive(self, number: int, frame: bytes) -> None:
         if self.close_code is None:
+            self.received += len(frame)
             self._frames.append((number, frame))
             self._tell()
 
@@ -131,7 +134,7 @@ class SimulatedSource:
         """How a reader of this process opens a connection."""
 
         @contextlib.asynccontextmanager
-        async def opened(url: str, options: SourceOptions, max_frame: int) -> AsyncIterator[SimulatedConnection]:
+        async def opened(url: str, options: SourceOptions) -> AsyncIterator[SimulatedConnection]:
             await self._pause(process)
             if self.state != "up":
                 raise ConnectionRefusedError("the source is down")
@@ -148,7 +151,9 @@ class SimulatedSource:
 
     def _accept(self, process: Process, after: int | None) -> SimulatedConnection:
         here = len(self.journal)
-        headers = {"unlost-oldest": f"j-{self.removed}", "unlost-cursor": f"j-{here}"} if self.resumes else {}
+        headers = Headers()
+        if self.resumes:
+            headers["unlost-oldest"], headers["unlost-cursor"] = f"j-{self.removed}", f"j-{here}"
         if after is not None and after < self.removed:
             headers["unlost-gap"] = f"j-{after}"
             self._on_gap(process)

@@ -52,6 +52,8 @@ letters = st.builds(
     mode=st.sampled_from(["normal", "degraded"]),
     cursor=st.none() | words,
     source=st.none() | calm,
+    raw_length=st.none() | st.integers(0, 2**62),
+    raw_sha256=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
 )
 records = st.builds(
     Record,

@@ -1,0 +1,130 @@
+"""What a source's handshake says, how its address is written, and why a connection was lost. Pure.
+
+Everything here comes from the network and may be hostile. What makes no sense is refused with a sentence, never trusted
+and never raised as the library's own error. Only the headers of Unlost's own producer prove that a source resumes.
+"""
+
+import re
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from listener.errors import Transient, UnlostError
+from ops.telemetry.mask import masked
+
+ABNORMAL = 1006
+"""The code that stands for a connection that ended without a close frame."""
+LONGEST_WAIT = 600.0
+_CURSOR = re.compile(r"[!-~]{0,255}[0-9]")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+
+class Handshake(NamedTuple):
+    """What a source said of itself. ``oldest`` and ``cursor`` are set together or not at all."""
+
+    oldest: str | None = None
+    cursor: str | None = None
+    gap: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it comes from Unlost's producer, which resumes after a cursor."""
+        return self.oldest is not None
+
+
+class Loss(NamedTuple):
+    """Why there is no connection. ``code`` and ``reason`` are the close frame's; ``wait``: what the source asks for."""
+
+    why: str
+    code: int | None = None
+    reason: str = ""
+    wait: float = 0.0
+
+    def shown(self) -> dict[str, object]:
+        """As health shows it."""
+        return {"why": self.why, "code": self.code, "reason": self.reason}
+
+
+class SourceRefused(UnlostError):
+    """No connection could be opened."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, if there was an answer."""
+        return self.error.response.status_code if isinstance(self.error, InvalidStatus) else None
+
+
+def handshake_of(headers: Headers) -> Handshake:
+    """Read the headers; ``Transient`` where one that may stand once stands twice."""
+    oldest, cursor = _one(headers, "unlost-oldest"), _one(headers, "unlost-cursor")
+    gap = _one(headers, "unlost-gap")
+    if oldest is None or cursor is None or not (_CURSOR.fullmatch(oldest) and _CURSOR.fullmatch(cursor)):
+        return Handshake()
+    return Handshake(oldest, cursor, gap)
+
+
+def loss_of(error: Exception) -> Loss:
+    """Why a connection was lost, or could not be opened."""
+    if isinstance(error, SourceRefused):
+        error = error.error
+    if isinstance(error, ConnectionClosed):
+        return _closed(error)
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        return Loss(f"the source answered HTTP {status}", wait=retry_after(error.response.headers))
+    if isinstance(error, OSError | TimeoutError | UnlostError):
+        return Loss(_printable(str(error)) or type(error).__name__)
+    return Loss(f"the source's handshake makes no sense: {type(error).__name__}: {_printable(str(error))}")
+
+
+def retry_after(headers: Headers) -> float:
+    """The longest wait that ``Retry-After`` asks for in whole seconds, up to ten minutes; anything else counts as 0."""
+    asked = [float(one) for one in headers.get_all("Retry-After") if _SECONDS.fullmatch(one.strip())]
+    return min(LONGEST_WAIT, max(asked, default=0.0))
+
+
+def with_cursor(url: str, after: str | None) -> str:
+    """The address that asks for what comes after this cursor."""
+    if after is None:
+        return url
+    parts = urlsplit(url)
+    # The rest of the query stays as it was written: it may be signed.
+    query = [one for one in parts.query.split("&") if one and one.partition("=")[0] != "after"]
+    return urlunsplit(parts._replace(query="&".join([*query, f"after={quote(after, safe='')}"])))
+
+
+def source_name(url: str) -> str:
+    """The name under which a source's cursor is kept: its address without credentials and query."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path or "/", "", ""))
+
+
+def _one(headers: Headers, name: str) -> str | None:
+    values = headers.get_all(name)
+    if len(values) > 1:
+        raise Transient(f"the source's handshake has the header {name} {len(values)} times; it may stand once")
+    return values[0] if values else None
+
+
+def _closed(error: ConnectionClosed) -> Loss:
+    if error.rcvd is not None:
+        reason = _printable(error.rcvd.reason)
+        said = f": {reason}" if reason else ""
+        return Loss(f"the source closed the connection with code {error.rcvd.code}{said}", error.rcvd.code, reason)
+    if error.sent is not None:
+        reason = _printable(error.sent.reason)
+        return Loss(f"what the source sent broke the protocol (code {error.sent.code}): {reason}", ABNORMAL)
+    cause = f": {_printable(str(error.__cause__))}" if error.__cause__ is not None else ""
+    return Loss(f"the connection ended without a close frame{cause}", ABNORMAL)
+
+
+def _printable(text: str) -> str:
+    """Foreign words for logs and terminals: one line, bounded, no control characters, no passwords."""
+    return masked("".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text[:300]))

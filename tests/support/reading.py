@@ -1,0 +1,98 @@
+"""A reader between a source and nothing: what surrounds it in a listener, as far as it asks."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, cast
+
+from listener.backoff import Backoff
+from listener.facts import Fact
+from listener.oversized import Oversized
+from listener.source.reader import Open, Reader, SourceOptions
+
+
+class Intake:
+    """Has room for everything, and keeps it."""
+
+    full = False
+    room = (1_000, 1_000_000)
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.oversized: list[Oversized] = []
+        self.cursor: str | None = None
+
+    def receive(self, frames: Sequence[bytes]) -> str | None:
+        self.frames += frames
+        return self.cursor
+
+    def receive_oversized(self, whole: Oversized) -> None:
+        self.oversized.append(whole)
+
+
+class Cursors:
+    """One group's cursor."""
+
+    def __init__(self, stored: str | None = None) -> None:
+        self.stored = stored
+
+    async def read(self, source: str, group: str) -> str | None:
+        return self.stored
+
+    async def start(self, source: str, group: str, cursor: str) -> str:
+        self.stored = self.stored or cursor
+        return self.stored
+
+    async def advance(self, source: str, group: str, cursor: str) -> None:
+        self.stored = cursor
+
+
+class Reading:
+    """A running reader, and what it stated."""
+
+    def __init__(
+        self, url: str, *, stored: str | None, open_connection: Open | None, clock: Any, **options: Any
+    ) -> None:
+        self.facts: list[Fact] = []
+        self.intake = Intake()
+        self.cursors = Cursors(stored)
+        self._stated = asyncio.Condition()
+        quick = {"backoff": Backoff(0.001, 0.001), "open_timeout": 2.0} | options
+        self.reader = Reader(
+            SourceOptions(url, "source", "group", **quick), intake=cast("Any", self.intake),
+            cursors=cast("Any", self.cursors), must_pause=lambda: "", database_away=lambda: False,
+            overflow=lambda _: None, facts=self._hear, open_connection=open_connection, dice=lambda: 0.5, **clock,
+        )  # fmt: skip
+        self.task = asyncio.create_task(self.reader.run())
+
+    def _hear(self, fact: Fact) -> None:
+        self.facts.append(fact)
+        self.wake = asyncio.ensure_future(self._tell())
+
+    async def _tell(self) -> None:
+        async with self._stated:
+            self._stated.notify_all()
+
+    def of(self, kind: type[Fact]) -> list[Any]:
+        return [fact for fact in self.facts if isinstance(fact, kind)]
+
+    async def until(self, holds: Callable[["Reading"], bool], seconds: float = 10) -> None:
+        """Return once its facts show this; it must be reading still."""
+        async with self._stated:
+            await asyncio.wait_for(self._stated.wait_for(lambda: self.task.done() or holds(self)), seconds)
+        assert not self.task.done(), f"the reader ended: {self.task}"
+
+
+@contextlib.asynccontextmanager
+async def reading(
+    url: str, *, stored: str | None = None, open_connection: Open | None = None,
+    clock: Callable[[], float] | None = None, **options: Any,
+) -> AsyncIterator[Reading]:  # fmt: skip
+    one = Reading(
+        url, stored=stored, open_connection=open_connection, clock={"clock": clock} if clock else {}, **options
+    )
+    try:
+        yield one
+    finally:
+        one.task.cancel()
+        await asyncio.wait([one.task])

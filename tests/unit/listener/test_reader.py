@@ -1,0 +1,195 @@
+"""The reader: what proves that a source resumes, when the back-off starts anew, what is said of a lost connection."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
+from websockets.frames import Close
+from websockets.http11 import Response
+
+from listener.backoff import Backoff
+from listener.facts import SourceConnected, SourceGap, SourceLost
+from listener.oversized import Oversized
+from listener.source.handshake import handshake_of, loss_of, retry_after, with_cursor
+from listener.source.reader import SourceOptions
+from tests.support.reading import Reading, reading
+
+OURS = {"unlost-oldest": "j.0", "unlost-cursor": "j.9"}
+URL = "ws://source/feed?sig=a%2Fb+c&cursor=mine"
+
+
+class Connection:
+    """Brings these frames, and then ends, or stays."""
+
+    def __init__(self, source: "Source", headers: Headers, frames: Sequence[bytes]) -> None:
+        self._source, self.headers, self._frames = source, headers, list(frames)
+        self.response = self
+        self.transport: Any = None
+        self.received = 0
+
+    async def take(self, most: int, size: int) -> Sequence[bytes] | Oversized:
+        if self._frames:
+            frames, self._frames = self._frames, []
+            self._source.now += self._source.lives
+            return frames
+        if self._source.ends is None:
+            await asyncio.get_running_loop().create_future()
+        assert self._source.ends is not None
+        raise self._source.ends
+
+    def take_now(self, most: int, size: int) -> Sequence[bytes] | Oversized:
+        return ()
+
+    async def ping(self) -> Awaitable[float]:
+        raise AssertionError("nothing is silent for so long here")
+
+
+class Source:
+    """Answers each handshake as it is told."""
+
+    def __init__(
+        self, headers: dict[str, str] | None = None, frames: Sequence[bytes] = (), ends: ConnectionClosed | None = None,
+        refuses: Sequence[Exception] = (), lives: float = 2.0,
+    ) -> None:  # fmt: skip
+        self.headers = Headers(headers or {})
+        self.frames = frames
+        self.ends = ends
+        self.refuses = list(refuses)
+        self.lives = lives
+        self.now = 0.0
+        self.asked: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def open(self, url: str, options: SourceOptions) -> AsyncIterator[Any]:
+        self.asked.append(urlsplit(url).query)
+        if self.refuses:
+            raise self.refuses.pop(0)
+        yield Connection(self, self.headers, self.frames)
+
+    def read(self, **options: Any) -> contextlib.AbstractAsyncContextManager[Reading]:
+        return reading(URL, open_connection=self.open, clock=lambda: self.now, **options)
+
+
+async def connected(one: Reading) -> None:
+    await one.until(lambda r: bool(r.of(SourceConnected)))
+
+
+async def test_a_field_called_cursor_proves_nothing():
+    source = Source(frames=[b"{}"], ends=ConnectionClosedError(Close(1001, ""), None))
+    async with source.read(stored="foreign-7") as one:
+        one.intake.cursor = "foreign-8"
+        await one.until(lambda r: len(r.of(SourceLost)) == 3)
+        assert not one.reader.resumes
+    assert set(source.asked) == {"sig=a%2Fb+c&cursor=mine"}, "the address of a foreign source stays as it was given"
+
+
+async def test_our_producers_handshake_proves_it_and_reading_goes_on_after_the_groups_cursor():
+    source = Source(OURS)
+    async with source.read(stored="j.4") as one:
+        await connected(one)
+        assert one.reader.resumes
+        assert one.of(SourceConnected)[0].after == "j.4"
+    assert source.asked == ["sig=a%2Fb+c&cursor=mine", "sig=a%2Fb+c&cursor=mine&after=j.4"]
+
+
+@pytest.mark.parametrize("headers", [
+    {}, {"unlost-oldest": "j.0"}, {"unlost-cursor": "j.0"}, {"unlost-oldest": "j.0", "unlost-cursor": ""},
+    {"unlost-oldest": "j 0", "unlost-cursor": "j.0"}, {"unlost-oldest": "j.0", "unlost-cursor": "newest"},
+])  # fmt: skip
+async def test_half_a_proof_is_none(headers: dict[str, str]):
+    async with Source(headers).read(stored="j.4") as one:
+        await connected(one)
+        assert not one.reader.resumes
+
+
+async def test_a_setting_proves_it_too():
+    source = Source()
+    async with source.read(stored="f-4", resumes="yes") as one:
+        await connected(one)
+        assert one.reader.resumes
+    assert source.asked == ["sig=a%2Fb+c&cursor=mine&after=f-4"]
+
+
+async def test_who_says_no_is_believed_even_with_our_own_producer():
+    source = Source({**OURS, "unlost-gap": "j.1"})
+    async with source.read(stored="j.4", resumes="no") as one:
+        await connected(one)
+        assert not one.reader.resumes
+        assert not one.of(SourceGap)
+    assert source.asked == ["sig=a%2Fb+c&cursor=mine"]
+
+
+async def test_what_was_proven_is_proven_anew_where_the_address_answers_otherwise():
+    refused = InvalidStatus(Response(403, "Forbidden", Headers()))
+    source = Source(OURS, frames=[b"{}"], ends=ConnectionClosedError(None, None))
+    async with source.read(stored="j.4") as one:
+        await one.until(lambda r: len(r.of(SourceLost)) == 1)
+        source.refuses = [refused]
+        source.headers = Headers()
+        await one.until(lambda r: len(r.of(SourceConnected)) == 2)
+        assert not one.reader.resumes
+    plain, after = "sig=a%2Fb+c&cursor=mine", "sig=a%2Fb+c&cursor=mine&after=j.4"
+    assert source.asked[:4] == [plain, after, after, plain]
+
+
+async def test_the_back_off_starts_anew_only_after_a_connection_that_lived_and_delivered():
+    refused = OSError("refused")
+    backoff = Backoff(0.001, 1.0)
+    ended = ConnectionClosedError(Close(1012, ""), None)
+    source = Source(frames=[b"{}"], ends=ended, refuses=[refused] * 4)
+    async with source.read(backoff=backoff) as one:
+        await one.until(lambda r: len(r.of(SourceLost)) >= 7)
+        delays = [fact.delay for fact in one.of(SourceLost)]
+    assert delays[:7] == [backoff.delay(n, 0.5) for n in (1, 2, 3, 4, 1, 1, 1)]
+    for dead in (Source(ends=ended), Source(frames=[b"{}"], ends=ended, lives=0.5)):
+        async with dead.read(backoff=backoff) as one:
+            await one.until(lambda r: len(r.of(SourceLost)) >= 3)
+            assert [fact.delay for fact in one.of(SourceLost)][:3] == [backoff.delay(n, 0.5) for n in (1, 2, 3)]
+
+
+async def test_code_and_reason_of_a_lost_connection_are_stated_and_shown():
+    source = Source(ends=ConnectionClosedError(Close(1012, "we\x1b[31m redeploy\u202e"), None))
+    async with source.read() as one:
+        await one.until(lambda r: bool(r.of(SourceLost)))
+        loss = one.of(SourceLost)[0]
+        said = "we\ufffd[31m redeploy\ufffd"
+        assert (loss.code, loss.reason) == (1012, said)
+        assert loss.why == f"the source closed the connection with code 1012: {said}"
+        assert one.reader.last_loss is not None
+        assert one.reader.last_loss.shown() == {"why": loss.why, "code": 1012, "reason": said}
+        assert one.reader.trouble == loss.why
+
+
+def test_each_end_of_a_connection_has_words_of_its_own():
+    cut = ConnectionClosedError(None, None)
+    cut.__cause__ = ConnectionResetError("reset by peer")
+    assert loss_of(cut) == ("the connection ended without a close frame: reset by peer", 1006, "", 0.0)
+    broken = ConnectionClosedError(None, Close(1002, "reserved bits must be 0"))
+    assert loss_of(broken).why == "what the source sent broke the protocol (code 1002): reserved bits must be 0"
+    assert loss_of(ValueError("Port out of range ws://u:secret@x")).why == (
+        "the source's handshake makes no sense: ValueError: Port out of range ws://u:***@x"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [((), 0), (("7",), 7), (("7", "30"), 30), (("nan",), 0), (("inf", "-3"), 0), (("99999",), 600), (("soon", "2"), 2)],
+)
+def test_a_wait_that_is_asked_for_is_kept_within_bounds(values: tuple[str, ...], seconds: float):
+    assert retry_after(Headers([("Retry-After", one) for one in values])) == seconds
+
+
+def test_a_header_that_stands_twice_is_told_by_name():
+    twice = Headers([("unlost-cursor", "j.1"), ("unlost-cursor", "j.2")])
+    with pytest.raises(Exception, match=r"unlost-cursor 2 times"):
+        handshake_of(twice)
+
+
+def test_what_is_asked_for_replaces_what_was_asked_for_and_nothing_else():
+    assert with_cursor("ws://s/p?x=%2f&after=old&y", "a b.1") == "ws://s/p?x=%2f&y&after=a%20b.1"
+    assert with_cursor("ws://s/p", None) == "ws://s/p"
