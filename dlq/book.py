@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import merge
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ class Entry:
     letter: Letter
     state: LetterState
     offset: int
+    file: Path
 
 
 def entries(
@@ -31,7 +34,7 @@ def entries(
             continue
         state = known.get(one.letter.letter_id, OPEN)
         if selection.takes(one.letter, state):
-            yield Entry(one.letter, state, one.offset)
+            yield Entry(one.letter, state, one.offset, path)
 
 
 def book(path: Path, selection: Selection, damages: list[Damage]) -> Iterator[Entry]:
@@ -39,9 +42,21 @@ def book(path: Path, selection: Selection, damages: list[Damage]) -> Iterator[En
     return entries(path, selection, states(path), damages.append)
 
 
+def books(paths: Iterable[Path], selection: Selection, damages: list[Damage]) -> Iterator[Entry]:
+    """``book`` of several files, one after the other."""
+    return chain.from_iterable(book(path, selection, damages) for path in paths)
+
+
+def in_time(paths: Iterable[Path], selection: Selection, damages: list[Damage]) -> Iterator[Entry]:
+    """The same in the order of time; each file is in it."""
+    return merge(*(book(path, selection, damages) for path in paths), key=lambda one: one.letter.last_at)
+
+
 def as_values(entry: Entry) -> dict[str, Any]:
     """An entry as plain values."""
-    return {**shown(entry.letter), "state": state_values(entry.state), "offset": entry.offset}
+    return {
+        **shown(entry.letter), "state": state_values(entry.state), "file": str(entry.file), "offset": entry.offset,
+    }  # fmt: skip
 
 
 def state_values(state: LetterState) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The commands that change what is known of letters: archive, restore, compact."""
 
+import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -12,12 +13,13 @@ import click
 
 from dlq.book import book
 from dlq.compact import compact as compact_file
+from dlq.compact import total
 from dlq.file import Damage, FileTrouble, Guard
 from dlq.options import (
     LetterSettings,
     as_usage,
-    file_argument,
-    file_of,
+    files_argument,
+    files_of,
     filter_options,
     json_option,
     selection_of,
@@ -26,7 +28,7 @@ from dlq.plan import LOCKED
 from dlq.selection import Selection
 from dlq.shown import say_json, warn_of
 from dlq.sidecar import Record, Sidecar, What
-from ops.command import UsageProblem, command
+from ops.command import UsageProblem, command, say
 
 GROUP = 1000
 CHANGEABLE: dict[What, frozenset[str]] = {
@@ -37,18 +39,34 @@ CHANGEABLE: dict[What, frozenset[str]] = {
 ALL = click.Option(["--all", "everything"], is_flag=True, help="Mean every letter, where no filter is given.")
 
 
+class Locked(Exception):
+    """Somebody replays or compacts one of the files; the text says which, and who."""
+
+
 def replay_guard(path: Path) -> Guard:
     """The lock of whoever replays or compacts the file."""
     return Guard(path.with_name(path.name + ".replay"))
 
 
-def say_locked(path: Path, guard: Guard) -> int:
-    """Tell who holds the lock; the exit code."""
-    click.echo(f"error: {path} is being replayed or compacted by {guard.holder()}; try again when it is done", err=True)
+@contextlib.contextmanager
+def replay_guards(paths: Sequence[Path]) -> Iterator[None]:
+    """Hold the locks of all files, or raise ``Locked`` and hold none."""
+    with contextlib.ExitStack() as held:
+        for path in paths:
+            guard = replay_guard(path)
+            held.callback(guard.release)
+            if not guard.take(_about_us()):
+                raise Locked(f"{path} is being replayed or compacted by {guard.holder()}; try again when it is done")
+        yield
+
+
+def say_locked(error: Locked) -> int:
+    """Say who holds the lock; the exit code."""
+    say(f"error: {error}", err=True)
     return LOCKED
 
 
-def guard_text() -> str:
+def _about_us() -> str:
     """What the next one is told about this process."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return f"pid {os.getpid()} on {os.uname().nodename} since {since}"
@@ -58,7 +76,7 @@ def guard_text() -> str:
     LetterSettings,
     examples=("dlq archive --fingerprint 3f9c01ab --why 'test orders'", "dlq archive a.jsonl --until 90d --why old"),
     params=[
-        file_argument(),
+        files_argument(),
         *filter_options(),
         json_option(),
         ALL,
@@ -66,20 +84,22 @@ def guard_text() -> str:
     ],
 )
 def archive(
-    settings: LetterSettings, *, file: Path | None, as_json: bool, everything: bool, why: str, **filters: Any
+    settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, everything: bool, why: str, **filters: Any
 ) -> int:
     """Put letters aside: a replay passes over them, restore brings them back."""
-    return _change(settings, file, filters, everything, "archived", why, as_json)
+    return _change(settings, files, filters, everything, "archived", why, as_json)
 
 
 @command(
     LetterSettings,
     examples=("dlq restore --id order-4711", "dlq restore a.jsonl --state quarantined"),
-    params=[file_argument(), *filter_options(), json_option(), ALL],
+    params=[files_argument(), *filter_options(), json_option(), ALL],
 )
-def restore(settings: LetterSettings, *, file: Path | None, as_json: bool, everything: bool, **filters: Any) -> int:
+def restore(
+    settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, everything: bool, **filters: Any
+) -> int:
     """Bring archived and quarantined letters back, their replays counted from zero."""
-    return _change(settings, file, filters, everything, "restored", "", as_json)
+    return _change(settings, files, filters, everything, "restored", "", as_json)
 
 
 def change(path: Path, selection: Selection, what: What, detail: str = "") -> tuple[int, list[Damage]]:
@@ -104,25 +124,26 @@ def change(path: Path, selection: Selection, what: What, detail: str = "") -> tu
 
 def _change(
     settings: LetterSettings,
-    file: Path | None,
+    files: tuple[Path, ...],
     filters: dict[str, Any],
     everything: bool,
     what: What,
     detail: str,
     as_json: bool,
 ) -> int:
-    path, selection = file_of(settings, file), selection_of(filters)
+    paths, selection = files_of(settings, files), selection_of(filters)
     if selection.everything and not everything:
         raise UsageProblem("say which letters are meant, by --id or another filter, or give --all")
     try:
-        changed, damages = change(path, selection, what, detail)
+        done = [change(path, selection, what, detail) for path in paths]
     except FileTrouble as error:
         raise as_usage(error) from None
-    warn_of(damages)
+    changed = sum(count for count, _ in done)
+    warn_of(damage for _, damages in done for damage in damages)
     if as_json:
         say_json({what: changed})
     else:
-        click.echo(f"{what} {changed:,} letters")
+        say(f"{what} {changed:,} letters")
     return 0
 
 
@@ -135,31 +156,31 @@ def _groups(records: Iterator[Record]) -> Iterator[list[Record]]:
     LetterSettings,
     examples=("dlq compact", "dlq compact a.jsonl --drop-archived --json"),
     params=[
-        file_argument(),
+        files_argument(),
         json_option(),
         click.Option(["--drop-archived"], is_flag=True, help="Drop archived letters too."),
         click.Option(["--drop-damaged"], is_flag=True, help="Drop lines that cannot be read too."),
     ],
 )
 def compact(
-    settings: LetterSettings, *, file: Path | None, as_json: bool, drop_archived: bool, drop_damaged: bool
+    settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, drop_archived: bool, drop_damaged: bool
 ) -> int:
-    """Rewrite the file without resolved letters, while listeners go on."""
-    path = file_of(settings, file)
-    guard = replay_guard(path)
+    """Rewrite the files without resolved letters, while listeners go on."""
+    paths = files_of(settings, files)
     try:
-        if not guard.take(guard_text()):
-            return say_locked(path, guard)
-        sums = compact_file(path, drop_archived=drop_archived, drop_damaged=drop_damaged)
+        with replay_guards(paths):
+            every = [compact_file(path, drop_archived=drop_archived, drop_damaged=drop_damaged) for path in paths]
     except FileTrouble as error:
         raise as_usage(error) from None
-    finally:
-        guard.release()
+    except Locked as error:
+        return say_locked(error)
+    sums = total(every)
     if as_json:
         say_json(asdict(sums))
         return 0
-    click.echo(f"kept {sums.kept:,} letters, dropped {sums.dropped:,}; {sums.bytes_before:,} bytes became "
-               f"{sums.bytes_after:,}")  # fmt: skip
+    say(
+        f"kept {sums.kept:,} letters, dropped {sums.dropped:,}; {sums.bytes_before:,} bytes became {sums.bytes_after:,}"
+    )
     if sums.damaged_kept or sums.damaged_dropped:
-        click.echo(f"damaged lines: kept {sums.damaged_kept:,}, dropped {sums.damaged_dropped:,}")
+        say(f"damaged lines: kept {sums.damaged_kept:,}, dropped {sums.damaged_dropped:,}")
     return 0

@@ -10,8 +10,8 @@ gone, never letters whose state is.
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,6 +72,11 @@ def compact(path: Path, *, drop_archived: bool = False, drop_damaged: bool = Fal
     sums.bytes_after = path.stat().st_size
     _compact_sidecar(path)
     return sums
+
+
+def total(every: Iterable[Compacted]) -> Compacted:
+    """The sums over several files."""
+    return Compacted(*map(sum, zip(*map(astuple, every), strict=True)))
 
 
 def _compact_sidecar(letters: Path) -> None:

@@ -43,10 +43,16 @@ class Located(msgspec.Struct, frozen=True):
 class Damage(msgspec.Struct, frozen=True):
     """A line that is no letter. ``line`` holds its beginning."""
 
+    file: Path
     offset: int
     length: int
     reason: str
     line: bytes
+
+
+def lock_of_writer(path: Path) -> Path:
+    """The lock that a file's one writer holds; it stands there from that listener's first start on."""
+    return path.with_name(path.name + ".writer")
 
 
 class DeadLetterFile:
@@ -55,7 +61,7 @@ class DeadLetterFile:
     def __init__(self, path: Path) -> None:
         self._path = Path(path)
         self._lines = LineFile(self._path)
-        self._guard = Guard(self._path.with_name(self._path.name + ".writer"))
+        self._guard = Guard(lock_of_writer(self._path))
         if not self._guard.take():
             raise FileTrouble(
                 f"{self._path} is another running instance's dead-letter file ({self._guard.holder()}); "
@@ -158,13 +164,13 @@ def read_letters(
     for offset, line, length, ended in read_lines(path, start=start, end=end, max_line=max_line):
         if length > max_line:
             reason = f"the line has {length:,} bytes, and {max_line:,} are allowed"
-            yield Damage(offset, length, reason, line[:SHOWN_OF_DAMAGE])
+            yield Damage(Path(path), offset, length, reason, line[:SHOWN_OF_DAMAGE])
             continue
         try:
             yield Located(offset, decode(line), length)
         except Damaged as error:
             torn = "" if ended else " (the last line has no end: its writer was cut off, or is writing now)"
-            yield Damage(offset, length, f"{error}{torn}", line[:SHOWN_OF_DAMAGE])
+            yield Damage(Path(path), offset, length, f"{error}{torn}", line[:SHOWN_OF_DAMAGE])
 
 
 def read_lines(

@@ -1,31 +1,45 @@
 """The flags and the argument that several ``dlq`` commands share, and how they become a selection."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import click
 from pydantic import Field
 
 from dlq.file import FileTrouble
 from dlq.letter import Reason
+from dlq.paths import letter_files
 from dlq.selection import Selection, moment
 from dlq.sidecar import Status
 from ops.command import Settings, UsageProblem
 
 
+class Letters(Protocol):
+    """The settings that say where letters are."""
+
+    @property
+    def letters(self) -> tuple[Path, ...]:
+        """Several files, directories or patterns."""
+
+    @property
+    def dead_letter_file(self) -> Path:
+        """One file."""
+
+
 class LetterSettings(Settings):
     """Where the letters are."""
 
+    letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
     dead_letter_file: Path = Field(
-        Path("failed_events.jsonl"), description="File of dead letters, if FILE is not given"
+        Path("failed_events.jsonl"), description="File of dead letters, if neither FILE nor LETTERS is given"
     )
 
 
-def file_argument() -> click.Parameter:
-    """FILE, which stands above the setting."""
-    return click.Argument(["file"], required=False, type=click.Path(path_type=Path))
+def files_argument() -> click.Parameter:
+    """FILES, which stand above the settings."""
+    return click.Argument(["files"], nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
 
 
 def json_option() -> click.Parameter:
@@ -75,17 +89,17 @@ def selection_of(values: dict[str, Any]) -> Selection:
     )
 
 
-def file_of(settings: Any, file: Path | None) -> Path:
-    """The file that is meant, where a link leads to; it must exist."""
-    path = (file or Path(settings.dead_letter_file)).resolve()
-    if path.is_file():
-        return path
-    if path.exists():
-        raise UsageProblem(f"{path} is no file")
-    raise UsageProblem(
-        f"there is no dead-letter file {path}; a listener creates it with its first letter. "
-        "Give FILE, or set DEAD_LETTER_FILE"
-    )
+def files_of(settings: Letters, files: Sequence[Path]) -> list[Path]:
+    """The files that are meant, each once, where links lead to: those named, else LETTERS, else DEAD_LETTER_FILE."""
+    named = files or settings.letters or (settings.dead_letter_file,)
+    try:
+        found = letter_files(named)
+    except FileTrouble as error:
+        raise as_usage(error) from None
+    for path in found:
+        if not path.is_file():
+            raise UsageProblem(f"{path} is no file")
+    return found
 
 
 def as_usage(error: FileTrouble) -> UsageProblem:

@@ -1,14 +1,15 @@
-"""What a replay would do, and how it ended: sums and exit codes. Pure but for reading the file."""
+"""What a replay would do, and how it ended: sums and exit codes. Pure but for reading the files."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
-from dlq.file import Damage, read_letters
+from dlq.file import Damage, read_letters, settled_size
 from dlq.letter import Letter
 from dlq.selection import Selection
-from dlq.sidecar import OPEN, LetterState
+from dlq.sidecar import OPEN, LetterState, states
 
 RESOLVED, SOME_FAILED, USAGE, LOCKED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -68,35 +69,48 @@ class Report:
         return SOME_FAILED if self.failed or self.trouble else RESOLVED
 
 
-def plan(path: Path, end: int, selection: Selection, known: dict[str, LetterState], limit: int) -> Plan:
-    """Look at the letters before ``end``."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A file as it is now: letters before ``end``, and what became of them so far."""
+
+    path: Path
+    end: int
+    known: dict[str, LetterState]
+
+
+def snapshot(path: Path) -> Snapshot:
+    """Look at a file. States first: what comes between the two looks is a letter that waits."""
+    known = states(path)
+    return Snapshot(path, settled_size(path), known)
+
+
+def plan(shots: Sequence[Snapshot], selection: Selection, limit: int) -> Plan:
+    """What a replay of these files would do."""
     sums = Plan()
-    for one in read_letters(path, end=end):
-        if isinstance(one, Damage):
-            sums.damages.append(one)
-            continue
-        state = known.get(one.letter.letter_id, OPEN)
-        if not selection.takes(one.letter, state):
-            continue
-        if not state.waits:
-            sums.over[state.status] += 1
-        elif not limit or sums.letters < limit:
-            sums.letters += 1
-            sums.by_reason[one.letter.reason] += 1
+    for shot in shots:
+        for one in read_letters(shot.path, end=shot.end):
+            if isinstance(one, Damage):
+                sums.damages.append(one)
+                continue
+            state = shot.known.get(one.letter.letter_id, OPEN)
+            if not selection.takes(one.letter, state):
+                continue
+            if not state.waits:
+                sums.over[state.status] += 1
+            elif not limit or sums.letters < limit:
+                sums.letters += 1
+                sums.by_reason[one.letter.reason] += 1
     return sums
 
 
-def chosen(
-    path: Path, end: int, selection: Selection, known: dict[str, LetterState], limit: int
-) -> Iterator[tuple[Letter, LetterState]]:
-    """The letters before ``end`` that a replay takes, one at a time."""
-    count = 0
-    for one in read_letters(path, end=end):
-        if isinstance(one, Damage):
-            continue
-        state = known.get(one.letter.letter_id, OPEN)
-        if state.waits and selection.takes(one.letter, state):
-            if limit and count >= limit:
-                return
-            count += 1
-            yield one.letter, state
+def chosen(shots: Sequence[Snapshot], selection: Selection, limit: int) -> Iterator[tuple[Path, Letter, LetterState]]:
+    """The letters that a replay takes, each with its file, one at a time."""
+    waiting = (
+        (shot.path, one.letter, state)
+        for shot in shots
+        for one in read_letters(shot.path, end=shot.end)
+        if not isinstance(one, Damage)
+        and (state := shot.known.get(one.letter.letter_id, OPEN)).waits
+        and selection.takes(one.letter, state)
+    )
+    return islice(waiting, limit or None)

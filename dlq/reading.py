@@ -2,20 +2,21 @@
 
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 import msgspec
 
-from dlq.book import as_values, book, groups, statistics
+from dlq.book import as_values, books, groups, in_time, statistics
 from dlq.file import Damage, FileTrouble
 from dlq.letter import encode, iso
 from dlq.options import (
     LetterSettings,
     as_usage,
-    file_argument,
-    file_of,
+    files_argument,
+    files_of,
     filter_options,
     json_option,
     selection_of,
@@ -23,7 +24,8 @@ from dlq.options import (
 from dlq.selection import Selection, names
 from dlq.shown import print_entries, print_entry, print_groups, print_statistics, print_table, say_json, warn_of
 from dlq.sidecar import read_records, sidecar_path
-from ops.command import UsageProblem, command
+from ops.command import UsageProblem, command, say
+from ops.telemetry.printable import printable_json
 
 
 @command(
@@ -31,19 +33,21 @@ from ops.command import UsageProblem, command
     name="list",
     examples=("dlq list", "dlq list a.jsonl --reason exhausted --since 24h", "dlq list --state quarantined --json"),
     params=[
-        file_argument(), *filter_options(), json_option(),
+        files_argument(), *filter_options(), json_option(),
         click.Option(["--limit"], type=click.IntRange(min=0), default=50, show_default=True,
                      help="Show the latest so many; 0 shows all."),
     ],
 )  # fmt: skip
-def list_letters(settings: LetterSettings, *, file: Path | None, as_json: bool, limit: int, **filters: Any) -> int:
+def list_letters(
+    settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, limit: int, **filters: Any
+) -> int:
     """List dead letters, the latest last."""
     damages: list[Damage] = []
-    path, selection = file_of(settings, file), selection_of(filters)
+    paths, selection = files_of(settings, files), selection_of(filters)
     count = 0
     latest: deque[Any] = deque(maxlen=limit or None)
     try:
-        for entry in book(path, selection, damages):
+        for entry in in_time(paths, selection, damages):
             latest.append(entry)
             count += 1
     except FileTrouble as error:
@@ -52,35 +56,36 @@ def list_letters(settings: LetterSettings, *, file: Path | None, as_json: bool, 
     if as_json:
         say_json([as_values(entry) for entry in latest])
     elif not latest:
-        click.echo("no letters")
+        say("no letters")
     else:
         print_entries(latest)
         if count > len(latest):
-            click.echo(f"the latest {len(latest):,} of {count:,}; --limit 0 shows all", err=True)
+            say(f"the latest {len(latest):,} of {count:,}; --limit 0 shows all", err=True)
     return 0
 
 
 @command(
     LetterSettings,
     examples=("dlq show 3f9c01ab", "dlq show order-4711 a.jsonl --json"),
-    params=[click.Argument(["wanted"], metavar="ID"), file_argument(), json_option()],
+    params=[click.Argument(["wanted"], metavar="ID"), files_argument(), json_option()],
 )
-def show(settings: LetterSettings, *, wanted: str, file: Path | None, as_json: bool) -> int:
+def show(settings: LetterSettings, *, wanted: str, files: tuple[Path, ...], as_json: bool) -> int:
     """Show all that is known of a letter; ID is an event's, or the beginning or end of a letter's."""
     damages: list[Damage] = []
-    path = file_of(settings, file)
+    paths = files_of(settings, files)
     try:
-        found = [entry for entry in book(path, Selection(), damages) if names(wanted, entry.letter)]
+        found = [entry for entry in in_time(paths, Selection(), damages) if names(wanted, entry.letter)]
     except FileTrouble as error:
         raise as_usage(error) from None
     if not found:
-        raise UsageProblem(f"no letter in {path} has the id {wanted!r}; dlq list shows them")
+        where = ", ".join(map(str, paths)) or "any file"
+        raise UsageProblem(f"no letter in {where} has the id {wanted!r}; dlq list shows them")
     if as_json:
         say_json([as_values(entry) for entry in found])
         return 0
     for number, entry in enumerate(found):
         if number:
-            click.echo()
+            say()
         print_entry(entry)
     return 0
 
@@ -89,14 +94,14 @@ def show(settings: LetterSettings, *, wanted: str, file: Path | None, as_json: b
     LetterSettings,
     name="groups",
     examples=("dlq groups", "dlq groups a.jsonl --since 7d --json"),
-    params=[file_argument(), *filter_options(), json_option()],
+    params=[files_argument(), *filter_options(), json_option()],
 )
-def show_groups(settings: LetterSettings, *, file: Path | None, as_json: bool, **filters: Any) -> int:
+def show_groups(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, **filters: Any) -> int:
     """Group letters that failed alike, the largest group first."""
     damages: list[Damage] = []
-    path, selection = file_of(settings, file), selection_of(filters)
+    paths, selection = files_of(settings, files), selection_of(filters)
     try:
-        found = groups(book(path, selection, damages))
+        found = groups(books(paths, selection, damages))
     except FileTrouble as error:
         raise as_usage(error) from None
     warn_of(damages)
@@ -105,7 +110,7 @@ def show_groups(settings: LetterSettings, *, file: Path | None, as_json: bool, *
             [msgspec.to_builtins(one) | {"first_at": iso(one.first_at), "last_at": iso(one.last_at)} for one in found]
         )
     elif not found:
-        click.echo("no letters")
+        say("no letters")
     else:
         print_groups(found)
     return 0
@@ -114,15 +119,15 @@ def show_groups(settings: LetterSettings, *, file: Path | None, as_json: bool, *
 @command(
     LetterSettings,
     examples=("dlq stats", "dlq stats a.jsonl --class transient --json"),
-    params=[file_argument(), *filter_options(), json_option()],
+    params=[files_argument(), *filter_options(), json_option()],
 )
-def stats(settings: LetterSettings, *, file: Path | None, as_json: bool, **filters: Any) -> int:
+def stats(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, **filters: Any) -> int:
     """Count letters by reason, class and state."""
     damages: list[Damage] = []
-    path, selection = file_of(settings, file), selection_of(filters)
+    paths, selection = files_of(settings, files), selection_of(filters)
     try:
-        sums = statistics(book(path, selection, damages))
-        size = path.stat().st_size
+        sums = statistics(books(paths, selection, damages))
+        size = sum(path.stat().st_size for path in paths)
     except FileTrouble as error:
         raise as_usage(error) from None
     if not as_json:
@@ -142,60 +147,60 @@ def stats(settings: LetterSettings, *, file: Path | None, as_json: bool, **filte
         "dlq export a.jsonl --as letters --reason conflict --output conflicts.jsonl",
     ),
     params=[
-        file_argument(), *filter_options(), json_option(),
+        files_argument(), *filter_options(), json_option(),
         click.Option(["--as", "kind"], type=click.Choice(["events", "letters"]), default="events", show_default=True,
                      help="Events as NDJSON, or whole letters."),
         click.Option(["--output"], type=click.File("wb"), default="-", help="Where to; - is the standard output."),
     ],
 )  # fmt: skip
 def export(
-    settings: LetterSettings, *, file: Path | None, as_json: bool, kind: str, output: BinaryIO, **filters: Any
+    settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, kind: str, output: BinaryIO, **filters: Any
 ) -> int:
     """Write the events of letters, one a line, just as their publishers wrote them (JSON anyway)."""
     del as_json  # either form is JSON already
     damages: list[Damage] = []
-    path, selection = file_of(settings, file), selection_of(filters)
+    paths, selection = files_of(settings, files), selection_of(filters)
     written = without = 0
     try:
-        for entry in book(path, selection, damages):
+        for entry in books(paths, selection, damages):
             line = encode(entry.letter) if kind == "letters" else entry.letter.event
             if line is None:
                 without += 1
                 continue
-            output.write(line + b"\n")
+            output.write(_for(output, line) + b"\n")
             written += 1
     except FileTrouble as error:
         raise as_usage(error) from None
     output.flush()
     warn_of(damages)
     left_out = f"; {without:,} hold no valid event, --as letters writes them" if without else ""
-    click.echo(f"exported {written:,} {kind}{left_out}", err=True)
+    say(f"exported {written:,} {kind}{left_out}", err=True)
     return 0
 
 
 @command(
     LetterSettings,
     examples=("dlq verify", "dlq verify a.jsonl --json"),
-    params=[file_argument(), json_option()],
+    params=[files_argument(), json_option()],
 )
-def verify(settings: LetterSettings, *, file: Path | None, as_json: bool) -> int:
+def verify(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool) -> int:
     """Check every line of the letters and their states; exit code 1 if one is damaged."""
     damages: list[Damage] = []
-    path = file_of(settings, file)
+    paths = files_of(settings, files)
     try:
-        letters = sum(1 for _ in book(path, Selection(), damages))
-        sidecar = sidecar_path(path)
-        records = list(read_records(sidecar)) if sidecar.exists() else []
+        letters = sum(1 for _ in books(paths, Selection(), damages))
+        sidecars = [sidecar for path in paths if (sidecar := sidecar_path(path)).exists()]
+        records = [(sidecar, *one) for sidecar in sidecars for one in read_records(sidecar)]
     except FileTrouble as error:
         raise as_usage(error) from None
-    lost = [offset for offset, record in records if record is None]
-    rows = [(path.name, one.offset, one.length, one.reason) for one in damages]
-    rows += [(sidecar.name, offset, 0, "the line is torn or damaged") for offset in lost]
+    lost = [(sidecar, offset) for sidecar, offset, record in records if record is None]
+    rows = [(_named(one.file, paths), one.offset, one.length, one.reason) for one in damages]
+    rows += [(_named(sidecar, paths), offset, 0, "the line is torn or damaged") for sidecar, offset in lost]
     if as_json:
         found = [dict(zip(("file", "offset", "length", "reason"), row, strict=True)) for row in rows]
         say_json({"letters": letters, "states": len(records) - len(lost), "damaged": found})
         return 1 if rows else 0
-    click.echo(f"{letters:,} letters and {len(records) - len(lost):,} states are whole, {len(rows):,} lines damaged")
+    say(f"{letters:,} letters and {len(records) - len(lost):,} states are whole, {len(rows):,} lines damaged")
     if rows:
         print_table(
             ("FILE", "OFFSET", "BYTES", "WHY"),
@@ -204,3 +209,13 @@ def verify(settings: LetterSettings, *, file: Path | None, as_json: bool) -> int
         )
         sys.stdout.flush()
     return 1 if rows else 0
+
+
+def _named(path: Path, among: Sequence[Path]) -> str:
+    """Short, where there is one file only."""
+    return path.name if len(among) == 1 else str(path)
+
+
+def _for(output: BinaryIO, line: bytes) -> bytes:
+    """As its publisher wrote it, unless that goes to a terminal: there it may drive nothing."""
+    return printable_json(line.decode(errors="backslashreplace")).encode() if output.isatty() else line

@@ -13,16 +13,17 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from weakref import WeakValueDictionary
 
 from dlq.letter import Letter, normalised
 from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
 from dlq.plan import Limits, Report
-from dlq.sidecar import LetterState, Record, Sidecar
+from dlq.sidecar import LetterState, Record, Sidecars
 from listener.errors import Failure, InvalidEvent, Permanent, Transient
 from listener.event import Event, parse
 
-Item = tuple[Letter, LetterState]
+Item = tuple[Path, Letter, LetterState]
 Advance = Callable[[Report], None]
 
 
@@ -56,10 +57,10 @@ def records_of(letter: Letter, state: LetterState, outcome: Outcome, *, at: floa
 class Replay:
     """One replay over letters that were chosen before."""
 
-    def __init__(self, rerun: Rerun, sidecar: Sidecar, limits: Limits, advance: Advance) -> None:
+    def __init__(self, rerun: Rerun, sidecars: Sidecars, limits: Limits, advance: Advance) -> None:
         self.report = Report()
         self._rerun = rerun
-        self._sidecar = sidecar
+        self._sidecars = sidecars
         self._limits = limits
         self._advance = advance
         self._stop = asyncio.Event()
@@ -95,7 +96,7 @@ class Replay:
                 item = await asyncio.to_thread(next, letters, None)
                 if item is None or not await self._may_start():
                     break
-                running.add(asyncio.create_task(self._one(*item), name=f"replay {item[0].letter_id}"))
+                running.add(asyncio.create_task(self._one(*item), name=f"replay {item[1].letter_id}"))
                 if len(running) >= self._limits.concurrency:
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                     _raise_first(done)
@@ -119,7 +120,8 @@ class Replay:
                     await asyncio.wait_for(self._stop.wait(), wait)
         return not self._stop.is_set()
 
-    async def _one(self, letter: Letter, state: LetterState) -> None:
+    async def _one(self, file: Path, letter: Letter, state: LetterState) -> None:
+        self._sidecars.expect(letter.letter_id, file)
         try:
             event = event_of(letter, max_bytes=self._limits.max_event_bytes)
         except InvalidEvent as error:
@@ -172,7 +174,7 @@ class Replay:
                 waiting.append(self._told.get_nowait())
             records = [record for some, _ in waiting for record in some]
             try:
-                await asyncio.to_thread(self._sidecar.append, records)
+                await asyncio.to_thread(self._sidecars.append, records)
             except Exception as error:  # noqa: BLE001 - the border of a task: whoever waits gets what happened
                 self._stop.set()
                 for _, written in waiting:

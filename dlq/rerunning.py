@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,19 +11,19 @@ import click
 import uvloop
 from pydantic import Field
 
-from dlq.changing import guard_text, replay_guard, say_locked
-from dlq.file import FileTrouble, settled_size
-from dlq.options import as_usage, file_argument, file_of, filter_options, json_option, selection_of
+from dlq.changing import Locked, replay_guards, say_locked
+from dlq.file import FileTrouble
+from dlq.options import as_usage, files_argument, files_of, filter_options, json_option, selection_of
 from dlq.outcome import Rerun
-from dlq.plan import RESOLVED, Limits, Plan, Report, chosen, plan
+from dlq.plan import RESOLVED, Limits, Plan, Report, Snapshot, chosen, plan, snapshot
 from dlq.replay import Item, Replay
 from dlq.selection import Selection
 from dlq.shown import warn_of
-from dlq.sidecar import LetterState, Sidecar, states
+from dlq.sidecar import Sidecars
 from dlq.voice import AsJson, Follow, Voice, Words
 from listener.errors import Misconfigured, Permanent, Transient
 from listener.settings import CURSOR_BYTES, ConnectionSettings
-from ops.command import UsageProblem, command
+from ops.command import UsageProblem, command, say
 from ops.telemetry.logs import configure_logs
 
 OpenRerun = Callable[["ReplaySettings"], Rerun]
@@ -32,8 +32,9 @@ OpenRerun = Callable[["ReplaySettings"], Rerun]
 class ReplaySettings(ConnectionSettings):
     """Where the letters are, and how to reach what a listener reaches."""
 
+    letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
     dead_letter_file: Path = Field(
-        Path("failed_events.jsonl"), description="File of dead letters, if FILE is not given"
+        Path("failed_events.jsonl"), description="File of dead letters, if neither FILE nor LETTERS is given"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Least severe line to log")
 
@@ -42,7 +43,7 @@ def replay_params() -> list[click.Parameter]:
     """The flags of ``replay`` beside its settings."""
     count, some = click.IntRange(min=0), click.IntRange(min=1)
     return [
-        file_argument(), *filter_options(), json_option(),
+        files_argument(), *filter_options(), json_option(),
         click.Option(["--follow"], is_flag=True, help="Answer as JSON lines while it runs: plan, progress, end."),
         click.Option(["--dry-run"], is_flag=True, help="Show the plan and stop."),
         click.Option(["--rate"], type=click.FloatRange(min=0), default=0.0, help="Letters started a second, at most."),
@@ -68,9 +69,9 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
         params=replay_params(),
     )
     def replay(
-        settings: ReplaySettings, *, file: Path | None, as_json: bool, follow: bool, dry_run: bool, **values: Any
+        settings: ReplaySettings, *, files: tuple[Path, ...], as_json: bool, follow: bool, dry_run: bool, **values: Any
     ) -> int:
-        """Run the letters of FILE again, under their own ids, as a listener would.
+        """Run the letters of FILES again, under their own ids, as a listener would.
 
         Already stored: resolved. Failed again: noted, no second letter. Safe to interrupt, to repeat, and to run
         while listeners work.
@@ -78,17 +79,19 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
         Exit codes: 0 all resolved, 1 some failed, 2 usage or file, 3 locked, 4 stopped by a threshold,
         130 interrupted.
         """
-        path = file_of(settings, file)
+        paths = files_of(settings, files)
         limits = Limits(
             **{name: values.pop(name) for name in ("rate", "limit", "canary", "max_failures", "max_replays")},
             concurrency=values.pop("concurrency"), max_event_bytes=settings.max_event_bytes + CURSOR_BYTES,
         )  # fmt: skip
         voice = Follow() if follow else AsJson() if as_json else Words()
-        job = Job(settings, path, selection_of(values), limits, voice, open_rerun)
+        job = Job(settings, paths, selection_of(values), limits, voice, open_rerun)
         try:
             return job.show_plan() if dry_run else job.run()
         except FileTrouble as error:
             raise as_usage(error) from None
+        except Locked as error:
+            return say_locked(error)
 
     return replay
 
@@ -97,11 +100,11 @@ class Job:
     """One call of the command."""
 
     def __init__(
-        self, settings: ReplaySettings, path: Path, selection: Selection, limits: Limits, voice: Voice,
+        self, settings: ReplaySettings, paths: Sequence[Path], selection: Selection, limits: Limits, voice: Voice,
         open_rerun: OpenRerun,
     ) -> None:  # fmt: skip
         self._settings = settings
-        self._path = path
+        self._paths = paths
         self._selection = selection
         self._limits = limits
         self._voice = voice
@@ -110,38 +113,35 @@ class Job:
 
     def show_plan(self) -> int:
         """Say what would be done."""
-        found = plan(self._path, settled_size(self._path), self._selection, states(self._path), self._limits.limit)
+        found = plan(self._shots(), self._selection, self._limits.limit)
         warn_of(found.damages)
         self._voice.planned(found)
         return RESOLVED
 
     def run(self) -> int:
-        """Do it, alone on this file."""
-        guard = replay_guard(self._path)
-        if not guard.take(guard_text()):
-            return say_locked(self._path, guard)
-        try:
-            known = states(self._path)
-            end = settled_size(self._path)
-            found = plan(self._path, end, self._selection, known, self._limits.limit)
+        """Do it, alone on these files."""
+        with replay_guards(self._paths):
+            shots = self._shots()
+            found = plan(shots, self._selection, self._limits.limit)
             warn_of(found.damages)
             self._voice.begins(found)
-            report = self._rerun_all(found, known, end) if found.letters else Report()
-        finally:
-            guard.release()
+            report = self._rerun_all(found, shots) if found.letters else Report()
         return self._tell(found, report)
+
+    def _shots(self) -> list[Snapshot]:
+        return [snapshot(path) for path in self._paths]
 
     def _tell(self, found: Plan, report: Report) -> int:
         self._voice.ended(found, report)
         for why in (report.stopped and f"stopped: {report.stopped}", report.trouble and f"error: {report.trouble}"):
             if why:
-                click.echo(why, err=True)
+                say(why, err=True)
         if report.interrupted:
-            click.echo("interrupted; run it again to go on", err=True)
+            say("interrupted; run it again to go on", err=True)
         return report.exit_code()
 
-    def _rerun_all(self, found: Plan, known: dict[str, LetterState], end: int) -> Report:
-        letters = chosen(self._path, end, self._selection, known, self._limits.limit)
+    def _rerun_all(self, found: Plan, shots: Sequence[Snapshot]) -> Report:
+        letters = chosen(shots, self._selection, self._limits.limit)
         configure_logs(self._settings.log_level, self._settings.instance_id)
         try:
             return uvloop.run(self._loop(letters, found.letters))
@@ -161,10 +161,10 @@ class Job:
         assert task is not None
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._interrupt, task)
-        sidecar = Sidecar(self._path)
-        with self._voice.progress(total) as advance, contextlib.closing(sidecar):
+        sidecars = Sidecars()
+        with self._voice.progress(total) as advance, contextlib.closing(sidecars):
             async with self._open_rerun(self._settings) as rerun:
-                self._replay = Replay(rerun, sidecar, self._limits, advance)
+                self._replay = Replay(rerun, sidecars, self._limits, advance)
                 return await self._replay.run(letters)
 
     def _interrupt(self, task: asyncio.Task[Any]) -> None:
@@ -173,4 +173,4 @@ class Job:
             task.cancel()
         else:
             self._replay.interrupt()
-            click.echo("finishing what is under way; interrupt again to end now", err=True)
+            say("finishing what is under way; interrupt again to end now", err=True)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
@@ -17,15 +16,10 @@ from dlq.book import Entry, Group, Statistics, state_values
 from dlq.file import Damage
 from dlq.letter import iso, shown
 from dlq.plan import Plan, Report
+from ops.command import say, say_json_text
+from ops.telemetry.printable import printable
 
 GAP = 2
-
-
-def tame(text: str) -> str:
-    """Text on one line, with what is not printable escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def minute(at: float | None) -> str:
@@ -35,12 +29,12 @@ def minute(at: float | None) -> str:
 
 def say_json(value: Any) -> None:
     """Print a value as JSON, indented."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    say_json_text(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int) -> None:
     """Rows under headings. On a terminal the column ``flexible`` gives way; in a pipe nothing is cut."""
-    tamed = [[tame(cell) for cell in row] for row in rows]
+    tamed = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         _print_plain(columns, tamed)
         return
@@ -60,7 +54,7 @@ def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     every = [list(columns), *rows]
     widths = [max(len(row[index]) for row in every) for index in range(len(columns))]
     for row in every:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_entries(found: Sequence[Entry]) -> None:
@@ -106,62 +100,62 @@ def print_groups(found: Sequence[Group]) -> None:
 
 def print_entry(entry: Entry) -> None:
     """All that is known of one letter."""
-    values = {**shown(entry.letter), "offset": entry.offset}
+    values = {**shown(entry.letter), "file": str(entry.file), "offset": entry.offset}
     event, attempts = values.pop("event", None), values.pop("attempts")
     state = state_values(entry.state)
     width = max(map(len, values))
     for name, value in values.items():
-        click.echo(f"{name:<{width}}  {tame(str(value))}")
+        say(f"{name:<{width}}  {printable(str(value))}")
     told = f"{state['status']}, {state['failed_replays']} failed replays"
-    click.echo(f"{'state':<{width}}  {told}" + (f", {state['at']}" if state["at"] else ""))
+    say(f"{'state':<{width}}  {told}" + (f", {state['at']}" if state["at"] else ""))
     if state["detail"]:
-        click.echo(f"{'':<{width}}  {tame(state['detail'])}")
+        say(f"{'':<{width}}  {printable(state['detail'])}")
     for number, one in enumerate(attempts, 1):
         told = f"{one['at']} {one['stage']} {one['error_class']} {one['error_type']}: {one['message']}"
-        click.echo(f"{f'attempt {number}':<{width}}  {tame(told)}")
+        say(f"{f'attempt {number}':<{width}}  {printable(told)}")
     if event is not None:
-        click.echo("event")
-        click.echo(bytes(event).decode(errors="backslashreplace"))
+        say("event")
+        say_json_text(bytes(event).decode(errors="backslashreplace"))
 
 
 def print_statistics(sums: Statistics, damaged: int, size: int) -> None:
     """Sums of a file."""
-    click.echo(f"letters   {sums.letters:,} ({sums.waiting:,} waiting), {size:,} bytes, {damaged:,} damaged lines")
+    say(f"letters   {sums.letters:,} ({sums.waiting:,} waiting), {size:,} bytes, {damaged:,} damaged lines")
     if sums.first_at is not None:
-        click.echo(f"from      {minute(sums.first_at)} to {minute(sums.last_at)} UTC")
+        say(f"from      {minute(sums.first_at)} to {minute(sums.last_at)} UTC")
     for name, counted in (("reason", sums.by_reason), ("class", sums.by_class), ("state", sums.by_state)):
         told = ", ".join(f"{word} {number:,}" for word, number in counted.most_common())
         if told:
-            click.echo(f"{name:<8}  {told}")
+            say(f"{name:<8}  {told}")
 
 
 def warn_of(damages: Iterable[Damage], *, most: int = 5) -> None:
     """Tell on stderr where a file is damaged."""
     damages = list(damages)
     for one in damages[:most]:
-        click.echo(f"warning: skipped {one.length:,} bytes at offset {one.offset:,}: {one.reason}", err=True)
+        say(f"warning: skipped {one.length:,} bytes at offset {one.offset:,} of {one.file}: {one.reason}", err=True)
     if len(damages) > most:
-        click.echo(f"warning: and {len(damages) - most:,} more damaged lines; see dlq verify", err=True)
+        say(f"warning: and {len(damages) - most:,} more damaged lines; see dlq verify", err=True)
 
 
 def print_plan(plan: Plan) -> None:
     """What a replay would do."""
     reasons = ", ".join(f"{word} {number:,}" for word, number in plan.by_reason.most_common())
-    click.echo(f"to replay    {plan.letters:,}" + (f" ({reasons})" if reasons else ""))
+    say(f"to replay    {plan.letters:,}" + (f" ({reasons})" if reasons else ""))
     over = ", ".join(f"{word} {number:,}" for word, number in plan.over.most_common())
     if over:
-        click.echo(f"passed over  {over}")
+        say(f"passed over  {over}")
 
 
 def print_report(report: Report, planned: int) -> None:
     """How a replay went."""
-    click.echo(f"resolved     {report.resolved:,} ({report.already_stored:,} were stored already)")
+    say(f"resolved     {report.resolved:,} ({report.already_stored:,} were stored already)")
     if report.failed:
-        click.echo(f"failed       {report.failed:,} ({report.quarantined:,} now in quarantine)")
+        say(f"failed       {report.failed:,} ({report.quarantined:,} now in quarantine)")
         for why, number in report.failures.most_common(5):
-            click.echo(f"             {number:,} x {_cut(tame(why), 60)}")
+            say(f"             {number:,} x {_cut(printable(why), 60)}")
     if planned > report.done:
-        click.echo(f"not reached  {planned - report.done:,}")
+        say(f"not reached  {planned - report.done:,}")
 
 
 def _cut(text: str, width: int) -> str:

@@ -77,6 +77,34 @@ class Sidecar:
         self._file.close()
 
 
+class Sidecars:
+    """The states of letters of several files: what happened to a letter is written beside the file it was read from."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, Sidecar] = {}
+        self._files_of: dict[str, set[Path]] = {}
+
+    def expect(self, letter_id: str, file: Path) -> None:
+        """A letter of this file is about to be run."""
+        self._files_of.setdefault(letter_id, set()).add(file)
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Put the records on disk, those of one file all or none; ``DiskFull`` or ``FileTrouble`` if that fails."""
+        of_file: dict[Path, list[Record]] = {}
+        for record in records:
+            for file in self._files_of.get(record.letter_id, ()):
+                of_file.setdefault(file, []).append(record)
+        for file, some in of_file.items():
+            self._open.setdefault(file, Sidecar(file)).append(some)
+        for record in records:
+            self._files_of.pop(record.letter_id, None)
+
+    def close(self) -> None:
+        """Close all files."""
+        for one in self._open.values():
+            one.close()
+
+
 def sidecar_path(letters: Path) -> Path:
     """Where the states of a file's letters stand."""
     return letters.with_name(letters.name + ".state")

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dlq.plan import Plan, Report
 from dlq.shown import print_plan, print_report, say_json
+from ops.command import say_json_text
 
 APART = 0.2
 """Seconds between two lines of progress, at least."""
@@ -117,7 +117,7 @@ def _bar(total: int) -> Iterator[Advance]:
 
 
 def _line(value: dict[str, Any]) -> None:
-    click.echo(msgspec.json.encode(value))
+    say_json_text(msgspec.json.encode(value).decode())
     sys.stdout.flush()
 
 

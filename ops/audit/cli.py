@@ -3,8 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import click
 import httpx
 from pydantic import Field
 
+from dlq.file import FileTrouble
 from ops.audit import asking
 from ops.audit.account import Account
 from ops.audit.letters import letters_of, unresolved_letters
-from ops.command import SecretUrl, Settings, UsageProblem, WebAddress, command
+from ops.command import SecretUrl, Settings, UsageProblem, WebAddress, command, say, say_json_text
+from ops.telemetry.printable import printable
 
 AGAIN = 0.5
 
@@ -31,6 +33,7 @@ class AuditSettings(Settings):
     database_url: SecretUrl = Field(
         SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL, for the rows"
     )
+    letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
     group: str = Field("unlost", description="The group of listeners whose cursor counts")
     settle: float = Field(10.0, ge=0, description="Seconds that what nobody knows may take to turn up")
 
@@ -41,20 +44,27 @@ _as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
 
 @command(
     AuditSettings,
-    examples=["ops audit .unlost/*/failed_events.jsonl", "ops audit --json a/failed_events.jsonl"],
+    examples=["ops audit", "ops audit .unlost/*/failed_events.jsonl", "ops audit --json a/failed_events.jsonl"],
     params=[_files, _as_json],
 )
 def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> int:
     """Account for every event that the producer accepted: row, letter in FILES, in flight, waiting, or missing."""
-    account = asyncio.run(audited(settings, files))
+    named = files or settings.letters
+    with _troubles_of_files():
+        account = asyncio.run(audited(settings, named))
+    if account.missing and not named:
+        say(
+            "no dead-letter file was read: an event that is a letter is missing here; give FILES, or set LETTERS",
+            err=True,
+        )
     if as_json:
-        click.echo(json.dumps({**account.counts(), "missing_ids": account.missing, "doubled_ids": account.doubled}))
+        say(json.dumps({**account.counts(), "missing_ids": account.missing, "doubled_ids": account.doubled}))
     else:
         for name, count in account.counts().items():
-            click.echo(f"{name.replace('_', ' '):<14}{count:>12,}")
+            say(f"{name.replace('_', ' '):<14}{count:>12,}")
         for word, ids in (("missing", account.missing), ("doubled", account.doubled)):
             for event_id in ids:
-                click.echo(f"{word}: {event_id}")
+                say(f"{word}: {printable(event_id)}")
     return 0 if account.is_balanced else 1
 
 
@@ -65,8 +75,9 @@ def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> in
 )
 def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> int:
     """Tell all that is known of the event EVENT_ID, as JSON: journal, row, listeners, letters in FILES."""
-    known = asyncio.run(_known(settings, event_id, files))
-    click.echo(json.dumps(known, indent=2, default=str, ensure_ascii=False))
+    with _troubles_of_files():
+        known = asyncio.run(_known(settings, event_id, files or settings.letters))
+    say_json_text(json.dumps(known, indent=2, default=str, ensure_ascii=False))
     return 0 if any(known[place] for place in ("journal", "row", "letters")) else 1
 
 
@@ -74,7 +85,7 @@ async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
     """The books, closed: whoever could know was asked."""
     account = Account()
     left: list[str] = []
-    letters, account.damaged_lines = _unresolved(files)
+    letters, account.damaged_lines = unresolved_letters(files)
     async with _everybody(settings) as (client, connection):
         async for page in asking.journal(client, settings.producer_url):
             ids = [entry.event_id for entry in page]
@@ -97,7 +108,7 @@ async def _close(
     while left:
         held = await asking.in_flight(client, settings.listeners, left)
         unread = await _unread(settings, client, connection, set(left))
-        letters, account.damaged_lines = _unresolved(files)
+        letters, account.damaged_lines = unresolved_letters(files)
         left = account.enter(left, await asking.rows(connection, left), letters)
         if not set(left) - held - unread or time.monotonic() > deadline:
             account.close(left, held, unread)
@@ -134,16 +145,16 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
                 known["listeners"][url] = await asking.known_to(client, url, event_id)
             except (httpx.TransportError, ValueError) as error:
                 known["listeners"][url] = {"error": f"cannot be asked: {error}"}
-    known["letters"] = _letters_of(files, event_id)
+    known["letters"] = letters_of(files, event_id)
     return known
 
 
-def _unresolved(files: tuple[Path, ...]) -> tuple[Mapping[str, int], int]:
-    return unresolved_letters(files)
-
-
-def _letters_of(files: tuple[Path, ...], event_id: str) -> list[dict[str, Any]]:
-    return [letter for file in files if file.exists() for letter in letters_of(file, event_id)]
+@contextmanager
+def _troubles_of_files() -> Iterator[None]:
+    try:
+        yield
+    except FileTrouble as error:
+        raise UsageProblem(str(error)) from None
 
 
 def _readable(value: object) -> object:

@@ -9,19 +9,21 @@ import msgspec
 
 from dlq.file import Damage, read_letters
 from dlq.letter import Letter
+from dlq.paths import letter_files
 from dlq.sidecar import OPEN, states
 
 # The producer accepted the event once; a second one with the same id and other content is no copy of it.
 NO_COPY = frozenset({"conflict", "invalid"})
 
 
-def unresolved_letters(files: Iterable[Path]) -> tuple[Counter[str], int]:
-    """How many unresolved letters each event has, and how many lines could not be read."""
+def unresolved_letters(named: Iterable[Path]) -> tuple[Counter[str], int]:
+    """How many unresolved letters each event has, and how many lines could not be read.
+
+    ``FileTrouble`` for a file that cannot be read: its letters would look like events that are missing.
+    """
     letters: Counter[str] = Counter()
     damaged = 0
-    for file in files:
-        if not file.exists():
-            continue
+    for file in letter_files(named):
         known = states(file)
         for found in read_letters(file):
             if isinstance(found, Damage):
@@ -34,8 +36,12 @@ def unresolved_letters(files: Iterable[Path]) -> tuple[Counter[str], int]:
     return letters, damaged
 
 
-def letters_of(file: Path, event_id: str) -> list[dict[str, Any]]:
-    """Every letter of one event in a file, each with what became of it."""
+def letters_of(named: Iterable[Path], event_id: str) -> list[dict[str, Any]]:
+    """Every letter of one event in these files, each with what became of it."""
+    return [letter for file in letter_files(named) for letter in _letters_in(file, event_id)]
+
+
+def _letters_in(file: Path, event_id: str) -> list[dict[str, Any]]:
     known = states(file)
     return [
         {

@@ -2,6 +2,7 @@
 
 from ops.command.daemon import run_daemon
 from ops.command.kit import command, main_group
+from ops.command.say import say, say_json_text
 from ops.command.secret import Secret, SecretUrl, WebAddress
 from ops.command.settings import Settings, UsageProblem
 
@@ -14,4 +15,6 @@ __all__ = [
     "command",
     "main_group",
     "run_daemon",
+    "say",
+    "say_json_text",
 ]

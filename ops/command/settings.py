@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ops.command.say import say
 from ops.command.secret import Secret
 
 
@@ -27,7 +28,7 @@ class UsageProblem(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print each mistake on a line of its own, on stderr."""
         for problem in self.problems:
-            click.echo(f"error: {problem}", err=True, file=file)
+            say(f"error: {problem}", err=True, file=file)
 
 
 class Settings(BaseSettings):

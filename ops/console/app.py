@@ -127,7 +127,8 @@ class Surface:
 
     async def groups(self, request: Request) -> Response:  # noqa: ARG002
         """Letters that failed alike."""
-        return _json({"groups": await asyncio.to_thread(self._shelf.groups)})
+        groups, troubles = await asyncio.to_thread(lambda: (self._shelf.groups(), self._shelf.troubles()))
+        return _json({"groups": groups, "troubles": troubles})
 
     async def letters(self, request: Request) -> Response:
         """The latest letters of a group, of a state, or of all."""

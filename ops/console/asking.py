@@ -7,6 +7,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from dlq.file import FileTrouble
 from listener.errors import Permanent, Transient
 from listener.store.database import Database
 from listener.store.events import EventStore
@@ -53,7 +54,7 @@ class Asking:
         journal, row, letters, listeners = await asyncio.gather(
             self._journal(event_id, away),
             self._stored(event_id, away),
-            asyncio.to_thread(self._shelf.of_event, event_id),
+            asyncio.to_thread(self._letters, event_id, away),
             asyncio.gather(*(self._known_to(url, event_id, away) for url in self._settings.listeners)),
         )
         content = row["payload"] if row is not None else None
@@ -93,6 +94,15 @@ class Asking:
         except httpx.HTTPError as error:
             raise Away(f"the producer at {url} cannot be reached: {error or type(error).__name__}") from None
         return answer.status_code, answer.content, answer.headers.get("content-type", "application/json")
+
+    def _letters(self, event_id: str, away: dict[str, str]) -> list[dict[str, Any]]:
+        try:
+            if troubles := self._shelf.troubles():
+                away["dead letters"] = "; ".join(troubles)
+            return self._shelf.of_event(event_id)
+        except FileTrouble as error:
+            away["dead letters"] = str(error)
+            return []
 
     async def _journal(self, event_id: str, away: dict[str, str]) -> dict[str, Any] | None:
         url = self._settings.producer_url

@@ -29,7 +29,7 @@ class Daemon:
         self._quick_door = settings.quick_door()
         self._watch = Watch(settings.targets(), self._quick_door)
         redactor = Redactor(settings.redact)
-        shelf = Shelf(settings.files(), redactor)
+        shelf = Shelf(settings.letters, redactor)
         self._asking = Asking(settings, self._door, shelf, redactor)
         self._replays = Replays(settings.replay_environment(), redactor)
         registry = new_registry()

@@ -136,7 +136,8 @@ PATHS: dict[str, Any] = {
         media_type="application/x-ndjson", also=_PLACED,
     ),
     "/api/letters/groups": asking(
-        "Letters that failed alike", answer("Groups", record({"groups": many(GROUP)})), _503=AWAY
+        "Letters that failed alike, and files that cannot be found or read",
+        answer("Groups", record({"groups": many(GROUP), "troubles": many(TEXT)})), _503=AWAY,
     ),
     "/api/letters": asking(
         "The latest letters, without their events",

@@ -23,7 +23,9 @@ class ConsoleSettings(ConnectionSettings):
         ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="The listeners"
     )
     producer_url: WebAddress | None = Field(None, description="The producer, if there is one of ours")
-    letters: tuple[Path, ...] = Field((), description="Dead-letter files that the console can read and write")
+    letters: tuple[Path, ...] = Field(
+        (), description="Dead-letter files, directories or patterns that the console can read and write"
+    )
     console_token: Secret = Field(Secret(""), description="Word that whoever changes anything must know; none: anybody")
     console_names: tuple[str, ...] = Field((), description="Host names of the console beside localhost and HOST")
     redact: tuple[str, ...] = Field((), description="Names of payload fields that are never shown")
@@ -31,11 +33,7 @@ class ConsoleSettings(ConnectionSettings):
 
     def targets(self) -> Targets:
         """Whom to ask over HTTP, and which files to read."""
-        return Targets(self.listeners, self.producer_url, self.files(), self.group)
-
-    def files(self) -> tuple[Path, ...]:
-        """The dead-letter files, where links lead to."""
-        return tuple(path.resolve() for path in self.letters)
+        return Targets(self.listeners, self.producer_url, self.letters, self.group)
 
     def names(self) -> frozenset[str]:
         """Under which host names the console answers: a foreign name that leads here must not reach it."""

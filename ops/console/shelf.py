@@ -6,6 +6,7 @@ What reads blocks, and is called from threads. Groups are counted again only whe
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import msgspec
 
 from dlq.book import Entry, as_values, book, groups
 from dlq.changing import change
-from dlq.file import Damage, settled_size
+from dlq.file import Damage, FileTrouble
 from dlq.letter import iso
-from dlq.plan import plan
+from dlq.paths import letter_files
+from dlq.plan import plan, snapshot
 from dlq.selection import Selection
-from dlq.sidecar import states
 from dlq.voice import plan_values
 from ops.console.redact import Redactor
 from ops.watch.letters import Kept
@@ -32,10 +33,10 @@ class Unknown(Exception):
 class Shelf:
     """The files that were set."""
 
-    def __init__(self, files: Sequence[Path], redactor: Redactor) -> None:
-        self._files = tuple(files)
+    def __init__(self, named: Sequence[Path], redactor: Redactor) -> None:
+        self._named = tuple(named)
         self._redactor = redactor
-        self._groups = Kept(self._files, self._count)
+        self._groups = Kept(self.files, self._count)
 
     def groups(self) -> list[dict[str, Any]]:
         """Letters that failed alike, over all files."""
@@ -75,7 +76,7 @@ class Shelf:
         """What a replay would do to each file that holds any of the letters."""
         found = []
         for path in self.files(file):
-            sums = plan(path, settled_size(path), selection, states(path), limit)
+            sums = plan([snapshot(path)], selection, limit)
             if sums.letters or sums.over:
                 found.append({"file": str(path), **plan_values(sums)})
         return found
@@ -89,10 +90,18 @@ class Shelf:
         return sum(change(path, selection, "restored")[0] for path in self.files(file))
 
     def files(self, name: str | None = None) -> list[Path]:
-        """The files that exist; or the one of this name, or ``Unknown``."""
-        if name is not None and Path(name) not in self._files:
+        """The files that exist and can be found; or the one of this name, or ``Unknown``."""
+        found = list(dict.fromkeys(path for named in self._named for path in _found(named)[0]))
+        if name is None:
+            return found
+        wanted = Path(name).resolve()
+        if wanted not in found:
             raise Unknown(f"{name} is none of this console's dead-letter files (LETTERS)")
-        return [path for path in self._files if path.exists() and name in (None, str(path))]
+        return [wanted]
+
+    def troubles(self) -> list[str]:
+        """What was named and cannot be found or looked through."""
+        return [why for named in self._named if (why := _found(named)[1])]
 
     def _entries(self, selection: Selection) -> Iterator[tuple[Path, Entry]]:
         damages: list[Damage] = []
@@ -101,7 +110,7 @@ class Shelf:
                 yield path, entry
 
     def _shown(self, entry: Entry) -> Entry:
-        return Entry(self._redactor.letter(entry.letter), entry.state, entry.offset)
+        return replace(entry, letter=self._redactor.letter(entry.letter))
 
     def _values(self, path: Path, entry: Entry) -> dict[str, Any]:
         values = as_values(self._shown(entry)) | {"file": str(path)}
@@ -127,3 +136,10 @@ class Shelf:
             | {"first_at": iso(one.first_at), "last_at": iso(one.last_at), "by_state": by_state[one.fingerprint]}
             for one in groups(counted())
         ]
+
+
+def _found(named: Path) -> tuple[list[Path], str]:
+    try:
+        return letter_files([named]), ""
+    except FileTrouble as error:
+        return [], str(error)

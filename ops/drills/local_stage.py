@@ -241,13 +241,14 @@ class LocalStage:
     async def audit(self) -> list[str]:
         """What ``ops audit`` finds wrong."""
         settings = AuditSettings(
+            letters=self._system.layout.letter_files,
             producer_url=self.producer_url,
             listeners=tuple(self.listener_urls),
             database_url=SecretUrl(self.database_url),
             group="unlost",
             settle=10.0,
         )
-        account = await audited(settings, self._system.layout.letter_files)
+        account = await audited(settings, settings.letters)
         return [] if account.is_balanced else [f"ops audit: {json.dumps(account.counts())}"]
 
 

@@ -1,6 +1,7 @@
 """Logs: one JSON object a line on stderr, or readable lines where stderr is a terminal.
 
-Promised for every line: an ISO time in UTC, the level, the instance, and no password of any URL. A line that cannot
+Promised for every line: an ISO time in UTC, the level, the instance, no password of any URL, and nothing that drives
+a terminal (JSON escapes it by itself). A line that cannot
 be written (a full disk, a closed pipe) is dropped: no work ever fails for the sake of its log.
 What libraries log through the standard library passes the same processors.
 """
@@ -8,13 +9,14 @@ What libraries log through the standard library passes the same processors.
 import contextlib
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
 
 from ops.telemetry.mask import masked
+from ops.telemetry.printable import printable, printable_lines
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CHATTY = ("websockets", "uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "asyncio")
@@ -27,9 +29,11 @@ def configure_logs(level: str = "info", instance: str | None = None, *, stream: 
     terminal = stream.isatty()
     shared = _shared(instance)
     # Tracebacks become text before the masking: an exception's message may quote a URL.
-    endings: list[Processor] = [] if terminal else [structlog.processors.format_exc_info]
-    endings.append(mask_passwords)
-    last: Processor = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(default=str)
+    endings: list[Processor] = [structlog.processors.format_exc_info, mask_passwords]
+    last: Processor = structlog.processors.JSONRenderer(default=str)
+    if terminal:
+        endings.append(make_printable)
+        last = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
         processors=[*shared, *endings, last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -70,20 +74,27 @@ class _Forgiving:
 def mask_passwords(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001
     """Hide the password of every URL, however deep it stands in a line."""
     for key, value in event.items():
-        event[key] = _masked(value)
+        event[key] = _changed(value, masked)
     return event
 
 
-def _masked(value: Any) -> Any:
+def make_printable(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001
+    """Let no text drive the terminal; a traceback alone may have several lines."""
+    for key, value in event.items():
+        event[key] = _changed(value, printable_lines if key in ("exception", "traceback") else printable)
+    return event
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
     match value:
         case str():
-            return masked(value)
+            return change(value)
         case Mapping():
-            return {key: _masked(one) for key, one in value.items()}
+            return {key: _changed(one, change) for key, one in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_masked(one) for one in value]
+            return [_changed(one, change) for one in value]
         case BaseException():
-            return masked(f"{type(value).__name__}: {value}")
+            return change(f"{type(value).__name__}: {value}")
     return value
 
 

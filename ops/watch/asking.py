@@ -17,7 +17,7 @@ import msgspec
 from listener.errors import Misconfigured, Permanent, Transient
 from listener.store.database import Database as Door
 from ops.watch.figures import Reading, reading
-from ops.watch.letters import letter_sums
+from ops.watch.letters import LetterBooks
 from ops.watch.picture import Database, Listener, Mark, Picture, Producer, listener_of, ordinal, producer_of
 from ops.watch.verdict import Past, Verdict, problems_of, remembered, verdict
 
@@ -53,7 +53,7 @@ class Watch:
         self._targets = targets
         self._door = door
         self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)
-        self._books = [letter_sums(path) for path in targets.letters]
+        self._books = LetterBooks(targets.letters)
         self._before: dict[str, Reading] = {}
         self._names: dict[str, str] = {}
         self._moved: tuple[int, float] = (-1, time.monotonic())
@@ -81,7 +81,7 @@ class Watch:
         urls = [*targets.listeners, *([targets.producer] if targets.producer else [])]
         database, letters, answers = await asyncio.gather(
             self._ask_database(),
-            asyncio.gather(*(asyncio.to_thread(book.now) for book in self._books)),
+            asyncio.to_thread(self._books.now),
             asyncio.gather(*(self._ask(url) for url in urls)),
         )
         told = dict(zip(urls, answers, strict=True))

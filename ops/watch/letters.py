@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from dlq.book import book
 from dlq.file import Damage, FileTrouble
+from dlq.paths import is_several, letter_files
 from dlq.selection import Selection
 from dlq.sidecar import sidecar_path
 from ops.watch.picture import Kind, LetterFile
@@ -25,8 +26,8 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 class Kept(Generic[Sums]):
     """What was counted over some files. ``now`` blocks, and may be called from any thread."""
 
-    def __init__(self, files: Sequence[Path], count: Callable[[], Sums]) -> None:
-        self._files = tuple(files)
+    def __init__(self, files: Callable[[], Sequence[Path]], count: Callable[[], Sums]) -> None:
+        self._files = files
         self._count = count
         self._turn = threading.Lock()
         self._known: tuple[Stamp, Sums] | None = None
@@ -35,7 +36,7 @@ class Kept(Generic[Sums]):
     def now(self) -> Sums:
         """The sums, counted again if a file has changed."""
         with self._turn:
-            stamp = tuple(_stamp(one) for path in self._files for one in (path, sidecar_path(path)))
+            stamp = tuple(_stamp(one) for path in self._files() for one in (path, sidecar_path(path)))
             if self._known is not None and (self._known[0] == stamp or time.monotonic() < self._not_before):
                 return self._known[1]
             started = time.monotonic()
@@ -46,21 +47,41 @@ class Kept(Generic[Sums]):
             return found
 
 
-def letter_sums(path: Path) -> Kept[LetterFile]:
-    """The sums of one file."""
-    return Kept((path,), lambda: counted(path))
+class LetterBooks:
+    """The sums of all files that were named; patterns and directories are looked through at each look."""
+
+    def __init__(self, named: Sequence[Path]) -> None:
+        self._named = tuple(named)
+        self._kept: dict[Path, Kept[LetterFile]] = {}
+
+    def now(self) -> list[LetterFile]:
+        """The sums of each file. Blocks."""
+        sums: dict[str, LetterFile] = {}
+        for name in self._named:
+            try:
+                found = letter_files([name])
+            except FileTrouble as error:
+                sums[str(name)] = LetterFile(path=str(name), error=str(error))
+                continue
+            for path in found:
+                sums[str(path)] = self._kept.setdefault(path, _kept(path)).now()
+            if not found and not is_several(name):
+                sums[str(name)] = LetterFile(path=str(name))
+        return list(sums.values())
+
+
+def _kept(path: Path) -> Kept[LetterFile]:
+    return Kept(lambda: (path,), lambda: counted(path))
 
 
 def counted(path: Path) -> LetterFile:
-    """Count. A file that is not there yet holds nothing: a listener makes it with its first letter."""
+    """Count."""
     damages: list[Damage] = []
     by_state: Counter[str] = Counter()
     kinds: Counter[tuple[str, str, str, str]] = Counter()
     waiting = 0
     oldest: float | None = None
     try:
-        if not path.exists():
-            return LetterFile(path=str(path))
         for entry in book(path, Selection(), damages):
             by_state[entry.state.status] += 1
             if entry.state.waits:

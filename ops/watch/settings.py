@@ -19,7 +19,9 @@ class WatchSettings(Settings):
     )
     producer_url: WebAddress | None = Field(None, description="The producer, if there is one of ours")
     database_url: SecretUrl | None = Field(None, description="PostgreSQL, for rows and the group's cursor")
-    letters: tuple[Path, ...] = Field((), description="Dead-letter files that can be read from here")
+    letters: tuple[Path, ...] = Field(
+        (), description="Dead-letter files, directories or patterns that can be read from here"
+    )
     group: str = Field("unlost", description="The group of listeners whose cursor counts")
 
     def targets(self) -> Targets:

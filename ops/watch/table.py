@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ops.telemetry.printable import printable
 from ops.watch.picture import Listener, Picture
 from ops.watch.problem import age
 from ops.watch.verdict import Verdict, headline
@@ -19,11 +20,11 @@ NOTHING = "-"
 
 def shown(picture: Picture, judged: Verdict, hint: str = "") -> RenderableType:
     """The sentence, the listeners, the rest, and what to do."""
-    parts: list[RenderableType] = [Text(judged.sentence, COLORS[judged.level])] if not judged.problems else []
+    parts: list[RenderableType] = [_text(judged.sentence, COLORS[judged.level])] if not judged.problems else []
     for problem in judged.problems[:MOST_PROBLEMS]:
-        head = (f"{headline(problem, picture.at)}.", COLORS[problem.level])
-        parts.append(Text.assemble(head, " ", problem.affected, " ", (problem.todo, "bold")))
-        parts += [Text(f"  $ {command}") for command in problem.commands]
+        head = _text(f"{headline(problem, picture.at)}.", COLORS[problem.level])
+        parts.append(Text.assemble(head, " ", _text(problem.affected), " ", _text(problem.todo, "bold")))
+        parts += [_text(f"  $ {command}") for command in problem.commands]
     if len(judged.problems) > MOST_PROBLEMS:
         parts.append(Text(f"And {len(judged.problems) - MOST_PROBLEMS} more."))
     parts += [Text(""), _listeners(picture), Text(""), *_rest(picture)]
@@ -40,7 +41,7 @@ def _listeners(picture: Picture) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("BREAKERS", no_wrap=True)
     for one in picture.listeners:
-        table.add_row(one.name, Text(one.state, STATES[one.state]), *_figures(one))
+        table.add_row(_text(one.name), Text(one.state, STATES[one.state]), *_figures(one))
     return table
 
 
@@ -51,7 +52,7 @@ def _figures(one: Listener) -> Iterator[str]:
     yield from map(_short, (one.rates.received, one.rates.stored, one.rates.retried))
     yield NOTHING if one.lag is None else _short(one.lag)
     yield from map(_short, (one.holds, one.standing_by, one.letters))
-    yield ",".join(SHORT.get(name, name) for name in one.open_breakers) or "closed"
+    yield printable(",".join(SHORT.get(name, name) for name in one.open_breakers) or "closed")
 
 
 def _rest(picture: Picture) -> Iterator[Text]:
@@ -60,16 +61,21 @@ def _rest(picture: Picture) -> Iterator[Text]:
         told = (
             one.error or f"{_short(one.accepted)}/s accepted, {one.clients} connected, {picture.behind or 0:,} behind"
         )
-        yield Text(f"producer     {told}")
+        yield _text(f"producer     {told}")
     if picture.database:
         told = picture.database.error or f"{picture.database.rows:,} rows, {picture.database.milliseconds:.0f} ms"
-        yield Text(f"PostgreSQL   {told}")
+        yield _text(f"PostgreSQL   {told}")
     if picture.letter_files:
         waiting = sum(one.waiting for one in picture.letter_files)
         parked = sum(one.by_state.get("quarantined", 0) for one in picture.letter_files)
         oldest = [one.oldest_waiting_at for one in picture.letter_files if one.oldest_waiting_at is not None]
         since = f", the oldest for {age(picture.at - min(oldest))}" if oldest else ""
         yield Text(f"letters      {waiting:,} waiting{since}, {parked:,} in quarantine")
+
+
+def _text(words: str, style: str = "") -> Text:
+    """What others say, names of listeners and errors, must not drive the terminal."""
+    return Text(printable(words), style)
 
 
 def _short(number: float) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from ops.command import command
+from ops.command import command, say_json_text
 from ops.watch.asking import Watch
 from ops.watch.picture import Picture
 from ops.watch.settings import WatchSettings
@@ -53,7 +53,7 @@ async def _printed(settings: WatchSettings, once: bool, as_json: bool, every: fl
             await asyncio.sleep(APART if once else every)
             picture, judged = await watch.look()
             if as_json:
-                click.echo(_json(picture, judged))
+                say_json_text(_json(picture, judged))
             else:
                 console.print(shown(picture, judged))
             if once:

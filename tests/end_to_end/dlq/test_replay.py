@@ -254,3 +254,19 @@ def test_who_follows_gets_a_line_a_step_plan_first_and_end_last(work: Work):
     assert done == sorted(done)
     assert (end["exit_code"], end["report"]["resolved"], end["plan"]) == (code, 5, plan["plan"])
     assert json.loads(work.run("--follow", "--dry-run")[1])["plan"]["passed_over"] == {"resolved": 5}
+
+
+def test_letters_of_several_files_are_one_replay_with_one_limit_and_one_canary(work: Work):
+    other = work.path.with_name("other.jsonl")
+    work.put({}, {})
+    write(other, [letter(name, payload={"fails": True}) for name in ("x", "y")])
+    told = work.report(str(other), "--canary", "3")
+    assert (told["plan"]["letters"], told["report"]["stored"], told["report"]["failed"], told["exit_code"]) == (
+        4,
+        2,
+        1,
+        4,
+    )
+    assert {one.status for one in states(work.path).values()} == {"resolved"}
+    assert [one.status for one in states(other).values()] == ["failed"]
+    assert work.report(str(other.parent / "o*.jsonl"), "--limit", "1")["plan"]["letters"] == 1
