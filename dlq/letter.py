@@ -7,8 +7,6 @@ Passwords in URLs never reach a letter's own words; the event itself is the user
 """
 
 import base64
-import hashlib
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from dlq.fingerprint import fingerprint, plain
 from dlq.line import broken_seal, seal
 from listener.errors import ErrorClass, Failure, UnlostError
 from listener.event import Event, on_one_line
@@ -68,6 +67,7 @@ class Letter(msgspec.Struct, frozen=True):
     source: str | None
     raw_length: int | None = None
     raw_sha256: str | None = None
+    handler: str | None = None
 
 
 _NO_EVENT = msgspec.Raw()
@@ -80,6 +80,7 @@ class _Attempt(msgspec.Struct, omit_defaults=True):
     error_type: str
     message: str
     sqlstate: str | None = None
+    traceback: str | None = None
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
@@ -103,6 +104,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     sqlstate: str | None = None
     cursor: str | None = None
     source: str | None = None
+    handler: str | None = None
     event: msgspec.Raw = _NO_EVENT
     raw_text: str | None = None
     raw_base64: str | None = None
@@ -139,33 +141,6 @@ def shown(letter: Letter) -> dict[str, Any]:
     return values
 
 
-def fingerprint(
-    reason: str, error_type: str, message: str, sqlstate: str | None, stage: str, event_type: str | None
-) -> str:
-    """Twelve hex digits that equal failures share, whatever ids and numbers their messages name."""
-    parts = (reason, error_type, normalised(message), sqlstate or "", stage, event_type or "")
-    return hashlib.sha256("\x1f".join(map(plain, parts)).encode()).hexdigest()[:12]
-
-
-_QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'|`[^`]*`|«[^»]*»|“[^”]*”")
-_KEY_VALUE = re.compile(r"=\([^)]*\)")
-_UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE)
-_HEX = re.compile(r"\b(?:0x[0-9a-f]+|(?=[0-9a-f]*[0-9])[0-9a-f]{8,})\b", re.IGNORECASE)
-_DIGITS = re.compile(r"\d+(?:[.,:]\d+)*")
-
-
-def normalised(message: str) -> str:
-    """A message without what differs between two cases of the same failure."""
-    for pattern, word in ((_QUOTED, "'…'"), (_KEY_VALUE, "=(…)"), (_UUID, "#"), (_HEX, "#"), (_DIGITS, "#")):
-        message = pattern.sub(word, message)
-    return " ".join(message.split())
-
-
-def plain(text: str) -> str:
-    """Text that UTF-8 can hold: a lone surrogate is written as its escape."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def letter_for(
     event: Event,
     *,
@@ -178,9 +153,10 @@ def letter_for(
     epoch: int,
     mode: Mode,
     source: str | None,
+    handler: str | None = None,
 ) -> Letter:
     """The letter of an event that ends here, condemned for ``reason`` at ``stage``."""
-    failures = tuple(map(_clean, attempts))
+    failures = tuple(map(_clean, _without_repetition(attempts)))
     kind, message, error_class = _UNATTEMPTED[reason]
     sqlstate = None
     if failures:
@@ -189,10 +165,20 @@ def letter_for(
     return Letter(
         letter_id=letter_id, event_id=event.event_id, reason=reason, error_class=error_class, stage=stage,
         event=event.without_cursor(), raw=None, attempts=failures, error_type=kind, message=message,
-        sqlstate=sqlstate, fingerprint=fingerprint(reason, kind, message, sqlstate, stage, event.type),
+        sqlstate=sqlstate, fingerprint=fingerprint(reason, kind, message, sqlstate, stage, event),
         first_at=failures[0].at if failures else at, last_at=at, instance=instance, epoch=epoch, mode=mode,
-        cursor=event.cursor, source=_said(source),
+        cursor=event.cursor, source=_said(source), handler=_said(handler),
     )  # fmt: skip
+
+
+def _without_repetition(attempts: Sequence[Failure]) -> list[Failure]:
+    """Attempts that failed at the same place say so once, in the last of them."""
+    said: list[Failure] = []
+    following: str | None = None
+    for one in reversed(attempts):
+        said.append(msgspec.structs.replace(one, traceback=None) if one.traceback == following else one)
+        following = one.traceback
+    return said[::-1]
 
 
 def letter_for_frame(
@@ -234,7 +220,7 @@ def _said(text: str | None) -> str | None:
 
 
 def _clean(failure: Failure) -> Failure:
-    return msgspec.structs.replace(failure, message=masked(plain(failure.message)))
+    return msgspec.structs.replace(failure, message=masked(plain(failure.message)), traceback=_said(failure.traceback))
 
 
 def _line(letter: Letter) -> _Line:
@@ -245,7 +231,7 @@ def _line(letter: Letter) -> _Line:
         fingerprint=letter.fingerprint, first_at=iso(letter.first_at), last_at=iso(letter.last_at),
         instance=plain(letter.instance), epoch=letter.epoch, mode=letter.mode,
         attempts=tuple(map(_attempt, letter.attempts)), event_id=letter.event_id, sqlstate=letter.sqlstate,
-        cursor=letter.cursor, source=_said(letter.source),
+        cursor=letter.cursor, source=_said(letter.source), handler=_said(letter.handler),
         event=_NO_EVENT if letter.event is None else msgspec.Raw(on_one_line(letter.event)),
         raw_text=text, raw_base64=encoded, raw_length=letter.raw_length, raw_sha256=letter.raw_sha256,
     )  # fmt: skip
@@ -254,8 +240,9 @@ def _line(letter: Letter) -> _Line:
 def _attempt(failure: Failure) -> _Attempt:
     clean = _clean(failure)
     return _Attempt(
-        iso(clean.at), clean.stage, clean.error_class, plain(clean.error_type), clean.message, clean.sqlstate
-    )
+        iso(clean.at), clean.stage, clean.error_class, plain(clean.error_type), clean.message, clean.sqlstate,
+        clean.traceback,
+    )  # fmt: skip
 
 
 def _raw_fields(raw: bytes | None) -> tuple[str | None, str | None]:
@@ -290,12 +277,15 @@ def _letter(line: _Line) -> Letter:
         letter_id=line.letter_id, event_id=line.event_id, reason=line.reason, error_class=line.error_class,
         stage=line.stage, event=bytes(line.event) or None, raw=raw,
         attempts=tuple(
-            Failure(epoch_second(one.at), one.stage, one.error_class, one.error_type, one.message, one.sqlstate)
+            Failure(
+                epoch_second(one.at), one.stage, one.error_class, one.error_type, one.message, one.sqlstate,
+                one.traceback,
+            )
             for one in line.attempts
         ),
         error_type=line.error_type, message=line.message, sqlstate=line.sqlstate, fingerprint=line.fingerprint,
         first_at=epoch_second(line.first_at), last_at=epoch_second(line.last_at), instance=line.instance,
-        epoch=line.epoch, mode=line.mode, cursor=line.cursor, source=line.source,
+        epoch=line.epoch, mode=line.mode, cursor=line.cursor, source=line.source, handler=line.handler,
         raw_length=line.raw_length, raw_sha256=line.raw_sha256,
     )  # fmt: skip
 

@@ -16,7 +16,8 @@ from itertools import islice
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from dlq.letter import Letter, normalised
+from dlq.fingerprint import normalised
+from dlq.letter import Letter
 from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
 from dlq.plan import Limits, Report
 from dlq.sidecar import LetterState, Record, Sidecars

@@ -113,6 +113,8 @@ def print_entry(entry: Entry) -> None:
     for number, one in enumerate(attempts, 1):
         told = f"{one['at']} {one['stage']} {one['error_class']} {one['error_type']}: {one['message']}"
         say(f"{f'attempt {number}':<{width}}  {printable(told)}")
+        for line in one.get("traceback", "").splitlines():
+            say(f"{'':<{width}}    {printable(line)}")
     if event is not None:
         say("event")
         say_json_text(bytes(event).decode(errors="backslashreplace"))

@@ -12,7 +12,8 @@ from typing import Literal
 import msgspec
 
 from dlq.file import LineFile, read_lines
-from dlq.letter import epoch_second, iso, plain
+from dlq.fingerprint import plain
+from dlq.letter import epoch_second, iso
 from dlq.line import broken_seal, seal
 from ops.telemetry.mask import masked
 

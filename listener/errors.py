@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from listener.tracebacks import traceback_of
+
 ErrorClass = Literal["transient", "permanent"]
 
 
@@ -52,7 +54,7 @@ class Misconfigured(UnlostError):
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One failed attempt, as it stands in a dead letter: when, at which stage, and why."""
+    """One failed attempt, as it stands in a dead letter: when, at which stage, and why; of a handler, also where."""
 
     at: float
     stage: Literal["receive", "claim", "handle", "store"]
@@ -60,13 +62,17 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     error_type: str
     message: str
     sqlstate: str | None = None
+    traceback: str | None = None
 
 
 MESSAGE_LIMIT = 2_000
 
 
 def failure_of(error: BaseException, *, stage: Literal["receive", "claim", "handle", "store"], at: float) -> Failure:
-    """Describe ``error`` as an attempt that failed at ``stage`` at the epoch second ``at``."""
+    """Describe ``error`` as an attempt that failed at ``stage`` at the epoch second ``at``.
+
+    What a handler raised stands in ``origin``, where it is not ``error`` itself.
+    """
     return Failure(
         at=at,
         stage=stage,
@@ -74,4 +80,5 @@ def failure_of(error: BaseException, *, stage: Literal["receive", "claim", "hand
         error_type=getattr(error, "error_type", type(error).__name__),
         message=str(error)[:MESSAGE_LIMIT],
         sqlstate=getattr(error, "sqlstate", None),
+        traceback=traceback_of(getattr(error, "origin", error)) if stage == "handle" else None,
     )

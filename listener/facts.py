@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from listener.errors import Failure
+
 Outcome = Literal["stored", "duplicate", "buried"]
 
 
@@ -66,6 +68,7 @@ class EventBuried(Fact, frozen=True):
     reason: str
     error_class: str
     message: str
+    error_type: str = ""
 
 
 class LettersResolved(Fact, frozen=True):
@@ -84,7 +87,10 @@ class HandlerRan(Fact, frozen=True):
 
 
 class AttemptFailed(Fact, frozen=True):
-    """One attempt failed; ``retried`` tells whether another follows. ``count`` events shared it."""
+    """One attempt failed; ``retried`` tells whether another follows. ``count`` events shared it.
+
+    ``traceback``: where in a handler it failed.
+    """
 
     stage: str
     error_class: str
@@ -92,6 +98,16 @@ class AttemptFailed(Fact, frozen=True):
     retried: bool
     count: int
     event_id: str | None
+    error_type: str = ""
+    traceback: str | None = None
+
+
+def failed_attempt(failure: Failure, *, retried: bool, count: int, event_id: str | None) -> AttemptFailed:
+    """The fact of a failure."""
+    return AttemptFailed(
+        failure.stage, failure.error_class, failure.message, retried, count, event_id, failure.error_type,
+        failure.traceback,
+    )  # fmt: skip
 
 
 class LeasesLost(Fact, frozen=True):

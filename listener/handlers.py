@@ -11,12 +11,13 @@ import inspect
 import sys
 import threading
 import types
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from structlog.contextvars import bind_contextvars
 
 from listener.delivery import Delivery
 from listener.errors import Misconfigured, Permanent, Reject, Transient
@@ -112,20 +113,23 @@ def _in_thread(function: Callable[[Delivery], object]) -> Call:
     return call
 
 
-async def attempt(work: Awaitable[None], *, timeout: float) -> None:
-    """One attempt within its time limit, its errors sorted: ``Reject`` is permanent, all else may pass."""
+async def attempt(work: Awaitable[None], *, timeout: float, said: Mapping[str, str] | None = None) -> None:
+    """One attempt within its time limit, its errors sorted: ``Reject`` is permanent, all else may pass.
+
+    Whatever the handler logs has what is ``said`` too.
+    """
     task = asyncio.current_task()
     assert task is not None
     cancelled = task.cancelling()
     limit = asyncio.timeout(timeout)
     try:
         async with limit:
-            await _in_own_context(work)
+            await _in_own_context(work, said or {})
     except (Reject, Permanent, Transient):
         raise
     except TimeoutError as error:
         if limit.expired():
-            raise HandlerTimeout(f"the handler took longer than {timeout:g} s") from error
+            raise HandlerTimeout(f"the handler took longer than {timeout:g} s", error.__cause__) from error
         raise HandlerFailed(error) from error  # the user's own: a call of theirs that took too long
     except asyncio.CancelledError as error:
         if task.cancelling() > cancelled:
@@ -136,13 +140,14 @@ async def attempt(work: Awaitable[None], *, timeout: float) -> None:
 
 
 @types.coroutine
-def _in_own_context(work: Awaitable[None]) -> Generator[Any, Any, None]:
+def _in_own_context(work: Awaitable[None], said: Mapping[str, str]) -> Generator[Any, Any, None]:
     """Await this as a task of its own would: what it sets in context variables ends with it, and no other event meets
     it. For a seventh of what a task costs.
 
     What would end the process (``SystemExit``) or look like the end of this generator is the handler's failure too.
     """
     run = contextvars.copy_context().run
+    run(bind_contextvars, **said)
     steps = _awaited(work)
     closing = False
     try:
@@ -173,13 +178,28 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 
 class HandlerTimeout(Transient):
-    """One attempt took longer than it may; the name stands in letters, and tells a hang from a failure."""
+    """One attempt took longer than it may; the name stands in letters, and tells a hang from a failure.
+
+    ``origin`` is the cancellation that ended it, whose traceback shows where it was.
+    """
+
+    def __init__(self, message: str, origin: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.origin = origin or self
 
 
 class HandlerFailed(Transient):
-    """The user's code raised; ``error_type`` keeps the name of what it was."""
+    """The user's code raised ``origin``; ``error_type`` keeps the name of what it was."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error) or type(error).__name__, sqlstate=getattr(error, "sqlstate", None))
+        sqlstate = getattr(error, "sqlstate", None)
+        super().__init__(_text(error), sqlstate=sqlstate if isinstance(sqlstate, str) else None)
         self.error_type = type(error).__name__
-        self.__cause__ = error
+        self.origin = self.__cause__ = error
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception as failed:  # noqa: BLE001  the user's code too
+        return f"{type(error).__name__}, whose text cannot be had: {type(failed).__name__}"

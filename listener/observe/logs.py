@@ -49,6 +49,10 @@ class ListenerLogs:
         ids = fields.pop("event_ids", None) or fields.pop("letter_ids", None)
         if ids is not None:
             fields |= {"count": len(ids), "first_ids": list(ids[:3])}
+        if isinstance(fact, AttemptFailed):
+            trace = fields.pop("traceback")
+            if trace and not fact.retried:
+                fields["exception"] = trace
         write = self._log.debug if type(fact) in _AT_DEBUG else self._log.info
         if isinstance(fact, _WARN):
             write = self._log.warning

@@ -45,9 +45,9 @@ class Recent:
         if what := WORDS.get(type(fact)):
             ids: Sequence[str] = fact.event_ids  # type: ignore[attr-defined]  # all that have a word have ids
         elif type(fact) is EventBuried:
-            what, detail, ids = "buried", f"{fact.reason}: {fact.message}", (fact.event_id,)
+            what, detail, ids = "buried", f"{fact.reason}: {_told(fact)}", (fact.event_id,)
         elif type(fact) is AttemptFailed and fact.event_id is not None:
-            what, detail, ids = "failed", f"{fact.stage}: {fact.message}", (fact.event_id,)
+            what, detail, ids = "failed", f"{fact.stage}: {_told(fact)}", (fact.event_id,)
         else:
             return
         self._batches.append((self._now(), what, detail, ids))
@@ -63,3 +63,7 @@ class Recent:
             for event_id in stories.keys() & set(ids):
                 stories[event_id].append({"at": at, "what": what, "detail": detail})
         return {event_id: story[-LONGEST_STORY:] for event_id, story in stories.items()}
+
+
+def _told(fact: EventBuried | AttemptFailed) -> str:
+    return f"{fact.error_type}: {fact.message}" if fact.error_type else fact.message

@@ -8,7 +8,7 @@ from listener.attempts import attempts
 from listener.claims.desk import Desk
 from listener.delivery import Delivery
 from listener.errors import Permanent, Transient, failure_of
-from listener.facts import AttemptFailed, Facts, HandlerRan
+from listener.facts import Facts, HandlerRan, failed_attempt
 from listener.handlers import Handler, attempt
 from listener.pipeline.intake import Clocks
 from listener.pipeline.lanes import Lanes
@@ -269,7 +269,8 @@ class Handling:
         started = self._clocks.monotonic()
         succeeded = False
         try:
-            await attempt(work, timeout=self._policy.handle_timeout)
+            said = {"event_id": passage.event.event_id, "logger": self._handler.name}
+            await attempt(work, timeout=self._policy.handle_timeout, said=said)
             succeeded = True
         finally:
             seconds = self._clocks.monotonic() - started
@@ -284,7 +285,7 @@ class Handling:
     def _failed(self, passage: Passage, error: Transient | Permanent, *, retried: bool) -> None:
         failure = failure_of(error, stage="handle", at=self._clocks.now())
         passage.attempts.append(failure)
-        self._facts(AttemptFailed("handle", failure.error_class, failure.message, retried, 1, passage.event.event_id))
+        self._facts(failed_attempt(failure, retried=retried, count=1, event_id=passage.event.event_id))
 
 
 def _this_task() -> asyncio.Task[None]:

@@ -170,4 +170,4 @@ class Settling:
         assert doom is not None
         last = passage.attempts[-1]
         self._intake.finish([(passage, Buried(doom.reason))])
-        self._facts(EventBuried(passage.event.event_id, doom.reason, last.error_class, last.message))
+        self._facts(EventBuried(passage.event.event_id, doom.reason, last.error_class, last.message, last.error_type))

@@ -8,7 +8,7 @@ from listener.attempts import further
 from listener.breaker import Breaker
 from listener.claims.port import Dead, Done
 from listener.errors import Permanent, Transient, failure_of
-from listener.facts import AttemptFailed, BatchDone, Facts
+from listener.facts import BatchDone, Facts, failed_attempt
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import DUPLICATE, STORED, Doom, Duplicate, Passage, Stage, Stored
@@ -148,4 +148,4 @@ class Storing:
         for passage in batch:
             passage.attempts.append(failure)
         event_id = batch[0].event.event_id if len(batch) == 1 else None
-        self._facts(AttemptFailed("store", failure.error_class, failure.message, retried, len(batch), event_id))
+        self._facts(failed_attempt(failure, retried=retried, count=len(batch), event_id=event_id))

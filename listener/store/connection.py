@@ -130,8 +130,8 @@ class OwnConnection(Plain):
         transaction.end(self)
         try:
             await self.execute(f"RELEASE SAVEPOINT {PROOF}; COMMIT; {following}")
-        except NOT_OURS as error:
-            raise self._left() from error
+        except NOT_OURS:
+            raise self._left() from None
         except asyncpg.InFailedSQLTransactionError as error:
             await self.roll_back(transaction)
             raise Transient(
@@ -149,8 +149,8 @@ class OwnConnection(Plain):
         transaction.end(self)
         try:
             await self.execute(f"ROLLBACK TO SAVEPOINT {PROOF}; ROLLBACK;")
-        except NOT_OURS as error:
-            raise self._left() from error
+        except NOT_OURS:
+            raise self._left() from None
 
     def _left(self) -> TransactionLeft:
         """Nobody knows what is on this connection."""

@@ -73,7 +73,14 @@ class Redactor:
         )
 
     def _attempts(self, attempts: Sequence[Failure], content: Any) -> tuple[Failure, ...]:
-        return tuple(msgspec.structs.replace(one, message=self.text(one.message, content)) for one in attempts)
+        return tuple(
+            msgspec.structs.replace(
+                one,
+                message=self.text(one.message, content),
+                traceback=None if one.traceback is None else self.text(one.traceback, content),
+            )
+            for one in attempts
+        )
 
     def _bytes(self, content: Any) -> bytes:
         if content is None:

@@ -3,7 +3,7 @@
 Promised for every line: an ISO time in UTC, the level, the instance, no password of any URL, and nothing that drives
 a terminal (JSON escapes it by itself). A line that cannot
 be written (a full disk, a closed pipe) is dropped: no work ever fails for the sake of its log.
-What libraries log through the standard library passes the same processors.
+What libraries log through the standard library passes the same processors. Where a logger has a name, its lines say so.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def configure_logs(level: str = "info", instance: str | None = None, *, stream: 
     structlog.configure(
         processors=[*shared, *endings, last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Forgiving(stream))),
+        logger_factory=_Named(cast("TextIO", _Forgiving(stream))),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
@@ -52,6 +52,28 @@ def configure_logs(level: str = "info", instance: str | None = None, *, stream: 
     root.setLevel(number)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+class _Named:
+    """Makes loggers that know what they were called."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, *names: Any) -> structlog.WriteLogger:
+        """A logger; ``get_logger(__name__)`` gives it that name."""
+        logger = structlog.WriteLogger(self._stream)
+        logger.name = names[0] if names else None  # type: ignore[attr-defined]
+        return logger
+
+
+def name_logger(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001
+    """Say which logger wrote the line. Around a handler, one without a name is called like the handler."""
+    record = event.get("_record")
+    name = getattr(logger if record is None else record, "name", None)
+    if name and name != "root":
+        event["logger"] = name
+    return event
 
 
 class _Forgiving:
@@ -106,6 +128,7 @@ def _shared(instance: str | None) -> list[Processor]:
 
     return [
         structlog.contextvars.merge_contextvars,
+        name_logger,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         name_instance,

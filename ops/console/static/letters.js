@@ -139,14 +139,15 @@ function drawnLetter(one, bar) {
     bar,
     h("dl", {class: "pairs wide"}, pair("Class", one.error_class), pair("Stage", one.stage), pair("SQLSTATE", one.sqlstate),
       pair("First", time(one.first_at)), pair("Last", [time(one.last_at), ` (${ago(one.last_at)})`]),
-      pair("Written by", one.instance), pair("Epoch", String(one.epoch)), pair("Mode", one.mode),
+      pair("Written by", one.instance), pair("Handler", one.handler), pair("Epoch", String(one.epoch)), pair("Mode", one.mode),
       pair("Failed replays", String(one.state.failed_replays)), pair("Cursor", one.cursor),
       pair("Group", h("a", {href: groupLink(one.fingerprint)}, one.fingerprint)),
       one.event_id ? pair("Event", h("a", {href: `#/events/${encodeURIComponent(one.event_id)}`}, "its whole story")) : null,
       pair("Letter", one.letter_id), pair("File", one.file)),
     one.attempts.length ? [h("h3", {}, "Attempts"), h("ol", {class: "story"}, one.attempts.map(try_ => h("li", {}, time(try_.at, true),
       h("span", {class: "who"}, try_.stage), pill(try_.error_class, "bad"),
-      h("span", {class: "detail"}, `${try_.error_type}: ${try_.message}`))))] : null,
+      h("span", {class: "detail"}, `${try_.error_type}: ${try_.message}`),
+      try_.traceback ? h("pre", {class: "traceback"}, try_.traceback) : null)))] : null,
     h("h3", {}, one.event === undefined ? "Frame, as it came" : "Event"), json(event ?? ""),
   ];
 }

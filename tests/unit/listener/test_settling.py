@@ -78,7 +78,7 @@ class Event:
         self.event = self
         self.doom: Doom | None = None
         self.attempts = [self]
-        self.error_class = self.message = ""
+        self.error_class = self.error_type = self.message = ""
         self.ask = Ask(event_id, b"")
         self.received_clock = 0.0
 

@@ -1,0 +1,142 @@
+"""The traceback of a handler's error: the user's code first, bounded, and none of ours."""
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from listener.delivery import Delivery
+from listener.errors import Reject, Transient, failure_of
+from listener.handlers import attempt, find_handler
+from listener.tracebacks import LONGEST, MOST_FRAMES, traceback_of
+from ops.telemetry.logs import configure_logs
+
+DELIVERY = Delivery("order-1", None, None, {}, 1, 1)
+
+
+def look_up(key: str) -> str:
+    return {}[key]
+
+
+async def nested(event: Delivery) -> None:
+    try:
+        look_up(event.event_id)
+    except KeyError as error:
+        raise ValueError("no such order") from error
+
+
+def plain(event: Delivery) -> None:
+    json.loads("{")
+
+
+async def refuse(event: Delivery) -> None:
+    raise Reject("no")
+
+
+async def hang(event: Delivery) -> None:
+    await asyncio.sleep(10)
+
+
+def deep(event: Delivery) -> None:
+    deep(event)
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+async def mute(event: Delivery) -> None:
+    raise Mute
+
+
+async def failed(name: str) -> str:
+    try:
+        await attempt(find_handler(f"{__name__}:{name}").call(DELIVERY), timeout=0.05 if name == "hang" else 20)
+    except Exception as error:  # noqa: BLE001
+        return failure_of(error, stage="handle", at=0.0).traceback or ""
+    raise AssertionError("it did not fail")
+
+
+async def test_it_begins_with_the_users_code_and_tells_what_the_error_arose_from() -> None:
+    told = await failed("nested")
+    assert told.splitlines()[1].endswith(", in nested")
+    assert told.index("in look_up") < told.index("KeyError: 'order-1'") < told.index("ValueError: no such order")
+    assert "listener/handlers.py" not in told
+
+
+async def test_a_plain_function_and_a_refusal_have_one_too() -> None:
+    plains, refused = await failed("plain"), await failed("refuse")
+    assert plains.splitlines()[1].endswith(", in plain")
+    assert plains.splitlines()[-1].startswith("json.decoder.JSONDecodeError: ")
+    assert refused.splitlines()[1].endswith(", in refuse")
+
+
+async def test_a_handler_that_took_too_long_is_shown_where_it_was() -> None:
+    told = await failed("hang")
+    assert "await asyncio.sleep(10)" in told
+
+
+async def test_it_is_bounded() -> None:
+    told = await failed("deep")
+    assert len(told) <= LONGEST + 10
+    assert told.count("deep(event)") <= MOST_FRAMES
+    assert told.splitlines()[1].endswith(", in deep")
+    assert "RecursionError" in told.splitlines()[-1]
+
+
+async def test_an_error_whose_text_cannot_be_had_is_one_all_the_same() -> None:
+    with pytest.raises(Transient, match="Mute, whose text cannot be had: ValueError"):
+        await attempt(find_handler(f"{__name__}:mute").call(DELIVERY), timeout=20)
+
+
+def test_what_is_ours_alone_has_none() -> None:
+    assert traceback_of(Transient("PostgreSQL is away")) is None
+    with pytest.raises(KeyError) as caught:
+        look_up("at another stage")
+    assert failure_of(caught.value, stage="store", at=0.0).traceback is None
+
+
+@pytest.fixture
+def log_lines() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    yield stream
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def talk(event: Delivery) -> None:
+    logging.getLogger("shop.stock").info("standard")
+    structlog.get_logger("shop.orders").info("named")
+    structlog.get_logger().info("without a name")
+
+
+async def talk_asynchronously(event: Delivery) -> None:
+    await asyncio.sleep(0)
+    talk(event)
+    await asyncio.create_task(_talk_later(event))
+
+
+async def _talk_later(event: Delivery) -> None:
+    structlog.get_logger("shop.task").info("in a task of its own")
+
+
+@pytest.mark.parametrize("name", ["talk", "talk_asynchronously"])
+async def test_each_line_that_a_handler_logs_names_event_and_logger(log_lines: io.StringIO, name: str) -> None:
+    configure_logs("info", "a", stream=log_lines)
+    handler = find_handler(f"{__name__}:{name}")
+    with contextlib.suppress(Transient):
+        await attempt(handler.call(DELIVERY), timeout=20, said={"event_id": "order-1", "logger": handler.name})
+    structlog.get_logger().info("of no event")
+    *lines, last = [json.loads(line) for line in log_lines.getvalue().splitlines()]
+    assert [line["logger"] for line in lines][:3] == ["shop.stock", "shop.orders", handler.name]
+    assert {line["event_id"] for line in lines} == {"order-1"}
+    assert "event_id" not in last
+    assert "logger" not in last
