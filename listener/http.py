@@ -15,7 +15,7 @@ from listener.observe.recent import Recent
 from listener.openapi import DOCUMENT, LAST, MOST_IDS, MOST_ROWS
 from listener.store.port import Rows
 from ops.telemetry.health import Health, health_routes
-from ops.telemetry.http import whole_path
+from ops.telemetry.http import whole_number, whole_path
 from ops.telemetry.openapi import MISTAKEN, openapi_route
 
 
@@ -47,15 +47,8 @@ def application(
 
 def _events(store: Rows) -> Callable[[Request], Any]:
     async def events(request: Request) -> Response:
-        try:
-            before = int(request.query_params["before"]) if "before" in request.query_params else None
-            limit = int(request.query_params.get("limit", "50"))
-        except ValueError:
-            return JSONResponse({"error": "before and limit are whole numbers"}, 400)
-        if not 1 <= limit <= MOST_ROWS:
-            return JSONResponse({"error": f"limit lies between 1 and {MOST_ROWS}"}, 400)
-        if before is not None and not 0 <= before <= LAST:
-            return JSONResponse({"error": f"before lies between 0 and {LAST}"}, 400)
+        before = whole_number(request, "before", least=0, most=LAST)
+        limit = whole_number(request, "limit", 50, least=1, most=MOST_ROWS)
         try:
             rows = await store.page(before, limit)
         except (Transient, Permanent) as error:

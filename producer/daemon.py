@@ -68,6 +68,7 @@ class Daemon:
             settings.host,
             settings.port,
             max_body=None,
+            max_held=2 * settings.max_batch_bytes,
             protocol=self._publishing.protocol,
         )
         self._lag = LoopLag(self._registry)

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from ops.telemetry.health import Health, health_routes
+from ops.telemetry.http import whole_number
 from ops.telemetry.openapi import MISTAKEN, openapi_route
 from producer.accept import publication, wrapped
 from producer.batch import Batch, Told
@@ -116,12 +117,7 @@ class Publishing:
         """The journal, for audits: NDJSON from a cursor on, or the first place of one event."""
         if "event_id" in request.query_params:
             return await self._first(request.query_params["event_id"])
-        try:
-            limit = int(request.query_params.get("limit", "1000"))
-        except ValueError:
-            return JSONResponse({"error": "limit is a whole number"}, 400)
-        if not 1 <= limit <= MOST_LISTED:
-            return JSONResponse({"error": f"limit lies between 1 and {MOST_LISTED:,}"}, 400)
+        limit = whole_number(request, "limit", 1000, least=1, most=MOST_LISTED)
         try:
             bounds = await asyncio.to_thread(self._journal.bounds)
             after = request.query_params.get("after")

@@ -15,9 +15,11 @@ import re
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
+from ops.telemetry.admission import Admission
+from ops.telemetry.guarded import BODY_SECONDS, GuardedProtocol, Owed
 from producer.single import RETRY, UNAVAILABLE, Single
 
 PATH = "/publish"
@@ -62,7 +64,7 @@ def _body_length(head: bytes, longest: int) -> int | None:
     return int(found[1]) if found and int(found[1]) <= longest else None
 
 
-class Lone(HttpToolsProtocol):
+class Lone(GuardedProtocol):
     """One connection."""
 
     def __init__(
@@ -74,8 +76,9 @@ class Lone(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        admission: Admission,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(config, server_state, app_state, _loop, admission=admission)
         self._single = single
         self._heads = heads
         self._is_read = False
@@ -101,8 +104,8 @@ class Lone(HttpToolsProtocol):
         return self._is_read or (self.cycle is not None and not self.cycle.response_complete)
 
     def data_received(self, data: bytes) -> None:
-        """Take what is plain, and pass on what is not."""
-        if self._is_uvicorns:
+        """Take what is plain, and pass on what is not. In the reserve, nothing is published."""
+        if self._is_uvicorns or self._is_reserved or self._is_refused:
             super().data_received(data)
             return
         self._unset_keepalive_if_required()
@@ -123,10 +126,26 @@ class Lone(HttpToolsProtocol):
             start = head_size + len(HEAD_ENDS)
             body = self._rest[start : start + size]
             if len(body) < size:
-                self.flow.resume_reading()
+                self._await_body()
                 return
             self._rest = self._rest[start + size :]
+            if self._owed is not Owed.NOTHING:
+                self._is_whole()
             self._publish(body)
+
+    def _await_body(self) -> None:
+        """Under the bounds that hold for a body that uvicorn reads."""
+        self.flow.resume_reading()
+        if self._owed is not Owed.BODY:
+            self._expect(Owed.BODY, BODY_SECONDS)
+        self._came += len(self._rest) - self._held
+        if not self._hold(len(self._rest)):
+            self.refuse(503, "too much is being received; try again later")
+
+    def _is_whole(self) -> None:
+        self._hold(0)
+        self._owed = Owed.NOTHING
+        self._admission.prove(self)
 
     def _pass_on(self) -> None:
         rest, self._rest = self._rest, b""

@@ -15,6 +15,7 @@ import asyncio
 import http
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary
 
@@ -25,8 +26,10 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
+from ops.telemetry.admission import Admission, seats_within
 from ops.telemetry.http import listening_socket
 from producer.backlog import Backlog
+from producer.handshake import BoundedConnection
 from producer.journal.port import Journal, JournalTrouble, cursor_of, number_of
 from producer.page import Page
 from producer.tail import Tail, wire_of
@@ -34,6 +37,8 @@ from producer.tail import Tail, wire_of
 CHUNK = 512
 CHUNK_BYTES = 256 * 1024
 LONGEST_CURSOR = 512
+MORE_SEATS = 100
+"""For those that are told that there are too many."""
 
 
 class Stream:
@@ -73,6 +78,7 @@ class Stream:
         """Listen; the port. ``PortTaken`` where somebody else does. The page publishes to ``http_port``."""
         socket = listening_socket(host, port)
         self._page_at = http_port
+        admission = Admission(budget=0, seats=seats_within(self._most_clients + MORE_SEATS), reserve=0)
         self._server = await serve(
             self._serve,
             sock=socket,
@@ -84,6 +90,7 @@ class Stream:
             ping_timeout=self._ping_timeout,
             write_limit=CHUNK_BYTES,
             server_header=None,
+            create_connection=cast("type[ServerConnection]", partial(BoundedConnection, admission=admission)),
         )
         return int(socket.getsockname()[1])
 

@@ -26,7 +26,7 @@ from ops.console.selecting import LettersAsked, Refused, selection_of
 from ops.console.settings import ConsoleSettings
 from ops.console.shelf import MOST_LISTED, Shelf, Unknown
 from ops.telemetry.health import Health, health_routes
-from ops.telemetry.http import whole_path
+from ops.telemetry.http import whole_number, whole_path
 from ops.telemetry.openapi import MISTAKEN, openapi_route
 from ops.watch.asking import Watch
 
@@ -93,16 +93,8 @@ class Surface:
 
     async def events(self, request: Request) -> Response:
         """Rows, newest first."""
-        before = request.query_params.get("before")
-        try:
-            limit = int(request.query_params.get("limit", "50"))
-            last = None if before is None else int(before)
-        except ValueError:
-            raise Refused("before and limit are whole numbers") from None
-        if not 1 <= limit <= MOST_ROWS:
-            raise Refused(f"limit lies between 1 and {MOST_ROWS}")
-        if last is not None and not 0 <= last <= LAST:
-            raise Refused(f"before lies between 0 and {LAST}")
+        last = whole_number(request, "before", least=0, most=LAST)
+        limit = whole_number(request, "limit", 50, least=1, most=MOST_ROWS)
         rows = await self._asking.rows(last, limit)
         return _json({"events": rows, "next": rows[-1]["seq"] if len(rows) == limit else None})
 
@@ -135,7 +127,7 @@ class Surface:
         query = request.query_params
         states = frozenset(one for one in query.get("state", "").split(",") if one)
         chosen = Selection(fingerprint=query.get("fingerprint", ""), statuses=states)
-        limit = int(query["limit"]) if query.get("limit", "").isdigit() else MOST_LISTED
+        limit = whole_number(request, "limit", MOST_LISTED, least=1, most=MOST_LISTED)
         return _json(await asyncio.to_thread(self._shelf.letters, chosen, limit))
 
     async def letter(self, request: Request) -> Response:

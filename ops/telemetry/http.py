@@ -9,7 +9,8 @@ import errno
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, cast
+from functools import partial
+from typing import Any, cast, overload
 
 import uvicorn
 from starlette.exceptions import HTTPException
@@ -17,10 +18,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ops.telemetry.admission import SEATS, Admission, seats_within
+from ops.telemetry.guarded import GuardedProtocol
 
 MAX_BODY = 16 * 1024 * 1024
-MAX_HEADERS = 64 * 1024
+MAX_HELD = 64 * 1024 * 1024
+_digits = re.compile("[0-9]{1,20}")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -58,14 +62,17 @@ class HttpServer:
         port: int = 0,
         *,
         max_body: int | None = MAX_BODY,
-        max_headers: int = MAX_HEADERS,
+        max_held: int = MAX_HELD,
         grace: int = 2,
-        protocol: Callable[..., HttpToolsProtocol] = HttpToolsProtocol,
+        protocol: Callable[..., GuardedProtocol] = GuardedProtocol,
     ) -> None:
         self._host, self._port = host, port
+        self._admission = Admission(budget=max_held, seats=seats_within(SEATS))
         self._config = uvicorn.Config(
-            Limits(app, max_body=max_body, max_headers=max_headers),
-            http=cast("type[asyncio.Protocol]", protocol),  # whatever makes one will do
+            app if max_body is None else Limits(app, max_body=max_body),
+            http=cast(
+                "type[asyncio.Protocol]", partial(protocol, admission=self._admission)
+            ),  # makes them, as one does
             ws="none",
             lifespan="off",
             log_config=None,
@@ -76,6 +83,7 @@ class HttpServer:
         )
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Listen, and return the port; or raise ``PortTaken``."""
@@ -83,6 +91,7 @@ class HttpServer:
         bound: int = listening.getsockname()[1]
         self._server = server = _Server(self._config)
         self._task = asyncio.create_task(server.serve([listening]), name="http-server")
+        self._watch = asyncio.create_task(self._admission.watch(), name="http-server's peers")
         up = asyncio.create_task(server.is_up.wait(), name="http-server-up")
         try:
             await asyncio.wait({self._task, up}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,11 +104,12 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Finish running requests, close the socket. Safe to call twice, or before ``start()``."""
-        if self._server is None or self._task is None:
+        if self._server is None or self._task is None or self._watch is None:
             return
         self._server.should_exit = True
         await self._task
-        self._server = self._task = None
+        self._watch.cancel()
+        self._server = self._task = self._watch = None
 
 
 def whole_path(path: str, endpoint: Endpoint, methods: Sequence[str] = ("GET",)) -> Route:
@@ -107,6 +117,20 @@ def whole_path(path: str, endpoint: Endpoint, methods: Sequence[str] = ("GET",))
     route = Route(path, endpoint, methods=methods)
     route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
     return route
+
+
+@overload
+def whole_number(request: Request, name: str, default: int, *, least: int, most: int) -> int: ...
+@overload
+def whole_number(request: Request, name: str, default: None = None, *, least: int, most: int) -> int | None: ...
+def whole_number(request: Request, name: str, default: int | None = None, *, least: int, most: int) -> int | None:
+    """This parameter of the query; the default where it is missing. Anything but plain digits in bounds is a 400."""
+    asked = request.query_params.get(name)
+    if asked is None:
+        return default
+    if not _digits.fullmatch(asked) or not least <= int(asked) <= most:  # \d and int() take digits of other scripts too
+        raise HTTPException(400, f"{name} is a whole number between {least:,} and {most:,}")
+    return int(asked)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -128,21 +152,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class Limits:
-    """Refuse what is too large: 413 for a body, 431 for headers, before the application reads it."""
+    """Refuse a body that is too large (413), before the application reads it."""
 
-    def __init__(self, app: ASGIApp, *, max_body: int | None, max_headers: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body: int) -> None:
         self._app = app
         self._max_body = max_body
-        self._max_headers = max_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer for the application where a limit is broken."""
+        """Answer for the application where the limit is broken."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._max_headers:
-            await _refuse(431, f"the headers exceed {self._max_headers:,} bytes")(scope, receive, send)
-        elif self._max_body is None:
             await self._app(scope, receive, send)
         elif _content_length(scope) > self._max_body:
             await _refuse(413, _too_large(self._max_body))(scope, receive, send)

@@ -6,6 +6,7 @@ A disabled proxy refuses: nobody listens on its port, which stays reserved so th
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from ops.toxics.toxic import Stream, Toxic, ToxicTrouble
 LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 10.0
 LINGER_ZERO = struct.pack("ii", 1, 0)
+_port = re.compile("[0-9]{1,5}")
 
 
 class Proxy:
@@ -188,7 +190,7 @@ class _Connection:
 def address(text: str) -> tuple[str, int]:
     """``host:port`` apart; without a host it is loopback."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not _port.fullmatch(port) or int(port) > 65535:
         raise ToxicTrouble(400, f"bad request body: {text!r} is no address; write host:port")
     return host.strip("[]") or LOOPBACK, int(port)
 

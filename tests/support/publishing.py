@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from ops.telemetry.admission import Admission
+from ops.telemetry.guarded import GuardedProtocol
 from producer.accept import publication
 from producer.journal.port import JournalTrouble, Placed
 from producer.journal.publications import Publication
@@ -40,6 +41,12 @@ class Wire(asyncio.Transport):
         self.written += bytes(data)
 
     def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def write_eof(self) -> None:
         self.closed = True
 
     def is_closing(self) -> bool:
@@ -93,8 +100,11 @@ class Connected:
         )
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
-        made = partial(Lone, single, Heads(max_bytes=LIMIT)) if shortened else HttpToolsProtocol
-        self.protocol: HttpToolsProtocol = made(config=config, server_state=self.state, app_state={})
+        made = partial(Lone, single, Heads(max_bytes=LIMIT)) if shortened else GuardedProtocol
+        self.admission = Admission(budget=1024 * 1024)
+        self.protocol: GuardedProtocol = made(
+            config=config, server_state=self.state, app_state={}, admission=self.admission
+        )
         self.wire = Wire()
         self.protocol.connection_made(self.wire)
 

@@ -1,0 +1,194 @@
+"""What a connection is refused for, and that answers keep their order whatever it is refused for."""
+
+from typing import Any
+
+import pytest
+
+from ops.telemetry.guarded import BODY_SECONDS, HEAD_SECONDS, LEAST_RATE, LINGER_SECONDS, MAX_FIELDS, MAX_HEAD
+from tests.support.publishing import Connected, post
+
+EVENT = b'{"event_id":"e","payload":1}'
+HEALTH = b"GET /health HTTP/1.1\r\nhost: here\r\n"
+
+
+@pytest.fixture(params=[True, False], ids=["shortened", "plain"])
+async def connected(request: pytest.FixtureRequest) -> Connected:
+    return Connected(shortened=request.param)
+
+
+def statuses(connected: Connected) -> list[int]:
+    return [int(part[:3]) for part in connected.wire.written.split(b"HTTP/1.1 ")[1:]]
+
+
+def seconds_pass(connected: Connected, seconds: float) -> None:
+    for _ in range(int(seconds)):
+        connected.protocol.check()
+
+
+def received(connected: Connected, *pieces: bytes) -> None:
+    for piece in pieces:
+        connected.protocol.data_received(piece)
+
+
+async def test_a_head_of_just_less_than_the_limit_is_read_in_whatever_pieces(connected: Connected):
+    head = HEALTH + b"x: %b\r\n\r\n"
+    whole = head % (b"y" * (MAX_HEAD - len(head) + 2 - 1))
+    assert len(whole) == MAX_HEAD - 1
+    received(connected, whole)
+    await connected.settle()
+    assert statuses(connected) == [404]
+    received(connected, whole[:1], whole[1:-1], whole[-1:])
+    await connected.settle()
+    assert statuses(connected) == [404, 404]
+    await connected.end()
+
+
+@pytest.mark.parametrize("size", [1, 4_096, MAX_HEAD, 200_000])
+async def test_a_head_without_an_end_is_refused_at_the_limit(connected: Connected, size: int):
+    received(connected, HEALTH + b"x: ")
+    sent = 0
+    while not connected.wire.written:
+        received(connected, b"y" * size)
+        sent += size
+        assert sent < 2 * MAX_HEAD + size
+    assert statuses(connected) == [431]
+    assert sent >= MAX_HEAD - len(HEALTH) - 3
+    received(connected, b"y" * size, b"\r\n\r\n" + HEALTH + b"\r\n")
+    await connected.settle()
+    assert statuses(connected) == [431], "nothing is read any more"
+
+
+async def test_a_head_has_so_many_fields_and_no_more(connected: Connected):
+    received(connected, HEALTH + b"a:\r\n" * (MAX_FIELDS - 1) + b"\r\n")
+    await connected.settle()
+    assert statuses(connected) == [404]
+    received(connected, HEALTH + b"a:\r\n" * MAX_FIELDS + b"\r\n")
+    await connected.settle()
+    assert statuses(connected) == [404, 431]
+
+
+async def test_a_head_has_its_seconds_however_often_a_byte_of_it_comes(connected: Connected):
+    received(connected, HEALTH)
+    for _ in range(int(HEAD_SECONDS) - 1):
+        seconds_pass(connected, 1)
+        received(connected, b"x")
+    assert statuses(connected) == []
+    seconds_pass(connected, 1)
+    assert statuses(connected) == [408]
+
+
+async def test_one_that_sends_nothing_at_all_is_sent_away(connected: Connected):
+    seconds_pass(connected, HEAD_SECONDS)
+    assert statuses(connected) == [408]
+
+
+async def test_empty_lines_after_an_answer_are_the_beginning_of_a_head(connected: Connected):
+    received(connected, HEALTH + b"\r\n")
+    await connected.settle()
+    seconds_pass(connected, 30)
+    assert statuses(connected) == [404], "idle connections are uvicorn's to close"
+    received(connected, b"\r\n")
+    seconds_pass(connected, HEAD_SECONDS)
+    assert statuses(connected) == [404, 408]
+
+
+@pytest.mark.parametrize("path", [b"/publish", b"/publish?redeliver=true"])
+async def test_a_body_that_stops_is_sent_away_and_a_slow_one_is_not(connected: Connected, path: bytes):
+    whole = post(b'{"event_id":"e","payload":"%b"}' % (b"x" * 1_900), target=path)
+    start = whole.index(b"\r\n\r\n") + 4
+    received(connected, whole[:start])
+    for first in range(start, len(whole) - 50, 50):
+        seconds_pass(connected, 1 if first % 1_000 == 0 else 0)
+        received(connected, whole[first : first + 50])
+        await connected.settle()
+    seconds_pass(connected, BODY_SECONDS - 1)
+    assert statuses(connected) == []
+    seconds_pass(connected, 2)
+    assert statuses(connected) == [408]
+    await connected.settle()
+    assert connected.places.taken == []
+
+
+async def test_a_body_at_the_least_rate_is_never_sent_away(connected: Connected):
+    connected.places.held = []
+    size = 60 * LEAST_RATE
+    received(connected, b"POST /other HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % size)
+    for _ in range(59):
+        received(connected, b"x" * LEAST_RATE)
+        await connected.settle()
+        seconds_pass(connected, 1)
+    assert 408 not in statuses(connected)
+
+
+async def test_all_that_is_held_shares_a_budget_and_is_given_back(connected: Connected):
+    budget = 1024 * 1024
+    others = budget - 1_000
+    assert connected.admission.hold(others)
+    half = post(b"x" * 1_900, target=b"/publish?redeliver=true")[:-10]
+    received(connected, half)
+    await connected.settle()
+    assert statuses(connected) == [503]
+    assert b"retry-after: 1\r\n" in connected.wire.written
+    await connected.end()
+    assert connected.admission.hold(budget - others), "nothing of it is held any more"
+
+
+async def test_a_half_event_on_the_short_way_counts_in_the_budget():
+    connected = Connected(shortened=True)
+    budget = 1024 * 1024
+    assert connected.admission.hold(budget - 500)
+    whole = post(EVENT + b" " * 600)
+    received(connected, whole[:300])
+    assert not connected.admission.hold(201)
+    assert connected.admission.hold(200)
+    assert connected.admission.hold(-200)
+    received(connected, whole[300:])
+    await connected.settle()
+    assert statuses(connected) == [202]
+    assert connected.admission.hold(500)
+    assert connected.admission.hold(-500)
+    received(connected, post(EVENT + b" " * 600)[:-1])
+    assert statuses(connected) == [202, 503]
+    await connected.end()
+
+
+async def test_an_answer_under_way_is_not_torn_by_a_refusal():
+    connected = Connected(shortened=False)
+    connected.places.held = []
+    received(connected, post(EVENT, target=b"/publish?redeliver=true"))
+    await connected.settle()
+    received(connected, HEALTH + b"x: " + b"y" * MAX_HEAD)
+    assert statuses(connected) == []
+    connected.places.held.pop()()
+    await connected.settle()
+    assert statuses(connected) == [], "its connection was given up: the event is in doubt, and is sent again"
+
+
+async def test_who_is_refused_has_a_while_to_read_why_and_is_then_cut_off():
+    connected = Connected(shortened=False)
+    connected.wire.write_eof = lambda: None  # type: ignore[method-assign]
+    received(connected, b"nonsense\r\n\r\n")
+    assert statuses(connected) == [400]
+    seconds_pass(connected, LINGER_SECONDS - 1)
+    assert not connected.wire.closed
+    seconds_pass(connected, 1)
+    assert connected.wire.closed
+
+
+@pytest.mark.parametrize("request_", [post(EVENT), b"GET /other HTTP/1.1\r\n\r\n", HEALTH + b"\r\n"])
+async def test_in_the_reserve_health_alone_is_answered_and_once(connected: Connected, request_: bytes):
+    reserved: Any = connected.protocol
+    reserved._is_reserved = True
+    received(connected, request_)
+    await connected.settle()
+    assert statuses(connected) == [404 if b"/health" in request_ else 503]
+    assert connected.wire.closed
+    assert connected.places.taken == []
+
+
+async def test_what_comes_between_the_pieces_of_a_body_is_bounded_too(connected: Connected):
+    received(connected, b"POST /other HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: ")
+    for _ in range(20):
+        received(connected, b"y" * 4_096)
+    await connected.settle()
+    assert connected.wire.closed
