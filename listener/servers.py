@@ -5,6 +5,7 @@ A simulation hands other adapters of the same ports to the same engine.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from listener.claims.port import ReadableClaims, StandingClaims
 from listener.claims.postgres import PostgresClaims
@@ -14,7 +15,7 @@ from listener.store.burials import BurialRegister
 from listener.store.cursors import Cursors
 from listener.store.database import Database
 from listener.store.events import EventStore, make_ready
-from listener.store.migrations import migrate
+from listener.store.migrations import check, migrate
 from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
 from listener.store.roll import Roll
 
@@ -48,7 +49,8 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
         settings.database_url.reveal(),
         connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
         kept_open=KEPT_OPEN,
-        make_ready=make_ready,
+        make_ready=partial(make_ready, group=settings.group),
+        group=settings.group,
         timeout=settings.database_timeout,
         name=f"unlost {settings.instance_id}",
     )
@@ -57,9 +59,7 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
         token=token, group=settings.group, lease_seconds=settings.lease,
         window_seconds=settings.dedup_window, shards=settings.redis_shards, timeout=settings.redis_timeout,
     )  # fmt: skip
-    postgres = PostgresClaims(
-        database, token=token, group=settings.group, lease_seconds=settings.lease, window_seconds=settings.dedup_window
-    )
+    postgres = PostgresClaims(database, token=token, lease_seconds=settings.lease, window_seconds=settings.dedup_window)
 
     async def close() -> None:
         await redis.close()
@@ -69,16 +69,16 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
     return Servers(
         redis=redis,
         postgres=postgres,
-        roll=Roll(database, group=settings.group, token=token, instance_id=settings.instance_id),
+        roll=Roll(database, token=token, instance_id=settings.instance_id),
         store=EventStore(
             database,
             instance_id=settings.instance_id,
             token=token,
-            burials_of=None if digs_out else settings.group,
+            heeds_burials=not digs_out,
             longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
         ),
-        register=BurialRegister(database, group=settings.group, token=token),
+        register=BurialRegister(database, token=token),
         cursors=Cursors(database),
-        migrate=lambda: migrate(database),
+        migrate=lambda: (migrate if settings.migrate == "yes" else check)(database),
         close=close,
     )

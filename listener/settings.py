@@ -4,15 +4,26 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from listener.backoff import Backoff
 from listener.pipeline.policy import Policy
 from listener.source.handshake import source_name
 from listener.source.reader import SourceOptions
+from listener.store.statements import DEFAULT_GROUP, GROUP_NAME, GROUP_RULE
 from ops.command import Secret, SecretUrl, Settings, WebAddress
+
+
+def _group_name(value: str) -> str:
+    if not re.fullmatch(GROUP_NAME, value):
+        raise ValueError(GROUP_RULE)
+    return value
+
+
+GroupName = Annotated[str, AfterValidator(_group_name)]
+"""The name of a group of listeners, of which its schema in PostgreSQL is made."""
 
 
 class ConnectionSettings(Settings):
@@ -22,7 +33,7 @@ class ConnectionSettings(Settings):
         default_factory=lambda: os.environ.get("HOSTNAME") or socket.gethostname(),
         min_length=1, max_length=128, description="Name of this instance, unlike any peer's",
     )  # fmt: skip
-    group: str = Field("unlost", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Listeners that share their work")
+    group: GroupName = Field(DEFAULT_GROUP, description="Listeners that share their work, and a schema in PostgreSQL")
     redis_url: SecretUrl = Field(SecretUrl("redis://127.0.0.1:6379/0"), description="Redis or Valkey, for claims")
     database_url: SecretUrl = Field(
         SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL, for rows"
@@ -33,6 +44,9 @@ class ConnectionSettings(Settings):
     database_timeout: float = Field(5.0, gt=0, le=120, description="Seconds that one statement may take")
     database_connections: int = Field(8, ge=4, le=200, description="Connections to PostgreSQL beside the handler's")
     database_attempts: int = Field(10, ge=1, description="Tries to reach PostgreSQL at the start")
+    migrate: Literal["yes", "no"] = Field(
+        "yes", description="Whether the tables are brought up to date at the start; no: `ops migrate` does it"
+    )
     startup_attempts: int = Field(3, ge=1, description="Tries to reach Redis at the start; then it goes on without")
     startup_delay: float = Field(3.0, ge=0, description="Seconds between two tries at the start")
     lease: float = Field(30.0, ge=1, le=3600, description="Seconds that a claim lasts unless renewed")

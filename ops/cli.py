@@ -6,12 +6,13 @@ from ops.command import main_group
 from ops.console.cli import console
 from ops.drills.cli import drill
 from ops.local.up import up
+from ops.migrate import migrate_command
 from ops.retention import retention
 from ops.watch.top import top
 
 main = main_group(
     "ops",
-    [up, console, top, audit, event, retention, bench, drill],
+    [up, console, top, audit, event, migrate_command, retention, bench, drill],
     help="Run Unlost on this machine, and account for every event.",
     examples=[
         "ops up",
@@ -19,6 +20,7 @@ main = main_group(
         "ops top",
         "ops audit .unlost/*/failed_events.jsonl",
         "ops event order-4711",
+        "ops migrate",
         "ops drill --list",
     ],
 )

@@ -7,6 +7,7 @@ import click
 from pydantic import Field
 
 from listener.errors import Misconfigured, Permanent, Transient
+from listener.settings import GroupName
 from listener.store.database import Database
 from listener.store.events import EventStore
 from ops.command import SecretUrl, Settings, UsageProblem, command
@@ -20,6 +21,7 @@ class RetentionSettings(Settings):
     database_url: SecretUrl = Field(
         SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL with the rows"
     )
+    group: GroupName = Field("unlost", description="The group of listeners whose rows are deleted")
     dedup_window: float = Field(7 * 86_400.0, ge=60, description="Seconds in which a duplicate may still come")
     batch: int = Field(5_000, ge=1, le=100_000, description="Rows deleted in one statement")
 
@@ -56,7 +58,7 @@ def retention(settings: RetentionSettings, older_than: str) -> int:
 
 
 async def _prune(settings: RetentionSettings, seconds: float) -> None:
-    database = Database(settings.database_url.reveal(), name="unlost retention", connections=1)
+    database = Database(settings.database_url.reveal(), group=settings.group, name="unlost retention", connections=1)
     store = EventStore(database, instance_id="retention", token="retention")  # noqa: S106  writes no row
     deleted = 0
     try:

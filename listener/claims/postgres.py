@@ -16,7 +16,6 @@ from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Ve
 from listener.errors import Transient
 from listener.store.database import Database
 from listener.store.incarnation import incarnation
-from listener.store.statements import statements
 
 ROUNDS = 5
 """How often a batch asks again for rows that appear or vanish under it."""
@@ -33,20 +32,18 @@ _READ: dict[str, Callable[[asyncpg.Record], Answer]] = {
 class PostgresClaims:
     """``Claims`` in PostgreSQL."""
 
-    def __init__(
-        self, database: Database, *, token: str, group: str, lease_seconds: float, window_seconds: float
-    ) -> None:
+    def __init__(self, database: Database, *, token: str, lease_seconds: float, window_seconds: float) -> None:
         self._database = database
         self._token = token
-        self._group = group
         self._lease = lease_seconds
         self._window = window_seconds
-        self._sql = statements("listener.claims", "claims.sql")
+        self._sql = database.statements("listener.claims", "claims.sql")
+        self._roll_sql = database.statements("listener.store", "roll.sql")
 
     async def place(self) -> str:
         """See ``Claims``. From when this returns, the calls below are for this place."""
         async with self._database.acquire("asking which claims table this is") as connection:
-            place = await incarnation(connection)
+            place = await incarnation(connection, self._roll_sql)
         self._database.claims_place = place
         return place
 
@@ -94,7 +91,7 @@ class PostgresClaims:
     async def prune(self, *, batch: int = 5_000) -> int:
         """See ``StandingClaims``."""
         async with self._database.acquire("forgetting old claims") as connection:
-            most: int = await connection.fetchval(self._sql["prune"], self._group, self._window, batch)
+            most: int = await connection.fetchval(self._sql["prune"], self._window, batch)
         return most
 
     async def close(self) -> None:
@@ -123,7 +120,7 @@ class PostgresClaims:
     async def _check(self, place: str) -> None:
         """Rows may be missing because the table itself is another one by now."""
         async with self._database.acquire("asking which claims table this is") as connection:
-            now = await incarnation(connection)
+            now = await incarnation(connection, self._roll_sql)
         if now != f"postgres:{place}":
             raise Transient("PostgreSQL has lost its claims (it crashed or failed over); ask which place this is")
 
@@ -131,7 +128,7 @@ class PostgresClaims:
         if not arguments[0]:
             return []
         async with self._database.acquire(doing) as connection:
-            return await connection.fetch(self._sql[name], self._group, self._token, *arguments)
+            return await connection.fetch(self._sql[name], self._token, *arguments)
 
 
 def _leased(seconds_left: float, same: bool) -> Answer:

@@ -11,7 +11,6 @@ from typing import Literal
 import msgspec
 
 from listener.store.database import Database
-from listener.store.statements import statements
 
 
 class Burial(msgspec.Struct, frozen=True, gc=False):
@@ -31,17 +30,16 @@ by another letter; none of them as yet, since another's lease is running, or nob
 class BurialRegister:
     """``Register`` in the table ``buried``."""
 
-    def __init__(self, database: Database, *, group: str, token: str) -> None:
+    def __init__(self, database: Database, *, token: str) -> None:
         self._database = database
-        self._group = group
         self._token = token
-        self._sql = statements("listener.store", "burials.sql")
+        self._sql = database.statements("listener.store", "burials.sql")
 
     async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
         """See ``Register``."""
         async with self._database.acquire("registering dead letters") as connection:
             rows = await connection.fetch(
-                self._sql["enter"], self._group, self._token,
+                self._sql["enter"], self._token,
                 [one.claim_id for one in burials], [one.digest for one in burials],
                 [one.letter_id for one in burials], [one.claimed for one in burials],
             )  # fmt: skip

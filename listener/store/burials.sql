@@ -4,22 +4,22 @@
 -- Not where a row stands, nor where another's lease runs: its owner may be about to store the row.
 WITH asked AS MATERIALIZED (
     SELECT event_id, digest, letter_id, claimed
-    FROM unnest($3::text[], $4::bytea[], $5::text[], $6::bool[]) AS a (event_id, digest, letter_id, claimed)),
+    FROM unnest($2::text[], $3::bytea[], $4::text[], $5::bool[]) AS a (event_id, digest, letter_id, claimed)),
 stored AS MATERIALIZED (
     SELECT event_id, e.payload_sha256 = digest AS same
-    FROM asked a CROSS JOIN LATERAL (SELECT payload_sha256 FROM events WHERE event_id = a.event_id OFFSET 0) e),
+    FROM asked a CROSS JOIN LATERAL (SELECT payload_sha256 FROM unlost.events WHERE event_id = a.event_id OFFSET 0) e),
 entered AS (
-    INSERT INTO buried AS b (group_name, event_id, digest, letter_id)
-    SELECT $1, event_id, digest, letter_id FROM asked a
+    INSERT INTO unlost.buried AS b (event_id, digest, letter_id)
+    SELECT event_id, digest, letter_id FROM asked a
     WHERE claimed
         AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
         AND NOT EXISTS (
-            SELECT FROM claims c
-            WHERE c.group_name = $1 AND c.event_id = a.event_id
-                AND c.state = 'leased' AND c.token <> $2 AND c.until > clock_timestamp()
+            SELECT FROM unlost.claims c
+            WHERE c.event_id = a.event_id
+                AND c.state = 'leased' AND c.token <> $1 AND c.until > clock_timestamp()
             OFFSET 0)
     ORDER BY event_id
-    ON CONFLICT (group_name, event_id) DO UPDATE SET letter_id = coalesce(b.letter_id, excluded.letter_id)
+    ON CONFLICT (event_id) DO UPDATE SET letter_id = coalesce(b.letter_id, excluded.letter_id)
     RETURNING event_id, digest, letter_id)
 SELECT event_id, CASE WHEN same THEN 'stored' ELSE 'taken' END AS what, NULL::bytea AS digest, NULL::text AS letter_id
 FROM stored

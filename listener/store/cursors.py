@@ -7,7 +7,6 @@ then the listener that learned of the other journal in its handshake resets the 
 
 from listener.cursor import OURS, ordinal_of, place_of, stem_of
 from listener.store.database import Database
-from listener.store.statements import statements
 
 
 class Cursors:
@@ -15,7 +14,7 @@ class Cursors:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = statements("listener.store", "cursors.sql")
+        self._sql = database.statements("listener.store", "cursors.sql")
 
     async def start(self, source: str, group: str, cursor: str) -> str:
         """Record where the group starts, if nobody has; return the group's cursor, whoever recorded it."""

@@ -1,12 +1,12 @@
 -- name: start
-INSERT INTO cursors (source, group_name, cursor, ordinal) VALUES ($1, $2, $3, $4)
+INSERT INTO unlost.cursors (source, group_name, cursor, ordinal) VALUES ($1, $2, $3, $4)
 ON CONFLICT (source, group_name) DO NOTHING
 
 -- name: read
-SELECT cursor FROM cursors WHERE source = $1 AND group_name = $2
+SELECT cursor FROM unlost.cursors WHERE source = $1 AND group_name = $2
 
 -- name: advance
-INSERT INTO cursors AS c (source, group_name, cursor, ordinal) VALUES ($1, $2, $3, $4)
+INSERT INTO unlost.cursors AS c (source, group_name, cursor, ordinal) VALUES ($1, $2, $3, $4)
 ON CONFLICT (source, group_name) DO UPDATE
 SET cursor = excluded.cursor, ordinal = excluded.ordinal, updated_at = clock_timestamp()
 WHERE c.ordinal IS NULL OR excluded.ordinal IS NULL
@@ -17,5 +17,5 @@ WHERE c.ordinal IS NULL OR excluded.ordinal IS NULL
 RETURNING c.cursor
 
 -- name: reset
-UPDATE cursors SET cursor = $4, ordinal = $5, updated_at = clock_timestamp()
+UPDATE unlost.cursors SET cursor = $4, ordinal = $5, updated_at = clock_timestamp()
 WHERE source = $1 AND group_name = $2 AND cursor = $3

@@ -17,6 +17,7 @@ import asyncpg
 from listener.errors import Misconfigured, Transient
 from listener.store.connection import OwnConnection
 from listener.store.lender import Lender
+from listener.store.statements import DEFAULT_GROUP, schema_of, statements
 from listener.store.trouble import (
     LIBRARY_ERRORS,
     LOST,
@@ -32,12 +33,16 @@ MakeReady = Callable[[Connection], Awaitable[None]]
 
 
 class Database:
-    """Connections to one PostgreSQL, opened when they are first needed; so many of them are then kept."""
+    """Connections to one PostgreSQL, opened when they are first needed; so many of them are then kept.
+
+    What is asked over them stands in the schema of one group.
+    """
 
     def __init__(
         self,
         url: str,
         *,
+        group: str = DEFAULT_GROUP,
         name: str = "unlost",
         connections: int = 8,
         kept_open: int = 0,
@@ -45,6 +50,8 @@ class Database:
         timeout: float = 5.0,
         connect_timeout: float = 2.0,
     ) -> None:
+        self.group = group
+        self.schema = schema_of(group)
         self._url = url
         self._name = name
         self._connect_timeout = connect_timeout
@@ -55,6 +62,10 @@ class Database:
         )
         self.claims_place: str | None = None
         """The incarnation of the claims table that this process last saw; claims in any other are refused."""
+
+    def statements(self, package: str, file: str) -> dict[str, str]:
+        """The statements of a file, for the group's schema."""
+        return statements(package, file, self.schema)
 
     async def open(self) -> str:
         """Connect once, and return the server's version. May be called again after ``Transient``."""
@@ -79,6 +90,10 @@ class Database:
     def acquire(self, doing: str = "using PostgreSQL") -> "Borrowed":
         """Borrow a connection, with ``async with``. ``doing`` goes into the message of whatever fails."""
         return Borrowed(self._lender, doing)
+
+    def expire(self) -> None:
+        """Lend no connection again that is open now."""
+        self._lender.expire()
 
     async def close(self) -> None:
         """Cut all connections. Whoever is done has given its connection back by now."""

@@ -22,7 +22,7 @@ from listener.event import Event
 from listener.store.connection import TransactionLeft
 from listener.store.database import Borrowed, Connection, Database
 from listener.store.series import Series
-from listener.store.statements import statements
+from listener.store.statements import DEFAULT_GROUP, schema_of, statements
 from listener.store.trouble import translated
 
 NEWEST = 2**63 - 1
@@ -55,16 +55,15 @@ Result = Stored | Duplicate | Conflict | Dead
 STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
 
 
-async def make_ready(connection: Connection) -> None:
+async def make_ready(connection: Connection, group: str = DEFAULT_GROUP) -> None:
     """Store nothing: the first batch on a connection would take ten times as long as those that follow, since asyncpg
     asks the server what an array of numbers is.
 
-    The group has a name, which nobody else has: PostgreSQL compares the first few plans of a statement with one for all
-    values, and a plan without the look at burials, which is what no group at all would give it, is so cheap that for
-    hundreds of batches it would plan each anew."""
-    nothing = _columns([])
+    Burials are heeded: PostgreSQL compares the first few plans of a statement with one for all values, and a plan
+    without the look at burials is so cheap that for hundreds of batches it would plan each anew."""
+    nothing, sql = _columns([]), statements("listener.store", "events.sql", schema_of(group))
     with contextlib.suppress(asyncpg.PostgresError):  # the tables may be yet to come
-        await connection.execute(statements("listener.store", "events.sql")["insert"], "", "", *nothing, "")
+        await connection.execute(sql["insert"], "", "", *nothing, True)
 
 
 class EventStore:
@@ -76,19 +75,19 @@ class EventStore:
         *,
         instance_id: str,
         token: str,
-        burials_of: str | None = None,
+        heeds_burials: bool = True,
         longest_idle: float = 31.0,
     ) -> None:
-        """Make one. ``burials_of``: the group whose burials forbid a row; a replay, which digs out, heeds none.
+        """Make one. ``heeds_burials``: what is buried becomes no row; a replay, which digs out, heeds none.
 
         ``longest_idle``: seconds that a handler may leave its transaction idle, see ``insert_with``.
         """
         self._database = database
-        self._burials_of = burials_of
+        self._heeds_burials = heeds_burials
         self._instance_id = instance_id
         self._token = token
         self._longest_idle = max(1, round(longest_idle * 1000))
-        self._sql = statements("listener.store", "events.sql")
+        self._sql = database.statements("listener.store", "events.sql")
 
     async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
         """Store a batch in one statement: all of it, or the whole batch is raised as one error."""
@@ -98,7 +97,7 @@ class EventStore:
         statement, columns = ("insert_lone", _values(rows[0])) if len(rows) == 1 else ("insert", _columns(rows))
         async with self._database.acquire("storing events") as connection:
             status = await connection.execute(
-                self._sql[statement], self._instance_id, self._token, *columns, self._burials_of
+                self._sql[statement], self._instance_id, self._token, *columns, self._heeds_burials
             )
             if status == f"INSERT 0 {len(rows)}":
                 return [STORED] * len(rows)
@@ -197,13 +196,13 @@ class EventStore:
 
     async def _insert_one(self, connection: Connection, row: NewRow) -> bool:
         status = await connection.execute(
-            self._sql["insert_lone"], self._instance_id, self._token, *_values(row), self._burials_of
+            self._sql["insert_lone"], self._instance_id, self._token, *_values(row), self._heeds_burials
         )
         return _count(status) == 1
 
     async def _settled(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
         found = await connection.fetch(
-            self._sql["settled"], [ask.event_id for ask in asks], [ask.digest for ask in asks], self._burials_of
+            self._sql["settled"], [ask.event_id for ask in asks], [ask.digest for ask in asks], self._heeds_burials
         )
         return {event_id: Done(same) if stored else Dead(same) for event_id, same, stored in found}
 

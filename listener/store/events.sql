@@ -4,21 +4,21 @@
 -- they are, and reads a whole table for one event.
 
 -- name: insert
-INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+INSERT INTO unlost.events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
 SELECT event_id, type, payload::jsonb, other::jsonb, substr($7::bytea, number::int * 32 - 31, 32),
     $1, $2, coalesce(epoch, 1), coalesce(attempts, 1), to_timestamp(received_at)
 FROM ROWS FROM (
     unnest($3::text[], $4::text[], $8::int[], $9::int[], $10::float8[]),
     string_to_table($5::text, E'\x01'), string_to_table($6::text, E'\x01', '')) WITH ORDINALITY
     AS a (event_id, type, epoch, attempts, received_at, payload, other, number)
-WHERE NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $11 AND b.event_id = a.event_id OFFSET 0)
+WHERE NOT EXISTS (SELECT FROM unlost.buried b WHERE $11::bool AND b.event_id = a.event_id OFFSET 0)
 ORDER BY event_id
 ON CONFLICT (event_id) DO NOTHING
 
 -- name: insert_lone
-INSERT INTO events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+INSERT INTO unlost.events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
 SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestamp($10)
-WHERE NOT EXISTS (SELECT FROM buried b WHERE b.group_name = $11 AND b.event_id = $3)
+WHERE NOT EXISTS (SELECT FROM unlost.buried b WHERE $11::bool AND b.event_id = $3)
 ON CONFLICT (event_id) DO NOTHING
 
 -- name: compare
@@ -33,34 +33,34 @@ FROM ROWS FROM (
     string_to_table($4::text, E'\x01'), string_to_table($5::text, E'\x01', '')) WITH ORDINALITY
     AS a (event_id, type, epoch, attempts, received_at, payload, other, number)
 CROSS JOIN LATERAL substr($6::bytea, a.number::int * 32 - 31, 32) AS digest
-CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = a.event_id OFFSET 0) e
+CROSS JOIN LATERAL (SELECT * FROM unlost.events WHERE event_id = a.event_id OFFSET 0) e
 
 -- name: settled
 WITH asked AS MATERIALIZED (SELECT event_id, digest FROM unnest($1::text[], $2::bytea[]) AS a (event_id, digest)),
 stored AS MATERIALIZED (
     SELECT event_id, e.payload_sha256 = digest AS same
-    FROM asked a CROSS JOIN LATERAL (SELECT payload_sha256 FROM events WHERE event_id = a.event_id OFFSET 0) e)
+    FROM asked a CROSS JOIN LATERAL (SELECT payload_sha256 FROM unlost.events WHERE event_id = a.event_id OFFSET 0) e)
 SELECT event_id, same, true AS stored FROM stored
 UNION ALL
 SELECT event_id, b.digest = a.digest, false
 FROM asked a
-CROSS JOIN LATERAL (SELECT digest FROM buried WHERE group_name = $3 AND event_id = a.event_id OFFSET 0) b
+CROSS JOIN LATERAL (SELECT digest FROM unlost.buried WHERE $3::bool AND event_id = a.event_id OFFSET 0) b
 WHERE NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
 
 -- name: same_content
 SELECT payload_sha256 = $2 OR (
     type IS NOT DISTINCT FROM $3 AND payload = $4::text::jsonb AND other IS NOT DISTINCT FROM $5::text::jsonb)
-FROM events WHERE event_id = $1
+FROM unlost.events WHERE event_id = $1
 
 -- name: page
 SELECT event_id, seq, type, payload::text, other::text, instance_id, epoch, attempts, received_at, processed_at
-FROM events WHERE seq < $1 ORDER BY seq DESC LIMIT $2
+FROM unlost.events WHERE seq < $1 ORDER BY seq DESC LIMIT $2
 
 -- name: one
 SELECT event_id, seq, type, payload::text, other::text, instance_id, epoch, attempts, received_at, processed_at
-FROM events WHERE event_id = $1
+FROM unlost.events WHERE event_id = $1
 
 -- name: prune
-DELETE FROM events WHERE event_id IN (
-    SELECT event_id FROM events WHERE processed_at < clock_timestamp() - make_interval(secs => $1)
+DELETE FROM unlost.events WHERE event_id IN (
+    SELECT event_id FROM unlost.events WHERE processed_at < clock_timestamp() - make_interval(secs => $1)
     LIMIT $2 FOR UPDATE SKIP LOCKED)

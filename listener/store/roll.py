@@ -12,7 +12,6 @@ import msgspec
 
 from listener.store.database import Connection, Database
 from listener.store.incarnation import incarnation
-from listener.store.statements import statements
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -33,27 +32,24 @@ class Look(msgspec.Struct, frozen=True):
 class Roll:
     """One listener's row, and its view of the others'."""
 
-    def __init__(
-        self, database: Database, *, group: str, token: str, instance_id: str, life_seconds: float = 4.0
-    ) -> None:
+    def __init__(self, database: Database, *, token: str, instance_id: str, life_seconds: float = 4.0) -> None:
         self.life_seconds = life_seconds
         self._database = database
-        self._group = group
         self._token = token
         self._instance_id = instance_id
-        self._sql = statements("listener.store", "roll.sql")
+        self._sql = database.statements("listener.store", "roll.sql")
 
     async def refresh(self) -> Look:
         """Say that this listener lives, unless its row has expired, and look at the others."""
         async with self._database.acquire("refreshing the roll of listeners") as connection:
-            place = await incarnation(connection)
-            rows = await connection.fetch(self._sql["refresh"], self._group, self._token, self.life_seconds)
+            place = await incarnation(connection, self._sql)
+            rows = await connection.fetch(self._sql["refresh"], self._token, self.life_seconds)
         return self._seen(rows, place)
 
     async def declare(self, places: frozenset[str]) -> Look:
         """Write this listener's places, then look, under the group's lock."""
         async with self._database.acquire("declaring places on the roll") as connection:
-            place = await incarnation(connection)
+            place = await incarnation(connection, self._sql)
             async with connection.transaction():
                 rows = await self._declare(connection, places)
         return self._seen(rows, place)
@@ -61,12 +57,12 @@ class Roll:
     async def leave(self) -> None:
         """Take this listener's row away, so that nobody waits for it."""
         async with self._database.acquire("leaving the roll of listeners") as connection:
-            await connection.execute(self._sql["leave"], self._group, self._token)
+            await connection.execute(self._sql["leave"], self._token)
 
     async def _declare(self, connection: Connection, places: frozenset[str]) -> list[asyncpg.Record]:
-        await connection.execute(self._sql["lock"], self._group)
-        await connection.execute(self._sql["upsert"], self._group, self._token, self._instance_id, sorted(places))
-        return await connection.fetch(self._sql["live"], self._group, self.life_seconds)
+        await connection.execute(self._sql["lock"])
+        await connection.execute(self._sql["upsert"], self._token, self._instance_id, sorted(places))
+        return await connection.fetch(self._sql["live"], self.life_seconds)
 
     def _seen(self, rows: list[asyncpg.Record], place: str) -> Look:
         places = {token: frozenset(declared) for token, declared in rows}

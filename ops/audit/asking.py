@@ -8,11 +8,15 @@ import asyncpg
 import httpx
 import msgspec
 
+from listener.store.statements import in_schema, schema_of
 from ops.command import UsageProblem
 
 PAGE = 5_000
 IDS_PER_CALL = 100
 TIMEOUT = 15.0
+ROWS = "select event_id from unlost.events where event_id = any($1::text[])"
+ROW = "select * from unlost.events where event_id = $1"
+CURSORS = "select cursor from unlost.cursors"
 CURSOR_REFUSED = frozenset({400, 404, 409, 410, 416})
 
 
@@ -53,11 +57,9 @@ async def first_entry(client: httpx.AsyncClient, producer_url: str, event_id: st
     return _entry.decode(lines[0]) if lines else None
 
 
-async def rows(connection: asyncpg.Connection, event_ids: Sequence[str]) -> set[str]:
+async def rows(connection: asyncpg.Connection, group: str, event_ids: Sequence[str]) -> set[str]:
     """Which of these are rows."""
-    found = await connection.fetch(
-        "select event_id from events where event_id = any($1::text[])", list(event_ids), timeout=TIMEOUT
-    )
+    found = await connection.fetch(in_schema(ROWS, schema_of(group)), list(event_ids), timeout=TIMEOUT)
     return {row["event_id"] for row in found}
 
 
@@ -87,8 +89,13 @@ async def known_to(client: httpx.AsyncClient, listener_url: str, event_id: str) 
 
 async def group_cursors(connection: asyncpg.Connection, group: str) -> list[str]:
     """The group's cursors, of whatever sources; everything up to one of them is settled."""
-    found = await connection.fetch("select cursor from cursors where group_name = $1", group, timeout=TIMEOUT)
+    found = await connection.fetch(in_schema(CURSORS, schema_of(group)), timeout=TIMEOUT)
     return [row["cursor"] for row in found]
+
+
+async def row(connection: asyncpg.Connection, group: str, event_id: str) -> asyncpg.Record | None:
+    """The row of an event, all of it."""
+    return await connection.fetchrow(in_schema(ROW, schema_of(group)), event_id, timeout=TIMEOUT)
 
 
 async def _get(client: httpx.AsyncClient, url: str, params: dict[str, Any]) -> httpx.Response:

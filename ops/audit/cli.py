@@ -14,6 +14,7 @@ import httpx
 from pydantic import Field
 
 from dlq.file import FileTrouble
+from listener.settings import GroupName
 from ops.audit import asking
 from ops.audit.account import Account
 from ops.audit.letters import letters_of, unresolved_letters
@@ -34,7 +35,7 @@ class AuditSettings(Settings):
         SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL, for the rows"
     )
     letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
-    group: str = Field("unlost", description="The group of listeners whose cursor counts")
+    group: GroupName = Field("unlost", description="The group of listeners whose cursor counts")
     settle: float = Field(10.0, ge=0, description="Seconds that what nobody knows may take to turn up")
 
 
@@ -90,7 +91,7 @@ async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
         async for page in asking.journal(client, settings.producer_url):
             ids = [entry.event_id for entry in page]
             account.accepted += len(ids)
-            left += account.enter(ids, await asking.rows(connection, ids), letters)
+            left += account.enter(ids, await asking.rows(connection, settings.group, ids), letters)
         await _close(account, left, settings, files, client, connection)
     return account
 
@@ -109,7 +110,7 @@ async def _close(
         held = await asking.in_flight(client, settings.listeners, left)
         unread = await _unread(settings, client, connection, set(left))
         letters, account.damaged_lines = unresolved_letters(files)
-        left = account.enter(left, await asking.rows(connection, left), letters)
+        left = account.enter(left, await asking.rows(connection, settings.group, left), letters)
         if not set(left) - held - unread or time.monotonic() > deadline:
             account.close(left, held, unread)
             return
@@ -138,7 +139,7 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
         if entry is not None:
             known["journal"] = {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at}
         await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
-        row = await connection.fetchrow("select * from events where event_id = $1", event_id, timeout=asking.TIMEOUT)
+        row = await asking.row(connection, settings.group, event_id)
         known["row"] = None if row is None else {name: _readable(value) for name, value in row.items()}
         for url in settings.listeners:
             try:

@@ -28,10 +28,10 @@ WARMING = 200
 """Events that each round stores before it is measured."""
 BODIES_AT_ONCE = 4
 """One is on its way, one is read, one is committed, one is answered."""
-SPAN = "select extract(epoch from max(processed_at) - min(received_at))::float8 from events where seq > $1"
-NEWEST = "select coalesce(max(seq), 0) from events"
-COUNT = "select count(*) from events where seq > $1"
-COUNTS = "select count(*), count(distinct event_id) from events where seq > $1"
+SPAN = "select extract(epoch from max(processed_at) - min(received_at))::float8 from unlost.events where seq > $1"
+NEWEST = "select coalesce(max(seq), 0) from unlost.events"
+COUNT = "select count(*) from unlost.events where seq > $1"
+COUNTS = "select count(*), count(distinct event_id) from unlost.events where seq > $1"
 
 
 def publishing(line: bytes) -> bytes:
@@ -103,7 +103,7 @@ class Bed:
 
     async def forget_rows(self) -> None:
         """Begin a round with an empty table and an empty Redis."""
-        await self.connection.execute("truncate events")
+        await self.connection.execute("truncate unlost.events")
         await self.keep_rows()
 
     async def keep_rows(self) -> None:

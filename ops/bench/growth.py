@@ -13,7 +13,7 @@ from ops.bench.load import LINES, event, events
 from ops.local.child import Child
 
 FILL = """
-    insert into events
+    insert into unlost.events
         (event_id, type, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
     select md5(i::text) || '-' || i, 'bench', jsonb_build_object('number', i, 'text', repeat('x', 180)),
            sha256(i::text::bytea), 'fill', 'fill:0', 1, 1, now()
@@ -40,7 +40,7 @@ async def at_rows(bed: Bed, rows: int, *, count: int) -> AsyncIterator[Measured]
     yield await pipeline.stored(bed, listeners=1, count=count, size=300, duplicates=0)
     for first in range(0, rows, FILL_AT_ONCE):
         await bed.connection.execute(FILL, first, min(rows, first + FILL_AT_ONCE) - 1, timeout=600)
-    await bed.connection.execute("vacuum analyze events", timeout=600)
+    await bed.connection.execute("vacuum analyze unlost.events", timeout=600)
     await bed.keep_rows()
     yield await pipeline.into_table(bed, listeners=1, count=count, size=300)
 

@@ -49,7 +49,7 @@ end $$
 that snapshot would have seen what was committed in it. Which row is in which is found afterwards, so a look costs next
 to nothing and can be taken often. The last one begins when nobody holds the lock any more."""
 LOOKS = "select snapshot, at from pg_temp.looks()"
-ROWS = "select event_id, xmin::text::bigint as written_by from events where seq > $1"
+ROWS = "select event_id, xmin::text::bigint as written_by from unlost.events where seq > $1"
 
 
 async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latency:
@@ -69,7 +69,7 @@ async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latenc
 async def _under_way(bed: Bed, run: str, rate: int, seconds: float) -> Latency:
     warm, limit = round(rate * WARM_SECONDS), SETTLE + WARM_SECONDS + seconds
     count = warm + round(rate * seconds)
-    whole = await bed.connection.fetchval("select max(seq) from events")
+    whole = await bed.connection.fetchval("select max(seq) from unlost.events")
     requests = [publishing(event(number, run, 300)) for number in range(count)]
     async with asyncio.timeout(limit), _looking(bed, limit) as looks:
         sent = await _sent(bed, requests, rate)

@@ -42,13 +42,16 @@ class ConsoleSettings(ConnectionSettings):
     def door(self) -> Database:
         """The way to PostgreSQL, not opened yet."""
         return Database(
-            self.database_url.reveal(), name="unlost console", connections=4, timeout=TIMEOUT, connect_timeout=TIMEOUT
-        )
+            self.database_url.reveal(), group=self.group, name="unlost console", connections=4,
+            timeout=TIMEOUT, connect_timeout=TIMEOUT,
+        )  # fmt: skip
 
     def quick_door(self) -> Database:
         """The way to PostgreSQL for a look: who does not answer soon is told to be away."""
-        url = self.database_url.reveal()
-        return Database(url, name="unlost console", connections=2, timeout=PATIENCE, connect_timeout=PATIENCE)
+        return Database(
+            self.database_url.reveal(), group=self.group, name="unlost console", connections=2,
+            timeout=PATIENCE, connect_timeout=PATIENCE,
+        )  # fmt: skip
 
     def replay_environment(self) -> dict[str, str]:
         """What ``dlq replay`` is told, secrets and all: the settings that it shares with a listener."""

@@ -19,9 +19,9 @@ from ops.drills.stage import Stage, StageTrouble
 ROWS = """
 select event_id, extract(epoch from received_at)::float8 as received_at,
        extract(epoch from processed_at)::float8 as processed_at, epoch
-from events where starts_with(event_id, $1)
+from unlost.events where starts_with(event_id, $1)
 """
-COUNT = "select count(*) from events where starts_with(event_id, $1)"
+COUNT = "select count(*) from unlost.events where starts_with(event_id, $1)"
 EFFECTS = "create table if not exists drill_effects (event_id text not null)"
 TIMES = "select event_id, count(*) as times from drill_effects where starts_with(event_id, $1) group by event_id"
 REACHED_WITHIN = 20.0

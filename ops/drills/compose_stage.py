@@ -117,7 +117,7 @@ class ComposeStage:
 
     async def count(self, prefix: str) -> int:
         """How many rows a drill has."""
-        return int(await self._sql(f"select count(*) from events where starts_with(event_id, '{prefix}')"))  # noqa: S608  our own prefix
+        return int(await self._sql(f"select count(*) from unlost.events where starts_with(event_id, '{prefix}')"))  # noqa: S608  our own prefix
 
     async def runs(self) -> list[Run]:
         """Every run that the handlers wrote down, in this drill or before."""

@@ -59,7 +59,7 @@ async def _stored(database_url: str, expected: dict[str, object]) -> list[tuple[
     try:
         deadline = time.monotonic() + SETTLED_WITHIN
         while True:
-            rows = await connection.fetch("select event_id, payload from events", timeout=10)
+            rows = await connection.fetch("select event_id, payload from unlost.events", timeout=10)
             if len(rows) >= len(expected) or time.monotonic() > deadline:
                 return [(row["event_id"], json.loads(row["payload"])) for row in rows]
             await asyncio.sleep(0.1)

@@ -16,6 +16,7 @@ import msgspec
 
 from listener.errors import Misconfigured, Permanent, Transient
 from listener.store.database import Database as Door
+from listener.store.statements import in_schema
 from ops.watch.figures import Reading, reading
 from ops.watch.letters import LetterBooks
 from ops.watch.picture import Database, Listener, Mark, Picture, Producer, listener_of, ordinal, producer_of
@@ -27,10 +28,10 @@ STRANGE = "it answers, but not as one of ours"
 ROLL = """
 select instance_id, extract(epoch from max(seen_at))::float8 as seen_at,
        count(*) filter (where seen_at > clock_timestamp() - interval '10 minutes') as starts
-from listeners where group_name = $1 group by instance_id
+from unlost.listeners group by instance_id
 """
-SETTLED = "select cursor from cursors where group_name = $1 order by updated_at desc limit 1"
-ROWS = "select coalesce(max(seq), 0) from events"
+SETTLED = "select cursor from unlost.cursors order by updated_at desc limit 1"
+ROWS = "select coalesce(max(seq), 0) from unlost.events"
 
 Answer = tuple[dict[str, Any], Reading | str]
 """Health, and figures or why there are none."""
@@ -170,12 +171,12 @@ class Watch:
     async def _ask_database(self) -> Database | None:
         if self._door is None:
             return None
-        started = time.monotonic()
+        started, schema = time.monotonic(), self._door.schema
         try:
             async with self._door.acquire("looking at the system") as connection:
-                rows = await connection.fetchval(ROWS)
-                cursor = await connection.fetchval(SETTLED, self._targets.group)
-                roll = await connection.fetch(ROLL, self._targets.group)
+                rows = await connection.fetchval(in_schema(ROWS, schema))
+                cursor = await connection.fetchval(in_schema(SETTLED, schema))
+                roll = await connection.fetch(in_schema(ROLL, schema))
         except (Transient, Permanent, Misconfigured) as error:
             return Database(error=_why(error))
         marks = {one["instance_id"]: Mark(one["seen_at"], one["starts"]) for one in roll}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from listener.settings import GroupName
 from listener.store.database import Database
 from ops.command import SecretUrl, Settings, WebAddress
 from ops.watch.asking import Targets
@@ -22,7 +23,7 @@ class WatchSettings(Settings):
     letters: tuple[Path, ...] = Field(
         (), description="Dead-letter files, directories or patterns that can be read from here"
     )
-    group: str = Field("unlost", description="The group of listeners whose cursor counts")
+    group: GroupName = Field("unlost", description="The group of listeners whose cursor counts")
 
     def targets(self) -> Targets:
         """Whom to ask over HTTP, and which files to read."""
@@ -33,4 +34,4 @@ class WatchSettings(Settings):
         if self.database_url is None:
             return None
         url = self.database_url.reveal()
-        return Database(url, name=name, connections=4, timeout=PATIENCE, connect_timeout=PATIENCE)
+        return Database(url, group=self.group, name=name, connections=4, timeout=PATIENCE, connect_timeout=PATIENCE)

@@ -56,7 +56,7 @@ class Place:
             return redis
         database = Database(url or self.url, timeout=1.0)
         self._closing.append(database.close)
-        return PostgresClaims(database, token=token, group="g", lease_seconds=lease, window_seconds=600)
+        return PostgresClaims(database, token=token, lease_seconds=lease, window_seconds=600)
 
     async def store(self, event_id: str, content: str = "content") -> None:
         """Where "done" is told by a row, write it."""
@@ -65,7 +65,7 @@ class Place:
             event = parse(b'{"event_id":"%s","payload":{}}' % event_id.encode(), max_bytes=1000)
             await EventStore(database, instance_id="i", token="t").insert([NewRow(event, 1, 1, 0.0)])
             async with database.acquire() as connection:
-                await connection.execute("UPDATE events SET payload_sha256 = $1", ask(event_id, content).digest)
+                await connection.execute("UPDATE unlost.events SET payload_sha256 = $1", ask(event_id, content).digest)
             await database.close()
 
     def wire(self) -> Wire | HandWire:
@@ -527,7 +527,7 @@ async def claims_place_or_none(claims: Claims) -> str | None:
 async def test_old_claims_and_burials_are_forgotten(database_url: str) -> None:
     database = Database(database_url)
     await migrate(database)
-    claims = PostgresClaims(database, token="a", group="g", lease_seconds=0.0, window_seconds=0.0)
+    claims = PostgresClaims(database, token="a", lease_seconds=0.0, window_seconds=0.0)
     await claims.claim([ask(f"e{i}") for i in range(10)], take_over=False)
     assert await claims.prune(batch=7) == 7
     assert await claims.prune(batch=7) == 3
@@ -567,12 +567,12 @@ def test_a_defect_beneath_a_call_to_redis_is_no_lost_connection(redis_url: str) 
 
 
 async def test_groups_keep_their_claims_apart(database_url: str, redis_url: str) -> None:
-    database = Database(database_url)
-    await migrate(database)
     for one in ("g", "other"):
+        database = Database(database_url, group=one)
+        await migrate(database)
         redis = RedisClaims(connect_redis(redis_url), token=one, group=one, lease_seconds=LEASE, window_seconds=600)
-        postgres = PostgresClaims(database, token=one, group=one, lease_seconds=LEASE, window_seconds=600)
+        postgres = PostgresClaims(database, token=one, lease_seconds=LEASE, window_seconds=600)
         for claims in (redis, postgres):
             assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
         await redis.close()
-    await database.close()
+        await database.close()

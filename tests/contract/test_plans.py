@@ -16,12 +16,13 @@ from listener.store.migrations import migrate
 
 ROWS = 30_000
 FILL = f"""
-    insert into events (event_id, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+    insert into unlost.events
+        (event_id, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
     select 'row' || i, '{{}}', sha256(''), 'a', 'a', 1, 1, now() from generate_series(1, {ROWS}) i;
-    insert into buried (group_name, event_id, digest) select 'g', 'dead' || i, '' from generate_series(1, {ROWS}) i;
-    insert into claims (group_name, event_id, digest, token, epoch, takeovers, state, until)
-    select 'g', 'held' || i, '', 'b', 1, 0, 'leased', now() + interval '1 hour' from generate_series(1, {ROWS}) i;
-    vacuum analyze events; vacuum analyze buried; vacuum analyze claims"""
+    insert into unlost.buried (event_id, digest) select 'dead' || i, '' from generate_series(1, {ROWS}) i;
+    insert into unlost.claims (event_id, digest, token, epoch, takeovers, state, until)
+    select 'held' || i, '', 'b', 1, 0, 'leased', now() + interval '1 hour' from generate_series(1, {ROWS}) i;
+    vacuum analyze unlost.events; vacuum analyze unlost.buried; vacuum analyze unlost.claims"""
 SCANS = "select relname, seq_scan from pg_stat_user_tables where relname in ('events', 'buried', 'claims')"
 OTHERS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 TOKEN = "a"
@@ -53,7 +54,7 @@ async def nothing(_: Connection) -> None:
 
 
 async def stores(database: Database) -> None:
-    store = EventStore(database, instance_id="a", token=TOKEN, burials_of="g")
+    store = EventStore(database, instance_id="a", token=TOKEN)
     for count in SOME:
         for prefix in (f"new{count}-", "row", "dead"):
             await store.insert([row(event_id) for event_id in named(prefix, count)])
@@ -65,14 +66,14 @@ async def stores(database: Database) -> None:
 
 
 async def enters(database: Database) -> None:
-    register = BurialRegister(database, group="g", token=TOKEN)
+    register = BurialRegister(database, token=TOKEN)
     for count in SOME:
         for prefix in (f"late{count}-", "row", "dead", "held"):
             await register.enter([Burial(event_id, b"", f"l{event_id}", True) for event_id in named(prefix, count)])
 
 
 async def claims(database: Database) -> None:
-    place = PostgresClaims(database, token=TOKEN, group="g", lease_seconds=30, window_seconds=600)
+    place = PostgresClaims(database, token=TOKEN, lease_seconds=30, window_seconds=600)
     await place.place()
     for count in SOME:
         for prefix in (f"mine{count}-", "row", "dead", "held"):

@@ -49,7 +49,7 @@ async def test_redis_claims(own_valkey) -> None:
 async def test_postgres_claims(database_url: str) -> None:
     database = Database(database_url)
     await migrate(database)
-    claims = PostgresClaims(database, token="a", group="default", lease_seconds=30, window_seconds=600)
+    claims = PostgresClaims(database, token="a", lease_seconds=30, window_seconds=600)
     todo = batches(20_000)
     assert await rate("postgres claim", todo, lambda batch: claims.claim(batch, take_over=False)) > 1_000
     assert await rate("postgres settle", todo, lambda batch: claims.settle(batch, "done")) > 1_000

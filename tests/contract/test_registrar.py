@@ -48,13 +48,13 @@ class Yard:
         self.path = path
         self.file = DeadLetterFile(path)
         self.graveyard = FileGraveyard(self.file, path, instance="a", source="s", degraded=lambda: False)
-        self.store = EventStore(database, instance_id="a", token="a:1", burials_of="g")
+        self.store = EventStore(database, instance_id="a", token="a:1")
         self.resolved: asyncio.Queue[LettersResolved] = asyncio.Queue()
         self.registrar = self._registrar()
 
     def _registrar(self) -> Registrar:
         return Registrar(
-            register=BurialRegister(self.database, group="g", token="a:1"), letters=self.graveyard,
+            register=BurialRegister(self.database, token="a:1"), letters=self.graveyard,
             look_again_after=LOOK_AGAIN, clocks=Clocks(time.time, time.monotonic), facts=self._hear,
         )  # fmt: skip
 
@@ -140,7 +140,7 @@ async def test_a_transaction_that_was_under_way_is_seen_at_the_second_look(yard:
     late = asyncio.create_task(yard.store.insert_with(NewRow(event("e"), 1, 1, 0.0), work))
     await begun.wait()
     burials = await yard.graveyard.bury([passage("e")])
-    assert await BurialRegister(yard.database, group="g", token="a:1").enter(burials) == ["buried"]
+    assert await BurialRegister(yard.database, token="a:1").enter(burials) == ["buried"]
     yard.registrar.put(burials)
     async with yard.running():
         entered.set()

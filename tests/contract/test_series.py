@@ -54,7 +54,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def store(database: Database) -> EventStore:
-    return EventStore(database, instance_id="a", token="a", burials_of="g", longest_idle=0.3)
+    return EventStore(database, instance_id="a", token="a", longest_idle=0.3)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def series() -> AsyncIterator[Series]:
 
 async def stored(database: Database) -> set[str]:
     async with database.acquire() as connection:
-        return {row["event_id"] for row in await connection.fetch("SELECT event_id FROM events")}
+        return {row["event_id"] for row in await connection.fetch("SELECT event_id FROM unlost.events")}
 
 
 async def test_the_message_that_commits_one_begins_the_next(
@@ -179,7 +179,7 @@ async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
     frozen = asyncio.create_task(store.insert_with(row("b"), freeze, series))
     await begun.wait()
     heirs = Database(database_url)
-    heir = EventStore(heirs, instance_id="b", token="b", burials_of="g")
+    heir = EventStore(heirs, instance_id="b", token="b")
     assert await heir.insert_with(row("b"), nothing) == Stored()
     go_on.set()
     with pytest.raises(Transient):

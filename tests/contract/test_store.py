@@ -15,7 +15,7 @@ from listener.store.burials import Burial, BurialRegister
 from listener.store.cursors import Cursors
 from listener.store.database import Connection, Database
 from listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored, make_ready
-from listener.store.migrations import known_migrations, migrate
+from listener.store.migrations import Migrated, known_migrations, migrate
 from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
 from listener.store.roll import Roll
 from listener.store.series import Series
@@ -48,7 +48,7 @@ def row(event_id: str, payload: str = '{"n": 1}', more: str = "", received_at: f
 
 
 def store_of(database: Database, token: str = "a") -> EventStore:
-    return EventStore(database, instance_id=token, token=token, burials_of="g")
+    return EventStore(database, instance_id=token, token=token)
 
 
 def burial(event_id: str, letter_id: str = "l", *, claimed: bool = True) -> Burial:
@@ -77,16 +77,16 @@ class Real:
         return store_of(self._database, token)
 
     def register(self, token: str = "a") -> Register:
-        return BurialRegister(self._database, group="g", token=token)
+        return BurialRegister(self._database, token=token)
 
     def claims(self, token: str) -> Claims:
-        return PostgresClaims(self._database, token=token, group="g", lease_seconds=30, window_seconds=600)
+        return PostgresClaims(self._database, token=token, lease_seconds=30, window_seconds=600)
 
     def cursors(self) -> GroupCursors:
         return Cursors(self._database)
 
     def roll(self, token: str, *, life: float = 4.0) -> ListenerRoll:
-        return Roll(self._database, group="g", token=token, instance_id=token, life_seconds=life)
+        return Roll(self._database, token=token, instance_id=token, life_seconds=life)
 
     async def count(self) -> int:
         return await count(self._database)
@@ -161,7 +161,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Real | Simulat
     await database.close()
 
 
-async def count(database: Database, table: str = "events") -> int:
+async def count(database: Database, table: str = "unlost.events") -> int:
     async with database.acquire() as connection:
         return await connection.fetchval(f"SELECT count(*) FROM {table}")
 
@@ -278,8 +278,8 @@ async def test_nobody_is_buried_whom_another_may_store(server: Real | Simulated)
 
 
 async def test_a_replay_stores_what_is_buried(database: Database) -> None:
-    await BurialRegister(database, group="g", token="a").enter([burial("e")])
-    digging = EventStore(database, instance_id="dlq", token="dlq", burials_of=None)
+    await BurialRegister(database, token="a").enter([burial("e")])
+    digging = EventStore(database, instance_id="dlq", token="dlq", heeds_burials=False)
     assert await digging.settled([Ask("e", event("e").digest)]) == {}
     assert await digging.insert([row("e")]) == [Stored()]
     assert await store_of(database).settled([Ask("e", event("e").digest)]) == {"e": Done(True)}
@@ -334,7 +334,7 @@ async def test_what_a_handler_raises_takes_its_row_back(database: Database) -> N
         raise TimeoutError("the handler's own")
 
     async def violate(connection) -> None:
-        await connection.execute("INSERT INTO cursors (source) VALUES ('x')")
+        await connection.execute("INSERT INTO unlost.cursors (source) VALUES ('x')")
 
     async def divide(connection) -> None:
         await connection.execute("SELECT 1 / 0")
@@ -517,10 +517,11 @@ async def test_opening(database_url: str) -> None:
 async def test_ten_migrating_at_once_do_not_collide(database_url: str) -> None:
     databases = [Database(database_url) for _ in range(10)]
     applied = await asyncio.gather(*(migrate(database) for database in databases))
-    assert sorted(applied) == [[]] * 9 + [[migration.name for migration in known_migrations()]]
-    assert await migrate(databases[0]) == []
+    names = tuple(migration.name for migration in known_migrations())
+    assert sorted(one.applied for one in applied) == [()] * 9 + [names]
+    assert await migrate(databases[0]) == Migrated("unlost")
     async with databases[0].acquire() as connection:
-        await connection.execute("UPDATE migrations SET sha256 = 'x'")
+        await connection.execute("UPDATE unlost.migrations SET sha256 = 'x'")
     with pytest.raises(Misconfigured, match="changed after"):
         await migrate(databases[0])
     for database in databases:
@@ -605,12 +606,6 @@ async def test_the_roll_shows_who_lives(server: Real | Simulated) -> None:
     assert (await a.refresh()).peers == {}
 
 
-async def test_another_group_is_not_seen(database: Database) -> None:
-    a, stranger = (Roll(database, group=g, token=g, instance_id=g) for g in ("g", "another group"))
-    await a.declare(frozenset({"x"}))
-    assert (await stranger.declare(frozenset())).peers == {}
-
-
 async def test_a_row_that_was_not_refreshed_is_gone_until_declared_again(server: Real | Simulated) -> None:
     a, b = (server.roll(t, life=LIFE) for t in "ab")
     await b.declare(frozenset({"x"}))
@@ -631,29 +626,31 @@ async def test_two_that_declare_at_once_see_each_other(server: Real | Simulated)
 
 
 async def test_a_new_incarnation_lets_every_row_live_on(database: Database) -> None:
-    a, b = (Roll(database, group="g", token=t, instance_id=t, life_seconds=30.0) for t in "ab")
+    a, b = (Roll(database, token=t, instance_id=t, life_seconds=30.0) for t in "ab")
     first = (await b.declare(frozenset({"x"}))).postgres_place
     async with database.acquire() as connection:
-        await connection.execute("UPDATE listeners SET seen_at = seen_at - interval '40 seconds'")
-        await connection.execute("UPDATE claims_place SET since = since - interval '1 hour'")
+        await connection.execute("UPDATE unlost.listeners SET seen_at = seen_at - interval '40 seconds'")
+        await connection.execute("UPDATE unlost.claims_place SET since = since - interval '1 hour'")
     assert (await a.refresh()).peers == {}
     async with database.acquire() as connection:
-        await connection.execute("DELETE FROM claims_place")  # what a crash does to an unlogged table
+        await connection.execute("DELETE FROM unlost.claims_place")  # what a crash does to an unlogged table
     look = await a.refresh()
     assert set(look.peers) == {"b"}
     assert look.postgres_place != first
 
 
 async def test_a_new_incarnation_lets_nobody_live_on_who_was_gone_for_long(database: Database) -> None:
-    a, dead = (Roll(database, group="g", token=t, instance_id=t) for t in ("a", "dead"))
+    a, dead = (Roll(database, token=t, instance_id=t) for t in ("a", "dead"))
     await dead.declare(frozenset({"a Redis of then"}))
     await a.declare(frozenset({"x"}))
     async with database.acquire() as connection:
-        await connection.execute("UPDATE claims_place SET since = since - interval '1 hour'")
-        await connection.execute("UPDATE listeners SET seen_at = seen_at - interval '70 seconds' WHERE token = 'dead'")
+        await connection.execute("UPDATE unlost.claims_place SET since = since - interval '1 hour'")
+        await connection.execute(
+            "UPDATE unlost.listeners SET seen_at = seen_at - interval '70 seconds' WHERE token = 'dead'"
+        )
     assert (await a.refresh()).mine == {"x"}
     async with database.acquire() as connection:
-        await connection.execute("DELETE FROM claims_place")  # what a crash does to an unlogged table
+        await connection.execute("DELETE FROM unlost.claims_place")  # what a crash does to an unlogged table
     look = await a.refresh()
     assert look.peers == {}
     assert look.mine == {"x"}

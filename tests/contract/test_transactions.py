@@ -19,7 +19,7 @@ def row(event_id: str) -> NewRow:
 
 
 def store_of(database: Database) -> EventStore:
-    return EventStore(database, instance_id="a", token="a", burials_of="g")
+    return EventStore(database, instance_id="a", token="a")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 async def count(database: Database) -> int:
     async with database.acquire() as connection:
-        return int(await connection.fetchval("SELECT count(*) FROM events"))
+        return int(await connection.fetchval("SELECT count(*) FROM unlost.events"))
 
 
 async def test_a_transaction_that_failed_under_a_handler_that_went_on_is_no_row(database: Database) -> None:

@@ -46,7 +46,7 @@ async def publish(client: httpx.AsyncClient, body: bytes, **params: str) -> list
 async def rows_in(database_url: str) -> int:
     connection = await asyncpg.connect(database_url)
     try:
-        return await connection.fetchval("select count(*) from events")
+        return await connection.fetchval("select count(*) from unlost.events")
     finally:
         await connection.close()
 

@@ -100,7 +100,7 @@ async def running_listener(
 async def rows_of(database_url: str) -> list[dict[str, Any]]:
     connection = await asyncpg.connect(database_url)
     try:
-        return [dict(row) for row in await connection.fetch("select * from events order by event_id")]
+        return [dict(row) for row in await connection.fetch("select * from unlost.events order by event_id")]
     finally:
         await connection.close()
 

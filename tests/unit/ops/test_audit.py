@@ -46,7 +46,7 @@ def test_it_tells_rows_waiting_and_missing_apart():
         assert known["row"]["event_id"] == "e-7"
         assert known["journal"]["cursor"]
         system.listeners[0].stop()
-        system.postgres.sql("delete from events where event_id = 'e-3'", "unlost")
+        system.postgres.sql("delete from unlost.events where event_id = 'e-3'", "unlost")
         assert producer.post("/publish", json={"event_id": "late", "payload": {}}).status_code == 202
         code, books = audited(system, "--settle", "0")
         assert code == 1

@@ -1,0 +1,214 @@
+"""Each group in a schema of its own: apart from other groups, from the user's tables, and from versions before it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from click.testing import CliRunner
+
+from listener.errors import Misconfigured, Transient
+from listener.event import parse
+from listener.store import earlier
+from listener.store.cursors import Cursors
+from listener.store.database import Database
+from listener.store.events import EventStore, NewRow, Stored
+from listener.store.migrations import Migrated, check, known_migrations, migrate
+from listener.store.roll import Roll
+from listener.store.statements import in_schema, quoted, schema_of
+from ops.migrate import migrate_command
+
+NAMES = tuple(one.name for one in known_migrations())
+OURS = frozenset(earlier.TABLES)
+TABLES = "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname !~ '^pg_|^information_schema$'"
+
+
+def new_row(event_id: str) -> NewRow:
+    return NewRow(parse(b'{"event_id": "%s", "payload": 1}' % event_id.encode(), max_bytes=1000), 1, 1, 1.0)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def done(url: str, group: str = "unlost") -> Migrated:
+    database = Database(url, group=group)
+    try:
+        return await migrate(database)
+    finally:
+        await database.close()
+
+
+async def make_earlier(connection: "asyncpg.Connection[asyncpg.Record]", *, files: int = 2, **cursors: str) -> None:
+    """The tables as a version made them that knew no schemas."""
+    await connection.execute("CREATE TABLE migrations (name text PRIMARY KEY, sha256 text NOT NULL)")
+    for one in known_migrations()[:files]:
+        await connection.execute(one.sql)
+        await connection.execute("INSERT INTO migrations VALUES ($1, $2)", one.name, one.sha256)
+    for group, cursor in cursors.items():
+        await connection.execute("INSERT INTO cursors (source, group_name, cursor) VALUES ('s', $1, $2)", group, cursor)
+    await connection.execute(
+        "INSERT INTO events (event_id, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)"
+        " VALUES ('old', '1', sha256(''), 'a', 'a', 1, 1, now())"
+    )
+
+
+# -- names ------------------------------------------------------------------------------------
+
+
+def test_a_groups_schema_is_like_no_other_groups() -> None:
+    groups = ["unlost", "Unlost", "unlost_", "_unlost", "a", "A", "a.b", "a-b", "public", "pg_catalog", "x" * 56]
+    schemas = [schema_of(one) for one in groups]
+    assert schemas[0] == "unlost"
+    assert len(set(schemas)) == len(groups)
+    assert max(map(len, schemas)) == 63
+    assert not any(one.startswith("pg_") or one == "public" for one in schemas)
+
+
+@pytest.mark.parametrize("group", ["", "x" * 57, 'a"b', "a b", "a;b", "ä", "a\n"])
+def test_other_names_are_refused(group: str) -> None:
+    with pytest.raises(Misconfigured, match="1 to 56 letters"):
+        schema_of(group)
+
+
+def test_sql_is_written_for_one_schema_and_read_for_any() -> None:
+    assert in_schema("SELECT FROM unlost.events e -- unlost", 'a"\\1b') == 'SELECT FROM "a""\\1b".events e -- unlost'
+    assert quoted("a") == '"a"'
+
+
+# -- apart ------------------------------------------------------------------------------------
+
+
+async def test_two_groups_on_one_database_store_the_same_events_each(database_url: str) -> None:
+    for group in ("unlost", "billing"):
+        database = Database(database_url, group=group)
+        await migrate(database)
+        store = EventStore(database, instance_id="a", token=group)
+        assert await store.insert([new_row("e")]) == [Stored()]
+        assert await Cursors(database).start("s", group, f"{group}.1") == f"{group}.1"
+        look = await Roll(database, token=group, instance_id="a").declare(frozenset({"x"}))
+        assert look.peers == {}
+        assert [one["event_id"] for one in await store.page(None, 10)] == ["e"]
+        await database.close()
+
+
+async def test_nothing_collides_with_the_users_own_tables(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    for table in OURS:
+        await connection.execute(f"CREATE TABLE public.{table} (mine integer)")
+    assert await done(database_url) == Migrated("unlost", NAMES)
+    database = Database(database_url)
+    store = EventStore(database, instance_id="a", token="a")
+
+    async def work(lent: "asyncpg.Connection[asyncpg.Record]") -> None:
+        assert await lent.fetchval("SELECT current_user") == "unlost"  # like the schema
+        await lent.execute("INSERT INTO events (mine) VALUES (7)")
+
+    assert await store.insert_with(new_row("e"), work) == Stored()
+    assert await connection.fetchval("SELECT mine FROM public.events") == 7
+    assert await connection.fetchval("SELECT event_id FROM unlost.events") == "e"
+    await database.close()
+
+
+# -- rights -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def clerk(database_url: str, connection: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[str]:
+    """The address of the database for a role without any right to change its tables."""
+    name = f"clerk_{os.urandom(4).hex()}"
+    await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'p'")
+    base, _, database = database_url.rpartition("/")
+    yield f"postgresql://{name}:p@{base.rpartition('@')[2]}/{database}"
+    await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def test_a_role_that_may_only_write_rows_starts_where_nothing_is_missing(
+    database_url: str, clerk: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    name = clerk.partition("//")[2].partition(":")[0]
+    with pytest.raises(Misconfigured, match="run `ops migrate` as a role that may"):
+        await done(clerk)
+    await done(database_url)
+    with pytest.raises(Misconfigured, match="run `ops migrate` as a role that may"):
+        await done(clerk)
+    await connection.execute(f"GRANT USAGE ON SCHEMA unlost TO {name}")
+    await connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA unlost TO {name}")
+    assert await done(clerk) == Migrated("unlost")
+    database = Database(clerk)
+    assert await EventStore(database, instance_id="a", token="a").insert([new_row("e")]) == [Stored()]
+    await Roll(database, token="a", instance_id="a").declare(frozenset({"x"}))
+    await database.close()
+
+
+async def test_one_who_is_not_to_migrate_changes_nothing(database_url: str) -> None:
+    database = Database(database_url)
+    with pytest.raises(Misconfigured, match=f"lacks {NAMES[0]}, .*run `ops migrate` first"):
+        await check(database)
+    await migrate(database)
+    assert await check(database) == Migrated("unlost")
+    await database.close()
+
+
+async def test_the_command_says_what_it_did(database_url: str) -> None:
+    shown = CliRunner(env={"DATABASE_URL": database_url, "GROUP": "billing"})
+    first, second = await _run(shown), await _run(shown)
+    assert first.splitlines() == [*(f"applied {name}" for name in NAMES), "schema unlost_billing is up to date"]
+    assert second.splitlines() == ["schema unlost_billing is up to date"]
+
+
+async def _run(shown: CliRunner) -> str:
+    result = await asyncio.to_thread(shown.invoke, migrate_command, [])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+# -- earlier tables ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("files", [1, 2])
+async def test_tables_of_an_earlier_version_are_moved_with_their_rows(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]", files: int
+) -> None:
+    await make_earlier(connection, files=files, unlost="j.7")
+    assert await done(database_url) == Migrated("unlost", NAMES[files:], moved=True)
+    there = {row[0] for row in await connection.fetch(TABLES)}
+    assert {one for one in there if one.startswith("public.")} == set()
+    database = Database(database_url)
+    assert await Cursors(database).read("s", "unlost") == "j.7"
+    assert (await EventStore(database, instance_id="a", token="a").one("old") or {})["event_id"] == "old"
+    await database.close()
+
+
+async def test_earlier_tables_go_to_the_group_that_they_name(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await make_earlier(connection, billing="j.7")
+    assert (await done(database_url)).moved is False
+    assert (await done(database_url, "billing")).moved is True
+
+
+async def test_earlier_tables_of_several_groups_are_refused(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await make_earlier(connection, billing="j.7", unlost="j.9")
+    for group in ("unlost", "billing"):
+        with pytest.raises(Misconfigured, match="the groups billing, unlost shared"):
+            await done(database_url, group)
+    assert (await done(database_url, "new")).moved is False
+
+
+async def test_earlier_tables_in_use_are_not_moved(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await make_earlier(connection, unlost="j.7")
+    await connection.execute("INSERT INTO listeners VALUES ('unlost', 't', 'a', '{}')")
+    with pytest.raises(Transient, match="the last 30 s: a; stop them"):
+        await done(database_url)
+    await connection.execute("UPDATE listeners SET seen_at = seen_at - interval '31 seconds'")
+    assert (await done(database_url)).moved
