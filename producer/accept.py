@@ -108,7 +108,7 @@ def accepted_lines(placed: Sequence[Placed], published: Group, lines: Sequence[i
     if not isinstance(placed, Accepted) or not isinstance(published, Lines) or "\\" in published.index.ids:
         return None
     ids = published.index.ids.encode()[2:-2].replace(b"%", b"%%")
-    before, after = b'{"line":%d,"status":"accepted","event_id":"', b'","cursor":"%b%%d"}\n' % placed.before_number
+    before, after = b'{"line":%d,"status":"accepted","event_id":"', b'","cursor":"%b%%d"}\n' % placed.stem.encode()
     # Without escapes no id holds a quote, so what stands between two of them stands nowhere else.
     template = before + ids.replace(b'","', after + before) + after
     return template % tuple(chain.from_iterable(zip(lines, placed.numbers, strict=True)))

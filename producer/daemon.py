@@ -33,7 +33,7 @@ class Daemon:
     def __init__(self, settings: ProducerSettings) -> None:
         self._settings = settings
         self._journal = SqliteJournal(settings.journal)
-        self._tail = Tail(self._journal.identity, self._journal.bounds()[1])
+        self._tail = Tail(self._journal.timelines, self._journal.bounds()[1])
         self._registry = new_registry()
         self._metrics = ProducerMetrics(self._registry)
         self._publisher = Publisher(

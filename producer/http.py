@@ -17,7 +17,7 @@ from ops.telemetry.http import whole_number
 from ops.telemetry.openapi import MISTAKEN, openapi_route
 from producer.accept import publication, wrapped
 from producer.batch import Batch, Told
-from producer.journal.port import Entry, Journal, JournalTrouble, cursor_of, number_of
+from producer.journal.port import Entry, Journal, JournalTrouble
 from producer.lone import PATH, Heads, Lone
 from producer.openapi import DOCUMENT
 from producer.origin import SameSite
@@ -74,7 +74,7 @@ class Publishing:
             Route(PATH, single, methods=["POST"]),
             Route("/publish/batch", self.publish_batch, methods=["POST"]),
             Route("/api/v1/ddup_service/events", wrapping, methods=["POST"]),
-            Route("/api/v1/ddup_service/events/test", self.test),
+            Route("/api/v1/ddup_service/test", self.test),
             Route("/api/journal", self.listed),
             Route("/api/follow", self.follow),
             openapi_route(DOCUMENT),
@@ -121,7 +121,7 @@ class Publishing:
         try:
             bounds = await asyncio.to_thread(self._journal.bounds)
             after = request.query_params.get("after")
-            number = bounds[0] if after is None else number_of(after, self._journal.identity, bounds)
+            number = bounds[0] if after is None else self._journal.timelines.number_of(after, bounds)
             if number is None:
                 return JSONResponse({"error": "this journal does not know that cursor"}, 404)
             entries = await asyncio.to_thread(self._journal.read, number, limit)
@@ -141,7 +141,7 @@ class Publishing:
             msgspec.json.encode(
                 {
                     "event_id": entry.event_id,
-                    "cursor": cursor_of(self._journal.identity, entry.number),
+                    "cursor": self._journal.timelines.cursor(entry.number),
                     "digest": entry.digest.hex(),
                     "at": entry.at,
                 }

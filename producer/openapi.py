@@ -71,9 +71,7 @@ DOCUMENT: dict[str, Any] = document(
                 "responses": _outcomes(),
             }
         },
-        "/api/v1/ddup_service/events/test": {
-            "get": {"summary": "A sign of life", "responses": {"200": answer("Well")}}
-        },
+        "/api/v1/ddup_service/test": {"get": {"summary": "A sign of life", "responses": {"200": answer("Well")}}},
         "/api/journal": {
             "get": {
                 "summary": "List what was accepted, oldest first, for audits",

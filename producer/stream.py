@@ -6,7 +6,8 @@ and its task sleeps on. The handshake tells where the stream starts:
 
     unlost-cursor   the cursor after which the first frame comes
     unlost-oldest   the cursor just before the oldest event that there is
-    unlost-gap      the cursor that was asked for and is not known; the stream starts at the oldest
+    unlost-gap      the cursor that was asked for and is not known; the stream starts where both histories part, or at
+                    the oldest
 
 A client that retention overtakes is sent away with 1012: on its return it learns of the gap.
 """
@@ -30,7 +31,8 @@ from ops.telemetry.admission import Admission, seats_within
 from ops.telemetry.http import listening_socket
 from producer.backlog import Backlog
 from producer.handshake import BoundedConnection
-from producer.journal.port import Journal, JournalTrouble, cursor_of, number_of
+from producer.journal.port import Journal, JournalTrouble
+from producer.journal.timelines import Start
 from producer.page import Page
 from producer.tail import Tail, wire_of
 
@@ -136,14 +138,14 @@ class Stream:
         except JournalTrouble as trouble:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{trouble}\n")
         asked = parse_qs(urlsplit(request.path).query, keep_blank_values=True).get("after", [None])[0]
-        start = self._tail.newest if asked is None else number_of(asked, self._journal.identity, bounds)
-        if start is None:
-            start = bounds[0]
+        timelines = self._journal.timelines
+        start = Start(self._tail.newest, is_known=True) if asked is None else timelines.start_after(asked, bounds)
+        if not start.is_known:
             printable = "".join(char for char in asked or "" if char.isascii() and char.isprintable())
             response.headers["unlost-gap"] = printable[:LONGEST_CURSOR]
-        response.headers["unlost-cursor"] = cursor_of(self._journal.identity, start)
-        response.headers["unlost-oldest"] = cursor_of(self._journal.identity, bounds[0])
-        self._starts[connection] = start
+        response.headers["unlost-cursor"] = timelines.cursor(start.number)
+        response.headers["unlost-oldest"] = timelines.cursor(bounds[0])
+        self._starts[connection] = start.number
         return None
 
     async def _serve(self, connection: ServerConnection) -> None:
@@ -198,7 +200,7 @@ class Stream:
         entries = self._journal.read(number, CHUNK, CHUNK_BYTES)
         if not entries or entries[0].number != number + 1:
             return []
-        return [wire_of(entry, self._journal.identity) for entry in entries]
+        return [wire_of(entry, self._journal.timelines) for entry in entries]
 
 
 class _Reader:

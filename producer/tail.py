@@ -9,20 +9,21 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from producer.journal.port import Entry, cursor_of
+from producer.journal.port import Entry
+from producer.journal.timelines import Timelines
 
 _medium = struct.Struct("!BBH").pack
 _long = struct.Struct("!BBQ").pack
 
 
-def frame_of(entry: Entry, identity: str) -> bytes:
+def frame_of(entry: Entry, timelines: Timelines) -> bytes:
     """The event's own text, which has at least its id, with ``cursor`` as its last field."""
-    return b'%b,"cursor":"%b"}' % (entry.body[:-1], cursor_of(identity, entry.number).encode())
+    return b'%b,"cursor":"%b"}' % (entry.body[:-1], timelines.cursor(entry.number).encode())
 
 
-def wire_of(entry: Entry, identity: str) -> bytes:
+def wire_of(entry: Entry, timelines: Timelines) -> bytes:
     """The WebSocket text frame that carries ``frame_of`` (RFC 6455, section 5.2)."""
-    frame = frame_of(entry, identity)
+    frame = frame_of(entry, timelines)
     size = len(frame)
     if size < 126:
         return b"\x81%c%b" % (size, frame)
@@ -34,8 +35,10 @@ def wire_of(entry: Entry, identity: str) -> bytes:
 class Tail:
     """Numbered frames without gaps, and a way to wait for more."""
 
-    def __init__(self, identity: str, newest: int, *, most: int = 20_000, most_bytes: int = 32 * 1024 * 1024) -> None:
-        self._identity = identity
+    def __init__(
+        self, timelines: Timelines, newest: int, *, most: int = 20_000, most_bytes: int = 32 * 1024 * 1024
+    ) -> None:
+        self._timelines = timelines
         self._frames: deque[bytes] = deque()
         self._unframed: deque[Entry] = deque()
         self._size = 0
@@ -51,19 +54,26 @@ class Tail:
         """
         if newest == self.newest:
             return
-        self.newest = newest
+        before, self.newest = self.newest, newest
         if not self._readers:
-            self._frames.clear()
-            self._unframed.clear()
-            self._size = 0
+            self._forget()
             return
         new = list(entries)
+        if not new or (new[0].number, new[-1].number) != (before + 1, newest) or len(new) != newest - before:
+            # Somebody else wrote between: what is here would be sent in the wrong place, and the journal has it all.
+            self._forget()
+            new = []
         self._unframed.extend(new)
         self._size += sum([len(entry.body) for entry in new])
         while len(self._frames) + len(self._unframed) > self._most or self._size > self._most_bytes:
             self._size -= len(self._frames.popleft()) if self._frames else len(self._unframed.popleft().body)
         for grown in tuple(self._readers):
             grown()
+
+    def _forget(self) -> None:
+        self._frames.clear()
+        self._unframed.clear()
+        self._size = 0
 
     def after(self, number: int, limit: int, max_bytes: int) -> list[bytes] | None:
         """Frames for the wire after ``number``, up to both limits; None where the tail does not reach back that far."""
@@ -81,7 +91,7 @@ class Tail:
     def _frame(self) -> None:
         while self._unframed:
             entry = self._unframed.popleft()
-            frame = wire_of(entry, self._identity)
+            frame = wire_of(entry, self._timelines)
             self._frames.append(frame)
             self._size += len(frame) - len(entry.body)
 

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from producer.journal.content import same_value
-from producer.journal.port import Placed, cursor_of
+from producer.journal.port import Placed
 from producer.journal.publications import Lines
 
 FIRST, AGAIN, LEFT = "1", "0", "-"
@@ -14,6 +14,9 @@ FIRST, AGAIN, LEFT = "1", "0", "-"
 
 Known = Mapping[str, tuple[int, bytes]]
 """Number and digest of what was placed first, by id."""
+
+CursorOf = Callable[[int], str]
+"""The cursor of an entry."""
 
 BodyOf = Callable[[int], bytes | None]
 """The body of what was placed there, where it is still known."""
@@ -30,7 +33,7 @@ class Judged(msgspec.Struct, frozen=True):
     """Bytes of the bodies that are placed."""
 
 
-def judge(lines: Lines, known: Known, newest: int, identity: str, body_of: BodyOf) -> Judged:
+def judge(lines: Lines, known: Known, newest: int, cursor: CursorOf, body_of: BodyOf) -> Judged:
     """New numbers follow ``newest``."""
     placed: list[Placed] = []
     numbers: list[int] = []
@@ -50,7 +53,7 @@ def judge(lines: Lines, known: Known, newest: int, identity: str, body_of: BodyO
             numbers.append(0)
         if status == "accepted":
             new[event_id] = number, line
-        placed.append(Placed(status, cursor_of(identity, number)))
+        placed.append(Placed(status, cursor(number)))
     return Judged(placed, numbers, "".join(marks), newest, size)
 
 

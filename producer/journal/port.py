@@ -1,7 +1,8 @@
 """What a journal promises. SQLite keeps it on one machine; a distributed log may take its place.
 
-A journal has an identity, made when it is made, and an entry's cursor is ``<identity>.<number>``: the cursor of
-a journal that was wiped, or of another one, is unknown instead of plausible.
+A journal has an identity, made when it is made, and timelines, one for each start; an entry's cursor names both: the
+cursor of a journal that was wiped, of another one, or of a history that was lost is unknown instead of plausible
+(``timelines.py``).
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from typing import Literal, Protocol, overload
 import msgspec
 
 from producer.journal.publications import Group
+from producer.journal.timelines import Timelines
 
 READ_BYTES = 1024 * 1024
 
@@ -34,17 +36,13 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 class Accepted(Sequence[Placed]):
     """New events in places that follow one another; what became of each is made when it is asked for."""
 
-    def __init__(self, identity: str, numbers: range) -> None:
-        self.identity = identity
+    def __init__(self, stem: str, numbers: range) -> None:
+        """Make it. ``stem``: what stands before the number in their cursors."""
+        self.stem = stem
         self.numbers = numbers
 
     def __len__(self) -> int:
         return len(self.numbers)
-
-    @property
-    def before_number(self) -> bytes:
-        """What stands before the number in their cursors."""
-        return cursor_of(self.identity, 0)[:-1].encode()
 
     @overload
     def __getitem__(self, index: int) -> Placed: ...
@@ -54,8 +52,8 @@ class Accepted(Sequence[Placed]):
 
     def __getitem__(self, index: int | slice) -> "Placed | Accepted":
         if isinstance(index, slice):
-            return Accepted(self.identity, self.numbers[index])
-        return Placed("accepted", cursor_of(self.identity, self.numbers[index]))
+            return Accepted(self.stem, self.numbers[index])
+        return Placed("accepted", f"{self.stem}{self.numbers[index]}")
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +81,7 @@ class Journal(Protocol):
     """One writer, any number of readers; all calls block, and but for one are made from threads."""
 
     identity: str
+    timelines: Timelines
 
     def append(self, groups: Sequence[Group], at: float) -> Written:
         """Place a batch durably. All or nothing: or ``JournalTrouble``."""
@@ -129,18 +128,3 @@ class Journal(Protocol):
     def close(self) -> None:
         """Let go of the files."""
         ...
-
-
-def cursor_of(identity: str, number: int) -> str:
-    """The cursor of an entry."""
-    return f"{identity}.{number}"
-
-
-def number_of(cursor: str, identity: str, bounds: tuple[int, int]) -> int | None:
-    """The number in a cursor of this journal that can still be resumed after; None for any other."""
-    stem, _, digits = cursor.rpartition(".")
-    if stem != identity or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
-        return None
-    before_oldest, newest = bounds
-    number = int(digits)
-    return number if before_oldest <= number <= newest else None

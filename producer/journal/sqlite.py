@@ -3,7 +3,7 @@
 ``entries`` holds an event's place; retention by size empties bodies and keeps ids, so that the window in which
 a duplicate is known does not shrink; retention by age deletes rows. ``held`` knows how many bytes of bodies there are
 in the entries up to a number, and up to which one they were dropped; what came after is counted in memory, and
-anew after a restart. One process writes.
+anew after a restart. One process writes, and a lock sees to it.
 
 A step of SQLite's leaves the interpreter to other threads, and then waits for its turn. So a few new events are one
 statement, which is a transaction by itself, and many are one that takes them in one piece. Nearly all events are new,
@@ -22,8 +22,10 @@ from pathlib import Path
 
 from producer.journal import retention, rows, statements
 from producer.journal.known import FIRST, Judged, judge
+from producer.journal.lock import JournalLock
 from producer.journal.port import READ_BYTES, Accepted, Entry, JournalStats, JournalTrouble, Placed, Written
 from producer.journal.publications import Group, Lines, in_pieces
+from producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
 LARGEST_LOG_PAGES = 16_000
 """At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""
@@ -52,14 +54,35 @@ class SqliteJournal:
         """The last commit had events that were known: so will the next."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._held_for_life = JournalLock(path)
+            self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise JournalTrouble(f"the journal {path} cannot be opened: {error}") from error
+
+    def _open(self) -> None:
+        try:
             self._writer = self._connect()
             self._writer.executescript(statements.SCHEMA)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
             self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
             self._reader = self._connect()
             self._mover = self._connect()
-        except (sqlite3.Error, OSError) as error:
-            raise JournalTrouble(f"the journal {path} cannot be opened: {error}") from error
+            self.timelines = Timelines(self.identity, self._begin_timeline())
+        except BaseException:
+            self._held_for_life.release()
+            raise
+
+    def _begin_timeline(self) -> list[Timeline]:
+        """Before this start gives any cursor; the timelines that are known now."""
+        bounds = self.bounds()
+        with self._transaction():
+            found = self._writer.execute("select ordinal, random, first from timelines order by ordinal")
+            known = [Timeline(*row) for row in found]
+            known = still_needed([*known, next_timeline(known, bounds[1], time.time())], bounds[0])
+            self._writer.execute("delete from timelines")
+            rows = [(one.ordinal, one.random, one.first) for one in known]
+            self._writer.executemany("insert into timelines values (?, ?, ?)", rows)
+        return known
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=PATIENCE)
@@ -167,7 +190,9 @@ class SqliteJournal:
             few = list(chain.from_iterable(groups))
             size = rows.insert_few(self._writer, numbers.start, few, at)
         self._counts = newest + len(numbers), held + size
-        return Written(Accepted(self.identity, numbers), numbers.stop - 1, _new_entries(numbers.start, groups, at))
+        return Written(
+            Accepted(self.timelines.stem, numbers), numbers.stop - 1, _new_entries(numbers.start, groups, at)
+        )
 
     def _place_some(self, groups: Sequence[Group], at: float) -> Written:
         """Of these some are known, or come twice."""
@@ -177,7 +202,7 @@ class SqliteJournal:
         for lines in in_pieces(groups):
             found = self._writer.execute(statements.KNOWN, (lines.index.ids,))  # those of earlier pieces, too
             known = {event_id: (number, digest) for event_id, number, digest in found}
-            judgement = judge(lines, known, newest, self.identity, self._body)
+            judgement = judge(lines, known, newest, self.timelines.cursor, self._body)
             if judgement.newest > newest:
                 rows.insert_some(self._writer, lines, judgement, at)
             newest, held = judgement.newest, held + judgement.size
@@ -253,6 +278,7 @@ class SqliteJournal:
         self._reader.close()
         with self._moving:
             self._mover.close()
+        self._held_for_life.release()
 
 
 def _are_little(groups: Sequence[Group]) -> bool:

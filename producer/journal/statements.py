@@ -10,6 +10,7 @@ create table if not exists entries (
     at real not null,
     first integer not null);
 create unique index if not exists entries_first on entries (event_id) where first;
+create table if not exists timelines (ordinal integer primary key, random text not null, first integer not null);
 create table if not exists proof (one integer primary key check (one = 1), at real not null);
 create table if not exists held (
     one integer primary key check (one = 1), bytes integer not null, dropped integer not null);

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from itertools import accumulate
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -14,8 +15,9 @@ from listener.source.handshake import source_name
 from listener.together import plain_events
 from ops.command import UsageProblem
 from producer.accept import Refused, plain_index, publication, wrapped
-from producer.journal.port import Entry, cursor_of, number_of
+from producer.journal.port import Entry
 from producer.journal.publications import Lines
+from producer.journal.timelines import Timeline, Timelines
 from producer.settings import ProducerSettings
 from producer.tail import frame_of
 
@@ -157,8 +159,12 @@ def test_what_the_producer_accepts_every_listener_can_read(body: bytes):
             accepted = accept(body, max_bytes=LIMIT)
             assert b"\n" not in accepted.body
             entry = Entry(1, accepted.event_id, accepted.digest, accepted.body, 0.0)
-            event = parse(frame_of(entry, "j"), max_bytes=2 * LIMIT)
-            assert (event.event_id, event.digest, event.cursor) == (accepted.event_id, accepted.digest, "j.1")
+            event = parse(frame_of(entry, Timelines(JOURNAL, [Timeline(1, "0000000a", 1)])), max_bytes=2 * LIMIT)
+            assert (event.event_id, event.digest, event.cursor) == (
+                accepted.event_id,
+                accepted.digest,
+                f"{JOURNAL}.t1-0000000a.1",
+            )
 
 
 @given(st.lists(damaged_plainly() | frames.map(bytes.strip).filter(lambda line: b"\n" not in line), max_size=5))
@@ -178,14 +184,27 @@ def test_many_lines_are_read_as_each_of_them(lines: list[bytes]):
         assert list(Lines(text, read)) == [publication(line, max_bytes=LIMIT) for line in text.split(b"\n")]
 
 
-@given(st.text(max_size=40), st.integers(0, 10**6), st.integers(0, 10**6))
-@example("j.٣", 0, 10)
-@example("j.1" + "0" * 400, 0, 10)
-def test_a_cursor_is_known_or_unknown(text: str, oldest: int, more: int):
-    bounds = (oldest, oldest + more)
-    number = number_of(text, "j", bounds)
-    assert number is None or cursor_of("j", number) == text or number_of(cursor_of("j", number), "j", bounds) == number
-    assert number_of(cursor_of("j", oldest + more), "j", bounds) == oldest + more
+JOURNAL = "0123456789ab"
+parts_of_cursors = st.one_of(
+    st.text(max_size=10), st.integers(0, 10**19).map(str), st.sampled_from((JOURNAL, ".t", "-", "0000000a", "."))
+)
+
+
+@given(
+    st.lists(parts_of_cursors, max_size=7).map("".join), st.lists(st.integers(0, 50), min_size=1), st.integers(0, 99)
+)
+@example(f"{JOURNAL}.t1-0000000a.٣", [0], 0)
+@example(f"{JOURNAL}.t1-0000000a.1" + "0" * 400, [0], 0)
+def test_a_cursor_is_known_or_unknown(text: str, lengths: list[int], oldest: int):
+    """Whatever is asked for, reading goes on where there is something, and nothing is skipped in silence."""
+    firsts = list(accumulate(lengths, initial=1))
+    timelines = Timelines(JOURNAL, [Timeline(one, "0000000a", first) for one, first in enumerate(firsts, 1)])
+    bounds = (min(oldest, firsts[-1]), firsts[-1])
+    start = timelines.start_after(text, bounds)
+    assert bounds[0] <= start.number <= bounds[1]
+    assert not start.is_known or timelines.cursor(start.number) == text or text.endswith(str(start.number))
+    for number in range(bounds[0], bounds[1] + 1):
+        assert timelines.number_of(timelines.cursor(number), bounds) == number
 
 
 @given(st.dictionaries(st.sampled_from(sorted(ListenerSettings.model_fields)), st.text(max_size=30), max_size=6))

@@ -1,20 +1,25 @@
 """What every journal promises, run against each adapter."""
 
 import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from queue import SimpleQueue
 
 import msgspec
 import pytest
 
+from listener.cursor import place_of
 from producer.journal import statements
-from producer.journal.port import Journal, JournalTrouble, cursor_of, number_of
+from producer.journal.lock import JournalLock
+from producer.journal.port import Journal, JournalTrouble
 from producer.journal.publications import Lines, Publication, lines_of
 from producer.journal.sqlite import PATIENCE, SqliteJournal
+from producer.journal.timelines import EMPTY_KEPT, Start
 
 ADAPTERS = {"sqlite": lambda directory: SqliteJournal(directory / "journal.sqlite")}
 PLENTY = 10**12
@@ -160,14 +165,6 @@ def test_a_batch_that_cannot_be_placed_leaves_nothing(journal: Journal) -> None:
     assert statuses(journal, event("a")) == ["accepted"]
 
 
-def test_a_cursor_is_known_only_to_its_own_journal_and_only_while_it_can_be_resumed() -> None:
-    bounds = (5, 9)
-    assert number_of(cursor_of("me", 7), "me", bounds) == 7
-    assert number_of(cursor_of("me", 5), "me", bounds) == 5
-    for unknown in ("you.7", "me.4", "me.10", "me.", "me", "", "me.-7", "me.\u0667", "me." + "9" * 40, "me.7.7"):
-        assert number_of(unknown, "me", bounds) is None, unknown
-
-
 def test_keeps_its_identity_and_content_when_opened_again(tmp_path: Path) -> None:
     first = SqliteJournal(tmp_path / "journal")
     statuses(first, event("a"))
@@ -177,6 +174,115 @@ def test_keeps_its_identity_and_content_when_opened_again(tmp_path: Path) -> Non
     assert statuses(again, event("a")) == ["duplicate"]
     again.close()
     other.close()
+
+
+def test_only_one_may_have_the_file_and_by_any_name(tmp_path: Path) -> None:
+    first = SqliteJournal(tmp_path / "journal")
+    (tmp_path / "link").symlink_to(tmp_path / "journal")
+    for name in ("journal", "link"):
+        with pytest.raises(JournalTrouble, match=rf"in use by another producer \(process {os.getpid()}\)"):
+            SqliteJournal(tmp_path / name)
+    assert statuses(first, event("a")) == ["accepted"]
+    first.close()
+    SqliteJournal(tmp_path / "link").close()
+
+
+def test_the_lock_is_let_go_where_the_file_is_none(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_bytes(b"no database at all, and longer than a header" * 9)
+    for _ in range(2):
+        with pytest.raises(JournalTrouble, match="cannot be opened"):
+            SqliteJournal(tmp_path / "journal")
+
+
+def test_full_synchronisation(tmp_path: Path) -> None:
+    """What is acknowledged survives the machine, not only the process: less than 2 (full) would not in this mode."""
+    journal = SqliteJournal(tmp_path / "journal")
+    for connection in (journal._writer, journal._reader, journal._mover):
+        assert connection.execute("pragma synchronous").fetchone() == (2,)
+        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    journal.close()
+
+
+def copied(path: Path, to: Path) -> Path:
+    """A backup, as documented, of a journal in use."""
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)
+    return to
+
+
+def opened(path: Path, *names: str) -> tuple[SqliteJournal, list[str]]:
+    journal = SqliteJournal(path)
+    return journal, [one.cursor for one in journal.append([[event(name) for name in names]], 1.0).placed]
+
+
+def test_a_cursor_says_where_it_was_given_and_is_the_same_for_everybody(tmp_path: Path) -> None:
+    journal, before = opened(tmp_path / "journal", "a", "b")
+    journal.close()
+    journal, after = opened(tmp_path / "journal", "c", "a")
+    assert len({cursor.rpartition(".")[0] for cursor in (*before, *after[:1])}) == 2
+    assert after[1] == before[0]
+    assert [journal.timelines.cursor(one.number) for one in journal.read(0, 9)] == [*before, after[0]]
+    assert [journal.timelines.number_of(one, journal.bounds()) for one in (*before, after[0])] == [1, 2, 3]
+    journal.close()
+
+
+def test_a_cursor_from_a_history_that_was_lost_is_not_taken_for_one_of_ours(tmp_path: Path) -> None:
+    journal, _ = opened(tmp_path / "journal", "a", "b")
+    backup = copied(tmp_path / "journal", tmp_path / "backup")
+    lost = [one.cursor for one in journal.append([[event("x"), event("y")]], 1.0).placed]
+    journal.close()
+    journal, lost_later = opened(tmp_path / "journal", "z")
+    journal.close()
+    restored, new = opened(backup, *(f"new-{number}" for number in range(9)))
+    bounds, timelines = restored.bounds(), restored.timelines
+    for cursor in lost:
+        assert timelines.start_after(cursor, bounds) == Start(2, is_known=False), "both have it up to there"
+    assert timelines.start_after(lost_later[0], bounds) == Start(0, is_known=False), "all is sent again"
+    assert timelines.start_after(new[4], bounds) == Start(7, is_known=True)
+    assert place_of(new[0]).ordinal > place_of(lost_later[0]).ordinal, "a slow peer never seems to be further"
+    assert timelines.shared_up_to(lost[1], bounds[1]) == 2
+    assert timelines.shared_up_to(lost_later[0], bounds[1]) is None
+    restored.close()
+
+
+@pytest.mark.parametrize(
+    "unknown", ["", "nonsense", "0123456789ab.t1-0000000a.1", "{identity}.2", "{stem}x", "{stem}7"]
+)
+def test_any_other_cursor_is_unknown(journal: Journal, unknown: str) -> None:
+    statuses(journal, event("a"), event("b"))
+    cursor = unknown.format(identity=journal.identity, stem=journal.timelines.stem)
+    assert journal.timelines.number_of(cursor, journal.bounds()) is None
+
+
+def test_what_retention_took_is_unknown_and_where_it_ends_is_known(journal: Journal) -> None:
+    placed = journal.append([[event("a"), event("b"), event("c")]], 1.0).placed
+    journal.retire(older_than=0.0, max_bytes=len(event("c").body), chunk=10)
+    starts = [journal.timelines.start_after(one.cursor, journal.bounds()) for one in placed]
+    assert starts == [Start(2, is_known=False), Start(2, is_known=True), Start(3, is_known=True)]
+
+
+def test_starts_without_events_do_not_fill_the_file(tmp_path: Path) -> None:
+    for number in range(5):
+        for _ in range(2 * EMPTY_KEPT):
+            SqliteJournal(tmp_path / "journal").close()
+        opened(tmp_path / "journal", f"event-{number}")[0].close()
+    journal = SqliteJournal(tmp_path / "journal")
+    assert journal._writer.execute("select count(*) from timelines").fetchone()[0] <= 5 + EMPTY_KEPT + 1
+    journal.retire(older_than=9.0, max_bytes=PLENTY, chunk=10)
+    journal.close()
+    journal = SqliteJournal(tmp_path / "journal")
+    assert journal._writer.execute("select count(*) from timelines").fetchone()[0] <= EMPTY_KEPT + 1
+    journal.close()
+
+
+def test_numbers_from_before_there_were_timelines_have_cursors_too(tmp_path: Path) -> None:
+    opened(tmp_path / "journal", "a", "b")[0].close()
+    with closing(sqlite3.connect(tmp_path / "journal", isolation_level=None)) as file:
+        file.execute("drop table timelines")
+    journal, _ = opened(tmp_path / "journal", "c")
+    for number in (0, 1, 2, 3):
+        assert journal.timelines.number_of(journal.timelines.cursor(number), journal.bounds()) == number
+    journal.close()
 
 
 NAMES = ('"', "\\", "','", "%d", "\x01", "\u2028", "é", "\U0001f600", "x" * 256, '",', "[1]", " ")
@@ -197,7 +303,7 @@ def test_what_comes_in_one_piece_is_placed_as_each_of_it_would_be(journal: Journ
     written = journal.append([loose[:1], piece(*some), piece(named("alone")), [], loose[1:]], 1.0)
     due = [loose[0], *some, named("alone"), loose[1]]
     assert [one.status for one in written.placed] == ["accepted"] * len(due)
-    assert [one.cursor for one in written.placed[3:5]] == [cursor_of(journal.identity, number) for number in (4, 5)]
+    assert [one.cursor for one in written.placed[3:5]] == [journal.timelines.cursor(number) for number in (4, 5)]
     assert written.newest == len(due)
     assert list(written.entries) == journal.read(0, 100)
     assert [(one.event_id, one.digest, one.body) for one in journal.read(0, 100)] == [
@@ -251,8 +357,8 @@ def test_places_events_whose_numbers_are_long(tmp_path: Path) -> None:
     assert statuses(journal, *some[:20]) == ["accepted"] * 20
     assert statuses(journal, *some) == ["duplicate"] * 20 + ["accepted"] * 20
     assert [entry.number for entry in journal.read(0, 100)] == list(range(most + 1, most + 41))
-    cursor = cursor_of(journal.identity, journal.bounds()[1])
-    assert number_of(cursor, journal.identity, journal.bounds()) == most + 40
+    cursor = journal.timelines.cursor(journal.bounds()[1])
+    assert journal.timelines.number_of(cursor, journal.bounds()) == most + 40
     journal.close()
 
 
@@ -284,12 +390,14 @@ def test_what_it_holds_is_known_after_a_crash(tmp_path: Path) -> None:
     killed.retire(older_than=0.0, max_bytes=10 * len(event("old-1x").body), chunk=100)
     statuses(killed, event("new"))
     told = killed.stats()
+    killed._held_for_life.release()  # as the system does for a process that dies
     for _ in range(2):
         journal = SqliteJournal(path)
         assert journal.stats() == told
         journal.retire(older_than=0.0, max_bytes=PLENTY, chunk=100)
         assert journal.stats() == told
         journal.close()
+    killed._held_for_life = JournalLock(tmp_path / "another")
     killed.close()
 
 

@@ -115,7 +115,7 @@ def test_a_process_that_reads_large_batches_changes_no_answer_and_ends_with_the_
 
 
 def test_wraps_objects_for_the_deduplicating_service(producer: RunningProducer) -> None:
-    assert producer.http.get("/api/v1/ddup_service/events/test").json()["status"] == "ok"
+    assert producer.http.get("/api/v1/ddup_service/test").json()["status"] == "ok"
     assert producer.http.post("/api/v1/ddup_service/events", json={"x": 1, "y": 2}).status_code == 202
     assert producer.http.post("/api/v1/ddup_service/events", content=b'{"y":2,"x":1}').status_code == 409
     assert producer.http.post("/api/v1/ddup_service/events", json=[1]).status_code == 400
@@ -203,3 +203,16 @@ def test_ends_in_order_and_refuses_to_start_with_one_sentence(producer: RunningP
     (tmp_path / "file").write_text("")
     assert "cannot be opened" in refused("--port", "0", "--journal", str(tmp_path / "file" / "x"))
     assert producer.end() == 0
+
+
+def test_a_second_producer_on_the_same_journal_ends_at_once(producer: RunningProducer, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from producer.cli import main; main()"]
+    environment = {**os.environ, "PORT": "0", "WS_PORT": "0", "JOURNAL": str(producer.journal)}
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 2
+    assert f"is in use by another producer (process {producer.process.pid})" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert producer.http.post("/publish", json=EVENT).status_code == 202
+    producer.end(kill=True)
+    producer.start()
+    assert producer.http.post("/publish", json=EVENT).status_code == 409

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -145,3 +147,23 @@ async def test_an_orderly_end_says_goodbye_with_1001(producer: RunningProducer) 
         with pytest.raises(ConnectionClosed) as closed:
             await client.recv()
         assert closed.value.rcvd.code == 1001
+
+
+async def test_a_journal_restored_from_its_backup_tells_of_the_gap(producer: RunningProducer) -> None:
+    publish(producer, "a", "b")
+    backup = producer.journal.with_name("backup")
+    with closing(sqlite3.connect(producer.journal)) as source, closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
+    (_, lost) = publish(producer, "lost-1", "lost-2")
+    producer.end(kill=True)
+    for file in producer.journal.parent.glob("journal.sqlite*"):
+        file.unlink()
+    backup.rename(producer.journal)
+    producer.start()
+    new = publish(producer, "c", "d", "e")
+    async with reading(producer, lost) as client:
+        assert client.response.headers["unlost-gap"] == lost
+        assert await ids_of(client, 3) == ["c", "d", "e"]
+    async with reading(producer, new[0]) as client:
+        assert "unlost-gap" not in client.response.headers
+        assert await ids_of(client, 2) == ["d", "e"]

@@ -103,10 +103,10 @@ def test_each_line_of_a_body_is_answered_and_placed_as_if_alone(
     body = line_end.join(some) + line_end * ended
     with tempfile.TemporaryDirectory() as directory:
         alone, together = SqliteJournal(Path(directory) / "alone"), SqliteJournal(Path(directory) / "together")
-        due = one_by_one(alone, body, redeliver=redeliver).replace(alone.identity.encode(), b"here")
+        due = one_by_one(alone, body, redeliver=redeliver).replace(alone.timelines.stem.encode(), b"here")
         reading = ReadingHere(max_bytes=LIMIT) if near else Reading(max_bytes=LIMIT, cores=1)
         status, told = asyncio.run(published(together, body, in_pieces(body, cuts), reading, redeliver=redeliver))
-        assert (status, told.replace(together.identity.encode(), b"here")) == (200, due)
+        assert (status, told.replace(together.timelines.stem.encode(), b"here")) == (200, due)
         assert read(together) == read(alone)
         alone.close()
         together.close()
@@ -151,7 +151,7 @@ def test_answers_that_are_written_in_one_go_are_those_of_each_line(names: list[s
     if index is None:  # an escape that needs care
         return
     published = Lines(text, index)
-    placed = Accepted("a1b2c3", range(number, number + len(names)))
+    placed = Accepted("a1b2c3.", range(number, number + len(names)))
     numbers = range(line, line + len(names))
     written = accepted_lines(placed, published, numbers)
     assert (written is None) == any(b"\\" in msgspec.json.encode(name) for name in names)

@@ -1,0 +1,98 @@
+"""The timelines of a journal, and the cursors that name them. Pure.
+
+Each start of a producer begins a timeline, as each leader of a Kafka partition begins an epoch. A journal that was
+restored from a backup counts on from an older number, and a number alone would be mistaken for one of the history that
+was lost. So a cursor, ``<journal>.t<ordinal>-<random>.<number>``, names the timeline in which its entry was written:
+
+    a timeline that is known here         both histories have it, up to where it ends here: go on there
+    one that is not                       several starts were lost: go on at the oldest entry
+    another journal                       the same
+
+What was settled already is then sent again, and met as a duplicate.
+"""
+
+import secrets
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import msgspec
+
+from listener.cursor import place_of
+
+EMPTY_KEPT = 16
+"""So many timelines without entries are remembered: a producer that starts again and again makes no others."""
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """One start. Its entries begin at the number ``first``, and end where the next timeline begins."""
+
+    ordinal: int
+    random: str
+    first: int
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where a stream goes on after a cursor. ``is_known``: nothing lies between."""
+
+    number: int
+    is_known: bool
+
+
+class Timelines:
+    """All timelines of a journal, in their order; the last one is the present one."""
+
+    def __init__(self, identity: str, timelines: Sequence[Timeline]) -> None:
+        self._identity = identity
+        self._places = {(one.ordinal, one.random): place for place, one in enumerate(timelines)}
+        self._firsts = [one.first for one in timelines]
+        self._stems = [f"{identity}.t{one.ordinal}-{one.random}." for one in timelines]
+        self._present_from = self._firsts[-1]
+        self.stem = self._stems[-1]
+        """What stands before the number in the cursors of entries to come."""
+
+    def cursor(self, number: int) -> str:
+        """The cursor of an entry."""
+        if number >= self._present_from:
+            return f"{self.stem}{number}"
+        return f"{self._stems[max(0, bisect_right(self._firsts, number) - 1)]}{number}"
+
+    def start_after(self, cursor: str, bounds: tuple[int, int]) -> Start:
+        """Where a stream goes on after this cursor. ``bounds``: see ``Journal``."""
+        before_oldest, newest = bounds
+        place = place_of(cursor)
+        index = None if place is None or place.journal != self._identity else self._places.get(place.timeline)
+        if place is None or index is None or (index and place.number < self._firsts[index]):
+            return Start(before_oldest, is_known=False)
+        number = min(place.number, self._end(index, newest))
+        return Start(max(number, before_oldest), is_known=before_oldest <= number == place.number)
+
+    def number_of(self, cursor: str, bounds: tuple[int, int]) -> int | None:
+        """The number in a cursor after which all can still be read; None for any other."""
+        start = self.start_after(cursor, bounds)
+        return start.number if start.is_known else None
+
+    def shared_up_to(self, cursor: str, newest: int) -> int | None:
+        """Up to which number of this journal somebody has read whose cursor this is; None where there is no telling."""
+        start = self.start_after(cursor, (-1, newest))
+        return None if start.number < 0 else start.number
+
+    def _end(self, index: int, newest: int) -> int:
+        return self._firsts[index + 1] - 1 if index + 1 < len(self._firsts) else newest
+
+
+def next_timeline(known: Sequence[Timeline], newest: int, now: float) -> Timeline:
+    """The timeline of a start. Its ordinal is a time, so that it is above those of starts that were lost, too."""
+    least = known[-1].ordinal + 1 if known else 1
+    return Timeline(max(least, int(now * 1000)), secrets.token_hex(4), newest + 1)
+
+
+def still_needed(known: Sequence[Timeline], before_oldest: int) -> list[Timeline]:
+    """Without those whose entries are all gone, and with few that never had one."""
+    ends = [one.first - 1 for one in known[1:]]
+    needed: list[Timeline] = []
+    empty = 0
+    for one, end in reversed(list(zip(known, ends, strict=False))):
+        empty += end < one.first
+        if end >= before_oldest and (end >= one.first or empty <= EMPTY_KEPT):
+            needed.append(one)
+    return [*reversed(needed), *known[-1:]]
