@@ -49,7 +49,8 @@ def ordinal_of(cursor: str) -> Decimal | None:
     """Which of two cursors with the same stem is further; None where there is no telling."""
     place = place_of(cursor)
     if place is not None:
-        return Decimal(place.ordinal).scaleb(NUMBER_DIGITS) + place.number
+        # Of whole numbers: in sums of its own, Decimal keeps 28 digits.
+        return Decimal(place.ordinal * 10**NUMBER_DIGITS + place.number)
     digits = _digits.search(cursor)
     return Decimal(digits.group()) if digits else None
 

@@ -575,6 +575,8 @@ async def test_cursors_of_one_journal_follow_its_timelines(server: Real | Simula
         (f"{OURS}.t12-0000000b.200", f"{OURS}.t12-0000000b.200"),
         (f"{OURS}.t5-0000000a.1000", f"{OURS}.t12-0000000b.200"),  # a slow peer, on what is lost
         (f"{OTHER}.t99-0000000c.1", f"{OURS}.t12-0000000b.200"),
+        (f"{OURS}.t1795886437830-0000000d.0", f"{OURS}.t1795886437830-0000000d.0"),
+        (f"{OURS}.t1795886437830-0000000d.1", f"{OURS}.t1795886437830-0000000d.1"),
         ("foreign-1", "foreign-1"),
         (f"{OTHER}.t1-0000000c.1", f"{OTHER}.t1-0000000c.1"),
     ):

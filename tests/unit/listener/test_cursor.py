@@ -16,6 +16,7 @@ def test_one_of_ours_names_journal_timeline_and_number() -> None:
     assert place is not None
     assert (place.journal, place.timeline, place.number) == (A, (3, "0000000a"), 17)
     assert stem_of(ours(3, 17)) == stem_of(ours(4, 1, "0000000b")) != stem_of(ours(3, 17, journal=B))
+    assert ordinal_of(ours(10**17, 998)) < ordinal_of(ours(10**17, 999))
     assert ordinal_of(ours(3, 999)) < ordinal_of(ours(4, 1)) < ordinal_of(ours(10, 1))
 
 
