@@ -41,6 +41,8 @@ PRODUCER = (
     _told("producer_journal_bytes", "gauge", "", "publishing and retention", "near MAX_JOURNAL_BYTES too early"),
     _told("producer_journal_oldest", "gauge", "", "retention", "when it comes near to where a reader stands"),
     _told("producer_journal_newest", "gauge", "", "publishing", NEVER),
+    _told("producer_journal_damaged_entries", "gauge", "", "entries that are not what was accepted, once read",
+          "above 0: see `journal_entry_damaged` in the log"),
     _told("producer_clients", "gauge", "", "WebSocket clients that come and go", "fewer than there are listeners"),
     _told("producer_stream_lag_entries", "gauge", "", "how far the slowest client is behind",
           "growing for 5 minutes"),

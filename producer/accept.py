@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from listener.errors import InvalidEvent
-from listener.event import CURSOR, Event, content_id, on_one_line, parse_named
+from listener.event import CURSOR, Event, content_id, on_one_line, parse, parse_named
 from listener.together import plain_ids
 from producer.journal.port import Accepted, Placed
 from producer.journal.publications import LINE_END, Group, Index, Lines, Publication, ids_of, index_of
@@ -54,7 +54,11 @@ def publication(body: bytes, *, max_bytes: int, redeliver: bool = False) -> Publ
         raise Refused("invalid", str(error), error.event_id) from None
     if CURSOR in names:
         raise Refused("invalid", f'the field "{CURSOR}" is reserved for the stream', event.event_id)
-    return Publication(event.event_id, event.digest, _line(event, names), redeliver)
+    line = _line(event, names)
+    digest = event.digest
+    if b"\n" in event.frame or b"\r" in event.frame:  # the journal holds the digest of what it holds
+        digest = parse(line, max_bytes=len(line)).digest
+    return Publication(event.event_id, digest, line, redeliver)
 
 
 def plain_index(text: bytes, *, max_bytes: int) -> Index | None:

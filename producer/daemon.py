@@ -12,6 +12,7 @@ from ops.telemetry.health import Check, Health
 from ops.telemetry.http import HttpServer
 from ops.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
 from producer.accept import STATUS
+from producer.damage import Damage
 from producer.http import Publishing
 from producer.journal.port import JournalStats, JournalTrouble
 from producer.journal.sqlite import SqliteJournal
@@ -42,6 +43,8 @@ class Daemon:
             committed=self._metrics.committed,
             failed=self._publishing_failed,
         )
+        self._damage = Damage()
+        self._metrics.damaged.set_function(lambda: self._damage.count)
         page = load_page()
         self._stream = Stream(
             self._journal,
@@ -51,6 +54,7 @@ class Daemon:
             most_clients=settings.max_clients,
             ping_timeout=settings.ping_timeout,
             sent=self._metrics.sent,
+            damage=self._damage,
         )
         self._metrics.clients.set_function(lambda: self._stream.clients)
         self._metrics.lag.set_function(lambda: self._stream.lag)
@@ -62,6 +66,7 @@ class Daemon:
             health=self.health,
             metrics=metrics_route(self._registry),
             told=self._metrics.told,
+            damage=self._damage,
         )
         self._http = HttpServer(
             self._publishing.application,
@@ -171,7 +176,7 @@ class Daemon:
             Check("running", self._phase == "running", f"the producer is {self._phase}"),
             Check("journal", not self._trouble, self._trouble),
         )
-        return Health(self._settings.instance_id, (), able, facts)
+        return Health(self._settings.instance_id, (), able, facts, self._damage.remark())
 
 
 class ProducerMetrics:
@@ -192,6 +197,11 @@ class ProducerMetrics:
         self._bytes = Gauge("unlost_producer_journal_bytes", "Size of the journal's file", registry=registry)
         self._oldest = Gauge("unlost_producer_journal_oldest", "Number of the oldest entry", registry=registry)
         self._newest = Gauge("unlost_producer_journal_newest", "Number of the newest entry", registry=registry)
+        self.damaged = Gauge(
+            "unlost_producer_journal_damaged_entries",
+            "Damaged entries that were met since the start",
+            registry=registry,
+        )
         self.clients = Gauge("unlost_producer_clients", "WebSocket clients", registry=registry)
         self.lag = Gauge(
             "unlost_producer_stream_lag_entries", "Entries that the slowest client is yet to be sent", registry=registry

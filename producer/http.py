@@ -17,6 +17,8 @@ from ops.telemetry.http import whole_number
 from ops.telemetry.openapi import MISTAKEN, openapi_route
 from producer.accept import publication, wrapped
 from producer.batch import Batch, Told
+from producer.damage import Damage
+from producer.journal.damage import damaged_of
 from producer.journal.port import Entry, Journal, JournalTrouble
 from producer.lone import PATH, Heads, Lone
 from producer.openapi import DOCUMENT
@@ -54,12 +56,14 @@ class Publishing:
         health: Callable[[], Health],
         metrics: Route,
         told: Told,
+        damage: Damage,
     ) -> None:
         self._settings = settings
         self._journal = journal
         self._publisher = publisher
         self._page = page
         self._told = told
+        self._damage = damage
         self.stream_port = 0
         self._reading = Reading(max_bytes=settings.max_event_bytes)
         self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
@@ -127,16 +131,19 @@ class Publishing:
             entries = await asyncio.to_thread(self._journal.read, number, limit)
         except JournalTrouble as error:
             return _unavailable(error, None)
-        return self._lines(entries)
+        return await self._lines(entries)
 
     async def _first(self, event_id: str) -> Response:
         try:
             entry = await asyncio.to_thread(self._journal.first, event_id)
         except JournalTrouble as error:
             return _unavailable(error, event_id)
-        return self._lines([entry] if entry else [])
+        return await self._lines([entry] if entry else [])
 
-    def _lines(self, entries: Sequence[Entry]) -> Response:
+    async def _lines(self, entries: Sequence[Entry]) -> Response:
+        damaged = await asyncio.to_thread(damaged_of, [entry for entry in entries if entry.body])
+        self._damage.meet(damaged)
+        numbers = {entry.number for entry in damaged}
         lines = [
             msgspec.json.encode(
                 {
@@ -144,6 +151,7 @@ class Publishing:
                     "cursor": self._journal.timelines.cursor(entry.number),
                     "digest": entry.digest.hex(),
                     "at": entry.at,
+                    "state": "damaged" if entry.number in numbers else "whole" if entry.body else "dropped",
                 }
             )
             for entry in entries

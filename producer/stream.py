@@ -31,6 +31,8 @@ from ops.telemetry.admission import Admission, seats_within
 from ops.telemetry.http import listening_socket
 from producer.backlog import Backlog
 from producer.handshake import BoundedConnection
+from producer.damage import Damage
+from producer.journal.damage import damaged_of
 from producer.journal.port import Journal, JournalTrouble
 from producer.journal.timelines import Start
 from producer.page import Page
@@ -56,6 +58,7 @@ class Stream:
         most_clients: int,
         ping_timeout: float,
         sent: Callable[[int], None],
+        damage: Damage,
     ) -> None:
         self._journal = journal
         self._tail = tail
@@ -65,6 +68,7 @@ class Stream:
         self._most_clients = most_clients
         self._ping_timeout = ping_timeout
         self._sent = sent
+        self._damage = damage
         self._server: Server | None = None
         self._starts: WeakKeyDictionary[ServerConnection, int] = WeakKeyDictionary()
         self._readers: set[_Reader] = set()
@@ -200,7 +204,11 @@ class Stream:
         entries = self._journal.read(number, CHUNK, CHUNK_BYTES)
         if not entries or entries[0].number != number + 1:
             return []
-        return [wire_of(entry, self._journal.timelines) for entry in entries]
+        damaged = damaged_of(entries)
+        self._damage.meet(damaged)
+        numbers = {entry.number for entry in damaged}
+        # A damaged one has its place among them, and nothing on the wire.
+        return [b"" if one.number in numbers else wire_of(one, self._journal.timelines) for one in entries]
 
 
 class _Reader:

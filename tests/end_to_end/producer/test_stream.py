@@ -167,3 +167,30 @@ async def test_a_journal_restored_from_its_backup_tells_of_the_gap(producer: Run
     async with reading(producer, new[0]) as client:
         assert "unlost-gap" not in client.response.headers
         assert await ids_of(client, 2) == ["d", "e"]
+
+
+async def test_a_damaged_entry_is_reported_and_never_sent_and_the_stream_goes_on(producer: RunningProducer) -> None:
+    cursors = publish(producer, "a", "bad", "c", "d")
+    producer.end()
+    with closing(sqlite3.connect(producer.journal, isolation_level=None)) as file:
+        (body,) = file.execute("select body from entries where event_id = 'bad'").fetchone()
+        file.execute("update entries set body = ? where event_id = 'bad'", (body.replace(b'"of"', b'"oF"'),))
+    producer.start()
+    assert "unlost_producer_journal_damaged_entries 0.0" in producer.http.get("/metrics").text
+    for after, ids in ((cursors[0], ["c", "d", "new"]), (cursors[1], ["c", "d", "new"]), (cursors[2], ["d", "new"])):
+        async with reading(producer, after) as client:
+            assert await ids_of(client, len(ids) - 1) == ids[:-1]
+            await asyncio.to_thread(
+                producer.http.post, "/publish?redeliver=true", json={"event_id": "new", "payload": 1}
+            )
+            assert await ids_of(client, 1) == ids[-1:]
+        cursors = [one["cursor"] for one in listed(producer)]
+    health = producer.http.get("/health")
+    assert (health.status_code, len(health.json()["remarks"])) == (200, 1)
+    assert "number 2 (event bad)" in health.json()["remarks"][0]
+    assert "unlost_producer_journal_damaged_entries 1.0" in producer.http.get("/metrics").text
+    assert [one["state"] for one in listed(producer)][:4] == ["whole", "damaged", "whole", "whole"]
+
+
+def listed(producer: RunningProducer) -> list[dict]:
+    return [json.loads(line) for line in producer.http.get("/api/journal").text.splitlines()]

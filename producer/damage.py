@@ -1,0 +1,41 @@
+"""The damaged entries that were met: for health, metrics and the log. They are reported, and never sent."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from producer.journal.port import Entry
+
+MOST_NAMED = 1_000
+
+
+class Damage:
+    """What was met since the start; told of each once. Called from threads, too."""
+
+    def __init__(self) -> None:
+        self._met: dict[int, str] = {}
+        self._more = 0
+
+    @property
+    def count(self) -> int:
+        """How many entries."""
+        return len(self._met) + self._more
+
+    def meet(self, entries: Sequence[Entry]) -> None:
+        """These are damaged."""
+        for entry in entries:
+            if entry.number in self._met:
+                continue
+            if len(self._met) >= MOST_NAMED:
+                self._more = 1  # at least
+                return
+            self._met[entry.number] = entry.event_id
+            structlog.get_logger().error("journal_entry_damaged", number=entry.number, event_id=entry.event_id)
+
+    def remark(self) -> tuple[str, ...]:
+        """For health."""
+        if not self._met:
+            return ()
+        number, event_id = next(iter(self._met.items()))
+        what = f"{self.count:,} damaged entries are not sent, such as number {number} (event {event_id[:80]})"
+        return (f"journal: {what}; check the disk, and publish those events again with ?redeliver=true",)
