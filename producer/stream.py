@@ -30,8 +30,8 @@ from websockets.protocol import State
 from ops.telemetry.admission import Admission, seats_within
 from ops.telemetry.http import listening_socket
 from producer.backlog import Backlog
-from producer.handshake import BoundedConnection
 from producer.damage import Damage
+from producer.handshake import BoundedConnection
 from producer.journal.damage import damaged_of
 from producer.journal.port import Journal, JournalTrouble
 from producer.journal.timelines import Start
