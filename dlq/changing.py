@@ -14,7 +14,7 @@ import click
 from dlq.book import book
 from dlq.compact import compact as compact_file
 from dlq.compact import total
-from dlq.file import Damage, FileTrouble, Guard
+from dlq.file import Damage, FileTrouble, replay_guard
 from dlq.options import (
     LetterSettings,
     as_usage,
@@ -41,11 +41,6 @@ ALL = click.Option(["--all", "everything"], is_flag=True, help="Mean every lette
 
 class Locked(Exception):
     """Somebody replays or compacts one of the files; the text says which, and who."""
-
-
-def replay_guard(path: Path) -> Guard:
-    """The lock of whoever replays or compacts the file."""
-    return Guard(path.with_name(path.name + ".replay"))
 
 
 @contextlib.contextmanager

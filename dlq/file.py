@@ -113,6 +113,11 @@ class Guard:
             self._fd = None
 
 
+def replay_guard(path: Path) -> Guard:
+    """The lock of whoever replays, compacts or heals the letters of this file."""
+    return Guard(path.with_name(path.name + ".replay"))
+
+
 class LineFile:
     """Lines appended durably, all or none, by any number of processes and next to a file's replacement."""
 

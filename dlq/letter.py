@@ -22,14 +22,17 @@ from listener.oversized import Oversized
 from ops.telemetry.mask import masked
 
 VERSION = 1
-Reason = Literal["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow"]
+Reason = Literal["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped"]
 Mode = Literal["normal", "degraded"]
+UNCLAIMED: frozenset[Reason] = frozenset(("overflow", "stopped"))
+"""Such letters are written without the claim: another listener may store the event, and then the letter is resolved."""
 
 # What a letter says when nothing was attempted, because a look at the claims was enough to condemn it.
 _UNATTEMPTED: dict[str, tuple[str, str, ErrorClass]] = {
     "conflict": ("Conflict", "an event with this id and other content is already known", "permanent"),
     "crash_loop": ("CrashLoop", "its owners ended too often while they processed it", "permanent"),
     "overflow": ("Overflow", "there was no room to hold it while the database was away", "transient"),
+    "stopped": ("Stopped", "its listener was stopped before it was settled", "transient"),
     "rejected": ("Reject", "the handler refused it", "permanent"),
     "invalid": ("InvalidEvent", "it is no valid event", "permanent"),
     "exhausted": ("Exhausted", "all attempts failed", "transient"),
@@ -192,13 +195,15 @@ def letter_for_frame(
     source: str | None,
     cursor: str | None = None,
     whole: Oversized | None = None,
+    reason: Reason = "invalid",
 ) -> Letter:
     """The letter of a frame that is no valid event, its bytes kept; of one too large to be held, its beginning."""
-    failure = _clean(Failure(at, "receive", "permanent", "InvalidEvent", message))
+    kind, _, error_class = _UNATTEMPTED[reason]
+    failure = _clean(Failure(at, "receive", error_class, kind, message))
     return Letter(
-        letter_id=letter_id, event_id=event_id, reason="invalid", error_class="permanent", stage="receive",
-        event=None, raw=frame, attempts=(failure,), error_type="InvalidEvent", message=failure.message,
-        sqlstate=None, fingerprint=fingerprint("invalid", "InvalidEvent", failure.message, None, "receive", None),
+        letter_id=letter_id, event_id=event_id, reason=reason, error_class=error_class, stage="receive",
+        event=None, raw=frame, attempts=(failure,), error_type=kind, message=failure.message,
+        sqlstate=None, fingerprint=fingerprint(reason, kind, failure.message, None, "receive", None),
         first_at=at, last_at=at, instance=instance, epoch=0, mode="normal", cursor=cursor, source=_said(source),
         raw_length=whole.length if whole else None, raw_sha256=whole.digest.hex() if whole else None,
     )  # fmt: skip

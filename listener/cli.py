@@ -4,7 +4,7 @@ import structlog
 
 from dlq.file import FileTrouble
 from listener.daemon import Daemon
-from listener.errors import Misconfigured, Permanent, Transient
+from listener.errors import Misconfigured, Permanent, Transient, Unaccounted
 from listener.settings import ListenerSettings
 from ops.command import UsageProblem, command, run_daemon
 from ops.telemetry.http import PortTaken
@@ -32,6 +32,9 @@ def main(settings: ListenerSettings) -> int:
         raise UsageProblem(str(error)) from None
     except (Permanent, FileTrouble) as error:
         raise UsageProblem(str(error)) from None
+    except Unaccounted as error:
+        structlog.get_logger().error("stopped_incomplete", why=str(error))
+        return 1
     except Transient as error:
         structlog.get_logger().error("gave_up_at_start", why=str(error))
         return 1

@@ -8,6 +8,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from dlq.file import DeadLetterFile
+from listener.errors import Unaccounted
 from listener.facts import Facts, tell_all
 from listener.graveyard import FileGraveyard
 from listener.http import application
@@ -18,6 +19,7 @@ from listener.observe.logs import ListenerLogs
 from listener.observe.metrics import ListenerMetrics
 from listener.observe.progress import Progress
 from listener.observe.recent import Recent
+from listener.pipeline.pipeline import Drained
 from listener.settings import ListenerSettings
 from ops.telemetry.health import Check, Health
 from ops.telemetry.http import HttpServer
@@ -78,13 +80,21 @@ class Daemon:
         port = await self._http.start()
         structlog.get_logger().info("listening", address=f"http://{self._settings.host}:{port}")
         try:
-            given_back = await self._listening.run(self._lag.run, self._letter_gauges.run)
-            if given_back is not None:
-                structlog.get_logger().info("drained", released=given_back)
+            drained = await self._listening.run(self._lag.run, self._letter_gauges.run)
+            if drained is not None:
+                structlog.get_logger().info("drained", released=drained.released, buried=drained.buried)
+                self._must_account_for_all(drained)
         finally:
             await self._http.stop()
             self._graveyard.close()
             await self._engine.close()
+
+    def _must_account_for_all(self, drained: Drained) -> None:
+        if drained.missing:
+            raise Unaccounted(
+                f"stopped, and {drained.missing:,} received events are in no row and no letter: "
+                f"{self._engine.pipeline.settling.trouble}; only a peer that received them too can store them"
+            )
 
     # -- what is shown --------------------------------------------------------------------------
 

@@ -61,7 +61,8 @@ class Engine:
         )  # fmt: skip
         self.pipeline = Pipeline(
             desk=self.desk, store=self.store, register=servers.register, store_breaker=self.store_breaker,
-            graveyard=graveyard, handler=handler, policy=settings.policy(), clocks=clocks, facts=facts,
+            graveyard=graveyard, who=settings.instance_id, handler=handler, policy=settings.policy(), clocks=clocks,
+            facts=facts,
         )  # fmt: skip
 
     def _breaker(self, name: str) -> Breaker:

@@ -25,6 +25,10 @@ class Transient(UnlostError):
         self.sqlstate = sqlstate
 
 
+class Stopped(Transient):
+    """The listener was stopped before it could settle an event."""
+
+
 class Permanent(UnlostError):
     """The same call can never succeed."""
 
@@ -43,6 +47,10 @@ class InvalidEvent(Permanent):
     def __init__(self, message: str, *, event_id: str | None = None) -> None:
         super().__init__(message)
         self.event_id = event_id
+
+
+class Unaccounted(UnlostError):
+    """An orderly stop left events that are in no row and no letter."""
 
 
 class Misconfigured(UnlostError):

@@ -5,19 +5,23 @@ import hashlib
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from dlq.file import DeadLetterFile, FileTrouble, Located, read_letters
-from dlq.letter import Letter, letter_for, letter_for_frame
+from dlq.file import DeadLetterFile, FileTrouble, Located, read_letters, replay_guard
+from dlq.letter import UNCLAIMED, Letter, letter_for, letter_for_frame
 from dlq.sidecar import OPEN, Record, Sidecar, states
 from listener.errors import InvalidEvent, Transient
 from listener.event import parse
+from listener.oversized import Oversized
+from listener.pipeline.healer import Kept
 from listener.pipeline.passage import Passage, conflict_claim, invalid_claim
 from listener.store.burials import Burial
 
 READ_AT_ONCE = 200
+HEAL_AT_ONCE = 100
+LOCKED_SECONDS = 1.0
 
 
 class FileGraveyard:
@@ -41,7 +45,7 @@ class FileGraveyard:
         except FileTrouble as error:
             raise Transient(str(error)) from error
         return [
-            Burial(passage.claim_id, passage.event.digest, letter.letter_id, letter.reason != "overflow")
+            Burial(passage.claim_id, passage.event.digest, letter.letter_id, letter.reason not in UNCLAIMED)
             for passage, letter in zip(passages, letters, strict=True)
         ]
 
@@ -61,6 +65,23 @@ class FileGraveyard:
         except FileTrouble as error:
             raise Transient(str(error)) from error
 
+    async def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
+        """What an earlier start was stopped with. Whoever replays or compacts the file is kept out meanwhile."""
+        letters = self._located()
+        guard = replay_guard(self._path)
+        try:
+            while some := await asyncio.to_thread(lambda: list(islice(letters, HEAL_AT_ONCE))):
+                about = f"listener {self._instance}, which settles what it was stopped with"
+                while not guard.take(about):  # noqa: ASYNC110  the kernel does not tell when a lock is free
+                    await asyncio.sleep(LOCKED_SECONDS)
+                try:
+                    if waiting := await asyncio.to_thread(self._waiting, some):
+                        yield waiting
+                finally:
+                    guard.release()
+        except FileTrouble as error:
+            raise Transient(str(error)) from error
+
     def close(self) -> None:
         """Close the files."""
         self._sidecar.close()
@@ -71,6 +92,15 @@ class FileGraveyard:
         waiting = [one for one in letter_ids if known.get(one, OPEN).status != "resolved"]
         self._sidecar.append([Record(one, "resolved", now, why) for one in waiting])
         return waiting
+
+    def _located(self) -> Iterator[Letter]:
+        for one in read_letters(self._path) if self._path.exists() else ():
+            if isinstance(one, Located) and one.letter.reason == "stopped":
+                yield one.letter
+
+    def _waiting(self, letters: Sequence[Letter]) -> list[Kept]:
+        known = states(self._path)
+        return [kept_of(one) for one in letters if known.get(one.letter_id, OPEN).waits]
 
     def _burials(self) -> Iterator[Burial]:
         known = states(self._path)
@@ -85,17 +115,25 @@ class FileGraveyard:
         assert doom is not None
         letter_id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
         event = passage.event
-        if doom.reason == "invalid":
+        if passage.is_no_event:
             return letter_for_frame(
                 event.frame, letter_id=letter_id, message=passage.attempts[-1].message,
                 event_id=event.event_id or None, at=passage.received_at, instance=self._instance,
-                source=self._source, cursor=event.cursor, whole=passage.whole,
+                source=self._source, cursor=event.cursor, whole=passage.whole, reason=doom.reason,
             )  # fmt: skip
         return letter_for(
             event, letter_id=letter_id, reason=doom.reason, stage=doom.stage, attempts=passage.attempts,
             at=time.time(), instance=self._instance, epoch=passage.epoch,
             mode="degraded" if self._degraded() else "normal", source=self._source,
         )  # fmt: skip
+
+
+def kept_of(letter: Letter) -> Kept:
+    """What is offered again of a letter."""
+    frame: bytes | Oversized = letter.event or letter.raw or b""
+    if letter.raw_length is not None:
+        frame = Oversized(letter.raw_length, digest_of(letter), letter.raw or b"")
+    return Kept(letter.letter_id, frame)
 
 
 def digest_of(letter: Letter) -> bytes:
@@ -107,12 +145,12 @@ def digest_of(letter: Letter) -> bytes:
 
 def burial_of(letter: Letter) -> Burial | None:
     """What a letter's event was claimed by; None where today's rules cannot read it."""
-    if letter.reason == "invalid":
+    if letter.event is None:
         ask = invalid_claim(digest_of(letter))
-        return Burial(ask.event_id, ask.digest, letter.letter_id)
+        return Burial(ask.event_id, ask.digest, letter.letter_id, letter.reason not in UNCLAIMED)
     try:
         event = parse(letter.event or b"", max_bytes=sys.maxsize)
     except InvalidEvent:
         return None
     claim_id = conflict_claim(event).event_id if letter.reason == "conflict" else event.event_id
-    return Burial(claim_id, event.digest, letter.letter_id, letter.reason != "overflow")
+    return Burial(claim_id, event.digest, letter.letter_id, letter.reason not in UNCLAIMED)

@@ -14,11 +14,12 @@ from listener.engine import CLOCKS, Engine, random_name
 from listener.facts import Facts
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Doom
-from listener.pipeline.pipeline import DeadLetters
+from listener.pipeline.pipeline import DeadLetters, Drained
 from listener.servers import Connect, connect_servers
 from listener.settings import ListenerSettings
+from listener.source.connection import Open
 from listener.source.keeper import CursorKeeper
-from listener.source.reader import Open, Reader
+from listener.source.reader import Reader
 
 Phase = Literal["starting", "running", "draining", "stopped"]
 
@@ -40,6 +41,7 @@ class Listening:
     ) -> None:
         source = settings.source()
         self._drain_seconds = settings.drain
+        self._clock = clocks.monotonic
         self._stop = asyncio.Event()
         self.phase: Phase = "starting"
         self.engine = Engine(settings, graveyard, facts, connect=connect, clocks=clocks, name=name)
@@ -64,8 +66,8 @@ class Listening:
         """Ask it to drain and end."""
         self._stop.set()
 
-    async def run(self, *beside: Callable[[], Coroutine[None, None, None]]) -> int | None:
-        """Start, work until told to stop, drain; how many claims were given back, None if it never worked.
+    async def run(self, *beside: Callable[[], Coroutine[None, None, None]]) -> Drained | None:
+        """Start, work until told to stop, drain; how that ended, None if it never worked.
 
         What is given runs ``beside``, for as long as the work does.
         """
@@ -76,7 +78,7 @@ class Listening:
         finally:
             self.phase = "stopped"
 
-    async def _work(self, beside: Iterable[Callable[[], Coroutine[None, None, None]]]) -> int:
+    async def _work(self, beside: Iterable[Callable[[], Coroutine[None, None, None]]]) -> Drained:
         async with asyncio.TaskGroup() as tasks:
             side = [tasks.create_task(one()) for one in beside]
             engine = tasks.create_task(self.engine.run(), name="engine")
@@ -85,13 +87,21 @@ class Listening:
             self.phase = "running"
             await self._stop.wait()
             self.phase = "draining"
-            reader.cancel()
-            given_back = await self.engine.pipeline.drain(self._drain_seconds)
+            drained = await self._drain(reader)
             await self._keeper.save()
             for task in (keeper, engine, *side):
                 task.cancel()
         await self.engine.leave()
-        return given_back
+        return drained
+
+    async def _drain(self, reader: "asyncio.Task[None]") -> Drained:
+        """Reading ends at once. What is in memory then is handed back, or, where nobody sends it again, finished."""
+        started = self._clock()
+        reader.cancel()
+        await asyncio.wait([reader])
+        left = max(0.0, self._drain_seconds - (self._clock() - started))
+        pipeline = self.engine.pipeline
+        return await (pipeline.finish(left) if self.reader.took_for_good else pipeline.drain(left))
 
     async def _prepared(self) -> bool:
         """Reach the servers, unless a stop is asked for first."""

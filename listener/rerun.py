@@ -4,7 +4,7 @@ Nothing is buried a second time here: an event that fails again ends with what f
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -14,6 +14,7 @@ from listener.engine import Engine
 from listener.event import Event
 from listener.facts import Fact
 from listener.observe.logs import ListenerLogs
+from listener.pipeline.healer import Kept
 from listener.pipeline.passage import Buried, Duplicate, Passage
 from listener.servers import connect_servers
 from listener.settings import ConnectionSettings
@@ -32,6 +33,11 @@ class NoGraveyard:
 
     async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
         """None are its own."""
+        return
+        yield
+
+    async def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
+        """The replay itself takes them."""
         return
         yield
 

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from listener.backoff import Backoff
 from listener.pipeline.policy import Policy
+from listener.source.connection import SourceOptions
 from listener.source.handshake import source_name
-from listener.source.reader import SourceOptions
 from listener.store.statements import DEFAULT_GROUP, GROUP_NAME, GROUP_RULE
 from ops.command import Secret, SecretUrl, Settings, WebAddress
 

@@ -26,7 +26,7 @@ from dlq.sidecar import MAX_RECORD_BYTES, OPEN, LetterState, after, decode, side
 
 LOOK_EVERY_SECONDS = 5.0
 SHOWN_FINGERPRINTS = 10
-REASONS = ("exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow")
+REASONS = ("exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped")
 STATUSES = ("open", "failed", "resolved", "archived", "quarantined")
 Inode = tuple[int, int]
 

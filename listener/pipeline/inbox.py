@@ -32,6 +32,10 @@ class Inbox(Generic[T]):
         """Whether nothing waits but what can wait."""
         return not self._items
 
+    def waiting(self) -> list[T]:
+        """All that waits now."""
+        return [*self._items, *self._behind]
+
     def put(self, item: T) -> None:
         """Add one."""
         self._items.append(item)

@@ -15,7 +15,7 @@ from listener.event import Event
 from listener.facts import EventsDuplicate, Facts, FramesReceived, FramesUnread
 from listener.oversized import Oversized
 from listener.pipeline.frames import last_cursor, passage_of, passage_of_oversized, read_frames
-from listener.pipeline.passage import DUPLICATE, End, Passage, Stored
+from listener.pipeline.passage import DUPLICATE, End, Passage, Stored, unlettered
 from listener.pipeline.policy import Policy
 from listener.pipeline.stretches import Cutter, Part, Stretch, cursor_at_end
 from listener.pipeline.turns import Turns
@@ -44,6 +44,7 @@ class Intake:
         self._clocks = clocks
         self._facts = facts
         self._inside: dict[str, Passage] = {}
+        self._beyond: set[Passage] = set()
         self._ours: dict[Position, Stretch] = {}
         self._settled_stretches: list[Ask] = []
         self._count = 0
@@ -154,6 +155,7 @@ class Intake:
 
     def read(self, parts: Sequence[Part]) -> None:
         """What peers did not settle is read, and from here on a passage like all others."""
+        self._turns.ended(parts)
         frames = [frame for part in parts for frame in part.frames]
         found = iter(read_frames(frames, max_bytes=self._policy.max_event_bytes))
         passages = [
@@ -167,6 +169,7 @@ class Intake:
 
     def end_unread(self, parts: Sequence[Part]) -> None:
         """What peers settled ends as a duplicate."""
+        self._turns.ended(parts)
         count = sum([len(part.frames) for part in parts])
         self._count -= count
         self._bytes -= sum([len(frame) for part in parts for frame in part.frames]) + ENTRY_BYTES * count
@@ -180,6 +183,7 @@ class Intake:
         found = read_frames((frame,), max_bytes=self._policy.max_event_bytes)
         position = self.watermark.open(last_cursor(found))
         passage = passage_of(found[0], frame, position, self._clocks.now(), self._clocks.monotonic())
+        self._beyond.add(passage)
         self._count += 1
         self._bytes += passage.event.size + ENTRY_BYTES
         error_now = Transient("PostgreSQL was away, memory was full, and the source cannot resume")
@@ -193,11 +197,26 @@ class Intake:
         passage.on_end = on_end
         self._enter(passage)
 
-    def _enter(self, passage: Passage) -> None:
+    def offer_behind(self, frame: bytes | Oversized, on_end: Callable[[Passage], None]) -> None:
+        """Admit what an earlier start was stopped with, once nothing else waits: it has a letter until it ends."""
+        at, clock, most = self._clocks.now(), self._clocks.monotonic(), self._policy.max_event_bytes
+        if isinstance(frame, Oversized):
+            passage = passage_of_oversized(frame, None, at, clock, max_bytes=most)
+        else:
+            passage = passage_of(read_frames((frame,), max_bytes=most)[0], frame, None, at, clock)
+        passage.on_end = on_end
+        self._enter(passage, behind=True)
+
+    def left(self) -> list[Passage]:
+        """All that was received and has not ended, one for each content; what has its letter already is left out."""
+        self.read(self._turns.unread)
+        return unlettered((*self._inside.values(), *self._beyond))
+
+    def _enter(self, passage: Passage, *, behind: bool = False) -> None:
         self._count += 1
         self._bytes += passage.event.size + ENTRY_BYTES
         if self._comes_first(passage):
-            self._turns.put_all((passage,))
+            (self._turns.put_behind if behind else self._turns.put_all)((passage,))
 
     def _comes_first(self, passage: Passage) -> bool:
         """Whether this is the first of its name in memory; else it follows that."""
@@ -275,6 +294,7 @@ class Intake:
 
     def _exit(self, passage: Passage, end: End) -> Position | None:
         """Where it stood in its source, which is told once."""
+        self._beyond.discard(passage)
         self._leave_count(passage)
         passage.end = end
         if passage.on_end is not None:

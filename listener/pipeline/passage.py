@@ -1,6 +1,6 @@
 """One event's passage through a listener: what is known of it between receipt and settlement."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
@@ -78,6 +78,11 @@ class Passage(msgspec.Struct, eq=False):
     """What was measured of a frame that was too large to be held: the event has its first bytes alone."""
 
     @property
+    def is_no_event(self) -> bool:
+        """Whether it is a frame that is no valid event."""
+        return not self.event.payload
+
+    @property
     def claim_id(self) -> str:
         """The name under which this event is claimed."""
         return self.ask.event_id
@@ -88,3 +93,16 @@ def delivery_of(passage: Passage, number: int) -> Delivery:
     event = passage.event
     other = decode(event.other) if event.other else {}
     return Delivery(event.event_id, event.type, decode(event.payload), other, number, passage.epoch)
+
+
+def unlettered(firsts: Iterable[Passage]) -> list[Passage]:
+    """Of these and their copies, one for each content; where one has its letter already, none."""
+    found: dict[tuple[str, bytes], Passage] = {}
+    lettered = set[tuple[str, bytes]]()
+    for first in firsts:
+        for passage in (first, *(first.followers or ())):
+            content = passage.claim_id, passage.ask.digest
+            found.setdefault(content, passage)
+            if passage.on_end is not None:
+                lettered.add(content)
+    return [passage for content, passage in found.items() if content not in lettered]

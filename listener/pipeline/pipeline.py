@@ -10,18 +10,21 @@ and in what burying means.
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from listener.breaker import Breaker
 from listener.claims.desk import Desk
+from listener.claims.port import Dead, Done
+from listener.errors import Stopped, Transient, failure_of
 from listener.facts import Facts
 from listener.handlers import Handler
 from listener.pipeline.claiming import Claiming
 from listener.pipeline.handling import Handling
+from listener.pipeline.healer import Healer, StoppedLetters
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks, Intake
 from listener.pipeline.looking import Looking
-from listener.pipeline.passage import Passage
+from listener.pipeline.passage import Doom, Passage
 from listener.pipeline.policy import Policy
 from listener.pipeline.recording import Recording
 from listener.pipeline.registrar import Letters, Registrar
@@ -33,6 +36,10 @@ from listener.store.port import Register, Rows
 
 QUIET_SECONDS = 3.0
 """How long a drain waits for the answer to a claim under way: unheard, it would lock peers out for a lease."""
+LETTERS_SECONDS = 5.0
+"""How long a file that takes no letters is tried at the end."""
+LOOK_AT_ONCE = 1_000
+STOPPED = Doom("stopped", "receive")
 
 
 def _alone() -> tuple[int, int]:
@@ -40,7 +47,15 @@ def _alone() -> tuple[int, int]:
     return 0, 1
 
 
-class DeadLetters(Graveyard, Letters, Protocol):
+class Drained(NamedTuple):
+    """How a drain ended: so many claims were given back, letters written, and events left in no row and no letter."""
+
+    released: int
+    buried: int = 0
+    missing: int = 0
+
+
+class DeadLetters(Graveyard, Letters, StoppedLetters, Protocol):
     """Where events are buried, and what lies there."""
 
 
@@ -55,6 +70,7 @@ class Pipeline:
         register: Register,
         store_breaker: Breaker,
         graveyard: DeadLetters,
+        who: str,
         handler: Handler | None,
         policy: Policy,
         clocks: Clocks,
@@ -62,6 +78,8 @@ class Pipeline:
     ) -> None:
         claiming: Inbox[Passage] = Inbox()
         self._desk = desk
+        self._store = store
+        self._clocks = clocks
         turns = Turns(claiming, peer_wait=policy.peer_wait)
         length = policy.events_in_a_row(handled=handler is not None)
         cutter = Cutter(desk.share if policy.peer_wait else _alone, length=length)
@@ -70,6 +88,7 @@ class Pipeline:
         self.registrar = Registrar(
             register=register, letters=graveyard, look_again_after=policy.letters_sure_after, clocks=clocks, facts=facts
         )
+        self.healer = Healer(intake=self.intake, letters=graveyard, who=who, facts=facts)
         self.settling = Settling(
             desk=desk, intake=self.intake, graveyard=graveyard, written=self.registrar.put, clocks=clocks, facts=facts
         )
@@ -100,24 +119,51 @@ class Pipeline:
             tasks.create_task(self.registrar.run(), name="register letters")
             tasks.create_task(self.work.run(), name="work")
             tasks.create_task(self._looking.run(), name="looking")
+            tasks.create_task(self.healer.run(), name="heal letters")
             self._claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
 
-    async def drain(self, seconds: float) -> int:
-        """Claim nothing more, let what runs finish, give the rest back. How many claims had to be given back.
+    async def drain(self, seconds: float) -> Drained:
+        """Claim nothing more, let what runs finish, give the rest back: the source sends it again.
 
         What has not begun is given back at once, and what does not finish in time after it was stopped.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(QUIET_SECONDS):
-                await self.claiming.quiet()
-        if self._claiming_task is not None:
-            self._claiming_task.cancel()
+        await self._claim_no_more()
         given_back = await self._give_back(await self.work.stop(begun=False))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._desk.wait_below(1)
         await self.work.stop(begun=True)
-        return given_back + await self._give_back([passage.claim_id for passage in self.intake.inside()])
+        return Drained(given_back + await self._give_back([passage.claim_id for passage in self.intake.inside()]))
+
+    async def finish(self, seconds: float) -> Drained:
+        """The same for what no source sends again: settle all of it within the time, and write letters for the rest."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.intake.wait_until_empty()
+        await self._claim_no_more()
+        await self.work.stop(begun=True)
+        left = await self._unsettled(self.intake.left())
+        error = Stopped("the listener was stopped before this event was settled, and its source does not send it again")
+        failure = failure_of(error, stage="receive", at=self._clocks.now())
+        held = [passage.claim_id for passage in self.intake.inside()]
+        missing = await self.settling.bury_rest(left, STOPPED, failure, seconds=LETTERS_SECONDS)
+        return Drained(await self._give_back(held), len(left) - missing, missing)
+
+    async def _unsettled(self, passages: Sequence[Passage]) -> list[Passage]:
+        """What a peer has settled meanwhile needs no letter; where PostgreSQL does not answer, all get one."""
+        known: dict[str, Done | Dead] = {}
+        with contextlib.suppress(Transient, TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS):
+                for first in range(0, len(passages), LOOK_AT_ONCE):
+                    known |= await self._store.settled([one.ask for one in passages[first : first + LOOK_AT_ONCE]])
+        return [one for one in passages if not ((answer := known.get(one.claim_id)) and answer.same)]
+
+    async def _claim_no_more(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS):
+                await self.claiming.quiet()
+        if self._claiming_task is not None:
+            self._claiming_task.cancel()
 
     async def _give_back(self, claim_ids: Sequence[str]) -> int:
         held = [claim_id for claim_id in claim_ids if self._desk.is_held(claim_id)]

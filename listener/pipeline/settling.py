@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from dlq.letter import UNCLAIMED
 from listener.claims.desk import Desk
-from listener.errors import Transient
+from listener.errors import Failure, Transient
 from listener.facts import (
     BatchDone,
     DeadLetterHealed,
@@ -58,6 +59,10 @@ class Settling:
         self._facts = facts
         self._ended: Inbox[tuple[Passage, Stored | Duplicate]] = Inbox(spacing=SETTLE_SECONDS)
         self._doomed: Inbox[Passage] = Inbox()
+        self._deciding = asyncio.Lock()
+        self._closed = False
+        self._settled_now: Sequence[tuple[Passage, Stored | Duplicate]] = ()
+        self._lettered_now: Sequence[Passage] = ()
         self.on_claim_lost: Callable[[Passage], None] = lambda _: None
         self.trouble = ""
 
@@ -78,7 +83,7 @@ class Settling:
 
     async def _settle_for_ever(self) -> None:
         while True:
-            batch = await self._ended.take(BATCH)
+            self._settled_now = batch = await self._ended.take(BATCH)
             started = self._clocks.monotonic()
             await self._desk.settle([passage.ask.event_id for passage, _ in batch], "done")
             self._intake.finish(batch)
@@ -96,8 +101,13 @@ class Settling:
         while True:
             batch = await self._doomed.take(BATCH)
             started = self._clocks.monotonic()
-            batch = await self._surely_ours(batch)
-            if not await self._write(batch):
+            async with self._deciding:
+                if self._closed:
+                    return  # what is still in memory gets its letter, or has it
+                batch = await self._surely_ours(batch)
+                written = await self._write(batch)
+                self._lettered_now = batch if written else ()
+            if not written:
                 self._doomed.put_all(batch)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
@@ -106,8 +116,31 @@ class Settling:
             await self._tell_dead([passage.claim_id for passage in batch])
             for passage in batch:
                 self._end_buried(passage)
+            self._lettered_now = ()
             self._facts(BatchDone("bury", len(batch), self._clocks.monotonic() - started))
             await self._vouch()
+
+    async def bury_rest(self, passages: Sequence[Passage], doom: Doom, failure: Failure, *, seconds: float) -> int:
+        """Write letters for what cannot be settled any more; how many got none, since they could not be written.
+
+        Nothing else is buried from here on. No claim is needed: whoever stores such an event resolves its letter.
+        """
+        until = self._clocks.monotonic() + seconds
+        async with self._deciding:
+            self._closed = True
+            sure = {passage for passage, _ in (*self._settled_now, *self._ended.waiting())} | {*self._lettered_now}
+            left = [passage for passage in passages if passage not in sure and passage.end is None]
+            for passage in left:
+                passage.doom = doom
+                passage.attempts.append(failure)
+            while left and (self._clocks.monotonic() < until or not self.trouble):
+                if await self._write(left[:BATCH]):
+                    for passage in left[:BATCH]:
+                        self._end_buried(passage)
+                    left = left[BATCH:]
+                else:
+                    await asyncio.sleep(RETRY_SECONDS)
+        return len(left)
 
     async def _vouch(self) -> None:
         """Peers need not read what is settled. Nothing waits for this, and who stops may leave it undone."""
@@ -143,7 +176,7 @@ class Settling:
 
     @staticmethod
     def _needs_claim(passage: Passage) -> bool:
-        return passage.doom is None or passage.doom.reason != "overflow"
+        return passage.doom is None or passage.doom.reason not in UNCLAIMED
 
     async def _write(self, batch: Sequence[Passage]) -> bool:
         """Nothing is dropped: letters that cannot be written are held, and before the next try confirmed anew."""

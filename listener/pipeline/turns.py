@@ -34,6 +34,7 @@ class Turns:
         self._due: Inbox[Part] = Inbox()
         self._calm = asyncio.Event()
         self._calm.set()
+        self._unread: set[Part] = set()
         self.waits = True
         """Whether peers are waited for."""
         self._settled_at = float("-inf")
@@ -48,8 +49,19 @@ class Turns:
         """Have these claimed when nothing else waits: they are peers'."""
         self._inbox.put_behind(passages)
 
+    @property
+    def unread(self) -> list[Part]:
+        """What waits for a peer, or is looked at just now, in the order of receipt."""
+        return sorted(self._unread, key=lambda part: part.received_clock)
+
+    def ended(self, parts: Sequence[Part]) -> None:
+        """These are read now, or settled."""
+        self._unread.difference_update(parts)
+
     def put_later(self, part: Part) -> None:
         """Wait for a peer to settle these."""
+        if part.frames:
+            self._unread.add(part)
         loop = asyncio.get_running_loop()
         if not self._later:
             loop.call_later(self._peer_wait, self._pass_on)

@@ -13,26 +13,20 @@ as well, since during a pause no answer to a ping can be seen.
 
 import asyncio
 import contextlib
-import functools
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from websockets.asyncio.client import connect
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 
-from listener.backoff import Backoff
 from listener.cursor import goes_back
 from listener.errors import UnlostError
 from listener.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
 from listener.oversized import Oversized
 from listener.pipeline.intake import Intake
+from listener.source.connection import Connection, Open, SourceOptions, open_stream
 from listener.source.handshake import ABNORMAL, Handshake, Loss, SourceRefused, handshake_of, loss_of, with_cursor
-from listener.source.stream import LONGEST_FRAME, Stream
 from listener.store.port import GroupCursors
 
 LIVED_SECONDS = 1.0
@@ -42,55 +36,6 @@ BYTES_AT_ONCE = 256 * 1024
 PAUSE_SECONDS = 0.1
 SPARE_FOR_OVERFLOW = 1_000
 """Events beyond the bound that may be on their way to the dead-letter file."""
-
-
-class Response(Protocol):
-    """What a source answered to the handshake."""
-
-    headers: Headers
-
-
-class Connection(Protocol):
-    """What is used of a ``Stream``."""
-
-    @property
-    def response(self) -> Response | None:
-        """The handshake's answer."""
-        ...
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """What lies below it."""
-        ...
-
-    @property
-    def received(self) -> int:
-        """How many bytes have come."""
-        ...
-
-    async def take(self, most: int, size: int) -> Sequence[bytes] | Oversized:
-        """The next messages, one at least, and no more than were asked for; ``ConnectionClosed`` at the end."""
-        ...
-
-    async def ping(self) -> Awaitable[float]:
-        """Ask for a sign of life, to be awaited."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class SourceOptions:
-    """What the settings say of the source."""
-
-    url: str
-    name: str
-    group: str
-    start_from: Literal["oldest", "now"] = "oldest"
-    resumes: Literal["auto", "yes", "no"] = "auto"
-    headers: dict[str, str] = field(default_factory=dict)
-    max_frame: int = 1024 * 1024
-    open_timeout: float = 10.0
-    keepalive: float = 20.0
-    backoff: Backoff = field(default_factory=Backoff)
 
 
 class Reader:
@@ -106,7 +51,7 @@ class Reader:
         database_away: Callable[[], bool],
         overflow: Callable[[bytes], None],
         facts: Facts,
-        open_connection: "Open | None" = None,
+        open_connection: Open | None = None,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
     ) -> None:
@@ -125,10 +70,13 @@ class Reader:
         self._resumes = options.resumes == "yes"
         self._prove_again = False
         self._silent = False
+        self._unplaced: deque[bytes] = deque()
         self._frames = 0
         self.paused = ""
         self.trouble = "not connected yet"
         self.last_loss: Loss | None = None
+        self.took_for_good = False
+        """Whether anything was taken that nobody will send again."""
         self.last_frame_at: float | None = None
 
     @property
@@ -151,8 +99,6 @@ class Reader:
                 continue  # the starting point was just learnt, and reading starts there at once
             except (SourceRefused, ConnectionClosed, UnlostError) as error:
                 loss = self._lost(error)
-            finally:
-                self._connection = None
             lived = self._clock() - started >= LIVED_SECONDS and self._frames > frames
             failures = 1 if lived else failures + 1
             delay = max(loss.wait, self._options.backoff.delay(failures, self._dice()))
@@ -171,22 +117,30 @@ class Reader:
     async def _session(self) -> None:
         """One connection; it returns where the group's starting point was just learnt."""
         after = await self._cursor_to_ask_for()
-        async with self._opened(with_cursor(self._options.url, after)) as connection:
-            told = handshake_of(connection.response.headers) if connection.response else Handshake()
-            self._prove_again = False
-            if self._options.resumes == "auto":
-                self._resumes = told.is_ours
-            if after is None and self._resumes and told.oldest and told.cursor:
-                begin = told.oldest if self._options.start_from == "oldest" else told.cursor
-                learnt = await self._cursors.start(self._options.name, self._options.group, begin)
-                self._after = self._after or learnt
-                return
-            if told.gap and told.cursor and self._resumes:
-                await self._go_back(told.gap, told.cursor)
-                self._facts(SourceGap(told.gap, told.cursor))
-            self._connection, self.trouble = connection, ""
-            self._facts(SourceConnected(self._options.name, after))
-            await self._read(connection)
+        try:
+            async with self._opened(with_cursor(self._options.url, after)) as connection:
+                if await self._begins(connection, after):
+                    await self._read(connection)
+        finally:
+            self._take_the_rest()
+
+    async def _begins(self, connection: Connection, after: str | None) -> bool:
+        """What the handshake says. False where the group's starting point was just learnt."""
+        told = handshake_of(connection.response.headers) if connection.response else Handshake()
+        self._prove_again = False
+        if self._options.resumes == "auto":
+            self._resumes = told.is_ours
+        if after is None and self._resumes and told.oldest and told.cursor:
+            begin = told.oldest if self._options.start_from == "oldest" else told.cursor
+            learnt = await self._cursors.start(self._options.name, self._options.group, begin)
+            self._after = self._after or learnt
+            return False
+        if told.gap and told.cursor and self._resumes:
+            await self._go_back(told.gap, told.cursor)
+            self._facts(SourceGap(told.gap, told.cursor))
+        self._connection, self.trouble = connection, ""
+        self._facts(SourceConnected(self._options.name, after))
+        return True
 
     async def _cursor_to_ask_for(self) -> str | None:
         if not self._resumes or self._prove_again:
@@ -226,19 +180,39 @@ class Reader:
         events, size = self._intake.room
         frames = await connection.take(min(events, AT_ONCE), min(size, BYTES_AT_ONCE))
         self.last_frame_at = self._clock()
+        if not isinstance(frames, Oversized) and not self._resumes and self._intake.full and self._database_away():
+            self._unplaced.extend(frames)
+            while self._unplaced:
+                await self._intake.wait_for_room(spare=SPARE_FOR_OVERFLOW)
+                self._frames += 1
+                self._overflow(self._unplaced.popleft())
+        else:
+            self._place(frames)
+        if (
+            isinstance(frames, Oversized) or len(frames) > 1
+        ):  # after one alone, the connection has nothing more, and waiting for it lets others run
+            await asyncio.sleep(0)
+
+    def _place(self, frames: Sequence[bytes] | Oversized) -> None:
+        self.took_for_good = self.took_for_good or not self._resumes
         if isinstance(frames, Oversized):
             self._frames += 1
             self._intake.receive_oversized(frames)
             return
         self._frames += len(frames)
-        if self._intake.full and self._database_away() and not self._resumes:
-            for frame in frames:
-                await self._intake.wait_for_room(spare=SPARE_FOR_OVERFLOW)
-                self._overflow(frame)
-        elif (cursor := self._intake.receive(frames)) is not None and self._resumes:
+        if (cursor := self._intake.receive(frames)) is not None and self._resumes:
             self._after = cursor
-        if len(frames) > 1:  # after one alone, the connection has nothing more, and waiting for it lets others run
-            await asyncio.sleep(0)
+
+    def _take_the_rest(self) -> None:
+        """What came before the connection ended was received. Where the source cannot resume, nobody sends it again."""
+        connection, self._connection = self._connection, None
+        if connection is None or self._resumes:
+            return
+        if self._unplaced:
+            self._place(list(self._unplaced))
+            self._unplaced.clear()
+        while frames := connection.take_now(AT_ONCE, BYTES_AT_ONCE):
+            self._place(frames)
 
     def _reason_to_pause(self) -> str:
         if trouble := self._must_pause():
@@ -277,23 +251,3 @@ class Reader:
                     connection.transport.abort()
             except ConnectionClosed:
                 return
-
-
-Open = Callable[[str, SourceOptions], AbstractAsyncContextManager[Connection]]
-"""Opens one connection to an address."""
-
-
-def open_stream(url: str, options: SourceOptions) -> AbstractAsyncContextManager[Connection]:
-    """One connection to this address; frames of more than ``max_frame`` bytes are measured, not held."""
-    opening = connect(
-        url,
-        create_connection=cast("Any", functools.partial(Stream, largest=options.max_frame)),
-        additional_headers=options.headers,
-        compression=None,
-        max_size=LONGEST_FRAME,
-        open_timeout=options.open_timeout,
-        ping_interval=None,
-        close_timeout=2.0,
-        proxy=None,
-    )
-    return cast("AbstractAsyncContextManager[Connection]", opening)

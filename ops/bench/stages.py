@@ -17,8 +17,8 @@ from listener.errors import Transient, failure_of
 from listener.event import Event
 from listener.oversized import Oversized
 from listener.pipeline.frames import read_frames
+from listener.source.connection import SourceOptions, open_stream
 from listener.source.reader import AT_ONCE as FRAMES
-from listener.source.reader import SourceOptions, open_stream
 from listener.store.database import Database
 from listener.store.events import EventStore, NewRow
 from ops.bench import processor

@@ -11,8 +11,10 @@ Owners       when a handler starts, no other live listener may start it too, and
              failed, or if it had to take the lease for lost, since PostgreSQL was away for too long to renew it there
 """
 
+from collections.abc import Collection
 from itertools import chain
 
+from dlq.letter import UNCLAIMED
 from listener.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
 from listener.pipeline.stretches import Stretch
 from listener.store.burials import Burial
@@ -61,7 +63,7 @@ class Law(Hooks):
         self._contested: set[str] = set()
         self._lost: set[tuple[Process, str]] = set()
         self.written: dict[str, int] = {}
-        self.received: dict[int, list[Process]] = {}
+        self.arrived: dict[int, list[Process]] = {}
         self.removed = 0
         self._gaps: set[Process] = set()
 
@@ -78,10 +80,12 @@ class Law(Hooks):
     def gap_met(self, process: Process) -> None:
         self._gaps.add(process)
 
+    def frame_arrived(self, process: Process, number: int) -> None:
+        self.arrived.setdefault(number, []).append(process)
+
     def frame_read(self, process: Process, number: int) -> None:
         if process in self._gaps:
-            self.world.break_law(f"{process.name} reads on behind a gap that it did not tell")
-        self.received.setdefault(number, []).append(process)
+            self.world.break_law(f"{process.name} reads on behind a gap that it did not tell, at {number}")
 
     def row_written(self, token: str, event_id: str) -> None:
         self.world.note("law", f"row {event_id} by {token}")
@@ -104,7 +108,7 @@ class Law(Hooks):
         self.letters_by_id[burial.letter_id] = burial
         self.letters[claim_id, digest] = self.letters.get((claim_id, digest), 0) + 1
         self.lettered.add(claim_id)
-        if reason == "overflow":
+        if reason in UNCLAIMED:
             return
         others = self._letters.of(claim_id, digest)
         letter = self._letters.write(process, burial, self.world.now)
@@ -117,7 +121,8 @@ class Law(Hooks):
 
     def resolved(self, burial: Burial) -> None:
         self.letters[burial.claim_id, burial.digest] -= 1
-        if not self.letters[burial.claim_id, burial.digest] and burial.claim_id not in self.postgres.rows:
+        known = burial.claim_id in self.postgres.rows or self.letters.get(_conflict(burial.claim_id, burial.digest))
+        if not self.letters[burial.claim_id, burial.digest] and not known:
             self.world.break_law(f"the last letter of {burial.claim_id} was resolved, and it is no row")
 
     def registered(self, claim_id: str, letter_id: str) -> None:
@@ -161,9 +166,7 @@ class Law(Hooks):
         row = self.postgres.rows.get(event_id)
         if row is not None and row.row.event.digest == digest:
             return True
-        return bool(
-            self.letters.get((claim_id, digest)) or self.letters.get((f"conflict:{digest.hex()}:{event_id}", digest))
-        )
+        return bool(self.letters.get((claim_id, digest)) or self.letters.get(_conflict(event_id, digest)))
 
     def hear(self, process: Process, fact: Fact) -> None:
         if isinstance(fact, LeasesLost):
@@ -239,17 +242,26 @@ class Law(Hooks):
         """What should be settled by now, and is not."""
         missing = []
         for number, (event_id, _, _) in enumerate(self.journal, 1):
-            owed = (resumes and number > self.removed) or self._owed(number)
+            owed = (resumes and number > self.removed) or self._owed(number, resumes=resumes)
             if owed and not self.is_settled(number):
                 missing.append(f"{event_id} (#{number})")
         return missing
 
-    def _owed(self, number: int) -> bool:
-        """Of a source that cannot resume, and of what retention took: only what somebody read who lives on."""
-        return any(process.alive and not process.stopping for process in self.received.get(number, ()))
+    def _owed(self, number: int, *, resumes: bool) -> bool:
+        """Of a source that cannot resume, and of what retention took: only what came to somebody who lives on.
 
-    def judge(self, *, calm: bool) -> None:
-        """After the end: what no single step shows."""
+        Whoever was stopped in an orderly way accounts for it too, where nobody sends it again.
+        """
+        return any(
+            (process.alive and not process.stopping)
+            or (not resumes and process.state == "exited" and not process.unaccounted)
+            for process in self.arrived.get(number, ())
+        )
+
+    def judge(self, *, calm: bool, stopped: Collection[str]) -> None:
+        """After the end: what no single step shows. ``stopped``: letters of orderly stops that wait still."""
+        if stopped:
+            self.world.break_law(f"nobody settled what orderly stops left: {sorted(stopped)}")
         for (claim_id, digest), count in self.letters.items():
             row = self.postgres.rows.get(claim_id)
             stored = row is not None and row.row.event.digest == digest
@@ -257,6 +269,11 @@ class Law(Hooks):
                 self.world.break_law(f"{claim_id} ended with {'a row and ' if stored else ''}{count} letters that wait")
         if calm and len({(one.claim_id, one.digest) for one in self.letters_by_id.values()}) < len(self.letters_by_id):
             self.world.break_law("there were two letters of one event, and nothing was lost on the way")
+
+
+def _conflict(event_id: str, digest: bytes) -> tuple[str, bytes]:
+    """What is claimed, and buried, of an event whose id is taken by other content."""
+    return f"conflict:{digest.hex()}:{event_id}", digest
 
 
 def _cut_off(process: Process, since: float) -> bool:

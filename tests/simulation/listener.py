@@ -3,13 +3,15 @@
 import asyncio
 import dataclasses
 import functools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
+from dlq.letter import UNCLAIMED
 from listener.delivery import Delivery
 from listener.errors import Reject, Transient
 from listener.facts import Fact
 from listener.listening import Listening
+from listener.pipeline.healer import Kept
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
@@ -78,6 +80,7 @@ class Disk:
         self.law = law
         self.full = False
         self.waiting: dict[str, Burial] = {}
+        self.stopped: dict[str, Kept] = {}
 
     async def write(self, process: "Start", passages: Sequence[Passage]) -> list[Burial]:
         await self._reach(process)
@@ -86,8 +89,10 @@ class Disk:
             assert passage.doom is not None
             reason = passage.doom.reason
             letter_id = f"letter {len(self.law.letters_by_id) + 1}"
-            burial = Burial(passage.claim_id, passage.event.digest, letter_id, reason != "overflow")
+            burial = Burial(passage.claim_id, passage.event.digest, letter_id, reason not in UNCLAIMED)
             self.waiting[letter_id] = burial
+            if reason == "stopped":
+                self.stopped[letter_id] = Kept(letter_id, passage.event.frame)
             self.law.buried(process, burial, passage.event.event_id, reason)
             burials.append(burial)
         await asyncio.sleep(0.001 * self.world.dice.random())
@@ -95,9 +100,16 @@ class Disk:
 
     async def resolve(self, process: "Start", letter_ids: Sequence[str]) -> list[str]:
         await self._reach(process)
-        for letter_id in letter_ids:
+        waited = [letter_id for letter_id in letter_ids if letter_id in self.waiting]
+        for letter_id in waited:
+            self.stopped.pop(letter_id, None)
             self.law.resolved(self.waiting.pop(letter_id))
-        return list(letter_ids)
+        return waited
+
+    async def kept(self, process: "Start") -> list[Kept]:
+        if self.stopped:
+            await self._reach(process)
+        return list(self.stopped.values())
 
     async def _reach(self, process: "Start") -> None:
         if process.state is AFTERLIFE:
@@ -118,7 +130,11 @@ class Scene:
         self.postgres = SimulatedPostgres(world, self.law)
         self.law.postgres = self.postgres.memory
         self.source = SimulatedSource(
-            world, resumes=plan.resumes, on_received=self.law.frame_read, on_gap=self.law.gap_met
+            world,
+            resumes=plan.resumes,
+            on_arrived=self.law.frame_arrived,
+            on_received=self.law.frame_read,
+            on_gap=self.law.gap_met,
         )
         self.disks: dict[str, Disk] = {}
         self.happenings = {one.event_id: one for one in reversed(plan.happenings)}
@@ -137,6 +153,7 @@ class Start(Process):
         self.scene = scene
         self.number = number
         self.stopping = False
+        self.unaccounted = False
         self.settings = settings_of(
             name, scene.plan.work, PEER_WAIT if scene.plan.turns else 0.0, hands_of(scene.plan.seed)
         )
@@ -190,6 +207,11 @@ class Start(Process):
         if waiting := list(self.scene.disk(self.name).waiting.values()):
             yield waiting
 
+    async def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
+        """See ``StoppedLetters``."""
+        if kept := await self.scene.disk(self.name).kept(self):
+            yield kept
+
     async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
         """See ``Letters``."""
         return await self.scene.disk(self.name).resolve(self, letter_ids)
@@ -204,7 +226,10 @@ class Start(Process):
 
     async def _run(self) -> None:
         try:
-            await self.listening.run()
+            drained = await self.listening.run()
+            self.unaccounted = drained is not None and drained.missing > 0
+            if self.unaccounted and not self.scene.disk(self.name).full:
+                self.world.break_law(f"{self.name} stopped with {drained} although its disk had room")
         except Transient:
             return  # PostgreSQL was not to be had at the start: as a process, it ends, and is started again
         await self.engine.close()
@@ -231,7 +256,12 @@ class Start(Process):
     @property
     def busy(self) -> bool:
         pipeline = self.engine.pipeline
-        return pipeline.intake.count > 0 or self.engine.desk.held > 0 or pipeline.registrar.unsure
+        return (
+            pipeline.intake.count > 0
+            or self.engine.desk.held > 0
+            or pipeline.registrar.unsure
+            or not pipeline.healer.done
+        )
 
     async def handle(self, delivery: Delivery, connection: Any) -> None:
         """What the schedule says that the handler does with this event."""

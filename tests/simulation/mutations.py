@@ -18,19 +18,23 @@ from listener.claims.port import Ask, Won
 from listener.engine import Engine
 from listener.errors import Transient
 from listener.facts import LeasesLost
+from listener.pipeline import intake as intake_module
 from listener.pipeline import settling as settling_module
 from listener.pipeline.claiming import Claiming
 from listener.pipeline.handling import Handling
+from listener.pipeline.healer import Healer, Kept
 from listener.pipeline.intake import Intake
 from listener.pipeline.passage import DUPLICATE, Passage
 from listener.pipeline.registrar import Registrar
 from listener.pipeline.settling import Settling
 from listener.pipeline.storing import Storing
 from listener.pipeline.stretches import Part, Stretch
+from listener.pipeline.turns import Turns
 from listener.source import reader as reader_module
 from listener.source.reader import Reader
 from listener.store.events import STORED
 from listener.watermark import Position, Watermark
+from tests.simulation import listener as listener_module
 from tests.simulation.postgres import PostgresMemory, Row
 from tests.simulation.redis import RedisMemory
 
@@ -337,6 +341,32 @@ def _unforbidden(real: Any) -> Any:
     return insert
 
 
+def _leaves_the_rest(_: Any) -> Any:
+    async def bury_rest(*_: object, **__: object) -> int:
+        return 0
+
+    return bury_rest
+
+
+def _first_alone(real: Any) -> Any:
+    return lambda firsts: [passage for passage in real(firsts) if passage in firsts]
+
+
+def _resolved_at_offer(real: Any) -> Any:
+    async def heal(self: Healer, some: Sequence[Kept]) -> None:
+        await self._letters.resolve([one.letter_id for one in some], "offered")
+        await real(self, some)
+
+    return heal
+
+
+def _heals_nothing(_: Any) -> Any:
+    async def run(self: Healer) -> None:
+        self.done = True
+
+    return run
+
+
 MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "forget-the-fence": ("an insert overwrites the row that is there", [(PostgresMemory, "insert", _overwrite)]),
     "foreign-row-is-mine": (
@@ -413,6 +443,31 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "gap-is-a-wall": (
         "who is told of a gap waits for what is gone",
         [(reader_module, "SourceGap", lambda _: _gap_is_a_wall)],
+    ),
+    "stop-leaves-the-rest": (
+        "an orderly stop writes no letters for what nobody sends again",
+        [(Settling, "bury_rest", _leaves_the_rest)],
+    ),
+    "stop-leaves-what-came": (
+        "what came before a stop, and was not taken yet, is dropped",
+        [(Reader, "_take_the_rest", lambda _: lambda *_: None)],
+    ),
+    "stop-leaves-unread": (
+        "what waits unread for a peer is forgotten by a stop",
+        [(Turns, "unread", lambda _: property(_nobody))],
+    ),
+    "stop-leaves-copies": (
+        "of events with the same id only the first is accounted for by a stop",
+        [(intake_module, "unlettered", _first_alone)],
+    ),
+    "stopped-forbids": (
+        "a letter of a stop forbids the row that a peer stores",
+        [(listener_module, "UNCLAIMED", lambda _: frozenset(("overflow",)))],
+    ),
+    "never-healed": ("the next start does not settle what a stop left", [(Healer, "run", _heals_nothing)]),
+    "healed-at-offer": (
+        "a letter is resolved when its event is offered again",
+        [(Healer, "_heal", _resolved_at_offer)],
     ),
     "one-place": ("of several places only the first is claimed in", [(Desk, "_claim_also", _one_place)]),
     "dead-untold": ("nobody is told of a letter", [(Settling, "_tell_dead", lambda _: _nothing)]),

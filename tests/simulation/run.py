@@ -75,7 +75,8 @@ class Play:
                 missing = self.scene.law.unsettled(resumes=self.plan.resumes)
                 world.break_law(f"stuck: {missing or 'something is still held in memory'}, long after all was healed")
         if world.broken is None:
-            self.scene.law.judge(calm=self._calm())
+            stopped = [letter for disk in self.scene.disks.values() for letter in disk.stopped]
+            self.scene.law.judge(calm=self._calm(), stopped=stopped)
 
     def _quiet(self) -> bool:
         if self._pending or any(start.busy for start in self.current.values()):

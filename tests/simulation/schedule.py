@@ -17,7 +17,7 @@ LINK_FAULTS = ("refused", "silent", "deaf", "slow", "flaky")
 REDIS_FAULTS = ("down", "freeze", "restart empty", "restart", "flush", "fail over")
 POSTGRES_FAULTS = ("down", "freeze", "crash")
 SOURCE_FAULTS = ("cut", "down")
-RETENTION_SALT, BOTH_SALT, TURNS_SALT = 33, 34, 35
+RETENTION_SALT, BOTH_SALT, TURNS_SALT, STOPS_SALT = 33, 34, 35, 36
 """Later additions have dice of their own, so that the seeds that found something once still find it."""
 
 
@@ -94,10 +94,13 @@ def schedule(seed: int) -> Schedule:
     names = [name for name, _ in listeners]
     faults += _retention(random.Random(seed * 2_654_435_761 + RETENTION_SALT), names)
     faults += _cut_off_from_both(random.Random(seed * 2_654_435_761 + BOTH_SALT), names)
+    resumes = dice.random() < 0.8
+    if not resumes:
+        faults += _stops(random.Random(seed * 2_654_435_761 + STOPS_SALT), names)
     return Schedule(
         seed=seed,
         work=work,
-        resumes=dice.random() < 0.8,
+        resumes=resumes,
         listeners=listeners,
         happenings=_happenings(dice),
         faults=() if quiet else faults,
@@ -145,6 +148,16 @@ def _retention(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
     return (
         Fault("f8", killed_at, dice.choice((0.3, 1.2, 2.5)), "kill", dice.choice(listeners)),
         Fault("f9", at, 0.0, "retention", "source"),
+    )
+
+
+def _stops(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
+    """Where nobody sends an event again, orderly stops are what loses it."""
+    if dice.random() >= 0.6:
+        return ()
+    return tuple(
+        Fault(f"s{number}", dice.uniform(0.2, 3.0), 0.0, "stop", dice.choice(listeners))
+        for number in range(dice.choice((1, 1, 2, 3)))
     )
 
 

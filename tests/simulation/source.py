@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError
 
-from listener.source.reader import SourceOptions
+from listener.source.connection import SourceOptions
 from tests.simulation.world import AFTERLIFE, Process, World
 
 LATENCY = 0.002
@@ -25,7 +25,7 @@ LATENCY = 0.002
 class SimulatedConnection:
     """One connection, as ``Reader`` uses it."""
 
-    def __init__(self, process: Process, headers: Headers, received: Callable[[Process, int], None]) -> None:
+    def __init__(self, process: Process, headers: Headers, source: "SimulatedSource") -> None:
         self.process = process
         self.response = self
         self.headers = headers
@@ -34,7 +34,7 @@ class SimulatedConnection:
         self.last_arrival = 0.0
         self.read_up_to = 0
         self.received = 0
-        self._received = received
+        self._source = source
         self._frames: deque[tuple[int, bytes]] = deque()
         self._reader: asyncio.Future[None] | None = None
 
@@ -42,6 +42,7 @@ class SimulatedConnection:
         if self.close_code is None:
             self.received += len(frame)
             self._frames.append((number, frame))
+            self._source.on_arrived(self.process, number)
             self._tell()
 
     def abort(self) -> None:
@@ -54,11 +55,14 @@ class SimulatedConnection:
                 raise ConnectionClosedError(None, None)
             self._reader = self.process.create_future()
             await self._reader
+        return self.take_now(most, size)
+
+    def take_now(self, most: int, size: int) -> list[bytes]:
         taken: list[bytes] = []
         while self._frames and (not taken or (len(taken) < most and size > 0)):
             number, frame = self._frames.popleft()
             self.read_up_to = number
-            self._received(self.process, number)
+            self._source.on_received(self.process, number)
             taken.append(frame)
             size -= len(frame)
         return taken
@@ -82,6 +86,7 @@ class SimulatedSource:
         world: World,
         *,
         resumes: bool,
+        on_arrived: Callable[[Process, int], None],
         on_received: Callable[[Process, int], None],
         on_gap: Callable[[Process], None] = lambda _: None,
     ) -> None:
@@ -91,7 +96,8 @@ class SimulatedSource:
         self.journal: list[bytes] = []
         self.removed = 0
         """Up to which number retention has taken events away."""
-        self._on_received = on_received
+        self.on_arrived = on_arrived
+        self.on_received = on_received
         self._on_gap = on_gap
         self._connections: list[SimulatedConnection] = []
 
@@ -158,7 +164,7 @@ class SimulatedSource:
             headers["unlost-gap"] = f"j-{after}"
             self._on_gap(process)
             after = self.removed
-        connection = SimulatedConnection(process, headers, self._on_received)
+        connection = SimulatedConnection(process, headers, self)
         connection.read_up_to = here if after is None else after
         self._connections.append(connection)
         self.world.note(process.name, f"source connected after {after}")

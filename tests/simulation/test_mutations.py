@@ -24,7 +24,8 @@ FOUND_BY = {
     "give-up-early": 9, "stale-cover": 1661, "any-place": 1660, "no-look": 136, "no-last-look": 930, "stale-roll":
     363, "waits-for-the-settled": 1466, "one-place": 35, "dead-untold": 1, "cursor-at-receipt": 2,
     "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 0,
-    "vouched-unsettled": 2, "vouched-half-settled": 15, "any-bytes": 6, "left-unread": 2,
+    "stop-leaves-the-rest": 233, "stop-leaves-copies": 680, "stopped-forbids": 138, "never-healed": 138,
+    "healed-at-offer": 138, "vouched-unsettled": 2, "vouched-half-settled": 15, "any-bytes": 6, "left-unread": 2,
     "gap-untold": 273, "gap-is-a-wall": 529, "buries-unconfirmed": 2547, "unregistered": 0, "row-beside-a-burial": 1346,
 }  # fmt: skip
 
@@ -72,7 +73,38 @@ KILLED_UNREGISTERED = Schedule(
 )
 """One buries an event while PostgreSQL is away, and is killed; Redis forgets; the other stores the event."""
 
+STOPPED_WHILE_PAUSED = Schedule(
+    seed=0,
+    work="plain",
+    resumes=False,
+    listeners=(("l0", 0.0),),
+    happenings=(
+        Happening("e0", 0.4, "e0", rejected=True),
+        Happening("e1", 0.8, "e1"),
+        Happening("e2", 1.2, "e2"),
+    ),
+    faults=(Fault("f0", 0.0, 2.0, "full", "l0", "disk"), Fault("f1", 1.5, 0.0, "stop", "l0")),
+)
+"""No letter can be written, so nothing is read; what came meanwhile lies in the connection when the stop comes."""
+
+STOPPED_WITH_UNREAD = Schedule(
+    seed=0,
+    work="plain",
+    resumes=False,
+    listeners=(("l0", 0.0), ("l1", 0.0)),
+    happenings=tuple(Happening(f"e{n}", 1.0 + n / 50, f"e{n}") for n in range(12)),
+    faults=(
+        Fault("f0", 0.8, 4.0, "down", "postgres"),
+        Fault("f1", 1.6, 0.0, "stop", "l0"),
+        Fault("f2", 1.7, 2.0, "kill", "l1"),
+    ),
+    turns=True,
+)
+"""One waits for what the other would have settled, and is stopped before it reads that; the other is killed."""
+
 WRITTEN_FOR = {
+    "stop-leaves-what-came": STOPPED_WHILE_PAUSED,
+    "stop-leaves-unread": STOPPED_WITH_UNREAD,
     "confirmed-once": FULL_FOR_LONG,
     "open-off-the-roll": BACK_ON_THE_ROLL,
     "unread": KILLED_UNREGISTERED,

@@ -8,7 +8,8 @@ from typing import Any, cast
 from listener.backoff import Backoff
 from listener.facts import Fact
 from listener.oversized import Oversized
-from listener.source.reader import Open, Reader, SourceOptions
+from listener.source.connection import Open, SourceOptions
+from listener.source.reader import Reader
 
 
 class Intake:

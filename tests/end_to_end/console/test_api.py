@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dlq.changing import replay_guard
+from dlq.file import replay_guard
 from dlq.sidecar import states
 from tests.end_to_end.console.conftest import CARD, OWN, Stage, until
 

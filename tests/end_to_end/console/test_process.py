@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dlq.changing import replay_guard
+from dlq.file import replay_guard
 from dlq.sidecar import OPEN, states
 from ops.local.layout import executable
 from ops.local.ports import free_port

@@ -37,7 +37,7 @@ letters = st.builds(
     Letter,
     letter_id=st.uuids().map(lambda one: one.hex),
     event_id=st.none() | words,
-    reason=st.sampled_from(["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow"]),
+    reason=st.sampled_from(["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped"]),
     error_class=st.sampled_from(["transient", "permanent"]),
     stage=words,
     event=st.none() | objects,

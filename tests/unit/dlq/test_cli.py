@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dlq.changing import replay_guard
 from dlq.cli import main
+from dlq.file import replay_guard
 from dlq.letter import decode
 from dlq.sidecar import states
 from tests.unit.dlq.letters import invalid, letter, mark, write

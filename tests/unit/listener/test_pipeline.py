@@ -32,7 +32,7 @@ async def test_what_ran_out_by_ones_own_clock_is_asked_for_again_and_not_held_on
     desk = Holding("e", "other")
     pipeline = Pipeline(
         desk=cast("Desk", desk), store=cast("Any", None), register=cast("Any", None), store_breaker=cast("Any", None),
-        graveyard=cast("Any", None), handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic),
+        graveyard=cast("Any", None), who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic),
         facts=lambda _: None,
     )  # fmt: skip
     event = parse(b'{"event_id":"e","payload":{}}', max_bytes=100)

@@ -15,8 +15,8 @@ from websockets.http11 import Response
 from listener.backoff import Backoff
 from listener.facts import SourceConnected, SourceGap, SourceLost
 from listener.oversized import Oversized
+from listener.source.connection import SourceOptions
 from listener.source.handshake import handshake_of, loss_of, retry_after, with_cursor
-from listener.source.reader import SourceOptions
 from tests.support.reading import Reading, reading
 
 OURS = {"unlost-oldest": "j.0", "unlost-cursor": "j.9"}

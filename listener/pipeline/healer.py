@@ -1,0 +1,92 @@
+"""The healer: settles what an earlier start of this instance was stopped with.
+
+Letters of reason ``stopped`` hold events that nobody refused: the listener had to end before it could settle them. They
+are offered to the pipeline as if they had just been received, behind everything that comes from the source, and go
+through the same claims and the same handler. Whatever the end is (a row, a peer's row, another letter), it is on disk
+before the letter is noted as resolved. A few are in memory at a time. Killed in the middle, the next start begins anew.
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from listener.errors import Transient
+from listener.facts import Facts, LettersResolved
+from listener.oversized import Oversized
+from listener.pipeline.intake import Intake
+from listener.pipeline.passage import Buried, Passage, Stored
+
+AGAIN_SECONDS = 5.0
+Ended = asyncio.Queue[tuple[str, Passage]]
+
+
+class Kept(NamedTuple):
+    """A letter's id, and the frame that it keeps."""
+
+    letter_id: str
+    frame: bytes | Oversized
+
+
+class StoppedLetters(Protocol):
+    """The letters of this instance."""
+
+    def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
+        """Those of reason ``stopped`` that wait, some at a time; ``Transient`` if they cannot be read now."""
+        ...
+
+    async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
+        """Note that these need no replay, and return those that waited until now; ``Transient`` if not now."""
+        ...
+
+
+class Healer:
+    """``run`` goes through the letters once."""
+
+    def __init__(self, *, intake: Intake, letters: StoppedLetters, who: str, facts: Facts) -> None:
+        """Make one. ``who`` is noted beside what was resolved."""
+        self._intake = intake
+        self._letters = letters
+        self._who = who
+        self._facts = facts
+        self.done = False
+
+    async def run(self) -> None:
+        """Offer all of them, and return when each has ended."""
+        while not self.done:
+            try:
+                async with contextlib.aclosing(self._letters.stopped()) as letters:
+                    async for some in letters:
+                        await self._heal(some)
+            except Transient:
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                self.done = True
+
+    async def _heal(self, some: Sequence[Kept]) -> None:
+        ended: Ended = asyncio.Queue()
+        for one in some:
+            await self._intake.wait_for_room()
+            self._intake.offer_behind(one.frame, partial(_note, ended, one.letter_id))
+        resolved: defaultdict[str, list[str]] = defaultdict(list)
+        for _ in some:
+            letter_id, passage = await ended.get()
+            resolved[self._why(passage)].append(letter_id)
+        for why, letter_ids in resolved.items():
+            if waited := await self._letters.resolve(letter_ids, why):
+                self._facts(LettersResolved(waited, why))
+
+    def _why(self, passage: Passage) -> str:
+        match passage.end:
+            case Stored():
+                return f"stored by {self._who}"
+            case Buried():
+                return f"another letter of the same event waits, written by {self._who}"
+            case _:
+                return f"settled already, as {self._who} found"
+
+
+def _note(ended: Ended, letter_id: str, passage: Passage) -> None:
+    ended.put_nowait((letter_id, passage))

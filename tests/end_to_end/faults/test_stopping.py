@@ -1,0 +1,135 @@
+"""An orderly stop of a listener whose source sends nothing again: nothing that was received is unaccounted for."""
+
+import asyncio
+import contextlib
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dlq.file import replay_guard
+from dlq.sidecar import OPEN, states
+from listener.errors import Unaccounted
+from listener.facts import EventBuried, EventsStandBy, EventsStored, LettersResolved, SourceConnected
+from tests.end_to_end.faults.conftest import frame, frames, letters
+from tests.support.handlers import HOLD, RUNS
+from tests.support.listeners import rows_of, running_listener
+from tests.support.source import running_source
+
+
+@pytest.fixture(autouse=True)
+def _no_runs() -> None:
+    RUNS.forget()
+
+
+def open_letters(directory: Path, name: str = "a") -> list:
+    known = states(directory / f"{name}.jsonl")
+    return [one for one in letters(directory, name) if known.get(one.letter_id, OPEN).waits]
+
+
+async def ids_of(servers: dict) -> list[str]:
+    return sorted(row["event_id"] for row in await rows_of(servers["database_url"]))
+
+
+async def test_what_has_not_begun_is_finished_too_as_far_as_the_drain_goes(servers: dict):
+    same = {**servers, "handler": HOLD, "handle_concurrency": "1", "drain": "20"}
+    async with running_source() as source, running_listener(ws_url=source.url, **same) as one:
+        await source.wait_for_clients(1)
+        await one.heard.until(lambda h: bool(h.of(SourceConnected)))
+        await source.send(frame("held"), *frames("e", 200))
+        await one.heard.until(lambda _: RUNS.begun == ["held"])
+        one.daemon.stop()
+        RUNS.go_on.set()
+        await asyncio.wait_for(one.task, 20)
+    assert await ids_of(servers) == sorted(["held", *(f"e{i}" for i in range(200))])
+    assert letters(servers["directory"]) == []
+
+
+async def test_what_is_left_then_is_written_and_settled_by_the_next_start(servers: dict):
+    same = {**servers, "handler": HOLD, "handle_concurrency": "2", "max_event_bytes": "1024", "max_bytes": "65536"}
+    giant = frame("giant", "x" * 200_000)
+    sent = [frame("first"), *frames("held", 40), frame("held3", "other"), frame("held3"), "no event", giant]
+    async with running_source() as source:
+        async with running_listener(ws_url=source.url, **same, drain="0.3") as one:
+            await source.wait_for_clients(1)
+            await one.heard.until(lambda h: bool(h.of(SourceConnected)))
+            await source.send(*sent)
+            await one.heard.until(
+                lambda h: h.ids(EventsStored) == ["first"] and one.daemon.health().facts["in_memory"] >= 40
+            )
+        assert await ids_of(servers) == ["first"]
+        left = open_letters(servers["directory"])
+        assert {(one.error_class, one.error_type) for one in left if one.reason == "stopped"} == {
+            ("transient", "Stopped")
+        }
+        assert Counter(one.event_id for one in left if one.event) == Counter(
+            [*(f"held{i}" for i in range(40)), "held3"]
+        )
+        assert {one.raw for one in left if one.event is None} == {b"no event", giant.encode()[:4096]}
+        assert len(left) == 43
+        RUNS.forget()
+        RUNS.go_on.set()
+        guard = replay_guard(servers["directory"] / "a.jsonl")
+        assert guard.take()
+        async with running_listener(ws_url=source.url, **same) as again:
+            await source.wait_for_clients(1)
+            await again.heard.until(lambda h: bool(h.of(SourceConnected)))
+            await source.send(frame("live"))
+            await again.heard.until(lambda h: h.ids(EventsStored) == ["live"])
+            assert len(open_letters(servers["directory"])) == 43, "who replays the file is not disturbed"
+            guard.release()
+            await again.heard.until(lambda h: sum(len(f.letter_ids) for f in h.of(LettersResolved)) == 43)
+    assert await ids_of(servers) == sorted(["first", "live", *(f"held{i}" for i in range(40))])
+    assert {(one.reason, one.event_id) for one in open_letters(servers["directory"])} == {
+        ("conflict", "held3"), ("invalid", None)
+    }  # fmt: skip
+    assert len(open_letters(servers["directory"])) == 3
+    assert Counter(RUNS.begun) == Counter(["live", *(f"held{i}" for i in range(40))])
+    notes = {one.detail for one in states(servers["directory"] / "a.jsonl").values()}
+    assert notes == {"stored by a", "another letter of the same event waits, written by a"}
+
+
+async def test_a_peer_that_saw_it_too_stores_it_and_the_letter_is_settled_without_another_run(servers: dict):
+    same = {**servers, "handler": HOLD, "peer_wait": "0"}
+    async with running_source() as source:
+        one = running_listener(ws_url=source.url, **same, drain="0.2")
+        two = running_listener(ws_url=source.url, **same, instance_id="b")
+        async with one as one, two as two:
+            await source.wait_for_clients(2)
+            for listener in (one, two):
+                await listener.heard.until(lambda h: bool(h.of(SourceConnected)))
+            await source.send(frame("held"))
+            await one.heard.until(lambda _: RUNS.begun == ["held"])
+            owner, peer = (one, two) if not one.heard.ids(EventsStandBy) else (two, one)
+            await peer.heard.until(lambda h: h.ids(EventsStandBy) == ["held"])
+            await owner.stop()
+            await peer.heard.until(lambda _: RUNS.begun == ["held", "held"])
+            RUNS.go_on.set()
+            await peer.heard.until(lambda h: h.ids(EventsStored) == ["held"])
+        name = owner.settings.instance_id
+        (letter,) = open_letters(servers["directory"], name)
+        assert (letter.event_id, letter.reason) == ("held", "stopped")
+        async with running_listener(ws_url=source.url, **same, instance_id=name) as again:
+            await again.heard.until(lambda h: bool(h.of(LettersResolved)))
+    assert open_letters(servers["directory"], name) == []
+    assert RUNS.begun == ["held", "held"]
+    assert await ids_of(servers) == ["held"]
+
+
+async def test_a_stop_that_leaves_events_unaccounted_for_says_so_and_fails(servers: dict):
+    directory = servers["directory"] / "letters"
+    directory.mkdir()
+    same = {**servers, "directory": directory, "handler": HOLD, "drain": "0.1"}
+    async with running_source() as source, contextlib.AsyncExitStack() as running:
+        one = await running.enter_async_context(running_listener(ws_url=source.url, **same))
+        await source.wait_for_clients(1)
+        await one.heard.until(lambda h: bool(h.of(SourceConnected)))
+        await source.send(*frames("held", 2))
+        await one.heard.until(lambda _: len(RUNS.begun) == 2)
+        shutil.rmtree(directory)
+        one.daemon.stop()
+        await asyncio.wait({one.task})
+        with pytest.raises(Unaccounted, match=r"2 received events are in no row and no letter: cannot write"):
+            await running.aclose()
+    assert not one.heard.of(EventBuried)
