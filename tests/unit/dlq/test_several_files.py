@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dlq.changing import replay_guard
+from dlq.file import replay_guard
 from dlq.cli import main
 from dlq.file import FileTrouble, lock_of_writer
 from dlq.paths import letter_files
