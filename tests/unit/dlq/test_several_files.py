@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dlq.file import replay_guard
 from dlq.cli import main
-from dlq.file import FileTrouble, lock_of_writer
+from dlq.file import FileTrouble, lock_of_writer, replay_guard
 from dlq.paths import letter_files
 from dlq.sidecar import Record, Sidecars, states
 from tests.unit.dlq.letters import letter, mark, write
