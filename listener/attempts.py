@@ -21,16 +21,11 @@ async def attempts(work: Work, *, count: int, delay: float, failed: Failed) -> N
     try:
         await work(1)
     except Transient as error:
-        await further(work, error, count=count, delay=delay, failed=failed)
-
-
-async def further(work: Work, first: Transient, *, count: int, delay: float, failed: Failed) -> None:
-    """The rest of ``count`` attempts, the ``first`` of which the caller has made himself."""
-    failed(first, count > 1)
-    if count == 1:
-        raise first
-    await asyncio.sleep(delay)
-    await _again(work, count - 1, delay, failed)
+        failed(error, count > 1)
+        if count == 1:
+            raise
+        await asyncio.sleep(delay)
+        await _again(work, count - 1, delay, failed)
 
 
 async def _again(work: Work, count: int, delay: float, failed: Failed) -> None:

@@ -5,6 +5,7 @@ takes a cancellation for a failure. Here outcomes are reported (a cancellation i
 open breaker lets one probe through at a time.
 """
 
+import asyncio
 import contextlib
 
 import pybreaker
@@ -37,6 +38,8 @@ class Breaker:
         )
         self._reset_seconds = reset_seconds
         self._opened_at = 0.0
+        self._closed = asyncio.Event()
+        self._closed.set()
 
     @property
     def state(self) -> str:
@@ -53,6 +56,7 @@ class Breaker:
         if self._calm:
             return
         self._probing = False
+        self._closed.set()
         if self.is_open:
             self._circuit.close()
         elif self._circuit.fail_counter:
@@ -70,6 +74,12 @@ class Breaker:
             with contextlib.suppress(_Told, pybreaker.CircuitBreakerError):
                 self._circuit.call(_fail)
             self._opened_at = now
+        if self.is_open:
+            self._closed.clear()
+
+    async def wait_closed(self) -> None:
+        """Return once it is closed."""
+        await self._closed.wait()
 
     def may_try(self, now: float) -> bool:
         """Whether a call makes sense now; a true answer while open makes the caller the one probe."""

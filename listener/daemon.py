@@ -110,6 +110,7 @@ class Daemon:
             Check("source", reader.connected, reader.trouble),
             Check("reading", not reader.paused, reader.paused),
             Check("claims", desk.open, desk.why_closed()),
+            Check("storing", not engine.pipeline.store_watch.trouble, engine.pipeline.store_watch.trouble),
             Check("dead_letters", not engine.pipeline.settling.trouble, engine.pipeline.settling.trouble),
             Check("progress", stuck_for < limit, f"nothing in hand has moved for {stuck_for:.0f} s"),
         )

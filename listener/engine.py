@@ -5,6 +5,7 @@ A listener and a replay run the same engine. Its token names this process start,
 
 import asyncio
 import contextlib
+import random
 import secrets
 import time
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class Engine:
         connect: Connect = connect_servers,
         clocks: Clocks = CLOCKS,
         name: Callable[[], str] = random_name,
+        dice: Callable[[], float] = random.random,
     ) -> None:
         self.token = f"{settings.instance_id}:{name()}"
         self._settings = settings
@@ -62,7 +64,7 @@ class Engine:
         self.pipeline = Pipeline(
             desk=self.desk, store=self.store, register=servers.register, store_breaker=self.store_breaker,
             graveyard=graveyard, who=settings.instance_id, handler=handler, policy=settings.policy(), clocks=clocks,
-            facts=facts,
+            facts=facts, dice=dice,
         )  # fmt: skip
 
     def _breaker(self, name: str) -> Breaker:

@@ -29,6 +29,10 @@ class Stopped(Transient):
     """The listener was stopped before it could settle an event."""
 
 
+class Unavailable(Transient):
+    """PostgreSQL says that it cannot do this for anybody now: it shuts down, lacks room, or a lock is not to be had."""
+
+
 class Permanent(UnlostError):
     """The same call can never succeed."""
 

@@ -185,6 +185,18 @@ class ReadingResumed(Fact, frozen=True):
     seconds: float
 
 
+class StoringPaused(Fact, frozen=True):
+    """PostgreSQL takes no rows: what is to be stored waits, and no attempt is counted."""
+
+    why: str
+
+
+class StoringResumed(Fact, frozen=True):
+    """PostgreSQL takes rows again."""
+
+    seconds: float
+
+
 class CursorSaved(Fact, frozen=True):
     """Everything up to this cursor is settled, and PostgreSQL knows."""
 

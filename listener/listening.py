@@ -44,14 +44,14 @@ class Listening:
         self._clock = clocks.monotonic
         self._stop = asyncio.Event()
         self.phase: Phase = "starting"
-        self.engine = Engine(settings, graveyard, facts, connect=connect, clocks=clocks, name=name)
+        self.engine = Engine(settings, graveyard, facts, connect=connect, clocks=clocks, name=name, dice=dice)
         pipeline = self.engine.pipeline
         self.reader = Reader(
             source,
             intake=pipeline.intake,
             cursors=self.engine.cursors,
             must_pause=lambda: pipeline.settling.trouble,
-            database_away=lambda: self.engine.store_breaker.is_open,
+            database_away=self._database_away,
             overflow=self._overflow,
             facts=facts,
             open_connection=open_connection,
@@ -118,6 +118,12 @@ class Listening:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+
+    def _database_away(self) -> str:
+        """Why nothing that is read now could be stored soon, or an empty text."""
+        if self.engine.store_breaker.is_open:
+            return "PostgreSQL is away"
+        return "PostgreSQL takes no rows" if self.engine.pipeline.store_watch.trouble else ""
 
     def _overflow(self, frame: bytes) -> None:
         pipeline = self.engine.pipeline

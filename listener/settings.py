@@ -61,7 +61,9 @@ class ConnectionSettings(Settings):
         gt=0,
         description="Seconds without any progress in hand after which it is unready; twice HANDLE_TIMEOUT at least",
     )
-    insert_attempts: int = Field(3, ge=1, le=100, description="Attempts to insert one batch of rows")
+    insert_attempts: int = Field(
+        3, ge=1, le=100, description="Attempts to insert one row; none counts while PostgreSQL takes no rows"
+    )
     insert_delay: float = Field(2.0, ge=0, description="Seconds between two attempts to insert")
     max_takeovers: int = Field(3, ge=1, le=100, description="Owners that an event may outlive before it is buried")
     max_event_bytes: int = Field(1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Largest event, in bytes")

@@ -90,6 +90,8 @@ SOURCE = (
           "1 for 5 minutes"),
     _told("reading_paused_seconds_total", "counter", "", "the time for which it stood, once it goes on",
           "grows steadily"),
+    _told("storing_paused", "gauge", "", "1 while PostgreSQL takes no rows: they wait, and no attempt is counted",
+          "1 for a minute"),
 )  # fmt: skip
 LETTERS = (
     _told("letters_total", "counter", "reason error_class", "letters that this process wrote", "grows"),

@@ -24,12 +24,15 @@ from listener.facts import (
     SourceConnected,
     SourceGap,
     SourceLost,
+    StoringPaused,
+    StoringResumed,
 )
 
 MOST = 40
 HEARD = frozenset((
     BreakerMoved, DeadLetterHealed, DeadLetterTrouble, EventBuried, EventsTakenOver, LeasesLost, MeetingChanged,
-    PlacesDeclared, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost,
+    PlacesDeclared, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost, StoringPaused,
+    StoringResumed,
 ))  # fmt: skip
 ALIKE_SECONDS = 60.0
 """What happens again within so many seconds is told in one entry."""
@@ -73,6 +76,8 @@ class Changes:
                 self._keep("source_gap", f"from {cursor} to {resumed_at}")
             case ReadingPaused(why=why):
                 self._keep("reading_paused", why)
+            case StoringPaused(why=why):
+                self._keep("storing_paused", why)
             case DeadLetterTrouble(why=why):
                 self._keep("dead_letter_trouble", why)
             case DeadLetterHealed():
@@ -104,6 +109,8 @@ class Changes:
                 self._turn("source", isinstance(fact, SourceLost))
             case ReadingPaused() | ReadingResumed():
                 self._turn("reading", isinstance(fact, ReadingPaused))
+            case StoringPaused() | StoringResumed():
+                self._turn("storing", isinstance(fact, StoringPaused))
             case DeadLetterTrouble() | DeadLetterHealed():
                 self._turn("dead_letters", isinstance(fact, DeadLetterTrouble))
             case _:

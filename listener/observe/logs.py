@@ -22,12 +22,13 @@ from listener.facts import (
     LeasesLost,
     SourceGap,
     SourceLost,
+    StoringPaused,
 )
 
 _PER_EVENT = {EventsStored: "event_stored", EventsDuplicate: "event_duplicate"}
 _AT_DEBUG = frozenset((*_PER_EVENT, FramesUnread))
 _SILENT = frozenset((BatchDone, CursorSaved, EventsClaimed, EventsStandBy, FramesReceived, HandlerRan))
-_WARN = (AttemptFailed, CursorNotSaved, EventBuried, LeasesLost, SourceGap, SourceLost)
+_WARN = (AttemptFailed, CursorNotSaved, EventBuried, LeasesLost, SourceGap, SourceLost, StoringPaused)
 
 
 class ListenerLogs:

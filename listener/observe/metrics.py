@@ -34,6 +34,8 @@ from listener.facts import (
     SourceConnected,
     SourceGap,
     SourceLost,
+    StoringPaused,
+    StoringResumed,
 )
 from listener.observe.letters import REASONS
 from ops.telemetry.metrics import COUNTS, BatchHistogram, Stopwatch
@@ -76,6 +78,7 @@ class ListenerMetrics:
         self._gaps = counter("source_gaps_total", "Times the source no longer knew the cursor")
         self._paused = gauge("reading_paused", "1 while reading from the source is paused")
         self._paused_seconds = counter("reading_paused_seconds_total", "Seconds for which reading was paused")
+        self._storing_paused = gauge("storing_paused", "1 while PostgreSQL takes no rows, and they wait")
         self._trouble = gauge("dead_letter_trouble", "1 while the dead-letter file cannot be written")
         self._cursor_failures = counter("cursor_save_failures_total", "Writes of the cursor that failed")
         self._settle = BatchHistogram("unlost_settle_seconds", "From receipt to settlement", registry)
@@ -189,6 +192,10 @@ class ListenerMetrics:
             case ReadingResumed(seconds):
                 self._paused.set(0)
                 self._paused_seconds.inc(seconds)
+            case StoringPaused():
+                self._storing_paused.set(1)
+            case StoringResumed():
+                self._storing_paused.set(0)
             case DeadLetterTrouble():
                 self._trouble.set(1)
             case DeadLetterHealed():

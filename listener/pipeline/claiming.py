@@ -10,7 +10,7 @@ import contextlib
 import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import assert_never
 
 from listener.claims.desk import Desk
@@ -22,6 +22,7 @@ from listener.pipeline.intake import Clocks, Intake
 from listener.pipeline.passage import DUPLICATE, Doom, Passage, conflict_claim
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
+from listener.pipeline.store_watch import StoreWatch
 from listener.pipeline.turns import Turns
 from listener.pipeline.work import Work
 from listener.store.port import Rows
@@ -40,6 +41,7 @@ class Claiming:
         desk: Desk,
         intake: Intake,
         store: Rows,
+        watch: StoreWatch,
         work: Work,
         settling: Settling,
         policy: Policy,
@@ -52,6 +54,7 @@ class Claiming:
         self._desk = desk
         self._intake = intake
         self._store = store
+        self._watch = watch
         self._work = work
         self._settling = settling
         self._policy = policy
@@ -128,7 +131,7 @@ class Claiming:
             answers = await self._claim(batch, take_over=take_over)
             won = [p for p, answer in zip(batch, answers, strict=True) if _note(p, answer)]
             unsure = self._to_be_looked_up(won)
-            settled = await self._store.settled(unsure) if unsure else {}
+            settled = await self._settled(unsure) if unsure else {}
         except Transient:
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
@@ -144,8 +147,16 @@ class Claiming:
                 case Dead(same):
                     await self.buried_before(passage, same=same)
         if ended:
-            await self._already_settled(ended)
+            await self.already_settled(ended)
         return True
+
+    async def _settled(self, asks: Sequence[Ask]) -> Mapping[str, Done | Dead]:
+        began = self._clocks.monotonic()
+        try:
+            return await self._store.settled(asks)
+        except Transient as error:
+            await self._watch.counts(error, began)  # in an outage, until it has ended
+            raise
 
     def _claim(self, batch: Sequence[Passage], *, take_over: bool) -> Awaitable[list[Answer]]:
         revived = [p for p in batch if p.revive]
@@ -176,7 +187,7 @@ class Claiming:
         return [p.ask for p in won if every or p.doom is not None or (p.takeovers and self._condemned(p))]
 
     def _condemned(self, passage: Passage) -> bool:
-        return passage.takeovers >= self._policy.max_takeovers and not passage.revive
+        return passage.takeovers >= self._policy.max_takeovers and not passage.revive and not passage.handled
 
     def _route_won(self, won: Sequence[Passage]) -> None:
         if not won:
@@ -220,7 +231,7 @@ class Claiming:
             self._facts(EventsStandBy([passage.event.event_id for passage, _ in held]))
         return settled
 
-    async def _already_settled(self, settled: Sequence[tuple[Passage, bool]]) -> None:
+    async def already_settled(self, settled: Sequence[tuple[Passage, bool]]) -> None:
         """Duplicates; where the content's bytes differ, PostgreSQL decides whether its value does."""
         self._settling.done([(p, DUPLICATE) for p, same in settled if same or p.doom is not None])
         for passage in [p for p, same in settled if not same and p.doom is None]:

@@ -3,18 +3,20 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import NamedTuple
 
-from listener.attempts import attempts
 from listener.claims.desk import Desk
 from listener.delivery import Delivery
-from listener.errors import Permanent, Transient, failure_of
-from listener.facts import Facts, HandlerRan, failed_attempt
+from listener.errors import Permanent, Reject, Transient
+from listener.facts import Facts, HandlerRan
 from listener.handlers import Handler, attempt
+from listener.pipeline.failures import Failures
 from listener.pipeline.intake import Clocks
 from listener.pipeline.lanes import Lanes
 from listener.pipeline.passage import Doom, Passage, delivery_of
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
+from listener.pipeline.store_watch import StoreWatch
 from listener.pipeline.storing import Storing
 from listener.store import events as rows
 from listener.store.database import Connection
@@ -24,6 +26,14 @@ from listener.store.series import Series
 MAY_RUN_PAUSE_SECONDS = 0.05
 STOP_SECONDS = 1.0
 """How long a cancelled handler may take to clean up."""
+
+
+class Turn(NamedTuple):
+    """An event that waits for a hand, and for which attempt; ``in_lane`` if it has begun before."""
+
+    passage: Passage
+    number: int
+    in_lane: bool
 
 
 class Handling:
@@ -43,6 +53,7 @@ class Handling:
         desk: Desk,
         store: Rows,
         storing: Storing,
+        watch: StoreWatch,
         settling: Settling,
         policy: Policy,
         clocks: Clocks,
@@ -53,12 +64,21 @@ class Handling:
         self._desk = desk
         self._store = store
         self._storing = storing
+        self._watch = watch
+        self._failures = Failures(
+            "handle",
+            watch=watch,
+            attempts=policy.handle_attempts,
+            delay=policy.handle_delay,
+            clocks=clocks,
+            facts=facts,
+        )
         self._settling = settling
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
         self._lanes = Lanes(opened=self._lend_hands)
-        self._waiting: OrderedDict[str, tuple[Passage, int]] = OrderedDict()
+        self._waiting: OrderedDict[str, Turn] = OrderedDict()
         self._hands: set[asyncio.Task[None]] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._begun: set[str] = set()
@@ -78,12 +98,14 @@ class Handling:
     def start_all(self, passages: Sequence[Passage]) -> None:
         """Begin the attempts."""
         for passage in passages:
-            if passage.takeovers:
+            if passage.handled:
+                self._storing.put_all((passage,))
+            elif passage.takeovers:
                 task = self._in_own_task(passage, self._handle_alone(passage))
                 self._suspects.add(task)
                 task.add_done_callback(self._suspects.discard)
             else:
-                self._waiting[passage.claim_id] = (passage, 1)
+                self._waiting[passage.claim_id] = Turn(passage, 1, in_lane=False)
                 self._lend_hand()
 
     async def idle_of_suspects(self) -> None:
@@ -93,7 +115,7 @@ class Handling:
 
     async def stop(self, *, begun: bool) -> list[str]:
         """Cancel handlers, and wait until they have ended: only then may their claims be given back."""
-        stopped = [id_ for id_, (_, number) in self._waiting.items() if begun or number == 1]
+        stopped = [id_ for id_, turn in self._waiting.items() if begun or not turn.in_lane]
         for claim_id in stopped:
             self._take_out(claim_id)
         stopping = {id_: task for id_, task in self._running.items() if begun or id_ not in self._begun}
@@ -136,8 +158,8 @@ class Handling:
         task, series = _this_task(), Series(self._another_waits)
         try:
             while not task.cancelling() and (turn := self._first_turn()):  # the user's code may have swallowed it
-                del self._waiting[turn[0].claim_id]
-                await self._take(*turn, series)
+                del self._waiting[turn.passage.claim_id]
+                await self._take(turn, series)
         finally:
             await series.rest()
 
@@ -145,35 +167,34 @@ class Handling:
         """Surely for this hand: all others are busy too."""
         return len(self._hands) == self._policy.handle_concurrency and self._first_turn() is not None
 
-    def _first_turn(self) -> tuple[Passage, int] | None:
+    def _first_turn(self) -> Turn | None:
         """What is to be done next. Whoever is in its lane already goes on there; others wait while it is closed."""
         turn = next(iter(self._waiting.values()), None)
-        return None if turn and turn[1] == 1 and self._lanes.closed else turn
+        return None if turn and not turn.in_lane and self._lanes.closed else turn
 
     def _take_out(self, claim_id: str) -> None:
-        _, number = self._waiting.pop(claim_id)
+        turn = self._waiting.pop(claim_id)
         self._begun.discard(claim_id)
-        if number > 1:
+        if turn.in_lane:
             self._lanes.leave()
 
-    async def _take(self, passage: Passage, number: int, series: Series) -> None:
+    async def _take(self, turn: Turn, series: Series) -> None:
         """One attempt of a fresh event. It stays in its lane until the last one."""
+        passage, number = turn.passage, turn.number
         claim_id = passage.claim_id  # a conflict gives the passage another one
         self._running[claim_id] = task = _this_task()
-        if number == 1:
+        if not turn.in_lane:
             self._lanes.enter()
         goes_on = False
+        began = self._clocks.monotonic()
         try:
             await self._one_attempt(passage, number, series)
-        except Permanent as error:
+        except Reject as error:
             self._reject(passage, error)
-        except Transient as error:
-            goes_on = number < self._policy.handle_attempts
-            self._failed(passage, error, retried=goes_on)
-            if goes_on:
-                self._in_own_task(passage, self._pause(passage, number)).add_done_callback(self._pause_ended)
-            else:
-                self._in_own_task(passage, self._storing.give_up([passage], "handle"))
+        except (Transient, Permanent) as error:
+            goes_on = True
+            after = self._in_own_task(passage, self._after_failure(passage, number, error, began))
+            after.add_done_callback(self._stopped_after_failure)
         except _ClaimLost:
             self.on_claim_lost(passage)
         finally:
@@ -181,13 +202,27 @@ class Handling:
                 self._lanes.leave()
             self._forget(claim_id, task)
 
-    async def _pause(self, passage: Passage, number: int) -> None:
-        await asyncio.sleep(self._policy.handle_delay)
-        self._waiting[passage.claim_id] = (passage, number + 1)
+    async def _after_failure(self, passage: Passage, number: int, error: Transient | Permanent, began: float) -> None:
+        following = await self._failures.following(passage, number, error, began)
+        if following is None:
+            self._lanes.leave()
+            self._in_own_task(passage, self._give_up(passage, error))
+            return
+        self._waiting[passage.claim_id] = Turn(passage, following, in_lane=True)
         self._waiting.move_to_end(passage.claim_id, last=False)
         self._lend_hand()
 
-    def _pause_ended(self, task: asyncio.Task[None]) -> None:
+    def _reject(self, passage: Passage, error: Reject) -> None:
+        self._failures.keep(passage, error, retried=False)
+        self._settling.bury(passage, Doom("rejected", "handle"))
+
+    async def _give_up(self, passage: Passage, error: Transient | Permanent) -> None:
+        if isinstance(error, Permanent):
+            self._settling.bury(passage, Doom("rejected", "handle"))
+        else:
+            await self._storing.give_up(passage, "handle")
+
+    def _stopped_after_failure(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():  # it may not even have begun
             self._lanes.leave()
 
@@ -212,19 +247,29 @@ class Handling:
     async def _handle_alone(self, passage: Passage) -> None:
         try:
             async with self._lanes.alone():
-                await attempts(
-                    lambda number: self._one_attempt(passage, number, None),
-                    count=self._policy.handle_attempts,
-                    delay=self._policy.handle_delay,
-                    failed=lambda error, retried: self._failed(passage, error, retried=retried),
-                )
+                await self._attempts_alone(passage)
                 await self._until_settled(passage)
-        except Permanent as error:
+        except Reject as error:
             self._reject(passage, error)
-        except Transient:
-            await self._storing.give_up([passage], "handle")
+        except (Transient, Permanent) as error:
+            await self._give_up(passage, error)
         except _ClaimLost:
             self.on_claim_lost(passage)
+
+    async def _attempts_alone(self, passage: Passage) -> None:
+        """Return once one has succeeded; raise what the last one raised."""
+        number = 1
+        while True:
+            began = self._clocks.monotonic()
+            try:
+                return await self._one_attempt(passage, number, None)
+            except Reject:
+                raise
+            except (Transient, Permanent) as error:
+                following = await self._failures.following(passage, number, error, began)
+                if following is None:
+                    raise
+                number = following
 
     async def _until_settled(self, passage: Passage) -> None:
         """If the next suspect kills this process, one whose row is on its way would count one owner more."""
@@ -240,6 +285,7 @@ class Handling:
         delivery = delivery_of(passage, number)
         if self._handler.form == "plain":
             await self._timed(passage, self._handler.call(delivery))
+            passage.handled = True
             self._storing.put_all((passage,))
         else:
             await self._in_transaction(passage, delivery, series)
@@ -255,7 +301,7 @@ class Handling:
 
     async def _wait_until_it_may_run(self, passage: Passage, series: Series | None) -> None:
         """Claims must meet: the last look before the user's code runs."""
-        while not self._desk.may_run(passage.claim_id):
+        while self._watch.trouble or not self._desk.may_run(passage.claim_id):
             self._check_held(passage)
             if series is not None:
                 await series.rest()
@@ -277,15 +323,6 @@ class Handling:
             self._facts(HandlerRan(passage.event.event_id, seconds, succeeded))
             if self._ending or self._running.get(passage.claim_id) is not _this_task():
                 raise asyncio.CancelledError  # lost meanwhile: it goes another way, whatever the handler made of that
-
-    def _reject(self, passage: Passage, error: Permanent) -> None:
-        self._failed(passage, error, retried=False)
-        self._settling.bury(passage, Doom("rejected", "handle"))
-
-    def _failed(self, passage: Passage, error: Transient | Permanent, *, retried: bool) -> None:
-        failure = failure_of(error, stage="handle", at=self._clocks.now())
-        passage.attempts.append(failure)
-        self._facts(failed_attempt(failure, retried=retried, count=1, event_id=passage.event.event_id))
 
 
 def _this_task() -> asyncio.Task[None]:

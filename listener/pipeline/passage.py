@@ -56,7 +56,8 @@ class Passage(msgspec.Struct, eq=False):
 
     ``ask`` is what is claimed: the event's id, or for an invalid or conflicting event a name made of its
     content, so that of all listeners that saw it only one writes the letter. ``received_at`` is a time of day,
-    ``received_clock`` measures. ``of_peer``: a peer was waited for, in vain.
+    ``received_clock`` measures. ``of_peer``: a peer was waited for, in vain. ``handled``: its plain handler has
+    succeeded in this process, and is not run here again, whoever held the claim meanwhile.
     """
 
     event: Event
@@ -74,6 +75,7 @@ class Passage(msgspec.Struct, eq=False):
     on_end: "Callable[[Passage], None] | None" = None
     revive: bool = False
     of_peer: bool = False
+    handled: bool = False
     whole: Oversized | None = None
     """What was measured of a frame that was too large to be held: the event has its first bytes alone."""
 

@@ -9,7 +9,8 @@ and in what burying means.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from listener.breaker import Breaker
@@ -29,6 +30,7 @@ from listener.pipeline.policy import Policy
 from listener.pipeline.recording import Recording
 from listener.pipeline.registrar import Letters, Registrar
 from listener.pipeline.settling import Graveyard, Settling
+from listener.pipeline.store_watch import StoreWatch
 from listener.pipeline.storing import Storing
 from listener.pipeline.stretches import Cutter
 from listener.pipeline.turns import Turns
@@ -75,6 +77,7 @@ class Pipeline:
         policy: Policy,
         clocks: Clocks,
         facts: Facts,
+        dice: Callable[[], float] = random.random,
     ) -> None:
         claiming: Inbox[Passage] = Inbox()
         self._desk = desk
@@ -92,22 +95,25 @@ class Pipeline:
         self.settling = Settling(
             desk=desk, intake=self.intake, graveyard=graveyard, written=self.registrar.put, clocks=clocks, facts=facts
         )
+        self.store_watch = StoreWatch(store=store, breaker=store_breaker, clocks=clocks, facts=facts, dice=dice)
         storing = Storing(
-            store=store, breaker=store_breaker, settling=self.settling, policy=policy, clocks=clocks, facts=facts
-        )
+            store=store, breaker=store_breaker, watch=self.store_watch, settling=self.settling, policy=policy,
+            clocks=clocks, facts=facts,
+        )  # fmt: skip
         self.work: Recording | Handling = Recording(storing)
         if handler is not None:
             self.work = Handling(
-                handler=handler, desk=desk, store=store, storing=storing, settling=self.settling,
-                policy=policy, clocks=clocks, facts=facts,
+                handler=handler, desk=desk, store=store, storing=storing, watch=self.store_watch,
+                settling=self.settling, policy=policy, clocks=clocks, facts=facts,
             )  # fmt: skip
             self.work.on_claim_lost = self._ran_out
         self.claiming = Claiming(
-            inbox=claiming, turns=turns, desk=desk, intake=self.intake, store=store, work=self.work,
-            settling=self.settling, policy=policy, clocks=clocks, facts=facts,
+            inbox=claiming, turns=turns, desk=desk, intake=self.intake, store=store, watch=self.store_watch,
+            work=self.work, settling=self.settling, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
         storing.on_conflict = self.claiming.conflict
         storing.on_buried = self.claiming.buried_before
+        storing.on_settled = self.claiming.already_settled
         self.settling.on_claim_lost = self._ran_out
         desk.hear_of_lost(self._lost)
         self._claiming_task: asyncio.Task[None] | None = None
@@ -117,6 +123,7 @@ class Pipeline:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.settling.run(), name="settling")
             tasks.create_task(self.registrar.run(), name="register letters")
+            tasks.create_task(self.store_watch.run(), name="watch the store")
             tasks.create_task(self.work.run(), name="work")
             tasks.create_task(self._looking.run(), name="looking")
             tasks.create_task(self.healer.run(), name="heal letters")

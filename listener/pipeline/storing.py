@@ -1,24 +1,31 @@
-"""Storing: rows in batches. A batch that fails on its data is split until the bad row stands alone."""
+"""Storing: rows in batches. A batch that fails while the store takes rows is split until the bad row stands alone.
+
+While the store takes none, all wait, for as long as it takes: see ``store_watch``. Attempts are counted of a lone row
+only.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, assert_never
 
-from listener.attempts import further
 from listener.breaker import Breaker
 from listener.claims.port import Dead, Done
-from listener.errors import Permanent, Transient, failure_of
-from listener.facts import BatchDone, Facts, failed_attempt
+from listener.errors import Permanent, Transient
+from listener.facts import BatchDone, Facts
+from listener.pipeline.failures import Failures
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import DUPLICATE, STORED, Doom, Duplicate, Passage, Stage, Stored
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
+from listener.pipeline.store_watch import StoreWatch
 from listener.store import events as rows
 from listener.store.port import Rows
 
 WORKERS = 3
 """Batches under way at once: one is sent while another's reply is read."""
+AGAIN_AT_ONCE = 2
+"""Batches and rows that failed before, under way at once: rows that hang leave connections to the others."""
 
 
 class Buried(Protocol):
@@ -36,6 +43,7 @@ class Storing:
         *,
         store: Rows,
         breaker: Breaker,
+        watch: StoreWatch,
         settling: Settling,
         policy: Policy,
         clocks: Clocks,
@@ -44,12 +52,20 @@ class Storing:
         self._inbox: Inbox[Passage] = Inbox()
         self._store = store
         self._breaker = breaker
+        self._watch = watch
+        self._failures = Failures(
+            "store", watch=watch, attempts=policy.insert_attempts, delay=policy.insert_delay, clocks=clocks, facts=facts
+        )
+        self._again = asyncio.Semaphore(AGAIN_AT_ONCE)
+        self._tasks: asyncio.TaskGroup
         self._settling = settling
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
         self.on_conflict: Callable[[Passage], Awaitable[None]]
         self.on_buried: Buried
+        self.on_settled: Callable[[Sequence[tuple[Passage, bool]]], Awaitable[None]]
+        """Ends events that are rows, each told whether the bytes of its content are the row's."""
 
     def put_all(self, passages: Iterable[Passage]) -> None:
         """Have these rows inserted."""
@@ -57,42 +73,66 @@ class Storing:
 
     async def run(self) -> None:
         """Store until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as self._tasks:
             for number in range(WORKERS):
-                tasks.create_task(self._store_for_ever(), name=f"store {number}")
+                self._tasks.create_task(self._store_for_ever(), name=f"store {number}")
 
     async def _store_for_ever(self) -> None:
         while True:
+            await self._watch.until_taking()
             await self._store_batch(await self._inbox.take(self._policy.batch))
 
     async def _store_batch(self, batch: Sequence[Passage]) -> None:
         started = self._clocks.monotonic()
         try:
-            try:
-                await self._insert(batch)
-            except Transient as error:
-                await self._insert_again(batch, error)
-        except Permanent as error:
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                await self._store_batch(batch[:middle])
-                await self._store_batch(batch[middle:])
-            else:
-                self.failed(batch, error, retried=False)
-                self._settling.bury(batch[0], Doom("rejected", "store"))
-        except Transient:
-            await self.give_up(batch, "store")
+            await self._insert(batch)
+        except (Transient, Permanent) as error:
+            # A task of its own: what waits here keeps no other batch from being stored.
+            self._tasks.create_task(self._store_again(batch, error, started), name="store again")
         else:
             self._facts(BatchDone("store", len(batch), self._clocks.monotonic() - started))
 
-    async def _insert_again(self, batch: Sequence[Passage], first: Transient) -> None:
-        await further(
-            lambda _: self._insert(batch),
-            first,
-            count=self._policy.insert_attempts,
-            delay=self._policy.insert_delay,
-            failed=lambda error, retried: self.failed(batch, error, retried=retried),
-        )
+    async def _store_again(self, batch: Sequence[Passage], error: Transient | Permanent, began: float) -> None:
+        """Store what has failed with this error, or find out which row is at fault."""
+        if len(batch) == 1:
+            await self._store_alone(batch[0], error, began)
+            return
+        while not await self._failures.count(batch, error, began):
+            if (again := await self._insert_again(batch)) is None:
+                return
+            error, began = again
+        if isinstance(error, Transient):
+            self._failures.tell(batch, error, retried=True)
+        middle = len(batch) // 2
+        async with asyncio.TaskGroup() as halves:
+            halves.create_task(self._store_half(batch[:middle]))
+            halves.create_task(self._store_half(batch[middle:]))
+
+    async def _store_half(self, batch: Sequence[Passage]) -> None:
+        if again := await self._insert_again(batch):
+            await self._store_again(batch, *again)
+
+    async def _store_alone(self, passage: Passage, error: Transient | Permanent, began: float) -> None:
+        number = 1
+        while following := await self._failures.following(passage, number, error, began):
+            number = following
+            if (again := await self._insert_again([passage])) is None:
+                return
+            error, began = again
+        if isinstance(error, Permanent):
+            self._settling.bury(passage, Doom("rejected", "store"))
+        else:
+            await self.give_up(passage, "store")
+
+    async def _insert_again(self, batch: Sequence[Passage]) -> tuple[Transient | Permanent, float] | None:
+        """Insert, a few at a time; how it failed, and when that attempt began."""
+        async with self._again:
+            began = self._clocks.monotonic()
+            try:
+                await self._insert(batch)
+            except (Transient, Permanent) as error:
+                return error, began
+        return None
 
     async def _insert(self, batch: Sequence[Passage]) -> None:
         new = [rows.NewRow(p.event, p.epoch, len(p.attempts) + 1, p.received_at) for p in batch]
@@ -127,25 +167,23 @@ class Storing:
         for passage in conflicts:
             await self.on_conflict(passage)
 
-    async def give_up(self, batch: Sequence[Passage], stage: Stage) -> None:
+    async def give_up(self, passage: Passage, stage: Stage) -> None:
         """All attempts are used up. What was lost may have been replies, not rows: the table is asked once more."""
-        try:
-            settled = await self._store.settled([passage.ask for passage in batch])
-        except Transient:
-            settled = {}
-        for passage in batch:
-            match settled.get(passage.claim_id):
-                case Done(same=True):
-                    self._settling.done([(passage, DUPLICATE)])
-                case Dead(same):
-                    await self.on_buried(passage, same=same)
-                case _:
-                    self._settling.bury(passage, Doom("exhausted", stage))
+        match (await self._settled(passage)).get(passage.claim_id):
+            case Done(same):
+                await self.on_settled([(passage, same)])
+            case Dead(same):
+                await self.on_buried(passage, same=same)
+            case None:
+                self._settling.bury(passage, Doom("exhausted", stage))
 
-    def failed(self, batch: Sequence[Passage], error: Transient | Permanent, *, retried: bool) -> None:
-        """Keep the failed attempt with each event that shared it."""
-        failure = failure_of(error, stage="store", at=self._clocks.now())
-        for passage in batch:
-            passage.attempts.append(failure)
-        event_id = batch[0].event.event_id if len(batch) == 1 else None
-        self._facts(failed_attempt(failure, retried=retried, count=len(batch), event_id=event_id))
+    async def _settled(self, passage: Passage) -> dict[str, Done | Dead]:
+        """What the table knows; nothing, if it takes rows and yet does not answer this."""
+        counted = 0
+        while counted < self._policy.insert_attempts:
+            began = self._clocks.monotonic()
+            try:
+                return await self._store.settled([passage.ask])
+            except (Transient, Permanent) as error:
+                counted += await self._watch.counts(error, began)
+        return {}

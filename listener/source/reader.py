@@ -48,7 +48,7 @@ class Reader:
         intake: Intake,
         cursors: GroupCursors,
         must_pause: Callable[[], str],
-        database_away: Callable[[], bool],
+        database_away: Callable[[], str],
         overflow: Callable[[bytes], None],
         facts: Facts,
         open_connection: Open | None = None,
@@ -219,7 +219,7 @@ class Reader:
             return trouble
         away = self._database_away()
         if away and self._resumes:
-            return "PostgreSQL is away"
+            return away
         return "memory is full" if self._intake.full and not away else ""
 
     async def _pause(self, why: str) -> None:

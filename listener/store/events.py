@@ -150,6 +150,11 @@ class EventStore:
             await series.rest()
         return self._database.acquire("storing an event with its handler")
 
+    async def probe(self) -> None:
+        """Store nothing, with the locks of an insert, and a commit that waits for disk and standbys as one does."""
+        async with self._database.acquire("probing whether rows are taken") as connection:
+            await connection.execute(self._sql["probe"])
+
     async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
         """Which of these are rows or burials, each with whether the digest of the content is the same too."""
         if not asks:

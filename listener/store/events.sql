@@ -21,6 +21,14 @@ SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestam
 WHERE NOT EXISTS (SELECT FROM unlost.buried b WHERE $11::bool AND b.event_id = $3)
 ON CONFLICT (event_id) DO NOTHING
 
+-- name: probe
+-- An insert of no row writes nothing to the log, and its commit waits for nobody; the message makes it wait.
+WITH none AS (
+    INSERT INTO unlost.events (event_id, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+    SELECT b.event_id, 'null', '', '', '', 1, 1, now() FROM unlost.buried b WHERE b.event_id IS NULL
+    ON CONFLICT (event_id) DO NOTHING)
+SELECT pg_logical_emit_message(true, 'unlost', 'probe')
+
 -- name: compare
 SELECT a.number,
     e.claim_token = $1 AND e.epoch = coalesce(a.epoch, 1) AND e.received_at = to_timestamp(a.received_at)

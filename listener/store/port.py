@@ -33,6 +33,10 @@ class Rows(Protocol):
         """
         ...
 
+    async def probe(self) -> None:
+        """Store nothing, but take the locks of an insert and wait for a commit as one does: whether rows are taken."""
+        ...
+
     async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
         """Which of these are rows or burials, each with whether the digest of the content is the same too."""
         ...

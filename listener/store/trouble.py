@@ -5,7 +5,7 @@ What is unknown counts as transient: trying again costs a moment, burying by mis
 
 import asyncpg
 
-from listener.errors import Permanent, Transient, UnlostError
+from listener.errors import Permanent, Transient, Unavailable, UnlostError
 
 PERMANENT_CLASSES = {
     "22": "the data is refused",
@@ -14,6 +14,12 @@ PERMANENT_CLASSES = {
     "54": "a limit of the server is exceeded",
 }
 """Classes of SQLSTATE for which the same call fails every time: it is about the data or the schema."""
+
+UNAVAILABLE_CLASSES = frozenset({"08", "40", "53", "57"})
+"""Classes of SQLSTATE that say nothing of the data: connections, deadlocks, resources, shutdown."""
+READ_ONLY, LOCK_NOT_AVAILABLE = "25006", "55P03"
+QUERY_CANCELED = "57014"
+"""May be this row's own: a trigger that hangs, and a time limit in the server."""
 
 LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
 """What tells that a connection is gone, and that the pool's others probably are too. A timeout is an OSError."""
@@ -29,7 +35,8 @@ def translated(error: BaseException, doing: str) -> UnlostError:
         state = error.sqlstate or ""
         if meaning := PERMANENT_CLASSES.get(state[:2]):
             return Permanent(f"{doing}: {meaning}: {error} (SQLSTATE {state})", sqlstate=state)
-        return Transient(f"{doing}: {error} (SQLSTATE {state})", sqlstate=state or None)
+        kind = Unavailable if _says_unavailable(state) else Transient
+        return kind(f"{doing}: {error} (SQLSTATE {state})", sqlstate=state or None)
     if isinstance(error, TimeoutError):
         return Transient(f"{doing}: PostgreSQL did not answer in time")
     if not_sendable(error):
@@ -47,6 +54,12 @@ def lost_connection(error: BaseException) -> bool:
 def not_sendable(error: BaseException) -> bool:
     """Whether asyncpg itself refused the data, before anything was sent: the connection is as good as before."""
     return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+
+
+def _says_unavailable(state: str) -> bool:
+    if state in (READ_ONLY, LOCK_NOT_AVAILABLE):
+        return True
+    return state[:2] in UNAVAILABLE_CLASSES and state != QUERY_CANCELED
 
 
 def _shutting_down(error: asyncpg.PostgresError) -> bool:

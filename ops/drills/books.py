@@ -62,6 +62,13 @@ async def connected(database_url: str) -> asyncpg.Connection:
         await asyncio.sleep(0.1)
 
 
+async def locked(database_url: str) -> asyncpg.Connection:
+    """A connection that holds the lock of the table of events until it ends."""
+    connection = await connected(database_url)
+    await connection.execute("begin; lock table unlost.events")
+    return connection
+
+
 @asynccontextmanager
 async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await connected(database_url)

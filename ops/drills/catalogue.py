@@ -8,7 +8,9 @@ from ops.drills.drill import IN_TRANSACTION, NONE, Act, Bars, Drill, Poison, pau
 from ops.drills.stage import Stage, StageTrouble
 
 OUTLAST_ATTEMPTS = 9.0
-"""Three attempts, 2 s apart, and what was begun late: an outage of this length ends some events as letters."""
+"""Three attempts, 2 s apart, and what was begun late."""
+LONG_OUTAGE = 40.0
+"""More than a failover of Patroni takes (35 s)."""
 REDIS_BARS = Bars(progress=3.0, recover=5.0, pause=1.0)
 POSTGRES_BACK = 2.0
 TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
@@ -124,7 +126,7 @@ async def cut_one_off(stage: Stage) -> None:
 
 
 async def forget_letters(stage: Stage) -> None:
-    """What the others buried meanwhile is known to Redis alone, and Redis forgets it."""
+    """Whatever the others had buried meanwhile would be known to Redis alone, and Redis forgets it."""
     await asyncio.sleep(OUTLAST_ATTEMPTS)
     await stage.kill("redis")
     await stage.start("redis", empty=True)
@@ -153,20 +155,26 @@ REDIS = (
 )  # fmt: skip
 
 POSTGRES = (
-    Drill("postgres-stopped", "PostgreSQL is away for longer than all attempts: letters, which a replay empties.",
+    Drill("postgres-stopped", "PostgreSQL is away for longer than all attempts last: rows wait, and nothing is buried.",
           damage=stop("postgres"), during=pause(OUTLAST_ATTEMPTS), heal=start("postgres"),
-          bars=Bars(letters="some", progress=POSTGRES_BACK)),
+          bars=Bars(progress=POSTGRES_BACK)),
+    Drill("outage-long", "PostgreSQL is away for 40 s, as in an ordinary failover.",
+          damage=stop("postgres"), during=pause(LONG_OUTAGE), heal=start("postgres"),
+          bars=Bars(progress=POSTGRES_BACK)),
+    Drill("table-locked", "Somebody locks the table of events for 40 s, while PostgreSQL answers everything else.",
+          damage=lambda stage: stage.lock_events(), during=pause(LONG_OUTAGE),
+          heal=lambda stage: stage.unlock_events(), bars=Bars(progress=POSTGRES_BACK), on_compose=False),
     Drill("postgres-frozen", "PostgreSQL falls silent with every connection open, and wakes up.",
-          damage=freeze("postgres"), heal=thaw("postgres"), bars=Bars(letters="any", progress=POSTGRES_BACK)),
+          damage=freeze("postgres"), heal=thaw("postgres"), bars=Bars(progress=POSTGRES_BACK)),
     Drill("postgres-killed", "PostgreSQL is killed with -9 and recovers; its unlogged claims are gone.",
           damage=kill("postgres"), during=pause(1.0), heal=start("postgres"),
-          bars=Bars(letters="any", progress=POSTGRES_BACK)),
+          bars=Bars(progress=POSTGRES_BACK)),
     Drill("postgres-connections", "Somebody takes every connection that PostgreSQL has, those of the listeners too.",
           damage=lambda stage: stage.take_connections(), heal=lambda stage: stage.give_connections(),
-          bars=Bars(letters="any", progress=POSTGRES_BACK), few_connections=True),
-    Drill("letters-forgotten", "PostgreSQL is away, Redis forgets the letters of then, and one listener heard of none.",
+          bars=Bars(progress=POSTGRES_BACK), few_connections=True),
+    Drill("letters-forgotten", "PostgreSQL is away, Redis is emptied, and one listener is cut off from both.",
           damage=cut_one_off, during=forget_letters, heal=let_all_meet,
-          bars=Bars(letters="any", progress=REDIS_BARS.progress), wires=True, handler=NONE),
+          bars=Bars(progress=REDIS_BARS.progress), wires=True, handler=NONE),
 )  # fmt: skip
 
 PRODUCER = (

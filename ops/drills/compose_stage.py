@@ -90,6 +90,13 @@ class ComposeStage:
         """Not here."""
         raise StageTrouble("PostgreSQL's connections can only be taken without --compose")
 
+    async def lock_events(self) -> None:
+        """Not here."""
+        raise StageTrouble("The table of events can only be locked without --compose")
+
+    async def unlock_events(self) -> None:
+        """Nothing was locked."""
+
     async def give_connections(self) -> None:
         """Nothing was taken."""
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import psutil
 
 from ops.audit.cli import AuditSettings, audited
@@ -53,6 +54,7 @@ class LocalStage:
         self._drill = drill
         self._wires = wires
         self._hoard: Hoard | None = None
+        self._lock: asyncpg.Connection | None = None
 
     @property
     def layout(self) -> Layout:
@@ -162,6 +164,16 @@ class LocalStage:
         """Give them back."""
         if self._hoard is not None:
             await self._hoard.give()
+
+    async def lock_events(self) -> None:
+        """Lock the table of events, as a migration of somebody's might."""
+        self._lock = self._lock or await bookkeeping.locked(self.database_url)
+
+    async def unlock_events(self) -> None:
+        """End the transaction that holds the lock."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.terminate()
 
     async def fill_disk(self) -> None:
         """Let no file of a listener grow."""

@@ -80,6 +80,12 @@ class Stage(Protocol):
     async def give_connections(self) -> None:
         """Give them back."""
 
+    async def lock_events(self) -> None:
+        """Lock the table of events, against reading too."""
+
+    async def unlock_events(self) -> None:
+        """Let go of the lock."""
+
     async def fill_disk(self) -> None:
         """Leave no room for dead letters."""
 

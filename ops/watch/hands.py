@@ -29,6 +29,11 @@ CHECKS = {
         "It reads on as soon as there is room: see what slows its handler, or raise MAX_EVENTS.",
         "UnlostReadingPaused",
     ),
+    "storing": (
+        "What it holds waits for its row, without a letter, for as long as it takes.",
+        "See what keeps PostgreSQL from taking rows: a lock on the table of events, a standby that is away, a right.",
+        "UnlostReadingPaused",
+    ),
     "claims": (
         "It starts no new event, for its claims do not meet those of every live peer.",
         "See that Redis and PostgreSQL answer all listeners alike; a restart of this one is safe.",
@@ -107,12 +112,17 @@ def of_listeners(picture: Picture) -> Iterator[Problem]:
         names = {reason.partition(":")[0] for reason in one.reasons}
         for reason in one.reasons:
             name = reason.partition(":")[0]
-            told = name == "source" or "PostgreSQL" in reason or is_moving(one, reason, picture.at)
+            told = name == "source" or _is_away(one, name, reason) or is_moving(one, reason, picture.at)
             if not told and not (name == "reading" and "dead_letters" in names):
                 stuck.setdefault(reason, []).append(one)
     for reason, some in stuck.items():
         yield _stuck(reason, some)
     yield from _slow(alive, picture.at)
+
+
+def _is_away(one: Listener, name: str, reason: str) -> bool:
+    """Whether PostgreSQL is away for it. One that answers, and yet takes no rows, is another problem."""
+    return "PostgreSQL" in reason and (name != "storing" or one.breakers.get("postgres") == "open")
 
 
 def _stuck(reason: str, some: Sequence[Listener]) -> Problem:

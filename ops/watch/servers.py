@@ -25,7 +25,9 @@ _do, _keep = verb("do"), verb("keep")
 
 def without_postgres(one: Listener, now: float) -> bool:
     """Whether this listener cannot use PostgreSQL. One that has just woken up is not confirmed either, for a moment."""
-    if "postgres" in one.open_breakers or any(reason.startswith("reading: PostgreSQL") for reason in one.reasons):
+    if "postgres" in one.open_breakers or any(
+        reason.startswith("reading: PostgreSQL is away") for reason in one.reasons
+    ):
         return True
     return any(_not_confirmed(reason) for reason in one.reasons) and now - one.since.get("claims", now) >= MOMENT
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from listener.pipeline import registrar as registrar_module
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Doom, Passage, invalid_claim
 from listener.pipeline.registrar import Registrar
-from listener.store.burials import BurialRegister
+from listener.store.burials import Burial, BurialRegister, Standing
 from listener.store.database import Database
 from listener.store.events import EventStore, NewRow
 from listener.store.migrations import migrate
@@ -40,6 +40,20 @@ def passage(event_id: str, reason: str = "exhausted") -> Passage:
     return doomed
 
 
+class Noted:
+    """A register whose answers are noted."""
+
+    def __init__(self, yard: "Yard", register: BurialRegister) -> None:
+        self._yard = yard
+        self._register = register
+
+    async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
+        standings = await self._register.enter(burials)
+        self._yard.standings.append(standings)
+        self._yard.looked.set()
+        return standings
+
+
 class Yard:
     """One instance's letters, and the registrars of its starts."""
 
@@ -50,11 +64,13 @@ class Yard:
         self.graveyard = FileGraveyard(self.file, path, instance="a", source="s", degraded=lambda: False)
         self.store = EventStore(database, instance_id="a", token="a:1")
         self.resolved: asyncio.Queue[LettersResolved] = asyncio.Queue()
+        self.standings: list[list[Standing]] = []
+        self.looked = asyncio.Event()
         self.registrar = self._registrar()
 
     def _registrar(self) -> Registrar:
         return Registrar(
-            register=BurialRegister(self.database, token="a:1"), letters=self.graveyard,
+            register=Noted(self, BurialRegister(self.database, token="a:1")), letters=self.graveyard,
             look_again_after=LOOK_AGAIN, clocks=Clocks(time.time, time.monotonic), facts=self._hear,
         )  # fmt: skip
 
@@ -139,13 +155,15 @@ async def test_a_transaction_that_was_under_way_is_seen_at_the_second_look(yard:
 
     late = asyncio.create_task(yard.store.insert_with(NewRow(event("e"), 1, 1, 0.0), work))
     await begun.wait()
-    burials = await yard.graveyard.bury([passage("e")])
-    assert await BurialRegister(yard.database, token="a:1").enter(burials) == ["buried"]
-    yard.registrar.put(burials)
     async with yard.running():
+        await yard.bury(passage("e"))
+        await yard.looked.wait()
+        assert yard.standings == [["buried"]], "the first look sees no row yet"
+        assert yard.waiting() == ["e"]
         entered.set()
         await late
         assert (await yard.resolved.get()).why == "already stored"
+    assert yard.standings == [["buried"], ["stored"]]
     assert yard.waiting() == []
 
 

@@ -5,11 +5,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from listener.claims.port import Ask, Claims, Dead, Done
 from listener.claims.postgres import PostgresClaims
-from listener.errors import Misconfigured, Permanent, Reject, Transient
+from listener.errors import Misconfigured, Permanent, Reject, Transient, Unavailable
 from listener.event import Event, parse
 from listener.store.burials import Burial, BurialRegister
 from listener.store.cursors import Cursors
@@ -656,3 +657,51 @@ async def test_a_new_incarnation_lets_nobody_live_on_who_was_gone_for_long(datab
     look = await a.refresh()
     assert look.peers == {}
     assert look.mine == {"x"}
+
+
+async def test_a_probe_waits_for_the_lock_that_an_insert_waits_for(database: Database, database_url: str):
+    store = store_of(database)
+    await store.probe()
+    locking = await asyncpg.connect(database_url)
+    try:
+        for mode in ("SHARE", "ACCESS EXCLUSIVE"):
+            async with locking.transaction():
+                await locking.execute(f"LOCK TABLE unlost.events IN {mode} MODE")
+                with pytest.raises(Transient, match="did not answer in time"):
+                    await store.probe()
+    finally:
+        await locking.close()
+    await store.probe()
+    assert await store.page(None, 10) == []
+
+
+async def test_a_probe_is_refused_where_no_row_could_be_written(database: Database, database_url: str):
+    store = store_of(database)
+    admin = await asyncpg.connect(database_url)
+    try:
+        name = await admin.fetchval("SELECT current_database()")
+        await admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        await database.close()
+        with pytest.raises(Unavailable, match="25006"):
+            await store.probe()
+        await admin.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        await admin.execute("ALTER TABLE unlost.events RENAME TO elsewhere")
+        await database.close()
+        with pytest.raises(Permanent, match="42P01"):
+            await store.probe()
+    finally:
+        await admin.close()
+
+
+async def test_a_probe_writes_to_the_log_so_that_its_commit_waits_for_standbys(database: Database, database_url: str):
+    """What writes nothing is not waited for: it would succeed while every insert hangs."""
+    store = store_of(database)
+    await store.probe()
+    watching = await asyncpg.connect(database_url)
+    try:
+        before = await watching.fetchval("SELECT pg_current_wal_insert_lsn()")
+        await store.probe()
+        after = await watching.fetchval("SELECT pg_current_wal_insert_lsn()")
+    finally:
+        await watching.close()
+    assert after != before

@@ -88,6 +88,9 @@ def _postgres(play: Play, fault: Fault) -> Heal:
             postgres.freeze()
         case "crash":
             postgres.crash()
+        case "locked":
+            postgres.lock()
+            return postgres.unlock
         case _:
             postgres.down()
             postgres.memory.end_transactions()

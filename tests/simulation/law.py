@@ -7,11 +7,12 @@ Order        "done" is told only of a row that stands, "dead" only of a letter o
 Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
              killed, frozen, stopped, or cut off from both places in which claims are kept at once, or lost its lease to
              one that was; or, cut off from PostgreSQL while another is cut off from Redis, it was off the roll, or
-             lost its lease in the one place that both still had. An owner itself may run it again if its own run had
-             failed, or if it had to take the lease for lost, since PostgreSQL was away for too long to renew it there
+             lost its lease in the one place that both still had. An owner itself may run it again only if its own run
+             had failed; in a transaction, also where that was not committed
+Outages      no event is buried as exhausted that fails for no reason of its own
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import chain
 
 from dlq.letter import UNCLAIMED
@@ -22,9 +23,6 @@ from tests.simulation.hooks import Hooks
 from tests.simulation.letters import OPEN, Letters
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.world import Process, World
-
-UNRENEWED = 2 / 3
-"""The part of a lease that is left, at least, when a place that was renewed in time goes away."""
 
 
 class Run:
@@ -52,6 +50,9 @@ class Law(Hooks):
         self.postgres: PostgresMemory
         self.processes: list[Process] = []
         self.by_token: dict[str, Process] = {}
+        self.may_exhaust: Callable[[Process, str], bool] = lambda *_: True
+        """Whether this event may fail as often as it takes, for a reason of its own."""
+        self.in_transactions = False
         self._letters = Letters()
         self.letters: dict[tuple[str, bytes], int] = {}
         """How many letters wait, by claim and content."""
@@ -110,6 +111,8 @@ class Law(Hooks):
         self.lettered.add(claim_id)
         if reason in UNCLAIMED:
             return
+        if reason == "exhausted" and not self.may_exhaust(process, event_id):
+            self.world.break_law(f"{process.name} buries {event_id}, which fails for no reason of its own")
         others = self._letters.of(claim_id, digest)
         letter = self._letters.write(process, burial, self.world.now)
         for other in others:
@@ -192,11 +195,11 @@ class Law(Hooks):
                 self.world.break_law(f"{process.name} starts {event_id}, and {other.name} may start it too")
         runs = self.runs.setdefault(event_id, [])
         for run in runs:
-            if run.process is process and run.epoch == epoch and attempt > run.attempt:
+            if run.process is process and run.epoch == epoch and (run.failed or self.in_transactions):
                 run.ended, run.attempt = None, attempt
                 return run
         for run in runs:
-            if run.process is process and (run.failed or self._lapsed(run)):
+            if run.process is process and (run.failed or self.in_transactions):
                 continue
             if not self._excused(run, event_id) and not self._apart(run, event_id, process):
                 still = "still runs" if run.ended is None else "has run"
@@ -208,11 +211,6 @@ class Law(Hooks):
 
     def handler_ends(self, run: Run, *, failed: bool) -> None:
         run.ended, run.failed = self.world.now, failed
-
-    def _lapsed(self, run: Run) -> bool:
-        """PostgreSQL was away for so long that what was covered there had to be taken for lost, by its own clock."""
-        lapse = self.lease * UNRENEWED
-        return any(end >= run.started and end - began >= lapse for began, end in run.process.links[1].troubled())
 
     def _excused(self, run: Run, event_id: str) -> bool:
         process = run.process

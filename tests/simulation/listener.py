@@ -39,6 +39,7 @@ LEASE = 2.5
 """Enough to notice a silent Redis, and to cover elsewhere, before it runs out."""
 ROLL_LIFE = 1.6
 PEER_WAIT = 0.2
+HANDLE_ATTEMPTS, HANDLE_TIMEOUT = 3, 2.0
 RESTART_SECONDS = 0.4
 HANDLERS = {
     "recorded": "",
@@ -65,7 +66,8 @@ def settings_of(name: str, work: str, peer_wait: float, hands: int) -> ListenerS
     given = {
         "instance_id": name, "handler": HANDLERS[work], "lease": LEASE, "handle_delay": 0.2, "insert_delay": 0.2,
         "startup_delay": 0.2, "startup_attempts": 2, "database_attempts": 2, "redis_timeout": 0.1,
-        "database_timeout": 0.7, "handle_timeout": 2.0, "reconnect_first": 0.2, "reconnect_longest": 1.0,
+        "database_timeout": 0.7, "handle_timeout": HANDLE_TIMEOUT, "handle_attempts": HANDLE_ATTEMPTS,
+        "reconnect_first": 0.2, "reconnect_longest": 1.0,
         "ws_url": "ws://source/", "drain": 1.0, "peer_wait": peer_wait,
         "handle_concurrency": hands,
     }  # fmt: skip
@@ -129,6 +131,8 @@ class Scene:
         self.redis = SimulatedRedis(world, self.law)
         self.postgres = SimulatedPostgres(world, self.law)
         self.law.postgres = self.postgres.memory
+        self.law.may_exhaust = self._may_exhaust
+        self.law.in_transactions = plan.work == "transaction"
         self.source = SimulatedSource(
             world,
             resumes=plan.resumes,
@@ -140,6 +144,20 @@ class Scene:
         self.happenings = {one.event_id: one for one in reversed(plan.happenings)}
         self.tries: dict[str, int] = {}
         self.poisoned: Callable[[Start], None] = lambda _: None
+
+    def _may_exhaust(self, process: Process, event_id: str) -> bool:
+        """A wire that loses single requests cannot be told from an event that fails. One that fails by itself, if not
+        often enough, may lose an attempt more to what was over before it was seen.
+        """
+        happening = self.happenings[event_id]
+        unreliable = any(
+            (one.what, one.target, one.server) in ((what, process.name, "postgres") for what in ("flaky", "slow"))
+            for one in self.plan.faults
+        )
+        disturbed = process.frozen_since(0.0) or process.links[1].troubled_since(0.0)
+        enough = 1 if disturbed else HANDLE_ATTEMPTS
+        fails = happening.failures >= enough or happening.seconds >= HANDLE_TIMEOUT
+        return unreliable or (self.plan.work != "recorded" and fails)
 
     def disk(self, name: str) -> Disk:
         return self.disks.setdefault(name, Disk(self.world, self.law))

@@ -27,6 +27,7 @@ from listener.pipeline.intake import Intake
 from listener.pipeline.passage import DUPLICATE, Passage
 from listener.pipeline.registrar import Registrar
 from listener.pipeline.settling import Settling
+from listener.pipeline.store_watch import StoreWatch
 from listener.pipeline.storing import Storing
 from listener.pipeline.stretches import Part, Stretch
 from listener.pipeline.turns import Turns
@@ -318,6 +319,13 @@ def _lost_is_forgotten(real: Any) -> Any:
     return lambda self, passage: real(self, passage) and False
 
 
+def _all_counts(_: Any) -> Any:
+    async def counts(*_: object) -> bool:
+        return True
+
+    return counts
+
+
 def _nobody(*_: object) -> list[Any]:
     return []
 
@@ -392,6 +400,11 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "row-beside-a-burial": (
         "a row is written although its event is buried",
         [(PostgresMemory, "insert", _unforbidden)],
+    ),
+    "outage-counts": ("attempts count while the store is away", [(StoreWatch, "counts", _all_counts)]),
+    "probe-without-locks": (
+        "the probe asks for no lock of the table",
+        [(PostgresMemory, "probe", lambda _: lambda _: None)],
     ),
     "drop-standby": ("an event held by another is let go of", [(Claiming, "stand_by", _drop_standby)]),
     "standby-is-settled": ("an event held by another counts as settled", [(Claiming, "stand_by", _standby_is_settled)]),

@@ -89,10 +89,13 @@ class PostgresMemory:
         self.declared_anew: dict[str, float] = {}
         """When who had not stood on the roll, or no more, came on it."""
         self.cursors: dict[tuple[str, str], str] = {}
+        self.locked = False
+        """Whether somebody holds the lock of the table ``events``: nobody writes or reads it."""
         self._seq = 0
 
     def crash(self) -> None:
-        """Recovery has run: committed rows stand, unlogged tables are empty."""
+        """Recovery has run: committed rows stand, unlogged tables are empty, nobody holds a lock."""
+        self.locked = False
         self.end_transactions()
         self.claims.clear()
         self.founded = None
@@ -121,6 +124,8 @@ class PostgresMemory:
 
     def insert(self, token: str, rows: Sequence[NewRow], transaction: Transaction | None = None) -> set[str] | Blocked:
         self.end_idle_transactions()
+        if self.locked:
+            return BLOCKED
         if transaction is not None and transaction.ended:
             raise Transient("no such transaction")
         ids = {row.event.event_id for row in rows}
@@ -140,6 +145,9 @@ class PostgresMemory:
                 if transaction is None:
                     self.hooks.row_written(token, event_id)
         return inserted
+
+    def probe(self) -> Blocked | None:
+        return BLOCKED if self.locked else None
 
     def begin(self, transaction: Transaction) -> None:
         if not transaction.ended:
@@ -169,8 +177,8 @@ class PostgresMemory:
         if transaction in self.transactions:
             self.transactions.remove(transaction)
 
-    def compare(self, token: str, rows: Sequence[NewRow]) -> list[Result | None]:
-        return [self._compare(token, row) for row in rows]
+    def compare(self, token: str, rows: Sequence[NewRow]) -> list[Result | None] | Blocked:
+        return BLOCKED if self.locked else [self._compare(token, row) for row in rows]
 
     def _compare(self, token: str, row: NewRow) -> Result | None:
         there = self.rows.get(row.event.event_id)
@@ -181,10 +189,14 @@ class PostgresMemory:
         )  # fmt: skip
         return STORED if mine else DUPLICATE if same_content(there.row.event, row.event) else CONFLICT
 
-    def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+    def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead] | Blocked:
+        if self.locked:
+            return BLOCKED
         return {ask.event_id: answer for ask in asks if (answer := self._done(ask) or self._dead(ask))}
 
-    def enter(self, token: str, burials: Sequence[Burial]) -> list[Standing]:
+    def enter(self, token: str, burials: Sequence[Burial]) -> list[Standing] | Blocked:
+        if self.locked:
+            return BLOCKED
         return [self._enter(token, burial) for burial in burials]
 
     def _enter(self, token: str, burial: Burial) -> Standing:
@@ -200,7 +212,11 @@ class PostgresMemory:
 
     # -- claims ---------------------------------------------------------------------------------
 
-    def claim(self, place: str, token: str, lease: float, asks: Sequence[Ask], *, over: bool, revive: bool) -> list:
+    def claim(
+        self, place: str, token: str, lease: float, asks: Sequence[Ask], *, over: bool, revive: bool
+    ) -> list | Blocked:
+        if self.locked:
+            return BLOCKED
         answers: list[Answer | None] = [self._done(ask) or (None if revive else self._dead(ask)) for ask in asks]
         if not all(answers):
             self.check(place)
@@ -233,7 +249,9 @@ class PostgresMemory:
         self.hooks.granted(self.incarnation(), token, ask.event_id, won=True)
         return Won(epoch, takeovers)
 
-    def keep(self, place: str, token: str, lease: float, keeps: Sequence[Keep], *, cover: bool) -> list[bool]:
+    def keep(self, place: str, token: str, lease: float, keeps: Sequence[Keep], *, cover: bool) -> list[bool] | Blocked:
+        if self.locked and cover:
+            return BLOCKED
         self.check(place)
         return [self._keep(place, token, lease, keep, cover=cover) for keep in keeps]
 
@@ -252,7 +270,9 @@ class PostgresMemory:
         self.hooks.granted(place, token, keep.event_id, won=False)
         return True
 
-    def settle(self, place: str, token: str, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
+    def settle(self, place: str, token: str, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool] | Blocked:
+        if self.locked:
+            return BLOCKED
         if verdict == "done":
             return [self._settle_done(place, token, ask.event_id) for ask in asks]
         self.check(place)
@@ -371,6 +391,17 @@ class SimulatedPostgres(Server):
 
     def _ask_again(self) -> None:
         self._asks_again = False
+        self.unblock()
+
+    def lock(self) -> None:
+        """Somebody locks the table of events; the roll and the cursors are free."""
+        self.memory.locked = True
+        self.troubles.begin(self.world.now)
+
+    def unlock(self) -> None:
+        """The lock is gone."""
+        self.memory.locked = False
+        self.touch()
         self.unblock()
 
     def crash(self) -> None:

@@ -13,7 +13,7 @@ from listener.store.events import STORED, NewRow, Result
 from listener.store.roll import Look
 from listener.store.series import Series
 from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Transaction, same_content
-from tests.simulation.wire import Lost, Wire
+from tests.simulation.wire import BLOCKED, Blocked, Lost, Wire
 
 T = TypeVar("T")
 
@@ -295,6 +295,10 @@ class SimulatedStore:
 
         self.session.wire.hang_up(rolled_back)
 
+    async def probe(self) -> None:
+        memory = self.session.memory
+        await self.session.ask("probe", memory.probe)
+
     async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
         if not asks:
             return {}
@@ -302,7 +306,9 @@ class SimulatedStore:
         return await self.session.ask(what, lambda: self.session.memory.settled(asks))
 
     async def same_content(self, event: Event) -> bool | None:
-        def apply() -> bool | None:
+        def apply() -> bool | Blocked | None:
+            if self.session.memory.locked:
+                return BLOCKED
             row = self.session.memory.rows.get(event.event_id)
             return None if row is None else same_content(row.row.event, event)
 

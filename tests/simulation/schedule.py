@@ -17,7 +17,7 @@ LINK_FAULTS = ("refused", "silent", "deaf", "slow", "flaky")
 REDIS_FAULTS = ("down", "freeze", "restart empty", "restart", "flush", "fail over")
 POSTGRES_FAULTS = ("down", "freeze", "crash")
 SOURCE_FAULTS = ("cut", "down")
-RETENTION_SALT, BOTH_SALT, TURNS_SALT, STOPS_SALT = 33, 34, 35, 36
+RETENTION_SALT, BOTH_SALT, TURNS_SALT, STOPS_SALT, OUTAGE_SALT = 33, 34, 35, 36, 37
 """Later additions have dice of their own, so that the seeds that found something once still find it."""
 
 
@@ -94,6 +94,7 @@ def schedule(seed: int) -> Schedule:
     names = [name for name, _ in listeners]
     faults += _retention(random.Random(seed * 2_654_435_761 + RETENTION_SALT), names)
     faults += _cut_off_from_both(random.Random(seed * 2_654_435_761 + BOTH_SALT), names)
+    faults += _long_outage(random.Random(seed * 2_654_435_761 + OUTAGE_SALT))
     resumes = dice.random() < 0.8
     if not resumes:
         faults += _stops(random.Random(seed * 2_654_435_761 + STOPS_SALT), names)
@@ -175,6 +176,14 @@ def _cut_off_from_both(dice: random.Random, listeners: list[str]) -> tuple[Fault
         what = dice.choice(REDIS_FAULTS)
         faults.append(Fault("f5", at + dice.uniform(0.0, 1.0), dice.choice((0.3, 1.2)), what, "redis"))
     return tuple(faults)
+
+
+def _long_outage(dice: random.Random) -> tuple[Fault, ...]:
+    """Now and then PostgreSQL, or its table of events, is out of reach for longer than all attempts last."""
+    if dice.random() >= 0.1:
+        return ()
+    what = dice.choice(("locked", "locked", *POSTGRES_FAULTS))
+    return (Fault("f10", dice.uniform(0.3, 2.5), dice.choice((4.0, 8.0)), what, "postgres"),)
 
 
 def _fault(dice: random.Random, number: int, listeners: list[str]) -> Fault:

@@ -21,12 +21,13 @@ FOUND_BY = {
     "forget-the-fence": 16, "foreign-row-is-mine": 1, "done-before-row": 0, "dead-before-letter": 1, "no-letter":
     1, "drop-standby": 9, "standby-is-settled": 2, "reset-epoch": 20, "never-renew": 1, "lease-ignored": 451,
     "lost-unseen": 75, "lost-is-forgotten": 184, "meet-nobody": 27, "no-cover": 9, "declare-before-cover": 697,
-    "give-up-early": 9, "stale-cover": 2149, "any-place": 1660, "no-look": 136, "no-last-look": 930, "stale-roll":
-    363, "waits-for-the-settled": 1466, "one-place": 35, "dead-untold": 1, "cursor-at-receipt": 2,
+    "give-up-early": 9, "stale-cover": 2149, "any-place": 1660, "no-look": 136, "no-last-look": 930,
+    "waits-for-the-settled": 1466, "one-place": 35, "dead-untold": 1, "cursor-at-receipt": 2,
     "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 0,
     "stop-leaves-the-rest": 233, "stop-leaves-copies": 680, "stopped-forbids": 138, "never-healed": 138,
     "healed-at-offer": 138, "vouched-unsettled": 2, "vouched-half-settled": 15, "any-bytes": 6, "left-unread": 2,
-    "gap-untold": 273, "gap-is-a-wall": 529, "buries-unconfirmed": 2547, "unregistered": 0, "row-beside-a-burial": 1346,
+    "gap-untold": 273, "gap-is-a-wall": 529, "unregistered": 0, "row-beside-a-burial": 1346,
+    "outage-counts": 27, "probe-without-locks": 41,
 }  # fmt: skip
 
 
@@ -34,12 +35,12 @@ BACK_ON_THE_ROLL = Schedule(
     seed=4,
     work="plain",
     resumes=True,
-    listeners=(("l0", 0.0), ("l1", 0.0)),
-    happenings=(Happening("e0", 0.6, "e0", seconds=1.2, failures=1),),
+    listeners=(("l0", 0.0), ("l1", 0.75)),
+    happenings=(Happening("e0", 0.6, "e0", seconds=1.9, failures=1),),
     faults=(
-        Fault("f0", 1.0, 2.5, "silent", "l0", "postgres"),
+        Fault("f0", 1.0, 2.4, "silent", "l0", "postgres"),
         Fault("f1", 1.2, 5.0, "refused", "l1", "redis"),
-        Fault("f2", 3.2, 1.0, "deaf", "l0", "redis"),
+        Fault("f2", 3.1, 1.0, "deaf", "l0", "redis"),
     ),
 )
 """One keeps its claims in Redis while its row runs out, the other moves to PostgreSQL, and the one returns."""
@@ -64,7 +65,7 @@ KILLED_UNREGISTERED = Schedule(
     work="plain",
     resumes=True,
     listeners=(("l0", 0.0), ("l1", 0.7)),
-    happenings=(Happening("e0", 0.6, "e0", seconds=0.6),),
+    happenings=(Happening("e0", 0.6, "e0", seconds=0.6, rejected=True),),
     faults=(
         Fault("f0", 1.0, 3.0, "down", "postgres"),
         Fault("f1", 1.65, 3.5, "kill", "l0"),
@@ -102,9 +103,38 @@ STOPPED_WITH_UNREAD = Schedule(
 )
 """One waits for what the other would have settled, and is stopped before it reads that; the other is killed."""
 
+CUT_OFF_FROM_BOTH = Schedule(
+    seed=0,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.0), ("l1", 0.75)),
+    happenings=(Happening("e0", 0.7, "e0", seconds=1.9, rejected=True),),
+    faults=(
+        Fault("f0", 1.0, 4.0, "refused", "l0", "redis"),
+        Fault("f1", 1.0, 4.0, "refused", "l0", "postgres"),
+        Fault("f2", 1.1, 0.0, "flush", "redis"),
+    ),
+)
+"""One rejects an event while it is cut off, and Redis has forgotten its claim; the other has won it by then."""
+
+WAITS_OFF_THE_ROLL = Schedule(
+    seed=3,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.0), ("l1", 0.75)),
+    happenings=(Happening("e0", 0.6, "e0", seconds=1.9), Happening("e1", 0.6, "e1", seconds=0.2)),
+    faults=(
+        Fault("f0", 0.8, 5.0, "silent", "l0", "postgres"),
+        Fault("f1", 1.0, 7.0, "refused", "l1", "redis"),
+    ),
+)
+"""An event waits for the one hand of a listener whose row on the roll runs out; the other claims it elsewhere."""
+
 WRITTEN_FOR = {
     "stop-leaves-what-came": STOPPED_WHILE_PAUSED,
     "stop-leaves-unread": STOPPED_WITH_UNREAD,
+    "buries-unconfirmed": CUT_OFF_FROM_BOTH,
+    "stale-roll": WAITS_OFF_THE_ROLL,
     "confirmed-once": FULL_FOR_LONG,
     "open-off-the-roll": BACK_ON_THE_ROLL,
     "unread": KILLED_UNREGISTERED,

@@ -61,7 +61,7 @@ class Reading:
         quick = {"backoff": Backoff(0.001, 0.001), "open_timeout": 2.0} | options
         self.reader = Reader(
             SourceOptions(url, "source", "group", **quick), intake=cast("Any", self.intake),
-            cursors=cast("Any", self.cursors), must_pause=lambda: "", database_away=lambda: False,
+            cursors=cast("Any", self.cursors), must_pause=lambda: "", database_away=lambda: "",
             overflow=lambda _: None, facts=self._hear, open_connection=open_connection, dice=lambda: 0.5, **clock,
         )  # fmt: skip
         self.task = asyncio.create_task(self.reader.run())

@@ -7,6 +7,7 @@ const SERVERS = {redis: "Redis", postgres: "PostgreSQL"};
 const WORDS = {
   degraded: ["works without Redis", "warn"], normal: ["uses Redis again", "good"], source_connected: ["connected", "good"],
   source_lost: ["lost the source", "warn"], source_gap: ["gap in the source", "bad"], reading_paused: ["stopped reading", "warn"],
+  storing_paused: ["cannot store rows", "bad"],
   dead_letter_trouble: ["cannot write letters", "bad"], dead_letter_healed: ["writes letters again", "good"],
   events_taken_over: ["took over", "warn"], leases_lost: ["lost leases", "warn"], event_buried: ["buried", "bad"],
 };

@@ -15,6 +15,8 @@ from listener.facts import (
     SourceConnected,
     SourceGap,
     SourceLost,
+    StoringPaused,
+    StoringResumed,
 )
 from listener.observe.changes import ALIKE_SECONDS, MOST, Change, Changes
 
@@ -40,13 +42,15 @@ def test_what_is_lacking_is_told_since_when_it_was_first_lost():
         BreakerMoved("redis", "open"), BreakerMoved("redis", "half-open"), BreakerMoved("redis", "open"),
         PlacesDeclared(("postgres:1",), True), MeetingChanged(False, "away"), SourceLost("ws", "reset", 1.0),
         SourceLost("ws", "refused", 2.0), ReadingPaused("full"), DeadLetterTrouble("no room"),
+        StoringPaused("locked"),
     )  # fmt: skip
     assert told(*lost).since() == {
         "redis": 100.0, "degraded": 103.0, "claims": 104.0, "source": 105.0, "reading": 107.0, "dead_letters": 108.0,
+        "storing": 109.0,
     }  # fmt: skip
     found = (
         BreakerMoved("redis", "closed"), PlacesDeclared(("redis:1",), False), MeetingChanged(True, ""),
-        SourceConnected("ws", None), ReadingResumed(1.0), DeadLetterHealed(),
+        SourceConnected("ws", None), ReadingResumed(1.0), DeadLetterHealed(), StoringResumed(1.0),
     )  # fmt: skip
     assert told(*lost, *found).since() == {}
 

@@ -42,6 +42,13 @@ class Room:
         return [Won(1, 0) for _ in asks]
 
 
+class Watch:
+    """Of the outages."""
+
+    async def counts(self, *_: object) -> bool:
+        return True
+
+
 class Table:
     """Away for the first question."""
 
@@ -102,7 +109,7 @@ async def test_a_batch_that_fills_all_room_begins_once_the_table_answers_again()
     claiming = Claiming(
         inbox=inbox, turns=Turns(inbox, peer_wait=0),
         desk=cast("Desk", desk), intake=cast("Any", Ends()),
-        store=cast("Any", Table()), work=cast("Any", work), settling=cast("Any", Ends()),
+        store=cast("Any", Table()), watch=cast("Any", Watch()), work=cast("Any", work), settling=cast("Any", Ends()),
         policy=POLICY, clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
     running = asyncio.create_task(claiming.run())

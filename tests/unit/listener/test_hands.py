@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import pytest
+
 from listener.delivery import Delivery
 from listener.event import parse
 from listener.handlers import Handler
@@ -51,8 +53,8 @@ class Put:
         self.ids += [passage.claim_id for passage in passages]
         self._changed.set()
 
-    async def give_up(self, passages: Sequence[Passage], _: str) -> None:
-        self.given_up += [passage.claim_id for passage in passages]
+    async def give_up(self, passage: Passage, _: str) -> None:
+        self.given_up.append(passage.claim_id)
         self._changed.set()
 
     async def until(self, count: int) -> None:
@@ -60,6 +62,19 @@ class Put:
             while len(self.ids) + len(self.given_up) < count:
                 self._changed.clear()
                 await self._changed.wait()
+
+
+class Watch:
+    """As much of the watch: so many failures fall into an outage, and do not count."""
+
+    trouble = ""
+
+    def __init__(self, outages: int = 0) -> None:
+        self.outages = outages
+
+    async def counts(self, *_: object) -> bool:
+        self.outages -= 1
+        return self.outages < 0
 
 
 class Work:
@@ -109,12 +124,12 @@ def passages(*ids: str, takeovers: int = 0) -> list[Passage]:
 
 @asynccontextmanager
 async def handling_with(
-    work: Callable[[Delivery], Awaitable[None]], desk: Held | None = None
+    work: Callable[[Delivery], Awaitable[None]], desk: Held | None = None, outages: int = 0
 ) -> AsyncIterator[tuple[Handling, Put]]:
     put = Put()
     handling = Handling(
         handler=Handler("h", "plain", work), desk=cast("Any", desk or Held()), store=cast("Any", FakeRows()),
-        storing=cast("Any", put), settling=cast("Any", None), policy=POLICY,
+        storing=cast("Any", put), watch=cast("Any", Watch(outages)), settling=cast("Any", None), policy=POLICY,
         clocks=Clocks(lambda: 0.0, lambda: 0.0), facts=lambda _: None,
     )  # fmt: skip
     running = asyncio.create_task(handling.run())
@@ -147,6 +162,43 @@ async def test_whoever_waits_for_another_attempt_keeps_nobody_from_running() -> 
         assert (sorted(put.ids), put.given_up) == (["a", "c", "d"], ["b"])
     assert work.begun[:4] == ["a", "b", "c", "d"], "the others run in the pauses"
     assert work.most == 2
+
+
+@pytest.mark.parametrize("takeovers", [0, 1])
+async def test_a_failure_in_an_outage_is_no_attempt(takeovers: int) -> None:
+    numbers: list[int] = []
+
+    async def handle(delivery: Delivery) -> None:
+        numbers.append(delivery.attempt)
+        raise ConnectionError("the same server, perhaps")
+
+    async with handling_with(handle, outages=3) as (handling, put):
+        (a,) = passages("a", takeovers=takeovers)
+        handling.start_all([a])
+        await put.until(1)
+        assert put.given_up == ["a"]
+        assert (numbers, len(a.attempts)) == ([1, 1, 1, 1, 2], 2)
+
+
+async def test_whoever_waits_for_the_end_of_an_outage_stays_in_its_lane() -> None:
+    work = Work(at_once=True, fails={"a": 1})
+    async with handling_with(work, outages=1) as (handling, put):
+        handling.start_all(passages("a"))
+        await work.until(lambda: work.begun == ["a"])
+        handling.start_all(passages("s", takeovers=1))
+        await put.until(2)
+    assert (work.begun, put.ids) == (["a", "a", "a", "s"], ["a", "s"])
+
+
+async def test_whose_handler_has_succeeded_is_not_handled_again_when_its_claim_is_won_again() -> None:
+    work = Work(at_once=True)
+    async with handling_with(work) as (handling, put):
+        a, s = *passages("a"), *passages("s", takeovers=1)
+        handling.start_all([a, s])
+        await put.until(1)
+        handling.start_all([a])
+        await put.until(2)
+        assert (put.ids, work.begun) == (["a", "a"], ["a"])
 
 
 async def test_a_lost_claim_ends_its_own_event_alone() -> None:

@@ -1,0 +1,61 @@
+"""Failed attempts: which of them count against an event, what is kept of them, and whether another follows."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Literal
+
+from listener.errors import Permanent, Transient, failure_of
+from listener.facts import Facts, failed_attempt
+from listener.pipeline.intake import Clocks
+from listener.pipeline.passage import Passage
+from listener.pipeline.store_watch import StoreWatch
+
+
+class Failures:
+    """Those of one stage, of which an event may have ``attempts``, ``delay`` seconds apart."""
+
+    def __init__(
+        self,
+        stage: Literal["handle", "store"],
+        *,
+        watch: StoreWatch,
+        attempts: int,
+        delay: float,
+        clocks: Clocks,
+        facts: Facts,
+    ) -> None:
+        self._stage = stage
+        self._watch = watch
+        self._attempts = attempts
+        self._delay = delay
+        self._clocks = clocks
+        self._facts = facts
+
+    async def following(self, passage: Passage, number: int, error: Transient | Permanent, began: float) -> int | None:
+        """The number of the next attempt, after a pause if the failed one counts; None if that was the last one."""
+        if not await self.count([passage], error, began):
+            return number
+        last = isinstance(error, Permanent) or number >= self._attempts
+        self.keep(passage, error, retried=not last)
+        if last:
+            return None
+        await asyncio.sleep(self._delay)
+        return number + 1
+
+    async def count(self, passages: Sequence[Passage], error: Transient | Permanent, began: float) -> bool:
+        """Whether it counts. If not, an outage has ended by now, and the attempt is to be repeated."""
+        if await self._watch.counts(error, began):
+            return True
+        self.tell(passages, error, retried=True)
+        return False
+
+    def keep(self, passage: Passage, error: Transient | Permanent, *, retried: bool) -> None:
+        """Keep it with its event."""
+        passage.attempts.append(failure_of(error, stage=self._stage, at=self._clocks.now()))
+        self.tell([passage], error, retried=retried)
+
+    def tell(self, passages: Sequence[Passage], error: Transient | Permanent, *, retried: bool) -> None:
+        """State that these shared a failed attempt."""
+        failure = failure_of(error, stage=self._stage, at=self._clocks.now())
+        event_id = passages[0].event.event_id if len(passages) == 1 else None
+        self._facts(failed_attempt(failure, retried=retried, count=len(passages), event_id=event_id))

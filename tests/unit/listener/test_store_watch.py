@@ -1,0 +1,131 @@
+"""Whether a failure counts: only if the store takes rows meanwhile."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from listener.backoff import Backoff
+from listener.breaker import Breaker
+from listener.errors import Permanent, Transient, Unavailable
+from listener.facts import Fact, StoringPaused, StoringResumed
+from listener.pipeline import store_watch
+from listener.pipeline.intake import Clocks
+from listener.pipeline.store_watch import StoreWatch
+
+FAILED = Transient("no answer")
+
+
+class Probed:
+    """Answers each probe with the next of these; with the last one from then on."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        self.answers = list(answers)
+        self.probes = 0
+
+    async def probe(self) -> None:
+        self.probes += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer is not None:
+            raise answer
+
+
+@contextlib.asynccontextmanager
+async def watching(store: Probed, facts: list[Fact] | None = None) -> AsyncIterator[tuple[StoreWatch, Breaker]]:
+    breaker = Breaker("postgres", fail_max=2, reset_seconds=1, facts=lambda _: None)
+    watch = StoreWatch(
+        store=cast("Any", store), breaker=breaker, clocks=Clocks(time.time, time.monotonic),
+        facts=lambda fact: None if facts is None else facts.append(fact), dice=lambda: 0.0,
+    )  # fmt: skip
+    running = asyncio.create_task(watch.run())
+    async with asyncio.timeout(20):
+        yield watch, breaker
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_watch, "PAUSES", Backoff(0.01, 0.02))
+    monkeypatch.setattr(store_watch, "UNAVAILABLE_SECONDS", 0.01)
+
+
+async def test_a_failure_counts_if_a_probe_succeeds_after_it():
+    store = Probed(None)
+    async with watching(store) as (watch, _):
+        assert await watch.counts(FAILED, time.monotonic())
+        assert await watch.counts(Permanent("a row of its own"), time.monotonic())
+        assert store.probes == 2
+        assert watch.trouble == ""
+
+
+@pytest.mark.parametrize("refused", [Transient("away"), Permanent("no table")])
+async def test_in_an_outage_nothing_counts_for_as_long_as_it_takes(refused: Exception):
+    store, facts = Probed(*[refused] * 5, None), list[Fact]()
+    async with watching(store, facts) as (watch, _):
+        assert not await watch.counts(FAILED, time.monotonic())
+        assert store.probes == 6
+        await watch.until_taking()
+        assert watch.trouble == ""
+    assert [type(fact) for fact in facts] == [StoringPaused, StoringResumed]
+    assert facts[0] == StoringPaused(str(refused))
+
+
+async def test_during_an_outage_all_wait_and_know_why():
+    store = Probed(Transient("away"))
+    async with watching(store) as (watch, _):
+        first = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
+        while not watch.trouble:  # noqa: ASYNC110  a few turns of the loop
+            await asyncio.sleep(0)
+        assert watch.trouble == "PostgreSQL takes no rows: away"
+        second = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
+        third = asyncio.create_task(watch.until_taking())
+        await asyncio.sleep(0)
+        assert not third.done()
+        store.answers = [None]
+        assert [await first, await second] == [False, False]
+        await third
+
+
+async def test_what_began_before_an_outage_ended_does_not_count_either():
+    store, began = Probed(Transient("away"), None), time.monotonic()
+    async with watching(store) as (watch, _):
+        assert not await watch.counts(FAILED, began)
+        assert not await watch.counts(FAILED, began)
+        assert store.probes == 2, "it is known without another probe"
+        assert await watch.counts(FAILED, time.monotonic())
+
+
+async def test_who_gives_up_waiting_leaves_the_others_their_answer():
+    store = Probed(Transient("away"))
+    async with watching(store) as (watch, _):
+        one, other = (asyncio.create_task(watch.counts(FAILED, time.monotonic())) for _ in range(2))
+        await asyncio.sleep(0)
+        one.cancel()
+        await asyncio.wait([one])
+        store.answers = [None]
+        assert not await other
+
+
+async def test_a_breaker_that_closes_ends_the_pause(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store_watch, "PAUSES", Backoff(3600, 3600))
+    store = Probed(Transient("away"))
+    async with watching(store) as (watch, breaker):
+        breaker.failed(0.0)
+        waiting = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
+        while not breaker.is_open:  # noqa: ASYNC110  a few turns of the loop
+            await asyncio.sleep(0)
+        store.answers = [None]
+        breaker.succeeded()
+        assert not await waiting
+
+
+async def test_what_the_server_cannot_do_for_anybody_does_not_count_although_it_takes_the_probe():
+    store = Probed(None)
+    async with watching(store) as (watch, _):
+        assert not await watch.counts(Unavailable("no room"), time.monotonic())
+        assert store.probes == 1
