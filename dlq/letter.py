@@ -196,6 +196,7 @@ def letter_for_frame(
     cursor: str | None = None,
     whole: Oversized | None = None,
     reason: Reason = "invalid",
+    handler: str | None = None,
 ) -> Letter:
     """The letter of a frame that is no valid event, its bytes kept; of one too large to be held, its beginning."""
     kind, _, error_class = _UNATTEMPTED[reason]
@@ -205,6 +206,7 @@ def letter_for_frame(
         event=None, raw=frame, attempts=(failure,), error_type=kind, message=failure.message,
         sqlstate=None, fingerprint=fingerprint(reason, kind, failure.message, None, "receive", None),
         first_at=at, last_at=at, instance=instance, epoch=0, mode="normal", cursor=cursor, source=_said(source),
+        handler=_said(handler),
         raw_length=whole.length if whole else None, raw_sha256=whole.digest.hex() if whole else None,
     )  # fmt: skip
 

@@ -49,6 +49,7 @@ class Daemon:
             settings.dead_letter_file,
             instance=settings.instance_id,
             source=source.name,
+            handler=settings.handler_name,
             degraded=lambda: self._engine.desk.degraded,
         )
         self._listening = Listening(settings, self._graveyard, facts)
@@ -109,6 +110,7 @@ class Daemon:
             Check("running", self._listening.phase == "running", f"the listener is {self._listening.phase}"),
             Check("source", reader.connected, reader.trouble),
             Check("reading", not reader.paused, reader.paused),
+            Check("handler", desk.agreed or not desk.places, desk.why_another_handler()),
             Check("claims", desk.open, desk.why_closed()),
             Check("storing", not engine.pipeline.store_watch.trouble, engine.pipeline.store_watch.trouble),
             Check("dead_letters", not engine.pipeline.settling.trouble, engine.pipeline.settling.trouble),
@@ -116,6 +118,7 @@ class Daemon:
         )
         facts = {
             "phase": self._listening.phase,
+            "handler": self._settings.handler_name,
             "mode": "degraded" if desk.degraded else "normal",
             "places": sorted(desk.places),
             "breakers": {b.name: b.state for b in (engine.redis_breaker, engine.store_breaker)},

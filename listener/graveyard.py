@@ -28,7 +28,14 @@ class FileGraveyard:
     """Appends letters in one write and one fsync a batch, off the event loop. Tells which of them wait."""
 
     def __init__(
-        self, file: DeadLetterFile, path: Path, *, instance: str, source: str, degraded: Callable[[], bool]
+        self,
+        file: DeadLetterFile,
+        path: Path,
+        *,
+        instance: str,
+        source: str,
+        degraded: Callable[[], bool],
+        handler: str | None = None,
     ) -> None:
         self._file = file
         self._path = path
@@ -36,6 +43,7 @@ class FileGraveyard:
         self._instance = instance
         self._source = source
         self._degraded = degraded
+        self._handler = handler
 
     async def bury(self, passages: Sequence[Passage]) -> list[Burial]:
         """One letter each, durable on return."""
@@ -120,11 +128,12 @@ class FileGraveyard:
                 event.frame, letter_id=letter_id, message=passage.attempts[-1].message,
                 event_id=event.event_id or None, at=passage.received_at, instance=self._instance,
                 source=self._source, cursor=event.cursor, whole=passage.whole, reason=doom.reason,
+                handler=self._handler,
             )  # fmt: skip
         return letter_for(
             event, letter_id=letter_id, reason=doom.reason, stage=doom.stage, attempts=passage.attempts,
             at=time.time(), instance=self._instance, epoch=passage.epoch,
-            mode="degraded" if self._degraded() else "normal", source=self._source,
+            mode="degraded" if self._degraded() else "normal", source=self._source, handler=self._handler,
         )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ class Listening:
             side = [tasks.create_task(one()) for one in beside]
             engine = tasks.create_task(self.engine.run(), name="engine")
             keeper = tasks.create_task(self._keeper.run(), name="cursor")
-            reader = tasks.create_task(self.reader.run(), name="source")
+            reader = tasks.create_task(self._read(), name="source")
             self.phase = "running"
             await self._stop.wait()
             self.phase = "draining"
@@ -102,6 +102,11 @@ class Listening:
         left = max(0.0, self._drain_seconds - (self._clock() - started))
         pipeline = self.engine.pipeline
         return await (pipeline.finish(left) if self.reader.took_for_good else pipeline.drain(left))
+
+    async def _read(self) -> None:
+        """What a listener with another handler read would be its own to settle, and it settles nothing."""
+        await self.engine.desk.wait_agreed()
+        await self.reader.run()
 
     async def _prepared(self) -> bool:
         """Reach the servers, unless a stop is asked for first."""

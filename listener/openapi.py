@@ -29,7 +29,7 @@ ROW: Schema = record(
     {
         "event_id": TEXT, "seq": WHOLE, "type": either(TEXT, OR_NULL), "payload": {}, "other": {}, "instance_id": TEXT,
         "epoch": WHOLE, "attempts": WHOLE, "received_at": {**TEXT, "format": "date-time"},
-        "processed_at": {**TEXT, "format": "date-time"},
+        "processed_at": {**TEXT, "format": "date-time"}, "handler": either(TEXT, OR_NULL),
     }
 )  # fmt: skip
 HAPPENED: Schema = record({"at": NUMBER, "what": TEXT, "detail": TEXT})

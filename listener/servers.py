@@ -69,11 +69,15 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
     return Servers(
         redis=redis,
         postgres=postgres,
-        roll=Roll(database, token=token, instance_id=settings.instance_id),
+        roll=Roll(
+            database, token=token, instance_id=settings.instance_id, handler=settings.handler_name,
+            changes_handler=settings.changes_handler, listens=not digs_out,
+        ),  # fmt: skip
         store=EventStore(
             database,
             instance_id=settings.instance_id,
             token=token,
+            handler=settings.handler_name,
             heeds_burials=not digs_out,
             longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
         ),

@@ -52,6 +52,9 @@ class ConnectionSettings(Settings):
     lease: float = Field(30.0, ge=1, le=3600, description="Seconds that a claim lasts unless renewed")
     dedup_window: float = Field(7 * 86400.0, ge=60, description="Seconds for which Redis remembers settled events")
     handler: str = Field("", description="package.module:function that handles each event; none: events are recorded")
+    handler_version: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.+-]{0,64}$", description="Version of HANDLER; another one is another handler"
+    )
     handle_attempts: int = Field(3, ge=1, le=100, description="Attempts of the handler for one event")
     handle_delay: float = Field(2.0, ge=0, description="Seconds between two attempts of the handler")
     handle_timeout: float = Field(30.0, gt=0, description="Seconds that one attempt of the handler may take")
@@ -108,6 +111,22 @@ class ConnectionSettings(Settings):
             raise ValueError("--handler (HANDLER) is written package.module:function")
         return self
 
+    @model_validator(mode="after")
+    def _version_of_a_handler(self) -> Self:
+        if self.handler_version and not self.handler:
+            raise ValueError("--handler-version (HANDLER_VERSION) is given without --handler (HANDLER)")
+        return self
+
+    @property
+    def handler_name(self) -> str | None:
+        """What rows, letters and peers call the handler."""
+        return f"{self.handler}@{self.handler_version}" if self.handler_version else self.handler or None
+
+    @property
+    def changes_handler(self) -> bool:
+        """Whether this process may work beside peers that have another handler."""
+        return False
+
     def policy(self) -> Policy:
         """The numbers that the stages go by."""
         return Policy(
@@ -152,7 +171,15 @@ class ListenerSettings(ConnectionSettings):
     console_url: WebAddress | None = Field(
         None, description="The console, to which browsers are sent on; none: a page of its own"
     )
+    handler_change: Literal["no", "yes"] = Field(
+        "no", description="Whether it works beside peers that have another HANDLER: for a deploy that changes it"
+    )
     drain: float = Field(20.0, ge=0, description="Seconds that running work may take to finish on SIGTERM")
+
+    @property
+    def changes_handler(self) -> bool:
+        """Whether this listener may work beside peers that have another handler."""
+        return self.handler_change == "yes"
 
     @model_validator(mode="after")
     def _backoff_grows(self) -> Self:

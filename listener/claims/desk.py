@@ -22,7 +22,7 @@ from listener.claims.reach import Reach
 from listener.errors import Transient
 from listener.facts import Facts, MeetingChanged, PlacesDeclared
 from listener.store.port import ListenerRoll
-from listener.store.roll import Look
+from listener.store.roll import Look, Member
 
 TICK_SECONDS = 0.5
 FRESH_SHARE = 0.75
@@ -55,6 +55,8 @@ class Desk:
         self._opened = asyncio.Event()
         self._peers: tuple[Places, ...] = ()
         self._share = (0, 1)
+        self._look: Look | None = None
+        self._agreed = asyncio.Event()
         self._meets = False
         self._moving = False
         self._fresh_until = 0.0
@@ -67,10 +69,21 @@ class Desk:
         """Whether new events may be started now."""
         return (
             self._meets
+            and self.agreed
             and not self._moving
             and self._clock() < self._fresh_until
             and self._reach.has_all(self._leases.places)
         )
+
+    @property
+    def agreed(self) -> bool:
+        """Whether no live peer is at work with another handler."""
+        return self._agreed.is_set()
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The other listeners of the group, as last seen."""
+        return () if self._look is None else self._look.members
 
     @property
     def _fresh(self) -> bool:
@@ -101,9 +114,26 @@ class Desk:
             return ""
         if not self._fresh:
             return "PostgreSQL has not confirmed this listener for some seconds"
+        if not self.agreed:
+            return self.why_another_handler()
         if self._moving or not self._reach.has_all(self.places):
             return "claims are moving to another place"
         return "a live peer keeps its claims elsewhere"
+
+    def why_another_handler(self) -> str:
+        """Which listener has another handler than this one, or an empty text."""
+        if self.agreed or self._look is None:
+            return ""
+        mine = self._roll.handler
+        theirs = ", ".join(f"listener {one.instance_id} has {named(one.handler)}" for one in self._look.others(mine))
+        return (
+            f"another handler is at work: this listener has {named(mine)}, {theirs or 'a peer had another'}; "
+            "start it with the same, or with HANDLER_CHANGE=yes to change the group's"
+        )
+
+    async def wait_agreed(self) -> None:
+        """Return once no live peer is at work with another handler."""
+        await self._agreed.wait()
 
     async def wait_open(self) -> None:
         """Return once new events may be started."""
@@ -259,7 +289,7 @@ class Desk:
         self._reach.postgres_answered()
         self._see(look, started)
         await self._reach.look_for_redis()
-        if self.places and look.mine != self.places:
+        if self.places and (look.mine != self.places or self._may_agree(look)):
             await self._declare_again(look)
         while step := next_step(View(self.places, self._peers, self._reach.redis, self._reach.postgres)):
             if not await self._take(step):
@@ -267,7 +297,16 @@ class Desk:
         self._moving = False
         self._meets = meets(self.places, self._peers)
 
+    def _may_agree(self, look: Look) -> bool:
+        """Whoever had another handler is gone."""
+        return not look.agreed and not look.others(self._roll.handler)
+
     def _see(self, look: Look, started: float) -> None:
+        self._look = look
+        if look.agreed:
+            self._agreed.set()
+        else:
+            self._agreed.clear()
         self._peers = tuple(look.peers.values())
         self._share = look.share
         self._reach.postgres = look.postgres_place
@@ -324,3 +363,8 @@ class Desk:
         if why != self._told:
             self._told = why
             self._facts(MeetingChanged(not why, why))
+
+
+def named(handler: str | None) -> str:
+    """A handler in a sentence."""
+    return handler or "no handler"

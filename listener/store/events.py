@@ -63,7 +63,7 @@ async def make_ready(connection: Connection, group: str = DEFAULT_GROUP) -> None
     without the look at burials is so cheap that for hundreds of batches it would plan each anew."""
     nothing, sql = _columns([]), statements("listener.store", "events.sql", schema_of(group))
     with contextlib.suppress(asyncpg.PostgresError):  # the tables may be yet to come
-        await connection.execute(sql["insert"], "", "", *nothing, True)
+        await connection.execute(sql["insert"], "", "", *nothing, True, None)
 
 
 class EventStore:
@@ -77,6 +77,7 @@ class EventStore:
         token: str,
         heeds_burials: bool = True,
         longest_idle: float = 31.0,
+        handler: str | None = None,
     ) -> None:
         """Make one. ``heeds_burials``: what is buried becomes no row; a replay, which digs out, heeds none.
 
@@ -85,6 +86,7 @@ class EventStore:
         self._database = database
         self._heeds_burials = heeds_burials
         self._instance_id = instance_id
+        self._handler = handler
         self._token = token
         self._longest_idle = max(1, round(longest_idle * 1000))
         self._sql = database.statements("listener.store", "events.sql")
@@ -97,7 +99,7 @@ class EventStore:
         statement, columns = ("insert_lone", _values(rows[0])) if len(rows) == 1 else ("insert", _columns(rows))
         async with self._database.acquire("storing events") as connection:
             status = await connection.execute(
-                self._sql[statement], self._instance_id, self._token, *columns, self._heeds_burials
+                self._sql[statement], self._instance_id, self._token, *columns, self._heeds_burials, self._handler
             )
             if status == f"INSERT 0 {len(rows)}":
                 return [STORED] * len(rows)
@@ -201,7 +203,7 @@ class EventStore:
 
     async def _insert_one(self, connection: Connection, row: NewRow) -> bool:
         status = await connection.execute(
-            self._sql["insert_lone"], self._instance_id, self._token, *_values(row), self._heeds_burials
+            self._sql["insert_lone"], self._instance_id, self._token, *_values(row), self._heeds_burials, self._handler
         )
         return _count(status) == 1
 

@@ -4,9 +4,9 @@
 -- they are, and reads a whole table for one event.
 
 -- name: insert
-INSERT INTO unlost.events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+INSERT INTO unlost.events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at, handler)
 SELECT event_id, type, payload::jsonb, other::jsonb, substr($7::bytea, number::int * 32 - 31, 32),
-    $1, $2, coalesce(epoch, 1), coalesce(attempts, 1), to_timestamp(received_at)
+    $1, $2, coalesce(epoch, 1), coalesce(attempts, 1), to_timestamp(received_at), $12
 FROM ROWS FROM (
     unnest($3::text[], $4::text[], $8::int[], $9::int[], $10::float8[]),
     string_to_table($5::text, E'\x01'), string_to_table($6::text, E'\x01', '')) WITH ORDINALITY
@@ -16,8 +16,8 @@ ORDER BY event_id
 ON CONFLICT (event_id) DO NOTHING
 
 -- name: insert_lone
-INSERT INTO unlost.events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
-SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestamp($10)
+INSERT INTO unlost.events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at, handler)
+SELECT $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $1, $2, $8, $9, to_timestamp($10), $12
 WHERE NOT EXISTS (SELECT FROM unlost.buried b WHERE $11::bool AND b.event_id = $3)
 ON CONFLICT (event_id) DO NOTHING
 
@@ -61,11 +61,11 @@ SELECT payload_sha256 = $2 OR (
 FROM unlost.events WHERE event_id = $1
 
 -- name: page
-SELECT event_id, seq, type, payload::text, other::text, instance_id, epoch, attempts, received_at, processed_at
+SELECT event_id, seq, type, payload::text, other::text, instance_id, epoch, attempts, received_at, processed_at, handler
 FROM unlost.events WHERE seq < $1 ORDER BY seq DESC LIMIT $2
 
 -- name: one
-SELECT event_id, seq, type, payload::text, other::text, instance_id, epoch, attempts, received_at, processed_at
+SELECT event_id, seq, type, payload::text, other::text, instance_id, epoch, attempts, received_at, processed_at, handler
 FROM unlost.events WHERE event_id = $1
 
 -- name: prune

@@ -67,6 +67,8 @@ class ListenerRoll(Protocol):
 
     life_seconds: float
     """How long a row lives after it was refreshed."""
+    handler: str | None
+    """What this listener's handler is called."""
 
     async def refresh(self) -> Look:
         """Say that this listener lives, unless its row has expired, and look at the others."""

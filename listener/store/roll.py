@@ -5,6 +5,9 @@ come back from a crash, every row lives that long from then on: a peer that coul
 not taken for gone. Rows that have not lived for a minute are removed, so that nobody waits for the dead then.
 Declaring is done under one lock per group, and looks at the peers after it: of two that declare at once, the
 second sees the first.
+
+Each row names its listener's handler. Who comes agrees with those at work, or its row says that it does not: then it
+starts nothing, until none of another handler is at work any more. Who has agreed keeps that as long as its row lives.
 """
 
 import asyncpg
@@ -14,6 +17,15 @@ from listener.store.database import Connection, Database
 from listener.store.incarnation import incarnation
 
 
+class Member(msgspec.Struct, frozen=True):
+    """Another listener, what its handler is called, and whether it is at work with it."""
+
+    token: str
+    instance_id: str
+    handler: str | None
+    agreed: bool = True
+
+
 class Look(msgspec.Struct, frozen=True):
     """What the roll showed to ``token``. ``mine`` is None where this listener has no live row."""
 
@@ -21,19 +33,42 @@ class Look(msgspec.Struct, frozen=True):
     mine: frozenset[str] | None
     peers: dict[str, frozenset[str]]
     postgres_place: str
+    agreed: bool = True
+    """Whether this listener may work with its handler."""
+    members: tuple[Member, ...] = ()
+    """The other listeners, without replays."""
 
     @property
     def share(self) -> tuple[int, int]:
-        """This listener's number among all that live, from 0 on, and how many they are: the same seen by each."""
-        tokens = sorted((*self.peers, self.token))
+        """This listener's number among all that work, from 0 on, and how many they are: the same seen by each."""
+        idle = {one.token for one in self.members if not one.agreed}
+        tokens = sorted(({*self.peers} - idle) | {self.token})
         return tokens.index(self.token), len(tokens)
+
+    def others(self, handler: str | None) -> list[Member]:
+        """Who is at work with another handler than this."""
+        return [one for one in self.members if one.agreed and one.handler != handler]
 
 
 class Roll:
     """One listener's row, and its view of the others'."""
 
-    def __init__(self, database: Database, *, token: str, instance_id: str, life_seconds: float = 4.0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        token: str,
+        instance_id: str,
+        life_seconds: float = 4.0,
+        handler: str | None = None,
+        changes_handler: bool = False,
+        listens: bool = True,
+    ) -> None:
+        """Make one. ``changes_handler``: may work beside another handler. ``listens``: it is no replay."""
         self.life_seconds = life_seconds
+        self.handler = handler
+        self._changes_handler = changes_handler
+        self._listens = listens
         self._database = database
         self._token = token
         self._instance_id = instance_id
@@ -61,11 +96,20 @@ class Roll:
 
     async def _declare(self, connection: Connection, places: frozenset[str]) -> list[asyncpg.Record]:
         await connection.execute(self._sql["lock"])
-        await connection.execute(self._sql["upsert"], self._token, self._instance_id, sorted(places))
+        await connection.execute(
+            self._sql["upsert"], self._token, self._instance_id, sorted(places), self.handler,
+            self._listens, self._changes_handler, self.life_seconds,
+        )  # fmt: skip
         return await connection.fetch(self._sql["live"], self.life_seconds)
 
     def _seen(self, rows: list[asyncpg.Record], place: str) -> Look:
-        places = {token: frozenset(declared) for token, declared in rows}
+        places = {row["token"]: frozenset(row["places"]) for row in rows}
         mine = places.pop(self._token, None)
         self._database.claims_place = place
-        return Look(self._token, mine, places, place)
+        agreed = any(row["agreed"] for row in rows if row["token"] == self._token)
+        members = tuple(
+            Member(row["token"], row["instance_id"], row["handler"], row["agreed"])
+            for row in rows
+            if row["listens"] and row["token"] != self._token
+        )
+        return Look(self._token, mine, places, place, agreed, members)

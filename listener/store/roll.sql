@@ -3,14 +3,14 @@ WITH mine AS (
     UPDATE unlost.listeners l SET seen_at = clock_timestamp()
     WHERE token = $1
         AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $2) > clock_timestamp()
-    RETURNING token, places),
+    RETURNING token, places, instance_id, handler, listens, agreed),
 long_gone AS ( -- a crash of the server would let them live on, and in places that nobody else knows any more
     DELETE FROM unlost.listeners
     WHERE token <> $1
         AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $2 + 60) < clock_timestamp())
-SELECT token, places FROM mine
+SELECT * FROM mine
 UNION ALL
-SELECT token, places FROM unlost.listeners
+SELECT token, places, instance_id, handler, listens, agreed FROM unlost.listeners
 WHERE token <> $1
     AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $2) > clock_timestamp()
 
@@ -18,11 +18,18 @@ WHERE token <> $1
 SELECT pg_advisory_xact_lock(hashtextextended('unlost.listeners', 0))
 
 -- name: upsert
-INSERT INTO unlost.listeners (token, instance_id, places) VALUES ($1, $2, $3)
-ON CONFLICT (token) DO UPDATE SET places = excluded.places, seen_at = clock_timestamp()
+-- Whoever lives and has agreed keeps that; who comes, or comes back, agrees where no other handler is at work.
+INSERT INTO unlost.listeners AS mine (token, instance_id, places, handler, listens, agreed)
+VALUES ($1, $2, $3, $4, $5, NOT $5 OR $6 OR NOT EXISTS (
+    SELECT FROM unlost.listeners
+    WHERE token <> $1 AND listens AND agreed AND handler IS DISTINCT FROM $4
+        AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $7) > clock_timestamp()))
+ON CONFLICT (token) DO UPDATE SET places = excluded.places, seen_at = clock_timestamp(),
+    agreed = excluded.agreed OR mine.agreed
+        AND greatest(mine.seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $7) > clock_timestamp()
 
 -- name: live
-SELECT token, places FROM unlost.listeners
+SELECT token, places, instance_id, handler, listens, agreed FROM unlost.listeners
 WHERE greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $1) > clock_timestamp()
 
 -- name: leave

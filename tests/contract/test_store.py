@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -18,7 +19,7 @@ from listener.store.database import Connection, Database
 from listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored, make_ready
 from listener.store.migrations import Migrated, known_migrations, migrate
 from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
-from listener.store.roll import Roll
+from listener.store.roll import Member, Roll
 from listener.store.series import Series
 from tests.contract.wire import Wire
 from tests.simulation.by_hand import HandWire
@@ -86,8 +87,8 @@ class Real:
     def cursors(self) -> GroupCursors:
         return Cursors(self._database)
 
-    def roll(self, token: str, *, life: float = 4.0) -> ListenerRoll:
-        return Roll(self._database, token=token, instance_id=token, life_seconds=life)
+    def roll(self, token: str, *, life: float = 4.0, **handler: Any) -> ListenerRoll:
+        return Roll(self._database, token=token, instance_id=token, life_seconds=life, **handler)
 
     async def count(self) -> int:
         return await count(self._database)
@@ -132,8 +133,8 @@ class Simulated:
     def cursors(self) -> GroupCursors:
         return SimulatedCursors(self._session)
 
-    def roll(self, token: str, *, life: float = 4.0) -> ListenerRoll:
-        return SimulatedRoll(self._open(HandWire()), token=token, life_seconds=life)
+    def roll(self, token: str, *, life: float = 4.0, **handler: Any) -> ListenerRoll:
+        return SimulatedRoll(self._open(HandWire()), token=token, life_seconds=life, **handler)
 
     async def count(self) -> int:
         return len(self._memory.rows)
@@ -705,3 +706,66 @@ async def test_a_probe_writes_to_the_log_so_that_its_commit_waits_for_standbys(d
     finally:
         await watching.close()
     assert after != before
+
+
+REDIS = frozenset(["redis"])
+
+
+async def test_who_comes_with_another_handler_does_not_agree_until_the_others_are_gone(
+    server: Real | Simulated,
+) -> None:
+    old, new = server.roll("old", handler="shop:one"), server.roll("new", handler="shop:two")
+    assert (await old.declare(REDIS)).agreed
+    look = await new.declare(REDIS)
+    assert (look.agreed, look.others("shop:two")) == (False, [Member("old", "old", "shop:one")])
+    assert look.share == (0, 2)
+    look = await old.refresh()
+    assert (look.agreed, look.others("shop:one")) == (True, [])
+    assert look.share == (0, 1), "one that does not work has no share"
+    third = await server.roll("third", handler="shop:one").declare(REDIS)
+    assert third.agreed, "one that does not work keeps nobody out"
+    await old.leave()
+    assert not (await new.declare(REDIS)).agreed, "the third is at work"
+    assert not (await new.refresh()).agreed
+    await server.roll("third").leave()
+    assert not (await new.refresh()).agreed, "it has to say so"
+    assert (await new.declare(REDIS)).agreed
+    assert not (await server.roll("old again", handler="shop:one").declare(REDIS)).agreed
+
+
+async def test_whoever_may_change_the_handler_works_beside_another(server: Real | Simulated) -> None:
+    old, new = server.roll("old", handler=None), server.roll("new", handler="shop:two", changes_handler=True)
+    assert (await old.declare(REDIS)).agreed
+    assert (await new.declare(REDIS)).agreed
+    assert (await old.declare(REDIS)).agreed, "who has agreed keeps that"
+    assert not (await server.roll("late", handler=None).declare(REDIS)).agreed
+    await old.leave()
+    assert (await server.roll("next", handler="shop:two").declare(REDIS)).agreed
+
+
+async def test_who_was_taken_for_gone_agrees_anew(server: Real | Simulated) -> None:
+    old = server.roll("old", life=LIFE, handler="shop:one")
+    assert (await old.declare(REDIS)).agreed
+    new = server.roll("new", life=LIFE, handler="shop:two")
+    while not (await new.declare(REDIS)).agreed:  # noqa: ASYNC110 - only the server knows
+        await asyncio.sleep(0.02)
+    assert (await old.refresh()).mine is None
+    assert not (await old.declare(REDIS)).agreed
+
+
+async def test_a_replay_keeps_no_listener_out(database: Database) -> None:
+    replay = Roll(database, token="r", instance_id="r", handler="shop:two", listens=False)
+    listener = Roll(database, token="a", instance_id="a", handler="shop:one")
+    assert (await replay.declare(REDIS)).agreed
+    assert (await listener.declare(REDIS)).agreed
+    look = await replay.refresh()
+    assert (look.agreed, look.members) == (True, (Member("a", "a", "shop:one"),))
+    assert (await listener.refresh()).members == ()
+
+
+async def test_a_row_names_the_handler_that_stored_it(database: Database) -> None:
+    store = EventStore(database, instance_id="a", token="a", handler="shop:handle@7")
+    await store.insert([row("e"), row("f")])
+    await store.insert([row("alone")])
+    await store_of(database).insert([row("recorded")])
+    assert [shown["handler"] for shown in await store.page(None, 9)] == [None, *["shop:handle@7"] * 3]

@@ -16,6 +16,7 @@ from listener.errors import Transient
 from listener.event import Event
 from listener.store.burials import Burial, Standing, standing
 from listener.store.events import CONFLICT, DUPLICATE, STORED, NewRow, Result
+from listener.store.roll import Member
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import BLOCKED, Blocked, Request, Server
 from tests.simulation.world import World
@@ -88,6 +89,8 @@ class PostgresMemory:
         self.listeners: dict[str, tuple[frozenset[str], float]] = {}
         self.declared_anew: dict[str, float] = {}
         """When who had not stood on the roll, or no more, came on it."""
+        self.handlers: dict[str, tuple[str | None, bool]] = {}
+        """What each listener's handler is called, and whether it agreed."""
         self.cursors: dict[tuple[str, str], str] = {}
         self.locked = False
         """Whether somebody holds the lock of the table ``events``: nobody writes or reads it."""
@@ -321,12 +324,21 @@ class PostgresMemory:
             self.listeners[token] = (live[token], self.clock())
         return live, place
 
-    def declare(self, token: str, places: frozenset[str], life: float) -> tuple[dict[str, frozenset[str]], str]:
-        place = self.incarnation()
-        if token not in self.live(life):
+    def declare(
+        self, token: str, places: frozenset[str], life: float, handler: str | None = None, *, changes: bool = False
+    ) -> tuple[dict[str, frozenset[str]], str]:
+        place, live = self.incarnation(), self.live(life)
+        if token not in live:
             self.declared_anew[token] = self.clock()
+        at_work = {self.handlers[one][0] for one in live if one != token and self.handlers[one][1]}
+        keeps = token in live and self.handlers[token][1]
+        self.handlers[token] = (handler, keeps or changes or at_work <= {handler})
         self.listeners[token] = (places, self.clock())
         return self.live(life), place
+
+    def members(self, token: str, life: float) -> tuple[Member, ...]:
+        """The other listeners."""
+        return tuple(Member(one, one.partition(":")[0], *self.handlers[one]) for one in self.live(life) if one != token)
 
     def live(self, life: float) -> dict[str, frozenset[str]]:
         """Who stands on the roll now, and with which places."""

@@ -101,32 +101,48 @@ class SimulatedPostgresClaims:
 class SimulatedRoll:
     """The roll."""
 
-    def __init__(self, session: Session, *, token: str, life_seconds: float) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        token: str,
+        life_seconds: float,
+        handler: str | None = None,
+        changes_handler: bool = False,
+    ) -> None:
         self.life_seconds = life_seconds
+        self.handler = handler
+        self._changes_handler = changes_handler
         self._session = session
         self._token = token
 
     async def refresh(self) -> Look:
-        return self._seen(
-            await self._session.ask("roll", lambda: self._session.memory.refresh(self._token, self.life_seconds))
+        memory = self._session.memory
+        look = await self._session.ask(
+            "roll", lambda: self._seen(memory, memory.refresh(self._token, self.life_seconds))
         )
+        self._session.claims_place = look.postgres_place
+        return look
 
     async def declare(self, places: frozenset[str]) -> Look:
-        return self._seen(
-            await self._session.ask(
-                f"declare {sorted(places)}",
-                lambda: self._session.memory.declare(self._token, places, self.life_seconds),
-            )
-        )
+        memory = self._session.memory
+
+        def apply() -> Look:
+            told = memory.declare(self._token, places, self.life_seconds, self.handler, changes=self._changes_handler)
+            return self._seen(memory, told)
+
+        look = await self._session.ask(f"declare {sorted(places)}", apply)
+        self._session.claims_place = look.postgres_place
+        return look
 
     async def leave(self) -> None:
         await self._session.ask("leave", lambda: self._session.memory.listeners.pop(self._token, None))
 
-    def _seen(self, seen: tuple[dict[str, frozenset[str]], str]) -> Look:
+    def _seen(self, memory: PostgresMemory, seen: tuple[dict[str, frozenset[str]], str]) -> Look:
         places, place = dict(seen[0]), seen[1]
         mine = places.pop(self._token, None)
-        self._session.claims_place = place
-        return Look(self._token, mine, places, place)
+        agreed = mine is not None and memory.handlers[self._token][1]
+        return Look(self._token, mine, places, place, agreed, memory.members(self._token, self.life_seconds))
 
 
 class SimulatedCursors:
