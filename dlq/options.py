@@ -86,6 +86,7 @@ def selection_of(values: dict[str, Any]) -> Selection:
         until=times["until"],
         ids=tuple(values["ids"]),
         statuses=frozenset(values["statuses"]),
+        rejected=values.get("rejected", False),
     )
 
 

@@ -1,5 +1,6 @@
 """How the rerun of one letter's event ended, and the port through which events are run again."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -43,6 +44,9 @@ class Rerun(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         """Give back what is held."""
+
+    def live_handlers(self) -> Sequence[tuple[str, str | None]]:
+        """The listeners of the group that are at work now, each with what its handler is called; None: without one."""
 
     async def run(self, event: Event) -> Outcome:
         """Run one event to its end."""

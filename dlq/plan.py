@@ -34,6 +34,7 @@ class Plan:
     letters: int = 0
     by_reason: Counter[str] = field(default_factory=Counter)
     over: Counter[str] = field(default_factory=Counter)
+    handlers: Counter[str | None] = field(default_factory=Counter)
     damages: list[Damage] = field(default_factory=list)
 
 
@@ -84,6 +85,11 @@ def snapshot(path: Path) -> Snapshot:
     return Snapshot(path, settled_size(path), known)
 
 
+def is_held_back(letter: Letter, selection: Selection) -> bool:
+    """A handler said that the event is never to be tried again: it is not, unless somebody asks for it."""
+    return letter.reason == "rejected" and not selection.asks_for_rejected
+
+
 def plan(shots: Sequence[Snapshot], selection: Selection, limit: int) -> Plan:
     """What a replay of these files would do."""
     sums = Plan()
@@ -97,9 +103,12 @@ def plan(shots: Sequence[Snapshot], selection: Selection, limit: int) -> Plan:
                 continue
             if not state.waits:
                 sums.over[state.status] += 1
+            elif is_held_back(one.letter, selection):
+                sums.over["rejected"] += 1
             elif not limit or sums.letters < limit:
                 sums.letters += 1
                 sums.by_reason[one.letter.reason] += 1
+                sums.handlers[one.letter.handler] += 1
     return sums
 
 
@@ -112,5 +121,6 @@ def chosen(shots: Sequence[Snapshot], selection: Selection, limit: int) -> Itera
         if not isinstance(one, Damage)
         and (state := shot.known.get(one.letter.letter_id, OPEN)).waits
         and selection.takes(one.letter, state)
+        and not is_held_back(one.letter, selection)
     )
     return islice(waiting, limit or None)

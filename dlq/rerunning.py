@@ -13,6 +13,7 @@ from pydantic import Field
 
 from dlq.changing import Locked, replay_guards, say_locked
 from dlq.file import FileTrouble
+from dlq.handler_check import Declared, refusal
 from dlq.options import as_usage, files_argument, files_of, filter_options, json_option, selection_of
 from dlq.outcome import Rerun
 from dlq.plan import RESOLVED, Limits, Plan, Report, Snapshot, chosen, plan, snapshot
@@ -52,6 +53,9 @@ def replay_params() -> list[click.Parameter]:
         click.Option(["--max-failures"], type=count, default=0, help="Stop after so many failures (exit 4)."),
         click.Option(["--max-replays"], type=some, default=3, show_default=True,
                      help="Quarantine a letter that failed so many replays."),
+        click.Option(["--all", "rejected"], is_flag=True, help="Also letters that a handler rejected for good."),
+        click.Option(["--without-handler"], is_flag=True, help="Store the events though no handler runs."),
+        click.Option(["--other-handler"], is_flag=True, help="Run another handler than the group's."),
         click.Option(["--concurrency"], type=some, default=16, show_default=True, help="Letters run at once."),
     ]  # fmt: skip
 
@@ -69,23 +73,30 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
         params=replay_params(),
     )
     def replay(
-        settings: ReplaySettings, *, files: tuple[Path, ...], as_json: bool, follow: bool, dry_run: bool, **values: Any
-    ) -> int:
+        settings: ReplaySettings, *, files: tuple[Path, ...], as_json: bool, follow: bool, dry_run: bool,
+        without_handler: bool, other_handler: bool, **values: Any,
+    ) -> int:  # fmt: skip
         """Run the letters of FILES again, under their own ids, as a listener would.
 
         Already stored: resolved. Failed again: noted, no second letter. Safe to interrupt, to repeat, and to run
-        while listeners work.
+        while listeners work. HANDLER must be the group's, or the replay is refused.
 
         Exit codes: 0 all resolved, 1 some failed, 2 usage or file, 3 locked, 4 stopped by a threshold,
         130 interrupted.
         """
+        if without_handler and other_handler:
+            raise UsageProblem("--without-handler and --other-handler contradict each other; give one of them")
+        if without_handler:
+            settings = settings.model_copy(update={"handler": "", "handler_version": ""})
         paths = files_of(settings, files)
         limits = Limits(
             **{name: values.pop(name) for name in ("rate", "limit", "canary", "max_failures", "max_replays")},
             concurrency=values.pop("concurrency"), max_event_bytes=settings.max_event_bytes + CURSOR_BYTES,
         )  # fmt: skip
         voice = Follow() if follow else AsJson() if as_json else Words()
-        job = Job(settings, paths, selection_of(values), limits, voice, open_rerun)
+        job = Job(
+            settings, paths, selection_of(values), limits, voice, open_rerun, insists=without_handler or other_handler
+        )
         try:
             return job.show_plan() if dry_run else job.run()
         except FileTrouble as error:
@@ -101,7 +112,7 @@ class Job:
 
     def __init__(
         self, settings: ReplaySettings, paths: Sequence[Path], selection: Selection, limits: Limits, voice: Voice,
-        open_rerun: OpenRerun,
+        open_rerun: OpenRerun, *, insists: bool = False,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._paths = paths
@@ -109,12 +120,15 @@ class Job:
         self._limits = limits
         self._voice = voice
         self._open_rerun = open_rerun
+        self._insists = insists
         self._replay: Replay | None = None
 
     def show_plan(self) -> int:
         """Say what would be done."""
         found = plan(self._shots(), self._selection, self._limits.limit)
         warn_of(found.damages)
+        if why := self._refusal((), found):
+            say(f"warning: {why}", err=True)
         self._voice.planned(found)
         return RESOLVED
 
@@ -144,7 +158,7 @@ class Job:
         letters = chosen(shots, self._selection, self._limits.limit)
         configure_logs(self._settings.log_level, self._settings.instance_id)
         try:
-            return uvloop.run(self._loop(letters, found.letters))
+            return uvloop.run(self._loop(letters, found))
         except Misconfigured as error:
             raise UsageProblem(*error.mistakes) from None
         except (Transient, Permanent) as error:
@@ -156,14 +170,19 @@ class Job:
             report.interrupted = True
             return report
 
-    async def _loop(self, letters: Iterator[Item], total: int) -> Report:
+    def _refusal(self, live: Sequence[Declared], found: Plan) -> str:
+        return "" if self._insists else refusal(self._settings.handler_name, live, found.handlers)
+
+    async def _loop(self, letters: Iterator[Item], found: Plan) -> Report:
         task = asyncio.current_task()
         assert task is not None
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._interrupt, task)
         sidecars = Sidecars()
-        with self._voice.progress(total) as advance, contextlib.closing(sidecars):
+        with self._voice.progress(found.letters) as advance, contextlib.closing(sidecars):
             async with self._open_rerun(self._settings) as rerun:
+                if why := self._refusal(rerun.live_handlers(), found):
+                    raise Misconfigured(why)
                 self._replay = Replay(rerun, sidecars, self._limits, advance)
                 return await self._replay.run(letters)
 

@@ -32,6 +32,13 @@ class Selection:
     until: float | None = None
     ids: tuple[str, ...] = ()
     statuses: frozenset[str] = frozenset()
+    rejected: bool = False
+    """Whether a replay takes letters that a handler refused for good, too."""
+
+    @property
+    def asks_for_rejected(self) -> bool:
+        """Whether somebody asked for those, by their reason or by naming letters."""
+        return self.rejected or "rejected" in self.reasons or bool(self.ids) or bool(self.fingerprint)
 
     @property
     def everything(self) -> bool:

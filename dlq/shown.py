@@ -147,6 +147,10 @@ def print_plan(plan: Plan) -> None:
     over = ", ".join(f"{word} {number:,}" for word, number in plan.over.most_common())
     if over:
         say(f"passed over  {over}")
+    if plan.over["rejected"]:
+        say(
+            "             what a handler rejected is replayed only with --reason rejected, --id, --fingerprint or --all"
+        )
 
 
 def print_report(report: Report, planned: int) -> None:

@@ -77,6 +77,10 @@ class EngineRerun:
         await self._engine.leave()
         await self._engine.close()
 
+    def live_handlers(self) -> Sequence[tuple[str, str | None]]:
+        """What the group's listeners declared."""
+        return [(one.instance_id, one.handler) for one in self._engine.desk.members if one.agreed]
+
     async def run(self, event: Event) -> Outcome:
         """Claim, handle and store one event; its outcome."""
         intake = self._engine.pipeline.intake

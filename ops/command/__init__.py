@@ -4,7 +4,7 @@ from ops.command.daemon import run_daemon
 from ops.command.kit import command, main_group
 from ops.command.say import say, say_json_text
 from ops.command.secret import Secret, SecretUrl, WebAddress
-from ops.command.settings import Settings, UsageProblem
+from ops.command.settings import Settings, UsageProblem, secret_names
 
 __all__ = [
     "Secret",
@@ -17,4 +17,5 @@ __all__ = [
     "run_daemon",
     "say",
     "say_json_text",
+    "secret_names",
 ]

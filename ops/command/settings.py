@@ -94,6 +94,12 @@ def _is_secret(annotation: Any) -> bool:
     return any(isinstance(one, type) and issubclass(one, Secret) for one in (annotation, *get_args(annotation)))
 
 
+def secret_names(*kinds: type[Settings]) -> frozenset[str]:
+    """The variables in which secrets of these settings stand, or the files that hold them."""
+    fields = {name for kind in kinds for name, info in kind.model_fields.items() if _is_secret(info.annotation)}
+    return frozenset(one for name in fields for one in (name.upper(), f"{name.upper()}_FILE"))
+
+
 def _broken_relations(cls: type[Settings], given: Mapping[str, Any], wrong: set[str]) -> Iterator[str]:
     """Run each relation by itself, on a model that simply lacks the fields that are wrong."""
     model = cls.model_construct(**_sound_values(cls, given, wrong))

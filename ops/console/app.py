@@ -29,6 +29,7 @@ from ops.telemetry.health import Health, health_routes
 from ops.telemetry.http import whole_number, whole_path
 from ops.telemetry.openapi import MISTAKEN, openapi_route
 from ops.watch.asking import Watch
+from ops.watch.picture import handler_at_work
 
 MOST_WORDS = 500
 Asked = TypeVar("Asked")
@@ -160,7 +161,8 @@ class Surface:
         plans = await asyncio.to_thread(self._shelf.plans, selection_of(asked), asked.file, asked.limit)
         if asked.dry_run:
             return _json({"plans": plans, "letters": sum(one["letters"] for one in plans)})
-        return _json(self._replays.start(asked, plans), 202)
+        picture, _ = await self._watch.look()
+        return _json(self._replays.start(asked, plans, handler_at_work(picture)), 202)
 
     async def drill(self, request: Request) -> Response:
         """Take the mark of a drill."""

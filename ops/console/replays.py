@@ -20,14 +20,23 @@ from typing import Any, Literal
 import msgspec
 
 from dlq.plan import INTERRUPTED, LOCKED
+from dlq.rerunning import ReplaySettings
+from listener.settings import ListenerSettings
+from ops.command import secret_names
 from ops.console.redact import Redactor
+from ops.console.settings import ConsoleSettings
 from ops.local.child import dies_with_parent
 from ops.local.layout import executable
+from producer.settings import ProducerSettings
 
 KEPT = 20
 LONGEST_LINE = 16 * 1024 * 1024
 SAID = ("error: ", "stopped: ", "interrupted", "finishing ", "warning: ")
 END_WITHIN = 10.0
+
+
+SECRETS_OF_OTHERS = secret_names(ConsoleSettings, ListenerSettings, ProducerSettings) - secret_names(ReplaySettings)
+"""Variables that hold a secret of the console, of a listener or of the producer, or name the file of one."""
 
 
 class Busy(Exception):
@@ -86,6 +95,8 @@ class Replay:
     ended_at: float | None = None
     state: Literal["running", "cancelling", "done", "cancelled", "failed"] = "running"
     child: asyncio.subprocess.Process | None = None
+    handler: str | None = None
+    """What the listeners that are at work call their handler."""
 
     @property
     def runs(self) -> bool:
@@ -118,12 +129,14 @@ class Replays:
         """All that are remembered, the latest first."""
         return [one.values() for one in reversed(self._known)]
 
-    def start(self, asked: ReplayAsked, plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Begin, or raise ``Busy``."""
+    def start(
+        self, asked: ReplayAsked, plans: Sequence[Mapping[str, Any]], handler: str | None = None
+    ) -> dict[str, Any]:
+        """Begin, or raise ``Busy``. ``handler``: the listeners'; one that the console was given goes before it."""
         if self._known and self._known[-1].runs:
             raise Busy("a replay runs already; wait for its end, or cancel it")
         parts = [Part(Path(one["file"])) for one in plans if one["letters"]]
-        replay = Replay(asked, parts, sum(one["letters"] for one in plans))
+        replay = Replay(asked, parts, sum(one["letters"] for one in plans), handler=handler)
         self._known = [*self._known[-KEPT + 1 :], replay]
         self._task = asyncio.create_task(self._run(replay), name=f"replay {replay.replay_id}")
         return replay.values()
@@ -169,8 +182,8 @@ class Replays:
         replay.child = child = await asyncio.create_subprocess_exec(
             executable("dlq"), "replay", str(part.file), "--follow", *replay.asked.arguments(),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._environment}, limit=LONGEST_LINE, start_new_session=True,
-            preexec_fn=dies_with_parent(signal.SIGINT),
+            env=environment_of(os.environ, self._environment, replay.handler), limit=LONGEST_LINE,
+            start_new_session=True, preexec_fn=dies_with_parent(signal.SIGINT),
         )  # fmt: skip
         try:
             if replay.state == "cancelling":
@@ -208,6 +221,17 @@ class Replays:
                 part.said.append(text)
             else:
                 sys.stderr.write(text + "\n")
+
+
+def environment_of(outer: Mapping[str, str], told: Mapping[str, str], handler: str | None) -> dict[str, str]:
+    """What a replay is told: all that the console was, but none of the secrets that only others need.
+
+    It runs code that is not ours. Its handler is the listeners', unless the console was given one.
+    """
+    kept = {name: value for name, value in outer.items() if name.upper() not in SECRETS_OF_OTHERS}
+    name, _, version = (handler or "").partition("@")
+    theirs = {"HANDLER": name, "HANDLER_VERSION": version} if name and not told.get("HANDLER") else {}
+    return {**kept, **told, **theirs}
 
 
 def _interrupt(child: asyncio.subprocess.Process | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ops.command import Settings
 from ops.local.child import Child
 from ops.local.ports import LOOPBACK, free_port
 
@@ -162,9 +163,24 @@ class Layout:
         return Child(name, [str(executable(command)), *arguments], log=self.log(name), environment=environment)
 
 
+class _HandlerSettings(Settings):
+    """Which handler the listeners are told."""
+
+    handler: str = ""
+    handler_version: str = ""
+
+
+def _handler_of(layout: Layout) -> dict[str, str]:
+    """The listeners' handler: a replay must run the same."""
+    given = {name.lower(): value for name, value in layout.extra.items()}
+    told = _HandlerSettings.load({name: given[name] for name in _HandlerSettings.model_fields if name in given})
+    return {name.upper(): value for name, value in told.model_dump().items() if value}
+
+
 def write_environment(layout: Layout, database_url: str, redis_url: str) -> None:
     """Write the file that lets ``ops`` and ``dlq`` find this system. It holds passwords: nobody else may read it."""
     values = {
+        **_handler_of(layout),
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "WS_URL": layout.stream_url,

@@ -34,6 +34,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """What it lacks, by its own account, and since when."""
     changes: tuple[Change, ...] = ()
     phase: str = "unknown"
+    handler: str | None = None
+    """What it declares that its handler is called."""
     degraded: bool = False
     places: tuple[str, ...] = ()
     breakers: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -166,6 +168,7 @@ def listener_of(
         since={str(name): float(at) for name, at in health.get("since", {}).items()},
         changes=msgspec.convert(health.get("changes", []), tuple[Change, ...]),
         phase=str(health.get("phase", "unknown")),
+        handler=health.get("handler"),
         degraded=health.get("mode") == "degraded",
         places=tuple(map(str, health.get("places", ()))),
         breakers={str(name): str(state) for name, state in health.get("breakers", {}).items()},
@@ -206,3 +209,8 @@ def producer_of(url: str, health: Mapping[str, Any], before: Reading | None, now
             rate(before, now, "unlost_producer_published_total", outcome=word) for word in ("accepted", "redelivered")
         ),
     )
+
+
+def handler_at_work(picture: Picture) -> str | None:
+    """The handler of the listeners that are ready; None where they have none, or none of them is."""
+    return next((one.handler for one in picture.listeners if one.ready and one.handler), None)

@@ -31,6 +31,9 @@ class Effects:
     async def __aexit__(self, *exc: object) -> None:
         assert not self._under_way
 
+    def live_handlers(self) -> list[tuple[str, str | None]]:
+        return []
+
     async def run(self, event: Event) -> Outcome:
         assert event.event_id not in self._under_way, "one event under way twice"
         self._under_way.add(event.event_id)

@@ -11,6 +11,7 @@ import pytest
 from dlq.file import read_letters
 from dlq.sidecar import states
 from listener.delivery import Delivery
+from listener.errors import Reject
 from listener.facts import EventBuried, EventsStored
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
@@ -18,6 +19,10 @@ from tests.support.source import running_source
 
 async def fail(event: Delivery) -> None:
     raise ValueError(f"no such order {event.event_id}")
+
+
+async def refuse(event: Delivery) -> None:
+    raise Reject("no such order")
 
 
 async def repaired(event: Delivery) -> None:
@@ -35,16 +40,22 @@ def frame(event_id: str, payload: object) -> str:
 
 
 async def replay(servers: dict, *flags: str) -> tuple[int, dict]:
+    """With another handler than the listener's, which was repaired meanwhile."""
+    code, out, err = await dlq_replay(servers, "--handler", f"{__name__}:repaired", "--other-handler", *flags)
+    assert out, err
+    return code, json.loads(out)["report"]
+
+
+async def dlq_replay(servers: dict, *flags: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", "from dlq.cli import main; main()", "replay", servers["directory"] / "a.jsonl", "--json",
         "--redis-url", servers["redis_url"], "--database-url", servers["database_url"], "--lease", "3",
-        "--handler", f"{__name__}:repaired", "--handle-delay", "0.01", "--insert-delay", "0.01", *flags,
+        "--handle-delay", "0.01", "--insert-delay", "0.01", *flags,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=dict(os.environ),
     )  # fmt: skip
     out, err = await asyncio.wait_for(process.communicate(), 50)
     assert process.returncode is not None
-    assert out, err.decode()
-    return process.returncode, json.loads(out)["report"]
+    return process.returncode, out.decode(), err.decode()
 
 
 async def bury(source, one, *frames: str) -> None:
@@ -89,3 +100,47 @@ async def test_the_other_content_of_a_conflict_is_never_taken_for_stored(servers
         await one.heard.until(lambda heard: len(heard.of(EventBuried)) == 1)
     code, report = await replay(servers)
     assert (code, report["resolved"], report["failed"]) == (1, 0, 1)
+
+
+async def test_a_replay_without_the_groups_handler_is_refused(servers: dict):
+    """While its listener lives, and afterwards by what stands in the letters; the one sentence says what to do."""
+    right, other = f"{__name__}:fail", f"{__name__}:repaired"
+    async with (
+        running_source() as source,
+        running_listener(ws_url=source.url, **servers, handler=right, handler_version="7", handle_delay="0.01") as one,
+    ):
+        await bury(source, one, frame("e", 1))
+        code, out, err = await dlq_replay(servers)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"error: listener a has the handler {right}@7, and this replay has no handler")
+        assert f"set HANDLER={right} HANDLER_VERSION=7, or insist with --without-handler" in err
+        code, _, err = await dlq_replay(servers, "--handler", other)
+        assert (code, "or insist with --other-handler" in err) == (2, True)
+        code, _, err = await dlq_replay(servers, "--handler", right, "--handler-version", "8")
+        assert (code, "listener a has the handler" in err) == (2, True), "another version is another handler"
+        code, out, _ = await dlq_replay(servers, "--handler", right, "--handler-version", "7")
+        assert (code, json.loads(out)["report"]["failed"]) == (1, 1)
+    code, _, err = await dlq_replay(servers)
+    assert (code, err.startswith(f"error: no listener is running, the letters name the handler {right}@7")) == (
+        2,
+        True,
+    )
+    assert await rows_of(servers["database_url"]) == [], "nothing was stored unhandled"
+    code, out, _ = await dlq_replay(servers, "--without-handler")
+    assert (code, json.loads(out)["report"]["stored"]) == (0, 1)
+    assert [row["handler"] for row in await rows_of(servers["database_url"])] == [None]
+
+
+async def test_what_a_handler_rejected_is_replayed_only_when_asked_for(servers: dict):
+    async with (
+        running_source() as source,
+        running_listener(ws_url=source.url, **servers, handler=f"{__name__}:refuse", handle_delay="0.01") as one,
+    ):
+        await bury(source, one, frame("e", 1))
+    code, out, _ = await dlq_replay(servers, "--handler", f"{__name__}:refuse", "--handler-version", "2")
+    assert (code, json.loads(out)["plan"]["letters"], json.loads(out)["plan"]["passed_over"]) == (0, 0, {"rejected": 1})
+    for asked in (["--all"], ["--reason", "rejected"], ["--id", "e"]):
+        _, out, _ = await dlq_replay(servers, "--dry-run", *asked)
+        assert json.loads(out)["plan"]["letters"] == 1
+    code, report = await replay(servers, "--all")
+    assert (code, report["stored"]) == (0, 1)
