@@ -70,9 +70,13 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
         redis=redis,
         postgres=postgres,
         roll=Roll(
-            database, token=token, instance_id=settings.instance_id, handler=settings.handler_name,
-            changes_handler=settings.changes_handler, listens=not digs_out,
-        ),  # fmt: skip
+            database,
+            token=token,
+            instance_id=settings.instance_id,
+            handler=settings.handler_name,
+            changes_handler=settings.changes_handler,
+            listens=not digs_out,
+        ),
         store=EventStore(
             database,
             instance_id=settings.instance_id,

@@ -32,7 +32,12 @@ async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_ex
             one.child.wait_until, lambda: one.runs_of("held") == 1 and one.health().get("claims_held") == 4, 20
         )
         async with running_listener(
-            ws_url=source.url, directory=servers["directory"], **same, instance_id="b", handler=named(accept)
+            ws_url=source.url,
+            directory=servers["directory"],
+            **same,
+            instance_id="b",
+            handler=named(accept),
+            handler_change="yes",
         ) as two:
             await source.wait_for_clients(2)
             await source.send(*(frame(id_) for id_ in ids))
@@ -61,7 +66,12 @@ async def test_sigterm_ends_a_process_whose_handler_hangs_in_a_thread_and_a_peer
         await source.send(frame("hangs"))
         await asyncio.to_thread(one.child.wait_until, lambda: one.runs_of("hangs") == 1, 20)
         async with running_listener(
-            ws_url=source.url, directory=servers["directory"], **same, instance_id="b", handler=named(accept)
+            ws_url=source.url,
+            directory=servers["directory"],
+            **same,
+            instance_id="b",
+            handler=named(accept),
+            handler_change="yes",
         ) as two:
             await source.wait_for_clients(2)
             await source.send(frame("hangs"))

@@ -41,7 +41,9 @@ async def test_the_next_suspect_runs_when_the_one_before_is_settled(servers: dic
             await one.heard.until(lambda h: len(h.ids(EventsClaimed)) == 4)
             await one.crash()
         source.backlog = lambda after: [frame(id_) for id_ in ids]
-        async with running_listener(**same, handler=f"{__name__}:{handler.__name__}", instance_id="b") as two:
+        async with running_listener(
+            **same, handler=f"{__name__}:{handler.__name__}", instance_id="b", handler_change="yes"
+        ) as two:
             HEARD.append(two.heard)
             await two.heard.until(lambda h: len(h.ids(EventsStored)) == 4)
             claimed = [len(fact.event_ids) for fact in two.heard.of(EventsTakenOver)]

@@ -273,7 +273,9 @@ async def owner_and_standby(servers: dict, **settings: str):
         await source.wait_for_clients(1)
         await source.send(frame("e"))
         await one.heard.until(lambda h: h.ids(EventsClaimed) == ["e"])
-        two = await stack.enter_async_context(running_listener(**same, instance_id="b", handler=handler(note)))
+        two = await stack.enter_async_context(
+            running_listener(**same, instance_id="b", handler=handler(note), handler_change="yes")
+        )
         await source.wait_for_clients(2)
         await source.send(frame("e"))
         await two.heard.until(lambda h: h.ids(EventsStandBy)[:1] == ["e"])
@@ -315,7 +317,7 @@ async def test_a_drain_gives_back_at_once_what_has_not_begun(servers: dict):
     same = {**servers, "lease": "60", "drain": "30", "source_resumes": "yes"}
     async with running_source() as source:
         one = running_listener(ws_url=source.url, **same, handler=handler(hang_on_e0), handle_concurrency="1")
-        two = running_listener(ws_url=source.url, **same, handler=handler(note), instance_id="b")
+        two = running_listener(ws_url=source.url, **same, handler=handler(note), handler_change="yes", instance_id="b")
         async with one as one, contextlib.AsyncExitStack() as later:
             await source.wait_for_clients(1)
             await source.send(*(frame(f"e{i}") for i in range(4)))
@@ -352,7 +354,9 @@ async def test_a_claim_under_way_when_a_drain_begins_is_given_back(servers: dict
                 await asyncio.sleep(0)
             wire.pass_again()
             await asyncio.wait_for(one.task, 20)
-        async with running_listener(ws_url=source.url, **same, handler=handler(note), instance_id="b") as two:
+        async with running_listener(
+            ws_url=source.url, **same, handler=handler(note), handler_change="yes", instance_id="b"
+        ) as two:
             await source.wait_for_clients(1)
             await source.send(frame("e0"))
             await two.heard.until(lambda h: h.ids(EventsStored) == ["e0"], seconds=10)
