@@ -34,7 +34,7 @@ class Turns:
         self._due: Inbox[Part] = Inbox()
         self._calm = asyncio.Event()
         self._calm.set()
-        self._unread: set[Part] = set()
+        self._unread: dict[Part, None] = {}
         self.waits = True
         """Whether peers are waited for."""
         self._settled_at = float("-inf")
@@ -52,16 +52,17 @@ class Turns:
     @property
     def unread(self) -> list[Part]:
         """What waits for a peer, or is looked at just now, in the order of receipt."""
-        return sorted(self._unread, key=lambda part: part.received_clock)
+        return list(self._unread)
 
     def ended(self, parts: Sequence[Part]) -> None:
         """These are read now, or settled."""
-        self._unread.difference_update(parts)
+        for part in parts:
+            self._unread.pop(part, None)
 
     def put_later(self, part: Part) -> None:
         """Wait for a peer to settle these."""
         if part.frames:
-            self._unread.add(part)
+            self._unread[part] = None
         loop = asyncio.get_running_loop()
         if not self._later:
             loop.call_later(self._peer_wait, self._pass_on)

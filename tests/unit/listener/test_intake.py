@@ -1,0 +1,80 @@
+"""The intake: each event that enters leaves once, copies too, and what has not left can be told at any time."""
+
+import time
+
+from listener.facts import Fact
+from listener.oversized import Oversized
+from listener.pipeline.inbox import Inbox
+from listener.pipeline.intake import Clocks, Intake
+from listener.pipeline.passage import DUPLICATE, STORED, Buried, Passage, conflict_claim
+from listener.pipeline.policy import Policy
+from listener.pipeline.stretches import Cutter
+from listener.pipeline.turns import Turns
+
+
+class Admitted:
+    """An intake, and what it would have claimed."""
+
+    def __init__(self, *, share: tuple[int, int] = (0, 1), length: int = 64) -> None:
+        self.inbox: Inbox[Passage] = Inbox()
+        self.facts: list[Fact] = []
+        self.turns = Turns(self.inbox, peer_wait=60.0)
+        self.intake = Intake(
+            policy=Policy(), cutter=Cutter(lambda: share, length=length), turns=self.turns,
+            clocks=Clocks(time.time, time.monotonic), facts=self.facts.append,
+        )  # fmt: skip
+
+
+def frame(event_id: str, payload: int, cursor: str) -> bytes:
+    return b'{"event_id":"%b","payload":%d,"cursor":"%b"}' % (event_id.encode(), payload, cursor.encode())
+
+
+def test_copies_of_what_becomes_a_conflict_go_on_and_the_cursor_does_not_stick():
+    admitted = Admitted()
+    intake = admitted.intake
+    for number in (1, 2, 3):
+        intake.receive([frame("e", 1, f"j.{number}")])
+    (first,) = admitted.inbox.waiting()
+    intake.rename(first, conflict_claim(first.event))
+    again = admitted.inbox.waiting()[1:]
+    assert [one.claim_id for one in again] == [first.claim_id, "e"], "a copy asks under the event's own name anew"
+    intake.finish([(first, Buried("conflict"))])
+    assert (intake.watermark.cursor, intake.count) == ("j.1", 2)
+    intake.finish([(again[1], DUPLICATE)])
+    assert (intake.watermark.cursor, intake.count) == ("j.3", 0)
+    assert intake.size == 0
+
+
+def test_what_has_not_ended_is_told_once_for_each_content_and_not_where_a_letter_holds_it():
+    admitted = Admitted()
+    intake = admitted.intake
+    intake.receive([frame("a", 1, "j.1"), frame("a", 1, "j.2"), frame("a", 2, "j.3"), frame("b", 1, "j.4"), b"nothing"])
+    intake.receive_oversized(Oversized(10**9, b"d" * 32, b"head"))
+    beyond = intake.overflow(frame("c", 1, "j.5"))
+    intake.offer_behind(b'{"event_id":"kept","payload":1}', lambda _: None)
+    intake.offer_behind(b'{"event_id":"b","payload":1}', lambda _: None)
+    left = intake.left()
+    assert [(one.event.event_id, one.event.payload) for one in left if not one.is_no_event] == [
+        ("a", b"1"), ("a", b"2"), ("c", b"1")
+    ]  # fmt: skip
+    assert [one.event.frame for one in left if one.is_no_event] == [b"nothing", b"head"]
+    intake.finish([(beyond, Buried("overflow"))])
+    intake.finish([(one, STORED) for one in left[:1]])
+    assert [one.event.payload for one in intake.left() if one.event.event_id == "a"] == [b"2"]
+    assert beyond not in intake.left()
+
+
+async def test_what_waits_unread_for_a_peer_is_read_to_be_told():
+    admitted = Admitted(share=(0, 10**9), length=1)
+    frames = [frame(f"e{number}", 1, f"j.{number}") for number in range(5)]
+    admitted.intake.receive(frames)
+    assert len(admitted.turns.unread) == 4, "all but the first, which is of nobody's stretch"
+    assert [one.event.event_id for one in admitted.intake.left()] == ["e0", "e1", "e2", "e3", "e4"]
+    assert admitted.turns.unread == []
+
+
+async def test_what_a_peer_settled_is_not_left():
+    admitted = Admitted(share=(0, 10**9), length=1)
+    admitted.intake.receive([frame(f"e{number}", 1, f"j.{number}") for number in range(5)])
+    admitted.intake.end_unread(admitted.turns.unread)
+    assert [one.event.event_id for one in admitted.intake.left()] == ["e0"]
