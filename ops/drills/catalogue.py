@@ -1,6 +1,7 @@
 """Every drill but chaos: what is done to whom, and what is allowed to follow."""
 
 import asyncio
+import contextlib
 
 import httpx
 
@@ -17,7 +18,7 @@ TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
 BEYOND_LEASE = 3.0
 ONE_OF = 40
 HOLDS_SOME = 6
-LOOKS, LOOK_SECONDS = 200, 0.02
+LOOKS, LOOK_SECONDS, LETTERS_LOOK_SECONDS = 200, 0.02, 0.1
 OWNED = {"handle_timeout": "5", "DRILL_SECONDS": "0.1"}
 """The limit is no longer than the lease: a transaction may idle no longer than either, and its heir waits for it. A run
 is long enough that who held several events a moment ago holds some now."""
@@ -81,6 +82,33 @@ def every_listener(act: str) -> Act:
             await getattr(stage, act)(listener)
 
     return do
+
+
+async def letters_are_written(stage: Stage) -> None:
+    """Wait until stops have left letters; without any, they proved nothing."""
+    for _ in range(LOOKS):
+        if await stage.letters():
+            return
+        await asyncio.sleep(LETTERS_LOOK_SECONDS)
+    raise StageTrouble("the stops left no letters; publish faster (--rate)")
+
+
+async def roll(stage: Stage) -> None:
+    """Stop and start each listener, and wait until it is ready before the next."""
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        for listener, url in zip(stage.listeners, stage.listener_urls, strict=True):
+            await stage.stop(listener)
+            await stage.start(listener)
+            await _ready(client, url)
+
+
+async def _ready(client: httpx.AsyncClient, url: str) -> None:
+    for _ in range(LOOKS * 10):
+        with contextlib.suppress(httpx.TransportError):
+            if (await client.get(f"{url}/health/ready")).status_code == httpx.codes.OK:
+                return
+        await asyncio.sleep(LOOK_SECONDS)
+    raise StageTrouble(f"{url} was not ready again")
 
 
 def every_wire(kind: str, *wires: str, **attributes: float) -> Act:
@@ -196,6 +224,14 @@ LISTENERS = (
           progress_from="damage", handler=IN_TRANSACTION, settings=OWNED),
 )  # fmt: skip
 
+STOPS = (
+    Drill("stop-foreign", "All listeners of a source that cannot resume are stopped with more than they can finish.",
+          damage=every_listener("stop"), during=letters_are_written, heal=every_listener("start"), foreign=True,
+          bars=Bars(extra_runs=True), poison=Poison("slow", 10), settings={"drain": "1"}),
+    Drill("rolling-deploy", "The same source: each listener is stopped and started, one after the other.",
+          damage=roll, during=pause(0.5), foreign=True, poison=Poison("slow", 10)),
+)  # fmt: skip
+
 HANDLERS = (
     Drill("handler-hangs", "The handler hangs for some events: each attempt ends at its limit, then a letter.",
           bars=Bars(letters="some", felt=False), poison=Poison("hang", 200), progress_from="damage",
@@ -223,4 +259,4 @@ NETWORK = (
           heal=mend_all, bars=Bars(letters="any"), wires=True),
 )  # fmt: skip
 
-DRILLS = {drill.name: drill for drill in (*REDIS, *POSTGRES, *PRODUCER, *LISTENERS, *HANDLERS, *NETWORK)}
+DRILLS = {drill.name: drill for drill in (*REDIS, *POSTGRES, *PRODUCER, *LISTENERS, *STOPS, *HANDLERS, *NETWORK)}

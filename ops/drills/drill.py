@@ -59,7 +59,7 @@ class Bars:
 class Poison:
     """Events that ask the drill's handler for trouble: ``every`` so many, or just one where that is 0."""
 
-    what: Literal["fail", "hang", "kill"]
+    what: Literal["fail", "hang", "kill", "slow"]
     every: int = 0
 
     def is_in(self, number: int, events: int) -> bool:
@@ -91,9 +91,13 @@ class Drill:
     """Whether it needs a PostgreSQL whose connections can all be taken."""
     revives: bool = False
     """Whether listeners that end are started again, as a supervisor would."""
+    foreign: bool = False
+    """Whether listeners read a source that cannot resume, instead of the producer; what stops leave heals by itself."""
     on_compose: bool = True
 
     @property
     def is_portable(self) -> bool:
         """Whether a compose project can be the stage: nothing is needed that is set up before the start."""
-        return self.on_compose and not (self.wires or self.fills_disk or self.few_connections or self.revives)
+        return self.on_compose and not (
+            self.wires or self.fills_disk or self.few_connections or self.revives or self.foreign
+        )

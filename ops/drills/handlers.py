@@ -1,7 +1,7 @@
 """The handlers that drills use. Each run is written down as it begins, by one append that survives a kill.
 
 ``DRILL_RUNS`` names the file; ``DRILL_SECONDS`` is how long a run takes. An event whose payload asks for it under
-``drill`` fails, hangs, or kills its process; with ``DRILL_HEALED`` set (as a replay has it) it does not.
+``drill`` is slow, fails, hangs, or kills its process; with ``DRILL_HEALED`` set (as a replay has it) it does not.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from listener import Delivery
 from ops.drills.measure import Run
 
 HANG_SECONDS = 3600.0
+SLOW_SECONDS = 3.0
 
 
 async def record(event: Delivery) -> None:
@@ -25,7 +26,7 @@ async def record(event: Delivery) -> None:
         raise RuntimeError("the drill asked for a failure")
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    await asyncio.sleep(HANG_SECONDS if kind == "hang" else _seconds())
+    await asyncio.sleep(HANG_SECONDS if kind == "hang" else SLOW_SECONDS if _asked(event) == "slow" else _seconds())
 
 
 async def record_in_transaction(event: Delivery, connection: Any) -> None:
@@ -37,8 +38,12 @@ async def record_in_transaction(event: Delivery, connection: Any) -> None:
 def _kind(event: Delivery) -> str:
     if os.environ.get("DRILL_HEALED"):
         return "replay"
-    asked = event.payload.get("drill") if isinstance(event.payload, dict) else None
+    asked = _asked(event)
     return asked if asked in ("fail", "hang", "kill") else "run"
+
+
+def _asked(event: Delivery) -> str | None:
+    return event.payload.get("drill") if isinstance(event.payload, dict) else None
 
 
 def _write(kind: str, event: Delivery) -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +32,15 @@ from ops.drills.stage import StageTrouble, Wires
 from ops.drills.wires import ProxyWires, proxied
 from ops.local.child import Child
 from ops.local.layout import Layout, executable, free_ports, write_environment
+from ops.local.ports import LOOPBACK, free_port
 from ops.local.system import Step, System
 
 LEASE = 5.0
 FEW_CONNECTIONS = ("-c", "max_connections=60")
 ROOM_ON_FULL_DISK = 1
 REPLAY_AGAIN = 1.0
+STOPPED_WITHIN = 35.0
+"""DRAIN, and what closing and writing letters may take beside it."""
 HEALED = {"DRILL_HEALED": "1"}
 
 
@@ -150,8 +153,12 @@ class LocalStage:
 
     async def _ended_if_asked(self, child: Child) -> None:
         """A listener that was asked to stop is on its way out; one that was not, stays."""
-        if child.name.startswith("listener") and child.is_running and child.stopping:
-            await asyncio.to_thread(child.stop)
+        if child.name.startswith("listener") and child.stopping:
+            code = await asyncio.to_thread(child.stop, STOPPED_WITHIN)
+            if code:
+                raise StageTrouble(
+                    f"{child.name} was stopped and ended with {code}; the end of its log:\n{child.tail()}"
+                )
 
     # -- shortages ------------------------------------------------------------------------------
 
@@ -264,6 +271,22 @@ class LocalStage:
         return [] if account.is_balanced else [f"ops audit: {json.dumps(account.counts())}"]
 
 
+@contextmanager
+def _fed(data: Path, layout: Layout, foreign: bool) -> Iterator[Layout]:
+    """The layout, whose listeners read a source that cannot resume, if that is needed."""
+    if not foreign:
+        yield layout
+        return
+    port = free_port()
+    producer, address = layout.stream_url, f"ws://{LOOPBACK}:{port}/"
+    feed = Child("feed", [sys.executable, "-m", "ops.drills.feed", producer, str(port)], log=data / "logs" / "feed.log")
+    feed.start()
+    try:
+        yield replace(layout, route=lambda _, url: address if url == producer else url)
+    finally:
+        feed.kill()
+
+
 def _environment_of(drill: Drill, data: Path, settings: Mapping[str, str]) -> dict[str, str]:
     return {
         "lease": str(LEASE),
@@ -283,9 +306,13 @@ def local_stage(
     data.chmod(0o711)  # PostgreSQL runs as another user where this user is root
     ports = free_ports(listeners, console=console)
     extra = _environment_of(drill, data, drill.settings)
-    with _pipe_of_runs(data, drill.fills_disk), proxied(data, ports, drill.wires) as wires:
+    with (
+        _pipe_of_runs(data, drill.fills_disk),
+        proxied(data, ports, drill.wires) as wires,
+        ExitStack() as fed,
+    ):
         layout = Layout(data, ports, extra, wires.route) if wires else Layout(data, ports, extra)
-        layout = replace(layout, console_extra=HEALED)
+        layout = fed.enter_context(_fed(data, replace(layout, console_extra=HEALED), drill.foreign))
         if wires:
             layout.extra["source_name"] = layout.stream_url
         options = FEW_CONNECTIONS if drill.few_connections else ()

@@ -148,7 +148,8 @@ class Runner:
                     )
                 if not books.lost(seen.published.accepted):
                     sure = min(sure, time.monotonic() + LETTERS_SURE_WITHIN)
-                    is_last = is_last or not books.doubled() or time.monotonic() > sure
+                    heals = self._drill.foreign and bool(books.letters)
+                    is_last = is_last or not (heals or books.doubled()) or time.monotonic() > sure
                 if is_last:
                     return books
             await asyncio.sleep(LOOK_EVERY)

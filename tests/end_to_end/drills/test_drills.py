@@ -8,16 +8,16 @@ import pytest
 
 from ops.local.layout import executable
 
-SELECTION = ("redis-frozen", "postgres-killed", "producer-killed", "listener-killed")
+SELECTION = ("redis-frozen", "postgres-killed", "producer-killed", "listener-killed", "stop-foreign", "rolling-deploy")
 
 
 def drill(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [executable("ops"), "drill", *arguments], capture_output=True, text=True, timeout=290, check=False
+        [executable("ops"), "drill", *arguments], capture_output=True, text=True, timeout=390, check=False
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_the_law_holds_whoever_is_killed_or_frozen(tmp_path: Path):
     file = tmp_path / "drills.json"
     done = drill(*SELECTION, "--events", "600", "--patience", "6", "--json", str(file))
