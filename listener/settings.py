@@ -68,7 +68,9 @@ class ConnectionSettings(Settings):
         3, ge=1, le=100, description="Attempts to insert one row; none counts while PostgreSQL takes no rows"
     )
     insert_delay: float = Field(2.0, ge=0, description="Seconds between two attempts to insert")
-    max_takeovers: int = Field(3, ge=1, le=100, description="Owners that an event may outlive before it is buried")
+    max_takeovers: int = Field(
+        3, ge=1, le=100, description="Owners lost while they run an event alone, before it is buried"
+    )
     max_event_bytes: int = Field(1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Largest event, in bytes")
     batch: int = Field(1024, ge=1, le=10_000, description="Events in one batch of a stage, at most")
 

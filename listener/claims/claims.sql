@@ -14,8 +14,9 @@ dead AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT digest FROM unlost.buried WHERE event_id = a.event_id OFFSET 0) b
     WHERE NOT $7 AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)),
 won AS (
-    INSERT INTO unlost.claims AS c (event_id, digest, token, epoch, takeovers, state, until)
-    SELECT event_id, digest, $1, 1, 0, 'leased', clock_timestamp() + make_interval(secs => $4)
+    INSERT INTO unlost.claims AS c (event_id, digest, token, epoch, takeovers, alone, company, state, span, until)
+    SELECT event_id, digest, $1, 1, 0, 0, greatest(0, $6), 'leased',
+        make_interval(secs => $4), clock_timestamp() + make_interval(secs => $4)
     FROM asked
     WHERE NOT EXISTS (SELECT FROM stored s WHERE s.event_id = asked.event_id)
         AND NOT EXISTS (SELECT FROM dead d WHERE d.event_id = asked.event_id)
@@ -25,23 +26,33 @@ won AS (
         digest = excluded.digest,
         token = excluded.token,
         state = 'leased',
+        span = excluded.span,
         until = clock_timestamp() + make_interval(secs => $4),
         epoch = CASE
             WHEN c.state = 'leased' AND c.token = excluded.token THEN c.epoch
             ELSE c.epoch + 1 END,
         takeovers = CASE
             WHEN c.state = 'leased' AND c.token <> excluded.token THEN c.takeovers + 1
-            ELSE c.takeovers END
-    WHERE c.state = 'released'
-        OR c.state = 'leased' AND (c.token = excluded.token OR $6 AND c.until <= clock_timestamp())
-    RETURNING event_id, epoch, takeovers)
-SELECT event_id, 'won' AS answer, epoch, takeovers, 0::float8 AS seconds_left, true AS same FROM won
+            ELSE c.takeovers END,
+        alone = CASE
+            WHEN c.state = 'leased' AND c.token <> excluded.token AND c.company = 1 THEN c.alone + 1
+            ELSE c.alone END,
+        company = excluded.company
+    WHERE CASE
+        WHEN c.state = 'leased' AND c.token = excluded.token THEN c.takeovers = 0 OR $6 <> 0
+        WHEN c.state = 'leased' AND c.until > clock_timestamp() THEN false
+        WHEN c.state = 'released' AND c.takeovers = 0 OR $6 = -1 THEN true
+        ELSE $6 > 0 AND (c.company = 0 OR $6 <= greatest(1, c.company / 2)) END
+    RETURNING event_id, epoch, takeovers, alone)
+SELECT event_id, 'won' AS answer, epoch, takeovers, alone,
+    0 AS company, 0::float8 AS seconds_left, 0::float8 AS span, true AS same FROM won
 UNION ALL
-SELECT event_id, 'done', 0, 0, 0, same FROM stored
+SELECT event_id, 'done', 0, 0, 0, 0, 0, 0, same FROM stored
 UNION ALL
-SELECT event_id, 'dead', 0, 0, 0, same FROM dead
+SELECT event_id, 'dead', 0, 0, 0, 0, 0, 0, same FROM dead
 UNION ALL
-SELECT a.event_id, c.state, 0, 0, extract(epoch FROM c.until - clock_timestamp())::float8, c.digest = a.digest
+SELECT a.event_id, CASE WHEN c.state = 'leased' AND c.token <> $1 THEN 'leased' ELSE 'free' END, 0, 0, 0, c.company,
+    extract(epoch FROM c.until - clock_timestamp())::float8, extract(epoch FROM c.span)::float8, c.digest = a.digest
 FROM asked a
 CROSS JOIN LATERAL (SELECT * FROM unlost.claims WHERE event_id = a.event_id OFFSET 0) c
 WHERE EXISTS (SELECT FROM unlost.claims_place WHERE id = $5)
@@ -49,14 +60,26 @@ WHERE EXISTS (SELECT FROM unlost.claims_place WHERE id = $5)
     AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
     AND NOT EXISTS (SELECT FROM dead d WHERE d.event_id = a.event_id)
 
+-- name: shorten
+-- Leases that end later than they would if they were granted now: the clock went back. They count from now on.
+UPDATE unlost.claims c SET until = clock_timestamp() + c.span
+FROM (
+    SELECT event_id FROM unlost.claims
+    WHERE event_id = ANY ($2::text[]) AND token <> $1 AND state = 'leased' AND until > clock_timestamp() + span
+    ORDER BY event_id FOR UPDATE) late
+WHERE c.event_id = late.event_id
+RETURNING c.event_id
+
 -- name: keep
--- $8: also take what nobody is running (cover), rather than only extend what is mine or missing (renew).
+-- $10: also take what nobody is running (cover), rather than only extend what is mine or missing (renew).
 -- What is buried is nobody's, but for a replay that has dug it out.
-INSERT INTO unlost.claims AS c (event_id, digest, token, epoch, takeovers, state, until)
-SELECT event_id, digest, $1, epoch, takeovers, 'leased', clock_timestamp() + make_interval(secs => $6)
-FROM unnest($2::text[], $3::bytea[], $4::int[], $5::int[]) AS a (event_id, digest, epoch, takeovers)
-WHERE EXISTS (SELECT FROM unlost.claims_place WHERE id = $7)
-    AND NOT ($8 AND EXISTS (SELECT FROM unlost.events e WHERE e.event_id = a.event_id OFFSET 0))
+INSERT INTO unlost.claims AS c (event_id, digest, token, epoch, takeovers, alone, company, state, span, until)
+SELECT event_id, digest, $1, epoch, takeovers, alone, company, 'leased',
+    make_interval(secs => $8), clock_timestamp() + make_interval(secs => $8)
+FROM unnest($2::text[], $3::bytea[], $4::int[], $5::int[], $6::int[], $7::int[])
+    AS a (event_id, digest, epoch, takeovers, alone, company)
+WHERE EXISTS (SELECT FROM unlost.claims_place WHERE id = $9)
+    AND NOT ($10 AND EXISTS (SELECT FROM unlost.events e WHERE e.event_id = a.event_id OFFSET 0))
     AND (NOT EXISTS (SELECT FROM unlost.buried b WHERE b.event_id = a.event_id OFFSET 0)
         OR EXISTS (
             SELECT FROM unlost.claims mine
@@ -67,11 +90,14 @@ ON CONFLICT (event_id) DO UPDATE SET
     digest = excluded.digest,
     token = excluded.token,
     state = 'leased',
-    until = clock_timestamp() + make_interval(secs => $6),
+    span = excluded.span,
+    until = clock_timestamp() + make_interval(secs => $8),
     epoch = greatest(c.epoch, excluded.epoch),
-    takeovers = greatest(c.takeovers, excluded.takeovers)
+    takeovers = greatest(c.takeovers, excluded.takeovers),
+    alone = greatest(c.alone, excluded.alone),
+    company = excluded.company
 WHERE c.state = 'leased' AND c.token = excluded.token
-    OR $8 AND (c.state = 'released' OR c.state = 'leased' AND c.until <= clock_timestamp())
+    OR $10 AND (c.state = 'released' OR c.state = 'leased' AND c.until <= clock_timestamp())
 RETURNING event_id
 
 -- name: settle_done
@@ -114,7 +140,8 @@ WHERE c.event_id = mine.event_id
 WITH old_claims AS (
     DELETE FROM unlost.claims WHERE event_id IN (
         SELECT event_id FROM unlost.claims
-        WHERE until < clock_timestamp() - make_interval(secs => $1)
+        WHERE NOT until BETWEEN clock_timestamp() - make_interval(secs => $1)
+            AND clock_timestamp() + span + make_interval(secs => $1) -- later than that: the clock went back
         LIMIT $2 FOR UPDATE SKIP LOCKED)
     RETURNING 1),
 old_burials AS (

@@ -163,7 +163,7 @@ class Desk:
 
     # -- claims ---------------------------------------------------------------------------------
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
+    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
         """Ask for these events in every declared place, Redis first. ``Transient`` where a place does not answer."""
         async with self._turn:
             self._must_be_open()
@@ -176,7 +176,7 @@ class Desk:
                 self._must_be_open()  # if a place went away meanwhile, what was won is recognised when asked again
                 won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
                 await self._claim_also(place, first, asks, answers, won, take_over=take_over, revive=revive)
-            self._leases.add(asks, answers, places, started)
+            self._leases.add(asks, answers, places, started, company=max(0, take_over))
             return answers
 
     async def look(self, names: Sequence[Ask]) -> list[bool]:
@@ -203,7 +203,7 @@ class Desk:
         answers: list[Answer],
         won: Sequence[int],
         *,
-        take_over: bool,
+        take_over: int,
         revive: bool,
     ) -> None:
         """What was won in the first place must be won here too; or it is settled, or given back, there."""
@@ -215,7 +215,11 @@ class Desk:
         for i, answer in zip(won, await self._reach.call(place, claiming), strict=True):
             earlier = answers[i]
             if isinstance(answer, Won) and isinstance(earlier, Won):
-                answers[i] = Won(max(earlier.epoch, answer.epoch), max(earlier.takeovers, answer.takeovers))
+                answers[i] = Won(
+                    max(earlier.epoch, answer.epoch),
+                    max(earlier.takeovers, answer.takeovers),
+                    max(earlier.alone, answer.alone),
+                )
             else:
                 answers[i] = answer
                 if isinstance(answer, Done | Dead) and answer.same:
@@ -351,7 +355,7 @@ class Desk:
 
     async def _all_settled(self, place: Place, asks: Sequence[Ask]) -> bool:
         """Waiting is for what a peer holds. What is settled (this process was frozen meanwhile) is lost at once."""
-        answers = await self._reach.call(place, self._reach.at(place).claim(asks, take_over=False))
+        answers = await self._reach.call(place, self._reach.at(place).claim(asks, take_over=0))
         settled = [ask.event_id for ask, answer in zip(asks, answers, strict=True) if isinstance(answer, Done | Dead)]
         self._leases.lose(settled)
         return len(settled) == len(asks)

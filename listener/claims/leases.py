@@ -20,8 +20,8 @@ class Claim(msgspec.Struct, eq=False, gc=False):
     """One claim of this process. What was won at once shares ``until``, which is replaced and never changed."""
 
     ask: Ask
-    epoch: int
-    takeovers: int
+    won: Won
+    company: int
     until: Mapping[Place, float]
 
     def grant(self, place: Place, until: float) -> None:
@@ -31,7 +31,8 @@ class Claim(msgspec.Struct, eq=False, gc=False):
     @property
     def as_keep(self) -> Keep:
         """The claim as another place is told of it."""
-        return Keep(self.ask.event_id, self.ask.digest, self.epoch, self.takeovers)
+        won = self.won
+        return Keep(self.ask.event_id, self.ask.digest, won.epoch, won.takeovers, won.alone, self.company)
 
 
 class Leases:
@@ -66,12 +67,14 @@ class Leases:
         claim = self._claims.get(event_id)
         return claim is not None and self._ends(claim) > self._clock()
 
-    def add(self, asks: Iterable[Ask], answers: Iterable[Answer], places: Places, asked_at: float) -> None:
-        """Hold what was won of these, in these places."""
+    def add(
+        self, asks: Iterable[Ask], answers: Iterable[Answer], places: Places, asked_at: float, *, company: int
+    ) -> None:
+        """Hold what was won of these, in these places; ``company``: as so many suspects at once."""
         until = dict.fromkeys(places, asked_at + self._seconds)
         for ask, answer in zip(asks, answers, strict=True):
             if isinstance(answer, Won):
-                self._claims[ask.event_id] = Claim(ask, answer.epoch, answer.takeovers, until)
+                self._claims[ask.event_id] = Claim(ask, answer, company, until)
 
     def drop(self, event_ids: Iterable[str]) -> None:
         """Hold these no more."""

@@ -2,6 +2,15 @@
 
 A claim is a lease on one event, held by a token, counted by an epoch. Three things are told apart that
 a yes or no would mix up: done, held by another, mine. All times are the server's.
+
+Clocks. A lease that ends later than it would if it was granted now shows that the server's clock went back. It counts
+from now on, for as long as it was granted: a dead owner's ends in time, and a living owner renews it before. Each
+record carries the length of its lease, so members of a group may differ in theirs.
+
+Suspects. An event whose owner's lease ran out may be what killed its owner. It is won only by taking it over, with so
+many others at once (its *company*) as the caller says. After another death the next owner may take it over with half
+as many at most, so that what kills its owners ends up alone. Only an owner lost while it ran the event alone counts
+against the event (``alone``).
 """
 
 from collections.abc import Sequence
@@ -13,6 +22,10 @@ Token = str
 """Names one process start, never just the host: ``instance:random``."""
 
 Verdict = Literal["done", "dead"]
+
+
+UNHANDLED = -1
+"""In place of a number of suspects: no code of the user's runs, so what lapsed is taken over as if it was fresh."""
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -29,13 +42,19 @@ class Keep(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
     epoch: int = 1
     takeovers: int = 0
+    alone: int = 0
+    company: int = 0
 
 
 class Won(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Mine now: nobody held it, my own lost reply is recognised, or it was taken over."""
+    """Mine now: nobody held it, my own lost reply is recognised, or it was taken over.
+
+    ``takeovers``: how many owners were lost; ``alone``: how many of them while they ran this event and no other.
+    """
 
     epoch: int
     takeovers: int
+    alone: int = 0
 
 
 class Held(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -46,9 +65,18 @@ class Held(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Lapsed(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Another's lease ran out, and taking over was not asked for."""
+    """Another's lease ran out, or a suspect was released, and it was not asked for in so small a group as it may be.
+
+    ``company``: with how many suspects at once its last owner took it over; 0: it was no suspect then.
+    """
 
     same: bool
+    company: int = 0
+
+    @property
+    def most(self) -> int | None:
+        """With how many it may be taken over at once, itself included; ``None``: with any number."""
+        return max(1, self.company // 2) if self.company else None
 
 
 class Done(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -78,11 +106,12 @@ class Claims(Protocol):
         """Name the place: ``redis:<run id>`` or ``postgres:<incarnation>``; a place that forgot has a new name."""
         ...
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
-        """Ask for events. ``take_over`` wins lapsed leases (epoch + 1, takeovers + 1); ``revive`` wins dead ones.
+    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
+        """Ask for events. ``revive`` wins dead ones.
 
-        Winning again what is mine keeps the epoch and extends the lease. What was released is won with
-        epoch + 1 and no takeover counted.
+        ``take_over``: how many suspects are taken over at once, or ``UNHANDLED``; with 0, none is won. A lapsed lease
+        is won with epoch + 1 and takeovers + 1. Winning again what is mine keeps the epoch and extends the lease.
+        What was released is won with epoch + 1 and no takeover counted.
         """
         ...
 

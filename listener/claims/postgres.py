@@ -21,11 +21,11 @@ ROUNDS = 5
 """How often a batch asks again for rows that appear or vanish under it."""
 
 _READ: dict[str, Callable[[asyncpg.Record], Answer]] = {
-    "won": lambda row: Won(row["epoch"], row["takeovers"]),
+    "won": lambda row: Won(row["epoch"], row["takeovers"], row["alone"]),
     "done": lambda row: Done(row["same"]),
     "dead": lambda row: Dead(row["same"]),
-    "leased": lambda row: _leased(row["seconds_left"], row["same"]),
-    "released": lambda row: Lapsed(row["same"]),
+    "leased": lambda row: _leased(row),
+    "free": lambda row: Lapsed(row["same"], row["company"]),
 }
 
 
@@ -47,7 +47,7 @@ class PostgresClaims:
         self._database.claims_place = place
         return place
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
+    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
         """See ``Claims``."""
         place = await self._believed()
         answers: dict[str, Answer] = {}
@@ -61,6 +61,8 @@ class PostgresClaims:
                 self._lease, place, take_over, revive,
             )  # fmt: skip
             answers.update((row["event_id"], _READ[row["answer"]](row)) for row in rows)
+            if late := [row["event_id"] for row in rows if row["seconds_left"] > row["span"]]:
+                await self._fetch("shorten", "shortening leases of a clock that went back", late)
             open_asks = [ask for ask in asks if ask.event_id not in answers]
             if open_asks:
                 await self._check(place)
@@ -103,7 +105,7 @@ class PostgresClaims:
         rows = await self._fetch(
             "keep", doing, event_ids,
             [keep.digest for keep in keeps], [keep.epoch for keep in keeps], [keep.takeovers for keep in keeps],
-            self._lease, place, cover,
+            [keep.alone for keep in keeps], [keep.company for keep in keeps], self._lease, place, cover,
         )  # fmt: skip
         return await self._found(event_ids, rows, place)
 
@@ -131,5 +133,6 @@ class PostgresClaims:
             return await connection.fetch(self._sql[name], self._token, *arguments)
 
 
-def _leased(seconds_left: float, same: bool) -> Answer:
-    return Held(seconds_left, same) if seconds_left > 0 else Lapsed(same)
+def _leased(row: asyncpg.Record) -> Answer:
+    seconds_left, same = row["seconds_left"], row["same"]
+    return Held(min(seconds_left, row["span"]), same) if seconds_left > 0 else Lapsed(same, row["company"])

@@ -26,7 +26,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.claims.redis_errors import LIBRARY_ERRORS, may_try_again, translated
 from listener.claims.wires import Wires
 from listener.errors import Misconfigured, Transient
@@ -37,17 +37,17 @@ NAMES = 8 * BATCH
 """So many events' names are remembered from when they are claimed until they are settled."""
 STATES: dict[Verdict, bytes] = {"done": b"D", "dead": b"X"}
 
-_answer = struct.Struct(">BII")
+_answer = struct.Struct(">BIII")
 _pair = struct.Struct(">II").pack
 _blake = hashlib.blake2b
 _YES = ord("1")
 _FRESH = Won(1, 0)
-_ANSWERS: dict[int, Callable[[int, int], Answer]] = {
-    1: lambda epoch, takeovers: _FRESH if epoch == 1 and not takeovers else Won(epoch, takeovers),
-    2: lambda milliseconds, same: Held(milliseconds / 1000, bool(same)),
-    3: lambda _, same: Lapsed(bool(same)),
-    4: lambda _, same: Done(bool(same)),
-    5: lambda _, same: Dead(bool(same)),
+_ANSWERS: dict[int, Callable[[int, int, int], Answer]] = {
+    1: lambda epoch, lost, alone: _FRESH if epoch == 1 and not lost else Won(epoch, lost, alone),
+    2: lambda milliseconds, same, _: Held(milliseconds / 1000, bool(same)),
+    3: lambda _, same, company: Lapsed(bool(same), company),
+    4: lambda _, same, __: Done(bool(same)),
+    5: lambda _, same, __: Dead(bool(same)),
 }
 
 
@@ -128,11 +128,11 @@ class RedisClaims:
             await self._wires.open_ahead()
         return "redis:" + "+".join(dict.fromkeys(place.decode() for place in places))
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
+    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
         """See ``Claims``."""
-        flags = [b"1" if take_over else b"0", b"1" if revive else b"0"]
+        flags = [b"U" if take_over == UNHANDLED else b"%d" % take_over, b"1" if revive else b"0"]
         reply = await self._ask(self._claim, [ask.event_id for ask in asks], [_digests(asks)], flags, "claiming events")
-        return [_ANSWERS[kind](a, b) for kind, a, b in _answer.iter_unpack(reply)]
+        return [_ANSWERS[kind](a, b, c) for kind, a, b, c in _answer.iter_unpack(reply)]
 
     async def look(self, asks: Sequence[Ask]) -> list[bool]:
         """See ``ReadableClaims``. The records themselves are read."""
@@ -169,8 +169,9 @@ class RedisClaims:
 
     async def _kept(self, keeps: Sequence[Keep], cover: bytes, doing: str) -> list[bool]:
         ids = [keep.event_id for keep in keeps]
-        epochs = b"".join([_pair(keep.epoch, keep.takeovers) for keep in keeps])
-        return _yes(await self._ask(self._keep, ids, [_digests(keeps), epochs], [cover], doing))
+        epochs = b"".join([_pair(keep.epoch, keep.company) for keep in keeps])
+        losses = b"".join([_pair(keep.takeovers, keep.alone) for keep in keeps])
+        return _yes(await self._ask(self._keep, ids, [_digests(keeps), epochs, losses], [cover], doing))
 
     async def _ask(
         self, script: Script, event_ids: Sequence[str], told: list[bytes], flags: list[bytes], doing: str

@@ -1,8 +1,8 @@
 """Claiming: who processes an event. Fresh events in batches, standbys again and again, takeovers with care.
 
-With a handler, an event whose owner's lease ran out is a *suspect*: it may be what killed its owner. Suspects
-are claimed and run one at a time, while nothing else runs, so that the guilty one condemns only itself.
-Without a handler nothing of the user's runs, and suspects are claimed in batches like all others.
+With a handler, an event whose owner's lease ran out is a *suspect*: it may be what killed its owner. Suspects are
+claimed and run in small groups (``suspects.py``), while nothing else runs, so that the guilty one condemns only itself.
+Without a handler nothing of the user's runs, and what lapsed is claimed in batches like all else.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ import contextlib
 import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import assert_never
 
 from listener.claims.desk import Desk
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Lapsed, Won
+from listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Lapsed, Won
 from listener.errors import Failure, Permanent, Transient, failure_of
 from listener.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
 from listener.pipeline.inbox import Inbox
@@ -23,6 +23,7 @@ from listener.pipeline.passage import DUPLICATE, Doom, Passage, conflict_claim
 from listener.pipeline.policy import Policy
 from listener.pipeline.settling import Settling
 from listener.pipeline.store_watch import StoreWatch
+from listener.pipeline.suspects import Suspect, Suspects
 from listener.pipeline.turns import Turns
 from listener.pipeline.work import Work
 from listener.store.port import Rows
@@ -50,7 +51,7 @@ class Claiming:
     ) -> None:
         self._inbox = inbox
         self._turns = turns
-        self._suspects: Inbox[Passage] = Inbox()
+        self._suspects = Suspects(at_once=policy.handle_concurrency)
         self._desk = desk
         self._intake = intake
         self._store = store
@@ -99,22 +100,25 @@ class Claiming:
             batch = await self._inbox.take(max(1, min(self._policy.batch, self._limit - held)))
             self._turns.taken()
             self._intake.tell_received()
-            while not await self._ask(batch, take_over=not self._work.handled):
+            while not await self._ask(batch, take_over=0 if self._work.handled else UNHANDLED):
                 # These and no others: what was won of them may fill all room, which is waited for above.
                 await asyncio.sleep(CLOSED_PAUSE_SECONDS)
                 await self._desk.wait_open()
 
     async def _take_suspects(self) -> None:
         while True:
-            (passage,) = await self._suspects.take(1)
+            await self._suspects.wait()
             await self._desk.wait_open()
-            if not await self._ask([passage], take_over=True):
-                self._suspects.put(passage)
-                await asyncio.sleep(CLOSED_PAUSE_SECONDS)
-            else:
-                await self._work.idle_of_suspects()
+            # Nothing else may run from before the claim on: what killed this process then would count against them.
+            async with self._work.alone():
+                group = self._suspects.take_group()
+                if await self._ask([suspect.passage for suspect in group], take_over=len(group)):
+                    await self._work.idle_of_suspects()
+                    continue
+            self._suspects.put_all(group)
+            await asyncio.sleep(CLOSED_PAUSE_SECONDS)
 
-    async def _ask(self, batch: Sequence[Passage], *, take_over: bool) -> bool:
+    async def _ask(self, batch: Sequence[Passage], *, take_over: int) -> bool:
         """Claim a batch and route it. False where no answer was to be had, and all must be asked again."""
         if self._ending:
             return False
@@ -125,7 +129,7 @@ class Claiming:
             self._asking -= 1
             self._answered.set()
 
-    async def _ask_and_route(self, batch: Sequence[Passage], *, take_over: bool) -> bool:
+    async def _ask_and_route(self, batch: Sequence[Passage], *, take_over: int) -> bool:
         started = self._clocks.monotonic()
         try:
             answers = await self._claim(batch, take_over=take_over)
@@ -138,7 +142,8 @@ class Claiming:
         self._turns.heard(
             [isinstance(a, Won) for p, a in zip(batch, answers, strict=True) if p.of_peer and not p.asked]
         )
-        self._route_won([p for p in won if p.claim_id not in settled] if settled else won)
+        ours = [p for p in won if p.claim_id not in settled] if settled else won
+        self._route_won(ours, self._work.start_suspects if take_over > 0 else self._work.start_all)
         ended = self._route_lost(batch, answers) if len(won) < len(batch) else []
         for passage in won if settled else ():
             match settled.get(passage.claim_id):
@@ -158,14 +163,14 @@ class Claiming:
             await self._watch.counts(error, began)  # in an outage, until it has ended
             raise
 
-    def _claim(self, batch: Sequence[Passage], *, take_over: bool) -> Awaitable[list[Answer]]:
+    def _claim(self, batch: Sequence[Passage], *, take_over: int) -> Awaitable[list[Answer]]:
         revived = [p for p in batch if p.revive]
         if revived:
             return self._claim_revived(revived, batch, take_over=take_over)
         return self._desk.claim([p.ask for p in batch], take_over=take_over)
 
     async def _claim_revived(
-        self, revived: Sequence[Passage], batch: Sequence[Passage], *, take_over: bool
+        self, revived: Sequence[Passage], batch: Sequence[Passage], *, take_over: int
     ) -> list[Answer]:
         answers = {
             p.claim_id: answer
@@ -178,18 +183,17 @@ class Claiming:
         return [answers[p.claim_id] for p in batch]
 
     def _to_be_looked_up(self, won: Sequence[Passage]) -> list[Ask]:
-        """A Redis that forgot has also lost "done" and "dead": before a handler runs, PostgreSQL is asked.
-
-        So it is before an event is buried unheard, since its last owner may have died between storing or burying it
-        and telling so.
+        """A Redis that forgot has lost "done" and "dead" too: before a handler runs, PostgreSQL is asked. So it is
+        before an event is buried unheard: its last owner may have died between storing or burying it and telling so.
         """
         every = self._work.must_look_before
         return [p.ask for p in won if every or p.doom is not None or (p.takeovers and self._condemned(p))]
 
     def _condemned(self, passage: Passage) -> bool:
-        return passage.takeovers >= self._policy.max_takeovers and not passage.revive and not passage.handled
+        alone = passage.alone if self._work.handled else 0
+        return alone >= self._policy.max_takeovers and not passage.revive and not passage.handled
 
-    def _route_won(self, won: Sequence[Passage]) -> None:
+    def _route_won(self, won: Sequence[Passage], start: Callable[[Sequence[Passage]], None]) -> None:
         if not won:
             return
         self._facts(EventsClaimed([p.event.event_id for p in won]))
@@ -204,28 +208,33 @@ class Claiming:
                 self._settling.bury(passage, Doom("crash_loop", "claim"))
             else:
                 begin.append(passage)
-        self._work.start_all(begin)
+        start(begin)
 
     def _crash_loop(self, passage: Passage) -> Failure:
-        error = Permanent(f"{passage.takeovers} owners of this event died or froze while they held it")
+        lost = f"{passage.takeovers} owners of this event died or froze while they held it"
+        error = Permanent(f"{lost}, {passage.alone} of them while they ran no other")
         return failure_of(error, stage="claim", at=self._clocks.now())
 
     def _route_lost(self, batch: Sequence[Passage], answers: Sequence[Answer]) -> list[tuple[Passage, bool]]:
         """What others hold stands by; what is settled is returned, each with whether it has the same content."""
         settled: list[tuple[Passage, bool]] = []
         held: list[tuple[Passage, float]] = []
+        suspects: list[Suspect] = []
         for passage, answer in zip(batch, answers, strict=True):
             match answer:
                 case Won():
                     continue
                 case Held(seconds_left):
                     held.append((passage, seconds_left))
+                case Lapsed() if self._work.handled:
+                    suspects.append(Suspect(passage, answer.most))
                 case Lapsed():
-                    self._suspects.put(passage)
+                    held.append((passage, 0.0))  # it came and went while it was asked for
                 case Done(same) | Dead(same):
                     settled.append((passage, same))
                 case _:
                     assert_never(answer)
+        self._suspects.put_all(suspects)
         if held:
             self.stand_by(held)
             self._facts(EventsStandBy([passage.event.event_id for passage, _ in held]))
@@ -299,4 +308,5 @@ def _note(passage: Passage, answer: Answer) -> bool:
         return False
     passage.epoch = answer.epoch
     passage.takeovers = answer.takeovers
+    passage.alone = answer.alone
     return True

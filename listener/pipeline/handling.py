@@ -41,7 +41,7 @@ class Handling:
 
     Up to ``handle_concurrency`` hands take what waits, each event after event, and end when nothing waits: a hand costs
     more than many an event. What goes another way has a task of its own: the pause before a further attempt, the end of
-    the last one, and all that was taken over.
+    the last one, and all suspects.
     """
 
     handled = True
@@ -78,6 +78,7 @@ class Handling:
         self._clocks = clocks
         self._facts = facts
         self._lanes = Lanes(opened=self._lend_hands)
+        self.alone = self._lanes.alone
         self._waiting: OrderedDict[str, Turn] = OrderedDict()
         self._hands: set[asyncio.Task[None]] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -100,16 +101,19 @@ class Handling:
         for passage in passages:
             if passage.handled:
                 self._storing.put_all((passage,))
-            elif passage.takeovers:
-                task = self._in_own_task(passage, self._handle_alone(passage))
-                self._suspects.add(task)
-                task.add_done_callback(self._suspects.discard)
             else:
                 self._waiting[passage.claim_id] = Turn(passage, 1, in_lane=False)
                 self._lend_hand()
 
+    def start_suspects(self, passages: Sequence[Passage]) -> None:
+        """Begin these at once; they are no more than may run at once."""
+        for passage in passages:
+            task = self._in_own_task(passage, self._handle_suspect(passage))
+            self._suspects.add(task)
+            task.add_done_callback(self._suspects.discard)
+
     async def idle_of_suspects(self) -> None:
-        """Return when no taken-over event is at work, those included whose task has not had its first turn yet."""
+        """Return when no suspect is at work, those included whose task has not had its first turn yet."""
         while self._suspects:
             await asyncio.wait(self._suspects)
 
@@ -244,11 +248,13 @@ class Handling:
             del self._running[claim_id]
             self._begun.discard(claim_id)
 
-    async def _handle_alone(self, passage: Passage) -> None:
+    async def _handle_suspect(self, passage: Passage) -> None:
         try:
-            async with self._lanes.alone():
+            if passage.handled:
+                self._storing.put_all((passage,))
+            else:
                 await self._attempts_alone(passage)
-                await self._until_settled(passage)
+            await self._until_settled(passage)
         except Reject as error:
             self._reject(passage, error)
         except (Transient, Permanent) as error:
@@ -272,7 +278,7 @@ class Handling:
                 number = following
 
     async def _until_settled(self, passage: Passage) -> None:
-        """If the next suspect kills this process, one whose row is on its way would count one owner more."""
+        """If the next suspect kills this process, one whose row is on its way would be a suspect again."""
         self._running.pop(passage.claim_id, None)  # it is storing's now: losing the claim sends it nowhere else
         self._begun.discard(passage.claim_id)
         await self._desk.wait_gone(passage.claim_id)

@@ -1,4 +1,4 @@
-"""Lanes: fresh events run together; what was taken over runs alone."""
+"""Lanes: fresh events run together; suspects run while none of these does."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 
 class Lanes:
-    """While a suspect runs, or waits for fresh events to end, their lane is closed. ``opened`` hears of the end."""
+    """While suspects run, or wait for fresh events to end, their lane is closed. ``opened`` hears of the end."""
 
     def __init__(self, opened: Callable[[], None]) -> None:
         self._opened = opened
@@ -31,7 +31,7 @@ class Lanes:
 
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Run a suspect."""
+        """Within it suspects run, and nothing else."""
         self._suspects += 1
         try:
             while self._alone or self._fresh:

@@ -67,6 +67,7 @@ class Passage(msgspec.Struct, eq=False):
     received_clock: float
     epoch: int = 0
     takeovers: int = 0
+    alone: int = 0
     asked: int = 0
     attempts: list[Failure] = []
     doom: Doom | None = None

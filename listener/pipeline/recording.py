@@ -1,6 +1,7 @@
 """Recording: no handler; what is claimed goes straight to its row."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from listener.pipeline.passage import Passage
 from listener.pipeline.storing import Storing
@@ -15,6 +16,11 @@ class Recording:
     def __init__(self, storing: Storing) -> None:
         self._storing = storing
         self.start_all: Callable[[Sequence[Passage]], None] = storing.put_all
+        self.start_suspects = self.start_all
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """Nothing of the user's runs."""
+        return nullcontext()
 
     async def idle_of_suspects(self) -> None:
         """Nothing of the user's runs."""

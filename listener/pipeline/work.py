@@ -7,6 +7,7 @@ transaction  the row is inserted first, in a transaction that the handler shares
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from listener.pipeline.passage import Passage
@@ -23,8 +24,14 @@ class Work(Protocol):
     def start_all(self, passages: Sequence[Passage]) -> None:
         """Begin these; their ends are reported to ``Settling``."""
 
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """Within it nothing runs but suspects."""
+
+    def start_suspects(self, passages: Sequence[Passage]) -> None:
+        """Begin these at once; only within ``alone``."""
+
     async def idle_of_suspects(self) -> None:
-        """Return when no taken-over event is at work."""
+        """Return when no suspect is at work: each is settled, buried, or lost."""
 
     async def run(self) -> None:
         """Work until cancelled."""

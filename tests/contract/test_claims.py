@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from listener.claims.port import Ask, Claims, Dead, Done, Held, Keep, Lapsed, Won
+from listener.claims.port import UNHANDLED, Ask, Claims, Dead, Done, Held, Keep, Lapsed, Won
 from listener.claims.postgres import PostgresClaims
 from listener.claims.redis import RedisClaims, connect_redis
 from listener.errors import Permanent, Transient
@@ -68,6 +69,21 @@ class Place:
                 await connection.execute("UPDATE unlost.events SET payload_sha256 = $1", ask(event_id, content).digest)
             await database.close()
 
+    async def turn_clock_back(self, seconds: float) -> None:
+        """What the records look like after that: each ends so much later."""
+        if self.kind == "postgres":
+            database = Database(self.url)
+            async with database.acquire() as connection:
+                await connection.execute("UPDATE claims SET until = until + make_interval(secs => $1)", seconds)
+            await database.close()
+            return
+        client = connect_redis(self.url)
+        async for key in client.scan_iter("{g.0}*"):
+            if (record := await client.get(key))[:1] in b"LR":
+                (until,) = struct.unpack_from(">Q", record, 9)
+                await client.set(key, record[:9] + struct.pack(">Q", until + int(seconds * 1000)) + record[17:])
+        await client.aclose()
+
     def wire(self) -> Wire | HandWire:
         return Wire(self.url)
 
@@ -97,6 +113,10 @@ class SimulatedPlace(Place):
         event = parse(b'{"event_id":"%s","payload":{}}' % event_id.encode(), max_bytes=1000)
         event = msgspec.structs.replace(event, digest=ask(event_id, content).digest)
         await SimulatedStore(self._session(self._wire), token="t").insert([NewRow(event, 1, 1, 0.0)])
+
+    async def turn_clock_back(self, seconds: float) -> None:
+        for record in (*self._redis.records.values(), *self._postgres.claims.values()):
+            record.until += seconds
 
     def wire(self) -> Wire | HandWire:
         return HandWire()
@@ -162,7 +182,7 @@ async def test_a_lapsed_lease_is_taken_over_only_when_asked_for(place: Place) ->
     assert await b.claim([ask("e", "other")], take_over=False) == [Lapsed(False)]
     assert await b.claim([ask("e")], take_over=True) == [Won(2, 1)]
     await lapsed(c, "e")
-    assert await c.claim([ask("e")], take_over=True) == [Won(3, 2)]
+    assert await c.claim([ask("e")], take_over=True) == [Won(3, 2, 1)]
 
 
 async def test_my_own_lapsed_lease_is_still_mine(place: Place) -> None:
@@ -179,6 +199,98 @@ async def test_what_was_released_is_won_at_once_and_is_no_takeover(place: Place)
     assert isinstance((await b.claim([ask("e")], take_over=False))[0], Held)
     await a.release(["e", "unknown"])
     assert await b.claim([ask("e")], take_over=False) == [Won(2, 0)]
+
+
+async def test_only_an_owner_that_ran_it_alone_counts_against_a_suspect(place: Place) -> None:
+    claims = [place.listener(token, lease=SHORT) for token in "abcde"]
+    await claims[0].claim([ask("e"), ask("f")], take_over=0)
+    for number, (together, told) in enumerate([(2, Won(2, 1)), (1, Won(3, 2)), (1, Won(4, 3, 1)), (1, Won(5, 4, 2))]):
+        await lapsed(claims[4], "e", "f")
+        asks = [ask("e"), ask("f")] if together == 2 else [ask("e")]
+        assert await claims[number % 3 + 1].claim(asks, take_over=together) == [told] * together
+
+
+async def test_after_each_death_half_as_many_suspects_are_taken_over_at_once(place: Place) -> None:
+    asks = [ask(f"e{number}") for number in range(8)]
+    ids = [each.event_id for each in asks]
+    a, b, c = (place.listener(token, lease=SHORT) for token in "abc")
+    await a.claim(asks, take_over=0)
+    await lapsed(c, *ids)
+    assert await b.claim(asks, take_over=8) == [Won(2, 1)] * 8
+    await lapsed(c, *ids)
+    assert await c.claim(asks[:5], take_over=5) == [Lapsed(True, 8)] * 5
+    assert Lapsed(True, 8).most == 4
+    assert await c.claim(asks[:4], take_over=4) == [Won(3, 2)] * 4
+    await lapsed(a, *ids)
+    assert await a.claim([asks[0], asks[7]], take_over=4) == [Lapsed(True, 4), Won(3, 2)]
+    assert await a.claim(asks[:1], take_over=2) == [Won(4, 3)]
+    assert (Lapsed(True, 1).most, Lapsed(True, 0).most) == (1, None)
+
+
+async def test_without_a_handler_what_lapsed_is_no_suspect(place: Place) -> None:
+    a, b, c = (place.listener(token, lease=SHORT) for token in "abc")
+    await a.claim([ask("e")], take_over=0)
+    await lapsed(c, "e")
+    await b.claim([ask("e")], take_over=1)
+    await lapsed(c, "e")
+    assert await c.claim([ask("e")], take_over=UNHANDLED) == [Won(3, 2, 1)]
+    await lapsed(a, "e")
+    assert await a.claim([ask("e")], take_over=9) == [Won(4, 3, 1)]
+
+
+async def test_a_suspect_that_was_given_back_or_is_mine_still_is_one(place: Place) -> None:
+    a, b = place.listener("a", lease=SHORT), place.listener("b")
+    await a.claim([ask("e"), ask("fresh")], take_over=0)
+    await lapsed(b, "e")
+    assert await b.claim([ask("e")], take_over=2) == [Won(2, 1)]
+    assert await b.claim([ask("e")], take_over=0) == [Lapsed(True, 2)]
+    assert await b.claim([ask("e")], take_over=2) == [Won(2, 1)]
+    await b.release(["e"])
+    assert await a.claim([ask("e"), ask("fresh")], take_over=0) == [Lapsed(True, 2), Won(1, 0)]
+    assert await a.claim([ask("e")], take_over=2) == [Lapsed(True, 2)]
+    assert await a.claim([ask("e")], take_over=1) == [Won(3, 1)]
+
+
+async def test_what_is_covered_stays_the_suspect_that_it_was(place: Place) -> None:
+    a, b = place.listener("a", lease=SHORT), place.listener("b")
+    assert await a.cover([Keep("e", ask("e").digest, 4, 3, 2, 1), Keep("f", ask("f").digest, 4, 3, 2, 4)]) == [True] * 2
+    await lapsed(b, "e", "f")
+    assert await b.claim([ask("e")], take_over=2) == [Lapsed(True, 1)]
+    assert await b.claim([ask("e")], take_over=1) == [Won(5, 4, 3)]
+    assert await b.claim([ask("f")], take_over=2) == [Won(5, 4, 2)]
+    assert await b.renew([Keep("g", ask("g").digest, 4, 3, 2, 4)]) == [True]
+    assert await b.claim([ask("g")], take_over=4) == [Won(4, 3, 2)]
+
+
+@pytest.mark.parametrize("call", ["claim", "settle", "cover"])
+async def test_a_clock_that_went_back_holds_nothing_longer_than_a_lease(place: Place, call: str) -> None:
+    """Each lease has its own length, which is not the asker's: members of a group may differ."""
+    dead, heir = place.listener("dead", lease=SHORT), place.listener("heir", lease=LEASE)
+    await dead.claim([ask("e")], take_over=0)
+    await place.turn_clock_back(3600)
+    if call == "settle":
+        assert await heir.settle([ask("e")], "dead") == [False]
+    elif call == "cover":
+        assert await heir.cover([keep("e")]) == [False]
+    (held,) = await heir.claim([ask("e")], take_over=1)
+    assert isinstance(held, Held)
+    assert held.seconds_left <= SHORT
+    await lapsed(heir, "e")
+    assert await heir.claim([ask("e")], take_over=1) == [Won(2, 1)]
+
+
+async def test_a_clock_that_went_back_takes_nothing_from_a_living_owner(place: Place) -> None:
+    owner, peer = place.listener("owner"), place.listener("peer", lease=SHORT)
+    await owner.claim([ask("e"), ask("released")], take_over=0)
+    await owner.release(["released"])
+    await place.turn_clock_back(3600)
+    held, released = await peer.claim([ask("e"), ask("released")], take_over=1)
+    assert isinstance(held, Held)
+    assert LEASE - 5 < held.seconds_left <= LEASE
+    assert released == Won(2, 0)
+    assert await owner.renew([keep("e")]) == [True]
+    assert await owner.settle([ask("e")], "dead") == [True]
+    assert await peer.claim([ask("e")], take_over=1) == [Dead(True)]
 
 
 async def test_done(place: Place) -> None:
@@ -227,7 +339,7 @@ async def test_renewing_extends_and_tells_what_was_lost(place: Place) -> None:
     held = await b.claim([ask("e")], take_over=True)
     assert isinstance(held[0], Held)
     assert held[0].seconds_left > LEASE - 5
-    assert await longer.claim([ask("missing")], take_over=False) == [Won(7, 2)]
+    assert await longer.claim([ask("missing")], take_over=True) == [Won(7, 2)]
 
 
 async def test_covering_keeps_epoch_and_takeovers(place: Place) -> None:
@@ -236,7 +348,7 @@ async def test_covering_keeps_epoch_and_takeovers(place: Place) -> None:
     await b.release(["released"])
     assert await a.cover([keep("new", 4, 2), keep("taken"), keep("released", 9)]) == [True, False, True]
     assert await a.cover([keep("new", 4, 2)]) == [True]
-    assert await a.claim([ask("new"), ask("released")], take_over=False) == [Won(4, 2), Won(9, 0)]
+    assert await a.claim([ask("new"), ask("released")], take_over=True) == [Won(4, 2), Won(9, 0)]
     assert isinstance((await b.claim([ask("new")], take_over=True))[0], Held)
 
 

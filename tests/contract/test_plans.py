@@ -20,8 +20,9 @@ FILL = f"""
         (event_id, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
     select 'row' || i, '{{}}', sha256(''), 'a', 'a', 1, 1, now() from generate_series(1, {ROWS}) i;
     insert into unlost.buried (event_id, digest) select 'dead' || i, '' from generate_series(1, {ROWS}) i;
-    insert into unlost.claims (event_id, digest, token, epoch, takeovers, state, until)
-    select 'held' || i, '', 'b', 1, 0, 'leased', now() + interval '1 hour' from generate_series(1, {ROWS}) i;
+    insert into unlost.claims (event_id, digest, token, epoch, takeovers, alone, company, state, span, until)
+    select 'held' || i, '', 'b', 1, 0, 0, 0, 'leased', '1 hour', now() + interval '1 hour'
+    from generate_series(1, {ROWS}) i;
     vacuum analyze unlost.events; vacuum analyze unlost.buried; vacuum analyze unlost.claims"""
 SCANS = "select relname, seq_scan from pg_stat_user_tables where relname in ('events', 'buried', 'claims')"
 OTHERS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"

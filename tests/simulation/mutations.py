@@ -14,7 +14,7 @@ from listener.claims import desk as desk_module
 from listener.claims import places
 from listener.claims.desk import Desk
 from listener.claims.leases import Leases
-from listener.claims.port import Ask, Won
+from listener.claims.port import Ask, Keep, Won
 from listener.engine import Engine
 from listener.errors import Transient
 from listener.facts import LeasesLost
@@ -98,8 +98,8 @@ def _standby_is_settled(real: Any) -> Any:
 
 
 def _epoch_reset(real: Any) -> Any:
-    def win(self: RedisMemory, token: str, lease: float, ask: Ask, epoch: int, takeovers: int) -> Won:
-        return real(self, token, lease, ask, 1, 0)
+    def win(self: RedisMemory, token: str, lease: float, ask: Ask, had: Keep, take_over: int) -> Won:
+        return real(self, token, lease, ask, Keep(ask.event_id, ask.digest), take_over)
 
     return win
 
@@ -245,10 +245,11 @@ def _one_token(real: Any) -> Any:
 
 
 def _takes_leases(real: Any) -> Any:
-    def claim(self: RedisMemory, token: str, lease: float, ask: Ask, *, take_over: bool, revive: bool) -> Any:
+    def claim(self: RedisMemory, token: str, lease: float, ask: Ask, *, take_over: int, revive: bool) -> Any:
         record = self.records.get(ask.event_id)
         if record is not None and record.state == "L" and record.token != token:
-            return self._win(token, lease, ask, record.epoch + 1, record.takeovers)
+            had = Keep(ask.event_id, ask.digest, record.epoch + 1, record.takeovers)
+            return self._win(token, lease, ask, had, take_over)
         return real(self, token, lease, ask, take_over=take_over, revive=revive)
 
     return claim

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.cursor import ordinal_of, place_of, stem_of
 from listener.errors import Transient
 from listener.event import Event
@@ -43,18 +43,18 @@ class Buried:
         self.at = at
 
 
-class Record:
+class Record(msgspec.Struct):
     """A row of ``claims``: leased or released."""
 
-    __slots__ = ("digest", "epoch", "state", "takeovers", "token", "until")
-
-    def __init__(self, state: str, digest: bytes, until: float, epoch: int, takeovers: int, token: str) -> None:
-        self.state = state
-        self.digest = digest
-        self.until = until
-        self.epoch = epoch
-        self.takeovers = takeovers
-        self.token = token
+    state: str
+    digest: bytes
+    until: float
+    span: float
+    token: str
+    epoch: int
+    takeovers: int
+    alone: int
+    company: int
 
 
 class Transaction:
@@ -216,7 +216,7 @@ class PostgresMemory:
     # -- claims ---------------------------------------------------------------------------------
 
     def claim(
-        self, place: str, token: str, lease: float, asks: Sequence[Ask], *, over: bool, revive: bool
+        self, place: str, token: str, lease: float, asks: Sequence[Ask], *, over: int, revive: bool
     ) -> list | Blocked:
         if self.locked:
             return BLOCKED
@@ -233,24 +233,40 @@ class PostgresMemory:
         buried = self.buried.get(ask.event_id)
         return None if buried is None else Dead(buried.digest == ask.digest)
 
-    def _claim(self, token: str, lease: float, ask: Ask, *, over: bool) -> Answer:
+    def _claim(self, token: str, lease: float, ask: Ask, *, over: int) -> Answer:
         record, now = self.claims.get(ask.event_id), self.clock()
         if record is None:
-            return self._win(token, lease, ask, 1, 0)
-        if record.state == "released":
-            return self._win(token, lease, ask, record.epoch + 1, record.takeovers)
-        if record.token == token:
-            return self._win(token, lease, ask, record.epoch, record.takeovers)
-        if record.until > now:
-            return Held(record.until - now, record.digest == ask.digest)
-        if over:
-            return self._win(token, lease, ask, record.epoch + 1, record.takeovers + 1)
-        return Lapsed(record.digest == ask.digest)
+            return self._win(token, lease, Keep(ask.event_id, ask.digest), over)
+        mine = record.state == "leased" and record.token == token
+        same = record.digest == ask.digest
+        if record.state == "leased" and not mine and record.until > now:
+            record.until = min(record.until, now + record.span)
+            return Held(record.until - now, same)
+        if not self._may_win(record, over, mine=mine):
+            return Lapsed(same, record.company)
+        lost = record.state == "leased" and not mine
+        alone = record.alone + (lost and record.company == 1)
+        had = Keep(ask.event_id, ask.digest, record.epoch + (not mine), record.takeovers + lost, alone)
+        return self._win(token, lease, had, over)
 
-    def _win(self, token: str, lease: float, ask: Ask, epoch: int, takeovers: int) -> Won:
-        self.claims[ask.event_id] = Record("leased", ask.digest, self.clock() + lease, epoch, takeovers, token)
-        self.hooks.granted(self.incarnation(), token, ask.event_id, won=True)
-        return Won(epoch, takeovers)
+    def _may_win(self, record: Record, over: int, *, mine: bool) -> bool:
+        """What was fresh, or given back as such, with others; a suspect by an owner that takes over few enough."""
+        if mine or (record.state == "released" and not record.takeovers):
+            return over != 0 or not record.takeovers
+        if over == UNHANDLED:
+            return True
+        return over > 0 and (not record.company or over <= max(1, record.company // 2))
+
+    def _win(self, token: str, lease: float, had: Keep, over: int) -> Won:
+        self._write(token, lease, msgspec.structs.replace(had, company=max(0, over)))
+        self.hooks.granted(self.incarnation(), token, had.event_id, won=True)
+        return Won(had.epoch, had.takeovers, had.alone)
+
+    def _write(self, token: str, lease: float, keep: Keep) -> None:
+        self.claims[keep.event_id] = Record(
+            "leased", keep.digest, self.clock() + lease, lease, token, keep.epoch, keep.takeovers, keep.alone,
+            keep.company,
+        )  # fmt: skip
 
     def keep(self, place: str, token: str, lease: float, keeps: Sequence[Keep], *, cover: bool) -> list[bool] | Blocked:
         if self.locked and cover:
@@ -263,13 +279,17 @@ class PostgresMemory:
         mine = record is not None and record.state == "leased" and record.token == token
         if (cover and keep.event_id in self.rows) or (keep.event_id in self.buried and not mine):
             return False
-        epoch, takeovers = keep.epoch, keep.takeovers
         if record is not None:
             free = record.state == "released" or (record.state == "leased" and record.until <= now)
             if not mine and not (cover and free):
                 return False
-            epoch, takeovers = max(record.epoch, epoch), max(record.takeovers, takeovers)
-        self.claims[keep.event_id] = Record("leased", keep.digest, now + lease, epoch, takeovers, token)
+            keep = msgspec.structs.replace(
+                keep,
+                epoch=max(record.epoch, keep.epoch),
+                takeovers=max(record.takeovers, keep.takeovers),
+                alone=max(record.alone, keep.alone),
+            )
+        self._write(token, lease, keep)
         self.hooks.granted(place, token, keep.event_id, won=False)
         return True
 
@@ -308,7 +328,9 @@ class PostgresMemory:
                 record.state, record.until = "released", self.clock()
 
     def prune(self, window: float, batch: int) -> int:
-        old = [key for key, record in self.claims.items() if record.until < self.clock() - window][:batch]
+        now = self.clock()
+        kept = {key for key, one in self.claims.items() if now - window <= one.until <= now + one.span + window}
+        old = [key for key in self.claims if key not in kept][:batch]
         for key in old:
             del self.claims[key]
         passed = [key for key, buried in self.buried.items() if buried.at < self.clock() - window][:batch]

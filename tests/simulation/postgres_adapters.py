@@ -51,7 +51,7 @@ class SimulatedPostgresClaims:
         self._session.claims_place = place
         return place
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
+    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
         if not asks:
             return []
         place, memory = await self._believed(), self._session.memory

@@ -7,7 +7,9 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+import msgspec
+
+from listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.errors import Transient
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import Lost, Server, Wire
@@ -17,18 +19,28 @@ T = TypeVar("T")
 LATENCY = 0.0006
 
 
-class Record:
+class Record(msgspec.Struct):
     """One claim as Redis keeps it: L leased, R released, D done, X dead."""
 
-    __slots__ = ("digest", "epoch", "state", "takeovers", "token", "until")
+    state: str
+    digest: bytes
+    until: float = 0.0
+    span: float = 0.0
+    token: str = ""
+    epoch: int = 0
+    takeovers: int = 0
+    alone: int = 0
+    company: int = 0
 
-    def __init__(self, state: str, digest: bytes, until: float, epoch: int, takeovers: int, token: str) -> None:
-        self.state = state
-        self.digest = digest
-        self.until = until
-        self.epoch = epoch
-        self.takeovers = takeovers
-        self.token = token
+    def runs(self, now: float) -> bool:
+        """Whether this lease runs; of one that ends too late to have been granted by now the clock went back."""
+        self.until = min(self.until, now + self.span)
+        return self.until > now
+
+    def may_be_taken(self, together: int) -> bool:
+        """By an owner that takes over so many at once."""
+        most = max(1, self.company // 2) if self.company else together
+        return together == UNHANDLED or 0 < together <= most
 
 
 class RedisMemory:
@@ -72,48 +84,56 @@ class RedisMemory:
         if place != f"{self.run_id}.{self.mark or ''}":
             raise Transient(f"PLACECHANGED this is {self.run_id}.{self.mark or ''}")
 
-    def claim(self, token: str, lease: float, ask: Ask, *, take_over: bool, revive: bool) -> Answer:
-        record, now = self.records.get(ask.event_id), self._clock()
-        if record is None:
-            return self._win(token, lease, ask, 1, 0)
+    def claim(self, token: str, lease: float, ask: Ask, *, take_over: int, revive: bool) -> Answer:
+        record = self.records.get(ask.event_id)
+        if record is None or (record.state == "X" and revive):
+            return self._win(token, lease, ask, Keep(ask.event_id, ask.digest), take_over)
         same = record.digest == ask.digest[:8]
-        match record.state:
-            case "L":
-                if record.token == token:
-                    return self._win(token, lease, ask, record.epoch, record.takeovers)
-                if record.until > now:
-                    return Held(record.until - now, same)
-                if take_over:
-                    return self._win(token, lease, ask, record.epoch + 1, record.takeovers + 1)
-                return Lapsed(same)
-            case "R":
-                return self._win(token, lease, ask, record.epoch + 1, record.takeovers)
-            case "X" if revive:
-                return self._win(token, lease, ask, 1, 0)
-            case "D":
-                return Done(same)
-            case _:
-                return Dead(same)
+        if record.state in "DX":
+            return Done(same) if record.state == "D" else Dead(same)
+        mine = record.state == "L" and record.token == token
+        if record.state == "L" and not mine and record.runs(self._clock()):
+            return Held(record.until - self._clock(), same)
+        if (record.takeovers or (record.state == "L" and not mine)) and not (
+            (mine and take_over) or record.may_be_taken(take_over)
+        ):
+            return Lapsed(same, record.company)
+        return self._win(token, lease, ask, self._inherited(record, ask, mine=mine), take_over)
 
-    def _win(self, token: str, lease: float, ask: Ask, epoch: int, takeovers: int) -> Won:
-        self.records[ask.event_id] = Record("L", ask.digest[:8], self._clock() + lease, epoch, takeovers, token)
+    def _inherited(self, record: Record, ask: Ask, *, mine: bool) -> Keep:
+        lost = record.state == "L" and not mine
+        alone = record.alone + (lost and record.company == 1)
+        return Keep(ask.event_id, ask.digest, record.epoch + (not mine), record.takeovers + lost, alone)
+
+    def _win(self, token: str, lease: float, ask: Ask, had: Keep, take_over: int) -> Won:
+        self._write(token, lease, msgspec.structs.replace(had, company=max(0, take_over)))
         self._hooks.granted(f"redis:{self.place()}", token, ask.event_id, won=True)
-        return Won(epoch, takeovers)
+        return Won(had.epoch, had.takeovers, had.alone)
+
+    def _write(self, token: str, lease: float, keep: Keep) -> None:
+        self.records[keep.event_id] = Record(
+            "L", keep.digest[:8], self._clock() + lease, lease, token, keep.epoch, keep.takeovers, keep.alone,
+            keep.company,
+        )  # fmt: skip
 
     def look(self, ask: Ask) -> bool:
         record = self.records.get(ask.event_id)
         return record is not None and record.state in "DX" and record.digest == ask.digest[:8]
 
     def keep(self, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
-        record, now = self.records.get(keep.event_id), self._clock()
-        epoch, takeovers = keep.epoch, keep.takeovers
+        record = self.records.get(keep.event_id)
         mine = record is None
         if record is not None and record.state in "LR":
-            lapsed = record.state == "R" or record.until <= now
-            mine = (record.state == "L" and record.token == token) or (cover and lapsed)
-            epoch, takeovers = max(epoch, record.epoch), max(takeovers, record.takeovers)
+            free = record.state == "R" or not record.runs(self._clock())
+            mine = (record.state == "L" and record.token == token) or (cover and free)
+            keep = msgspec.structs.replace(
+                keep,
+                epoch=max(keep.epoch, record.epoch),
+                takeovers=max(keep.takeovers, record.takeovers),
+                alone=max(keep.alone, record.alone),
+            )
         if mine:
-            self.records[keep.event_id] = Record("L", keep.digest[:8], now + lease, epoch, takeovers, token)
+            self._write(token, lease, keep)
             self._hooks.granted(f"redis:{self.place()}", token, keep.event_id, won=False)
         return mine
 
@@ -121,11 +141,11 @@ class RedisMemory:
         record, state = self.records.get(ask.event_id), "D" if verdict == "done" else "X"
         free = True
         if record is not None and record.state == "L":
-            free = record.token == token or record.until <= self._clock()
+            free = record.token == token or not record.runs(self._clock())
         elif record is not None and record.state == "D":
             free = state == "D"
         if free:
-            self.records[ask.event_id] = Record(state, ask.digest[:8], 0.0, 0, 0, "")
+            self.records[ask.event_id] = Record(state, ask.digest[:8])
             self._hooks.told(f"redis:{self.place()}", token, ask.event_id, verdict)
         return free
 
@@ -169,7 +189,7 @@ class SimulatedRedisClaims:
         self._place = await self._asked("place", self._memory.place)
         return f"redis:{self._place}"
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: bool, revive: bool = False) -> list[Answer]:
+    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
         return await self._each(
             f"redis claim{' over' if take_over else ''} {[a.event_id for a in asks]}",
             asks,

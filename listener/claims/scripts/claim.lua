@@ -1,24 +1,39 @@
--- ARGV 5: digests; 6: '1' to take over what lapsed; 7: '1' to revive what is dead.
--- Returns nine bytes for each event: the answer, and two numbers.
-local digests, take_over, revive = ARGV[5], ARGV[6] == '1', ARGV[7] == '1'
+-- ARGV 5: digests; 6: how many suspects are taken over at once ('0': none are, 'U': what lapsed is none, since no code of
+-- the user's runs); 7: '1' to revive what is dead.
+-- Returns thirteen bytes for each event: the answer, and three numbers.
+local digests, unhandled, together, revive = ARGV[5], ARGV[6] == 'U', tonumber(ARGV[6]) or 0, ARGV[7] == '1'
 local answers = {}
-local fresh = struct.pack('>BI4I4', 1, 1, 0)
-local fresh_tail = struct.pack('>I8I4I4', now + lease, 1, 0) .. token
 
-local function answer(kind, a, b) return struct.pack('>BI4I4', kind, a, b) end
+local function answer(kind, a, b, c) return struct.pack('>BI4I4I4', kind, a, b, c) end
 
-local function win(i, digest, epoch, takeovers)
-  write(i, LEASED, digest, now + lease, epoch, takeovers, token)
-  return answer(1, epoch, takeovers)
+local fresh = answer(1, 1, 0, 0)
+local fresh_tail = struct.pack('>I8I4I4I2I2I2', now + lease, lease, 1, 0, 0, together) .. token
+
+local function win(i, r, digest)
+  r.company = together
+  lease_to_me(i, r, digest)
+  return answer(1, r.epoch, r.takeovers, r.alone)
 end
 
-local function claim_leased(i, record, digest)
-  local other, ends, epoch, takeovers, owner = read(record)
-  local same = other == digest and 1 or 0
-  if owner == token then return win(i, digest, epoch, takeovers) end
-  if ends > now then return answer(2, ends - now, same) end
-  if take_over then return win(i, digest, epoch + 1, takeovers + 1) end
-  return answer(3, 0, same)
+local function may_be_taken(r)
+  if unhandled then return true end
+  return together > 0 and (r.company == 0 or together <= math.max(1, math.floor(r.company / 2)))
+end
+
+local function claim_held(i, r, digest)
+  local mine = r.state == LEASED and r.owner == token
+  local same = r.digest == digest and 1 or 0
+  if r.state == LEASED and not mine and runs(i, r) then return answer(2, r.ends - now, same, 0) end
+  local suspect = r.takeovers > 0 or r.state == LEASED and not mine
+  if suspect and not (mine and together > 0 or may_be_taken(r)) then return answer(3, 0, same, r.company) end
+  if not mine then
+    r.epoch = r.epoch + 1
+    if r.state == LEASED then
+      r.takeovers = r.takeovers + 1
+      if r.company == 1 then r.alone = r.alone + 1 end
+    end
+  end
+  return win(i, r, digest)
 end
 
 for i = 1, count do
@@ -27,15 +42,12 @@ for i = 1, count do
   if not state then
     keep(i, LEASED .. digest .. fresh_tail)
     answers[i] = fresh
-  elseif state == LEASED then
-    answers[i] = claim_leased(i, record, digest)
-  elseif state == RELEASED then
-    local _, _, epoch, takeovers = read(record)
-    answers[i] = win(i, digest, epoch + 1, takeovers)
+  elseif state == LEASED or state == RELEASED then
+    answers[i] = claim_held(i, read(record), digest)
   elseif state == DEAD and revive then
-    answers[i] = win(i, digest, 1, 0)
+    answers[i] = win(i, {epoch = 1, takeovers = 0, alone = 0}, digest)
   else
-    answers[i] = answer(state == DONE and 4 or 5, 0, string.sub(record, 2, 9) == digest and 1 or 0)
+    answers[i] = answer(state == DONE and 4 or 5, 0, string.sub(record, 2, 9) == digest and 1 or 0, 0)
   end
 end
 write_all()

@@ -1,18 +1,22 @@
--- ARGV 5: digests; 6: epoch and takeovers of each, eight bytes; 7: '1' to take what nobody is running (cover).
+-- ARGV 5: digests; 6: the epoch of each, and how many suspects were taken over with it, four bytes each; 7: how many
+-- owners were lost, and how many of them while they ran it alone, alike; 8: '1' to take what nobody is running (cover).
 -- Returns one byte for each event: '1' mine, '0' another's or settled.
-local digests, epochs, cover = ARGV[5], ARGV[6], ARGV[7] == '1'
+local digests, epochs, losses, cover = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
 local answers = {}
 for i = 1, count do
   local record = records[i]
   local state = state_of(record)
   local mine = not state
-  local epoch, takeovers = struct.unpack('>I4I4', epochs, i * 8 - 7)
+  local r = {}
+  r.epoch, r.company = struct.unpack('>I4I4', epochs, i * 8 - 7)
+  r.takeovers, r.alone = struct.unpack('>I4I4', losses, i * 8 - 7)
   if state == LEASED or state == RELEASED then
-    local _, ends, old_epoch, old_takeovers, owner = read(record)
-    mine = state == LEASED and owner == token or cover and (state == RELEASED or ends <= now)
-    epoch, takeovers = math.max(epoch, old_epoch), math.max(takeovers, old_takeovers)
+    local old = read(record)
+    mine = state == LEASED and old.owner == token or cover and (state == RELEASED or not runs(i, old))
+    r.epoch, r.takeovers = math.max(r.epoch, old.epoch), math.max(r.takeovers, old.takeovers)
+    r.alone = math.max(r.alone, old.alone)
   end
-  if mine then write(i, LEASED, eight(digests, i), now + lease, epoch, takeovers, token) end
+  if mine then lease_to_me(i, r, eight(digests, i)) end
   answers[i] = mine and '1' or '0'
 end
 write_all()

@@ -1,9 +1,11 @@
 -- Shared by all scripts on claims; put before each of them.
 -- KEYS: the place's mark, then one key for each event.
 -- ARGV: the place that the caller believes in, its token, lease and window in milliseconds, then the script's own.
--- A record: its state, 8 bytes of the content's digest; unless settled also until (ms), epoch, takeovers, the token.
+-- A record: its state, 8 bytes of the content's digest; unless settled also until when it runs and for how long it was
+-- granted (ms), its epoch, how many owners were lost, how many of them while they ran it alone, how many suspects the
+-- present owner took over at once (0: it is none), the token.
 local LEASED, RELEASED, DONE, DEAD = 'L', 'R', 'D', 'X'
-local HEAD = '>c1c8I8I4I4'
+local HEAD = '>c1c8I8I4I4I2I2I2'
 local server = redis.call('INFO', 'server')
 local place = string.match(server, 'run_id:(%x+)') .. '.' .. (redis.call('GET', KEYS[1]) or '')
 if place ~= ARGV[1] then
@@ -21,9 +23,11 @@ end
 
 local function eight(digests, i) return string.sub(digests, i * 8 - 7, i * 8) end
 
-local function read(record) -- digest, until, epoch, takeovers, owner
-  local _, digest, ends, epoch, takeovers = struct.unpack(HEAD, record)
-  return digest, ends, epoch, takeovers, string.sub(record, 26)
+local function read(record)
+  local r = {}
+  r.state, r.digest, r.ends, r.span, r.epoch, r.takeovers, r.alone, r.company = struct.unpack(HEAD, record)
+  r.owner = string.sub(record, 32)
+  return r
 end
 
 local function state_of(record) return record and string.sub(record, 1, 1) end
@@ -37,8 +41,24 @@ local function keep(i, record)
   writes[n + 1], writes[n + 2] = KEYS[i + 1], record
 end
 
-local function write(i, state, digest, ends, epoch, takeovers, owner)
-  keep(i, struct.pack(HEAD, state, digest, ends, epoch, takeovers) .. owner)
+local function write(i, r)
+  local takeovers, alone = math.min(r.takeovers, 65535), math.min(r.alone, 65535)
+  keep(i, struct.pack(HEAD, r.state, r.digest, r.ends, r.span, r.epoch, takeovers, alone, r.company) .. r.owner)
+end
+
+local function lease_to_me(i, r, digest)
+  r.state, r.digest, r.ends, r.span, r.owner = LEASED, digest, now + lease, lease, token
+  write(i, r)
+end
+
+-- A lease cannot end later than it would if it was granted now: then the clock went back. It counts from now on, so that
+-- a dead owner's ends in time, and a living owner renews it first.
+local function runs(i, r)
+  if r.ends > now + r.span then
+    r.ends = now + r.span
+    write(i, r)
+  end
+  return r.ends > now
 end
 
 local function is_at_least(name, major, minor)

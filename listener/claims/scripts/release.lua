@@ -2,8 +2,11 @@
 for i = 1, count do
   local record = records[i]
   if state_of(record) == LEASED then
-    local digest, _, epoch, takeovers, owner = read(record)
-    if owner == token then write(i, RELEASED, digest, now, epoch, takeovers, '') end
+    local r = read(record)
+    if r.owner == token then
+      r.state, r.ends, r.owner = RELEASED, now, ''
+      write(i, r)
+    end
   end
 end
 write_all()

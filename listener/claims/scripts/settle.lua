@@ -7,8 +7,8 @@ for i = 1, count do
   local state = state_of(record)
   local free = true
   if state == LEASED then
-    local _, ends, _, _, owner = read(record)
-    free = owner == token or ends <= now
+    local r = read(record)
+    free = r.owner == token or not runs(i, r)
   elseif state == DONE then
     free = verdict == DONE -- what is stored stays stored
   end

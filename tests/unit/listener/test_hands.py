@@ -114,12 +114,9 @@ class Work:
                 await self._changed.wait()
 
 
-def passages(*ids: str, takeovers: int = 0) -> list[Passage]:
+def passages(*ids: str) -> list[Passage]:
     frames = [f'{{"event_id": "{id_}", "payload": 1}}'.encode() for id_ in ids]
-    made = [passage_of(parse(frame, max_bytes=100), frame, None, 0.0, 0.0) for frame in frames]
-    for passage in made:
-        passage.takeovers = takeovers
-    return made
+    return [passage_of(parse(frame, max_bytes=100), frame, None, 0.0, 0.0) for frame in frames]
 
 
 @asynccontextmanager
@@ -217,22 +214,28 @@ async def test_a_lost_claim_ends_its_own_event_alone() -> None:
     assert (sorted(put.ids), work.begun) == (["b", "d"], ["a", "b", "d"])
 
 
-async def test_what_was_taken_over_runs_alone() -> None:
+async def test_suspects_run_together_and_nothing_else_does() -> None:
     work, desk = Work(), Held()
     async with handling_with(work, desk) as (handling, put):
         handling.start_all(passages("a"))
         await work.until(lambda: work.running == ["a"])
-        handling.start_all([*passages("s", takeovers=1), *passages("b")])
-        work.let_go("a")
-        await work.until(lambda: work.running == ["s"])
-        work.let_go("s")
-        await put.until(2)
-        assert work.begun == ["a", "s"], "until it is settled"
-        desk.gone["s"].set()
-        await handling.idle_of_suspects()
+        asyncio.get_running_loop().call_soon(work.let_go, "a")
+        async with handling.alone():
+            assert work.running == []
+            handling.start_all(passages("b"))
+            handling.start_suspects(passages("s", "t"))
+            await work.until(lambda: work.running == ["s", "t"])
+            work.let_go("s")
+            work.let_go("t")
+            await put.until(3)
+            assert work.begun == ["a", "s", "t"], "until they are settled"
+            desk.gone["s"].set()
+            desk.gone["t"].set()
+            await handling.idle_of_suspects()
+            assert work.begun == ["a", "s", "t"]
         await work.until(lambda: work.running == ["b"])
         work.let_go("b")
-        await put.until(3)
+        await put.until(4)
 
 
 async def test_a_stop_gives_back_what_has_not_begun_and_then_all() -> None:
@@ -255,8 +258,9 @@ async def test_an_event_that_is_stopped_in_its_pause_leaves_the_lane() -> None:
         while work.running:  # noqa: ASYNC110  one turn of the loop, and it pauses
             await asyncio.sleep(0)
         assert handling.lose(a)
-        handling.start_all(passages("s", takeovers=1))
-        await put.until(1)
+        async with handling.alone():
+            handling.start_suspects(passages("s"))
+            await put.until(1)
         assert put.ids == ["s"]
 
 
@@ -284,7 +288,8 @@ async def test_a_handler_whose_own_work_was_cancelled_has_failed() -> None:
         await theirs
 
     async with handling_with(handle) as (handling, put):
-        handling.start_all([*passages("a"), *passages("s", takeovers=1)])
+        handling.start_all(passages("a"))
+        handling.start_suspects(passages("s"))
         await put.until(2)
     assert sorted(put.given_up) == ["a", "s"]
 
@@ -302,10 +307,10 @@ async def test_a_lost_claim_ends_an_event_whatever_its_handler_makes_of_that() -
                 raise ValueError("told otherwise") from None
 
     async with handling_with(handle) as (handling, put):
-        for lost in (*passages("a"), *passages("s", takeovers=1)):
+        for lost, start in ((*passages("a"), handling.start_all), (*passages("s"), handling.start_suspects)):
             begun.clear()
             ended.clear()
-            handling.start_all([lost])
+            start([lost])
             await begun.wait()
             assert handling.lose(lost)
             await ended.wait()
@@ -327,5 +332,8 @@ async def test_at_the_end_a_hand_takes_nothing_more_whatever_its_handler_makes_o
     async with handling_with(handle) as (handling, _):
         handling.start_all(passages("a"))
         await begun.wait()
-        handling.start_all([*passages("s", takeovers=1), *passages(*"bcd")])
+        closing = asyncio.create_task(handling.alone().__aenter__())  # their lane is closed until "a" has ended
+        await asyncio.sleep(0)
+        handling.start_all(passages(*"bcd"))
+    closing.cancel()
     assert ran == ["a"]
