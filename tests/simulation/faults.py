@@ -10,6 +10,8 @@ from tests.simulation.schedule import LINK_FAULTS, PROCESS_FAULTS, Fault
 if TYPE_CHECKING:
     from tests.simulation.run import Play
 
+CLOCK_BACK = 3600.0
+
 Heal = Callable[[], None]
 
 
@@ -65,6 +67,9 @@ def _redis(play: Play, fault: Fault) -> Heal:
         case "flush":
             redis.memory.flush()
             redis.touch()
+            return _nothing
+        case "clock back":
+            redis.turn_clock_back(CLOCK_BACK)
             return _nothing
         case "fail over":
             redis.fail_over(behind=min(fault.seconds, 1.5))

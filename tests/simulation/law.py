@@ -2,6 +2,7 @@
 
 The law      every accepted event ends as one row or as a letter; a handler's effect as often as its row
 Letters      one for an event, and none beside its row, but for what `letters.py` names; at the end, none at all
+Crash loops  only what kills its owners is condemned, never what was held beside it, unless faults ended enough owners
 Order        "done" is told only of a row that stands, "dead" only of a letter on disk; the cursor never passes
              what is not settled
 Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
@@ -24,6 +25,8 @@ from tests.simulation.letters import OPEN, Letters
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.world import Process, World
 
+MAX_TAKEOVERS = 3
+
 
 class Run:
     """One owner's runs of one event's handler."""
@@ -43,10 +46,15 @@ class Run:
 class Law(Hooks):
     """See the module's head."""
 
-    def __init__(self, world: World, *, lease: float, roll_life: float) -> None:
+    def __init__(
+        self, world: World, *, lease: float, roll_life: float, poison: Collection[str] = (), losses: int = 0
+    ) -> None:
         self.world = world
         self.lease = lease
         self.roll_life = roll_life
+        self.poison = poison
+        self.losses = losses
+        """How many owners may be lost by other faults."""
         self.postgres: PostgresMemory
         self.processes: list[Process] = []
         self.by_token: dict[str, Process] = {}
@@ -113,6 +121,8 @@ class Law(Hooks):
             return
         if reason == "exhausted" and not self.may_exhaust(process, event_id):
             self.world.break_law(f"{process.name} buries {event_id}, which fails for no reason of its own")
+        if reason == "crash_loop" and event_id not in self.poison and self.losses < MAX_TAKEOVERS:
+            self.world.break_law(f"{event_id} was condemned, and kills nobody")
         others = self._letters.of(claim_id, digest)
         letter = self._letters.write(process, burial, self.world.now)
         for other in others:

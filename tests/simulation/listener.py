@@ -127,7 +127,10 @@ class Scene:
     def __init__(self, plan: Schedule, world: World) -> None:
         self.plan = plan
         self.world = world
-        self.law = Law(world, lease=LEASE, roll_life=ROLL_LIFE)
+        self.law = Law(
+            world, lease=LEASE, roll_life=ROLL_LIFE, poison={one.event_id for one in plan.happenings if one.poison},
+            losses=len(plan.faults),
+        )  # fmt: skip
         self.redis = SimulatedRedis(world, self.law)
         self.postgres = SimulatedPostgres(world, self.law)
         self.law.postgres = self.postgres.memory

@@ -37,7 +37,7 @@ from listener.store.events import STORED
 from listener.watermark import Position, Watermark
 from tests.simulation import listener as listener_module
 from tests.simulation.postgres import PostgresMemory, Row
-from tests.simulation.redis import RedisMemory
+from tests.simulation.redis import Record, RedisMemory
 
 Patch = tuple[Any, str, Callable[[Any], Any]]
 """Where, which attribute, and what it becomes, made from what it was."""
@@ -376,6 +376,21 @@ def _heals_nothing(_: Any) -> Any:
     return run
 
 
+def _every_lost_owner(_: Any) -> Any:
+    def condemned(self: Claiming, passage: Passage) -> bool:
+        return passage.takeovers >= self._policy.max_takeovers and not passage.revive
+
+    return condemned
+
+
+def _runs_for_ever(_: Any) -> Any:
+    return lambda self, now: self.until > now
+
+
+def _a_clock_back_ends_leases(_: Any) -> Any:
+    return lambda self, now: now < self.until <= now + self.span
+
+
 MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "forget-the-fence": ("an insert overwrites the row that is there", [(PostgresMemory, "insert", _overwrite)]),
     "foreign-row-is-mine": (
@@ -489,6 +504,18 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "cursor-any-order": ("the cursor moves to whatever settles", [(Watermark, "settle", _settled_in_any_order)]),
     "start-from-now": ("who finds no cursor starts from now", [(Reader, "_session", _from_now)]),
     "token-per-host": ("a restarted process has its old token", [(Engine, "__init__", _one_token)]),
+    "neighbours-condemned": (
+        "an event is condemned for each owner it was held by, whatever ran beside it",
+        [(Claiming, "_condemned", _every_lost_owner)],
+    ),
+    "clock-back-holds": (
+        "a lease granted before the clock went back runs for ever",
+        [(Record, "runs", _runs_for_ever)],
+    ),
+    "clock-back-ends": (
+        "a living owner loses its leases when the clock goes back",
+        [(Record, "runs", _a_clock_back_ends_leases)],
+    ),
     "takeover-without-lease": ("a running lease is taken over", [(RedisMemory, "claim", _takes_leases)]),
 }
 

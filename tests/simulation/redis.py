@@ -160,7 +160,12 @@ class SimulatedRedis(Server):
 
     def __init__(self, world: World, hooks: Hooks) -> None:
         super().__init__(world, "redis", latency=LATENCY)
-        self.memory = RedisMemory(lambda: world.now, hooks)
+        self.ahead = 0.0
+        self.memory = RedisMemory(lambda: world.now + self.ahead, hooks)
+
+    def turn_clock_back(self, seconds: float) -> None:
+        """What its records say is in the future from now on."""
+        self.ahead -= seconds
 
     def fail_over(self, *, behind: float) -> None:
         """A replica that is ``behind`` by some seconds takes its place after as long."""

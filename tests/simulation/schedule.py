@@ -17,7 +17,7 @@ LINK_FAULTS = ("refused", "silent", "deaf", "slow", "flaky")
 REDIS_FAULTS = ("down", "freeze", "restart empty", "restart", "flush", "fail over")
 POSTGRES_FAULTS = ("down", "freeze", "crash")
 SOURCE_FAULTS = ("cut", "down")
-RETENTION_SALT, BOTH_SALT, TURNS_SALT, STOPS_SALT, OUTAGE_SALT = 33, 34, 35, 36, 37
+RETENTION_SALT, BOTH_SALT, TURNS_SALT, STOPS_SALT, OUTAGE_SALT, CLOCK_SALT, NEIGHBOURS_SALT = 33, 34, 35, 36, 37, 53, 42
 """Later additions have dice of their own, so that the seeds that found something once still find it."""
 
 
@@ -98,12 +98,15 @@ def schedule(seed: int) -> Schedule:
     resumes = dice.random() < 0.8
     if not resumes:
         faults += _stops(random.Random(seed * 2_654_435_761 + STOPS_SALT), names)
+    faults += _clock_back(random.Random(seed * 2_654_435_761 + CLOCK_SALT), names)
+    happenings = _happenings(dice)
+    happenings += _neighbours(random.Random(seed * 2_654_435_761 + NEIGHBOURS_SALT), len(happenings))
     return Schedule(
         seed=seed,
         work=work,
         resumes=resumes,
         listeners=listeners,
-        happenings=_happenings(dice),
+        happenings=happenings,
         faults=() if quiet else faults,
         turns=random.Random(seed * 2_654_435_761 + TURNS_SALT).random() < 0.5,
     )
@@ -159,6 +162,36 @@ def _stops(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
     return tuple(
         Fault(f"s{number}", dice.uniform(0.2, 3.0), 0.0, "stop", dice.choice(listeners))
         for number in range(dice.choice((1, 1, 2, 3)))
+    )
+
+
+def _clock_back(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
+    """Now and then Redis' clock goes back, by more than anything lasts, while an owner is killed."""
+    if dice.random() >= 0.05:
+        return ()
+    at = dice.uniform(0.4, 2.5)
+    killed_at = max(0.0, at + dice.uniform(-0.5, 0.5))
+    return (
+        Fault("f10", at, 0.0, "clock back", "redis"),
+        Fault("f11", killed_at, dice.choice((0.3, 1.2, 2.5)), "kill", dice.choice(listeners)),
+    )
+
+
+def _neighbours(dice: random.Random, count: int) -> tuple[Happening, ...]:
+    """Now and then an event that kills its owners is one among many that are held at the same moment."""
+    if dice.random() >= 0.04:
+        return ()
+    size = dice.randint(6, 14)
+    poison = dice.randrange(size)
+    return tuple(
+        Happening(
+            name=f"e{count + number}",
+            at=dice.uniform(0.3, 0.4),
+            event_id=f"e{count + number}",
+            seconds=dice.choice((0.05, 0.2, 0.8)),
+            poison=number == poison,
+        )
+        for number in range(size)
     )
 
 

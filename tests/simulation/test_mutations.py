@@ -28,6 +28,7 @@ FOUND_BY = {
     "healed-at-offer": 138, "vouched-unsettled": 2, "vouched-half-settled": 15, "any-bytes": 6, "left-unread": 2,
     "gap-untold": 273, "gap-is-a-wall": 529, "unregistered": 0, "row-beside-a-burial": 1346,
     "outage-counts": 27, "probe-without-locks": 41,
+    "clock-back-holds": 274, "clock-back-ends": 596,
 }  # fmt: skip
 
 
@@ -130,11 +131,22 @@ WAITS_OFF_THE_ROLL = Schedule(
 )
 """An event waits for the one hand of a listener whose row on the roll runs out; the other claims it elsewhere."""
 
+POISON_AND_NEIGHBOURS = Schedule(
+    seed=0,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.0),),
+    happenings=tuple(Happening(f"e{n}", 0.3, f"e{n}", seconds=0.2, poison=n == 0) for n in range(12)),
+    faults=(),
+)
+"""One event kills every owner, and twice it does so while others run beside it."""
+
 WRITTEN_FOR = {
     "stop-leaves-what-came": STOPPED_WHILE_PAUSED,
     "stop-leaves-unread": STOPPED_WITH_UNREAD,
     "buries-unconfirmed": CUT_OFF_FROM_BOTH,
     "stale-roll": WAITS_OFF_THE_ROLL,
+    "neighbours-condemned": POISON_AND_NEIGHBOURS,
     "confirmed-once": FULL_FOR_LONG,
     "open-off-the-roll": BACK_ON_THE_ROLL,
     "unread": KILLED_UNREGISTERED,

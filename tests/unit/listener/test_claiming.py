@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from listener.claims.desk import Desk
-from listener.claims.port import Answer, Ask, Dead, Done, Won
+from listener.claims.port import Answer, Ask, Dead, Done, Lapsed, Won
 from listener.errors import Transient
 from listener.pipeline.claiming import Claiming
 from listener.pipeline.inbox import Inbox
@@ -37,7 +38,7 @@ class Room:
         if len(self.ids) >= limit:
             await asyncio.Event().wait()
 
-    async def claim(self, asks: Sequence[Ask], **_: bool) -> list[Answer]:
+    async def claim(self, asks: Sequence[Ask], **_: object) -> list[Answer]:
         self.ids |= {ask.event_id for ask in asks}
         return [Won(1, 0) for _ in asks]
 
@@ -94,7 +95,7 @@ class Event:
 
     doom = None
     revive = of_peer = False
-    takeovers = epoch = 0
+    takeovers = alone = epoch = asked = 0
 
     def __init__(self, event_id: str) -> None:
         self.event_id = self.claim_id = event_id
@@ -102,17 +103,72 @@ class Event:
         self.ask = Ask(event_id, b"")
 
 
-async def test_a_batch_that_fills_all_room_begins_once_the_table_answers_again():
-    full = POLICY.claims_wait_below(handled=True)
-    work, desk, inbox = Work(full), Room(), cast("Inbox[Passage]", Inbox())
-    inbox.put_all(cast("list[Passage]", [Event(f"e{number}") for number in range(full)]))
-    claiming = Claiming(
+def claiming_of(ids: Sequence[str], work: Work, desk: Room) -> Claiming:
+    inbox = cast("Inbox[Passage]", Inbox())
+    inbox.put_all(cast("list[Passage]", [Event(id_) for id_ in ids]))
+    return Claiming(
         inbox=inbox, turns=Turns(inbox, peer_wait=0),
         desk=cast("Desk", desk), intake=cast("Any", Ends()),
         store=cast("Any", Table()), watch=cast("Any", Watch()), work=cast("Any", work), settling=cast("Any", Ends()),
         policy=POLICY, clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
-    running = asyncio.create_task(claiming.run())
+
+
+class Alone(Work):
+    """Writes down when nothing else runs any more, and what is begun then."""
+
+    must_look_before = False
+
+    def __init__(self, enough: int) -> None:
+        super().__init__(enough)
+        self.log: list[str] = []
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        self.log.append("alone")
+        yield
+        self.log.append("not alone")
+
+    def start_suspects(self, passages: Sequence[Any]) -> None:
+        self.log.append(f"{len(passages)} begin")
+        self.start_all(passages)
+
+    async def idle_of_suspects(self) -> None:
+        self.log.append("settled")
+
+
+class Lapses(Room):
+    """Everything has lapsed; what is taken over is written down."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self.log = log
+
+    async def claim(self, asks: Sequence[Ask], *, take_over: int, **_: object) -> list[Answer]:
+        if not take_over:
+            return [Lapsed(True) for _ in asks]
+        assert take_over == len(asks)
+        self.log.append(f"{take_over} claimed")
+        return [Won(2, 1) for _ in asks]
+
+
+async def test_suspects_are_claimed_once_nothing_else_runs_any_more():
+    """Claimed before, they would be held alone by a process that something else may kill."""
+    work = Alone(5)
+    running = asyncio.create_task(claiming_of("abcde", work, Lapses(work.log)).run())
+    async with asyncio.timeout(20):
+        await work.enough.wait()
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    told = [f"alone, {n} claimed, {n} begin, settled, not alone" for n in (3, 1, 1)]
+    assert ", ".join(work.log).startswith(", ".join(told)[: -len(", settled, not alone")])
+
+
+async def test_a_batch_that_fills_all_room_begins_once_the_table_answers_again():
+    full = POLICY.claims_wait_below(handled=True)
+    work = Work(full)
+    running = asyncio.create_task(claiming_of([f"e{number}" for number in range(full)], work, Room()).run())
     async with asyncio.timeout(20):
         await work.enough.wait()
     running.cancel()
