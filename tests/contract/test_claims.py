@@ -74,7 +74,7 @@ class Place:
         if self.kind == "postgres":
             database = Database(self.url)
             async with database.acquire() as connection:
-                await connection.execute("UPDATE claims SET until = until + make_interval(secs => $1)", seconds)
+                await connection.execute("UPDATE unlost.claims SET until = until + make_interval(secs => $1)", seconds)
             await database.close()
             return
         client = connect_redis(self.url)
