@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -67,10 +68,20 @@ class DeadLetterFile:
                 f"{self._path} is another running instance's dead-letter file ({self._guard.holder()}); "
                 "give each instance a DEAD_LETTER_FILE of its own"
             )
+        self._see_that_it_can_be_written()
 
     def append(self, letters: Sequence[Letter]) -> None:
         """Put the letters on disk, all or none; ``DiskFull`` or ``FileTrouble`` if that fails."""
         self._lines.append([encode(letter) for letter in letters])
+
+    def _see_that_it_can_be_written(self) -> None:
+        """Now, not when the first letter comes. Where there is none yet, the lock beside it shows that one can be."""
+        with trouble(self._path, "write"), contextlib.suppress(FileNotFoundError):
+            fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
+            regular = stat.S_ISREG(os.fstat(fd).st_mode)
+            os.close(fd)
+            if not regular:
+                raise OSError(errno.EINVAL, "it is no ordinary file")
 
     def close(self) -> None:
         """Let others have the file."""

@@ -16,6 +16,7 @@ from listener.openapi import DOCUMENT, LAST, MOST_IDS, MOST_ROWS
 from listener.store.port import Rows
 from ops.telemetry.health import Health, health_routes
 from ops.telemetry.http import whole_number, whole_path
+from ops.telemetry.mask import masked
 from ops.telemetry.openapi import MISTAKEN, openapi_route
 
 
@@ -107,7 +108,7 @@ def _json(body: object, status: int = 200) -> Response:
 
 
 def _away(error: Exception) -> JSONResponse:
-    return JSONResponse({"error": f"PostgreSQL cannot be asked now: {error}"}, 503, {"Retry-After": "2"})
+    return JSONResponse({"error": masked(f"PostgreSQL cannot be asked now: {error}")}, 503, {"Retry-After": "2"})
 
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Unlost listener {instance}</title>

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from ops.telemetry.health import Health, health_routes
 from ops.telemetry.http import whole_number
+from ops.telemetry.mask import masked, masked_within
 from ops.telemetry.openapi import MISTAKEN, openapi_route
 from producer.accept import publication, wrapped
 from producer.batch import Batch, Told
@@ -174,7 +175,7 @@ class Publishing:
                 merged.setdefault(event_id, []).extend({"instance": told["instance"], **one} for one in story)
         for story in merged.values():
             story.sort(key=lambda one: float(one.get("at") or 0))
-        return JSONResponse({"outcomes": merged, "away": away})
+        return JSONResponse({"outcomes": merged, "away": masked_within(away)})
 
     async def _ask(self, url: str, ids: str) -> dict[str, Any]:
         try:
@@ -192,5 +193,5 @@ class Publishing:
 
 
 def _unavailable(error: Exception, event_id: str | None) -> JSONResponse:
-    told = {"status": "unavailable", "event_id": event_id, "error": str(error)}
+    told = {"status": "unavailable", "event_id": event_id, "error": masked(str(error))}
     return JSONResponse(told, 503, {"Retry-After": "1"})

@@ -14,6 +14,7 @@ from listener.facts import (
     Fact,
     LeasesLost,
 )
+from ops.telemetry.mask import masked
 
 WORDS: dict[type[Fact], str] = {
     EventsClaimed: "claimed",
@@ -66,4 +67,4 @@ class Recent:
 
 
 def _told(fact: EventBuried | AttemptFailed) -> str:
-    return f"{fact.error_type}: {fact.message}" if fact.error_type else fact.message
+    return masked(f"{fact.error_type}: {fact.message}" if fact.error_type else fact.message)

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from ops.command.settings import Settings, flag_name
+from ops.telemetry.mask import masked_within
 
 S = TypeVar("S", bound=Settings)
 SHOW = "--show-settings"
@@ -182,7 +183,7 @@ def _metavar(annotation: Any) -> str:
 
 
 def _shown(settings: Settings, given: dict[str, Any], *, as_json: bool) -> str:
-    values = settings.model_dump(mode="json")
+    values = masked_within(settings.model_dump(mode="json"))
     if as_json:
         return json.dumps(values, indent=2)
     width = max((len(name) for name in values), default=0)

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ops.command.say import say
 from ops.command.secret import Secret
+from ops.telemetry.mask import masked
 
 
 class UsageProblem(click.ClickException):
@@ -22,8 +23,8 @@ class UsageProblem(click.ClickException):
     exit_code = 2
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = tuple(map(masked, problems))
+        super().__init__("\n".join(self.problems))
 
     def show(self, file: Any = None) -> None:
         """Print each mistake on a line of its own, on stderr."""
@@ -59,6 +60,12 @@ class Settings(BaseSettings):
             wrong = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
             fields = [_sentence(one, cls) for one in error.errors() if one["loc"]]
             raise UsageProblem(*fields, *_broken_relations(cls, given, wrong)) from None
+
+
+class _Unchecked(BaseSettings):
+    """Reads what a command's settings read, and checks nothing. Pydantic looks at the configuration only once: here."""
+
+    model_config = Settings.model_config
 
 
 def flag_name(field: str) -> str:
@@ -118,8 +125,7 @@ def _broken_relations(cls: type[Settings], given: Mapping[str, Any], wrong: set[
 
 def _sound_values(cls: type[Settings], given: Mapping[str, Any], wrong: set[str]) -> dict[str, Any]:
     loose: dict[str, Any] = dict.fromkeys(cls.model_fields, (Any, None))
-    raw = create_model("Raw", __base__=BaseSettings, **loose)
-    raw.model_config.update(cls.model_config)
+    raw = create_model("Raw", __base__=_Unchecked, **loose)
     merged = raw(**given).model_dump(exclude_unset=True)
     sound = {}
     for name, info in cls.model_fields.items():

@@ -27,6 +27,7 @@ from ops.console.settings import ConsoleSettings
 from ops.console.shelf import MOST_LISTED, Shelf, Unknown
 from ops.telemetry.health import Health, health_routes
 from ops.telemetry.http import whole_number, whole_path
+from ops.telemetry.mask import masked
 from ops.telemetry.openapi import MISTAKEN, openapi_route
 from ops.watch.asking import Watch
 from ops.watch.picture import handler_at_work
@@ -186,13 +187,13 @@ def _told(work: Work) -> Work:
         try:
             return await work(request)
         except Refused as error:
-            return _error(400, str(error))
+            return _error(400, masked(str(error)))
         except Unknown as error:
-            return _error(404, str(error))
+            return _error(404, masked(str(error)))
         except (Busy, TooManyDrills) as error:
-            return _error(409, str(error))
+            return _error(409, masked(str(error)))
         except (Away, FileTrouble, OSError) as error:
-            return _error(503, str(error))
+            return _error(503, masked(str(error)))
 
     return told
 

@@ -17,6 +17,7 @@ from ops.console.redact import Redactor
 from ops.console.settings import ConsoleSettings
 from ops.console.shelf import Shelf
 from ops.console.story import sentence, steps
+from ops.telemetry.mask import masked
 
 PATIENCE = 3.0
 PUBLISH_PATIENCE = 30.0
@@ -101,7 +102,7 @@ class Asking:
                 away["dead letters"] = "; ".join(troubles)
             return self._shelf.of_event(event_id)
         except FileTrouble as error:
-            away["dead letters"] = str(error)
+            away["dead letters"] = masked(str(error))
             return []
 
     async def _journal(self, event_id: str, away: dict[str, str]) -> dict[str, Any] | None:
@@ -119,7 +120,7 @@ class Asking:
         try:
             return await self._store.one(event_id)
         except (Transient, Permanent) as error:
-            away["PostgreSQL"] = str(error)
+            away["PostgreSQL"] = masked(str(error))
             return None
 
     async def _known_to(self, url: str, event_id: str, away: dict[str, str]) -> dict[str, Any] | None:
@@ -130,7 +131,7 @@ class Asking:
                 answer = await self._client.get(f"{url}/api/events/{quote(event_id, safe='')}")
             told = answer.json()
         except (httpx.HTTPError, ValueError) as error:
-            away[name] = str(error) or type(error).__name__
+            away[name] = masked(str(error)) or type(error).__name__
             return None
         if "outcomes" in told:
             story, held = told["outcomes"].get(event_id, []), told["in_flight"].get(event_id)
@@ -143,7 +144,7 @@ class Asking:
             answer.raise_for_status()
             told: dict[str, Any] = answer.json()
         except (httpx.HTTPError, ValueError) as error:
-            away[url] = str(error) or type(error).__name__
+            away[masked(url)] = masked(str(error)) or type(error).__name__
             return {}
         return told
 

@@ -18,6 +18,8 @@ from typing import NoReturn
 
 import psutil
 
+from ops.telemetry.files import private_descriptor, private_directory
+
 PR_SET_PDEATHSIG = 1
 POLL = 0.02
 LOG_LIMIT = 20 * 1024 * 1024
@@ -74,10 +76,10 @@ class Child:
         """Start it; a child that runs already stays as it is."""
         if self.is_running:
             return
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        private_directory(self.log.parent)
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT:
             self.log.replace(self.log.with_suffix(self.log.suffix + ".1"))
-        with self.log.open("ab") as out:
+        with open(private_descriptor(self.log, os.O_WRONLY | os.O_APPEND), "ab") as out:  # noqa: PTH123  a descriptor
             self.stopping = False
             self._process = subprocess.Popen(
                 self._argv,
@@ -103,8 +105,8 @@ class Child:
             time.sleep(POLL)
 
     def ask_to_stop(self) -> None:
-        """Send its stop signal and return at once."""
-        if self.is_running and self._process is not None:
+        """Send its stop signal, once, and return at once: a second one would end a process that is about to exit."""
+        if self.is_running and self._process is not None and not self.stopping:
             self.thaw()
             self.stopping = True
             self._process.send_signal(self._stop_signal)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ops.command import Settings
 from ops.local.child import Child
 from ops.local.ports import LOOPBACK, free_port
+from ops.telemetry.files import private_descriptor, private_directory
 
 NAMES = "abcdefghij"
 
@@ -158,7 +159,7 @@ class Layout:
     def _command(self, command: str, name: str, *, arguments: tuple[str, ...] = (), **settings: str) -> Child:
         for path in (settings.get("JOURNAL"), settings.get("DEAD_LETTER_FILE")):
             if path is not None:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                private_directory(Path(path).parent)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.extra, **settings}
         return Child(name, [str(executable(command)), *arguments], log=self.log(name), environment=environment)
 
@@ -189,8 +190,9 @@ def write_environment(layout: Layout, database_url: str, redis_url: str) -> None
         "LETTERS": ",".join(map(str, layout.letter_files)),
         **({"CONSOLE_URL": layout.console_url} if layout.console_url else {}),
     }
-    layout.environment_file.touch(mode=0o600)
-    layout.environment_file.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
+    descriptor = private_descriptor(layout.environment_file, os.O_WRONLY | os.O_TRUNC)
+    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  a descriptor
+        file.writelines(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
 def executable(command: str) -> Path:

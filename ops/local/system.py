@@ -21,6 +21,7 @@ from ops.local.ports import is_free
 from ops.local.postgres import PostgresServer
 from ops.local.sockets import told
 from ops.local.valkey import ValkeyServer
+from ops.telemetry.files import PRIVATE_DIRECTORY, private_descriptor, private_directory
 
 READY_WITHIN = 60.0
 LISTENER_GRACE = 25.0
@@ -198,8 +199,9 @@ class System:
 @contextmanager
 def reserved(layout: Layout) -> Iterator[None]:
     """Hold the data directory, after all obstacles are looked for; or raise ``Obstacle`` with all of them."""
-    layout.data.mkdir(parents=True, exist_ok=True)
-    with (layout.data / "lock").open("a+") as lock:
+    # PostgreSQL runs as another user where this user is root, and must get through to its own directory.
+    private_directory(layout.data, 0o711 if os.geteuid() == 0 else PRIVATE_DIRECTORY)
+    with open(private_descriptor(layout.data / "lock", os.O_RDWR | os.O_APPEND), "a+") as lock:  # noqa: PTH123
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from ops.local.child import Child, ChildFailed
 from ops.local.ports import LOOPBACK, free_port
 from ops.local.sockets import MODE, socket_at
+from ops.telemetry.files import private_directory
 
 STARTUP = 30.0
 DATABASES = 4096
@@ -69,7 +70,7 @@ class ValkeyServer:
 
     def start(self) -> None:
         """Start, and return when it answers."""
-        (self._directory / "data").mkdir(parents=True, exist_ok=True)
+        private_directory(self._directory / "data")
         self._port = self._port or free_port()
         config = self._write_config()
         self._child = Child("valkey", [str(_binary()), str(config)], log=self._log)

@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from ops.telemetry.mask import masked_within
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -45,19 +47,21 @@ class Health:
 
     def live(self) -> dict[str, object]:
         """The answer to ``/health/live``."""
-        return {"status": "live" if self.is_live else "dead", "reasons": _reasons(self.alive)}
+        return _shown({"status": "live" if self.is_live else "dead", "reasons": _reasons(self.alive)})
 
     def ready(self) -> dict[str, object]:
         """The answer to ``/health/ready``."""
-        return {
-            "status": "ready" if self.is_ready else "unready",
-            "reasons": _reasons((*self.alive, *self.able)),
-            "remarks": list(self.remarks),
-        }
+        return _shown(
+            {
+                "status": "ready" if self.is_ready else "unready",
+                "reasons": _reasons((*self.alive, *self.able)),
+                "remarks": list(self.remarks),
+            }
+        )
 
     def whole(self) -> dict[str, object]:
         """The answer to ``/health``."""
-        return {
+        whole = {
             "instance": self.instance,
             "live": self.is_live,
             "ready": self.is_ready,
@@ -66,6 +70,7 @@ class Health:
             "checks": {check.name: check.well for check in (*self.alive, *self.able)},
             **self.facts,
         }
+        return _shown(whole)
 
 
 def health_routes(now: Callable[[], Health]) -> list[Route]:
@@ -84,6 +89,11 @@ def health_routes(now: Callable[[], Health]) -> list[Route]:
         return JSONResponse(health.whole(), 200 if health.is_ready else 503)
 
     return [Route("/health/live", live), Route("/health/ready", ready), Route("/health", whole)]
+
+
+def _shown(told: dict[str, object]) -> dict[str, object]:
+    """Reasons quote errors, and errors quote URLs."""
+    return {name: masked_within(value) for name, value in told.items()}
 
 
 def _reasons(checks: tuple[Check, ...]) -> list[str]:

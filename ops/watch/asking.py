@@ -17,6 +17,7 @@ import msgspec
 from listener.errors import Misconfigured, Permanent, Transient
 from listener.store.database import Database as Door
 from listener.store.statements import in_schema
+from ops.telemetry.mask import masked
 from ops.watch.figures import Reading, reading
 from ops.watch.letters import LetterBooks
 from ops.watch.picture import Database, Listener, Mark, Picture, Producer, listener_of, ordinal, producer_of
@@ -166,7 +167,7 @@ class Watch:
         except httpx.ConnectError:
             return "nobody listens there"
         except httpx.HTTPError as error:
-            return str(error) or type(error).__name__
+            return masked(str(error)) or type(error).__name__
 
     async def _ask_database(self) -> Database | None:
         if self._door is None:
@@ -212,6 +213,6 @@ def _why(error: Exception) -> str:
         case TimeoutError():
             return "no answer in time"
         case None:
-            return str(error)
+            return masked(str(error))
         case cause:
             return str(cause).partition("\n")[0] or type(cause).__name__

@@ -11,6 +11,7 @@ and are taken for it; where one is not, the index of ids says so, nothing was do
 of the next commit, until all are new again.
 """
 
+import os
 import secrets
 import sqlite3
 import threading
@@ -20,6 +21,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
+from ops.telemetry.files import private_descriptor, private_directory
 from producer.journal import retention, rows, statements
 from producer.journal.known import FIRST, Judged, judge
 from producer.journal.lock import JournalLock
@@ -53,8 +55,9 @@ class SqliteJournal:
         self._met_known = False
         """The last commit had events that were known: so will the next."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_directory(path.parent)
             self._held_for_life = JournalLock(path)
+            os.close(private_descriptor(path, os.O_RDWR))  # SQLite makes the log and its index like the file itself
             self._open()
         except (sqlite3.Error, OSError) as error:
             raise JournalTrouble(f"the journal {path} cannot be opened: {error}") from error

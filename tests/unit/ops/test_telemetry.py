@@ -18,7 +18,6 @@ from starlette.routing import Route
 from ops.telemetry.health import Check, Health, health_routes
 from ops.telemetry.http import HttpServer, PortTaken
 from ops.telemetry.logs import configure_logs
-from ops.telemetry.mask import masked
 from ops.telemetry.metrics import BatchHistogram, LoopLag, Stopwatch, metrics_route, new_registry
 
 
@@ -53,19 +52,6 @@ def test_a_log_that_cannot_be_written_stops_no_work(log_lines):
         for _ in range(1000):
             structlog.get_logger().info("as on a full disk", text="x" * 100)
             logging.getLogger("a.library").warning("as on a full disk")
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("redis://:p@h:1/0", "redis://:***@h:1/0"),
-        ("postgresql://u:p@ss/w:rd@h/db", "postgresql://u:***@h/db"),
-        ("redis://h:6379/0", "redis://h:6379/0"),
-        ("ws://h/?token=abc&x=1", "ws://h/?token=***&x=1"),
-    ],
-)
-def test_masking_hides_the_password_and_nothing_else(text, shown):
-    assert masked(text) == shown
 
 
 def test_a_batch_is_counted_like_single_values():
