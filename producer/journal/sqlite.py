@@ -57,13 +57,14 @@ class SqliteJournal:
         try:
             private_directory(path.parent)
             self._held_for_life = JournalLock(path)
-            os.close(private_descriptor(path, os.O_RDWR))  # SQLite makes the log and its index like the file itself
             self._open()
         except (sqlite3.Error, OSError) as error:
             raise JournalTrouble(f"the journal {path} cannot be opened: {error}") from error
 
     def _open(self) -> None:
         try:
+            # SQLite makes the log and its index like the file itself.
+            os.close(private_descriptor(self._path, os.O_RDWR))
             self._writer = self._connect()
             self._writer.executescript(statements.SCHEMA)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
