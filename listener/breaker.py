@@ -34,12 +34,15 @@ class Breaker:
         self._calm = True
         """Closed, with no failures in a row: pybreaker need not be asked."""
         self._circuit = pybreaker.CircuitBreaker(
-            fail_max=fail_max, reset_timeout=0, name=name, listeners=[_Teller(facts)], throw_new_error_on_trip=False
-        )
+            fail_max=fail_max, reset_timeout=0, name=name, listeners=[_Teller(self, facts)],
+            throw_new_error_on_trip=False,
+        )  # fmt: skip
         self._reset_seconds = reset_seconds
         self._opened_at = 0.0
         self._closed = asyncio.Event()
         self._closed.set()
+        self.why = ""
+        """The last failure, until a call goes through."""
 
     @property
     def state(self) -> str:
@@ -62,10 +65,12 @@ class Breaker:
         elif self._circuit.fail_counter:
             self._circuit.call(_succeed)
         self._calm = True
+        self.why = ""
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, why: str) -> None:
         """A call failed at ``now`` for a reason that lies with the server or the wire."""
         self._calm = False
+        self.why = why
         if self._probing:
             self._probing = False
             self._opened_at = now
@@ -95,8 +100,10 @@ class Breaker:
 class _Teller(pybreaker.CircuitBreakerListener):
     """Turns pybreaker's changes of state into facts."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, breaker: Breaker, facts: Facts) -> None:
+        self._breaker = breaker
         self._facts = facts
 
     def state_change(self, cb: pybreaker.CircuitBreaker, old_state: object, new_state: object) -> None:  # noqa: ARG002
-        self._facts(BreakerMoved(str(cb.name), str(getattr(new_state, "name", new_state))))
+        state = str(getattr(new_state, "name", new_state))
+        self._facts(BreakerMoved(str(cb.name), state, "" if state == pybreaker.STATE_CLOSED else self._breaker.why))

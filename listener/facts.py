@@ -125,10 +125,11 @@ class BatchDone(Fact, frozen=True):
 
 
 class BreakerMoved(Fact, frozen=True):
-    """A circuit breaker changed its state."""
+    """A circuit breaker changed its state; ``why``: the failure that opened it, or let it stay open."""
 
     name: str
     state: str
+    why: str = ""
 
 
 class PlacesDeclared(Fact, frozen=True):

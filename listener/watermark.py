@@ -46,6 +46,11 @@ class Watermark:
         self.settle(())
 
     @property
+    def newest(self) -> str | None:
+        """The last cursor that was received, settled or not."""
+        return next((one.cursor for one in reversed(self._open) if one.cursor is not None), self.cursor)
+
+    @property
     def waiting(self) -> int:
         """How many events are not settled."""
         return sum([position.unsettled for position in self._open])

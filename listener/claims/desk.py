@@ -286,8 +286,8 @@ class Desk:
         started = self._clock()
         try:
             look = await self._roll.refresh()
-        except Transient:
-            self._reach.postgres_failed()
+        except Transient as error:
+            self._reach.postgres_failed(str(error))
             await self._reach.look_for_redis()
             raise
         self._reach.postgres_answered()

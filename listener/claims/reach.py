@@ -61,7 +61,7 @@ class Reach:
         try:
             result = await call
         except (Transient, Permanent) as error:
-            breaker.failed(self._clock())
+            breaker.failed(self._clock(), str(error))
             if breaker.is_open:
                 self.lost.set()
             raise Transient(str(error)) from error
@@ -75,16 +75,16 @@ class Reach:
             return
         try:
             self.redis = await self.kept_in_redis.place()
-        except (Transient, Permanent):  # a Redis that refuses us is as good as none
-            self._redis_breaker.failed(self._clock())
+        except (Transient, Permanent) as error:  # a Redis that refuses us is as good as none
+            self._redis_breaker.failed(self._clock(), str(error))
             if self._redis_breaker.is_open:
                 self.redis = None
         else:
             self._redis_breaker.succeeded()
 
-    def postgres_failed(self) -> None:
+    def postgres_failed(self, why: str) -> None:
         """A call that was no call for claims failed."""
-        self._store_breaker.failed(self._clock())
+        self._store_breaker.failed(self._clock(), why)
 
     def postgres_answered(self) -> None:
         """A call that was no call for claims succeeded."""

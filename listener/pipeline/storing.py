@@ -138,8 +138,8 @@ class Storing:
         new = [rows.NewRow(p.event, p.epoch, len(p.attempts) + 1, p.received_at) for p in batch]
         try:
             results = await self._store.insert(new)
-        except Transient:
-            self._breaker.failed(self._clocks.monotonic())
+        except Transient as error:
+            self._breaker.failed(self._clocks.monotonic(), str(error))
             raise
         self._breaker.succeeded()
         if results.count(rows.STORED) == len(results):

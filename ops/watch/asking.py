@@ -28,7 +28,8 @@ FRESH = 0.8
 STRANGE = "it answers, but not as one of ours"
 ROLL = """
 select instance_id, extract(epoch from max(seen_at))::float8 as seen_at,
-       count(*) filter (where seen_at > clock_timestamp() - interval '10 minutes') as starts
+       count(*) filter (where seen_at > clock_timestamp() - interval '10 minutes') as starts,
+       count(*) filter (where seen_at > clock_timestamp() - interval '1.5 seconds') as alive
 from unlost.listeners group by instance_id
 """
 SETTLED = "select cursor from unlost.cursors order by updated_at desc limit 1"
@@ -58,6 +59,7 @@ class Watch:
         self._books = LetterBooks(targets.letters)
         self._before: dict[str, Reading] = {}
         self._names: dict[str, str] = {}
+        self._were_apart = False
         self._moved: tuple[int, float] = (-1, time.monotonic())
         self._past = Past()
         self._failed_at: float | None = None
@@ -99,7 +101,7 @@ class Watch:
         for url, answer in told.items():
             if not isinstance(answer, str) and isinstance(answer[1], Reading):
                 self._before[url] = answer[1]
-        return self._with_stall(named(picture))
+        return self._with_stall(self._with_redis(named(picture)))
 
     def _listener(self, url: str, answer: Answer | str, newest: int | None) -> Listener:
         if isinstance(answer, str):
@@ -134,6 +136,11 @@ class Watch:
         if database.error:
             self._failed_at = now
         return msgspec.structs.replace(database, back_for=None if self._failed_at is None else now - self._failed_at)
+
+    def _with_redis(self, picture: Picture) -> Picture:
+        """Listeners notice a Redis that restarted within a second of each other: once alone is no trouble."""
+        before, self._were_apart = self._were_apart, len(picture.redis_places) > 1
+        return msgspec.structs.replace(picture, apart=before and self._were_apart)
 
     def _with_stall(self, picture: Picture) -> Picture:
         """Add for how long nothing has moved although something waited."""
@@ -180,7 +187,7 @@ class Watch:
                 roll = await connection.fetch(in_schema(ROLL, schema))
         except (Transient, Permanent, Misconfigured) as error:
             return Database(error=_why(error))
-        marks = {one["instance_id"]: Mark(one["seen_at"], one["starts"]) for one in roll}
+        marks = {one["instance_id"]: Mark(one["seen_at"], one["starts"], one["alive"]) for one in roll}
         return Database(milliseconds=(time.monotonic() - started) * 1000, rows=rows, settled_up_to=cursor, roll=marks)
 
 

@@ -61,6 +61,26 @@ def of_absent(picture: Picture) -> Iterator[Problem]:
     for error, some in away.items():
         yield _absent(picture, error, some)
     yield from _died(picture)
+    yield from _twins(picture)
+
+
+def _twins(picture: Picture) -> Iterator[Problem]:
+    """Listeners that bear one name: as addresses that answer alike, or as processes that report to PostgreSQL."""
+    urls: dict[str, list[str]] = {}
+    for one in up(picture):
+        urls.setdefault(one.name, []).append(one.url)
+    marks = picture.database.roll if picture.database else {}
+    for name in sorted({*urls, *marks}):
+        many = max(len(urls.get(name, ())), marks[name].alive if name in marks else 0)
+        if many > 1:
+            where = f" ({', '.join(urls[name])})" if len(urls.get(name, ())) > 1 else ""
+            yield Problem(
+                key=f"twins: {name}", level="bad", runbook="UnlostDuplicateInstance",
+                what=f"{many} listeners are called {name}{where}",
+                affected="Nothing is stored twice; but rows, letters, logs and metrics cannot tell them apart.",
+                todo="Give each an INSTANCE_ID of its own, and a DEAD_LETTER_FILE of its own, and restart it.",
+                commands=("listener --show-settings | grep INSTANCE_ID",),
+            )  # fmt: skip
 
 
 def _absent(picture: Picture, error: str, some: Sequence[Listener]) -> Problem:

@@ -8,6 +8,9 @@ import msgspec
 from listener.observe.changes import Change
 from ops.watch.figures import Reading, quantile, rate
 
+REDIS = "redis:"
+"""How the name of a place begins that is a Redis."""
+
 
 class Rates(msgspec.Struct, frozen=True):
     """Events a second."""
@@ -39,12 +42,17 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool = False
     places: tuple[str, ...] = ()
     breakers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    causes: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """For each breaker that is not closed: the failure that opened it, or keeps it open."""
+    source_lost: str = ""
+    """How the last connection to the source ended, with close code and reason, or why there was none."""
     connected: bool = False
     in_memory: int = 0
     holds: int = 0
     standing_by: int = 0
     cursor: str | None = None
     lag: int | None = None
+    """How many accepted events are not settled as far as it knows: not received yet, or received and not settled."""
     loop_lag: float = 0.0
     oldest: float = 0.0
     """Seconds for which the oldest event in its memory has not been settled."""
@@ -92,6 +100,8 @@ class Mark(msgspec.Struct, frozen=True):
 
     seen_at: float
     starts: int
+    alive: int = 1
+    """How many processes report under this name now."""
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,15 +148,31 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     database: Database | None = None
     letter_files: tuple[LetterFile, ...] = ()
     stalled: float = 0.0
+    apart: bool = False
+    """Whether listeners have used different Redis databases at two looks in a row."""
+
+    @property
+    def redis_places(self) -> Mapping[str, tuple[str, ...]]:
+        """Each Redis that listeners keep claims in now, with those listeners."""
+        found: dict[str, tuple[str, ...]] = {}
+        for one in self.listeners:
+            for place in one.places:
+                if not one.error and not one.degraded and place.startswith(REDIS):
+                    found[place] = (*found.get(place, ()), one.name)
+        return found
 
     @property
     def behind(self) -> int | None:
-        """How many accepted events stand behind what is known to be settled, by whoever is ahead."""
+        """How many accepted events are not settled, as far as anybody knows: whoever knows of more has seen the end.
+
+        Not what the cursor has yet to pass: one event that takes long holds it back, and all others may be rows.
+        """
         if self.producer is None or self.producer.newest is None:
             return None
-        known = [one.cursor for one in self.listeners] + [self.database.settled_up_to if self.database else None]
-        reached = [number for cursor in known if (number := ordinal(cursor)) is not None]
-        return max(0, self.producer.newest - max(reached)) if reached else None
+        settled = ordinal(self.database.settled_up_to) if self.database else None
+        known = [one.lag for one in self.listeners if one.lag is not None]
+        known += [max(0, self.producer.newest - settled)] if settled is not None else []
+        return min(known, default=None)
 
 
 def ordinal(cursor: str | None) -> int | None:
@@ -159,7 +185,6 @@ def listener_of(
     url: str, health: Mapping[str, Any], before: Reading | None, now: Reading, newest: int | None
 ) -> Listener:
     """A listener that answered."""
-    place = ordinal(health.get("cursor"))
     return Listener(
         url=url,
         name=str(health.get("instance", url)),
@@ -172,12 +197,14 @@ def listener_of(
         degraded=health.get("mode") == "degraded",
         places=tuple(map(str, health.get("places", ()))),
         breakers={str(name): str(state) for name, state in health.get("breakers", {}).items()},
+        causes={str(name): str(why) for name, why in health.get("breaker_causes", {}).items()},
+        source_lost=str((health.get("source_lost") or {}).get("why", "")),
         connected=bool(health.get("checks", {}).get("source")),
         in_memory=int(health.get("in_memory", 0)),
         holds=int(health.get("claims_held", 0)),
         standing_by=int(health.get("standing_by", 0)),
         cursor=health.get("cursor"),
-        lag=None if newest is None or place is None else max(0, newest - place),
+        lag=_not_settled(health, newest),
         loop_lag=float(health.get("loop_lag_seconds", 0.0)),
         oldest=now.total("unlost_oldest_unsettled_seconds"),
         claim_seconds=quantile(before, now, "unlost_batch_seconds", 0.5, stage="claim"),
@@ -194,6 +221,13 @@ def listener_of(
         typical_seconds=quantile(before, now, "unlost_settle_seconds", 0.5),
         slow_seconds=quantile(before, now, "unlost_settle_seconds", 0.99),
     )
+
+
+def _not_settled(health: Mapping[str, Any], newest: int | None) -> int | None:
+    received, unsettled = ordinal(health.get("received")), int(health.get("unsettled", 0))
+    if received is None:
+        received, unsettled = ordinal(health.get("cursor")), 0
+    return None if newest is None or received is None else max(0, newest - received) + unsettled
 
 
 def producer_of(url: str, health: Mapping[str, Any], before: Reading | None, now: Reading) -> Producer:

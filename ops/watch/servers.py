@@ -68,7 +68,8 @@ def of_postgres(picture: Picture) -> Iterator[Problem]:
             else ", and nothing is stored."
         )
     yield Problem(
-        key="postgres", level="bad", what=what, affected=sentences(affected, waiting(picture)),
+        key="postgres", level="bad", what=what,
+        affected=sentences(affected, waiting(picture), _causes(hurt, "postgres")),
         todo=f"{todo} {rest}", commands=commands, runbook="UnlostBreakerOpen",
         since=earliest(one.since.get(name) for one in hurt for name in ("postgres", "reading", "claims")),
     )  # fmt: skip
@@ -118,10 +119,31 @@ def of_redis(picture: Picture) -> Iterator[Problem]:
     pause = f"{named(moving)} {_wait(moving)} for all to meet, mostly some seconds." if moving else ""
     since = earliest(one.since.get(name) for one in hurt for name in ("degraded", "redis"))
     yield Problem(
-        key="redis", level="warn", what=what, affected=sentences(slower if hurt else "Nothing is lost.", pause),
+        key="redis", level="warn", what=what,
+        affected=sentences(slower if hurt else "Nothing is lost.", pause, _causes(hurt, "redis")),
         todo=todo, commands=('redis-cli -u "$REDIS_URL" ping',), since=since,
         runbook="UnlostDegradedTooLong" if since and picture.at - since > DEGRADED_LONG else "UnlostBreakerOpen",
     )  # fmt: skip
+
+
+def of_places(picture: Picture) -> Iterator[Problem]:
+    """Listeners of one group that keep claims in different Redis databases."""
+    if not picture.apart:
+        return
+    told = "; ".join(f"{', '.join(names)} in {place}" for place, names in sorted(picture.redis_places.items()))
+    yield Problem(
+        key="places", level="bad", what=f"Listeners of one group use different Redis databases ({told})",
+        affected="Nothing is lost or stored twice, but their claims can meet in PostgreSQL only, or not at all: "
+        "events wait, or handlers run twice.",
+        todo="Give all of them the same REDIS_URL, with the same database number, and restart those that had another.",
+        commands=("listener --show-settings | grep REDIS_URL",), runbook="UnlostRedisDiffers",
+    )  # fmt: skip
+
+
+def _causes(hurt: Sequence[Listener], server: str) -> str:
+    """What the listeners were told when they last tried."""
+    causes = dict.fromkeys(why for one in hurt if (why := one.causes.get(server)))
+    return f"The last error: {'; '.join(causes)}." if causes else ""
 
 
 def _what_of_redis(
@@ -179,7 +201,7 @@ def of_source(picture: Picture) -> Iterator[Problem]:
     elif broken := _again(picture, lambda one: one.what == "source_connected"):
         yield Problem(
             key="source", level="warn", what=f"Connections to the source break: made anew {broken}",
-            affected="Nothing is lost: each resumes where the last one ended.",
+            affected=sentences("Nothing is lost: each resumes where the last one ended.", _endings(alive)),
             todo="Look at the network, at proxies between, and at the producer's log.", runbook="UnlostSourceLost",
         )  # fmt: skip
 
@@ -202,6 +224,12 @@ def _not_connected(
         "If that does not help, look at the source, WS_URL, and the network between.",
         runbook="UnlostSourceLost" if others else "UnlostNoSourceConnected",
     )  # fmt: skip
+
+
+def _endings(listeners: Sequence[Listener]) -> str:
+    """How connections ended last: the close code and its reason are the one hint that a source gives."""
+    endings = dict.fromkeys(one.source_lost for one in listeners if one.source_lost)
+    return f"The last ended so: {'; '.join(endings)}." if endings else ""
 
 
 def _has(listeners: Sequence[Listener]) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from ops.watch.hands import of_absent, of_flow, of_letters, of_listeners
 from ops.watch.picture import Picture
 from ops.watch.problem import Level, Problem, age
-from ops.watch.servers import of_postgres, of_redis, of_source
+from ops.watch.servers import of_places, of_postgres, of_redis, of_source
 
 MOST_EPISODES = 50
 SAME_WITHIN = 10.0
@@ -64,6 +64,7 @@ def _problems(picture: Picture) -> Iterator[Problem]:
         *of_absent(picture),
         *of_source(picture),
         *of_redis(picture),
+        *of_places(picture),
         *of_listeners(picture),
     ]
     yield from causes

@@ -27,6 +27,8 @@ def test_the_cursor_never_passes_an_unsettled_event(moves: list[tuple[bool, int]
             model[which][1] = True
         front = next((i for i, (_, settled) in enumerate(model) if not settled), len(model))
         assert watermark.cursor == (model[front - 1][0] if front else None)
+        assert watermark.newest == (model[-1][0] if model else None)
+        assert watermark.waiting == sum(not settled for _, settled in model)
 
 
 def test_events_without_a_cursor_hold_the_front_back_too():
@@ -66,23 +68,26 @@ def breaker() -> tuple[Breaker, list[Fact]]:
 
 def test_two_failures_in_a_row_open_it_and_a_success_between_them_does_not():
     one, facts = breaker()
-    one.failed(0.0)
+    one.failed(0.0, "refused")
     one.succeeded()
-    one.failed(1.0)
+    one.failed(1.0, "refused")
     assert not one.is_open
-    one.failed(2.0)
+    one.failed(2.0, "silent")
     assert one.is_open
-    assert facts == [BreakerMoved("redis", "open")]
+    assert facts == [BreakerMoved("redis", "open", "silent")]
+    assert one.why == "silent"
+    one.succeeded()
+    assert (facts[-1], one.why) == (BreakerMoved("redis", "closed"), "")
 
 
 def test_half_open_lets_one_probe_through_and_its_outcome_decides():
     one, _ = breaker()
-    one.failed(0.0)
-    one.failed(0.0)
+    one.failed(0.0, "refused")
+    one.failed(0.0, "refused")
     assert not one.may_try(0.9)
     assert one.may_try(1.0)
     assert not one.may_try(1.0), "a second caller is no probe"
-    one.failed(1.1)
+    one.failed(1.1, "silent")
     assert not one.may_try(2.0)
     assert one.may_try(2.1)
     one.succeeded()
@@ -91,8 +96,8 @@ def test_half_open_lets_one_probe_through_and_its_outcome_decides():
 
 def test_a_success_seen_while_open_closes_it():
     one, _ = breaker()
-    one.failed(0.0)
-    one.failed(0.0)
+    one.failed(0.0, "refused")
+    one.failed(0.0, "refused")
     one.succeeded()
     assert one.may_try(0.0)
     assert not one.is_open

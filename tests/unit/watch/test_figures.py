@@ -3,7 +3,7 @@
 import pytest
 
 from ops.watch.figures import Reading, quantile, rate, reading
-from ops.watch.picture import Database, Listener, Picture, Producer, ordinal
+from ops.watch.picture import Database, Listener, Picture, Producer, listener_of, ordinal
 
 PAGE = """# TYPE unlost_events_total counter
 unlost_events_total{outcome="stored"} %d
@@ -59,8 +59,25 @@ def test_the_number_of_a_cursor(cursor: str | None, number: int | None):
     assert ordinal(cursor) == number
 
 
-def test_who_is_ahead_tells_how_far_the_system_is_behind():
-    listeners = (Listener(url="u", name="a", cursor="j.7"), Listener(url="v", name="b", cursor="j.9"))
+@pytest.mark.parametrize(
+    ("health", "lag"),
+    [
+        ({"cursor": "j.5", "received": "j.20", "unsettled": 1}, 1),
+        ({"cursor": "j.5", "received": "j.12", "unsettled": 3}, 11),
+        ({"cursor": "j.20", "received": "j.20", "unsettled": 0}, 0),
+        ({"cursor": "j.21", "received": "j.23", "unsettled": 2}, 2),
+        ({"cursor": "j.5"}, 15),
+        ({"cursor": None, "received": None, "unsettled": 4}, None),
+        ({"cursor": "foreign", "received": "foreign"}, None),
+    ],
+)
+def test_what_a_listener_has_stored_past_an_event_that_takes_long_is_not_behind(health: dict, lag: int | None):
+    assert listener_of("u", health, None, page(1, 0), 20).lag == lag
+    assert listener_of("u", health, None, page(1, 0), None).lag is None
+
+
+def test_who_knows_of_most_tells_how_far_the_system_is_behind():
+    listeners = (Listener(url="u", name="a", lag=13), Listener(url="v", name="b", lag=11), Listener(url="w", name="c"))
     producer = Producer(url="p", newest=20)
     assert Picture(at=0, producer=producer, listeners=listeners).behind == 11
     assert Picture(at=0, producer=producer, listeners=listeners, database=Database(settled_up_to="j.20")).behind == 0

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from listener.observe.changes import Change
 from ops.watch.asking import named
@@ -31,7 +32,10 @@ def picture(**values: object) -> Picture:
         "database": Database(),
         "letter_files": (LetterFile(path="f"),),
     }
-    return Picture(**well | values)
+    told = Picture(**well | values)
+    newest = told.producer.newest if told.producer else None
+    lag = None if newest is None else newest - 10
+    return replace(told, listeners=tuple(one if one.error else replace(one, lag=lag) for one in told.listeners))
 
 
 def letters(reason: str = "exhausted", stage: str = "handle", error: str = "KeyError") -> dict[str, object]:
@@ -100,6 +104,11 @@ CASES = [
      "Redis comes and goes: lost 5 times within 4 s", "Nothing is lost.", "See in its log why it ends"),
     ({"listeners": (listener("a", **NO_REDIS), listener("b", **MOVING))}, "warn",
      "Listener a does not reach Redis, though listener b does", "Listener b waits for all to meet", "Redis runs"),
+    ({"listeners": both(**NO_REDIS | {"causes": {"redis": "Redis at 127.0.0.1:6379 refused the connection"}})}, "warn",
+     "Redis is away", "The last error: Redis at 127.0.0.1:6379 refused the connection.", "Start Redis again"),
+    ({"listeners": (listener("a", places=("redis:1",)), listener("b", places=("postgres:1", "redis:2"))),
+      "apart": True}, "bad", "Listeners of one group use different Redis databases (a in redis:1; b in redis:2)",
+     "Nothing is lost or stored twice", "the same REDIS_URL"),
     # the source
     ({"producer": Producer(url="http://p", error=REFUSED), "listeners": both(**NO_SOURCE)}, "bad",
      "The producer is away (nobody listens there)", "Listeners a and b read nothing", "Start it again"),
@@ -113,6 +122,8 @@ CASES = [
      "Listener a has no connection to the source", "listener b reads on", "It is tried again"),
     ({"listeners": (listener("a", changes=changed("source_connected", "", 4)), listener("b"))}, "warn",
      "Connections to the source break: made anew 4 times within 4 s", "resumes where", "Look at the network"),
+    ({"listeners": both(changes=changed("source_connected", "", 4), source_lost="closed with code 4003: go away")},
+     "warn", "Connections to the source break", "The last ended so: closed with code 4003: go away.", "Look at"),
     # listeners
     ({"listeners": ()}, "bad", "No listener is known", "Nothing can be told", "Name the listeners in LISTENERS"),
     ({"listeners": both(error=REFUSED), "database": Database(settled_up_to="j.10"), "producer": WAITS}, "bad",
@@ -150,6 +161,10 @@ CASES = [
      "Redis, or the way there, is slow: claiming a batch takes listeners a and b up to 0.5 s", "later", "load"),
     ({"listeners": both(store_seconds=1.0)}, "warn",
      "PostgreSQL, or the way there, is slow: storing a batch takes listeners a and b up to 1 s", "later", "load"),
+    ({"listeners": (listener("a", url="http://1"), listener("a", url="http://2"))}, "bad",
+     "2 listeners are called a (http://1, http://2)", "cannot tell them apart", "an INSTANCE_ID of its own"),
+    ({"database": Database(roll={"a": Mark(999.0, 2, 2), "b": Mark(999.0, 1, 1)})}, "bad",
+     "2 listeners are called a", "Nothing is stored twice", "an INSTANCE_ID of its own"),
     # flow
     ({"producer": WAITS, "listeners": both(rates=Rates(stored=50.0))}, "warn", "2,500 events wait to be settled",
      "0 a second come in, 100 are settled; all is settled in about 25 s.", "Wait, if it falls"),
@@ -184,6 +199,14 @@ def test_one_cause_is_one_problem(values: dict, level: str, what: str, affected:
     assert todo in problem.todo
     assert judged.sentence.startswith(problem.what)
     assert judged.sentence.endswith(problem.todo)
+
+
+def test_listeners_that_work_without_redis_use_no_other_one():
+    some = (listener("a", places=("redis:1",)), listener("b", degraded=True, places=("redis:2", "postgres:1")))
+    assert picture(listeners=some).redis_places == {"redis:1": ("a",)}
+    assert picture(listeners=(*some, listener("c", error=REFUSED, places=("redis:3",)))).redis_places == {
+        "redis:1": ("a",)
+    }
 
 
 def test_every_problem_that_names_the_runbook_names_a_heading_of_it():
