@@ -55,9 +55,9 @@ def sentence(
         state = one["state"]["status"]
         todo = {
             "archived": "It was archived; restore it to replay it.",
-            "quarantined": "Every replay failed; mend the cause, restore it, and replay it.",
-        }.get(state, "Mend the cause and replay it.")
-        return f"A dead letter of {one['instance']} ({one['reason']}: {one['message']}). {todo}"
+            "quarantined": "Every replay failed. Fix the cause, restore it, and replay it.",
+        }.get(state, "Fix the cause and replay it.")
+        return f"A dead letter of {one['instance']} ({_failure(one)}). {todo}"
     holding = [one for one in listeners if one.get("in_flight")]
     if holding:
         names = ", ".join(f"{one['instance']} ({one['in_flight']['state']})" for one in holding)
@@ -92,10 +92,14 @@ def _of_letters(letters: Sequence[Mapping[str, Any]]) -> Iterator[Step]:
         for attempt in one.get("attempts", ()):
             detail = f"{attempt['stage']}: {attempt['error_type']}: {attempt['message']}"
             yield Step(_moment(attempt["at"]), one["instance"], "attempt failed", detail)
-        yield Step(_moment(one["last_at"]), one["instance"], "dead letter", f"{one['reason']}: {one['message']}")
+        yield Step(_moment(one["last_at"]), one["instance"], "dead letter", _failure(one))
         state = one["state"]
         if state["at"]:
             yield Step(_moment(state["at"]), "replay", state["status"], state["detail"])
+
+
+def _failure(letter: Mapping[str, Any]) -> str:
+    return f"{letter['reason']}: {letter['error_type']}: {letter['message']}"
 
 
 def _moment(at: Any) -> float:

@@ -3,6 +3,7 @@
 What follows from a server that is away is told with that server, and not here again.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -243,7 +244,7 @@ def of_letters(picture: Picture) -> Iterator[Problem]:
             key="quarantine", level="warn",
             what=count(parked, "1 dead letter is", "dead letters are") + " in quarantine",
             affected="Every replay of them failed; no replay takes them now.",
-            todo="Mend the cause and restore them, or archive them with a reason.",
+            todo="Fix the cause and restore them, or archive them with a reason.",
             commands=("dlq list --state quarantined FILE",), runbook="UnlostLetterWaits",
         )  # fmt: skip
     for one in picture.letter_files:
@@ -272,6 +273,7 @@ def _waiting(picture: Picture) -> Problem:
     kinds = [
         f"{number:,} {one.reason} in {one.stage} ({one.error_type})" for one, number in sums.most_common(MOST_KINDS)
     ]
+    named_files = " ".join(shlex.quote(one.path) for one in files)
     growing = sum(one.rates.buried for one in picture.listeners) > 0
     more = ["and others"] if len(sums) > MOST_KINDS else []
     return Problem(
@@ -279,7 +281,7 @@ def _waiting(picture: Picture) -> Problem:
         what=f"{count(waits, '1 dead letter waits', 'dead letters wait')}{', and more come' * growing}{_like(sums)}",
         affected=f"They wait safely, as no rows yet: {', '.join([*kinds, *more]) or 'see under Dead letters'}.",
         todo=_todo(list(sums)),
-        commands=(f"dlq groups {files[0].path}", *(f"dlq replay {one.path} --canary 10" for one in files[:MOST_KINDS])),
+        commands=(f"dlq groups {named_files}", f"dlq replay {named_files} --canary 10"),
         runbook="UnlostLettersGrowing" if growing else "UnlostLetterWaits",
     )  # fmt: skip
 
@@ -288,17 +290,22 @@ def _like(sums: Counter[Kind]) -> str:
     """How most of them failed."""
     if not sums:
         return ""
-    ((one, _),) = sums.most_common(1)
+    ((one, most),) = sums.most_common(1)
+    if 2 * most <= sums.total():
+        return f", of {len(sums)} kinds or more"
     return f": {'mostly ' if len(sums) > 1 else ''}{one.reason} in {one.stage} ({one.error_type})"
 
 
 def _todo(kinds: Sequence[Kind]) -> str:
     if any(one.reason == "crash_loop" for one in kinds):
-        return "An event killed each process that handled it: see it under Dead letters, mend the handler, then replay."
+        return (
+            "An event killed each process that handled it: see it under Dead letters, fix the handler, then replay it."
+        )
     if any(one.error_type == HUNG for one in kinds):
-        return "The handler hangs for some events, or what it calls does: see which, mend that, then replay."
+        return "The handler hangs for some events, or what it calls does: see which, fix that, then replay them."
     if kinds and all(one.stage in ("store", "claim") for one in kinds):
         return "A server was away when they failed. Once it is back, replay them, a few first."
     return (
-        "See under Dead letters why they failed, mend that (mostly the handler), then replay, or archive with a reason."
+        "See under Dead letters why they failed. Fix the cause (usually the handler) and replay them, or archive them "
+        "with a reason."
     )

@@ -142,7 +142,7 @@ def of_places(picture: Picture) -> Iterator[Problem]:
 
 def _causes(hurt: Sequence[Listener], server: str) -> str:
     """What the listeners were told when they last tried."""
-    causes = dict.fromkeys(why for one in hurt if (why := one.causes.get(server)))
+    causes = dict.fromkeys(why.rstrip(".") for one in hurt if (why := one.causes.get(server)))
     return f"The last error: {'; '.join(causes)}." if causes else ""
 
 
@@ -228,7 +228,7 @@ def _not_connected(
 
 def _endings(listeners: Sequence[Listener]) -> str:
     """How connections ended last: the close code and its reason are the one hint that a source gives."""
-    endings = dict.fromkeys(one.source_lost for one in listeners if one.source_lost)
+    endings = dict.fromkeys(one.source_lost.rstrip(".") for one in listeners if one.source_lost)
     return f"The last ended so: {'; '.join(endings)}." if endings else ""
 
 

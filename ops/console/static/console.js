@@ -1,7 +1,7 @@
 // The frame: which view is shown, the sentence on top, and one look a second while the page can be seen.
 
 import {get} from "./api.js";
-import {count} from "./dom.js";
+import {count, safe} from "./dom.js";
 import {overview} from "./overview.js";
 import {events} from "./events.js";
 import {send} from "./send.js";
@@ -14,7 +14,7 @@ const find = id => document.getElementById(id);
 let shown = null, last = null, timer = 0, quiet = 0, looking = false;
 
 function say(text) {
-  find("note").textContent = text;
+  find("note").textContent = safe(text);
   clearTimeout(quiet);
   if (text) quiet = setTimeout(() => say(""), SAID_FOR);
 }
@@ -59,7 +59,7 @@ async function look() {
   }
 }
 
-const put = (id, text) => { if (find(id).textContent !== text) find(id).textContent = text; };
+const put = (id, text) => { if (find(id).textContent !== safe(text)) find(id).textContent = safe(text); };
 
 function judge(level, sentence) {
   find("verdict").className = `verdict ${level}`;

@@ -8,14 +8,22 @@ export function h(tag, attributes = {}, ...children) {
     else if (name in node && name !== "list" && name !== "form" && typeof value !== "string") node[name] = value;
     else node.setAttribute(name === "class" ? "class" : name, value === true ? "" : value);
   }
-  node.append(...children.flat(3).filter(one => one !== null && one !== undefined && one !== false));
+  node.append(...children.flat(3).filter(one => one !== null && one !== undefined && one !== false).map(safe));
   return node;
+}
+
+// Text of others as it is, but for characters that cannot be seen or that turn text around: these stand as their escapes.
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+
+export function safe(text) {
+  if (typeof text !== "string") return text;
+  return text.replace(UNSEEN, one => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 // Replaces the children of a node, and gives the focus back to whoever had it, known by its data-key.
 export function fill(node, ...children) {
   const key = node.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  node.replaceChildren(...children.flat(3).filter(one => one !== null && one !== undefined && one !== false));
+  node.replaceChildren(...children.flat(3).filter(one => one !== null && one !== undefined && one !== false).map(safe));
   if (key) [...node.querySelectorAll("[data-key]")].find(one => one.dataset.key === key)?.focus({preventScroll: true});
 }
 

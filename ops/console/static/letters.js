@@ -1,7 +1,7 @@
 // Dead letters: grouped by how they failed, one in full, replayed, put aside, brought back.
 
 import {get, post} from "./api.js";
-import {ago, count, dialog, drawer, h, json, pill, time} from "./dom.js";
+import {ago, count, dialog, drawer, fill, h, json, pill, time} from "./dom.js";
 import {replays} from "./replays.js";
 
 const STATES = {open: "warn", failed: "bad", quarantined: "bad", archived: "soft", resolved: "good"};
@@ -77,7 +77,7 @@ function group(root, fingerprint, running, say) {
       try {
         const told = await get(`/api/letters?fingerprint=${encodeURIComponent(fingerprint)}&limit=200`);
         const first = told.letters[0];
-        about.textContent = first ? `${first.reason}: ${first.error_type}: ${first.message}` : "No letter of this group is left.";
+        fill(about, first ? `${first.reason}: ${first.error_type}: ${first.message}` : "No letter of this group is left.");
         title.textContent = `${count(told.count)} letters that failed alike`;
         draw(told);
       } catch (error) { say(error.message); }

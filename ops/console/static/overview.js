@@ -114,7 +114,7 @@ function listener(one) {
     line("Behind", count(one.lag)),
     line("Claims", claims(one), one.degraded ? "warn" : ""),
     line("Breakers", open.join(", ") || "closed", open.length ? "bad" : ""),
-    Object.entries(one.causes).map(([name, why]) => line(`Why ${name}`, why, "bad")),
+    Object.values(one.causes).map(why => line("Cause", why, "bad")),
     one.source_lost ? line("Source last lost", one.source_lost, one.connected ? "" : "bad") : null,
     line("Letters written", count(one.letters))),
     one.reasons.length ? h("p", {class: "bad"}, one.reasons.join("; ")) : null);

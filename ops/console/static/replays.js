@@ -51,11 +51,11 @@ function begin(asked, what) {
     const request = dry => ({...asked, dry_run: dry, rate: number("rate"), limit: Math.floor(number("limit")),
       canary: Math.floor(number("canary")), max_failures: Math.floor(number("failures"))});
     const dry = async () => {
-      try { problem.textContent = ""; fill(plan, planned(await post("/api/replays", request(true)))); } catch (error) { problem.textContent = error.message; }
+      try { fill(problem, ""); fill(plan, planned(await post("/api/replays", request(true)))); } catch (error) { fill(problem, error.message); }
     };
     const start = async event => {
       event.preventDefault();
-      try { end(await post("/api/replays", request(false))); } catch (error) { problem.textContent = error.message; }
+      try { end(await post("/api/replays", request(false))); } catch (error) { fill(problem, error.message); }
     };
     return h("form", {onsubmit: start}, h("p", {}, "Letters run through the same claim, handler and store as events, under their own ids: "
       + "what is stored already is not handled again."),

@@ -80,7 +80,7 @@ def test_masked_fields_are_nowhere_in_what_is_told(stage: Stage):
 def test_the_story_of_a_dead_letter_says_what_to_do(stage: Stage):
     (event_id,) = stage.buried("refused")
     story = stage.get(f"/api/events/{event_id}")
-    assert "Mend the cause and replay it" in story["sentence"]
+    assert "Fix the cause and replay it" in story["sentence"]
     assert {"accepted", "attempt failed", "dead letter"} <= {one["what"] for one in story["steps"]}
     told = until(lambda: (o := stage.get("/api/overview")["verdict"])["level"] == "warn" and o)
     assert any("wait" in one["what"] for one in told["problems"])

@@ -34,6 +34,13 @@ def test_the_overview_says_how_everything_is(page: Page, stage: Stage):
         pass
 
 
+def test_text_of_others_is_shown_as_text_that_cannot_turn_around_or_hide(page: Page, stage: Stage):
+    open_view(page, stage, "overview")
+    text = r"a\u202eb\u009b2J\u2066 é 漢 \u{1f468}\u200d\u{1f469}\n\tc"
+    shown = page.evaluate(f"import('/static/dom.js').then(it => it.h('p', {{}}, \"{text}\").textContent)")
+    assert shown == "a\\u202eb\\u009b2J\\u2066 é 漢 \U0001f468\u200d\U0001f469\n\tc"
+
+
 def test_nobody_is_asked_while_the_page_is_hidden(page: Page, stage: Stage):
     open_view(page, stage, "overview")
     asked: list[str] = []

@@ -25,6 +25,7 @@ def letter(status: str = "open", at: str | None = None) -> dict:
     return {
         "instance": "a",
         "reason": "exhausted",
+        "error_type": "ValueError",
         "message": "no stock",
         "last_at": "1970-01-01T00:01:42Z",
         "state": {"status": status, "at": at, "detail": "why not"},
@@ -71,9 +72,14 @@ def test_what_a_letter_tells_is_not_told_again_by_its_listener():
             [letter()],
             "Stored by b after 2 attempts, 250 ms after it came in, taken",
         ),
-        (None, [], [letter()], "A dead letter of a (exhausted: no stock). Mend the cause and replay it."),
-        (None, [], [letter("archived")], "A dead letter of a (exhausted: no stock). It was archived"),
-        (None, [], [letter("quarantined")], "A dead letter of a (exhausted: no stock). Every replay failed"),
+        (None, [], [letter()], "A dead letter of a (exhausted: ValueError: no stock). Fix the cause and replay it."),
+        (None, [], [letter("archived")], "A dead letter of a (exhausted: ValueError: no stock). It was archived"),
+        (
+            None,
+            [],
+            [letter("quarantined")],
+            "A dead letter of a (exhausted: ValueError: no stock). Every replay failed",
+        ),
         (
             None,
             [listener("a", in_flight={"state": "owner", "received_at": 1.0})],

@@ -171,7 +171,7 @@ CASES = [
     ({"producer": Producer(url="http://p", ready=True, newest=12), "stalled": 75.0}, "bad",
      "2 events wait, and nothing moves", "safe in the journal", "Restart the listeners one by one"),
     # letters
-    (letters(), "warn", "2 dead letters wait", "2 exhausted in handle (KeyError)", "mend that (mostly the handler)"),
+    (letters(), "warn", "2 dead letters wait", "2 exhausted in handle (KeyError)", "Fix the cause"),
     (letters(stage="store", error="ConnectionRefusedError"), "warn", "2 dead letters wait", "exhausted in store",
      "A server was away when they failed. Once it is back, replay them"),
     (letters(error="HandlerTimeout"), "warn", "2 dead letters wait: exhausted in handle (HandlerTimeout)", "safely",
@@ -207,6 +207,18 @@ def test_listeners_that_work_without_redis_use_no_other_one():
     assert picture(listeners=(*some, listener("c", error=REFUSED, places=("redis:3",)))).redis_places == {
         "redis:1": ("a",)
     }
+
+
+def test_the_most_frequent_failure_is_called_most_only_if_it_is_and_the_commands_take_all_files():
+    def kinds(*counts: int) -> LetterFile:
+        found = tuple(Kind(f"f{n}", "exhausted", "handle", f"E{n}", count) for n, count in enumerate(counts))
+        return LetterFile(path=f"dir {counts[0]}/f", waiting=sum(counts), kinds=found)
+
+    (mixed,) = problems_of(picture(letter_files=(kinds(4, 4), kinds(3, 3, 3))))
+    assert mixed.what == "17 dead letters wait, of 3 kinds or more"
+    assert mixed.commands == ("dlq groups 'dir 4/f' 'dir 3/f'", "dlq replay 'dir 4/f' 'dir 3/f' --canary 10")
+    (mostly,) = problems_of(picture(letter_files=(kinds(9, 1),)))
+    assert mostly.what == "10 dead letters wait: mostly exhausted in handle (E0)"
 
 
 def test_every_problem_that_names_the_runbook_names_a_heading_of_it():
