@@ -76,7 +76,7 @@ def _twins(picture: Picture) -> Iterator[Problem]:
         if many > 1:
             where = f" ({', '.join(urls[name])})" if len(urls.get(name, ())) > 1 else ""
             yield Problem(
-                key=f"twins: {name}", level="bad", runbook="UnlostDuplicateInstance",
+                key=f"twins: {name}", level="bad",
                 what=f"{many} listeners are called {name}{where}",
                 affected="Nothing is stored twice; but rows, letters, logs and metrics cannot tell them apart.",
                 todo="Give each an INSTANCE_ID of its own, and a DEAD_LETTER_FILE of its own, and restart it.",

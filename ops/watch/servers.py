@@ -136,7 +136,7 @@ def of_places(picture: Picture) -> Iterator[Problem]:
         affected="Nothing is lost or stored twice, but their claims can meet in PostgreSQL only, or not at all: "
         "events wait, or handlers run twice.",
         todo="Give all of them the same REDIS_URL, with the same database number, and restart those that had another.",
-        commands=("listener --show-settings | grep REDIS_URL",), runbook="UnlostRedisDiffers",
+        commands=("listener --show-settings | grep REDIS_URL",), runbook="UnlostNotClaiming",
     )  # fmt: skip
 
 
