@@ -9,12 +9,13 @@ import httpx
 import msgspec
 
 from listener.store.statements import in_schema, schema_of
+from ops.audit.account import Row
 from ops.command import UsageProblem
 
 PAGE = 5_000
 IDS_PER_CALL = 100
 TIMEOUT = 15.0
-ROWS = "select event_id from unlost.events where event_id = any($1::text[])"
+ROWS = "select event_id, payload_sha256, handler from unlost.events where event_id = any($1::text[])"
 ROW = "select * from unlost.events where event_id = $1"
 CURSORS = "select cursor from unlost.cursors"
 CURSOR_REFUSED = frozenset({400, 404, 409, 410, 416})
@@ -27,6 +28,8 @@ class Entry(msgspec.Struct, frozen=True):
     cursor: str | int
     digest: str = ""
     at: Any = None
+    state: str = "whole"
+    """``whole``, ``damaged`` (its bytes are not those that were accepted) or ``dropped``."""
 
 
 class UnknownCursor(Exception):
@@ -57,10 +60,33 @@ async def first_entry(client: httpx.AsyncClient, producer_url: str, event_id: st
     return _entry.decode(lines[0]) if lines else None
 
 
-async def rows(connection: asyncpg.Connection, group: str, event_ids: Sequence[str]) -> set[str]:
-    """Which of these are rows."""
+async def dropped(client: httpx.AsyncClient, producer_url: str) -> int:
+    """How many entries retention removed before a group had read them."""
+    try:
+        answer = await client.get(f"{producer_url}/api/journal/groups", timeout=TIMEOUT)
+        return int(answer.json().get("dropped_unread", 0)) if answer.is_success else 0
+    except (httpx.TransportError, ValueError) as error:
+        raise UsageProblem(f"{producer_url} cannot be asked what it dropped ({error})") from None
+
+
+async def rows(
+    connection: asyncpg.Connection, group: str, event_ids: Sequence[str], *, handler: str | None
+) -> dict[str, Row]:
+    """Which of these are rows. ``handler``: the group's, if it has one."""
     found = await connection.fetch(in_schema(ROWS, schema_of(group)), list(event_ids), timeout=TIMEOUT)
-    return {row["event_id"] for row in found}
+    return {row["event_id"]: Row(row["payload_sha256"].hex(), not handler or bool(row["handler"])) for row in found}
+
+
+async def handler(client: httpx.AsyncClient, listeners: Iterable[str]) -> str | None:
+    """What the listeners that answer call their handler; None where they have none."""
+    for url in listeners:
+        try:
+            told = (await client.get(f"{url}/health", timeout=TIMEOUT)).json().get("handler")
+        except (httpx.TransportError, ValueError, AttributeError):
+            continue
+        if told:
+            return str(told)
+    return None
 
 
 async def in_flight(client: httpx.AsyncClient, listeners: Iterable[str], event_ids: Sequence[str]) -> set[str]:

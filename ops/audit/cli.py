@@ -59,11 +59,11 @@ def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> in
             err=True,
         )
     if as_json:
-        say(json.dumps({**account.counts(), "missing_ids": account.missing, "doubled_ids": account.doubled}))
+        say(json.dumps({**account.counts(), **{f"{word}_ids": ids for word, ids in account.ids().items()}}))
     else:
         for name, count in account.counts().items():
             say(f"{name.replace('_', ' '):<14}{count:>12,}")
-        for word, ids in (("missing", account.missing), ("doubled", account.doubled)):
+        for word, ids in account.ids().items():
             for event_id in ids:
                 say(f"{word}: {printable(event_id)}")
     return 0 if account.is_balanced else 1
@@ -85,34 +85,35 @@ def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> in
 async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
     """The books, closed: whoever could know was asked."""
     account = Account()
-    left: list[str] = []
     letters, account.damaged_lines = unresolved_letters(files)
     async with _everybody(settings) as (client, connection):
+        handler = await asking.handler(client, settings.listeners)
+        account.dropped = await asking.dropped(client, settings.producer_url)
         async for page in asking.journal(client, settings.producer_url):
-            ids = [entry.event_id for entry in page]
-            account.accepted += len(ids)
-            left += account.enter(ids, await asking.rows(connection, settings.group, ids), letters)
-        await _close(account, left, settings, files, client, connection)
+            rows = await asking.rows(connection, settings.group, [entry.event_id for entry in page], handler=handler)
+            account.accept(page, rows, letters)
+        await _close(account, settings, files, client, connection, handler)
     return account
 
 
 async def _close(
     account: Account,
-    left: list[str],
     settings: AuditSettings,
     files: tuple[Path, ...],
     client: httpx.AsyncClient,
     connection: asyncpg.Connection,
+    handler: str | None,
 ) -> None:
     """Ask again about what was in neither place: it may have been on its way from one to the other."""
     deadline = time.monotonic() + settings.settle
-    while left:
+    while account.left:
+        left = [*account.left]
         held = await asking.in_flight(client, settings.listeners, left)
         unread = await _unread(settings, client, connection, set(left))
         letters, account.damaged_lines = unresolved_letters(files)
-        left = account.enter(left, await asking.rows(connection, settings.group, left), letters)
-        if not set(left) - held - unread or time.monotonic() > deadline:
-            account.close(left, held, unread)
+        account.look_again(await asking.rows(connection, settings.group, left, handler=handler), letters)
+        if not account.left.keys() - held - unread or time.monotonic() > deadline:
+            account.close(held, unread)
             return
         await asyncio.sleep(AGAIN)
 
@@ -137,7 +138,7 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
     async with _everybody(settings) as (client, connection):
         entry = await asking.first_entry(client, settings.producer_url, event_id)
         if entry is not None:
-            known["journal"] = {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at}
+            known["journal"] = {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at, "state": entry.state}
         await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
         row = await asking.row(connection, settings.group, event_id)
         known["row"] = None if row is None else {name: _readable(value) for name, value in row.items()}

@@ -105,11 +105,12 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
-    """PostgreSQL. ``rows`` counts what was ever stored (retention may have taken some)."""
+    """PostgreSQL. ``rows`` is exact, or the planner's estimate where there are many."""
 
     error: str = ""
     milliseconds: float = 0.0
     rows: int = 0
+    estimated: bool = False
     settled_up_to: str | None = None
     roll: Mapping[str, Mark] = msgspec.field(default_factory=dict)
     back_for: float | None = None

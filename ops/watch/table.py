@@ -63,8 +63,9 @@ def _rest(picture: Picture) -> Iterator[Text]:
         )
         yield _text(f"producer     {told}")
     if picture.database:
-        told = picture.database.error or f"{picture.database.rows:,} rows, {picture.database.milliseconds:.0f} ms"
-        yield _text(f"PostgreSQL   {told}")
+        store = picture.database
+        count = f"{'about ' if store.estimated else ''}{store.rows:,} rows"
+        yield _text(f"PostgreSQL   {store.error or f'{count}, {store.milliseconds:.0f} ms'}")
     if picture.letter_files:
         waiting = sum(one.waiting for one in picture.letter_files)
         parked = sum(one.by_state.get("quarantined", 0) for one in picture.letter_files)

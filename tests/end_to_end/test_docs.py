@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from listener.cli import main as listener
 from ops.cli import main as ops
 from ops.command.kit import CommandGroup
 from ops.drills.verdict import Result
+from ops.local.layout import write_environment
 from ops.local.system import System
 from producer.cli import main as producer
 from tests.support.system import running_system
@@ -26,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 COMMANDS = {"dlq": dlq, "listener": listener, "ops": ops, "producer": producer}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BIN = Path(sys.executable).parent
+CURSOR_OR_TIME = r'"(?:cursor|received_at|processed_at)":"[^"]*"'
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 INLINE = re.compile(r"`((?:(?:dlq|ops) [a-z]+|listener|producer) [^`\n]+)`")
 """Commands within a sentence; one without any argument is but a name."""
@@ -63,12 +67,63 @@ def test_every_link_leads_somewhere(page: Path):
 
 
 @pytest.mark.timeout(180)
+def test_the_tour_of_the_readme_is_what_a_new_user_sees(tmp_path: Path):
+    with running_system(2, console=True) as system:
+        write_environment(system.layout, system.postgres.url, system.valkey.url)
+        moved = {**addresses(system), ".unlost/": f"{system.layout.data}/", ".venv/bin/": f"{BIN}/"}
+        before = ""
+        for command, shown in typed(ROOT / "README.md"):
+            if command.startswith("set -a"):
+                before += f"{command}\n"
+                continue
+            if not shown:
+                continue
+            until_said(f"{before}{command}", plain_words(shown), moved, tmp_path)
+
+
+def typed(page: Path) -> Iterator[tuple[str, str]]:
+    """Each command of a page's sessions, with what the page says that it prints."""
+    for session in "".join(blocks(page, "console")).split("$ ")[1:]:
+        command, _, shown = session.partition("\n")
+        yield command, shown
+
+
+def plain_words(text: str) -> str:
+    """Without what differs from one system to the next, and without the breaks of long lines."""
+    for varies in (CURSOR_OR_TIME, r'"(?:instance_id|seq|epoch)":"?\w+"?'):
+        text = re.sub(varies, "…", text)
+    return "".join(text.split())
+
+
+def until_said(command: str, wanted: str, moved: dict[str, str], directory: Path) -> None:
+    """Type a command until it prints this: what was accepted just now becomes a row soon."""
+    deadline, said = time.monotonic() + 20, ""
+    for here, there in moved.items():
+        command = command.replace(here, there)
+    while time.monotonic() < deadline:
+        done = subprocess.run(
+            command, shell=True, cwd=directory, env=without_settings(), capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        said = plain_words(done.stdout)
+        if said == wanted:
+            return
+    raise AssertionError(f"{command}\nprinted {said}\nand not {wanted}")
+
+
+def without_settings() -> dict[str, str]:
+    """A new user's shell: nothing tells where the system is but what they type."""
+    return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")}
+
+
+@pytest.mark.timeout(180)
 def test_the_tutorial_guides_and_runbook_work_as_they_stand(tmp_path: Path):
     tutorial = ROOT / "docs" / "tutorial.md"
     (tmp_path / "shop.py").write_text(blocks(tutorial, "python")[0])
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     with running_system(1, console=True, HANDLER="shop:handle", PYTHONPATH=path, WAREHOUSE=str(tmp_path)) as system:
-        moved = {**addresses(system), ".unlost/a/": f"{system.layout.data}/a/"}
+        write_environment(system.layout, system.postgres.url, system.valkey.url)
+        moved = addresses(system)
         said = carry_out(tutorial, moved, environment(system, path), tmp_path)
         see_that_the_commands_for_operators_work(system, environment(system, path), tmp_path)
     assert '"status":"accepted"' in said[0]
@@ -138,15 +193,15 @@ def test_the_guide_to_drills_works_as_it_stands(tmp_path: Path):
 
 
 def environment(system, path: str) -> dict[str, str]:
-    return os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": path,
-        "HANDLER": "shop:handle",
-        "DATABASE_URL": system.postgres.url,
-        "REDIS_URL": system.valkey.url,
-        "PRODUCER_URL": system.layout.producer_url,
-        "LISTENERS": ",".join(system.layout.listener_urls),
-    }
+    """What the tutorial has typed into the second terminal: the system's file, sourced by a shell, and the PATH."""
+    sourced = subprocess.run(
+        ["sh", "-c", f"set -a; . {system.layout.environment_file}; set +a; env -0"],
+        env={},
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    told = dict(one.split("=", 1) for one in sourced.split("\0") if one)
+    return os.environ | told | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": path}
 
 
 def carry_out(page: Path, moved: dict[str, str], environment: dict[str, str], directory: Path) -> list[str]:

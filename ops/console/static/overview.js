@@ -134,7 +134,7 @@ function drawnRest(now) {
   return [
     producer && server("Producer", producerTrouble, [line("Accepted", `${rate(producer.accepted)} /s`),
       line("Journal", `${count(producer.newest)} events so far`), line("Connected", `${count(producer.clients)} listeners`)], producer.url),
-    database && server("PostgreSQL", database.error, [line("Rows", count(database.rows)),
+    database && server("PostgreSQL", database.error, [line("Rows", `${database.estimated ? "about " : ""}${count(database.rows)}`),
       line("Answers in", span(database.milliseconds / 1000)), line("Settled up to", database.settled_up_to ?? "–")]),
     asked ? server("Redis", without.length ? `Not reached by ${without.join(", ")}.` : "", [line("Reached by", `${asked} listeners`)], "",
       ...without.length < asked ? ["not by all", "warn"] : []) : null,

@@ -21,9 +21,8 @@ def run(system, *arguments):
         "LISTENERS": ",".join(layout.listener_urls),
         "DATABASE_URL": system.postgres.url,
     }
-    return subprocess.run(
-        [OPS, *arguments, *map(str, layout.letter_files)], capture_output=True, text=True, env=environment, timeout=60
-    )
+    environment["LETTERS"] = ",".join(map(str, layout.letter_files))
+    return subprocess.run([OPS, *arguments], capture_output=True, text=True, env=environment, timeout=60)
 
 
 def audited(system, *arguments):
@@ -48,10 +47,16 @@ def test_it_tells_rows_waiting_and_missing_apart():
         system.listeners[0].stop()
         system.postgres.sql("delete from unlost.events where event_id = 'e-3'", "unlost")
         assert producer.post("/publish", json={"event_id": "late", "payload": {}}).status_code == 202
+        assert producer.post("/publish?redeliver=true", json={"event_id": "e-5", "payload": {"n": 5}}).is_success
+        system.postgres.sql("update unlost.events set payload_sha256 = '\\x00' where event_id = 'e-4'", "unlost")
         code, books = audited(system, "--settle", "0")
         assert code == 1
-        assert books["missing_ids"] == ["e-3"]
-        assert (books["accepted"], books["rows"], books["waiting"]) == (21, 19, 1)
+        assert (books["missing_ids"], books["differing_ids"]) == (["e-3"], ["e-4"])
+        assert (books["accepted"], books["redelivered"], books["rows"], books["waiting"]) == (21, 1, 19, 1)
+        misnamed = system.layout.data / "a" / "faild_events.jsonl"
+        refused = run(system, "audit", str(misnamed))
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(f"error: there is no dead-letter file {misnamed}")
 
 
 def test_an_unreachable_system_is_one_clear_sentence(database_url):

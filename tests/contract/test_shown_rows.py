@@ -1,0 +1,60 @@
+"""*Rows*, as console and ``ops top`` show them, are rows: not numbers given out, and honest about an estimate."""
+
+import asyncpg
+import pytest
+
+from listener.store.database import Database
+from listener.store.migrations import migrate
+from ops.watch import asking
+from ops.watch.asking import Targets, Watch
+from ops.watch.picture import Database as Shown
+
+GROUPS = ("unlost", "other.group")
+STORE = """
+insert into unlost.events (event_id, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+select 'e-' || n, '1', '\\x00', 'a', 't', 1, 1, now() from generate_series(1, $1) n"""
+
+
+async def shown(url: str, group: str) -> Shown:
+    database = Database(url, group=group)
+    watch = Watch(Targets((), None, (), group), database)
+    try:
+        picture, _ = await watch.look()
+    finally:
+        await watch.close()
+        await database.close()
+    assert picture.database is not None
+    assert not picture.database.error
+    return picture.database
+
+
+async def asked(url: str, group: str, *statements: tuple[str, object]) -> None:
+    database = Database(url, group=group)
+    await migrate(database)
+    await database.close()
+    connection = await asyncpg.connect(url)
+    for sql, value in statements:
+        await connection.execute(asking.in_schema(sql, database.schema), *([] if value is None else [value]))
+    await connection.close()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+async def test_numbers_that_were_given_out_are_no_rows(database_url: str, group: str):
+    await asked(database_url, group)
+    assert (await shown(database_url, group)).rows == 0
+    await asked(database_url, group, (STORE, 50), ("delete from unlost.events where seq <= $1", 20))
+    told = await shown(database_url, group)
+    assert (told.rows, told.estimated) == (30, False)
+
+
+async def test_many_rows_are_estimated_and_called_so(database_url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(asking, "MOST_COUNTED", 1_000)
+    await asked(database_url, "unlost", (STORE, 5_000))
+    told = await shown(database_url, "unlost")
+    assert told.estimated, "not analysed yet: at least so many"
+    await asked(
+        database_url, "unlost", ("delete from unlost.events where seq <= $1", 1_000), ("analyze unlost.events", None)
+    )
+    told = await shown(database_url, "unlost")
+    assert told.estimated
+    assert 3_800 < told.rows < 4_200
