@@ -117,7 +117,7 @@ class StoreWatch:
         except Permanent as error:  # the server answers, but no row could be stored: the table or a right is missing
             return str(error)
         except Transient as error:
-            self._breaker.failed(self._clocks.monotonic())
+            self._breaker.failed(self._clocks.monotonic(), str(error))
             return str(error)
         self._breaker.succeeded()
         return ""

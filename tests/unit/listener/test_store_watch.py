@@ -115,7 +115,7 @@ async def test_a_breaker_that_closes_ends_the_pause(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(store_watch, "PAUSES", Backoff(3600, 3600))
     store = Probed(Transient("away"))
     async with watching(store) as (watch, breaker):
-        breaker.failed(0.0)
+        breaker.failed(0.0, "refused")
         waiting = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
         while not breaker.is_open:  # noqa: ASYNC110  a few turns of the loop
             await asyncio.sleep(0)
