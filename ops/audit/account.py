@@ -3,7 +3,8 @@
 row: it is stored. letter: it is an unresolved dead letter. in flight: a listener holds it. waiting: it
 stands behind the group's cursor, still to be read. Whatever is in none of them is *missing*; what is a
 row and an unresolved letter at once, or more than one letter, is *doubled*; a row whose content is not what the
-journal has is *differing*; a row that no handler has seen, where the group has one, is *unhandled*. An event that was sent once more (redelivered) is one event.
+journal has is *differing*; a row that no handler has seen, where the group has one, is *unhandled*. An event that
+was sent once more (redelivered) is one event.
 
 Of the journal itself: *dropped* entries were removed by retention before a group had read them. *Damaged* is an event
 of which the journal has no whole entry; it is never sent, so it is missing too, unless it is a row or a letter already.
