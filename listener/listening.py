@@ -20,6 +20,7 @@ from listener.settings import ListenerSettings
 from listener.source.connection import Open
 from listener.source.keeper import CursorKeeper
 from listener.source.reader import Reader
+from listener.source.report import Reporter
 
 Phase = Literal["starting", "running", "draining", "stopped"]
 
@@ -57,6 +58,9 @@ class Listening:
             open_connection=open_connection,
             clock=clocks.monotonic,
             dice=dice,
+            reporter=Reporter(
+                self.engine.cursors, source=source.name, group=source.group, saved=lambda: self._keeper.stored
+            ),
         )
         self._keeper = CursorKeeper(
             pipeline.intake.watermark, self.engine.cursors, source=source.name, group=source.group, facts=facts

@@ -5,6 +5,7 @@ from ops.bench.cli import bench
 from ops.command import main_group
 from ops.console.cli import console
 from ops.drills.cli import drill
+from ops.journal import journal
 from ops.local.up import up
 from ops.migrate import migrate_command
 from ops.retention import retention
@@ -12,7 +13,7 @@ from ops.watch.top import top
 
 main = main_group(
     "ops",
-    [up, console, top, audit, event, migrate_command, retention, bench, drill],
+    [up, console, top, audit, event, migrate_command, retention, journal, bench, drill],
     help="Run Unlost on this machine, and account for every event.",
     examples=[
         "ops up",

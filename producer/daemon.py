@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import time
+from collections.abc import Sequence
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -13,9 +13,12 @@ from ops.telemetry.http import HttpServer
 from ops.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
 from producer.accept import STATUS
 from producer.damage import Damage
+from producer.groups import Report
 from producer.http import Publishing
+from producer.journal.groups import Group
 from producer.journal.port import JournalStats, JournalTrouble
 from producer.journal.sqlite import SqliteJournal
+from producer.keeping import Keeping, Looked
 from producer.page import load_page
 from producer.publisher import Publisher
 from producer.settings import ProducerSettings
@@ -24,8 +27,9 @@ from producer.tail import Tail
 
 RETENTION_EVERY = 30.0
 MOVE_EVERY = 1.0
-TROUBLE_EVERY = 1.0
-CHUNK = 5_000
+TROUBLE_EVERY = 0.5
+LOOK_AT_MOST_EVERY = 0.5
+"""Each look takes its turn between commits."""
 
 
 class Daemon:
@@ -40,10 +44,12 @@ class Daemon:
         self._publisher = Publisher(
             self._journal,
             placed=self._tail.extend,
-            committed=self._metrics.committed,
+            committed=self._committed,
             failed=self._publishing_failed,
         )
         self._damage = Damage()
+        self._keeping = Keeping(self._journal, retention=settings.retention, max_bytes=settings.max_journal_bytes)
+        self._looked: Looked | None = None
         self._metrics.damaged.set_function(lambda: self._damage.count)
         page = load_page()
         self._stream = Stream(
@@ -55,6 +61,7 @@ class Daemon:
             ping_timeout=settings.ping_timeout,
             sent=self._metrics.sent,
             damage=self._damage,
+            reported=self._reported,
         )
         self._metrics.clients.set_function(lambda: self._stream.clients)
         self._metrics.lag.set_function(lambda: self._stream.lag)
@@ -66,6 +73,7 @@ class Daemon:
             health=self.health,
             metrics=metrics_route(self._registry),
             told=self._metrics.told,
+            groups=self._keeping.groups,
             damage=self._damage,
         )
         self._http = HttpServer(
@@ -77,7 +85,6 @@ class Daemon:
             protocol=self._publishing.protocol,
         )
         self._lag = LoopLag(self._registry)
-        self._stats: JournalStats | None = None
         self._trouble = ""
         self._look_again = asyncio.Event()
         self._stop = asyncio.Event()
@@ -127,16 +134,32 @@ class Daemon:
         while True:
             self._look_again.clear()
             try:
-                await asyncio.to_thread(self._journal.prove)
-                await self._retire()
-                self._stats = await asyncio.to_thread(self._journal.stats)
-                self._metrics.journal(self._stats)
+                self._note(await self._keeping.look())
                 self._trouble = ""
             except JournalTrouble as trouble:
                 self._in_trouble(trouble)
+            await asyncio.sleep(LOOK_AT_MOST_EVERY)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TROUBLE_EVERY if self._trouble else RETENTION_EVERY):
+                async with asyncio.timeout(TROUBLE_EVERY if self._trouble or self._publisher.full else RETENTION_EVERY):
                     await self._look_again.wait()
+
+    def _note(self, looked: Looked) -> None:
+        log = structlog.get_logger()
+        if looked.full and not self._publisher.full:
+            log.error("journal_full", why=looked.full)
+        elif self._publisher.full and not looked.full:
+            log.info("journal_has_room")
+        self._publisher.full = looked.full
+        self._looked = looked
+        self._metrics.journal(looked.stats, self._keeping.groups.all)
+
+    def _committed(self, count: int, seconds: float) -> None:
+        self._metrics.committed(count, seconds)
+        if self._journal.held > self._settings.max_journal_bytes:
+            self._look_again.set()
+
+    def _reported(self, report: Report) -> None:
+        self._keeping.report(report, self._tail.newest)
 
     async def _move_for_ever(self) -> None:
         """So that no commit has to. Trouble with the disk is found and told by those who write."""
@@ -156,27 +179,21 @@ class Daemon:
             self._look_again.set()
         self._in_trouble(trouble)
 
-    async def _retire(self) -> None:
-        settings = self._settings
-        while True:
-            older = time.time() - settings.retention
-            retire = self._journal.retire
-            changed = await asyncio.to_thread(
-                lambda: retire(older_than=older, max_bytes=settings.max_journal_bytes, chunk=CHUNK)  # noqa: B023
-            )
-            if changed < CHUNK:
-                return
-
     def health(self) -> Health:
         """Ready while events can be written."""
         facts: dict[str, object] = {"phase": self._phase, "clients": self._stream.clients, "newest": self._tail.newest}
-        if self._stats is not None:
-            facts |= {"entries": self._stats.entries, "journal_bytes": self._stats.size}
+        full = nearly = ""
+        if self._looked is not None:
+            full, nearly = self._looked.full, self._looked.nearly
+            facts |= {"entries": self._looked.stats.entries, "journal_bytes": self._looked.stats.size}
         able = (
             Check("running", self._phase == "running", f"the producer is {self._phase}"),
             Check("journal", not self._trouble, self._trouble),
+            Check("room", not full, full),
         )
-        return Health(self._settings.instance_id, (), able, facts, self._damage.remark())
+        return Health(
+            self._settings.instance_id, (), able, facts, (*((nearly,) if nearly else ()), *self._damage.remark())
+        )
 
 
 class ProducerMetrics:
@@ -197,6 +214,14 @@ class ProducerMetrics:
         self._bytes = Gauge("unlost_producer_journal_bytes", "Size of the journal's file", registry=registry)
         self._oldest = Gauge("unlost_producer_journal_oldest", "Number of the oldest entry", registry=registry)
         self._newest = Gauge("unlost_producer_journal_newest", "Number of the newest entry", registry=registry)
+        self._unread = Gauge(
+            "unlost_producer_group_unread_entries", "Entries that a group has not settled", ["group"], registry=registry
+        )
+        self._dropped_unread = Gauge(
+            "unlost_producer_journal_dropped_unread",
+            "Entries that retention took before a group had read them",
+            registry=registry,
+        )
         self.damaged = Gauge(
             "unlost_producer_journal_damaged_entries",
             "Damaged entries that were met since the start",
@@ -220,8 +245,13 @@ class ProducerMetrics:
         self._commit_events.observe(count)
         self._commit_seconds.observe(seconds)
 
-    def journal(self, stats: JournalStats) -> None:
-        """What the journal holds."""
+    def journal(self, stats: JournalStats, groups: Sequence[Group]) -> None:
+        """What the journal holds, and what groups are still to read."""
+        self._unread.clear()
+        for group in groups:
+            if not group.forgotten:
+                self._unread.labels(group.name).set(max(0, stats.newest - group.settled))
+        self._dropped_unread.set(stats.dropped_unread)
         self._entries.set(stats.entries)
         self._bytes.set(stats.size)
         self._oldest.set(stats.oldest)

@@ -19,6 +19,7 @@ from ops.telemetry.openapi import MISTAKEN, openapi_route
 from producer.accept import publication, wrapped
 from producer.batch import Batch, Told
 from producer.damage import Damage
+from producer.groups import Groups
 from producer.journal.damage import damaged_of
 from producer.journal.port import Entry, Journal, JournalTrouble
 from producer.lone import PATH, Heads, Lone
@@ -58,6 +59,7 @@ class Publishing:
         metrics: Route,
         told: Told,
         damage: Damage,
+        groups: Groups,
     ) -> None:
         self._settings = settings
         self._journal = journal
@@ -65,6 +67,7 @@ class Publishing:
         self._page = page
         self._told = told
         self._damage = damage
+        self._groups = groups
         self.stream_port = 0
         self._reading = Reading(max_bytes=settings.max_event_bytes)
         self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
@@ -81,6 +84,7 @@ class Publishing:
             Route("/api/v1/ddup_service/events", wrapping, methods=["POST"]),
             Route("/api/v1/ddup_service/test", self.test),
             Route("/api/journal", self.listed),
+            Route("/api/journal/groups", self.groups),
             Route("/api/follow", self.follow),
             openapi_route(DOCUMENT),
             Route("/", self.index),
@@ -133,6 +137,27 @@ class Publishing:
         except JournalTrouble as error:
             return _unavailable(error, None)
         return await self._lines(entries)
+
+    async def groups(self, request: Request) -> Response:  # noqa: ARG002
+        """What each group has settled, and what was dropped before a group had read it."""
+        try:
+            stats = await asyncio.to_thread(self._journal.stats)
+        except JournalTrouble as error:
+            return _unavailable(error, None)
+        cursor = self._journal.timelines.cursor
+        groups = [
+            {
+                "group": one.name, "settled": cursor(one.settled), "reported_at": one.at,
+                "unread": max(0, stats.newest - max(one.settled, stats.oldest - 1)),
+                "dropped_unread": max(0, stats.oldest - 1 - one.settled), "forgotten": one.forgotten,
+            }
+            for one in self._groups.all
+        ]  # fmt: skip
+        told = {
+            "groups": groups, "oldest": cursor(stats.oldest - 1), "newest": cursor(stats.newest),
+            "dropped_unread": stats.dropped_unread, "damaged": self._damage.count,
+        }  # fmt: skip
+        return JSONResponse(told)
 
     async def _first(self, event_id: str) -> Response:
         try:

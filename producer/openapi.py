@@ -81,11 +81,17 @@ DOCUMENT: dict[str, Any] = document(
                     query("limit", "Lines, at most", {"type": "integer", "minimum": 1, "maximum": 10000}),
                 ],
                 "responses": {
-                    "200": {"description": "Lines of event_id, cursor, digest, at", "content": _NDJSON},
+                    "200": {"description": "Lines of event_id, cursor, digest, at, state", "content": _NDJSON},
                     "400": answer("A wrong limit"),
                     "404": answer("An unknown cursor"),
                     "503": answer("The journal cannot be read now"),
                 },
+            }
+        },
+        "/api/journal/groups": {
+            "get": {
+                "summary": "What each group has settled, and what retention dropped before a group had read it",
+                "responses": {"200": answer("Groups and sums"), "503": answer("The journal cannot be read now")},
             }
         },
         "/api/follow": {

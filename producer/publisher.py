@@ -40,6 +40,10 @@ class Overloaded(Exception):
     """More waits to be written than the producer is ready to hold."""
 
 
+class JournalFull(Overloaded):
+    """Nothing is accepted until somebody has read."""
+
+
 class Publisher:
     """Group commit in front of a journal."""
 
@@ -68,6 +72,8 @@ class Publisher:
         """The last commit was."""
         self._rests = asyncio.Event()
         self._rests.set()
+        self.full = ""
+        """Why nothing is accepted now, if so."""
         self._defect: Exception | None = None
         self._found = asyncio.Event()
 
@@ -91,6 +97,8 @@ class Publisher:
 
     def hand_in(self, publications: Group, tell: Tell, *, together: Hashable | None = None) -> None:
         """The same for who needs no future: nothing stands between the end of a commit and ``tell``."""
+        if self.full:
+            raise JournalFull(self.full)
         if self.is_full:
             raise Overloaded(f"{self._count:,} events wait to be written; slow down")
         if self._loop is not None and not self._waiting and not self._writes:

@@ -23,7 +23,9 @@ class ProducerSettings(Settings):
     max_batch_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest body of a batch, in bytes")
     retention: float = Field(7 * DAY, ge=60, description="Seconds for which events and their ids are kept")
     max_journal_bytes: int = Field(
-        10 * 1024**3, ge=1024 * 1024, description="Size beyond which the oldest events are dropped; ids stay"
+        10 * 1024**3,
+        ge=1024 * 1024,
+        description="Size beyond which events that all groups have read are dropped; where there are none, 503 is answered",
     )
     max_clients: int = Field(1_000, ge=1, description="WebSocket clients at once, at most")
     ping_timeout: float = Field(120.0, ge=1, description="Seconds a client may leave a ping unanswered")

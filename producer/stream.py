@@ -31,6 +31,7 @@ from ops.telemetry.admission import Admission, seats_within
 from ops.telemetry.http import listening_socket
 from producer.backlog import Backlog
 from producer.damage import Damage
+from producer.groups import Report, TooManyGroups, report_of
 from producer.handshake import BoundedConnection
 from producer.journal.damage import damaged_of
 from producer.journal.port import Journal, JournalTrouble
@@ -59,6 +60,7 @@ class Stream:
         ping_timeout: float,
         sent: Callable[[int], None],
         damage: Damage,
+        reported: Callable[[Report], None],
     ) -> None:
         self._journal = journal
         self._tail = tail
@@ -69,6 +71,7 @@ class Stream:
         self._ping_timeout = ping_timeout
         self._sent = sent
         self._damage = damage
+        self._reported = reported
         self._server: Server | None = None
         self._starts: WeakKeyDictionary[ServerConnection, int] = WeakKeyDictionary()
         self._readers: set[_Reader] = set()
@@ -158,7 +161,7 @@ class Stream:
         grown = partial(self._pass_on, reader)
         self._readers.add(reader)
         self._tail.tell(grown)
-        listening = asyncio.create_task(_ignore(connection), name="client's frames")
+        listening = asyncio.create_task(self._hear(connection), name="client's frames")
         listening.add_done_callback(lambda _: reader.stir.set())
         try:
             while not listening.done():
@@ -175,6 +178,18 @@ class Stream:
             self._tail.tell_no_more(grown)
             self._readers.discard(reader)
             listening.cancel()
+
+    async def _hear(self, connection: ServerConnection) -> None:
+        """Clients have nothing to say but what their group has settled; reading lets pongs and a close through."""
+        try:
+            async for message in connection:
+                report = report_of(message)
+                if report is not None:
+                    self._reported(report)
+        except ConnectionClosed:
+            return
+        except TooManyGroups as refusal:
+            await connection.close(CloseCode.TRY_AGAIN_LATER, str(refusal))
 
     def _pass_on(self, reader: "_Reader") -> None:
         """What has just come, to who has all that was before and room for more; its task wakes for nobody else."""
@@ -242,12 +257,3 @@ class _Reader:
         """To the wire; who calls sees to it that there is room."""
         self.connection.transport.write(b"".join(frames))
         self.number += len(frames)
-
-
-async def _ignore(connection: ServerConnection) -> None:
-    """Clients have nothing to say; reading lets pongs and a close through."""
-    try:
-        async for _ in connection:
-            continue
-    except ConnectionClosed:
-        return

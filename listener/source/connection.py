@@ -47,6 +47,10 @@ class Connection(Protocol):
         """The same of what is here now: nothing, where nothing is. It may be asked when the connection has ended."""
         ...
 
+    async def send(self, message: str) -> None:
+        """Say something; ``ConnectionClosed`` at the end."""
+        ...
+
     async def ping(self) -> Awaitable[float]:
         """Ask for a sign of life, to be awaited."""
         ...

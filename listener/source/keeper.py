@@ -18,6 +18,8 @@ class CursorKeeper:
         self._group = group
         self._facts = facts
         self._saved: str | None = None
+        self.stored: str | None = None
+        """The group's cursor, as PostgreSQL answered to the last write."""
 
     async def run(self, every: float = 1.0) -> None:
         """Save until cancelled."""
@@ -31,7 +33,7 @@ class CursorKeeper:
         if cursor is None or cursor == self._saved:
             return
         try:
-            await self._cursors.advance(self._source, self._group, cursor)
+            self.stored = await self._cursors.advance(self._source, self._group, cursor)
         except (Transient, Permanent) as error:
             self._facts(CursorNotSaved(str(error)))
             return

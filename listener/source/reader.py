@@ -27,6 +27,7 @@ from listener.oversized import Oversized
 from listener.pipeline.intake import Intake
 from listener.source.connection import Connection, Open, SourceOptions, open_stream
 from listener.source.handshake import ABNORMAL, Handshake, Loss, SourceRefused, handshake_of, loss_of, with_cursor
+from listener.source.report import Reporter
 from listener.store.port import GroupCursors
 
 LIVED_SECONDS = 1.0
@@ -54,8 +55,10 @@ class Reader:
         open_connection: Open | None = None,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
+        reporter: Reporter | None = None,
     ) -> None:
         self._options = options
+        self._reporter = reporter
         self._intake = intake
         self._cursors = cursors
         self._must_pause = must_pause
@@ -69,6 +72,8 @@ class Reader:
         self._connection: Connection | None = None
         self._resumes = options.resumes == "yes"
         self._prove_again = False
+        self._is_ours = False
+        """The source that is connected proved it in its handshake."""
         self._silent = False
         self._unplaced: deque[bytes] = deque()
         self._frames = 0
@@ -127,7 +132,7 @@ class Reader:
     async def _begins(self, connection: Connection, after: str | None) -> bool:
         """What the handshake says. False where the group's starting point was just learnt."""
         told = handshake_of(connection.response.headers) if connection.response else Handshake()
-        self._prove_again = False
+        self._prove_again, self._is_ours = False, told.is_ours
         if self._options.resumes == "auto":
             self._resumes = told.is_ours
         if after is None and self._resumes and told.oldest and told.cursor:
@@ -166,12 +171,15 @@ class Reader:
         self._after = start
 
     async def _read(self, connection: Connection) -> None:
-        keepalive = asyncio.create_task(self._keep_alive(connection), name="source keepalive")
+        beside = [asyncio.create_task(self._keep_alive(connection), name="source keepalive")]
+        if self._is_ours and self._reporter is not None:
+            beside.append(asyncio.create_task(self._reporter.run(connection), name="report to the source"))
         try:
             while True:
                 await self._take_frames(connection)
         finally:
-            keepalive.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _take_frames(self, connection: Connection) -> None:
         """A run of frames, as far as there is room, then a breath for the other stages."""

@@ -10,6 +10,8 @@ from typing import Literal, Protocol, overload
 
 import msgspec
 
+from producer.journal.groups import KEEP_NOTHING, Keep
+from producer.journal.groups import Group as KnownGroup
 from producer.journal.publications import Group
 from producer.journal.timelines import Timelines
 
@@ -71,6 +73,8 @@ class JournalStats(msgspec.Struct, frozen=True):
     size: int
     oldest: int
     newest: int
+    dropped_unread: int = 0
+    """How many entries retention has taken, ever, that some group had not read."""
 
 
 class JournalTrouble(Exception):
@@ -82,6 +86,11 @@ class Journal(Protocol):
 
     identity: str
     timelines: Timelines
+
+    @property
+    def held(self) -> int:
+        """Bytes of all bodies, as far as is known; asked from the event loop after each commit."""
+        ...
 
     def append(self, groups: Sequence[Group], at: float) -> Written:
         """Place a batch durably. All or nothing: or ``JournalTrouble``."""
@@ -101,8 +110,12 @@ class Journal(Protocol):
         """
         ...
 
-    def prove(self) -> None:
-        """Write something that changes nothing, durably: or ``JournalTrouble``."""
+    def prove(self, at: float) -> None:
+        """Write the time, which changes nothing, durably: or ``JournalTrouble``."""
+        ...
+
+    def proven_at(self) -> float | None:
+        """The time that was written last."""
         ...
 
     def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
@@ -121,8 +134,19 @@ class Journal(Protocol):
         """How much there is."""
         ...
 
-    def retire(self, *, older_than: float, max_bytes: int, chunk: int) -> int:
-        """Forget what is older than ``older_than``, drop bodies beyond ``max_bytes``; how many entries changed."""
+    def retire(self, *, older_than: float, max_bytes: int, chunk: int, keep: Keep = KEEP_NOTHING) -> int:
+        """Forget what is older than ``older_than``, drop bodies beyond ``max_bytes``; how many entries changed.
+
+        What is to be kept is kept, whatever its age, and however much it is.
+        """
+        ...
+
+    def remember(self, reported: Sequence[KnownGroup]) -> list[KnownGroup]:
+        """Write what these groups have settled; all groups that are known, or were forgotten."""
+        ...
+
+    def unread(self, after: int) -> tuple[int, int]:
+        """How many entries are above this number, and the bytes of their bodies: one look at each."""
         ...
 
     def close(self) -> None:

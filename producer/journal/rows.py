@@ -1,13 +1,16 @@
 """Writing rows: many in one piece, in a step of SQLite's that needs nothing of the interpreter, or a few as values."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, count, repeat
 
 from producer.journal import statements
 from producer.journal.known import LEFT, Judged
+from producer.journal.port import Entry
 from producer.journal.publications import Group, Lines, Publication, in_pieces
 
+LITTLE_BYTES = 256 * 1024
+"""More bodies than these take longer to write than the event loop can be missed for."""
 NUMBER = b"%018d"
 """As long as a cursor's may be, and all of the same width (``statements.py``)."""
 
@@ -46,3 +49,24 @@ def _check(done: sqlite3.Cursor, due: int) -> None:
     """Nobody is told of a row that is not there, whatever index came with a text."""
     if done.rowcount != due:
         raise ValueError(f"{done.rowcount:,} rows came of {due:,} lines")
+
+
+def are_little(groups: Sequence[Group]) -> bool:
+    """Whether they can be written while the event loop waits."""
+    if sum(map(len, groups)) > statements.FEW:
+        return False
+    return sum([len(one.body) for one in chain.from_iterable(groups)]) <= LITTLE_BYTES
+
+
+def new_entries(first: int, groups: Sequence[Group], at: float) -> Iterator[Entry]:
+    """Those that ``insert_new`` placed."""
+    for number, one in enumerate(chain.from_iterable(groups), first):
+        yield Entry(number, one.event_id, one.digest, one.body, at)
+
+
+def some_entries(judged: Sequence[tuple[Lines, Judged]], at: float) -> Iterator[Entry]:
+    """Those that ``insert_some`` placed."""
+    for lines, judgement in judged:
+        for number, one in zip(judgement.numbers, lines, strict=True):
+            if number:
+                yield Entry(number, one.event_id, one.digest, one.body, at)

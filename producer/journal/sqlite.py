@@ -22,7 +22,9 @@ from itertools import chain
 from pathlib import Path
 
 from ops.telemetry.files import private_descriptor, private_directory
-from producer.journal import retention, rows, statements
+from producer.journal import groups, retention, rows, statements
+from producer.journal.groups import KEEP_NOTHING, Keep
+from producer.journal.groups import Group as KnownGroup
 from producer.journal.known import FIRST, Judged, judge
 from producer.journal.lock import JournalLock
 from producer.journal.port import READ_BYTES, Accepted, Entry, JournalStats, JournalTrouble, Placed, Written
@@ -31,8 +33,6 @@ from producer.journal.timelines import Timeline, Timelines, next_timeline, still
 
 LARGEST_LOG_PAGES = 16_000
 """At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""
-LITTLE_BYTES = 256 * 1024
-"""More bodies than these take longer to write than the event loop can be missed for."""
 SOON = 0.1
 """Seconds: what is moved in less leaves little to move while commits wait for it."""
 PATIENCE = 5.0
@@ -66,7 +66,7 @@ class SqliteJournal:
             # SQLite makes the log and its index like the file itself.
             os.close(private_descriptor(self._path, os.O_RDWR))
             self._writer = self._connect()
-            self._writer.executescript(statements.SCHEMA)
+            self._writer.executescript(statements.SCHEMA + groups.SCHEMA)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
             self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
             self._reader = self._connect()
@@ -98,6 +98,12 @@ class SqliteJournal:
         connection.execute(f"pragma wal_autocheckpoint = {LARGEST_LOG_PAGES}")
         return connection
 
+    @property
+    def held(self) -> int:
+        """See ``Journal``."""
+        counts = self._counts
+        return 0 if counts is None else counts[1]
+
     def append(self, groups: Sequence[Group], at: float) -> Written:
         """See ``Journal``."""
         with self._lock, self._telling("written"):
@@ -110,7 +116,7 @@ class SqliteJournal:
 
     def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
         """See ``Journal``."""
-        if not _are_little(groups) or not self._lock.acquire(blocking=False):
+        if not rows.are_little(groups) or not self._lock.acquire(blocking=False):
             return None
         try:
             with self._telling("written"):
@@ -135,10 +141,16 @@ class SqliteJournal:
             self._writer.execute(f"pragma busy_timeout = {int(seconds * 1000)}")
             self._patience = seconds
 
-    def prove(self) -> None:
+    def prove(self, at: float) -> None:
         """See ``Journal``."""
         with self._writing("written"):
-            self._writer.execute("insert or replace into proof values (1, ?)", (time.time(),))
+            self._writer.execute("insert or replace into proof values (1, ?)", (at,))
+
+    def proven_at(self) -> float | None:
+        """See ``Journal``."""
+        with self._asking() as reader:
+            row = reader.execute("select at from proof").fetchone()
+        return None if row is None else row[0]
 
     def move(self) -> None:
         """See ``Journal``."""
@@ -195,7 +207,7 @@ class SqliteJournal:
             size = rows.insert_few(self._writer, numbers.start, few, at)
         self._counts = newest + len(numbers), held + size
         return Written(
-            Accepted(self.timelines.stem, numbers), numbers.stop - 1, _new_entries(numbers.start, groups, at)
+            Accepted(self.timelines.stem, numbers), numbers.stop - 1, rows.new_entries(numbers.start, groups, at)
         )
 
     def _place_some(self, groups: Sequence[Group], at: float) -> Written:
@@ -214,7 +226,7 @@ class SqliteJournal:
             judged.append((lines, judgement))
         self._met_known = any(FIRST * len(lines) != judgement.marks for lines, judgement in judged)
         self._counts = newest, held
-        return Written(placed, newest, _some_entries(judged, at))
+        return Written(placed, newest, rows.some_entries(judged, at))
 
     def _body(self, number: int) -> bytes | None:
         row = self._writer.execute("select body from entries where number = ?", (number,)).fetchone()
@@ -257,7 +269,9 @@ class SqliteJournal:
             with self._asking() as reader:
                 counts = reader.execute(statements.COUNTS).fetchone()
         _, size = counts
-        return JournalStats(newest - before_oldest, size, before_oldest + 1, newest)
+        with self._asking() as reader:
+            (dropped,) = reader.execute("select dropped from unread").fetchone()
+        return JournalStats(newest - before_oldest, size, before_oldest + 1, newest, dropped)
 
     @contextmanager
     def _asking(self) -> Iterator[sqlite3.Connection]:
@@ -267,14 +281,26 @@ class SqliteJournal:
         except sqlite3.Error as error:
             raise JournalTrouble(f"the journal {self._path} cannot be read: {error}") from error
 
-    def retire(self, *, older_than: float, max_bytes: int, chunk: int = 5_000) -> int:
-        """See ``Journal``. Numbers rise with time, so the oldest come first."""
+    def retire(self, *, older_than: float, max_bytes: int, chunk: int = 5_000, keep: Keep = KEEP_NOTHING) -> int:
+        """See ``Journal``."""
         with self._writing("pruned"):
             newest, held = self._counted()
             self._counts = None
             self._writer.execute("update held set bytes = ?", (held,))
             self._writer.execute("update counted set upto = ?", (newest,))
-            return retention.forget(self._writer, older_than, chunk) + retention.empty(self._writer, max_bytes, chunk)
+            return retention.retire(self._writer, older_than, max_bytes, chunk, keep)
+
+    def remember(self, reported: Sequence[KnownGroup]) -> list[KnownGroup]:
+        """See ``Journal``."""
+        with self._writing("written"):
+            groups.remember(self._writer, reported)
+            return groups.groups_in(self._writer)
+
+    def unread(self, after: int) -> tuple[int, int]:
+        """See ``Journal``."""
+        with self._asking() as reader:
+            entries, size = reader.execute(groups.UNREAD, (after,)).fetchone()
+        return entries, size
 
     def close(self) -> None:
         """See ``Journal``."""
@@ -283,21 +309,3 @@ class SqliteJournal:
         with self._moving:
             self._mover.close()
         self._held_for_life.release()
-
-
-def _are_little(groups: Sequence[Group]) -> bool:
-    if sum(map(len, groups)) > statements.FEW:
-        return False
-    return sum([len(one.body) for one in chain.from_iterable(groups)]) <= LITTLE_BYTES
-
-
-def _new_entries(first: int, groups: Sequence[Group], at: float) -> Iterator[Entry]:
-    for number, one in enumerate(chain.from_iterable(groups), first):
-        yield Entry(number, one.event_id, one.digest, one.body, at)
-
-
-def _some_entries(judged: Sequence[tuple[Lines, Judged]], at: float) -> Iterator[Entry]:
-    for lines, judgement in judged:
-        for number, one in zip(judgement.numbers, lines, strict=True):
-            if number:
-                yield Entry(number, one.event_id, one.digest, one.body, at)

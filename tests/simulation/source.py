@@ -67,6 +67,10 @@ class SimulatedConnection:
             size -= len(frame)
         return taken
 
+    async def send(self, message: str) -> None:
+        if self.close_code is not None:
+            raise ConnectionClosedError(None, None)
+
     async def ping(self) -> Awaitable[float]:
         pong = self.process.create_future()
         if self.close_code is None:

@@ -70,7 +70,7 @@ class ResumingSource:
 
     async def _serve(self, client: ServerConnection) -> None:
         self.clients.add(client)
-        watching = asyncio.create_task(client.wait_closed())
+        watching = asyncio.create_task(_ignore(client))
         number = client.starts_at
         try:
             while not watching.done():
@@ -99,6 +99,13 @@ class ResumingSource:
             growing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await growing
+
+
+async def _ignore(client: ServerConnection) -> None:
+    """Whatever a listener reports."""
+    with contextlib.suppress(ConnectionClosed):
+        async for _ in client:
+            pass
 
 
 @contextlib.asynccontextmanager

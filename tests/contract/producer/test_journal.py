@@ -15,6 +15,8 @@ import pytest
 
 from listener.cursor import place_of
 from producer.journal import statements
+from producer.journal.groups import Group as KnownGroup
+from producer.journal.groups import Keep, forget, kept_for
 from producer.journal.lock import JournalLock
 from producer.journal.port import Journal, JournalTrouble
 from producer.journal.publications import Lines, Publication, lines_of
@@ -488,3 +490,45 @@ def test_tells_of_trouble_at_once_too(tmp_path: Path) -> None:
     journal.close()
     with pytest.raises(JournalTrouble):
         journal.append_at_once([[event("a")]], 1.0)
+
+
+def test_retention_leaves_what_a_group_is_still_to_read(journal: Journal) -> None:
+    statuses(journal, *(event(f"event-{number}") for number in range(10)), at=1.0)
+    some = kept_for(journal.remember([KnownGroup("slow", 4, 1.0), KnownGroup("quick", 9, 1.0)]))
+    assert journal.retire(older_than=0.0, max_bytes=0, chunk=100, keep=some) == 4
+    assert journal.retire(older_than=99.0, max_bytes=PLENTY, chunk=100, keep=some) == 4
+    assert journal.bounds() == (4, 10)
+    assert journal.retire(older_than=99.0, max_bytes=0, chunk=100, keep=some) == 0
+    assert journal.stats().dropped_unread == 0
+    assert journal.unread(4) == (6, sum(len(entry.body) for entry in journal.read(4, 100)))
+    more = kept_for(journal.remember([KnownGroup("slow", 7, 2.0)]))
+    assert journal.retire(older_than=99.0, max_bytes=PLENTY, chunk=100, keep=more) == 3
+    assert journal.bounds() == (7, 10)
+
+
+def test_what_a_forgotten_group_had_not_read_is_counted(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal")
+    statuses(journal, *(event(f"event-{number}") for number in range(10)), at=1.0)
+    journal.remember([KnownGroup("gone", 4, 1.0), KnownGroup("here", 10, 1.0)])
+    with closing(sqlite3.connect(tmp_path / "journal", isolation_level=None)) as file:
+        assert forget(file, "gone")
+        assert not forget(file, "gone")
+        assert not forget(file, "never known")
+    known = journal.remember([])
+    assert {one.name: one.forgotten for one in known} == {"gone": True, "here": False}
+    assert kept_for(known) == Keep(10, 4)
+    assert journal.retire(older_than=99.0, max_bytes=PLENTY, chunk=8, keep=kept_for(known)) == 8
+    assert journal.stats().dropped_unread == 4
+    assert journal.retire(older_than=99.0, max_bytes=PLENTY, chunk=8, keep=kept_for(known)) == 2
+    assert journal.stats().dropped_unread == 6
+    journal.close()
+    journal = SqliteJournal(tmp_path / "journal")
+    assert journal.stats().dropped_unread == 6
+    assert not {one.name: one.forgotten for one in journal.remember([KnownGroup("gone", 10, 2.0)])}["gone"]
+    journal.close()
+
+
+def test_what_nobody_read_is_dropped_and_counted(journal: Journal) -> None:
+    statuses(journal, *(event(f"event-{number}") for number in range(10)), at=1.0)
+    assert journal.retire(older_than=99.0, max_bytes=PLENTY, chunk=100, keep=kept_for([])) == 10
+    assert journal.stats().dropped_unread == 10

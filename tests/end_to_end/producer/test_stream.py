@@ -4,8 +4,12 @@ import asyncio
 import json
 import re
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from contextlib import closing
 
+import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -194,3 +198,93 @@ async def test_a_damaged_entry_is_reported_and_never_sent_and_the_stream_goes_on
 
 def listed(producer: RunningProducer) -> list[dict]:
     return [json.loads(line) for line in producer.http.get("/api/journal").text.splitlines()]
+
+
+FULL = {"MAX_JOURNAL_BYTES": str(1024 * 1024)}
+
+
+def fill(producer: RunningProducer, count: int, first: int = 0) -> httpx.Response:
+    filler = "x" * 10_000
+    lines = [json.dumps({"event_id": f"e{number}", "payload": filler}) for number in range(first, first + count)]
+    return producer.http.post("/publish/batch", content="\n".join(lines))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not await asyncio.to_thread(condition):
+            pass
+
+
+@pytest.mark.parametrize("producer", [FULL], indirect=True)
+async def test_what_a_group_has_not_read_is_kept_and_publishing_refused(producer: RunningProducer) -> None:
+    def groups() -> dict:
+        return producer.http.get("/api/journal/groups").json()
+
+    async with reading(producer) as client:
+        await client.send("no report")
+        await client.send(json.dumps({"group": "unlost", "settled": client.response.headers["unlost-oldest"]}))
+        await until(lambda: bool(groups()["groups"]))
+    await asyncio.to_thread(fill, producer, 150)
+    await until(lambda: producer.http.get("/health/ready").status_code == 503)
+    health = (await asyncio.to_thread(producer.http.get, "/health")).json()
+    assert health["checks"]["room"] is False
+    assert "journal full: group unlost has not read 150 events" in health["reasons"][0]
+    for refused in (
+        await asyncio.to_thread(producer.http.post, "/publish", json={"event_id": "one more", "payload": 1}),
+        await asyncio.to_thread(fill, producer, 3, 150),
+    ):
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "1"
+        assert "journal full: group unlost has not read" in refused.text
+    assert 'unlost_producer_group_unread_entries{group="unlost"} 150.0' in producer.http.get("/metrics").text
+    oldest = groups()["oldest"]
+    async with reading(producer, oldest) as client:
+        assert "unlost-gap" not in client.response.headers
+        frames = [json.loads(await client.recv()) for _ in range(150)]
+        assert [one["event_id"] for one in frames] == [f"e{number}" for number in range(150)]
+        await client.send(json.dumps({"group": "unlost", "settled": frames[99]["cursor"]}))
+        await until(lambda: producer.http.get("/health/ready").status_code == 200)
+    assert (await asyncio.to_thread(fill, producer, 3, 150)).status_code == 200
+    told = groups()
+    assert (told["dropped_unread"], told["groups"][0]["group"], told["groups"][0]["unread"]) == (0, "unlost", 53)
+
+
+@pytest.mark.parametrize("producer", [FULL], indirect=True)
+async def test_a_group_is_forgotten_while_the_producer_runs(producer: RunningProducer) -> None:
+    async with reading(producer) as client:
+        await client.send(json.dumps({"group": "old"}))
+        await until(lambda: bool(producer.http.get("/api/journal/groups").json()["groups"]))
+    await asyncio.to_thread(fill, producer, 150)
+    await until(lambda: producer.http.get("/health/ready").status_code == 503)
+
+    def ops(*arguments: str) -> subprocess.CompletedProcess[str]:
+        run = [sys.executable, "-c", "from ops.cli import main; main()", "journal", *arguments]
+        return subprocess.run(
+            [*run, "--journal", str(producer.journal)], capture_output=True, text=True, timeout=30, check=False
+        )
+
+    listed = await asyncio.to_thread(ops, "groups")
+    assert listed.returncode == 0
+    assert "old  150 unread" in listed.stdout
+    too_early = await asyncio.to_thread(ops, "forget", "old")
+    assert too_early.returncode == 2
+    assert "would be known again at once" in too_early.stderr
+    with closing(sqlite3.connect(producer.journal, isolation_level=None)) as file:
+        file.execute("update groups set at = at - 100")
+    assert (await asyncio.to_thread(ops, "forget", "old")).returncode == 0
+    await until(lambda: producer.http.get("/health/ready").status_code == 200)
+    told = producer.http.get("/api/journal/groups").json()
+    assert told["dropped_unread"] > 40
+    assert (told["groups"][0]["forgotten"], told["groups"][0]["dropped_unread"]) == (True, told["dropped_unread"])
+    assert (await asyncio.to_thread(ops, "forget", "old")).returncode == 2
+
+
+async def test_a_stream_of_reports_is_bounded(producer: RunningProducer) -> None:
+    async with reading(producer) as client:
+        for number in range(70):
+            await client.send(json.dumps({"group": f"g{number}"}))
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+    assert closed.value.rcvd.code == 1013
+    assert "64 groups are known already" in closed.value.rcvd.reason
+    assert len((await asyncio.to_thread(producer.http.get, "/api/journal/groups")).json()["groups"]) == 64

@@ -1,0 +1,59 @@
+"""Reports to our own producer what the group has settled, so that its journal keeps all else.
+
+Reported is the cursor that PostgreSQL has, never one that is settled in memory alone: what a restart reads again must
+still be there. Only a source that proved by its handshake to be our producer is sent anything.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+from websockets.exceptions import ConnectionClosed
+
+from listener.errors import UnlostError
+from listener.store.port import GroupCursors
+
+EVERY = 1.0
+AGAIN_AFTER = 10
+"""Reports of the same cursor are so many times rarer."""
+
+
+class Sends(Protocol):
+    """What is used of a connection."""
+
+    async def send(self, message: str) -> None:
+        """A text message; ``ConnectionClosed``."""
+        ...
+
+
+class Reporter:
+    """One for all connections of a reader, one after another."""
+
+    def __init__(self, cursors: GroupCursors, *, source: str, group: str, saved: Callable[[], str | None]) -> None:
+        """Make one. ``saved``: what this listener last wrote or read of the group's cursor."""
+        self._cursors = cursors
+        self._source = source
+        self._group = group
+        self._saved = saved
+
+    async def run(self, connection: Sends) -> None:
+        """Until cancelled, or the connection ends."""
+        told: str | None = None
+        silent = AGAIN_AFTER
+        while True:
+            settled = self._saved() or told or await self._stored()
+            silent += 1
+            if settled != told or silent >= AGAIN_AFTER:
+                try:
+                    await connection.send(msgspec.json.encode({"group": self._group, "settled": settled}).decode())
+                except ConnectionClosed:
+                    return
+                told, silent = settled, 0
+            await asyncio.sleep(EVERY)
+
+    async def _stored(self) -> str | None:
+        try:
+            return await self._cursors.read(self._source, self._group)
+        except UnlostError:
+            return None

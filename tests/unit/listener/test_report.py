@@ -1,0 +1,75 @@
+"""What is reported to our own producer, and when."""
+
+import asyncio
+import json
+
+from websockets.exceptions import ConnectionClosedError
+
+from listener.errors import Transient
+from listener.source.report import Reporter
+
+
+class Cursors:
+    """Of a group."""
+
+    def __init__(self, *answers: str | Exception | None) -> None:
+        self.answers = list(answers)
+
+    async def read(self, source: str, group: str) -> str | None:
+        assert (source, group) == ("s", "g")
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Producer:
+    """Takes so many reports, then ends the connection."""
+
+    def __init__(self, most: int) -> None:
+        self.told: list[str | None] = []
+        self.most = most
+
+    async def send(self, message: str) -> None:
+        report = json.loads(message)
+        assert report["group"] == "g"
+        if len(self.told) == self.most:
+            raise ConnectionClosedError(None, None)
+        self.told.append(report["settled"])
+
+
+async def reported(monkeypatch, cursors: Cursors, saved: list[str | None], most: int) -> tuple[list[str | None], int]:
+    """What was told, and how many times it waited for that."""
+    waited = 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal waited
+        assert seconds >= 1.0
+        waited += 1
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    producer = Producer(most)
+    reporter = Reporter(cursors, source="s", group="g", saved=lambda: saved.pop(0) if len(saved) > 1 else saved[0])
+    await reporter.run(producer)
+    return producer.told, waited
+
+
+async def test_what_postgresql_has_is_told_at_once_and_when_it_moved(monkeypatch) -> None:
+    told, _ = await reported(monkeypatch, Cursors("j-5"), [None, None, "j-7", "j-7", "j-9"], 3)
+    assert told == ["j-5", "j-7", "j-9"]
+
+
+async def test_the_same_is_told_again_now_and_then(monkeypatch) -> None:
+    told, waited = await reported(monkeypatch, Cursors(), ["j-7"], 3)
+    assert (told, waited) == (["j-7"] * 3, 30)
+
+
+async def test_a_group_makes_itself_known_before_it_has_a_cursor(monkeypatch) -> None:
+    cursors = Cursors(None, Transient("away"), "j-1")
+    told, _ = await reported(monkeypatch, cursors, [None], 2)
+    assert told == [None, "j-1"]
+
+
+async def test_each_connection_is_told_anew(monkeypatch) -> None:
+    for _ in range(2):
+        assert (await reported(monkeypatch, Cursors(), ["j-7"], 1))[0] == ["j-7"]
