@@ -25,7 +25,7 @@ class ProducerSettings(Settings):
     max_journal_bytes: int = Field(
         10 * 1024**3,
         ge=1024 * 1024,
-        description="Size beyond which events that all groups have read are dropped; where there are none, 503 is answered",
+        description="Size beyond which events that all groups have read are dropped; if there are none: 503",
     )
     max_clients: int = Field(1_000, ge=1, description="WebSocket clients at once, at most")
     ping_timeout: float = Field(120.0, ge=1, description="Seconds a client may leave a ping unanswered")
