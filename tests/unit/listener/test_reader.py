@@ -172,7 +172,7 @@ def test_each_end_of_a_connection_has_words_of_its_own():
     broken = ConnectionClosedError(None, Close(1002, "reserved bits must be 0"))
     assert loss_of(broken).why == "what the source sent broke the protocol (code 1002): reserved bits must be 0"
     assert loss_of(ValueError("Port out of range ws://u:secret@x")).why == (
-        "the source's handshake makes no sense: ValueError: Port out of range ws://u:***@x"
+        "the source's handshake makes no sense: ValueError: Port out of range ws://***@x"
     )
 
 
