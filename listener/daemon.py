@@ -123,6 +123,7 @@ class Daemon:
             "places": sorted(desk.places),
             "breakers": {b.name: b.state for b in (engine.redis_breaker, engine.store_breaker)},
             "breaker_causes": {b.name: b.why for b in (engine.redis_breaker, engine.store_breaker) if b.is_open},
+            "peer_warnings": list(desk.peer_warnings),
             "in_memory": intake.count,
             "claims_held": desk.held,
             "standing_by": engine.pipeline.claiming.standing_by,
@@ -135,8 +136,9 @@ class Daemon:
             "since": self._changes.since(),
             "changes": [msgspec.to_builtins(one) for one in self._changes.lately()],
         }
-        remarks = ("degraded: claims are kept in PostgreSQL, without Redis",) if desk.degraded else ()
-        return Health(self._settings.instance_id, (), able, facts, remarks)
+        cause = f" ({engine.redis_breaker.why})" if engine.redis_breaker.is_open else ""
+        remarks = (f"degraded: claims are kept in PostgreSQL, without Redis{cause}",) if desk.degraded else ()
+        return Health(self._settings.instance_id, (), able, facts, (*remarks, *desk.peer_warnings))
 
     def in_flight(self, event_id: str) -> Mapping[str, object] | None:
         """Where an event stands that is in memory now."""

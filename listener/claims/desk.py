@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from listener.breaker import Breaker
 from listener.claims.leases import Leases
+from listener.claims.members import Members
 from listener.claims.places import Place, Places, Step, View, meets, next_step
 from listener.claims.port import Answer, Ask, Claims, Dead, Done, ReadableClaims, Verdict, Won
 from listener.claims.reach import Reach
@@ -61,6 +62,7 @@ class Desk:
         self._moving = False
         self._fresh_until = 0.0
         self._told: str | None = None
+        self._members = Members()
 
     # -- what others ask ------------------------------------------------------------------------
 
@@ -107,6 +109,11 @@ class Desk:
     def hear_of_lost(self, on_lost: Callable[[Sequence[str]], None]) -> None:
         """Have this called with the events whose claims were lost."""
         self._leases.on_lost = on_lost
+
+    @property
+    def peer_warnings(self) -> Sequence[str]:
+        """What is wrong with how members of this group are set up, as the roll shows it; nothing stops for it."""
+        return self._members.warnings()
 
     def why_closed(self) -> str:
         """Why nothing new is started, or an empty text."""
@@ -312,6 +319,7 @@ class Desk:
         else:
             self._agreed.clear()
         self._peers = tuple(look.peers.values())
+        self._members.seen(look, started)
         self._share = look.share
         self._reach.postgres = look.postgres_place
         shown = look.mine == self.places  # else peers do not see it, and may start what it holds

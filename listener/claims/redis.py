@@ -19,36 +19,28 @@ import secrets
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
-from typing import cast
+from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
-from listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from listener.claims import redis_replies as replies
+from listener.claims.port import UNHANDLED, Answer, Ask, Keep, Verdict
 from listener.claims.redis_errors import LIBRARY_ERRORS, may_try_again, translated
 from listener.claims.wires import Wires
 from listener.errors import Misconfigured, Transient
 
+T = TypeVar("T")
 READ = ("MGET",)
 BATCH = 1_024
 NAMES = 8 * BATCH
 """So many events' names are remembered from when they are claimed until they are settled."""
 STATES: dict[Verdict, bytes] = {"done": b"D", "dead": b"X"}
 
-_answer = struct.Struct(">BIII")
 _pair = struct.Struct(">II").pack
 _blake = hashlib.blake2b
-_YES = ord("1")
-_FRESH = Won(1, 0)
-_ANSWERS: dict[int, Callable[[int, int, int], Answer]] = {
-    1: lambda epoch, lost, alone: _FRESH if epoch == 1 and not lost else Won(epoch, lost, alone),
-    2: lambda milliseconds, same, _: Held(milliseconds / 1000, bool(same)),
-    3: lambda _, same, company: Lapsed(bool(same), company),
-    4: lambda _, same, __: Done(bool(same)),
-    5: lambda _, same, __: Dead(bool(same)),
-}
 
 
 def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Redis:
@@ -66,6 +58,7 @@ def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Re
             socket_connect_timeout=timeout,
             health_check_interval=0,
             retry=Retry(NoBackoff(), 0),
+            driver_info=None,  # nothing is asked that need not be: what is answered is read by the library's own parser
             decode_responses=False,
             protocol=2,  # a server that speaks only when it is asked
         )
@@ -115,10 +108,9 @@ class RedisClaims:
     async def place(self) -> str:
         """See ``Claims``. From when this returns, the calls below are for this place."""
         mark = secrets.token_hex(4).encode()
+        doing, script = "asking which Redis this is", self._place
         places = [
-            await self._run(
-                self._place.by_name, self._place.by_text, [1, tag + b"place", mark], "asking which Redis this is"
-            )
+            await self._run(script.by_name, script.by_text, [1, tag + b"place", mark], doing, replies.place)
             for tag in self._tags
         ]
         self._places = tuple(places)
@@ -131,8 +123,8 @@ class RedisClaims:
     async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
         """See ``Claims``."""
         flags = [b"U" if take_over == UNHANDLED else b"%d" % take_over, b"1" if revive else b"0"]
-        reply = await self._ask(self._claim, [ask.event_id for ask in asks], [_digests(asks)], flags, "claiming events")
-        return [_ANSWERS[kind](a, b, c) for kind, a, b, c in _answer.iter_unpack(reply)]
+        ids = [ask.event_id for ask in asks]
+        return await self._ask(self._claim, ids, [_digests(asks)], flags, "claiming events", replies.answers)
 
     async def look(self, asks: Sequence[Ask]) -> list[bool]:
         """See ``ReadableClaims``. The records themselves are read."""
@@ -140,8 +132,10 @@ class RedisClaims:
         names = [_name(ask.event_id) for ask in asks]
         for shard, numbers in self._batches(names):
             tag = self._tags[shard]
-            records = await self._run(READ, READ, [tag + names[i] for i in numbers], "looking for events")
-            for i, record in zip(numbers, cast("list[bytes | None]", records), strict=True):
+            keys = [tag + names[i] for i in numbers]
+            read = functools.partial(_read_so_many, replies.records, len(keys))
+            records = await self._run(READ, READ, keys, "looking for events", read)
+            for i, record in zip(numbers, records, strict=True):
                 # A settled one ends with the digest; of all others more follows.
                 settled[i] = record is not None and record[1:] == asks[i].digest[:8]
         return settled
@@ -157,11 +151,12 @@ class RedisClaims:
     async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
         """See ``Claims``."""
         ids = [ask.event_id for ask in asks]
-        return _yes(await self._ask(self._settle, ids, [_digests(asks)], [STATES[verdict]], "settling events"))
+        told, flags = [_digests(asks)], [STATES[verdict]]
+        return await self._ask(self._settle, ids, told, flags, "settling events", replies.marks)
 
     async def release(self, event_ids: Sequence[str]) -> None:
         """See ``Claims``."""
-        await self._ask(self._release, event_ids, [], [], "releasing claims")
+        await self._ask(self._release, event_ids, [], [], "releasing claims", replies.nothing)
 
     async def close(self) -> None:
         """See ``Claims``."""
@@ -171,30 +166,36 @@ class RedisClaims:
         ids = [keep.event_id for keep in keeps]
         epochs = b"".join([_pair(keep.epoch, keep.company) for keep in keeps])
         losses = b"".join([_pair(keep.takeovers, keep.alone) for keep in keeps])
-        return _yes(await self._ask(self._keep, ids, [_digests(keeps), epochs, losses], [cover], doing))
+        return await self._ask(self._keep, ids, [_digests(keeps), epochs, losses], [cover], doing, replies.marks)
 
     async def _ask(
-        self, script: Script, event_ids: Sequence[str], told: list[bytes], flags: list[bytes], doing: str
-    ) -> bytes:
-        """The script's answers, as many bytes for each event, in their order; it is ``told`` eight bytes of each."""
+        self,
+        script: Script,
+        event_ids: Sequence[str],
+        told: list[bytes],
+        flags: list[bytes],
+        doing: str,
+        read: Callable[[object, int], Sequence[T]],
+    ) -> list[T]:
+        """The script's answers, in the order of the events; it is ``told`` eight bytes of each."""
         places = self._places
         if not places:
             await self.place()
             places = self._places
         names = list(map(self._name, event_ids))
-        if len(places) == 1 and 0 < len(names) <= BATCH:
-            return await self._run(script.by_name, script.by_text, self._call(0, names, [*told, *flags]), doing)
-        answers = [b""] * len(names)
+        answers: dict[int, T] = {}
         for shard, numbers in self._batches(names):
             if self._places is not places:
                 raise Transient("the Redis that keeps the claims changed in the middle of a batch; ask again")
-            own = [b"".join([column[i * 8 : i * 8 + 8] for i in numbers]) for column in told]
-            call = self._call(shard, [names[i] for i in numbers], [*own, *flags])
-            reply = await self._run(script.by_name, script.by_text, call, doing)
-            size = len(reply) // len(numbers)
-            for k, i in enumerate(numbers):
-                answers[i] = reply[k * size : (k + 1) * size]
-        return b"".join(answers)
+            whole = len(numbers) == len(names)
+            own = told if whole else [b"".join([column[i * 8 : i * 8 + 8] for i in numbers]) for column in told]
+            call = self._call(shard, names if whole else [names[i] for i in numbers], [*own, *flags])
+            reading = functools.partial(_read_so_many, read, len(numbers))
+            part = await self._run(script.by_name, script.by_text, call, doing, reading)
+            if whole:
+                return list(part)
+            answers.update(zip(numbers, part, strict=True))
+        return [answers[i] for i in range(len(names))]
 
     def _batches(self, names: list[bytes]) -> Iterator[tuple[int, Sequence[int]]]:
         """Whose events share a slot and fit one call: the shard, and their numbers."""
@@ -212,16 +213,21 @@ class RedisClaims:
         return [len(keys) + 1, tag + b"place", *keys, self._places[shard], *self._terms, *own]
 
     async def _run(
-        self, first: tuple[str, ...], again: tuple[str, ...], call: Sequence[bytes | int], doing: str
-    ) -> bytes:
+        self,
+        first: tuple[str, ...],
+        again: tuple[str, ...],
+        call: Sequence[bytes | int],
+        doing: str,
+        read: Callable[[object], T],
+    ) -> T:
         """One command, and once more, where that may help: a script by its text, which every server understands."""
         try:
-            return await self._wires.ask(*first, *call)
+            return await self._wires.ask(read, *first, *call)
         except LIBRARY_ERRORS as error:
             if not isinstance(error, NoScriptError) and not may_try_again(error):
                 raise translated(error, doing) from error
         try:
-            return await self._wires.ask(*again, *call)
+            return await self._wires.ask(read, *again, *call)
         except LIBRARY_ERRORS as error:
             raise translated(error, doing) from error
 
@@ -230,9 +236,9 @@ def _name(event_id: str) -> bytes:
     return _blake(event_id.encode(), digest_size=16).digest()
 
 
+def _read_so_many(read: Callable[[object, int], T], count: int, reply: object) -> T:
+    return read(reply, count)
+
+
 def _digests(few: Sequence[Ask | Keep]) -> bytes:
     return b"".join([item.digest[:8] for item in few])
-
-
-def _yes(reply: bytes) -> list[bool]:
-    return [answer == _YES for answer in reply]

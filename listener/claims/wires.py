@@ -10,7 +10,8 @@ is under way when it strikes.
 """
 
 import asyncio
-from typing import Any, NoReturn, cast
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar, cast
 
 import hiredis
 from redis._parsers.base import BaseParser
@@ -18,8 +19,10 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, InvalidResponse, ResponseError  # noqa: A004  the library's name
 
-from listener.claims.redis_errors import is_reset
+from listener.claims.redis_errors import LIBRARY_ERRORS, is_reset
+from listener.claims.resp import Lengths
 
+T = TypeVar("T")
 NOTHING = object()
 FEW = 3
 """Connections that are nearly always needed: to claim, to settle, and to renew leases."""
@@ -37,6 +40,7 @@ class Wire(asyncio.Protocol):
         self._replies = hiredis.Reader(
             protocolError=InvalidResponse, replyError=_error, notEnoughData=cast("Any", NOTHING)
         )
+        self._lengths = Lengths()
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Any] | None = None
         self._until = 0.0
@@ -93,8 +97,10 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
         try:
+            self._lengths.check(data)
             self._replies.feed(data)
             while (reply := self._replies.gets()) is not NOTHING:
+                self._lengths.answered()
                 if isinstance(reply, hiredis.PushNotification):
                     continue  # said unasked, to whoever asks for RESP 3 in the address
                 answer, self._answer = self._answer, None
@@ -104,6 +110,9 @@ class Wire(asyncio.Protocol):
                     self.transport.abort()
         except InvalidResponse as error:
             self._fail(error)
+            self.transport.abort()
+        except Exception as error:  # noqa: BLE001  the border of what a server sends: an error that the library cannot read
+            self._fail(InvalidResponse(f"{type(error).__name__}: {error}"))
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -126,15 +135,20 @@ class Wires:
         self._freed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def ask(self, *command: bytes | str | int) -> bytes:
-        """Send a command and return its answer, or raise one of the library's errors, or ``TimeoutError``."""
+    async def ask(self, read: Callable[[object], T], *command: bytes | str | int) -> T:
+        """Send a command and return what ``read`` makes of its answer.
+
+        Raises one of the library's errors, or ``TimeoutError``. Where ``read`` refuses the answer with
+        ``InvalidResponse``, nothing that comes on this connection later is believed either.
+        """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()  # on Python 3.11 a system call, so it is asked once
         until = self._loop.time() + self._timeout
         wire = self._free.pop() if self._free else await self._one_more(until)
         try:
             packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # it takes any number of arguments
-            reply: bytes | Exception = await wire.ask(packed, until)
+            reply: object = await wire.ask(packed, until)
+            answer = None if isinstance(reply, Exception) else read(reply)
         except BaseException:
             await self._let_go(wire)
             raise
@@ -143,7 +157,7 @@ class Wires:
         self._free.append(wire)
         if self._waiting:
             self._freed.set()
-        return reply
+        return cast("T", answer)
 
     async def open_ahead(self) -> None:
         """Have a few connections open before a call waits for one; raises as ``ask`` does."""
@@ -174,6 +188,9 @@ class Wires:
             self._freed.set()
             if isinstance(error, RuntimeError) and is_reset(error):
                 raise ConnectionError(str(error)) from error
+            if isinstance(error, Exception) and not isinstance(error, (*LIBRARY_ERRORS, RuntimeError)):
+                # What the library makes of a wrong answer to AUTH or SELECT: it is no more than a lost connection.
+                raise InvalidResponse(f"connecting: {type(error).__name__}: {error}") from error
             raise
 
     def _put_back(self, wire: Wire) -> None:

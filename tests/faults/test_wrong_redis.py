@@ -1,0 +1,51 @@
+"""A Redis that answers what it should not: the breaker opens and says why, degraded mode, the process lives."""
+
+from pathlib import Path
+
+import pytest
+
+from listener.facts import BreakerMoved, EventsStored, PlacesDeclared
+from tests.support.listeners import running_listener
+from tests.support.stream import resuming_source
+from tests.support.wrong_redis import answering
+
+ANSWERS = {
+    "a number": b":1\r\n",
+    "no bulk": b"$-1\r\n",
+    "no elements": b"*0\r\n",
+    "no array": b"*-1\r\n",
+    "a short bulk": b"$1\r\n1\r\n",
+    "OK": b"+OK\r\n",
+    "an unknown kind": b"$3\r\n\x09\x09\x09\r\n",
+    "an error that says nothing": b"-\r\n",
+    "MOVED nowhere": b"-MOVED\r\n",
+    "no protocol": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "a huge bulk": b"$10000000000\r\n",
+    "a huge array": b"*1000000000\r\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [(name, at) for name in ANSWERS for at in ("/0", "/3") if (name, at) != ("a huge array", "/3")],
+    # SELECT is the library's own call, and its answer is read by the library's own parser.
+)
+async def test_the_process_lives_and_works_without_it(database_url: str, tmp_path: Path, name: str, at: str) -> None:
+    async with (
+        answering(lambda _: ANSWERS[name]) as redis_url,
+        resuming_source() as source,
+        running_listener(
+            ws_url=source.url, redis_url=redis_url.removesuffix("/0") + at, database_url=database_url,
+            directory=tmp_path, startup_attempts="1",
+        ) as one,
+    ):  # fmt: skip
+        await source.publish(*[f"e{number}" for number in range(20)])
+        await one.heard.until(lambda h: len(h.ids(EventsStored)) == 20)
+        assert one.heard.of(PlacesDeclared)[-1].degraded
+        await one.heard.until(lambda h: any(f.name == "redis" and f.state == "open" for f in h.of(BreakerMoved)))
+        opened = next(fact for fact in one.heard.of(BreakerMoved) if fact.name == "redis")
+        assert opened.why.startswith("asking which Redis this is: ")
+        health = one.daemon.health().whole()
+        assert health["breaker_causes"]["redis"].startswith("asking which Redis this is: ")
+        assert health["mode"] == "degraded"
+        assert not one.task.done()

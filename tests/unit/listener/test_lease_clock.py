@@ -1,0 +1,97 @@
+"""A claim ends by its owner's clock no later than by the server's: it counts from before the request was sent."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from listener.breaker import Breaker
+from listener.claims.desk import Desk
+from listener.claims.port import Ask, Keep, Won
+from listener.store.roll import Look
+
+LEASE, SLOW = 10.0, 4.0
+ASK = Ask("e", bytes(32))
+
+
+class Slow:
+    """A place that grants everything, and whose answers take a while."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.now = 0.0
+
+    async def place(self) -> str:
+        return self.name
+
+    async def claim(self, asks: Sequence[Ask], **_: object) -> list[Won]:
+        self.now += SLOW
+        return [Won(1, 0) for _ in asks]
+
+    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+        self.now += SLOW
+        return [True for _ in keeps]
+
+    renew = cover
+
+
+class Roll:
+    """Nobody else is there."""
+
+    life_seconds = 1000.0
+
+    def __init__(self) -> None:
+        self.mine: frozenset[str] = frozenset()
+
+    async def refresh(self) -> Look:
+        return Look("a:1", self.mine or None, {}, "postgres:1")
+
+    async def declare(self, places: frozenset[str]) -> Look:
+        self.mine = places
+        return await self.refresh()
+
+
+def breaker(name: str) -> Breaker:
+    return Breaker(name, fail_max=2, reset_seconds=1, facts=lambda _: None)
+
+
+@pytest.fixture
+async def desk_and_redis() -> tuple[Desk, Slow]:
+    redis = Slow("redis:1.m")
+    desk = Desk(
+        roll=cast("Any", Roll()), postgres=cast("Any", Slow("postgres:1")), redis=cast("Any", redis),
+        redis_breaker=breaker("redis"), store_breaker=breaker("postgres"), lease_seconds=LEASE, facts=lambda _: None,
+        clock=lambda: redis.now,
+    )  # fmt: skip
+    await desk.join()
+    return desk, redis
+
+
+async def claimed(desk: Desk, redis: Slow) -> float:
+    asked_at = redis.now
+    await desk.claim([ASK], take_over=0)
+    return asked_at
+
+
+async def renewed(desk: Desk, redis: Slow) -> float:
+    await desk.claim([ASK], take_over=0)
+    asked_at = redis.now
+    await desk._leases.renew()
+    return asked_at
+
+
+async def covered(desk: Desk, redis: Slow) -> float:
+    await desk.claim([ASK], take_over=0)
+    asked_at = redis.now
+    await desk._leases.cover("redis:1.m")
+    return asked_at
+
+
+@pytest.mark.parametrize("grant", [claimed, renewed, covered])
+async def test_a_lease_counts_from_its_request(desk_and_redis: tuple[Desk, Slow], grant: Any) -> None:
+    desk, redis = desk_and_redis
+    asked_at = await grant(desk, redis)
+    redis.now = asked_at + LEASE - 0.1
+    assert desk.is_held("e")
+    redis.now = asked_at + LEASE + 0.1
+    assert not desk.is_held("e")

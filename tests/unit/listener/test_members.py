@@ -1,0 +1,40 @@
+"""Members of a group on different Redis databases, or with one name, are told; a restart or a failover is not."""
+
+from listener.claims.members import LASTS_SECONDS, Members, differences
+from listener.store.roll import Look
+
+A, OTHER_DATABASE, OTHER_SERVER, POSTGRES = "redis:aa.m1", "redis:aa.m2", "redis:bb.m1", "postgres:1"
+
+
+def look(mine: set[str], **peers: set[str]) -> Look:
+    named = {name.replace("__", ":"): frozenset(places) for name, places in peers.items()}
+    return Look("a:1", frozenset(mine), named, POSTGRES)
+
+
+def test_members_that_are_set_up_alike_are_well():
+    assert not [*differences(look({A}, b__2={A}, c__3={A, POSTGRES}, d__4={POSTGRES}))]
+    assert not [*differences(look({POSTGRES}, b__2={A}))], "this one is cut off, for now"
+
+
+def test_members_on_different_databases_or_servers():
+    (told,) = differences(look({A, POSTGRES}, b__2={OTHER_DATABASE, POSTGRES}))
+    assert told.startswith("listener b keeps its claims in another database of this Redis")
+    (told,) = differences(look({A, POSTGRES}, b__2={OTHER_SERVER, POSTGRES}))
+    assert "in another Redis" in told
+
+
+def test_two_processes_with_one_name():
+    (told,) = differences(look({A}, a__2={A}, b__3={A}))
+    assert "the same INSTANCE_ID, a:" in told
+
+
+def test_only_what_lasts_is_told():
+    members, wrong = Members(), look({A}, a__2={A})
+    for now in (0.0, LASTS_SECONDS - 0.1):
+        members.seen(wrong, now)
+        assert members.warnings() == []
+    members.seen(look({A}), LASTS_SECONDS)
+    members.seen(wrong, LASTS_SECONDS + 1)
+    assert members.warnings() == [], "it was well in between"
+    members.seen(wrong, 2 * LASTS_SECONDS + 1)
+    assert len(members.warnings()) == 1
