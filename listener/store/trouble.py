@@ -15,8 +15,9 @@ PERMANENT_CLASSES = {
 }
 """Classes of SQLSTATE for which the same call fails every time: it is about the data or the schema."""
 
-UNAVAILABLE_CLASSES = frozenset({"08", "40", "53", "57"})
-"""Classes of SQLSTATE that say nothing of the data: connections, deadlocks, resources, shutdown."""
+UNAVAILABLE_CLASSES = frozenset({"40", "53", "57"})
+"""Classes of SQLSTATE that say nothing of the data: deadlocks, resources, shutdown. A lost connection (08) may: a row
+may be what a proxy, or the server, cannot bear."""
 READ_ONLY, LOCK_NOT_AVAILABLE = "25006", "55P03"
 QUERY_CANCELED = "57014"
 """May be this row's own: a trigger that hangs, and a time limit in the server."""
