@@ -210,6 +210,21 @@ class CursorNotSaved(Fact, frozen=True):
     why: str
 
 
+class StoreWentBack(Fact, frozen=True):
+    """PostgreSQL lacks what it had committed: it was restored, or a standby took over that was behind.
+
+    What it lacks is read again from the source after the cursor that it has, where the source can resume.
+    """
+
+    generation: str
+
+
+class StoreReplaced(Fact, frozen=True):
+    """PostgreSQL crashed or failed over, perhaps without its latest commits: the latest events are read again."""
+
+    place: str
+
+
 class DeadLetterTrouble(Fact, frozen=True):
     """The dead-letter file cannot be written: what should be buried is held, and reading stops."""
 

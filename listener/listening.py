@@ -63,8 +63,10 @@ class Listening:
             ),
         )
         self._keeper = CursorKeeper(
-            pipeline.intake.watermark, self.engine.cursors, source=source.name, group=source.group, facts=facts
-        )
+            lambda: pipeline.intake.watermark, self.engine.cursors, store=lambda: self.engine.desk.store,
+            source=source.name, group=source.group, facts=facts,
+        )  # fmt: skip
+        self.engine.desk.hear_of_other_store(self._read_anew)
 
     def stop(self) -> None:
         """Ask it to drain and end."""
@@ -133,6 +135,13 @@ class Listening:
         if self.engine.store_breaker.is_open:
             return "PostgreSQL is away"
         return "PostgreSQL takes no rows" if self.engine.pipeline.store_watch.trouble else ""
+
+    def _read_anew(self) -> None:
+        """PostgreSQL may lack what was settled. In one step, so that no cursor of before is saved in it."""
+        pipeline = self.engine.pipeline
+        pipeline.intake.read_anew()
+        self.reader.read_anew()
+        pipeline.registrar.read_again()
 
     def _overflow(self, frame: bytes) -> None:
         pipeline = self.engine.pipeline

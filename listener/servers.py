@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from listener.claims.port import ReadableClaims, StandingClaims
+from listener.claims.port import StandingClaims, StoreMemory
 from listener.claims.postgres import PostgresClaims
 from listener.claims.redis import RedisClaims, connect_redis
 from listener.settings import ConnectionSettings
@@ -29,7 +29,7 @@ IDLE_GRACE = 0.5
 class Servers:
     """Redis and PostgreSQL, as one process start uses them."""
 
-    redis: ReadableClaims
+    redis: StoreMemory
     postgres: StandingClaims
     roll: ListenerRoll
     store: Rows

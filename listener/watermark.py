@@ -15,18 +15,21 @@ class Position(msgspec.Struct, eq=False, gc=False):
 
     cursor: str | None
     unsettled: int = 1
+    reading: int = 0
 
 
 class Watermark:
     """Follows the settled front of one source."""
 
-    def __init__(self) -> None:
+    def __init__(self, reading: int = 0) -> None:
+        """Make one, for the so manieth time that the source is read from a stored cursor."""
+        self.reading = reading
         self._open: deque[Position] = deque()
         self.cursor: str | None = None
 
     def open(self, cursor: str | None, count: int = 1) -> Position:
         """So many events were received, and this is the last cursor that they told."""
-        position = Position(cursor, count)
+        position = Position(cursor, count, self.reading)
         self._open.append(position)
         return position
 

@@ -153,6 +153,18 @@ class ReadableClaims(Claims, Protocol):
         ...
 
 
+class StoreMemory(ReadableClaims, Protocol):
+    """A place that files what it knows under a store's name, and remembers how far that store had come."""
+
+    def file_under(self, store: str) -> None:
+        """From here on the calls, and the place's name, are for this store; nothing known of another is believed."""
+        ...
+
+    async def remember(self, generation: str, version: int) -> int | None:
+        """Remember that this generation of the store has come so far; how far it had come before, if that is known."""
+        ...
+
+
 class StandingClaims(Claims, Protocol):
     """A place whose records do not go by themselves."""
 

@@ -6,8 +6,9 @@ from typing import TypeVar
 
 from listener.breaker import Breaker
 from listener.claims.places import Place, Places
-from listener.claims.port import Claims, ReadableClaims
+from listener.claims.port import Claims, StoreMemory
 from listener.errors import Permanent, Transient
+from listener.store.mark import StoreMark
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ class Reach:
     def __init__(
         self,
         *,
-        redis: ReadableClaims,
+        redis: StoreMemory,
         postgres: Claims,
         redis_breaker: Breaker,
         store_breaker: Breaker,
@@ -41,6 +42,11 @@ class Reach:
     def has_all(self, places: Places) -> bool:
         """Whether each of these can be called."""
         return places <= {self.redis, self.postgres}
+
+    @property
+    def redis_is_away(self) -> bool:
+        """Whether calls to Redis are known to fail."""
+        return self._redis_breaker.is_open
 
     @property
     def postgres_is_away(self) -> bool:
@@ -68,19 +74,30 @@ class Reach:
         breaker.succeeded()
         return result
 
-    async def look_for_redis(self) -> None:
-        """Find out which Redis answers; one failure alone does not mean that it is gone."""
+    def file_under(self, store: str) -> None:
+        """Redis's claims are another place from here on, and out of reach until it was looked for."""
+        self.kept_in_redis.file_under(store)
+        self.redis = None
+
+    async def look_for_redis(self, store: StoreMark) -> tuple[Place, int | None] | None:
+        """Find out which Redis answers, and how far the store had come, if it knows; it learns how far it is now.
+
+        One failure alone does not mean that it is gone. It is within reach when the caller says so.
+        """
         if not self._redis_breaker.may_try(self._clock()):
             self.redis = None
-            return
+            return None
         try:
-            self.redis = await self.kept_in_redis.place()
+            place = await self.kept_in_redis.place()
+            known = await self.kept_in_redis.remember(store.generation, store.version)
         except (Transient, Permanent) as error:  # a Redis that refuses us is as good as none
             self._redis_breaker.failed(self._clock(), str(error))
             if self._redis_breaker.is_open:
                 self.redis = None
         else:
             self._redis_breaker.succeeded()
+            return place, known
+        return None
 
     def postgres_failed(self, why: str) -> None:
         """A call that was no call for claims failed."""

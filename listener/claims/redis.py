@@ -4,8 +4,8 @@ Every call names the place that the caller last saw (run id, and a mark that a f
 claims) and is refused, changing nothing, by a Redis that is another one or has forgotten: that is known
 before the first claim in it, not after the next look.
 
-Keys: ``{group.shard}`` and 16 bytes of BLAKE2b of the event id. All keys of one call share a slot, so the
-same scripts run on a Cluster. A record outlives its lease by the dedup window, so that its epoch and the
+Keys: ``{group.shard}``, the store's name and 16 bytes of BLAKE2b of the event id. All keys of one call share a
+slot, so the same scripts run on a Cluster. A record outlives its lease by the dedup window, so that its epoch and the
 number of takeovers are remembered; a settled one shrinks to nine bytes.
 
 A call that fails on the wire is tried once more at once: repeating is safe, since a script recognises its
@@ -97,12 +97,16 @@ class RedisClaims:
         self._terms = (token.encode(), b"%d" % int(lease_seconds * 1000), b"%d" % int(window_seconds * 1000))
         """Who asks, and for how many milliseconds claims and records live."""
         self._tags = [f"{{{group}.{shard}}}".encode() for shard in range(shards)]
+        self._store = ""
+        self._filed = self._tags
+        """What the keys of claims begin with: nothing that is remembered of another store is found under them."""
         self._places: tuple[bytes, ...] = ()
         self._name = functools.lru_cache(NAMES)(_name)
         self._place = Script("place.lua")
         self._claim = Script("prelude.lua", "claim.lua")
         self._keep = Script("prelude.lua", "keep.lua")
         self._settle = Script("prelude.lua", "settle.lua")
+        self._remember = Script("remember.lua")
         self._release = Script("prelude.lua", "release.lua")
 
     async def place(self) -> str:
@@ -118,7 +122,22 @@ class RedisClaims:
             *LIBRARY_ERRORS
         ):  # it answered: a call that needs one more connection may fail by itself
             await self._wires.open_ahead()
-        return "redis:" + "+".join(dict.fromkeys(place.decode() for place in places))
+        return (
+            "redis:" + "+".join(dict.fromkeys(place.decode() for place in places)) + (self._store and f"@{self._store}")
+        )
+
+    def file_under(self, store: str) -> None:
+        """See ``StoreMemory``."""
+        if store != self._store:
+            self._store = store
+            self._filed = [tag + store.encode() + b":" for tag in self._tags]
+            self._places = (*self._places,)  # another one, so that no batch is half for each store
+
+    async def remember(self, generation: str, version: int) -> int | None:
+        """See ``StoreMemory``."""
+        call: list[bytes | int] = [1, self._tags[0] + b"store", generation.encode(), b"%d" % version]
+        doing = "remembering how far the store has come"
+        return await self._run(self._remember.by_name, self._remember.by_text, call, doing, replies.version)
 
     async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
         """See ``Claims``."""
@@ -131,7 +150,7 @@ class RedisClaims:
         settled = [False] * len(asks)
         names = [_name(ask.event_id) for ask in asks]
         for shard, numbers in self._batches(names):
-            tag = self._tags[shard]
+            tag = self._filed[shard]
             keys = [tag + names[i] for i in numbers]
             read = functools.partial(_read_so_many, replies.records, len(keys))
             records = await self._run(READ, READ, keys, "looking for events", read)
@@ -208,9 +227,9 @@ class RedisClaims:
                 yield shard, numbers[first : first + BATCH]
 
     def _call(self, shard: int, names: list[bytes], own: list[bytes]) -> list[bytes | int]:
-        tag = self._tags[shard]
-        keys = [tag + name for name in names]
-        return [len(keys) + 1, tag + b"place", *keys, self._places[shard], *self._terms, *own]
+        filed = self._filed[shard]
+        keys = [filed + name for name in names]
+        return [len(keys) + 1, self._tags[shard] + b"place", *keys, self._places[shard], *self._terms, *own]
 
     async def _run(
         self,

@@ -14,6 +14,7 @@ from listener.claims.port import Answer, Dead, Done, Held, Lapsed, Won
 
 _answer = struct.Struct(">BIII")
 _PLACE = re.compile(rb"[0-9a-f]{1,64}\.[0-9a-zA-Z]{1,64}")
+_VERSION = re.compile(rb"[0-9]{0,18}")
 _YES, _NO = ord("1"), ord("0")
 _FRESH = Won(1, 0)
 _LARGEST = 2**31 - 1
@@ -42,6 +43,13 @@ def place(reply: object) -> bytes:
     if type(reply) is not bytes or not _PLACE.fullmatch(reply):
         raise _wrong("the name of a place", reply)
     return reply
+
+
+def version(reply: object) -> int | None:
+    """How far a generation of the store had come, if it was known."""
+    if type(reply) is not bytes or not _VERSION.fullmatch(reply):
+        raise _wrong("how far the store had come", reply)
+    return int(reply) if reply else None
 
 
 def answers(reply: object, count: int) -> Sequence[Answer]:

@@ -24,6 +24,8 @@ from listener.facts import (
     SourceConnected,
     SourceGap,
     SourceLost,
+    StoreReplaced,
+    StoreWentBack,
     StoringPaused,
     StoringResumed,
 )
@@ -33,6 +35,7 @@ HEARD = frozenset((
     BreakerMoved, DeadLetterHealed, DeadLetterTrouble, EventBuried, EventsTakenOver, LeasesLost, MeetingChanged,
     PlacesDeclared, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost, StoringPaused,
     StoringResumed,
+    StoreReplaced, StoreWentBack,
 ))  # fmt: skip
 ALIKE_SECONDS = 60.0
 """What happens again within so many seconds is told in one entry."""
@@ -74,6 +77,10 @@ class Changes:
                 self._keep("source_lost", why)
             case SourceGap(cursor=cursor, resumed_at=resumed_at):
                 self._keep("source_gap", f"from {cursor} to {resumed_at}")
+            case StoreWentBack():
+                self._keep("store_went_back", "PostgreSQL lacks what it had committed; it is read again")
+            case StoreReplaced():
+                self._keep("store_replaced", "PostgreSQL crashed or failed over; the latest events are read again")
             case ReadingPaused(why=why):
                 self._keep("reading_paused", why)
             case StoringPaused(why=why):

@@ -22,13 +22,18 @@ from listener.facts import (
     LeasesLost,
     SourceGap,
     SourceLost,
+    StoreReplaced,
+    StoreWentBack,
     StoringPaused,
 )
 
 _PER_EVENT = {EventsStored: "event_stored", EventsDuplicate: "event_duplicate"}
 _AT_DEBUG = frozenset((*_PER_EVENT, FramesUnread))
 _SILENT = frozenset((BatchDone, CursorSaved, EventsClaimed, EventsStandBy, FramesReceived, HandlerRan))
-_WARN = (AttemptFailed, CursorNotSaved, EventBuried, LeasesLost, SourceGap, SourceLost, StoringPaused)
+_WARN = (
+    AttemptFailed, CursorNotSaved, EventBuried, LeasesLost, SourceGap, SourceLost, StoreReplaced, StoreWentBack,
+    StoringPaused,
+)  # fmt: skip
 
 
 class ListenerLogs:

@@ -34,6 +34,8 @@ from listener.facts import (
     SourceConnected,
     SourceGap,
     SourceLost,
+    StoreReplaced,
+    StoreWentBack,
     StoringPaused,
     StoringResumed,
 )
@@ -81,6 +83,9 @@ class ListenerMetrics:
         self._storing_paused = gauge("storing_paused", "1 while PostgreSQL takes no rows, and they wait")
         self._trouble = gauge("dead_letter_trouble", "1 while the dead-letter file cannot be written")
         self._cursor_failures = counter("cursor_save_failures_total", "Writes of the cursor that failed")
+        self._stores = counter(
+            "store_changes_total", "Times PostgreSQL turned out to lack commits, or may lack some", "what"
+        )
         self._settle = BatchHistogram("unlost_settle_seconds", "From receipt to settlement", registry)
         self._handler = BatchHistogram("unlost_handler_seconds", "One attempt of the handler", registry)
         self._batch = BatchHistogram(
@@ -99,6 +104,7 @@ class ListenerMetrics:
             (self._runs, ("succeeded", "failed")),
             (self._retries, ("start", "handle", "store", "stop")),
             (self._breaker, ("postgres", "redis")),
+            (self._stores, ("went_back", "replaced")),
         ):
             for value in values:
                 metric.labels(value)
@@ -202,6 +208,10 @@ class ListenerMetrics:
                 self._trouble.set(0)
             case CursorNotSaved():
                 self._cursor_failures.inc()
+            case StoreWentBack():
+                self._stores.labels("went_back").inc()
+            case StoreReplaced():
+                self._stores.labels("replaced").inc()
             case _:
                 pass
 

@@ -15,7 +15,7 @@ from listener.event import Event
 from listener.facts import EventsDuplicate, Facts, FramesReceived, FramesUnread
 from listener.oversized import Oversized
 from listener.pipeline.frames import last_cursor, passage_of, passage_of_oversized, read_frames
-from listener.pipeline.passage import DUPLICATE, End, Passage, Stored, unlettered
+from listener.pipeline.passage import DUPLICATE, Buried, End, Passage, Stored, unlettered
 from listener.pipeline.policy import Policy
 from listener.pipeline.stretches import Cutter, Part, Stretch, cursor_at_end
 from listener.pipeline.turns import Turns
@@ -127,6 +127,16 @@ class Intake:
         if of_peers:
             self._turns.put_behind(of_peers)
         return told
+
+    def read_anew(self) -> None:
+        """The source will be read from a stored cursor again: nothing that was received before counts for the new one.
+
+        What is in memory is worked on as before. Stretches that were begun are vouched for by nobody.
+        """
+        self.watermark = Watermark(self.watermark.reading + 1)
+        self._cutter.begin_anew()
+        self._ours.clear()
+        self._settled_stretches.clear()
 
     def receive_oversized(self, whole: Oversized) -> None:
         """Admit what was measured of a frame that is larger than any event may be."""
@@ -250,9 +260,10 @@ class Intake:
         exited = []
         for passage, end in ended:
             self._take_out(passage)
+            reading = _reading(passage)
             exited.append(self._exit(passage, end))
             if passage.followers:
-                exited += self._finish_followers(passage, end)
+                exited += self._finish_followers(passage, end, reading)
         self._settle([position for position in exited if position is not None])
 
     def _settle(self, positions: Sequence[Position]) -> None:
@@ -269,11 +280,13 @@ class Intake:
         if not self._count:
             self._emptied.set()
 
-    def _finish_followers(self, passage: Passage, end: End) -> list[Position | None]:
+    def _finish_followers(self, passage: Passage, end: End, reading: int) -> list[Position | None]:
         followers, passage.followers = passage.followers, None
         exited = []
         for follower in followers or ():
-            if follower.ask.digest == passage.ask.digest:
+            # What was stored before the source was read anew may be lost, and the follower is what it was read for.
+            stale = not isinstance(end, Buried) and _reading(follower) != reading
+            if follower.ask.digest == passage.ask.digest and not stale:
                 exited.append(self._exit(follower, DUPLICATE if isinstance(end, Stored) else end))
                 self._facts(EventsDuplicate((follower.event.event_id,)))
             else:
@@ -305,6 +318,10 @@ class Intake:
     def _leave_count(self, passage: Passage) -> None:
         self._count -= 1
         self._bytes -= len(passage.event.frame) + ENTRY_BYTES
+
+
+def _reading(passage: Passage) -> int:
+    return 0 if passage.position is None else passage.position.reading
 
 
 def _is_of_peer(stretch: Stretch | None) -> bool:

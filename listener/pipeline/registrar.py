@@ -82,6 +82,11 @@ class Registrar:
         if not self._put(burials, entered=False, wait=0.0):
             self._read_at = self._clocks.monotonic()
 
+    def read_again(self) -> None:
+        """PostgreSQL may have lost what was entered: have all letters that wait entered again."""
+        self._read_at = self._clocks.monotonic()
+        self._changed.set()
+
     def _put(self, burials: Iterable[Burial], *, entered: bool, wait: float) -> bool:
         """Keep these until they are due; False if some found no room."""
         due = self._clocks.monotonic() + wait

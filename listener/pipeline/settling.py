@@ -18,7 +18,7 @@ from listener.facts import (
 )
 from listener.pipeline.inbox import Inbox
 from listener.pipeline.intake import Clocks, Intake
-from listener.pipeline.passage import STORED, Buried, Doom, Duplicate, Passage, Stored
+from listener.pipeline.passage import STORED, Buried, Doom, Duplicate, End, Passage, Stored
 from listener.store.burials import Burial
 
 RETRY_SECONDS = 0.5
@@ -57,7 +57,7 @@ class Settling:
         self._graveyard = graveyard
         self._clocks = clocks
         self._facts = facts
-        self._ended: Inbox[tuple[Passage, Stored | Duplicate]] = Inbox(spacing=SETTLE_SECONDS)
+        self._ended: Inbox[tuple[Passage, Stored | Duplicate, str]] = Inbox(spacing=SETTLE_SECONDS)
         self._doomed: Inbox[Passage] = Inbox()
         self._deciding = asyncio.Lock()
         self._closed = False
@@ -68,7 +68,8 @@ class Settling:
 
     def done(self, ended: Iterable[tuple[Passage, Stored | Duplicate]]) -> None:
         """These events are rows, ours or somebody's."""
-        self._ended.put_all(ended)
+        store = self._desk.store_name
+        self._ended.put_all([(passage, end, store) for passage, end in ended])
 
     def bury(self, passage: Passage, doom: Doom) -> None:
         """The event shall be a dead letter."""
@@ -83,9 +84,10 @@ class Settling:
 
     async def _settle_for_ever(self) -> None:
         while True:
-            self._settled_now = batch = await self._ended.take(BATCH)
+            taken = await self._ended.take(BATCH)
             started = self._clocks.monotonic()
-            await self._desk.settle([passage.ask.event_id for passage, _ in batch], "done")
+            self._settled_now = batch = [(passage, end) for passage, end, _ in taken]
+            await self._tell_done(taken)
             self._intake.finish(batch)
             now = self._clocks.monotonic()
             stored = [passage for passage, end in batch if end is STORED]
@@ -96,6 +98,14 @@ class Settling:
                 self._facts(EventsDuplicate([p.event.event_id for p, end in batch if end is not STORED]))
             self._facts(BatchDone("settle", len(batch), now - started))
             await self._vouch()
+
+    async def _tell_done(self, ended: Sequence[tuple[Passage, End, str]]) -> None:
+        """Peers are told of rows in the store that there is. What was stored in one before it may be lost there."""
+        store = self._desk.store_name
+        if stale := [passage.ask.event_id for passage, _, stored_in in ended if stored_in != store]:
+            await self._desk.release(stale)
+        if done := [passage.ask.event_id for passage, _, stored_in in ended if stored_in == store]:
+            await self._desk.settle(done, "done")
 
     async def _bury_for_ever(self) -> None:
         while True:
@@ -128,7 +138,7 @@ class Settling:
         until = self._clocks.monotonic() + seconds
         async with self._deciding:
             self._closed = True
-            sure = {passage for passage, _ in (*self._settled_now, *self._ended.waiting())} | {*self._lettered_now}
+            sure = {passage for passage, *_ in (*self._settled_now, *self._ended.waiting())} | {*self._lettered_now}
             left = [passage for passage in passages if passage not in sure and passage.end is None]
             for passage in left:
                 passage.doom = doom

@@ -70,6 +70,10 @@ class Cutter:
         self._length = length
         self._current: Stretch | None = None
 
+    def begin_anew(self) -> None:
+        """The stream goes on elsewhere: it is not known where a stretch began."""
+        self._current = None
+
     def cut(self, frames: Sequence[bytes]) -> list[tuple[Sequence[bytes], Stretch | None]]:
         """These frames in pieces, each with the stretch that it belongs to, which may have ended with it.
 

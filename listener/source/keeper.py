@@ -1,23 +1,39 @@
 """Keeps the group's cursor: how far everything is settled, in PostgreSQL, about once a second."""
 
 import asyncio
+from collections.abc import Callable
 
 from listener.errors import Permanent, Transient
 from listener.facts import CursorNotSaved, CursorSaved, Facts
+from listener.store.mark import StoreMark
 from listener.store.port import GroupCursors
 from listener.watermark import Watermark
 
 
 class CursorKeeper:
-    """Writes the watermark's cursor when it has moved."""
+    """Writes the watermark's cursor when it has moved.
 
-    def __init__(self, watermark: Watermark, cursors: GroupCursors, *, source: str, group: str, facts: Facts) -> None:
+    Each write names the store in which everything up to the cursor is settled. In another, or one that has gone back,
+    it is refused: the cursor must not pass over what was lost.
+    """
+
+    def __init__(
+        self,
+        watermark: Callable[[], Watermark],
+        cursors: GroupCursors,
+        *,
+        store: Callable[[], StoreMark | None],
+        source: str,
+        group: str,
+        facts: Facts,
+    ) -> None:
         self._watermark = watermark
+        self._store = store
         self._cursors = cursors
         self._source = source
         self._group = group
         self._facts = facts
-        self._saved: str | None = None
+        self._saved: tuple[int, str | None] = (0, None)
         self.stored: str | None = None
         """The group's cursor, as PostgreSQL answered to the last write."""
 
@@ -29,13 +45,17 @@ class CursorKeeper:
 
     async def save(self) -> None:
         """Write the cursor if it has moved; a failure is stated, and the next write makes up for it."""
-        cursor = self._watermark.cursor
-        if cursor is None or cursor == self._saved:
+        watermark = self._watermark()
+        cursor, state = watermark.cursor, (watermark.reading, watermark.cursor)
+        if cursor is None or state == self._saved:
             return
         try:
-            self.stored = await self._cursors.advance(self._source, self._group, cursor)
+            stored = await self._cursors.advance(self._source, self._group, cursor, self._store())
         except (Transient, Permanent) as error:
             self._facts(CursorNotSaved(str(error)))
             return
-        self._saved = cursor
+        if stored is None:
+            self._facts(CursorNotSaved("PostgreSQL is another store than the one in which all before it was settled"))
+            return
+        self._saved, self.stored = state, stored
         self._facts(CursorSaved(cursor))

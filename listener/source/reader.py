@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from websockets.exceptions import ConnectionClosed
 
 from listener.cursor import goes_back
-from listener.errors import UnlostError
+from listener.errors import Transient, UnlostError
 from listener.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
 from listener.oversized import Oversized
 from listener.pipeline.intake import Intake
@@ -76,6 +76,7 @@ class Reader:
         """The source that is connected proved it in its handshake."""
         self._silent = False
         self._unplaced: deque[bytes] = deque()
+        self._anew = False
         self._frames = 0
         self.paused = ""
         self.trouble = "not connected yet"
@@ -93,6 +94,15 @@ class Reader:
     def resumes(self) -> bool:
         """Whether what is missed while away can be read later."""
         return self._resumes
+
+    def read_anew(self) -> None:
+        """Read on from the group's cursor as it is stored now, on another connection; nothing more comes from this one.
+
+        From a source that cannot resume there is nothing to read again.
+        """
+        self._anew = True
+        if self._resumes and self._connection is not None:
+            self._connection.transport.abort()
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -121,6 +131,8 @@ class Reader:
 
     async def _session(self) -> None:
         """One connection; it returns where the group's starting point was just learnt."""
+        if self._anew:
+            self._anew, self._after = False, None
         after = await self._cursor_to_ask_for()
         try:
             async with self._opened(with_cursor(self._options.url, after)) as connection:
@@ -187,6 +199,8 @@ class Reader:
             await self._pause(why)
         events, size = self._intake.room
         frames = await connection.take(min(events, AT_ONCE), min(size, BYTES_AT_ONCE))
+        if self._anew and self._resumes:
+            raise Transient("PostgreSQL is another store now: reading goes on after the cursor that it has")
         self.last_frame_at = self._clock()
         if not isinstance(frames, Oversized) and not self._resumes and self._intake.full and self._database_away():
             self._unplaced.extend(frames)

@@ -7,6 +7,7 @@ then the listener that learned of the other journal in its handshake resets the 
 
 from listener.cursor import OURS, ordinal_of, place_of, stem_of
 from listener.store.database import Database
+from listener.store.mark import StoreMark
 
 
 class Cursors:
@@ -29,15 +30,21 @@ class Cursors:
             cursor: str | None = await connection.fetchval(self._sql["read"], source, group)
         return cursor
 
-    async def advance(self, source: str, group: str, cursor: str) -> str:
-        """Move the group's cursor forward, and return it; what would move it back is ignored."""
+    async def advance(self, source: str, group: str, cursor: str, store: StoreMark | None = None) -> str | None:
+        """Move the group's cursor forward, and return it; what would move it back is ignored.
+
+        None, and nothing is moved, where PostgreSQL is not ``store`` any more, or has gone back since.
+        """
+        mark = (None, None, None) if store is None else (store.generation, store.version, store.incarnation)
         values = source, group, cursor, ordinal_of(cursor), stem_of(cursor), place_of(cursor) is not None, f"^{OURS}$"
         async with self._database.acquire("moving the cursor") as connection:
-            moved: str | None = await connection.fetchval(self._sql["advance"], *values)
+            moved: str | None = await connection.fetchval(self._sql["advance"], *values, *mark)
             if moved is not None:
                 return moved
-            stored: str | None = await connection.fetchval(self._sql["read"], source, group)
-        return cursor if stored is None else stored
+            row = await connection.fetchrow(self._sql["read_in"], source, group, *mark)
+        if row is None or not row["same_store"]:
+            return None
+        return str(row["cursor"] or cursor)
 
     async def reset(self, source: str, group: str, old: str, new: str) -> str:
         """Set the group's cursor from ``old`` to ``new``, back even; return it, whoever has moved it."""

@@ -6,7 +6,11 @@ ON CONFLICT (source, group_name) DO NOTHING
 SELECT cursor FROM unlost.cursors WHERE source = $1 AND group_name = $2
 
 -- name: advance
-INSERT INTO unlost.cursors AS c (source, group_name, cursor, ordinal) VALUES ($1, $2, $3, $4)
+INSERT INTO unlost.cursors AS c (source, group_name, cursor, ordinal)
+SELECT $1, $2, $3, $4
+WHERE $8::text IS NULL OR EXISTS (
+    SELECT FROM unlost.store s, unlost.claims_place p
+    WHERE s.generation = $8 AND s.version >= $9 AND 'postgres:' || p.id = $10)
 ON CONFLICT (source, group_name) DO UPDATE
 SET cursor = excluded.cursor, ordinal = excluded.ordinal, updated_at = clock_timestamp()
 WHERE c.ordinal IS NULL OR excluded.ordinal IS NULL
@@ -15,6 +19,12 @@ WHERE c.ordinal IS NULL OR excluded.ordinal IS NULL
         ELSE NOT ($6::boolean AND c.cursor ~ $7)
     END
 RETURNING c.cursor
+
+-- name: read_in
+SELECT (SELECT cursor FROM unlost.cursors WHERE source = $1 AND group_name = $2) AS cursor,
+    $3::text IS NULL OR EXISTS (
+        SELECT FROM unlost.store s, unlost.claims_place p
+        WHERE s.generation = $3 AND s.version >= $4 AND 'postgres:' || p.id = $5) AS same_store
 
 -- name: reset
 UPDATE unlost.cursors SET cursor = $4, ordinal = $5, updated_at = clock_timestamp()

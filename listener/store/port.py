@@ -13,6 +13,7 @@ from listener.event import Event
 from listener.store.burials import Burial, Standing
 from listener.store.database import Connection
 from listener.store.events import NewRow, Result
+from listener.store.mark import StoreMark
 from listener.store.roll import Look
 from listener.store.series import Series
 
@@ -70,12 +71,19 @@ class ListenerRoll(Protocol):
     handler: str | None
     """What this listener's handler is called."""
 
-    async def refresh(self) -> Look:
-        """Say that this listener lives, unless its row has expired, and look at the others."""
+    async def refresh(self, known: StoreMark | None = None) -> Look:
+        """Say that this listener lives, unless its row has expired, and look at the others.
+
+        ``known``: the store as it was seen last; unless it has gone back since, its version is raised.
+        """
         ...
 
     async def declare(self, places: frozenset[str]) -> Look:
         """Write this listener's places, then look; of two that declare at once, the second sees the first."""
+        ...
+
+    async def renew(self, generation: str, version: int) -> None:
+        """Replace the store's generation, unless a peer has, by one that has come further than this version."""
         ...
 
     async def leave(self) -> None:
@@ -94,10 +102,11 @@ class GroupCursors(Protocol):
         """The group's cursor."""
         ...
 
-    async def advance(self, source: str, group: str, cursor: str) -> str:
+    async def advance(self, source: str, group: str, cursor: str, store: StoreMark | None = None) -> str | None:
         """Move the group's cursor forward, and return it; what would move it back is ignored.
 
-        A cursor of another journal of ours moves nothing either: see ``reset``.
+        A cursor of another journal of ours moves nothing either: see ``reset``. None, and nothing is moved, where
+        ``store`` is told and PostgreSQL is another store by now, or has gone back: what was settled may be lost.
         """
         ...
 

@@ -15,6 +15,7 @@ import msgspec
 
 from listener.store.database import Connection, Database
 from listener.store.incarnation import incarnation
+from listener.store.mark import StoreMark
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -33,6 +34,7 @@ class Look(msgspec.Struct, frozen=True):
     mine: frozenset[str] | None
     peers: dict[str, frozenset[str]]
     postgres_place: str
+    store: StoreMark
     agreed: bool = True
     """Whether this listener may work with its handler."""
     members: tuple[Member, ...] = ()
@@ -74,12 +76,16 @@ class Roll:
         self._instance_id = instance_id
         self._sql = database.statements("listener.store", "roll.sql")
 
-    async def refresh(self) -> Look:
-        """Say that this listener lives, unless its row has expired, and look at the others."""
+    async def refresh(self, known: StoreMark | None = None) -> Look:
+        """Say that this listener lives, unless its row has expired, and look at the others.
+
+        ``known``: the store as it was seen last; unless it has gone back since, its version is raised.
+        """
         async with self._database.acquire("refreshing the roll of listeners") as connection:
             place = await incarnation(connection, self._sql)
             rows = await connection.fetch(self._sql["refresh"], self._token, self.life_seconds)
-        return self._seen(rows, place)
+            store = await self._store(connection, place, known)
+        return self._seen(rows, store)
 
     async def declare(self, places: frozenset[str]) -> Look:
         """Write this listener's places, then look, under the group's lock."""
@@ -87,7 +93,13 @@ class Roll:
             place = await incarnation(connection, self._sql)
             async with connection.transaction():
                 rows = await self._declare(connection, places)
-        return self._seen(rows, place)
+                store = await self._store(connection, place, None)
+        return self._seen(rows, store)
+
+    async def renew(self, generation: str, version: int) -> None:
+        """Replace the store's generation, unless a peer has, by one that has come further than this version."""
+        async with self._database.acquire("replacing the store's generation") as connection:
+            await connection.execute(self._sql["renew"], generation, version)
 
     async def leave(self) -> None:
         """Take this listener's row away, so that nobody waits for it."""
@@ -102,14 +114,21 @@ class Roll:
         )  # fmt: skip
         return await connection.fetch(self._sql["live"], self.life_seconds)
 
-    def _seen(self, rows: list[asyncpg.Record], place: str) -> Look:
+    async def _store(self, connection: Connection, place: str, known: StoreMark | None) -> StoreMark:
+        row = known and await connection.fetchrow(self._sql["grow"], known.generation, known.version)
+        while not row and (row := await connection.fetchrow(self._sql["store"])) is None:
+            await connection.execute(self._sql["found_store"])
+        assert row is not None
+        return StoreMark(row["generation"], row["version"], place)
+
+    def _seen(self, rows: list[asyncpg.Record], store: StoreMark) -> Look:
         places = {row["token"]: frozenset(row["places"]) for row in rows}
         mine = places.pop(self._token, None)
-        self._database.claims_place = place
+        self._database.claims_place = store.incarnation
         agreed = any(row["agreed"] for row in rows if row["token"] == self._token)
         members = tuple(
             Member(row["token"], row["instance_id"], row["handler"], row["agreed"])
             for row in rows
             if row["listens"] and row["token"] != self._token
         )
-        return Look(self._token, mine, places, place, agreed, members)
+        return Look(self._token, mine, places, store.incarnation, store, agreed, members)

@@ -40,3 +40,17 @@ SELECT id FROM unlost.claims_place
 
 -- name: found_place
 INSERT INTO unlost.claims_place DEFAULT VALUES ON CONFLICT DO NOTHING
+
+-- name: store
+SELECT generation, version FROM unlost.store
+
+-- name: found_store
+INSERT INTO unlost.store DEFAULT VALUES ON CONFLICT DO NOTHING
+
+-- name: grow
+-- Not where it has gone back: the version must not hide that.
+UPDATE unlost.store SET version = version + 1 WHERE generation = $1 AND version >= $2 RETURNING generation, version
+
+-- name: renew
+UPDATE unlost.store SET generation = gen_random_uuid()::text, version = greatest(version, $2) + 1
+WHERE generation = $1

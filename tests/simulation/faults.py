@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.simulation.run import Play
 
 CLOCK_BACK = 3600.0
-
+RESTORING = 0.3
 Heal = Callable[[], None]
 
 
@@ -89,6 +89,8 @@ def _redis(play: Play, fault: Fault) -> Heal:
 def _postgres(play: Play, fault: Fault) -> Heal:
     postgres = play.scene.postgres
     match fault.what:
+        case "restore dump" | "restore data":
+            return _to_be_restored(play, fault.what == "restore dump")
         case "freeze":
             postgres.freeze()
         case "crash":
@@ -100,6 +102,26 @@ def _postgres(play: Play, fault: Fault) -> Heal:
             postgres.down()
             postgres.memory.end_transactions()
     return postgres.up
+
+
+def _to_be_restored(play: Play, dump: bool) -> Heal:
+    """A backup is taken now, and restored at the end.
+
+    A dump is recognised by its version: by one that a listener, and Redis, have seen grow since. A data directory, as a
+    standby that takes over, is recognised at once.
+    """
+    postgres, redis = play.scene.postgres, play.scene.redis
+    backup = postgres.memory.back_up()
+
+    def restore() -> None:
+        memory = postgres.memory
+        known = redis.memory.stores.get(backup.generation, -1)
+        grown = memory.generation != backup.generation or min(memory.version, known) > backup.version
+        postgres.down()
+        memory.restore(backup, claims_too=dump and grown)
+        play.at(RESTORING, postgres.up)
+
+    return restore
 
 
 def _source(play: Play, fault: Fault) -> Heal:

@@ -1,5 +1,7 @@
 """What the judge of a simulation hears from the servers."""
 
+from collections.abc import Sequence
+
 
 class Hooks:
     """Here it hears nothing."""
@@ -13,5 +15,7 @@ class Hooks:
     def told(self, place: str, token: str, claim_id: str, verdict: str) -> None: ...
 
     def registered(self, claim_id: str, letter_id: str) -> None: ...
+
+    def went_back(self, lost: Sequence[str], name: str) -> None: ...
 
     def cursor_moved(self, cursor: str) -> None: ...

@@ -13,7 +13,7 @@ Owners       when a handler starts, no other live listener may start it too, and
 Outages      no event is buried as exhausted that fails for no reason of its own
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 
 from dlq.letter import UNCLAIMED
@@ -75,6 +75,12 @@ class Law(Hooks):
         self.arrived: dict[int, list[Process]] = {}
         self.removed = 0
         self._gaps: set[Process] = set()
+        self._doubted: set[str] = set()
+        """The names that the store had when it went back: what is said of it under them may be lost."""
+        self._gone: set[str] = set()
+        """Whose rows were lost, once at least."""
+        self._went_back = False
+        """Then claims and rows of the roll were lost too, and for as long as a row lives two may run the same event."""
 
     def starts(self, process: Process) -> None:
         self.processes.append(process)
@@ -85,6 +91,17 @@ class Law(Hooks):
     def accepted(self, event_id: str, digest: bytes, claim_id: str, frame: bytes) -> None:
         self.journal.append((event_id, digest, claim_id))
         self.frames.append(frame)
+
+    def went_back(self, lost: Sequence[str], name: str) -> None:
+        self.world.note("law", f"the store {name} goes back and loses {list(lost)}")
+        self._doubted.add(name)
+        self._letters.went_back(self.world.now)
+        self._gone.update(lost)
+        self._went_back = True
+        for event_id in lost:
+            self.written.pop(event_id, None)
+            self.runs.pop(event_id, None)
+            self._contested.add(event_id)
 
     def gap_met(self, process: Process) -> None:
         self._gaps.add(process)
@@ -145,6 +162,8 @@ class Law(Hooks):
         self._letters.granted(place, token, claim_id, self.world.now, won=won)
 
     def told(self, place: str, token: str, claim_id: str, verdict: str) -> None:
+        if place.partition("@")[2] in self._doubted:
+            return
         if claim_id.startswith("stretch:"):
             self._vouched(claim_id)
             return
@@ -193,7 +212,7 @@ class Law(Hooks):
         if isinstance(fact, EventsStored):
             for event_id in fact.event_ids:
                 row = self.postgres.rows.get(event_id)
-                if row is None or row.token != process.token:
+                if event_id not in self._gone and (row is None or row.token != process.token):
                     self.world.break_law(f"{process.name} says that it stored {event_id}, and the row is not its own")
 
     # -- handlers -------------------------------------------------------------------------------
@@ -201,6 +220,8 @@ class Law(Hooks):
     def handler_starts(self, process: Process, event_id: str, epoch: int, attempt: int) -> Run:
         now = self.world.now
         for other in self.processes:
+            if self._went_back:
+                break
             if other is not process and other.alive and other.may_run(event_id):
                 self.world.break_law(f"{process.name} starts {event_id}, and {other.name} may start it too")
         runs = self.runs.setdefault(event_id, [])
@@ -224,7 +245,7 @@ class Law(Hooks):
 
     def _excused(self, run: Run, event_id: str) -> bool:
         process = run.process
-        if event_id in self.lettered or event_id in self._contested:
+        if self._went_back or event_id in self.lettered or event_id in self._contested:
             return True
         if not process.alive or process.stopping or process.frozen_since(run.started):
             return True
@@ -250,7 +271,8 @@ class Law(Hooks):
         """What should be settled by now, and is not."""
         missing = []
         for number, (event_id, _, _) in enumerate(self.journal, 1):
-            owed = (resumes and number > self.removed) or self._owed(number, resumes=resumes)
+            read_again = self._owed(number, resumes=resumes)
+            owed = (resumes and number > self.removed) or (event_id not in self._gone and read_again)
             if owed and not self.is_settled(number):
                 missing.append(f"{event_id} (#{number})")
         return missing

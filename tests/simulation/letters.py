@@ -12,6 +12,7 @@ granted it the claim just before (``CONFIRMED``), or it was frozen after that; a
     a place forgot         whoever came later claimed in a place that had been told, and had lost its memory since
     a place did not hear   or in one that the letter's writer could not tell, since it was in trouble then (``OPEN``),
                            or since the writer was killed, frozen or stopped after it told the other place
+    the store went back    and forgot the letter, and what Redis knows is not believed any more
 """
 
 import math
@@ -61,6 +62,12 @@ class Letters:
         self._claimed: dict[tuple[str, str], Claimed] = {}
         self._written: dict[str, list[tuple[bytes, Letter]]] = {}
 
+        self._went_back = -math.inf
+
+    def went_back(self, now: float) -> None:
+        """PostgreSQL has forgotten letters, and nobody believes what Redis knows of them."""
+        self._went_back = now
+
     def granted(self, place: str, token: str, claim_id: str, now: float, *, won: bool) -> None:
         """A place granted a claim, for the first time or anew."""
         claimed = self._claimed.get((token, claim_id))
@@ -102,15 +109,21 @@ class Letters:
 
     def may_follow_a_row(self, letter: Letter, claim_id: str) -> bool:
         """Whether this letter may be written although a row stands there."""
+        if letter.at <= self._went_back + OPEN:
+            return True
         writer = letter.process
         return letter.confirmed and writer.links[1].troubled_since(self._claimed[writer.token, claim_id].first)
 
     def may_follow_a_letter(self, later: Letter, letter: Letter, claim_id: str) -> bool:
         """Whether the later of two letters may be written."""
+        if letter.at <= self._went_back + OPEN:
+            return True
         return later.confirmed and self._may_be_followed(letter, later.process, claim_id, late=False)
 
     def may_be_beside(self, letter: Letter, by: "Start", claim_id: str) -> bool:
         """Whether this process may write a row although this letter stands there."""
+        if letter.at <= self._went_back + OPEN:
+            return True
         if letter.registered is not None:
             return self._claimed[by.token, claim_id].won <= letter.registered  # its transaction was open then
         return self._may_be_followed(letter, by, claim_id, late=self._hung(by, claim_id))

@@ -18,6 +18,7 @@ from listener.claims.port import Ask, Keep, Won
 from listener.engine import Engine
 from listener.errors import Transient
 from listener.facts import LeasesLost
+from listener.listening import Listening
 from listener.pipeline import intake as intake_module
 from listener.pipeline import settling as settling_module
 from listener.pipeline.claiming import Claiming
@@ -37,7 +38,7 @@ from listener.store.events import STORED
 from listener.watermark import Position, Watermark
 from tests.simulation import listener as listener_module
 from tests.simulation.postgres import PostgresMemory, Row
-from tests.simulation.redis import Record, RedisMemory
+from tests.simulation.redis import Record, RedisMemory, SimulatedRedisClaims
 
 Patch = tuple[Any, str, Callable[[Any], Any]]
 """Where, which attribute, and what it becomes, made from what it was."""
@@ -53,6 +54,32 @@ def _overwrite(_: Any) -> Any:
         return {row.event.event_id for row in rows}
 
     return insert
+
+
+def _saves_in_any_store(real: Any) -> Any:
+    return lambda self, source, group, cursor, store=None: real(self, source, group, cursor, None)
+
+
+def _version_unseen(real: Any) -> Any:
+    def change(known: Any, seen: Any) -> Any:
+        what = real(known, seen)
+        return "none" if what == "back" and known.name == seen.name else what
+
+    return change
+
+
+def _remembers_nothing_else(_: Any) -> Any:
+    async def remember(self: SimulatedRedisClaims, generation: str, version: int) -> int:
+        return version
+
+    return remember
+
+
+def _all_done(_: Any) -> Any:
+    async def tell_done(self: Settling, ended: Any) -> None:
+        await self._desk.settle([passage.ask.event_id for passage, *_ in ended], "done")
+
+    return tell_done
 
 
 def _conflict_is_mine(real: Any) -> Any:
@@ -515,6 +542,28 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "clock-back-ends": (
         "a living owner loses its leases when the clock goes back",
         [(Record, "runs", _a_clock_back_ends_leases)],
+    ),
+    "trusts-any-store": (
+        "what Redis remembers of a store that went back is believed",
+        [(SimulatedRedisClaims, "file_under", lambda _: lambda *_: None)],
+    ),
+    "saves-in-any-store": (
+        "a cursor is saved in a store that went back",
+        [(PostgresMemory, "advance_cursor", _saves_in_any_store)],
+    ),
+    "not-read-again": ("what the store lost is not read again", [(Listening, "_read_anew", lambda _: lambda _: None)]),
+    "old-watermark": ("the cursor of what was read before is kept", [(Intake, "read_anew", lambda _: lambda _: None)]),
+    "version-unseen": (
+        "a store that has come less far than before is taken for the same",
+        [(desk_module, "change", _version_unseen)],
+    ),
+    "starts-without-doubt": (
+        "who starts takes any store for the one that it was",
+        [(SimulatedRedisClaims, "remember", _remembers_nothing_else)],
+    ),
+    "stored-before-is-done": (
+        "what was stored before the store went back is called done after",
+        [(Settling, "_tell_done", _all_done)],
     ),
     "takeover-without-lease": ("a running lease is taken over", [(RedisMemory, "claim", _takes_leases)]),
 }

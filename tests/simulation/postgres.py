@@ -5,6 +5,7 @@ that a transaction has written are locked for others until it ends; a transactio
 soon as the server hears of that.
 """
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 
@@ -16,12 +17,15 @@ from listener.errors import Transient
 from listener.event import Event
 from listener.store.burials import Burial, Standing, standing
 from listener.store.events import CONFLICT, DUPLICATE, STORED, NewRow, Result
+from listener.store.mark import StoreMark
 from listener.store.roll import Member
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import BLOCKED, Blocked, Request, Server
 from tests.simulation.world import World
 
 LOCKS_ASKED_EVERY = 0.5
+Seen = tuple[dict[str, frozenset[str]], StoreMark]
+"""Who lives, and which store this is."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -69,6 +73,18 @@ class Transaction:
         self.ended = False
 
 
+class Backup(msgspec.Struct, frozen=True):
+    """What survives in a copy of the database."""
+
+    rows: dict[str, Row]
+    effects: list[str]
+    buried: dict[str, Buried]
+    cursors: dict[tuple[str, str], str]
+    listeners: dict[str, tuple[frozenset[str], float]]
+    generation: str
+    version: int
+
+
 class OtherPlace(Exception):
     """The claims table is not the one that the caller believes in."""
 
@@ -94,6 +110,8 @@ class PostgresMemory:
         self.cursors: dict[tuple[str, str], str] = {}
         self.locked = False
         """Whether somebody holds the lock of the table ``events``: nobody writes or reads it."""
+        self.generation, self.version = "g1", 0
+        self._generations = 1
         self._seq = 0
 
     def crash(self) -> None:
@@ -102,6 +120,28 @@ class PostgresMemory:
         self.end_transactions()
         self.claims.clear()
         self.founded = None
+
+    def back_up(self) -> Backup:
+        """What a backup holds that is taken now."""
+        return Backup(
+            dict(self.rows), list(self.effects), copy.deepcopy(self.buried), dict(self.cursors),
+            dict(self.listeners), self.generation, self.version,
+        )  # fmt: skip
+
+    def restore(self, backup: Backup, *, claims_too: bool) -> None:
+        """Go back. ``claims_too``: the claims table keeps its name, as after a dump that held unlogged tables too."""
+        lost = [event_id for event_id in self.rows if event_id not in backup.rows]
+        self.hooks.went_back(lost, self.name())
+        self.end_transactions()
+        self.claims.clear()
+        self.rows, self.effects = dict(backup.rows), list(backup.effects)
+        self.buried, self.cursors = copy.deepcopy(backup.buried), dict(backup.cursors)
+        self.listeners, self.generation, self.version = dict(backup.listeners), backup.generation, backup.version
+        if not claims_too:
+            self.founded = None
+
+    def name(self) -> str:
+        return StoreMark(self.generation, self.version, self.incarnation()).name
 
     def end_transactions(self) -> None:
         for transaction in self.transactions:
@@ -340,15 +380,23 @@ class PostgresMemory:
 
     # -- roll and cursors -----------------------------------------------------------------------
 
-    def refresh(self, token: str, life: float) -> tuple[dict[str, frozenset[str]], str]:
+    def refresh(self, token: str, life: float, known: StoreMark | None) -> Seen:
         place, live = self.incarnation(), self.live(life)
         if token in live:
             self.listeners[token] = (live[token], self.clock())
-        return live, place
+        if known is not None and known.generation == self.generation and known.version <= self.version:
+            self.version += 1
+        return live, StoreMark(self.generation, self.version, place)
+
+    def renew(self, generation: str, version: int) -> None:
+        if generation == self.generation:
+            self.version = max(self.version, version) + 1
+            self._generations += 1
+            self.generation = f"g{self._generations}"
 
     def declare(
         self, token: str, places: frozenset[str], life: float, handler: str | None = None, *, changes: bool = False
-    ) -> tuple[dict[str, frozenset[str]], str]:
+    ) -> Seen:
         place, live = self.incarnation(), self.live(life)
         if token not in live:
             self.declared_anew[token] = self.clock()
@@ -356,7 +404,7 @@ class PostgresMemory:
         keeps = token in live and self.handlers[token][1]
         self.handlers[token] = (handler, keeps or changes or at_work <= {handler})
         self.listeners[token] = (places, self.clock())
-        return self.live(life), place
+        return self.live(life), StoreMark(self.generation, self.version, place)
 
     def members(self, token: str, life: float) -> tuple[Member, ...]:
         """The other listeners."""
@@ -371,7 +419,12 @@ class PostgresMemory:
     def start_cursor(self, source: str, group: str, cursor: str) -> str:
         return self.cursors.setdefault((source, group), cursor)
 
-    def advance_cursor(self, source: str, group: str, cursor: str) -> str:
+    def advance_cursor(self, source: str, group: str, cursor: str, store: StoreMark | None = None) -> str | None:
+        if store is not None and not (
+            (store.generation, store.incarnation) == (self.generation, self.incarnation())
+            and store.version <= self.version
+        ):
+            return None
         old = self.cursors.get((source, group))
         if old is None or moves_on(old, cursor):
             self.cursors[source, group] = cursor

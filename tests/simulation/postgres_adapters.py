@@ -10,9 +10,10 @@ from listener.errors import Transient
 from listener.event import Event
 from listener.store.burials import Burial, Standing
 from listener.store.events import STORED, NewRow, Result
+from listener.store.mark import StoreMark
 from listener.store.roll import Look
 from listener.store.series import Series
-from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Transaction, same_content
+from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Seen, Transaction, same_content
 from tests.simulation.wire import BLOCKED, Blocked, Lost, Wire
 
 T = TypeVar("T")
@@ -116,13 +117,17 @@ class SimulatedRoll:
         self._session = session
         self._token = token
 
-    async def refresh(self) -> Look:
+    async def refresh(self, known: StoreMark | None = None) -> Look:
         memory = self._session.memory
         look = await self._session.ask(
-            "roll", lambda: self._seen(memory, memory.refresh(self._token, self.life_seconds))
+            "roll", lambda: self._seen(memory, memory.refresh(self._token, self.life_seconds, known))
         )
         self._session.claims_place = look.postgres_place
         return look
+
+    async def renew(self, generation: str, version: int) -> None:
+        memory = self._session.memory
+        await self._session.ask(f"renew {generation}", lambda: memory.renew(generation, version))
 
     async def declare(self, places: frozenset[str]) -> Look:
         memory = self._session.memory
@@ -138,11 +143,13 @@ class SimulatedRoll:
     async def leave(self) -> None:
         await self._session.ask("leave", lambda: self._session.memory.listeners.pop(self._token, None))
 
-    def _seen(self, memory: PostgresMemory, seen: tuple[dict[str, frozenset[str]], str]) -> Look:
-        places, place = dict(seen[0]), seen[1]
+    def _seen(self, memory: PostgresMemory, seen: Seen) -> Look:
+        places, store = dict(seen[0]), seen[1]
+        place = store.incarnation
         mine = places.pop(self._token, None)
         agreed = mine is not None and memory.handlers[self._token][1]
-        return Look(self._token, mine, places, place, agreed, memory.members(self._token, self.life_seconds))
+        members = memory.members(self._token, self.life_seconds)
+        return Look(self._token, mine, places, place, store, agreed, members)
 
 
 class SimulatedCursors:
@@ -158,9 +165,10 @@ class SimulatedCursors:
     async def read(self, source: str, group: str) -> str | None:
         return await self._session.ask("cursor read", lambda: self._session.memory.cursors.get((source, group)))
 
-    async def advance(self, source: str, group: str, cursor: str) -> str:
+    async def advance(self, source: str, group: str, cursor: str, store: StoreMark | None = None) -> str | None:
         memory = self._session.memory
-        return await self._session.ask(f"cursor -> {cursor}", lambda: memory.advance_cursor(source, group, cursor))
+        what = f"cursor -> {cursor}"
+        return await self._session.ask(what, lambda: memory.advance_cursor(source, group, cursor, store))
 
     async def reset(self, source: str, group: str, old: str, new: str) -> str:
         memory = self._session.memory

@@ -43,6 +43,10 @@ class Record(msgspec.Struct):
         return together == UNHANDLED or 0 < together <= most
 
 
+Replica = tuple[dict[str, dict[str, Record]], dict[str, int], str | None]
+"""Claims, stores and mark."""
+
+
 class RedisMemory:
     """What one Redis knows, and the rules of the scripts."""
 
@@ -53,7 +57,14 @@ class RedisMemory:
         self._marks = 0
         self.run_id = "r0"
         self.mark: str | None = None
-        self.records: dict[str, Record] = {}
+        self.filed = ""
+        """Under which store's name the call at work asks."""
+        self._files: dict[str, dict[str, Record]] = {}
+        self.stores: dict[str, int] = {}
+
+    @property
+    def records(self) -> dict[str, Record]:
+        return self._files.setdefault(self.filed, {})
 
     def restart(self, *, empty: bool) -> None:
         self._runs += 1
@@ -62,23 +73,32 @@ class RedisMemory:
             self.flush()
 
     def flush(self) -> None:
-        self.records.clear()
+        self._files.clear()
+        self.stores.clear()
         self.mark = None
 
-    def copy(self) -> tuple[dict[str, Record], str | None]:
-        return {key: copy.copy(record) for key, record in self.records.items()}, self.mark
+    def copy(self) -> Replica:
+        return copy.deepcopy(self._files), dict(self.stores), self.mark
 
-    def become(self, replica: tuple[dict[str, Record], str | None]) -> None:
+    def become(self, replica: Replica) -> None:
         """Fail over to what the replica had."""
         self._runs += 1
         self.run_id = f"r{self._runs}"
-        self.records, self.mark = replica
+        self._files, self.stores, self.mark = replica
+
+    def remember(self, generation: str, version: int) -> int | None:
+        known = self.stores.get(generation)
+        self.stores[generation] = max(version, known or 0)
+        return known
 
     def place(self) -> str:
         if self.mark is None:
             self._marks += 1
             self.mark = f"m{self._marks}"
         return f"{self.run_id}.{self.mark}"
+
+    def named(self) -> str:
+        return f"redis:{self.place()}" + (self.filed and f"@{self.filed}")
 
     def check(self, place: str) -> None:
         if place != f"{self.run_id}.{self.mark or ''}":
@@ -107,7 +127,7 @@ class RedisMemory:
 
     def _win(self, token: str, lease: float, ask: Ask, had: Keep, take_over: int) -> Won:
         self._write(token, lease, msgspec.structs.replace(had, company=max(0, take_over)))
-        self._hooks.granted(f"redis:{self.place()}", token, ask.event_id, won=True)
+        self._hooks.granted(self.named(), token, ask.event_id, won=True)
         return Won(had.epoch, had.takeovers, had.alone)
 
     def _write(self, token: str, lease: float, keep: Keep) -> None:
@@ -134,7 +154,7 @@ class RedisMemory:
             )
         if mine:
             self._write(token, lease, keep)
-            self._hooks.granted(f"redis:{self.place()}", token, keep.event_id, won=False)
+            self._hooks.granted(self.named(), token, keep.event_id, won=False)
         return mine
 
     def settle(self, token: str, ask: Ask | Keep, verdict: Verdict) -> bool:
@@ -146,7 +166,7 @@ class RedisMemory:
             free = state == "D"
         if free:
             self.records[ask.event_id] = Record(state, ask.digest[:8])
-            self._hooks.told(f"redis:{self.place()}", token, ask.event_id, verdict)
+            self._hooks.told(self.named(), token, ask.event_id, verdict)
         return free
 
     def release(self, token: str, event_id: str) -> None:
@@ -172,7 +192,7 @@ class SimulatedRedis(Server):
         replica = self.memory.copy()
         self.world.later(behind, self._promote, replica)
 
-    def _promote(self, replica: tuple[dict[str, Record], str | None]) -> None:
+    def _promote(self, replica: Replica) -> None:
         self.memory.become(replica)
         self.touch()
 
@@ -189,10 +209,18 @@ class SimulatedRedisClaims:
         self._lease = lease_seconds
         self._timeout = timeout
         self._place: str | None = None
+        self._store = ""
 
     async def place(self) -> str:
         self._place = await self._asked("place", self._memory.place)
-        return f"redis:{self._place}"
+        return f"redis:{self._place}" + (self._store and f"@{self._store}")
+
+    def file_under(self, store: str) -> None:
+        self._store = store
+
+    async def remember(self, generation: str, version: int) -> int | None:
+        what = f"remember {generation} {version}"
+        return await self._asked(what, lambda: self._memory.remember(generation, version))
 
     async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
         return await self._each(
@@ -203,7 +231,13 @@ class SimulatedRedisClaims:
 
     async def look(self, asks: Sequence[Ask]) -> list[bool]:
         names = [ask.event_id for ask in asks]
-        return await self._asked(f"redis look {names}", lambda: [self._memory.look(ask) for ask in asks])
+        store = self._store
+
+        def apply() -> list[bool]:
+            self._memory.filed = store
+            return [self._memory.look(ask) for ask in asks]
+
+        return await self._asked(f"redis look {names}", apply)
 
     async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
         return await self._each(
@@ -237,10 +271,14 @@ class SimulatedRedisClaims:
     async def _each(self, what: str, items: Sequence[T], one: Callable[[T], object]) -> list:
         if not items:
             return []
-        place = self._place or (await self.place()).removeprefix("redis:")
+        store = self._store
+        if self._place is None:
+            await self.place()
+        place = self._place or ""
 
         def apply() -> list[object]:
             self._memory.check(place)
+            self._memory.filed = store
             return [one(item) for item in items]
 
         return await self._asked(what, apply)

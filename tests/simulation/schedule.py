@@ -17,7 +17,9 @@ LINK_FAULTS = ("refused", "silent", "deaf", "slow", "flaky")
 REDIS_FAULTS = ("down", "freeze", "restart empty", "restart", "flush", "fail over")
 POSTGRES_FAULTS = ("down", "freeze", "crash")
 SOURCE_FAULTS = ("cut", "down")
+RESTORES = ("restore dump", "restore data")
 RETENTION_SALT, BOTH_SALT, TURNS_SALT, STOPS_SALT, OUTAGE_SALT, CLOCK_SALT, NEIGHBOURS_SALT = 33, 34, 35, 36, 37, 53, 42
+RESTORE_SALT = 61
 """Later additions have dice of their own, so that the seeds that found something once still find it."""
 
 
@@ -101,6 +103,7 @@ def schedule(seed: int) -> Schedule:
     faults += _clock_back(random.Random(seed * 2_654_435_761 + CLOCK_SALT), names)
     happenings = _happenings(dice)
     happenings += _neighbours(random.Random(seed * 2_654_435_761 + NEIGHBOURS_SALT), len(happenings))
+    faults += _restored(random.Random(seed * 2_654_435_761 + RESTORE_SALT), names)
     return Schedule(
         seed=seed,
         work=work,
@@ -193,6 +196,19 @@ def _neighbours(dice: random.Random, count: int) -> tuple[Happening, ...]:
         )
         for number in range(size)
     )
+
+
+def _restored(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
+    """Now and then PostgreSQL goes back, mostly while listeners run."""
+    if dice.random() >= 0.1:
+        return ()
+    at, seconds = dice.uniform(0.2, 2.5), dice.choice((0.1, 0.7, 1.2, 2.0, 3.0))
+    restored = Fault("g0", at, seconds, dice.choice(RESTORES), "postgres")
+    if dice.random() < 0.65:
+        return (restored,)
+    killed_at = max(0.0, at + seconds - dice.uniform(0.0, 0.3))
+    kills = [Fault(f"g{1 + n}", killed_at, dice.choice((0.4, 0.8)), "kill", one) for n, one in enumerate(listeners)]
+    return (restored, *kills)
 
 
 def _cut_off_from_both(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:

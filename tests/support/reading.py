@@ -44,7 +44,7 @@ class Cursors:
         self.stored = self.stored or cursor
         return self.stored
 
-    async def advance(self, source: str, group: str, cursor: str) -> None:
+    async def advance(self, source: str, group: str, cursor: str, store: object = None) -> None:
         self.stored = cursor
 
 

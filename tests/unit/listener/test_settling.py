@@ -35,6 +35,8 @@ class CutOff:
     async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
         return True
 
+    store_name = ""
+
     async def vouch(self, names: Sequence[Ask]) -> None:
         self.vouched.set_result([name.event_id for name in names])
         await asyncio.get_running_loop().create_future()  # Redis does not answer

@@ -13,6 +13,7 @@ from listener.pipeline.inbox import Inbox
 from listener.pipeline.passage import Passage
 from listener.pipeline.stretches import Part, Stretch
 from listener.pipeline.turns import LATELY, Turns
+from listener.store.mark import StoreMark
 from listener.store.roll import Look
 
 EVENT = cast("Event", None)
@@ -127,5 +128,8 @@ async def test_a_peer_that_settles_some_is_given_as_long_again_for_the_rest_once
 
 @given(st.sets(st.text(min_size=1), min_size=1, max_size=5))
 def test_all_that_live_see_the_same_shares(tokens: set[str]):
-    looks = [Look(me, frozenset(), {token: frozenset() for token in tokens - {me}}, "p") for me in tokens]
+    looks = [
+        Look(me, frozenset(), {token: frozenset() for token in tokens - {me}}, "p", StoreMark("g", 0, "p"))
+        for me in tokens
+    ]
     assert sorted(look.share for look in looks) == [(number, len(tokens)) for number in range(len(tokens))]
