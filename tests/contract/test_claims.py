@@ -150,6 +150,32 @@ async def test_nobody_holds_it(place: Place) -> None:
     assert await place.listener().claim([ask("e")], take_over=False) == [Won(1, 0)]
 
 
+async def test_what_is_known_of_one_store_is_not_known_of_another(place: Place) -> None:
+    claims = place.listener()
+    if not isinstance(claims, RedisClaims | SimulatedRedisClaims):
+        return
+    names = set()
+    for store in ("one", "other"):
+        claims.file_under(store)
+        names.add(await claims.place())
+        assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
+        await claims.settle([ask("e")], "done")
+        assert await claims.look([ask("e")]) == [True]
+    assert len(names) == 2
+    assert all(name.startswith("redis:") for name in names)
+    claims.file_under("one")
+    assert await claims.claim([ask("e")], take_over=False) == [Done(same=True)]
+
+
+async def test_redis_remembers_how_far_a_store_had_come(place: Place) -> None:
+    claims = place.listener()
+    if not isinstance(claims, RedisClaims | SimulatedRedisClaims):
+        return
+    known = [await claims.remember("g", version) for version in (7, 9, 8, 9)]
+    assert known == [None, 7, 9, 9]
+    assert await claims.remember("other", 1) is None
+
+
 async def test_an_empty_batch_asks_nothing(place: Place) -> None:
     claims = place.listener()
     assert await claims.claim([], take_over=True) == []

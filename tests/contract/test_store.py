@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from listener.claims.port import Ask, Claims, Dead, Done
@@ -595,6 +596,44 @@ async def test_a_cursor_is_reset_only_from_what_it_is(server: Real | Simulated) 
     assert await cursors.advance("s", "g", on) == on
     assert await cursors.reset("s", "g", ahead, back) == on
     assert await cursors.reset("s", "g", on, f"{OTHER}.t1-0000000c.1") == f"{OTHER}.t1-0000000c.1"
+
+
+async def test_only_who_knows_the_store_takes_it_further(server: Real | Simulated) -> None:
+    a, b = server.roll("a"), server.roll("b")
+    first = (await a.refresh()).store
+    assert (await b.refresh()).store == first
+    second = (await a.refresh(first)).store
+    assert (second.name, second.version) == (first.name, first.version + 1)
+    assert (await a.refresh(second)).store.version == first.version + 2
+    ahead = msgspec.structs.replace(second, version=second.version + 10)
+    assert (await a.refresh(ahead)).store.version == first.version + 2, "one that has gone back stays where it is"
+
+
+async def test_of_two_that_replace_a_generation_one_does(server: Real | Simulated) -> None:
+    a, b = server.roll("a"), server.roll("b")
+    first = (await a.refresh()).store
+    await a.renew(first.generation, 40)
+    second = (await b.refresh()).store
+    assert second.name != first.name
+    assert (second.version, second.incarnation) == (41, first.incarnation)
+    await b.renew(first.generation, 90)
+    assert (await a.refresh()).store == second
+
+
+async def test_a_cursor_is_saved_only_in_the_store_that_it_is_of(server: Real | Simulated) -> None:
+    cursors, roll = server.cursors(), server.roll("a")
+    store = (await roll.refresh()).store
+    assert await cursors.advance("s", "g", "j-5", store) == "j-5"
+    assert await cursors.advance("s", "g", "j-4", store) == "j-5"
+    for other in (
+        msgspec.structs.replace(store, version=store.version + 1),
+        msgspec.structs.replace(store, generation="other"),
+        msgspec.structs.replace(store, incarnation="postgres:other"),
+    ):
+        assert await cursors.advance("s", "g", "j-9", other) is None
+    assert await cursors.read("s", "g") == "j-5"
+    await roll.refresh(store)
+    assert await cursors.advance("s", "g", "j-9", store) == "j-9"
 
 
 async def test_the_roll_shows_who_lives(server: Real | Simulated) -> None:

@@ -77,4 +77,4 @@ def test_the_number_at_the_end_of_a_cursor(cursor: str, ordinal: int | None) -> 
 
 
 def test_statements_are_found_by_name() -> None:
-    assert set(statements("listener.store", "cursors.sql")) == {"start", "read", "advance", "reset"}
+    assert set(statements("listener.store", "cursors.sql")) == {"start", "read", "read_in", "advance", "reset"}

@@ -1,0 +1,105 @@
+"""PostgreSQL set back to a backup, by its data directory and by a dump, while listeners run and while they are down."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+
+import asyncpg
+import httpx
+import pytest
+
+from ops.local.system import System
+from tests.end_to_end.test_law import audit, lines, publish, until_rows
+from tests.support.system import running_system
+
+BEFORE, AFTER = 300, 500
+TABLES = ("events", "cursors", "buried", "listeners", "claims", "claims_place", "store")
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    with running_system(listeners=2, lease="3", handle_delay="0.1", insert_delay="0.1") as running:
+        yield running
+
+
+async def health(url: str) -> dict:
+    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        return (await client.get(f"{url}/health")).json()
+
+
+async def changes(system: System) -> set[str]:
+    return {one["what"] for url in system.layout.listener_urls for one in (await health(url))["changes"]}
+
+
+async def until_saved(system: System, count: int) -> None:
+    """Wait for the rows, and for a cursor behind them: then only a cursor that is set back has them read again."""
+    await until_rows(system.postgres.url, count)
+    connection = await asyncpg.connect(system.postgres.url)
+    async with asyncio.timeout(30):
+        while not str(await connection.fetchval("select cursor from unlost.cursors")).endswith(f".{count}"):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(1.0)  # so long the store's version is further for sure
+    await connection.close()
+
+
+async def copy_tables(url: str, source: str, target: str) -> None:
+    """As a dump and its restoration do, the restoration in one transaction."""
+    connection = await asyncpg.connect(url)
+    async with connection.transaction():
+        for table in TABLES:
+            if target == "backup":
+                await connection.execute(f"create table backup.{table} as table {source}.{table}")
+            else:
+                columns = await connection.fetchval(
+                    "select string_agg(quote_ident(column_name), ', ') from information_schema.columns "
+                    "where table_schema = 'backup' and table_name = $1", table,
+                )  # fmt: skip
+                await connection.execute(f"delete from {target}.{table}")
+                await connection.execute(
+                    f"insert into {target}.{table} ({columns}) overriding system value "
+                    f"select {columns} from {source}.{table}"
+                )
+    await connection.close()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("listeners", ["running", "down"])
+@pytest.mark.parametrize("backup", ["dump", "data directory"])
+async def test_what_a_restored_postgres_lacks_is_stored_again(system: System, backup: str, listeners: str):
+    postgres, copy = system.postgres, system.layout.data / "postgres" / "backup"
+    cluster = copy.with_name("cluster")
+    async with httpx.AsyncClient(base_url=system.layout.producer_url, timeout=20, trust_env=False) as client:
+        await publish(client, lines(0, BEFORE))
+        await until_saved(system, BEFORE)
+        if backup == "dump":
+            postgres.sql("create schema backup", "unlost")
+            await copy_tables(postgres.url, "unlost", "backup")
+        else:
+            postgres.stop()
+            shutil.copytree(cluster, copy, symlinks=True)
+            postgres._own(copy)
+            postgres.start()
+        await publish(client, lines(BEFORE, AFTER))
+        await until_saved(system, BEFORE + AFTER)
+        if listeners == "down":
+            for child in system.listeners:
+                await asyncio.to_thread(child.stop)
+        if backup == "dump":
+            await copy_tables(postgres.url, "backup", "unlost")
+        else:
+            postgres.stop()
+            shutil.rmtree(cluster)
+            shutil.copytree(copy, cluster, symlinks=True)
+            for path in (cluster, *cluster.rglob("*")):
+                postgres._own(path)
+            postgres.start()
+        if listeners == "down":
+            for child in system.listeners:
+                child.start()
+        await until_rows(postgres.url, BEFORE + AFTER)
+        await publish(client, lines(BEFORE + AFTER, 10))
+        await until_rows(postgres.url, BEFORE + AFTER + 10)
+    account = await audit(system)
+    assert (account["missing"], account["doubled"]) == (0, 0)
+    if listeners == "running":
+        assert "store_went_back" in await changes(system)
