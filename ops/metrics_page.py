@@ -67,7 +67,7 @@ FLOW = (
           "grows for long: one event holds the cursor back"),
     _told("cursor_save_failures_total", "counter", "", "a write of the cursor that failed", "grows for 10 minutes"),
     _told("store_changes_total", "counter", "what", "PostgreSQL lacks commits (`went_back`), or may lack some: it "
-          "crashed or failed over (`replaced`). What is lost is read again", "`went_back` grows, and nobody restored it"),
+          "crashed or failed over (`replaced`). What is lost is read again", "`went_back` grows unasked"),
 )  # fmt: skip
 CLAIMS = (
     _told("claims_total", "counter", "answer", "claims `won`, `held` by another, `taken_over` from one that vanished",

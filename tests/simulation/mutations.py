@@ -75,13 +75,6 @@ def _remembers_nothing_else(_: Any) -> Any:
     return remember
 
 
-def _all_done(_: Any) -> Any:
-    async def tell_done(self: Settling, ended: Any) -> None:
-        await self._desk.settle([passage.ask.event_id for passage, *_ in ended], "done")
-
-    return tell_done
-
-
 def _conflict_is_mine(real: Any) -> Any:
     return lambda self, token, row: real(self, token, row) and STORED
 
@@ -560,10 +553,6 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "starts-without-doubt": (
         "who starts takes any store for the one that it was",
         [(SimulatedRedisClaims, "remember", _remembers_nothing_else)],
-    ),
-    "stored-before-is-done": (
-        "what was stored before the store went back is called done after",
-        [(Settling, "_tell_done", _all_done)],
     ),
     "takeover-without-lease": ("a running lease is taken over", [(RedisMemory, "claim", _takes_leases)]),
 }

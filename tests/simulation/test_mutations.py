@@ -28,6 +28,8 @@ FOUND_BY = {
     "healed-at-offer": 138, "vouched-unsettled": 2, "vouched-half-settled": 15, "any-bytes": 6, "left-unread": 2,
     "gap-untold": 273, "gap-is-a-wall": 529, "unregistered": 0, "row-beside-a-burial": 1346,
     "outage-counts": 27, "probe-without-locks": 41,
+    "trusts-any-store": 143, "saves-in-any-store": 315, "not-read-again": 426, "old-watermark": 426,
+    "version-unseen": 1431,
     "clock-back-holds": 274, "clock-back-ends": 596,
 }  # fmt: skip
 
@@ -141,7 +143,21 @@ POISON_AND_NEIGHBOURS = Schedule(
 )
 """One event kills every owner, and twice it does so while others run beside it."""
 
+RESTORED_WHILE_DOWN = Schedule(
+    seed=0,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.0),),
+    happenings=(Happening("e0", 1.5, "e0"),),
+    faults=(
+        Fault("f0", 1.4, 2.2, "restore dump", "postgres"),
+        Fault("f1", 3.5, 1.0, "kill", "l0"),
+    ),
+)
+"""While nobody listens, PostgreSQL is set back to before it stored an event; Redis remembers that as done."""
+
 WRITTEN_FOR = {
+    "starts-without-doubt": RESTORED_WHILE_DOWN,
     "stop-leaves-what-came": STOPPED_WHILE_PAUSED,
     "stop-leaves-unread": STOPPED_WITH_UNREAD,
     "buries-unconfirmed": CUT_OFF_FROM_BOTH,
