@@ -208,6 +208,9 @@ POSTGRES = (
 PRODUCER = (
     Drill("producer-stopped", "The producer is stopped and started again; publishers try until they are answered.",
           damage=stop("producer"), heal=start("producer")),
+    Drill("producer-twice", "A second producer is started on the same journal: it must end at once, and hurt nobody.",
+          damage=lambda stage: stage.start_second_producer(), bars=Bars(felt=False), progress_from="damage",
+          on_compose=False),
     Drill("producer-killed", "The producer is killed with -9 in the middle of publishing; every 202 must be kept.",
           damage=kill("producer"), during=pause(1.0), heal=start("producer")),
 )  # fmt: skip

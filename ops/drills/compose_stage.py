@@ -100,6 +100,10 @@ class ComposeStage:
     async def give_connections(self) -> None:
         """Nothing was taken."""
 
+    async def start_second_producer(self) -> None:
+        """Not here."""
+        raise StageTrouble("a second producer is started on this machine only")
+
     async def fill_disk(self) -> None:
         """Not here."""
         raise StageTrouble("a full disk is only to be had without --compose")

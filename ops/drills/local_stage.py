@@ -24,6 +24,7 @@ import psutil
 from ops.audit.cli import AuditSettings, audited
 from ops.command import SecretUrl
 from ops.drills import books as bookkeeping
+from ops.drills import journals
 from ops.drills.drill import Drill
 from ops.drills.hoard import Hoard
 from ops.drills.marks import ConsoleAt
@@ -181,6 +182,14 @@ class LocalStage:
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.terminate()
+
+    async def start_second_producer(self) -> None:
+        """See ``Stage``."""
+        await journals.start_second_producer(self._journal)
+
+    @property
+    def _journal(self) -> Path:
+        return self._system.layout.data / "producer" / "journal.sqlite"
 
     async def fill_disk(self) -> None:
         """Let no file of a listener grow."""

@@ -86,6 +86,9 @@ class Stage(Protocol):
     async def unlock_events(self) -> None:
         """Let go of the lock."""
 
+    async def start_second_producer(self) -> None:
+        """Start another producer on the same journal; it must end by itself, with exit code 2."""
+
     async def fill_disk(self) -> None:
         """Leave no room for dead letters."""
 
