@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up proof drill test simulate check format reference constraints clean
+.PHONY: help install up proof drill test mutate simulate check format reference constraints clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(INSTALLED) ## Run the tests, on real servers, three at a time (ARGS="-k 
 
 drill: $(INSTALLED) ## Hurt a private system and see that nothing is lost (ARGS="redis-frozen", ARGS=all, ARGS=--list)
 	@$(BIN)/ops drill $(ARGS)
+
+mutate: $(INSTALLED) $(VENV)/.mutate ## Put mistakes into the code, and see that tests notice (ARGS="--seed 7 --mutants 40" ...)
+	@$(BIN)/python -m tests.mutation $(ARGS)
 
 simulate: $(INSTALLED) ## Hunt for schedules that break the law (ARGS="--schedules 20000 --seed 7" ...)
 	@$(BIN)/python -m tests.simulation $(ARGS)
@@ -53,6 +56,10 @@ constraints: $(INSTALLED) ## Pin what is installed now
 
 clean: ## Remove the environment and all caches; .unlost, the data, stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+$(VENV)/.mutate: tests/mutation/requirements.txt $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -r tests/mutation/requirements.txt
+	@touch $@
 
 # pip older than 25.1 cannot read [dependency-groups], so Python reads them to it.
 $(INSTALLED): pyproject.toml constraints.txt
