@@ -59,7 +59,9 @@ class SecretUrl(Secret):
     @classmethod
     def _validated(cls, value: object) -> "Secret":
         if isinstance(value, str) and "://" not in value:
-            raise ValueError("must be a URL such as scheme://user:password@host:port/name")
+            raise ValueError(
+                "must be a URL such as scheme://host:port/name, with user:password@ before the host if it asks for one"
+            )
         return super()._validated(value)
 
 
