@@ -60,7 +60,7 @@ class SecretUrl(Secret):
     def _validated(cls, value: object) -> "Secret":
         if isinstance(value, str) and "://" not in value:
             raise ValueError(
-                "must be a URL such as scheme://host:port/name, with user:password@ before the host if it asks for one"
+                "must be a URL such as scheme://host:port/name, with user:password@ before the host if needed"
             )
         return super()._validated(value)
 
