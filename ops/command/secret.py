@@ -59,9 +59,7 @@ class SecretUrl(Secret):
     @classmethod
     def _validated(cls, value: object) -> "Secret":
         if isinstance(value, str) and "://" not in value:
-            raise ValueError(
-                "must be a URL such as scheme://host:port/name, with user:password@ before the host if needed"
-            )
+            raise ValueError("must be a URL such as scheme://host:port/name (user:password@ before the host)")
         return super()._validated(value)
 
 
