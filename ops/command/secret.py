@@ -59,7 +59,7 @@ class SecretUrl(Secret):
     @classmethod
     def _validated(cls, value: object) -> "Secret":
         if isinstance(value, str) and "://" not in value:
-            raise ValueError("must be a URL such as scheme://host:port/name (user:password@ before the host)")
+            raise ValueError("must be a URL such as scheme://host:port/name (before the host: user:pw@)")
         return super()._validated(value)
 
 

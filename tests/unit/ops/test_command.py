@@ -57,7 +57,7 @@ def test_all_mistakes_come_at_once_with_flag_and_variable(run):
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
         "error: --port (PORT): input should be a valid integer, unable to parse string as an integer, not 'zz'",
-        "error: --redis-url (REDIS_URL): must be a URL such as scheme://host:port/name (user:password@ before the host)",
+        "error: --redis-url (REDIS_URL): must be a URL such as scheme://host:port/name (before the host: user:pw@)",
         "error: --low (LOW) must not exceed --high (HIGH)",
     ]
 
