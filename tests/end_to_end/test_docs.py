@@ -148,6 +148,7 @@ def see_that_the_commands_for_operators_work(system: System, environment: dict[s
         "how-to/operate.md": {
             "journal.sqlite3": f"{data}/producer/journal.sqlite", " a/failed": f" {data}/a/failed",
             "cp failed_events.jsonl failed_events.jsonl": f"cp {letters} {letters}",
+            "DATABASE_URL=postgresql://owner@db/shop ": "",
         },
         "runbook.md": {**addresses(system), "FILE": letters, " ID": " order-1"},
     }  # fmt: skip
