@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Literal
 
 from listener.engine import CLOCKS, Engine, random_name
+from listener.errors import Transient
 from listener.facts import Facts
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Doom
@@ -91,13 +92,16 @@ class Listening:
             keeper = tasks.create_task(self._keeper.run(), name="cursor")
             reader = tasks.create_task(self._read(), name="source")
             self.phase = "running"
-            await self._stop.wait()
+            await self._asked_or_displaced()
             self.phase = "draining"
             drained = await self._drain(reader)
             await self._keeper.save()
             for task in (keeper, engine, *side):
                 task.cancel()
+        why = self.engine.desk.why_another_handler()
         await self.engine.leave()
+        if not self._stop.is_set():
+            raise Transient(f"this listener was taken for gone, and {why}")
         return drained
 
     async def _drain(self, reader: "asyncio.Task[None]") -> Drained:
@@ -108,6 +112,15 @@ class Listening:
         left = max(0.0, self._drain_seconds - (self._clock() - started))
         pipeline = self.engine.pipeline
         return await (pipeline.finish(left) if self.reader.took_for_good else pipeline.drain(left))
+
+    async def _asked_or_displaced(self) -> None:
+        """Return when a stop is asked for, or another handler is at work in the place of this listener's."""
+        waiting = [asyncio.create_task(one.wait()) for one in (self._stop, self.engine.desk.displaced)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
 
     async def _read(self) -> None:
         """What a listener with another handler read would be its own to settle, and it settles nothing."""

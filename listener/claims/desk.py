@@ -59,6 +59,9 @@ class Desk:
         self._share = (0, 1)
         self._look: Look | None = None
         self._agreed = asyncio.Event()
+        self._had_agreed = False
+        self.displaced = asyncio.Event()
+        """Set once peers took this listener for gone and work with another handler: it can only end and start anew."""
         self._meets = False
         self._moving = False
         self._fresh_until = 0.0
@@ -386,9 +389,12 @@ class Desk:
         self._see_store(look.store)
         self._look = look
         if look.agreed:
+            self._had_agreed = True
             self._agreed.set()
         else:
             self._agreed.clear()
+            if self._had_agreed and look.mine is not None:
+                self.displaced.set()
         self._peers = tuple(look.peers.values())
         self._members.seen(look, started)
         self._share = look.share

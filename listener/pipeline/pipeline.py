@@ -126,8 +126,13 @@ class Pipeline:
             tasks.create_task(self.store_watch.run(), name="watch the store")
             tasks.create_task(self.work.run(), name="work")
             tasks.create_task(self._looking.run(), name="looking")
-            tasks.create_task(self.healer.run(), name="heal letters")
+            tasks.create_task(self._heal(), name="heal letters")
             self._claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
+
+    async def _heal(self) -> None:
+        """Letters wait as long as another handler is at work: what they hold could be settled by nobody here."""
+        await self._desk.wait_agreed()
+        await self.healer.run()
 
     async def drain(self, seconds: float) -> Drained:
         """Claim nothing more, let what runs finish, give the rest back: the source sends it again.

@@ -5,7 +5,7 @@ import contextlib
 
 import httpx
 
-from ops.drills.drill import IN_TRANSACTION, NONE, Act, Bars, Drill, Poison, pause
+from ops.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Act, Bars, Drill, Poison, pause
 from ops.drills.stage import Stage, StageTrouble
 
 OUTLAST_ATTEMPTS = 9.0
@@ -166,6 +166,18 @@ async def let_all_meet(stage: Stage) -> None:
     await stage.start("postgres")
 
 
+def come_with(handler: str) -> Act:
+    """Stop the last listener, and start it with this handler."""
+
+    async def do(stage: Stage) -> None:
+        newcomer = stage.listeners[-1]
+        await stage.stop(newcomer)
+        await stage.tell(newcomer, handler=handler)
+        await stage.start(newcomer)
+
+    return do
+
+
 RESET = every_wire("reset_peer", "redis", "postgres", "source", timeout=0)
 
 REDIS = (
@@ -245,6 +257,8 @@ HANDLERS = (
     Drill("handler-kills", "One event kills every process that handles it; after the crash loop it is a letter.",
           bars=Bars(letters="some", extra_runs=True), poison=Poison("kill"), progress_from="damage",
           during=pause(1.0), settings={"lease": "2"}, revives=True, on_compose=False),
+    Drill("handlers-differ", "A listener comes back with another handler: it waits and says so, its peers work on.",
+          damage=come_with(ANOTHER), heal=come_with(RECORD), on_compose=False),
     Drill("letters-disk-full", "There is no room for dead letters: they are held, reading stops, and goes on.",
           damage=lambda stage: stage.fill_disk(), heal=lambda stage: stage.free_disk(), fills_disk=True,
           bars=Bars(letters="some"), poison=Poison("fail", ONE_OF), settings={"handle_delay": "0.2"},

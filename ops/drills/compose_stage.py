@@ -83,6 +83,10 @@ class ComposeStage:
         if part in ("redis", "postgres"):
             await self._until_ready(part)
 
+    async def tell(self, part: str, **settings: str) -> None:  # noqa: ARG002
+        """Nothing here changes what a container was made with."""
+        raise StageTrouble(f"the settings of {part} stand in the project's files; run this drill locally")
+
     async def revive(self) -> None:
         """The restart policy does it."""
 

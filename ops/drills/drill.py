@@ -10,6 +10,7 @@ from ops.drills.stage import Stage
 Act = Callable[[Stage], Awaitable[None]]
 RECORD = "ops.drills.handlers:record"
 IN_TRANSACTION = "ops.drills.handlers:record_in_transaction"
+ANOTHER = "ops.drills.handlers:another"
 NONE = ""
 """No handler: what arrives while PostgreSQL has just gone is claimed all the same, and buried."""
 

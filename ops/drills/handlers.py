@@ -35,6 +35,11 @@ async def record_in_transaction(event: Delivery, connection: Any) -> None:
     await record(event)
 
 
+async def another(event: Delivery) -> None:
+    """What a listener is given by mistake: no event of the group may ever be handled by it."""
+    _write("strange", event)
+
+
 def _kind(event: Delivery) -> str:
     if os.environ.get("DRILL_HEALED"):
         return "replay"

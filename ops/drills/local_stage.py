@@ -138,6 +138,10 @@ class LocalStage:
                 await self._ended_if_asked(self._child(part))
                 self._child(part).start()
 
+    async def tell(self, part: str, **settings: str) -> None:
+        """Its environment."""
+        self._child(part).tell(**settings)
+
     async def revive(self) -> None:
         """Start every listener that has ended."""
         for child in self._system.listeners:

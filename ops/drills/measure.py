@@ -20,7 +20,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the drill's handler, written down as it began. ``kind``: run, fail, hang, kill or replay."""
+    """One run of the drill's handler, written down as it began. ``kind``: run, fail, hang, kill, replay, or
+    strange, where another handler than the group's was at work."""
 
     kind: str
     at: float

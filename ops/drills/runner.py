@@ -87,6 +87,8 @@ class Runner:
             self._say(Phase(note=left.failure))
         self._phase("replay" if before.letters else "audit", len(before.rows))
         runs = [run for run in await self._stage.runs() if run.event_id.startswith(self._stream.prefix)]
+        if strange := sum(run.kind == "strange" for run in runs):
+            self._troubles.append(f"{strange} events were handled by another handler than the group's")
         if before.letters:
             self._troubles += await self._stage.replay()
         after = await bookkeeping.read(self._stage, self._stream.prefix)

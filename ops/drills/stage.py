@@ -71,6 +71,9 @@ class Stage(Protocol):
     async def start(self, part: str, *, empty: bool = False) -> None:
         """Start it again; ``empty``: without what it held (Redis)."""
 
+    async def tell(self, part: str, **settings: str) -> None:
+        """Have a part be told other settings from its next start on."""
+
     async def revive(self) -> None:
         """Start every listener that has ended."""
 

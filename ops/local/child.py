@@ -72,6 +72,10 @@ class Child:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    def tell(self, **settings: str) -> None:
+        """Have it be told something else from its next start on."""
+        self._environment.update(settings)
+
     def start(self) -> None:
         """Start it; a child that runs already stays as it is."""
         if self.is_running:

@@ -12,6 +12,11 @@ async def plain(delivery: Delivery) -> None:
     await _run(delivery, None)
 
 
+async def other(delivery: Delivery) -> None:
+    """Does the same, and is another handler to the listeners."""
+    await _run(delivery, None)
+
+
 async def in_transaction(delivery: Delivery, connection: Any) -> None:
     """Runs in the row's transaction."""
     await _run(delivery, connection)

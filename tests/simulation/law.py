@@ -5,6 +5,7 @@ Letters      one for an event, and none beside its row, but for what `letters.py
 Crash loops  only what kills its owners is condemned, never what was held beside it, unless faults ended enough owners
 Order        "done" is told only of a row that stands, "dead" only of a letter on disk; the cursor never passes
              what is not settled
+Handlers     when a handler starts, no other live listener is at work with another one
 Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
              killed, frozen, stopped, or cut off from both places in which claims are kept at once, or lost its lease to
              one that was; or, cut off from PostgreSQL while another is cut off from Redis, it was off the roll, or
@@ -222,6 +223,7 @@ class Law(Hooks):
         for other in self.processes:
             if self._went_back:
                 break
+            self._same_handler(process, other)
             if other is not process and other.alive and other.may_run(event_id):
                 self.world.break_law(f"{process.name} starts {event_id}, and {other.name} may start it too")
         runs = self.runs.setdefault(event_id, [])
@@ -239,6 +241,11 @@ class Law(Hooks):
         run = Run(process, epoch, attempt, now)
         runs.append(run)
         return run
+
+    def _same_handler(self, process: Process, other: Process) -> None:
+        mine, theirs = process.settings.handler, other.settings.handler
+        if mine != theirs and other.alive and other.engine.desk.open:
+            self.world.break_law(f"{process.name} runs {mine}, and {other.name} is at work with {theirs}")
 
     def handler_ends(self, run: Run, *, failed: bool) -> None:
         run.ended, run.failed = self.world.now, failed
@@ -289,8 +296,12 @@ class Law(Hooks):
         )
 
     def judge(self, *, calm: bool, stopped: Collection[str]) -> None:
-        """After the end: what no single step shows. ``stopped``: letters of orderly stops that wait still."""
-        if stopped:
+        """After the end: what no single step shows. ``stopped``: letters of orderly stops that wait still.
+
+        Those of a listener whose handler is not the one at work wait with it.
+        """
+        waiting = any(one.alive and not one.engine.desk.agreed for one in self.processes)
+        if stopped and not waiting:
             self.world.break_law(f"nobody settled what orderly stops left: {sorted(stopped)}")
         for (claim_id, digest), count in self.letters.items():
             row = self.postgres.rows.get(claim_id)

@@ -45,6 +45,7 @@ HANDLERS = {
     "recorded": "",
     "plain": "tests.simulation.handlers:plain",
     "transaction": "tests.simulation.handlers:in_transaction",
+    "odd": "tests.simulation.handlers:other",
 }
 
 
@@ -176,7 +177,10 @@ class Start(Process):
         self.stopping = False
         self.unaccounted = False
         self.settings = settings_of(
-            name, scene.plan.work, PEER_WAIT if scene.plan.turns else 0.0, hands_of(scene.plan.seed)
+            name,
+            "odd" if name == scene.plan.odd else scene.plan.work,
+            PEER_WAIT if scene.plan.turns else 0.0,
+            hands_of(scene.plan.seed),
         )
         self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]
         self.listening = Listening(
@@ -209,7 +213,7 @@ class Start(Process):
                 timeout=settings.redis_timeout,
             ),
             postgres=SimulatedPostgresClaims(session, token=token, lease_seconds=settings.lease),
-            roll=SimulatedRoll(session, token=token, life_seconds=ROLL_LIFE),
+            roll=SimulatedRoll(session, token=token, life_seconds=ROLL_LIFE, handler=settings.handler_name),
             register=SimulatedRegister(session, token=token),
             store=SimulatedStore(
                 session, token=token, longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE
@@ -281,7 +285,7 @@ class Start(Process):
             pipeline.intake.count > 0
             or self.engine.desk.held > 0
             or pipeline.registrar.unsure
-            or not pipeline.healer.done
+            or (self.engine.desk.agreed and not pipeline.healer.done)
         )
 
     async def handle(self, delivery: Delivery, connection: Any) -> None:

@@ -193,8 +193,20 @@ def _stale_roll(_: Any) -> Any:
     return property(lambda self: self._meets and not self._moving and self._reach.has_all(self.places))
 
 
+def _agreed_for_ever(real: Any) -> Any:
+    def see(self: Desk, look: Any, started: float) -> None:
+        had_agreed = self.agreed
+        real(self, look, started)
+        if had_agreed:
+            self._agreed.set()
+
+    return see
+
+
 def _open_off_the_roll(_: Any) -> Any:
     def see(self: Desk, look: Any, started: float) -> None:
+        self._look = look
+        self._agreed.set()
         self._peers = tuple(look.peers.values())
         self._reach.postgres = look.postgres_place
         self._fresh_until = started + self._roll.life_seconds * desk_module.FRESH_SHARE
@@ -485,6 +497,14 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "stale-roll": ("who could not refresh the roll starts all the same", [(Desk, "open", _stale_roll)]),
     "open-off-the-roll": ("who stands on the roll no more starts all the same", [(Desk, "_see", _open_off_the_roll)]),
+    "any-handler": (
+        "a listener works beside others that have another handler",
+        [(Desk, "agreed", lambda _: property(lambda _: True)), (Desk, "wait_agreed", lambda _: _nothing)],
+    ),
+    "agreed-for-ever": (
+        "who agreed once works on, though it was taken for gone and another handler is at work",
+        [(Desk, "_see", _agreed_for_ever)],
+    ),
     "gap-untold": (
         "what retention took is passed over in silence",
         [(reader_module, "SourceGap", lambda _: lambda *_: None)],

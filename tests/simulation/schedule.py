@@ -19,7 +19,7 @@ POSTGRES_FAULTS = ("down", "freeze", "crash")
 SOURCE_FAULTS = ("cut", "down")
 RESTORES = ("restore dump", "restore data")
 RETENTION_SALT, BOTH_SALT, TURNS_SALT, STOPS_SALT, OUTAGE_SALT, CLOCK_SALT, NEIGHBOURS_SALT = 33, 34, 35, 36, 37, 53, 42
-RESTORE_SALT = 61
+RESTORE_SALT, ODD_SALT = 61, 38
 """Later additions have dice of their own, so that the seeds that found something once still find it."""
 
 
@@ -64,6 +64,8 @@ class Schedule(msgspec.Struct, frozen=True):
     faults: tuple[Fault, ...]
     turns: bool = False
     """Whether the listeners wait for the one whose turn it is, instead of all asking at once."""
+    odd: str = ""
+    """The listener that has another handler than the others."""
 
     def without(self, names: Collection[str]) -> "Schedule":
         """The same run, but for these happenings, faults and listeners."""
@@ -112,7 +114,13 @@ def schedule(seed: int) -> Schedule:
         happenings=happenings,
         faults=() if quiet else faults,
         turns=random.Random(seed * 2_654_435_761 + TURNS_SALT).random() < 0.5,
+        odd=_odd(random.Random(seed * 2_654_435_761 + ODD_SALT), names) if work != "recorded" else "",
     )
+
+
+def _odd(dice: random.Random, listeners: list[str]) -> str:
+    """Now and then one listener has another handler."""
+    return dice.choice(listeners) if len(listeners) > 1 and dice.random() < 0.1 else ""
 
 
 def _happenings(dice: random.Random) -> tuple[Happening, ...]:
