@@ -27,7 +27,7 @@ FOUND_BY = {
     "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 0,
     "stop-leaves-the-rest": 233, "stop-leaves-copies": 680, "stopped-forbids": 138, "never-healed": 138,
     "healed-at-offer": 138, "vouched-unsettled": 2, "vouched-half-settled": 15, "any-bytes": 6, "left-unread": 2,
-    "gap-untold": 273, "gap-is-a-wall": 529, "unregistered": 0, "row-beside-a-burial": 1346,
+    "gap-untold": 273, "gap-is-a-wall": 529, "unregistered": 0,
     "outage-counts": 27, "probe-without-locks": 41,
     "trusts-any-store": 143, "saves-in-any-store": 315, "not-read-again": 426, "old-watermark": 426,
     "version-unseen": 1431,
@@ -157,8 +157,19 @@ RESTORED_WHILE_DOWN = Schedule(
 )
 """While nobody listens, PostgreSQL is set back to before it stored an event; Redis remembers that as done."""
 
+FORGOTTEN_BY_REDIS = Schedule(
+    seed=0,
+    work="transaction",
+    resumes=True,
+    listeners=(("l0", 0.0), ("l1", 0.0)),
+    happenings=(Happening("e0", 0.6, "e0", failures=3),),
+    faults=(Fault("f0", 1.35, 0.0, "flush", "redis"),),
+)
+"""One buries an event, and PostgreSQL knows; Redis forgets; the other wins it, and its handler would succeed."""
+
 WRITTEN_FOR = {
     "starts-without-doubt": RESTORED_WHILE_DOWN,
+    "row-beside-a-burial": FORGOTTEN_BY_REDIS,
     "stop-leaves-what-came": STOPPED_WHILE_PAUSED,
     "stop-leaves-unread": STOPPED_WITH_UNREAD,
     "buries-unconfirmed": CUT_OFF_FROM_BOTH,
