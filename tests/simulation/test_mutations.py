@@ -18,7 +18,7 @@ from tests.simulation.shrink import shrink
 LONGEST_SEARCH = 1_500
 
 FOUND_BY = {
-    "any-handler": 20, "agreed-for-ever": 604,
+    "any-handler": 20, "agreed-for-ever": 665,
     "forget-the-fence": 16, "foreign-row-is-mine": 1, "done-before-row": 0, "dead-before-letter": 1, "no-letter":
     1, "drop-standby": 9, "standby-is-settled": 2, "reset-epoch": 20, "never-renew": 1, "lease-ignored": 451,
     "lost-unseen": 75, "lost-is-forgotten": 184, "meet-nobody": 27, "no-cover": 9, "declare-before-cover": 697,
