@@ -3,7 +3,7 @@
 from typing import Any
 
 from listener.settings import ListenerSettings
-from ops.command import Settings
+from ops.command import Secret, Settings
 from ops.console.settings import ConsoleSettings
 from ops.local.up import UpSettings
 from producer.settings import ProducerSettings
@@ -30,6 +30,8 @@ def _table(settings: type[Settings]) -> str:
 
 
 def _default(name: str, value: Any) -> str:
+    if isinstance(value, Secret):
+        value = value.reveal()  # a default stands in the code, for all to read
     if name == "instance_id" and value != "producer":
         return "the host's name"
     if value in ("", None, ()) or str(value) == "":
