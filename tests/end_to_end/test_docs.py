@@ -128,7 +128,7 @@ def test_the_tutorial_guides_and_runbook_work_as_they_stand(tmp_path: Path):
         see_that_the_commands_for_operators_work(system, environment(system, path), tmp_path)
     assert '"status":"accepted"' in said[0]
     assert "ConnectionError" in said[5]
-    assert "to replay    2 (rejected 1, exhausted 1)" in said[8]
+    assert "to replay    1 (exhausted 1)\npassed over  rejected 1" in said[8]
     assert "to replay    1 (exhausted 1)\nresolved     1" in said[9]
     assert re.search(r"^missing +0$", said[11], re.MULTILINE)
     assert "order-1" in said[12]
