@@ -122,6 +122,12 @@ def every_wire(kind: str, *wires: str, **attributes: float) -> Act:
     return do
 
 
+async def kill_an_owner_and_turn_the_clock_back(stage: Stage) -> None:
+    """What it held must not stay held for as long as the jump is."""
+    await an_owner("kill")(stage)
+    await stage.turn_clock_back()
+
+
 async def mend_all(stage: Stage) -> None:
     """Make every wire well."""
     for listener in stage.listeners:
@@ -237,6 +243,10 @@ LISTENERS = (
     Drill("listener-frozen", "A listener is frozen past its lease and woken; its late writes must not double.",
           damage=an_owner("freeze"), during=outlast_lease, heal=every_listener("thaw"), bars=TAKEN_OVER,
           progress_from="damage", handler=IN_TRANSACTION, settings=OWNED),
+    Drill("clock-jump", "A listener is killed, and Redis' clock goes back an hour; its leases end in time.",
+          damage=kill_an_owner_and_turn_the_clock_back, during=pause(2 * BEYOND_LEASE + 5.0),
+          heal=every_listener("start"), bars=Bars(extra_runs=True, takeover=5.0), progress_from="damage",
+          handler=IN_TRANSACTION, settings=OWNED, on_compose=False),
 )  # fmt: skip
 
 STOPS = (

@@ -108,6 +108,10 @@ class ComposeStage:
         """Not here."""
         raise StageTrouble("a second producer is started on this machine only")
 
+    async def turn_clock_back(self) -> None:
+        """Not here."""
+        raise StageTrouble("Redis' clock is turned back only without --compose")
+
     async def fill_disk(self) -> None:
         """Not here."""
         raise StageTrouble("a full disk is only to be had without --compose")

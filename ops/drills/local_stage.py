@@ -25,6 +25,7 @@ from ops.audit.cli import AuditSettings, audited
 from ops.command import SecretUrl
 from ops.drills import books as bookkeeping
 from ops.drills import journals
+from ops.drills.clocks import turn_back
 from ops.drills.drill import Drill
 from ops.drills.hoard import Hoard
 from ops.drills.marks import ConsoleAt
@@ -194,6 +195,11 @@ class LocalStage:
     @property
     def _journal(self) -> Path:
         return self._system.layout.data / "producer" / "journal.sqlite"
+
+    async def turn_clock_back(self) -> None:
+        """Have every lease that stands in Redis end an hour later."""
+        if not await turn_back(self._system.valkey.url):
+            raise StageTrouble("no lease stood in Redis; publish faster (--rate)")
 
     async def fill_disk(self) -> None:
         """Let no file of a listener grow."""

@@ -92,6 +92,9 @@ class Stage(Protocol):
     async def start_second_producer(self) -> None:
         """Start another producer on the same journal; it must end by itself, with exit code 2."""
 
+    async def turn_clock_back(self) -> None:
+        """Have Redis' records look as after its clock went back by an hour."""
+
     async def fill_disk(self) -> None:
         """Leave no room for dead letters."""
 
