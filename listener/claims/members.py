@@ -17,10 +17,10 @@ LASTS_SECONDS = 10.0
 def differences(look: Look) -> Iterator[str]:
     """What is not as it should be in this look, in sentences."""
     mine = _instance(look.token)
+    if any(member.instance_id == mine for member in look.members):  # a replay is none, and may borrow the name
+        yield f"another process of this group has the same INSTANCE_ID, {mine}: give each listener one of its own"
     for token, places in sorted(look.peers.items()):
         peer = _instance(token)
-        if peer == mine:
-            yield f"another process of this group has the same INSTANCE_ID, {mine}: give each listener one of its own"
         ours, theirs = _redis(look.mine or frozenset()), _redis(places)
         if ours and theirs and not ours & theirs:
             where = "another database of this Redis" if _servers(ours) & _servers(theirs) else "another Redis"

@@ -8,9 +8,11 @@ import pytest
 from listener.breaker import Breaker
 from listener.claims.desk import Desk
 from listener.claims.port import Ask, Keep, Won
+from listener.store.mark import StoreMark
 from listener.store.roll import Look
 
 LEASE, SLOW = 10.0, 4.0
+MARK = StoreMark("g", 1, "1")
 ASK = Ask("e", bytes(32))
 
 
@@ -23,6 +25,12 @@ class Slow:
 
     async def place(self) -> str:
         return self.name
+
+    def file_under(self, store: str) -> None:
+        """There is one store."""
+
+    async def remember(self, generation: str, version: int) -> int | None:
+        return version
 
     async def claim(self, asks: Sequence[Ask], **_: object) -> list[Won]:
         self.now += SLOW
@@ -39,12 +47,16 @@ class Roll:
     """Nobody else is there."""
 
     life_seconds = 1000.0
+    handler = None
 
     def __init__(self) -> None:
         self.mine: frozenset[str] = frozenset()
 
-    async def refresh(self) -> Look:
-        return Look("a:1", self.mine or None, {}, "postgres:1")
+    async def refresh(self, known: object = None) -> Look:
+        return Look("a:1", self.mine or None, {}, "postgres:1", MARK)
+
+    async def renew(self, generation: str, version: int) -> None:
+        """Nothing went back."""
 
     async def declare(self, places: frozenset[str]) -> Look:
         self.mine = places

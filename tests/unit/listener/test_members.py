@@ -1,14 +1,18 @@
 """Members of a group on different Redis databases, or with one name, are told; a restart or a failover is not."""
 
 from listener.claims.members import LASTS_SECONDS, Members, differences
-from listener.store.roll import Look
+from listener.store.mark import StoreMark
+from listener.store.roll import Look, Member
 
 A, OTHER_DATABASE, OTHER_SERVER, POSTGRES = "redis:aa.m1", "redis:aa.m2", "redis:bb.m1", "postgres:1"
+
+MARK = StoreMark("g", 0, "1")
 
 
 def look(mine: set[str], **peers: set[str]) -> Look:
     named = {name.replace("__", ":"): frozenset(places) for name, places in peers.items()}
-    return Look("a:1", frozenset(mine), named, POSTGRES)
+    members = tuple(Member(token, token.partition(":")[0], None) for token in named if not token.endswith("replay"))
+    return Look("a:1", frozenset(mine), named, POSTGRES, MARK, members=members)
 
 
 def test_members_that_are_set_up_alike_are_well():
@@ -26,6 +30,7 @@ def test_members_on_different_databases_or_servers():
 def test_two_processes_with_one_name():
     (told,) = differences(look({A}, a__2={A}, b__3={A}))
     assert "the same INSTANCE_ID, a:" in told
+    assert not [*differences(look({A}, a__replay={A}))], "a replay may borrow the name"
 
 
 def test_only_what_lasts_is_told():
