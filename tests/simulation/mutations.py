@@ -68,8 +68,9 @@ def _version_unseen(real: Any) -> Any:
     return change
 
 
-def _remembers_nothing_else(_: Any) -> Any:
+def _remembers_nothing_else(real: Any) -> Any:
     async def remember(self: SimulatedRedisClaims, generation: str, version: int) -> int:
+        await real(self, generation, version)
         return version
 
     return remember
