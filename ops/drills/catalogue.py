@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import httpx
 
@@ -18,6 +19,7 @@ TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
 BEYOND_LEASE = 3.0
 ONE_OF = 40
 HOLDS_SOME = 6
+REFUSED_WITHIN, LET_IT_TRY = 30.0, 2.0
 LOOKS, LOOK_SECONDS, LETTERS_LOOK_SECONDS = 200, 0.02, 0.1
 OWNED = {"handle_timeout": "5", "DRILL_SECONDS": "0.1"}
 """The limit is no longer than the lease: a transaction may idle no longer than either, and its heir waits for it. A run
@@ -184,6 +186,20 @@ def come_with(handler: str) -> Act:
     return do
 
 
+async def until_refused(stage: Stage) -> None:
+    """Return some seconds after the last listener has said that another handler is at work."""
+    deadline = time.monotonic() + REFUSED_WITHIN
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                told = await client.get(f"{stage.listener_urls[-1]}/health/ready")
+                if "another handler is at work" in told.text:
+                    await asyncio.sleep(LET_IT_TRY)
+                    return
+            await asyncio.sleep(LOOK_SECONDS)
+    raise StageTrouble(f"the listener with another handler did not say so within {REFUSED_WITHIN:g} s")
+
+
 RESET = every_wire("reset_peer", "redis", "postgres", "source", timeout=0)
 
 REDIS = (
@@ -268,7 +284,7 @@ HANDLERS = (
           bars=Bars(letters="some", extra_runs=True), poison=Poison("kill"), progress_from="damage",
           during=pause(1.0), settings={"lease": "2"}, revives=True, on_compose=False),
     Drill("handlers-differ", "A listener comes back with another handler: it waits and says so, its peers work on.",
-          damage=come_with(ANOTHER), heal=come_with(RECORD), on_compose=False),
+          damage=come_with(ANOTHER), during=until_refused, heal=come_with(RECORD), on_compose=False),
     Drill("letters-disk-full", "There is no room for dead letters: they are held, reading stops, and goes on.",
           damage=lambda stage: stage.fill_disk(), heal=lambda stage: stage.free_disk(), fills_disk=True,
           bars=Bars(letters="some"), poison=Poison("fail", ONE_OF), settings={"handle_delay": "0.2"},
