@@ -112,6 +112,14 @@ class ComposeStage:
         """Not here."""
         raise StageTrouble("Redis' clock is turned back only without --compose")
 
+    async def back_up_journal(self) -> None:
+        """Not here."""
+        raise StageTrouble("the journal is restored on this machine only")
+
+    async def restore_journal(self) -> None:
+        """Not here."""
+        raise StageTrouble("the journal is restored on this machine only")
+
     async def fill_disk(self) -> None:
         """Not here."""
         raise StageTrouble("a full disk is only to be had without --compose")

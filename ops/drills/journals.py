@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from ops.drills.stage import StageTrouble
@@ -26,3 +28,20 @@ async def start_second_producer(journal: Path) -> None:
         raise StageTrouble("a second producer runs on the same journal") from None
     if second.returncode != REFUSED or b"in use by another producer" not in said:
         raise StageTrouble(f"a second producer ended with {second.returncode}: {said[-300:].decode(errors='replace')}")
+
+
+def back_up(journal: Path) -> None:
+    """As documented, while it is in use."""
+    with closing(sqlite3.connect(journal)) as source, closing(sqlite3.connect(_copy_of(journal))) as copy:
+        source.backup(copy)
+
+
+def restore(journal: Path) -> None:
+    """As documented, while no producer runs."""
+    for suffix in ("-wal", "-shm"):
+        journal.with_name(journal.name + suffix).unlink(missing_ok=True)
+    _copy_of(journal).replace(journal)
+
+
+def _copy_of(journal: Path) -> Path:
+    return journal.with_name("backup.sqlite")

@@ -192,6 +192,14 @@ class LocalStage:
         """See ``Stage``."""
         await journals.start_second_producer(self._journal)
 
+    async def back_up_journal(self) -> None:
+        """See ``Stage``."""
+        await asyncio.to_thread(journals.back_up, self._journal)
+
+    async def restore_journal(self) -> None:
+        """See ``Stage``."""
+        journals.restore(self._journal)
+
     @property
     def _journal(self) -> Path:
         return self._system.layout.data / "producer" / "journal.sqlite"

@@ -95,6 +95,12 @@ class Stage(Protocol):
     async def turn_clock_back(self) -> None:
         """Have Redis' records look as after its clock went back by an hour."""
 
+    async def back_up_journal(self) -> None:
+        """Copy the journal as documented, while it is in use."""
+
+    async def restore_journal(self) -> None:
+        """Put the copy in the journal's place, while no producer runs."""
+
     async def fill_disk(self) -> None:
         """Leave no room for dead letters."""
 
