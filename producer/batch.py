@@ -15,6 +15,7 @@ import msgspec
 
 from listener.event import how_often
 from producer.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
+from producer.answers import Answers
 from producer.journal.port import JournalTrouble, Placed
 from producer.journal.publications import LINE_END, Group, Lines, Publication
 from producer.publisher import Overloaded, Publisher
@@ -56,12 +57,11 @@ class Batch:
         self._redeliver = redeliver
         self._lines = _Lines(max_event_bytes, max_batch_bytes)
         self._under_way: deque[_Part] = deque()
-        self._answers: list[bytes] = []
-        self._answer_bytes = 0
+        self._answers = Answers()
         self._most_answer_bytes = most_answer_bytes
 
-    async def run(self, chunks: AsyncIterable[bytes]) -> tuple[int, bytes]:
-        """The status and the body of the answer. Lines that have one in it have it whatever became of the others."""
+    async def run(self, chunks: AsyncIterable[bytes]) -> tuple[int, Answers]:
+        """The status and the answers. Lines that have one in it have it whatever became of the others."""
         status, last = 200, b""
         try:
             await self._read(chunks)
@@ -73,11 +73,12 @@ class Batch:
             trouble = await self._end_all()
         if trouble and status != 503:
             status, last = 503, last + self._unavailable(trouble)
-        return status, b"".join(self._answers) + last
+        self._answers.add(last)
+        return status, self._answers
 
     async def _read(self, chunks: AsyncIterable[bytes]) -> None:
         async for chunk in chunks:
-            if self._answer_bytes > self._most_answer_bytes:
+            if self._answers.size > self._most_answer_bytes:
                 raise Refused("too_large", f"the answers have more than {self._most_answer_bytes:,} bytes")
             self._lines.feed(chunk)
             if self._lines.are_enough:
@@ -127,16 +128,12 @@ class Batch:
             written = accepted_lines(placed, part.good, part.lines)
             if written is not None:
                 self._told("accepted", len(placed))
-                self._answer(written)
+                self._answers.add(written)
                 return
             told += answers(placed, part.good, part.lines)
         for status, count in Counter([one.status for one in told]).items():
             self._told(status, count)
-        self._answer(_encoder.encode_lines(sorted(told, key=_line_of) if len(told) > len(part.lines) else told))
-
-    def _answer(self, lines: bytes) -> None:
-        self._answers.append(lines)
-        self._answer_bytes += len(lines)
+        self._answers.add(_encoder.encode_lines(sorted(told, key=_line_of) if len(told) > len(part.lines) else told))
 
     async def _end_all(self) -> JournalTrouble | None:
         """What is under way is heard out: of a body that fails in its middle, the rest may have been placed."""

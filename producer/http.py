@@ -9,7 +9,7 @@ import httpx
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ops.telemetry.health import Health, health_routes
@@ -31,6 +31,7 @@ from producer.reading import Reading
 from producer.settings import ProducerSettings
 from producer.single import Shortcut, Single, asks_again
 
+NDJSON = "application/x-ndjson"
 MOST_IDS = 100
 MOST_LISTED = 10_000
 
@@ -112,11 +113,14 @@ class Publishing:
             redeliver=asks_again(request.scope["query_string"]),
         )  # fmt: skip
         try:
-            status, body = await batch.run(request.stream())
+            status, answers = await batch.run(request.stream())
         except ClientDisconnect:
             return Response(status_code=499)
-        headers = {"Retry-After": "1"} if status == 503 else None
-        return Response(body, status, headers, media_type="application/x-ndjson")
+        headers = {"Retry-After": "1"} if status == 503 else {}
+        if answers.is_plain:
+            return Response(answers.whole(), status, headers, media_type=NDJSON)
+        headers["Content-Length"] = str(answers.size)
+        return StreamingResponse(answers.pieces(), status, headers, media_type=NDJSON)
 
     async def test(self, request: Request) -> Response:  # noqa: ARG002  Starlette's signature
         """A sign of life for the deduplicating service."""
@@ -182,7 +186,7 @@ class Publishing:
             )
             for entry in entries
         ]
-        return Response(b"".join(line + b"\n" for line in lines), media_type="application/x-ndjson")
+        return Response(b"".join(line + b"\n" for line in lines), media_type=NDJSON)
 
     async def follow(self, request: Request) -> Response:
         """Ask each listener what it knows of these events."""

@@ -1,4 +1,4 @@
-"""A journal restored from a backup that lacks what listeners have read since: nothing accepted afterwards is skipped."""
+"""A journal set back to a backup that lacks what listeners have read since: nothing accepted afterwards is skipped."""
 
 import re
 import time

@@ -81,10 +81,10 @@ async def published(
             yield piece
 
     run = asyncio.create_task(publisher.run())
-    told = await batch.run(chunks())
+    status, told = await batch.run(chunks())
     run.cancel()
     await asyncio.wait([run])
-    return told
+    return status, told.whole()
 
 
 def read(journal: SqliteJournal) -> list[tuple[int, str, bytes, bytes]]:
