@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import re
 import time
 
 import httpx
 
 from ops.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Act, Bars, Drill, Poison, pause
+from ops.drills.journals import set_journal_back, start_and_see_gaps
 from ops.drills.stage import Stage, StageTrouble
 
 OUTLAST_ATTEMPTS = 9.0
@@ -21,9 +21,6 @@ BEYOND_LEASE = 3.0
 ONE_OF = 40
 HOLDS_SOME = 6
 REFUSED_WITHIN, LET_IT_TRY = 30.0, 2.0
-WRITTEN_SINCE = 1.5
-"""Seconds between a backup of the journal and its end: what was accepted meanwhile is in no backup."""
-GAP = re.compile(r"^unlost_source_gaps_total(?:\{[^}]*\})? [1-9]", re.MULTILINE)
 LOOKS, LOOK_SECONDS, LETTERS_LOOK_SECONDS = 200, 0.02, 0.1
 OWNED = {"handle_timeout": "5", "DRILL_SECONDS": "0.1"}
 """The limit is no longer than the lease: a transaction may idle no longer than either, and its heir waits for it. A run
@@ -204,31 +201,6 @@ async def until_refused(stage: Stage) -> None:
     raise StageTrouble(f"the listener with another handler did not say so within {REFUSED_WITHIN:g} s")
 
 
-async def restore_journal(stage: Stage) -> None:
-    """Orderly, so that listeners have read all that the backup lacks: what nobody has read is lost with the file."""
-    await stage.back_up_journal()
-    await asyncio.sleep(WRITTEN_SINCE)
-    await stage.stop("producer")
-    await stage.restore_journal()
-
-
-async def start_and_see_gaps(stage: Stage) -> None:
-    """Each listener holds a cursor that the restored journal does not know, and must say so."""
-    await stage.start("producer")
-    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-        for url in stage.listener_urls:
-            await _gap(client, url)
-
-
-async def _gap(client: httpx.AsyncClient, url: str) -> None:
-    for _ in range(LOOKS * 10):
-        with contextlib.suppress(httpx.TransportError):
-            if GAP.search((await client.get(f"{url}/metrics")).text):
-                return
-        await asyncio.sleep(LOOK_SECONDS)
-    raise StageTrouble(f"{url} declared no gap, though the journal was set back")
-
-
 RESET = every_wire("reset_peer", "redis", "postgres", "source", timeout=0)
 
 REDIS = (
@@ -275,7 +247,7 @@ PRODUCER = (
           damage=lambda stage: stage.start_second_producer(), bars=Bars(felt=False), progress_from="damage",
           on_compose=False),
     Drill("journal-restored", "The journal is set back to a backup that lacks what listeners have read since.",
-          damage=restore_journal, heal=start_and_see_gaps, on_compose=False),
+          damage=set_journal_back, heal=start_and_see_gaps, on_compose=False),
     Drill("producer-killed", "The producer is killed with -9 in the middle of publishing; every 202 must be kept.",
           damage=kill("producer"), during=pause(1.0), heal=start("producer")),
 )  # fmt: skip

@@ -1,16 +1,24 @@
 """What drills do to the producer's journal on this machine."""
 
 import asyncio
+import contextlib
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from ops.drills.stage import StageTrouble
+import httpx
+
+from ops.drills.stage import Stage, StageTrouble
 from ops.local.layout import executable
 
 REFUSED = 2
 REFUSED_WITHIN = 30.0
+WRITTEN_SINCE = 1.5
+"""Seconds between a backup of the journal and its end: what was accepted meanwhile is in no backup."""
+LOOKS, LOOK_SECONDS = 2_000, 0.02
+GAP = re.compile(r"^unlost_source_gaps_total(?:\{[^}]*\})? [1-9]", re.MULTILINE)
 
 
 async def start_second_producer(journal: Path) -> None:
@@ -45,3 +53,28 @@ def restore(journal: Path) -> None:
 
 def _copy_of(journal: Path) -> Path:
     return journal.with_name("backup.sqlite")
+
+
+async def set_journal_back(stage: Stage) -> None:
+    """Orderly, so that listeners have read all that the backup lacks: what nobody has read is lost with the file."""
+    await stage.back_up_journal()
+    await asyncio.sleep(WRITTEN_SINCE)
+    await stage.stop("producer")
+    await stage.restore_journal()
+
+
+async def start_and_see_gaps(stage: Stage) -> None:
+    """Each listener holds a cursor that the restored journal does not know, and must say so."""
+    await stage.start("producer")
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        for url in stage.listener_urls:
+            await _gap(client, url)
+
+
+async def _gap(client: httpx.AsyncClient, url: str) -> None:
+    for _ in range(LOOKS):
+        with contextlib.suppress(httpx.TransportError):
+            if GAP.search((await client.get(f"{url}/metrics")).text):
+                return
+        await asyncio.sleep(LOOK_SECONDS)
+    raise StageTrouble(f"{url} declared no gap, though the journal was set back")
