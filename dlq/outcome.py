@@ -33,8 +33,9 @@ class Rerun(Protocol):
     """Runs single events through the same claim, handle and store path as a listener, under their own ids.
 
     Entering connects and declares, and raises ``Transient`` or ``Misconfigured`` with a clear sentence. ``run``
-    may be called many times at once; attempts are bounded; it never writes a letter. Cancelling ``run`` leaves
-    the event as a crash would: whoever runs it next finds out what is stored.
+    may be called many times at once; attempts are bounded; it never writes a letter. It raises
+    ``Transient`` once no event could be run for too long. That, or cancelling ``run``, leaves the event as a crash
+    would: whoever runs it next finds out what is stored.
     """
 
     async def __aenter__(self) -> Self:

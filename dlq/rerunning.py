@@ -81,8 +81,8 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
         Already stored: resolved. Failed again: noted, no second letter. Safe to interrupt, to repeat, and to run
         while listeners work. HANDLER must be the group's, or the replay is refused.
 
-        Exit codes: 0 all resolved, 1 some failed, 2 usage or file, 3 locked, 4 stopped by a threshold,
-        130 interrupted.
+        Exit codes: 0 all resolved, 1 some failed or the servers went away, 2 usage or file, 3 locked,
+        4 stopped by a threshold, 130 interrupted.
         """
         if without_handler and other_handler:
             raise UsageProblem("--without-handler and --other-handler contradict each other; give one of them")

@@ -1,16 +1,18 @@
 """A replay's engine: letters go through the same claim, handle and store path as events of the source.
 
-Nothing is buried a second time here: an event that fails again ends with what failed, for its letter's record.
+Nothing is buried a second time here: an event that fails again ends with what failed, for its letter's record. An
+outage counts against no event, and a replay is watched by somebody: it waits for ``PATIENCE_SECONDS``, and then ends.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Stored
 from listener.engine import Engine
+from listener.errors import Transient
 from listener.event import Event
 from listener.facts import Fact
 from listener.observe.logs import ListenerLogs
@@ -21,6 +23,9 @@ from listener.settings import ConnectionSettings
 from listener.store.burials import Burial
 
 OPEN_SECONDS = 15.0
+PATIENCE_SECONDS = 30.0
+"""How long nothing can be claimed or stored, before all that is under way is given up."""
+LOOK_SECONDS = 0.25
 
 
 class NoGraveyard:
@@ -50,10 +55,12 @@ class NoGraveyard:
 class EngineRerun:
     """Runs single events through an engine of its own, which is on the group's roll like any listener."""
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(self, settings: ConnectionSettings, *, patience: float = PATIENCE_SECONDS) -> None:
         self._engine = Engine(settings, NoGraveyard(), self._hear, connect=partial(connect_servers, digs_out=True))
         self._logs = ListenerLogs(debug=False)
+        self._patience = patience
         self._running: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[str] | None = None
 
     def _hear(self, fact: Fact) -> None:
         self._logs(fact)
@@ -64,6 +71,7 @@ class EngineRerun:
         self._running = asyncio.create_task(self._engine.run(), name="replay engine")
         async with asyncio.timeout(OPEN_SECONDS):
             await self._engine.desk.wait_open()
+        self._watching = asyncio.create_task(self._until_given_up(), name="replay patience")
         return self
 
     async def __aexit__(
@@ -71,9 +79,9 @@ class EngineRerun:
     ) -> None:
         """Give back what is held and leave."""
         await self._engine.pipeline.drain(0.0)
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait({self._running})
+        for task in filter(None, (self._watching, self._running)):
+            task.cancel()
+            await asyncio.wait({task})
         await self._engine.leave()
         await self._engine.close()
 
@@ -83,17 +91,38 @@ class EngineRerun:
 
     async def run(self, event: Event) -> Outcome:
         """Claim, handle and store one event; its outcome."""
-        intake = self._engine.pipeline.intake
+        assert self._watching is not None, "entered before"
         ended: asyncio.Future[Passage] = asyncio.get_running_loop().create_future()
-        intake.offer(event, lambda one: None if ended.done() else ended.set_result(one))
-        done = await ended
-        match done.end:
-            case Duplicate():
-                return AlreadyStored()
-            case Buried(reason):
-                return FailedAgain(tuple(done.attempts), reason)
-            case _:
-                return Stored()
+        self._engine.pipeline.intake.offer(event, lambda one: None if ended.done() else ended.set_result(one))
+        either: tuple[asyncio.Future[Any], ...] = ended, self._watching
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            raise Transient(self._watching.result())
+        return _outcome(ended.result())
+
+    async def _until_given_up(self) -> str:
+        """Return why no event can be run, once that has been so for too long."""
+        loop = asyncio.get_running_loop()
+        last_able = loop.time()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not (why := self._why_unable()):
+                last_able = loop.time()
+            elif loop.time() >= last_able + self._patience:
+                return f"{why}; that has lasted {self._patience:g} s; all other letters wait: run the replay again"
+
+    def _why_unable(self) -> str:
+        return self._engine.pipeline.store_watch.trouble or self._engine.desk.why_closed()
+
+
+def _outcome(passage: Passage) -> Outcome:
+    match passage.end:
+        case Duplicate():
+            return AlreadyStored()
+        case Buried(reason):
+            return FailedAgain(tuple(passage.attempts), reason)
+        case _:
+            return Stored()
 
 
 def open_rerun(settings: ConnectionSettings) -> EngineRerun:

@@ -1,7 +1,10 @@
 """What a source can do to a listener: close at once, send giants, forget, and be without a memory."""
 
+import asyncio
 import hashlib
 import itertools
+import json
+import sys
 
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -76,9 +79,10 @@ async def test_a_group_resumes_after_its_cursor_and_hears_of_a_gap(servers: dict
 async def test_what_finds_no_room_while_postgres_is_away_is_buried_if_the_source_cannot_resume(
     servers: dict, own_postgres
 ):
+    """What is in memory waits for as long as it takes, on its only attempt; a replay brings all others home."""
     servers["database_url"] = own_postgres.url
-    patient = {**servers, "insert_attempts": "100"}  # however long PostgreSQL takes to start
-    async with running_source() as source, running_listener(ws_url=source.url, **patient, max_events="20") as one:
+    few = {**servers, "insert_attempts": "1", "max_events": "20"}
+    async with running_source() as source, running_listener(ws_url=source.url, **few) as one:
         await source.wait_for_clients(1)
         await source.send(*frames("before", 5))
         await one.heard.until(lambda h: len(h.ids(EventsStored)) == 5)
@@ -93,3 +97,18 @@ async def test_what_finds_no_room_while_postgres_is_away_is_buried_if_the_source
     assert {(letter.reason, letter.error_class) for letter in buried} == {("overflow", "transient")}
     ids = {f"before{i}" for i in range(5)} | {f"away{i}" for i in range(100)}
     assert_law(ids, await rows_of(own_postgres.url), buried)
+    assert await replayed(servers) == {"stored": 80, "already_stored": 0, "failed": 0}
+    assert_law(ids, await rows_of(own_postgres.url), [])
+
+
+async def replayed(servers: dict) -> dict[str, int]:
+    """What a replay of all letters says of them."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from dlq.cli import main; main()", "replay", servers["directory"] / "a.jsonl", "--json",
+        "--redis-url", servers["redis_url"], "--database-url", servers["database_url"],
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), 50)
+    assert process.returncode == 0
+    report = json.loads(out)["report"]
+    return {name: report[name] for name in ("stored", "already_stored", "failed")}

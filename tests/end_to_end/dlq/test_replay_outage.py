@@ -1,0 +1,174 @@
+"""A replay while PostgreSQL or Redis is away: it ends by itself, and no letter is blamed."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from dlq.sidecar import states
+from listener.delivery import Delivery
+from listener.facts import EventBuried
+from listener.store.database import Connection
+from ops.local.postgres import PostgresServer
+from ops.local.valkey import ValkeyServer
+from tests.support.listeners import rows_of, running_listener
+from tests.support.source import running_source
+
+QUICK, HELD = 5, 10
+PROGRAM = """
+from functools import partial
+from dlq.rerunning import replay_command
+from listener.rerun import EngineRerun
+replay_command(partial(EngineRerun, patience=2.0))()
+"""
+DIRECTORY = "REPLAY_OUTAGE_DIRECTORY"
+Outage = Callable[[], Awaitable[None]]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Another process is waited for, by files."""
+    for _ in range(2_000):
+        if holds():
+            return
+        await asyncio.sleep(0.02)
+    raise TimeoutError
+
+
+async def fail(event: Delivery) -> None:
+    raise ValueError("no such order")
+
+
+async def hold(event: Delivery) -> None:
+    """Events of the payload ``held`` wait until the test lets them go."""
+    if event.payload == "held":
+        directory = Path(os.environ[DIRECTORY])
+        (directory / f"begun-{event.event_id}").touch()
+        await until(lambda: (directory / "go").exists())
+
+
+async def hold_in_transaction(event: Delivery, connection: Connection) -> None:
+    await connection.execute("select 1")
+    await hold(event)
+
+
+@pytest.fixture
+def servers(own_postgres: PostgresServer, own_valkey: ValkeyServer, tmp_path: Path) -> dict:
+    return {
+        "redis_url": own_valkey.url, "database_url": own_postgres.create_database("outage"), "directory": tmp_path,
+    }  # fmt: skip
+
+
+async def bury_all(servers: dict) -> None:
+    quick = [(f"quick{number}", "quick") for number in range(QUICK)]
+    held = [(f"held{number}", "held") for number in range(HELD)]
+    frames = [json.dumps({"event_id": event_id, "payload": payload}) for event_id, payload in quick + held]
+    async with (
+        running_source() as source,
+        running_listener(ws_url=source.url, **servers, handler=f"{__name__}:fail", handle_delay="0.01") as one,
+    ):
+        await source.wait_for_clients(1)
+        await source.send(*frames)
+        await one.heard.until(lambda heard: len(heard.of(EventBuried)) == len(frames))
+
+
+async def start_replay(servers: dict, handler: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, servers["directory"] / "a.jsonl", "--json", "--other-handler",
+        "--handler", f"{__name__}:{handler}", "--redis-url", servers["redis_url"],
+        "--database-url", servers["database_url"], "--database-timeout", "1", "--lease", "3",
+        "--handle-attempts", "1", "--insert-attempts", "1",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {DIRECTORY: str(servers["directory"])},
+    )  # fmt: skip
+
+
+async def end_of(process: asyncio.subprocess.Process) -> tuple[int | None, dict, str]:
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert out, err.decode()
+    return process.returncode, json.loads(out)["report"], err.decode()
+
+
+async def until_held_at_work(servers: dict) -> None:
+    """All that is quick is a row, and the handlers of all others are at work."""
+    await until(lambda: len(list(servers["directory"].glob("begun-*"))) == HELD)
+    for _ in range(400):
+        if len(await rows_of(servers["database_url"])) == QUICK:
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("not all that is quick became a row")
+
+
+@asynccontextmanager
+async def stopped(servers: dict, postgres: PostgresServer) -> AsyncIterator[None]:
+    postgres.stop()
+    yield
+    postgres.start()
+
+
+@asynccontextmanager
+async def frozen(servers: dict, postgres: PostgresServer) -> AsyncIterator[None]:
+    postgres.freeze()
+    yield
+    postgres.thaw()
+
+
+@asynccontextmanager
+async def locked(servers: dict, postgres: PostgresServer) -> AsyncIterator[None]:
+    connection = await asyncpg.connect(servers["database_url"])
+    await connection.execute("BEGIN; LOCK TABLE unlost.events")
+    yield
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("outage", "handler"),
+    [(stopped, "hold"), (stopped, "hold_in_transaction"), (frozen, "hold"), (locked, "hold")],
+)
+async def test_an_outage_of_postgresql_ends_a_replay_and_leaves_its_letters(
+    servers: dict, own_postgres: PostgresServer, outage: Callable, handler: str
+):
+    await bury_all(servers)
+    process = await start_replay(servers, handler)
+    await until_held_at_work(servers)
+    async with outage(servers, own_postgres):
+        (servers["directory"] / "go").touch()
+        code, report, err = await end_of(process)
+    assert (code, report["stored"], report["failed"]) == (1, QUICK, 0)
+    assert report["trouble"].startswith("PostgreSQL ")
+    assert err.count("error: ") == 1, err
+    assert "run the replay again" in err
+    known = states(servers["directory"] / "a.jsonl").values()
+    assert [state.status for state in known] == ["resolved"] * QUICK, "what was under way is as it was"
+    code, report, _ = await end_of(await start_replay(servers, handler))
+    assert (code, report["resolved"], report["failed"]) == (0, HELD, 0)
+    assert len(await rows_of(servers["database_url"])) == QUICK + HELD
+
+
+async def test_a_replay_outlasts_an_outage_that_is_shorter_than_its_patience(
+    servers: dict, own_postgres: PostgresServer
+):
+    await bury_all(servers)
+    process = await start_replay(servers, "hold")
+    await until_held_at_work(servers)
+    own_postgres.stop()
+    (servers["directory"] / "go").touch()
+    await asyncio.sleep(0.5)
+    own_postgres.start()
+    code, report, _ = await end_of(process)
+    assert (code, report["stored"], report["failed"]) == (0, QUICK + HELD, 0)
+
+
+async def test_a_replay_goes_on_without_redis(servers: dict, own_valkey: ValkeyServer):
+    await bury_all(servers)
+    process = await start_replay(servers, "hold")
+    await until_held_at_work(servers)
+    own_valkey.stop()
+    (servers["directory"] / "go").touch()
+    code, report, _ = await end_of(process)
+    assert (code, report["resolved"], report["failed"]) == (0, QUICK + HELD, 0), "claims move to PostgreSQL"
