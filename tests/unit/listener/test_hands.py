@@ -161,8 +161,8 @@ async def test_whoever_waits_for_another_attempt_keeps_nobody_from_running() -> 
     assert work.most == 2
 
 
-@pytest.mark.parametrize("takeovers", [0, 1])
-async def test_a_failure_in_an_outage_is_no_attempt(takeovers: int) -> None:
+@pytest.mark.parametrize("suspect", [False, True])
+async def test_a_failure_in_an_outage_is_no_attempt(suspect: bool) -> None:
     numbers: list[int] = []
 
     async def handle(delivery: Delivery) -> None:
@@ -170,8 +170,8 @@ async def test_a_failure_in_an_outage_is_no_attempt(takeovers: int) -> None:
         raise ConnectionError("the same server, perhaps")
 
     async with handling_with(handle, outages=3) as (handling, put):
-        (a,) = passages("a", takeovers=takeovers)
-        handling.start_all([a])
+        (a,) = passages("a")
+        (handling.start_suspects if suspect else handling.start_all)([a])
         await put.until(1)
         assert put.given_up == ["a"]
         assert (numbers, len(a.attempts)) == ([1, 1, 1, 1, 2], 2)
@@ -182,16 +182,17 @@ async def test_whoever_waits_for_the_end_of_an_outage_stays_in_its_lane() -> Non
     async with handling_with(work, outages=1) as (handling, put):
         handling.start_all(passages("a"))
         await work.until(lambda: work.begun == ["a"])
-        handling.start_all(passages("s", takeovers=1))
-        await put.until(2)
+        async with handling.alone():
+            handling.start_suspects(passages("s"))
+            await put.until(2)
     assert (work.begun, put.ids) == (["a", "a", "a", "s"], ["a", "s"])
 
 
 async def test_whose_handler_has_succeeded_is_not_handled_again_when_its_claim_is_won_again() -> None:
     work = Work(at_once=True)
     async with handling_with(work) as (handling, put):
-        a, s = *passages("a"), *passages("s", takeovers=1)
-        handling.start_all([a, s])
+        (a,) = passages("a")
+        handling.start_all([a])
         await put.until(1)
         handling.start_all([a])
         await put.until(2)
