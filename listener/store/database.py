@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
 from listener.errors import Misconfigured, Transient
+from listener.store.address import place_of, servers_of
 from listener.store.connection import OwnConnection
 from listener.store.lender import Lender
 from listener.store.statements import DEFAULT_GROUP, schema_of, statements
@@ -23,6 +23,7 @@ from listener.store.trouble import (
     LOST,
     MISCONFIGURED_CLASSES,
     lost_connection,
+    most_telling,
     not_sendable,
     translated,
 )
@@ -34,6 +35,8 @@ MakeReady = Callable[[Connection], Awaitable[None]]
 
 class Database:
     """Connections to one PostgreSQL, opened when they are first needed; so many of them are then kept.
+
+    Where its address names several servers, all connections go to one of them; to another, once it no longer answers.
 
     What is asked over them stands in the schema of one group.
     """
@@ -53,6 +56,8 @@ class Database:
         self.group = group
         self.schema = schema_of(group)
         self._url = url
+        self._answered = ""
+        self._where = place_of(url)
         self._name = name
         self._connect_timeout = connect_timeout
         self._timeout = timeout
@@ -70,16 +75,13 @@ class Database:
     async def open(self) -> str:
         """Connect once, and return the server's version. May be called again after ``Transient``."""
         try:
-            async with asyncio.timeout(self._timeout):
-                connection = await asyncpg.connect(
-                    self._url, timeout=self._connect_timeout, command_timeout=self._timeout
-                )
+            connection = await self.connect_alone()
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "")[:2] in MISCONFIGURED_CLASSES:
-                raise Misconfigured(f"DATABASE_URL: PostgreSQL at {self._where()} refuses: {error}") from None
-            raise translated(error, f"connecting to PostgreSQL at {self._where()}") from error
+                raise Misconfigured(f"DATABASE_URL: PostgreSQL at {self._where} refuses: {error}") from None
+            raise translated(error, f"connecting to PostgreSQL at {self._where}") from error
         except LOST as error:
-            raise translated(error, f"connecting to PostgreSQL at {self._where()}") from error
+            raise translated(error, f"connecting to PostgreSQL at {self._where}") from error
         except ValueError as error:
             raise Misconfigured(f"DATABASE_URL is no address of a PostgreSQL database: {error}") from None
         try:
@@ -100,13 +102,7 @@ class Database:
         await self._lender.end_all()
 
     async def _connect(self) -> OwnConnection:
-        connection = await asyncpg.connect(
-            self._url,
-            timeout=self._connect_timeout,
-            command_timeout=self._timeout,
-            connection_class=OwnConnection,
-            server_settings={"application_name": self._name},
-        )
+        connection = await self.connect_alone()
         if self._make_ready is not None:
             try:
                 await self._make_ready(connection)
@@ -115,10 +111,30 @@ class Database:
                 raise
         return connection
 
-    def _where(self) -> str:
-        parts = urlsplit(self._url)
-        socket = dict(parse_qsl(parts.query)).get("host", "")
-        return f"{parts.hostname or socket}:{parts.port or 5432}{parts.path}"
+    async def connect_alone(self) -> OwnConnection:
+        """A connection that the caller ends, to the server that answered last, or else to the first that answers.
+
+        Each server has a time limit of its own. What the library raises is passed on.
+        """
+        failed: dict[str, BaseException] = {}
+        for url in sorted(servers_of(self._url), key=lambda url: url != self._answered):
+            try:
+                connection = await self._connect_to(url)
+            except LIBRARY_ERRORS as error:
+                failed[place_of(url)] = error
+            else:
+                self._answered = url
+                return connection
+        raise most_telling(failed)
+
+    async def _connect_to(self, url: str) -> OwnConnection:
+        return await asyncpg.connect(
+            url,
+            timeout=self._connect_timeout,
+            command_timeout=self._timeout,
+            connection_class=OwnConnection,
+            server_settings={"application_name": self._name},
+        )
 
 
 class Borrowed:

@@ -3,6 +3,8 @@
 What is unknown counts as transient: trying again costs a moment, burying by mistake costs a replay.
 """
 
+from collections.abc import Mapping
+
 import asyncpg
 
 from listener.errors import Permanent, Transient, Unavailable, UnlostError
@@ -45,8 +47,28 @@ def translated(error: BaseException, doing: str) -> UnlostError:
     return Transient(f"{doing}: {type(error).__name__}: {error}")
 
 
+def most_telling(failed: Mapping[str, BaseException]) -> BaseException:
+    """Of what connecting to several servers ended with, by their places, the error that stands for all.
+
+    What a server said rather than that one is not there; else each server with what is the matter with it.
+    """
+    errors = list(failed.values())
+    if len(errors) == 1 or all(isinstance(error, TimeoutError) for error in errors):
+        return errors[0]
+    said = [error for error in errors if isinstance(error, asyncpg.PostgresError)]
+    if said:
+        return said[0]
+    return ConnectionError("; ".join(f"{place}: {_short(error)}" for place, error in failed.items()))
+
+
+def _short(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
 def lost_connection(error: BaseException) -> bool:
-    """Whether the other pooled connections are to be given up too: the server went away."""
+    """Whether the other pooled connections are to be given up too: the server went away, or takes no rows any more."""
     if isinstance(error, TimeoutError) or not_sendable(error):
         return False
     return isinstance(error, LOST) or (isinstance(error, asyncpg.PostgresError) and _shutting_down(error))
@@ -64,4 +86,4 @@ def _says_unavailable(state: str) -> bool:
 
 
 def _shutting_down(error: asyncpg.PostgresError) -> bool:
-    return (error.sqlstate or "") in ("57P01", "57P02", "57P03")
+    return (error.sqlstate or "") in ("57P01", "57P02", "57P03", READ_ONLY)

@@ -15,6 +15,8 @@ from pydantic import Field
 
 from dlq.file import FileTrouble
 from listener.settings import GroupName
+from listener.store.database import Database
+from listener.store.trouble import LIBRARY_ERRORS
 from ops.audit import asking
 from ops.audit.account import Account
 from ops.audit.letters import letters_of, unresolved_letters
@@ -166,8 +168,10 @@ def _readable(value: object) -> object:
 @asynccontextmanager
 async def _everybody(settings: AuditSettings) -> AsyncIterator[tuple[httpx.AsyncClient, asyncpg.Connection]]:
     try:
-        connection = await asyncpg.connect(settings.database_url.reveal(), timeout=asking.TIMEOUT)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        connection = await Database(
+            settings.database_url.reveal(), name="unlost audit", timeout=asking.TIMEOUT, connect_timeout=asking.TIMEOUT
+        ).connect_alone()
+    except (*LIBRARY_ERRORS, ValueError) as error:
         raise UsageProblem(f"PostgreSQL at {settings.database_url} cannot be reached: {error}") from None
     try:
         async with httpx.AsyncClient(trust_env=False) as client:
