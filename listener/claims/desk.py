@@ -2,7 +2,7 @@
 
 Model. ``places.py`` decides; this module carries it out. One lock, the *turn*, separates claiming from
 moving, so that whatever is held when the turn is free is covered in all declared places. What is held is kept
-in ``leases.py``; ``reach.py`` knows which places there are.
+in ``leases.py``; ``reach.py`` knows which places there are, ``known_store.py`` which store PostgreSQL is.
 
 What failures do. Redis silent or refused: its breaker opens within about a second, everything held is
 covered in PostgreSQL and what runs goes on. PostgreSQL away: the roll cannot be refreshed, so nothing new
@@ -15,14 +15,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from listener.breaker import Breaker
+from listener.claims.known_store import KnownStore
 from listener.claims.leases import Leases
 from listener.claims.members import Members
 from listener.claims.places import Place, Places, Step, View, meets, next_step
 from listener.claims.port import Answer, Ask, Claims, Dead, Done, StoreMemory, Verdict, Won
 from listener.claims.reach import Reach
 from listener.errors import Transient
-from listener.facts import Facts, MeetingChanged, PlacesDeclared, StoreReplaced, StoreWentBack
-from listener.store.mark import StoreMark, change
+from listener.facts import Facts, MeetingChanged, PlacesDeclared
+from listener.store.mark import StoreMark
 from listener.store.port import ListenerRoll
 from listener.store.roll import Look, Member
 
@@ -67,11 +68,7 @@ class Desk:
         self._fresh_until = 0.0
         self._told: str | None = None
         self._members = Members()
-        self._mark: StoreMark | None = None
-        self._vouched = False
-        """Whether the store is known to be the one that it was: Redis said so, or it was seen all along."""
-        self._further: int | None = None
-        self._on_other_store: Callable[[], None] = lambda: None
+        self._store = KnownStore(roll=roll, reach=self._reach, facts=facts)
 
     # -- what others ask ------------------------------------------------------------------------
 
@@ -127,16 +124,16 @@ class Desk:
     @property
     def store(self) -> StoreMark | None:
         """The store that PostgreSQL is, as it was seen last; None before it was seen."""
-        return self._mark
+        return self._store.mark
 
     @property
     def store_name(self) -> str:
         """The same in short, without how far it has come."""
-        return "" if self._mark is None else self._mark.name
+        return "" if self._store.mark is None else self._store.mark.name
 
     def hear_of_other_store(self, on_other_store: Callable[[], None]) -> None:
         """Have this called in the very step in which PostgreSQL turns out to be another store, or to have gone back."""
-        self._on_other_store = on_other_store
+        self._store.on_other = on_other_store
 
     def why_closed(self) -> str:
         """Why nothing new is started, or an empty text."""
@@ -315,17 +312,17 @@ class Desk:
     async def _tick(self) -> None:
         started = self._clock()
         try:
-            look = await self._look_at_roll()
+            look = await self._store.look_at_roll()
         except Transient as error:
             self._reach.postgres_failed(str(error))
-            await self._look_for_redis()
+            await self._store.look_for_redis()
             raise
         self._reach.postgres_answered()
         self._see(look, started)
-        if await self._look_for_redis():
-            look = await self._look_again()
+        if await self._store.look_for_redis():
+            look = await self._store.look_again()
             self._see(look, started)
-            await self._look_for_redis()
+            await self._store.look_for_redis()
         if self.places and (look.mine != self.places or self._may_agree(look)):
             await self._declare_again(look)
         while step := next_step(View(self.places, self._peers, self._reach.redis, self._reach.postgres)):
@@ -338,55 +335,8 @@ class Desk:
         """Whoever had another handler is gone."""
         return not look.agreed and not look.others(self._roll.handler)
 
-    async def _look_at_roll(self) -> Look:
-        look = await self._roll.refresh(self._mark if self._vouched else None)
-        return await self._renewed(look.store) if change(self._mark, look.store) == "back" else look
-
-    async def _renewed(self, seen: StoreMark) -> Look:
-        """Have the store begin another generation, of which nobody remembers anything."""
-        await self._roll.renew(seen.generation, max(seen.version, self._mark.version if self._mark else 0))
-        self._vouched = True
-        return await self._roll.refresh()
-
-    async def _look_for_redis(self) -> bool:
-        """Take Redis as it is, unless what it remembers of the store is a reason to doubt it; whether there is one.
-
-        A listener that has just started doubts each store of which Redis does not say that it is the one it was.
-        """
-        if (mark := self._mark) is None:
-            return False
-        found = await self._reach.look_for_redis(mark)
-        if found is None:
-            return not self._vouched and self._reach.redis_is_away
-        place, self._further = found
-        if (self._further is None and not self._vouched) or (self._further or 0) > mark.version:
-            return True
-        self._reach.redis, self._vouched = place, True
-        return False
-
-    async def _look_again(self) -> Look:
-        """A peer may have taken the store so far just now; else it went back, or nobody can tell."""
-        look = await self._roll.refresh()
-        if self._further is not None and look.store.version >= self._further:
-            return look
-        return await self._renewed(look.store)
-
-    def _see_store(self, seen: StoreMark) -> None:
-        """What Redis knows of another store is not believed, and what was read for it is read again."""
-        known, what = self._mark, change(self._mark, seen)
-        if what == "back":
-            self._reach.lost.set()  # the next round gives it another generation
-            return
-        self._mark = seen
-        if known is None or what == "other":
-            self._reach.file_under(seen.name)
-        if known is not None and what == "other":
-            self._on_other_store()
-            went_back = seen.generation != known.generation
-            self._facts(StoreWentBack(seen.generation) if went_back else StoreReplaced(seen.incarnation))
-
     def _see(self, look: Look, started: float) -> None:
-        self._see_store(look.store)
+        self._store.see(look.store)
         self._look = look
         if look.agreed:
             self._had_agreed = True

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from listener.claims import desk as desk_module
+from listener.claims import known_store as known_store_module
 from listener.claims import places
 from listener.claims.desk import Desk
 from listener.claims.leases import Leases
@@ -569,7 +570,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "old-watermark": ("the cursor of what was read before is kept", [(Intake, "read_anew", lambda _: lambda _: None)]),
     "version-unseen": (
         "a store that has come less far than before is taken for the same",
-        [(desk_module, "change", _version_unseen)],
+        [(known_store_module, "change", _version_unseen)],
     ),
     "starts-without-doubt": (
         "who starts takes any store for the one that it was",

@@ -1,0 +1,77 @@
+"""The store that PostgreSQL is, as far as this listener and Redis know it, and what is done where it went back.
+
+What Redis remembers of another store is not believed. A store that went back gets another generation, of which nobody
+remembers anything. ``store/mark.py`` decides what a look at PostgreSQL means; this module carries it out.
+"""
+
+from collections.abc import Callable
+
+from listener.claims.reach import Reach
+from listener.facts import Facts, StoreReplaced, StoreWentBack
+from listener.store.mark import StoreMark, change
+from listener.store.port import ListenerRoll
+from listener.store.roll import Look
+
+
+class KnownStore:
+    """Asked in each round of the desk, which passes on each look at the roll by ``see``."""
+
+    def __init__(self, *, roll: ListenerRoll, reach: Reach, facts: Facts) -> None:
+        self._roll = roll
+        self._reach = reach
+        self._facts = facts
+        self.mark: StoreMark | None = None
+        """As it was seen last."""
+        self._vouched = False
+        """Whether the store is known to be the one that it was: Redis said so, or it was seen all along."""
+        self._further: int | None = None
+        self.on_other: Callable[[], None] = lambda: None
+        """Called in the very step in which PostgreSQL turns out to be another store, or to have gone back."""
+
+    async def look_at_roll(self) -> Look:
+        """Look, and take the store further if it is known."""
+        look = await self._roll.refresh(self.mark if self._vouched else None)
+        return await self._renewed(look.store) if change(self.mark, look.store) == "back" else look
+
+    async def _renewed(self, seen: StoreMark) -> Look:
+        """Have the store begin another generation, of which nobody remembers anything."""
+        await self._roll.renew(seen.generation, max(seen.version, self.mark.version if self.mark else 0))
+        self._vouched = True
+        return await self._roll.refresh()
+
+    async def look_for_redis(self) -> bool:
+        """Take Redis as it is, unless what it remembers of the store is a reason to doubt it; whether there is one.
+
+        A listener that has just started doubts each store of which Redis does not say that it is the one it was.
+        """
+        if (mark := self.mark) is None:
+            return False
+        found = await self._reach.look_for_redis(mark)
+        if found is None:
+            return not self._vouched and self._reach.redis_is_away
+        place, self._further = found
+        if (self._further is None and not self._vouched) or (self._further or 0) > mark.version:
+            return True
+        self._reach.redis, self._vouched = place, True
+        return False
+
+    async def look_again(self) -> Look:
+        """A peer may have taken the store so far just now; else it went back, or nobody can tell."""
+        look = await self._roll.refresh()
+        if self._further is not None and look.store.version >= self._further:
+            return look
+        return await self._renewed(look.store)
+
+    def see(self, seen: StoreMark) -> None:
+        """What Redis knows of another store is not believed, and what was read for it is read again."""
+        known, what = self.mark, change(self.mark, seen)
+        if what == "back":
+            self._reach.lost.set()  # the next round gives it another generation
+            return
+        self.mark = seen
+        if known is None or what == "other":
+            self._reach.file_under(seen.name)
+        if known is not None and what == "other":
+            self.on_other()
+            went_back = seen.generation != known.generation
+            self._facts(StoreWentBack(seen.generation) if went_back else StoreReplaced(seen.incarnation))
