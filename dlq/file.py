@@ -68,7 +68,11 @@ class DeadLetterFile:
                 f"{self._path} is another running instance's dead-letter file ({self._guard.holder()}); "
                 "give each instance a DEAD_LETTER_FILE of its own"
             )
-        self._see_that_it_can_be_written()
+        try:
+            self._see_that_it_can_be_written()
+        except FileTrouble:
+            self._guard.release()
+            raise
 
     def append(self, letters: Sequence[Letter]) -> None:
         """Put the letters on disk, all or none; ``DiskFull`` or ``FileTrouble`` if that fails."""

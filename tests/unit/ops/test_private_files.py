@@ -74,12 +74,14 @@ def test_letters_and_their_lock_are_private(tmp_path: Path):
     assert {mode(file) for file in tmp_path.iterdir()} == {0o600}
 
 
-@pytest.mark.parametrize("name", ["directory", "missing/letters.jsonl", "pipe", "/dev/null"])
+@pytest.mark.parametrize("name", ["directory", "missing/letters.jsonl", "pipe", "device"])
 def test_letters_that_cannot_be_written_are_a_mistake_at_start(tmp_path: Path, name: str):
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(FileTrouble, match=r"cannot (write|lock)"):
-        DeadLetterFile(tmp_path / name)
+    (tmp_path / "device").symlink_to("/dev/null")  # its lock lies here: /dev is shared by all that runs on the machine
+    for _ in range(2):  # what was refused is not kept locked
+        with pytest.raises(FileTrouble, match=r"cannot (write|lock)"):
+            DeadLetterFile(tmp_path / name)
 
 
 def test_a_listener_says_so_in_one_sentence_and_ends_with_2(tmp_path: Path):
