@@ -34,8 +34,14 @@ class CursorKeeper:
         self._group = group
         self._facts = facts
         self._saved: tuple[int, str | None] = (0, None)
-        self.stored: str | None = None
-        """The group's cursor, as PostgreSQL answered to the last write."""
+        self._answer: tuple[StoreMark | None, str] | None = None
+
+    @property
+    def stored(self) -> str | None:
+        """The group's cursor, as PostgreSQL answered to the last write; None once PostgreSQL is another store."""
+        if self._answer is None or _name(self._answer[0]) != _name(self._store()):
+            return None
+        return self._answer[1]
 
     async def run(self, every: float = 1.0) -> None:
         """Save until cancelled."""
@@ -49,13 +55,19 @@ class CursorKeeper:
         cursor, state = watermark.cursor, (watermark.reading, watermark.cursor)
         if cursor is None or state == self._saved:
             return
+        store = self._store()
         try:
-            stored = await self._cursors.advance(self._source, self._group, cursor, self._store())
+            stored = await self._cursors.advance(self._source, self._group, cursor, store)
         except (Transient, Permanent) as error:
             self._facts(CursorNotSaved(str(error)))
             return
         if stored is None:
+            self._answer = None
             self._facts(CursorNotSaved("PostgreSQL is another store than the one in which all before it was settled"))
             return
-        self._saved, self.stored = state, stored
+        self._saved, self._answer = state, (store, stored)
         self._facts(CursorSaved(cursor))
+
+
+def _name(store: StoreMark | None) -> str:
+    return "" if store is None else store.name

@@ -31,7 +31,7 @@ class Reporter:
     """One for all connections of a reader, one after another."""
 
     def __init__(self, cursors: GroupCursors, *, source: str, group: str, saved: Callable[[], str | None]) -> None:
-        """Make one. ``saved``: what this listener last wrote or read of the group's cursor."""
+        """Make one. ``saved``: the group's cursor as PostgreSQL answered last; None where it must be read."""
         self._cursors = cursors
         self._source = source
         self._group = group
@@ -42,7 +42,7 @@ class Reporter:
         told: str | None = None
         silent = AGAIN_AFTER
         while True:
-            settled = self._saved() or told or await self._stored()
+            settled = self._saved() or await self._stored()
             silent += 1
             if settled != told or silent >= AGAIN_AFTER:
                 try:

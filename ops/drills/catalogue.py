@@ -8,6 +8,7 @@ import httpx
 
 from ops.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Act, Bars, Drill, Poison, pause
 from ops.drills.journals import set_journal_back, start_and_see_gaps
+from ops.drills.restores import set_postgres_back, until_noticed
 from ops.drills.stage import Stage, StageTrouble
 
 OUTLAST_ATTEMPTS = 9.0
@@ -235,6 +236,8 @@ POSTGRES = (
     Drill("postgres-connections", "Somebody takes every connection that PostgreSQL has, those of the listeners too.",
           damage=lambda stage: stage.take_connections(), heal=lambda stage: stage.give_connections(),
           bars=Bars(progress=POSTGRES_BACK), few_connections=True),
+    Drill("postgres-restored", "PostgreSQL is set back to a backup that lacks what was stored in the last seconds.",
+          damage=set_postgres_back, during=until_noticed, bars=Bars(extra_runs=True), on_compose=False),
     Drill("letters-forgotten", "PostgreSQL is away, Redis is emptied, and one listener is cut off from both.",
           damage=cut_one_off, during=forget_letters, heal=let_all_meet,
           bars=Bars(progress=REDIS_BARS.progress), wires=True, handler=NONE),

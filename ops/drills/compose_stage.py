@@ -120,6 +120,14 @@ class ComposeStage:
         """Not here."""
         raise StageTrouble("the journal is restored on this machine only")
 
+    async def back_up_postgres(self) -> None:
+        """Not here."""
+        raise StageTrouble("PostgreSQL is restored on this machine only")
+
+    async def restore_postgres(self) -> None:
+        """Not here."""
+        raise StageTrouble("PostgreSQL is restored on this machine only")
+
     async def fill_disk(self) -> None:
         """Not here."""
         raise StageTrouble("a full disk is only to be had without --compose")

@@ -32,6 +32,7 @@ from ops.drills.marks import ConsoleAt
 from ops.drills.measure import Row, Run
 from ops.drills.stage import StageTrouble, Wires
 from ops.drills.wires import ProxyWires, proxied
+from ops.local import copies
 from ops.local.child import Child
 from ops.local.layout import Layout, executable, free_ports, write_environment
 from ops.local.ports import LOOPBACK, free_port
@@ -208,6 +209,14 @@ class LocalStage:
         """Have every lease that stands in Redis end an hour later."""
         if not await turn_back(self._system.valkey.url):
             raise StageTrouble("no lease stood in Redis; publish faster (--rate)")
+
+    async def back_up_postgres(self) -> None:
+        """See ``Stage``."""
+        await asyncio.to_thread(copies.copy_data, self._system.postgres)
+
+    async def restore_postgres(self) -> None:
+        """See ``Stage``."""
+        await asyncio.to_thread(copies.put_copy_in_place, self._system.postgres)
 
     async def fill_disk(self) -> None:
         """Let no file of a listener grow."""

@@ -101,6 +101,12 @@ class Stage(Protocol):
     async def restore_journal(self) -> None:
         """Put the copy in the journal's place, while no producer runs."""
 
+    async def back_up_postgres(self) -> None:
+        """Copy PostgreSQL's data as documented, while it is in use."""
+
+    async def restore_postgres(self) -> None:
+        """Put the copy in place, while PostgreSQL does not run."""
+
     async def fill_disk(self) -> None:
         """Leave no room for dead letters."""
 

@@ -40,7 +40,8 @@ class PostgresServer:
         self._directory = directory.absolute()
         self._by_socket = by_socket
         self._options = options
-        self._cluster = self._directory / "cluster"
+        self.cluster = self._directory / "cluster"
+        """Its data directory."""
         self._log = log or self._directory / "postgres.log"
         self._port = port
         self._user = _unprivileged_user()
@@ -127,7 +128,7 @@ class PostgresServer:
         environment = {**os.environ, "PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "10"}
         done = subprocess.run(
             [
-                *(str(self._binary("psql")), "-h", LOOPBACK, "-p", str(self._port), "-U", SUPERUSER, "-d", database),
+                *(str(self.program("psql")), "-h", LOOPBACK, "-p", str(self._port), "-U", SUPERUSER, "-d", database),
                 *("-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement),
             ],
             env=environment,
@@ -151,7 +152,7 @@ class PostgresServer:
 
     def _prepare(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._own(self._directory)
+        self.own(self._directory)
         if self._user is not None and (closed := _closed_to_others(self._directory.parent)):
             raise ChildFailed(
                 "postgres",
@@ -160,7 +161,7 @@ class PostgresServer:
             )
         if self._install is None:
             self._install = self._reachable_install()
-        if not self._cluster.exists():
+        if not self.cluster.exists():
             self._init()
 
     def _init(self) -> None:
@@ -170,10 +171,10 @@ class PostgresServer:
         password.unlink(missing_ok=True)
         with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(24))
-        self._own(password)
+        self.own(password)
         done = subprocess.run(
             [
-                *(str(self._binary("initdb")), "-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(password)),
+                *(str(self.program("initdb")), "-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(password)),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--data-checksums"),
             ],
             user=self._user,
@@ -185,7 +186,7 @@ class PostgresServer:
         )
         if done.returncode:
             raise ChildFailed("initdb", f"failed: {done.stderr.strip()[-1000:]}")
-        fresh.rename(self._cluster)
+        fresh.rename(self.cluster)
 
     def _new_child(self) -> Child:
         settings = {
@@ -201,13 +202,13 @@ class PostgresServer:
             "log_timezone": "UTC",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        argv = [str(self._binary("postgres")), "-D", str(self._cluster), *options, *self._options]
+        argv = [str(self.program("postgres")), "-D", str(self.cluster), *options, *self._options]
         return Child("postgres", argv, log=self._log, user=self._user, stop_signal=signal.SIGINT)
 
     def _is_ready(self) -> bool:
         """Whether the lock file of *our* process says ready: no connection, so no failed login in its log."""
         try:
-            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+            lines = (self.cluster / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
         return len(lines) > 7 and lines[0] == str(self.child.pid) and lines[7].strip() == "ready"
@@ -219,7 +220,8 @@ class PostgresServer:
     def _password(self) -> str:
         return (self._directory / "password").read_text()
 
-    def _binary(self, name: str) -> Path:
+    def program(self, name: str) -> Path:
+        """One of PostgreSQL's programs, where the server's user may run it."""
         if self._install is None:
             self._install = self._reachable_install()
         return self._install / "bin" / name
@@ -236,7 +238,8 @@ class PostgresServer:
             half.rename(copy)
         return copy
 
-    def _own(self, path: Path) -> None:
+    def own(self, path: Path) -> None:
+        """Give a path to the server's user."""
         if self._user is not None:
             shutil.chown(path, self._user)
 

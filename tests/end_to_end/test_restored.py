@@ -77,7 +77,7 @@ async def test_what_a_restored_postgres_lacks_is_stored_again(system: System, ba
         else:
             postgres.stop()
             shutil.copytree(cluster, copy, symlinks=True)
-            postgres._own(copy)
+            postgres.own(copy)
             postgres.start()
         await publish(client, lines(BEFORE, AFTER))
         await until_saved(system, BEFORE + AFTER)
@@ -91,7 +91,7 @@ async def test_what_a_restored_postgres_lacks_is_stored_again(system: System, ba
             shutil.rmtree(cluster)
             shutil.copytree(copy, cluster, symlinks=True)
             for path in (cluster, *cluster.rglob("*")):
-                postgres._own(path)
+                postgres.own(path)
             postgres.start()
         if listeners == "down":
             for child in system.listeners:

@@ -10,14 +10,14 @@ from listener.source.report import Reporter
 
 
 class Cursors:
-    """Of a group."""
+    """Of a group. The last answer holds from then on."""
 
     def __init__(self, *answers: str | Exception | None) -> None:
         self.answers = list(answers)
 
     async def read(self, source: str, group: str) -> str | None:
         assert (source, group) == ("s", "g")
-        answer = self.answers.pop(0)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -73,3 +73,8 @@ async def test_a_group_makes_itself_known_before_it_has_a_cursor(monkeypatch) ->
 async def test_each_connection_is_told_anew(monkeypatch) -> None:
     for _ in range(2):
         assert (await reported(monkeypatch, Cursors(), ["j-7"], 1))[0] == ["j-7"]
+
+
+async def test_after_postgresql_went_back_what_it_has_now_is_told(monkeypatch) -> None:
+    told, _ = await reported(monkeypatch, Cursors("j-3"), ["j-9", None, None, "j-4"], 3)
+    assert told == ["j-9", "j-3", "j-4"]

@@ -1,0 +1,65 @@
+"""What the keeper says that PostgreSQL has, and in which store that was so."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from listener.errors import Transient
+from listener.source.keeper import CursorKeeper
+from listener.store.mark import StoreMark
+
+BEFORE, LATER, BACK = StoreMark("g", 7, "p"), StoreMark("g", 9, "p"), StoreMark("h", 8, "p")
+
+
+class Cursors:
+    """Answers what it was given."""
+
+    def __init__(self, *answers: str | Exception | None) -> None:
+        self.answers = list(answers)
+
+    async def advance(self, *asked: object) -> str | None:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Place:
+    """A keeper whose watermark and store are set by the test."""
+
+    def __init__(self, *answers: str | Exception | None) -> None:
+        self.watermark = SimpleNamespace(cursor="j-8", reading=0)
+        self.store: StoreMark | None = BEFORE
+        self.keeper = CursorKeeper(
+            lambda: self.watermark, Cursors(*answers), store=lambda: self.store, source="s", group="g",
+            facts=lambda fact: None,
+        )  # fmt: skip
+
+
+async def test_tells_what_postgresql_answered_however_far_it_came_since() -> None:
+    place = Place("j-8")
+    assert place.keeper.stored is None
+    await place.keeper.save()
+    place.store = LATER
+    assert place.keeper.stored == "j-8"
+
+
+@pytest.mark.parametrize("store", [BACK, StoreMark("g", 9, "q"), None])
+async def test_what_another_store_answered_is_told_no_more(store: StoreMark | None) -> None:
+    place = Place("j-8", "j-3")
+    await place.keeper.save()
+    place.store = store
+    assert place.keeper.stored is None
+    place.watermark = SimpleNamespace(cursor="j-3", reading=1)
+    await place.keeper.save()
+    assert place.keeper.stored == "j-3"
+
+
+async def test_a_refused_write_tells_that_nothing_is_known_and_a_failed_one_nothing_new() -> None:
+    place = Place("j-8", Transient("away"), None)
+    await place.keeper.save()
+    place.watermark = SimpleNamespace(cursor="j-9", reading=0)
+    await place.keeper.save()
+    assert place.keeper.stored == "j-8"
+    await place.keeper.save()
+    assert place.keeper.stored is None
