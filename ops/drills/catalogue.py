@@ -243,6 +243,12 @@ POSTGRES = (
           bars=Bars(progress=REDIS_BARS.progress), wires=True, handler=NONE),
 )  # fmt: skip
 
+GROUPS = (
+    Drill("two-groups", "Two groups of listeners share a database, and PostgreSQL is killed: each stores every event.",
+          damage=kill("postgres"), during=pause(1.0), heal=start("postgres"), bars=Bars(progress=POSTGRES_BACK),
+          two_groups=True, on_compose=False),
+)  # fmt: skip
+
 PRODUCER = (
     Drill("producer-stopped", "The producer is stopped and started again; publishers try until they are answered.",
           damage=stop("producer"), heal=start("producer")),
@@ -308,4 +314,6 @@ NETWORK = (
           heal=mend_all, bars=Bars(letters="any"), wires=True),
 )  # fmt: skip
 
-DRILLS = {drill.name: drill for drill in (*REDIS, *POSTGRES, *PRODUCER, *LISTENERS, *STOPS, *HANDLERS, *NETWORK)}
+DRILLS = {
+    drill.name: drill for drill in (*REDIS, *POSTGRES, *GROUPS, *PRODUCER, *LISTENERS, *STOPS, *HANDLERS, *NETWORK)
+}

@@ -94,6 +94,8 @@ class Drill:
     """Whether listeners that end are started again, as a supervisor would."""
     foreign: bool = False
     """Whether listeners read a source that cannot resume, instead of the producer; what stops leave heals by itself."""
+    two_groups: bool = False
+    """Whether a second group of listeners works on the same database; the audit counts its rows too."""
     on_compose: bool = True
 
     @property

@@ -24,7 +24,7 @@ import psutil
 from ops.audit.cli import AuditSettings, audited
 from ops.command import SecretUrl
 from ops.drills import books as bookkeeping
-from ops.drills import journals
+from ops.drills import journals, second
 from ops.drills.clocks import turn_back
 from ops.drills.drill import Drill
 from ops.drills.hoard import Hoard
@@ -61,6 +61,7 @@ class LocalStage:
         self._wires = wires
         self._hoard: Hoard | None = None
         self._lock: asyncpg.Connection | None = None
+        self._second: Layout | None = None
 
     @property
     def layout(self) -> Layout:
@@ -293,18 +294,26 @@ class LocalStage:
             **HEALED,
         }
 
+    def add_group(self, layout: Layout) -> None:
+        """Another group is to be audited too."""
+        self._second = layout
+
     async def audit(self) -> list[str]:
-        """What ``ops audit`` finds wrong."""
+        """What ``ops audit`` finds wrong, in each group."""
+        found = await self._audit(self._system.layout, "unlost")
+        return found if self._second is None else found + await self._audit(self._second, second.GROUP)
+
+    async def _audit(self, layout: Layout, group: str) -> list[str]:
         settings = AuditSettings(
-            letters=self._system.layout.letter_files,
+            letters=layout.letter_files,
             producer_url=self.producer_url,
-            listeners=tuple(self.listener_urls),
+            listeners=tuple(layout.listener_urls),
             database_url=SecretUrl(self.database_url),
-            group="unlost",
+            group=group,
             settle=10.0,
         )
         account = await audited(settings, settings.letters)
-        return [] if account.is_balanced else [f"ops audit: {json.dumps(account.counts())}"]
+        return [] if account.is_balanced else [f"ops audit of group {group}: {json.dumps(account.counts())}"]
 
 
 @contextmanager
@@ -356,7 +365,11 @@ def local_stage(
         try:
             system.start()
             write_environment(layout, system.postgres.url, system.valkey.url)
-            yield LocalStage(system, drill, wires)
+            stage = LocalStage(system, drill, wires)
+            if drill.two_groups:
+                stage.add_group(fed.enter_context(second.second_group(system)))
+            yield stage
+            fed.close()
         finally:
             system.stop()
 
