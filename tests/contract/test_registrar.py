@@ -208,3 +208,25 @@ async def test_what_finds_no_room_is_read_from_the_file(yard: Yard, monkeypatch:
     async with yard.running():
         await yard.until_sure()
     assert yard.waiting() == []
+
+
+async def test_without_its_states_a_file_shows_which_resolved_letters_lost_their_rows(yard: Yard) -> None:
+    """As after a restore of PostgreSQL, as documented."""
+    await yard.store_row("kept")
+    await yard.store_row("lost")
+    async with yard.running():
+        await yard.bury(passage("kept"), passage("lost"))
+        await yard.resolved.get()
+        await yard.until_sure()
+    assert yard.waiting() == []
+    async with yard.database.acquire() as connection:
+        await connection.execute("DELETE FROM unlost.events WHERE event_id = 'lost'")
+    yard.graveyard.close()
+    sidecar_path(yard.path).rename(yard.path.with_name("aside"))
+    yard.graveyard = FileGraveyard(
+        DeadLetterFile(yard.path), yard.path, instance="a", source="s", degraded=lambda: False
+    )  # fmt: skip
+    async with yard.running(anew=True):
+        assert (await yard.resolved.get()).why == "already stored"
+        await yard.until_sure()
+    assert yard.waiting() == ["lost"]
