@@ -301,7 +301,10 @@ class LocalStage:
     async def audit(self) -> list[str]:
         """What ``ops audit`` finds wrong, in each group."""
         found = await self._audit(self._system.layout, "unlost")
-        return found if self._second is None else found + await self._audit(self._second, second.GROUP)
+        if self._second is not None:
+            found += await second.different_rows(self.database_url)
+            found += await self._audit(self._second, second.GROUP)
+        return found
 
     async def _audit(self, layout: Layout, group: str) -> list[str]:
         settings = AuditSettings(

@@ -1,14 +1,21 @@
 """A second group of listeners beside the first: same producer, same database, other ports, files and runs."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from ops.drills import books
 from ops.local.child import Child
 from ops.local.layout import Layout
 from ops.local.system import System
 
 GROUP = "EU"
+SAME_WITHIN = 30.0
+LOOK_EVERY = 0.25
+LACKING = """SELECT count(*) FROM unlost.events a FULL JOIN "unlost_EU".events b USING (event_id)
+WHERE a.event_id IS NULL OR b.event_id IS NULL"""
 
 
 @contextmanager
@@ -29,3 +36,17 @@ def second_group(system: System) -> Iterator[Layout]:
             child.ask_to_stop()
         for child in children:
             child.stop()
+
+
+async def different_rows(database_url: str) -> list[str]:
+    """Waits until both groups have rows for the same events; what is left to say if they never have."""
+    connection = await books.connected(database_url)
+    try:
+        deadline = time.monotonic() + SAME_WITHIN
+        while lacking := await connection.fetchval(LACKING):
+            if time.monotonic() > deadline:
+                return [f"{lacking} events are rows of one group only"]
+            await asyncio.sleep(LOOK_EVERY)
+        return []
+    finally:
+        connection.terminate()
