@@ -50,7 +50,8 @@ class KnownStore:
         if found is None:
             return not self._vouched and self._reach.redis_is_away
         place, self._further = found
-        if (self._further is None and not self._vouched) or (self._further or 0) > mark.version:
+        is_new = mark.version == 0  # nobody has taken it further, so nobody remembers anything of it
+        if (self._further is None and not self._vouched and not is_new) or (self._further or 0) > mark.version:
             return True
         self._reach.redis, self._vouched = place, True
         return False

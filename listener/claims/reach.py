@@ -89,6 +89,8 @@ class Reach:
             return None
         try:
             place = await self.kept_in_redis.place()
+            if place != self.redis:
+                self.redis = None  # calls go to this one from here on, and nobody has declared it yet
             known = await self.kept_in_redis.remember(store.generation, store.version)
         except (Transient, Permanent) as error:  # a Redis that refuses us is as good as none
             self._redis_breaker.failed(self._clock(), str(error))

@@ -138,6 +138,14 @@ class Intake:
         self._ours.clear()
         self._settled_stretches.clear()
 
+    def receive_apart(self, frames: Sequence[bytes]) -> None:
+        """Admit frames of which no cursor counts: what lies before them in the source is still to be read."""
+        at, clock = self._clocks.now(), self._clocks.monotonic()
+        position = self.watermark.open(None, len(frames))
+        found = read_frames(frames, max_bytes=self._policy.max_event_bytes)
+        for what, frame in zip(found, frames, strict=True):
+            self._enter(passage_of(what, frame, position, at, clock))
+
     def receive_oversized(self, whole: Oversized) -> None:
         """Admit what was measured of a frame that is larger than any event may be."""
         self._received += 1

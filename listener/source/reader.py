@@ -200,6 +200,7 @@ class Reader:
         events, size = self._intake.room
         frames = await connection.take(min(events, AT_ONCE), min(size, BYTES_AT_ONCE))
         if self._anew and self._resumes:
+            self._take_apart(frames)
             raise Transient("PostgreSQL is another store now: reading goes on after the cursor that it has")
         self.last_frame_at = self._clock()
         if not isinstance(frames, Oversized) and not self._resumes and self._intake.full and self._database_away():
@@ -224,6 +225,13 @@ class Reader:
         self._frames += len(frames)
         if (cursor := self._intake.receive(frames)) is not None and self._resumes:
             self._after = cursor
+
+    def _take_apart(self, frames: Sequence[bytes] | Oversized) -> None:
+        """Reading goes on before these, yet the source may have dropped them by then."""
+        if isinstance(frames, Oversized):
+            self._intake.receive_oversized(frames)
+        else:
+            self._intake.receive_apart(frames)
 
     def _take_the_rest(self) -> None:
         """What came before the connection ended was received. Where the source cannot resume, nobody sends it again."""

@@ -59,7 +59,7 @@ async def by_hand(bed: Bed, *, count: int) -> Measured:
     """
     await _counters(bed)
     await bed.connection.execute("drop table if exists by_hand")
-    await bed.connection.execute("create table by_hand (like events including all)")
+    await bed.connection.execute("create table by_hand (like unlost.events including all)")
     todo = events(count, bed.new_run(), 300)
     async with asyncpg.create_pool(bed.system.database_url, min_size=BY_HAND, max_size=BY_HAND) as pool:
         loop = asyncio.get_running_loop()

@@ -45,6 +45,18 @@ def test_copies_of_what_becomes_a_conflict_go_on_and_the_cursor_does_not_stick()
     assert intake.size == 0
 
 
+def test_frames_that_are_taken_apart_hold_the_cursor_back_and_do_not_move_it():
+    admitted = Admitted()
+    intake = admitted.intake
+    intake.receive_apart([frame("late", 1, "j.9"), b"nothing"])
+    intake.receive([frame("early", 1, "j.1")])
+    late, nothing, early = admitted.inbox.waiting()
+    intake.finish([(early, STORED)])
+    assert intake.watermark.cursor is None, "what lies before it is not settled"
+    intake.finish([(late, STORED), (nothing, Buried("invalid"))])
+    assert (intake.watermark.cursor, intake.count, intake.size) == ("j.1", 0, 0)
+
+
 def test_what_has_not_ended_is_told_once_for_each_content_and_not_where_a_letter_holds_it():
     admitted = Admitted()
     intake = admitted.intake
