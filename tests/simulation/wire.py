@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from listener.store.roll import Look
 from tests.simulation.world import AFTERLIFE, Process, World
 
 T = TypeVar("T")
@@ -153,6 +154,8 @@ def shown(result: object) -> object:
         return {key: shown(value) for key, value in result.items()}
     if isinstance(result, tuple | list):
         return [shown(item) for item in result]
+    if isinstance(result, Look):
+        return shown(msgspec.structs.asdict(result))
     return result
 
 
