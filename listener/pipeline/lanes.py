@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 
 class Lanes:
-    """While suspects run, or wait for fresh events to end, their lane is closed. ``opened`` hears of the end."""
+    """While suspects run, or wait for fresh events to end, their lane is closed. ``opened`` is called at the end."""
 
     def __init__(self, opened: Callable[[], None]) -> None:
         self._opened = opened

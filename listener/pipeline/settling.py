@@ -100,7 +100,7 @@ class Settling:
             await self._vouch()
 
     async def _tell_done(self, ended: Sequence[tuple[Passage, End, str]]) -> None:
-        """Peers are told of rows in the store that there is. What was stored in one before it may be lost there."""
+        """Announce to peers only rows of the present store. What was stored in one before it may be lost there."""
         store = self._desk.store_name
         if stale := [passage.ask.event_id for passage, _, stored_in in ended if stored_in != store]:
             await self._desk.release(stale)

@@ -27,7 +27,7 @@ ENOUGH_BYTES = 1024 * 1024
 MESSAGE_BYTES = 64
 """What holding one message costs beside its own bytes, roughly."""
 LONGEST_FRAME = 2**63 - 1
-"""The protocol allows no more. The library is told this limit, and refuses what exceeds it."""
+"""The protocol allows no more. The library gets this limit, and refuses what exceeds it."""
 CONTROL_TOO_LONG = bytes((126, 0, 126)) + bytes(126)
 """The rest of a control frame that the library refuses as too long, whatever its real length is."""
 

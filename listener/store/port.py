@@ -106,7 +106,7 @@ class GroupCursors(Protocol):
         """Move the group's cursor forward, and return it; what would move it back is ignored.
 
         A cursor of another journal of ours moves nothing either: see ``reset``. None, and nothing is moved, where
-        ``store`` is told and PostgreSQL is another store by now, or has gone back: what was settled may be lost.
+        ``store`` is given and PostgreSQL is another store by now, or has gone back: what was settled may be lost.
         """
         ...
 
