@@ -110,7 +110,7 @@ class Daemon:
             Check("running", self._listening.phase == "running", f"the listener is {self._listening.phase}"),
             Check("source", reader.connected, reader.trouble),
             Check("reading", not reader.paused, reader.paused),
-            Check("handler", desk.agreed or not desk.places, desk.why_another_handler()),
+            Check("handler", self._same_handler, desk.why_another_handler()),
             Check("claims", desk.open, desk.why_closed()),
             Check("storing", not engine.pipeline.store_watch.trouble, engine.pipeline.store_watch.trouble),
             Check("dead_letters", not engine.pipeline.settling.trouble, engine.pipeline.settling.trouble),
@@ -137,8 +137,14 @@ class Daemon:
             "changes": [msgspec.to_builtins(one) for one in self._changes.lately()],
         }
         cause = f" ({engine.redis_breaker.why})" if engine.redis_breaker.is_open else ""
-        remarks = (f"degraded: claims are kept in PostgreSQL, without Redis{cause}",) if desk.degraded else ()
+        remarks = [f"degraded: claims are kept in PostgreSQL, without Redis{cause}"] if desk.degraded else []
+        remarks += self._changes.remarks()
         return Health(self._settings.instance_id, (), able, facts, (*remarks, *desk.peer_warnings))
+
+    @property
+    def _same_handler(self) -> bool:
+        desk = self._engine.desk
+        return desk.agreed or not desk.places
 
     def in_flight(self, event_id: str) -> Mapping[str, object] | None:
         """Where an event stands that is in memory now."""
@@ -169,5 +175,6 @@ class Daemon:
             ("standing_by", "Events that wait for another owner", lambda: engine.pipeline.claiming.standing_by),
             ("oldest_unsettled_seconds", "Age of the oldest event in memory, 0 without one", self._oldest_age),
             ("unsettled_positions", "Positions behind the cursor", lambda: intake.watermark.waiting),
+            ("handlers_differ", "1 while a live peer has another handler", lambda: not self._same_handler),
         ):
             Gauge(f"unlost_{name}", about, registry=registry).set_function(value)

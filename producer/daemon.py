@@ -16,7 +16,7 @@ from producer.damage import Damage
 from producer.groups import Report
 from producer.http import Publishing
 from producer.journal.groups import Group
-from producer.journal.port import JournalStats, JournalTrouble
+from producer.journal.port import JournalTrouble
 from producer.journal.sqlite import SqliteJournal
 from producer.keeping import Keeping, Looked
 from producer.page import load_page
@@ -151,7 +151,8 @@ class Daemon:
             log.info("journal_has_room")
         self._publisher.full = looked.full
         self._looked = looked
-        self._metrics.journal(looked.stats, self._keeping.groups.all)
+        self._metrics.journal(looked)
+        self._metrics.groups(self._keeping.groups.all, looked.stats.newest)
 
     def _committed(self, count: int, seconds: float) -> None:
         self._metrics.committed(count, seconds)
@@ -160,6 +161,7 @@ class Daemon:
 
     def _reported(self, report: Report) -> None:
         self._keeping.report(report, self._tail.newest)
+        self._metrics.groups(self._keeping.groups.all, self._tail.newest)
 
     async def _move_for_ever(self) -> None:
         """So that no commit has to. Trouble with the disk is found and told by those who write."""
@@ -222,6 +224,11 @@ class ProducerMetrics:
             "Entries that retention took before a group had read them",
             registry=registry,
         )
+        self._nearly_full = Gauge(
+            "unlost_producer_journal_nearly_full",
+            "1 while most of MAX_JOURNAL_BYTES are events that a group has not read",
+            registry=registry,
+        )
         self.damaged = Gauge(
             "unlost_producer_journal_damaged_entries",
             "Damaged entries that were met since the start",
@@ -245,12 +252,17 @@ class ProducerMetrics:
         self._commit_events.observe(count)
         self._commit_seconds.observe(seconds)
 
-    def journal(self, stats: JournalStats, groups: Sequence[Group]) -> None:
-        """What the journal holds, and what groups are still to read."""
+    def groups(self, groups: Sequence[Group], newest: int) -> None:
+        """What groups are still to read."""
         self._unread.clear()
         for group in groups:
             if not group.forgotten:
-                self._unread.labels(group.name).set(max(0, stats.newest - group.settled))
+                self._unread.labels(group.name).set(max(0, newest - group.settled))
+
+    def journal(self, looked: Looked) -> None:
+        """What the journal holds."""
+        stats = looked.stats
+        self._nearly_full.set(bool(looked.full or looked.nearly))
         self._dropped_unread.set(stats.dropped_unread)
         self._entries.set(stats.entries)
         self._bytes.set(stats.size)

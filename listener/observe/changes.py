@@ -4,6 +4,7 @@ Owns a short, bounded past. Promises one entry for what repeats itself (how ofte
 that comes and goes does not push everything else out. Refuses what belongs to single events: see ``recent``.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -37,6 +38,8 @@ HEARD = frozenset((
     StoringResumed,
     StoreReplaced, StoreWentBack,
 ))  # fmt: skip
+REMARK_SECONDS = 3600.0
+"""So long health remarks that PostgreSQL went back."""
 ALIKE_SECONDS = 60.0
 """What happens again within so many seconds is told in one entry."""
 
@@ -105,6 +108,12 @@ class Changes:
     def lately(self) -> list[Change]:
         """The past, oldest first."""
         return list(self._past)
+
+    def remarks(self) -> list[str]:
+        """What somebody should know who looks at a listener that is ready."""
+        since = self._now() - REMARK_SECONDS
+        told = (one for one in self._past if one.what == "store_went_back" and one.at > since)
+        return [f"{one.detail} (since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(one.at))})" for one in told]
 
     def _mark(self, fact: Fact) -> None:
         match fact:

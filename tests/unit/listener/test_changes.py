@@ -15,6 +15,8 @@ from listener.facts import (
     SourceConnected,
     SourceGap,
     SourceLost,
+    StoreReplaced,
+    StoreWentBack,
     StoringPaused,
     StoringResumed,
 )
@@ -79,3 +81,17 @@ def test_single_events_are_not_told_and_the_past_is_bounded():
     assert told(EventsStored(["a"], [0.1])).lately() == []
     many = [SourceGap(str(number), "9") for number in range(2 * MOST)]
     assert len(told(*many, EventBuried("a", "rejected", "permanent", "no"), LeasesLost(["b"])).lately()) == MOST
+
+
+def test_for_an_hour_health_remarks_that_postgresql_went_back():
+    now = [1_000_000.0]
+    changes = Changes(lambda: now[0])
+    assert changes.remarks() == []
+    changes(StoreWentBack("g2"))
+    changes(StoreReplaced("i2"))
+    now[0] += 3_599
+    assert changes.remarks() == [
+        "PostgreSQL lacks what it had committed; it is read again (since 1970-01-12 13:46:40 UTC)"
+    ]
+    now[0] += 1
+    assert changes.remarks() == []
