@@ -372,6 +372,7 @@ class Desk:
     async def _declare(self, places: Places) -> None:
         self._meets = False
         started = self._clock()
+        self._leases.places |= places  # should the reply be lost, peers may see these, and ask where nothing is renewed
         look = await self._roll.declare(places)
         self._leases.places = places
         self._see(look, started)

@@ -24,6 +24,7 @@ from listener.store.trouble import (
     MISCONFIGURED_CLASSES,
     lost_connection,
     most_telling,
+    not_begun,
     not_sendable,
     translated,
 )
@@ -179,7 +180,7 @@ class Borrowed:
             self._connection = await self._lender.lend()
         except LIBRARY_ERRORS as error:
             self._react(error)
-            raise translated(error, self._doing) from error
+            raise not_begun(error, self._doing) from error
         return self._connection
 
     async def __aexit__(

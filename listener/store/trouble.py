@@ -47,6 +47,14 @@ def translated(error: BaseException, doing: str) -> UnlostError:
     return Transient(f"{doing}: {type(error).__name__}: {error}")
 
 
+def not_begun(error: BaseException, doing: str) -> UnlostError:
+    """The same before anything was asked, for want of a connection: that says nothing of any data."""
+    if isinstance(error, TimeoutError):
+        return Unavailable(f"{doing}: PostgreSQL did not answer in time, or all connections were in use")
+    told = translated(error, doing)
+    return Unavailable(str(told), sqlstate=told.sqlstate) if type(told) is Transient else told
+
+
 def most_telling(failed: Mapping[str, BaseException]) -> BaseException:
     """Of what connecting to several servers ended with, by their places, the error that stands for all.
 

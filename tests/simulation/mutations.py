@@ -156,6 +156,18 @@ def _declare_first(real: Any) -> Any:
     return take
 
 
+def _declared_once_told(_: Any) -> Any:
+    async def declare(self: Desk, places: Any) -> None:
+        self._meets = False
+        started = self._clock()
+        look = await self._roll.declare(places)
+        self._leases.places = places
+        self._see(look, started)
+        self._meets = desk_module.meets(places, self._peers)
+
+    return declare
+
+
 def _lost_unseen(_: Any) -> Any:
     def check(self: Handling, passage: Passage) -> None:
         if not self._desk.is_held(passage.claim_id):
@@ -473,6 +485,10 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "meet-nobody": ("events start although peers claim elsewhere", [(desk_module, "meets", lambda _: lambda *_: True)]),
     "no-cover": ("a place is declared that is not covered", [(Desk, "_take", _no_cover)]),
     "declare-before-cover": ("a place is declared before it is covered", [(Desk, "_take", _declare_first)]),
+    "declared-once-told": (
+        "a place of which peers know is not renewed, since the reply to its declaration was lost",
+        [(Desk, "_declare", _declared_once_told)],
+    ),
     "give-up-early": ("PostgreSQL is given up while peers need it", [(desk_module, "next_step", _give_up_early)]),
     "stale-cover": (
         "what was claimed in a place long ago is not covered again",

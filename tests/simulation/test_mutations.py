@@ -21,7 +21,7 @@ FOUND_BY = {
     "any-handler": 20, "agreed-for-ever": 665,
     "forget-the-fence": 16, "foreign-row-is-mine": 1, "done-before-row": 0, "dead-before-letter": 1, "no-letter":
     1, "drop-standby": 9, "standby-is-settled": 2, "reset-epoch": 20, "never-renew": 1, "lease-ignored": 451,
-    "lost-unseen": 75, "lost-is-forgotten": 184, "meet-nobody": 27, "no-cover": 9, "declare-before-cover": 697,
+    "lost-unseen": 75, "lost-is-forgotten": 184, "meet-nobody": 27, "no-cover": 9,
     "give-up-early": 9, "stale-cover": 2435, "any-place": 2814, "no-look": 136, "no-last-look": 930,
     "waits-for-the-settled": 1466, "one-place": 35, "dead-untold": 1, "cursor-at-receipt": 2,
     "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 0,
@@ -167,7 +167,19 @@ FORGOTTEN_BY_REDIS = Schedule(
 )
 """One buries an event, and PostgreSQL knows; Redis forgets; the other wins it, and its handler would succeed."""
 
+SLOW_TO_COVER = Schedule(
+    seed=0,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.0), ("l1", 0.3)),
+    happenings=(Happening("e0", 0.6, "e0", seconds=3.0),),
+    faults=(Fault("f0", 1.0, 6.0, "refused", "l1", "redis"), Fault("f1", 1.1, 4.0, "slow", "l0", "postgres")),
+)
+"""One moves to PostgreSQL; the other runs an event, and declares PostgreSQL too, of which it is never told."""
+
 WRITTEN_FOR = {
+    "declare-before-cover": SLOW_TO_COVER,
+    "declared-once-told": SLOW_TO_COVER,
     "starts-without-doubt": RESTORED_WHILE_DOWN,
     "row-beside-a-burial": FORGOTTEN_BY_REDIS,
     "stop-leaves-what-came": STOPPED_WHILE_PAUSED,

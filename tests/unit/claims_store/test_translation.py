@@ -6,7 +6,7 @@ from redis import exceptions
 
 from listener.claims import redis_errors
 from listener.cursor import ordinal_of
-from listener.errors import Permanent, Transient
+from listener.errors import Permanent, Transient, Unavailable
 from listener.store import trouble
 from listener.store.statements import statements
 
@@ -32,6 +32,13 @@ def test_trouble_of_the_server_is_transient(sqlstate: str) -> None:
 def test_trouble_of_the_wire_is_transient(error: Exception, lost: bool) -> None:
     assert isinstance(trouble.translated(error, "storing"), Transient)
     assert trouble.lost_connection(error) is lost
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), asyncpg.PostgresError.new({"C": "08006"})])
+def test_what_fails_for_want_of_a_connection_says_nothing_of_an_event(error: Exception) -> None:
+    assert isinstance(trouble.not_begun(error, "storing"), Unavailable)
+    broken = trouble.not_begun(asyncpg.PostgresError.new({"C": "42P01", "M": "no"}), "storing")
+    assert isinstance(broken, Permanent), "no table: a connection would not help"
 
 
 def test_data_that_cannot_be_sent_is_permanent_and_costs_no_connection() -> None:
