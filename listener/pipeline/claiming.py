@@ -29,6 +29,8 @@ from listener.pipeline.work import Work
 from listener.store.port import Rows
 
 CLOSED_PAUSE_SECONDS = 0.1
+GATHER_SECONDS = 0.1
+"""What one owner held runs out within about this, and one that came alone would run alone, before all others."""
 
 
 class Claiming:
@@ -108,6 +110,7 @@ class Claiming:
     async def _take_suspects(self) -> None:
         while True:
             await self._suspects.wait()
+            await asyncio.sleep(GATHER_SECONDS)
             await self._desk.wait_open()
             # Nothing else may run from before the claim on: what killed this process then would count against them.
             async with self._work.alone():
