@@ -72,6 +72,7 @@ class Reader:
         self._connection: Connection | None = None
         self._resumes = options.resumes == "yes"
         self._prove_again = False
+        self._gap: tuple[str, str] | None = None
         self._is_ours = False
         """The source that is connected proved it in its handshake."""
         self._silent = False
@@ -82,7 +83,7 @@ class Reader:
         self.trouble = "not connected yet"
         self.last_loss: Loss | None = None
         self.took_for_good = False
-        """Whether anything was taken that nobody will send again."""
+        """Whether something is in memory, or was lately, that nobody will send again."""
         self.last_frame_at: float | None = None
 
     @property
@@ -154,7 +155,6 @@ class Reader:
             return False
         if told.gap and told.cursor and self._resumes:
             await self._go_back(told.gap, told.cursor)
-            self._facts(SourceGap(told.gap, told.cursor))
         self._connection, self.trouble = connection, ""
         self._facts(SourceConnected(self._options.name, after))
         return True
@@ -176,11 +176,16 @@ class Reader:
 
     async def _go_back(self, unknown: str, start: str) -> None:
         """The source does not know what was asked for: neither is the group to ask for it again."""
+        if self._gap != (unknown, start):  # where PostgreSQL is away, the same gap is met again and again
+            self._gap = unknown, start
+            self._facts(SourceGap(unknown, start))
+        self.took_for_good = self._intake.count > 0  # what was read before a gap is gone from the source
         name, group = self._options.name, self._options.group
         stored = await self._cursors.read(name, group)
-        if stored is not None and goes_back(stored, unknown, start):
-            await self._cursors.reset(name, group, stored, start)
-        self._after = start
+        while stored is not None and goes_back(stored, unknown, start):
+            # What was saved between reading and resetting is as unknown to the source.
+            stored = await self._cursors.reset(name, group, stored, start)
+        self._after, self._gap = start, None
 
     async def _read(self, connection: Connection) -> None:
         beside = [asyncio.create_task(self._keep_alive(connection), name="source keepalive")]
@@ -217,7 +222,7 @@ class Reader:
             await asyncio.sleep(0)
 
     def _place(self, frames: Sequence[bytes] | Oversized) -> None:
-        self.took_for_good = self.took_for_good or not self._resumes
+        self.took_for_good = not self._resumes or (self.took_for_good and self._intake.count > 0)
         if isinstance(frames, Oversized):
             self._frames += 1
             self._intake.receive_oversized(frames)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
 from listener.backoff import Backoff
+from listener.errors import Transient
 from listener.facts import Fact
 from listener.oversized import Oversized
 from listener.source.connection import Open, SourceOptions
@@ -21,6 +22,7 @@ class Intake:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.oversized: list[Oversized] = []
+        self.count = 0
         self.cursor: str | None = None
 
     def receive(self, frames: Sequence[bytes]) -> str | None:
@@ -36,8 +38,20 @@ class Cursors:
 
     def __init__(self, stored: str | None = None) -> None:
         self.stored = stored
+        self.away = 0
+        """So many reads fail."""
+        self.saved_meanwhile: str | None = None
+        """What a peer saves just before the next reset."""
 
     async def read(self, source: str, group: str) -> str | None:
+        if self.away:
+            self.away -= 1
+            raise Transient("PostgreSQL is away")
+        return self.stored
+
+    async def reset(self, source: str, group: str, old: str, new: str) -> str | None:
+        self.stored, self.saved_meanwhile = self.saved_meanwhile or self.stored, None
+        self.stored = new if self.stored == old else self.stored
         return self.stored
 
     async def start(self, source: str, group: str, cursor: str) -> str:

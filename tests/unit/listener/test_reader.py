@@ -23,6 +23,13 @@ OURS = {"unlost-oldest": "j.0", "unlost-cursor": "j.9"}
 URL = "ws://source/feed?sig=a%2Fb+c&cursor=mine"
 
 
+def ours(number: int, *, timeline: int = 1) -> str:
+    return f"0123456789ab.t{timeline}-0000000a.{number}"
+
+
+SET_BACK = {"unlost-oldest": ours(0), "unlost-cursor": ours(4), "unlost-gap": ours(8)}
+
+
 class Connection:
     """Brings these frames, and then ends, or stays."""
 
@@ -135,6 +142,39 @@ async def test_what_was_proven_is_proven_anew_where_the_address_answers_otherwis
         assert not one.reader.resumes
     plain, after = "sig=a%2Fb+c&cursor=mine", "sig=a%2Fb+c&cursor=mine&after=j.4"
     assert source.asked[:4] == [plain, after, after, plain]
+
+
+async def test_a_gap_is_stated_once_although_postgresql_is_away():
+    source = Source(SET_BACK)
+    async with source.read(stored=ours(8)) as one:
+        one.cursors.away = 2
+        await connected(one)
+        assert [(gap.cursor, gap.resumed_at) for gap in one.of(SourceGap)] == [(ours(8), ours(4))]
+        assert isinstance(one.facts[0], SourceGap), "before anything is asked of PostgreSQL"
+        assert len(one.of(SourceLost)) == 2
+        assert one.cursors.stored == ours(4)
+
+
+@pytest.mark.parametrize(
+    ("saved", "stays"), [(ours(9), ours(4)), (ours(6, timeline=2), ours(6, timeline=2)), (ours(3), ours(3))]
+)
+async def test_what_a_peer_saves_before_the_reset_is_judged_anew(saved: str, stays: str):
+    async with Source(SET_BACK).read(stored=ours(8)) as one:
+        one.cursors.saved_meanwhile = saved
+        await connected(one)
+        assert one.cursors.stored == stays
+
+
+async def test_what_was_in_memory_at_a_gap_is_sent_by_nobody_again():
+    ended = ConnectionClosedError(None, None)
+    source = Source(SET_BACK, frames=[b"{}"], ends=ended)
+    async with source.read(stored=ours(8)) as one:
+        one.intake.count = 3
+        await one.until(lambda r: len(r.of(SourceLost)) == 1)
+        assert one.reader.took_for_good
+        one.intake.count, source.headers = 0, Headers({**SET_BACK, "unlost-gap": ""})
+        await one.until(lambda r: len(r.of(SourceLost)) == 2)
+        assert not one.reader.took_for_good, "all of it is settled"
 
 
 async def test_the_back_off_starts_anew_only_after_a_connection_that_lived_and_delivered():
