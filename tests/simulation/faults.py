@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.simulation.schedule import LINK_FAULTS, PROCESS_FAULTS, Fault
+from tests.simulation.schedule import JOURNAL_RESTORES, LINK_FAULTS, PROCESS_FAULTS, Fault
 
 if TYPE_CHECKING:
     from tests.simulation.run import Play
@@ -131,7 +131,14 @@ def _source(play: Play, fault: Fault) -> Heal:
         return _nothing
     if fault.what == "retention":
         source.retain_nothing()
-        play.scene.law.removed = source.removed
         return _nothing
+    if fault.what in JOURNAL_RESTORES:
+        copy = source.journal.back_up() if fault.what == "restore journal" else None
+
+        def restore() -> None:
+            source.restore(copy)
+            play.at(RESTORING, source.up)
+
+        return restore
     source.down()
     return source.up

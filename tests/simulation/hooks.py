@@ -1,6 +1,13 @@
 """What the judge of a simulation hears from the servers."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.simulation.world import Process
 
 
 class Hooks:
@@ -18,4 +25,16 @@ class Hooks:
 
     def went_back(self, lost: Sequence[str], name: str) -> None: ...
 
-    def cursor_moved(self, cursor: str) -> None: ...
+    def cursor_moved(self, old: str | None, cursor: str) -> None: ...
+
+    def timeline_begins(self, stem: str) -> None: ...
+
+    def journal_retired(self) -> None: ...
+
+    def journal_restored(self, newest: int, removed: int) -> None: ...
+
+    def reads_after(self, process: Process, cursor: str) -> None: ...
+
+    def frame_arrived(self, process: Process, serial: int) -> None: ...
+
+    def frame_read(self, process: Process, serial: int) -> None: ...

@@ -4,7 +4,9 @@ The law      every accepted event ends as one row or as a letter; a handler's ef
 Letters      one for an event, and none beside its row, but for what `letters.py` names; at the end, none at all
 Crash loops  only what kills its owners is condemned, never what was held beside it, unless faults ended enough owners
 Order        "done" is told only of a row that stands, "dead" only of a letter on disk; the cursor never passes
-             what is not settled
+             what is not settled, goes back only from what the journal has lost, and gets to its end
+Gaps         who had read what the journal has not, or lacks what it has not any more, says so before it reads on; what
+             a restore took ends too, where somebody received it who lives on, or was stopped when it knew
 Handlers     when a handler starts, no other live listener is at work with another one
 Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
              killed, frozen, stopped, displaced, or cut off from both places in which claims are kept at once, or lost
@@ -23,6 +25,7 @@ from dlq.letter import UNCLAIMED
 from listener.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
 from listener.pipeline.stretches import Stretch
 from listener.store.burials import Burial
+from tests.simulation.histories import Histories
 from tests.simulation.hooks import Hooks
 from tests.simulation.letters import OPEN, Letters
 from tests.simulation.postgres import PostgresMemory
@@ -76,8 +79,12 @@ class Law(Hooks):
         self._lost: set[tuple[Process, str]] = set()
         self.written: dict[str, int] = {}
         self.arrived: dict[int, list[Process]] = {}
-        self.removed = 0
-        self._gaps: set[Process] = set()
+        """What came to whom, by serial number."""
+        self.histories = Histories()
+        self._gaps: dict[Process, tuple[object, ...]] = {}
+        self._gaps_told: set[tuple[object, ...]] = set()
+        self._for_good: set[tuple[Process, int]] = set()
+        """Who had received what when it met a gap: the source does not have that any more."""
         self._doubted: set[str] = set()
         """The names that the store had when it went back: what is said of it under them may be lost."""
         self._gone: set[str] = set()
@@ -94,6 +101,18 @@ class Law(Hooks):
     def accepted(self, event_id: str, digest: bytes, claim_id: str, frame: bytes) -> None:
         self.journal.append((event_id, digest, claim_id))
         self.frames.append(frame)
+        self.histories.accepts(len(self.journal), tells_cursor=bool(event_id))
+
+    def timeline_begins(self, stem: str) -> None:
+        self.histories.begins(stem)
+
+    def journal_retired(self) -> None:
+        self.histories.loses_old()
+
+    def journal_restored(self, newest: int, removed: int) -> None:
+        lost = self.histories.present[newest:]
+        self.world.note("law", f"the journal goes back to {newest} and loses {[self.journal[n - 1][2] for n in lost]}")
+        self.histories.goes_back(newest, removed)
 
     def went_back(self, lost: Sequence[str], name: str) -> None:
         self.world.note("law", f"the store {name} goes back and loses {list(lost)}")
@@ -106,15 +125,18 @@ class Law(Hooks):
             self.runs.pop(event_id, None)
             self._contested.add(event_id)
 
-    def gap_met(self, process: Process) -> None:
-        self._gaps.add(process)
+    def reads_after(self, process: Process, cursor: str) -> None:
+        histories = self.histories
+        gap = process, cursor, histories.removed, len(histories.all)
+        if histories.misses(cursor) and gap not in self._gaps_told:
+            self._gaps[process] = gap
 
-    def frame_arrived(self, process: Process, number: int) -> None:
-        self.arrived.setdefault(number, []).append(process)
+    def frame_arrived(self, process: Process, serial: int) -> None:
+        self.arrived.setdefault(serial, []).append(process)
 
-    def frame_read(self, process: Process, number: int) -> None:
+    def frame_read(self, process: Process, serial: int) -> None:
         if process in self._gaps:
-            self.world.break_law(f"{process.name} reads on behind a gap that it did not tell, at {number}")
+            self.world.break_law(f"{process.name} reads on behind a gap that it did not tell, at {serial}")
 
     def row_written(self, token: str, event_id: str) -> None:
         self.world.note("law", f"row {event_id} by {token}")
@@ -179,25 +201,34 @@ class Law(Hooks):
 
     def _vouched(self, name: str) -> None:
         """What was read with gaps has a name that is not found here, and that nobody else finds either."""
-        for first in range(len(self.journal)):
-            for last in range(first + 1, len(self.journal) + 1):
-                stretch = Stretch(is_of_peer=False)
-                stretch.add(self.frames[first:last])
-                stretch.end()
-                assert stretch.name
-                if stretch.name.event_id != name:
-                    continue
-                for number in range(first + 1, last + 1):
-                    if not self.is_settled(number):
-                        self.world.break_law(f"{name} was vouched for, and event {number} is not settled")
+        for history in self.histories.all:
+            for first in range(len(history)):
+                for last in range(first + 1, len(history) + 1):
+                    stretch = Stretch(is_of_peer=False)
+                    stretch.add([self.frames[serial - 1] for serial in history[first:last]])
+                    stretch.end()
+                    assert stretch.name
+                    if stretch.name.event_id != name:
+                        continue
+                    for serial in history[first:last]:
+                        if not self.is_settled(serial):
+                            self.world.break_law(f"{name} was vouched for, and event {serial} is not settled")
 
-    def cursor_moved(self, cursor: str) -> None:
-        for number in range(1, int(cursor.removeprefix("j-")) + 1):
-            if number > self.removed and not self.is_settled(number):
-                self.world.break_law(f"the cursor moved to {cursor}, and event {number} is not settled")
+    def cursor_moved(self, old: str | None, cursor: str) -> None:
+        histories = self.histories
+        for serial in histories.up_to(cursor):
+            if serial not in histories.forgiven and not self.is_settled(serial):
+                self.world.break_law(f"the cursor moved to {cursor}, and event {serial} is not settled")
+        if old is not None and histories.leaves(old, cursor):
+            self.world.break_law(f"the cursor moved from {old}, which the journal has, to {cursor}")
 
-    def is_settled(self, number: int) -> bool:
-        event_id, digest, claim_id = self.journal[number - 1]
+    def cursor_arrived(self, *, resumes: bool) -> bool:
+        """Whether the group's cursor stands at the end of the journal."""
+        stored = next(iter(self.postgres.cursors.values()), None)
+        return not resumes or self.histories.is_reached(stored)
+
+    def is_settled(self, serial: int) -> bool:
+        event_id, digest, claim_id = self.journal[serial - 1]
         row = self.postgres.rows.get(event_id)
         if row is not None and row.row.event.digest == digest:
             return True
@@ -211,7 +242,9 @@ class Law(Hooks):
                 if run.process is process and (run.ended is None or run.failed):
                     run.degraded = True  # its claim has moved with all others
         if isinstance(fact, SourceGap):
-            self._gaps.discard(process)
+            self._gaps_told.add(self._gaps.pop(process, ()))
+            gone = self.histories.forgiven | self.histories.lost
+            self._for_good.update((process, one) for one in gone if process in self.arrived.get(one, ()))
         if isinstance(fact, EventsStored):
             for event_id in fact.event_ids:
                 row = self.postgres.rows.get(event_id)
@@ -281,23 +314,29 @@ class Law(Hooks):
     def unsettled(self, *, resumes: bool) -> list[str]:
         """What should be settled by now, and is not."""
         missing = []
-        for number, (event_id, _, _) in enumerate(self.journal, 1):
-            read_again = self._owed(number, resumes=resumes)
-            owed = (resumes and number > self.removed) or (event_id not in self._gone and read_again)
-            if owed and not self.is_settled(number):
-                missing.append(f"{event_id} (#{number})")
+        gone = self.histories.forgiven | self.histories.lost
+        for serial, (event_id, _, _) in enumerate(self.journal, 1):
+            received = self._received(serial, resumes=resumes)
+            owed = (resumes and serial not in gone) or (event_id not in self._gone and received)
+            if owed and not self.is_settled(serial):
+                missing.append(f"{event_id} (#{serial})")
         return missing
 
-    def _owed(self, number: int, *, resumes: bool) -> bool:
-        """Of a source that cannot resume, and of what retention took: only what came to somebody who lives on.
+    def _received(self, serial: int, *, resumes: bool) -> bool:
+        """Of a source that cannot resume, and of what retention or a restore of the journal took: only what came to
+        somebody who lives on.
 
-        Whoever was stopped in an orderly way accounts for it too, where nobody sends it again.
+        Whoever was stopped in an orderly way accounts for it too, where it knew that nobody sends it again.
         """
         return any(
             (process.alive and not process.stopping)
-            or (not resumes and process.state == "exited" and not process.unaccounted)
-            for process in self.arrived.get(number, ())
+            or (process.state == "exited" and not process.unaccounted and self._knew(process, serial, resumes=resumes))
+            for process in self.arrived.get(serial, ())
         )
+
+    def _knew(self, process: Process, serial: int, *, resumes: bool) -> bool:
+        """Whether it was plain to this process that the source would not send this again."""
+        return not resumes or (process, serial) in self._for_good
 
     def judge(self, *, calm: bool, stopped: Collection[str]) -> None:
         """After the end: what no single step shows. ``stopped``: letters of orderly stops that wait still.

@@ -137,13 +137,7 @@ class Scene:
         self.law.postgres = self.postgres.memory
         self.law.may_exhaust = self._may_exhaust
         self.law.in_transactions = plan.work == "transaction"
-        self.source = SimulatedSource(
-            world,
-            resumes=plan.resumes,
-            on_arrived=self.law.frame_arrived,
-            on_received=self.law.frame_read,
-            on_gap=self.law.gap_met,
-        )
+        self.source = SimulatedSource(world, self.law, resumes=plan.resumes)
         self.disks: dict[str, Disk] = {}
         self.happenings = {one.event_id: one for one in reversed(plan.happenings)}
         self.tries: dict[str, int] = {}

@@ -37,7 +37,9 @@ from listener.source import reader as reader_module
 from listener.source.reader import Reader
 from listener.store.events import STORED
 from listener.watermark import Position, Watermark
+from producer.journal.timelines import Start, Timelines
 from tests.simulation import listener as listener_module
+from tests.simulation import postgres as postgres_module
 from tests.simulation.postgres import PostgresMemory, Row
 from tests.simulation.redis import Record, RedisMemory, SimulatedRedisClaims
 
@@ -437,6 +439,49 @@ def _a_clock_back_ends_leases(_: Any) -> Any:
     return lambda self, now: now < self.until <= now + self.span
 
 
+def _tells_the_gap_alone(_: Any) -> Any:
+    async def go_back(self: Reader, unknown: str, start: str) -> None:
+        self._facts(reader_module.SourceGap(unknown, start))
+
+    return go_back
+
+
+def _told_when_all_is_done(real: Any) -> Any:
+    async def go_back(self: Reader, unknown: str, start: str) -> None:
+        self._gap = unknown, start
+        await real(self, unknown, start)
+        self._facts(reader_module.SourceGap(unknown, start))
+
+    return go_back
+
+
+def _hands_all_back(real: Any) -> Any:
+    async def drain(self: Listening, reader: Any) -> Any:
+        self.reader.took_for_good = not self.reader.resumes
+        return await real(self, reader)
+
+    return drain
+
+
+def _number_alone(_: Any) -> Any:
+    def start_after(self: Timelines, cursor: str, bounds: tuple[int, int]) -> Start:
+        number = int(cursor.rpartition(".")[2])
+        return Start(max(number, bounds[0]), is_known=bounds[0] <= number)
+
+    return start_after
+
+
+def _further_by_number(_: Any) -> Any:
+    return lambda old, new: int(new.rpartition(".")[2]) > int(old.rpartition(".")[2])
+
+
+def _reset_from_anywhere(real: Any) -> Any:
+    def reset(self: PostgresMemory, source: str, group: str, old: str, new: str) -> str:
+        return real(self, source, group, self.cursors[source, group], new)
+
+    return reset
+
+
 MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "forget-the-fence": ("an insert overwrites the row that is there", [(PostgresMemory, "insert", _overwrite)]),
     "foreign-row-is-mine": (
@@ -573,6 +618,30 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "clock-back-ends": (
         "a living owner loses its leases when the clock goes back",
         [(Record, "runs", _a_clock_back_ends_leases)],
+    ),
+    "not-set-back": (
+        "the group's cursor stays where it was in a journal that is lost",
+        [(Reader, "_go_back", _tells_the_gap_alone)],
+    ),
+    "gap-told-late": (
+        "a gap is told only after PostgreSQL was asked, and is forgotten where that is another store by then",
+        [(Reader, "_go_back", _told_when_all_is_done)],
+    ),
+    "stop-hands-back-the-lost": (
+        "a stop hands back what the source has lost",
+        [(Listening, "_drain", _hands_all_back)],
+    ),
+    "number-alone": (
+        "the source goes on after the number in a cursor, whatever its timeline",
+        [(Timelines, "start_after", _number_alone)],
+    ),
+    "further-by-number": (
+        "of two cursors the one with the larger number counts as further, whatever their timelines",
+        [(postgres_module, "moves_on", _further_by_number)],
+    ),
+    "reset-from-anywhere": (
+        "a cursor that a peer has moved on since is set back all the same",
+        [(PostgresMemory, "reset_cursor", _reset_from_anywhere)],
     ),
     "trusts-any-store": (
         "what Redis remembers of a store that went back is believed",

@@ -428,13 +428,13 @@ class PostgresMemory:
         old = self.cursors.get((source, group))
         if old is None or moves_on(old, cursor):
             self.cursors[source, group] = cursor
-            self.hooks.cursor_moved(cursor)
+            self.hooks.cursor_moved(old, cursor)
         return self.cursors[source, group]
 
     def reset_cursor(self, source: str, group: str, old: str, new: str) -> str:
         if self.cursors.get((source, group)) == old:
             self.cursors[source, group] = new
-            self.hooks.cursor_moved(new)
+            self.hooks.cursor_moved(old, new)
         return self.cursors.get((source, group), new)
 
 

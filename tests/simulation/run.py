@@ -72,8 +72,9 @@ class Play:
             if self._quiet():
                 break
             if world.now > limit and world.broken is None:
-                missing = self.scene.law.unsettled(resumes=self.plan.resumes)
-                world.break_law(f"stuck: {missing or 'something is still held in memory'}, long after all was healed")
+                world.break_law(
+                    f"stuck: {self._missing() or 'something is still held in memory'}, long after all was healed"
+                )
         if world.broken is None:
             stopped = [letter for disk in self.scene.disks.values() for letter in disk.stopped]
             self.scene.law.judge(calm=self._calm(), stopped=stopped)
@@ -81,7 +82,11 @@ class Play:
     def _quiet(self) -> bool:
         if self._pending or any(start.busy for start in self.current.values()):
             return False
-        return not self.scene.law.unsettled(resumes=self.plan.resumes)
+        return not self._missing()
+
+    def _missing(self) -> list[str]:
+        law, resumes = self.scene.law, self.plan.resumes
+        return law.unsettled(resumes=resumes) or ([] if law.cursor_arrived(resumes=resumes) else ["the cursor"])
 
     def _calm(self) -> bool:
         """Nothing happened on which a letter beside a row, or a second letter, could be blamed."""

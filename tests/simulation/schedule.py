@@ -18,8 +18,9 @@ REDIS_FAULTS = ("down", "freeze", "restart empty", "restart", "flush", "fail ove
 POSTGRES_FAULTS = ("down", "freeze", "crash")
 SOURCE_FAULTS = ("cut", "down")
 RESTORES = ("restore dump", "restore data")
+JOURNAL_RESTORES = ("restore journal", "lose journal")
 RETENTION_SALT, BOTH_SALT, TURNS_SALT, STOPS_SALT, OUTAGE_SALT, CLOCK_SALT, NEIGHBOURS_SALT = 33, 34, 35, 36, 37, 53, 42
-RESTORE_SALT, ODD_SALT = 61, 38
+RESTORE_SALT, ODD_SALT, JOURNAL_SALT = 61, 38, 72
 """Later additions have dice of their own, so that the seeds that found something once still find it."""
 
 
@@ -106,6 +107,11 @@ def schedule(seed: int) -> Schedule:
     happenings = _happenings(dice)
     happenings += _neighbours(random.Random(seed * 2_654_435_761 + NEIGHBOURS_SALT), len(happenings))
     faults += _restored(random.Random(seed * 2_654_435_761 + RESTORE_SALT), names)
+    if resumes:
+        at_restore, published = _journal_set_back(
+            random.Random(seed * 2_654_435_761 + JOURNAL_SALT), names, len(happenings)
+        )
+        faults, happenings = faults + at_restore, happenings + published
     return Schedule(
         seed=seed,
         work=work,
@@ -217,6 +223,34 @@ def _restored(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
     killed_at = max(0.0, at + seconds - dice.uniform(0.0, 0.3))
     kills = [Fault(f"g{1 + n}", killed_at, dice.choice((0.4, 0.8)), "kill", one) for n, one in enumerate(listeners)]
     return (restored, *kills)
+
+
+def _journal_set_back(
+    dice: random.Random, listeners: list[str], count: int
+) -> tuple[tuple[Fault, ...], tuple[Happening, ...]]:
+    """Now and then the journal goes back to a backup, or is lost, between events that it loses and others after it.
+
+    Listeners may be down or frozen meanwhile, and the producer may have started anew since the backup.
+    """
+    if dice.random() >= 0.1:
+        return (), ()
+    at, seconds = dice.uniform(0.2, 2.0), dice.choice((0.1, 0.4, 0.8, 1.2, 2.0))
+    back_at = at + seconds
+    faults = [Fault("j0", at, seconds, dice.choices(JOURNAL_RESTORES, (4, 1))[0], "source")]
+    if dice.random() < 0.3:
+        faults.append(Fault("j1", at + 0.1 * seconds, 0.2 * seconds, "down", "source"))
+    for number, one in enumerate(listeners, 2):
+        if dice.random() < 0.4:
+            away_at = max(0.0, back_at - dice.uniform(0.0, 0.5))
+            what = dice.choice(("kill", "kill", "freeze", "stop"))
+            faults.append(Fault(f"j{number}", away_at, dice.choice((0.3, 0.8, 2.0)), what, one))
+    times = [at + seconds * dice.random() for _ in range(dice.randint(1, 3))]
+    times += [back_at + 0.4 + dice.uniform(0.0, 1.5) for _ in range(dice.randint(0, 4))]
+    published = [
+        Happening(f"e{number}", when, f"e{number}", seconds=dice.choice((0.0, 0.05, 0.2, 0.8)))
+        for number, when in enumerate(times, count)
+    ]
+    return tuple(faults), tuple(published)
 
 
 def _cut_off_from_both(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:

@@ -2,7 +2,8 @@
 
 One that can resume tells cursors in its frames and in the handshake, like our producer. One that cannot
 sends to whoever is connected at the moment, and keeps nothing. Retention takes the oldest events away: who
-has not read them is sent off, and learns of the gap when it comes back.
+has not read them is sent off, and learns of the gap when it comes back. The journal may be set back to a backup,
+or lost: what is accepted then has the numbers of what was lost, in another timeline.
 """
 
 import asyncio
@@ -17,6 +18,9 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError
 
 from listener.source.connection import SourceOptions
+from producer.journal.timelines import Start
+from tests.simulation.hooks import Hooks
+from tests.simulation.journal import Copy, Entry, Journal
 from tests.simulation.world import AFTERLIFE, Process, World
 
 LATENCY = 0.002
@@ -33,16 +37,17 @@ class SimulatedConnection:
         self.transport: Any = self
         self.last_arrival = 0.0
         self.read_up_to = 0
+        self.sent_up_to = 0
         self.received = 0
         self._source = source
-        self._frames: deque[tuple[int, bytes]] = deque()
+        self._frames: deque[tuple[int, Entry]] = deque()
         self._reader: asyncio.Future[None] | None = None
 
-    def arrive(self, number: int, frame: bytes) -> None:
+    def arrive(self, number: int, entry: Entry) -> None:
         if self.close_code is None:
-            self.received += len(frame)
-            self._frames.append((number, frame))
-            self._source.on_arrived(self.process, number)
+            self.received += len(entry.frame)
+            self._frames.append((number, entry))
+            self._source.hooks.frame_arrived(self.process, entry.serial)
             self._tell()
 
     def abort(self) -> None:
@@ -60,11 +65,10 @@ class SimulatedConnection:
     def take_now(self, most: int, size: int) -> list[bytes]:
         taken: list[bytes] = []
         while self._frames and (not taken or (len(taken) < most and size > 0)):
-            number, frame = self._frames.popleft()
-            self.read_up_to = number
-            self._source.on_received(self.process, number)
-            taken.append(frame)
-            size -= len(frame)
+            self.read_up_to, entry = self._frames.popleft()
+            self._source.hooks.frame_read(self.process, entry.serial)
+            taken.append(entry.frame)
+            size -= len(entry.frame)
         return taken
 
     async def send(self, message: str) -> None:
@@ -83,34 +87,29 @@ class SimulatedConnection:
 
 
 class SimulatedSource:
-    """The journal."""
+    """The producer."""
 
-    def __init__(
-        self,
-        world: World,
-        *,
-        resumes: bool,
-        on_arrived: Callable[[Process, int], None],
-        on_received: Callable[[Process, int], None],
-        on_gap: Callable[[Process], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, world: World, hooks: Hooks, *, resumes: bool) -> None:
         self.world = world
+        self.hooks = hooks
         self.resumes = resumes
         self.state = "up"
-        self.journal: list[bytes] = []
-        self.removed = 0
-        """Up to which number retention has taken events away."""
-        self.on_arrived = on_arrived
-        self.on_received = on_received
-        self._on_gap = on_gap
+        self.journal = Journal()
+        self._accepted = 0
         self._connections: list[SimulatedConnection] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.journal.begin(self.world.now)
+        self.hooks.timeline_begins(self.journal.timelines.stem)
 
     def publish(self, frame: bytes) -> bytes:
         """Accept one frame, and return it as it is sent: from here on the law holds for it."""
-        number = len(self.journal) + 1
+        number = self.journal.newest + 1
         if self.resumes:
-            frame = frame[:-1] + b',"cursor":"j-%d"}' % number
-        self.journal.append(frame)
+            frame = b'%b,"cursor":"%b"}' % (frame[:-1], self.journal.timelines.cursor(number).encode())
+        self._accepted += 1
+        self.journal.entries.append(Entry(self._accepted, frame))
         for connection in self._connections:
             self._send(connection, number)
         return frame
@@ -123,9 +122,10 @@ class SimulatedSource:
 
     def retain_nothing(self) -> None:
         """Retention removes all that was accepted until now."""
-        self.removed = len(self.journal)
+        self.journal.removed = self.journal.newest
+        self.hooks.journal_retired()
         for connection in self._connections:
-            if connection.read_up_to < self.removed:
+            if connection.read_up_to < self.journal.removed:
                 connection.abort()
         self._connections = [one for one in self._connections if one.close_code is None]
 
@@ -134,7 +134,19 @@ class SimulatedSource:
         self.cut()
 
     def up(self) -> None:
-        self.state = "up"
+        """A producer starts, unless one runs."""
+        if self.state != "up":
+            self.state = "up"
+            self._begin()
+
+    def restore(self, copy: Copy | None) -> None:
+        """The producer is stopped, and a copy of the journal put in place; without one, the journal is gone."""
+        self.down()
+        if copy is None:
+            self.journal.wipe()
+        else:
+            self.journal.restore(copy)
+        self.hooks.journal_restored(self.journal.newest, self.journal.removed)
 
     def forget(self, process: Process) -> None:
         """Its connection is gone: it was killed."""
@@ -149,7 +161,7 @@ class SimulatedSource:
             if self.state != "up":
                 raise ConnectionRefusedError("the source is down")
             after = parse_qs(urlsplit(url).query).get("after")
-            connection = self._accept(process, int(after[0].removeprefix("j-")) if after else None)
+            connection = self._accept(process, after[0] if after and self.resumes else None)
             try:
                 yield connection
             finally:
@@ -159,31 +171,38 @@ class SimulatedSource:
 
         return opened
 
-    def _accept(self, process: Process, after: int | None) -> SimulatedConnection:
-        here = len(self.journal)
-        headers = Headers()
+    def _accept(self, process: Process, after: str | None) -> SimulatedConnection:
+        journal, headers = self.journal, Headers()
+        start = Start(journal.newest, is_known=True) if after is None else journal.start_after(after)
         if self.resumes:
-            headers["unlost-oldest"], headers["unlost-cursor"] = f"j-{self.removed}", f"j-{here}"
-        if after is not None and after < self.removed:
-            headers["unlost-gap"] = f"j-{after}"
-            self._on_gap(process)
-            after = self.removed
+            headers["unlost-oldest"] = journal.timelines.cursor(journal.removed)
+            headers["unlost-cursor"] = journal.timelines.cursor(start.number)
+        if after is not None:
+            self.hooks.reads_after(process, after)
+            if not start.is_known:
+                headers["unlost-gap"] = after
         connection = SimulatedConnection(process, headers, self)
-        connection.read_up_to = here if after is None else after
+        connection.read_up_to = connection.sent_up_to = start.number
         self._connections.append(connection)
-        self.world.note(process.name, f"source connected after {after}")
-        for number in range((here if after is None else after) + 1, here + 1):
+        self.world.note(
+            process.name, f"source connected after {after}: {'' if start.is_known else 'GAP, '}{start.number}"
+        )
+        for number in range(start.number + 1, journal.newest + 1):
             self._send(connection, number)
         return connection
 
     def _send(self, connection: SimulatedConnection, number: int) -> None:
+        if number <= connection.sent_up_to:
+            return
+        connection.sent_up_to = number
         delay = LATENCY * (0.3 + 4.0 * self.world.dice.random() ** 3)
         connection.last_arrival = max(connection.last_arrival + 1e-7, self.world.now + delay)
-        self.world.later(connection.last_arrival - self.world.now, self._arrive, connection, number)
+        entry = self.journal.entries[number - 1]
+        self.world.later(connection.last_arrival - self.world.now, self._arrive, connection, number, entry)
 
-    def _arrive(self, connection: SimulatedConnection, number: int) -> None:
+    def _arrive(self, connection: SimulatedConnection, number: int, entry: Entry) -> None:
         if connection.close_code is None and connection.process.alive:
-            connection.arrive(number, self.journal[number - 1])
+            connection.arrive(number, entry)
 
     async def _pause(self, process: Process) -> None:
         if process.state is AFTERLIFE:

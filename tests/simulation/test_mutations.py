@@ -19,18 +19,19 @@ LONGEST_SEARCH = 1_500
 
 FOUND_BY = {
     "any-handler": 20, "agreed-for-ever": 665,
-    "forget-the-fence": 16, "foreign-row-is-mine": 1, "done-before-row": 0, "dead-before-letter": 1, "no-letter":
-    1, "drop-standby": 9, "standby-is-settled": 2, "reset-epoch": 20, "never-renew": 1, "lease-ignored": 451,
-    "lost-unseen": 75, "lost-is-forgotten": 184, "meet-nobody": 27, "no-cover": 9,
-    "give-up-early": 9, "stale-cover": 2435, "any-place": 2814, "no-look": 136, "no-last-look": 930,
+    "forget-the-fence": 1, "foreign-row-is-mine": 1, "done-before-row": 0, "dead-before-letter": 1, "no-letter":
+    1, "drop-standby": 9, "standby-is-settled": 2, "reset-epoch": 20, "never-renew": 2, "lease-ignored": 714,
+    "lost-unseen": 88, "lost-is-forgotten": 1, "meet-nobody": 87, "no-cover": 9,
+    "give-up-early": 135, "stale-cover": 2435, "any-place": 2814, "no-look": 68, "no-last-look": 930,
     "waits-for-the-settled": 1466, "one-place": 35, "dead-untold": 1, "cursor-at-receipt": 2,
-    "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 0,
+    "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 1,
     "stop-leaves-the-rest": 233, "stop-leaves-copies": 680, "stopped-forbids": 138, "never-healed": 138,
-    "healed-at-offer": 138, "vouched-unsettled": 2, "vouched-half-settled": 15, "any-bytes": 6, "left-unread": 2,
-    "gap-untold": 273, "gap-is-a-wall": 529, "unregistered": 0,
-    "outage-counts": 27, "probe-without-locks": 41,
+    "healed-at-offer": 138, "vouched-unsettled": 2, "vouched-half-settled": 2, "any-bytes": 6, "left-unread": 2,
+    "gap-untold": 2, "gap-is-a-wall": 529, "unregistered": 32,
+    "outage-counts": 6, "probe-without-locks": 281,
     "trusts-any-store": 143, "saves-in-any-store": 315, "not-read-again": 426, "old-watermark": 426,
     "version-unseen": 1431,
+    "not-set-back": 2, "gap-told-late": 25, "number-alone": 2, "further-by-number": 107,
     "clock-back-holds": 274, "clock-back-ends": 1884,
 }  # fmt: skip
 
@@ -177,9 +178,34 @@ SLOW_TO_COVER = Schedule(
 )
 """One moves to PostgreSQL; the other runs an event, and declares PostgreSQL too, of which it is never told."""
 
+SET_BACK_TWICE_AT_ONCE = Schedule(
+    seed=20,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.6), ("l1", 0.0)),
+    happenings=(Happening("e0", 0.3, "e0"), Happening("e1", 0.7, "e1"), Happening("e2", 2.85, "e2")),
+    faults=(
+        Fault("f0", 0.6, 1.8, "restore journal", "source"),
+        Fault("f1", 2.72, 1.5, "slow", "l1", "postgres"),
+    ),
+)
+"""Both set the group's cursor back; one does so slowly, and the other has moved it on by then."""
+
+STOPPED_AFTER_A_GAP = Schedule(
+    seed=3,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.0),),
+    happenings=tuple(Happening(f"e{n}", 0.65 + n / 50, f"e{n}", seconds=1.5) for n in range(3)),
+    faults=(Fault("f0", 0.6, 0.2, "restore journal", "source"), Fault("f1", 2.0, 0.0, "stop", "l0")),
+)
+"""The journal has lost what a listener holds; the listener knows, and is stopped."""
+
 WRITTEN_FOR = {
     "declare-before-cover": SLOW_TO_COVER,
     "declared-once-told": SLOW_TO_COVER,
+    "reset-from-anywhere": SET_BACK_TWICE_AT_ONCE,
+    "stop-hands-back-the-lost": STOPPED_AFTER_A_GAP,
     "starts-without-doubt": RESTORED_WHILE_DOWN,
     "row-beside-a-burial": FORGOTTEN_BY_REDIS,
     "stop-leaves-what-came": STOPPED_WHILE_PAUSED,
