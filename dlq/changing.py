@@ -160,7 +160,10 @@ def _groups(records: Iterator[Record]) -> Iterator[list[Record]]:
 def compact(
     settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, drop_archived: bool, drop_damaged: bool
 ) -> int:
-    """Rewrite the files without resolved letters, while listeners go on."""
+    """Rewrite the files without resolved letters, while listeners go on.
+
+    A resolved letter that is gone cannot wait again if an older backup of PostgreSQL is restored.
+    """
     paths = files_of(settings, files)
     try:
         with replay_guards(paths):

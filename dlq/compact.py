@@ -89,7 +89,7 @@ def _compact_sidecar(letters: Path) -> None:
 
     def keep(offset: int, line: bytes, length: int) -> bool:
         record = decode_record(line) if length <= MAX_RECORD_BYTES else None
-        return record is not None and (offset >= seen_until or record.letter_id in present)
+        return record is not None and (offset >= seen_until or not record.letter_id or record.letter_id in present)
 
     rewrite(sidecar, keep, max_line=MAX_RECORD_BYTES)
 

@@ -16,26 +16,16 @@ from itertools import islice
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from dlq.event import event_of
 from dlq.fingerprint import normalised
 from dlq.letter import Letter
 from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
 from dlq.plan import Limits, Report
 from dlq.sidecar import LetterState, Record, Sidecars
 from listener.errors import Failure, InvalidEvent, Permanent, Transient
-from listener.event import Event, parse
 
 Item = tuple[Path, Letter, LetterState]
 Advance = Callable[[Report], None]
-
-
-def event_of(letter: Letter, *, max_bytes: int) -> Event:
-    """The letter's event by today's rules, or ``InvalidEvent``."""
-    if letter.raw_length is not None:
-        raise InvalidEvent(f"of a frame of {letter.raw_length:,} bytes the letter holds the beginning alone")
-    event = parse(letter.event or letter.raw or b"", max_bytes=max_bytes)
-    if letter.event is not None and letter.event_id not in (None, event.event_id):
-        raise InvalidEvent(f"the letter is of event {letter.event_id!r}, and its text is of {event.event_id!r}")
-    return event
 
 
 def records_of(letter: Letter, state: LetterState, outcome: Outcome, *, at: float, max_replays: int) -> list[Record]:

@@ -2,12 +2,14 @@
 
 Each line is one thing that happened, with a checksum, on disk before anybody relies on it. ``states`` folds
 them. A torn or damaged line is skipped and takes no neighbour with it; the worst that its loss can do is
-that an event is run again, which ends as "already stored".
+that an event is run again, which ends as "already stored". ``checked`` is of no letter: all letters that are resolved
+before it were compared with PostgreSQL, after the loss that its detail names.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
+from zlib import crc32
 
 import msgspec
 
@@ -19,7 +21,7 @@ from ops.telemetry.mask import masked
 
 MAX_RECORD_BYTES = 64 * 1024
 MESSAGE_LIMIT = 2_000
-What = Literal["resolved", "failed", "archived", "restored", "quarantined"]
+What = Literal["resolved", "failed", "archived", "restored", "quarantined", "reopened", "checked"]
 Status = Literal["open", "failed", "resolved", "archived", "quarantined"]
 
 
@@ -111,23 +113,34 @@ def sidecar_path(letters: Path) -> Path:
     return letters.with_name(letters.name + ".state")
 
 
-def states(letters: Path) -> dict[str, LetterState]:
-    """The state of each letter of the file that anything ever happened to, by its id."""
+def states(letters: Path, *, part: int = 0, parts: int = 1) -> dict[str, LetterState]:
+    """The state of each letter of the file that anything ever happened to, by its id; or of one part of these."""
     path = sidecar_path(letters)
-    return fold(record for _, record in read_records(path) if record) if path.exists() else {}
+    records = (record for _, record in read_records(path) if record) if path.exists() else ()
+    return fold(one for one in records if parts == 1 or crc32(one.letter_id.encode()) % parts == part)
+
+
+def last_checked(letters: Path) -> str:
+    """The loss after which the resolved letters were compared with PostgreSQL last; empty if that never was."""
+    path, loss = sidecar_path(letters), ""
+    for _, record in read_records(path) if path.exists() else ():
+        if record is not None and record.what == "checked":
+            loss = record.detail
+    return loss
 
 
 def fold(records: Iterable[Record]) -> dict[str, LetterState]:
     """The states that a sequence of records leads to."""
     known: dict[str, LetterState] = {}
     for record in records:
-        known[record.letter_id] = after(known.get(record.letter_id, OPEN), record)
+        if record.letter_id:
+            known[record.letter_id] = after(known.get(record.letter_id, OPEN), record)
     return known
 
 
 def after(state: LetterState, record: Record) -> LetterState:
-    """The state after one more record. What is resolved stays so: the event is a row."""
-    if state.status == "resolved":
+    """The state after one more record. What is resolved stays so, unless the event's row was lost."""
+    if (state.status == "resolved") is not (record.what == "reopened"):
         return state
     return _STEPS[record.what](state, record)
 
@@ -150,6 +163,8 @@ _STEPS: dict[What, Callable[[LetterState, Record], LetterState]] = {
     "archived": _with("archived"),
     "quarantined": _with("quarantined"),
     "restored": lambda _, record: LetterState("open", 0, record.at, record.detail),
+    "reopened": lambda _, record: LetterState("open", 0, record.at, record.detail),
+    "checked": lambda state, _: state,
 }
 
 

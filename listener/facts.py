@@ -78,6 +78,12 @@ class LettersResolved(Fact, frozen=True):
     why: str
 
 
+class LettersReopened(Fact, frozen=True):
+    """PostgreSQL lost the rows of these resolved letters: they wait for a replay again."""
+
+    letter_ids: Sequence[str]
+
+
 class HandlerRan(Fact, frozen=True):
     """One attempt of the handler ended."""
 

@@ -9,15 +9,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from itertools import islice
 from pathlib import Path
 
+from dlq.event import event_of
 from dlq.file import DeadLetterFile, FileTrouble, Located, read_letters, replay_guard
 from dlq.letter import UNCLAIMED, Letter, letter_for, letter_for_frame
-from dlq.sidecar import OPEN, Record, Sidecar, states
+from dlq.reopening import note_checked, reopen, resolved_since
+from dlq.sidecar import OPEN, Record, Sidecar, last_checked, states
 from listener.errors import InvalidEvent, Transient
 from listener.event import parse
 from listener.oversized import Oversized
 from listener.pipeline.healer import Kept
 from listener.pipeline.passage import Passage, conflict_claim, invalid_claim
-from listener.store.burials import Burial
+from listener.pipeline.registrar import Gone
+from listener.store.burials import Burial, Loss, Resolved
 
 READ_AT_ONCE = 200
 HEAL_AT_ONCE = 100
@@ -58,7 +61,7 @@ class FileGraveyard:
         ]
 
     async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
-        """All that a replay would take."""
+        """All that is not resolved."""
         burials = self._burials()
         try:
             while some := await asyncio.to_thread(lambda: list(islice(burials, READ_AT_ONCE))):
@@ -72,6 +75,30 @@ class FileGraveyard:
             return await asyncio.to_thread(self._resolve, letter_ids, why)
         except FileTrouble as error:
             raise Transient(str(error)) from error
+
+    async def checked(self) -> str:
+        """After which loss the resolved letters were checked last."""
+        try:
+            return await asyncio.to_thread(last_checked, self._path)
+        except FileTrouble as error:
+            raise Transient(str(error)) from error
+
+    async def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
+        """See ``Letters``. Not beside a replay: it may note as resolved what was stored before the loss."""
+        guard = replay_guard(self._path)
+        if not guard.take(f"listener {self._instance}, which looks for letters whose rows PostgreSQL lost"):
+            raise Transient(f"{self._path} is being replayed or compacted by {guard.holder()}")
+        letters = resolved_since(self._path, loss.since)
+        try:
+            while some := await asyncio.to_thread(lambda: list(islice(letters, READ_AT_ONCE))):
+                burials = [one.burial for one in await gone([_resolved(letter) for letter in some])]
+                await asyncio.to_thread(reopen, self._sidecar, [one.letter_id for one in burials])
+                yield burials
+            await asyncio.to_thread(note_checked, self._sidecar, loss.loss_id)
+        except FileTrouble as error:
+            raise Transient(str(error)) from error
+        finally:
+            guard.release()
 
     async def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
         """What an earlier start was stopped with. Whoever replays or compacts the file is kept out meanwhile."""
@@ -113,7 +140,8 @@ class FileGraveyard:
     def _burials(self) -> Iterator[Burial]:
         known = states(self._path)
         for one in read_letters(self._path) if self._path.exists() else ():
-            if isinstance(one, Located) and known.get(one.letter.letter_id, OPEN).waits:
+            # One that is archived or quarantined forbids a row too: it is as unresolved as one that waits.
+            if isinstance(one, Located) and known.get(one.letter.letter_id, OPEN).status != "resolved":
                 burial = burial_of(one.letter)
                 if burial is not None:
                     yield burial
@@ -135,6 +163,18 @@ class FileGraveyard:
             at=time.time(), instance=self._instance, epoch=passage.epoch,
             mode="degraded" if self._degraded() else "normal", source=self._source, handler=self._handler,
         )  # fmt: skip
+
+
+def _resolved(letter: Letter) -> Resolved:
+    """What a resolved letter's event is stored under, by the rules of a replay."""
+    try:
+        event = event_of(letter, max_bytes=sys.maxsize)
+    except InvalidEvent:
+        ask = invalid_claim(digest_of(letter))
+        return Resolved(Burial(ask.event_id, ask.digest, letter.letter_id, claimed=False), "")
+    claimed = letter.reason not in UNCLAIMED
+    burial = burial_of(letter) or Burial(event.event_id, event.digest, letter.letter_id, claimed)
+    return Resolved(burial, event.event_id)
 
 
 def kept_of(letter: Letter) -> Kept:

@@ -18,9 +18,10 @@ from listener.facts import Fact
 from listener.observe.logs import ListenerLogs
 from listener.pipeline.healer import Kept
 from listener.pipeline.passage import Buried, Duplicate, Passage
+from listener.pipeline.registrar import Gone
 from listener.servers import connect_servers
 from listener.settings import ConnectionSettings
-from listener.store.burials import Burial
+from listener.store.burials import Burial, Loss
 
 OPEN_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
@@ -43,6 +44,16 @@ class NoGraveyard:
 
     async def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
         """The replay itself takes them."""
+        return
+        yield
+
+    async def checked(self) -> str:
+        """A replay checks nothing."""
+        return ""
+
+    async def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
+        """None are its own."""
+        del loss, gone
         return
         yield
 

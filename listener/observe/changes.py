@@ -18,6 +18,7 @@ from listener.facts import (
     EventsTakenOver,
     Fact,
     LeasesLost,
+    LettersReopened,
     MeetingChanged,
     PlacesDeclared,
     ReadingPaused,
@@ -36,7 +37,7 @@ HEARD = frozenset((
     BreakerMoved, DeadLetterHealed, DeadLetterTrouble, EventBuried, EventsTakenOver, LeasesLost, MeetingChanged,
     PlacesDeclared, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost, StoringPaused,
     StoringResumed,
-    StoreReplaced, StoreWentBack,
+    StoreReplaced, StoreWentBack, LettersReopened,
 ))  # fmt: skip
 REMARK_SECONDS = 3600.0
 """So long health remarks that PostgreSQL went back."""
@@ -84,6 +85,8 @@ class Changes:
                 self._keep("store_went_back", "PostgreSQL lacks what it had committed; it is read again")
             case StoreReplaced():
                 self._keep("store_replaced", "PostgreSQL crashed or failed over; the latest events are read again")
+            case LettersReopened(letter_ids=ids):
+                self._keep("letters_reopened", "PostgreSQL lost their rows; replay them", len(ids))
             case ReadingPaused(why=why):
                 self._keep("reading_paused", why)
             case StoringPaused(why=why):

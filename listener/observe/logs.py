@@ -20,6 +20,7 @@ from listener.facts import (
     FramesUnread,
     HandlerRan,
     LeasesLost,
+    LettersReopened,
     SourceGap,
     SourceLost,
     StoreReplaced,
@@ -31,8 +32,8 @@ _PER_EVENT = {EventsStored: "event_stored", EventsDuplicate: "event_duplicate"}
 _AT_DEBUG = frozenset((*_PER_EVENT, FramesUnread))
 _SILENT = frozenset((BatchDone, CursorSaved, EventsClaimed, EventsStandBy, FramesReceived, HandlerRan))
 _WARN = (
-    AttemptFailed, CursorNotSaved, EventBuried, LeasesLost, SourceGap, SourceLost, StoreReplaced, StoreWentBack,
-    StoringPaused,
+    AttemptFailed, CursorNotSaved, EventBuried, LeasesLost, LettersReopened, SourceGap, SourceLost, StoreReplaced,
+    StoreWentBack, StoringPaused,
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ Letters of reason ``stopped`` hold events that nobody refused: the listener had 
 are offered to the pipeline as if they had just been received, behind everything that comes from the source, and go
 through the same claims and the same handler. Whatever the end is (a row, a peer's row, another letter), it is on disk
 before the letter is noted as resolved. A few are in memory at a time. Killed in the middle, the next start begins anew.
+Where PostgreSQL went back and lost such rows, their letters wait again, and are settled again.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ class StoppedLetters(Protocol):
 
 
 class Healer:
-    """``run`` goes through the letters once."""
+    """``run`` goes through the letters once, and again after each ``again``."""
 
     def __init__(self, *, intake: Intake, letters: StoppedLetters, who: str, facts: Facts) -> None:
         """Make one. ``who`` is noted beside what was resolved."""
@@ -51,19 +52,33 @@ class Healer:
         self._letters = letters
         self._who = who
         self._facts = facts
-        self.done = False
+        self._asked = asyncio.Event()
+        self._asked.set()
+        self._busy = True
+
+    @property
+    def done(self) -> bool:
+        """Whether each that waited has ended."""
+        return not self._busy and not self._asked.is_set()
+
+    def again(self) -> None:
+        """Letters may wait again."""
+        self._asked.set()
 
     async def run(self) -> None:
-        """Offer all of them, and return when each has ended."""
-        while not self.done:
+        """Offer all of them, each time that this is asked for, until cancelled."""
+        while True:
+            self._busy = False
+            await self._asked.wait()
+            self._busy = True
+            self._asked.clear()
             try:
                 async with contextlib.aclosing(self._letters.stopped()) as letters:
                     async for some in letters:
                         await self._heal(some)
             except Transient:
                 await asyncio.sleep(AGAIN_SECONDS)
-            else:
-                self.done = True
+                self._asked.set()
 
     async def _heal(self, some: Sequence[Kept]) -> None:
         ended: Ended = asyncio.Queue()

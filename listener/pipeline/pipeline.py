@@ -92,6 +92,7 @@ class Pipeline:
             register=register, letters=graveyard, look_again_after=policy.letters_sure_after, clocks=clocks, facts=facts
         )
         self.healer = Healer(intake=self.intake, letters=graveyard, who=who, facts=facts)
+        self.registrar.on_reopened = self.healer.again
         self.settling = Settling(
             desk=desk, intake=self.intake, graveyard=graveyard, written=self.registrar.put, clocks=clocks, facts=facts
         )

@@ -6,6 +6,10 @@ was lost, or a peer stored it), or lies under another letter, this one is noted 
 in the end an event is one row, or one letter that waits. A transaction that was under way while its letter was entered
 may still commit a row, hence a second look when none of that time can be left.
 
+PostgreSQL may lose rows: it is restored, or fails over. Each loss is noted in it. After each, also after one that came
+while this instance was down, its resolved letters are compared with the rows. A letter whose event is neither a row nor
+under another letter is opened again.
+
 Memory is bounded: what finds no room is read from the file again, and gets no second look.
 """
 
@@ -14,34 +18,48 @@ import contextlib
 import heapq
 import itertools
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from listener.errors import Permanent, Transient
-from listener.facts import AttemptFailed, Facts, LettersResolved
+from listener.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
 from listener.pipeline.intake import Clocks
-from listener.store.burials import Burial, Standing
+from listener.store.burials import Burial, Loss, Resolved, Standing
 from listener.store.port import Register
 
 RETRY_SECONDS = 0.5
 READ_AGAIN_SECONDS = 5.0
+CHECK_AGAIN_SECONDS = 1.0
 BATCH = 500
 MOST_HELD = 50_000
 WHY: dict[Standing, str] = {"stored": "already stored", "elsewhere": "another letter of the same event waits"}
 """What is noted of a letter that needs no replay."""
+Gone = Callable[[Sequence[Resolved]], Awaitable[Sequence[Resolved]]]
+"""Those of some resolved letters whose events are neither rows nor under another letter."""
 
 
 class Letters(Protocol):
     """The letters that this instance wrote, on its disk."""
 
     def waiting(self) -> AsyncIterator[Sequence[Burial]]:
-        """All that a replay would take, some at a time; ``Transient`` if they cannot be read now."""
+        """All that is not resolved, some at a time; ``Transient`` if they cannot be read now."""
         ...
 
     async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
         """Note that these need no replay, and return those that waited for one until now.
 
         ``Transient`` if that cannot be written now.
+        """
+        ...
+
+    async def checked(self) -> str:
+        """After which loss the resolved letters were checked last; ``Transient`` if that cannot be read now."""
+        ...
+
+    def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
+        """Open again what the loss took, and return it, some at a time; at the end, note that this was done.
+
+        ``Transient`` if that is not possible now: as long as somebody replays the letters, say.
         """
         ...
 
@@ -69,13 +87,15 @@ class Registrar:
         self._entries: list[_Entry] = []
         self._numbers = itertools.count()
         self._changed = asyncio.Event()
-        self._read_at = -math.inf
+        self._read_at = self._check_at = -math.inf
         self._busy = False
+        self.on_reopened: Callable[[], None] = lambda: None
+        """Called when letters wait again."""
 
     @property
     def unsure(self) -> bool:
         """Whether any letter may still turn out to be needless, as far as is known here."""
-        return self._busy or self._read_at < math.inf or bool(self._entries)
+        return self._busy or min(self._read_at, self._check_at) < math.inf or bool(self._entries)
 
     def put(self, burials: Iterable[Burial]) -> None:
         """Have these letters entered."""
@@ -83,8 +103,8 @@ class Registrar:
             self._read_at = self._clocks.monotonic()
 
     def read_again(self) -> None:
-        """PostgreSQL may have lost what was entered: have all letters that wait entered again."""
-        self._read_at = self._clocks.monotonic()
+        """PostgreSQL may have lost rows and what was entered: have letters entered again, and resolved ones checked."""
+        self._read_at = self._check_at = self._clocks.monotonic()
         self._changed.set()
 
     def _put(self, burials: Iterable[Burial], *, entered: bool, wait: float) -> bool:
@@ -102,6 +122,8 @@ class Registrar:
         while True:
             if self._read_at <= self._clocks.monotonic():
                 await self._read()
+            if self._check_at <= self._clocks.monotonic():
+                await self._check()
             batch = self._take()
             self._busy = bool(batch)
             for entered in (False, True):
@@ -124,6 +146,24 @@ class Registrar:
         except Transient:
             self._read_at = self._clocks.monotonic() + READ_AGAIN_SECONDS
 
+    async def _check(self) -> None:
+        """Compare the resolved letters with PostgreSQL, if it may have lost rows since that was done last."""
+        self._check_at, self._busy = math.inf, True
+        try:
+            loss = await self._register.loss(await self._letters.checked())
+            if loss is not None:
+                await self._reopen(loss)
+        except Transient:
+            self._check_at = self._clocks.monotonic() + CHECK_AGAIN_SECONDS
+
+    async def _reopen(self, loss: Loss) -> None:
+        async with contextlib.aclosing(self._letters.reopened(loss, self._register.gone)) as reopened:
+            async for burials in reopened:
+                if burials:
+                    self._facts(LettersReopened([one.letter_id for one in burials]))
+                    await self._enter(burials, entered=False)
+                    self.on_reopened()
+
     def _take(self) -> list[_Entry]:
         """What is due, at most a batch."""
         now = self._clocks.monotonic()
@@ -134,7 +174,7 @@ class Registrar:
 
     async def _wait(self) -> None:
         self._changed.clear()
-        next_due = min(self._read_at, self._entries[0].due if self._entries else math.inf)
+        next_due = min(self._read_at, self._check_at, self._entries[0].due if self._entries else math.inf)
         pause = None if next_due == math.inf else max(0.0, next_due - self._clocks.monotonic())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):

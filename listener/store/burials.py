@@ -22,6 +22,20 @@ class Burial(msgspec.Struct, frozen=True, gc=False):
     claimed: bool = True
 
 
+class Resolved(msgspec.Struct, frozen=True, gc=False):
+    """A letter that is resolved: its event is a row, or lies under another letter. ``event_id``: empty for no event."""
+
+    burial: Burial
+    event_id: str
+
+
+class Loss(msgspec.Struct, frozen=True, gc=False):
+    """PostgreSQL went back, or may have: rows that were stored after ``since`` (an epoch second) may be lost."""
+
+    loss_id: str
+    since: float
+
+
 Standing = Literal["buried", "stored", "taken", "elsewhere", "open"]
 """What is so of a letter's event: dead by this letter; a row of the same content; its id a row of other content; dead
 by another letter; none of them as yet, since another's lease is running, or nobody may be told (no room for it)."""
@@ -45,6 +59,23 @@ class BurialRegister:
             )  # fmt: skip
         found = {event_id: (what, digest, letter_id) for event_id, what, digest, letter_id in rows}
         return [standing(one, *found.get(one.claim_id, ("open", None, None))) for one in burials]
+
+    async def loss(self, after: str) -> Loss | None:
+        """See ``Register``."""
+        async with self._database.acquire("asking what PostgreSQL may have lost") as connection:
+            row = await connection.fetchrow(self._sql["lost_since"], after)
+        return None if row is None or row["since"] is None else Loss(row["id"], row["since"])
+
+    async def gone(self, letters: Sequence[Resolved]) -> list[Resolved]:
+        """See ``Register``."""
+        async with self._database.acquire("looking for the rows of resolved letters") as connection:
+            rows = await connection.fetch(
+                self._sql["gone"],
+                [one.event_id for one in letters], [one.burial.claim_id for one in letters],
+                [one.burial.digest for one in letters], [one.burial.letter_id for one in letters],
+            )  # fmt: skip
+        gone = {row["letter_id"] for row in rows}
+        return [one for one in letters if one.burial.letter_id in gone]
 
 
 def standing(burial: Burial, what: Standing, digest: bytes | None, letter_id: str | None) -> Standing:

@@ -25,3 +25,18 @@ SELECT event_id, CASE WHEN same THEN 'stored' ELSE 'taken' END AS what, NULL::by
 FROM stored
 UNION ALL
 SELECT event_id, 'buried', digest, letter_id FROM entered
+
+-- name: lost_since
+-- The latest loss, and since when rows may be lost by those that came after the loss $1.
+SELECT (SELECT id FROM unlost.losses ORDER BY number DESC LIMIT 1) AS id, extract(epoch FROM min(since))::float8 AS since
+FROM unlost.losses WHERE number > coalesce((SELECT number FROM unlost.losses WHERE id = $1), 0)
+
+-- name: gone
+-- Of resolved letters: neither a row, nor another letter of the same event.
+SELECT letter_id
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[]) AS a (event_id, claim_id, digest, letter_id)
+WHERE NOT EXISTS (SELECT FROM unlost.events WHERE event_id = a.event_id OFFSET 0)
+    AND NOT EXISTS (
+        SELECT FROM unlost.buried
+        WHERE event_id = a.claim_id AND digest = a.digest AND letter_id <> a.letter_id
+        OFFSET 0)

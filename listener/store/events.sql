@@ -69,6 +69,8 @@ SELECT event_id, seq, type, payload::text, other::text, instance_id, epoch, atte
 FROM unlost.events WHERE event_id = $1
 
 -- name: prune
+-- A resolved letter without a row says nothing about losses that are older than all rows.
+WITH forgotten AS (DELETE FROM unlost.losses WHERE noticed_at < clock_timestamp() - make_interval(secs => $1))
 DELETE FROM unlost.events WHERE event_id IN (
     SELECT event_id FROM unlost.events WHERE processed_at < clock_timestamp() - make_interval(secs => $1)
     LIMIT $2 FOR UPDATE SKIP LOCKED)

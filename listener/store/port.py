@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from listener.claims.port import Ask, Dead, Done
 from listener.event import Event
-from listener.store.burials import Burial, Standing
+from listener.store.burials import Burial, Loss, Resolved, Standing
 from listener.store.database import Connection
 from listener.store.events import NewRow, Result
 from listener.store.mark import StoreMark
@@ -60,6 +60,14 @@ class Register(Protocol):
 
     async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
         """Enter these letters, of distinct claims; what stands of each event from now on."""
+        ...
+
+    async def loss(self, after: str) -> Loss | None:
+        """What PostgreSQL may have lost since it noted the loss ``after``; None if nothing."""
+        ...
+
+    async def gone(self, letters: Sequence[Resolved]) -> list[Resolved]:
+        """Those of these resolved letters whose events are neither rows nor under another letter."""
         ...
 
 

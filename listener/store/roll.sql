@@ -39,7 +39,11 @@ DELETE FROM unlost.listeners WHERE token = $1
 SELECT id FROM unlost.claims_place
 
 -- name: found_place
-INSERT INTO unlost.claims_place DEFAULT VALUES ON CONFLICT DO NOTHING
+-- The server has crashed, failed over or been restored: rows of the last moment may be lost.
+WITH founded AS (INSERT INTO unlost.claims_place DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING 1)
+INSERT INTO unlost.losses (number, since)
+SELECT coalesce((SELECT max(number) FROM unlost.losses), 0) + 1, least(grown_at, clock_timestamp())
+FROM unlost.store, founded WHERE version > 0
 
 -- name: store
 SELECT generation, version FROM unlost.store
@@ -49,8 +53,12 @@ INSERT INTO unlost.store DEFAULT VALUES ON CONFLICT DO NOTHING
 
 -- name: grow
 -- Not where it has gone back: the version must not hide that.
-UPDATE unlost.store SET version = version + 1 WHERE generation = $1 AND version >= $2 RETURNING generation, version
+UPDATE unlost.store SET version = version + 1, grown_at = clock_timestamp()
+WHERE generation = $1 AND version >= $2 RETURNING generation, version
 
 -- name: renew
-UPDATE unlost.store SET generation = gen_random_uuid()::text, version = greatest(version, $2) + 1
-WHERE generation = $1
+WITH renewed AS (
+    UPDATE unlost.store SET generation = gen_random_uuid()::text, version = greatest(version, $2) + 1
+    WHERE generation = $1 RETURNING grown_at)
+INSERT INTO unlost.losses (number, since)
+SELECT coalesce((SELECT max(number) FROM unlost.losses), 0) + 1, least(grown_at, clock_timestamp()) FROM renewed

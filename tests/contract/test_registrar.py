@@ -8,20 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from dlq.file import DeadLetterFile, Located, read_letters
+from dlq import reopening as reopening_module
+from dlq.compact import compact
+from dlq.file import DeadLetterFile, Located, read_letters, replay_guard
 from dlq.sidecar import OPEN, Record, Sidecar, sidecar_path, states
+from listener.claims.port import Dead
 from listener.errors import Failure, Transient
 from listener.event import Event, parse
-from listener.facts import Fact, LettersResolved
+from listener.facts import Fact, LettersReopened, LettersResolved
 from listener.graveyard import FileGraveyard
 from listener.pipeline import registrar as registrar_module
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Doom, Passage, invalid_claim
 from listener.pipeline.registrar import Registrar
-from listener.store.burials import Burial, BurialRegister, Standing
+from listener.store.burials import Burial, BurialRegister, Loss, Resolved, Standing
 from listener.store.database import Database
 from listener.store.events import EventStore, NewRow
 from listener.store.migrations import migrate
+from listener.store.roll import Roll
 
 LOOK_AGAIN = 0.3
 
@@ -53,6 +57,14 @@ class Noted:
         self._yard.looked.set()
         return standings
 
+    async def loss(self, after: str) -> Loss | None:
+        return await self._register.loss(after)
+
+    async def gone(self, letters: Sequence[Resolved]) -> list[Resolved]:
+        gone = await self._register.gone(letters)
+        self._yard.checked.append(len(letters))
+        return gone
+
 
 class Yard:
     """One instance's letters, and the registrars of its starts."""
@@ -64,6 +76,9 @@ class Yard:
         self.graveyard = FileGraveyard(self.file, path, instance="a", source="s", degraded=lambda: False)
         self.store = EventStore(database, instance_id="a", token="a:1")
         self.resolved: asyncio.Queue[LettersResolved] = asyncio.Queue()
+        self.reopened: asyncio.Queue[LettersReopened] = asyncio.Queue()
+        self.checked: list[int] = []
+        """How many resolved letters each look at PostgreSQL was about."""
         self.standings: list[list[Standing]] = []
         self.looked = asyncio.Event()
         self.registrar = self._registrar()
@@ -75,6 +90,9 @@ class Yard:
         )  # fmt: skip
 
     def _hear(self, fact: Fact) -> None:
+        if isinstance(fact, LettersReopened):
+            self.reopened.put_nowait(fact)
+            return
         assert isinstance(fact, LettersResolved)
         self.resolved.put_nowait(fact)
 
@@ -95,6 +113,8 @@ class Yard:
         finally:
             running.cancel()
             await asyncio.wait([running])
+            if not running.cancelled():
+                running.result()
 
     async def until_sure(self) -> None:
         while self.registrar.unsure:  # noqa: ASYNC110  nothing tells the end of a second look
@@ -230,3 +250,192 @@ async def test_without_its_states_a_file_shows_which_resolved_letters_lost_their
         assert (await yard.resolved.get()).why == "already stored"
         await yard.until_sure()
     assert yard.waiting() == ["lost"]
+
+
+class Restored:
+    """A PostgreSQL that takes a backup, and is set back to it."""
+
+    def __init__(self, yard: Yard) -> None:
+        self.yard = yard
+        self.roll = Roll(yard.database, token="a:1", instance_id="a")
+
+    async def live(self) -> None:
+        """Listeners take the store further, so that it has a moment to go back to."""
+        await self.roll.refresh((await self.roll.refresh()).store)
+
+    async def go_back(self, *event_ids: str) -> None:
+        """Rows are lost, and a listener notices."""
+        async with self.yard.database.acquire("restoring") as connection:
+            await connection.execute("delete from unlost.events where event_id = any($1)", event_ids)
+            await connection.execute("delete from unlost.buried")
+        look = await self.roll.refresh()
+        await self.roll.renew(look.store.generation, look.store.version + 1)
+        self.yard.registrar.read_again()
+
+    def resolve(self, *event_ids: str, at: float | None = None) -> None:
+        """As a replay notes it that stored them."""
+        letters = [one.letter for one in read_letters(self.yard.path) if isinstance(one, Located)]
+        ids = [letter.letter_id for letter in letters if letter.event_id in event_ids]
+        now = time.time() if at is None else at
+        with contextlib.closing(Sidecar(self.yard.path)) as sidecar:
+            sidecar.append([Record(one, "resolved", now, "stored") for one in ids])
+
+
+@pytest.fixture
+async def restored(yard: Yard) -> Restored:
+    return Restored(yard)
+
+
+async def replayed(restored: Restored, *event_ids: str) -> None:
+    """Letters were written, and a replay has stored their events."""
+    yard = restored.yard
+    await restored.live()
+    await yard.graveyard.bury([passage(one) for one in event_ids])
+    for one in event_ids:
+        await yard.store_row(one)
+    restored.resolve(*event_ids)
+
+
+async def test_letters_whose_rows_a_restore_took_wait_again_and_others_do_not(yard: Yard, restored: Restored):
+    await replayed(restored, "kept", "lost")
+    async with yard.running():
+        await yard.until_sure()
+        assert yard.waiting() == []
+        await restored.go_back("lost")
+        fact = await yard.reopened.get()
+        await yard.until_sure()
+        assert (len(fact.letter_ids), yard.waiting()) == (1, ["lost"])
+        assert [one.replays for one in states(yard.path).values() if one.waits] == [0]
+        settled = await yard.store.settled([passage("lost").ask])
+        assert isinstance(settled["lost"], Dead), "until it is replayed, nobody stores it beside its letter"
+    async with yard.running(anew=True):
+        await yard.until_sure()
+    assert yard.waiting() == ["lost"], "what was reopened is not reopened twice"
+    assert yard.checked == [2], "no start looks again for what was checked"
+
+
+async def test_a_restore_while_the_listener_was_down_is_noticed_at_its_start(yard: Yard, restored: Restored):
+    await replayed(restored, "lost")
+    await restored.go_back("lost")
+    async with yard.running(anew=True):
+        await yard.reopened.get()
+        await yard.until_sure()
+    assert yard.waiting() == ["lost"]
+
+
+async def test_a_crash_of_postgres_has_resolved_letters_checked_too(yard: Yard, restored: Restored):
+    await replayed(restored, "lost")
+    async with yard.database.acquire("failing over to a standby that lacks the last commit") as connection:
+        await connection.execute("delete from unlost.events")
+        await connection.execute("delete from unlost.claims_place")
+    await restored.roll.refresh()
+    async with yard.running(anew=True):
+        await yard.until_sure()
+    assert yard.waiting() == ["lost"]
+
+
+async def test_a_reopened_letter_is_resolved_and_reopened_as_often_as_it_takes(yard: Yard, restored: Restored):
+    await replayed(restored, "lost")
+    async with yard.running():
+        for _ in range(2):
+            await restored.go_back("lost")
+            await yard.reopened.get()
+            await yard.until_sure()
+            async with yard.database.acquire("digging it out, as a replay does") as connection:
+                await connection.execute("delete from unlost.buried")
+            await yard.store_row("lost")
+            yard.registrar.read_again()
+            assert (await yard.resolved.get()).why == "already stored"
+            await yard.until_sure()
+            assert yard.waiting() == []
+
+
+async def test_what_was_resolved_long_before_the_loss_is_not_looked_at(yard: Yard, restored: Restored):
+    """Its row may have been deleted by retention, and it is in the backup otherwise."""
+    await restored.live()
+    await yard.graveyard.bury([passage("old")])
+    restored.resolve("old", at=time.time() - 3 * 86_400)
+    async with yard.running():
+        await restored.go_back()
+        await yard.until_sure()
+    assert (yard.waiting(), yard.checked) == ([], [])
+
+
+async def test_a_letter_that_waits_under_another_one_stays_resolved(yard: Yard, restored: Restored):
+    await restored.live()
+    async with yard.running():
+        await yard.bury(passage("dead"), passage("dead"))
+        await yard.resolved.get()
+        await restored.go_back()
+        await yard.until_sure()
+    assert (yard.waiting(), yard.checked, yard.reopened.empty()) == (["dead"], [1], True)
+
+
+async def test_a_replay_that_runs_during_the_restore_is_waited_for(yard: Yard, restored: Restored):
+    """It may note a letter as resolved whose row it stored before."""
+    await restored.live()
+    await yard.graveyard.bury([passage("lost")])
+    guard = replay_guard(yard.path)
+    assert guard.take("a replay")
+    async with yard.running():
+        await restored.go_back()
+        while yard.registrar.unsure and not yard.standings:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        restored.resolve("lost")
+        guard.release()
+        await yard.reopened.get()
+        await yard.until_sure()
+    assert yard.waiting() == ["lost"]
+    assert guard.take(), "nobody keeps the lock"
+    guard.release()
+
+
+async def test_a_large_sidecar_is_looked_through_in_parts(
+    yard: Yard, restored: Restored, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reopening_module, "STATES_AT_ONCE", 300)
+    ids = [f"e{number}" for number in range(20)]
+    await replayed(restored, *ids)
+    async with yard.running():
+        await restored.go_back(*ids[::2])
+        await yard.reopened.get()
+        await yard.until_sure()
+    assert sorted(map(str, yard.waiting())) == sorted(ids[::2])
+    assert sum(yard.checked) == 20, "each letter in one part"
+
+
+async def test_compact_keeps_what_was_reopened_and_that_it_was_checked(yard: Yard, restored: Restored):
+    await replayed(restored, "kept", "lost")
+    async with yard.running():
+        await restored.go_back("lost")
+        await yard.reopened.get()
+        await yard.until_sure()
+    compact(yard.path)
+    assert yard.waiting() == ["lost"]
+    async with yard.running(anew=True):
+        await yard.until_sure()
+    assert (yard.waiting(), yard.checked) == (["lost"], [2])
+
+
+async def test_what_is_archived_forbids_a_row_after_a_restore_too(yard: Yard, restored: Restored):
+    await restored.live()
+    await yard.graveyard.bury([passage("aside")])
+    [letter] = [one.letter for one in read_letters(yard.path) if isinstance(one, Located)]
+    with contextlib.closing(Sidecar(yard.path)) as sidecar:
+        sidecar.append([Record(letter.letter_id, "archived", time.time(), "known")])
+    async with yard.running():
+        await restored.go_back()
+        await yard.until_sure()
+    assert isinstance((await yard.store.settled([passage("aside").ask]))["aside"], Dead)
+
+
+async def test_retention_forgets_losses_that_are_older_than_all_rows(yard: Yard, restored: Restored):
+    await replayed(restored, "pruned")
+    await restored.go_back()
+    async with yard.database.acquire("growing old") as connection:
+        await connection.execute("update unlost.losses set noticed_at = noticed_at - interval '8 days'")
+        await connection.execute("update unlost.events set processed_at = processed_at - interval '8 days'")
+    assert [count async for count in yard.store.prune(7 * 86_400.0)] == [1]
+    async with yard.running(anew=True):
+        await yard.until_sure()
+    assert yard.waiting() == [], "its row was deleted on purpose"

@@ -57,14 +57,14 @@ async def until_rows(database_url: str, count: int) -> None:
             await asyncio.sleep(0.1)
 
 
-async def audit(system: System) -> dict:
+async def audit(system: System, *, code: int = 0) -> dict:
     process = await asyncio.create_subprocess_exec(
         executable("ops"), "audit", "--json", *map(str, system.layout.letter_files),
         "--producer-url", system.layout.producer_url, "--database-url", system.postgres.url,
         "--listeners", ",".join(system.layout.listener_urls), stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, _ = await process.communicate()
-    assert process.returncode == 0, out.decode()
+    assert process.returncode == code, out.decode()
     return json.loads(out)
 
 

@@ -180,6 +180,10 @@ class Law(Hooks):
         if not self.letters[burial.claim_id, burial.digest] and not known:
             self.world.break_law(f"the last letter of {burial.claim_id} was resolved, and it is no row")
 
+    def reopened(self, burial: Burial) -> None:
+        self.world.note("law", f"{burial.claim_id} waits again")
+        self.letters[burial.claim_id, burial.digest] += 1
+
     def registered(self, claim_id: str, letter_id: str) -> None:
         self._letters.registered(claim_id, letter_id, self.world.now)
 
@@ -316,8 +320,9 @@ class Law(Hooks):
         missing = []
         gone = self.histories.forgiven | self.histories.lost
         for serial, (event_id, _, _) in enumerate(self.journal, 1):
+            kept = event_id not in self._gone or event_id in self.lettered
             received = self._received(serial, resumes=resumes)
-            owed = (resumes and serial not in gone) or (event_id not in self._gone and received)
+            owed = (resumes and serial not in gone) or (kept and received)
             if owed and not self.is_settled(serial):
                 missing.append(f"{event_id} (#{serial})")
         return missing

@@ -15,9 +15,10 @@ from listener.pipeline.healer import Kept
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import Passage
 from listener.pipeline.policy import Policy
+from listener.pipeline.registrar import Gone
 from listener.servers import IDLE_GRACE, Servers
 from listener.settings import ConnectionSettings, ListenerSettings
-from listener.store.burials import Burial
+from listener.store.burials import Burial, Loss, Resolved
 from tests.simulation.law import Law
 from tests.simulation.postgres import SimulatedPostgres
 from tests.simulation.postgres_adapters import (
@@ -84,6 +85,8 @@ class Disk:
         self.full = False
         self.waiting: dict[str, Burial] = {}
         self.stopped: dict[str, Kept] = {}
+        self.resolved: dict[str, tuple[float, Burial, Kept | None]] = {}
+        self.checked = ""
 
     async def write(self, process: "Start", passages: Sequence[Passage]) -> list[Burial]:
         await self._reach(process)
@@ -105,9 +108,22 @@ class Disk:
         await self._reach(process)
         waited = [letter_id for letter_id in letter_ids if letter_id in self.waiting]
         for letter_id in waited:
-            self.stopped.pop(letter_id, None)
-            self.law.resolved(self.waiting.pop(letter_id))
+            burial = self.waiting.pop(letter_id)
+            self.resolved[letter_id] = self.world.now, burial, self.stopped.pop(letter_id, None)
+            self.law.resolved(burial)
         return waited
+
+    async def reopened(self, process: "Start", loss: Loss, gone: Gone) -> list[Burial]:
+        late = [burial for at, burial, _ in self.resolved.values() if at >= loss.since]
+        lost = [one.burial for one in await gone([Resolved(one, one.claim_id) for one in late])] if late else []
+        await self._reach(process)
+        for burial in lost:
+            _, self.waiting[burial.letter_id], kept = self.resolved.pop(burial.letter_id)
+            if kept is not None:
+                self.stopped[burial.letter_id] = kept
+            self.law.reopened(burial)
+        self.checked = loss.loss_id
+        return lost
 
     async def kept(self, process: "Start") -> list[Kept]:
         if self.stopped:
@@ -225,6 +241,14 @@ class Start(Process):
         """See ``Letters``."""
         if waiting := list(self.scene.disk(self.name).waiting.values()):
             yield waiting
+
+    async def checked(self) -> str:
+        """See ``Letters``."""
+        return self.scene.disk(self.name).checked
+
+    async def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
+        """See ``Letters``."""
+        yield await self.scene.disk(self.name).reopened(self, loss, gone)
 
     async def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
         """See ``StoppedLetters``."""

@@ -643,6 +643,10 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "a cursor that a peer has moved on since is set back all the same",
         [(PostgresMemory, "reset_cursor", _reset_from_anywhere)],
     ),
+    "never-reopened": (
+        "a letter stays resolved although PostgreSQL lost its row",
+        [(Registrar, "_reopen", lambda _: _nothing)],
+    ),
     "trusts-any-store": (
         "what Redis remembers of a store that went back is believed",
         [(SimulatedRedisClaims, "file_under", lambda _: lambda *_: None)],

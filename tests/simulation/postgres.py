@@ -7,6 +7,7 @@ soon as the server hears of that.
 
 import copy
 import json
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -15,7 +16,7 @@ from listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep,
 from listener.cursor import ordinal_of, place_of, stem_of
 from listener.errors import Transient
 from listener.event import Event
-from listener.store.burials import Burial, Standing, standing
+from listener.store.burials import Burial, Loss, Resolved, Standing, standing
 from listener.store.events import CONFLICT, DUPLICATE, STORED, NewRow, Result
 from listener.store.mark import StoreMark
 from listener.store.roll import Member
@@ -83,6 +84,8 @@ class Backup(msgspec.Struct, frozen=True):
     listeners: dict[str, tuple[frozenset[str], float]]
     generation: str
     version: int
+    grown_at: float
+    losses: list[Loss]
 
 
 class OtherPlace(Exception):
@@ -111,7 +114,10 @@ class PostgresMemory:
         self.locked = False
         """Whether somebody holds the lock of the table ``events``: nobody writes or reads it."""
         self.generation, self.version = "g1", 0
+        self.grown_at = -math.inf
+        self.losses: list[Loss] = []
         self._generations = 1
+        self._lost = 0
         self._seq = 0
 
     def crash(self) -> None:
@@ -125,7 +131,7 @@ class PostgresMemory:
         """What a backup holds that is taken now."""
         return Backup(
             dict(self.rows), list(self.effects), copy.deepcopy(self.buried), dict(self.cursors),
-            dict(self.listeners), self.generation, self.version,
+            dict(self.listeners), self.generation, self.version, self.grown_at, list(self.losses),
         )  # fmt: skip
 
     def restore(self, backup: Backup, *, claims_too: bool) -> None:
@@ -137,6 +143,7 @@ class PostgresMemory:
         self.rows, self.effects = dict(backup.rows), list(backup.effects)
         self.buried, self.cursors = copy.deepcopy(backup.buried), dict(backup.cursors)
         self.listeners, self.generation, self.version = dict(backup.listeners), backup.generation, backup.version
+        self.grown_at, self.losses = backup.grown_at, list(backup.losses)
         if not claims_too:
             self.founded = None
 
@@ -152,7 +159,26 @@ class PostgresMemory:
         if self.founded is None:
             self.incarnations += 1
             self.founded = (f"i{self.incarnations}", self.clock())
+            if self.version:
+                self._lose()
         return f"postgres:{self.founded[0]}"
+
+    def _lose(self) -> None:
+        self._lost += 1
+        self.losses.append(Loss(f"loss {self._lost}", self.grown_at))
+
+    def loss(self, after: str) -> Loss | None:
+        ids = [one.loss_id for one in self.losses]
+        new = self.losses[ids.index(after) + 1 if after in ids else 0 :]
+        return Loss(ids[-1], min(one.since for one in new)) if new else None
+
+    def gone(self, letters: Sequence[Resolved]) -> list[Resolved] | Blocked:
+        return BLOCKED if self.locked else [one for one in letters if self._is_gone(one)]
+
+    def _is_gone(self, one: Resolved) -> bool:
+        buried = self.buried.get(one.burial.claim_id)
+        elsewhere = buried is not None and buried.letter_id is not None and buried.digest == one.burial.digest
+        return one.event_id not in self.rows and not (elsewhere and buried.letter_id != one.burial.letter_id)
 
     def check(self, place: str) -> None:
         if self.founded is None or place != f"postgres:{self.founded[0]}":
@@ -385,7 +411,7 @@ class PostgresMemory:
         if token in live:
             self.listeners[token] = (live[token], self.clock())
         if known is not None and known.generation == self.generation and known.version <= self.version:
-            self.version += 1
+            self.version, self.grown_at = self.version + 1, self.clock()
         return live, StoreMark(self.generation, self.version, place)
 
     def renew(self, generation: str, version: int) -> None:
@@ -393,6 +419,7 @@ class PostgresMemory:
             self.version = max(self.version, version) + 1
             self._generations += 1
             self.generation = f"g{self._generations}"
+            self._lose()
 
     def declare(
         self, token: str, places: frozenset[str], life: float, handler: str | None = None, *, changes: bool = False

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from listener.claims.port import Answer, Ask, Dead, Done, Keep, Verdict
 from listener.errors import Transient
 from listener.event import Event
-from listener.store.burials import Burial, Standing
+from listener.store.burials import Burial, Loss, Resolved, Standing
 from listener.store.events import STORED, NewRow, Result
 from listener.store.mark import StoreMark
 from listener.store.roll import Look
@@ -214,6 +214,13 @@ class SimulatedRegister:
         memory = self._session.memory
         what = f"enter {[one.letter_id for one in burials]}"
         return await self._session.ask(what, lambda: memory.enter(self._token, burials))
+
+    async def loss(self, after: str) -> Loss | None:
+        return await self._session.ask("loss?", lambda: self._session.memory.loss(after))
+
+    async def gone(self, letters: Sequence[Resolved]) -> list[Resolved]:
+        what = f"gone? {[one.event_id for one in letters]}"
+        return await self._session.ask(what, lambda: self._session.memory.gone(letters))
 
 
 class SimulatedStore:

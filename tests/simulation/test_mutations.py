@@ -158,6 +158,19 @@ RESTORED_WHILE_DOWN = Schedule(
 )
 """While nobody listens, PostgreSQL is set back to before it stored an event; Redis remembers that as done."""
 
+RESTORED_AFTER_HEALING = Schedule(
+    seed=0,
+    work="plain",
+    resumes=False,
+    listeners=(("l0", 0.0),),
+    happenings=(Happening("e0", 0.9, "e0", seconds=1.9),),
+    faults=(
+        Fault("f0", 1.2, 0.4, "stop", "l0"),
+        Fault("f1", 2.6, 5.0, "restore data", "postgres"),
+    ),
+)
+"""A stop leaves a letter, the next start stores its event, and PostgreSQL is set back to before that."""
+
 FORGOTTEN_BY_REDIS = Schedule(
     seed=0,
     work="transaction",
@@ -207,6 +220,7 @@ WRITTEN_FOR = {
     "reset-from-anywhere": SET_BACK_TWICE_AT_ONCE,
     "stop-hands-back-the-lost": STOPPED_AFTER_A_GAP,
     "starts-without-doubt": RESTORED_WHILE_DOWN,
+    "never-reopened": RESTORED_AFTER_HEALING,
     "row-beside-a-burial": FORGOTTEN_BY_REDIS,
     "stop-leaves-what-came": STOPPED_WHILE_PAUSED,
     "stop-leaves-unread": STOPPED_WITH_UNREAD,
