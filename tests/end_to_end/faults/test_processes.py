@@ -10,6 +10,7 @@ from tests.end_to_end.faults.conftest import ListenerProcess, assert_law, frame,
 from tests.end_to_end.faults.handlers import accept, hang_in_a_thread, kill_for_bomb, named, reject_bad, wait_for_file
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
+from tests.support.stream import resuming_source
 
 
 def settings_of(servers: dict) -> dict[str, str]:
@@ -20,14 +21,13 @@ async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_ex
     servers: dict, processes: list[ListenerProcess]
 ):
     same = {**settings_of(servers), "lease": "600", "drain": "30"}
-    async with running_source() as source:
+    async with resuming_source() as source:
         one = ListenerProcess(
             servers["directory"], "a", **same, ws_url=source.url, handler=named(wait_for_file), handle_concurrency="1"
         )
         processes.append(one)
         await asyncio.to_thread(one.start)
-        ids = ["held", "next0", "next1", "next2"]
-        await source.send(*(frame(id_) for id_ in ids))
+        await source.publish("held", "next0", "next1", "next2")
         await asyncio.to_thread(
             one.child.wait_until, lambda: one.runs_of("held") == 1 and one.health().get("claims_held") == 4, 20
         )
@@ -39,8 +39,7 @@ async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_ex
             handler=named(accept),
             handler_change="yes",
         ) as two:
-            await source.wait_for_clients(2)
-            await source.send(*(frame(id_) for id_ in ids))
+            await two.heard.until(lambda h: len(h.ids(EventsStandBy)) == 4)
             one.child.ask_to_stop()
             await two.heard.until(lambda h: set(h.ids(EventsStored)) == {"next0", "next1", "next2"})
             assert one.child.is_running, "what runs may finish"
