@@ -1,7 +1,8 @@
 """The books, as pure data: each accepted event stands in exactly one column, or something is wrong.
 
 row: it is stored. letter: it is an unresolved dead letter. in flight: a listener holds it. waiting: it
-stands behind the group's cursor, still to be read. Whatever is in none of them is *missing*; what is a
+stands behind the group's cursor, still to be read. unread: it stands there too, but no listener of the group is alive,
+so nobody reads it. Whatever is in none of them is *missing*; what is a
 row and an unresolved letter at once, or more than one letter, is *doubled*; a row whose content is not what the
 journal has is *differing*; a row that no handler has seen, where the group has one, is *unhandled*. An event that
 was sent once more (redelivered) is one event.
@@ -54,6 +55,7 @@ class Account:
     letters: int = 0
     in_flight: int = 0
     waiting: int = 0
+    unread: int = 0
     missing: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     differing: dict[str, str] = field(default_factory=dict)
@@ -63,15 +65,18 @@ class Account:
     damaged: set[str] = field(default_factory=set)
     """Events of which the journal has no whole entry, as far as it has been read."""
     damaged_lines: int = 0
+    is_retained: bool = True
+    """Whether retention keeps for the group what it has not read."""
     left: Digests = field(default_factory=dict)
     _seen: set[int] = field(default_factory=set)
 
     @property
     def is_balanced(self) -> bool:
-        """Whether every accepted event is in exactly one place, as it was accepted, and all could be read."""
+        """Whether every accepted event is in exactly one place as it was accepted, or will be, and all was read."""
         return not (
             self.missing or self.doubled or self.differing or self.unhandled or self.dropped or self.damaged_lines
-        )
+            or self.unread
+        )  # fmt: skip
 
     def counts(self) -> dict[str, int]:
         """Each column's sum."""
@@ -82,6 +87,7 @@ class Account:
             "letters": self.letters,
             "in_flight": self.in_flight,
             "waiting": self.waiting,
+            "unread": self.unread,
             "missing": len(self.missing),
             "doubled": len(self.doubled),
             "differing": len(self.differing),
@@ -143,13 +149,14 @@ class Account:
                 self.doubled.append(event_id)
         return left
 
-    def close(self, in_flight: AbstractSet[str], waiting: AbstractSet[str]) -> None:
-        """Enter what was left open, now that everybody has been asked."""
+    def close(self, in_flight: AbstractSet[str], waiting: AbstractSet[str], *, is_read: bool = True) -> None:
+        """Enter what was left open, now that everybody has been asked. ``is_read``: the group has a live listener."""
         for event_id in self.left:
             if event_id in in_flight:
                 self.in_flight += 1
             elif event_id in waiting and event_id not in self.damaged:
-                self.waiting += 1
+                self.waiting += is_read
+                self.unread += not is_read
             else:
                 self.missing.append(event_id)
         self.left = {}

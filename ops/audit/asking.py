@@ -18,6 +18,11 @@ TIMEOUT = 15.0
 ROWS = "select event_id, payload_sha256, handler from unlost.events where event_id = any($1::text[])"
 ROW = "select * from unlost.events where event_id = $1"
 CURSORS = "select cursor from unlost.cursors"
+ALIVE = """
+select exists (select from unlost.listeners
+    where listens and seen_at between clock_timestamp() - interval '10 s' and clock_timestamp() + interval '10 s')
+"""
+"""A listener refreshes its row twice a second."""
 CURSOR_REFUSED = frozenset({400, 404, 409, 410, 416})
 
 
@@ -60,12 +65,23 @@ async def first_entry(client: httpx.AsyncClient, producer_url: str, event_id: st
     return _entry.decode(lines[0]) if lines else None
 
 
-async def dropped(client: httpx.AsyncClient, producer_url: str) -> int:
-    """How many entries retention removed before a group had read them."""
+class Retained(msgspec.Struct, frozen=True):
+    """What retention removed before a group had read it, and whether it waits for the group that is asked about."""
+
+    dropped: int = 0
+    waits: bool = True
+
+
+async def retained(client: httpx.AsyncClient, producer_url: str, group: str) -> Retained:
+    """What retention did, and will do."""
     try:
         answer = await client.get(f"{producer_url}/api/journal/groups", timeout=TIMEOUT)
-        return int(answer.json().get("dropped_unread", 0)) if answer.is_success else 0
-    except (httpx.TransportError, ValueError) as error:
+        if not answer.is_success:
+            return Retained()
+        told = answer.json()
+        known = {one["group"] for one in told["groups"] if not one["forgotten"]}
+        return Retained(int(told["dropped_unread"]), group in known)
+    except (httpx.TransportError, ValueError, KeyError) as error:
         raise UsageProblem(f"{producer_url} cannot be asked what it dropped ({error})") from None
 
 
@@ -117,6 +133,12 @@ async def group_cursors(connection: asyncpg.Connection, group: str) -> list[str]
     """The group's cursors, of whatever sources; everything up to one of them is settled."""
     found = await connection.fetch(in_schema(CURSORS, schema_of(group)), timeout=TIMEOUT)
     return [row["cursor"] for row in found]
+
+
+async def is_read(connection: asyncpg.Connection, group: str) -> bool:
+    """Whether the group has a listener that is alive."""
+    alive: bool = await connection.fetchval(in_schema(ALIVE, schema_of(group)), timeout=TIMEOUT)
+    return alive
 
 
 async def row(connection: asyncpg.Connection, group: str, event_id: str) -> asyncpg.Record | None:

@@ -51,10 +51,23 @@ _as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
     params=[_files, _as_json],
 )
 def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> int:
-    """Account for every event that the producer accepted: row, letter in FILES, in flight, waiting, or missing."""
+    """Account for every event that the producer accepted: row, letter in FILES, in flight, waiting, or missing.
+
+    Unread is what waits for a group that has no live listener.
+    """
     named = files or settings.letters
-    with _troubles_of_files():
+    with _one_sentence(settings):
         account = asyncio.run(audited(settings, named))
+    if account.unread:
+        say(
+            f"group {settings.group} has no live listener, so nobody reads {account.unread:,} events; start one"
+            + (
+                ""
+                if account.is_retained
+                else ". Start it soon: the producer has forgotten the group, and may drop them"
+            ),
+            err=True,
+        )
     if account.missing and not named:
         say(
             "no dead-letter file was read: an event that is a letter is missing here; give FILES, or set LETTERS",
@@ -78,7 +91,7 @@ def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> in
 )
 def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> int:
     """Tell all that is known of the event EVENT_ID, as JSON: journal, row, listeners, letters in FILES."""
-    with _troubles_of_files():
+    with _one_sentence(settings):
         known = asyncio.run(_known(settings, event_id, files or settings.letters))
     say_json_text(json.dumps(known, indent=2, default=str, ensure_ascii=False))
     return 0 if any(known[place] for place in ("journal", "row", "letters")) else 1
@@ -90,7 +103,8 @@ async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
     letters, account.damaged_lines = unresolved_letters(files)
     async with _everybody(settings) as (client, connection):
         handler = await asking.handler(client, settings.listeners)
-        account.dropped = await asking.dropped(client, settings.producer_url)
+        retained = await asking.retained(client, settings.producer_url, settings.group)
+        account.dropped, account.is_retained = retained.dropped, retained.waits
         async for page in asking.journal(client, settings.producer_url):
             rows = await asking.rows(connection, settings.group, [entry.event_id for entry in page], handler=handler)
             account.accept(page, rows, letters)
@@ -115,7 +129,7 @@ async def _close(
         letters, account.damaged_lines = unresolved_letters(files)
         account.look_again(await asking.rows(connection, settings.group, left, handler=handler), letters)
         if not account.left.keys() - held - unread or time.monotonic() > deadline:
-            account.close(held, unread)
+            account.close(held, unread, is_read=await asking.is_read(connection, settings.group))
             return
         await asyncio.sleep(AGAIN)
 
@@ -154,11 +168,16 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
 
 
 @contextmanager
-def _troubles_of_files() -> Iterator[None]:
+def _one_sentence(settings: AuditSettings) -> Iterator[None]:
     try:
         yield
     except FileTrouble as error:
         raise UsageProblem(str(error)) from None
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+        raise UsageProblem(
+            f"PostgreSQL has no tables of this version for group {settings.group}: correct GROUP or DATABASE_URL, or "
+            "start a listener, or run ops migrate"
+        ) from None
 
 
 def _readable(value: object) -> object:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import asyncpg
 
-from dlq.file import Damage, read_letters
+from dlq.file import Damage, FileTrouble, read_letters
 from dlq.sidecar import OPEN, states
 from listener.store.trouble import LIBRARY_ERRORS
 from ops.drills.measure import Row
@@ -92,7 +92,10 @@ async def rows_of(database_url: str, prefix: str) -> list[Row]:
 
 def open_letters(files: Iterable[Path]) -> list[str]:
     """Whose unresolved letters lie in these files."""
-    return [letter for file in files if file.exists() for letter in _open_in(file)]
+    try:
+        return [letter for file in files if file.exists() for letter in _open_in(file)]
+    except FileTrouble as error:
+        raise StageTrouble(str(error)) from error
 
 
 def _open_in(file: Path) -> Iterator[str]:

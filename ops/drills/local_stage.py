@@ -21,8 +21,9 @@ from pathlib import Path
 import asyncpg
 import psutil
 
+from dlq.file import FileTrouble
 from ops.audit.cli import AuditSettings, audited
-from ops.command import SecretUrl
+from ops.command import SecretUrl, UsageProblem
 from ops.drills import books as bookkeeping
 from ops.drills import journals, second
 from ops.drills.clocks import turn_back
@@ -315,7 +316,10 @@ class LocalStage:
             group=group,
             settle=10.0,
         )
-        account = await audited(settings, settings.letters)
+        try:
+            account = await audited(settings, settings.letters)
+        except (FileTrouble, UsageProblem) as error:
+            return [f"ops audit of group {group}: {error}"]
         return [] if account.is_balanced else [f"ops audit of group {group}: {json.dumps(account.counts())}"]
 
 

@@ -26,8 +26,20 @@ def test_each_place_is_counted_and_the_rest_is_missing():
     assert not account.is_balanced
     assert account.counts() == {
         "accepted": 5, "redelivered": 0, "rows": 1, "letters": 1, "in_flight": 1, "waiting": 1,
-        "missing": 1, "doubled": 0, "differing": 0, "unhandled": 0, "dropped": 0, "damaged": 0, "damaged_lines": 0,
+        "unread": 0, "missing": 1, "doubled": 0, "differing": 0, "unhandled": 0, "dropped": 0, "damaged": 0,
+        "damaged_lines": 0,
     }  # fmt: skip
+
+
+def test_what_stands_behind_the_cursor_of_a_group_without_listeners_is_unread():
+    account = Account()
+    account.accept(entries(["held", "unread", "gone"]), {}, {})
+    account.close({"held"}, {"unread"}, is_read=False)
+    assert (account.waiting, account.unread, account.missing) == (0, 1, ["gone"])
+    account = Account()
+    account.accept(entries(["unread"]), {}, {})
+    account.close(set(), {"unread"}, is_read=False)
+    assert not account.is_balanced
 
 
 def test_a_row_with_an_unresolved_letter_is_doubled_and_so_are_two_letters():

@@ -1,14 +1,17 @@
 """``ops audit`` on a real system: it balances, it finds what is gone, and what waits is not called missing."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
 from ops.local.ports import free_port
+from producer.journal import groups
 from tests.support.system import running_system
 
 OPS = Path(sys.executable).parent / "ops"
@@ -29,6 +32,24 @@ def audited(system, *arguments):
     done = run(system, "audit", "--json", *arguments)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
+
+
+def forget(system):
+    """As ``ops journal forget`` does a minute after the group's last report; the producer is started again to know."""
+    system.producer.stop()
+    with closing(sqlite3.connect(system.layout.data / "producer" / "journal.sqlite")) as file, file:
+        groups.forget(file, "unlost")
+    system.producer.start()
+    with httpx.Client(base_url=system.layout.producer_url, trust_env=False) as client:
+        while not _is_ready(client):
+            pass
+
+
+def _is_ready(client):
+    try:
+        return client.get("/health/ready").is_success
+    except httpx.TransportError:
+        return False
 
 
 @pytest.mark.timeout(120)
@@ -52,7 +73,15 @@ def test_it_tells_rows_waiting_and_missing_apart():
         code, books = audited(system, "--settle", "0")
         assert code == 1
         assert (books["missing_ids"], books["differing_ids"]) == (["e-3"], ["e-4"])
-        assert (books["accepted"], books["redelivered"], books["rows"], books["waiting"]) == (21, 1, 19, 1)
+        assert (books["accepted"], books["redelivered"], books["rows"]) == (21, 1, 19)
+        assert (books["waiting"], books["unread"]) == (0, 1), "no listener lives that will read it"
+        told = run(system, "audit").stderr
+        assert told.startswith("group unlost has no live listener, so nobody reads 1 events; start one\n"), told
+        forget(system)
+        assert "has forgotten the group" in run(system, "audit").stderr
+        nobody = run(system, "audit", "--group", "typo")
+        assert (nobody.returncode, len(nobody.stderr.splitlines())) == (2, 1)
+        assert nobody.stderr.startswith("error: PostgreSQL has no tables of this version for group typo")
         misnamed = system.layout.data / "a" / "faild_events.jsonl"
         refused = run(system, "audit", str(misnamed))
         assert refused.returncode == 2

@@ -1,0 +1,28 @@
+"""What a drill counts: a file that cannot be read is one sentence in its verdict, never a traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from ops.audit.cli import audited
+from ops.drills import local_stage
+from ops.drills.books import open_letters
+from ops.drills.local_stage import LocalStage
+from ops.drills.stage import StageTrouble
+from ops.local.layout import Layout, free_ports
+
+
+def test_letters_that_cannot_be_read_are_a_trouble_of_the_stage(tmp_path: Path):
+    assert open_letters([tmp_path / "none.jsonl"]) == [], "a listener creates its file with its first letter"
+    with pytest.raises(StageTrouble, match=r"cannot read .*: Is a directory"):
+        open_letters([tmp_path])
+
+
+async def test_an_audit_that_finds_no_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    layout = Layout(tmp_path, free_ports(1), {"lease": "5"})
+    stage = LocalStage.__new__(LocalStage)
+    stage.producer_url = layout.producer_url
+    monkeypatch.setattr(LocalStage, "database_url", "postgresql://nobody@127.0.0.1:1/none")
+    assert audited is local_stage.audited
+    [told] = await stage._audit(layout, "unlost")
+    assert told.startswith(f"ops audit of group unlost: there is no dead-letter file {layout.letter_files[0]}")
