@@ -30,7 +30,7 @@ test: $(INSTALLED) ## Run the tests, on real servers, three at a time (ARGS="-k 
 drill: $(INSTALLED) ## Hurt a private system and see that nothing is lost (ARGS="redis-frozen", ARGS=all, ARGS=--list)
 	@$(BIN)/ops drill $(ARGS)
 
-mutate: $(INSTALLED) $(VENV)/.mutate ## Put mistakes into the code, and see that tests notice (ARGS="--seed 7 --mutants 40" ...)
+mutate: $(INSTALLED) $(VENV)/.mutate ## Put mistakes into the code, and see that tests notice (ARGS="--seeds 7 --mutants 40" ...)
 	@$(BIN)/python -m tests.mutation $(ARGS)
 
 simulate: $(INSTALLED) ## Hunt for schedules that break the law (ARGS="--schedules 20000 --seed 7" ...)

@@ -3,19 +3,21 @@
 import argparse
 import datetime
 import hashlib
+import queue
 import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
-from tests.mutation.mutants import ROOMS, Mutant, sample
-from tests.mutation.reach import TESTS, Reach, measured
-from tests.mutation.report import ALIVE, Result, page
-from tests.mutation.trial import copied, stopwatch, tried
+from tests.mutation.mutants import ROOMS, Mutant, files_of, sample
+from tests.mutation.reach import Reach, Unsound, digest, measured, state
+from tests.mutation.report import ALIVE, Result, Run, page
+from tests.mutation.trial import Answer, Fate, Runner, function_of, stopwatch
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / ".mutation"
@@ -24,92 +26,131 @@ BAR = 0.85
 
 
 def main() -> int:
-    """Exit code 1 where fewer than the wanted share were killed."""
+    """Exit code 1 where fewer than the wanted share were killed, 2 where the tests fail without a mutant."""
     asked = _arguments()
     KEPT.mkdir(exist_ok=True)
-    state = _state(asked)
-    chosen = list(sample(ROOT, asked.rooms, asked.seed, asked.mutants))
-    files = sorted({one.file for one, _ in chosen})
-    reach = measured(ROOT, KEPT / f"reach-{state}.json", files=files, tests=asked.tests)
-    results = _all_tried(chosen, reach, KEPT / "results.jsonl", state, asked)
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    asked.page.write_text(page(results, date=today, seed=asked.seed, wanted=asked.mutants), encoding="utf-8")
-    killed = sum(one.fate not in ALIVE for one in results)
-    print(f"{killed} of {len(results)} mutants killed; {asked.page} tells of each survivor")
-    return int(killed < BAR * len(results))
+    samples = {seed: _sampled(asked, seed) for seed in asked.seeds}
+    try:
+        reach = measured(ROOT, KEPT / "reach.json", [file for room in ROOMS for file in files_of(ROOT, room)])
+        session = _Session(asked, reach, [pair for pairs in samples.values() for pair in pairs])
+        results = session.results()
+    except Unsound as unsound:
+        print(unsound, file=sys.stderr)
+        return 2
+    runs = [Run(seed, [results[mutant.name] for mutant, _ in pairs]) for seed, pairs in samples.items()]
+    if asked.page:
+        asked.page.write_text(_page(asked, runs), encoding="utf-8")
+    for run in runs:
+        print(f"seed {run.seed}: {run.killed} of {len(run.results)} mutants killed, {100 * run.share:.1f} %")
+    return int(any(run.share < BAR for run in runs))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Try a sample of mutants.")
-    parser.add_argument("--seed", type=int, default=1, help="makes the sample again (default: 1)")
-    parser.add_argument("--mutants", type=int, default=120, help="size of the sample (default: 120)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="each makes a sample again (default: 7)")
+    parser.add_argument("--mutants", type=int, default=40, help="how many of each room (default: 40)")
     parser.add_argument("--rooms", nargs="+", default=list(ROOMS), choices=list(ROOMS), help="of which (default: all)")
-    parser.add_argument("--tests", nargs="+", default=list(TESTS), help="the tests that may notice (default: many)")
-    parser.add_argument("--minutes", type=float, default=45, help="begin no mutant after so long (default: 45)")
     parser.add_argument("--workers", type=int, default=2, help="mutants at once (default: 2)")
-    parser.add_argument("--page", type=Path, default=PAGE, help="what is written (default: docs/mutation.md)")
+    parser.add_argument("--page", type=Path, help=f"write the results to this page, as {PAGE.relative_to(ROOT)}")
     return parser.parse_args()
 
 
-def _all_tried(
-    chosen: Sequence[tuple[Mutant, str]], reach: Reach, kept: Path, state: str, asked: argparse.Namespace
-) -> list[Result]:
-    known = {one.mutant.name: one for one in _read(kept) if one.state == state or one.fate not in ALIVE}
-    until = stopwatch() + asked.minutes * 60
-    writing, copies = threading.Lock(), _Copies()
+def _sampled(asked: argparse.Namespace, seed: int) -> Sequence[tuple[Mutant, str]]:
+    """Kept, because to make all mutants takes half a minute."""
+    files = [file for room in asked.rooms for file in files_of(ROOT, room)]
+    kept = KEPT / f"sample-{digest(ROOT, [*files, 'tests/mutation/mutants.py'])}-{seed}-{asked.mutants}.json"
+    if not kept.exists():
+        kept.write_bytes(msgspec.json.encode(list(sample(ROOT, asked.rooms, seed, asked.mutants))))
+    return msgspec.json.decode(kept.read_bytes(), type=list[tuple[Mutant, str]])
 
-    def one(mutant: Mutant, text: str) -> Result | None:
-        if mutant.name in known:
-            return known[mutant.name]
-        if stopwatch() > until:
-            return None
-        last = mutant.line + mutant.before.count("\n")
-        tests = reach.tests_of(mutant.file, mutant.line, last)
-        result = Result(mutant, state, tried(copies.mine, mutant.file, text, tests, reach.seconds_of(tests)))
-        with writing, kept.open("ab") as out:
+
+class _Session:
+    """Runners, a few at once, and what they found."""
+
+    def __init__(self, asked: argparse.Namespace, reach: Reach, chosen: Sequence[tuple[Mutant, str]]) -> None:
+        self._asked, self._reach, self._chosen = asked, reach, chosen
+        self._state = state(ROOT)
+        self._kept = KEPT / "results.jsonl"
+        self._known = {one.mutant.name: one for one in self._read(dict(chosen))}
+        self._free: queue.SimpleQueue[Runner] = queue.SimpleQueue()
+        self._writing = threading.Lock()
+
+    def results(self) -> Mapping[str, Result]:
+        """Of all that were chosen: as known, or tried now."""
+        new = [pair for pair in self._chosen if pair[0].name not in self._known]
+        with tempfile.TemporaryDirectory(prefix="unlost-mutants-") as directory:
+            Path(directory).chmod(0o755)  # PostgreSQL may run as another user
+            runners = [Runner(ROOT, Path(directory) / str(number)) for number in range(self._asked.workers)]
+            try:
+                self._try(runners, new)
+                self._check_killers(runners)
+            finally:
+                for runner in runners:
+                    runner.stop()
+        return self._known
+
+    def _check_killers(self, runners: Sequence[Runner]) -> None:
+        """What killed a mutant passes where nothing is changed."""
+        tests = sorted({function_of(one.by) for one in self._known.values() if one.by})
+        shares = [tests[number :: len(runners)] for number in range(len(runners))]
+        with ThreadPoolExecutor(len(runners)) as threads:
+            for answer in threads.map(self._unchanged, runners, shares):
+                if answer.fate is not Fate.SURVIVED:
+                    raise Unsound(f"without any mutant, {answer.by or 'some test'} fails: no score would mean anything")
+
+    def _unchanged(self, runner: Runner, tests: Sequence[str]) -> Answer:
+        if not tests:
+            return Answer(Fate.SURVIVED, "")
+        return runner.unchanged(self._chosen[0][0].file, tests, self._reach.seconds_of(tests))
+
+    def _try(self, runners: Sequence[Runner], new: Sequence[tuple[Mutant, str]]) -> None:
+        for runner in runners:
+            self._free.put(runner)
+        with ThreadPoolExecutor(len(runners)) as threads:
+            for result in threads.map(lambda pair: self._one(*pair), new):
+                self._known[result.mutant.name] = result
+
+    def _one(self, mutant: Mutant, text: str) -> Result:
+        runner, begun = self._free.get(), stopwatch()
+        try:
+            tests = self._tests_of(mutant)
+            answer = runner.tried(mutant.file, text, tests, self._reach.seconds_of(tests))
+        finally:
+            self._free.put(runner)
+        held = self._state if answer.fate in ALIVE else _proof(text, answer.by)
+        result = Result(mutant, held, answer.fate, answer.by, stopwatch() - begun)
+        with self._writing, self._kept.open("ab") as out:
             out.write(msgspec.json.encode(result) + b"\n")
-        print(f"{result.fate:20} {mutant.file}:{mutant.line}  {mutant.after.strip()[:90]}", flush=True)
+        print(f"{result.seconds:6.1f} s  {result.fate:18} {mutant.file}:{mutant.line}  {answer.by}", flush=True)
         return result
 
-    with copies, ThreadPoolExecutor(asked.workers) as threads:
-        return [found for found in threads.map(lambda pair: one(*pair), chosen) if found is not None]
+    def _tests_of(self, mutant: Mutant) -> Sequence[str]:
+        return self._reach.tests_of(mutant.file, mutant.line, mutant.line + mutant.before.count("\n"))
+
+    def _read(self, texts: Mapping[Mutant, str]) -> Iterator[Result]:
+        """What still holds: survivors while nothing changed, others while their file and their test are the same."""
+        for line in self._kept.read_bytes().splitlines() if self._kept.exists() else ():
+            one = msgspec.json.decode(line, type=Result)
+            text = texts.get(one.mutant)
+            if text is not None and one.holds == (self._state if one.fate in ALIVE else _proof(text, one.by)):
+                yield one
 
 
-class _Copies:
-    """A copy of the repository for each thread."""
-
-    def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="unlost-mutants-")
-        self._local = threading.local()
-
-    def __enter__(self) -> None:
-        # Servers that run as another user must get in.
-        Path(self._directory.name).chmod(0o755)
-
-    def __exit__(self, *_: object) -> None:
-        self._directory.cleanup()
-
-    @property
-    def mine(self) -> Path:
-        if not hasattr(self._local, "copy"):
-            self._local.copy = copied(ROOT, Path(self._directory.name) / str(threading.get_ident()))
-        copy: Path = self._local.copy
-        return copy
+def _proof(text: str, by: str) -> str:
+    file = ROOT / by.partition("::")[0]
+    return hashlib.sha256(text.encode() + (file.read_bytes() if file.is_file() else b"")).hexdigest()[:16]
 
 
-def _read(kept: Path) -> list[Result]:
-    if not kept.exists():
-        return []
-    return [msgspec.json.decode(line, type=Result) for line in kept.read_bytes().splitlines()]
-
-
-def _state(asked: argparse.Namespace) -> str:
-    """Of all that matters. In another state, reach is measured anew and survivors are tried again."""
-    paths = ["--", "listener", "dlq", "producer", "ops", "tests", ":!tests/mutation"]
-    listed = subprocess.run(["git", "ls-files", "-s", *paths], cwd=ROOT, capture_output=True, check=True)
-    changed = subprocess.run(["git", "diff", *paths], cwd=ROOT, capture_output=True, check=True)
-    what = repr((listed.stdout, changed.stdout, asked.rooms, asked.tests, asked.seed, asked.mutants))
-    return hashlib.sha256(what.encode()).hexdigest()[:12]
+def _page(asked: argparse.Namespace, runs: Sequence[Run]) -> str:
+    commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, check=True)
+    seeds = " ".join(map(str, asked.seeds))
+    return page(
+        runs,
+        commit=commit.stdout.decode().strip(),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        command=f'make mutate ARGS="--seeds {seeds} --mutants {asked.mutants} --page docs/mutation.md"',
+        minutes=sum(one.seconds for run in runs for one in run.results) / asked.workers / 60,
+    )
 
 
 if __name__ == "__main__":

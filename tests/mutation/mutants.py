@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import itertools
-import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,12 +33,14 @@ class Mutant(msgspec.Struct, frozen=True):
 
 
 def sample(root: Path, rooms: Sequence[str], seed: int, size: int) -> Iterator[tuple[Mutant, str]]:
-    """So many mutants of all rooms together, each with the whole text that it makes of its file."""
-    sources = {file: Source(root, room, file) for room, file in _files(root, rooms)}
-    everything = [(file, number) for file, source in sources.items() for number in range(len(source.mutations))]
-    random.Random(seed).shuffle(everything)
-    made = (sources[file].mutant(number) for file, number in everything)
-    return itertools.islice((one for one in made if one is not None), size)
+    """So many mutants of each room, each with the whole text that it makes of its file.
+
+    Lots are drawn by what a mutant changes, so that nearly the same are drawn when other code has changed."""
+    for room in rooms:
+        sources = [Source(root, room, file) for file in files_of(root, room)]
+        lots = sorted((lot, source, number) for source in sources for number, lot in enumerate(source.lots(seed)))
+        made = (source.mutant(number) for _, source, number in lots)
+        yield from itertools.islice((one for one in made if one is not None), size)
 
 
 class Source:
@@ -52,10 +54,18 @@ class Source:
         wrapper = MetadataWrapper(self._module, unsafe_skip_copy=True)
         self._positions = wrapper.resolve(PositionProvider)
 
+    def lots(self, seed: int) -> Iterator[str]:
+        """One for each mutation."""
+        code, seen = self._module.code_for_node, Counter[tuple[str, str]]()
+        for one in self.mutations:
+            change = code(one.original_node), code(one.mutated_node)
+            seen[change] += 1
+            yield hashlib.sha256(repr((seed, self._file, change, seen[change])).encode()).hexdigest()
+
     def mutant(self, number: int) -> tuple[Mutant, str] | None:
         """The one of this number, and the whole text; nothing where the text stays the same."""
         one = self.mutations[number]
-        changed = self._module.deep_replace(one.original_node, one.mutated_node).code  # type: ignore[arg-type, union-attr]
+        changed = self._module.deep_replace(one.original_node, one.mutated_node).code  # type: ignore[attr-defined]
         if changed == self._text:
             return None
         before, after = _difference(self._text, changed)
@@ -64,11 +74,10 @@ class Source:
         return Mutant(name, self._room, self._file, line, before, after), changed
 
 
-def _files(root: Path, rooms: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for room in rooms:
-        for path in sorted(path for pattern in ROOMS[room] for path in root.glob(pattern)):
-            if path.name != "__init__.py":
-                yield room, str(path.relative_to(root))
+def files_of(root: Path, room: str) -> Sequence[str]:
+    """The room's files that have code."""
+    paths = sorted(path for pattern in ROOMS[room] for path in root.glob(pattern))
+    return [str(path.relative_to(root)) for path in paths if path.name != "__init__.py"]
 
 
 def _difference(old: str, new: str) -> tuple[str, str]:

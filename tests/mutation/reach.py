@@ -1,105 +1,171 @@
-"""Which tests reach which line, and how long each takes: measured once for a state of the repository, then kept."""
+"""Which tests reach which line, and how long each takes: measured, and kept for as long as it holds."""
 
+import hashlib
 import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from coverage import CoverageData
 
-TESTS = (
-    "tests/unit",
-    "tests/property",
-    "tests/contract",
-    "tests/simulation",
-    "tests/faults",
-    "tests/end_to_end/listener",
-)
-"""Of those that ``make test`` runs, the ones that run our code in pytest's own process: coverage cannot say which test
-reached a line in another process. Where these let a mutant live, the others may still notice it."""
+from tests.mutation.trial import function_of
 
-MOST_SECONDS = 60.0
+TESTS = ("tests/unit", "tests/property", "tests/contract", "tests/simulation/test_simulation.py")
+"""Of those that ``make test`` runs, the ones that are quick, depend on no clock, and run our code in pytest's own
+process: coverage cannot say which test reached a line in another process. Where these let a mutant live, the others
+may still notice it."""
+
+HUNT = "tests/simulation/test_simulation.py::test_the_law_holds_in_every_schedule"
+HUNTED = ("listener/pipeline/", "listener/claims/")
+HUNT_SECONDS = 15.0
+"""It runs in processes of its own, so nothing measures that it reaches these."""
+
+MOST_SECONDS = 40.0
 """So long may the tests of one mutant take together, measured; the quickest run first."""
 
 SHARED = ""
 """Coverage's name for what runs outside of all tests: at import."""
 
 
+class Unsound(Exception):
+    """Tests fail although nothing was changed."""
+
+
 class Reach(msgspec.Struct):
     """What was measured."""
 
-    tests: list[str]
-    seconds: list[float]
-    lines: dict[str, dict[str, list[int]]]
-    """File, line, numbers of tests."""
+    keys: dict[str, str]
+    """Of each test file, the state in which it was measured."""
+    seconds: dict[str, float]
+    lines: dict[str, dict[str, list[str]]]
+    """File, line, tests."""
 
-    def tests_of(self, file: str, first: int, last: int) -> Sequence[str]:
+    def tests_of(self, file: str, first: int, last: int) -> list[str]:
         """Tests that reach any of these lines; for a line that only an import reaches, all that reach the file."""
         by_line = self.lines.get(file, {})
         some = {one for line in range(first, last + 1) for one in by_line.get(str(line), ())}
-        return self._within(some or {one for numbers in by_line.values() for one in numbers})
+        return self._within(some or {one for tests in by_line.values() for one in tests}, file)
 
-    def seconds_of(self, tests: Sequence[str]) -> float:
+    def seconds_of(self, tests: Iterable[str]) -> float:
         """How long these took when they were measured."""
-        by_name = dict(zip(self.tests, self.seconds, strict=True))
-        return sum(by_name[one] for one in tests)
+        return sum(HUNT_SECONDS if one == HUNT else self.seconds.get(one, MOST_SECONDS) for one in tests)
 
-    def _within(self, some: set[int]) -> list[str]:
+    def without(self, files: Iterable[str]) -> "Reach":
+        """What is known of the other test files."""
+        gone = set(files)
+        seconds = {test: one for test, one in self.seconds.items() if _file_of(test) not in gone}
+        lines = {
+            file: {line: [one for one in tests if one in seconds] for line, tests in by_line.items()}
+            for file, by_line in self.lines.items()
+        }
+        return Reach({file: key for file, key in self.keys.items() if file not in gone}, seconds, lines)
+
+    def _within(self, some: set[str], file: str) -> list[str]:
         chosen, seconds = [], 0.0
-        for one in sorted(some, key=lambda one: self.seconds[one]):
+        for one in sorted(some - {HUNT}, key=lambda one: (self.seconds[one], one)):
             seconds += self.seconds[one]
             if chosen and seconds > MOST_SECONDS:
                 break
-            chosen.append(self.tests[one])
-        return chosen
+            chosen.append(one)
+        return [*chosen, HUNT] if chosen and file.startswith(HUNTED) else chosen
 
 
-def measured(root: Path, kept: Path, *, files: Sequence[str], tests: Sequence[str]) -> Reach:
-    """From the file, or anew."""
-    if kept.exists():
-        return msgspec.json.decode(kept.read_bytes(), type=Reach)
-    data, report = kept.with_suffix(".coverage"), kept.with_suffix(".xml")
-    config = kept.with_suffix(".ini")
+def measured(root: Path, kept: Path, files: Sequence[str]) -> Reach:
+    """From the file, and anew what has changed since."""
+    wanted = _keys(root)
+    reach = _kept(kept)
+    reach = reach.without(file for file in reach.keys if wanted.get(file) != reach.keys[file])
+    stale = sorted(set(wanted) - set(reach.keys))
+    if stale:
+        _measure(root, kept, stale, files, reach)
+        reach.keys = wanted
+        kept.write_bytes(msgspec.json.encode(reach))
+    return reach
+
+
+def state(root: Path) -> str:
+    """Of everything that a test depends on."""
+    return digest(root, ["listener", "dlq", "producer", "ops", "tests", ":!tests/mutation"])
+
+
+def _kept(kept: Path) -> Reach:
+    return msgspec.json.decode(kept.read_bytes(), type=Reach) if kept.exists() else Reach({}, {}, {})
+
+
+def _keys(root: Path) -> dict[str, str]:
+    """What each test file's measurement depends on: the code, and the file."""
+    shared = digest(root, ["listener", "dlq", "producer", "ops", "tests/support", "tests/simulation"])
+    files = sorted({path for test in TESTS for path in _test_files(root / test)})
+    return {str(path.relative_to(root)): _sha(shared.encode() + path.read_bytes()) for path in files}
+
+
+def _test_files(path: Path) -> Iterable[Path]:
+    return path.rglob("test_*.py") if path.is_dir() else [path]
+
+
+def digest(root: Path, paths: Sequence[str]) -> str:
+    """Of what these paths hold."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *paths]
+    listed = subprocess.run(command, cwd=root, capture_output=True, check=True, text=True).stdout.split("\0")
+    names = sorted({name for name in listed if name and (root / name).is_file()})
+    return _sha(b"".join(name.encode() + _sha((root / name).read_bytes()).encode() for name in names))
+
+
+def _sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _measure(root: Path, kept: Path, tests: Sequence[str], files: Sequence[str], into: Reach) -> None:
+    data, report, config = (kept.with_suffix(end) for end in (".coverage", ".xml", ".ini"))
     config.write_text("[run]\nsource = listener/pipeline,listener/claims,listener/store,dlq,producer/journal\n")
     command = [
         sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *tests, "--timeout", "180",
         "--cov", "--cov-config", str(config), "--cov-context", "test", "--cov-report", "", f"--junitxml={report}",
     ]  # fmt: skip
-    environment = {**os.environ, "COVERAGE_FILE": str(data)}
-    subprocess.run(command, cwd=root, env=environment, check=False)  # a test that fails by time does not matter here
-    reach = _read(root, data, _seconds(report), files)
-    kept.write_bytes(msgspec.json.encode(reach))
-    return reach
+    environment = {**os.environ, "COVERAGE_FILE": str(data), "SIMULATION_SCHEDULES": "50"}
+    subprocess.run(command, cwd=root, env=environment, check=False, stdout=subprocess.DEVNULL)
+    seconds, failed = _outcomes(report)
+    _alone(root, failed)
+    into.seconds.update(seconds)
+    for file in files:
+        by_line: dict[str, list[str]] = defaultdict(list, into.lines.get(file, {}))
+        for line, found in _contexts(data, root / file):
+            by_line[line] += sorted(found & seconds.keys())
+        into.lines[file] = dict(by_line)
 
 
-def _seconds(report: Path) -> Mapping[str, float]:
-    """By a name that both reports can be brought to: the file's module and the test's own name."""
-    found: dict[str, float] = {}
+def _alone(root: Path, failed: Sequence[str]) -> None:
+    """What failed by time passes now, and kills nothing. What fails again must be seen to first."""
+    if failed:
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *failed]
+        environment = {**os.environ, "SIMULATION_SCHEDULES": "50"}
+        done = subprocess.run(command, cwd=root, env=environment, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise Unsound(f"tests fail without any mutant; no score would mean anything:\n{done.stdout[-3000:]}")
+
+
+def _outcomes(report: Path) -> tuple[Mapping[str, float], Sequence[str]]:
+    """Seconds of each test that passed, with all its parameters; those that failed."""
+    seconds: dict[str, float] = defaultdict(float)
+    failed = set()
     for case in ElementTree.parse(report).iter("testcase"):
-        if not list(case):  # passed
-            found[f"{case.get('classname')}::{case.get('name')}"] = float(case.get("time", "0"))
-    return found
+        test = function_of(f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}")
+        seconds[test] += float(case.get("time", "0"))
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed.add(test)
+    return {test: one for test, one in seconds.items() if test not in failed}, sorted(failed)
 
 
-def _read(root: Path, data: Path, seconds: Mapping[str, float], files: Sequence[str]) -> Reach:
+def _contexts(data: Path, file: Path) -> Iterable[tuple[str, set[str]]]:
     coverage = CoverageData(str(data))
     coverage.read()
-    numbers: dict[str, int] = {}
-    lines: dict[str, dict[str, list[int]]] = {}
-    for file in files:
-        by_line: dict[str, list[int]] = defaultdict(list)
-        for line, contexts in coverage.contexts_by_lineno(str(root / file)).items():
-            tests = {context.partition("|")[0] for context in contexts} - {SHARED}
-            known = [one for one in sorted(tests) if _key(one) in seconds]
-            by_line[str(line)] = [numbers.setdefault(one, len(numbers)) for one in known]
-        lines[file] = dict(by_line)
-    return Reach(list(numbers), [seconds[_key(one)] for one in numbers], lines)
+    for line, contexts in coverage.contexts_by_lineno(str(file)).items():
+        yield str(line), {function_of(context.partition("|")[0]) for context in contexts} - {SHARED}
 
 
-def _key(test: str) -> str:
-    path, _, name = test.partition("::")
-    return f"{path.removesuffix('.py').replace('/', '.')}::{name}"
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]

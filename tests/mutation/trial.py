@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -10,9 +9,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-NO_FAILURE, FAILURE = 0, 1
+import msgspec
+
 SLOWER = 4.0
-MORE_SECONDS = 90.0
+MORE_SECONDS = 30.0
+EXACT = ("tests/unit/", "tests/property/")
+"""What fails here fails again. Elsewhere a test might have failed by time."""
 
 
 class Fate(StrEnum):
@@ -25,48 +27,85 @@ class Fate(StrEnum):
     UNREACHED = "reached by no test"
 
 
+class Order(msgspec.Struct, frozen=True):
+    """What to run: these tests, with this text in the file, for at most so many seconds."""
+
+    file: str
+    text: str
+    tests: list[str]
+    seconds: float
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came of it, and the test that failed."""
+
+    fate: Fate
+    by: str
+
+
+class Runner:
+    """A copy of the repository, and the process in it that runs tests."""
+
+    def __init__(self, root: Path, where: Path) -> None:
+        self._copy = copied(root, where)
+        environment = {
+            **os.environ, "PYTHONPATH": str(where), "SIMULATION_SCHEDULES": "200",
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(where / ".hypothesis"),
+        }  # fmt: skip
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutation.runner"],
+            cwd=where, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def tried(self, file: str, text: str, tests: Sequence[str], seconds: float) -> Answer:
+        """The mutant's fate. What killed it must do so twice, where it could have failed by time."""
+        left = list(tests)
+        while left:
+            answer = self.run(file, text, left, seconds)
+            if answer.fate is not Fate.KILLED or answer.by.startswith(EXACT):
+                return answer
+            by = function_of(answer.by)
+            if self.run(file, text, [by], seconds).fate is not Fate.SURVIVED:
+                return answer
+            left.remove(by)
+        return Answer(Fate.UNREACHED, "")
+
+    def unchanged(self, file: str, tests: Sequence[str], seconds: float) -> Answer:
+        """The same without a mutant."""
+        return self.run(file, (self._copy / file).read_text(encoding="utf-8"), tests, seconds)
+
+    def run(self, file: str, text: str, tests: Sequence[str], seconds: float) -> Answer:
+        """Once."""
+        order = Order(file, text, list(tests), seconds * SLOWER + MORE_SECONDS)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(msgspec.json.encode(order) + b"\n")
+        self._process.stdin.flush()
+        return msgspec.json.decode(self._process.stdout.readline(), type=Answer)
+
+    def stop(self) -> None:
+        """No more orders; its servers end with it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def function_of(test: str) -> str:
+    """Without its parameters, which a mutant may change."""
+    return test.partition("[")[0]
+
+
 def copied(root: Path, where: Path) -> Path:
-    """All that git knows of, and the environment by a link."""
-    shutil.rmtree(where, ignore_errors=True)
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True, text=True)
+    """All that git knows of, and what it does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root, capture_output=True, check=True, text=True,
+    )  # fmt: skip
     for name in listed.stdout.split("\0"):
         if name and (root / name).exists():
             (where / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, where / name)
     return where
-
-
-def tried(copy: Path, file: str, mutated: str, tests: Sequence[str], seconds: float) -> Fate:
-    """Put it in, run the tests, take it out."""
-    if not tests:
-        return Fate.UNREACHED
-    path = copy / file
-    original = path.read_bytes()
-    path.write_text(mutated, encoding="utf-8")
-    try:
-        return _run(copy, tests, seconds * SLOWER + MORE_SECONDS)
-    finally:
-        path.write_bytes(original)
-        # A bytecode file of the same second and size would be taken for the restored source's.
-        shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
-
-
-def _run(copy: Path, tests: Sequence[str], limit: float) -> Fate:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
-    environment = {
-        **os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1",
-        "HYPOTHESIS_STORAGE_DIRECTORY": str(copy / ".hypothesis"),
-    }  # fmt: skip
-    process = subprocess.Popen(
-        command, cwd=copy, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        code = process.wait(limit)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # its own session; servers die with who started them
-        process.wait()
-        return Fate.ENDLESS
-    return {NO_FAILURE: Fate.SURVIVED, FAILURE: Fate.KILLED}.get(code, Fate.BROKEN)
 
 
 def stopwatch() -> float:
