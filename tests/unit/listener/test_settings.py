@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from listener.settings import ListenerSettings
+from listener.pipeline.policy import Policy
+from listener.settings import CURSOR_BYTES, ListenerSettings
 from ops.command import UsageProblem
 
 
@@ -72,3 +73,15 @@ def test_the_shortest_lease_that_a_slow_redis_can_renew_is_taken():
 def test_passwords_are_masked():
     settings = ListenerSettings.load({"redis_url": "redis://u:sesame@h/", "ws_authorization": "Bearer sesame"})
     assert "sesame" not in repr(settings) + str(settings.model_dump(mode="json"))
+
+
+def test_the_stages_go_by_the_settings_and_by_their_defaults_where_nothing_is_set():
+    policy = ListenerSettings.load({}).policy()
+    assert policy == Policy(max_event_bytes=policy.max_event_bytes)
+    assert policy.max_event_bytes == ListenerSettings.load({}).max_event_bytes + CURSOR_BYTES
+
+
+def test_letters_are_sure_after_everything_that_may_still_store_their_event():
+    lease = ListenerSettings.load({"lease": "50", "handle_timeout": "20", "database_timeout": "3"}).policy()
+    handler = ListenerSettings.load({"lease": "15", "handle_timeout": "20", "database_timeout": "3"}).policy()
+    assert (lease.letters_sure_after, handler.letters_sure_after) == (54.0, 24.0)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from dlq.letter import Reason
 from listener.claims.desk import Desk
 from listener.claims.port import Ask, Verdict
 from listener.errors import Transient
@@ -147,7 +148,8 @@ async def test_a_full_disk_is_no_trouble_when_nothing_waits_for_it_any_more():
     assert told == ["DeadLetterTrouble", "DeadLetterHealed"]
 
 
-async def test_what_is_invalid_whoever_holds_it_still_says_why():
+@pytest.mark.parametrize("reason", ["invalid", "conflict"])
+async def test_what_is_doomed_whoever_holds_it_still_says_why(reason: Reason):
     desk, event = CutOff(0, gone={"taken"}), cast("Passage", Event("taken"))
     settling = Settling(
         desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=Yard(1), written=lambda _: None,
@@ -155,14 +157,14 @@ async def test_what_is_invalid_whoever_holds_it_still_says_why():
     )  # fmt: skip
     lost = asyncio.get_running_loop().create_future()
     settling.on_claim_lost = lost.set_result
-    settling.bury(event, Doom("invalid", "receive"))
+    settling.bury(event, Doom(reason, "receive"))
     running = asyncio.create_task(settling.run())
     async with asyncio.timeout(20):
         assert await lost is event
     running.cancel()
     await asyncio.wait([running])
     assert running.cancelled()
-    assert event.doom == Doom("invalid", "receive")
+    assert event.doom == Doom(reason, "receive")
     assert event.attempts
 
 

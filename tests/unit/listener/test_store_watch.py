@@ -72,7 +72,10 @@ async def test_in_an_outage_nothing_counts_for_as_long_as_it_takes(refused: Exce
         await watch.until_taking()
         assert watch.trouble == ""
     assert [type(fact) for fact in facts] == [StoringPaused, StoringResumed]
-    assert facts[0] == StoringPaused(str(refused))
+    paused, resumed = facts
+    assert paused == StoringPaused(str(refused))
+    assert isinstance(resumed, StoringResumed)
+    assert 0 < resumed.seconds < 20, "how long it was away, not a time of day"
 
 
 async def test_during_an_outage_all_wait_and_know_why():

@@ -1,0 +1,143 @@
+"""Each error of a server that cannot be reached says first what was being done: nobody else can tell a reader."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from listener.claims.port import Ask, Keep
+from listener.claims.postgres import PostgresClaims
+from listener.claims.redis import RedisClaims, connect_redis
+from listener.errors import Transient
+from listener.event import parse
+from listener.store.burials import Burial, BurialRegister
+from listener.store.cursors import Cursors
+from listener.store.database import Database
+from listener.store.events import EventStore, NewRow
+from listener.store.mark import StoreMark
+from listener.store.migrations import check, migrate
+from listener.store.roll import Roll
+from ops.local.ports import free_port
+
+EVENT = parse(b'{"event_id":"e","payload":1}', max_bytes=1000)
+ROW, ASK, KEEP = NewRow(EVENT, 1, 1, 0.0), Ask("e", EVENT.digest), Keep("e", EVENT.digest)
+
+Call = Callable[[Database], Awaitable[object]]
+
+
+def claims(database: Database) -> PostgresClaims:
+    return PostgresClaims(database, token="a:1", lease_seconds=30, window_seconds=600)
+
+
+def claims_of_known_table(database: Database) -> PostgresClaims:
+    database.claims_place = "postgres:1"
+    return claims(database)
+
+
+def store(database: Database) -> EventStore:
+    return EventStore(database, instance_id="a", token="a:1")
+
+
+def roll(database: Database) -> Roll:
+    return Roll(database, token="a:1", instance_id="a")
+
+
+async def nothing(_: object) -> None:
+    """A handler's work."""
+
+
+async def pruned(database: Database) -> None:
+    async for _ in store(database).prune(60.0):
+        pass
+
+
+BY_DOING: dict[str, Call] = {
+    "storing events": lambda it: store(it).insert([ROW]),
+    "storing an event with its handler": lambda it: store(it).insert_with(ROW, nothing),
+    "probing whether rows are taken": lambda it: store(it).probe(),
+    "looking for settled events": lambda it: store(it).settled([ASK]),
+    "comparing an event with its row": lambda it: store(it).same_content(EVENT),
+    "reading a page of events": lambda it: store(it).page(None, 10),
+    "reading an event": lambda it: store(it).one("e"),
+    "deleting old events": pruned,
+    "registering dead letters": lambda it: BurialRegister(it, token="a:1").enter([Burial("e", b"", "l")]),
+    "recording where the group starts": lambda it: Cursors(it).start("s", "g", "j.1"),
+    "reading the cursor": lambda it: Cursors(it).read("s", "g"),
+    "moving the cursor": lambda it: Cursors(it).advance("s", "g", "j.1"),
+    "resetting the cursor": lambda it: Cursors(it).reset("s", "g", "j.1", "j.0"),
+    "refreshing the roll of listeners": lambda it: roll(it).refresh(StoreMark("g", 1, "postgres:1")),
+    "declaring places on the roll": lambda it: roll(it).declare(frozenset({"postgres:1"})),
+    "replacing the store's generation": lambda it: roll(it).renew("g", 1),
+    "leaving the roll of listeners": lambda it: roll(it).leave(),
+    "asking which claims table this is": lambda it: claims(it).place(),
+    "claiming events": lambda it: claims_of_known_table(it).claim([ASK], take_over=0),
+    "covering claims": lambda it: claims_of_known_table(it).cover([KEEP]),
+    "renewing claims": lambda it: claims_of_known_table(it).renew([KEEP]),
+    "settling events": lambda it: claims_of_known_table(it).settle([ASK], "done"),
+    "releasing claims": lambda it: claims_of_known_table(it).release(["e"]),
+    "forgetting old claims": lambda it: claims_of_known_table(it).prune(),
+}  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def unreachable() -> AsyncIterator[Database]:
+    database = Database(f"postgresql://u:sesame@127.0.0.1:{free_port()}/d", timeout=5.0)
+    yield database
+    await database.close()
+
+
+def assert_says(error: Transient, doing: str) -> None:
+    before, _, why = str(error).partition(": ")
+    assert before == doing
+    assert "refused" in why.lower() or "connect" in why.lower()
+    assert "sesame" not in str(error)
+
+
+@pytest.mark.parametrize("doing", BY_DOING)
+async def test_what_postgres_was_asked_for_is_said(doing: str):
+    async with unreachable() as database:
+        with pytest.raises(Transient) as failed:
+            await BY_DOING[doing](database)
+    assert_says(failed.value, doing)
+
+
+async def test_a_letter_told_to_postgres_says_the_same_as_a_row():
+    async with unreachable() as database:
+        with pytest.raises(Transient) as failed:
+            await claims_of_known_table(database).settle([ASK], "dead")
+    assert_says(failed.value, "settling events")
+
+
+@pytest.mark.parametrize("start", [migrate, check])
+async def test_at_start_it_is_said_where_postgres_is_expected(start: Call):
+    async with unreachable() as database:
+        with pytest.raises(Transient) as failed:
+            await start(database)
+    assert str(failed.value).startswith("connecting to PostgreSQL at 127.0.0.1:")
+    assert "/d: " in str(failed.value)
+    assert "sesame" not in str(failed.value)
+
+
+OF_REDIS: dict[str, Callable[[RedisClaims], Awaitable[object]]] = {
+    "asking which Redis this is": lambda it: it.place(),
+    "remembering how far the store has come": lambda it: it.remember("g", 1),
+    "claiming events": lambda it: it.claim([ASK], take_over=0),
+    "looking for events": lambda it: it.look([ASK]),
+    "covering claims": lambda it: it.cover([KEEP]),
+    "renewing claims": lambda it: it.renew([KEEP]),
+    "settling events": lambda it: it.settle([ASK], "done"),
+    "releasing claims": lambda it: it.release(["e"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("doing", OF_REDIS)
+async def test_what_redis_was_asked_for_is_said(doing: str):
+    redis = RedisClaims(
+        connect_redis(f"redis://u:sesame@127.0.0.1:{free_port()}/0"), token="a:1", group="g", lease_seconds=30,
+        window_seconds=600, shards=1,
+    )  # fmt: skip
+    redis._places = (b"redis:1",)  # known already: else each call would ask for the place before
+    with pytest.raises(Transient) as failed:
+        await OF_REDIS[doing](redis)
+    await redis.close()
+    assert_says(failed.value, doing)
