@@ -1,5 +1,6 @@
 """Each error of a server that cannot be reached says first what was being done: nobody else can tell a reader."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -8,7 +9,7 @@ import pytest
 from listener.claims.port import Ask, Keep
 from listener.claims.postgres import PostgresClaims
 from listener.claims.redis import RedisClaims, connect_redis
-from listener.errors import Transient
+from listener.errors import Permanent, Transient
 from listener.event import parse
 from listener.store.burials import Burial, BurialRegister
 from listener.store.cursors import Cursors
@@ -141,3 +142,31 @@ async def test_what_redis_was_asked_for_is_said(doing: str):
         await OF_REDIS[doing](redis)
     await redis.close()
     assert_says(failed.value, doing)
+
+
+async def test_what_postgres_says_no_to_is_said_with_what_was_being_done(database_url: str):
+    database = Database(database_url, timeout=5.0)
+    with pytest.raises(Permanent, match=r"^counting sheep: the data is refused: division by zero \(SQLSTATE 22012\)$"):
+        async with database.acquire("counting sheep") as connection:
+            await connection.execute("select 1 / 0")
+    with pytest.raises(Transient, match=r"^counting sheep: connection was closed"):
+        async with database.acquire("counting sheep") as connection:
+            await connection.execute("select pg_terminate_backend(pg_backend_pid())")
+    await database.close()
+
+
+async def test_a_connection_is_waited_for_no_longer_than_a_statement(database_url: str):
+    database = Database(database_url, timeout=0.2, connections=1)
+    async with database.acquire("having it"):
+        with pytest.raises(Transient, match=r"^wanting it: PostgreSQL did not answer in time"):
+            async with asyncio.timeout(10), database.acquire("wanting it"):
+                pytest.fail("there is one connection alone")
+    await database.close()
+
+
+async def test_a_statement_ends_in_time(database_url: str):
+    database = Database(database_url, timeout=0.2)
+    with pytest.raises(Transient, match=r"^sleeping: PostgreSQL did not answer in time"):
+        async with asyncio.timeout(10), database.acquire("sleeping") as connection:
+            await connection.execute("select pg_sleep(60)")
+    await database.close()

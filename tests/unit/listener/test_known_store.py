@@ -1,0 +1,187 @@
+"""What a listener does about the store that PostgreSQL is: known, new, gone back, or doubtful."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from listener.claims.known_store import KnownStore
+from listener.facts import Fact, StoreReplaced, StoreWentBack
+from listener.store.mark import StoreMark
+from listener.store.roll import Look
+
+MARK = StoreMark("g", 7, "postgres:1")
+
+
+def at(version: int, generation: str = "g", incarnation: str = "postgres:1") -> StoreMark:
+    return StoreMark(generation, version, incarnation)
+
+
+class Roll:
+    """Shows these marks one after the other; a renewed generation is another one from then on."""
+
+    def __init__(self, *seen: StoreMark) -> None:
+        self._seen = list(seen)
+        self.log: list[object] = []
+
+    async def refresh(self, known: StoreMark | None = None) -> Look:
+        self.log.append(known)
+        mark = self._seen.pop(0) if len(self._seen) > 1 else self._seen[0]
+        return Look("me:1", frozenset(), {}, mark.incarnation, mark)
+
+    async def renew(self, generation: str, version: int) -> None:
+        self.log.append(f"renew {generation} after {version}")
+        self._seen = [at(version + 1, f"after {generation}")]
+
+
+class Reach:
+    """Redis says that the store had come so far; ``None``: it does not answer."""
+
+    redis: str | None = None
+    redis_is_away = False
+
+    def __init__(self, found: tuple[str, int | None] | None = None) -> None:
+        self.found = found
+        self.lost = asyncio.Event()
+        self.filed: list[str] = []
+        self.told: list[StoreMark] = []
+
+    async def look_for_redis(self, mark: StoreMark) -> tuple[str, int | None] | None:
+        self.told.append(mark)
+        return self.found
+
+    def file_under(self, store: str) -> None:
+        self.filed.append(store)
+
+
+def known(roll: Roll, reach: Reach, mark: StoreMark | None = MARK) -> tuple[KnownStore, list[Fact], list[str]]:
+    facts, others = list[Fact](), list[str]()
+    one = KnownStore(roll=cast("Any", roll), reach=cast("Any", reach), facts=facts.append)
+    one.mark = mark
+    one.on_other = lambda: others.append("other")
+    return one, facts, others
+
+
+async def test_the_first_look_takes_the_store_no_further():
+    roll = Roll(MARK)
+    one, _, _ = known(roll, Reach(), mark=None)
+    assert (await one.look_at_roll()).store == MARK
+    assert roll.log == [None], "nobody has said yet that it is the store that it was"
+
+
+async def test_without_a_look_at_postgres_redis_is_not_asked():
+    reach = Reach(("redis:1", 7))
+    assert not await known(Roll(MARK), reach, mark=None)[0].look_for_redis()
+    assert reach.told == []
+
+
+@pytest.mark.parametrize("remembered", [7, 6, 0])
+async def test_a_store_that_redis_remembers_is_taken_further_from_then_on(remembered: int):
+    roll, reach = Roll(at(8)), Reach(("redis:1", remembered))
+    one, _, _ = known(roll, reach)
+    assert not await one.look_for_redis()
+    assert (reach.redis, reach.told) == ("redis:1", [MARK])
+    await one.look_at_roll()
+    assert roll.log == [MARK]
+
+
+async def test_a_store_less_far_than_redis_remembers_is_doubted():
+    roll, reach = Roll(MARK), Reach(("redis:1", 8))
+    one, _, _ = known(roll, reach)
+    assert await one.look_for_redis()
+    assert reach.redis is None
+    assert (await one.look_again()).store == at(8, "after g"), "it went back: another generation"
+    assert roll.log == [None, "renew g after 7", None]
+
+
+async def test_a_store_that_a_peer_has_taken_as_far_meanwhile_is_the_same():
+    roll = Roll(at(8))
+    one, _, _ = known(roll, Reach(("redis:1", 8)))
+    assert await one.look_for_redis()
+    assert (await one.look_again()).store == at(8)
+    assert roll.log == [None]
+
+
+async def test_a_store_that_redis_does_not_know_is_doubted_by_a_newcomer():
+    roll = Roll(MARK)
+    one, _, _ = known(roll, Reach(("redis:1", None)))
+    assert await one.look_for_redis()
+    assert (await one.look_again()).store.generation == "after g"
+
+
+async def test_a_store_that_nobody_has_taken_further_is_believed():
+    reach = Reach(("redis:1", None))
+    assert not await known(Roll(at(0)), reach, mark=at(0))[0].look_for_redis()
+    assert reach.redis == "redis:1"
+
+
+async def test_who_has_seen_the_store_all_along_believes_it_although_redis_forgot():
+    reach = Reach(("redis:1", 7))
+    one, _, _ = known(Roll(MARK), reach)
+    await one.look_for_redis()
+    reach.found, reach.redis = ("redis:2", None), None
+    assert not await one.look_for_redis()
+    assert reach.redis == "redis:2"
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_newcomer_that_cannot_ask_redis_doubts_the_store_once_redis_is_known_to_be_away(away: bool):
+    reach = Reach(None)
+    reach.redis_is_away = away
+    one, _, _ = known(Roll(MARK), reach)
+    assert await one.look_for_redis() is away
+
+
+async def test_who_knows_the_store_needs_no_redis():
+    reach = Reach(("redis:1", 7))
+    one, _, _ = known(Roll(MARK), reach)
+    await one.look_for_redis()
+    reach.found, reach.redis_is_away = None, True
+    assert not await one.look_for_redis()
+
+
+async def test_a_store_that_went_back_gets_a_generation_that_has_come_further_than_it_ever_had():
+    roll = Roll(at(3))
+    one, _, _ = known(roll, Reach())
+    assert (await one.look_at_roll()).store == at(8, "after g")
+    assert roll.log == [None, "renew g after 7", None]
+    await one.look_at_roll()
+    assert roll.log[3:] == [MARK], "it is known now"
+
+
+def test_what_is_seen_first_is_what_redis_files_under():
+    reach = Reach()
+    one, facts, others = known(Roll(MARK), reach, mark=None)
+    one.see(MARK)
+    assert (one.mark, reach.filed, facts, others) == (MARK, [MARK.name], [], [])
+
+
+def test_the_same_store_further_on_changes_nothing():
+    reach = Reach()
+    one, facts, others = known(Roll(MARK), reach)
+    one.see(at(9))
+    assert (one.mark, reach.filed, facts, others) == (at(9), [], [], [])
+    assert not reach.lost.is_set()
+
+
+def test_a_store_that_is_seen_to_have_gone_back_is_left_to_the_next_round():
+    reach = Reach()
+    one, facts, others = known(Roll(MARK), reach)
+    one.see(at(6))
+    assert (one.mark, reach.filed, facts, others) == (MARK, [], [], [])
+    assert reach.lost.is_set()
+
+
+@pytest.mark.parametrize(
+    ("seen", "fact"),
+    [
+        (at(8, "h"), StoreWentBack("h")),
+        (at(8, "h", "postgres:2"), StoreWentBack("h")),
+        (at(8, "g", "postgres:2"), StoreReplaced("postgres:2")),
+    ],
+)
+def test_another_store_is_filed_anew_told_of_and_read_again(seen: StoreMark, fact: Fact):
+    reach = Reach()
+    one, facts, others = known(Roll(MARK), reach)
+    one.see(seen)
+    assert (one.mark, reach.filed, facts, others) == (seen, [seen.name], [fact], ["other"])
