@@ -219,12 +219,10 @@ def _agreed_for_ever(real: Any) -> Any:
     return see
 
 
-def _open_off_the_roll(_: Any) -> Any:
+def _open_off_the_roll(real: Any) -> Any:
     def see(self: Desk, look: Any, started: float) -> None:
-        self._look = look
+        real(self, look, started)
         self._agreed.set()
-        self._peers = tuple(look.peers.values())
-        self._reach.postgres = look.postgres_place
         self._fresh_until = started + self._roll.life_seconds * desk_module.FRESH_SHARE
 
     return see

@@ -11,7 +11,7 @@ import pytest
 from dlq.file import replay_guard
 from dlq.sidecar import OPEN, states
 from listener.errors import Unaccounted
-from listener.facts import EventBuried, EventsStandBy, EventsStored, LettersResolved, SourceConnected
+from listener.facts import EventBuried, EventsStandBy, EventsStored, LettersResolved, SourceConnected, SourceGap
 from tests.end_to_end.faults.conftest import frame, frames, letters
 from tests.support.handlers import HOLD, RUNS
 from tests.support.listeners import rows_of, running_listener
@@ -88,6 +88,31 @@ async def test_what_is_left_then_is_written_and_settled_by_the_next_start(server
     assert Counter(RUNS.begun) == Counter(["live", *(f"held{i}" for i in range(40))])
     notes = {one.detail for one in states(servers["directory"] / "a.jsonl").values()}
     assert notes == {"stored by a", "another letter of the same event waits, written by a"}
+
+
+async def test_what_a_restored_journal_has_lost_is_not_handed_back(servers: dict):
+    """The source resumes, and had these events when it sent them."""
+    same = {**servers, "handler": HOLD, "handle_concurrency": "1", "drain": "0.3", "reconnect_first": "0.1"}
+    begins = "0123456789ab.t1-0000000a."
+    start = {"unlost-oldest": f"{begins}0", "unlost-cursor": f"{begins}0"}
+    async with running_source() as source:
+        source.headers = start
+        async with running_listener(ws_url=source.url, **same) as one:
+            await one.heard.until(lambda h: bool(h.of(SourceConnected)))
+            await source.send(*(frame(f"held{n}", cursor=f"{begins}{n}") for n in range(1, 4)))
+            await one.heard.until(lambda _: one.daemon.health().facts["in_memory"] == 3)
+            await source.stop()
+            source.headers = {**start, "unlost-gap": f"{begins}3"}
+            await source.start()
+            await one.heard.until(lambda h: bool(h.of(SourceGap)))
+        assert {(one.event_id, one.reason) for one in open_letters(servers["directory"])} == {
+            (f"held{n}", "stopped") for n in range(1, 4)
+        }
+        RUNS.go_on.set()
+        source.headers = start
+        async with running_listener(ws_url=source.url, **same) as again:
+            await again.heard.until(lambda h: sum(len(f.letter_ids) for f in h.of(LettersResolved)) == 3)
+    assert await ids_of(servers) == ["held1", "held2", "held3"]
 
 
 async def test_a_peer_that_saw_it_too_stores_it_and_the_letter_is_settled_without_another_run(servers: dict):
