@@ -103,11 +103,14 @@ class EngineRerun:
     async def run(self, event: Event) -> Outcome:
         """Claim, handle and store one event; its outcome."""
         assert self._watching is not None, "entered before"
+        assert self._running is not None
         ended: asyncio.Future[Passage] = asyncio.get_running_loop().create_future()
         self._engine.pipeline.intake.offer(event, lambda one: None if ended.done() else ended.set_result(one))
-        either: tuple[asyncio.Future[Any], ...] = ended, self._watching
+        either: tuple[asyncio.Future[Any], ...] = ended, self._watching, self._running
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
+            if self._running.done():
+                self._running.result()  # what ended the engine ends the replay
             raise Transient(self._watching.result())
         return _outcome(ended.result())
 

@@ -1,0 +1,25 @@
+"""The engine of a replay: what ends it ends the replay, and nobody waits for it."""
+
+import pytest
+
+from listener.event import parse
+from listener.rerun import EngineRerun
+from listener.settings import ConnectionSettings
+
+
+class Broken(Exception):
+    """Of a mistake in the engine."""
+
+
+async def test_an_engine_that_dies_ends_the_replay(redis_url: str, database_url: str, monkeypatch) -> None:
+    settings = ConnectionSettings.load({"redis_url": redis_url, "database_url": database_url})
+    async with EngineRerun(settings) as rerun:
+        pipeline = rerun._engine.pipeline
+
+        async def broken(*_: object, **__: object) -> None:
+            raise Broken
+
+        monkeypatch.setattr(pipeline.claiming, "_ask", broken)
+        with pytest.raises(ExceptionGroup) as told:
+            await rerun.run(parse(b'{"event_id":"x","payload":1}', max_bytes=1_000))
+        assert told.group_contains(Broken)
