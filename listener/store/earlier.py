@@ -27,7 +27,9 @@ ORDER BY group_name
 """
 BURIED = "UNION ALL SELECT group_name FROM public.buried"
 ALIVE = """
-SELECT instance_id FROM public.listeners WHERE seen_at > clock_timestamp() - interval '30 seconds' ORDER BY instance_id
+SELECT instance_id FROM public.listeners
+WHERE seen_at BETWEEN clock_timestamp() - interval '30 seconds' AND clock_timestamp() + interval '30 seconds'
+ORDER BY instance_id
 """
 THERE = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = 'public' AND tablename = ANY ($1::text[])"
 

@@ -1,8 +1,9 @@
 """The roll: which listeners of a group are alive, and in which places each of them covers what it holds.
 
-A row lives for some seconds after it was last refreshed, by the server's clock. When the server itself has
-come back from a crash, every row lives that long from then on: a peer that could not refresh meanwhile is
-not taken for gone. Rows that have not lived for a minute are removed, so that nobody waits for the dead then.
+A row lives for some seconds after it was last refreshed, by the server's clock. Where that goes back, each row and each
+lease counts from then on: the dead do not live on for the size of the jump, and the living keep what they have.
+When the server itself has come back from a crash, every row lives that long from then on: a peer that could not refresh
+meanwhile is not taken for gone. Rows that have not lived for a minute are removed: nobody waits for the dead then.
 Declaring is done under one lock per group, and looks at the peers after it: of two that declare at once, the
 second sees the first.
 
@@ -84,6 +85,8 @@ class Roll:
         async with self._database.acquire("refreshing the roll of listeners") as connection:
             place = await incarnation(connection, self._sql)
             rows = await connection.fetch(self._sql["refresh"], self._token, self.life_seconds)
+            if any(row["late"] for row in rows):
+                await connection.execute(self._sql["cut_leases"])
             store = await self._store(connection, place, known)
         return self._seen(rows, store)
 

@@ -1,4 +1,5 @@
 -- name: refresh
+-- A moment that is still to come: the clock went back. Rows from then count from now on, as leases do; late tells of it.
 WITH mine AS (
     UPDATE unlost.listeners l SET seen_at = clock_timestamp()
     WHERE token = $1
@@ -7,12 +8,29 @@ WITH mine AS (
 long_gone AS ( -- a crash of the server would let them live on, and in places that nobody else knows any more
     DELETE FROM unlost.listeners
     WHERE token <> $1
-        AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $2 + 60) < clock_timestamp())
-SELECT * FROM mine
-UNION ALL
-SELECT token, places, instance_id, handler, listens, agreed FROM unlost.listeners
-WHERE token <> $1
-    AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $2) > clock_timestamp()
+        AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $2 + 60) < clock_timestamp()),
+cut AS (
+    UPDATE unlost.listeners SET seen_at = clock_timestamp()
+    WHERE token IN (
+        SELECT token FROM unlost.listeners WHERE token <> $1 AND seen_at > clock_timestamp() FOR UPDATE SKIP LOCKED)),
+cut_place AS (
+    UPDATE unlost.claims_place SET since = clock_timestamp() WHERE since > clock_timestamp()),
+live AS (
+    SELECT * FROM mine
+    UNION ALL
+    SELECT token, places, instance_id, handler, listens, agreed FROM unlost.listeners
+    WHERE token <> $1
+        AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $2) > clock_timestamp())
+SELECT *, (SELECT bool_or(seen_at > clock_timestamp()) FROM unlost.listeners) AS late FROM live
+
+-- name: cut_leases
+-- Once the clock went back: see shorten in claims.sql. Whoever is at a row just now sets its lease anew.
+UPDATE unlost.claims c SET until = clock_timestamp() + c.span
+FROM (
+    SELECT event_id FROM unlost.claims
+    WHERE state = 'leased' AND until > clock_timestamp() + span
+    FOR UPDATE SKIP LOCKED) late
+WHERE c.event_id = late.event_id
 
 -- name: lock
 SELECT pg_advisory_xact_lock(hashtextextended('unlost.listeners', 0))

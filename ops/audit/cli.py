@@ -59,13 +59,9 @@ def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> in
     with _one_sentence(settings):
         account = asyncio.run(audited(settings, named))
     if account.unread:
+        haste = "" if account.is_retained else " soon: the producer has forgotten the group, and may drop them"
         say(
-            f"group {settings.group} has no live listener, so nobody reads {account.unread:,} events; start one"
-            + (
-                ""
-                if account.is_retained
-                else ". Start it soon: the producer has forgotten the group, and may drop them"
-            ),
+            f"group {settings.group} has no live listener: nobody reads {account.unread:,} events; start one{haste}",
             err=True,
         )
     if account.missing and not named:

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from listener.claims.port import Ask, Claims, Dead, Done
+from listener.claims.port import Ask, Claims, Dead, Done, Won
 from listener.claims.postgres import PostgresClaims
 from listener.errors import Misconfigured, Permanent, Reject, Transient, Unavailable
 from listener.event import Event, parse
@@ -697,6 +697,64 @@ async def test_a_new_incarnation_lets_nobody_live_on_who_was_gone_for_long(datab
     look = await a.refresh()
     assert look.peers == {}
     assert look.mine == {"x"}
+
+
+async def clock_back(database: Database, *, spare: str = "") -> None:
+    """PostgreSQL's clock goes back an hour: what was noted before it lies an hour ahead."""
+    async with database.acquire() as connection:
+        hour = "interval '1 hour'"
+        await connection.execute(f"UPDATE unlost.listeners SET seen_at = seen_at + {hour} WHERE token <> $1", spare)
+        await connection.execute(f"UPDATE unlost.claims_place SET since = since + {hour}")
+        await connection.execute(f"UPDATE unlost.claims SET until = until + {hour}")
+
+
+@pytest.mark.parametrize("spare", ["", "a"])
+async def test_a_clock_that_went_back_lets_nobody_live_on_longer_than_a_life(database: Database, spare: str) -> None:
+    """``spare``: who has refreshed its row since. The living stay on the roll throughout."""
+    a, b, dead = (Roll(database, token=t, instance_id=t, life_seconds=0.6) for t in ("a", "b", "dead"))
+    for roll in (dead, b, a):
+        await roll.declare(frozenset({"x"}))
+    await clock_back(database, spare=spare)
+    looks = await asyncio.gather(a.refresh(), b.refresh())
+    assert [look.mine for look in looks] == [{"x"}] * 2
+    assert "dead" in looks[0].peers, "a row counts from the first look on"
+    async with asyncio.timeout(5):
+        while "dead" in (await a.refresh()).peers:
+            assert (await b.refresh()).mine == {"x"}
+            await asyncio.sleep(0.05)
+    assert set((await a.refresh()).peers) == {"b"}
+    async with database.acquire() as connection:
+        assert not await connection.fetchval("SELECT since > clock_timestamp() FROM unlost.claims_place")
+
+
+async def test_a_clock_that_went_back_keeps_no_newcomer_out(database: Database) -> None:
+    """It has another handler than the dead, whose row lies an hour ahead."""
+    dead = Roll(database, token="dead", instance_id="dead", life_seconds=0.4, handler="shop:one")
+    new = Roll(database, token="new", instance_id="new", life_seconds=0.4, handler="shop:two")
+    await dead.declare(frozenset({"x"}))
+    await clock_back(database)
+    async with asyncio.timeout(5):
+        while not (await new.declare(frozenset({"x"}))).agreed:
+            await new.refresh()
+            await asyncio.sleep(0.05)
+    assert (await new.refresh()).peers == {}
+
+
+async def test_a_clock_that_went_back_holds_no_lease_that_nobody_asks_for(database: Database) -> None:
+    """A letter is entered once no other's lease runs: nobody asks for the event meanwhile."""
+    letter = Burial("held", b"d" * 32, "letter")
+    owner, heir = (PostgresClaims(database, token=t, lease_seconds=0.4, window_seconds=60) for t in ("owner", "heir"))
+    roll = Roll(database, token="heir", instance_id="heir")
+    await roll.declare(frozenset({await owner.place()}))
+    assert await owner.claim([Ask("held", letter.digest)], take_over=0) == [Won(1, 0)]
+    await clock_back(database)
+    register = BurialRegister(database, token="heir")
+    assert await register.enter([letter]) == ["open"]
+    await roll.refresh()
+    async with asyncio.timeout(5):
+        while await register.enter([letter]) != ["buried"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert await heir.claim([Ask("held", letter.digest)], take_over=0) == [Dead(True)]
 
 
 async def test_a_probe_waits_for_the_lock_that_an_insert_waits_for(database: Database, database_url: str):

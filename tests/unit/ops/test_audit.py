@@ -76,7 +76,7 @@ def test_it_tells_rows_waiting_and_missing_apart():
         assert (books["accepted"], books["redelivered"], books["rows"]) == (21, 1, 19)
         assert (books["waiting"], books["unread"]) == (0, 1), "no listener lives that will read it"
         told = run(system, "audit").stderr
-        assert told.startswith("group unlost has no live listener, so nobody reads 1 events; start one\n"), told
+        assert told.startswith("group unlost has no live listener: nobody reads 1 events; start one\n"), told
         forget(system)
         assert "has forgotten the group" in run(system, "audit").stderr
         nobody = run(system, "audit", "--group", "typo")
