@@ -122,12 +122,12 @@ class _FirstFailure:
     """Tells which test failed."""
 
     def __init__(self, writing: int) -> None:
-        self._writing = writing
+        self._writing: int | None = writing
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
+        if report.failed and self._writing is not None:
             os.write(self._writing, report.nodeid.encode())
-            os.close(self._writing)
+            self._writing = None  # that its end fails too is no news
 
 
 if __name__ == "__main__":
