@@ -18,7 +18,7 @@ from listener.store.burials import Burial, BurialRegister
 from listener.store.cursors import Cursors
 from listener.store.database import Connection, Database
 from listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored, make_ready
-from listener.store.migrations import Migrated, known_migrations, migrate
+from listener.store.migrations import LOCK, Migrated, known_migrations, migrate
 from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
 from listener.store.roll import Member, Roll
 from listener.store.series import Series
@@ -529,6 +529,21 @@ async def test_ten_migrating_at_once_do_not_collide(database_url: str) -> None:
         await migrate(databases[0])
     for database in databases:
         await database.close()
+
+
+async def test_who_migrates_waits_for_another_longer_than_for_an_answer(database_url: str) -> None:
+    database, other = Database(database_url, timeout=1.0), await asyncpg.connect(database_url)
+    await other.execute("SELECT pg_advisory_lock($1)", LOCK)
+    migrating = asyncio.create_task(migrate(database))
+    waited = "datname = current_database() AND wait_event = 'advisory' AND clock_timestamp() > query_start + '1.2 s'"
+    async with asyncio.timeout(20):
+        while not await other.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {waited}"):
+            assert not migrating.done()
+            await asyncio.sleep(0.05)
+    await other.execute("SELECT pg_advisory_unlock($1)", LOCK)
+    assert (await migrating).applied
+    await other.close()
+    await database.close()
 
 
 async def test_pages_and_one(database: Database) -> None:

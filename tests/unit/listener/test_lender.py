@@ -1,0 +1,119 @@
+"""How many connections are opened and when, without a server: none that nobody waits for."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from listener.store.connection import OwnConnection
+from listener.store.lender import Lender
+
+
+class Connection:
+    """As much of one as lending asks."""
+
+    is_clean = True
+    generation, free_since = -1, 0.0
+
+    def __init__(self) -> None:
+        self._closed = False
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def terminate(self) -> None:
+        self._closed = True
+
+
+class Server:
+    """Lets in whom it ``takes``; it counts who came."""
+
+    def __init__(self, *, takes: bool = True) -> None:
+        self.takes = takes
+        self.came = 0
+
+    async def connect(self) -> OwnConnection:
+        self.came += 1
+        if not self.takes:
+            raise ConnectionRefusedError("down")
+        return cast("Any", Connection())
+
+    def lender(self, *, most: int = 3, few: int = 0) -> Lender:
+        return Lender(self.connect, most=most, few=few, timeout=5.0, reset_timeout=1.0)
+
+
+async def turns() -> None:
+    """All that is ready in the loop, and what follows from it."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_server_that_is_down_is_asked_once_for_each_that_waits():
+    server = Server(takes=False)
+    lender = server.lender()
+    for asked in (1, 2):
+        with pytest.raises(ConnectionRefusedError):
+            await lender.lend()
+        await turns()
+        assert server.came == asked
+
+
+async def test_where_nobody_waits_nothing_is_opened_in_place_of_what_went_away():
+    server = Server()
+    lender = server.lender()
+    lent = await lender.lend()
+    lender.expire()
+    await lender.take_back(lent)
+    await turns()
+    assert lent.is_closed()
+    assert server.came == 1
+
+
+async def test_who_waits_gets_another_in_place_of_what_went_away():
+    server = Server()
+    lender = server.lender(most=1)
+    lent = await lender.lend()
+    waiting = asyncio.create_task(lender.lend())
+    await turns()
+    assert server.came == 1, "no more are allowed"
+    lender.expire()
+    await lender.take_back(lent)
+    assert await waiting is not lent
+    assert server.came == 2
+
+
+async def test_a_few_are_opened_with_the_first_but_no_more_than_are_allowed():
+    server = Server()
+    lender = server.lender(most=2, few=3)
+    await lender.lend()
+    await turns()
+    assert server.came == 2
+
+
+async def test_what_was_closed_meanwhile_is_not_lent():
+    server = Server()
+    lender = server.lender()
+    first = await lender.lend()
+    assert lender.take_back_clean(first)
+    first.terminate()
+    assert await lender.lend() is not first
+
+
+async def test_what_is_free_since_lately_is_lent_first():
+    lender = Server().lender()
+    one, other = await lender.lend(), await lender.lend()
+    await lender.take_back(one)
+    await lender.take_back(other)
+    assert [await lender.lend(), await lender.lend()] == [other, one]
+
+
+async def test_what_is_lent_since_before_a_failure_is_not_to_be_used_again():
+    lender = Server().lender()
+    before = await lender.lend()
+    assert lender.may_use(before)
+    lender.expire()
+    assert not lender.may_use(before)
+    after = await lender.lend()
+    assert lender.may_use(after)
+    after.terminate()
+    assert not lender.may_use(after)

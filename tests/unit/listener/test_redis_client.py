@@ -1,0 +1,25 @@
+"""How the client of Redis is made: it never waits or retries by itself, for the limit of a call is ours."""
+
+import pytest
+
+from listener.claims.redis import connect_redis
+from listener.errors import Misconfigured
+
+
+async def test_an_answer_has_no_limit_of_the_librarys_but_connecting_has():
+    client = connect_redis("redis://u:sesame@h:7/3", timeout=0.7, connections=5)
+    pool = client.connection_pool
+    connection = pool.make_connection()
+    assert connection.socket_timeout is None
+    assert connection.socket_connect_timeout == 0.7
+    assert connection.retry.get_retries() == 0
+    assert connection.health_check_interval == 0
+    assert (connection.host, connection.port, connection.db) == ("h", 7, 3)
+    assert (pool.max_connections, pool.timeout) == (5, 0.7)
+    assert connection.encoder.decode_responses is False
+    await client.aclose()
+
+
+def test_what_is_no_address_is_a_mistake_with_a_sentence():
+    with pytest.raises(Misconfigured, match="^REDIS_URL is no address of a Redis: "):
+        connect_redis("http://h/")
