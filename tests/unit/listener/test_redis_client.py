@@ -21,5 +21,5 @@ async def test_an_answer_has_no_limit_of_the_librarys_but_connecting_has():
 
 
 def test_what_is_no_address_is_a_mistake_with_a_sentence():
-    with pytest.raises(Misconfigured, match="^REDIS_URL is no address of a Redis: "):
+    with pytest.raises(Misconfigured, match=r"^REDIS_URL is no address of a Redis: "):
         connect_redis("http://h/")
