@@ -205,3 +205,8 @@ def test_what_a_record_says_is_masked_and_bounded():
 )  # fmt: skip
 def test_a_record_that_is_sealed_and_wrong_is_damaged(line: dict[str, Any]):
     assert sidecar.decode(seal(cast("Any", line))) is None
+
+
+def test_a_record_without_what_need_not_be_said_is_read():
+    line = {"v": 1, "letter_id": "l", "what": "failed", "at": "2023-11-14T22:13:20Z"}
+    assert sidecar.decode(seal(cast("Any", line))) == Record("l", "failed", 1_700_000_000.0, "", None)
