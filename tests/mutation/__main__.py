@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.mutation.mutants import ROOMS, Mutant, files_of, sample
+from tests.mutation.mutants import ROOMS, Mutant, files_of, lines_of, sample
 from tests.mutation.reach import Reach, Unsound, digest, measured, state
 from tests.mutation.report import ALIVE, Result, Run, page
 from tests.mutation.trial import Answer, Fate, Runner, function_of, stopwatch
@@ -27,7 +27,7 @@ BAR = 0.85
 
 def main() -> int:
     """Exit code 1 where fewer than the wanted share were killed, 2 where the tests fail without a mutant."""
-    asked = _arguments()
+    asked, commit = _arguments(), _commit()
     KEPT.mkdir(exist_ok=True)
     samples = {seed: _sampled(asked, seed) for seed in asked.seeds}
     try:
@@ -39,7 +39,7 @@ def main() -> int:
         return 2
     runs = [Run(seed, [results[mutant.name] for mutant, _ in pairs]) for seed, pairs in samples.items()]
     if asked.page:
-        asked.page.write_text(_page(asked, runs), encoding="utf-8")
+        asked.page.write_text(_page(asked, commit, runs), encoding="utf-8")
     for run in runs:
         print(f"seed {run.seed}: {run.killed} of {len(run.results)} mutants killed, {100 * run.share:.1f} %")
     return int(any(run.share < BAR for run in runs))
@@ -125,7 +125,8 @@ class _Session:
         return result
 
     def _tests_of(self, mutant: Mutant) -> Sequence[str]:
-        return self._reach.tests_of(mutant.file, mutant.line, mutant.line + mutant.before.count("\n"))
+        text = (ROOT / mutant.file).read_text(encoding="utf-8")
+        return self._reach.tests_of(ROOT, mutant.file, *lines_of(text, mutant))
 
     def _read(self, texts: Mapping[Mutant, str]) -> Iterator[Result]:
         """What still holds: survivors while nothing changed, others while their file and their test are the same."""
@@ -141,12 +142,16 @@ def _proof(text: str, by: str) -> str:
     return hashlib.sha256(text.encode() + (file.read_bytes() if file.is_file() else b"")).hexdigest()[:16]
 
 
-def _page(asked: argparse.Namespace, runs: Sequence[Run]) -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, check=True)
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+def _page(asked: argparse.Namespace, commit: str, runs: Sequence[Run]) -> str:
     seeds = " ".join(map(str, asked.seeds))
     return page(
         runs,
-        commit=commit.stdout.decode().strip(),
+        commit=commit,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         command=f'make mutate ARGS="--seeds {seeds} --mutants {asked.mutants} --page docs/mutation.md"',
         minutes=sum(one.seconds for run in runs for one in run.results) / asked.workers / 60,

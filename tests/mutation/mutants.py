@@ -1,5 +1,6 @@
 """All mutants of a file, and a sample of them that a seed makes again. Pure, but for reading the files."""
 
+import ast
 import contextlib
 import hashlib
 import itertools
@@ -88,3 +89,15 @@ def _difference(old: str, new: str) -> tuple[str, str]:
     while end < min(len(a), len(b)) - start and a[-1 - end] == b[-1 - end]:
         end += 1
     return "\n".join(a[start : len(a) - end]), "\n".join(b[start : len(b) - end])
+
+
+def lines_of(text: str, mutant: Mutant) -> tuple[range, range]:
+    """The changed lines, and those of the function around them, its head left out; none where there is no function."""
+    changed = range(mutant.line, mutant.line + mutant.before.count("\n") + 1)
+    functions = [
+        range(one.body[0].lineno, (one.end_lineno or one.lineno) + 1)
+        for one in ast.walk(ast.parse(text))
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+        and one.lineno <= mutant.line <= (one.end_lineno or 0)
+    ]
+    return changed, min(functions, key=len, default=range(0))

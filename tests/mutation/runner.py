@@ -131,4 +131,5 @@ class _FirstFailure:
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # the driver was stopped
+        main()
