@@ -82,6 +82,11 @@ def test_of_starts_without_entries_the_latest_few_are_remembered_and_all_that_ha
     assert still_needed(known, 10) == known[9:20] + known[25:]
 
 
+def test_a_start_that_has_an_entry_is_none_of_those_few():
+    known = timelines_of([0] * EMPTY_KEPT + [1] * 20)
+    assert still_needed(known, 0) == known
+
+
 def test_the_next_start_is_above_all_others_whatever_the_clock_says():
     known = timelines_of([2, 2])
     assert next_timeline([], 0, 5.0).ordinal == 5_000
