@@ -55,7 +55,7 @@ constraints: $(INSTALLED) ## Pin what is installed now
 	@{ echo "# Exact versions of all that the tests ran with; renewed by: make constraints"; $(BIN)/pip freeze --exclude-editable | sort -f; } > constraints.txt
 
 clean: ## Remove the environment and all caches; .unlost, the data, stays
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutation *.egg-info
 
 $(VENV)/.mutate: tests/mutation/requirements.txt $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -r tests/mutation/requirements.txt

@@ -154,7 +154,7 @@ def _page(asked: argparse.Namespace, commit: str, runs: Sequence[Run]) -> str:
         commit=commit,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         command=f'make mutate ARGS="--seeds {seeds} --mutants {asked.mutants} --page docs/mutation.md"',
-        minutes=sum(one.seconds for run in runs for one in run.results) / asked.workers / 60,
+        took=f"{sum(one.seconds for run in runs for one in run.results) / asked.workers / 60:.0f} minutes",
     )
 
 

@@ -80,12 +80,12 @@ def judged() -> Judged:
     return msgspec.convert(tomllib.loads(JUDGED.read_text(encoding="utf-8")), Judged)
 
 
-def page(runs: Sequence[Run], *, commit: str, date: str, command: str, minutes: float) -> str:
+def page(runs: Sequence[Run], *, commit: str, date: str, command: str, took: str) -> str:
     """The whole page."""
     said = judged()
     lines = [
         INTRODUCTION,
-        f"`{command}`, {date}, commit {commit}, {minutes:.0f} minutes on this run's machine.", "",
+        f"`{command}`, {date}, commit {commit}, {took}.", "",
         *(f"- {line}" for line in said.earlier), "",
     ]  # fmt: skip
     for run in runs:
