@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-import uvloop
 from pydantic import Field
 
 from dlq.changing import Locked, replay_guards, say_locked
@@ -24,7 +23,7 @@ from dlq.sidecar import Sidecars
 from dlq.voice import AsJson, Follow, Voice, Words
 from listener.errors import Misconfigured, Permanent, Transient
 from listener.settings import CURSOR_BYTES, ConnectionSettings
-from ops.command import UsageProblem, command, say
+from ops.command import UsageProblem, command, run_through, say
 from ops.telemetry.logs import configure_logs
 
 OpenRerun = Callable[["ReplaySettings"], Rerun]
@@ -158,7 +157,7 @@ class Job:
         letters = chosen(shots, self._selection, self._limits.limit)
         configure_logs(self._settings.log_level, self._settings.instance_id)
         try:
-            return uvloop.run(self._loop(letters, found))
+            return run_through(self._loop(letters, found))
         except Misconfigured as error:
             raise UsageProblem(*error.mistakes) from None
         except (Transient, Permanent) as error:

@@ -8,11 +8,13 @@ less often costs a little memory and saves the pauses that thousands of events i
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Protocol, TypeVar
 
+import structlog
 import uvloop
 
+T = TypeVar("T")
 COLLECT_EVERY = (50_000, 20, 20)
 
 
@@ -24,6 +26,25 @@ class Daemon(Protocol):
 
     def stop(self) -> None:
         """Begin an orderly end."""
+
+
+def run_through(main: Coroutine[None, None, T]) -> T:
+    """Run this on an event loop to its own end, whatever a task or a callback beside it raises.
+
+    A task of a user's that calls ``sys.exit`` ends the loop's run, and with it all that is in hand. It is that task's
+    failure alone, so the loop goes on where it was.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        task = runner.get_loop().create_task(main)
+        while True:
+            try:
+                return runner.get_loop().run_until_complete(task)
+            except SystemExit as error:
+                if task.done():
+                    raise
+                structlog.get_logger().error(
+                    "exit_ignored", why=f"a task or a callback beside the work raised {error!r}"
+                )
 
 
 def run_daemon(make: Callable[[], Daemon]) -> None:
@@ -40,5 +61,5 @@ def run_daemon(make: Callable[[], Daemon]) -> None:
         # The loop takes its handlers away with itself: a second SIGTERM would end a process that has ended in order.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
-    uvloop.run(run())
+    run_through(run())
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -50,3 +50,13 @@ async def hold_in_transaction(event: Delivery, connection: Connection) -> None:
     """As ``hold``, with an effect on the connection."""
     await connection.execute("insert into effects values ($1)", event.event_id)
     await hold(event)
+
+
+async def starts_what_exits(event: Delivery) -> None:
+    """A user's task that nobody awaits calls ``sys.exit``; of event ``awaited`` it is awaited."""
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    task = asyncio.get_running_loop().create_task(leave())
+    await (task if event.event_id == "awaited" else asyncio.sleep(0.01))

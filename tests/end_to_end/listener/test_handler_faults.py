@@ -1,9 +1,11 @@
 """Handlers that leave their transaction, or raise what ends a process: a letter says so, and the listener goes on."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 
 from dlq.file import read_letters
@@ -12,8 +14,10 @@ from dlq.sidecar import states
 from listener.delivery import Delivery
 from listener.facts import EventBuried, EventsStored, LettersResolved
 from listener.store.database import Connection
+from tests.end_to_end.test_law import until_rows
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
+from tests.support.system import running_system
 
 RUNS: list[str] = []
 
@@ -90,3 +94,24 @@ async def test_a_handler_that_would_end_the_process_fails_its_attempts(servers: 
     assert [(one.reason, one.error_type, len(one.attempts)) for one in letters(servers).values()] == [
         ("exhausted", "SystemExit", 3)
     ]
+
+
+@pytest.mark.timeout(90)
+async def test_a_task_that_calls_sys_exit_ends_no_process() -> None:
+    """As a process: what ends a loop ends the test's too. Whoever awaits such a task has failed."""
+    handler = "tests.support.handlers:starts_what_exits"
+    with running_system(listeners=1, handler=handler, handle_attempts="1", lease="3") as system:
+        (listener,) = system.listeners
+        pid = listener.pid
+        body = "\n".join(frame(name, 1) for name in ("awaited", *(f"e{number}" for number in range(50))))
+        async with httpx.AsyncClient(base_url=system.layout.producer_url, trust_env=False) as client:
+            (await client.post("/publish/batch", content=body)).raise_for_status()
+        await until_rows(system.postgres.url, 50)
+        (path,) = system.layout.letter_files
+        async with asyncio.timeout(20):
+            while not path.exists():  # noqa: ASYNC110  another process writes it
+                await asyncio.sleep(0.05)
+        (letter,) = [one.letter for one in read_letters(path)]  # type: ignore[union-attr]
+        assert (letter.event_id, letter.reason, letter.error_type) == ("awaited", "exhausted", "SystemExit")
+        assert (listener.pid, listener.is_running) == (pid, True)
+        assert await asyncio.to_thread(listener.stop) == 0

@@ -1,0 +1,55 @@
+"""A task or a callback that calls ``sys.exit`` beside the work ends neither the loop nor anything that waits in it."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import asyncio, sys
+from ops.command import run_daemon
+
+async def leave(code):
+    sys.exit(code)
+
+class Work:
+    def stop(self): ...
+
+    async def run(self):
+        loop, fired = asyncio.get_running_loop(), []
+        tasks = [loop.create_task(leave(3)), loop.create_task(leave(4))]
+        for number in range(300):
+            loop.call_soon(fired.append, number)
+            loop.call_later(number / 10_000, fired.append, number)
+            if number % 100 == 50:
+                loop.call_soon(sys.exit, 5)
+                loop.call_later(number / 10_000, sys.exit, 6)
+        assert await asyncio.to_thread(lambda: 7) == 7
+        while len(fired) < 600:
+            await asyncio.sleep(0.01)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [one.code for one in ended] == [3, 4], ended
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(leave(7))
+        except SystemExit as error:
+            print("awaited", error.code)
+        {last}
+
+run_daemon(Work)
+print("the end")
+"""
+
+
+def program(last: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", PROGRAM.replace("{last}", last)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+
+def test_all_that_waits_is_done_and_whoever_awaits_the_task_gets_what_it_raised():
+    done = program("")
+    assert (done.returncode, "the end" in done.stdout, "awaited 7" in done.stdout) == (0, True, True), done
+    assert "exit_ignored" in done.stdout + done.stderr
+
+
+def test_the_work_itself_may_leave():
+    done = program("sys.exit(9)")
+    assert (done.returncode, "the end" in done.stdout) == (9, False), done
