@@ -66,4 +66,6 @@ def goes_back(stored: str, unknown: str, start: str) -> bool:
         return False
     if there.journal != here.journal:
         return there.journal == lost.journal
-    return there.timeline == lost.timeline and there > here
+    return (
+        there.timeline == lost.timeline and min(there, lost) > here
+    )  # where retention left a gap, lost is before here

@@ -46,6 +46,7 @@ def test_any_other_is_opaque(cursor: str) -> None:
         (ours(6, 210), ours(5, 250), ours(5, 200), False),  # a peer has moved on
         (ours(7, 900), ours(7, 950), ours(5, 100), True),
         (ours(5, 90), ours(5, 80), ours(5, 100), False),  # retention: forward all by itself
+        (ours(5, 110), ours(5, 80), ours(5, 100), False),  # retention, and a peer has moved on
         (ours(5, 90), ours(5, 90), ours(1, 0, journal=B), True),
         (ours(1, 7, journal=B), ours(5, 90), ours(1, 0, journal=B), False),
         ("j-7", "j-9", "j-1", False),
