@@ -16,6 +16,7 @@ import msgspec
 from listener.event import how_often
 from producer.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
 from producer.answers import Answers
+from producer.gathered import Gathered
 from producer.journal.port import JournalTrouble, Placed
 from producer.journal.publications import LINE_END, Group, Lines, Publication
 from producer.publisher import Overloaded, Publisher
@@ -172,7 +173,8 @@ class _Lines:
         self._taken = 0
         """So many lines are with others."""
         self._number = 0
-        self._rest = b""
+        self._rest = Gathered()
+        """A line that has not ended."""
         self._read = 0
         self._max_line = max_line
         self._max_body = max_body
@@ -183,10 +185,8 @@ class _Lines:
             raise Refused("too_large", f"the batch has more than the {self._max_body:,} bytes that are allowed")
         lines, line_end, rest = chunk.rpartition(LINE_END)
         if line_end:
-            self._add(self._rest + lines if self._rest else lines)
-            self._rest = rest
-        else:
-            self._rest += rest
+            self._add(self._rest.take() + lines if self._rest else lines)
+        self._rest.add(rest)
         if len(self._rest) > 2 * self._max_line:
             raise Refused("too_large", f"line {self._number + 1} has more than {self._max_line:,} bytes")
 
@@ -200,8 +200,7 @@ class _Lines:
 
     def end(self) -> None:
         if self._rest:
-            self._add(self._rest)
-        self._rest = b""
+            self._add(self._rest.take())
 
     def _add(self, text: bytes) -> None:
         if b"\r" in text:

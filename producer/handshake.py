@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import TooManyHeaders
 
 from ops.telemetry.admission import Admission, Place
-from ops.telemetry.guarded import MAX_HEAD
+from ops.telemetry.guarded import LINGER_SECONDS, MAX_HEAD
 
 
 class BoundedConnection(ServerConnection):
@@ -41,12 +41,14 @@ class BoundedConnection(ServerConnection):
             super().data_received(data)
             return
         self._head += len(data)
-        if self._head > MAX_HEAD and self.protocol.handshake_exc is None:
+        if self._head > MAX_HEAD:
             self._refuse()
-            return
-        super().data_received(data)
+        else:
+            super().data_received(data)
         if self.request is not None:
             self._admission.prove(self)
+        elif self.protocol.handshake_exc is not None:
+            self._linger()
 
     def _refuse(self) -> None:
         self.protocol.handshake_exc = TooManyHeaders(f"the head has more than {MAX_HEAD:,} bytes")
@@ -55,6 +57,11 @@ class BoundedConnection(ServerConnection):
             self.protocol.reject(status, f"the head of a request has {MAX_HEAD:,} bytes at most\n")
         )
         self.send_data()
+
+    def _linger(self) -> None:
+        """Read no more, and give the peer a while to read why."""
+        self.transport.pause_reading()
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def drop(self) -> None:
         """Close without an answer."""

@@ -103,10 +103,10 @@ class Lone(GuardedProtocol):
     def _is_uvicorns(self) -> bool:
         return self._is_read or (self.cycle is not None and not self.cycle.response_complete)
 
-    def data_received(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """Take what is plain, and pass on what is not. In the reserve, nothing is published."""
-        if self._is_uvicorns or self._is_reserved or self._is_refused:
-            super().data_received(data)
+        if self._is_uvicorns or self._is_reserved:
+            super().receive(data)
             return
         self._unset_keepalive_if_required()
         self._rest = self._rest + data if self._rest else data
@@ -150,7 +150,7 @@ class Lone(GuardedProtocol):
     def _pass_on(self) -> None:
         rest, self._rest = self._rest, b""
         self.flow.resume_reading()
-        super().data_received(rest)
+        super().receive(rest)
 
     def _publish(self, body: bytes) -> None:
         self._waits = True
@@ -184,6 +184,7 @@ class Lone(GuardedProtocol):
                 self.transport.close()
         self.on_response_complete()
         if self._rest:
+            self.flow.pause_reading()  # else each answer would let more come than it took
             self.loop.call_soon(self._take)
 
     def resume_writing(self) -> None:

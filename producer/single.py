@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from producer.accept import STATUS, Answer, Refused, answer
 from producer.batch import Told
+from producer.gathered import Gathered
 from producer.journal.port import JournalTrouble, Placed
 from producer.journal.publications import Publication
 from producer.publisher import Overloaded, Publisher
@@ -83,16 +84,16 @@ class Single:
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The whole of it; None where the client went away meanwhile."""
-        body = bytearray()  # however small its pieces are, none is copied again with each that follows
+        body = Gathered()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            body += message.get("body", b"")
+            body.add(message.get("body", b""))
             if len(body) > self._max_bytes:
                 raise Refused("too_large", f"the body has more than the {self._max_bytes:,} bytes that are allowed")
             if not message.get("more_body", False):
-                return bytes(body)
+                return body.take()
 
 
 class Shortcut:

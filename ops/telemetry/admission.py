@@ -12,6 +12,8 @@ import resource
 from enum import Enum
 from typing import Protocol
 
+from ops.telemetry.pacer import Pacer
+
 SEATS = 1_000
 RESERVE = 32
 MOST_FILES = 16_384
@@ -46,6 +48,7 @@ class Admission:
         self._present: set[Guarded] = set()
         self._unproven: dict[Guarded, None] = {}  # the oldest first
         self._held = 0
+        self.pacer = Pacer()
 
     def enter(self, connection: Guarded) -> Place:
         """A connection came."""

@@ -7,13 +7,16 @@ httptools limits no part of a head, and uvicorn does not limit how long a reques
 - A body arrives at ``LEAST_RATE`` bytes a second, with ``BODY_SECONDS`` of patience (408). Time in which *we* do not
   read is not counted.
 - Bytes of unanswered requests share one budget among all connections (503).
+- What comes is worked on in pieces of ``PIECE``, in turn with other connections (``pacer.py``), and no further than to
+  the first request that is to be answered. Of a peer that was refused, ``LINGER_BYTES`` are read at most.
 
-Bytes are counted before the parser gets them, in pieces of ``MAX_HEAD``; the parser's own callbacks tell where a head
-ends. So there is one parser, and nothing here that could disagree with it about where a request begins.
+Bytes are counted before the parser gets them; the parser's own callbacks tell where a head ends. So there is one
+parser, and nothing here that could disagree with it about where a request begins.
 """
 
 import asyncio
 import contextlib
+from collections import deque
 from enum import Enum
 from typing import Any
 
@@ -23,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from ops.telemetry.admission import Admission, Place
+from ops.telemetry.pacer import PIECE, PacedFlow
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 256
@@ -30,6 +34,7 @@ HEAD_SECONDS = 10.0
 BODY_SECONDS = 10.0
 LEAST_RATE = 1024
 LINGER_SECONDS = 2.0
+LINGER_BYTES = 1024 * 1024
 HEALTH = b"/health"
 
 
@@ -70,12 +75,19 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refusal: tuple[int, str] | None = None
         self._is_refused = False
         self._is_reserved = False
+        self._input: deque[bytes] = deque()
+        """Pieces that came and wait for their turn; they count in the budget."""
+        self._is_paced = False
+        """The pacer will come."""
+        self._lingered = 0
+        """Bytes that came after a refusal."""
 
     # -- the connection ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a seat."""
         super().connection_made(transport)
+        self.flow: PacedFlow = PacedFlow(transport, self._go_on)
         place = self._admission.enter(self)
         self._is_reserved = place is Place.RESERVE
         if place is Place.NONE:
@@ -84,27 +96,62 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Free the seat."""
         self._hold(0)
+        self._drop_input()
         self._admission.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Give the parser what came, and see what came of it."""
+        """Take little at once, and much in turn with others."""
         if self._is_refused:
-            return
+            self._lingered += len(data)
+            self._await_turn()
+        elif len(data) <= PIECE and not (self._input or self.pipeline):
+            self.receive(data)
+        elif self._admission.hold(len(data)):
+            self._input.extend(data[start : start + PIECE] for start in range(0, len(data), PIECE))
+            self._await_turn()
+        else:
+            self.refuse(503, "too much is being received; try again later")
+
+    def receive(self, data: bytes) -> None:
+        """Give the parser what came, and see what came of it."""
         if self._owed is Owed.NOTHING:
             self._expect(Owed.HEAD, HEAD_SECONDS)
-        if len(data) <= MAX_HEAD:
-            self._parse(data)
-            return
-        pieces = memoryview(data)
-        for start in range(0, len(data), MAX_HEAD):
-            if self._is_refused or self.transport.is_closing():
-                return
-            self._parse(pieces[start : start + MAX_HEAD])
+        self._parse(data)
 
-    def _parse(self, piece: bytes | memoryview) -> None:
+    def advance(self) -> bool:
+        """Take a piece of what waits; whether there is more that can be taken now."""
+        if self._may_take:
+            piece = self._input.popleft()
+            self._admission.hold(-len(piece))
+            self.receive(piece)
+        if not self._input and self._lingered < LINGER_BYTES:
+            self.flow.go_on()
+        self._is_paced = self._may_take
+        return self._is_paced
+
+    @property
+    def _may_take(self) -> bool:
+        return bool(self._input) and not (self.flow.read_paused or self.pipeline or self.transport.is_closing())
+
+    def _await_turn(self) -> None:
+        self.flow.wait()
+        if not self._is_paced:
+            self._is_paced = True
+            self._admission.pacer.add(self)
+
+    def _go_on(self) -> None:
+        """What kept us from taking more may be gone."""
+        if self._may_take:
+            self._await_turn()
+
+    def _drop_input(self) -> None:
+        self._admission.hold(-sum(map(len, self._input)))
+        self._input.clear()
+
+    def _parse(self, piece: bytes) -> None:
         self._barren += len(piece)
-        super().data_received(piece)  # type: ignore[arg-type]  # the parser takes any buffer
+        super().data_received(piece)
         if self._is_refused:
             return
         if self._barren >= MAX_HEAD:
@@ -168,6 +215,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._held and (self.cycle is None or self.cycle.response_complete):
             self._hold(0)
         super().on_response_complete()
+        self._go_on()
 
     def _expect(self, owed: Owed, seconds: float) -> None:
         self._owed = owed
@@ -193,7 +241,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._patience <= 0:
                 self.transport.abort()
             return
-        if self._owed is Owed.NOTHING or self.flow.read_paused:
+        if self._owed is Owed.NOTHING or not self.flow.reads:
             return
         came, self._came = self._came, 0
         self._patience = min(self._patience - 1 + came / LEAST_RATE, BODY_SECONDS)
@@ -212,6 +260,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.write(self._answer(status, why))
         self._is_refused = True
         self._hold(0)
+        self._drop_input()
         self._give_up()
         self._linger()
 

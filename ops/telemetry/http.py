@@ -14,7 +14,7 @@ from typing import Any, cast, overload
 
 import uvicorn
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +24,9 @@ from ops.telemetry.guarded import GuardedProtocol
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_HELD = 64 * 1024 * 1024
+ACCEPTS = 16
+"""Connections taken in one turn of the event loop. libuv takes one for each descriptor of the listening socket; so a
+probe that came after 500 others would wait for 500 turns."""
 _digits = re.compile("[0-9]{1,20}")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -69,7 +72,7 @@ class HttpServer:
         self._host, self._port = host, port
         self._admission = Admission(budget=max_held, seats=seats_within(SEATS))
         self._config = uvicorn.Config(
-            app if max_body is None else Limits(app, max_body=max_body),
+            Departed(app if max_body is None else Limits(app, max_body=max_body)),
             http=cast(
                 "type[asyncio.Protocol]", partial(protocol, admission=self._admission)
             ),  # makes them, as one does
@@ -90,7 +93,8 @@ class HttpServer:
         listening = listening_socket(self._host, self._port)
         bound: int = listening.getsockname()[1]
         self._server = server = _Server(self._config)
-        self._task = asyncio.create_task(server.serve([listening]), name="http-server")
+        sockets = [listening, *(listening.dup() for _ in range(ACCEPTS - 1))]
+        self._task = asyncio.create_task(server.serve(sockets), name="http-server")
         self._watch = asyncio.create_task(self._admission.watch(), name="http-server's peers")
         up = asyncio.create_task(server.is_up.wait(), name="http-server-up")
         try:
@@ -149,6 +153,18 @@ def listening_socket(host: str, port: int) -> socket.socket:
             raise PortTaken(port) from None
         raise
     return listening
+
+
+class Departed:
+    """Lets a request whose client has gone end in silence: as a mistake of ours, each would be logged at length."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Nobody is there to be answered."""
+        with contextlib.suppress(ClientDisconnect):
+            await self._app(scope, receive, send)
 
 
 class Limits:

@@ -19,7 +19,9 @@ from ops.telemetry.mask import masked
 from ops.telemetry.printable import printable, printable_lines
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_CHATTY = ("websockets", "uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "asyncio")
+_CHATTY = ("websockets", "httpx", "httpcore", "asyncio")
+_ABOUT_PEERS = ("uvicorn", "uvicorn.error", "uvicorn.access")
+"""They warn of each bad request, and say neither who sent it nor what was bad: any peer could fill a disk with it."""
 
 
 def configure_logs(level: str = "info", instance: str | None = None, *, stream: TextIO | None = None) -> None:
@@ -52,6 +54,8 @@ def configure_logs(level: str = "info", instance: str | None = None, *, stream: 
     root.setLevel(number)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    for name in _ABOUT_PEERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class _Named:

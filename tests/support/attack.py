@@ -1,130 +1,98 @@
-"""Peers that mean harm, and what a process's memory and health do meanwhile."""
+"""Peers that mean harm, in a process of their own: their work is not in the way of those who watch."""
 
 import asyncio
 import contextlib
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+import multiprocessing
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-import psutil
+from ops.telemetry.admission import files_allowed
 
-MEBIBYTE = 1024 * 1024
+T = TypeVar("T")
 
 
-@dataclass
-class Watching:
-    """Memory and the slowest answers of one process."""
+@dataclass(frozen=True)
+class Attackers:
+    """Runs what is given to it apart, with a low priority."""
 
-    before: int
-    most: int = 0
-    waits: list[float] = field(default_factory=list)
+    pool: ProcessPoolExecutor
 
-    @property
-    def growth(self) -> float:
-        return (self.most - self.before) / MEBIBYTE
+    async def __call__(self, attack: Callable[..., Coroutine[None, None, T]], *arguments: object, **more: object) -> T:
+        work = partial(attack, *arguments, **more)
+        return await asyncio.get_running_loop().run_in_executor(self.pool, _run, work)
 
-    @property
-    def typical(self) -> float:
-        return sorted(self.waits)[len(self.waits) // 2]
+
+def _run(attack: Callable[[], Coroutine[None, None, T]]) -> T:
+    return asyncio.run(attack())
 
 
 @contextlib.contextmanager
-def watching(pid: int, url: str) -> Iterator[Watching]:
-    """Look at a process all the time, from a thread: probe its health over new connections, and read its memory."""
-    process = psutil.Process(pid)
-    seen = Watching(process.memory_info().rss)
-    over = threading.Event()
-    with ThreadPoolExecutor(1) as threads:
-        looking = threads.submit(_look, process, url, seen, over)
-        try:
-            yield seen
-        finally:
-            over.set()
-        looking.result()
+def attackers(processes: int) -> Iterator[Attackers]:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin) as pool:
+        yield Attackers(pool)
 
 
-def _look(process: psutil.Process, url: str, seen: Watching, over: threading.Event) -> None:
-    while True:
-        began = time.monotonic()
-        answer = _probed(url)
-        seen.waits.append(time.monotonic() - began)
-        assert answer.startswith(b"HTTP/1.1 200"), answer
-        seen.most = max(seen.most, process.memory_info().rss)
-        if over.wait(0.02):
-            return
-
-
-def _probed(url: str) -> bytes:
-    parts = urlsplit(url)
-    with socket.create_connection((parts.hostname, parts.port), 5) as connection:
-        connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n")
-        return connection.recv(65_536)
-
-
-async def opened(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    parts = urlsplit(url)
-    return await asyncio.open_connection(parts.hostname, parts.port)
+def _begin() -> None:
+    os.nice(10)
+    assert files_allowed() > 3_500, "more files must be allowed to this process: ulimit -n"
 
 
 async def exchanged(url: str, sent: bytes, *, seconds: float = 20) -> bytes:
     """All that comes back until the server closes."""
-    async with asyncio.timeout(seconds):
-        reader, writer = await opened(url)
-        try:
-            writer.write(sent)
-            return await reader.read()
-        finally:
-            writer.close()
+    async with asyncio.timeout(seconds), _opened(url) as (reader, writer):
+        writer.write(sent)
+        return await reader.read()
 
 
-async def flooded(url: str, first: bytes, piece: bytes, size: int) -> bytes:
-    """Send ``first`` and pieces without end, to ``size`` bytes; what is answered."""
-    reader, writer = await opened(url)
-    with contextlib.suppress(ConnectionError):
-        writer.write(first)
-        for _ in range(size // len(piece)):
-            writer.write(piece)
-            await writer.drain()
-    with contextlib.suppress(ConnectionError):
-        writer.write_eof()
+async def flooded(url: str, attacks: Sequence[tuple[bytes, bytes]], size: int) -> list[bytes]:
+    """All at once, send a beginning and then a piece without end, to ``size`` bytes; what each was answered."""
+    return await asyncio.gather(*(_flood(url, first, piece, size) for first, piece in attacks))
+
+
+async def _flood(url: str, first: bytes, piece: bytes, size: int) -> bytes:
+    async with asyncio.timeout(60), _opened(url) as (reader, writer):
+        answer = asyncio.ensure_future(_rest(reader))  # meanwhile: a reset forgets what came before
+        with contextlib.suppress(ConnectionError):
+            writer.write(first)
+            for _ in range(size // len(piece)):
+                writer.write(piece)
+                await writer.drain()
+            writer.write_eof()
+        return await answer
+
+
+async def crowded(url: str, sent: Sequence[bytes], count: int, *, at_once: int = 100) -> list[bytes]:
+    """So many connections, of which each sends one of ``sent`` and then waits; what each was answered in the end."""
+    room = asyncio.Semaphore(at_once)
+    async with asyncio.timeout(90):
+        return await asyncio.gather(*(_wait(url, sent[number % len(sent)], room) for number in range(count)))
+
+
+async def _wait(url: str, sent: bytes, room: asyncio.Semaphore) -> bytes:
+    async with contextlib.AsyncExitStack() as stack:
+        async with room:
+            try:
+                reader, writer = await stack.enter_async_context(_opened(url))
+                writer.write(sent)
+                await writer.drain()
+            except ConnectionError:
+                return b""
+        return await _rest(reader)
+
+
+@contextlib.asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        async with asyncio.timeout(20):
-            return await reader.read()
+        yield reader, writer
     finally:
         writer.close()
-
-
-class Crowd:
-    """Many connections that have each sent the same, and then wait."""
-
-    def __init__(self, url: str, sent: bytes) -> None:
-        self._url = url
-        self._sent = sent
-        self._open: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def come(self, count: int, *, at_once: int = 100) -> None:
-        for first in range(0, count, at_once):
-            await asyncio.gather(*(self._one() for _ in range(first, min(count, first + at_once))))
-
-    async def _one(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            reader, writer = await opened(self._url)
-            self._open.append((reader, writer))
-            writer.write(self._sent)
-            await writer.drain()
-
-    async def answers(self, seconds: float) -> list[bytes]:
-        """What each was told, once the server has closed them all."""
-        async with asyncio.timeout(seconds):
-            return await asyncio.gather(*(_rest(reader) for reader, _ in self._open))
-
-    def go(self) -> None:
-        for _, writer in self._open:
-            writer.close()
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:

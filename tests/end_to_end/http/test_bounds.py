@@ -1,24 +1,42 @@
 """Whatever comes to a port, the process behind it does not grow, and tells at once that it lives."""
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from urllib.parse import quote
 
 import httpx
-import psutil
 import pytest
 
 from ops.local.system import System
-from ops.telemetry.admission import files_allowed
-from tests.support.attack import MEBIBYTE, Crowd, Watching, exchanged, flooded, watching
+from tests.support.attack import Attackers, attackers, crowded, exchanged, flooded
 from tests.support.system import running_system
+from tests.support.watched import MEBIBYTE, Watched, watching
 
 PROMPT = 0.2
-"""Seconds for an answer about health; the middle one counts, since the machine that tests has stalls of its own."""
+"""Seconds that a process may have of any probe's wait."""
 FLOOD = 40 * MEBIBYTE
 LINES = b"".join(b"x-%05d: %b\r\n" % (number, b"y" * 80) for number in range(700))
 HEAD = b"GET /health/live HTTP/1.1\r\nhost: here\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "lines": (HEAD, LINES),
+    "value": (HEAD + b"x: ", b"y" * 65_536),
+    "name": (HEAD, b"y" * 65_536),
+    "target": (b"GET /", b"y" * 65_536),
+    "nothing": (b"", b"\r\n" * 32_768),
+    "trailers": (CHUNKED + b"0\r\n", LINES),
+    "trailer": (CHUNKED + b"0\r\nx: ", b"y" * 65_536),
+    "extension": (CHUNKED + b"1;", b"y" * 65_536),
+}
+HEADS = ("lines", "value", "name", "target", "nothing")
+BUSY = {
+    "chunks": (CHUNKED.replace(b"GET", b"POST", 1), b"1\r\ny\r\n" * 50_000),
+    "requests": (b"", (HEAD + b"\r\n") * 6_000),
+}
+"""Refused for nothing, and much to do for few bytes."""
 PORTS = ("producer", "listener", "console", "stream")
 
 pytestmark = pytest.mark.timeout(180)
@@ -27,8 +45,13 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
     with running_system(listeners=1, console=True) as running:
-        httpx.get(f"{running.layout.producer_url}/health/live", trust_env=False)
         yield running
+
+
+@pytest.fixture(scope="module")
+def attack() -> Iterator[Attackers]:
+    with attackers(4) as ready:
+        yield ready
 
 
 def place(system: System, port: str) -> tuple[int, str, str]:
@@ -40,35 +63,26 @@ def place(system: System, port: str) -> tuple[int, str, str]:
         "listener": (system.listeners[0], layout.listener_urls[0]),
         "console": (system.console, str(layout.console_url)),
     }[port]
+    assert child.pid is not None
     return child.pid, layout.stream_url if port == "stream" else url, url
 
 
-def see_that_it_was_prompt(seen: Watching) -> None:
-    assert seen.typical < PROMPT, seen.waits
+def see_that_it_was_prompt(seen: Watched) -> None:
+    assert seen.longest < PROMPT, (seen.longest, seen.waits)
 
 
 @pytest.mark.parametrize("port", PORTS)
-@pytest.mark.parametrize(
-    ("first", "piece"),
-    [
-        pytest.param(HEAD, LINES, id="lines"),
-        pytest.param(HEAD + b"x: ", b"y" * 65_536, id="value"),
-        pytest.param(HEAD, b"y" * 65_536, id="name"),
-        pytest.param(b"GET /", b"y" * 65_536, id="target"),
-        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n", LINES, id="trailers"),
-        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\nx: ", b"y" * 65_536, id="trailer"),
-        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n1;", b"y" * 65_536, id="extension"),
-        pytest.param(b"", b"\r\n" * 32_768, id="nothing"),
-    ],
-)
-async def test_an_endless_head_is_refused_and_costs_nothing(system: System, port: str, first: bytes, piece: bytes):
+async def test_what_never_ends_is_refused_and_costs_nothing(system: System, attack: Attackers, port: str):
     pid, url, health = place(system, port)
     with watching(pid, health) as seen:
-        answer = await flooded(url, first, piece, FLOOD)
-    if not (port == "stream" and (b"chunked" in first or not first)):  # no WebSocket handshake has a body
-        told = re.findall(rb"HTTP/1.1 (\d+)", answer)
-        assert told[-1:] in ([b"431"], [b"414"]) or b"chunked" in first, answer[-300:]
-    assert seen.growth < 5, seen
+        told, _ = await asyncio.gather(
+            attack(flooded, url, list(ENDLESS.values()), FLOOD),
+            attack(flooded, url, list(BUSY.values()), 0 if port == "stream" else MEBIBYTE // 2),
+        )
+    for name, answer in zip(ENDLESS, told, strict=True):
+        if name in HEADS and (port, name) != ("stream", "nothing"):  # websockets says nothing to what is no request
+            assert re.match(rb"HTTP/1.1 (431|414) ", answer), (name, answer[:300])
+    assert seen.growth < 5, seen.growth
     see_that_it_was_prompt(seen)
 
 
@@ -79,49 +93,47 @@ async def test_many_small_fields_are_refused(system: System):
     assert b"256" in answer
 
 
-@pytest.mark.parametrize("port", PORTS)
-async def test_half_sent_heads_end_in_ten_seconds_and_keep_no_probe_out(system: System, port: str):
-    pid, url, health = place(system, port)
-    crowd = Crowd(url, HEAD + b"x: y")
-    assert files_allowed() > 3_500, "more files must be allowed to this process: ulimit -n"
-    with watching(pid, health) as seen:
-        await crowd.come(3_000)
-        assert psutil.Process(pid).num_fds() < 1_400
-        answers = await crowd.answers(30)
-    crowd.go()
-    if port != "stream":
+CROWDS = {"producer": 3_000, "listener": 1_500, "console": 1_500, "stream": 1_500}
+HALF_HEAD = HEAD + b"x: y"
+HALF_BODY = (
+    b"POST %b HTTP/1.1\r\nhost: %b\r\nx-unlost-console: 1\r\ncontent-length: 1048576\r\n\r\n" + b" " * 512 * 1024
+)
+HALF_EVENT = b"POST /publish HTTP/1.1\r\nhost: here\r\ncontent-length: 65000\r\n\r\n" + b" " * 64_000
+
+
+async def test_half_sent_heads_end_in_ten_seconds_and_keep_no_probe_out(system: System, attack: Attackers):
+    """All ports at once, since each waits for ten seconds."""
+    with ExitStack() as watchers:
+        seen = [watchers.enter_context(watching(*place(system, port)[::2])) for port in PORTS[:3]]
+        told = await asyncio.gather(
+            *(attack(crowded, place(system, port)[1], [HALF_HEAD], count) for port, count in CROWDS.items())
+        )
+    for answers in told[:3]:
         assert Counter(answer[:12] for answer in answers)[b"HTTP/1.1 408"] > 900
-    assert seen.growth < 60, seen.growth
-    see_that_it_was_prompt(seen)
+    for process, ports in zip(seen, (2, 1, 1), strict=True):
+        assert process.files < ports * 1_200, "a thousand for each port, and what else it needs"
+        assert process.growth < 60, process.growth
+        see_that_it_was_prompt(process)
 
 
-BODIES = {
-    "publish": ("producer", b"POST /publish HTTP/1.1\r\nhost: h\r\ncontent-length: 1048576\r\n\r\n"),
-    "short": ("producer", b"POST /publish HTTP/1.1\r\nhost: h\r\ncontent-length: 65000\r\n\r\n"),
-    "batch": ("producer", b"POST /publish/batch HTTP/1.1\r\nhost: h\r\ncontent-length: 1048576\r\n\r\n"),
-    "console": (
-        "console", b"POST /api/publish HTTP/1.1\r\nhost: %b\r\nx-unlost-console: 1\r\ncontent-length: 1048576\r\n\r\n",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", BODIES)
-async def test_half_sent_bodies_share_a_budget_and_end(system: System, name: str):
-    port, head = BODIES[name]
-    pid, url, health = place(system, port)
-    if b"%b" in head:
-        head %= url.removeprefix("http://").encode()
-    half = b" " * (512 * 1024) if name != "short" else b" " * 64_000
-    crowd = Crowd(url, head + half)
-    with watching(pid, health) as seen:
-        await crowd.come(600, at_once=20)
-        answers = await crowd.answers(60)
-    crowd.go()
-    told = Counter(answer[9:12] for answer in answers)
-    assert told[b"408"] + told[b"503"] + told[b""] == 600, told
-    assert told[b"408"] > 100, told
-    assert seen.growth < 200, seen.growth
-    see_that_it_was_prompt(seen)
+async def test_half_sent_bodies_share_a_budget_and_end(system: System, attack: Attackers):
+    half = {
+        "producer": [HALF_BODY % (b"/publish", b"h"), HALF_BODY % (b"/publish/batch", b"h"), HALF_EVENT],
+        "console": [HALF_BODY % (b"/api/publish", place(system, "console")[1].removeprefix("http://").encode())],
+    }
+    with ExitStack() as watchers:
+        seen = [watchers.enter_context(watching(*place(system, port)[::2])) for port in half]
+        told = await asyncio.gather(
+            *(attack(crowded, place(system, port)[1], sent, 600, at_once=20) for port, sent in half.items())
+        )
+    for answers in told:
+        statuses = Counter(answer[9:12] for answer in answers)
+        assert statuses[b"408"] + statuses[b"503"] + statuses[b""] == 600, statuses
+        assert statuses[b"408"] > 100, statuses
+    for process in seen:
+        assert process.growth < 200, process.growth
+        see_that_it_was_prompt(process)
+    assert b"Traceback" not in system.console.log.read_bytes(), "a client that goes is no mistake of ours"
 
 
 NUMBERS = {

@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from ops.telemetry.guarded import BODY_SECONDS, HEAD_SECONDS, LEAST_RATE, LINGER_SECONDS, MAX_FIELDS, MAX_HEAD
+from ops.telemetry.guarded import (
+    BODY_SECONDS,
+    HEAD_SECONDS,
+    LEAST_RATE,
+    LINGER_BYTES,
+    LINGER_SECONDS,
+    MAX_FIELDS,
+    MAX_HEAD,
+)
+from ops.telemetry.pacer import PIECE
 from tests.support.publishing import Connected, post
 
 EVENT = b'{"event_id":"e","payload":1}'
@@ -49,6 +58,8 @@ async def test_a_head_without_an_end_is_refused_at_the_limit(connected: Connecte
     sent = 0
     while not connected.wire.written:
         received(connected, b"y" * size)
+        if size > PIECE:
+            await connected.settle()
         sent += size
         assert sent < 2 * MAX_HEAD + size
     assert statuses(connected) == [431]
@@ -158,6 +169,7 @@ async def test_an_answer_under_way_is_not_torn_by_a_refusal():
     received(connected, post(EVENT, target=b"/publish?redeliver=true"))
     await connected.settle()
     received(connected, HEALTH + b"x: " + b"y" * MAX_HEAD)
+    await connected.settle()
     assert statuses(connected) == []
     connected.places.held.pop()()
     await connected.settle()
@@ -192,3 +204,68 @@ async def test_what_comes_between_the_pieces_of_a_body_is_bounded_too(connected:
         received(connected, b"y" * 4_096)
     await connected.settle()
     assert connected.wire.closed
+
+
+async def test_of_one_that_was_refused_so_many_bytes_are_read_and_no_more():
+    connected = Connected(shortened=False)
+    connected.wire.write_eof = lambda: None  # type: ignore[method-assign]
+    received(connected, b"nonsense\r\n\r\n")
+    for _ in range(LINGER_BYTES // 100_000):
+        await connected.read(b"y" * 100_000)
+        assert not connected.wire.reads, "once in a turn of the loop"
+    await connected.read(b"y" * 100_000)
+    await connected.settle()
+    assert not connected.wire.reads
+    seconds_pass(connected, LINGER_SECONDS)
+    assert connected.wire.closed
+
+
+async def test_requests_that_come_at_once_are_begun_a_few_at_a_time_and_all_answered(connected: Connected):
+    requests = b"GET /other HTTP/1.1\r\n\r\n" * 2_000
+    begun = []
+    connected.protocol.app = _noting(begun, connected.protocol.app)
+    received(connected, requests[:-100])
+    received(connected, requests[-100:])
+    while len(begun) < 2_000:
+        assert len(connected.protocol.pipeline) <= PIECE // 20
+        await connected.settle()
+    await connected.settle()
+    assert statuses(connected) == [404] * 2_000
+    assert connected.wire.reads
+    await connected.end()
+    assert connected.admission.hold(1024 * 1024), "nothing of it is held any more"
+
+
+def _noting(begun: list[int], app: Any) -> Any:
+    async def noted(*call: Any) -> None:
+        begun.append(1)
+        await app(*call)
+
+    return noted
+
+
+async def test_what_waits_for_its_turn_counts_in_the_budget_and_goes_with_its_connection(connected: Connected):
+    budget = 1024 * 1024
+    received(connected, HEALTH + b"x: " + b"y" * 500_000)
+    assert not connected.admission.hold(budget - 400_000)
+    received(connected, b"y" * 600_000)
+    assert statuses(connected) == [503]
+    await connected.end()
+    assert connected.admission.hold(budget)
+
+
+async def test_events_that_come_faster_than_they_are_placed_do_not_gather():
+    connected = Connected(shortened=True)
+    connected.places.held = []
+    events = b"".join(post(b'{"event_id":"%d"}' % number) for number in range(200))
+    assert len(events) < 2 * PIECE
+    received(connected, events[:PIECE])
+    received(connected, events[PIECE:])
+    for _ in range(200):
+        await connected.settle()
+        assert not connected.wire.reads, "nothing more is read while events wait"
+        connected.places.held.pop()()
+    await connected.settle()
+    assert len(connected.places.taken) == 200
+    assert connected.wire.reads
+    await connected.end()

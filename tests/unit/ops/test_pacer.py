@@ -1,0 +1,64 @@
+"""Whose turn it is, and how long a turn may be."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from ops.telemetry.pacer import SHARE, Pacer
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Working:
+    """Takes a third of the share for each of its pieces."""
+
+    clock: Clock
+    name: str
+    pieces: int
+    log: list[str] = field(default_factory=list)
+
+    def advance(self) -> bool:
+        self.log.append(self.name)
+        self.clock.now += SHARE * 0.34
+        self.pieces -= 1
+        return self.pieces > 0
+
+
+async def turns(log: list[str]) -> list[str]:
+    """What is done in each turn of the loop, until nothing is."""
+    each = []
+    while True:
+        before = len(log)
+        await asyncio.sleep(0)
+        if len(log) == before:
+            return each
+        each.append("".join(log[before:]))
+
+
+async def test_all_have_one_share_of_a_turn_together_and_come_in_turn():
+    clock, log = Clock(), []
+    pacer = Pacer(clock)
+    for name, pieces in (("a", 7), ("b", 1), ("c", 4)):
+        pacer.add(Working(clock, name, pieces, log))
+    assert log == [], "nothing is done at once"
+    assert await turns(log) == ["aaa", "bcc", "aaa", "cca"]
+
+
+async def test_one_that_comes_back_during_a_turn_is_not_forgotten():
+    clock, log = Clock(), []
+    pacer = Pacer(clock)
+
+    class Returning(Working):
+        def advance(self) -> bool:
+            if super().advance():
+                pacer.add(self)
+            return False
+
+    pacer.add(Returning(clock, "a", 5, log))
+    assert await turns(log) == ["aaa", "aa"]

@@ -1,0 +1,17 @@
+"""Pieces of any size."""
+
+import pytest
+
+from producer.gathered import LEAST, Gathered
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (1,) * 100, (LEAST, 1, LEAST), (1, LEAST, 1), (LEAST - 1, 1, 5)])
+def test_what_came_in_pieces_is_whole_again(sizes: tuple[int, ...]) -> None:
+    gathered = Gathered()
+    pieces = [bytes([65 + number % 26]) * size for number, size in enumerate(sizes)]
+    for _ in range(2):
+        for piece in pieces:
+            gathered.add(piece)
+        assert len(gathered) == sum(sizes)
+        assert gathered.take() == b"".join(pieces)
+        assert (len(gathered), gathered.take()) == (0, b"")
