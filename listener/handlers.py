@@ -144,7 +144,8 @@ def _in_own_context(work: Awaitable[None], said: Mapping[str, str]) -> Generator
     """Await this as a task of its own would: what it sets in context variables ends with it, and no other event meets
     it. For a seventh of what a task costs.
 
-    What would end the process (``SystemExit``) or look like the end of this generator is the handler's failure too.
+    What would end the process (``SystemExit``, ``KeyboardInterrupt``) or look like the end of this generator is the
+    handler's failure too. A real Ctrl-C never comes here: the event loop handles that signal.
     """
     run = contextvars.copy_context().run
     run(bind_contextvars, **said)
@@ -165,7 +166,7 @@ def _in_own_context(work: Awaitable[None], said: Mapping[str, str]) -> Generator
                 asked = run(steps.send, answer)
     except StopIteration:
         return
-    except (Exception, asyncio.CancelledError, KeyboardInterrupt):
+    except (Exception, asyncio.CancelledError):
         raise
     except BaseException as error:
         if closing:

@@ -32,14 +32,14 @@ def run_through(main: Coroutine[None, None, T]) -> T:
     """Run this on an event loop to its own end, whatever a task or a callback beside it raises.
 
     A task of a user's that calls ``sys.exit`` ends the loop's run, and with it all that is in hand. It is that task's
-    failure alone, so the loop goes on where it was.
+    failure alone, so the loop goes on where it was. ``main`` sees to SIGINT in its first step.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         task = runner.get_loop().create_task(main)
         while True:
             try:
                 return runner.get_loop().run_until_complete(task)
-            except SystemExit as error:
+            except (SystemExit, KeyboardInterrupt) as error:  # Ctrl-C itself is a signal that the loop handles
                 if task.done():
                     raise
                 structlog.get_logger().error(

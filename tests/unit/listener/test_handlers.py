@@ -38,8 +38,8 @@ def handlers() -> list[Handler]:
 @pytest.mark.parametrize(
     "raised",
     [
-        TimeoutError, StopIteration, StopAsyncIteration, SystemExit, GeneratorExit, Odd, asyncio.CancelledError,
-        MemoryError, ValueError,
+        TimeoutError, StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt, GeneratorExit, Odd,
+        asyncio.CancelledError, MemoryError, ValueError,
     ],
 )  # fmt: skip
 async def test_whatever_a_handler_raises_is_a_failed_attempt(

@@ -10,6 +10,9 @@ from ops.command import run_daemon
 async def leave(code):
     sys.exit(code)
 
+async def interrupt():
+    raise KeyboardInterrupt
+
 class Work:
     def stop(self): ...
 
@@ -21,6 +24,7 @@ class Work:
             loop.call_later(number / 10_000, fired.append, number)
             if number % 100 == 50:
                 loop.call_soon(sys.exit, 5)
+                loop.create_task(interrupt())
                 loop.call_later(number / 10_000, sys.exit, 6)
         assert await asyncio.to_thread(lambda: 7) == 7
         while len(fired) < 600:
