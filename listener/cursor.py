@@ -66,6 +66,5 @@ def goes_back(stored: str, unknown: str, start: str) -> bool:
         return False
     if there.journal != here.journal:
         return there.journal == lost.journal
-    return (
-        there.timeline == lost.timeline and min(there, lost) > here
-    )  # where retention left a gap, lost is before here
+    # Where retention left a gap, ``lost`` stands before ``here``, and what a peer saved since can still be read.
+    return there.timeline == lost.timeline and min(there, lost) > here
