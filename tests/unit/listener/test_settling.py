@@ -24,6 +24,7 @@ class CutOff:
     def __init__(self, questions: int, gone: set[str]) -> None:
         self.unanswered = questions
         self.gone = gone
+        self.told: list[tuple[str, ...]] = []
         self.vouched: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
 
     async def confirmed(self, event_ids: Sequence[str]) -> bool:
@@ -34,6 +35,7 @@ class CutOff:
         return self.unanswered >= 0 or event_id not in self.gone
 
     async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
+        self.told.append((*event_ids, verdict))
         return True
 
     store_name = ""
@@ -188,6 +190,7 @@ async def test_peers_are_told_of_what_is_settled_after_everybody_else(verdict: V
     running = asyncio.create_task(settling.run())
     async with asyncio.timeout(20):
         assert await desk.vouched == ["stretch of e"]
+    assert desk.told == [("e", verdict)]
     assert told == ["EventsStored" if verdict == "done" else "EventBuried", "BatchDone"]
     running.cancel()
     await asyncio.wait([running])

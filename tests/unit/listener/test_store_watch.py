@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
@@ -34,10 +34,12 @@ class Probed:
 
 
 @contextlib.asynccontextmanager
-async def watching(store: Probed, facts: list[Fact] | None = None) -> AsyncIterator[tuple[StoreWatch, Breaker]]:
+async def watching(
+    store: Probed, facts: list[Fact] | None = None, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[tuple[StoreWatch, Breaker]]:
     breaker = Breaker("postgres", fail_max=2, reset_seconds=1, facts=lambda _: None)
     watch = StoreWatch(
-        store=cast("Any", store), breaker=breaker, clocks=Clocks(time.time, time.monotonic),
+        store=cast("Any", store), breaker=breaker, clocks=Clocks(time.time, clock),
         facts=lambda fact: None if facts is None else facts.append(fact), dice=lambda: 0.0,
     )  # fmt: skip
     running = asyncio.create_task(watch.run())
@@ -101,6 +103,15 @@ async def test_what_began_before_an_outage_ended_does_not_count_either():
         assert not await watch.counts(FAILED, began)
         assert store.probes == 2, "it is known without another probe"
         assert await watch.counts(FAILED, time.monotonic())
+
+
+async def test_what_began_in_the_very_moment_in_which_an_outage_ended_does_not_count():
+    store = Probed(Transient("away"), None)
+    async with watching(store, clock=lambda: 7.0) as (watch, _):
+        assert not await watch.counts(FAILED, 7.0)
+        assert not await watch.counts(FAILED, 7.0)
+        assert store.probes == 2
+        assert await watch.counts(FAILED, 7.1)
 
 
 async def test_who_gives_up_waiting_leaves_the_others_their_answer():

@@ -1,0 +1,76 @@
+"""What a failed attempt leads to: whether another follows, what is kept of it, and what is stated."""
+
+from typing import Any, cast
+
+import pytest
+
+from listener.claims.port import Ask
+from listener.errors import Failure, Permanent, Transient
+from listener.event import parse
+from listener.facts import AttemptFailed, Fact
+from listener.pipeline.failures import Failures
+from listener.pipeline.intake import Clocks
+from listener.pipeline.passage import Passage
+
+
+class Watch:
+    """Of an outage, or of none."""
+
+    def __init__(self, *, counts: bool) -> None:
+        self._counts = counts
+        self.asked: list[tuple[Exception, float]] = []
+
+    async def counts(self, error: Transient | Permanent, began: float) -> bool:
+        self.asked.append((error, began))
+        return self._counts
+
+
+def failures(watch: Watch) -> tuple[Failures, list[Fact]]:
+    facts: list[Fact] = []
+    made = Failures(
+        "store", watch=cast("Any", watch), attempts=3, delay=0.0, clocks=Clocks(lambda: 12.0, lambda: 0.0),
+        facts=facts.append,
+    )  # fmt: skip
+    return made, facts
+
+
+def passage() -> Passage:
+    event = parse(b'{"event_id":"e","payload":1}', max_bytes=1000)
+    return Passage(event, Ask("e", event.digest), None, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "following"),
+    [(1, Transient("x"), 2), (2, Transient("x"), 3), (3, Transient("x"), None), (1, Permanent("x"), None)],
+)
+async def test_an_attempt_follows_unless_it_was_the_last_or_can_never_succeed(
+    number: int, error: Transient | Permanent, following: int | None
+):
+    watch, one = Watch(counts=True), passage()
+    made, facts = failures(watch)
+    assert await made.following(one, number, error, 7.0) == following
+    kind = "permanent" if isinstance(error, Permanent) else "transient"
+    assert one.attempts == [Failure(12.0, "store", kind, type(error).__name__, "x")]
+    assert watch.asked == [(error, 7.0)]
+    (fact,) = facts
+    assert isinstance(fact, AttemptFailed)
+    assert (fact.stage, fact.error_class, fact.message, fact.count, fact.event_id) == ("store", kind, "x", 1, "e")
+    assert fact.retried is (following is not None)
+
+
+async def test_an_attempt_in_an_outage_is_repeated_and_nothing_of_it_is_kept():
+    one = passage()
+    made, facts = failures(Watch(counts=False))
+    assert await made.following(one, 3, Transient("away"), 7.0) == 3
+    assert one.attempts == []
+    (fact,) = facts
+    assert isinstance(fact, AttemptFailed)
+    assert (fact.message, fact.retried, fact.count, fact.event_id) == ("away", True, 1, "e")
+
+
+async def test_a_batch_that_failed_together_names_no_event():
+    made, facts = failures(Watch(counts=False))
+    assert not await made.count([passage(), passage()], Transient("away"), 7.0)
+    (fact,) = facts
+    assert isinstance(fact, AttemptFailed)
+    assert (fact.retried, fact.count, fact.event_id) == (True, 2, None)
