@@ -1,13 +1,14 @@
 """A claim ends by its owner's clock no later than by the server's: it counts from before the request was sent."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
 
 from listener.breaker import Breaker
-from listener.claims.desk import Desk
-from listener.claims.port import Ask, Keep, Won
+from listener.claims.desk import TICK_SECONDS, Desk
+from listener.claims.port import UNHANDLED, Ask, Keep, Won
 from listener.store.mark import StoreMark
 from listener.store.roll import Look
 
@@ -107,3 +108,31 @@ async def test_a_lease_counts_from_its_request(desk_and_redis: tuple[Desk, Slow]
     assert desk.is_held("e")
     redis.now = asked_at + LEASE + 0.1
     assert not desk.is_held("e")
+
+
+@pytest.mark.parametrize(("take_over", "company"), [(3, 3), (1, 1), (0, 0), (UNHANDLED, 0)])
+async def test_with_how_many_suspects_it_was_taken_over_is_told_to_every_further_place(
+    desk_and_redis: tuple[Desk, Slow], take_over: int, company: int
+) -> None:
+    desk, _ = desk_and_redis
+    await desk.claim([ASK], take_over=take_over)
+    (held,) = desk._leases.all()
+    assert held.as_keep == Keep("e", ASK.digest, 1, 0, 0, company)
+
+
+async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(desk_and_redis: tuple[Desk, Slow]) -> None:
+    desk, redis = desk_and_redis
+    redis.now = 1_000_000.0
+    rounds, refresh = 0, desk._roll.refresh
+
+    async def counted(known: object = None) -> Look:
+        nonlocal rounds
+        rounds += 1
+        return await refresh(cast("Any", known))
+
+    cast("Any", desk._roll).refresh = counted
+    running = asyncio.create_task(desk.run())
+    await asyncio.sleep(TICK_SECONDS * 0.8)  # that nothing happens can only be waited for
+    running.cancel()
+    await asyncio.wait([running])
+    assert 1 <= rounds <= 2

@@ -1,0 +1,185 @@
+"""What is held is told to each place that granted it, and lost where one does not grant it any more."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from listener.breaker import Breaker
+from listener.claims.leases import Leases
+from listener.claims.port import Ask, Keep, Verdict, Won
+from listener.claims.reach import Reach
+from listener.errors import Transient
+from listener.facts import Fact, LeasesLost
+
+REDIS, POSTGRES = "redis:1", "postgres:1"
+
+
+def ask(event_id: str) -> Ask:
+    return Ask(event_id, bytes(32))
+
+
+class Place:
+    """Grants all but what is ``foreign``; does not answer where it is ``away``; notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.foreign: set[str] = set()
+        self.away = False
+
+    def _note(self, what: str, *more: object) -> None:
+        self.told.append((what, *more))
+        if self.away:
+            raise Transient("away")
+
+    async def settle(self, asks: Sequence[Ask], verdict: Verdict) -> list[bool]:
+        self._note(verdict, *asks)
+        return [True for _ in asks]
+
+    async def release(self, event_ids: Sequence[str]) -> None:
+        self._note("release", *event_ids)
+
+    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
+        self._note("renew", *keeps)
+        return [keep.event_id not in self.foreign for keep in keeps]
+
+    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+        self._note("cover", *keeps)
+        return [keep.event_id not in self.foreign for keep in keeps]
+
+
+class Held:
+    """Leases in two places, at a clock that stands still until it is set."""
+
+    def __init__(self, *places: str) -> None:
+        self.now = 100.0
+        self.redis, self.postgres = Place(), Place()
+        self.facts: list[Fact] = []
+        self.lost: list[str] = []
+        reach = Reach(
+            redis=cast("Any", self.redis), postgres=cast("Any", self.postgres), redis_breaker=breaker(),
+            store_breaker=breaker(), clock=lambda: self.now,
+        )  # fmt: skip
+        reach.redis, reach.postgres = REDIS, POSTGRES
+        self.leases = Leases(reach, seconds=10.0, facts=self.facts.append, clock=lambda: self.now)
+        self.leases.places = frozenset(places)
+        self.leases.on_lost = self.lost.extend
+        self.reach = reach
+
+    def win(self, *event_ids: str, company: int = 0, places: tuple[str, ...] | None = None) -> None:
+        asks = [ask(event_id) for event_id in event_ids]
+        granted = self.leases.places if places is None else frozenset(places)
+        self.leases.add(asks, [Won(2, 1, 1) for _ in asks], granted, self.now, company=company)
+
+
+def breaker() -> Breaker:
+    return Breaker("any", fail_max=9, reset_seconds=1, facts=lambda _: None)
+
+
+@pytest.mark.parametrize("verdict", ["done", "dead"])
+async def test_what_is_settled_is_told_where_it_was_granted_and_held_no_more(verdict: Verdict):
+    held = Held(REDIS, POSTGRES)
+    held.win("a", "b", "c")
+    assert await held.leases.settle(["a", "c", "unknown"], verdict)
+    assert held.redis.told == held.postgres.told == [(verdict, ask("a"), ask("c"))]
+    assert [claim.ask.event_id for claim in held.leases.all()] == ["b"]
+    assert held.leases.ending == set()
+
+
+async def test_each_place_is_told_of_what_it_granted_alone():
+    held = Held(REDIS, POSTGRES)
+    held.win("a", places=(REDIS,))
+    held.win("b", places=(POSTGRES,))
+    await held.leases.settle(["a", "b"], "done")
+    assert (held.redis.told, held.postgres.told) == ([("done", ask("a"))], [("done", ask("b"))])
+
+
+@pytest.mark.parametrize(("verdict", "left"), [("done", 0), ("dead", 1)])
+async def test_a_letter_that_nobody_could_be_told_of_stays_held(verdict: Verdict, left: int):
+    held = Held(REDIS)
+    held.win("a")
+    held.redis.away = True
+    assert not await held.leases.settle(["a"], verdict)
+    assert len(held.leases) == left
+    held.reach.redis = None
+    held.win("a", places=(REDIS,))
+    assert not await held.leases.settle(["a"], verdict)
+    assert held.redis.told == [(verdict, ask("a"))], "out of reach, it was not asked"
+
+
+async def test_one_place_that_is_told_is_enough():
+    held = Held(REDIS, POSTGRES)
+    held.win("a")
+    held.redis.away = True
+    assert await held.leases.settle(["a"], "dead")
+    assert len(held.leases) == 0
+    assert await held.leases.settle(["a"], "dead"), "nothing is left to be told"
+
+
+async def test_what_is_given_back_is_told_and_held_no_more():
+    held = Held(REDIS)
+    held.win("a", "b")
+    await held.leases.release(["a", "unknown"])
+    assert held.redis.told == [("release", "a")]
+    assert not held.leases.run("a")
+    assert held.leases.run("b")
+
+
+async def test_a_further_place_is_told_all_that_is_known_of_each():
+    held = Held(REDIS)
+    held.win("a", "b", company=3)
+    held.postgres.foreign = {"b"}
+    assert await held.leases.cover(POSTGRES) == [ask("b")]
+    keeps = [Keep(event_id, bytes(32), 2, 1, 1, 3) for event_id in "ab"]
+    assert held.postgres.told == [("cover", *keeps)]
+    held.leases.places = frozenset({REDIS, POSTGRES})
+    assert (held.leases.run("a"), held.leases.run("b")) == (True, False)
+    assert await Held(REDIS).leases.cover(POSTGRES) == []
+
+
+async def test_what_is_not_granted_anew_is_lost_and_said_once():
+    held = Held(REDIS)
+    held.win("a", "b", "c")
+    held.redis.foreign = {"b", "c"}
+    held.leases.ending = {"c"}
+    held.now += 8.0
+    await held.leases.renew()
+    assert (held.lost, held.facts) == (["b"], [LeasesLost(["b"])])
+    held.now += 8.0
+    assert held.leases.run("a"), "it was granted anew"
+    assert not held.leases.run("c"), "it was not, but its end is being told"
+    await held.leases.renew()
+    assert held.lost == ["b"]
+
+
+async def test_what_ran_out_is_lost():
+    held = Held(REDIS)
+    held.win("a")
+    held.now += 5.0
+    held.win("b")
+    held.now += 5.0
+    held.leases.lose_what_ran_out()
+    assert (held.lost, held.facts) == (["a"], [LeasesLost(["a"])])
+    held.leases.places = frozenset()
+    held.now += 50.0
+    held.leases.lose_what_ran_out()
+    assert held.lost == ["a"], "where no place is declared, none can refuse it"
+
+
+async def test_where_one_place_is_away_the_others_are_renewed_all_the_same():
+    held = Held(REDIS, POSTGRES)
+    held.win("a")
+    held.redis.away = True
+    with pytest.raises(Transient):
+        await held.leases.renew()
+    assert [told[0] for told in held.postgres.told] == ["renew"]  # type: ignore[index]
+
+
+async def test_only_what_is_asked_for_is_confirmed_and_not_where_a_place_is_out_of_reach():
+    held = Held(REDIS)
+    held.win("a", "b", company=2)
+    await held.leases.confirm(["b"])
+    assert held.redis.told == [("renew", Keep("b", bytes(32), 2, 1, 1, 2))]
+    held.reach.redis = None
+    with pytest.raises(Transient, match="out of reach"):
+        await held.leases.confirm(["b"])
