@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from tests.mutation.mutants import ROOMS, Mutant, files_of, lines_of, sample
-from tests.mutation.reach import Reach, Unsound, digest, measured, state
+from tests.mutation.reach import MOST_SECONDS, Reach, Unsound, digest, measured, state
 from tests.mutation.report import ALIVE, Result, Run, page
 from tests.mutation.trial import Answer, Fate, Runner, function_of, stopwatch
 
@@ -50,6 +50,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="each makes a sample again (default: 7)")
     parser.add_argument("--mutants", type=int, default=30, help="how many of each room (default: 30)")
     parser.add_argument("--rooms", nargs="+", default=list(ROOMS), choices=list(ROOMS), help="of which (default: all)")
+    parser.add_argument(
+        "--seconds", type=float, default=MOST_SECONDS, help="choose tests that take so long (default: 20)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="mutants at once (default: 2)")
     parser.add_argument("--page", type=Path, help=f"write the results to this page, as {PAGE.relative_to(ROOT)}")
     return parser.parse_args()
@@ -69,7 +72,7 @@ class _Session:
 
     def __init__(self, asked: argparse.Namespace, reach: Reach, chosen: Sequence[tuple[Mutant, str]]) -> None:
         self._asked, self._reach, self._chosen = asked, reach, chosen
-        self._state = state(ROOT)
+        self._state = f"{state(ROOT)} {asked.seconds:g}"
         self._kept = KEPT / "results.jsonl"
         self._known = {one.mutant.name: one for one in self._read(dict(chosen))}
         self._free: queue.SimpleQueue[Runner] = queue.SimpleQueue()
@@ -126,7 +129,7 @@ class _Session:
 
     def _tests_of(self, mutant: Mutant) -> Sequence[str]:
         text = (ROOT / mutant.file).read_text(encoding="utf-8")
-        return self._reach.tests_of(ROOT, mutant.file, *lines_of(text, mutant))
+        return self._reach.tests_of(ROOT, mutant.file, *lines_of(text, mutant), self._asked.seconds)
 
     def _read(self, texts: Mapping[Mutant, str]) -> Iterator[Result]:
         """What still holds: survivors while nothing changed, others while their file and their test are the same."""

@@ -26,8 +26,6 @@ HUNT_SECONDS = 15.0
 """It runs in processes of its own, so nothing measures that it reaches these."""
 
 MOST_SECONDS = 20.0
-"""So long may the tests take together that reach a line, measured, and those that reach its function; the quickest run
-first."""
 
 SHARED = ""
 """Coverage's name for what runs outside of all tests: at import."""
@@ -46,10 +44,10 @@ class Reach(msgspec.Struct):
     lines: dict[str, dict[str, list[str]]]
     """File, line, tests."""
 
-    def tests_of(self, root: Path, file: str, changed: range, function: range) -> list[str]:
+    def tests_of(self, root: Path, file: str, changed: range, function: range, most: float) -> list[str]:
         """Tests that reach any of the changed lines, then those that reach their function: coverage loses sight of a
         coroutine into which an exception was thrown. Outside of functions, where an import alone is seen, tests that
-        name the module, then all that reach the file."""
+        name the module, then all that reach the file. Of either the quickest, for ``most`` seconds together."""
         by_line = {int(line): tests for line, tests in self.lines.get(file, {}).items()}
         near = {one for line in changed for one in by_line.get(line, ())}
         if function:
@@ -57,7 +55,7 @@ class Reach(msgspec.Struct):
         else:
             near |= self._naming(root, file.removesuffix(".py").replace("/", "."))
             further = {one for tests in by_line.values() for one in tests}
-        chosen = self._within(near) + self._within(further - near)
+        chosen = self._within(near, most) + self._within(further - near, most)
         return [*chosen, HUNT] if chosen and file.startswith(HUNTED) else chosen
 
     def seconds_of(self, tests: Iterable[str]) -> float:
@@ -81,11 +79,11 @@ class Reach(msgspec.Struct):
         some = {file for file in files if (root / file).is_file() and named.search((root / file).read_text("utf-8"))}
         return {test for test in self.seconds if _file_of(test) in some}
 
-    def _within(self, some: set[str]) -> list[str]:
+    def _within(self, some: set[str], most: float) -> list[str]:
         chosen, seconds = [], 0.0
         for one in sorted(some - {HUNT}, key=lambda one: (self.seconds[one], one)):
             seconds += self.seconds[one]
-            if chosen and seconds > MOST_SECONDS:
+            if chosen and seconds > most:
                 break
             chosen.append(one)
         return chosen
