@@ -228,6 +228,17 @@ async def test_a_batch_keeps_each_rows_own_words(database: Database) -> None:
     ]
 
 
+@pytest.mark.parametrize("numbers", [[(1, 1), (1, 1)], [(1, 1), (2, 3)], [(2, 1), (1, 3)], [(4, 4), (5, 5)], [(7, 2)]])
+async def test_a_row_says_which_owner_stored_it_and_after_how_many_attempts(
+    database: Database, numbers: list[tuple[int, int]]
+) -> None:
+    store = store_of(database)
+    rows = [NewRow(event(f"e{i}"), *of_row, received_at=1.0) for i, of_row in enumerate(numbers)]
+    assert await store.insert(rows) == [Stored()] * len(rows)
+    found = [await store.one(one.event.event_id) for one in rows]
+    assert [(one["epoch"], one["attempts"]) for one in found if one] == numbers
+
+
 async def test_which_are_settled(server: Real | Simulated) -> None:
     store = server.store()
     await store.insert([row("e"), row("f")])
