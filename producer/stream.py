@@ -16,6 +16,7 @@ import asyncio
 import http
 from collections.abc import Callable, Sequence
 from functools import partial
+from socket import IPPROTO_TCP, TCP_NOTSENT_LOWAT
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary
@@ -37,10 +38,17 @@ from producer.journal.damage import damaged_of
 from producer.journal.port import Journal, JournalTrouble
 from producer.journal.timelines import Start
 from producer.page import Page
-from producer.tail import Tail, wire_of
+from producer.tail import Tail, wire_of, within
 
 CHUNK = 512
 CHUNK_BYTES = 256 * 1024
+ALL_CHUNKS_BYTES = 16 * 1024 * 1024
+"""What waits for all clients' sockets together, about: the more clients there are, the smaller are the chunks."""
+WRITE_LIMIT = 8 * 1024
+"""A client for whom more than this waits is written nothing; so no more than a chunk comes on top of it."""
+UNSENT_BYTES = 128 * 1024
+"""So much does the kernel keep for a client beside what is on its way to it; else up to 4 MiB. What is on its way has
+no limit here: a distant client is sent as much as its connection holds."""
 LONGEST_CURSOR = 512
 MORE_SEATS = 100
 """For those that are told that there are too many."""
@@ -86,6 +94,7 @@ class Stream:
     async def start(self, host: str, port: int, *, http_port: int) -> int:
         """Listen; the port. ``PortTaken`` where somebody else does. The page publishes to ``http_port``."""
         socket = listening_socket(host, port)
+        socket.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # each connection inherits it
         self._page_at = http_port
         admission = Admission(budget=0, seats=seats_within(self._most_clients + MORE_SEATS), reserve=0)
         self._server = await serve(
@@ -97,7 +106,7 @@ class Stream:
             max_size=4_096,
             ping_interval=20.0,
             ping_timeout=self._ping_timeout,
-            write_limit=CHUNK_BYTES,
+            write_limit=WRITE_LIMIT,
             server_header=None,
             create_connection=cast("type[ServerConnection]", partial(BoundedConnection, admission=admission)),
         )
@@ -191,10 +200,14 @@ class Stream:
         except TooManyGroups as refusal:
             await connection.close(CloseCode.TRY_AGAIN_LATER, str(refusal))
 
+    @property
+    def _chunk_bytes(self) -> int:
+        return min(CHUNK_BYTES, ALL_CHUNKS_BYTES // max(1, self.clients))
+
     def _pass_on(self, reader: "_Reader") -> None:
         """What has just come, to who has all that was before and room for more; its task wakes for nobody else."""
         if reader.is_ready:
-            frames = self._tail.after(reader.number, CHUNK, CHUNK_BYTES)
+            frames = self._tail.after(reader.number, CHUNK, self._chunk_bytes)
             if frames:
                 reader.write(frames)
                 self._sent(len(frames))
@@ -203,16 +216,17 @@ class Stream:
 
     async def _send_next(self, reader: "_Reader") -> None:
         connection, number = reader.connection, reader.number
-        frames = self._tail.after(number, CHUNK, CHUNK_BYTES)
+        frames = self._tail.after(number, CHUNK, self._chunk_bytes)
         if frames is None:
-            frames = await self._backlog.after(number)
+            frames = within(await self._backlog.after(number), self._chunk_bytes)
             if not frames:
                 await connection.close(CloseCode.SERVICE_RESTART, "retention has removed what comes next")
                 reader.number = self._tail.newest
                 return
         async with connection.send_context():  # one write and one wait for many frames
             reader.write(frames)
-        self._sent(len(frames))
+            self._sent(len(frames))
+            del frames  # who waits long keeps none of them
 
     def _read(self, number: int) -> list[bytes]:
         """From the journal; nothing where what comes next is not there any more."""

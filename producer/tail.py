@@ -85,8 +85,8 @@ class Tail:
             # A deque is slow in its middle, and nearly all who ask stand near its newest end.
             newest = list(islice(reversed(self._frames), len(self._frames) - start))
             newest.reverse()
-            return _within(newest, max_bytes)
-        return _within(islice(self._frames, start, start + limit), max_bytes)
+            return within(newest, max_bytes)
+        return within(islice(self._frames, start, start + limit), max_bytes)
 
     def _frame(self) -> None:
         while self._unframed:
@@ -104,7 +104,7 @@ class Tail:
         self._readers.discard(grown)
 
 
-def _within(frames: Iterable[bytes], max_bytes: int) -> list[bytes]:
+def within(frames: Iterable[bytes], max_bytes: int) -> list[bytes]:
     """The first frames, until they reach ``max_bytes``: never none where there is one."""
     taken, size = [], 0
     for frame in frames:

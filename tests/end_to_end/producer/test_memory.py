@@ -1,10 +1,15 @@
-"""What the producer, with its reading process, takes of memory for one publisher."""
+"""What the producer, with its reading process, takes of memory for one publisher, and for clients that do not read."""
 
 import contextlib
+import re
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
+import httpx
 import psutil
 import pytest
 
@@ -12,6 +17,8 @@ from tests.end_to_end.producer.conftest import RunningProducer
 
 MEBIBYTE = 1024 * 1024
 BODY = 64 * MEBIBYTE
+CLIENTS = 1_000
+SENT = re.compile(r"^unlost_producer_frames_sent_total (\S+)", re.MULTILINE)
 EVENT = b'{"event_id":"event-%06d","payload":"' + b"x" * 900 + b'"}\n'
 
 pytestmark = pytest.mark.timeout(300)
@@ -78,3 +85,46 @@ def test_a_body_of_short_lines_costs_little(producer: RunningProducer, line: byt
         status, end = posted(producer, line * (BODY // len(line)))
     assert (status, end[-8:]) == ended
     assert grown.mebibytes < 200
+
+
+def opened(producer: RunningProducer, after: str) -> socket.socket:
+    parts = urlsplit(producer.stream)
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    one.settimeout(30)
+    one.connect((parts.hostname, parts.port))
+    one.sendall(
+        b"GET /?after=%b HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n" % after.encode()
+    )
+    assert one.recv(12) == b"HTTP/1.1 101"
+    return one
+
+
+def until_nothing_is_sent(producer: RunningProducer) -> None:
+    """Until all that sockets take was sent."""
+    before, now = -1, 0
+    while before != now or not now:
+        time.sleep(1)
+        before, now = now, int(float(SENT.search(producer.http.get("/metrics").text)[1]))
+
+
+@pytest.mark.parametrize("where", ["behind", "live"])
+def test_clients_that_do_not_read_cost_little(producer: RunningProducer, where: str) -> None:
+    with contextlib.ExitStack() as stack, growing(producer.process.pid) as grown:
+        first = httpx.get(f"{producer.url}/api/journal/groups", trust_env=False).json()["oldest"]
+
+        def publish() -> None:
+            for start in range(0, 20_000, 2_000):
+                body = b"".join(EVENT % n for n in range(start, start + 2_000))
+                assert producer.http.post("/publish/batch", content=body).status_code == 200
+
+        if where == "behind":
+            publish()
+        for _ in range(CLIENTS):
+            stack.callback(opened(producer, first).close)
+        assert producer.http.get("/health").json()["clients"] == CLIENTS
+        if where == "live":
+            publish()
+        until_nothing_is_sent(producer)
+    assert grown.mebibytes < 150
