@@ -10,10 +10,9 @@ Gaps         who had read what the journal has not, or lacks what it has not any
 Handlers     when a handler starts, no other live listener is at work with another one
 Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
              killed, frozen, stopped, displaced, or cut off from both places in which claims are kept at once, or lost
-             its lease to one that was; or, cut off from PostgreSQL while another is cut off from Redis, it was off
-             the roll, or
-             lost its lease in the one place that both still had. An owner itself may run it again only if its own run
-             had failed; in a transaction, also where that was not committed
+             its lease to one that was, or after a crash of PostgreSQL; or, cut off from PostgreSQL while another is
+             cut off from Redis, it was off the roll, or lost its lease in the one place that both still had. An owner
+             itself may run it again only if its own run had failed; in a transaction, also where that was not committed
 Outages      no event is buried as exhausted that fails for no reason of its own
 """
 
@@ -299,9 +298,11 @@ class Law(Hooks):
             return True
         if _cut_off(process, run.started) or (run.degraded and process.links[1].troubled_since(run.started)):
             return True
-        return (process, event_id) in self._lost and any(
-            _cut_off(other, run.started - 2 * self.lease) for other in self.processes
-        )
+        if (process, event_id) not in self._lost:
+            return False
+        if self.postgres.crashed_at >= run.started:  # Redis is another place since then, and it could cover nothing
+            return True
+        return any(_cut_off(other, run.started - 2 * self.lease) for other in self.processes)
 
     def _apart(self, run: Run, event_id: str, starter: Process) -> bool:
         """The owner was cut off from PostgreSQL, another from Redis: each place had lost one of them."""

@@ -105,6 +105,7 @@ class PostgresMemory:
         self.claims: dict[str, Record] = {}
         self.incarnations = 0
         self.founded: tuple[str, float] | None = None
+        self.crashed_at = -math.inf
         self.listeners: dict[str, tuple[frozenset[str], float]] = {}
         self.declared_anew: dict[str, float] = {}
         """When who had not stood on the roll, or no more, came on it."""
@@ -123,6 +124,7 @@ class PostgresMemory:
     def crash(self) -> None:
         """Recovery has run: committed rows stand, unlogged tables are empty, nobody holds a lock."""
         self.locked = False
+        self.crashed_at = self.clock()
         self.end_transactions()
         self.claims.clear()
         self.founded = None
