@@ -51,11 +51,12 @@ class Reach(msgspec.Struct):
         by_line = {int(line): tests for line, tests in self.lines.get(file, {}).items()}
         near = {one for line in changed for one in by_line.get(line, ())}
         if function:
-            further = {one for line in function for one in by_line.get(line, ())}
+            named, further = set[str](), {one for line in function for one in by_line.get(line, ())}
         else:
-            near |= self._naming(root, file.removesuffix(".py").replace("/", "."))
+            named = self._naming(root, file.removesuffix(".py").replace("/", "."))
             further = {one for tests in by_line.values() for one in tests}
-        chosen = self._within(near, most) + self._within(further - near, most)
+        groups = (near, named - near, further - named - near)
+        chosen = [test for group in groups for test in self._within(group, most)]
         return [*chosen, HUNT] if chosen and file.startswith(HUNTED) else chosen
 
     def seconds_of(self, tests: Iterable[str]) -> float:
