@@ -158,3 +158,20 @@ async def test_two_letters_of_one_event_are_entered_one_after_the_other():
     around = Around(Register(set()))
     await around.entered("aba")
     assert around.register.asked == ["ab", "a"]
+
+
+class LaterRefusing(Register):
+    """Takes everything once, and refuses one of them from then on."""
+
+    async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
+        standings = await super().enter(burials)
+        self._refused = {"a"}
+        return standings
+
+
+async def test_what_is_refused_at_the_second_look_is_not_looked_at_a_third_time():
+    around = Around(LaterRefusing(set()))
+    await around.entered("ab", 110.5, 121.0, 500.0)
+    assert around.register.asked[:2] == ["ab", "ab"]
+    assert sorted(around.register.asked[2:]) == ["a", "b"]
+    assert not around.registrar.unsure
