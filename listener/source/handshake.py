@@ -13,10 +13,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from listener.errors import Transient, UnlostError
 from ops.telemetry.mask import masked
+from ops.telemetry.printable import printable
 
 ABNORMAL = 1006
 """The code that stands for a connection that ended without a close frame."""
 LONGEST_WAIT = 600.0
+LONGEST_WORDS = 300
 _CURSOR = re.compile(r"[!-~]{0,255}[0-9]")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
@@ -79,8 +81,8 @@ def loss_of(error: Exception) -> Loss:
         status = error.response.status_code
         return Loss(f"the source answered HTTP {status}", wait=retry_after(error.response.headers))
     if isinstance(error, OSError | TimeoutError | UnlostError):
-        return Loss(_printable(str(error)) or type(error).__name__)
-    return Loss(f"the source's handshake makes no sense: {type(error).__name__}: {_printable(str(error))}")
+        return Loss(_shown(str(error)) or type(error).__name__)
+    return Loss(f"the source's handshake makes no sense: {type(error).__name__}: {_shown(str(error))}")
 
 
 def retry_after(headers: Headers) -> float:
@@ -115,16 +117,16 @@ def _one(headers: Headers, name: str) -> str | None:
 
 def _closed(error: ConnectionClosed) -> Loss:
     if error.rcvd is not None:
-        reason = _printable(error.rcvd.reason)
+        reason = _shown(error.rcvd.reason)
         said = f": {reason}" if reason else ""
         return Loss(f"the source closed the connection with code {error.rcvd.code}{said}", error.rcvd.code, reason)
     if error.sent is not None:
-        reason = _printable(error.sent.reason)
+        reason = _shown(error.sent.reason)
         return Loss(f"what the source sent broke the protocol (code {error.sent.code}): {reason}", ABNORMAL)
-    cause = f": {_printable(str(error.__cause__))}" if error.__cause__ is not None else ""
+    cause = f": {_shown(str(error.__cause__))}" if error.__cause__ is not None else ""
     return Loss(f"the connection ended without a close frame{cause}", ABNORMAL)
 
 
-def _printable(text: str) -> str:
+def _shown(text: str) -> str:
     """Foreign words for logs and terminals: one line, bounded, no control characters, no passwords."""
-    return masked("".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text[:300]))
+    return masked(printable(text[:LONGEST_WORDS]))

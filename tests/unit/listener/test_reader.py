@@ -197,7 +197,7 @@ async def test_code_and_reason_of_a_lost_connection_are_stated_and_shown():
     async with source.read() as one:
         await one.until(lambda r: bool(r.of(SourceLost)))
         loss = one.of(SourceLost)[0]
-        said = "we\ufffd[31m redeploy\ufffd"
+        said = r"we\x1b[31m redeploy\u202e"
         assert (loss.code, loss.reason) == (1012, said)
         assert loss.why == f"the source closed the connection with code 1012: {said}"
         assert one.reader.last_loss is not None
