@@ -29,6 +29,7 @@ from redis.exceptions import NoScriptError
 from listener.claims import redis_replies as replies
 from listener.claims.port import UNHANDLED, Answer, Ask, Keep, Verdict
 from listener.claims.redis_errors import LIBRARY_ERRORS, may_try_again, translated
+from listener.claims.redis_parser import BoundedParser
 from listener.claims.wires import Wires
 from listener.errors import Misconfigured, Transient
 
@@ -58,7 +59,8 @@ def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Re
             socket_connect_timeout=timeout,
             health_check_interval=0,
             retry=Retry(NoBackoff(), 0),
-            driver_info=None,  # nothing is asked that need not be: what is answered is read by the library's own parser
+            driver_info=None,  # nothing is asked that need not be
+            parser_class=BoundedParser,
             decode_responses=False,
             protocol=2,  # a server that speaks only when it is asked
         )

@@ -140,6 +140,25 @@ async def test_what_is_announced_is_not_allocated(announced: bytes) -> None:
     assert time.process_time() - started < 2.0
 
 
+@pytest.mark.parametrize("announced", [b"*1000000000\r\n", b"$10000000000\r\n", b"*1\r\n%900000000\r\n", b"-MOVED\r\n"])
+async def test_neither_is_what_is_announced_while_a_connection_is_opened(announced: bytes) -> None:
+    """The answers to AUTH and SELECT are read by the library."""
+    before = memory()
+    started = time.process_time()
+    async with answering(lambda _: announced) as url:
+        address = url.replace("//", "//user:word@").removesuffix("/0") + "/3"
+        claims = RedisClaims(
+            connect_redis(address), token="a:1", group="g", lease_seconds=30, window_seconds=60, timeout=LIMIT
+        )
+        with pytest.raises((Transient, Permanent)):
+            await claims.place()
+        await claims.close()
+    grown = [now - then for now, then in zip(memory(), before, strict=True)]
+    assert grown[0] < 256 * 1024 * 1024, "of address space"
+    assert grown[1] < 48 * 1024 * 1024
+    assert time.process_time() - started < 2.0
+
+
 async def test_an_answer_that_is_no_answer_ends_its_connection() -> None:
     """The next on it might be the answer to an earlier call."""
     answers = [b":1\r\n", PLACE]
