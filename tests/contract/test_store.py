@@ -596,6 +596,14 @@ async def test_cursors_never_go_back(server: Real | Simulated) -> None:
 OURS, OTHER = "0123456789ab", "ba9876543210"
 
 
+async def test_a_recorded_start_is_never_moved_back_either(server: Real | Simulated) -> None:
+    cursors = server.cursors()
+    assert await cursors.start("s", "g", "j.7") == "j.7"
+    assert await cursors.start("s", "g", "j.9") == "j.7", "another was first"
+    assert await cursors.advance("s", "g", "j.3") == "j.7"
+    assert await cursors.advance("s", "g", "j.8") == "j.8"
+
+
 async def test_cursors_of_one_journal_follow_its_timelines(server: Real | Simulated) -> None:
     cursors = server.cursors()
     for cursor, expected in (

@@ -85,3 +85,11 @@ def test_the_number_at_the_end_of_a_cursor(cursor: str, ordinal: int | None) -> 
 
 def test_statements_are_found_by_name() -> None:
     assert set(statements("listener.store", "cursors.sql")) == {"start", "read", "read_in", "advance", "reset"}
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "gone"),
+    [("57P01", True), ("57P02", True), ("57P03", True), ("25006", True), ("57014", False), ("53300", False)],
+)
+def test_a_server_that_ends_takes_all_its_connections_along(sqlstate: str, gone: bool) -> None:
+    assert trouble.lost_connection(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"})) is gone

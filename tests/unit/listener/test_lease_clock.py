@@ -8,7 +8,7 @@ import pytest
 
 from listener.breaker import Breaker
 from listener.claims.desk import TICK_SECONDS, Desk
-from listener.claims.port import UNHANDLED, Ask, Keep, Won
+from listener.claims.port import UNHANDLED, Ask, Keep, Verdict, Won
 from listener.store.mark import StoreMark
 from listener.store.roll import Look
 
@@ -23,6 +23,7 @@ class Slow:
     def __init__(self, name: str) -> None:
         self.name = name
         self.now = 0.0
+        self.told: list[tuple[object, ...]] = []
 
     async def place(self) -> str:
         return self.name
@@ -42,6 +43,10 @@ class Slow:
         return [True for _ in keeps]
 
     renew = cover
+
+    async def settle(self, asks: Sequence[Ask], verdict: str) -> list[bool]:
+        self.told.append((*asks, verdict))
+        return [True for _ in asks]
 
 
 class Roll:
@@ -136,3 +141,12 @@ async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(desk_an
     running.cancel()
     await asyncio.wait([running])
     assert 1 <= rounds <= 2
+
+
+@pytest.mark.parametrize("verdict", ["done", "dead"])
+async def test_an_end_is_told_as_what_it_is(desk_and_redis: tuple[Desk, Slow], verdict: Verdict) -> None:
+    desk, redis = desk_and_redis
+    await desk.claim([ASK], take_over=0)
+    assert await desk.settle(["e"], verdict)
+    assert redis.told == [(ASK, verdict)]
+    assert not desk.is_held("e")

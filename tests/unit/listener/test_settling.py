@@ -11,7 +11,7 @@ from dlq.letter import Reason
 from listener.claims.desk import Desk
 from listener.claims.port import Ask, Verdict
 from listener.errors import Transient
-from listener.facts import DeadLetterHealed, Fact, Facts
+from listener.facts import DeadLetterHealed, EventBuried, Fact, Facts
 from listener.pipeline.intake import Clocks
 from listener.pipeline.passage import STORED, Doom, Passage
 from listener.pipeline.settling import Settling
@@ -83,7 +83,7 @@ class Event:
         self.event = self
         self.doom: Doom | None = None
         self.attempts = [self]
-        self.error_class = self.error_type = self.message = ""
+        self.error_class, self.error_type, self.message = "transient", "Trouble", "it failed"
         self.ask = Ask(event_id, b"")
         self.received_clock = 0.0
 
@@ -177,10 +177,10 @@ async def test_what_is_claimed_by_nobody_waits_for_nobody():
 
 @pytest.mark.parametrize("verdict", ["done", "dead"])
 async def test_peers_are_told_of_what_is_settled_after_everybody_else(verdict: Verdict):
-    desk, told = CutOff(0, gone=set()), list[str]()
+    desk, facts = CutOff(0, gone=set()), list[Fact]()
     settling = Settling(
         desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=Yard(1), written=lambda _: None,
-        clocks=Clocks(time.time, time.monotonic), facts=lambda fact: told.append(type(fact).__name__),
+        clocks=Clocks(time.time, time.monotonic), facts=facts.append,
     )  # fmt: skip
     event = cast("Passage", Event("e"))
     if verdict == "done":
@@ -191,6 +191,9 @@ async def test_peers_are_told_of_what_is_settled_after_everybody_else(verdict: V
     async with asyncio.timeout(20):
         assert await desk.vouched == ["stretch of e"]
     assert desk.told == [("e", verdict)]
+    if verdict == "dead":
+        assert facts[0] == EventBuried("e", "exhausted", "transient", "it failed", "Trouble")
+    told = [type(fact).__name__ for fact in facts]
     assert told == ["EventsStored" if verdict == "done" else "EventBuried", "BatchDone"]
     running.cancel()
     await asyncio.wait([running])
