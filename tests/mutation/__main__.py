@@ -99,7 +99,14 @@ class _Session:
         with ThreadPoolExecutor(len(runners)) as threads:
             for answer in threads.map(self._unchanged, runners, shares):
                 if answer.fate is not Fate.SURVIVED:
+                    self._forget(answer.by)
                     raise Unsound(f"without any mutant, {answer.by or 'some test'} fails: no score would mean anything")
+
+    def _forget(self, test: str) -> None:
+        """What it seemed to kill is tried again in the next run."""
+        lines = self._kept.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if function_of(msgspec.json.decode(line, type=Result).by) != function_of(test)]
+        self._kept.write_bytes(b"".join(kept))
 
     def _unchanged(self, runner: Runner, tests: Sequence[str]) -> Answer:
         if not tests:
