@@ -66,6 +66,7 @@ class Desk:
         self._meets = False
         self._moving = False
         self._fresh_until = 0.0
+        self._row_ends = 0.0
         self._told: str | None = None
         self._members = Members()
         self._store = KnownStore(roll=roll, reach=self._reach, facts=facts)
@@ -316,6 +317,7 @@ class Desk:
         except Transient as error:
             self._reach.postgres_failed(str(error))
             await self._store.look_for_redis()
+            self._lose_what_nobody_heeds()
             raise
         self._reach.postgres_answered()
         self._see(look, started)
@@ -330,6 +332,11 @@ class Desk:
                 break
         self._moving = False
         self._meets = meets(self.places, self._peers)
+
+    def _lose_what_nobody_heeds(self) -> None:
+        """Peers wait for a row on the roll to run out, and then for nothing of a PostgreSQL that is no more."""
+        if self._store.left_behind and self._clock() >= self._row_ends:
+            self._leases.lose([claim.ask.event_id for claim in self._leases.all()])
 
     def _may_agree(self, look: Look) -> bool:
         """Whoever had another handler is gone."""
@@ -349,6 +356,7 @@ class Desk:
         self._members.seen(look, started)
         self._share = look.share
         self._reach.postgres = look.postgres_place
+        self._row_ends = started + self._roll.life_seconds
         shown = look.mine == self.places  # else peers do not see it, and may start what it holds
         self._fresh_until = started + self._roll.life_seconds * FRESH_SHARE if shown else 0.0
 

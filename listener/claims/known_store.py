@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from listener.claims.reach import Reach
 from listener.facts import Facts, StoreReplaced, StoreWentBack
-from listener.store.mark import StoreMark, change
+from listener.store.mark import Remembered, StoreMark, change
 from listener.store.port import ListenerRoll
 from listener.store.roll import Look
 
@@ -24,9 +24,22 @@ class KnownStore:
         """As it was seen last."""
         self._vouched = False
         """Whether the store is known to be the one that it was: Redis said so, or it was seen all along."""
-        self._further: int | None = None
+        self._remembered: Remembered | None = None
         self.on_other: Callable[[], None] = lambda: None
         """Called in the very step in which PostgreSQL turns out to be another store, or to have gone back."""
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether peers, as Redis tells, have gone on to a PostgreSQL that this listener has not seen yet.
+
+        What Redis keeps for this listener is kept for the one before, so nobody heeds it.
+        """
+        mark, known = self.mark, self._remembered
+        return mark is not None and known is not None and known.version > mark.version and known.name != mark.name
+
+    @property
+    def _further(self) -> int:
+        return 0 if self._remembered is None else self._remembered.version
 
     async def look_at_roll(self) -> Look:
         """Look, and take the store further if it is known."""
@@ -49,9 +62,9 @@ class KnownStore:
         found = await self._reach.look_for_redis(mark)
         if found is None:
             return not self._vouched and self._reach.redis_is_away
-        place, self._further = found
+        place, self._remembered = found
         is_new = mark.version == 0  # nobody has taken it further, so nobody remembers anything of it
-        if (self._further is None and not self._vouched and not is_new) or (self._further or 0) > mark.version:
+        if (self._remembered is None and not self._vouched and not is_new) or self._further > mark.version:
             return True
         self._reach.redis, self._vouched = place, True
         return False
@@ -59,7 +72,7 @@ class KnownStore:
     async def look_again(self) -> Look:
         """A peer may have taken the store so far just now; else it went back, or nobody can tell."""
         look = await self._roll.refresh()
-        if self._further is not None and look.store.version >= self._further:
+        if self._remembered is not None and look.store.version >= self._further:
             return look
         return await self._renewed(look.store)
 

@@ -18,6 +18,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from listener.store.mark import Remembered, StoreMark
+
 Token = str
 """Names one process start, never just the host: ``instance:random``."""
 
@@ -160,8 +162,8 @@ class StoreMemory(ReadableClaims, Protocol):
         """From here on the calls, and the place's name, are for this store; nothing known of another is believed."""
         ...
 
-    async def remember(self, generation: str, version: int) -> int | None:
-        """Remember that this generation of the store has come so far; how far it had come before, if that is known."""
+    async def remember(self, store: StoreMark) -> Remembered | None:
+        """Remember that this generation of the store has come so far; what was remembered of it before, if anything."""
         ...
 
 

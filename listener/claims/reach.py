@@ -8,7 +8,7 @@ from listener.breaker import Breaker
 from listener.claims.places import Place, Places
 from listener.claims.port import Claims, StoreMemory
 from listener.errors import Permanent, Transient
-from listener.store.mark import StoreMark
+from listener.store.mark import Remembered, StoreMark
 
 T = TypeVar("T")
 
@@ -79,8 +79,8 @@ class Reach:
         self.kept_in_redis.file_under(store)
         self.redis = None
 
-    async def look_for_redis(self, store: StoreMark) -> tuple[Place, int | None] | None:
-        """Find out which Redis answers, and how far the store had come, if it knows; it learns how far it is now.
+    async def look_for_redis(self, store: StoreMark) -> tuple[Place, Remembered | None] | None:
+        """Find out which Redis answers, and what it knows of the store; it learns how far that has come by now.
 
         One failure alone does not mean that it is gone. It is within reach when the caller says so.
         """
@@ -91,7 +91,7 @@ class Reach:
             place = await self.kept_in_redis.place()
             if place != self.redis:
                 self.redis = None  # calls go to this one from here on, and nobody has declared it yet
-            known = await self.kept_in_redis.remember(store.generation, store.version)
+            known = await self.kept_in_redis.remember(store)
         except (Transient, Permanent) as error:  # a Redis that refuses us is as good as none
             self._redis_breaker.failed(self._clock(), str(error))
             if self._redis_breaker.is_open:

@@ -32,6 +32,7 @@ from listener.claims.redis_errors import LIBRARY_ERRORS, may_try_again, translat
 from listener.claims.redis_parser import BoundedParser
 from listener.claims.wires import Wires
 from listener.errors import Misconfigured, Transient
+from listener.store.mark import Remembered, StoreMark
 
 T = TypeVar("T")
 READ = ("MGET",)
@@ -135,11 +136,12 @@ class RedisClaims:
             self._filed = [tag + store.encode() + b":" for tag in self._tags]
             self._places = (*self._places,)  # another one, so that no batch is half for each store
 
-    async def remember(self, generation: str, version: int) -> int | None:
+    async def remember(self, store: StoreMark) -> Remembered | None:
         """See ``StoreMemory``."""
-        call: list[bytes | int] = [1, self._tags[0] + b"store", generation.encode(), b"%d" % version]
+        what = store.generation.encode(), b"%d" % store.version, store.name.encode()
+        call: list[bytes | int] = [1, self._tags[0] + b"store", *what]
         doing = "remembering how far the store has come"
-        return await self._run(self._remember.by_name, self._remember.by_text, call, doing, replies.version)
+        return await self._run(self._remember.by_name, self._remember.by_text, call, doing, replies.remembered)
 
     async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
         """See ``Claims``."""

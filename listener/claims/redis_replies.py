@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from redis.exceptions import InvalidResponse
 
 from listener.claims.port import Answer, Dead, Done, Held, Lapsed, Won
+from listener.store.mark import Remembered
 
 _answer = struct.Struct(">BIII")
 _PLACE = re.compile(rb"[0-9a-f]{1,64}\.[0-9a-zA-Z]{1,64}")
-_VERSION = re.compile(rb"[0-9]{0,18}")
+_REMEMBERED = re.compile(rb"(?:([0-9]{1,18}) ([0-9a-f]{8}))?")
 _YES, _NO = ord("1"), ord("0")
 _FRESH = Won(1, 0)
 _LARGEST = 2**31 - 1
@@ -45,11 +46,11 @@ def place(reply: object) -> bytes:
     return reply
 
 
-def version(reply: object) -> int | None:
-    """How far a generation of the store had come, if it was known."""
-    if type(reply) is not bytes or not _VERSION.fullmatch(reply):
+def remembered(reply: object) -> Remembered | None:
+    """What was known of a generation of the store."""
+    if type(reply) is not bytes or not (match := _REMEMBERED.fullmatch(reply)):
         raise _wrong("how far the store had come", reply)
-    return int(reply) if reply else None
+    return Remembered(int(match[1]), match[2].decode()) if reply else None
 
 
 def answers(reply: object, count: int) -> Sequence[Answer]:

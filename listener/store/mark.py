@@ -31,6 +31,13 @@ class StoreMark(msgspec.Struct, frozen=True):
         return hashlib.blake2b(f"{self.generation} {self.incarnation}".encode(), digest_size=4).hexdigest()
 
 
+class Remembered(msgspec.Struct, frozen=True):
+    """What Redis knows of a generation of the store: how far it had come, and its name then."""
+
+    version: int
+    name: str
+
+
 def change(known: StoreMark | None, seen: StoreMark) -> Change:
     """What has become of the store since it was seen last. ``back``: it has come less far."""
     if known is None:

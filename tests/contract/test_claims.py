@@ -19,6 +19,7 @@ from listener.errors import Permanent, Transient
 from listener.event import parse
 from listener.store.database import Database
 from listener.store.events import EventStore, NewRow
+from listener.store.mark import Remembered, StoreMark
 from listener.store.migrations import migrate
 from tests.contract.wire import Wire
 from tests.simulation.by_hand import HandWire
@@ -171,9 +172,10 @@ async def test_redis_remembers_how_far_a_store_had_come(place: Place) -> None:
     claims = place.listener()
     if not isinstance(claims, RedisClaims | SimulatedRedisClaims):
         return
-    known = [await claims.remember("g", version) for version in (7, 9, 8, 9)]
-    assert known == [None, 7, 9, 9]
-    assert await claims.remember("other", 1) is None
+    marks = [StoreMark("g", version, incarnation) for version, incarnation in ((7, "i"), (9, "j"), (8, "i"), (9, "i"))]
+    seventh, ninth = Remembered(7, marks[0].name), Remembered(9, marks[1].name)
+    assert [await claims.remember(mark) for mark in marks] == [None, seventh, ninth, ninth]
+    assert await claims.remember(StoreMark("other", 1, "i")) is None
 
 
 async def test_an_empty_batch_asks_nothing(place: Place) -> None:

@@ -121,7 +121,7 @@ async def test_at_start_it_is_said_where_postgres_is_expected(start: Call):
 
 OF_REDIS: dict[str, Callable[[RedisClaims], Awaitable[object]]] = {
     "asking which Redis this is": lambda it: it.place(),
-    "remembering how far the store has come": lambda it: it.remember("g", 1),
+    "remembering how far the store has come": lambda it: it.remember(StoreMark("g", 1, "i")),
     "claiming events": lambda it: it.claim([ASK], take_over=0),
     "looking for events": lambda it: it.look([ASK]),
     "covering claims": lambda it: it.cover([KEEP]),

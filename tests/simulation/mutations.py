@@ -36,6 +36,7 @@ from listener.pipeline.turns import Turns
 from listener.source import reader as reader_module
 from listener.source.reader import Reader
 from listener.store.events import STORED
+from listener.store.mark import Remembered, StoreMark
 from listener.watermark import Position, Watermark
 from producer.journal.timelines import Start, Timelines
 from tests.simulation import listener as listener_module
@@ -72,9 +73,9 @@ def _version_unseen(real: Any) -> Any:
 
 
 def _remembers_nothing_else(real: Any) -> Any:
-    async def remember(self: SimulatedRedisClaims, generation: str, version: int) -> int:
-        await real(self, generation, version)
-        return version
+    async def remember(self: SimulatedRedisClaims, store: StoreMark) -> Remembered:
+        await real(self, store)
+        return Remembered(store.version, store.name)
 
     return remember
 
@@ -531,6 +532,10 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "declared-once-told": (
         "a place of which peers know is not renewed, since the reply to its declaration was lost",
         [(Desk, "_declare", _declared_once_told)],
+    ),
+    "left-behind": (
+        "who is cut off from PostgreSQL keeps claims that were made void by its crash",
+        [(Desk, "_lose_what_nobody_heeds", lambda _: lambda _: None)],
     ),
     "give-up-early": ("PostgreSQL is given up while peers need it", [(desk_module, "next_step", _give_up_early)]),
     "stale-cover": (

@@ -11,6 +11,7 @@ import msgspec
 
 from listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from listener.errors import Transient
+from listener.store.mark import Remembered, StoreMark
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import Lost, Server, Wire
 from tests.simulation.world import World
@@ -60,7 +61,7 @@ class RedisMemory:
         self.filed = ""
         """Under which store's name the call at work asks."""
         self._files: dict[str, dict[str, Record]] = {}
-        self.stores: dict[str, int] = {}
+        self.stores: dict[str, Remembered] = {}
 
     @property
     def records(self) -> dict[str, Record]:
@@ -86,9 +87,10 @@ class RedisMemory:
         self.run_id = f"r{self._runs}"
         self._files, self.stores, self.mark = replica
 
-    def remember(self, generation: str, version: int) -> int | None:
-        known = self.stores.get(generation)
-        self.stores[generation] = max(version, known or 0)
+    def remember(self, store: StoreMark) -> Remembered | None:
+        known = self.stores.get(store.generation)
+        if known is None or known.version < store.version:
+            self.stores[store.generation] = Remembered(store.version, store.name)
         return known
 
     def place(self) -> str:
@@ -218,9 +220,9 @@ class SimulatedRedisClaims:
     def file_under(self, store: str) -> None:
         self._store = store
 
-    async def remember(self, generation: str, version: int) -> int | None:
-        what = f"remember {generation} {version}"
-        return await self._asked(what, lambda: self._memory.remember(generation, version))
+    async def remember(self, store: StoreMark) -> Remembered | None:
+        what = f"remember {store.generation} {store.version}"
+        return await self._asked(what, lambda: self._memory.remember(store))
 
     async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
         return await self._each(

@@ -22,7 +22,7 @@ HANDS = 4
 """Seeds that differ by a multiple of this have as many hands (``hands_of``)."""
 
 FOUND_BY = {
-    "any-handler": 20, "agreed-for-ever": 918,
+    "left-behind": 7726, "any-handler": 20, "agreed-for-ever": 918,
     "forget-the-fence": 1, "foreign-row-is-mine": 10, "done-before-row": 0, "dead-before-letter": 1, "no-letter":
     1, "drop-standby": 9, "standby-is-settled": 2, "reset-epoch": 20, "never-renew": 6, "lease-ignored": 714,
     "lost-unseen": 431, "lost-is-forgotten": 75, "meet-nobody": 87, "no-cover": 9,

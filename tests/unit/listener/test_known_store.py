@@ -7,7 +7,7 @@ import pytest
 
 from listener.claims.known_store import KnownStore
 from listener.facts import Fact, StoreReplaced, StoreWentBack
-from listener.store.mark import StoreMark
+from listener.store.mark import Remembered, StoreMark
 from listener.store.roll import Look
 
 MARK = StoreMark("g", 7, "postgres:1")
@@ -40,15 +40,19 @@ class Reach:
     redis: str | None = None
     redis_is_away = False
 
-    def __init__(self, found: tuple[str, int | None] | None = None) -> None:
+    def __init__(self, found: tuple[str, int | None] | None = None, name: str = MARK.name) -> None:
         self.found = found
+        self.name = name
         self.lost = asyncio.Event()
         self.filed: list[str] = []
         self.told: list[StoreMark] = []
 
-    async def look_for_redis(self, mark: StoreMark) -> tuple[str, int | None] | None:
+    async def look_for_redis(self, mark: StoreMark) -> tuple[str, Remembered | None] | None:
         self.told.append(mark)
-        return self.found
+        if self.found is None:
+            return None
+        place, version = self.found
+        return place, None if version is None else Remembered(version, self.name)
 
     def file_under(self, store: str) -> None:
         self.filed.append(store)
@@ -83,6 +87,17 @@ async def test_a_store_that_redis_remembers_is_taken_further_from_then_on(rememb
     assert (reach.redis, reach.told) == ("redis:1", [MARK])
     await one.look_at_roll()
     assert roll.log == [MARK]
+
+
+@pytest.mark.parametrize(
+    ("version", "incarnation", "left"),
+    [(7, "postgres:1", False), (8, "postgres:1", False), (7, "postgres:2", False), (8, "postgres:2", True)],
+)
+async def test_peers_that_are_further_on_under_another_name_have_left_this_one_behind(version, incarnation, left):
+    one, _, _ = known(Roll(MARK), Reach(("redis:1", version), at(version, incarnation=incarnation).name))
+    assert not one.left_behind
+    await one.look_for_redis()
+    assert one.left_behind is left
 
 
 async def test_a_store_less_far_than_redis_remembers_is_doubted():

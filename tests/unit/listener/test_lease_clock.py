@@ -9,7 +9,7 @@ import pytest
 from listener.breaker import Breaker
 from listener.claims.desk import TICK_SECONDS, Desk
 from listener.claims.port import UNHANDLED, Ask, Keep, Verdict, Won
-from listener.store.mark import StoreMark
+from listener.store.mark import Remembered, StoreMark
 from listener.store.roll import Look
 
 LEASE, SLOW = 10.0, 4.0
@@ -31,8 +31,8 @@ class Slow:
     def file_under(self, store: str) -> None:
         """There is one store."""
 
-    async def remember(self, generation: str, version: int) -> int | None:
-        return version
+    async def remember(self, store: StoreMark) -> Remembered | None:
+        return Remembered(store.version, store.name)
 
     async def claim(self, asks: Sequence[Ask], **_: object) -> list[Won]:
         self.now += SLOW
