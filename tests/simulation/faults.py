@@ -115,8 +115,9 @@ def _to_be_restored(play: Play, dump: bool) -> Heal:
 
     def restore() -> None:
         memory = postgres.memory
-        known = redis.memory.stores.get(backup.generation, -1)
-        grown = memory.generation != backup.generation or min(memory.version, known) > backup.version
+        known = redis.memory.stores.get(backup.generation)
+        seen = -1 if known is None else min(memory.version, known.version)
+        grown = memory.generation != backup.generation or seen > backup.version
         postgres.down()
         memory.restore(backup, claims_too=dump and grown)
         play.at(RESTORING, postgres.up)

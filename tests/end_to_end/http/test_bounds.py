@@ -39,7 +39,7 @@ BUSY = {
 """Refused for nothing, and much to do for few bytes."""
 PORTS = ("producer", "listener", "console", "stream")
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
