@@ -24,8 +24,8 @@ proof: $(INSTALLED) ## Start the whole system on free ports, publish, verify, st
 bench: $(INSTALLED) ## Measure on this machine, side by side (ARGS="--full --json FILE" ...)
 	@$(BIN)/ops bench $(ARGS)
 
-test: $(INSTALLED) ## Run the tests, on real servers, three at a time (ARGS="-k name" ...)
-	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
+test: $(INSTALLED) ## Run the tests, on real servers, four at a time (ARGS="-k name" ...)
+	@$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 drill: $(INSTALLED) ## Hurt a private system and see that nothing is lost (ARGS="redis-frozen", ARGS=all, ARGS=--list)
 	@$(BIN)/ops drill $(ARGS)

@@ -66,7 +66,7 @@ def damaged_plainly(draw: st.DrawFn) -> bytes:
 
 
 @given(frames)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @example(b'{"event_id":"e","payload":1,"\\u0063ursor":"x"}')
 @example(b"[" * 10_000)
 def test_a_frame_is_an_event_or_invalid(frame: bytes):
@@ -75,7 +75,7 @@ def test_a_frame_is_an_event_or_invalid(frame: bytes):
 
 
 @given(frames | damaged_plainly())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @example(b'{"event_id":"e","payload":{"a":1,"a":2}}')
 @example(b'{"event_id":"e","event_id":":","payload":1}')
 @example(b'{"event_id":"e","payload":{"a":1},"payload":":"}')
@@ -111,7 +111,7 @@ plain_frames = st.builds(
 
 
 @given(st.lists(plain_frames | damaged_plainly() | frames, max_size=5))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @example([b'{"event_id":"e","payload":1}', b'{"event_id":"f","payload":{"a":1},"type":"t","cursor":"j.1"}'])
 @example([b'{"event_id":"e","payload":{"a":1,"a":2}}', b'{"event_id":":","payload":":::"}'])
 @example([b'{"event_id":"e","payload":[1', b"2]}", b'{"event_id":"e","payload":1}{"event_id":"f","payload":1}'])
@@ -131,7 +131,7 @@ def test_plain_events_are_read_together(some: list[bytes]):
 
 
 @given(plain_frames | damaged_plainly() | frames, st.sampled_from([b"", b" ", b"}"]))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @example(b'{"event_id":"e","payload":{"a":1,"cursor":"j.1"}}', b"")
 @example(b'{"event_id":"e","payload":",\\"cursor\\":\\"j.1\\""}', b"")
 @example(b'{"event_id":"e","payload":1,"cursor":"j.1"}', b"")
@@ -168,7 +168,7 @@ def test_what_the_producer_accepts_every_listener_can_read(body: bytes):
 
 
 @given(st.lists(damaged_plainly() | frames.map(bytes.strip).filter(lambda line: b"\n" not in line), max_size=5))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @example([b'{"event_id":"e","payload":1}', b'{"event_id":"f","payload":{"a":1},"type":"t"}'])
 @example([b'{"event_id":"e","payload":{"a":1,"a":2}}', b'{"event_id":":","payload":":::"}'])
 @example([b'{"event_id":"e","payload":[1', b"2]}", b'{"event_id":"e","payload":1}{"event_id":"f","payload":1}'])
