@@ -23,7 +23,7 @@ ONE_OF = 40
 HOLDS_SOME = 6
 REFUSED_WITHIN, LET_IT_TRY = 30.0, 2.0
 LOOKS, LOOK_SECONDS, LETTERS_LOOK_SECONDS = 200, 0.02, 0.1
-OWNED = {"handle_timeout": "5", "DRILL_SECONDS": "0.3"}
+OWNED = {"handle_timeout": "5", "DRILL_SECONDS": "0.1"}
 """The limit is no longer than the lease: a transaction may idle no longer than either, and its heir waits for it. A run
 is long enough that who held several events a moment ago holds some now."""
 

@@ -10,7 +10,7 @@ TURN = """
 local turned = 0
 local cursor = '0'
 repeat
-  local found = redis.call('SCAN', cursor, 'MATCH', '{*', 'COUNT', 1000)
+  local found = redis.call('SCAN', cursor, 'MATCH', '{*', 'COUNT', 1000, 'TYPE', 'string')
   cursor = found[1]
   for _, key in ipairs(found[2]) do
     local record = redis.call('GET', key)

@@ -1,0 +1,25 @@
+"""A drill turns back the clock of Redis, as its records show it."""
+
+from hashlib import sha256
+
+from listener.claims.port import Ask, Held
+from listener.claims.redis import RedisClaims, connect_redis
+from listener.store.mark import StoreMark
+from ops.drills.clocks import turn_back
+
+
+async def test_every_lease_ends_later_and_nothing_else_is_touched(redis_url: str) -> None:
+    one, two = (
+        RedisClaims(connect_redis(redis_url), token=name, group="g", lease_seconds=30, window_seconds=60)
+        for name in ("one", "two")
+    )
+    ask = Ask("e", sha256(b"e").digest())
+    await one.remember(StoreMark("g", 1, "i"))
+    await one.claim([ask], take_over=0)
+    await one.settle([Ask("done", ask.digest)], "done")
+    assert await turn_back(redis_url, 3_600) == 1
+    answer = (await two.claim([ask], take_over=0))[0]
+    assert isinstance(answer, Held)
+    assert answer.seconds_left <= 30, "a lease that ends too late counts from now on"
+    await one.close()
+    await two.close()
