@@ -627,7 +627,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(Reader, "_go_back", _tells_the_gap_alone)],
     ),
     "gap-told-late": (
-        "a gap is told only after PostgreSQL was asked, and is forgotten where that is another store by then",
+        "a gap is reported only after PostgreSQL was asked, and is forgotten where that is another store by then",
         [(Reader, "_go_back", _told_when_all_is_done)],
     ),
     "stop-hands-back-the-lost": (

@@ -27,7 +27,7 @@ FORMER_FINDINGS = {
     16236: "who came back to the roll buried what a peer held elsewhere by then",
     2574: "who lost a claim in PostgreSQL won it again in Redis, where it still lay, after another's letter",
     8854: "an invalid event that stood by again had forgotten why it is invalid",
-    25: "a gap was told to nobody, since PostgreSQL was away and then another store",
+    25: "a gap was reported to nobody, since PostgreSQL was away and then another store",
     3343: "what a restored journal had lost was handed back in an orderly stop",
     1860: "a handler started in its transaction long after the lease was lost",
 }
