@@ -178,12 +178,13 @@ async def test_a_transaction_that_was_under_way_is_seen_at_the_second_look(yard:
     async with yard.running():
         await yard.bury(passage("e"))
         await yard.looked.wait()
-        assert yard.standings == [["buried"]], "the first look sees no row yet"
+        assert ["stored"] not in yard.standings, "the first look sees no row yet"
         assert yard.waiting() == ["e"]
         entered.set()
         await late
         assert (await yard.resolved.get()).why == "already stored"
-    assert yard.standings == [["buried"], ["stored"]]
+    assert yard.standings[-1] == ["stored"]
+    assert yard.standings[:-1] in ([["buried"]], [["buried"]] * 2), "it is entered twice if it is found in the file too"
     assert yard.waiting() == []
 
 
