@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for, and one that every test has."""
 
 import os
+from itertools import islice
 
 import pytest
 
@@ -40,5 +41,14 @@ def no_settings_from_outside() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: begun last, it would be waited for alone."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Each worker begins with its part of the longest: begun last, they would be waited for alone."""
+    longest = [item for item in items if item.get_closest_marker("long")]
+    others = iter([item for item in items if not item.get_closest_marker("long")])
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    left = len(items)
+    items.clear()
+    for worker in range(workers):
+        share = left // (workers - worker)  # as they are split when all begin
+        left -= share
+        own = longest[worker::workers]
+        items += own + list(islice(others, share - len(own)))

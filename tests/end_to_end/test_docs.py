@@ -66,6 +66,7 @@ def test_every_link_leads_somewhere(page: Path):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_tour_of_the_readme_is_what_a_new_user_sees(tmp_path: Path):
     with running_system(2, console=True) as system:
@@ -116,6 +117,7 @@ def without_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_tutorial_guides_and_runbook_work_as_they_stand(tmp_path: Path):
     tutorial = ROOT / "docs" / "tutorial.md"
@@ -178,6 +180,7 @@ def addresses(system: System) -> dict[str, str]:
     return {f"127.0.0.1:{there}": f"127.0.0.1:{here}" for there, here in usual.items()}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_guide_to_drills_works_as_it_stands(tmp_path: Path):
     guide = ROOT / "docs" / "how-to" / "run-a-drill.md"

@@ -67,6 +67,7 @@ async def copy_tables(url: str, source: str, target: str) -> None:
     await connection.close()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("listeners", ["running", "down"])
 @pytest.mark.parametrize("backup", ["dump", "data directory"])
@@ -136,6 +137,7 @@ async def until_open(system: System, count: int) -> list:
     return list(found)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_a_letter_whose_row_the_restore_took_waits_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """It was replayed after the backup, and its event lies behind the cursor of the backup: nobody reads it again."""

@@ -17,6 +17,7 @@ def drill(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_the_law_holds_whoever_is_killed_or_frozen(tmp_path: Path):
     file = tmp_path / "drills.json"

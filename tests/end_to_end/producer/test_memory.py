@@ -21,7 +21,7 @@ CLIENTS = 1_000
 SENT = re.compile(r"^unlost_producer_frames_sent_total (\S+)", re.MULTILINE)
 EVENT = b'{"event_id":"event-%06d","payload":"' + b"x" * 900 + b'"}\n'
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
 
 @dataclass
