@@ -13,7 +13,7 @@ class Histories:
         self.lost: set[int] = set()
         """What a restore has taken."""
         self.forgiven: set[int] = set()
-        """What retention has taken once, and who had not read it is reported."""
+        """Retention drops an entry once, and reports which group had not read it."""
         self.removed = 0
         """Up to which number retention has taken entries of the present history."""
         self._of: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""What is held is told to each place that granted it, and lost where one does not grant it any more."""
+"""Each place that granted a claim learns what becomes of it; a claim that one of them no longer grants is lost."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -20,7 +20,7 @@ def ask(event_id: str) -> Ask:
 
 
 class Place:
-    """Grants all but what is ``foreign``; does not answer where it is ``away``; notes what it is told."""
+    """Grants all but what is ``foreign``; does not answer where it is ``away``; records each call."""
 
     def __init__(self) -> None:
         self.told: list[object] = []
