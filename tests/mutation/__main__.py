@@ -139,7 +139,7 @@ class _Session:
         return self._reach.tests_of(ROOT, mutant.file, *lines_of(text, mutant), self._asked.seconds)
 
     def _read(self, texts: Mapping[Mutant, str]) -> Iterator[Result]:
-        """Results that are still true: nothing changed; or, where a test failed, neither its file nor the mutant's did."""
+        """Results that still hold: of survivors while nothing changed, of others while file and test are the same."""
         for line in self._kept.read_bytes().splitlines() if self._kept.exists() else ():
             one = msgspec.json.decode(line, type=Result)
             text = texts.get(one.mutant)
