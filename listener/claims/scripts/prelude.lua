@@ -23,10 +23,12 @@ end
 
 local function eight(digests, i) return string.sub(digests, i * 8 - 7, i * 8) end
 
+local function owner_of(record) return string.sub(record, 32) end
+
 local function read(record)
   local r = {}
   r.state, r.digest, r.ends, r.span, r.epoch, r.takeovers, r.alone, r.company = struct.unpack(HEAD, record)
-  r.owner = string.sub(record, 32)
+  r.owner = owner_of(record)
   return r
 end
 

@@ -7,8 +7,7 @@ for i = 1, count do
   local state = state_of(record)
   local free = true
   if state == LEASED then
-    local r = read(record)
-    free = r.owner == token or not runs(i, r)
+    free = owner_of(record) == token or not runs(i, read(record)) -- nearly all are one's own: a fourth less work
   elseif state == DONE then
     free = verdict == DONE -- what is stored stays stored
   end
