@@ -1,9 +1,10 @@
 """Suspects: events whose owner's lease ran out, so one of them may be what killed it. How many run together. Pure.
 
-Half of those that wait run together, at most as many as handlers may run at once: one poison event is the exception,
-and most owners die of something else. A group that its owner survives is settled. After another death each of its
-members may be taken over with half as many as before, at most, which the claims remember (``Lapsed.most``): 8, 4, 2,
-and then alone. So what kills its owners ends up alone, and only then does a lost owner count against it.
+One half of those that wait runs, then the other; no group is larger than the number of handlers that may run at once.
+One poison event is the exception, and most owners die of something else. A group that its owner survives is settled.
+After another death each of its members may be taken over with half as many as before, at most, which the claims
+remember (``Lapsed.most``): 8, 4, 2, and then alone. So what kills its owners ends up alone, and only then does a lost
+owner count against it.
 """
 
 import asyncio
@@ -22,9 +23,9 @@ class Suspect(msgspec.Struct, frozen=True):
     most: int | None
 
 
-def group_size(limits: Sequence[int | None], at_once: int) -> int:
-    """How many of the first of these run together."""
-    size, limit = 0, min(at_once, (len(limits) + 1) // 2)
+def group_size(limits: Sequence[int | None], limit: int) -> int:
+    """How many of the first of these run together: no more than ``limit``, nor than any of them allows."""
+    size = 0
     for most in limits:
         limit = limit if most is None else min(limit, most)
         if size >= limit:
@@ -39,11 +40,14 @@ class Suspects:
     def __init__(self, *, at_once: int) -> None:
         self._at_once = at_once
         self._waiting: deque[Suspect] = deque()
+        self._together = 0
+        """The most that have waited at a time since none did."""
         self._some = asyncio.Event()
 
     def put_all(self, suspects: Iterable[Suspect]) -> None:
         """Add some."""
         self._waiting.extend(suspects)
+        self._together = max(self._together, len(self._waiting))
         if self._waiting:
             self._some.set()
 
@@ -53,8 +57,10 @@ class Suspects:
 
     def take_group(self) -> list[Suspect]:
         """Those that run together next."""
-        size = group_size([suspect.most for suspect in self._waiting], self._at_once)
+        half = (self._together + 1) // 2
+        size = group_size([suspect.most for suspect in self._waiting], min(self._at_once, half))
         group = [self._waiting.popleft() for _ in range(size)]
         if not self._waiting:
             self._some.clear()
+            self._together = 0
         return group

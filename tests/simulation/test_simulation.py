@@ -12,7 +12,7 @@ from tests.simulation.hunt import hunt
 from tests.simulation.run import run
 from tests.simulation.schedule import schedule
 
-SCHEDULES = int(os.environ.get("SIMULATION_SCHEDULES", "6000"))
+SCHEDULES = int(os.environ.get("SIMULATION_SCHEDULES", "4000"))
 
 FORMER_FINDINGS = {
     101457: "who had expired on the roll stayed open until Redis had been asked",

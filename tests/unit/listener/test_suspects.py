@@ -1,7 +1,8 @@
-"""How many suspects run together: half of those that wait, fewer after each death, and at last one alone."""
+"""How many suspects run together: one half, then the other, fewer after each death, and at last one alone."""
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +14,23 @@ AT_ONCE = 16
 LIMITS = st.lists(st.none() | st.integers(1, 40), min_size=1, max_size=60)
 
 
-def test_half_of_those_that_wait_run_together() -> None:
-    assert [group_size([None] * count, AT_ONCE) for count in (1, 2, 3, 10, 100)] == [1, 1, 2, 5, 16]
+@pytest.mark.parametrize(
+    ("count", "groups"),
+    [(1, [1]), (2, [1, 1]), (3, [2, 1]), (10, [5, 5]), (16, [8, 8]), (33, [16, 16, 1])],
+)
+async def test_one_half_runs_and_then_the_other(count: int, groups: list[int]) -> None:
+    suspects = Suspects(at_once=AT_ONCE)
+    for _ in range(2):
+        suspects.put_all([Suspect(passage, None) for passage in passages(*(f"e{number}" for number in range(count)))])
+        assert [len(suspects.take_group()) for _ in groups] == groups
+
+
+async def test_what_comes_meanwhile_counts_with_what_waits() -> None:
+    suspects = Suspects(at_once=AT_ONCE)
+    suspects.put_all([Suspect(passage, None) for passage in passages(*"abcd")])
+    assert len(suspects.take_group()) == 2
+    suspects.put_all([Suspect(passage, None) for passage in passages(*"efghij")])
+    assert [len(suspects.take_group()) for _ in range(2)] == [4, 4]
 
 
 @given(LIMITS)
@@ -28,7 +44,7 @@ def test_a_group_is_no_larger_than_any_of_its_members_may_be_in(limits: list[int
 def test_what_kills_its_owners_is_alone_after_a_few(first: int, at_once: int) -> None:
     company, deaths = at_once, 0
     while company != 1:
-        company = group_size([Lapsed(True, company).most] * (first + 1), at_once)
+        company = group_size([Lapsed(True, company).most] * (first + 1), min(at_once, first // 2 + 1))
         deaths += 1
     assert deaths <= 13
 
