@@ -282,7 +282,7 @@ STOPS = (
           damage=every_listener("stop"), during=letters_are_written, heal=every_listener("start"), foreign=True,
           bars=Bars(extra_runs=True), poison=Poison("slow", 10), settings={"drain": "1"}),
     Drill("rolling-deploy", "The same source: each listener is stopped and started, one after the other.",
-          damage=roll, during=pause(0.5), foreign=True, poison=Poison("slow", 10)),
+          damage=roll, during=pause(0.5), foreign=True, poison=Poison("slow", 20)),
 )  # fmt: skip
 
 HANDLERS = (
