@@ -16,19 +16,19 @@ help: ## Show the targets
 install: $(INSTALLED) ## Make .venv with everything in it
 
 up: $(INSTALLED) ## Start the whole system on this machine (ARGS="--data DIR" ...)
-	@$(BIN)/ops up $(ARGS)
+	@$(BIN)/unlost up $(ARGS)
 
 proof: $(INSTALLED) ## Start the whole system on free ports, publish, verify, stop
-	@$(BIN)/ops up --check $(ARGS)
+	@$(BIN)/unlost check $(ARGS)
 
 bench: $(INSTALLED) ## Measure on this machine, side by side (ARGS="--full --json FILE" ...)
-	@$(BIN)/ops bench $(ARGS)
+	@$(BIN)/unlost bench $(ARGS)
 
 test: $(INSTALLED) ## Run the tests, on real servers, four at a time (ARGS="-k name" ...)
 	@$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 drill: $(INSTALLED) ## Hurt a private system and see that nothing is lost (ARGS="redis-frozen", ARGS=all, ARGS=--list)
-	@$(BIN)/ops drill $(ARGS)
+	@$(BIN)/unlost drill $(ARGS)
 
 mutate: $(INSTALLED) $(VENV)/.mutate ## Put mistakes into the code, and see that tests notice (ARGS="--seeds 7 --mutants 40" ...)
 	@$(BIN)/python -m tests.mutation $(ARGS)
@@ -47,8 +47,8 @@ format: $(INSTALLED) ## Bring the code into form
 	@$(BIN)/ruff check --fix .
 
 reference: $(INSTALLED) ## Write docs/metrics.md, docs/reference/openapi and Grafana's dashboards anew
-	@$(BIN)/python -m ops.metrics_page > docs/metrics.md
-	@$(BIN)/python -m ops.openapi_files
+	@$(BIN)/python -m unlost.ops.metrics_page > docs/metrics.md
+	@$(BIN)/python -m unlost.ops.openapi_files
 	@$(BIN)/python -m grafana
 
 constraints: $(INSTALLED) ## Pin what is installed now

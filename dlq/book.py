@@ -8,10 +8,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dlq.file import Damage, read_letters
-from dlq.letter import Letter, iso, shown
-from dlq.selection import Selection
-from dlq.sidecar import OPEN, LetterState, states
+from unlost.dlq.file import Damage, read_letters
+from unlost.dlq.letter import Letter, iso, shown
+from unlost.dlq.selection import Selection
+from unlost.dlq.sidecar import OPEN, LetterState, states
 
 
 @dataclass(frozen=True, slots=True)

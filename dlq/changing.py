@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from dlq.book import book
-from dlq.compact import compact as compact_file
-from dlq.compact import total
-from dlq.file import Damage, FileTrouble, replay_guard
-from dlq.options import (
+from unlost.dlq.book import book
+from unlost.dlq.compact import compact as compact_file
+from unlost.dlq.compact import total
+from unlost.dlq.file import Damage, FileTrouble, replay_guard
+from unlost.dlq.options import (
     LetterSettings,
     as_usage,
     files_argument,
@@ -24,11 +24,11 @@ from dlq.options import (
     json_option,
     selection_of,
 )
-from dlq.plan import LOCKED
-from dlq.selection import Selection
-from dlq.shown import say_json, warn_of
-from dlq.sidecar import Record, Sidecar, What
-from ops.command import UsageProblem, command, say
+from unlost.dlq.plan import LOCKED
+from unlost.dlq.selection import Selection
+from unlost.dlq.shown import say_json, warn_of
+from unlost.dlq.sidecar import Record, Sidecar, What
+from unlost.ops.command import UsageProblem, command, say
 
 GROUP = 1000
 CHANGEABLE: dict[What, frozenset[str]] = {

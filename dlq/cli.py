@@ -2,16 +2,16 @@
 
 import click
 
-from dlq.changing import archive, compact, restore
-from dlq.outcome import Rerun
-from dlq.reading import export, list_letters, show, show_groups, stats, verify
-from dlq.rerunning import ReplaySettings, replay_command
-from ops.command import main_group
+from unlost.dlq.changing import archive, compact, restore
+from unlost.dlq.outcome import Rerun
+from unlost.dlq.reading import export, list_letters, show, show_groups, stats, verify
+from unlost.dlq.rerunning import ReplaySettings, replay_command
+from unlost.ops.command import main_group
 
 
 def _open_rerun(settings: ReplaySettings) -> Rerun:
     """A listener's own engine; loaded only when letters are run."""
-    from listener.rerun import open_rerun
+    from unlost.listener.rerun import open_rerun
 
     return open_rerun(settings)
 

@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from dlq.file import (
+from unlost.dlq.file import (
     MAX_LINE_BYTES,
     FileTrouble,
     Located,
@@ -26,9 +26,9 @@ from dlq.file import (
     sync_directory,
     trouble,
 )
-from dlq.letter import Damaged, decode
-from dlq.sidecar import MAX_RECORD_BYTES, sidecar_path, states
-from dlq.sidecar import decode as decode_record
+from unlost.dlq.letter import Damaged, decode
+from unlost.dlq.sidecar import MAX_RECORD_BYTES, sidecar_path, states
+from unlost.dlq.sidecar import decode as decode_record
 
 CHUNK = 1024 * 1024
 Keep = Callable[[int, bytes, int], bool]

@@ -1,8 +1,8 @@
 """The event that a letter holds."""
 
-from dlq.letter import Letter
-from listener.errors import InvalidEvent
-from listener.event import Event, parse
+from unlost.dlq.letter import Letter
+from unlost.listener.errors import InvalidEvent
+from unlost.listener.event import Event, parse
 
 
 def event_of(letter: Letter, *, max_bytes: int) -> Event:

@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from dlq.letter import Damaged, Letter, decode, encode
-from listener.errors import UnlostError
+from unlost.dlq.letter import Damaged, Letter, decode, encode
+from unlost.listener.errors import UnlostError
 
 MAX_LINE_BYTES = 512 * 1024 * 1024  # the largest event that can be allowed, twice, for its attempts and base64
 SHOWN_OF_DAMAGE = 4096

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from listener.errors import InvalidEvent
-from listener.event import Event, decode
+from unlost.listener.errors import InvalidEvent
+from unlost.listener.event import Event, decode
 
 MOST_VALUES = 200
 SHORTEST, LONGEST = 3, 200

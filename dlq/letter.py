@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from dlq.fingerprint import fingerprint, plain
-from dlq.line import broken_seal, seal
-from listener.errors import ErrorClass, Failure, UnlostError
-from listener.event import Event, on_one_line
-from listener.oversized import Oversized
-from ops.telemetry.mask import masked
+from unlost.dlq.fingerprint import fingerprint, plain
+from unlost.dlq.line import broken_seal, seal
+from unlost.listener.errors import ErrorClass, Failure, UnlostError
+from unlost.listener.event import Event, on_one_line
+from unlost.listener.oversized import Oversized
+from unlost.ops.telemetry.mask import masked
 
 VERSION = 1
 Reason = Literal["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped"]

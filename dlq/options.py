@@ -8,12 +8,12 @@ from typing import Any, Protocol, get_args
 import click
 from pydantic import Field
 
-from dlq.file import FileTrouble
-from dlq.letter import Reason
-from dlq.paths import letter_files
-from dlq.selection import Selection, moment
-from dlq.sidecar import Status
-from ops.command import Settings, UsageProblem
+from unlost.dlq.file import FileTrouble
+from unlost.dlq.letter import Reason
+from unlost.dlq.paths import letter_files
+from unlost.dlq.selection import Selection, moment
+from unlost.dlq.sidecar import Status
+from unlost.ops.command import Settings, UsageProblem
 
 
 class Letters(Protocol):

@@ -6,9 +6,9 @@ from typing import Protocol, Self
 
 import msgspec
 
-from dlq.letter import Reason
-from listener.errors import Failure
-from listener.event import Event
+from unlost.dlq.letter import Reason
+from unlost.listener.errors import Failure
+from unlost.listener.event import Event
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from dlq.file import FileTrouble, lock_of_writer, trouble
+from unlost.dlq.file import FileTrouble, lock_of_writer, trouble
 
 ENDING = ".jsonl"
 PATTERN = frozenset("*?[")

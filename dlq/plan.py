@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from dlq.file import Damage, read_letters, settled_size
-from dlq.letter import Letter
-from dlq.selection import Selection
-from dlq.sidecar import OPEN, LetterState, states
+from unlost.dlq.file import Damage, read_letters, settled_size
+from unlost.dlq.letter import Letter
+from unlost.dlq.selection import Selection
+from unlost.dlq.sidecar import OPEN, LetterState, states
 
 RESOLVED, SOME_FAILED, USAGE, LOCKED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
-from dlq.book import as_values, books, groups, in_time, statistics
-from dlq.file import Damage, FileTrouble
-from dlq.letter import encode, iso
-from dlq.options import (
+from unlost.dlq.book import as_values, books, groups, in_time, statistics
+from unlost.dlq.file import Damage, FileTrouble
+from unlost.dlq.letter import encode, iso
+from unlost.dlq.options import (
     LetterSettings,
     as_usage,
     files_argument,
@@ -21,11 +21,11 @@ from dlq.options import (
     json_option,
     selection_of,
 )  # fmt: skip
-from dlq.selection import Selection, names
-from dlq.shown import print_entries, print_entry, print_groups, print_statistics, print_table, say_json, warn_of
-from dlq.sidecar import read_records, sidecar_path
-from ops.command import UsageProblem, command, say
-from ops.telemetry.printable import printable_json
+from unlost.dlq.selection import Selection, names
+from unlost.dlq.shown import print_entries, print_entry, print_groups, print_statistics, print_table, say_json, warn_of
+from unlost.dlq.sidecar import read_records, sidecar_path
+from unlost.ops.command import UsageProblem, command, say
+from unlost.ops.telemetry.printable import printable_json
 
 
 @command(

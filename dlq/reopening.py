@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dlq.file import Located, read_letters
-from dlq.letter import Letter
-from dlq.sidecar import Record, Sidecar, sidecar_path, states
+from unlost.dlq.file import Located, read_letters
+from unlost.dlq.letter import Letter
+from unlost.dlq.sidecar import Record, Sidecar, sidecar_path, states
 
 STATES_AT_ONCE = 32 * 1024 * 1024
 """Bytes of the sidecar whose states are in memory at once."""

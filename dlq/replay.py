@@ -16,13 +16,13 @@ from itertools import islice
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from dlq.event import event_of
-from dlq.fingerprint import normalised
-from dlq.letter import Letter
-from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
-from dlq.plan import Limits, Report
-from dlq.sidecar import LetterState, Record, Sidecars
-from listener.errors import Failure, InvalidEvent, Permanent, Transient
+from unlost.dlq.event import event_of
+from unlost.dlq.fingerprint import normalised
+from unlost.dlq.letter import Letter
+from unlost.dlq.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
+from unlost.dlq.plan import Limits, Report
+from unlost.dlq.sidecar import LetterState, Record, Sidecars
+from unlost.listener.errors import Failure, InvalidEvent, Permanent, Transient
 
 Item = tuple[Path, Letter, LetterState]
 Advance = Callable[[Report], None]

@@ -10,21 +10,21 @@ from typing import Any, Literal
 import click
 from pydantic import Field
 
-from dlq.changing import Locked, replay_guards, say_locked
-from dlq.file import FileTrouble
-from dlq.handler_check import Declared, refusal
-from dlq.options import as_usage, files_argument, files_of, filter_options, json_option, selection_of
-from dlq.outcome import Rerun
-from dlq.plan import RESOLVED, Limits, Plan, Report, Snapshot, chosen, plan, snapshot
-from dlq.replay import Item, Replay
-from dlq.selection import Selection
-from dlq.shown import warn_of
-from dlq.sidecar import Sidecars
-from dlq.voice import AsJson, Follow, Voice, Words
-from listener.errors import Misconfigured, Permanent, Transient
-from listener.settings import CURSOR_BYTES, ConnectionSettings
-from ops.command import UsageProblem, command, run_through, say
-from ops.telemetry.logs import configure_logs
+from unlost.dlq.changing import Locked, replay_guards, say_locked
+from unlost.dlq.file import FileTrouble
+from unlost.dlq.handler_check import Declared, refusal
+from unlost.dlq.options import as_usage, files_argument, files_of, filter_options, json_option, selection_of
+from unlost.dlq.outcome import Rerun
+from unlost.dlq.plan import RESOLVED, Limits, Plan, Report, Snapshot, chosen, plan, snapshot
+from unlost.dlq.replay import Item, Replay
+from unlost.dlq.selection import Selection
+from unlost.dlq.shown import warn_of
+from unlost.dlq.sidecar import Sidecars
+from unlost.dlq.voice import AsJson, Follow, Voice, Words
+from unlost.listener.errors import Misconfigured, Permanent, Transient
+from unlost.listener.settings import CURSOR_BYTES, ConnectionSettings
+from unlost.ops.command import UsageProblem, command, run_through, say
+from unlost.ops.telemetry.logs import configure_logs
 
 OpenRerun = Callable[["ReplaySettings"], Rerun]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from dlq.letter import Letter, epoch_second
-from dlq.sidecar import LetterState
+from unlost.dlq.letter import Letter, epoch_second
+from unlost.dlq.sidecar import LetterState
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlq.book import Entry, Group, Statistics, state_values
-from dlq.file import Damage
-from dlq.letter import iso, shown
-from dlq.plan import Plan, Report
-from ops.command import say, say_json_text
-from ops.telemetry.printable import printable
+from unlost.dlq.book import Entry, Group, Statistics, state_values
+from unlost.dlq.file import Damage
+from unlost.dlq.letter import iso, shown
+from unlost.dlq.plan import Plan, Report
+from unlost.ops.command import say, say_json_text
+from unlost.ops.telemetry.printable import printable
 
 GAP = 2
 

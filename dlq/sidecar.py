@@ -13,11 +13,11 @@ from zlib import crc32
 
 import msgspec
 
-from dlq.file import LineFile, read_lines
-from dlq.fingerprint import plain
-from dlq.letter import epoch_second, iso
-from dlq.line import broken_seal, seal
-from ops.telemetry.mask import masked
+from unlost.dlq.file import LineFile, read_lines
+from unlost.dlq.fingerprint import plain
+from unlost.dlq.letter import epoch_second, iso
+from unlost.dlq.line import broken_seal, seal
+from unlost.ops.telemetry.mask import masked
 
 MAX_RECORD_BYTES = 64 * 1024
 MESSAGE_LIMIT = 2_000

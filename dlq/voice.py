@@ -10,9 +10,9 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dlq.plan import Plan, Report
-from dlq.shown import print_plan, print_report, say_json
-from ops.command import say_json_text
+from unlost.dlq.plan import Plan, Report
+from unlost.dlq.shown import print_plan, print_report, say_json
+from unlost.ops.command import say_json_text
 
 APART = 0.2
 """Seconds between two lines of progress, at least."""

@@ -111,7 +111,7 @@ def failures() -> models.Dashboard:
                f"max(unlost_dead_letters_unresolved_groups{SELECTED})", steps=SOME_ARE_BAD, width=4),
         figure("Cursor writes failed", "Within an hour; the next write makes up for it.",
                f"round(sum(increase(unlost_cursor_save_failures_total{SELECTED}[1h])))", steps=SOME_ARE_BAD, width=5),
-        figure("Unaccounted", "Roughly, of the last hour; ops audit tells it exactly.",
+        figure("Unaccounted", "Roughly, of the last hour; unlost audit tells it exactly.",
                "round(unlost:unaccounted:increase1h)", steps=((None, "green"), (10, "orange"), (1000, "red")), width=5),
         bars("Unresolved letters by reason", "What waits for a replay.",
              f"sum by (reason) (unlost_dead_letters_unresolved{SELECTED})", "{{reason}}", width=6),

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from ops.local.child import Child
-from ops.local.layout import Layout
-from ops.local.ports import free_port
+from unlost.ops.local.child import Child
+from unlost.ops.local.layout import Layout
+from unlost.ops.local.ports import free_port
 
 RULES = Path(__file__).parents[1] / "ops" / "prometheus"
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from listener.errors import Transient
+from unlost.listener.errors import Transient
 
 Work = Callable[[int], Awaitable[object]]
 """One attempt; it is told its number, from 1."""

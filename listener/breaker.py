@@ -10,7 +10,7 @@ import contextlib
 
 import pybreaker
 
-from listener.facts import BreakerMoved, Facts
+from unlost.listener.facts import BreakerMoved, Facts
 
 
 class _Told(Exception):

@@ -1,23 +1,23 @@
-"""The command ``listener``."""
+"""The command ``unlost listener``."""
 
 import structlog
 
-from dlq.file import FileTrouble
-from listener.daemon import Daemon
-from listener.errors import Misconfigured, Permanent, Transient, Unaccounted
-from listener.settings import ListenerSettings
-from ops.command import UsageProblem, command, run_daemon
-from ops.telemetry.http import PortTaken
-from ops.telemetry.logs import configure_logs
+from unlost.dlq.file import FileTrouble
+from unlost.listener.daemon import Daemon
+from unlost.listener.errors import Misconfigured, Permanent, Transient, Unaccounted
+from unlost.listener.settings import ListenerSettings
+from unlost.ops.command import UsageProblem, command, run_daemon
+from unlost.ops.telemetry.http import PortTaken
+from unlost.ops.telemetry.logs import configure_logs
 
 
 @command(
     ListenerSettings,
     name="listener",
     examples=(
-        "listener --instance-id a --port 3000",
-        "HANDLER=shop.orders:handle listener --ws-url wss://events.example/stream",
-        "listener --show-settings",
+        "unlost listener --instance-id a --port 3000",
+        "HANDLER=shop.orders:handle unlost listener --ws-url wss://events.example/stream",
+        "unlost listener --show-settings",
     ),
 )
 def main(settings: ListenerSettings) -> int:

@@ -7,23 +7,23 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
-from dlq.file import DeadLetterFile
-from listener.errors import Unaccounted
-from listener.facts import Facts, tell_all
-from listener.graveyard import FileGraveyard
-from listener.http import application
-from listener.listening import Listening
-from listener.observe.changes import Changes
-from listener.observe.letters import LetterGauges
-from listener.observe.logs import ListenerLogs
-from listener.observe.metrics import ListenerMetrics
-from listener.observe.progress import Progress
-from listener.observe.recent import Recent
-from listener.pipeline.pipeline import Drained
-from listener.settings import ListenerSettings
-from ops.telemetry.health import Check, Health
-from ops.telemetry.http import HttpServer
-from ops.telemetry.metrics import LoopLag, metrics_route, new_registry
+from unlost.dlq.file import DeadLetterFile
+from unlost.listener.errors import Unaccounted
+from unlost.listener.facts import Facts, tell_all
+from unlost.listener.graveyard import FileGraveyard
+from unlost.listener.http import application
+from unlost.listener.listening import Listening
+from unlost.listener.observe.changes import Changes
+from unlost.listener.observe.letters import LetterGauges
+from unlost.listener.observe.logs import ListenerLogs
+from unlost.listener.observe.metrics import ListenerMetrics
+from unlost.listener.observe.progress import Progress
+from unlost.listener.observe.recent import Recent
+from unlost.listener.pipeline.pipeline import Drained
+from unlost.listener.settings import ListenerSettings
+from unlost.ops.telemetry.health import Check, Health
+from unlost.ops.telemetry.http import HttpServer
+from unlost.ops.telemetry.metrics import LoopLag, metrics_route, new_registry
 
 
 class Daemon:

@@ -10,16 +10,16 @@ import secrets
 import time
 from collections.abc import Callable
 
-from listener.attempts import Work, attempts
-from listener.breaker import Breaker
-from listener.claims.desk import Desk
-from listener.errors import Transient
-from listener.facts import AttemptFailed, Facts
-from listener.handlers import find_handler
-from listener.pipeline.intake import Clocks
-from listener.pipeline.pipeline import DeadLetters, Pipeline
-from listener.servers import Connect, connect_servers
-from listener.settings import ConnectionSettings
+from unlost.listener.attempts import Work, attempts
+from unlost.listener.breaker import Breaker
+from unlost.listener.claims.desk import Desk
+from unlost.listener.errors import Transient
+from unlost.listener.facts import AttemptFailed, Facts
+from unlost.listener.handlers import find_handler
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.pipeline import DeadLetters, Pipeline
+from unlost.listener.servers import Connect, connect_servers
+from unlost.listener.settings import ConnectionSettings
 
 BREAKER_FAILURES = 2
 BREAKER_RESET_SECONDS = 1.0

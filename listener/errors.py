@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from listener.tracebacks import traceback_of
+from unlost.listener.tracebacks import traceback_of
 
 ErrorClass = Literal["transient", "permanent"]
 

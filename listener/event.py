@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from listener.errors import InvalidEvent
+from unlost.listener.errors import InvalidEvent
 
 MAX_ID_CHARACTERS = 256
 CURSOR = "cursor"

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from listener.errors import Failure
+from unlost.listener.errors import Failure
 
 Outcome = Literal["stored", "duplicate", "buried"]
 

@@ -9,18 +9,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from itertools import islice
 from pathlib import Path
 
-from dlq.event import event_of
-from dlq.file import DeadLetterFile, FileTrouble, Located, read_letters, replay_guard
-from dlq.letter import UNCLAIMED, Letter, letter_for, letter_for_frame
-from dlq.reopening import note_checked, reopen, resolved_since
-from dlq.sidecar import OPEN, Record, Sidecar, last_checked, states
-from listener.errors import InvalidEvent, Transient
-from listener.event import parse
-from listener.oversized import Oversized
-from listener.pipeline.healer import Kept
-from listener.pipeline.passage import Passage, conflict_claim, invalid_claim
-from listener.pipeline.registrar import Gone
-from listener.store.burials import Burial, Loss, Resolved
+from unlost.dlq.event import event_of
+from unlost.dlq.file import DeadLetterFile, FileTrouble, Located, read_letters, replay_guard
+from unlost.dlq.letter import UNCLAIMED, Letter, letter_for, letter_for_frame
+from unlost.dlq.reopening import note_checked, reopen, resolved_since
+from unlost.dlq.sidecar import OPEN, Record, Sidecar, last_checked, states
+from unlost.listener.errors import InvalidEvent, Transient
+from unlost.listener.event import parse
+from unlost.listener.oversized import Oversized
+from unlost.listener.pipeline.healer import Kept
+from unlost.listener.pipeline.passage import Passage, conflict_claim, invalid_claim
+from unlost.listener.pipeline.registrar import Gone
+from unlost.listener.store.burials import Burial, Loss, Resolved
 
 READ_AT_ONCE = 200
 HEAL_AT_ONCE = 100

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import msgspec
 from structlog.contextvars import bind_contextvars
 
-from listener.delivery import Delivery
-from listener.errors import Misconfigured, Permanent, Reject, Transient
+from unlost.listener.delivery import Delivery
+from unlost.listener.errors import Misconfigured, Permanent, Reject, Transient
 
 MOST_HUNG = 64
 """Threads of a handler that exceeded their time and still run, at most."""

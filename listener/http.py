@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from listener.errors import Permanent, Transient
-from listener.observe.recent import Recent
-from listener.openapi import DOCUMENT, LAST, MOST_IDS, MOST_ROWS
-from listener.store.port import Rows
-from ops.telemetry.health import Health, health_routes
-from ops.telemetry.http import whole_number, whole_path
-from ops.telemetry.mask import masked
-from ops.telemetry.openapi import MISTAKEN, openapi_route
+from unlost.listener.errors import Permanent, Transient
+from unlost.listener.observe.recent import Recent
+from unlost.listener.openapi import DOCUMENT, LAST, MOST_IDS, MOST_ROWS
+from unlost.listener.store.port import Rows
+from unlost.ops.telemetry.health import Health, health_routes
+from unlost.ops.telemetry.http import whole_number, whole_path
+from unlost.ops.telemetry.mask import masked
+from unlost.ops.telemetry.openapi import MISTAKEN, openapi_route
 
 
 class Watched(Protocol):

@@ -10,18 +10,18 @@ import random
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Literal
 
-from listener.engine import CLOCKS, Engine, random_name
-from listener.errors import Transient
-from listener.facts import Facts
-from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Doom
-from listener.pipeline.pipeline import DeadLetters, Drained
-from listener.servers import Connect, connect_servers
-from listener.settings import ListenerSettings
-from listener.source.connection import Open
-from listener.source.keeper import CursorKeeper
-from listener.source.reader import Reader
-from listener.source.report import Reporter
+from unlost.listener.engine import CLOCKS, Engine, random_name
+from unlost.listener.errors import Transient
+from unlost.listener.facts import Facts
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.passage import Doom
+from unlost.listener.pipeline.pipeline import DeadLetters, Drained
+from unlost.listener.servers import Connect, connect_servers
+from unlost.listener.settings import ListenerSettings
+from unlost.listener.source.connection import Open
+from unlost.listener.source.keeper import CursorKeeper
+from unlost.listener.source.reader import Reader
+from unlost.listener.source.report import Reporter
 
 Phase = Literal["starting", "running", "draining", "stopped"]
 

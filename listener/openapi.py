@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ops.telemetry.openapi import (
+from unlost.ops.telemetry.openapi import (
     NUMBER,
     OR_NULL,
     TEXT,

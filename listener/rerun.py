@@ -10,18 +10,18 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Stored
-from listener.engine import Engine
-from listener.errors import Transient
-from listener.event import Event
-from listener.facts import Fact
-from listener.observe.logs import ListenerLogs
-from listener.pipeline.healer import Kept
-from listener.pipeline.passage import Buried, Duplicate, Passage
-from listener.pipeline.registrar import Gone
-from listener.servers import connect_servers
-from listener.settings import ConnectionSettings
-from listener.store.burials import Burial, Loss
+from unlost.dlq.outcome import AlreadyStored, FailedAgain, Outcome, Stored
+from unlost.listener.engine import Engine
+from unlost.listener.errors import Transient
+from unlost.listener.event import Event
+from unlost.listener.facts import Fact
+from unlost.listener.observe.logs import ListenerLogs
+from unlost.listener.pipeline.healer import Kept
+from unlost.listener.pipeline.passage import Buried, Duplicate, Passage
+from unlost.listener.pipeline.registrar import Gone
+from unlost.listener.servers import connect_servers
+from unlost.listener.settings import ConnectionSettings
+from unlost.listener.store.burials import Burial, Loss
 
 OPEN_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0

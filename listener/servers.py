@@ -7,17 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from listener.claims.port import StandingClaims, StoreMemory
-from listener.claims.postgres import PostgresClaims
-from listener.claims.redis import RedisClaims, connect_redis
-from listener.settings import ConnectionSettings
-from listener.store.burials import BurialRegister
-from listener.store.cursors import Cursors
-from listener.store.database import Database
-from listener.store.events import EventStore, make_ready
-from listener.store.migrations import check, migrate
-from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
-from listener.store.roll import Roll
+from unlost.listener.claims.port import StandingClaims, StoreMemory
+from unlost.listener.claims.postgres import PostgresClaims
+from unlost.listener.claims.redis import RedisClaims, connect_redis
+from unlost.listener.settings import ConnectionSettings
+from unlost.listener.store.burials import BurialRegister
+from unlost.listener.store.cursors import Cursors
+from unlost.listener.store.database import Database
+from unlost.listener.store.events import EventStore, make_ready
+from unlost.listener.store.migrations import check, migrate
+from unlost.listener.store.port import GroupCursors, ListenerRoll, Register, Rows
+from unlost.listener.store.roll import Roll
 
 KEPT_OPEN = 6
 """Connections to PostgreSQL that a listener nearly always needs: batches under way, and the roll's."""

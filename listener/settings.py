@@ -8,12 +8,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from listener.backoff import Backoff
-from listener.pipeline.policy import Policy
-from listener.source.connection import SourceOptions
-from listener.source.handshake import source_name
-from listener.store.statements import DEFAULT_GROUP, GROUP_NAME, GROUP_RULE
-from ops.command import Secret, SecretUrl, Settings, WebAddress
+from unlost.listener.backoff import Backoff
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.source.connection import SourceOptions
+from unlost.listener.source.handshake import source_name
+from unlost.listener.store.statements import DEFAULT_GROUP, GROUP_NAME, GROUP_RULE
+from unlost.ops.command import Secret, SecretUrl, Settings, WebAddress
 
 
 def _group_name(value: str) -> str:
@@ -45,7 +45,7 @@ class ConnectionSettings(Settings):
     database_connections: int = Field(8, ge=4, le=200, description="Connections to PostgreSQL beside the handler's")
     database_attempts: int = Field(10, ge=1, description="Tries to reach PostgreSQL at the start")
     migrate: Literal["yes", "no"] = Field(
-        "yes", description="Whether the tables are brought up to date at the start; no: `ops migrate` does it"
+        "yes", description="Whether the tables are brought up to date at the start; no: `unlost migrate` does it"
     )
     startup_attempts: int = Field(3, ge=1, description="Tries to reach Redis at the start; then it goes on without")
     startup_delay: float = Field(3.0, ge=0, description="Seconds between two tries at the start")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET
 
-from listener.event import Event, any_json, how_often, may_hide, plain_envelope, published_envelope
+from unlost.listener.event import Event, any_json, how_often, may_hide, plain_envelope, published_envelope
 
 
 def plain_events(frames: Sequence[bytes], *, max_bytes: int) -> list[Event] | None:

@@ -1,4 +1,4 @@
-"""``ops journal``: which groups a producer's journal waits for, and forgetting one. Works on the file, also in use."""
+"""``unlost journal``: which groups a producer's journal waits for, and forgetting one. Works on a file in use."""
 
 import sqlite3
 import time
@@ -10,8 +10,8 @@ from typing import TypeVar
 import click
 from pydantic import Field
 
-from ops.command import Settings, UsageProblem, command, main_group
-from producer.journal import groups
+from unlost.ops.command import Settings, UsageProblem, command, main_group
+from unlost.producer.journal import groups
 
 ALIVE_SECONDS = 60.0
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class JournalSettings(Settings):
     journal: Path = Field(Path("journal.sqlite3"), description="File of the journal")
 
 
-@command(JournalSettings, name="groups", examples=["ops journal groups --journal /var/lib/unlost/journal.sqlite3"])
+@command(JournalSettings, name="groups", examples=["unlost journal groups --journal /var/lib/unlost/journal.sqlite3"])
 def list_groups(settings: JournalSettings) -> int:
     """List the groups of listeners whose unread events the journal keeps."""
     known = _in(settings.journal, groups.groups_in)
@@ -40,7 +40,7 @@ def list_groups(settings: JournalSettings) -> int:
 @command(
     JournalSettings,
     name="forget",
-    examples=["ops journal forget old-group --journal /var/lib/unlost/journal.sqlite3"],
+    examples=["unlost journal forget old-group --journal /var/lib/unlost/journal.sqlite3"],
     params=[click.Argument(["group"])],
 )
 def forget_group(settings: JournalSettings, group: str) -> int:
@@ -71,5 +71,5 @@ journal: click.Group = main_group(
     "journal",
     [list_groups, forget_group],
     help="Which groups a producer's journal keeps events for.",
-    examples=["ops journal groups", "ops journal forget old-group"],
+    examples=["unlost journal groups", "unlost journal forget old-group"],
 )

@@ -1,4 +1,4 @@
-"""Every metric of ours, told: what it is, what moves it, when to worry. ``python -m ops.metrics_page`` prints the page.
+"""Every metric of ours: what it is, what moves it, when to worry. ``python -m unlost.ops.metrics_page`` prints the page.
 
 The tests compare this table with what running processes show, and the page with ``docs/metrics.md``.
 """
@@ -124,7 +124,7 @@ CONSOLE = (
         "drill_running",
         "gauge",
         "drill",
-        "1 from the start of `ops drill` until all is as usual again",
+        "1 from the start of `unlost drill` until all is as usual again",
         "never: dashboards mark it",
     ),
     _told(

@@ -1,15 +1,15 @@
-"""``ops migrate``: make or bring up to date the tables of one group, as a role that may, before listeners start."""
+"""``unlost migrate``: make or bring up to date the tables of one group, as a role that may, before listeners start."""
 
 import asyncio
 
 import click
 from pydantic import Field
 
-from listener.errors import Misconfigured, Permanent, Transient
-from listener.settings import GroupName
-from listener.store.database import Database
-from listener.store.migrations import Migrated, migrate
-from ops.command import SecretUrl, Settings, UsageProblem, command
+from unlost.listener.errors import Misconfigured, Permanent, Transient
+from unlost.listener.settings import GroupName
+from unlost.listener.store.database import Database
+from unlost.listener.store.migrations import Migrated, migrate
+from unlost.ops.command import SecretUrl, Settings, UsageProblem, command
 
 
 class MigrateSettings(Settings):
@@ -25,7 +25,7 @@ class MigrateSettings(Settings):
 @command(
     MigrateSettings,
     name="migrate",
-    examples=["ops migrate", "ops migrate --group billing --database-url postgresql://owner@db/shop"],
+    examples=["unlost migrate", "unlost migrate --group billing --database-url postgresql://owner@db/shop"],
 )
 def migrate_command(settings: MigrateSettings) -> int:
     """Make the schema of a group, or bring its tables up to date; what is up to date is left alone."""

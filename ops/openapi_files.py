@@ -1,21 +1,21 @@
-"""The descriptions of all HTTP endpoints as files: ``python -m ops.openapi_files`` writes them, for the documents."""
+"""The descriptions of all HTTP endpoints as files: ``python -m unlost.ops.openapi_files`` writes them."""
 
 import json
 from pathlib import Path
 
-import listener.openapi
-import ops.console.openapi
-import producer.openapi
+import unlost.listener.openapi
+import unlost.ops.console.openapi
+import unlost.producer.openapi
 
-HERE = Path(__file__).parents[1] / "docs" / "reference" / "openapi"
+HERE = Path(__file__).parents[2] / "docs" / "reference" / "openapi"
 
 
 def written() -> dict[Path, str]:
     """Each file with what stands in it."""
     made = {
-        "producer": producer.openapi.DOCUMENT,
-        "listener": listener.openapi.DOCUMENT,
-        "console": ops.console.openapi.DOCUMENT,
+        "producer": unlost.producer.openapi.DOCUMENT,
+        "listener": unlost.listener.openapi.DOCUMENT,
+        "console": unlost.ops.console.openapi.DOCUMENT,
     }
     return {HERE / f"{name}.json": json.dumps(told, indent=2) + "\n" for name, told in made.items()}
 

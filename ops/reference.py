@@ -1,18 +1,18 @@
-"""The settings of every command as Markdown tables, for the README: ``python -m ops.reference``."""
+"""The settings of every command as Markdown tables, for the README: ``python -m unlost.ops.reference``."""
 
 from typing import Any
 
-from listener.settings import ListenerSettings
-from ops.command import Secret, Settings
-from ops.console.settings import ConsoleSettings
-from ops.local.up import UpSettings
-from producer.settings import ProducerSettings
+from unlost.listener.settings import ListenerSettings
+from unlost.ops.command import Secret, Settings
+from unlost.ops.console.settings import ConsoleSettings
+from unlost.ops.local.up import UpSettings
+from unlost.producer.settings import ProducerSettings
 
 COMMANDS: tuple[tuple[str, type[Settings]], ...] = (
-    ("listener", ListenerSettings),
-    ("producer", ProducerSettings),
-    ("ops up", UpSettings),
-    ("ops console", ConsoleSettings),
+    ("unlost listener", ListenerSettings),
+    ("unlost producer", ProducerSettings),
+    ("unlost up", UpSettings),
+    ("unlost console", ConsoleSettings),
 )
 
 

@@ -1,4 +1,4 @@
-"""``ops retention``: delete old rows in batches, never what a duplicate could still be told by."""
+"""``unlost retention``: delete old rows in batches, never what a duplicate could still be told by."""
 
 import asyncio
 import re
@@ -6,11 +6,11 @@ import re
 import click
 from pydantic import Field
 
-from listener.errors import Misconfigured, Permanent, Transient
-from listener.settings import GroupName
-from listener.store.database import Database
-from listener.store.events import EventStore
-from ops.command import SecretUrl, Settings, UsageProblem, command
+from unlost.listener.errors import Misconfigured, Permanent, Transient
+from unlost.listener.settings import GroupName
+from unlost.listener.store.database import Database
+from unlost.listener.store.events import EventStore
+from unlost.ops.command import SecretUrl, Settings, UsageProblem, command
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
@@ -36,7 +36,7 @@ def seconds_of(text: str) -> float:
 
 @command(
     RetentionSettings,
-    examples=["ops retention --older-than 30d", "ops retention --older-than 12h --dedup-window 3600"],
+    examples=["unlost retention --older-than 30d", "unlost retention --older-than 12h --dedup-window 3600"],
     params=[click.Option(["--older-than"], required=True, help="Age from which rows are deleted, such as 30d.")],
 )
 def retention(settings: RetentionSettings, older_than: str) -> int:

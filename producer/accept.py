@@ -8,11 +8,11 @@ from itertools import chain
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from listener.errors import InvalidEvent
-from listener.event import CURSOR, Event, content_id, on_one_line, parse, parse_named
-from listener.together import plain_ids
-from producer.journal.port import Accepted, Placed
-from producer.journal.publications import LINE_END, Group, Index, Lines, Publication, ids_of, index_of
+from unlost.listener.errors import InvalidEvent
+from unlost.listener.event import CURSOR, Event, content_id, on_one_line, parse, parse_named
+from unlost.listener.together import plain_ids
+from unlost.producer.journal.port import Accepted, Placed
+from unlost.producer.journal.publications import LINE_END, Group, Index, Lines, Publication, ids_of, index_of
 
 STATUS = {"accepted": 202, "redelivered": 202, "duplicate": 409, "conflict": 409, "invalid": 400, "too_large": 413}
 SAYINGS = {

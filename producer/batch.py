@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from listener.event import how_often
-from producer.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
-from producer.answers import Answers
-from producer.gathered import Gathered
-from producer.journal.port import JournalTrouble, Placed
-from producer.journal.publications import LINE_END, Group, Lines, Publication
-from producer.publisher import Overloaded, Publisher
-from producer.reading import Reading
+from unlost.listener.event import how_often
+from unlost.producer.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
+from unlost.producer.answers import Answers
+from unlost.producer.gathered import Gathered
+from unlost.producer.journal.port import JournalTrouble, Placed
+from unlost.producer.journal.publications import LINE_END, Group, Lines, Publication
+from unlost.producer.publisher import Overloaded, Publisher
+from unlost.producer.reading import Reading
 
 LINES_AT_ONCE = 2_048
 BYTES_AT_ONCE = 1024 * 1024

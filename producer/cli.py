@@ -1,14 +1,14 @@
-"""The command ``producer``."""
+"""The command ``unlost producer``."""
 
 import sys
 
-from listener.errors import Misconfigured
-from ops.command import UsageProblem, command, run_daemon
-from ops.telemetry.http import PortTaken
-from ops.telemetry.logs import configure_logs
-from producer.daemon import Daemon
-from producer.journal.port import JournalTrouble
-from producer.settings import ProducerSettings
+from unlost.listener.errors import Misconfigured
+from unlost.ops.command import UsageProblem, command, run_daemon
+from unlost.ops.telemetry.http import PortTaken
+from unlost.ops.telemetry.logs import configure_logs
+from unlost.producer.daemon import Daemon
+from unlost.producer.journal.port import JournalTrouble
+from unlost.producer.settings import ProducerSettings
 
 TURN_SECONDS = 0.00005
 """After so long a thread that computes lets one that waits have its turn. A commit takes about ten turns; with Python's
@@ -19,8 +19,8 @@ usual 5 ms for each, none gets on while a batch is read."""
     ProducerSettings,
     name="producer",
     examples=(
-        "producer --journal /var/lib/unlost/journal.sqlite3",
-        "producer --port 3005 --ws-port 8080",
+        "unlost producer --journal /var/lib/unlost/journal.sqlite3",
+        "unlost producer --port 3005 --ws-port 8080",
         'curl -d \'{"event_id":"order-1","payload":{"total":12}}\' http://127.0.0.1:3005/publish',
     ),
 )

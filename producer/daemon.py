@@ -7,23 +7,23 @@ from collections.abc import Sequence
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from listener.errors import Misconfigured
-from ops.telemetry.health import Check, Health
-from ops.telemetry.http import HttpServer
-from ops.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
-from producer.accept import STATUS
-from producer.damage import Damage
-from producer.groups import Report
-from producer.http import Publishing
-from producer.journal.groups import Group
-from producer.journal.port import JournalTrouble
-from producer.journal.sqlite import SqliteJournal
-from producer.keeping import Keeping, Looked
-from producer.page import load_page
-from producer.publisher import Publisher
-from producer.settings import ProducerSettings
-from producer.stream import Stream
-from producer.tail import Tail
+from unlost.listener.errors import Misconfigured
+from unlost.ops.telemetry.health import Check, Health
+from unlost.ops.telemetry.http import HttpServer
+from unlost.ops.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
+from unlost.producer.accept import STATUS
+from unlost.producer.damage import Damage
+from unlost.producer.groups import Report
+from unlost.producer.http import Publishing
+from unlost.producer.journal.groups import Group
+from unlost.producer.journal.port import JournalTrouble
+from unlost.producer.journal.sqlite import SqliteJournal
+from unlost.producer.keeping import Keeping, Looked
+from unlost.producer.page import load_page
+from unlost.producer.publisher import Publisher
+from unlost.producer.settings import ProducerSettings
+from unlost.producer.stream import Stream
+from unlost.producer.tail import Tail
 
 RETENTION_EVERY = 30.0
 MOVE_EVERY = 1.0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from producer.journal.port import Entry
+from unlost.producer.journal.port import Entry
 
 MOST_NAMED = 1_000
 

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import msgspec
 
-from producer.journal.groups import MOST, Group, Keep, kept_for
-from producer.journal.timelines import Timelines
+from unlost.producer.journal.groups import MOST, Group, Keep, kept_for
+from unlost.producer.journal.timelines import Timelines
 
 LONGEST_CURSOR = 512
 
@@ -38,7 +38,7 @@ class TooManyGroups(Exception):
     """No further group can be known."""
 
     def __init__(self) -> None:
-        super().__init__(f"{MOST} groups are known already; forget one: ops journal forget GROUP")
+        super().__init__(f"{MOST} groups are known already; forget one: unlost journal forget GROUP")
 
 
 class Groups:

@@ -12,8 +12,8 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import TooManyHeaders
 
-from ops.telemetry.admission import Admission, Place
-from ops.telemetry.guarded import LINGER_SECONDS, MAX_HEAD
+from unlost.ops.telemetry.admission import Admission, Place
+from unlost.ops.telemetry.guarded import LINGER_SECONDS, MAX_HEAD
 
 
 class BoundedConnection(ServerConnection):

@@ -12,24 +12,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ops.telemetry.health import Health, health_routes
-from ops.telemetry.http import whole_number
-from ops.telemetry.mask import masked, masked_within
-from ops.telemetry.openapi import MISTAKEN, openapi_route
-from producer.accept import publication, wrapped
-from producer.batch import Batch, Told
-from producer.damage import Damage
-from producer.groups import Groups
-from producer.journal.damage import damaged_of
-from producer.journal.port import Entry, Journal, JournalTrouble
-from producer.lone import PATH, Heads, Lone
-from producer.openapi import DOCUMENT
-from producer.origin import SameSite
-from producer.page import Page
-from producer.publisher import Publisher
-from producer.reading import Reading
-from producer.settings import ProducerSettings
-from producer.single import Shortcut, Single, asks_again
+from unlost.ops.telemetry.health import Health, health_routes
+from unlost.ops.telemetry.http import whole_number
+from unlost.ops.telemetry.mask import masked, masked_within
+from unlost.ops.telemetry.openapi import MISTAKEN, openapi_route
+from unlost.producer.accept import publication, wrapped
+from unlost.producer.batch import Batch, Told
+from unlost.producer.damage import Damage
+from unlost.producer.groups import Groups
+from unlost.producer.journal.damage import damaged_of
+from unlost.producer.journal.port import Entry, Journal, JournalTrouble
+from unlost.producer.lone import PATH, Heads, Lone
+from unlost.producer.openapi import DOCUMENT
+from unlost.producer.origin import SameSite
+from unlost.producer.page import Page
+from unlost.producer.publisher import Publisher
+from unlost.producer.reading import Reading
+from unlost.producer.settings import ProducerSettings
+from unlost.producer.single import Shortcut, Single, asks_again
 
 NDJSON = "application/x-ndjson"
 MOST_IDS = 100

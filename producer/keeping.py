@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from producer.groups import Groups, Report
-from producer.journal.port import Journal, JournalStats
-from producer.journal.steady import SteadyClock
+from unlost.producer.groups import Groups, Report
+from unlost.producer.journal.port import Journal, JournalStats
+from unlost.producer.journal.steady import SteadyClock
 
 CHUNK = 5_000
 NEARLY = 0.8
@@ -83,7 +83,7 @@ class Keeping:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(slowest.at))
         what = (
             f"group {slowest.name} has not read {entries:,} events, {size:,} bytes (it last reported at {since}); "
-            f"start its listeners, or forget it: ops journal forget {slowest.name}"
+            f"start its listeners, or forget it: unlost journal forget {slowest.name}"
         )
         if stats.size > self._max_bytes:
             return f"journal full: {what}", ""

@@ -18,9 +18,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from ops.telemetry.admission import Admission
-from ops.telemetry.guarded import BODY_SECONDS, GuardedProtocol, Owed
-from producer.single import RETRY, UNAVAILABLE, Single
+from unlost.ops.telemetry.admission import Admission
+from unlost.ops.telemetry.guarded import BODY_SECONDS, GuardedProtocol, Owed
+from unlost.producer.single import RETRY, UNAVAILABLE, Single
 
 PATH = "/publish"
 LONGEST_HEAD = 4 * 1024

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ops.telemetry.openapi import TEXT, answer, document, query
+from unlost.ops.telemetry.openapi import TEXT, answer, document, query
 
 _OUTCOME: dict[str, Any] = {
     "type": "object",

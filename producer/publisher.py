@@ -19,8 +19,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
-from producer.journal.port import Entry, Journal, JournalTrouble, Placed, Written
-from producer.journal.publications import Group
+from unlost.producer.journal.port import Entry, Journal, JournalTrouble, Placed, Written
+from unlost.producer.journal.publications import Group
 
 MOST_WAITING = 50_000
 ENOUGH = 1_024

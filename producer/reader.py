@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from producer.accept import plain_index
+from unlost.producer.accept import plain_index
 
 SIZE = struct.Struct("!I")
 

@@ -17,8 +17,8 @@ from typing import cast
 import msgspec
 import structlog
 
-from producer.journal.publications import Index, Lines
-from producer.reader import SIZE
+from unlost.producer.journal.publications import Index, Lines
+from unlost.producer.reader import SIZE
 
 MANY = 128
 """For fewer lines the way to another process and back costs more than it saves."""
@@ -115,7 +115,7 @@ class ReadingProcess(asyncio.Protocol):
         self._ours = ours
         try:
             with its:
-                command = [sys.executable, "-P", "-m", "producer.reader", str(max_bytes)]
+                command = [sys.executable, "-P", "-m", "unlost.producer.reader", str(max_bytes)]
                 # A session of its own: a Ctrl-C is for the producer, which finishes what it reads.
                 self._process = subprocess.Popen(
                     command, stdin=its.fileno(), stdout=its.fileno(), start_new_session=True

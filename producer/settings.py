@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ops.command import Settings, WebAddress
+from unlost.ops.command import Settings, WebAddress
 
 DAY = 86_400.0
 

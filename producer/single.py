@@ -11,12 +11,12 @@ import msgspec
 from msgspec import UNSET
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from producer.accept import STATUS, Answer, Refused, answer
-from producer.batch import Told
-from producer.gathered import Gathered
-from producer.journal.port import JournalTrouble, Placed
-from producer.journal.publications import Publication
-from producer.publisher import Overloaded, Publisher
+from unlost.producer.accept import STATUS, Answer, Refused, answer
+from unlost.producer.batch import Told
+from unlost.producer.gathered import Gathered
+from unlost.producer.journal.port import JournalTrouble, Placed
+from unlost.producer.journal.publications import Publication
+from unlost.producer.publisher import Overloaded, Publisher
 
 UNAVAILABLE = 503
 RETRY = b"retry-after", b"1"

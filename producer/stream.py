@@ -28,17 +28,17 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
-from ops.telemetry.admission import Admission, seats_within
-from ops.telemetry.http import listening_socket
-from producer.backlog import Backlog
-from producer.damage import Damage
-from producer.groups import Report, TooManyGroups, report_of
-from producer.handshake import BoundedConnection
-from producer.journal.damage import damaged_of
-from producer.journal.port import Journal, JournalTrouble
-from producer.journal.timelines import Start
-from producer.page import Page
-from producer.tail import Tail, wire_of, within
+from unlost.ops.telemetry.admission import Admission, seats_within
+from unlost.ops.telemetry.http import listening_socket
+from unlost.producer.backlog import Backlog
+from unlost.producer.damage import Damage
+from unlost.producer.groups import Report, TooManyGroups, report_of
+from unlost.producer.handshake import BoundedConnection
+from unlost.producer.journal.damage import damaged_of
+from unlost.producer.journal.port import Journal, JournalTrouble
+from unlost.producer.journal.timelines import Start
+from unlost.producer.page import Page
+from unlost.producer.tail import Tail, wire_of, within
 
 CHUNK = 512
 CHUNK_BYTES = 256 * 1024

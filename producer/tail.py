@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from producer.journal.port import Entry
-from producer.journal.timelines import Timelines
+from unlost.producer.journal.port import Entry
+from unlost.producer.journal.timelines import Timelines
 
 _medium = struct.Struct("!BBH").pack
 _long = struct.Struct("!BBQ").pack

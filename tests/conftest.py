@@ -5,12 +5,6 @@ from itertools import islice
 
 import pytest
 
-from dlq.rerunning import ReplaySettings
-from listener.settings import ListenerSettings
-from ops.audit.cli import AuditSettings
-from ops.console.settings import ConsoleSettings
-from ops.local.up import UpSettings
-from producer.settings import ProducerSettings
 from tests.support.servers import (
     _database_numbers,
     database_url,
@@ -20,6 +14,12 @@ from tests.support.servers import (
     redis_url,
     valkey_server,
 )
+from unlost.dlq.rerunning import ReplaySettings
+from unlost.listener.settings import ListenerSettings
+from unlost.ops.audit.cli import AuditSettings
+from unlost.ops.console.settings import ConsoleSettings
+from unlost.ops.local.up import UpSettings
+from unlost.producer.settings import ProducerSettings
 
 __all__ = [
     "_database_numbers",

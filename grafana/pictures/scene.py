@@ -14,11 +14,11 @@ import httpx
 
 from grafana.pictures.asked import Board, boards
 from grafana.prometheus import Prometheus, running_prometheus
-from ops.drills.catalogue import DRILLS
-from ops.drills.drill import Drill
-from ops.drills.local_stage import LocalStage, local_stage
-from ops.drills.marks import marks
-from ops.drills.stage import StageTrouble
+from unlost.ops.drills.catalogue import DRILLS
+from unlost.ops.drills.drill import Drill
+from unlost.ops.drills.local_stage import LocalStage, local_stage
+from unlost.ops.drills.marks import marks
+from unlost.ops.drills.stage import StageTrouble
 
 CALM = 40.0
 AT_WORST = 20.0

@@ -14,18 +14,18 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
-from listener.breaker import Breaker
-from listener.claims.known_store import KnownStore
-from listener.claims.leases import Leases
-from listener.claims.members import Members
-from listener.claims.places import Place, Places, Step, View, meets, next_step
-from listener.claims.port import Answer, Ask, Claims, Dead, Done, StoreMemory, Verdict, Won
-from listener.claims.reach import Reach
-from listener.errors import Transient
-from listener.facts import Facts, MeetingChanged, PlacesDeclared
-from listener.store.mark import StoreMark
-from listener.store.port import ListenerRoll
-from listener.store.roll import Look, Member
+from unlost.listener.breaker import Breaker
+from unlost.listener.claims.known_store import KnownStore
+from unlost.listener.claims.leases import Leases
+from unlost.listener.claims.members import Members
+from unlost.listener.claims.places import Place, Places, Step, View, meets, next_step
+from unlost.listener.claims.port import Answer, Ask, Claims, Dead, Done, StoreMemory, Verdict, Won
+from unlost.listener.claims.reach import Reach
+from unlost.listener.errors import Transient
+from unlost.listener.facts import Facts, MeetingChanged, PlacesDeclared
+from unlost.listener.store.mark import StoreMark
+from unlost.listener.store.port import ListenerRoll
+from unlost.listener.store.roll import Look, Member
 
 TICK_SECONDS = 0.5
 FRESH_SHARE = 0.75

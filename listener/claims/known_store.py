@@ -6,11 +6,11 @@ remembers anything. ``store/mark.py`` decides what a look at PostgreSQL means; t
 
 from collections.abc import Callable
 
-from listener.claims.reach import Reach
-from listener.facts import Facts, StoreReplaced, StoreWentBack
-from listener.store.mark import Remembered, StoreMark, change
-from listener.store.port import ListenerRoll
-from listener.store.roll import Look
+from unlost.listener.claims.reach import Reach
+from unlost.listener.facts import Facts, StoreReplaced, StoreWentBack
+from unlost.listener.store.mark import Remembered, StoreMark, change
+from unlost.listener.store.port import ListenerRoll
+from unlost.listener.store.roll import Look
 
 
 class KnownStore:

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from listener.claims.places import Place, Places
-from listener.claims.port import Answer, Ask, Claims, Keep, Verdict, Won
-from listener.claims.reach import Reach
-from listener.errors import Transient
-from listener.facts import Facts, LeasesLost
+from unlost.listener.claims.places import Place, Places
+from unlost.listener.claims.port import Answer, Ask, Claims, Keep, Verdict, Won
+from unlost.listener.claims.reach import Reach
+from unlost.listener.errors import Transient
+from unlost.listener.facts import Facts, LeasesLost
 
 
 class Claim(msgspec.Struct, eq=False, gc=False):

@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from listener.store.mark import Remembered, StoreMark
+from unlost.listener.store.mark import Remembered, StoreMark
 
 Token = str
 """Names one process start, never just the host: ``instance:random``."""

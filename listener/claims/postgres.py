@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 import asyncpg
 
-from listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
-from listener.errors import Transient
-from listener.store.database import Database
-from listener.store.incarnation import incarnation
+from unlost.listener.claims.port import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from unlost.listener.errors import Transient
+from unlost.listener.store.database import Database
+from unlost.listener.store.incarnation import incarnation
 
 ROUNDS = 5
 """How often a batch asks again for rows that appear or vanish under it."""
@@ -37,8 +37,8 @@ class PostgresClaims:
         self._token = token
         self._lease = lease_seconds
         self._window = window_seconds
-        self._sql = database.statements("listener.claims", "claims.sql")
-        self._roll_sql = database.statements("listener.store", "roll.sql")
+        self._sql = database.statements("unlost.listener.claims", "claims.sql")
+        self._roll_sql = database.statements("unlost.listener.store", "roll.sql")
 
     async def place(self) -> str:
         """See ``Claims``. From when this returns, the calls below are for this place."""

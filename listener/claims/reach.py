@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
-from listener.breaker import Breaker
-from listener.claims.places import Place, Places
-from listener.claims.port import Claims, StoreMemory
-from listener.errors import Permanent, Transient
-from listener.store.mark import Remembered, StoreMark
+from unlost.listener.breaker import Breaker
+from unlost.listener.claims.places import Place, Places
+from unlost.listener.claims.port import Claims, StoreMemory
+from unlost.listener.errors import Permanent, Transient
+from unlost.listener.store.mark import Remembered, StoreMark
 
 T = TypeVar("T")
 

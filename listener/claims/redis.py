@@ -26,13 +26,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
-from listener.claims import redis_replies as replies
-from listener.claims.port import UNHANDLED, Answer, Ask, Keep, Verdict
-from listener.claims.redis_errors import LIBRARY_ERRORS, may_try_again, translated
-from listener.claims.redis_parser import BoundedParser
-from listener.claims.wires import Wires
-from listener.errors import Misconfigured, Transient
-from listener.store.mark import Remembered, StoreMark
+from unlost.listener.claims import redis_replies as replies
+from unlost.listener.claims.port import UNHANDLED, Answer, Ask, Keep, Verdict
+from unlost.listener.claims.redis_errors import LIBRARY_ERRORS, may_try_again, translated
+from unlost.listener.claims.redis_parser import BoundedParser
+from unlost.listener.claims.wires import Wires
+from unlost.listener.errors import Misconfigured, Transient
+from unlost.listener.store.mark import Remembered, StoreMark
 
 T = TypeVar("T")
 READ = ("MGET",)
@@ -74,7 +74,7 @@ class Script:
     """A script and its name on the server."""
 
     def __init__(self, *files: str) -> None:
-        room = resources.files("listener.claims").joinpath("scripts")
+        room = resources.files("unlost.listener.claims").joinpath("scripts")
         self.text = "\n".join(room.joinpath(file).read_text(encoding="utf-8") for file in files)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         self.by_name = ("EVALSHA", self.sha)

@@ -2,7 +2,7 @@
 
 from redis import exceptions
 
-from listener.errors import Permanent, Transient, UnlostError
+from unlost.listener.errors import Permanent, Transient, UnlostError
 
 PERMANENT = (
     exceptions.AuthenticationError,

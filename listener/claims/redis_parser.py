@@ -4,7 +4,7 @@ from typing import Any
 
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 
-from listener.claims.resp import Lengths
+from unlost.listener.claims.resp import Lengths
 
 
 class BoundedParser(_AsyncHiredisParser):

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from redis.exceptions import InvalidResponse
 
-from listener.claims.port import Answer, Dead, Done, Held, Lapsed, Won
-from listener.store.mark import Remembered
+from unlost.listener.claims.port import Answer, Dead, Done, Held, Lapsed, Won
+from unlost.listener.store.mark import Remembered
 
 _answer = struct.Struct(">BIII")
 _PLACE = re.compile(rb"[0-9a-f]{1,64}\.[0-9a-zA-Z]{1,64}")

@@ -19,8 +19,8 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, InvalidResponse, ResponseError  # noqa: A004  the library's name
 
-from listener.claims.redis_errors import LIBRARY_ERRORS, is_reset
-from listener.claims.resp import Lengths
+from unlost.listener.claims.redis_errors import LIBRARY_ERRORS, is_reset
+from unlost.listener.claims.resp import Lengths
 
 T = TypeVar("T")
 NOTHING = object()

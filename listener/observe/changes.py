@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from listener.facts import (
+from unlost.listener.facts import (
     BreakerMoved,
     DeadLetterHealed,
     DeadLetterTrouble,

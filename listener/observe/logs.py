@@ -4,7 +4,7 @@ import re
 
 import structlog
 
-from listener.facts import (
+from unlost.listener.facts import (
     AttemptFailed,
     BatchDone,
     CursorNotSaved,

@@ -2,7 +2,15 @@
 
 from collections.abc import Callable
 
-from listener.facts import AttemptFailed, EventBuried, EventsDuplicate, EventsStored, Fact, FramesUnread, HandlerRan
+from unlost.listener.facts import (
+    AttemptFailed,
+    EventBuried,
+    EventsDuplicate,
+    EventsStored,
+    Fact,
+    FramesUnread,
+    HandlerRan,
+)
 
 MOVES = frozenset((AttemptFailed, EventBuried, EventsDuplicate, EventsStored, FramesUnread, HandlerRan))
 

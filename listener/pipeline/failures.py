@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
-from listener.errors import Permanent, Transient, failure_of
-from listener.facts import Facts, failed_attempt
-from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Passage
-from listener.pipeline.store_watch import StoreWatch
+from unlost.listener.errors import Permanent, Transient, failure_of
+from unlost.listener.facts import Facts, failed_attempt
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.passage import Passage
+from unlost.listener.pipeline.store_watch import StoreWatch
 
 
 class Failures:

@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 
-from listener.claims.port import Ask
-from listener.errors import InvalidEvent, failure_of
-from listener.event import Event, parse, too_large
-from listener.oversized import Oversized
-from listener.pipeline.passage import Doom, Passage, invalid_claim
-from listener.together import plain_events
-from listener.watermark import Position
+from unlost.listener.claims.port import Ask
+from unlost.listener.errors import InvalidEvent, failure_of
+from unlost.listener.event import Event, parse, too_large
+from unlost.listener.oversized import Oversized
+from unlost.listener.pipeline.passage import Doom, Passage, invalid_claim
+from unlost.listener.together import plain_events
+from unlost.listener.watermark import Position
 
 FEW = 3
 """So many frames are read one by one, which for them is faster than together."""

@@ -5,23 +5,23 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import NamedTuple
 
-from listener.claims.desk import Desk
-from listener.delivery import Delivery
-from listener.errors import Permanent, Reject, Transient
-from listener.facts import Facts, HandlerRan
-from listener.handlers import Handler, attempt
-from listener.pipeline.failures import Failures
-from listener.pipeline.intake import Clocks
-from listener.pipeline.lanes import Lanes
-from listener.pipeline.passage import Doom, Passage, delivery_of
-from listener.pipeline.policy import Policy
-from listener.pipeline.settling import Settling
-from listener.pipeline.store_watch import StoreWatch
-from listener.pipeline.storing import Storing
-from listener.store import events as rows
-from listener.store.database import Connection
-from listener.store.port import Rows
-from listener.store.series import Series
+from unlost.listener.claims.desk import Desk
+from unlost.listener.delivery import Delivery
+from unlost.listener.errors import Permanent, Reject, Transient
+from unlost.listener.facts import Facts, HandlerRan
+from unlost.listener.handlers import Handler, attempt
+from unlost.listener.pipeline.failures import Failures
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.lanes import Lanes
+from unlost.listener.pipeline.passage import Doom, Passage, delivery_of
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.settling import Settling
+from unlost.listener.pipeline.store_watch import StoreWatch
+from unlost.listener.pipeline.storing import Storing
+from unlost.listener.store import events as rows
+from unlost.listener.store.database import Connection
+from unlost.listener.store.port import Rows
+from unlost.listener.store.series import Series
 
 MAY_RUN_PAUSE_SECONDS = 0.05
 STOP_SECONDS = 1.0

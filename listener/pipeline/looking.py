@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from itertools import compress
 
-from listener.claims.desk import Desk
-from listener.errors import Transient
-from listener.facts import BatchDone, Facts
-from listener.pipeline.intake import Clocks, Intake
-from listener.pipeline.stretches import Stretch
-from listener.pipeline.turns import Turns
+from unlost.listener.claims.desk import Desk
+from unlost.listener.errors import Transient
+from unlost.listener.facts import BatchDone, Facts
+from unlost.listener.pipeline.intake import Clocks, Intake
+from unlost.listener.pipeline.stretches import Stretch
+from unlost.listener.pipeline.turns import Turns
 
 AT_ONCE = 32
 """So many parts are looked at together: what of them must be read keeps nobody else waiting for long."""

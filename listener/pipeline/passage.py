@@ -5,13 +5,13 @@ from typing import Literal
 
 import msgspec
 
-from dlq.letter import Reason
-from listener.claims.port import Ask
-from listener.delivery import Delivery
-from listener.errors import Failure
-from listener.event import Event, decode
-from listener.oversized import Oversized
-from listener.watermark import Position
+from unlost.dlq.letter import Reason
+from unlost.listener.claims.port import Ask
+from unlost.listener.delivery import Delivery
+from unlost.listener.errors import Failure
+from unlost.listener.event import Event, decode
+from unlost.listener.oversized import Oversized
+from unlost.listener.watermark import Position
 
 Stage = Literal["receive", "claim", "handle", "store"]
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
-from listener.pipeline.passage import Passage
-from listener.pipeline.storing import Storing
+from unlost.listener.pipeline.passage import Passage
+from unlost.listener.pipeline.storing import Storing
 
 
 class Recording:

@@ -21,11 +21,11 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from listener.errors import Permanent, Transient
-from listener.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
-from listener.pipeline.intake import Clocks
-from listener.store.burials import Burial, Loss, Resolved, Standing
-from listener.store.port import Register
+from unlost.listener.errors import Permanent, Transient
+from unlost.listener.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.store.burials import Burial, Loss, Resolved, Standing
+from unlost.listener.store.port import Register
 
 RETRY_SECONDS = 0.5
 READ_AGAIN_SECONDS = 5.0

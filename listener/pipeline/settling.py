@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from dlq.letter import UNCLAIMED
-from listener.claims.desk import Desk
-from listener.errors import Failure, Transient
-from listener.facts import (
+from unlost.dlq.letter import UNCLAIMED
+from unlost.listener.claims.desk import Desk
+from unlost.listener.errors import Failure, Transient
+from unlost.listener.facts import (
     BatchDone,
     DeadLetterHealed,
     DeadLetterTrouble,
@@ -16,10 +16,10 @@ from listener.facts import (
     EventsStored,
     Facts,
 )
-from listener.pipeline.inbox import Inbox
-from listener.pipeline.intake import Clocks, Intake
-from listener.pipeline.passage import STORED, Buried, Doom, Duplicate, End, Passage, Stored
-from listener.store.burials import Burial
+from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.pipeline.intake import Clocks, Intake
+from unlost.listener.pipeline.passage import STORED, Buried, Doom, Duplicate, End, Passage, Stored
+from unlost.listener.store.burials import Burial
 
 RETRY_SECONDS = 0.5
 BATCH = 4_096

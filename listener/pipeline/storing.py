@@ -8,19 +8,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, assert_never
 
-from listener.breaker import Breaker
-from listener.claims.port import Dead, Done
-from listener.errors import Permanent, Transient
-from listener.facts import BatchDone, Facts
-from listener.pipeline.failures import Failures
-from listener.pipeline.inbox import Inbox
-from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import DUPLICATE, STORED, Doom, Duplicate, Passage, Stage, Stored
-from listener.pipeline.policy import Policy
-from listener.pipeline.settling import Settling
-from listener.pipeline.store_watch import StoreWatch
-from listener.store import events as rows
-from listener.store.port import Rows
+from unlost.listener.breaker import Breaker
+from unlost.listener.claims.port import Dead, Done
+from unlost.listener.errors import Permanent, Transient
+from unlost.listener.facts import BatchDone, Facts
+from unlost.listener.pipeline.failures import Failures
+from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.passage import DUPLICATE, STORED, Doom, Duplicate, Passage, Stage, Stored
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.settling import Settling
+from unlost.listener.pipeline.store_watch import StoreWatch
+from unlost.listener.store import events as rows
+from unlost.listener.store.port import Rows
 
 WORKERS = 3
 """Batches under way at once: one is sent while another's reply is read."""

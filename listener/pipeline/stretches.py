@@ -13,8 +13,8 @@ from zlib import crc32
 
 import msgspec
 
-from listener.claims.port import Ask
-from listener.watermark import Position
+from unlost.listener.claims.port import Ask
+from unlost.listener.watermark import Position
 
 LONGEST = 8
 """What grows to so many times the usual length is nobody's from then on: in some sources nothing ends a stretch."""

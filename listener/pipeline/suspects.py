@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from listener.pipeline.passage import Passage
+from unlost.listener.pipeline.passage import Passage
 
 
 class Suspect(msgspec.Struct, frozen=True):

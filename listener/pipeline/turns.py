@@ -10,9 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from listener.pipeline.inbox import Inbox
-from listener.pipeline.passage import Passage
-from listener.pipeline.stretches import Part
+from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.pipeline.passage import Passage
+from unlost.listener.pipeline.stretches import Part
 
 GATHER = 0.02
 WORTH_WAITING = 0.2

@@ -10,9 +10,9 @@ from typing import Any, Literal, Protocol, cast
 from websockets.asyncio.client import connect
 from websockets.datastructures import Headers
 
-from listener.backoff import Backoff
-from listener.oversized import Oversized
-from listener.source.stream import LONGEST_FRAME, Stream
+from unlost.listener.backoff import Backoff
+from unlost.listener.oversized import Oversized
+from unlost.listener.source.stream import LONGEST_FRAME, Stream
 
 
 class Response(Protocol):

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable
 
-from listener.errors import Permanent, Transient
-from listener.facts import CursorNotSaved, CursorSaved, Facts
-from listener.store.mark import StoreMark
-from listener.store.port import GroupCursors
-from listener.watermark import Watermark
+from unlost.listener.errors import Permanent, Transient
+from unlost.listener.facts import CursorNotSaved, CursorSaved, Facts
+from unlost.listener.store.mark import StoreMark
+from unlost.listener.store.port import GroupCursors
+from unlost.listener.watermark import Watermark
 
 
 class CursorKeeper:

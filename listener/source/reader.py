@@ -20,15 +20,23 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from websockets.exceptions import ConnectionClosed
 
-from listener.cursor import goes_back
-from listener.errors import Transient, UnlostError
-from listener.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
-from listener.oversized import Oversized
-from listener.pipeline.intake import Intake
-from listener.source.connection import Connection, Open, SourceOptions, open_stream
-from listener.source.handshake import ABNORMAL, Handshake, Loss, SourceRefused, handshake_of, loss_of, with_cursor
-from listener.source.report import Reporter
-from listener.store.port import GroupCursors
+from unlost.listener.cursor import goes_back
+from unlost.listener.errors import Transient, UnlostError
+from unlost.listener.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
+from unlost.listener.oversized import Oversized
+from unlost.listener.pipeline.intake import Intake
+from unlost.listener.source.connection import Connection, Open, SourceOptions, open_stream
+from unlost.listener.source.handshake import (
+    ABNORMAL,
+    Handshake,
+    Loss,
+    SourceRefused,
+    handshake_of,
+    loss_of,
+    with_cursor,
+)
+from unlost.listener.source.report import Reporter
+from unlost.listener.store.port import GroupCursors
 
 LIVED_SECONDS = 1.0
 AT_ONCE = 512

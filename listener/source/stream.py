@@ -18,7 +18,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event, State
 
-from listener.oversized import Measure, Oversized
+from unlost.listener.oversized import Measure, Oversized
 
 WHOLE = (0x81, 0x82)
 """How a frame begins that is a whole message: its last fragment too, text or bytes, no extension."""

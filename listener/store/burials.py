@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from listener.store.database import Database
+from unlost.listener.store.database import Database
 
 
 class Burial(msgspec.Struct, frozen=True, gc=False):
@@ -47,7 +47,7 @@ class BurialRegister:
     def __init__(self, database: Database, *, token: str) -> None:
         self._database = database
         self._token = token
-        self._sql = database.statements("listener.store", "burials.sql")
+        self._sql = database.statements("unlost.listener.store", "burials.sql")
 
     async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
         """See ``Register``."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import asyncpg
 from asyncpg.transaction import Transaction, TransactionState
 
-from listener.errors import Permanent, Transient
+from unlost.listener.errors import Permanent, Transient
 
 if TYPE_CHECKING:
     Plain = asyncpg.Connection[asyncpg.Record]

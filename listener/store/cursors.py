@@ -5,9 +5,9 @@ further one stays, whichever listener wrote it last. Another stem replaces the o
 then the listener that learned of the other journal in its handshake resets the cursor.
 """
 
-from listener.cursor import OURS, ordinal_of, place_of, stem_of
-from listener.store.database import Database
-from listener.store.mark import StoreMark
+from unlost.listener.cursor import OURS, ordinal_of, place_of, stem_of
+from unlost.listener.store.database import Database
+from unlost.listener.store.mark import StoreMark
 
 
 class Cursors:
@@ -15,7 +15,7 @@ class Cursors:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = database.statements("listener.store", "cursors.sql")
+        self._sql = database.statements("unlost.listener.store", "cursors.sql")
 
     async def start(self, source: str, group: str, cursor: str) -> str:
         """Record where the group starts, if nobody has; return the group's cursor, whoever recorded it."""

@@ -13,12 +13,12 @@ from types import TracebackType
 
 import asyncpg
 
-from listener.errors import Misconfigured, Transient
-from listener.store.address import place_of, servers_of
-from listener.store.connection import OwnConnection
-from listener.store.lender import Lender
-from listener.store.statements import DEFAULT_GROUP, schema_of, statements
-from listener.store.trouble import (
+from unlost.listener.errors import Misconfigured, Transient
+from unlost.listener.store.address import place_of, servers_of
+from unlost.listener.store.connection import OwnConnection
+from unlost.listener.store.lender import Lender
+from unlost.listener.store.statements import DEFAULT_GROUP, schema_of, statements
+from unlost.listener.store.trouble import (
     LIBRARY_ERRORS,
     LOST,
     MISCONFIGURED_CLASSES,

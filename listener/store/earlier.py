@@ -7,9 +7,9 @@ whose rows are whose, so that is refused.
 
 import asyncpg
 
-from listener.errors import Misconfigured, Transient
-from listener.store.database import Connection
-from listener.store.statements import DEFAULT_GROUP
+from unlost.listener.errors import Misconfigured, Transient
+from unlost.listener.store.database import Connection
+from unlost.listener.store.statements import DEFAULT_GROUP
 
 FIRST = "0001_events_and_claims.sql"
 TABLES = ("migrations", "events", "cursors", "listeners", "claims", "claims_place", "buried")

@@ -16,14 +16,14 @@ from typing import Any, cast
 import asyncpg
 import msgspec
 
-from listener.claims.port import Ask, Dead, Done
-from listener.errors import Transient
-from listener.event import Event
-from listener.store.connection import TransactionLeft
-from listener.store.database import Borrowed, Connection, Database
-from listener.store.series import Series
-from listener.store.statements import DEFAULT_GROUP, schema_of, statements
-from listener.store.trouble import translated
+from unlost.listener.claims.port import Ask, Dead, Done
+from unlost.listener.errors import Transient
+from unlost.listener.event import Event
+from unlost.listener.store.connection import TransactionLeft
+from unlost.listener.store.database import Borrowed, Connection, Database
+from unlost.listener.store.series import Series
+from unlost.listener.store.statements import DEFAULT_GROUP, schema_of, statements
+from unlost.listener.store.trouble import translated
 
 NEWEST = 2**63 - 1
 
@@ -61,7 +61,7 @@ async def make_ready(connection: Connection, group: str = DEFAULT_GROUP) -> None
 
     Burials are heeded: PostgreSQL compares the first few plans of a statement with one for all values, and a plan
     without the look at burials is so cheap that for hundreds of batches it would plan each anew."""
-    nothing, sql = _columns([]), statements("listener.store", "events.sql", schema_of(group))
+    nothing, sql = _columns([]), statements("unlost.listener.store", "events.sql", schema_of(group))
     with contextlib.suppress(asyncpg.PostgresError):  # the tables may be yet to come
         await connection.execute(sql["insert"], "", "", *nothing, True, None)
 
@@ -89,7 +89,7 @@ class EventStore:
         self._handler = handler
         self._token = token
         self._longest_idle = max(1, round(longest_idle * 1000))
-        self._sql = database.statements("listener.store", "events.sql")
+        self._sql = database.statements("unlost.listener.store", "events.sql")
 
     async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
         """Store a batch in one statement: all of it, or the whole batch is raised as one error."""

@@ -3,7 +3,7 @@ that names it; whoever comes first writes a new name."""
 
 from collections.abc import Mapping
 
-from listener.store.database import Connection
+from unlost.listener.store.database import Connection
 
 
 async def incarnation(connection: Connection, sql: Mapping[str, str]) -> str:

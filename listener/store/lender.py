@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from listener.store.connection import OwnConnection
+from unlost.listener.store.connection import OwnConnection
 
 FREE_SECONDS = 300.0
 """So long a connection may stay open unused."""

@@ -18,10 +18,10 @@ from importlib import resources
 import asyncpg
 import msgspec
 
-from listener.errors import Misconfigured
-from listener.store import earlier
-from listener.store.database import Connection, Database
-from listener.store.statements import quoted
+from unlost.listener.errors import Misconfigured
+from unlost.listener.store import earlier
+from unlost.listener.store.database import Connection, Database
+from unlost.listener.store.statements import quoted
 
 LOCK = 7_316_540_112_839
 """Any number, as long as all of us and nobody else use it."""
@@ -65,7 +65,7 @@ class Migrated(msgspec.Struct, frozen=True):
 
 def known_migrations() -> list[Migration]:
     """The files that came with this version, in order."""
-    files = resources.files("listener.store").joinpath("migrations").iterdir()
+    files = resources.files("unlost.listener.store").joinpath("migrations").iterdir()
     return sorted(
         (Migration(file.name, file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".sql")),
         key=lambda migration: migration.name,
@@ -93,7 +93,7 @@ async def check(database: Database) -> Migrated:
     if missing:
         raise Misconfigured(
             f"schema {database.schema} lacks {', '.join(one.name for one in missing)}, and MIGRATE is no; "
-            "run `ops migrate` first"
+            "run `unlost migrate` first"
         )
     return Migrated(database.schema)
 
@@ -157,6 +157,6 @@ async def _apply(connection: Connection, migration: Migration) -> None:
 def _not_allowed(schema: str, error: asyncpg.PostgresError) -> Misconfigured:
     return Misconfigured(
         f"schema {schema} is not up to date, or closed to this role, which may not change that: {error}; run "
-        "`ops migrate` as a role that may, and grant this one USAGE on the schema and SELECT, INSERT, UPDATE, DELETE "
-        "on its tables"
+        "`unlost migrate` as a role that may, and grant this one USAGE on the schema and SELECT, INSERT, UPDATE, "
+        "DELETE on its tables"
     )

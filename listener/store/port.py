@@ -8,14 +8,14 @@ What fails raises ``Transient`` (the call may have taken effect all the same, or
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from listener.claims.port import Ask, Dead, Done
-from listener.event import Event
-from listener.store.burials import Burial, Loss, Resolved, Standing
-from listener.store.database import Connection
-from listener.store.events import NewRow, Result
-from listener.store.mark import StoreMark
-from listener.store.roll import Look
-from listener.store.series import Series
+from unlost.listener.claims.port import Ask, Dead, Done
+from unlost.listener.event import Event
+from unlost.listener.store.burials import Burial, Loss, Resolved, Standing
+from unlost.listener.store.database import Connection
+from unlost.listener.store.events import NewRow, Result
+from unlost.listener.store.mark import StoreMark
+from unlost.listener.store.roll import Look
+from unlost.listener.store.series import Series
 
 
 class Rows(Protocol):

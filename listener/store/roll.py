@@ -14,9 +14,9 @@ starts nothing, until none of another handler is at work any more. Who has agree
 import asyncpg
 import msgspec
 
-from listener.store.database import Connection, Database
-from listener.store.incarnation import incarnation
-from listener.store.mark import StoreMark
+from unlost.listener.store.database import Connection, Database
+from unlost.listener.store.incarnation import incarnation
+from unlost.listener.store.mark import StoreMark
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class Roll:
         self._database = database
         self._token = token
         self._instance_id = instance_id
-        self._sql = database.statements("listener.store", "roll.sql")
+        self._sql = database.statements("unlost.listener.store", "roll.sql")
 
     async def refresh(self, known: StoreMark | None = None) -> Look:
         """Say that this listener lives, unless its row has expired, and look at the others.

@@ -9,7 +9,7 @@ import functools
 import re
 from importlib import resources
 
-from listener.errors import Misconfigured
+from unlost.listener.errors import Misconfigured
 
 DEFAULT_GROUP = "unlost"
 GROUP_NAME = r"[A-Za-z0-9_.-]{1,56}"

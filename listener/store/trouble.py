@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import asyncpg
 
-from listener.errors import Permanent, Transient, Unavailable, UnlostError
+from unlost.listener.errors import Permanent, Transient, Unavailable, UnlostError
 
 PERMANENT_CLASSES = {
     "22": "the data is refused",

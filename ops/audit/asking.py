@@ -8,9 +8,9 @@ import asyncpg
 import httpx
 import msgspec
 
-from listener.store.statements import in_schema, schema_of
-from ops.audit.account import Row
-from ops.command import UsageProblem
+from unlost.listener.store.statements import in_schema, schema_of
+from unlost.ops.audit.account import Row
+from unlost.ops.command import UsageProblem
 
 PAGE = 5_000
 IDS_PER_CALL = 100

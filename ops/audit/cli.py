@@ -1,4 +1,4 @@
-"""``ops audit``: every accepted event accounted for. ``ops event``: all that is known of one."""
+"""``unlost audit``: every accepted event accounted for. ``unlost event``: all that is known of one."""
 
 import asyncio
 import json
@@ -13,15 +13,15 @@ import click
 import httpx
 from pydantic import Field
 
-from dlq.file import FileTrouble
-from listener.settings import GroupName
-from listener.store.database import Database
-from listener.store.trouble import LIBRARY_ERRORS
-from ops.audit import asking
-from ops.audit.account import Account
-from ops.audit.letters import letters_of, unresolved_letters
-from ops.command import SecretUrl, Settings, UsageProblem, WebAddress, command, say, say_json_text
-from ops.telemetry.printable import printable
+from unlost.dlq.file import FileTrouble
+from unlost.listener.settings import GroupName
+from unlost.listener.store.database import Database
+from unlost.listener.store.trouble import LIBRARY_ERRORS
+from unlost.ops.audit import asking
+from unlost.ops.audit.account import Account
+from unlost.ops.audit.letters import letters_of, unresolved_letters
+from unlost.ops.command import SecretUrl, Settings, UsageProblem, WebAddress, command, say, say_json_text
+from unlost.ops.telemetry.printable import printable
 
 AGAIN = 0.5
 
@@ -47,7 +47,11 @@ _as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
 
 @command(
     AuditSettings,
-    examples=["ops audit", "ops audit .unlost/*/failed_events.jsonl", "ops audit --json a/failed_events.jsonl"],
+    examples=[
+        "unlost audit",
+        "unlost audit .unlost/*/failed_events.jsonl",
+        "unlost audit --json a/failed_events.jsonl",
+    ],
     params=[_files, _as_json],
 )
 def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> int:
@@ -82,7 +86,7 @@ def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> in
 
 @command(
     AuditSettings,
-    examples=["ops event order-17 .unlost/*/failed_events.jsonl"],
+    examples=["unlost event order-17 .unlost/*/failed_events.jsonl"],
     params=[click.Argument(["event_id"]), _files],
 )
 def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> int:
@@ -172,7 +176,7 @@ def _one_sentence(settings: AuditSettings) -> Iterator[None]:
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
         raise UsageProblem(
             f"PostgreSQL has no tables of this version for group {settings.group}: correct GROUP or DATABASE_URL, or "
-            "start a listener, or run ops migrate"
+            "start a listener, or run unlost migrate"
         ) from None
 
 

@@ -11,15 +11,15 @@ import httpx
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
-from listener.claims.desk import TICK_SECONDS
-from listener.source.handshake import source_name
-from listener.store.cursors import Cursors
-from listener.store.database import Database
-from ops.bench.client import Publisher, checked, request
-from ops.bench.figures import Measured
-from ops.bench.load import bodies, events
-from ops.local.child import Child
-from ops.local.system import System
+from unlost.listener.claims.desk import TICK_SECONDS
+from unlost.listener.source.handshake import source_name
+from unlost.listener.store.cursors import Cursors
+from unlost.listener.store.database import Database
+from unlost.ops.bench.client import Publisher, checked, request
+from unlost.ops.bench.figures import Measured
+from unlost.ops.bench.load import bodies, events
+from unlost.ops.local.child import Child
+from unlost.ops.local.system import System
 
 WAIT = 600.0
 GROUP = "unlost"

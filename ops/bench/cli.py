@@ -1,4 +1,4 @@
-"""The command ``ops bench``: measures on a private system, shows tables, holds the ratios against their bars."""
+"""The command ``unlost bench``: measures on a private system, shows tables, holds the ratios against their bars."""
 
 import json
 import tempfile
@@ -13,14 +13,14 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench import machine
-from ops.bench.bed import Bed
-from ops.bench.figures import BARS, missed_bars
-from ops.bench.plot import drawn
-from ops.bench.suite import Extent, Findings, Suite
-from ops.command import Settings, command
-from ops.local.layout import Layout, free_ports
-from ops.local.system import System
+from unlost.ops.bench import machine
+from unlost.ops.bench.bed import Bed
+from unlost.ops.bench.figures import BARS, missed_bars
+from unlost.ops.bench.plot import drawn
+from unlost.ops.bench.suite import Extent, Findings, Suite
+from unlost.ops.command import Settings, command
+from unlost.ops.local.layout import Layout, free_ports
+from unlost.ops.local.system import System
 
 QUICK_EVENTS = 10_000
 
@@ -35,7 +35,7 @@ class BenchSettings(Settings):
 
 @command(
     BenchSettings,
-    examples=["ops bench --quick", "ops bench --json figures.json", "ops bench --full --plot figures.svg"],
+    examples=["unlost bench --quick", "unlost bench --json figures.json", "unlost bench --full --plot figures.svg"],
     params=[
         click.Option(["--json", "json_file"], type=click.Path(path_type=Path), help="Write all figures to this file."),
         click.Option(["--plot"], type=click.Path(path_type=Path), help="Draw the rates into this SVG file."),

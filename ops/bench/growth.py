@@ -6,11 +6,11 @@ from pathlib import Path
 
 import psutil
 
-from ops.bench import pipeline, processor
-from ops.bench.bed import WARMING, Bed
-from ops.bench.figures import Measured
-from ops.bench.load import LINES, event, events
-from ops.local.child import Child
+from unlost.ops.bench import pipeline, processor
+from unlost.ops.bench.bed import WARMING, Bed
+from unlost.ops.bench.figures import Measured
+from unlost.ops.bench.load import LINES, event, events
+from unlost.ops.local.child import Child
 
 FILL = """
     insert into unlost.events

@@ -8,11 +8,11 @@ import zlib
 
 import asyncpg
 
-from listener.delivery import Delivery
-from ops.bench.bed import Bed
-from ops.bench.figures import Measured
-from ops.bench.load import events
-from ops.local.child import Child
+from unlost.listener.delivery import Delivery
+from unlost.ops.bench.bed import Bed
+from unlost.ops.bench.figures import Measured
+from unlost.ops.bench.load import events
+from unlost.ops.local.child import Child
 
 COUNTERS = 997
 AWAITED_SECONDS = 0.005

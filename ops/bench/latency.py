@@ -16,10 +16,10 @@ import asyncpg
 from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
-from ops.bench.bed import Bed, publishing
-from ops.bench.figures import Latency, percentiles
-from ops.bench.load import event
-from ops.bench.pacing import Paced, wait_until
+from unlost.ops.bench.bed import Bed, publishing
+from unlost.ops.bench.figures import Latency, percentiles
+from unlost.ops.bench.load import event
+from unlost.ops.bench.pacing import Paced, wait_until
 
 SETTLE = 60.0
 WARM_SECONDS = 1.5
@@ -164,7 +164,7 @@ def missed(took: float, interval: float) -> list[float]:
 async def _echo() -> AsyncIterator[str]:
     """The other end of a hop is another process."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ops.bench.echo", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "unlost.ops.bench.echo", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdin
     assert process.stdout

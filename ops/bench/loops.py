@@ -4,7 +4,7 @@ The same job as a listener's without a handler, without its promises: read a fra
 ``SET NX EX``, insert the row with ``ON CONFLICT DO NOTHING``, delete the key. Both forms run on uvloop with hiredis,
 prepared statements and connections that stay open. The concurrent one keeps many events under way on pools.
 
-    python -m ops.bench.loops sequential WS_URL REDIS_URL DATABASE_URL COUNT
+    python -m unlost.ops.bench.loops sequential WS_URL REDIS_URL DATABASE_URL COUNT
 """
 
 import asyncio

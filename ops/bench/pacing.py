@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from itertools import cycle
 
-from ops.bench.client import CONNECTIONS, answer_in, checked
+from unlost.ops.bench.client import CONNECTIONS, answer_in, checked
 
 ENOUGH = 64 * 1024
 MOST_UNHEARD = 200

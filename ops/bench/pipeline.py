@@ -4,9 +4,9 @@ import asyncio
 import random
 import sys
 
-from ops.bench.bed import Bed
-from ops.bench.figures import Measured
-from ops.bench.load import events, with_duplicates
+from unlost.ops.bench.bed import Bed
+from unlost.ops.bench.figures import Measured
+from unlost.ops.bench.load import events, with_duplicates
 
 LOOP_SPAN = "select extract(epoch from max(processed_at) - min(received_at))::float8, count(*) from loop_events"
 
@@ -30,7 +30,14 @@ async def loop(bed: Bed, form: str, *, count: int, size: int) -> Measured:
     await bed.publish(events(count, bed.new_run(), size))
     await bed.connection.execute("drop table if exists loop_events")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ops.bench.loops", form, url, bed.system.redis_url, bed.system.database_url, str(count)
+        sys.executable,
+        "-m",
+        "unlost.ops.bench.loops",
+        form,
+        url,
+        bed.system.redis_url,
+        bed.system.database_url,
+        str(count),
     )
     if await process.wait():
         raise RuntimeError(f"the {form} loop ended with code {process.returncode}")

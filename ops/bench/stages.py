@@ -9,24 +9,24 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from dlq.file import DeadLetterFile
-from dlq.letter import letter_for
-from listener.claims.port import Ask
-from listener.claims.redis import RedisClaims, connect_redis
-from listener.errors import Transient, failure_of
-from listener.event import Event
-from listener.oversized import Oversized
-from listener.pipeline.frames import read_frames
-from listener.source.connection import SourceOptions, open_stream
-from listener.source.reader import AT_ONCE as FRAMES
-from listener.store.database import Database
-from listener.store.events import EventStore, NewRow
-from ops.bench import processor
-from ops.bench.bed import Bed
-from ops.bench.figures import Measured
-from ops.bench.load import events
-from producer.accept import publication
-from producer.journal.sqlite import SqliteJournal
+from unlost.dlq.file import DeadLetterFile
+from unlost.dlq.letter import letter_for
+from unlost.listener.claims.port import Ask
+from unlost.listener.claims.redis import RedisClaims, connect_redis
+from unlost.listener.errors import Transient, failure_of
+from unlost.listener.event import Event
+from unlost.listener.oversized import Oversized
+from unlost.listener.pipeline.frames import read_frames
+from unlost.listener.source.connection import SourceOptions, open_stream
+from unlost.listener.source.reader import AT_ONCE as FRAMES
+from unlost.listener.store.database import Database
+from unlost.listener.store.events import EventStore, NewRow
+from unlost.ops.bench import processor
+from unlost.ops.bench.bed import Bed
+from unlost.ops.bench.figures import Measured
+from unlost.ops.bench.load import events
+from unlost.producer.accept import publication
+from unlost.producer.journal.sqlite import SqliteJournal
 
 BATCH = 1_024
 COMMIT = 4_096

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from operator import truediv
 from typing import Any
 
-from ops.bench import growth, handlers, latency, machine, pipeline, stages
-from ops.bench.bed import Bed
-from ops.bench.figures import (
+from unlost.ops.bench import growth, handlers, latency, machine, pipeline, stages
+from unlost.ops.bench.bed import Bed
+from unlost.ops.bench.figures import (
     Latency,
     Measured,
     better,

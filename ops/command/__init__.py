@@ -1,10 +1,10 @@
 """The kit of which every command is made: settings, secrets, flags, help, exit codes."""
 
-from ops.command.daemon import run_daemon, run_through
-from ops.command.kit import command, main_group
-from ops.command.say import say, say_json_text
-from ops.command.secret import Secret, SecretUrl, WebAddress
-from ops.command.settings import Settings, UsageProblem, secret_names
+from unlost.ops.command.daemon import run_daemon, run_through
+from unlost.ops.command.kit import command, lazy_group, main_group
+from unlost.ops.command.say import say, say_json_text
+from unlost.ops.command.secret import Secret, SecretUrl, WebAddress
+from unlost.ops.command.settings import Settings, UsageProblem, secret_names
 
 __all__ = [
     "Secret",
@@ -13,6 +13,7 @@ __all__ = [
     "UsageProblem",
     "WebAddress",
     "command",
+    "lazy_group",
     "main_group",
     "run_daemon",
     "run_through",

@@ -5,7 +5,8 @@ Nothing is written twice: flags, help, environment names and defaults are read o
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -13,8 +14,8 @@ import click
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from ops.command.settings import Settings, flag_name
-from ops.telemetry.mask import masked_within
+from unlost.ops.command.settings import Settings, flag_name
+from unlost.ops.telemetry.mask import masked_within
 
 S = TypeVar("S", bound=Settings)
 SHOW = "--show-settings"
@@ -50,6 +51,35 @@ class CommandGroup(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Close the help with the examples."""
         _write_examples(formatter, self.examples)
+
+
+class LazyGroup(CommandGroup):
+    """Sub-commands in sections; one is imported when it is asked for, since a daemon needs little of all that."""
+
+    def __init__(self, *, sections: Mapping[str, Mapping[str, str]], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._sections = sections
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All names, section by section."""
+        return [name for section in self._sections.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import it; nothing where there is none of this name."""
+        for section in self._sections.values():
+            if cmd_name in section:
+                module, _, name = section[cmd_name].partition(":")
+                found: click.Command = getattr(import_module(module), name)
+                return found
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each section with what its commands do."""
+        width = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
+        for title, names in self._sections.items():
+            with formatter.section(title):
+                loaded = [(name, self.get_command(ctx, name)) for name in names]
+                formatter.write_dl([(name, one.get_short_help_str(width)) for name, one in loaded if one])
 
 
 def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
@@ -102,6 +132,17 @@ def main_group(
         params=[_version_option()],
         examples=examples,
     )
+
+
+def lazy_group(
+    name: str,
+    sections: Mapping[str, Mapping[str, str]],
+    *,
+    help: str,  # noqa: A002 - click's word
+    examples: Sequence[str],
+) -> click.Group:
+    """The same in sections; each sub-command is named ``module:attribute``."""
+    return LazyGroup(name=name, help=help, sections=sections, params=[_version_option()], examples=examples)
 
 
 def _version_option() -> click.Option:

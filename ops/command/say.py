@@ -4,7 +4,7 @@ from typing import IO, Any
 
 import click
 
-from ops.telemetry.printable import printable_json, printable_lines
+from unlost.ops.telemetry.printable import printable_json, printable_lines
 
 
 def say(text: str = "", *, err: bool = False, file: IO[Any] | None = None) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from ops.telemetry.mask import MASK, masked
+from unlost.ops.telemetry.mask import MASK, masked
 
 
 class Secret:

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ops.command.say import say
-from ops.command.secret import Secret
-from ops.telemetry.mask import masked
+from unlost.ops.command.say import say
+from unlost.ops.command.secret import Secret
+from unlost.ops.telemetry.mask import masked
 
 
 class UsageProblem(click.ClickException):

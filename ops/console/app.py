@@ -14,28 +14,28 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from dlq.file import FileTrouble
-from dlq.selection import Selection
-from listener.openapi import LAST
-from ops.console.asking import Asking, Away
-from ops.console.drills import Drills, DrillTold, TooManyDrills
-from ops.console.guard import Guard
-from ops.console.openapi import DOCUMENT, MOST_IDS, MOST_ROWS
-from ops.console.replays import Busy, ReplayAsked, Replays
-from ops.console.selecting import LettersAsked, Refused, selection_of
-from ops.console.settings import ConsoleSettings
-from ops.console.shelf import MOST_LISTED, Shelf, Unknown
-from ops.telemetry.health import Health, health_routes
-from ops.telemetry.http import whole_number, whole_path
-from ops.telemetry.mask import masked
-from ops.telemetry.openapi import MISTAKEN, openapi_route
-from ops.watch.asking import Watch
-from ops.watch.picture import handler_at_work
+from unlost.dlq.file import FileTrouble
+from unlost.dlq.selection import Selection
+from unlost.listener.openapi import LAST
+from unlost.ops.console.asking import Asking, Away
+from unlost.ops.console.drills import Drills, DrillTold, TooManyDrills
+from unlost.ops.console.guard import Guard
+from unlost.ops.console.openapi import DOCUMENT, MOST_IDS, MOST_ROWS
+from unlost.ops.console.replays import Busy, ReplayAsked, Replays
+from unlost.ops.console.selecting import LettersAsked, Refused, selection_of
+from unlost.ops.console.settings import ConsoleSettings
+from unlost.ops.console.shelf import MOST_LISTED, Shelf, Unknown
+from unlost.ops.telemetry.health import Health, health_routes
+from unlost.ops.telemetry.http import whole_number, whole_path
+from unlost.ops.telemetry.mask import masked
+from unlost.ops.telemetry.openapi import MISTAKEN, openapi_route
+from unlost.ops.watch.asking import Watch
+from unlost.ops.watch.picture import handler_at_work
 
 MOST_WORDS = 500
 Asked = TypeVar("Asked")
 Work = Callable[[Request], Awaitable[Response]]
-STATIC = Path(str(resources.files("ops.console").joinpath("static")))
+STATIC = Path(str(resources.files("unlost.ops.console").joinpath("static")))
 
 
 class Surface:

@@ -7,17 +7,17 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from dlq.file import FileTrouble
-from listener.errors import Permanent, Transient
-from listener.store.database import Database
-from listener.store.events import EventStore
-from ops.audit import asking
-from ops.command import UsageProblem
-from ops.console.redact import Redactor
-from ops.console.settings import ConsoleSettings
-from ops.console.shelf import Shelf
-from ops.console.story import sentence, steps
-from ops.telemetry.mask import masked
+from unlost.dlq.file import FileTrouble
+from unlost.listener.errors import Permanent, Transient
+from unlost.listener.store.database import Database
+from unlost.listener.store.events import EventStore
+from unlost.ops.audit import asking
+from unlost.ops.command import UsageProblem
+from unlost.ops.console.redact import Redactor
+from unlost.ops.console.settings import ConsoleSettings
+from unlost.ops.console.shelf import Shelf
+from unlost.ops.console.story import sentence, steps
+from unlost.ops.telemetry.mask import masked
 
 PATIENCE = 3.0
 PUBLISH_PATIENCE = 30.0

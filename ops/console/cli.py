@@ -1,17 +1,17 @@
-"""``ops console``."""
+"""``unlost console``."""
 
-from ops.command import UsageProblem, command, run_daemon
-from ops.console.daemon import Daemon
-from ops.console.settings import ConsoleSettings
-from ops.telemetry.http import PortTaken
-from ops.telemetry.logs import configure_logs
+from unlost.ops.command import UsageProblem, command, run_daemon
+from unlost.ops.console.daemon import Daemon
+from unlost.ops.console.settings import ConsoleSettings
+from unlost.ops.telemetry.http import PortTaken
+from unlost.ops.telemetry.logs import configure_logs
 
 
 @command(
     ConsoleSettings,
     examples=[
-        "ops console --letters a/failed_events.jsonl,b/failed_events.jsonl",
-        "ops console --port 4006 --redact card_number,iban --console-token secret",
+        "unlost console --letters a/failed_events.jsonl,b/failed_events.jsonl",
+        "unlost console --port 4006 --redact card_number,iban --console-token secret",
     ],
 )
 def console(settings: ConsoleSettings) -> int:

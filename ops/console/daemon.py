@@ -5,17 +5,17 @@ import asyncio
 import structlog
 from starlette.types import ASGIApp
 
-from ops.console.app import Surface
-from ops.console.asking import Asking
-from ops.console.drills import Drills
-from ops.console.redact import Redactor
-from ops.console.replays import Replays
-from ops.console.settings import LOOPBACK, ConsoleSettings
-from ops.console.shelf import Shelf
-from ops.telemetry.health import Check, Health
-from ops.telemetry.http import HttpServer
-from ops.telemetry.metrics import LoopLag, metrics_route, new_registry
-from ops.watch.asking import Watch
+from unlost.ops.console.app import Surface
+from unlost.ops.console.asking import Asking
+from unlost.ops.console.drills import Drills
+from unlost.ops.console.redact import Redactor
+from unlost.ops.console.replays import Replays
+from unlost.ops.console.settings import LOOPBACK, ConsoleSettings
+from unlost.ops.console.shelf import Shelf
+from unlost.ops.telemetry.health import Check, Health
+from unlost.ops.telemetry.http import HttpServer
+from unlost.ops.telemetry.metrics import LoopLag, metrics_route, new_registry
+from unlost.ops.watch.asking import Watch
 
 WATCH_SECONDS = 5.0
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from listener.openapi import HAPPENED, IN_FLIGHT, LAST, ROW, ROWS
-from ops.console.drills import DrillTold
-from ops.console.guard import OWN_HEADER
-from ops.console.replays import ReplayAsked
-from ops.console.selecting import LettersAsked
-from ops.console.shelf import MOST_LISTED
-from ops.telemetry.openapi import (
+from unlost.listener.openapi import HAPPENED, IN_FLIGHT, LAST, ROW, ROWS
+from unlost.ops.console.drills import DrillTold
+from unlost.ops.console.guard import OWN_HEADER
+from unlost.ops.console.replays import ReplayAsked
+from unlost.ops.console.selecting import LettersAsked
+from unlost.ops.console.shelf import MOST_LISTED
+from unlost.ops.telemetry.openapi import (
     NUMBER,
     OR_NULL,
     TEXT,
@@ -28,8 +28,8 @@ from ops.telemetry.openapi import (
     query,
     record,
 )
-from ops.watch.picture import Picture
-from ops.watch.verdict import Verdict
+from unlost.ops.watch.picture import Picture
+from unlost.ops.watch.verdict import Verdict
 
 MOST_ROWS = 200
 MOST_IDS = 100

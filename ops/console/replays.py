@@ -19,15 +19,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from dlq.plan import INTERRUPTED, LOCKED
-from dlq.rerunning import ReplaySettings
-from listener.settings import ListenerSettings
-from ops.command import secret_names
-from ops.console.redact import Redactor
-from ops.console.settings import ConsoleSettings
-from ops.local.child import dies_with_parent
-from ops.local.layout import executable
-from producer.settings import ProducerSettings
+from unlost.dlq.plan import INTERRUPTED, LOCKED
+from unlost.dlq.rerunning import ReplaySettings
+from unlost.listener.settings import ListenerSettings
+from unlost.ops.command import secret_names
+from unlost.ops.console.redact import Redactor
+from unlost.ops.console.settings import ConsoleSettings
+from unlost.ops.local.child import dies_with_parent
+from unlost.ops.local.layout import executable
+from unlost.producer.settings import ProducerSettings
 
 KEPT = 20
 LONGEST_LINE = 16 * 1024 * 1024

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from dlq.selection import Selection
-from ops.console.replays import ReplayAsked
+from unlost.dlq.selection import Selection
+from unlost.ops.console.replays import ReplayAsked
 
 SHORTEST_ID = 16
 

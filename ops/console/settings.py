@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from listener.settings import ConnectionSettings
-from listener.store.database import Database
-from ops.command import Secret, WebAddress
-from ops.watch.asking import PATIENCE, Targets
+from unlost.listener.settings import ConnectionSettings
+from unlost.listener.store.database import Database
+from unlost.ops.command import Secret, WebAddress
+from unlost.ops.watch.asking import PATIENCE, Targets
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT = 3.0

@@ -12,16 +12,16 @@ from typing import Any
 
 import msgspec
 
-from dlq.book import Entry, as_values, book, groups
-from dlq.changing import change
-from dlq.file import Damage, FileTrouble
-from dlq.letter import iso
-from dlq.paths import letter_files
-from dlq.plan import plan, snapshot
-from dlq.selection import Selection
-from dlq.voice import plan_values
-from ops.console.redact import Redactor
-from ops.watch.letters import Kept
+from unlost.dlq.book import Entry, as_values, book, groups
+from unlost.dlq.changing import change
+from unlost.dlq.file import Damage, FileTrouble
+from unlost.dlq.letter import iso
+from unlost.dlq.paths import letter_files
+from unlost.dlq.plan import plan, snapshot
+from unlost.dlq.selection import Selection
+from unlost.dlq.voice import plan_values
+from unlost.ops.console.redact import Redactor
+from unlost.ops.watch.letters import Kept
 
 MOST_LISTED = 500
 

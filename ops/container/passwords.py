@@ -1,4 +1,4 @@
-"""The database's password, made once: ``python -m ops.container.passwords DIRECTORY``.
+"""The database's password, made once: ``python -m unlost.ops.container.passwords DIRECTORY``.
 
 Owns two files that only their owner may read: ``password`` for the server and ``pgpass`` for its clients (libpq's
 format). Whatever stands there already is kept, so a second start changes nothing. Refuses to overwrite.
@@ -34,7 +34,7 @@ def _write(path: Path, text: str) -> None:
 def main() -> None:
     """Say what was done, never the password."""
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m ops.container.passwords DIRECTORY")
+        sys.exit("usage: python -m unlost.ops.container.passwords DIRECTORY")
     directory = Path(sys.argv[1])
     print(f"a new password in {directory}" if provide(directory) else f"the password in {directory} is kept")
 

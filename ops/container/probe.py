@@ -1,4 +1,4 @@
-"""One question about health: ``python -m ops.container.probe URL``, exit 0 for yes.
+"""One question about health: ``python -m unlost.ops.container.probe URL``, exit 0 for yes.
 
 Uses the standard library alone, since it runs every few seconds. What is not well is printed, so that
 ``docker inspect`` shows the reasons.
@@ -26,7 +26,7 @@ def ask(url: str, seconds: float = SECONDS) -> tuple[bool, str]:
 def main() -> None:
     """Print the answer; 1 where it is no."""
     if len(sys.argv) != 2 or not sys.argv[1].startswith("http://"):
-        sys.exit("usage: python -m ops.container.probe http://HOST:PORT/PATH")
+        sys.exit("usage: python -m unlost.ops.container.probe http://HOST:PORT/PATH")
     is_well, said = ask(sys.argv[1])
     print(said)
     sys.exit(not is_well)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import asyncpg
 
-from dlq.file import Damage, FileTrouble, read_letters
-from dlq.sidecar import OPEN, states
-from listener.store.trouble import LIBRARY_ERRORS
-from ops.drills.measure import Row
-from ops.drills.stage import Stage, StageTrouble
+from unlost.dlq.file import Damage, FileTrouble, read_letters
+from unlost.dlq.sidecar import OPEN, states
+from unlost.listener.store.trouble import LIBRARY_ERRORS
+from unlost.ops.drills.measure import Row
+from unlost.ops.drills.stage import Stage, StageTrouble
 
 ROWS = """
 select event_id, extract(epoch from received_at)::float8 as received_at,

@@ -6,10 +6,10 @@ import time
 
 import httpx
 
-from ops.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Act, Bars, Drill, Poison, pause
-from ops.drills.journals import set_journal_back, start_and_see_gaps
-from ops.drills.restores import set_postgres_back, until_noticed
-from ops.drills.stage import Stage, StageTrouble
+from unlost.ops.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Act, Bars, Drill, Poison, pause
+from unlost.ops.drills.journals import set_journal_back, start_and_see_gaps
+from unlost.ops.drills.restores import set_postgres_back, until_noticed
+from unlost.ops.drills.stage import Stage, StageTrouble
 
 OUTLAST_ATTEMPTS = 9.0
 """Three attempts, 2 s apart, and what was begun late."""

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ops.drills.drill import IN_TRANSACTION, RECORD, Act, Bars, Drill
-from ops.drills.stage import Stage, StageTrouble
+from unlost.ops.drills.drill import IN_TRANSACTION, RECORD, Act, Bars, Drill
+from unlost.ops.drills.stage import Stage, StageTrouble
 
 FIRST_BLOW = 1.0
 SHORTEST, LONGEST = 0.3, 8.0

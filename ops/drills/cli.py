@@ -1,4 +1,4 @@
-"""``ops drill``: hurt a running system on purpose, and say whether the law held."""
+"""``unlost drill``: hurt a running system on purpose, and say whether the law held."""
 
 import asyncio
 import json
@@ -15,20 +15,20 @@ import click
 from pydantic import Field
 from rich.console import Console
 
-from ops.command import Secret, Settings, UsageProblem, WebAddress, command
-from ops.drills.catalogue import DRILLS
-from ops.drills.chaos import chaos
-from ops.drills.compose_stage import compose_stage
-from ops.drills.drill import Drill
-from ops.drills.local_stage import local_stage
-from ops.drills.marks import ConsoleAt
-from ops.drills.runner import Phase, broken, observe
-from ops.drills.shown import listed, progress, summary, verdict
-from ops.drills.stage import StageTrouble
-from ops.drills.traffic import Stream
-from ops.drills.verdict import Observed, Result, judge
-from ops.local.child import ChildFailed
-from ops.local.layout import NAMES
+from unlost.ops.command import Secret, Settings, UsageProblem, WebAddress, command
+from unlost.ops.drills.catalogue import DRILLS
+from unlost.ops.drills.chaos import chaos
+from unlost.ops.drills.compose_stage import compose_stage
+from unlost.ops.drills.drill import Drill
+from unlost.ops.drills.local_stage import local_stage
+from unlost.ops.drills.marks import ConsoleAt
+from unlost.ops.drills.runner import Phase, broken, observe
+from unlost.ops.drills.shown import listed, progress, summary, verdict
+from unlost.ops.drills.stage import StageTrouble
+from unlost.ops.drills.traffic import Stream
+from unlost.ops.drills.verdict import Observed, Result, judge
+from unlost.ops.local.child import ChildFailed
+from unlost.ops.local.layout import NAMES
 
 INTERRUPTED = 130
 USUAL = 3_000
@@ -109,12 +109,12 @@ def _params() -> list[click.Parameter]:
 @command(
     DrillSettings,
     examples=[
-        "ops drill --list",
-        "ops drill redis-frozen",
-        "ops drill all --json drills.json",
-        "ops drill postgres-stopped --console --hold 60",
-        "ops drill chaos --seconds 60 --seed 7",
-        "ops drill redis-frozen --compose",
+        "unlost drill --list",
+        "unlost drill redis-frozen",
+        "unlost drill all --json drills.json",
+        "unlost drill postgres-stopped --console --hold 60",
+        "unlost drill chaos --seconds 60 --seed 7",
+        "unlost drill redis-frozen --compose",
     ],
     params=_params(),
 )
@@ -155,9 +155,9 @@ def drill(
 def _chosen(names: Sequence[str], wished: Wish, console: Console, *, compose: bool) -> list[Drill]:
     known = {**DRILLS, CHAOS: _chaos(wished, console)}
     if not names:
-        raise UsageProblem("name a drill, or all; `ops drill --list` tells them")
+        raise UsageProblem("name a drill, or all; `unlost drill --list` tells them")
     if strange := [name for name in names if name not in known and name != "all"]:
-        raise UsageProblem(*(f"there is no drill {name!r}; `ops drill --list` tells them" for name in strange))
+        raise UsageProblem(*(f"there is no drill {name!r}; `unlost drill --list` tells them" for name in strange))
     if "all" in names:
         return [one for one in known.values() if one.is_portable or not compose]
     if compose and wished.console:
@@ -201,7 +201,7 @@ def _on_local_stage(
         with local_stage(one, directory, wished.listeners, lambda _: None, console=wished.console) as stage:
             if stage.console_url:
                 console.print(f"  console at {stage.console_url}/", markup=False)
-                console.print(f"  or: set -a; . {stage.environment_file}; set +a; ops top", markup=False)
+                console.print(f"  or: set -a; . {stage.environment_file}; set +a; unlost top", markup=False)
             return asyncio.run(observe(one, stage, wished.stream(one), say, wished.hold))
     except ChildFailed as failed:
         return broken(one, str(failed))

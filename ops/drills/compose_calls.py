@@ -8,7 +8,7 @@ import contextlib
 import shlex
 from collections.abc import Sequence
 
-from ops.drills.stage import StageTrouble
+from unlost.ops.drills.stage import StageTrouble
 
 CALL_SECONDS = 120.0
 SHOWN = 300

@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from dlq.sidecar import sidecar_path
-from ops.drills.books import EFFECTS, ROWS, TIMES, open_letters
-from ops.drills.compose_calls import SHOWN, Compose
-from ops.drills.drill import IN_TRANSACTION, RECORD
-from ops.drills.marks import ConsoleAt
-from ops.drills.measure import Row, Run
-from ops.drills.stage import StageTrouble, Wires
+from unlost.dlq.sidecar import sidecar_path
+from unlost.ops.drills.books import EFFECTS, ROWS, TIMES, open_letters
+from unlost.ops.drills.compose_calls import SHOWN, Compose
+from unlost.ops.drills.drill import IN_TRANSACTION, RECORD
+from unlost.ops.drills.marks import ConsoleAt
+from unlost.ops.drills.measure import Row, Run
+from unlost.ops.drills.stage import StageTrouble, Wires
 
 PSQL = 'exec psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XAtq -v ON_ERROR_STOP=1 -c "$0"'
 LETTERS = "failed_events.jsonl"
@@ -245,7 +245,7 @@ async def compose_stage(
 
 async def _lease(compose: Compose, listener: str) -> float:
     """The lease of a listener that is fit for drills."""
-    settings = json.loads(await compose.inside(listener, "listener", "--show-settings", "--json"))
+    settings = json.loads(await compose.inside(listener, "unlost", "listener", "--show-settings", "--json"))
     if settings["handler"] not in (RECORD, IN_TRANSACTION):
         raise StageTrouble(
             f"{listener} runs with HANDLER={settings['handler']}, which does not write its runs down; start it again "

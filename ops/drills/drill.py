@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ops.drills.stage import Stage
+from unlost.ops.drills.stage import Stage
 
 Act = Callable[[Stage], Awaitable[None]]
-RECORD = "ops.drills.handlers:record"
-IN_TRANSACTION = "ops.drills.handlers:record_in_transaction"
-ANOTHER = "ops.drills.handlers:another"
+RECORD = "unlost.ops.drills.handlers:record"
+IN_TRANSACTION = "unlost.ops.drills.handlers:record_in_transaction"
+ANOTHER = "unlost.ops.drills.handlers:another"
 NONE = ""
 """No handler: what arrives while PostgreSQL has just gone is claimed all the same, and buried."""
 

@@ -1,6 +1,6 @@
 """A foreign source for drills: hands on each event of a producer's stream to all that are connected, and forgets it.
 
-    python -m ops.drills.feed ws://127.0.0.1:8080/ 8090
+    python -m unlost.ops.drills.feed ws://127.0.0.1:8080/ 8090
 
 It has no cursors, says nothing in its handshake and knows no ``after``: who is not connected misses what is sent. While
 nobody at all is connected it waits, so that a drill can say which events some listener must have received.
@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from listener.event import parse
+from unlost.listener.event import parse
 
 LARGEST = 2**30
 AGAIN_SECONDS = 0.2

@@ -11,8 +11,8 @@ import signal
 import time
 from typing import Any
 
-from listener import Delivery
-from ops.drills.measure import Run
+from unlost import Delivery
+from unlost.ops.drills.measure import Run
 
 HANG_SECONDS = 3600.0
 SLOW_SECONDS = 3.0

@@ -5,7 +5,7 @@ import contextlib
 
 import asyncpg
 
-from listener.store.trouble import LIBRARY_ERRORS
+from unlost.listener.store.trouble import LIBRARY_ERRORS
 
 AT_ONCE = 8
 KEEP_TRYING = 0.2

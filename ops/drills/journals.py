@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from ops.drills.stage import Stage, StageTrouble
-from ops.local.layout import executable
+from unlost.ops.drills.stage import Stage, StageTrouble
+from unlost.ops.local.layout import executable
 
 REFUSED = 2
 REFUSED_WITHIN = 30.0
@@ -25,7 +25,11 @@ async def start_second_producer(journal: Path) -> None:
     """It ends by itself, with exit code 2; ``StageTrouble`` if it does anything else."""
     environment = {**os.environ, "JOURNAL": str(journal), "PORT": "0", "WS_PORT": "0"}
     second = await asyncio.create_subprocess_exec(
-        executable("producer"), env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        executable("unlost"),
+        "producer",
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(REFUSED_WITHIN):

@@ -21,23 +21,23 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from dlq.file import FileTrouble
-from ops.audit.cli import AuditSettings, audited
-from ops.command import SecretUrl, UsageProblem
-from ops.drills import books as bookkeeping
-from ops.drills import journals, second
-from ops.drills.clocks import turn_back
-from ops.drills.drill import Drill
-from ops.drills.hoard import Hoard
-from ops.drills.marks import ConsoleAt
-from ops.drills.measure import Row, Run
-from ops.drills.stage import StageTrouble, Wires
-from ops.drills.wires import ProxyWires, proxied
-from ops.local import copies
-from ops.local.child import Child
-from ops.local.layout import Layout, executable, free_ports, write_environment
-from ops.local.ports import LOOPBACK, free_port
-from ops.local.system import Step, System
+from unlost.dlq.file import FileTrouble
+from unlost.ops.audit.cli import AuditSettings, audited
+from unlost.ops.command import SecretUrl, UsageProblem
+from unlost.ops.drills import books as bookkeeping
+from unlost.ops.drills import journals, second
+from unlost.ops.drills.clocks import turn_back
+from unlost.ops.drills.drill import Drill
+from unlost.ops.drills.hoard import Hoard
+from unlost.ops.drills.marks import ConsoleAt
+from unlost.ops.drills.measure import Row, Run
+from unlost.ops.drills.stage import StageTrouble, Wires
+from unlost.ops.drills.wires import ProxyWires, proxied
+from unlost.ops.local import copies
+from unlost.ops.local.child import Child
+from unlost.ops.local.layout import Layout, executable, free_ports, write_environment
+from unlost.ops.local.ports import LOOPBACK, free_port
+from unlost.ops.local.system import Step, System
 
 LEASE = 5.0
 FEW_CONNECTIONS = ("-c", "max_connections=60")
@@ -81,7 +81,7 @@ class LocalStage:
 
     @property
     def environment_file(self) -> Path:
-        """What tells ``ops`` and ``dlq`` in another terminal where this stage is."""
+        """What tells ``unlost`` and ``dlq`` in another terminal where this stage is."""
         return self._system.layout.environment_file
 
     @property
@@ -300,7 +300,7 @@ class LocalStage:
         self._second = layout
 
     async def audit(self) -> list[str]:
-        """What ``ops audit`` finds wrong, in each group."""
+        """What ``unlost audit`` finds wrong, in each group."""
         found = await self._audit(self._system.layout, "unlost")
         if self._second is not None:
             found += await second.different_rows(self.database_url)
@@ -319,8 +319,8 @@ class LocalStage:
         try:
             account = await audited(settings, settings.letters)
         except (FileTrouble, UsageProblem) as error:
-            return [f"ops audit of group {group}: {error}"]
-        return [] if account.is_balanced else [f"ops audit of group {group}: {json.dumps(account.counts())}"]
+            return [f"unlost audit of group {group}: {error}"]
+        return [] if account.is_balanced else [f"unlost audit of group {group}: {json.dumps(account.counts())}"]
 
 
 @contextmanager
@@ -331,7 +331,9 @@ def _fed(data: Path, layout: Layout, foreign: bool) -> Iterator[Layout]:
         return
     port = free_port()
     producer, address = layout.stream_url, f"ws://{LOOPBACK}:{port}/"
-    feed = Child("feed", [sys.executable, "-m", "ops.drills.feed", producer, str(port)], log=data / "logs" / "feed.log")
+    feed = Child(
+        "feed", [sys.executable, "-m", "unlost.ops.drills.feed", producer, str(port)], log=data / "logs" / "feed.log"
+    )
     feed.start()
     try:
         yield replace(layout, route=lambda _, url: address if url == producer else url)

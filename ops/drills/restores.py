@@ -6,7 +6,7 @@ import re
 
 import httpx
 
-from ops.drills.stage import Stage, StageTrouble
+from unlost.ops.drills.stage import Stage, StageTrouble
 
 WRITTEN_SINCE = 3.0
 """Seconds between the backup and the end of PostgreSQL: in them, rows are stored and the group's cursor moves."""

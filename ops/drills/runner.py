@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ops.drills import books as bookkeeping
-from ops.drills.books import Books
-from ops.drills.drill import Drill
-from ops.drills.marks import Marks, marks
-from ops.drills.measure import (
+from unlost.ops.drills import books as bookkeeping
+from unlost.ops.drills.books import Books
+from unlost.ops.drills.drill import Drill
+from unlost.ops.drills.marks import Marks, marks
+from unlost.ops.drills.measure import (
     Moments,
     Row,
     Run,
@@ -22,11 +22,11 @@ from ops.drills.measure import (
     recovery,
     taken_over,
 )
-from ops.drills.stage import Stage, StageTrouble
-from ops.drills.traffic import Stream
-from ops.drills.verdict import Observed
-from ops.drills.watching import Watcher
-from ops.local.child import ChildFailed
+from unlost.ops.drills.stage import Stage, StageTrouble
+from unlost.ops.drills.traffic import Stream
+from unlost.ops.drills.verdict import Observed
+from unlost.ops.drills.watching import Watcher
+from unlost.ops.local.child import ChildFailed
 
 PUBLISHED_WITHIN = 180.0
 ANSWERED_WITHIN = 30.0

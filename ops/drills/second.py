@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from ops.drills import books
-from ops.local.child import Child
-from ops.local.layout import Layout
-from ops.local.system import System
+from unlost.ops.drills import books
+from unlost.ops.local.child import Child
+from unlost.ops.local.layout import Layout
+from unlost.ops.local.system import System
 
 GROUP = "EU"
 SAME_WITHIN = 30.0

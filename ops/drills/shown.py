@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
-from ops.drills.drill import Drill
-from ops.drills.runner import Phase
-from ops.drills.verdict import Result
+from unlost.ops.drills.drill import Drill
+from unlost.ops.drills.runner import Phase
+from unlost.ops.drills.verdict import Result
 
 WIDTH = 79
 NAME = 21

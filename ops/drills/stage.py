@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
-from ops.drills.marks import ConsoleAt
-from ops.drills.measure import Row, Run
+from unlost.ops.drills.marks import ConsoleAt
+from unlost.ops.drills.measure import Row, Run
 
 
 class StageTrouble(Exception):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from ops.drills.drill import Poison
+from unlost.ops.drills.drill import Poison
 
 ACCEPTED = (202, 409)
 SENDERS = 24

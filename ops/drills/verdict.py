@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from ops.drills.drill import Bars
+from unlost.ops.drills.drill import Bars
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from typing import Self
 
 import httpx
 
-from ops.drills.measure import Sample
-from ops.drills.stage import StageTrouble
-from ops.drills.traffic import Published, Stream, publish
+from unlost.ops.drills.measure import Sample
+from unlost.ops.drills.stage import StageTrouble
+from unlost.ops.drills.traffic import Published, Stream, publish
 
 SAMPLE_SECONDS = 0.1
 COUNT_SECONDS, COUNT_PAUSES = 1.0, 4

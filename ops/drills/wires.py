@@ -9,10 +9,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from ops.drills.stage import StageTrouble
-from ops.local.child import Child
-from ops.local.layout import NAMES, Ports
-from ops.local.ports import LOOPBACK
+from unlost.ops.drills.stage import StageTrouble
+from unlost.ops.local.child import Child
+from unlost.ops.local.layout import NAMES, Ports
+from unlost.ops.local.ports import LOOPBACK
 
 WIRES = ("redis", "postgres", "source")
 CALL_SECONDS = 5.0
@@ -76,7 +76,7 @@ def proxied(data: Path, ports: Ports, needed: bool) -> Iterator[ProxyWires | Non
         yield None
         return
     log = data / "logs" / "toxics.log"
-    child = Child("toxics", [sys.executable, "-m", "ops.toxics", "--host", LOOPBACK, "--port", "0"], log=log)
+    child = Child("toxics", [sys.executable, "-m", "unlost.ops.toxics", "--host", LOOPBACK, "--port", "0"], log=log)
     child.start()
     try:
         child.wait_until(lambda: log.exists() and b"}" in log.read_bytes(), READY_SECONDS)

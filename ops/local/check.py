@@ -9,13 +9,13 @@ from pathlib import Path
 import asyncpg
 import httpx
 
-from ops.local.layout import Layout
+from unlost.ops.local.layout import Layout
 
 SINGLE, BATCH, REDELIVERED = 100, 300, 60
 SETTLED_WITHIN = 60.0
 
 
-async def check(layout: Layout, database_url: str, say: Callable[[str], None]) -> list[str]:
+async def verified(layout: Layout, database_url: str, say: Callable[[str], None]) -> list[str]:
     """Publish, wait, verify; return what failed, in sentences. Nothing failed: an empty list."""
     problems: list[str] = []
     single = [_event(f"check-single-{number}", number) for number in range(SINGLE)]

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import psutil
 
-from ops.telemetry.files import private_descriptor, private_directory
+from unlost.ops.telemetry.files import private_descriptor, private_directory
 
 PR_SET_PDEATHSIG = 1
 POLL = 0.02

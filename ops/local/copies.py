@@ -5,8 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ops.local.child import ChildFailed
-from ops.local.postgres import PostgresServer
+from unlost.ops.local.child import ChildFailed
+from unlost.ops.local.postgres import PostgresServer
 
 TAKES_AT_MOST = 120.0
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ops.command import Settings
-from ops.local.child import Child
-from ops.local.ports import LOOPBACK, free_port
-from ops.telemetry.files import private_descriptor, private_directory
+from unlost.ops.command import Settings
+from unlost.ops.local.child import Child
+from unlost.ops.local.ports import LOOPBACK, free_port
+from unlost.ops.telemetry.files import private_descriptor, private_directory
 
 NAMES = "abcdefghij"
 
@@ -126,9 +126,8 @@ class Layout:
     def console(self, database_url: str, redis_url: str) -> Child:
         """The console, not yet started."""
         return self._command(
-            "ops",
             "console",
-            arguments=("console",),
+            "console",
             INSTANCE_ID="console",
             PORT=str(self.ports.console),
             REDIS_URL=redis_url,
@@ -156,12 +155,12 @@ class Layout:
             for name, port, file in zip(self.listener_names, self.ports.listeners, self.letter_files, strict=True)
         ]
 
-    def _command(self, command: str, name: str, *, arguments: tuple[str, ...] = (), **settings: str) -> Child:
+    def _command(self, command: str, name: str, **settings: str) -> Child:
         for path in (settings.get("JOURNAL"), settings.get("DEAD_LETTER_FILE")):
             if path is not None:
                 private_directory(Path(path).parent)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.extra, **settings}
-        return Child(name, [str(executable(command)), *arguments], log=self.log(name), environment=environment)
+        return Child(name, [str(executable("unlost")), command], log=self.log(name), environment=environment)
 
 
 class _HandlerSettings(Settings):
@@ -179,7 +178,7 @@ def _handler_of(layout: Layout) -> dict[str, str]:
 
 
 def write_environment(layout: Layout, database_url: str, redis_url: str) -> None:
-    """Write the file that lets ``ops`` and ``dlq`` find this system. It holds passwords: nobody else may read it."""
+    """Write the file that lets ``unlost`` and ``dlq`` find this system. It holds passwords: nobody else may read it."""
     values = {
         **_handler_of(layout),
         "DATABASE_URL": database_url,

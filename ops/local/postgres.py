@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from ops.local.child import POLL, Child, ChildFailed
-from ops.local.ports import LOOPBACK, free_port
-from ops.local.sockets import MODE, socket_at
+from unlost.ops.local.child import POLL, Child, ChildFailed
+from unlost.ops.local.ports import LOOPBACK, free_port
+from unlost.ops.local.sockets import MODE, socket_at
 
 SUPERUSER = "unlost"
 DATABASE = "unlost"

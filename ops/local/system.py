@@ -16,13 +16,13 @@ from typing import TextIO
 
 import httpx
 
-from ops.local.child import Child, ChildFailed
-from ops.local.layout import Layout, executable
-from ops.local.ports import is_free
-from ops.local.postgres import PostgresServer
-from ops.local.sockets import told
-from ops.local.valkey import ValkeyServer
-from ops.telemetry.files import PRIVATE_DIRECTORY, private_descriptor, private_directory
+from unlost.ops.local.child import Child, ChildFailed
+from unlost.ops.local.layout import Layout, executable
+from unlost.ops.local.ports import is_free
+from unlost.ops.local.postgres import PostgresServer
+from unlost.ops.local.sockets import told
+from unlost.ops.local.valkey import ValkeyServer
+from unlost.ops.telemetry.files import PRIVATE_DIRECTORY, private_descriptor, private_directory
 
 READY_WITHIN = 60.0
 LISTENER_GRACE = 25.0
@@ -208,7 +208,7 @@ def reserved(layout: Layout) -> Iterator[None]:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             raise Obstacle(
-                f"{layout.data} is used by another ops up (process {owner}); stop it or give --data"
+                f"{layout.data} is used by another unlost up (process {owner}); stop it or give --data"
             ) from None
         problems = [*_taken(layout), *_missing()]
         if problems:
@@ -226,7 +226,7 @@ def _taken(layout: Layout) -> Iterator[str]:
 
 
 def _missing() -> Iterator[str]:
-    for name in ("producer", "listener", "ops"):
+    for name in ("unlost", "dlq"):
         path: Path = executable(name)
         if not path.exists():
             yield f"{path} is not there; install the project first: pip install -e '.[local]'"

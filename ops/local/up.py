@@ -1,4 +1,4 @@
-"""``ops up``: the whole system on this machine, until Ctrl-C."""
+"""``unlost up``: the whole system on this machine, until Ctrl-C."""
 
 import asyncio
 import os
@@ -16,11 +16,11 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from rich.markup import escape
 
-from ops.command import Settings, UsageProblem, command
-from ops.local.check import check
-from ops.local.child import ChildFailed
-from ops.local.layout import NAMES, Layout, Ports, executable, free_ports, write_environment
-from ops.local.system import Obstacle, Step, Stopped, System, reserved
+from unlost.ops.command import Settings, UsageProblem, command
+from unlost.ops.local.check import verified
+from unlost.ops.local.child import ChildFailed
+from unlost.ops.local.layout import NAMES, Layout, Ports, executable, free_ports, write_environment
+from unlost.ops.local.system import Obstacle, Step, Stopped, System, reserved
 
 
 class UpSettings(Settings):
@@ -54,16 +54,16 @@ class UpSettings(Settings):
         return self
 
 
-@command(
-    UpSettings,
-    examples=["ops up", "ops up --data /tmp/unlost --listener-count 3", "ops up --check"],
-    params=[click.Option(["--check"], is_flag=True, help="Start on free ports, publish, verify, stop; exit 0 or 1.")],
-)
-def up(settings: UpSettings, check: bool) -> int:
+class CheckSettings(Settings):
+    """How large the system is."""
+
+    listener_count: int = Field(2, ge=1, le=len(NAMES), description="How many listeners")
+
+
+@command(UpSettings, examples=["unlost up", "unlost up --data /tmp/unlost --listener-count 3"])
+def up(settings: UpSettings) -> int:
     """Start PostgreSQL, Valkey, producer, listeners and console on this machine, without Docker."""
     console = Console(highlight=False, soft_wrap=True)
-    if check:
-        return _check(console, settings.listener_count)
     layout = Layout(settings.data.absolute(), settings.ports())
     try:
         with _stopping_on_signals() as stopping, reserved(layout):
@@ -71,6 +71,12 @@ def up(settings: UpSettings, check: bool) -> int:
             return _run(system, lambda: _serve(console, layout, system))
     except Obstacle as obstacle:
         raise UsageProblem(*obstacle.problems) from None
+
+
+@command(CheckSettings, examples=["unlost check", "unlost check --listener-count 1"])
+def check(settings: CheckSettings) -> int:
+    """Start the whole system on free ports, publish, verify each row, stop; exit 0 if all is well."""
+    return _check(Console(highlight=False, soft_wrap=True), settings.listener_count)
 
 
 def _run(system: System, then: Callable[[], bool | None]) -> int:
@@ -111,9 +117,9 @@ def _welcome(layout: Layout) -> str:
         """    -d '{"event_id": "hello-1", "payload": {"greeting": "hello"}}'""",
         f"  curl {layout.listener_urls[0]}/api/events",
         "",
-        "Let ops and dlq find this system:",
+        "Let unlost and dlq find this system:",
         f"  set -a; . {_shown(layout.environment_file)}; set +a",
-        f"  {_shown(executable('ops'))} audit {_shown(layout.data)}/*/failed_events.jsonl",
+        f"  {_shown(executable('unlost'))} audit {_shown(layout.data)}/*/failed_events.jsonl",
         "",
         f"Ctrl-C stops everything; the data stays in {layout.data}.",
     ]
@@ -133,7 +139,7 @@ def _check(console: Console, listeners: int) -> int:
     problems = ["it was stopped before it had finished"]
 
     def verify() -> bool:
-        problems[:] = asyncio.run(check(layout, system.postgres.url, lambda line: console.print(line, markup=False)))
+        problems[:] = asyncio.run(verified(layout, system.postgres.url, lambda line: console.print(line, markup=False)))
         return not problems
 
     try:

@@ -13,10 +13,10 @@ import socket
 from pathlib import Path
 from urllib.parse import quote
 
-from ops.local.child import Child, ChildFailed
-from ops.local.ports import LOOPBACK, free_port
-from ops.local.sockets import MODE, socket_at
-from ops.telemetry.files import private_directory
+from unlost.ops.local.child import Child, ChildFailed
+from unlost.ops.local.ports import LOOPBACK, free_port
+from unlost.ops.local.sockets import MODE, socket_at
+from unlost.ops.telemetry.files import private_directory
 
 STARTUP = 30.0
 DATABASES = 4096

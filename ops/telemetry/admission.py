@@ -12,7 +12,7 @@ import resource
 from enum import Enum
 from typing import Protocol
 
-from ops.telemetry.pacer import Pacer
+from unlost.ops.telemetry.pacer import Pacer
 
 SEATS = 1_000
 RESERVE = 32

@@ -25,8 +25,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from ops.telemetry.admission import Admission, Place
-from ops.telemetry.pacer import PIECE, PacedFlow
+from unlost.ops.telemetry.admission import Admission, Place
+from unlost.ops.telemetry.pacer import PIECE, PacedFlow
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 256

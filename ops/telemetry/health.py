@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from ops.telemetry.mask import masked_within
+from unlost.ops.telemetry.mask import masked_within
 
 
 @dataclass(frozen=True, slots=True)

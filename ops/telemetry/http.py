@@ -19,8 +19,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ops.telemetry.admission import SEATS, Admission, seats_within
-from ops.telemetry.guarded import GuardedProtocol
+from unlost.ops.telemetry.admission import SEATS, Admission, seats_within
+from unlost.ops.telemetry.guarded import GuardedProtocol
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_HELD = 64 * 1024 * 1024

@@ -15,8 +15,8 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import Processor
 
-from ops.telemetry.mask import masked
-from ops.telemetry.printable import printable, printable_lines
+from unlost.ops.telemetry.mask import masked
+from unlost.ops.telemetry.printable import printable, printable_lines
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CHATTY = ("websockets", "httpx", "httpcore", "asyncio")

@@ -1,4 +1,4 @@
-"""``python -m ops.toxics``: the stand-in as a program. It says ``{"port": N}`` when it can be called."""
+"""``python -m unlost.ops.toxics``: the stand-in as a program. It says ``{"port": N}`` when it can be called."""
 
 import asyncio
 import json
@@ -6,10 +6,10 @@ import signal
 
 import click
 
-from ops.command import Settings, UsageProblem, command
-from ops.telemetry.http import PortTaken
-from ops.toxics.proxy import LOOPBACK
-from ops.toxics.server import ToxicServer
+from unlost.ops.command import Settings, UsageProblem, command
+from unlost.ops.telemetry.http import PortTaken
+from unlost.ops.toxics.proxy import LOOPBACK
+from unlost.ops.toxics.server import ToxicServer
 
 
 class ToxicsSettings(Settings):
@@ -19,7 +19,7 @@ class ToxicsSettings(Settings):
 @command(
     ToxicsSettings,
     name="toxics",
-    examples=["python -m ops.toxics", "python -m ops.toxics --port 0"],
+    examples=["python -m unlost.ops.toxics", "python -m unlost.ops.toxics --port 0"],
     params=[
         click.Option(["--host"], default=LOOPBACK, show_default=True, help="Address of the HTTP endpoint."),
         click.Option(["--port"], type=click.IntRange(0, 65535), default=8474, show_default=True,

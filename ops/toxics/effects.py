@@ -9,7 +9,7 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable
 
-from ops.toxics.toxic import (
+from unlost.ops.toxics.toxic import (
     MILLISECOND,
     Bandwidth,
     Latency,

@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ops.telemetry.http import PortTaken
-from ops.toxics.proxy import LOOPBACK, Proxy, address
-from ops.toxics.toxic import Toxic, ToxicTrouble, changed_toxic, decoded, new_toxic
+from unlost.ops.telemetry.http import PortTaken
+from unlost.ops.toxics.proxy import LOOPBACK, Proxy, address
+from unlost.ops.toxics.toxic import Toxic, ToxicTrouble, changed_toxic, decoded, new_toxic
 
 VERSION = "2.9.0-stand-in"
 """The version whose documented calls are spoken here."""

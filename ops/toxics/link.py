@@ -10,8 +10,8 @@ import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ops.toxics.effects import Cut, Effect, Forward, effect_of
-from ops.toxics.toxic import Toxic
+from unlost.ops.toxics.effects import Cut, Effect, Forward, effect_of
+from unlost.ops.toxics.toxic import Toxic
 
 CHUNK = 64 * 1024
 HELD_BYTES = 16 * 1024 * 1024

@@ -11,9 +11,9 @@ import socket
 import struct
 from collections.abc import Callable
 
-from ops.telemetry.http import listening_socket
-from ops.toxics.link import Link
-from ops.toxics.toxic import Stream, Toxic, ToxicTrouble
+from unlost.ops.telemetry.http import listening_socket
+from unlost.ops.toxics.link import Link
+from unlost.ops.toxics.toxic import Stream, Toxic, ToxicTrouble
 
 LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 10.0

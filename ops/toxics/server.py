@@ -5,9 +5,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ops.telemetry.http import HttpServer
-from ops.toxics.http import Proxies
-from ops.toxics.proxy import LOOPBACK
+from unlost.ops.telemetry.http import HttpServer
+from unlost.ops.toxics.http import Proxies
+from unlost.ops.toxics.proxy import LOOPBACK
 
 START_SECONDS = 20.0
 

@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from listener.errors import Misconfigured, Permanent, Transient
-from listener.store.database import Database as Door
-from listener.store.statements import in_schema
-from ops.telemetry.mask import masked
-from ops.watch.figures import Reading, reading
-from ops.watch.letters import LetterBooks
-from ops.watch.picture import Database, Listener, Mark, Picture, Producer, listener_of, ordinal, producer_of
-from ops.watch.verdict import Past, Verdict, problems_of, remembered, verdict
+from unlost.listener.errors import Misconfigured, Permanent, Transient
+from unlost.listener.store.database import Database as Door
+from unlost.listener.store.statements import in_schema
+from unlost.ops.telemetry.mask import masked
+from unlost.ops.watch.figures import Reading, reading
+from unlost.ops.watch.letters import LetterBooks
+from unlost.ops.watch.picture import Database, Listener, Mark, Picture, Producer, listener_of, ordinal, producer_of
+from unlost.ops.watch.verdict import Past, Verdict, problems_of, remembered, verdict
 
 PATIENCE = 1.5
 FRESH = 0.8

@@ -7,9 +7,9 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ops.watch.picture import Kind, Listener, Picture
-from ops.watch.problem import Problem, count, earliest, inside, named, sentences, up, verb, waiting
-from ops.watch.servers import is_moving
+from unlost.ops.watch.picture import Kind, Listener, Picture
+from unlost.ops.watch.problem import Problem, count, earliest, inside, named, sentences, up, verb, waiting
+from unlost.ops.watch.servers import is_moving
 
 MUCH_BEHIND = 1_000
 STALLED_SECONDS = 60.0
@@ -80,7 +80,7 @@ def _twins(picture: Picture) -> Iterator[Problem]:
                 what=f"{many} listeners are called {name}{where}",
                 affected="Nothing is stored twice; but rows, letters, logs and metrics cannot tell them apart.",
                 todo="Give each an INSTANCE_ID of its own, and a DEAD_LETTER_FILE of its own, and restart it.",
-                commands=("listener --show-settings | grep INSTANCE_ID",),
+                commands=("unlost listener --show-settings | grep INSTANCE_ID",),
             )  # fmt: skip
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from dlq.book import book
-from dlq.file import Damage, FileTrouble
-from dlq.paths import is_several, letter_files
-from dlq.selection import Selection
-from dlq.sidecar import sidecar_path
-from ops.watch.picture import Kind, LetterFile
+from unlost.dlq.book import book
+from unlost.dlq.file import Damage, FileTrouble
+from unlost.dlq.paths import is_several, letter_files
+from unlost.dlq.selection import Selection
+from unlost.dlq.sidecar import sidecar_path
+from unlost.ops.watch.picture import Kind, LetterFile
 
 REST = 10.0
 """A count that took a second is not repeated for so many seconds: a large file must not keep a core busy."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from listener.observe.changes import Change
-from ops.watch.figures import Reading, quantile, rate
+from unlost.listener.observe.changes import Change
+from unlost.ops.watch.figures import Reading, quantile, rate
 
 REDIS = "redis:"
 """How the name of a place begins that is a Redis."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from ops.watch.picture import Listener, Picture
+from unlost.ops.watch.picture import Listener, Picture
 
 Level = Literal["good", "warn", "bad"]
 

@@ -6,9 +6,9 @@ a server that is away is told apart from a way that is cut.
 
 from collections.abc import Callable, Iterator, Sequence
 
-from listener.observe.changes import Change
-from ops.watch.picture import Listener, Picture
-from ops.watch.problem import Problem, count, earliest, inside, named, sentences, up, verb, waiting
+from unlost.listener.observe.changes import Change
+from unlost.ops.watch.picture import Listener, Picture
+from unlost.ops.watch.problem import Problem, count, earliest, inside, named, sentences, up, verb, waiting
 
 MOMENT = 4.0
 BRIEF = 15.0
@@ -136,7 +136,7 @@ def of_places(picture: Picture) -> Iterator[Problem]:
         affected="Nothing is lost or stored twice, but their claims can meet in PostgreSQL only, or not at all: "
         "events wait, or handlers run twice.",
         todo="Give all of them the same REDIS_URL, with the same database number, and restart those that had another.",
-        commands=("listener --show-settings | grep REDIS_URL",), runbook="UnlostNotClaiming",
+        commands=("unlost listener --show-settings | grep REDIS_URL",), runbook="UnlostNotClaiming",
     )  # fmt: skip
 
 

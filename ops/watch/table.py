@@ -6,10 +6,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ops.telemetry.printable import printable
-from ops.watch.picture import Listener, Picture
-from ops.watch.problem import age
-from ops.watch.verdict import Verdict, headline
+from unlost.ops.telemetry.printable import printable
+from unlost.ops.watch.picture import Listener, Picture
+from unlost.ops.watch.problem import age
+from unlost.ops.watch.verdict import Verdict, headline
 
 COLORS = {"good": "green", "warn": "yellow", "bad": "red"}
 STATES = {"ready": "green", "degraded": "yellow", "unready": "red", "away": "red"}

@@ -1,4 +1,4 @@
-"""``ops top``: all listeners in the terminal, live. ``--once`` and ``--json`` are for pipes."""
+"""``unlost top``: all listeners in the terminal, live. ``--once`` and ``--json`` are for pipes."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,12 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from ops.command import command, say_json_text
-from ops.watch.asking import Watch
-from ops.watch.picture import Picture
-from ops.watch.settings import WatchSettings
-from ops.watch.table import shown
-from ops.watch.verdict import Verdict
+from unlost.ops.command import command, say_json_text
+from unlost.ops.watch.asking import Watch
+from unlost.ops.watch.picture import Picture
+from unlost.ops.watch.settings import WatchSettings
+from unlost.ops.watch.table import shown
+from unlost.ops.watch.verdict import Verdict
 
 APART = 1.0
 """Seconds between the two looks of which rates are made."""
@@ -29,7 +29,7 @@ HINT = "q quits"
 
 @command(
     WatchSettings,
-    examples=["ops top", "ops top --once --json | jq .verdict.sentence"],
+    examples=["unlost top", "unlost top --once --json | jq .verdict.sentence"],
     params=[
         click.Option(["--once"], is_flag=True, help="Look for a second, print, and end: 0 if all is right, or 1."),
         click.Option(["--json", "as_json"], is_flag=True, help="Print each picture as one line of JSON."),

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ops.watch.hands import of_absent, of_flow, of_letters, of_listeners
-from ops.watch.picture import Picture
-from ops.watch.problem import Level, Problem, age
-from ops.watch.servers import of_places, of_postgres, of_redis, of_source
+from unlost.ops.watch.hands import of_absent, of_flow, of_letters, of_listeners
+from unlost.ops.watch.picture import Picture
+from unlost.ops.watch.problem import Level, Problem, age
+from unlost.ops.watch.servers import of_places, of_postgres, of_redis, of_source
 
 MOST_EPISODES = 50
 SAME_WITHIN = 10.0

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from listener.errors import InvalidEvent
-from listener.event import parse, published_envelope
-from producer.journal.port import Entry
+from unlost.listener.errors import InvalidEvent
+from unlost.listener.event import parse, published_envelope
+from unlost.producer.journal.port import Entry
 
 
 def damaged_of(entries: Sequence[Entry]) -> list[Entry]:

@@ -5,9 +5,9 @@ from typing import Literal
 
 import msgspec
 
-from producer.journal.content import same_value
-from producer.journal.port import Placed
-from producer.journal.publications import Lines
+from unlost.producer.journal.content import same_value
+from unlost.producer.journal.port import Placed
+from unlost.producer.journal.publications import Lines
 
 FIRST, AGAIN, LEFT = "1", "0", "-"
 """How a line is placed: as the first of its id, once more, or not at all."""

@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from producer.journal.port import JournalTrouble
+from unlost.producer.journal.port import JournalTrouble
 
 
 class JournalLock:

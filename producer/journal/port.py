@@ -10,10 +10,10 @@ from typing import Literal, Protocol, overload
 
 import msgspec
 
-from producer.journal.groups import KEEP_NOTHING, Keep
-from producer.journal.groups import Group as KnownGroup
-from producer.journal.publications import Group
-from producer.journal.timelines import Timelines
+from unlost.producer.journal.groups import KEEP_NOTHING, Keep
+from unlost.producer.journal.groups import Group as KnownGroup
+from unlost.producer.journal.publications import Group
+from unlost.producer.journal.timelines import Timelines
 
 READ_BYTES = 1024 * 1024
 

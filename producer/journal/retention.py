@@ -7,8 +7,8 @@ size.
 import sqlite3
 from itertools import takewhile
 
-from producer.journal.groups import Keep
-from producer.journal.statements import BOUNDS, OLDEST
+from unlost.producer.journal.groups import Keep
+from unlost.producer.journal.statements import BOUNDS, OLDEST
 
 
 def retire(writer: sqlite3.Connection, older_than: float, max_bytes: int, chunk: int, keep: Keep) -> int:

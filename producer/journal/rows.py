@@ -4,10 +4,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import chain, count, repeat
 
-from producer.journal import statements
-from producer.journal.known import LEFT, Judged
-from producer.journal.port import Entry
-from producer.journal.publications import Group, Lines, Publication, in_pieces
+from unlost.producer.journal import statements
+from unlost.producer.journal.known import LEFT, Judged
+from unlost.producer.journal.port import Entry
+from unlost.producer.journal.publications import Group, Lines, Publication, in_pieces
 
 LITTLE_BYTES = 256 * 1024
 """More bodies than these take longer to write than the event loop can be missed for."""

@@ -21,15 +21,15 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
-from ops.telemetry.files import private_descriptor, private_directory
-from producer.journal import groups, retention, rows, statements
-from producer.journal.groups import KEEP_NOTHING, Keep
-from producer.journal.groups import Group as KnownGroup
-from producer.journal.known import FIRST, Judged, judge
-from producer.journal.lock import JournalLock
-from producer.journal.port import READ_BYTES, Accepted, Entry, JournalStats, JournalTrouble, Placed, Written
-from producer.journal.publications import Group, Lines, in_pieces
-from producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
+from unlost.ops.telemetry.files import private_descriptor, private_directory
+from unlost.producer.journal import groups, retention, rows, statements
+from unlost.producer.journal.groups import KEEP_NOTHING, Keep
+from unlost.producer.journal.groups import Group as KnownGroup
+from unlost.producer.journal.known import FIRST, Judged, judge
+from unlost.producer.journal.lock import JournalLock
+from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalStats, JournalTrouble, Placed, Written
+from unlost.producer.journal.publications import Group, Lines, in_pieces
+from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
 LARGEST_LOG_PAGES = 16_000
 """At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""

@@ -12,15 +12,6 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from listener.claims.port import UNHANDLED, Ask, Claims, Dead, Done, Held, Keep, Lapsed, Won
-from listener.claims.postgres import PostgresClaims
-from listener.claims.redis import RedisClaims, connect_redis
-from listener.errors import Permanent, Transient
-from listener.event import parse
-from listener.store.database import Database
-from listener.store.events import EventStore, NewRow
-from listener.store.mark import Remembered, StoreMark
-from listener.store.migrations import migrate
 from tests.contract.wire import Wire
 from tests.simulation.by_hand import HandWire
 from tests.simulation.hooks import Hooks
@@ -28,6 +19,15 @@ from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import Session, SimulatedPostgresClaims, SimulatedStore
 from tests.simulation.redis import RedisMemory, SimulatedRedisClaims
 from tests.support.yardstick import Yardstick
+from unlost.listener.claims.port import UNHANDLED, Ask, Claims, Dead, Done, Held, Keep, Lapsed, Won
+from unlost.listener.claims.postgres import PostgresClaims
+from unlost.listener.claims.redis import RedisClaims, connect_redis
+from unlost.listener.errors import Permanent, Transient
+from unlost.listener.event import parse
+from unlost.listener.store.database import Database
+from unlost.listener.store.events import EventStore, NewRow
+from unlost.listener.store.mark import Remembered, StoreMark
+from unlost.listener.store.migrations import migrate
 
 LEASE, SHORT = 30.0, 0.3
 

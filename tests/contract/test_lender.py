@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from listener.errors import Unavailable
-from listener.event import parse
-from listener.store import lender as lender_module
-from listener.store.connection import OwnConnection
-from listener.store.database import Database
-from listener.store.events import EventStore, NewRow
-from listener.store.lender import Lender
-from listener.store.migrations import migrate
+from unlost.listener.errors import Unavailable
+from unlost.listener.event import parse
+from unlost.listener.store import lender as lender_module
+from unlost.listener.store.connection import OwnConnection
+from unlost.listener.store.database import Database
+from unlost.listener.store.events import EventStore, NewRow
+from unlost.listener.store.lender import Lender
+from unlost.listener.store.migrations import migrate
 
 Lend = Callable[..., Lender]
 

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from listener.claims.port import Ask, Keep
-from listener.claims.postgres import PostgresClaims
-from listener.event import parse
-from listener.store.burials import Burial, BurialRegister
-from listener.store.database import Connection, Database
-from listener.store.events import EventStore, NewRow
-from listener.store.migrations import migrate
+from unlost.listener.claims.port import Ask, Keep
+from unlost.listener.claims.postgres import PostgresClaims
+from unlost.listener.event import parse
+from unlost.listener.store.burials import Burial, BurialRegister
+from unlost.listener.store.database import Connection, Database
+from unlost.listener.store.events import EventStore, NewRow
+from unlost.listener.store.migrations import migrate
 
 ROWS = 30_000
 FILL = f"""

@@ -4,13 +4,13 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 
-from listener.claims.port import Ask, Claims
-from listener.claims.postgres import PostgresClaims
-from listener.claims.redis import RedisClaims, connect_redis
-from listener.event import parse
-from listener.store.database import Database
-from listener.store.events import EventStore, NewRow
-from listener.store.migrations import migrate
+from unlost.listener.claims.port import Ask, Claims
+from unlost.listener.claims.postgres import PostgresClaims
+from unlost.listener.claims.redis import RedisClaims, connect_redis
+from unlost.listener.event import parse
+from unlost.listener.store.database import Database
+from unlost.listener.store.events import EventStore, NewRow
+from unlost.listener.store.migrations import migrate
 
 BATCH = 1_024
 BYTES_PER_SETTLED_EVENT = 120

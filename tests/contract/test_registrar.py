@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from dlq import reopening as reopening_module
-from dlq.compact import compact
-from dlq.file import DeadLetterFile, Located, read_letters, replay_guard
-from dlq.sidecar import OPEN, Record, Sidecar, sidecar_path, states
-from listener.claims.port import Dead
-from listener.errors import Failure, Transient
-from listener.event import Event, parse
-from listener.facts import Fact, LettersReopened, LettersResolved
-from listener.graveyard import FileGraveyard
-from listener.pipeline import registrar as registrar_module
-from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Doom, Passage, invalid_claim
-from listener.pipeline.registrar import Registrar
-from listener.store.burials import Burial, BurialRegister, Loss, Resolved, Standing
-from listener.store.database import Database
-from listener.store.events import EventStore, NewRow
-from listener.store.migrations import migrate
-from listener.store.roll import Roll
+from unlost.dlq import reopening as reopening_module
+from unlost.dlq.compact import compact
+from unlost.dlq.file import DeadLetterFile, Located, read_letters, replay_guard
+from unlost.dlq.sidecar import OPEN, Record, Sidecar, sidecar_path, states
+from unlost.listener.claims.port import Dead
+from unlost.listener.errors import Failure, Transient
+from unlost.listener.event import Event, parse
+from unlost.listener.facts import Fact, LettersReopened, LettersResolved
+from unlost.listener.graveyard import FileGraveyard
+from unlost.listener.pipeline import registrar as registrar_module
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.passage import Doom, Passage, invalid_claim
+from unlost.listener.pipeline.registrar import Registrar
+from unlost.listener.store.burials import Burial, BurialRegister, Loss, Resolved, Standing
+from unlost.listener.store.database import Database
+from unlost.listener.store.events import EventStore, NewRow
+from unlost.listener.store.migrations import migrate
+from unlost.listener.store.roll import Roll
 
 LOOK_AGAIN = 0.3
 

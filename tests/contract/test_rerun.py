@@ -2,9 +2,9 @@
 
 import pytest
 
-from listener.event import parse
-from listener.rerun import EngineRerun
-from listener.settings import ConnectionSettings
+from unlost.listener.event import parse
+from unlost.listener.rerun import EngineRerun
+from unlost.listener.settings import ConnectionSettings
 
 
 class Broken(Exception):

@@ -8,16 +8,16 @@ import asyncpg
 import pytest
 from click.testing import CliRunner
 
-from listener.errors import Misconfigured, Transient
-from listener.event import parse
-from listener.store import earlier
-from listener.store.cursors import Cursors
-from listener.store.database import Database
-from listener.store.events import EventStore, NewRow, Stored
-from listener.store.migrations import Migrated, check, known_migrations, migrate
-from listener.store.roll import Roll
-from listener.store.statements import in_schema, quoted, schema_of
-from ops.migrate import migrate_command
+from unlost.listener.errors import Misconfigured, Transient
+from unlost.listener.event import parse
+from unlost.listener.store import earlier
+from unlost.listener.store.cursors import Cursors
+from unlost.listener.store.database import Database
+from unlost.listener.store.events import EventStore, NewRow, Stored
+from unlost.listener.store.migrations import Migrated, check, known_migrations, migrate
+from unlost.listener.store.roll import Roll
+from unlost.listener.store.statements import in_schema, quoted, schema_of
+from unlost.ops.migrate import migrate_command
 
 NAMES = tuple(one.name for one in known_migrations())
 OURS = frozenset(earlier.TABLES)
@@ -132,10 +132,10 @@ async def test_a_role_that_may_only_write_rows_starts_where_nothing_is_missing(
     database_url: str, clerk: str, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     name = clerk.partition("//")[2].partition(":")[0]
-    with pytest.raises(Misconfigured, match="run `ops migrate` as a role that may"):
+    with pytest.raises(Misconfigured, match="run `unlost migrate` as a role that may"):
         await done(clerk)
     await done(database_url)
-    with pytest.raises(Misconfigured, match="run `ops migrate` as a role that may"):
+    with pytest.raises(Misconfigured, match="run `unlost migrate` as a role that may"):
         await done(clerk)
     await connection.execute(f"GRANT USAGE ON SCHEMA unlost TO {name}")
     await connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA unlost TO {name}")
@@ -148,7 +148,7 @@ async def test_a_role_that_may_only_write_rows_starts_where_nothing_is_missing(
 
 async def test_one_who_is_not_to_migrate_changes_nothing(database_url: str) -> None:
     database = Database(database_url)
-    with pytest.raises(Misconfigured, match=f"lacks {NAMES[0]}, .*run `ops migrate` first"):
+    with pytest.raises(Misconfigured, match=f"lacks {NAMES[0]}, .*run `unlost migrate` first"):
         await check(database)
     await migrate(database)
     assert await check(database) == Migrated("unlost")

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from listener.errors import Reject, Transient
-from listener.event import parse
-from listener.store.database import Connection, Database
-from listener.store.events import EventStore, NewRow, Stored
-from listener.store.migrations import migrate
-from listener.store.series import Series
+from unlost.listener.errors import Reject, Transient
+from unlost.listener.event import parse
+from unlost.listener.store.database import Connection, Database
+from unlost.listener.store.events import EventStore, NewRow, Stored
+from unlost.listener.store.migrations import migrate
+from unlost.listener.store.series import Series
 
 LEFT = """select current_setting('work_mem') as work_mem, current_setting('transaction_read_only') as read_only,
     current_setting('default_transaction_read_only') as all_read_only,

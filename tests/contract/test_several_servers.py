@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from dlq.file import DeadLetterFile
-from dlq.letter import letter_for_frame
-from listener.errors import Misconfigured, Transient
-from listener.store.address import place_of, servers_of
-from listener.store.database import Database
-from ops.local.ports import free_port
-from ops.local.postgres import PostgresServer
 from tests.support.servers import running_postgres
+from unlost.dlq.file import DeadLetterFile
+from unlost.dlq.letter import letter_for_frame
+from unlost.listener.errors import Misconfigured, Transient
+from unlost.listener.store.address import place_of, servers_of
+from unlost.listener.store.database import Database
+from unlost.ops.local.ports import free_port
+from unlost.ops.local.postgres import PostgresServer
 
 READ_WRITE = "?target_session_attrs=read-write"
 
@@ -118,7 +118,13 @@ async def test_a_wrong_login_is_said_though_another_server_is_down(pair: tuple[P
 
 @pytest.mark.parametrize(
     "command",
-    ["listener", "dlq replay --without-handler", "ops migrate", "ops retention --older-than 30d", "ops audit"],
+    [
+        "unlost listener",
+        "dlq replay --without-handler",
+        "unlost migrate",
+        "unlost retention --older-than 30d",
+        "unlost audit",
+    ],
 )
 def test_where_none_answers_at_start_a_command_ends_with_a_sentence(command: str, tmp_path: Path) -> None:
     file = DeadLetterFile(tmp_path / "letters.jsonl")
@@ -138,8 +144,8 @@ def test_where_none_answers_at_start_a_command_ends_with_a_sentence(command: str
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     said = done.stdout + done.stderr
-    assert done.returncode == (2 if command == "ops audit" else 1), said
-    assert command != "listener" or said.count("attempt_failed") == 2
+    assert done.returncode == (2 if command == "unlost audit" else 1), said
+    assert command != "unlost listener" or said.count("attempt_failed") == 2
     assert "Traceback" not in said
     assert "Connect" in said
     assert "hidden" not in said

@@ -1,13 +1,13 @@
-"""*Rows*, as console and ``ops top`` show them, are rows: not numbers given out, and honest about an estimate."""
+"""*Rows*, as console and ``unlost top`` show them, are rows: not numbers given out, and honest about an estimate."""
 
 import asyncpg
 import pytest
 
-from listener.store.database import Database
-from listener.store.migrations import migrate
-from ops.watch import asking
-from ops.watch.asking import Targets, Watch
-from ops.watch.picture import Database as Shown
+from unlost.listener.store.database import Database
+from unlost.listener.store.migrations import migrate
+from unlost.ops.watch import asking
+from unlost.ops.watch.asking import Targets, Watch
+from unlost.ops.watch.picture import Database as Shown
 
 GROUPS = ("unlost", "other.group")
 STORE = """

@@ -10,18 +10,6 @@ import asyncpg
 import msgspec
 import pytest
 
-from listener.claims.port import Ask, Claims, Dead, Done, Won
-from listener.claims.postgres import PostgresClaims
-from listener.errors import Misconfigured, Permanent, Reject, Transient, Unavailable
-from listener.event import Event, parse
-from listener.store.burials import Burial, BurialRegister
-from listener.store.cursors import Cursors
-from listener.store.database import Connection, Database
-from listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored, make_ready
-from listener.store.migrations import LOCK, Migrated, known_migrations, migrate
-from listener.store.port import GroupCursors, ListenerRoll, Register, Rows
-from listener.store.roll import Member, Roll
-from listener.store.series import Series
 from tests.contract.wire import Wire
 from tests.simulation.by_hand import HandWire
 from tests.simulation.hooks import Hooks
@@ -35,6 +23,18 @@ from tests.simulation.postgres_adapters import (
     SimulatedStore,
 )
 from tests.support.yardstick import Yardstick
+from unlost.listener.claims.port import Ask, Claims, Dead, Done, Won
+from unlost.listener.claims.postgres import PostgresClaims
+from unlost.listener.errors import Misconfigured, Permanent, Reject, Transient, Unavailable
+from unlost.listener.event import Event, parse
+from unlost.listener.store.burials import Burial, BurialRegister
+from unlost.listener.store.cursors import Cursors
+from unlost.listener.store.database import Connection, Database
+from unlost.listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored, make_ready
+from unlost.listener.store.migrations import LOCK, Migrated, known_migrations, migrate
+from unlost.listener.store.port import GroupCursors, ListenerRoll, Register, Rows
+from unlost.listener.store.roll import Member, Roll
+from unlost.listener.store.series import Series
 
 LIFE = 0.4
 LEFT_IN_SESSION = """select current_setting('work_mem') as work_mem,

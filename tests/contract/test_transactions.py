@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from listener.errors import Transient
-from listener.event import parse
-from listener.store.connection import TransactionLeft
-from listener.store.database import Connection, Database
-from listener.store.events import EventStore, NewRow, Stored
-from listener.store.migrations import migrate
+from unlost.listener.errors import Transient
+from unlost.listener.event import parse
+from unlost.listener.store.connection import TransactionLeft
+from unlost.listener.store.database import Connection, Database
+from unlost.listener.store.events import EventStore, NewRow, Stored
+from unlost.listener.store.migrations import migrate
 
 
 def row(event_id: str) -> NewRow:

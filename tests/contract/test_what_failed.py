@@ -6,19 +6,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from listener.claims.port import Ask, Keep
-from listener.claims.postgres import PostgresClaims
-from listener.claims.redis import RedisClaims, connect_redis
-from listener.errors import Permanent, Transient
-from listener.event import parse
-from listener.store.burials import Burial, BurialRegister
-from listener.store.cursors import Cursors
-from listener.store.database import Database
-from listener.store.events import EventStore, NewRow
-from listener.store.mark import StoreMark
-from listener.store.migrations import check, migrate
-from listener.store.roll import Roll
-from ops.local.ports import free_port
+from unlost.listener.claims.port import Ask, Keep
+from unlost.listener.claims.postgres import PostgresClaims
+from unlost.listener.claims.redis import RedisClaims, connect_redis
+from unlost.listener.errors import Permanent, Transient
+from unlost.listener.event import parse
+from unlost.listener.store.burials import Burial, BurialRegister
+from unlost.listener.store.cursors import Cursors
+from unlost.listener.store.database import Database
+from unlost.listener.store.events import EventStore, NewRow
+from unlost.listener.store.mark import StoreMark
+from unlost.listener.store.migrations import check, migrate
+from unlost.listener.store.roll import Roll
+from unlost.ops.local.ports import free_port
 
 EVENT = parse(b'{"event_id":"e","payload":1}', max_bytes=1000)
 ROW, ASK, KEEP = NewRow(EVENT, 1, 1, 0.0), Ask("e", EVENT.digest), Keep("e", EVENT.digest)

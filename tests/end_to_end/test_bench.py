@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.bench.figures import BARS
+from unlost.ops.bench.figures import BARS
 
 ONLY_FULL = {"large_table", "memory_mb"}
 
@@ -17,7 +17,7 @@ ONLY_FULL = {"large_table", "memory_mb"}
 async def test_a_quick_run_meets_its_bars(tmp_path: Path):
     file = tmp_path / "figures.json"
     process = await asyncio.create_subprocess_exec(
-        Path(sys.executable).with_name("ops"), "bench", "--quick", "--events", "4000", "--json", str(file),
+        Path(sys.executable).with_name("unlost"), "bench", "--quick", "--events", "4000", "--json", str(file),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     said, _ = await process.communicate()

@@ -9,9 +9,9 @@ import asyncpg
 import httpx
 import pytest
 
-from ops.local.layout import executable
-from ops.local.system import System
 from tests.support.system import running_system
+from unlost.ops.local.layout import executable
+from unlost.ops.local.system import System
 
 EVENTS = 20_000
 BATCH = 1_000
@@ -59,7 +59,7 @@ async def until_rows(database_url: str, count: int) -> None:
 
 async def audit(system: System, *, code: int = 0) -> dict:
     process = await asyncio.create_subprocess_exec(
-        executable("ops"), "audit", "--json", *map(str, system.layout.letter_files),
+        executable("unlost"), "audit", "--json", *map(str, system.layout.letter_files),
         "--producer-url", system.layout.producer_url, "--database-url", system.postgres.url,
         "--listeners", ",".join(system.layout.listener_urls), stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip

@@ -14,12 +14,12 @@ import pytest
 from toxiproxy import Toxiproxy
 from toxiproxy.api import APIConsumer
 
-from ops.local.ports import free_port
-from ops.local.postgres import PostgresServer
-from ops.local.valkey import ValkeyServer
-from ops.toxics.server import running_in_thread
 from tests.support.frail import Frail
 from tests.support.servers import running_postgres, running_valkey
+from unlost.ops.local.ports import free_port
+from unlost.ops.local.postgres import PostgresServer
+from unlost.ops.local.valkey import ValkeyServer
+from unlost.ops.toxics.server import running_in_thread
 
 REAL = "toxiproxy-server"
 QUICK_RECOVERY = ("-c", "fsync=off")

@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from listener.breaker import Breaker
-from listener.claims.desk import Desk
-from listener.claims.port import Ask, Claims, Won
-from listener.facts import Fact, LeasesLost
-from listener.servers import connect_servers
-from listener.settings import ListenerSettings
+from unlost.listener.breaker import Breaker
+from unlost.listener.claims.desk import Desk
+from unlost.listener.claims.port import Ask, Claims, Won
+from unlost.listener.facts import Fact, LeasesLost
+from unlost.listener.servers import connect_servers
+from unlost.listener.settings import ListenerSettings
 
 
 class LateReplies:

@@ -8,8 +8,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from listener.delivery import Delivery
-from listener.facts import (
+from tests.support.frail import Frail
+from tests.support.handlers import HOLD, HOLD_IN_TRANSACTION, RUNS
+from tests.support.law import assert_law, letters_in
+from tests.support.listeners import Heard, RunningListener, running_listener, until_among
+from tests.support.stream import ResumingSource, resuming_source
+from unlost.listener.delivery import Delivery
+from unlost.listener.facts import (
     BreakerMoved,
     EventBuried,
     EventsStandBy,
@@ -18,14 +23,9 @@ from listener.facts import (
     StoringPaused,
     StoringResumed,
 )
-from listener.store.database import Connection
-from ops.local.ports import free_port
-from ops.local.postgres import PostgresServer
-from tests.support.frail import Frail
-from tests.support.handlers import HOLD, HOLD_IN_TRANSACTION, RUNS
-from tests.support.law import assert_law, letters_in
-from tests.support.listeners import Heard, RunningListener, running_listener, until_among
-from tests.support.stream import ResumingSource, resuming_source
+from unlost.listener.store.database import Connection
+from unlost.ops.local.ports import free_port
+from unlost.ops.local.postgres import PostgresServer
 
 OUTAGE_SECONDS = 1.0
 """As long as all attempts together, and the time limit of one."""

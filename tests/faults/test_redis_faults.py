@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from toxiproxy import Toxiproxy
 
-from listener.facts import EventsStandBy, EventsStored, PlacesDeclared
-from ops.local.valkey import ValkeyServer
 from tests.support.frail import Frail
 from tests.support.handlers import HOLD, RUNS
 from tests.support.law import assert_law, letters_in
@@ -16,6 +14,8 @@ from tests.support.listeners import RunningListener, running_listener, until_amo
 from tests.support.stream import ResumingSource, resuming_source
 from tests.support.toxics import toxic_wire
 from tests.support.yardstick import Yardstick
+from unlost.listener.facts import EventsStandBy, EventsStored, PlacesDeclared
+from unlost.ops.local.valkey import ValkeyServer
 
 FLOWS_AGAIN_SECONDS = 3.0
 

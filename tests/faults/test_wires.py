@@ -16,7 +16,13 @@ import pytest
 from redis.asyncio import Redis
 from toxiproxy import Toxiproxy
 
-from listener.facts import (
+from tests.support.handlers import HOLD, HOLD_IN_TRANSACTION, RUNS
+from tests.support.law import assert_law, letters_in
+from tests.support.listeners import Heard, RunningListener, running_listener
+from tests.support.stream import ResumingSource, resuming_source
+from tests.support.toxics import ToxicWire, toxic_wire
+from tests.support.yardstick import Yardstick
+from unlost.listener.facts import (
     AttemptFailed,
     BreakerMoved,
     EventsStored,
@@ -25,12 +31,6 @@ from listener.facts import (
     SourceLost,
     StoringPaused,
 )
-from tests.support.handlers import HOLD, HOLD_IN_TRANSACTION, RUNS
-from tests.support.law import assert_law, letters_in
-from tests.support.listeners import Heard, RunningListener, running_listener
-from tests.support.stream import ResumingSource, resuming_source
-from tests.support.toxics import ToxicWire, toxic_wire
-from tests.support.yardstick import Yardstick
 
 FLOWS_AGAIN_SECONDS = 3.0
 BOTH = ("upstream", "downstream")

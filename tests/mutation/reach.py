@@ -53,7 +53,7 @@ class Reach(msgspec.Struct):
         if function:
             named, further = set[str](), {one for line in function for one in by_line.get(line, ())}
         else:
-            named = self._naming(root, file.removesuffix(".py").replace("/", "."))
+            named = self._naming(root, f"unlost.{file.removesuffix('.py').replace('/', '.')}")
             further = {one for tests in by_line.values() for one in tests}
         groups = (near, named - near, further - named - near)
         chosen = [test for group in groups for test in self._within(group, most)]
@@ -105,7 +105,7 @@ def measured(root: Path, kept: Path, files: Sequence[str]) -> Reach:
 
 def state(root: Path) -> str:
     """Of everything that a test depends on."""
-    return digest(root, ["listener", "dlq", "producer", "ops", "tests", ":!tests/mutation"])
+    return digest(root, ["unlost", "listener", "dlq", "producer", "ops", "tests", ":!tests/mutation"])
 
 
 def _kept(kept: Path) -> Reach:

@@ -16,15 +16,17 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ops.local.postgres import PostgresServer
 from tests.mutation.trial import Answer, Fate, Order
 from tests.support.servers import running_postgres
+from unlost.ops.cli import main as unlost
+from unlost.ops.local.postgres import PostgresServer
 
-OURS = ("listener", "producer", "dlq", "ops", "grafana", "tests")
+OURS = ("unlost", "grafana", "tests")
 POLL = 0.01
 LONGEST_TEST = 30
 PYTEST = [
@@ -51,7 +53,9 @@ def main() -> None:
 
 
 def _import_libraries() -> None:
-    for name in ("dlq.cli", "listener.daemon", "ops.cli", "producer.daemon", "tests.conftest", "tests.simulation.run"):
+    commands = (unlost.get_command(click.Context(unlost), name) for name in unlost.list_commands(click.Context(unlost)))
+    assert all(commands)  # each was imported
+    for name in ("unlost.listener.daemon", "unlost.producer.daemon", "tests.conftest", "tests.simulation.run"):
         importlib.import_module(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

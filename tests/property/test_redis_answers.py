@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from listener.claims.port import Ask, Dead, Done, Held, Keep, Lapsed, Won
-from listener.claims.redis import RedisClaims, connect_redis
-from listener.errors import Permanent, Transient
 from tests.support.wrong_redis import answering
+from unlost.listener.claims.port import Ask, Dead, Done, Held, Keep, Lapsed, Won
+from unlost.listener.claims.redis import RedisClaims, connect_redis
+from unlost.listener.errors import Permanent, Transient
 
 LIMIT = 0.3
 ASKS = [Ask(f"e{number}", bytes([number]) * 32) for number in range(3)]

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from listener.delivery import Delivery
 from tests.simulation.world import Process
+from unlost.listener.delivery import Delivery
 
 
 async def plain(delivery: Delivery) -> None:

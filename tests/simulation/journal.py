@@ -5,7 +5,7 @@ What a cursor says, and where a stream goes on after one, the product decides (`
 
 import msgspec
 
-from producer.journal.timelines import Start, Timeline, Timelines, next_timeline, still_needed
+from unlost.producer.journal.timelines import Start, Timeline, Timelines, next_timeline, still_needed
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -20,15 +20,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 
-from dlq.letter import UNCLAIMED
-from listener.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
-from listener.pipeline.stretches import Stretch
-from listener.store.burials import Burial
 from tests.simulation.histories import Histories
 from tests.simulation.hooks import Hooks
 from tests.simulation.letters import OPEN, Letters
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.world import Process, World
+from unlost.dlq.letter import UNCLAIMED
+from unlost.listener.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
+from unlost.listener.pipeline.stretches import Stretch
+from unlost.listener.store.burials import Burial
 
 MAX_TAKEOVERS = 3
 

@@ -19,8 +19,8 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from listener.store.burials import Burial
     from tests.simulation.listener import Start
+    from unlost.listener.store.burials import Burial
 
 CONFIRMED = 1.2
 """Seconds: what asking all places takes at most, and then a look at the disk."""

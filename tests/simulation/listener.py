@@ -6,19 +6,6 @@ import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
-from dlq.letter import UNCLAIMED
-from listener.delivery import Delivery
-from listener.errors import Reject, Transient
-from listener.facts import Fact
-from listener.listening import Listening
-from listener.pipeline.healer import Kept
-from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Passage
-from listener.pipeline.policy import Policy
-from listener.pipeline.registrar import Gone
-from listener.servers import IDLE_GRACE, Servers
-from listener.settings import ConnectionSettings, ListenerSettings
-from listener.store.burials import Burial, Loss, Resolved
 from tests.simulation.law import Law
 from tests.simulation.postgres import SimulatedPostgres
 from tests.simulation.postgres_adapters import (
@@ -35,6 +22,19 @@ from tests.simulation.schedule import Happening, Schedule
 from tests.simulation.source import SimulatedSource
 from tests.simulation.wire import Link
 from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
+from unlost.dlq.letter import UNCLAIMED
+from unlost.listener.delivery import Delivery
+from unlost.listener.errors import Reject, Transient
+from unlost.listener.facts import Fact
+from unlost.listener.listening import Listening
+from unlost.listener.pipeline.healer import Kept
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.passage import Passage
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.registrar import Gone
+from unlost.listener.servers import IDLE_GRACE, Servers
+from unlost.listener.settings import ConnectionSettings, ListenerSettings
+from unlost.listener.store.burials import Burial, Loss, Resolved
 
 LEASE = 2.5
 """Enough to notice a silent Redis, and to cover elsewhere, before it runs out."""

@@ -10,39 +10,39 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from listener.claims import desk as desk_module
-from listener.claims import known_store as known_store_module
-from listener.claims import places
-from listener.claims.desk import Desk
-from listener.claims.leases import Leases
-from listener.claims.port import Ask, Keep, Won
-from listener.engine import Engine
-from listener.errors import Transient
-from listener.facts import LeasesLost
-from listener.listening import Listening
-from listener.pipeline import intake as intake_module
-from listener.pipeline import settling as settling_module
-from listener.pipeline.claiming import Claiming
-from listener.pipeline.handling import Handling
-from listener.pipeline.healer import Healer, Kept
-from listener.pipeline.intake import Intake
-from listener.pipeline.passage import DUPLICATE, Passage
-from listener.pipeline.registrar import Registrar
-from listener.pipeline.settling import Settling
-from listener.pipeline.store_watch import StoreWatch
-from listener.pipeline.storing import Storing
-from listener.pipeline.stretches import Part, Stretch
-from listener.pipeline.turns import Turns
-from listener.source import reader as reader_module
-from listener.source.reader import Reader
-from listener.store.events import STORED
-from listener.store.mark import Remembered, StoreMark
-from listener.watermark import Position, Watermark
-from producer.journal.timelines import Start, Timelines
 from tests.simulation import listener as listener_module
 from tests.simulation import postgres as postgres_module
 from tests.simulation.postgres import PostgresMemory, Row
 from tests.simulation.redis import Record, RedisMemory, SimulatedRedisClaims
+from unlost.listener.claims import desk as desk_module
+from unlost.listener.claims import known_store as known_store_module
+from unlost.listener.claims import places
+from unlost.listener.claims.desk import Desk
+from unlost.listener.claims.leases import Leases
+from unlost.listener.claims.port import Ask, Keep, Won
+from unlost.listener.engine import Engine
+from unlost.listener.errors import Transient
+from unlost.listener.facts import LeasesLost
+from unlost.listener.listening import Listening
+from unlost.listener.pipeline import intake as intake_module
+from unlost.listener.pipeline import settling as settling_module
+from unlost.listener.pipeline.claiming import Claiming
+from unlost.listener.pipeline.handling import Handling
+from unlost.listener.pipeline.healer import Healer, Kept
+from unlost.listener.pipeline.intake import Intake
+from unlost.listener.pipeline.passage import DUPLICATE, Passage
+from unlost.listener.pipeline.registrar import Registrar
+from unlost.listener.pipeline.settling import Settling
+from unlost.listener.pipeline.store_watch import StoreWatch
+from unlost.listener.pipeline.storing import Storing
+from unlost.listener.pipeline.stretches import Part, Stretch
+from unlost.listener.pipeline.turns import Turns
+from unlost.listener.source import reader as reader_module
+from unlost.listener.source.reader import Reader
+from unlost.listener.store.events import STORED
+from unlost.listener.store.mark import Remembered, StoreMark
+from unlost.listener.watermark import Position, Watermark
+from unlost.producer.journal.timelines import Start, Timelines
 
 Patch = tuple[Any, str, Callable[[Any], Any]]
 """Where, which attribute, and what it becomes, made from what it was."""

@@ -12,17 +12,17 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
-from listener.cursor import ordinal_of, place_of, stem_of
-from listener.errors import Transient
-from listener.event import Event
-from listener.store.burials import Burial, Loss, Resolved, Standing, standing
-from listener.store.events import CONFLICT, DUPLICATE, STORED, NewRow, Result
-from listener.store.mark import StoreMark
-from listener.store.roll import Member
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import BLOCKED, Blocked, Request, Server
 from tests.simulation.world import World
+from unlost.listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from unlost.listener.cursor import ordinal_of, place_of, stem_of
+from unlost.listener.errors import Transient
+from unlost.listener.event import Event
+from unlost.listener.store.burials import Burial, Loss, Resolved, Standing, standing
+from unlost.listener.store.events import CONFLICT, DUPLICATE, STORED, NewRow, Result
+from unlost.listener.store.mark import StoreMark
+from unlost.listener.store.roll import Member
 
 LOCKS_ASKED_EVERY = 0.5
 Seen = tuple[dict[str, frozenset[str]], StoreMark]

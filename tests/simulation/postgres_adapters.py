@@ -5,16 +5,16 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from listener.claims.port import Answer, Ask, Dead, Done, Keep, Verdict
-from listener.errors import Transient
-from listener.event import Event
-from listener.store.burials import Burial, Loss, Resolved, Standing
-from listener.store.events import STORED, NewRow, Result
-from listener.store.mark import StoreMark
-from listener.store.roll import Look
-from listener.store.series import Series
 from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Seen, Transaction, same_content
 from tests.simulation.wire import BLOCKED, Blocked, Lost, Wire
+from unlost.listener.claims.port import Answer, Ask, Dead, Done, Keep, Verdict
+from unlost.listener.errors import Transient
+from unlost.listener.event import Event
+from unlost.listener.store.burials import Burial, Loss, Resolved, Standing
+from unlost.listener.store.events import STORED, NewRow, Result
+from unlost.listener.store.mark import StoreMark
+from unlost.listener.store.roll import Look
+from unlost.listener.store.series import Series
 
 T = TypeVar("T")
 

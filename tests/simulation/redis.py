@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import msgspec
 
-from listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
-from listener.errors import Transient
-from listener.store.mark import Remembered, StoreMark
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import Lost, Server, Wire
 from tests.simulation.world import World
+from unlost.listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from unlost.listener.errors import Transient
+from unlost.listener.store.mark import Remembered, StoreMark
 
 T = TypeVar("T")
 LATENCY = 0.0006

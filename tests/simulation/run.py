@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from listener.errors import InvalidEvent
-from listener.event import parse
 from tests.simulation.faults import strike
 from tests.simulation.listener import RESTART_SECONDS, Scene, Start
 from tests.simulation.postgres import Transaction
 from tests.simulation.schedule import Fault, Happening, Schedule
 from tests.simulation.world import World
+from unlost.listener.errors import InvalidEvent
+from unlost.listener.event import parse
 
 CALM_BEFORE_END = 0.5
 LONGEST = 60.0

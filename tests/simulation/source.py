@@ -17,11 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError
 
-from listener.source.connection import SourceOptions
-from producer.journal.timelines import Start
 from tests.simulation.hooks import Hooks
 from tests.simulation.journal import Copy, Entry, Journal
 from tests.simulation.world import AFTERLIFE, Process, World
+from unlost.listener.source.connection import SourceOptions
+from unlost.producer.journal.timelines import Start
 
 LATENCY = 0.002
 

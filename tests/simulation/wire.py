@@ -15,8 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from listener.store.roll import Look
 from tests.simulation.world import AFTERLIFE, Process, World
+from unlost.listener.store.roll import Look
 
 T = TypeVar("T")
 

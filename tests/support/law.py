@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-from dlq.file import read_letters
-from dlq.letter import Letter
 from tests.support.listeners import rows_of
+from unlost.dlq.file import read_letters
+from unlost.dlq.letter import Letter
 
 
 def letters_in(directory: Path) -> list[Letter]:

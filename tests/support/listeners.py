@@ -8,10 +8,10 @@ from typing import Any
 
 import asyncpg
 
-from listener.daemon import Daemon
-from listener.facts import EventsDuplicate, EventsStored, Fact, FramesUnread
-from listener.settings import ListenerSettings
 from tests.support.handlers import RUNS
+from unlost.listener.daemon import Daemon
+from unlost.listener.facts import EventsDuplicate, EventsStored, Fact, FramesUnread
+from unlost.listener.settings import ListenerSettings
 
 
 class Heard:

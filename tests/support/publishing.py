@@ -11,15 +11,15 @@ from starlette.routing import Route
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from ops.telemetry.admission import Admission
-from ops.telemetry.guarded import GuardedProtocol
-from producer.accept import publication
-from producer.journal.port import JournalTrouble, Placed
-from producer.journal.publications import Publication
-from producer.lone import PATH, Heads, Lone
-from producer.origin import SameSite
-from producer.publisher import Overloaded, Publisher, Tell
-from producer.single import Shortcut, Single
+from unlost.ops.telemetry.admission import Admission
+from unlost.ops.telemetry.guarded import GuardedProtocol
+from unlost.producer.accept import publication
+from unlost.producer.journal.port import JournalTrouble, Placed
+from unlost.producer.journal.publications import Publication
+from unlost.producer.lone import PATH, Heads, Lone
+from unlost.producer.origin import SameSite
+from unlost.producer.publisher import Overloaded, Publisher, Tell
+from unlost.producer.single import Shortcut, Single
 
 LIMIT = 2_000
 TURNS = 100

@@ -5,12 +5,12 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
-from listener.backoff import Backoff
-from listener.errors import Transient
-from listener.facts import Fact
-from listener.oversized import Oversized
-from listener.source.connection import Open, SourceOptions
-from listener.source.reader import Reader
+from unlost.listener.backoff import Backoff
+from unlost.listener.errors import Transient
+from unlost.listener.facts import Fact
+from unlost.listener.oversized import Oversized
+from unlost.listener.source.connection import Open, SourceOptions
+from unlost.listener.source.reader import Reader
 
 
 class Intake:

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from ops.local.layout import Layout, free_ports
-from ops.local.system import System
+from unlost.ops.local.layout import Layout, free_ports
+from unlost.ops.local.system import System
 
 
 @contextlib.contextmanager

@@ -7,20 +7,31 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from dlq.cli import main as dlq
-from listener.cli import main as listener
-from ops.cli import main as ops
-from ops.command.kit import CommandGroup, SettingsCommand
-from ops.toxics.__main__ import toxics
-from producer.cli import main as producer
+from unlost.dlq.cli import main as dlq
+from unlost.ops.cli import main as unlost
+from unlost.ops.command.kit import CommandGroup, SettingsCommand
+from unlost.ops.toxics.__main__ import toxics
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    yield "python -m ops.toxics", toxics
-    for name, command in (("dlq", dlq), ("listener", listener), ("ops", ops), ("producer", producer)):
-        yield name, command
-        if isinstance(command, click.Group):
-            yield from ((f"{name} {sub}", one) for sub, one in command.commands.items())
+    yield "python -m unlost.ops.toxics", toxics
+    yield from named("dlq", dlq)
+    yield from named("unlost", unlost)
+
+
+def named(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """It, and all within it."""
+    yield name, command
+    if isinstance(command, click.Group):
+        for sub in command.list_commands(click.Context(command)):
+            if f"{name} {sub}" != "unlost dlq":
+                yield from named(f"{name} {sub}", within(command, sub))
+
+
+def within(group: click.Group, name: str) -> click.Command:
+    command = group.get_command(click.Context(group), name)
+    assert command
+    return command
 
 
 def arguments_of(example: str, name: str) -> list[str] | None:
@@ -40,6 +51,6 @@ def test_help_says_what_it_does_and_its_examples_are_understood(name: str, comma
     assert understood, "no example shows the command itself"
     for arguments in understood:
         if isinstance(command, CommandGroup):
-            command.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+            within(command, arguments[0]).make_context(arguments[0], arguments[1:])
         else:
             command.make_context(name, arguments)

@@ -35,7 +35,7 @@ async function call(path, options) {
     return await fetch(path, options.method ? options : {...options, signal: AbortSignal.timeout(PATIENCE)});
   } catch (error) {
     if (error.name === "TimeoutError") throw new Trouble(0, `the console has not answered for ${PATIENCE / 1000} s; does its process hang?`);
-    throw new Trouble(0, "the console cannot be reached; does ops console still run?");
+    throw new Trouble(0, "the console cannot be reached; does unlost console still run?");
   }
 }
 

@@ -11,7 +11,7 @@ export const runbook = {
   enter(root, [wanted], say) {
     const box = h("section", {class: "runbook"}, h("p", {}, "Opening the runbook…"));
     root.append(box);
-    open(box, wanted).catch(() => say("the runbook cannot be read; does ops console still run?"));
+    open(box, wanted).catch(() => say("the runbook cannot be read; does unlost console still run?"));
     return {escape: () => { location.hash = "#/overview"; }};
   },
 };

@@ -13,15 +13,15 @@ from queue import SimpleQueue
 import msgspec
 import pytest
 
-from listener.cursor import place_of
-from producer.journal import statements
-from producer.journal.groups import Group as KnownGroup
-from producer.journal.groups import Keep, forget, kept_for
-from producer.journal.lock import JournalLock
-from producer.journal.port import Journal, JournalTrouble
-from producer.journal.publications import Lines, Publication, lines_of
-from producer.journal.sqlite import PATIENCE, SqliteJournal
-from producer.journal.timelines import EMPTY_KEPT, Start
+from unlost.listener.cursor import place_of
+from unlost.producer.journal import statements
+from unlost.producer.journal.groups import Group as KnownGroup
+from unlost.producer.journal.groups import Keep, forget, kept_for
+from unlost.producer.journal.lock import JournalLock
+from unlost.producer.journal.port import Journal, JournalTrouble
+from unlost.producer.journal.publications import Lines, Publication, lines_of
+from unlost.producer.journal.sqlite import PATIENCE, SqliteJournal
+from unlost.producer.journal.timelines import EMPTY_KEPT, Start
 
 ADAPTERS = {"sqlite": lambda directory: SqliteJournal(directory / "journal.sqlite")}
 PLENTY = 10**12

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from ops.local.system import System
 from tests.end_to_end.console.handlers import NAME
 from tests.support.system import running_system
+from unlost.ops.local.system import System
 
 TOKEN = "open sesame"
 CARD = "4111-2222-3333"

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from listener import Delivery, Reject
+from unlost import Delivery, Reject
 
 NAME = f"{__name__}:handle"
 

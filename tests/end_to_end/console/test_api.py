@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from dlq.file import replay_guard
-from dlq.sidecar import states
 from tests.end_to_end.console.conftest import CARD, OWN, Stage, until
+from unlost.dlq.file import replay_guard
+from unlost.dlq.sidecar import states
 
 
 def outcome(stage: Stage, event_id: str) -> str:

@@ -133,7 +133,7 @@ def test_what_is_wrong_leads_to_the_runbook_and_back(page: Page, stage: Stage):
     expect(page.locator("ol.lately")).to_contain_text("rejected, permanent")
     page.get_by_role("link", name="Runbook: UnlostLetter").press("Enter")
     expect(page.locator("section.runbook h3:focus")).to_contain_text("UnlostLetter")
-    expect(page.locator("section.runbook pre").first).to_contain_text("ops audit")
+    expect(page.locator("section.runbook pre").first).to_contain_text("unlost audit")
     expect(page.locator("section.runbook")).not_to_contain_text("**")
     page.keyboard.press("Escape")
     expect(page.get_by_role("heading", name="What is wrong")).to_be_visible()

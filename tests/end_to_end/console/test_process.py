@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dlq.file import replay_guard
-from dlq.sidecar import OPEN, states
-from ops.local.layout import executable
-from ops.local.ports import free_port
 from tests.end_to_end.console.conftest import OWN, Stage, until
 from tests.end_to_end.console.handlers import NAME
+from unlost.dlq.file import replay_guard
+from unlost.dlq.sidecar import OPEN, states
+from unlost.ops.local.layout import executable
+from unlost.ops.local.ports import free_port
 
 HOST = "127.0.0.1"
 
@@ -28,7 +28,7 @@ def second(stage: Stage) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client
         "DATABASE_URL": stage.system.postgres.url, "REDIS_URL": stage.system.valkey.url, "HANDLER": NAME,
         "LOG_LEVEL": "error",
     }  # fmt: skip
-    process = subprocess.Popen([executable("ops"), "console"], env=os.environ | settings, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([executable("unlost"), "console"], env=os.environ | settings, stderr=subprocess.DEVNULL)
     with httpx.Client(base_url=f"http://{HOST}:{port}", trust_env=False, timeout=20) as client:
         until(lambda: is_up(client))
         yield process, client

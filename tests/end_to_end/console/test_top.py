@@ -1,4 +1,4 @@
-"""``ops top``: once into a pipe, as JSON, and live on a terminal until q."""
+"""``unlost top``: once into a pipe, as JSON, and live on a terminal until q."""
 
 import fcntl
 import json
@@ -9,8 +9,8 @@ import struct
 import subprocess
 import termios
 
-from ops.local.layout import executable
 from tests.end_to_end.console.conftest import Stage
+from unlost.ops.local.layout import executable
 
 
 def environment(stage: Stage) -> dict[str, str]:
@@ -23,7 +23,7 @@ def environment(stage: Stage) -> dict[str, str]:
 
 def test_once_as_json_for_a_pipe(stage: Stage):
     done = subprocess.run(
-        [executable("ops"), "top", "--once", "--json"], env=environment(stage), capture_output=True, text=True
+        [executable("unlost"), "top", "--once", "--json"], env=environment(stage), capture_output=True, text=True
     )
     told = json.loads(done.stdout)
     assert [one["name"] for one in told["picture"]["listeners"]] == ["a", "b"]
@@ -35,7 +35,7 @@ def test_who_cannot_be_reached_is_told_with_what_to_do():
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
         done = subprocess.run(
-            [executable("ops"), "top", "--once", "--listeners", address], capture_output=True, text=True
+            [executable("unlost"), "top", "--once", "--listeners", address], capture_output=True, text=True
         )
     assert done.returncode == 1
     assert "does not answer (nobody listens there), for 1 s. Nothing is consumed. Start it again" in done.stdout
@@ -47,7 +47,7 @@ def test_live_until_q_and_the_terminal_is_as_it_was(stage: Stage):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     before = termios.tcgetattr(theirs)
     process = subprocess.Popen(
-        [executable("ops"), "top"], env=environment(stage) | {"TERM": "xterm"}, stdin=theirs, stdout=theirs,
+        [executable("unlost"), "top"], env=environment(stage) | {"TERM": "xterm"}, stdin=theirs, stdout=theirs,
         stderr=theirs, start_new_session=True,
     )  # fmt: skip
     seen = b""

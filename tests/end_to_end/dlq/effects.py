@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Self
 
-from dlq.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
-from dlq.rerunning import ReplaySettings, replay_command
-from listener.errors import Failure, Transient
-from listener.event import Event, decode
+from unlost.dlq.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
+from unlost.dlq.rerunning import ReplaySettings, replay_command
+from unlost.listener.errors import Failure, Transient
+from unlost.listener.event import Event, decode
 
 
 class Effects:

@@ -5,15 +5,15 @@ import sys
 import time
 from pathlib import Path
 
-from dlq.compact import compact
-from dlq.file import Located, read_letters
-from dlq.sidecar import Record, Sidecar, sidecar_path, states
 from tests.unit.dlq.letters import letter, write
+from unlost.dlq.compact import compact
+from unlost.dlq.file import Located, read_letters
+from unlost.dlq.sidecar import Record, Sidecar, sidecar_path, states
 
 CODE = """
 import sys
 from pathlib import Path
-from dlq.compact import compact
+from unlost.dlq.compact import compact
 print(1, flush=True)
 compact(Path(sys.argv[1]))
 """

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dlq.file import read_letters
-from dlq.sidecar import states
-from listener.delivery import Delivery
-from listener.errors import Reject
-from listener.facts import EventBuried, EventsStored
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
+from unlost.dlq.file import read_letters
+from unlost.dlq.sidecar import states
+from unlost.listener.delivery import Delivery
+from unlost.listener.errors import Reject
+from unlost.listener.facts import EventBuried, EventsStored
 
 
 async def fail(event: Delivery) -> None:
@@ -48,7 +48,7 @@ async def replay(servers: dict, *flags: str) -> tuple[int, dict]:
 
 async def dlq_replay(servers: dict, *flags: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from dlq.cli import main; main()", "replay", servers["directory"] / "a.jsonl", "--json",
+        sys.executable, "-m", "unlost", "dlq", "replay", servers["directory"] / "a.jsonl", "--json",
         "--redis-url", servers["redis_url"], "--database-url", servers["database_url"], "--lease", "3",
         "--handle-delay", "0.01", "--insert-delay", "0.01", *flags,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=dict(os.environ),

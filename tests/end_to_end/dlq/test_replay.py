@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dlq.sidecar import sidecar_path, states
 from tests.unit.dlq.letters import invalid, letter, write
+from unlost.dlq.sidecar import sidecar_path, states
 
 
 class Work:

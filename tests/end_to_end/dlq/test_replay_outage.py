@@ -11,20 +11,20 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from dlq.sidecar import states
-from listener.delivery import Delivery
-from listener.facts import EventBuried
-from listener.store.database import Connection
-from ops.local.postgres import PostgresServer
-from ops.local.valkey import ValkeyServer
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
+from unlost.dlq.sidecar import states
+from unlost.listener.delivery import Delivery
+from unlost.listener.facts import EventBuried
+from unlost.listener.store.database import Connection
+from unlost.ops.local.postgres import PostgresServer
+from unlost.ops.local.valkey import ValkeyServer
 
 QUICK, HELD = 5, 10
 PROGRAM = """
 from functools import partial
-from dlq.rerunning import replay_command
-from listener.rerun import EngineRerun
+from unlost.dlq.rerunning import replay_command
+from unlost.listener.rerun import EngineRerun
 replay_command(partial(EngineRerun, patience=2.0))()
 """
 DIRECTORY = "REPLAY_OUTAGE_DIRECTORY"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ops.local.layout import executable
+from unlost.ops.local.layout import executable
 
 SELECTION = ("redis-frozen", "postgres-killed", "producer-killed", "listener-killed", "stop-foreign", "rolling-deploy")
 
 
 def drill(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [executable("ops"), "drill", *arguments], capture_output=True, text=True, timeout=390, check=False
+        [executable("unlost"), "drill", *arguments], capture_output=True, text=True, timeout=390, check=False
     )
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dlq.file import Located, read_letters
-from ops.local.child import Child
-from ops.local.layout import executable
-from ops.local.ports import free_port
 from tests.support.listeners import QUICK
+from unlost.dlq.file import Located, read_letters
+from unlost.ops.local.child import Child
+from unlost.ops.local.layout import executable
+from unlost.ops.local.ports import free_port
 
 
 @pytest.fixture
@@ -59,7 +59,9 @@ class ListenerProcess:
         log = directory / f"{name}.log"
         environment = {name.upper(): value for name, value in given.items()}
         environment |= {"RUNS_FILE": str(self.runs), "GATE_FILE": str(self.gate)}
-        self.child = Child(name, [str(executable("listener"))], log=log, environment={**os.environ, **environment})
+        self.child = Child(
+            name, [str(executable("unlost")), "listener"], log=log, environment={**os.environ, **environment}
+        )
 
     def health(self) -> dict:
         try:

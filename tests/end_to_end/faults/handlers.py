@@ -12,8 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-from listener.delivery import Delivery
-from listener.errors import Reject
+from unlost.listener.delivery import Delivery
+from unlost.listener.errors import Reject
 
 
 def named(function) -> str:

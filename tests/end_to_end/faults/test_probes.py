@@ -4,11 +4,11 @@ import asyncio
 
 import httpx
 
-from ops.local.postgres import PostgresServer
-from ops.local.valkey import ValkeyServer
 from tests.end_to_end.faults.conftest import ListenerProcess, frame
 from tests.end_to_end.faults.handlers import block_the_loop, named, never_give_in
 from tests.support.source import running_source
+from unlost.ops.local.postgres import PostgresServer
+from unlost.ops.local.valkey import ValkeyServer
 
 PROBE_SECONDS = 2.0
 

@@ -5,12 +5,12 @@ import resource
 import signal
 import time
 
-from listener.facts import EventsStandBy, EventsStored, EventsTakenOver
 from tests.end_to_end.faults.conftest import ListenerProcess, assert_law, frame, frames, letters
 from tests.end_to_end.faults.handlers import accept, hang_in_a_thread, kill_for_bomb, named, reject_bad, wait_for_file
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 from tests.support.stream import resuming_source
+from unlost.listener.facts import EventsStandBy, EventsStored, EventsTakenOver
 
 
 def settings_of(servers: dict) -> dict[str, str]:

@@ -8,7 +8,10 @@ import sys
 
 from websockets.asyncio.server import ServerConnection, serve
 
-from listener.facts import (
+from tests.end_to_end.faults.conftest import assert_law, frame, frames, letters
+from tests.support.listeners import rows_of, running_listener
+from tests.support.source import running_source
+from unlost.listener.facts import (
     BreakerMoved,
     CursorSaved,
     EventBuried,
@@ -17,9 +20,6 @@ from listener.facts import (
     SourceGap,
     SourceLost,
 )
-from tests.end_to_end.faults.conftest import assert_law, frame, frames, letters
-from tests.support.listeners import rows_of, running_listener
-from tests.support.source import running_source
 
 
 async def test_a_source_that_accepts_and_closes_is_asked_ever_more_slowly(servers: dict):
@@ -104,7 +104,7 @@ async def test_what_finds_no_room_while_postgres_is_away_is_buried_if_the_source
 async def replayed(servers: dict) -> dict[str, int]:
     """What a replay of all letters says of them."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from dlq.cli import main; main()", "replay", servers["directory"] / "a.jsonl", "--json",
+        sys.executable, "-m", "unlost", "dlq", "replay", servers["directory"] / "a.jsonl", "--json",
         "--redis-url", servers["redis_url"], "--database-url", servers["database_url"],
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from dlq.file import replay_guard
-from dlq.sidecar import OPEN, states
-from listener.errors import Unaccounted
-from listener.facts import EventBuried, EventsStandBy, EventsStored, LettersResolved, SourceConnected, SourceGap
 from tests.end_to_end.faults.conftest import frame, frames, letters
 from tests.support.handlers import HOLD, RUNS
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
+from unlost.dlq.file import replay_guard
+from unlost.dlq.sidecar import OPEN, states
+from unlost.listener.errors import Unaccounted
+from unlost.listener.facts import EventBuried, EventsStandBy, EventsStored, LettersResolved, SourceConnected, SourceGap
 
 
 @pytest.fixture(autouse=True)

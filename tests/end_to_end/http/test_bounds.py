@@ -10,10 +10,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from ops.local.system import System
 from tests.support.attack import Attackers, attackers, crowded, exchanged, flooded
 from tests.support.system import running_system
 from tests.support.watched import MEBIBYTE, Watched, watching
+from unlost.ops.local.system import System
 
 PROMPT = 0.2
 """Seconds that a process may have of any probe's wait."""

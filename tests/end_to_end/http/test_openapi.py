@@ -17,8 +17,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from ops.local.system import System
 from tests.support.system import running_system
+from unlost.ops.local.system import System
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 OWN = {"x-unlost-console": "1"}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from listener.delivery import Delivery
-from listener.facts import EventsStored, SourceConnected
 from tests.support.listeners import RunningListener, rows_of, running_listener
 from tests.support.source import running_source
+from unlost.listener.delivery import Delivery
+from unlost.listener.facts import EventsStored, SourceConnected
 
 
 async def handle(event: Delivery) -> None:

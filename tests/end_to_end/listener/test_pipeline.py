@@ -10,11 +10,14 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from dlq.file import read_letters
-from listener.claims.redis import Script
-from listener.delivery import Delivery
-from listener.errors import Reject
-from listener.facts import (
+from tests.contract.wire import Wire
+from tests.support.listeners import rows_of, running_listener
+from tests.support.source import running_source
+from unlost.dlq.file import read_letters
+from unlost.listener.claims.redis import Script
+from unlost.listener.delivery import Delivery
+from unlost.listener.errors import Reject
+from unlost.listener.facts import (
     EventBuried,
     EventsClaimed,
     EventsDuplicate,
@@ -25,9 +28,6 @@ from listener.facts import (
     PlacesDeclared,
     SourceConnected,
 )
-from tests.contract.wire import Wire
-from tests.support.listeners import rows_of, running_listener
-from tests.support.source import running_source
 
 RUNS: list[tuple[str, int]] = []
 GO_ON = asyncio.Event()

@@ -17,16 +17,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from grafana.prometheus import RULES, Prometheus, running_prometheus
-from ops.drills.catalogue import DRILLS
-from ops.drills.local_stage import LocalStage
-from ops.drills.runner import observe
-from ops.drills.stage import Stage
-from ops.drills.traffic import Stream
-from ops.local.child import ChildFailed
-from ops.local.system import System
-from ops.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, Told
 from tests.support.needed import needed
 from tests.support.system import running_system
+from unlost.ops.drills.catalogue import DRILLS
+from unlost.ops.drills.local_stage import LocalStage
+from unlost.ops.drills.runner import observe
+from unlost.ops.drills.stage import Stage
+from unlost.ops.drills.traffic import Stream
+from unlost.ops.local.child import ChildFailed
+from unlost.ops.local.system import System
+from unlost.ops.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, Told
 
 DASHBOARDS = Path(__file__).parents[3] / "grafana" / "dashboards"
 RECORDED = set(re.findall(r"- record: (\S+)", (RULES / "rules.yml").read_text()))
@@ -44,7 +44,11 @@ class Watched(NamedTuple):
 def watched(tmp_path: Path) -> Iterator[Watched]:
     """Two listeners with a handler that fails for some events, a producer under load, and who watches them."""
     program = needed("prometheus", package="prometheus")
-    settings = {"HANDLER": "ops.drills.handlers:record", "DRILL_RUNS": str(tmp_path / "runs"), "PROCESS_DELAY": "0.1"}
+    settings = {
+        "HANDLER": "unlost.ops.drills.handlers:record",
+        "DRILL_RUNS": str(tmp_path / "runs"),
+        "PROCESS_DELAY": "0.1",
+    }
     with (
         running_system(console=True, lease="5", **settings) as system,
         running_prometheus(program, tmp_path, system.layout) as prometheus,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from ops.drills import journals
-from ops.local.system import System
 from tests.support.system import running_system
+from unlost.ops.drills import journals
+from unlost.ops.local.system import System
 
 BEFORE, LOST, AFTER = 50, 300, 700
 GAPS = re.compile(r"^unlost_source_gaps_total(?:\{[^}]*\})? ([0-9]+)", re.MULTILINE)

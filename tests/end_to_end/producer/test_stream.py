@@ -258,7 +258,7 @@ async def test_a_group_is_forgotten_while_the_producer_runs(producer: RunningPro
     await until(lambda: producer.http.get("/health/ready").status_code == 503)
 
     def ops(*arguments: str) -> subprocess.CompletedProcess[str]:
-        run = [sys.executable, "-c", "from ops.cli import main; main()", "journal", *arguments]
+        run = [sys.executable, "-c", "from unlost.ops.cli import main; main()", "journal", *arguments]
         return subprocess.run(
             [*run, "--journal", str(producer.journal)], capture_output=True, text=True, timeout=30, check=False
         )

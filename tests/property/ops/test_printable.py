@@ -14,15 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dlq.cli import main
-from dlq.letter import Letter
-from ops.command import UsageProblem
-from ops.telemetry.logs import configure_logs
-from ops.telemetry.printable import printable, printable_json, printable_lines
-from ops.watch.picture import Database, Listener, Picture, Producer
-from ops.watch.table import shown
-from ops.watch.verdict import verdict
 from tests.unit.dlq.letters import invalid, letter, mark, write
+from unlost.dlq.cli import main
+from unlost.dlq.letter import Letter
+from unlost.ops.command import UsageProblem
+from unlost.ops.telemetry.logs import configure_logs
+from unlost.ops.telemetry.printable import printable, printable_json, printable_lines
+from unlost.ops.watch.picture import Database, Listener, Picture, Producer
+from unlost.ops.watch.table import shown
+from unlost.ops.watch.verdict import verdict
 
 NASTY = "\x1b[2J\x07\r\x7f\x9b31m\x90\u200b\u202e\u2066\u2069\u061c\ufeff\u2028\U000e0001"
 hostile = st.lists(st.sampled_from([*NASTY, "a", " ", "é", "漢", "\n", "\t"]) | st.characters()).map("".join)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.accept import Refused, accepted_lines, answer, answers, plain_index, publication
-from producer.batch import LINES_AT_ONCE, MOST_ANSWER_BYTES, UNDER_WAY, Batch
-from producer.journal.port import Accepted, Entry
-from producer.journal.publications import Lines
-from producer.journal.sqlite import SqliteJournal
-from producer.publisher import Publisher
-from producer.reading import Reading
+from unlost.producer.accept import Refused, accepted_lines, answer, answers, plain_index, publication
+from unlost.producer.batch import LINES_AT_ONCE, MOST_ANSWER_BYTES, UNDER_WAY, Batch
+from unlost.producer.journal.port import Accepted, Entry
+from unlost.producer.journal.publications import Lines
+from unlost.producer.journal.sqlite import SqliteJournal
+from unlost.producer.publisher import Publisher
+from unlost.producer.reading import Reading
 
 LIMIT = 200
 ids = st.one_of(st.sampled_from("abc"), st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.journal.publications import Publication
 from tests.support.publishing import LIMIT, Connected, post
+from unlost.producer.journal.publications import Publication
 
 EVENT = b'{"event_id":"e","payload":1}'
 bodies = st.sampled_from(

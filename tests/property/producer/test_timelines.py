@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.journal.timelines import EMPTY_KEPT, Start, Timeline, Timelines, next_timeline, still_needed
+from unlost.producer.journal.timelines import EMPTY_KEPT, Start, Timeline, Timelines, next_timeline, still_needed
 
 JOURNAL = "0123456789ab"
 LENGTHS = st.lists(st.integers(0, 3), min_size=1, max_size=6)

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ops.bench import load
-from ops.bench.figures import (
+from unlost.ops.bench import load
+from unlost.ops.bench.figures import (
     BARS,
     Latency,
     Measured,
@@ -19,8 +19,8 @@ from ops.bench.figures import (
     spread,
     work_conserving_limit,
 )
-from ops.bench.plot import drawn
-from ops.bench.suite import Findings
+from unlost.ops.bench.plot import drawn
+from unlost.ops.bench.suite import Findings
 
 
 def test_rates_and_costs():

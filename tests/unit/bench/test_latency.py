@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.bench.latency import became_visible, missed
+from unlost.ops.bench.latency import became_visible, missed
 
 
 def test_a_transaction_is_seen_when_a_snapshot_has_it_begun_and_no_longer_running():

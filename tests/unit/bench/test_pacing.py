@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from ops.bench import pacing
-from ops.bench.client import answer_in, request
-from ops.bench.pacing import Paced
+from unlost.ops.bench import pacing
+from unlost.ops.bench.client import answer_in, request
+from unlost.ops.bench.pacing import Paced
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ops.console.drills import LIFE, MOST_NAMES, Drills, DrillTold, TooManyDrills
+from unlost.ops.console.drills import LIFE, MOST_NAMES, Drills, DrillTold, TooManyDrills
 
 
 class Clock:

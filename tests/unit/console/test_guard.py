@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.console.guard import OWN_HEADER, refusal
+from unlost.ops.console.guard import OWN_HEADER, refusal
 
 NAMES = frozenset({"127.0.0.1", "localhost", "::1", "console.example"})
 OWN = {"host": "127.0.0.1:3006", "origin": "http://127.0.0.1:3006", "sec-fetch-site": "same-origin", OWN_HEADER: "1"}

@@ -5,10 +5,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlq.letter import letter_for, letter_for_frame, shown
-from listener.errors import Failure
-from listener.event import parse
-from ops.console.redact import MASK, UNREADABLE, WITHHELD, Redactor
+from unlost.dlq.letter import letter_for, letter_for_frame, shown
+from unlost.listener.errors import Failure
+from unlost.listener.event import parse
+from unlost.ops.console.redact import MASK, UNREADABLE, WITHHELD, Redactor
 
 CARD = "4111-1111"
 PLAIN = st.none() | st.booleans() | st.integers() | st.text(max_size=5)

@@ -1,6 +1,6 @@
 """What a replay that the console runs is told: the group's handler, and no secret that it does not need."""
 
-from ops.console.replays import environment_of
+from unlost.ops.console.replays import environment_of
 
 OUTER = {
     "PATH": "/bin", "CONSOLE_TOKEN": "t", "CONSOLE_TOKEN_FILE": "/run/t", "WS_AUTHORIZATION": "Bearer x",

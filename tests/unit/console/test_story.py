@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.console.story import sentence, steps
+from unlost.ops.console.story import sentence, steps
 
 JOURNAL = {"cursor": "j.7", "at": 100.0, "digest": ""}
 ROW = {

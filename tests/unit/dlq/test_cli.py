@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dlq.cli import main
-from dlq.file import replay_guard
-from dlq.letter import decode
-from dlq.sidecar import states
 from tests.unit.dlq.letters import invalid, letter, mark, write
+from unlost.dlq.cli import main
+from unlost.dlq.file import replay_guard
+from unlost.dlq.letter import decode
+from unlost.dlq.sidecar import states
 
 COMMANDS = ("list", "show", "groups", "stats", "replay", "archive", "restore", "export", "compact", "verify")
 

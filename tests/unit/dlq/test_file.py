@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dlq.compact import compact
-from dlq.file import Damage, DeadLetterFile, DiskFull, FileTrouble, Located, read_letters
-from dlq.letter import decode, encode
-from dlq.line import _checksum
-from dlq.sidecar import sidecar_path, states
 from tests.unit.dlq.letters import letter, mark, write
+from unlost.dlq.compact import compact
+from unlost.dlq.file import Damage, DeadLetterFile, DiskFull, FileTrouble, Located, read_letters
+from unlost.dlq.letter import decode, encode
+from unlost.dlq.line import _checksum
+from unlost.dlq.sidecar import sidecar_path, states
 
 
 def ids(path: Path) -> list[str]:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dlq.fingerprint import fingerprint
-from listener.event import parse
+from unlost.dlq.fingerprint import fingerprint
+from unlost.listener.event import parse
 
 
 def of(message: str, error: str = "ValueError", payload: object = None, event_id: str = "e", **more: str) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import dlq.file
-from dlq.file import (
+import unlost.dlq.file
+from tests.unit.dlq.letters import letter, write
+from unlost.dlq.file import (
     SHOWN_OF_DAMAGE,
     Damage,
     DeadLetterFile,
@@ -21,8 +22,7 @@ from dlq.file import (
     settled_size,
     trouble,
 )
-from dlq.letter import encode
-from tests.unit.dlq.letters import letter, write
+from unlost.dlq.letter import encode
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_a_write_that_fails_and_cannot_be_cut_back_is_told_as_the_failed_write(
         raise OSError(errno.EIO, "broken disk")
 
     LineFile(path).append([b"one"])
-    monkeypatch.setattr(dlq.file.os, "fsync", fails)
-    monkeypatch.setattr(dlq.file.os, "ftruncate", fails)
+    monkeypatch.setattr(unlost.dlq.file.os, "fsync", fails)
+    monkeypatch.setattr(unlost.dlq.file.os, "ftruncate", fails)
     with pytest.raises(FileTrouble, match=f"cannot write {path}: broken disk"):
         LineFile(path).append([b"two"])
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from dlq.selection import Selection, moment
-from dlq.sidecar import OPEN, LetterState
 from tests.unit.dlq.letters import invalid, letter
+from unlost.dlq.selection import Selection, moment
+from unlost.dlq.sidecar import OPEN, LetterState
 
 ONE = letter("order-1", type="order")
 

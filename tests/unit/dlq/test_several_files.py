@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dlq.cli import main
-from dlq.file import FileTrouble, lock_of_writer, replay_guard
-from dlq.paths import letter_files
-from dlq.sidecar import Record, Sidecars, states
 from tests.unit.dlq.letters import letter, mark, write
+from unlost.dlq.cli import main
+from unlost.dlq.file import FileTrouble, lock_of_writer, replay_guard
+from unlost.dlq.paths import letter_files
+from unlost.dlq.sidecar import Record, Sidecars, states
 
 
 def run(*words: object, code: int = 0) -> Result:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from ops.audit.cli import audited
-from ops.drills import local_stage
-from ops.drills.books import open_letters
-from ops.drills.local_stage import LocalStage
-from ops.drills.stage import StageTrouble
-from ops.local.layout import Layout, free_ports
+from unlost.ops.audit.cli import audited
+from unlost.ops.drills import local_stage
+from unlost.ops.drills.books import open_letters
+from unlost.ops.drills.local_stage import LocalStage
+from unlost.ops.drills.stage import StageTrouble
+from unlost.ops.local.layout import Layout, free_ports
 
 
 def test_letters_that_cannot_be_read_are_a_trouble_of_the_stage(tmp_path: Path):
@@ -25,4 +25,4 @@ async def test_an_audit_that_finds_no_file_says_so(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(LocalStage, "database_url", "postgresql://nobody@127.0.0.1:1/none")
     assert audited is local_stage.audited
     [told] = await stage._audit(layout, "unlost")
-    assert told.startswith(f"ops audit of group unlost: there is no dead-letter file {layout.letter_files[0]}")
+    assert told.startswith(f"unlost audit of group unlost: there is no dead-letter file {layout.letter_files[0]}")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.drills.compose_calls import Compose
-from ops.drills.compose_stage import compose_stage
-from ops.drills.drill import RECORD
-from ops.drills.stage import StageTrouble
+from unlost.ops.drills.compose_calls import Compose
+from unlost.ops.drills.compose_stage import compose_stage
+from unlost.ops.drills.drill import RECORD
+from unlost.ops.drills.stage import StageTrouble
 
 SERVICES = "listener-a listener-b postgres producer redis"
 HERE = 'shift 3; exec "$@"'

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from ops.drills.drill import Bars
-from ops.drills.verdict import Observed, judge
+from unlost.ops.drills.drill import Bars
+from unlost.ops.drills.verdict import Observed, judge
 
 GOOD = Observed(
     drill="some",

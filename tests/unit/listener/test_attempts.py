@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from listener.attempts import attempts
-from listener.errors import Permanent, Transient
+from unlost.listener.attempts import attempts
+from unlost.listener.errors import Permanent, Transient
 
 
 class Work:

@@ -1,6 +1,6 @@
 """What a listener tells whoever is on call of its own past: what changed, how often, and since when it lacks what."""
 
-from listener.facts import (
+from unlost.listener.facts import (
     BreakerMoved,
     DeadLetterHealed,
     DeadLetterTrouble,
@@ -20,7 +20,7 @@ from listener.facts import (
     StoringPaused,
     StoringResumed,
 )
-from listener.observe.changes import ALIKE_SECONDS, MOST, Change, Changes
+from unlost.listener.observe.changes import ALIKE_SECONDS, MOST, Change, Changes
 
 
 class Clock:

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from listener.claims.desk import Desk
-from listener.claims.port import Answer, Ask, Dead, Done, Lapsed, Won
-from listener.errors import Transient
-from listener.pipeline.claiming import Claiming
-from listener.pipeline.inbox import Inbox
-from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Passage
-from listener.pipeline.policy import Policy
-from listener.pipeline.turns import Turns
+from unlost.listener.claims.desk import Desk
+from unlost.listener.claims.port import Answer, Ask, Dead, Done, Lapsed, Won
+from unlost.listener.errors import Transient
+from unlost.listener.pipeline.claiming import Claiming
+from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.passage import Passage
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.turns import Turns
 
 POLICY = Policy()
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from listener.errors import InvalidEvent
-from listener.event import decode, parse
+from unlost.listener.errors import InvalidEvent
+from unlost.listener.event import decode, parse
 
 LIMIT = 4_096
 

@@ -4,13 +4,13 @@ from typing import Any, cast
 
 import pytest
 
-from listener.claims.port import Ask
-from listener.errors import Failure, Permanent, Transient
-from listener.event import parse
-from listener.facts import AttemptFailed, Fact
-from listener.pipeline.failures import Failures
-from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Passage
+from unlost.listener.claims.port import Ask
+from unlost.listener.errors import Failure, Permanent, Transient
+from unlost.listener.event import parse
+from unlost.listener.facts import AttemptFailed, Fact
+from unlost.listener.pipeline.failures import Failures
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.passage import Passage
 
 
 class Watch:

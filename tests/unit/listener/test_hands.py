@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from listener.delivery import Delivery
-from listener.event import parse
-from listener.handlers import Handler
-from listener.pipeline.frames import passage_of
-from listener.pipeline.handling import Handling
-from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import Passage
-from listener.pipeline.policy import Policy
+from unlost.listener.delivery import Delivery
+from unlost.listener.event import parse
+from unlost.listener.handlers import Handler
+from unlost.listener.pipeline.frames import passage_of
+from unlost.listener.pipeline.handling import Handling
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.passage import Passage
+from unlost.listener.pipeline.policy import Policy
 
 OF_AN_EVENT = contextvars.ContextVar("OF_AN_EVENT", default="")
 POLICY = Policy(handle_concurrency=2, handle_attempts=2, handle_delay=0.01)

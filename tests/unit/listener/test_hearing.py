@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
-from listener.facts import (
+from unlost.listener.facts import (
     BatchDone,
     DeadLetterTrouble,
     EventsClaimed,
@@ -22,11 +22,11 @@ from listener.facts import (
     SourceLost,
     tell_all,
 )
-from listener.observe.changes import Changes
-from listener.observe.logs import ListenerLogs
-from listener.observe.metrics import KEPT, ListenerMetrics
-from listener.observe.progress import Progress
-from listener.observe.recent import Recent
+from unlost.listener.observe.changes import Changes
+from unlost.listener.observe.logs import ListenerLogs
+from unlost.listener.observe.metrics import KEPT, ListenerMetrics
+from unlost.listener.observe.progress import Progress
+from unlost.listener.observe.recent import Recent
 
 KINDS = sorted(Fact.__subclasses__(), key=lambda kind: kind.__name__)
 CLOSED = MeetingChanged(False, "a peer is elsewhere")

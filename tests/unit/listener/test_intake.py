@@ -2,14 +2,14 @@
 
 import time
 
-from listener.facts import Fact
-from listener.oversized import Oversized
-from listener.pipeline.inbox import Inbox
-from listener.pipeline.intake import Clocks, Intake
-from listener.pipeline.passage import DUPLICATE, STORED, Buried, Passage, conflict_claim
-from listener.pipeline.policy import Policy
-from listener.pipeline.stretches import Cutter
-from listener.pipeline.turns import Turns
+from unlost.listener.facts import Fact
+from unlost.listener.oversized import Oversized
+from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.pipeline.intake import Clocks, Intake
+from unlost.listener.pipeline.passage import DUPLICATE, STORED, Buried, Passage, conflict_claim
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.stretches import Cutter
+from unlost.listener.pipeline.turns import Turns
 
 
 class Admitted:

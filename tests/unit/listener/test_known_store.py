@@ -5,10 +5,10 @@ from typing import Any, cast
 
 import pytest
 
-from listener.claims.known_store import KnownStore
-from listener.facts import Fact, StoreReplaced, StoreWentBack
-from listener.store.mark import Remembered, StoreMark
-from listener.store.roll import Look
+from unlost.listener.claims.known_store import KnownStore
+from unlost.listener.facts import Fact, StoreReplaced, StoreWentBack
+from unlost.listener.store.mark import Remembered, StoreMark
+from unlost.listener.store.roll import Look
 
 MARK = StoreMark("g", 7, "postgres:1")
 

@@ -5,12 +5,12 @@ from typing import Any, cast
 
 import pytest
 
-from listener.breaker import Breaker
-from listener.claims.leases import Leases
-from listener.claims.port import Ask, Keep, Verdict, Won
-from listener.claims.reach import Reach
-from listener.errors import Transient
-from listener.facts import Fact, LeasesLost
+from unlost.listener.breaker import Breaker
+from unlost.listener.claims.leases import Leases
+from unlost.listener.claims.port import Ask, Keep, Verdict, Won
+from unlost.listener.claims.reach import Reach
+from unlost.listener.errors import Transient
+from unlost.listener.facts import Fact, LeasesLost
 
 REDIS, POSTGRES = "redis:1", "postgres:1"
 

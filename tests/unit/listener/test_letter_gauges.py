@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dlq.file import DeadLetterFile
-from dlq.letter import Letter, encode, letter_for_frame
-from dlq.sidecar import Record, Sidecar
-from listener.observe.letters import LargestGroups, LetterGauges, LettersTally
+from unlost.dlq.file import DeadLetterFile
+from unlost.dlq.letter import Letter, encode, letter_for_frame
+from unlost.dlq.sidecar import Record, Sidecar
+from unlost.listener.observe.letters import LargestGroups, LetterGauges, LettersTally
 
 
 def letter(number: int, message: str = "no JSON") -> Letter:

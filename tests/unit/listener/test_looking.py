@@ -6,16 +6,16 @@ from typing import Any, cast
 
 import pytest
 
-from listener.claims.port import Ask
-from listener.errors import Transient
-from listener.facts import BatchDone, EventsDuplicate, Fact, FramesUnread
-from listener.pipeline.inbox import Inbox
-from listener.pipeline.intake import Clocks, Intake
-from listener.pipeline.looking import Looking
-from listener.pipeline.passage import DUPLICATE, STORED, Passage
-from listener.pipeline.policy import Policy
-from listener.pipeline.stretches import Cutter
-from listener.pipeline.turns import Turns
+from unlost.listener.claims.port import Ask
+from unlost.listener.errors import Transient
+from unlost.listener.facts import BatchDone, EventsDuplicate, Fact, FramesUnread
+from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.pipeline.intake import Clocks, Intake
+from unlost.listener.pipeline.looking import Looking
+from unlost.listener.pipeline.passage import DUPLICATE, STORED, Passage
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.stretches import Cutter
+from unlost.listener.pipeline.turns import Turns
 
 POLICY = Policy(peer_wait=0.01)
 CLOCKS = Clocks(lambda: 5.0, lambda: 7.0)

@@ -1,7 +1,7 @@
 """Connected and no longer consuming is told from idle, from slow, and from waiting for another."""
 
-from listener.facts import EventsClaimed, EventsStored
-from listener.observe.progress import Progress
+from unlost.listener.facts import EventsClaimed, EventsStored
+from unlost.listener.observe.progress import Progress
 
 
 class Clock:

@@ -12,12 +12,12 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 from websockets.frames import Close
 from websockets.http11 import Response
 
-from listener.backoff import Backoff
-from listener.facts import SourceConnected, SourceGap, SourceLost
-from listener.oversized import Oversized
-from listener.source.connection import SourceOptions
-from listener.source.handshake import handshake_of, loss_of, retry_after, with_cursor
 from tests.support.reading import Reading, reading
+from unlost.listener.backoff import Backoff
+from unlost.listener.facts import SourceConnected, SourceGap, SourceLost
+from unlost.listener.oversized import Oversized
+from unlost.listener.source.connection import SourceOptions
+from unlost.listener.source.handshake import handshake_of, loss_of, retry_after, with_cursor
 
 OURS = {"unlost-oldest": "j.0", "unlost-cursor": "j.9"}
 URL = "ws://source/feed?sig=a%2Fb+c&cursor=mine"

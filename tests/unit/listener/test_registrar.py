@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
-from listener.errors import Permanent, Transient
-from listener.facts import AttemptFailed, Fact, LettersResolved
-from listener.pipeline import registrar as module
-from listener.pipeline.intake import Clocks
-from listener.pipeline.registrar import Registrar
-from listener.store.burials import Burial, Standing
+from unlost.listener.errors import Permanent, Transient
+from unlost.listener.facts import AttemptFailed, Fact, LettersResolved
+from unlost.listener.pipeline import registrar as module
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.registrar import Registrar
+from unlost.listener.store.burials import Burial, Standing
 
 
 class Clock:

@@ -5,8 +5,8 @@ import json
 
 from websockets.exceptions import ConnectionClosedError
 
-from listener.errors import Transient
-from listener.source.report import Reporter
+from unlost.listener.errors import Transient
+from unlost.listener.source.report import Reporter
 
 
 class Cursors:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from listener.pipeline.policy import Policy
-from listener.settings import CURSOR_BYTES, ListenerSettings
-from ops.command import UsageProblem
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.settings import CURSOR_BYTES, ListenerSettings
+from unlost.ops.command import UsageProblem
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from dlq.letter import Reason
-from listener.claims.desk import Desk
-from listener.claims.port import Ask, Verdict
-from listener.errors import Transient
-from listener.facts import DeadLetterHealed, EventBuried, Fact, Facts
-from listener.pipeline.intake import Clocks
-from listener.pipeline.passage import STORED, Doom, Passage
-from listener.pipeline.settling import Settling
-from listener.store.burials import Burial
+from unlost.dlq.letter import Reason
+from unlost.listener.claims.desk import Desk
+from unlost.listener.claims.port import Ask, Verdict
+from unlost.listener.errors import Transient
+from unlost.listener.facts import DeadLetterHealed, EventBuried, Fact, Facts
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.passage import STORED, Doom, Passage
+from unlost.listener.pipeline.settling import Settling
+from unlost.listener.store.burials import Burial
 
 
 class CutOff:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.backoff import Backoff
-from listener.breaker import Breaker
-from listener.facts import BreakerMoved, Fact
-from listener.pipeline.inbox import Inbox
-from listener.pipeline.policy import Policy
-from listener.watermark import Watermark
+from unlost.listener.backoff import Backoff
+from unlost.listener.breaker import Breaker
+from unlost.listener.facts import BreakerMoved, Fact
+from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.watermark import Watermark
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50))))

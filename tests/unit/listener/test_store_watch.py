@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from listener.backoff import Backoff
-from listener.breaker import Breaker
-from listener.errors import Permanent, Transient, Unavailable
-from listener.facts import Fact, StoringPaused, StoringResumed
-from listener.pipeline import store_watch
-from listener.pipeline.intake import Clocks
-from listener.pipeline.store_watch import StoreWatch
+from unlost.listener.backoff import Backoff
+from unlost.listener.breaker import Breaker
+from unlost.listener.errors import Permanent, Transient, Unavailable
+from unlost.listener.facts import Fact, StoringPaused, StoringResumed
+from unlost.listener.pipeline import store_watch
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.store_watch import StoreWatch
 
 FAILED = Transient("no answer")
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.claims.port import Lapsed
-from listener.pipeline.suspects import Suspect, Suspects, group_size
 from tests.unit.listener.test_hands import passages
+from unlost.listener.claims.port import Lapsed
+from unlost.listener.pipeline.suspects import Suspect, Suspects, group_size
 
 AT_ONCE = 16
 LIMITS = st.lists(st.none() | st.integers(1, 40), min_size=1, max_size=60)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from listener.delivery import Delivery
-from listener.errors import Reject, Transient, failure_of
-from listener.handlers import attempt, find_handler
-from listener.tracebacks import LONGEST, MOST_FRAMES, traceback_of
-from ops.telemetry.logs import configure_logs
+from unlost.listener.delivery import Delivery
+from unlost.listener.errors import Reject, Transient, failure_of
+from unlost.listener.handlers import attempt, find_handler
+from unlost.listener.tracebacks import LONGEST, MOST_FRAMES, traceback_of
+from unlost.ops.telemetry.logs import configure_logs
 
 DELIVERY = Delivery("order-1", None, None, {}, 1, 1)
 

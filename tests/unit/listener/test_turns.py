@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.claims.port import Ask
-from listener.event import Event
-from listener.pipeline.inbox import Inbox
-from listener.pipeline.passage import Passage
-from listener.pipeline.stretches import Part, Stretch
-from listener.pipeline.turns import LATELY, Turns
-from listener.store.mark import StoreMark
-from listener.store.roll import Look
+from unlost.listener.claims.port import Ask
+from unlost.listener.event import Event
+from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.pipeline.passage import Passage
+from unlost.listener.pipeline.stretches import Part, Stretch
+from unlost.listener.pipeline.turns import LATELY, Turns
+from unlost.listener.store.mark import StoreMark
+from unlost.listener.store.roll import Look
 
 EVENT = cast("Event", None)
 WAIT = 0.05

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.audit.account import Account, Row
-from ops.audit.asking import Entry
+from unlost.ops.audit.account import Account, Row
+from unlost.ops.audit.asking import Entry
 
 
 def entries(names: Iterable[str], digest: str = "d") -> list[Entry]:

@@ -1,4 +1,4 @@
-"""``ops audit`` on a real system: it balances, it finds what is gone, and what waits is not called missing."""
+"""``unlost audit`` on a real system: it balances, it finds what is gone, and what waits is not called missing."""
 
 import json
 import sqlite3
@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ops.local.ports import free_port
-from producer.journal import groups
 from tests.support.system import running_system
+from unlost.ops.local.ports import free_port
+from unlost.producer.journal import groups
 
-OPS = Path(sys.executable).parent / "ops"
+UNLOST = Path(sys.executable).parent / "unlost"
 
 
 def run(system, *arguments):
@@ -25,7 +25,7 @@ def run(system, *arguments):
         "DATABASE_URL": system.postgres.url,
     }
     environment["LETTERS"] = ",".join(map(str, layout.letter_files))
-    return subprocess.run([OPS, *arguments], capture_output=True, text=True, env=environment, timeout=60)
+    return subprocess.run([UNLOST, *arguments], capture_output=True, text=True, env=environment, timeout=60)
 
 
 def audited(system, *arguments):
@@ -35,7 +35,7 @@ def audited(system, *arguments):
 
 
 def forget(system):
-    """As ``ops journal forget`` does a minute after the group's last report; the producer is started again to know."""
+    """As ``unlost journal forget`` does a minute after the last report; the producer is started again to know."""
     system.producer.stop()
     with closing(sqlite3.connect(system.layout.data / "producer" / "journal.sqlite")) as file, file:
         groups.forget(file, "unlost")
@@ -90,7 +90,7 @@ def test_it_tells_rows_waiting_and_missing_apart():
 
 def test_an_unreachable_system_is_one_clear_sentence(database_url):
     done = subprocess.run(
-        [OPS, "audit", "--producer-url", f"http://127.0.0.1:{free_port()}", "--database-url", database_url],
+        [UNLOST, "audit", "--producer-url", f"http://127.0.0.1:{free_port()}", "--database-url", database_url],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2

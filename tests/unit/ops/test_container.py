@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.container.passwords import provide
-from ops.container.probe import ask
+from unlost.ops.container.passwords import provide
+from unlost.ops.container.probe import ask
 
 COMPOSE = (Path(__file__).parents[3] / "docker-compose.yml").read_text()
 

@@ -10,11 +10,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from dlq.rerunning import ReplaySettings
-from listener.settings import ListenerSettings
-from ops.console.settings import ConsoleSettings
-from producer.settings import ProducerSettings
 from tests.support.needed import needed
+from unlost.dlq.rerunning import ReplaySettings
+from unlost.listener.settings import ListenerSettings
+from unlost.ops.console.settings import ConsoleSettings
+from unlost.producer.settings import ProducerSettings
 
 ROOT = Path(__file__).parents[3]
 OPS = ROOT / "ops"

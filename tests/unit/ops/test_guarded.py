@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ops.telemetry.guarded import (
+from tests.support.publishing import Connected, post
+from unlost.ops.telemetry.guarded import (
     BODY_SECONDS,
     HEAD_SECONDS,
     LEAST_RATE,
@@ -13,8 +14,7 @@ from ops.telemetry.guarded import (
     MAX_FIELDS,
     MAX_HEAD,
 )
-from ops.telemetry.pacer import PIECE
-from tests.support.publishing import Connected, post
+from unlost.ops.telemetry.pacer import PIECE
 
 EVENT = b'{"event_id":"e","payload":1}'
 HEALTH = b"GET /health HTTP/1.1\r\nhost: here\r\n"

@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import asyncio, sys
-from ops.command import run_daemon
+from unlost.ops.command import run_daemon
 
 async def leave(code):
     sys.exit(code)

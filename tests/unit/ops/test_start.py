@@ -1,4 +1,4 @@
-"""Who is asked to stop while it still loads its modules ends in order, and ``ops up`` calls that no failure."""
+"""Who is asked to stop while it still loads its modules ends in order, and ``unlost up`` calls that no failure."""
 
 import os
 import random
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.local.child import Child
-from ops.local.layout import Layout, free_ports
-from ops.local.ports import free_port
-from ops.local.system import Step, System
+from unlost.ops.local.child import Child
+from unlost.ops.local.layout import Layout, free_ports
+from unlost.ops.local.ports import free_port
+from unlost.ops.local.system import Step, System
 
 BIN = Path(sys.executable).parent
 SEED = random.randrange(1_000_000)
@@ -34,12 +34,13 @@ def heeds_sigterm(pid: int) -> bool:
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_the_handler_stands_before_anything_is_loaded(name: str):
-    (command,) = entry_points(group="console_scripts", name=name)
+    (command,) = entry_points(group="console_scripts", name="unlost")
     module, _, function = command.value.partition(":")
-    loaded = f"import sys, {module}; print(hasattr({module}, '{function}'), *sys.modules)"
+    before_all_else = f"{module}.DAEMONS.index('{name}'), hasattr({module}, '{function}')"
+    loaded = f"import sys, {module}; print({before_all_else}, *sys.modules)"
     told = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
-    assert told[0] == "True"
-    assert {one for one in told if one.startswith(("ops", "listener", "producer"))} == {"ops", "ops.start"}
+    assert told[1] == "True"
+    assert {one for one in told if one.partition(".")[0] == "unlost"} == {"unlost", "unlost.ops", "unlost.ops.start"}
     assert not {"click", "uvloop", "pydantic", "asyncio"}.intersection(told)
 
 
@@ -49,7 +50,7 @@ def test_a_stop_at_any_moment_of_the_start_is_an_orderly_one(name: str, tmp_path
     dice = random.Random(SEED)
     environment = {"PATH": os.environ["PATH"], "JOURNAL": str(tmp_path / "journal.sqlite3")}
     for number in range(10):
-        command = [BIN / name, *ARGUMENTS[name], "--port", str(free_port())]
+        command = [BIN / "unlost", name, *ARGUMENTS[name], "--port", str(free_port())]
         with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
             while not heeds_sigterm(process.pid):
                 assert process.poll() is None

@@ -1,4 +1,4 @@
-"""``ops up``: all or nothing at the start, everything gone at the end, and the data still there the next time."""
+"""``unlost up``: all or nothing at the start, everything gone at the end, and the data still there the next time."""
 
 import json
 import re
@@ -14,9 +14,9 @@ import httpx
 import psutil
 import pytest
 
-from ops.local.layout import free_ports
+from unlost.ops.local.layout import free_ports
 
-OPS = Path(sys.executable).parent / "ops"
+UNLOST = Path(sys.executable).parent / "unlost"
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def data():
 
 
 class Up:
-    """A running ``ops up``, whose output can be waited for."""
+    """A running ``unlost up``, whose output can be waited for."""
 
     def __init__(self, data, ports):
         self.ports = ports
         self.text = ""
         self._grew = threading.Condition()
         self.process = subprocess.Popen(
-            [OPS, "up", "--data", data, *arguments(ports)],
+            [UNLOST, "up", "--data", data, *arguments(ports)],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=data,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -96,7 +96,7 @@ def test_taken_ports_are_all_told_before_anything_starts(data):
             one.listen()
         taken = {"--producer-port": first.getsockname()[1], "--redis-port": second.getsockname()[1]}
         flags = arguments(free_ports(1, console=True)) + [str(part) for pair in taken.items() for part in pair]
-        done = subprocess.run([OPS, "up", "--data", data, *flags], capture_output=True, text=True, cwd=data)
+        done = subprocess.run([UNLOST, "up", "--data", data, *flags], capture_output=True, text=True, cwd=data)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"error: port {port} is taken; stop what listens there, or choose another with {flag}"
@@ -106,7 +106,7 @@ def test_taken_ports_are_all_told_before_anything_starts(data):
 
 
 def test_two_things_on_one_port_are_refused():
-    done = subprocess.run([OPS, "up", "--ws-port", "3005"], capture_output=True, text=True)
+    done = subprocess.run([UNLOST, "up", "--ws-port", "3005"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         2,
         "error: --producer-port and --ws-port are both 3005; choose two ports\n",
@@ -126,7 +126,10 @@ def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(d
     listener.kill()
     up.wait_for(r"listener-a +restarted")
     second = subprocess.run(
-        [OPS, "up", "--data", data, *arguments(free_ports(1, console=True))], capture_output=True, text=True, cwd=data
+        [UNLOST, "up", "--data", data, *arguments(free_ports(1, console=True))],
+        capture_output=True,
+        text=True,
+        cwd=data,
     )
     assert second.returncode == 2
     assert str(up.process.pid) in second.stderr
@@ -140,6 +143,6 @@ def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(d
 
 @pytest.mark.timeout(120)
 def test_the_check_passes_and_leaves_nothing():
-    done = subprocess.run([OPS, "up", "--check"], capture_output=True, text=True, timeout=110)
+    done = subprocess.run([UNLOST, "check"], capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("PASS")

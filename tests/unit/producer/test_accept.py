@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from producer.accept import Refused, plain_index, publication, wrapped
-from producer.journal.publications import Lines
+from unlost.producer.accept import Refused, plain_index, publication, wrapped
+from unlost.producer.journal.publications import Lines
 
 LIMIT = 10_000_000
 BAD = {

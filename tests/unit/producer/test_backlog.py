@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from producer.backlog import KEPT, Backlog
-from producer.journal.port import JournalTrouble
+from unlost.producer.backlog import KEPT, Backlog
+from unlost.producer.journal.port import JournalTrouble
 
 PIECE = 10
 NEWEST = 100

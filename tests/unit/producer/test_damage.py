@@ -5,12 +5,12 @@ import random
 import pytest
 from structlog.testing import capture_logs
 
-from listener.errors import InvalidEvent
-from listener.event import parse
-from producer.accept import publication
-from producer.damage import MOST_NAMED, Damage
-from producer.journal.damage import damaged_of
-from producer.journal.port import Entry
+from unlost.listener.errors import InvalidEvent
+from unlost.listener.event import parse
+from unlost.producer.accept import publication
+from unlost.producer.damage import MOST_NAMED, Damage
+from unlost.producer.journal.damage import damaged_of
+from unlost.producer.journal.port import Entry
 
 BODIES = (
     b'{"event_id":"e","payload":{"total":12}}',

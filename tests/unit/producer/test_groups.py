@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from producer.groups import Groups, Report, TooManyGroups, report_of
-from producer.journal.groups import MOST, Group, Keep
-from producer.journal.publications import Publication
-from producer.journal.sqlite import SqliteJournal
-from producer.journal.steady import SteadyClock
-from producer.journal.timelines import Timeline, Timelines
-from producer.keeping import Keeping
+from unlost.producer.groups import Groups, Report, TooManyGroups, report_of
+from unlost.producer.journal.groups import MOST, Group, Keep
+from unlost.producer.journal.publications import Publication
+from unlost.producer.journal.sqlite import SqliteJournal
+from unlost.producer.journal.steady import SteadyClock
+from unlost.producer.journal.timelines import Timeline, Timelines
+from unlost.producer.keeping import Keeping
 
 DAY = 86_400.0
 LINES = Timelines("0123456789ab", [Timeline(1, "0000000a", 1), Timeline(2, "0000000b", 11)])
@@ -69,7 +69,7 @@ def test_their_number_is_bounded() -> None:
     groups = reporting(*(Group(f"g{number}", 5, 1.0) for number in range(MOST)), Group("gone", 5, 1.0, forgotten=True))
     groups.report(Report("g1", LINES.cursor(9)), bounds=BOUNDS, at=2.0)
     for name in ("one more", "gone"):
-        with pytest.raises(TooManyGroups, match="ops journal forget"):
+        with pytest.raises(TooManyGroups, match="unlost journal forget"):
             groups.report(Report(name), bounds=BOUNDS, at=2.0)
     assert len(groups.all) == MOST + 1
 
@@ -172,7 +172,7 @@ async def test_a_full_journal_says_so_beforehand_and_has_room_when_the_group_has
     cursors += place(journal, 50, times.wall)
     looked = await keeping.look()
     assert looked.full.startswith("journal full: group unlost has not read 145 events")
-    assert "ops journal forget unlost" in looked.full
+    assert "unlost journal forget unlost" in looked.full
     assert looked.stats.entries == 145
     keeping.report(Report("unlost", cursors[59]), 145)
     looked = await keeping.look()

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from producer.lone import LONGEST_BODY, LONGEST_HEAD, Heads
 from tests.support.publishing import Connected, post
+from unlost.producer.lone import LONGEST_BODY, LONGEST_HEAD, Heads
 
 EVENT, OTHER = b'{"event_id":"e","payload":1}', b'{"event_id":"f","payload":1}'
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from producer.journal.publications import PIECE_BYTES, Lines, Publication, in_pieces, index_of, lines_of
+from unlost.producer.journal.publications import PIECE_BYTES, Lines, Publication, in_pieces, index_of, lines_of
 
 LINES = [b'{"event_id":"e%d","payload":%b}' % (number, b"1" * number) for number in range(5)]
 TEXT = b"\n".join(LINES)

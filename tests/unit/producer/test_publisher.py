@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from producer.journal.port import JournalTrouble, Placed, Written
-from producer.journal.publications import DIGEST_BYTES, Group, Publication
-from producer.journal.sqlite import SqliteJournal
-from producer.publisher import ENOUGH, Publisher
+from unlost.producer.journal.port import JournalTrouble, Placed, Written
+from unlost.producer.journal.publications import DIGEST_BYTES, Group, Publication
+from unlost.producer.journal.sqlite import SqliteJournal
+from unlost.producer.publisher import ENOUGH, Publisher
 
 
 def publication(name: str) -> Publication:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import psutil
 import pytest
 
-from producer.accept import publication
-from producer.journal.publications import Publication
-from producer.reading import MANY, Reading
+from unlost.producer.accept import publication
+from unlost.producer.journal.publications import Publication
+from unlost.producer.reading import MANY, Reading
 
 LIMIT = 10_000
 LINES = [b'{"event_id":"e%d","payload":{"n":%d}}' % (number, number) for number in range(MANY)]

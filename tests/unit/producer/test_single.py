@@ -5,11 +5,11 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from producer.accept import publication
-from producer.journal.port import Placed
-from producer.journal.publications import Publication
-from producer.publisher import Publisher, Tell
-from producer.single import Single, asks_again
+from unlost.producer.accept import publication
+from unlost.producer.journal.port import Placed
+from unlost.producer.journal.publications import Publication
+from unlost.producer.publisher import Publisher, Tell
+from unlost.producer.single import Single, asks_again
 
 EVENT = b'{"event_id":"e","payload":1}'
 SCOPE = {"type": "http", "query_string": b""}

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from websockets.frames import Frame, Opcode
 
-from producer.journal.port import Entry
-from producer.journal.timelines import Timeline, Timelines
-from producer.tail import Tail, frame_of, wire_of
+from unlost.producer.journal.port import Entry
+from unlost.producer.journal.timelines import Timeline, Timelines
+from unlost.producer.tail import Tail, frame_of, wire_of
 
 J = Timelines("0123456789ab", [Timeline(1, "0000000a", 1)])
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ops.watch.figures import Reading, quantile, rate, reading
-from ops.watch.picture import Database, Listener, Picture, Producer, listener_of, ordinal
+from unlost.ops.watch.figures import Reading, quantile, rate, reading
+from unlost.ops.watch.picture import Database, Listener, Picture, Producer, listener_of, ordinal
 
 PAGE = """# TYPE unlost_events_total counter
 unlost_events_total{outcome="stored"} %d

@@ -1,12 +1,12 @@
-"""What ``ops top`` shows fits 80 columns, whatever the figures."""
+"""What ``unlost top`` shows fits 80 columns, whatever the figures."""
 
 import io
 
 from rich.console import Console
 
-from ops.watch.picture import Database, LetterFile, Listener, Picture, Producer, Rates
-from ops.watch.table import shown
-from ops.watch.verdict import verdict
+from unlost.ops.watch.picture import Database, LetterFile, Listener, Picture, Producer, Rates
+from unlost.ops.watch.table import shown
+from unlost.ops.watch.verdict import verdict
 
 HALF = Listener(url="v", name="b", ready=True, degraded=True)
 

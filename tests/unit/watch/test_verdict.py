@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from listener.observe.changes import Change
-from ops.watch.asking import named
-from ops.watch.picture import Database, Kind, LetterFile, Listener, Mark, Picture, Producer, Rates
-from ops.watch.problem import age
-from ops.watch.verdict import LATELY, SAME_WITHIN, Past, Verdict, problems_of, remembered, verdict
+from unlost.listener.observe.changes import Change
+from unlost.ops.watch.asking import named
+from unlost.ops.watch.picture import Database, Kind, LetterFile, Listener, Mark, Picture, Producer, Rates
+from unlost.ops.watch.problem import age
+from unlost.ops.watch.verdict import LATELY, SAME_WITHIN, Past, Verdict, problems_of, remembered, verdict
 
 RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook.md"
 REFUSED, SILENT = "nobody listens there", "no answer within 1.5 s"
