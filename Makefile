@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up proof drill test mutate simulate check format reference constraints clean
+.PHONY: help install up proof drill test mutate simulate check format reference release constraints clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,11 +54,18 @@ reference: $(INSTALLED) ## Write docs/metrics.md, docs/reference/openapi and Gra
 constraints: $(INSTALLED) ## Pin what is installed now
 	@{ echo "# Exact versions of all that the tests ran with; renewed by: make constraints"; $(BIN)/pip freeze --exclude-editable | sort -f; } > constraints.txt
 
+release: $(INSTALLED) $(VENV)/.release ## Build wheel and sdist, check them, install each anew on every Python, run unlost check
+	@$(BIN)/python -m tests.release
+
 clean: ## Remove the environment and all caches; .unlost, the data, stays
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutation *.egg-info
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutation *.egg-info build dist
 
 $(VENV)/.mutate: tests/mutation/requirements.txt $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -r tests/mutation/requirements.txt
+	@touch $@
+
+$(VENV)/.release: tests/release/requirements.txt $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -r tests/release/requirements.txt
 	@touch $@
 
 # pip older than 25.1 cannot read [dependency-groups], so Python reads them to it.

@@ -19,6 +19,8 @@ from unlost.ops.telemetry.mask import masked_within
 
 S = TypeVar("S", bound=Settings)
 SHOW = "--show-settings"
+LONGEST_SUMMARY = 300
+"""A command's first sentence is shown whole."""
 
 
 class SettingsCommand(click.Command):
@@ -75,11 +77,11 @@ class LazyGroup(CommandGroup):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Each section with what its commands do."""
-        width = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
+        longest = max(map(len, self.list_commands(ctx)))
         for title, names in self._sections.items():
             with formatter.section(title):
-                loaded = [(name, self.get_command(ctx, name)) for name in names]
-                formatter.write_dl([(name, one.get_short_help_str(width)) for name, one in loaded if one])
+                loaded = [(name.ljust(longest), self.get_command(ctx, name)) for name in names]
+                formatter.write_dl([(name, one.get_short_help_str(LONGEST_SUMMARY)) for name, one in loaded if one])
 
 
 def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:

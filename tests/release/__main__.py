@@ -1,0 +1,102 @@
+"""``python -m tests.release``: build wheel and sdist, check them, and install each into clean environments.
+
+In each environment, in an empty directory, ``unlost check`` starts the whole system and must pass. Every Python from
+3.11 on that is found is tried with the wheel, the first one with the sdist too.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DIST = ROOT / "dist"
+OLDEST = 11
+NEWEST = 19
+FACE = "from unlost import Delivery, Reject; import unlost; print(unlost.__file__)"
+TAKEN = (
+    "import importlib.util as u; print([n for n in ('listener', 'producer', 'dlq', 'ops', 'tests') if u.find_spec(n)])"
+)
+
+
+def main() -> None:
+    """Build and try; the exit code is 1 at the first thing that does not hold."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    _run([sys.executable, "-m", "build", "--outdir", str(DIST), str(ROOT)], quiet=True)
+    wheel, sdist = *DIST.glob("*.whl"), *DIST.glob("*.tar.gz")
+    _run([sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist)])
+    _holds_all(wheel, sdist)
+    pythons = list(_pythons())
+    for version, python in pythons:
+        _try(version, python, wheel)
+    _try(*pythons[0], sdist)
+    print(f"PASS  {wheel.name} and {sdist.name} on Python {', '.join(version for version, _ in pythons)}")
+
+
+def _holds_all(wheel: Path, sdist: Path) -> None:
+    """One package in the wheel, and nothing of the repository missing in the sdist but what only its host needs."""
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    _require({top for top in tops if not top.endswith(".dist-info")} == {"unlost"}, f"the wheel installs {tops}")
+    with tarfile.open(sdist) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    rooms = re.compile(r"^(listener|producer|dlq|ops)/")
+    wanted = {rooms.sub(r"unlost/\1/", name) for name in listed if name and not name.startswith((".", "unlost/"))}
+    _require(not wanted - names, f"the sdist lacks {sorted(wanted - names)[:10]}")
+
+
+def _pythons() -> Iterator[tuple[str, str]]:
+    """Version and path of each that runs; a name may be there without the Python that it stands for."""
+    for minor in range(OLDEST, NEWEST):
+        found = shutil.which(f"python3.{minor}")
+        told = subprocess.run([found, "-V"], capture_output=True, text=True, check=False).stdout if found else ""
+        if found and told.startswith(f"Python 3.{minor}."):
+            yield told.split()[1], found
+
+
+def _try(version: str, python: str, artefact: Path) -> None:
+    """As a new user does: an environment, an install, a check, in a directory that holds nothing."""
+    with tempfile.TemporaryDirectory(prefix="unlost-release-") as directory:
+        place = Path(directory)
+        place.chmod(0o711)  # PostgreSQL runs as another user where this user is root
+        _run([python, "-m", "venv", str(place / "venv")])
+        binaries, empty = place / "venv" / "bin", place / "empty"
+        empty.mkdir(mode=0o755)
+        _run([str(binaries / "pip"), "install", "--quiet", "--disable-pip-version-check", f"{artefact}[local]"])
+        _require(
+            _said([str(binaries / "python"), "-c", TAKEN], empty) == "[]", "top-level packages of ours are installed"
+        )
+        _require(str(place) in _said([str(binaries / "python"), "-c", FACE], empty), "another unlost was imported")
+        for command in (["unlost", "--version"], ["dlq", "--help"]):
+            _said([str(binaries / command[0]), *command[1:]], empty)
+        _require("PASS" in _said([str(binaries / "unlost"), "check"], empty), "unlost check does not pass")
+        print(f"ok    {artefact.name} on Python {version}", flush=True)
+
+
+def _said(command: Sequence[str], directory: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    _require(done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout.strip()
+
+
+def _run(command: Sequence[str], *, quiet: bool = False) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=quiet, text=True, check=False)
+    _require(done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}\n{done.stderr or ''}")
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        sys.exit(f"failed: {otherwise}")
+
+
+if __name__ == "__main__":
+    main()
