@@ -1,4 +1,4 @@
-"""Every metric of ours: what it is, what moves it, when to worry. ``python -m unlost.ops.metrics_page`` prints the page.
+"""Every metric of ours: what it is, what moves it, when to worry. ``python -m unlost.ops.metrics_page`` prints it.
 
 The tests compare this table with what running processes show, and the page with ``docs/metrics.md``.
 """

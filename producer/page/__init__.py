@@ -30,7 +30,7 @@ class Page:
 
 def load_page() -> Page:
     """Read the page that the package brings."""
-    return Page(resources.files("producer").joinpath("page", "index.html").read_bytes())
+    return Page(resources.files("unlost.producer.page").joinpath("index.html").read_bytes())
 
 
 def _hash(html: bytes, tag: bytes) -> str:
