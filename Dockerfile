@@ -28,5 +28,5 @@ EXPOSE 3000 3005 3006 8080
 STOPSIGNAL SIGTERM
 # A listener's port unless PORT says otherwise. Unready is unhealthy: it is shown, and restarts nothing.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=40s --retries=2 \
-    CMD python -m unlost.ops.container.probe "http://127.0.0.1:${PORT:-3000}/health/ready"
+    CMD python -m unlost.ops.deploy.container.probe "http://127.0.0.1:${PORT:-3000}/health/ready"
 CMD ["listener"]

@@ -47,8 +47,8 @@ format: $(INSTALLED) ## Bring the code into form
 	@$(BIN)/ruff check --fix .
 
 reference: $(INSTALLED) ## Write docs/metrics.md, docs/reference/openapi and Grafana's dashboards anew
-	@$(BIN)/python -m unlost.ops.metrics_page > docs/metrics.md
-	@$(BIN)/python -m unlost.ops.openapi_files
+	@$(BIN)/python -m unlost.ops.generate.metrics_page > docs/metrics.md
+	@$(BIN)/python -m unlost.ops.generate.openapi_files
 	@$(BIN)/python -m grafana
 
 constraints: $(INSTALLED) ## Pin what is installed now

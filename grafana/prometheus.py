@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 
-from unlost.ops.local.child import Child
-from unlost.ops.local.layout import Layout
-from unlost.ops.local.ports import free_port
+from unlost.ops.system.child import Child
+from unlost.ops.system.layout import Layout
+from unlost.ops.system.ports import free_port
 
-RULES = Path(__file__).parents[1] / "ops" / "prometheus"
+RULES = Path(__file__).parents[1] / "ops" / "deploy" / "prometheus"
 
 
 class Prometheus:

@@ -1,15 +1,15 @@
 """The command ``unlost``: run the system, look at it, look after it, and prove it. Each command is loaded when used."""
 
-from unlost.ops.command import lazy_group
+from unlost.ops.kit.command import lazy_group
 
 main = lazy_group(
     "unlost",
     {
         "Run": {
-            "up": "unlost.ops.local.up:up",
-            "check": "unlost.ops.local.up:check",
-            "listener": "unlost.listener.cli:main",
-            "producer": "unlost.producer.cli:main",
+            "up": "unlost.ops.system.up:up",
+            "check": "unlost.ops.system.up:check",
+            "listener": "unlost.listener.app.cli:main",
+            "producer": "unlost.producer.app.cli:main",
             "console": "unlost.ops.console.cli:console",
         },
         "Look": {
@@ -18,13 +18,13 @@ main = lazy_group(
             "audit": "unlost.ops.audit.cli:audit",
         },
         "Look after": {
-            "dlq": "unlost.dlq.cli:main",
-            "migrate": "unlost.ops.migrate:migrate_command",
-            "retention": "unlost.ops.retention:retention",
-            "journal": "unlost.ops.journal:journal",
+            "dlq": "unlost.dlq.commands.cli:main",
+            "migrate": "unlost.ops.upkeep.migrate:migrate_command",
+            "retention": "unlost.ops.upkeep.retention:retention",
+            "journal": "unlost.ops.upkeep.journal:journal",
         },
         "Prove": {
-            "drill": "unlost.ops.drills.cli:drill",
+            "drill": "unlost.ops.faults.drills.cli:drill",
             "bench": "unlost.ops.bench.cli:bench",
         },
     },

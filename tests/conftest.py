@@ -14,12 +14,12 @@ from tests.support.servers import (
     redis_url,
     valkey_server,
 )
-from unlost.dlq.rerunning import ReplaySettings
-from unlost.listener.settings import ListenerSettings
+from unlost.dlq.commands.replay import ReplaySettings
+from unlost.listener.app.settings import ListenerSettings
 from unlost.ops.audit.cli import AuditSettings
 from unlost.ops.console.settings import ConsoleSettings
-from unlost.ops.local.up import UpSettings
-from unlost.producer.settings import ProducerSettings
+from unlost.ops.system.up import UpSettings
+from unlost.producer.app.settings import ProducerSettings
 
 __all__ = [
     "_database_numbers",

@@ -8,11 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unlost.listener.delivery import Delivery
-    from unlost.listener.errors import Reject
+    from unlost.listener.core.delivery import Delivery
+    from unlost.listener.core.errors import Reject
 
 __all__ = ["Delivery", "Reject"]
-_ROOMS = {"Delivery": "unlost.listener.delivery", "Reject": "unlost.listener.errors"}
+_ROOMS = {"Delivery": "unlost.listener.core.delivery", "Reject": "unlost.listener.core.errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,11 +14,11 @@ import httpx
 
 from grafana.pictures.asked import Board, boards
 from grafana.prometheus import Prometheus, running_prometheus
-from unlost.ops.drills.catalogue import DRILLS
-from unlost.ops.drills.drill import Drill
-from unlost.ops.drills.local_stage import LocalStage, local_stage
-from unlost.ops.drills.marks import marks
-from unlost.ops.drills.stage import StageTrouble
+from unlost.ops.faults.drills.catalogue import DRILLS
+from unlost.ops.faults.drills.drill import Drill
+from unlost.ops.faults.drills.local_stage import LocalStage, local_stage
+from unlost.ops.faults.drills.marks import marks
+from unlost.ops.faults.drills.stage import StageTrouble
 
 CALM = 40.0
 AT_WORST = 20.0

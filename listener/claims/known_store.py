@@ -6,11 +6,11 @@ remembers anything. ``store/mark.py`` decides what a look at PostgreSQL means; t
 
 from collections.abc import Callable
 
-from unlost.listener.claims.reach import Reach
-from unlost.listener.facts import Facts, StoreReplaced, StoreWentBack
-from unlost.listener.store.mark import Remembered, StoreMark, change
-from unlost.listener.store.port import ListenerRoll
-from unlost.listener.store.roll import Look
+from unlost.listener.claims.backends import Reach
+from unlost.listener.core.facts import Facts, StoreReplaced, StoreWentBack
+from unlost.listener.core.store_mark import Remembered, StoreMark, change
+from unlost.listener.ports.store import ListenerRoll
+from unlost.listener.store.postgres.membership import Look
 
 
 class KnownStore:

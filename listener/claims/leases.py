@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from unlost.listener.claims.places import Place, Places
-from unlost.listener.claims.port import Answer, Ask, Claims, Keep, Verdict, Won
-from unlost.listener.claims.reach import Reach
-from unlost.listener.errors import Transient
-from unlost.listener.facts import Facts, LeasesLost
+from unlost.listener.claims.backends import Reach
+from unlost.listener.claims.quorum import Place, Places
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.facts import Facts, LeasesLost
+from unlost.listener.ports.claims import Answer, Ask, Claims, Keep, Verdict, Won
 
 
 class Claim(msgspec.Struct, eq=False, gc=False):

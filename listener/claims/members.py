@@ -7,8 +7,8 @@ looks alike for some seconds, so only what lasts is a mistake.
 
 from collections.abc import Iterator, Sequence
 
-from unlost.listener.claims.places import Places
-from unlost.listener.store.roll import Look
+from unlost.listener.claims.quorum import Places
+from unlost.listener.store.postgres.membership import Look
 
 LASTS_SECONDS = 10.0
 """Longer than a killed process stays on the roll, and than peers take to see that a Redis is another one."""

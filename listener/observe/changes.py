@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from unlost.listener.facts import (
+from unlost.listener.core.facts import (
     BreakerMoved,
     DeadLetterHealed,
     DeadLetterTrouble,

@@ -21,8 +21,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from unlost.dlq.file import Damage, FileTrouble, Located, read_letters, read_lines
-from unlost.dlq.sidecar import MAX_RECORD_BYTES, OPEN, LetterState, after, decode, sidecar_path
+from unlost.dlq.record.file import Damage, FileTrouble, Located, read_letters, read_lines
+from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, OPEN, LetterState, after, decode, sidecar_path
 
 LOOK_EVERY_SECONDS = 5.0
 SHOWN_FINGERPRINTS = 10

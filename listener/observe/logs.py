@@ -4,7 +4,7 @@ import re
 
 import structlog
 
-from unlost.listener.facts import (
+from unlost.listener.core.facts import (
     AttemptFailed,
     BatchDone,
     CursorNotSaved,

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from unlost.listener.facts import (
+from unlost.listener.core.facts import (
     AttemptFailed,
     BatchDone,
     BreakerMoved,
@@ -40,7 +40,7 @@ from unlost.listener.facts import (
     StoringResumed,
 )
 from unlost.listener.observe.letters import REASONS
-from unlost.ops.telemetry.metrics import COUNTS, BatchHistogram, Stopwatch
+from unlost.ops.kit.telemetry.metrics import COUNTS, BatchHistogram, Stopwatch
 
 KEPT = 64
 """So many batches, or runs of the handler, or times of events at most wait to be counted."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from unlost.listener.facts import (
+from unlost.listener.core.facts import (
     AttemptFailed,
     EventBuried,
     EventsDuplicate,

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from unlost.listener.facts import (
+from unlost.listener.core.facts import (
     AttemptFailed,
     EventBuried,
     EventsClaimed,
@@ -14,7 +14,7 @@ from unlost.listener.facts import (
     Fact,
     LeasesLost,
 )
-from unlost.ops.telemetry.mask import masked
+from unlost.ops.kit.telemetry.mask import masked
 
 WORDS: dict[type[Fact], str] = {
     EventsClaimed: "claimed",

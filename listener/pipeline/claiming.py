@@ -13,20 +13,20 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import assert_never
 
-from unlost.listener.claims.desk import Desk
-from unlost.listener.claims.port import UNHANDLED, Answer, Ask, Dead, Done, Held, Lapsed, Won
-from unlost.listener.errors import Failure, Permanent, Transient, failure_of
-from unlost.listener.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
-from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.claims.manager import Desk
+from unlost.listener.core.errors import Failure, Permanent, Transient, failure_of
+from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
+from unlost.listener.pipeline.batch_queue import Inbox
+from unlost.listener.pipeline.in_flight import DUPLICATE, Doom, Passage, conflict_claim
 from unlost.listener.pipeline.intake import Clocks, Intake
-from unlost.listener.pipeline.passage import DUPLICATE, Doom, Passage, conflict_claim
+from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.suspects import Suspect, Suspects
-from unlost.listener.pipeline.turns import Turns
 from unlost.listener.pipeline.work import Work
-from unlost.listener.store.port import Rows
+from unlost.listener.ports.claims import UNHANDLED, Answer, Ask, Dead, Done, Held, Lapsed, Won
+from unlost.listener.ports.store import Rows
 
 CLOSED_PAUSE_SECONDS = 0.1
 GATHER_SECONDS = 0.1

@@ -14,11 +14,11 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from unlost.listener.errors import Transient
-from unlost.listener.facts import Facts, LettersResolved
-from unlost.listener.oversized import Oversized
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.facts import Facts, LettersResolved
+from unlost.listener.core.oversized import Oversized
+from unlost.listener.pipeline.in_flight import Buried, Passage, Stored
 from unlost.listener.pipeline.intake import Intake
-from unlost.listener.pipeline.passage import Buried, Passage, Stored
 
 AGAIN_SECONDS = 5.0
 Ended = asyncio.Queue[tuple[str, Passage]]

@@ -21,11 +21,11 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from unlost.listener.errors import Permanent, Transient
-from unlost.listener.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
+from unlost.listener.core.errors import Permanent, Transient
+from unlost.listener.core.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
 from unlost.listener.pipeline.intake import Clocks
-from unlost.listener.store.burials import Burial, Loss, Resolved, Standing
-from unlost.listener.store.port import Register
+from unlost.listener.ports.store import Register
+from unlost.listener.store.postgres.burials import Burial, Loss, Resolved, Standing
 
 RETRY_SECONDS = 0.5
 READ_AGAIN_SECONDS = 5.0

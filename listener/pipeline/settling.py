@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from unlost.dlq.letter import UNCLAIMED
-from unlost.listener.claims.desk import Desk
-from unlost.listener.errors import Failure, Transient
-from unlost.listener.facts import (
+from unlost.dlq.record.letter import UNCLAIMED
+from unlost.listener.claims.manager import Desk
+from unlost.listener.core.errors import Failure, Transient
+from unlost.listener.core.facts import (
     BatchDone,
     DeadLetterHealed,
     DeadLetterTrouble,
@@ -16,10 +16,10 @@ from unlost.listener.facts import (
     EventsStored,
     Facts,
 )
-from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.pipeline.batch_queue import Inbox
+from unlost.listener.pipeline.in_flight import STORED, Buried, Doom, Duplicate, End, Passage, Stored
 from unlost.listener.pipeline.intake import Clocks, Intake
-from unlost.listener.pipeline.passage import STORED, Buried, Doom, Duplicate, End, Passage, Stored
-from unlost.listener.store.burials import Burial
+from unlost.listener.store.postgres.burials import Burial
 
 RETRY_SECONDS = 0.5
 BATCH = 4_096

@@ -10,12 +10,12 @@ import contextlib
 import random
 from collections.abc import Callable
 
-from unlost.listener.backoff import Backoff
-from unlost.listener.breaker import Breaker
-from unlost.listener.errors import Permanent, Transient, Unavailable
-from unlost.listener.facts import Facts, StoringPaused, StoringResumed
+from unlost.listener.core.backoff import Backoff
+from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.errors import Permanent, Transient, Unavailable
+from unlost.listener.core.facts import Facts, StoringPaused, StoringResumed
 from unlost.listener.pipeline.intake import Clocks
-from unlost.listener.store.port import Rows
+from unlost.listener.ports.store import Rows
 
 PAUSES = Backoff(first=0.2, longest=3.0)
 """Between two probes. A breaker that closes ends the pause: other calls to PostgreSQL have succeeded."""

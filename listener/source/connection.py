@@ -10,9 +10,9 @@ from typing import Any, Literal, Protocol, cast
 from websockets.asyncio.client import connect
 from websockets.datastructures import Headers
 
-from unlost.listener.backoff import Backoff
-from unlost.listener.oversized import Oversized
-from unlost.listener.source.stream import LONGEST_FRAME, Stream
+from unlost.listener.core.backoff import Backoff
+from unlost.listener.core.oversized import Oversized
+from unlost.listener.source.websocket import LONGEST_FRAME, Stream
 
 
 class Response(Protocol):

@@ -11,9 +11,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from unlost.listener.errors import Transient, UnlostError
-from unlost.ops.telemetry.mask import masked
-from unlost.ops.telemetry.printable import printable
+from unlost.listener.core.errors import Transient, UnlostError
+from unlost.ops.kit.telemetry.mask import masked
+from unlost.ops.kit.telemetry.printable import printable
 
 ABNORMAL = 1006
 """The code that stands for a connection that ended without a close frame."""

@@ -20,11 +20,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from websockets.exceptions import ConnectionClosed
 
-from unlost.listener.cursor import goes_back
-from unlost.listener.errors import Transient, UnlostError
-from unlost.listener.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
-from unlost.listener.oversized import Oversized
+from unlost.listener.core.cursor import goes_back
+from unlost.listener.core.errors import Transient, UnlostError
+from unlost.listener.core.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
+from unlost.listener.core.oversized import Oversized
 from unlost.listener.pipeline.intake import Intake
+from unlost.listener.ports.store import GroupCursors
 from unlost.listener.source.connection import Connection, Open, SourceOptions, open_stream
 from unlost.listener.source.handshake import (
     ABNORMAL,
@@ -36,7 +37,6 @@ from unlost.listener.source.handshake import (
     with_cursor,
 )
 from unlost.listener.source.report import Reporter
-from unlost.listener.store.port import GroupCursors
 
 LIVED_SECONDS = 1.0
 AT_ONCE = 512

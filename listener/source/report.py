@@ -11,8 +11,8 @@ from typing import Protocol
 import msgspec
 from websockets.exceptions import ConnectionClosed
 
-from unlost.listener.errors import UnlostError
-from unlost.listener.store.port import GroupCursors
+from unlost.listener.core.errors import UnlostError
+from unlost.listener.ports.store import GroupCursors
 
 EVERY = 1.0
 AGAIN_AFTER = 10

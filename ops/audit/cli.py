@@ -13,15 +13,15 @@ import click
 import httpx
 from pydantic import Field
 
-from unlost.dlq.file import FileTrouble
-from unlost.listener.settings import GroupName
-from unlost.listener.store.database import Database
-from unlost.listener.store.trouble import LIBRARY_ERRORS
-from unlost.ops.audit import asking
+from unlost.dlq.record.file import FileTrouble
+from unlost.listener.app.settings import GroupName
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
+from unlost.ops.audit import query as asking
 from unlost.ops.audit.account import Account
 from unlost.ops.audit.letters import letters_of, unresolved_letters
-from unlost.ops.command import SecretUrl, Settings, UsageProblem, WebAddress, command, say, say_json_text
-from unlost.ops.telemetry.printable import printable
+from unlost.ops.kit.command import SecretUrl, Settings, UsageProblem, WebAddress, command, say, say_json_text
+from unlost.ops.kit.telemetry.printable import printable
 
 AGAIN = 0.5
 

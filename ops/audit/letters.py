@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from unlost.dlq.file import Damage, read_letters
-from unlost.dlq.letter import Letter
-from unlost.dlq.paths import letter_files
-from unlost.dlq.sidecar import OPEN, states
+from unlost.dlq.record.file import Damage, read_letters
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.paths import letter_files
+from unlost.dlq.record.sidecar import OPEN, states
 
 # The producer accepted the event once; a second one with the same id and other content is no copy of it.
 NO_COPY = frozenset({"conflict", "invalid"})

@@ -11,15 +11,15 @@ import httpx
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
-from unlost.listener.claims.desk import TICK_SECONDS
+from unlost.listener.claims.manager import TICK_SECONDS
 from unlost.listener.source.handshake import source_name
-from unlost.listener.store.cursors import Cursors
-from unlost.listener.store.database import Database
+from unlost.listener.store.postgres.cursors import Cursors
+from unlost.listener.store.postgres.database import Database
 from unlost.ops.bench.client import Publisher, checked, request
 from unlost.ops.bench.figures import Measured
 from unlost.ops.bench.load import bodies, events
-from unlost.ops.local.child import Child
-from unlost.ops.local.system import System
+from unlost.ops.system.child import Child
+from unlost.ops.system.system import System
 
 WAIT = 600.0
 GROUP = "unlost"

@@ -18,9 +18,9 @@ from unlost.ops.bench.bed import Bed
 from unlost.ops.bench.figures import BARS, missed_bars
 from unlost.ops.bench.plot import drawn
 from unlost.ops.bench.suite import Extent, Findings, Suite
-from unlost.ops.command import Settings, command
-from unlost.ops.local.layout import Layout, free_ports
-from unlost.ops.local.system import System
+from unlost.ops.kit.command import Settings, command
+from unlost.ops.system.layout import Layout, free_ports
+from unlost.ops.system.system import System
 
 QUICK_EVENTS = 10_000
 

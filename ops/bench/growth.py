@@ -10,7 +10,7 @@ from unlost.ops.bench import pipeline, processor
 from unlost.ops.bench.bed import WARMING, Bed
 from unlost.ops.bench.figures import Measured
 from unlost.ops.bench.load import LINES, event, events
-from unlost.ops.local.child import Child
+from unlost.ops.system.child import Child
 
 FILL = """
     insert into unlost.events

@@ -8,11 +8,11 @@ import zlib
 
 import asyncpg
 
-from unlost.listener.delivery import Delivery
+from unlost.listener.core.delivery import Delivery
 from unlost.ops.bench.bed import Bed
 from unlost.ops.bench.figures import Measured
 from unlost.ops.bench.load import events
-from unlost.ops.local.child import Child
+from unlost.ops.system.child import Child
 
 COUNTERS = 997
 AWAITED_SECONDS = 0.005

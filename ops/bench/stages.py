@@ -9,24 +9,24 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from unlost.dlq.file import DeadLetterFile
-from unlost.dlq.letter import letter_for
-from unlost.listener.claims.port import Ask
-from unlost.listener.claims.redis import RedisClaims, connect_redis
-from unlost.listener.errors import Transient, failure_of
-from unlost.listener.event import Event
-from unlost.listener.oversized import Oversized
+from unlost.dlq.record.file import DeadLetterFile
+from unlost.dlq.record.letter import letter_for
+from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.errors import Transient, failure_of
+from unlost.listener.core.event import Event
+from unlost.listener.core.oversized import Oversized
 from unlost.listener.pipeline.frames import read_frames
+from unlost.listener.ports.claims import Ask
 from unlost.listener.source.connection import SourceOptions, open_stream
 from unlost.listener.source.reader import AT_ONCE as FRAMES
-from unlost.listener.store.database import Database
-from unlost.listener.store.events import EventStore, NewRow
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.rows import EventStore, NewRow
 from unlost.ops.bench import processor
 from unlost.ops.bench.bed import Bed
 from unlost.ops.bench.figures import Measured
 from unlost.ops.bench.load import events
-from unlost.producer.accept import publication
-from unlost.producer.journal.sqlite import SqliteJournal
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
+from unlost.producer.publish.accept import publication
 
 BATCH = 1_024
 COMMIT = 4_096

@@ -14,23 +14,23 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from unlost.dlq.file import FileTrouble
-from unlost.dlq.selection import Selection
-from unlost.listener.openapi import LAST
-from unlost.ops.console.asking import Asking, Away
+from unlost.dlq.record.file import FileTrouble
+from unlost.dlq.record.query import Selection
+from unlost.listener.app.openapi import LAST
 from unlost.ops.console.drills import Drills, DrillTold, TooManyDrills
 from unlost.ops.console.guard import Guard
 from unlost.ops.console.openapi import DOCUMENT, MOST_IDS, MOST_ROWS
+from unlost.ops.console.query import Asking, Away
 from unlost.ops.console.replays import Busy, ReplayAsked, Replays
 from unlost.ops.console.selecting import LettersAsked, Refused, selection_of
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.console.shelf import MOST_LISTED, Shelf, Unknown
-from unlost.ops.telemetry.health import Health, health_routes
-from unlost.ops.telemetry.http import whole_number, whole_path
-from unlost.ops.telemetry.mask import masked
-from unlost.ops.telemetry.openapi import MISTAKEN, openapi_route
-from unlost.ops.watch.asking import Watch
+from unlost.ops.kit.telemetry.health import Health, health_routes
+from unlost.ops.kit.telemetry.http import whole_number, whole_path
+from unlost.ops.kit.telemetry.mask import masked
+from unlost.ops.kit.telemetry.openapi import MISTAKEN, openapi_route
 from unlost.ops.watch.picture import handler_at_work
+from unlost.ops.watch.query import Watch
 
 MOST_WORDS = 500
 Asked = TypeVar("Asked")

@@ -1,10 +1,10 @@
 """``unlost console``."""
 
-from unlost.ops.command import UsageProblem, command, run_daemon
 from unlost.ops.console.daemon import Daemon
 from unlost.ops.console.settings import ConsoleSettings
-from unlost.ops.telemetry.http import PortTaken
-from unlost.ops.telemetry.logs import configure_logs
+from unlost.ops.kit.command import UsageProblem, command, run_daemon
+from unlost.ops.kit.telemetry.http import PortTaken
+from unlost.ops.kit.telemetry.logs import configure_logs
 
 
 @command(

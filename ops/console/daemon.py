@@ -6,16 +6,16 @@ import structlog
 from starlette.types import ASGIApp
 
 from unlost.ops.console.app import Surface
-from unlost.ops.console.asking import Asking
 from unlost.ops.console.drills import Drills
+from unlost.ops.console.query import Asking
 from unlost.ops.console.redact import Redactor
 from unlost.ops.console.replays import Replays
 from unlost.ops.console.settings import LOOPBACK, ConsoleSettings
 from unlost.ops.console.shelf import Shelf
-from unlost.ops.telemetry.health import Check, Health
-from unlost.ops.telemetry.http import HttpServer
-from unlost.ops.telemetry.metrics import LoopLag, metrics_route, new_registry
-from unlost.ops.watch.asking import Watch
+from unlost.ops.kit.telemetry.health import Check, Health
+from unlost.ops.kit.telemetry.http import HttpServer
+from unlost.ops.kit.telemetry.metrics import LoopLag, metrics_route, new_registry
+from unlost.ops.watch.query import Watch
 
 WATCH_SECONDS = 5.0
 

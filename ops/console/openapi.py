@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from unlost.listener.openapi import HAPPENED, IN_FLIGHT, LAST, ROW, ROWS
+from unlost.listener.app.openapi import HAPPENED, IN_FLIGHT, LAST, ROW, ROWS
 from unlost.ops.console.drills import DrillTold
 from unlost.ops.console.guard import OWN_HEADER
 from unlost.ops.console.replays import ReplayAsked
 from unlost.ops.console.selecting import LettersAsked
 from unlost.ops.console.shelf import MOST_LISTED
-from unlost.ops.telemetry.openapi import (
+from unlost.ops.kit.telemetry.openapi import (
     NUMBER,
     OR_NULL,
     TEXT,

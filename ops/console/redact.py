@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from unlost.dlq.letter import Letter
-from unlost.listener.errors import Failure
+from unlost.dlq.record.letter import Letter
+from unlost.listener.core.errors import Failure
 
 MASK = "***"
 WITHHELD = "(withheld here: it may quote the payload)"

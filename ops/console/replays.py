@@ -19,15 +19,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from unlost.dlq.plan import INTERRUPTED, LOCKED
-from unlost.dlq.rerunning import ReplaySettings
-from unlost.listener.settings import ListenerSettings
-from unlost.ops.command import secret_names
+from unlost.dlq.commands.replay import ReplaySettings
+from unlost.dlq.replay.plan import INTERRUPTED, LOCKED
+from unlost.listener.app.settings import ListenerSettings
 from unlost.ops.console.redact import Redactor
 from unlost.ops.console.settings import ConsoleSettings
-from unlost.ops.local.child import dies_with_parent
-from unlost.ops.local.layout import executable
-from unlost.producer.settings import ProducerSettings
+from unlost.ops.kit.command import secret_names
+from unlost.ops.system.child import dies_with_parent
+from unlost.ops.system.layout import executable
+from unlost.producer.app.settings import ProducerSettings
 
 KEPT = 20
 LONGEST_LINE = 16 * 1024 * 1024

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from unlost.dlq.selection import Selection
+from unlost.dlq.record.query import Selection
 from unlost.ops.console.replays import ReplayAsked
 
 SHORTEST_ID = 16

@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from unlost.listener.settings import ConnectionSettings
-from unlost.listener.store.database import Database
-from unlost.ops.command import Secret, WebAddress
-from unlost.ops.watch.asking import PATIENCE, Targets
+from unlost.listener.app.settings import ConnectionSettings
+from unlost.listener.store.postgres.database import Database
+from unlost.ops.kit.command import Secret, WebAddress
+from unlost.ops.watch.query import PATIENCE, Targets
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT = 3.0

@@ -12,14 +12,14 @@ from typing import Any
 
 import msgspec
 
-from unlost.dlq.book import Entry, as_values, book, groups
-from unlost.dlq.changing import change
-from unlost.dlq.file import Damage, FileTrouble
-from unlost.dlq.letter import iso
-from unlost.dlq.paths import letter_files
-from unlost.dlq.plan import plan, snapshot
-from unlost.dlq.selection import Selection
-from unlost.dlq.voice import plan_values
+from unlost.dlq.commands.changing import change
+from unlost.dlq.commands.collector import Entry, as_values, book, groups
+from unlost.dlq.commands.reporter import plan_values
+from unlost.dlq.record.file import Damage, FileTrouble
+from unlost.dlq.record.letter import iso
+from unlost.dlq.record.paths import letter_files
+from unlost.dlq.record.query import Selection
+from unlost.dlq.replay.plan import plan, snapshot
 from unlost.ops.console.redact import Redactor
 from unlost.ops.watch.letters import Kept
 

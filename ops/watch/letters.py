@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from unlost.dlq.book import book
-from unlost.dlq.file import Damage, FileTrouble
-from unlost.dlq.paths import is_several, letter_files
-from unlost.dlq.selection import Selection
-from unlost.dlq.sidecar import sidecar_path
+from unlost.dlq.commands.collector import book
+from unlost.dlq.record.file import Damage, FileTrouble
+from unlost.dlq.record.paths import is_several, letter_files
+from unlost.dlq.record.query import Selection
+from unlost.dlq.record.sidecar import sidecar_path
 from unlost.ops.watch.picture import Kind, LetterFile
 
 REST = 10.0

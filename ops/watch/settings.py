@@ -4,10 +4,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from unlost.listener.settings import GroupName
-from unlost.listener.store.database import Database
-from unlost.ops.command import SecretUrl, Settings, WebAddress
-from unlost.ops.watch.asking import Targets
+from unlost.listener.app.settings import GroupName
+from unlost.listener.store.postgres.database import Database
+from unlost.ops.kit.command import SecretUrl, Settings, WebAddress
+from unlost.ops.watch.query import Targets
 
 PATIENCE = 2.0
 

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from unlost.ops.telemetry.printable import printable
+from unlost.ops.kit.telemetry.printable import printable
 from unlost.ops.watch.picture import Listener, Picture
 from unlost.ops.watch.problem import age
 from unlost.ops.watch.verdict import Verdict, headline

@@ -14,9 +14,9 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from unlost.ops.command import command, say_json_text
-from unlost.ops.watch.asking import Watch
+from unlost.ops.kit.command import command, say_json_text
 from unlost.ops.watch.picture import Picture
+from unlost.ops.watch.query import Watch
 from unlost.ops.watch.settings import WatchSettings
 from unlost.ops.watch.table import shown
 from unlost.ops.watch.verdict import Verdict

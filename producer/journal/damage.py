@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from unlost.listener.errors import InvalidEvent
-from unlost.listener.event import parse, published_envelope
+from unlost.listener.core.errors import InvalidEvent
+from unlost.listener.core.event import parse, published_envelope
 from unlost.producer.journal.port import Entry
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from unlost.listener.cursor import place_of
+from unlost.listener.core.cursor import place_of
 
 EMPTY_KEPT = 16
 """So many timelines without entries are remembered: a producer that starts again and again makes no others."""

@@ -19,15 +19,15 @@ from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import Session, SimulatedPostgresClaims, SimulatedStore
 from tests.simulation.redis import RedisMemory, SimulatedRedisClaims
 from tests.support.yardstick import Yardstick
-from unlost.listener.claims.port import UNHANDLED, Ask, Claims, Dead, Done, Held, Keep, Lapsed, Won
-from unlost.listener.claims.postgres import PostgresClaims
-from unlost.listener.claims.redis import RedisClaims, connect_redis
-from unlost.listener.errors import Permanent, Transient
-from unlost.listener.event import parse
-from unlost.listener.store.database import Database
-from unlost.listener.store.events import EventStore, NewRow
-from unlost.listener.store.mark import Remembered, StoreMark
-from unlost.listener.store.migrations import migrate
+from unlost.listener.claims.postgres.adapter import PostgresClaims
+from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.errors import Permanent, Transient
+from unlost.listener.core.event import parse
+from unlost.listener.core.store_mark import Remembered, StoreMark
+from unlost.listener.ports.claims import UNHANDLED, Ask, Claims, Dead, Done, Held, Keep, Lapsed, Won
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.rows import EventStore, NewRow
 
 LEASE, SHORT = 30.0, 0.3
 

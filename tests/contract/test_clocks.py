@@ -2,10 +2,10 @@
 
 from hashlib import sha256
 
-from unlost.listener.claims.port import Ask, Held
-from unlost.listener.claims.redis import RedisClaims, connect_redis
-from unlost.listener.store.mark import StoreMark
-from unlost.ops.drills.clocks import turn_back
+from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.store_mark import StoreMark
+from unlost.listener.ports.claims import Ask, Held
+from unlost.ops.faults.drills.clocks import turn_back
 
 
 async def test_every_lease_ends_later_and_nothing_else_is_touched(redis_url: str) -> None:

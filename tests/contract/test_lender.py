@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from unlost.listener.errors import Unavailable
-from unlost.listener.event import parse
-from unlost.listener.store import lender as lender_module
-from unlost.listener.store.connection import OwnConnection
-from unlost.listener.store.database import Database
-from unlost.listener.store.events import EventStore, NewRow
-from unlost.listener.store.lender import Lender
-from unlost.listener.store.migrations import migrate
+from unlost.listener.core.errors import Unavailable
+from unlost.listener.core.event import parse
+from unlost.listener.store.postgres import pool as lender_module
+from unlost.listener.store.postgres.connection import OwnConnection
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.pool import Lender
+from unlost.listener.store.postgres.rows import EventStore, NewRow
 
 Lend = Callable[..., Lender]
 

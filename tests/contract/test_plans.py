@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from unlost.listener.claims.port import Ask, Keep
-from unlost.listener.claims.postgres import PostgresClaims
-from unlost.listener.event import parse
-from unlost.listener.store.burials import Burial, BurialRegister
-from unlost.listener.store.database import Connection, Database
-from unlost.listener.store.events import EventStore, NewRow
-from unlost.listener.store.migrations import migrate
+from unlost.listener.claims.postgres.adapter import PostgresClaims
+from unlost.listener.core.event import parse
+from unlost.listener.ports.claims import Ask, Keep
+from unlost.listener.store.postgres.burials import Burial, BurialRegister
+from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.rows import EventStore, NewRow
 
 ROWS = 30_000
 FILL = f"""

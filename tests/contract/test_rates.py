@@ -4,13 +4,13 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 
-from unlost.listener.claims.port import Ask, Claims
-from unlost.listener.claims.postgres import PostgresClaims
-from unlost.listener.claims.redis import RedisClaims, connect_redis
-from unlost.listener.event import parse
-from unlost.listener.store.database import Database
-from unlost.listener.store.events import EventStore, NewRow
-from unlost.listener.store.migrations import migrate
+from unlost.listener.claims.postgres.adapter import PostgresClaims
+from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.event import parse
+from unlost.listener.ports.claims import Ask, Claims
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.rows import EventStore, NewRow
 
 BATCH = 1_024
 BYTES_PER_SETTLED_EVENT = 120

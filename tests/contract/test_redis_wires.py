@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable
 import pytest
 from redis.exceptions import ConnectionError, ResponseError  # noqa: A004  the library's name
 
-from unlost.listener.claims.redis import connect_redis
-from unlost.listener.claims.wires import FEW, Wires
+from unlost.listener.claims.redis.adapter import connect_redis
+from unlost.listener.claims.redis.pool import FEW, Wires
 
 LIMIT = 0.4
 

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from unlost.dlq import reopening as reopening_module
-from unlost.dlq.compact import compact
-from unlost.dlq.file import DeadLetterFile, Located, read_letters, replay_guard
-from unlost.dlq.sidecar import OPEN, Record, Sidecar, sidecar_path, states
-from unlost.listener.claims.port import Dead
-from unlost.listener.errors import Failure, Transient
-from unlost.listener.event import Event, parse
-from unlost.listener.facts import Fact, LettersReopened, LettersResolved
-from unlost.listener.graveyard import FileGraveyard
+from unlost.dlq.commands.compact import compact
+from unlost.dlq.record import reopening as reopening_module
+from unlost.dlq.record.file import DeadLetterFile, Located, read_letters, replay_guard
+from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, states
+from unlost.listener.app.dead_letter_sink import FileGraveyard
+from unlost.listener.core.errors import Failure, Transient
+from unlost.listener.core.event import Event, parse
+from unlost.listener.core.facts import Fact, LettersReopened, LettersResolved
 from unlost.listener.pipeline import registrar as registrar_module
+from unlost.listener.pipeline.in_flight import Doom, Passage, invalid_claim
 from unlost.listener.pipeline.intake import Clocks
-from unlost.listener.pipeline.passage import Doom, Passage, invalid_claim
 from unlost.listener.pipeline.registrar import Registrar
-from unlost.listener.store.burials import Burial, BurialRegister, Loss, Resolved, Standing
-from unlost.listener.store.database import Database
-from unlost.listener.store.events import EventStore, NewRow
-from unlost.listener.store.migrations import migrate
-from unlost.listener.store.roll import Roll
+from unlost.listener.ports.claims import Dead
+from unlost.listener.store.postgres.burials import Burial, BurialRegister, Loss, Resolved, Standing
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.membership import Roll
+from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.rows import EventStore, NewRow
 
 LOOK_AGAIN = 0.3
 

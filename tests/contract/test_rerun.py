@@ -2,9 +2,9 @@
 
 import pytest
 
-from unlost.listener.event import parse
-from unlost.listener.rerun import EngineRerun
-from unlost.listener.settings import ConnectionSettings
+from unlost.listener.app.replay_engine import EngineRerun
+from unlost.listener.app.settings import ConnectionSettings
+from unlost.listener.core.event import parse
 
 
 class Broken(Exception):

@@ -8,16 +8,16 @@ import asyncpg
 import pytest
 from click.testing import CliRunner
 
-from unlost.listener.errors import Misconfigured, Transient
-from unlost.listener.event import parse
-from unlost.listener.store import earlier
-from unlost.listener.store.cursors import Cursors
-from unlost.listener.store.database import Database
-from unlost.listener.store.events import EventStore, NewRow, Stored
-from unlost.listener.store.migrations import Migrated, check, known_migrations, migrate
-from unlost.listener.store.roll import Roll
-from unlost.listener.store.statements import in_schema, quoted, schema_of
-from unlost.ops.migrate import migrate_command
+from unlost.listener.core.errors import Misconfigured, Transient
+from unlost.listener.core.event import parse
+from unlost.listener.store.postgres import earlier
+from unlost.listener.store.postgres.cursors import Cursors
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.membership import Roll
+from unlost.listener.store.postgres.migrations import Migrated, check, known_migrations, migrate
+from unlost.listener.store.postgres.rows import EventStore, NewRow, Stored
+from unlost.listener.store.postgres.statements import in_schema, quoted, schema_of
+from unlost.ops.upkeep.migrate import migrate_command
 
 NAMES = tuple(one.name for one in known_migrations())
 OURS = frozenset(earlier.TABLES)

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from unlost.listener.errors import Reject, Transient
-from unlost.listener.event import parse
-from unlost.listener.store.database import Connection, Database
-from unlost.listener.store.events import EventStore, NewRow, Stored
-from unlost.listener.store.migrations import migrate
-from unlost.listener.store.series import Series
+from unlost.listener.core.errors import Reject, Transient
+from unlost.listener.core.event import parse
+from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.rows import EventStore, NewRow, Stored
+from unlost.listener.store.postgres.transaction_pipeline import Series
 
 LEFT = """select current_setting('work_mem') as work_mem, current_setting('transaction_read_only') as read_only,
     current_setting('default_transaction_read_only') as all_read_only,

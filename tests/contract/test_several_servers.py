@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.servers import running_postgres
-from unlost.dlq.file import DeadLetterFile
-from unlost.dlq.letter import letter_for_frame
-from unlost.listener.errors import Misconfigured, Transient
-from unlost.listener.store.address import place_of, servers_of
-from unlost.listener.store.database import Database
-from unlost.ops.local.ports import free_port
-from unlost.ops.local.postgres import PostgresServer
+from unlost.dlq.record.file import DeadLetterFile
+from unlost.dlq.record.letter import letter_for_frame
+from unlost.listener.core.errors import Misconfigured, Transient
+from unlost.listener.store.postgres.address import place_of, servers_of
+from unlost.listener.store.postgres.database import Database
+from unlost.ops.system.ports import free_port
+from unlost.ops.system.postgres import PostgresServer
 
 READ_WRITE = "?target_session_attrs=read-write"
 

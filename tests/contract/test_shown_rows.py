@@ -3,11 +3,11 @@
 import asyncpg
 import pytest
 
-from unlost.listener.store.database import Database
-from unlost.listener.store.migrations import migrate
-from unlost.ops.watch import asking
-from unlost.ops.watch.asking import Targets, Watch
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.migrations import migrate
+from unlost.ops.watch import query as asking
 from unlost.ops.watch.picture import Database as Shown
+from unlost.ops.watch.query import Targets, Watch
 
 GROUPS = ("unlost", "other.group")
 STORE = """

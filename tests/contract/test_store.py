@@ -23,18 +23,18 @@ from tests.simulation.postgres_adapters import (
     SimulatedStore,
 )
 from tests.support.yardstick import Yardstick
-from unlost.listener.claims.port import Ask, Claims, Dead, Done, Won
-from unlost.listener.claims.postgres import PostgresClaims
-from unlost.listener.errors import Misconfigured, Permanent, Reject, Transient, Unavailable
-from unlost.listener.event import Event, parse
-from unlost.listener.store.burials import Burial, BurialRegister
-from unlost.listener.store.cursors import Cursors
-from unlost.listener.store.database import Connection, Database
-from unlost.listener.store.events import Conflict, Duplicate, EventStore, NewRow, Stored, make_ready
-from unlost.listener.store.migrations import LOCK, Migrated, known_migrations, migrate
-from unlost.listener.store.port import GroupCursors, ListenerRoll, Register, Rows
-from unlost.listener.store.roll import Member, Roll
-from unlost.listener.store.series import Series
+from unlost.listener.claims.postgres.adapter import PostgresClaims
+from unlost.listener.core.errors import Misconfigured, Permanent, Reject, Transient, Unavailable
+from unlost.listener.core.event import Event, parse
+from unlost.listener.ports.claims import Ask, Claims, Dead, Done, Won
+from unlost.listener.ports.store import GroupCursors, ListenerRoll, Register, Rows
+from unlost.listener.store.postgres.burials import Burial, BurialRegister
+from unlost.listener.store.postgres.cursors import Cursors
+from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.membership import Member, Roll
+from unlost.listener.store.postgres.migrations import LOCK, Migrated, known_migrations, migrate
+from unlost.listener.store.postgres.rows import Conflict, Duplicate, EventStore, NewRow, Stored, make_ready
+from unlost.listener.store.postgres.transaction_pipeline import Series
 
 LIFE = 0.4
 LEFT_IN_SESSION = """select current_setting('work_mem') as work_mem,

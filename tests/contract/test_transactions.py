@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from unlost.listener.errors import Transient
-from unlost.listener.event import parse
-from unlost.listener.store.connection import TransactionLeft
-from unlost.listener.store.database import Connection, Database
-from unlost.listener.store.events import EventStore, NewRow, Stored
-from unlost.listener.store.migrations import migrate
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.event import parse
+from unlost.listener.store.postgres.connection import TransactionLeft
+from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.rows import EventStore, NewRow, Stored
 
 
 def row(event_id: str) -> NewRow:

@@ -6,19 +6,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from unlost.listener.claims.port import Ask, Keep
-from unlost.listener.claims.postgres import PostgresClaims
-from unlost.listener.claims.redis import RedisClaims, connect_redis
-from unlost.listener.errors import Permanent, Transient
-from unlost.listener.event import parse
-from unlost.listener.store.burials import Burial, BurialRegister
-from unlost.listener.store.cursors import Cursors
-from unlost.listener.store.database import Database
-from unlost.listener.store.events import EventStore, NewRow
-from unlost.listener.store.mark import StoreMark
-from unlost.listener.store.migrations import check, migrate
-from unlost.listener.store.roll import Roll
-from unlost.ops.local.ports import free_port
+from unlost.listener.claims.postgres.adapter import PostgresClaims
+from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.errors import Permanent, Transient
+from unlost.listener.core.event import parse
+from unlost.listener.core.store_mark import StoreMark
+from unlost.listener.ports.claims import Ask, Keep
+from unlost.listener.store.postgres.burials import Burial, BurialRegister
+from unlost.listener.store.postgres.cursors import Cursors
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.membership import Roll
+from unlost.listener.store.postgres.migrations import check, migrate
+from unlost.listener.store.postgres.rows import EventStore, NewRow
+from unlost.ops.system.ports import free_port
 
 EVENT = parse(b'{"event_id":"e","payload":1}', max_bytes=1000)
 ROW, ASK, KEEP = NewRow(EVENT, 1, 1, 0.0), Ask("e", EVENT.digest), Keep("e", EVENT.digest)

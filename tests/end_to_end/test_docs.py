@@ -17,11 +17,11 @@ import click
 import pytest
 
 from tests.support.system import running_system
-from unlost.dlq.cli import main as dlq
+from unlost.dlq.commands.cli import main as dlq
 from unlost.ops.cli import main as unlost
-from unlost.ops.drills.verdict import Result
-from unlost.ops.local.layout import write_environment
-from unlost.ops.local.system import System
+from unlost.ops.faults.drills.verdict import Result
+from unlost.ops.system.layout import write_environment
+from unlost.ops.system.system import System
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

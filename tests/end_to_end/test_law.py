@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.support.system import running_system
-from unlost.ops.local.layout import executable
-from unlost.ops.local.system import System
+from unlost.ops.system.layout import executable
+from unlost.ops.system.system import System
 
 EVENTS = 20_000
 BATCH = 1_000

@@ -13,11 +13,11 @@ import pytest
 
 from tests.end_to_end.test_law import audit, lines, publish, until_rows
 from tests.support.system import running_system
-from unlost.ops.local.layout import executable
-from unlost.ops.local.system import System
+from unlost.ops.system.layout import executable
+from unlost.ops.system.system import System
 
 BEFORE, AFTER = 300, 500
-HANDLER = "unlost.ops.drills.handlers:record"
+HANDLER = "unlost.ops.faults.drills.handlers:record"
 TABLES = ("events", "cursors", "buried", "listeners", "claims", "claims_place", "store", "losses")
 
 

@@ -16,10 +16,10 @@ from toxiproxy.api import APIConsumer
 
 from tests.support.frail import Frail
 from tests.support.servers import running_postgres, running_valkey
-from unlost.ops.local.ports import free_port
-from unlost.ops.local.postgres import PostgresServer
-from unlost.ops.local.valkey import ValkeyServer
-from unlost.ops.toxics.server import running_in_thread
+from unlost.ops.faults.toxics.server import running_in_thread
+from unlost.ops.system.ports import free_port
+from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.system.valkey import ValkeyServer
 
 REAL = "toxiproxy-server"
 QUICK_RECOVERY = ("-c", "fsync=off")

@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from unlost.listener.breaker import Breaker
-from unlost.listener.claims.desk import Desk
-from unlost.listener.claims.port import Ask, Claims, Won
-from unlost.listener.facts import Fact, LeasesLost
-from unlost.listener.servers import connect_servers
-from unlost.listener.settings import ListenerSettings
+from unlost.listener.app.settings import ListenerSettings
+from unlost.listener.app.wiring import connect_servers
+from unlost.listener.claims.manager import Desk
+from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.facts import Fact, LeasesLost
+from unlost.listener.ports.claims import Ask, Claims, Won
 
 
 class LateReplies:

@@ -13,8 +13,8 @@ from tests.support.handlers import HOLD, HOLD_IN_TRANSACTION, RUNS
 from tests.support.law import assert_law, letters_in
 from tests.support.listeners import Heard, RunningListener, running_listener, until_among
 from tests.support.stream import ResumingSource, resuming_source
-from unlost.listener.delivery import Delivery
-from unlost.listener.facts import (
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.facts import (
     BreakerMoved,
     EventBuried,
     EventsStandBy,
@@ -23,9 +23,9 @@ from unlost.listener.facts import (
     StoringPaused,
     StoringResumed,
 )
-from unlost.listener.store.database import Connection
-from unlost.ops.local.ports import free_port
-from unlost.ops.local.postgres import PostgresServer
+from unlost.listener.store.postgres.database import Connection
+from unlost.ops.system.ports import free_port
+from unlost.ops.system.postgres import PostgresServer
 
 OUTAGE_SECONDS = 1.0
 """As long as all attempts together, and the time limit of one."""

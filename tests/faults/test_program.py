@@ -9,7 +9,7 @@ import httpx
 
 
 def test_the_program_says_its_port_serves_and_ends_on_a_signal():
-    command = [sys.executable, "-m", "unlost.ops.toxics", "--host", "127.0.0.1", "--port", "0"]
+    command = [sys.executable, "-m", "unlost.ops.faults.toxics", "--host", "127.0.0.1", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout
         port = json.loads(process.stdout.readline())["port"]

@@ -14,8 +14,8 @@ from tests.support.listeners import RunningListener, running_listener, until_amo
 from tests.support.stream import ResumingSource, resuming_source
 from tests.support.toxics import toxic_wire
 from tests.support.yardstick import Yardstick
-from unlost.listener.facts import EventsStandBy, EventsStored, PlacesDeclared
-from unlost.ops.local.valkey import ValkeyServer
+from unlost.listener.core.facts import EventsStandBy, EventsStored, PlacesDeclared
+from unlost.ops.system.valkey import ValkeyServer
 
 FLOWS_AGAIN_SECONDS = 3.0
 

@@ -8,7 +8,7 @@ from tests.support.handlers import HOLD, RUNS
 from tests.support.law import assert_law
 from tests.support.listeners import running_listener
 from tests.support.stream import resuming_source
-from unlost.listener.facts import EventsClaimed, EventsStored, EventsTakenOver
+from unlost.listener.core.facts import EventsClaimed, EventsStored, EventsTakenOver
 
 HELD = [f"held{number}" for number in range(4)]
 

@@ -22,7 +22,7 @@ from tests.support.listeners import Heard, RunningListener, running_listener
 from tests.support.stream import ResumingSource, resuming_source
 from tests.support.toxics import ToxicWire, toxic_wire
 from tests.support.yardstick import Yardstick
-from unlost.listener.facts import (
+from unlost.listener.core.facts import (
     AttemptFailed,
     BreakerMoved,
     EventsStored,

@@ -7,7 +7,7 @@ import pytest
 from tests.support.listeners import running_listener
 from tests.support.stream import resuming_source
 from tests.support.wrong_redis import answering
-from unlost.listener.facts import BreakerMoved, EventsStored, PlacesDeclared
+from unlost.listener.core.facts import BreakerMoved, EventsStored, PlacesDeclared
 
 ANSWERS = {
     "a number": b":1\r\n",

@@ -16,7 +16,7 @@ ROOMS = {
     "pipeline": ("listener/pipeline/*.py",),
     "claims": ("listener/claims/*.py",),
     "store": ("listener/store/*.py",),
-    "dead letters": ("dlq/file.py", "dlq/letter.py", "dlq/sidecar.py"),
+    "dead letters": ("dlq/record/file.py", "dlq/record/letter.py", "dlq/record/sidecar.py"),
     "journal": ("producer/journal/*.py",),
 }
 

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, settings
 from tests.mutation.trial import Answer, Fate, Order
 from tests.support.servers import running_postgres
 from unlost.ops.cli import main as unlost
-from unlost.ops.local.postgres import PostgresServer
+from unlost.ops.system.postgres import PostgresServer
 
 OURS = ("unlost", "grafana", "tests")
 POLL = 0.01
@@ -55,7 +55,7 @@ def main() -> None:
 def _import_libraries() -> None:
     commands = (unlost.get_command(click.Context(unlost), name) for name in unlost.list_commands(click.Context(unlost)))
     assert all(commands)  # each was imported
-    for name in ("unlost.listener.daemon", "unlost.producer.daemon", "tests.conftest", "tests.simulation.run"):
+    for name in ("unlost.listener.app.daemon", "unlost.producer.app.daemon", "tests.conftest", "tests.simulation.run"):
         importlib.import_module(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.reading import reading
-from unlost.listener.facts import SourceConnected, SourceLost
+from unlost.listener.core.facts import SourceConnected, SourceLost
 
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 UPGRADE = (("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", "{accept}"))

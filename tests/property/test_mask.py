@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlost.ops.telemetry.health import Check, Health
-from unlost.ops.telemetry.mask import MASK, masked, masked_within
+from unlost.ops.kit.telemetry.health import Check, Health
+from unlost.ops.kit.telemetry.mask import MASK, masked, masked_within
 
 SECRET = "s3cr3t"
 raw = st.text("abcXYZ019:/?#@!$&*+,;=._~-%", max_size=8).map(lambda text: f"{text}{SECRET}{text[::-1]}")

@@ -7,19 +7,19 @@ from itertools import accumulate
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from unlost.listener.errors import InvalidEvent
-from unlost.listener.event import Event, parse, read_plainly, read_with_care
-from unlost.listener.pipeline.stretches import cursor_at_end
-from unlost.listener.settings import ListenerSettings
+from unlost.listener.app.settings import ListenerSettings
+from unlost.listener.core.bulk import plain_events
+from unlost.listener.core.errors import InvalidEvent
+from unlost.listener.core.event import Event, parse, read_plainly, read_with_care
+from unlost.listener.pipeline.peers.segments import cursor_at_end
 from unlost.listener.source.handshake import source_name
-from unlost.listener.together import plain_events
-from unlost.ops.command import UsageProblem
-from unlost.producer.accept import Refused, plain_index, publication, wrapped
+from unlost.ops.kit.command import UsageProblem
+from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.journal.port import Entry
 from unlost.producer.journal.publications import Lines
 from unlost.producer.journal.timelines import Timeline, Timelines
-from unlost.producer.settings import ProducerSettings
-from unlost.producer.tail import frame_of
+from unlost.producer.publish.accept import Refused, plain_index, publication, wrapped
+from unlost.producer.stream.tail import frame_of
 
 LIMIT = 100_000
 SEEDS = [

@@ -18,8 +18,8 @@ from websockets.protocol import OPEN, Protocol, Side
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from unlost.listener.oversized import HEAD_BYTES, Oversized
-from unlost.listener.source.stream import ENOUGH_BYTES, LONGEST_FRAME, MESSAGE_BYTES, Stream
+from unlost.listener.core.oversized import HEAD_BYTES, Oversized
+from unlost.listener.source.websocket import ENOUGH_BYTES, LONGEST_FRAME, MESSAGE_BYTES, Stream
 
 LIMIT = 1_000
 Message = bytes | Oversized

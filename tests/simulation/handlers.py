@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from tests.simulation.world import Process
-from unlost.listener.delivery import Delivery
+from unlost.listener.core.delivery import Delivery
 
 
 async def plain(delivery: Delivery) -> None:

@@ -25,10 +25,10 @@ from tests.simulation.hooks import Hooks
 from tests.simulation.letters import OPEN, Letters
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.world import Process, World
-from unlost.dlq.letter import UNCLAIMED
-from unlost.listener.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
-from unlost.listener.pipeline.stretches import Stretch
-from unlost.listener.store.burials import Burial
+from unlost.dlq.record.letter import UNCLAIMED
+from unlost.listener.core.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
+from unlost.listener.pipeline.peers.segments import Stretch
+from unlost.listener.store.postgres.burials import Burial
 
 MAX_TAKEOVERS = 3
 

@@ -22,19 +22,19 @@ from tests.simulation.schedule import Happening, Schedule
 from tests.simulation.source import SimulatedSource
 from tests.simulation.wire import Link
 from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
-from unlost.dlq.letter import UNCLAIMED
-from unlost.listener.delivery import Delivery
-from unlost.listener.errors import Reject, Transient
-from unlost.listener.facts import Fact
-from unlost.listener.listening import Listening
+from unlost.dlq.record.letter import UNCLAIMED
+from unlost.listener.app.listening import Listening
+from unlost.listener.app.settings import ConnectionSettings, ListenerSettings
+from unlost.listener.app.wiring import IDLE_GRACE, Servers
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.errors import Reject, Transient
+from unlost.listener.core.facts import Fact
 from unlost.listener.pipeline.healer import Kept
+from unlost.listener.pipeline.in_flight import Passage
 from unlost.listener.pipeline.intake import Clocks
-from unlost.listener.pipeline.passage import Passage
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.registrar import Gone
-from unlost.listener.servers import IDLE_GRACE, Servers
-from unlost.listener.settings import ConnectionSettings, ListenerSettings
-from unlost.listener.store.burials import Burial, Loss, Resolved
+from unlost.listener.store.postgres.burials import Burial, Loss, Resolved
 
 LEASE = 2.5
 """Enough to notice a silent Redis, and to cover elsewhere, before it runs out."""

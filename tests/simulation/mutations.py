@@ -14,34 +14,34 @@ from tests.simulation import listener as listener_module
 from tests.simulation import postgres as postgres_module
 from tests.simulation.postgres import PostgresMemory, Row
 from tests.simulation.redis import Record, RedisMemory, SimulatedRedisClaims
-from unlost.listener.claims import desk as desk_module
+from unlost.listener.app.engine import Engine
+from unlost.listener.app.listening import Listening
 from unlost.listener.claims import known_store as known_store_module
-from unlost.listener.claims import places
-from unlost.listener.claims.desk import Desk
+from unlost.listener.claims import manager as desk_module
+from unlost.listener.claims import quorum as places
 from unlost.listener.claims.leases import Leases
-from unlost.listener.claims.port import Ask, Keep, Won
-from unlost.listener.engine import Engine
-from unlost.listener.errors import Transient
-from unlost.listener.facts import LeasesLost
-from unlost.listener.listening import Listening
+from unlost.listener.claims.manager import Desk
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.facts import LeasesLost
+from unlost.listener.core.store_mark import Remembered, StoreMark
+from unlost.listener.core.watermark import Position, Watermark
 from unlost.listener.pipeline import intake as intake_module
 from unlost.listener.pipeline import settling as settling_module
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.handling import Handling
 from unlost.listener.pipeline.healer import Healer, Kept
+from unlost.listener.pipeline.in_flight import DUPLICATE, Passage
 from unlost.listener.pipeline.intake import Intake
-from unlost.listener.pipeline.passage import DUPLICATE, Passage
+from unlost.listener.pipeline.peers.affinity import Turns
+from unlost.listener.pipeline.peers.segments import Part, Stretch
 from unlost.listener.pipeline.registrar import Registrar
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.pipeline.stretches import Part, Stretch
-from unlost.listener.pipeline.turns import Turns
+from unlost.listener.ports.claims import Ask, Keep, Won
 from unlost.listener.source import reader as reader_module
 from unlost.listener.source.reader import Reader
-from unlost.listener.store.events import STORED
-from unlost.listener.store.mark import Remembered, StoreMark
-from unlost.listener.watermark import Position, Watermark
+from unlost.listener.store.postgres.rows import STORED
 from unlost.producer.journal.timelines import Start, Timelines
 
 Patch = tuple[Any, str, Callable[[Any], Any]]

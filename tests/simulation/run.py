@@ -10,8 +10,8 @@ from tests.simulation.listener import RESTART_SECONDS, Scene, Start
 from tests.simulation.postgres import Transaction
 from tests.simulation.schedule import Fault, Happening, Schedule
 from tests.simulation.world import World
-from unlost.listener.errors import InvalidEvent
-from unlost.listener.event import parse
+from unlost.listener.core.errors import InvalidEvent
+from unlost.listener.core.event import parse
 
 CALM_BEFORE_END = 0.5
 LONGEST = 60.0

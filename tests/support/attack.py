@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from unlost.ops.telemetry.admission import files_allowed
+from unlost.ops.kit.telemetry.admission import files_allowed
 
 T = TypeVar("T")
 

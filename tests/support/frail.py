@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from unlost.ops.local.postgres import PostgresServer
-from unlost.ops.local.valkey import ValkeyServer
+from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.system.valkey import ValkeyServer
 
 Server = TypeVar("Server", PostgresServer, ValkeyServer)
 

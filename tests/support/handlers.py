@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakSet
 
-from unlost.listener.delivery import Delivery
-from unlost.listener.store.database import Connection
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.store.postgres.database import Connection
 
 
 class Watcher(Protocol):

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tests.support.listeners import rows_of
-from unlost.dlq.file import read_letters
-from unlost.dlq.letter import Letter
+from unlost.dlq.record.file import read_letters
+from unlost.dlq.record.letter import Letter
 
 
 def letters_in(directory: Path) -> list[Letter]:

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 
 from tests.support.handlers import RUNS
-from unlost.listener.daemon import Daemon
-from unlost.listener.facts import EventsDuplicate, EventsStored, Fact, FramesUnread
-from unlost.listener.settings import ListenerSettings
+from unlost.listener.app.daemon import Daemon
+from unlost.listener.app.settings import ListenerSettings
+from unlost.listener.core.facts import EventsDuplicate, EventsStored, Fact, FramesUnread
 
 
 class Heard:

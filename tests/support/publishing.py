@@ -11,15 +11,15 @@ from starlette.routing import Route
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from unlost.ops.telemetry.admission import Admission
-from unlost.ops.telemetry.guarded import GuardedProtocol
-from unlost.producer.accept import publication
+from unlost.ops.kit.telemetry.admission import Admission
+from unlost.ops.kit.telemetry.guarded import GuardedProtocol
+from unlost.producer.fast.publish import PATH, Heads, Lone
 from unlost.producer.journal.port import JournalTrouble, Placed
 from unlost.producer.journal.publications import Publication
-from unlost.producer.lone import PATH, Heads, Lone
-from unlost.producer.origin import SameSite
-from unlost.producer.publisher import Overloaded, Publisher, Tell
-from unlost.producer.single import Shortcut, Single
+from unlost.producer.publish.accept import publication
+from unlost.producer.publish.origin import SameSite
+from unlost.producer.publish.publisher import Overloaded, Publisher, Tell
+from unlost.producer.publish.single import Shortcut, Single
 
 LIMIT = 2_000
 TURNS = 100

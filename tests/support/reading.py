@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
-from unlost.listener.backoff import Backoff
-from unlost.listener.errors import Transient
-from unlost.listener.facts import Fact
-from unlost.listener.oversized import Oversized
+from unlost.listener.core.backoff import Backoff
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.facts import Fact
+from unlost.listener.core.oversized import Oversized
 from unlost.listener.source.connection import Open, SourceOptions
 from unlost.listener.source.reader import Reader
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from unlost.ops.local.child import ChildFailed
-from unlost.ops.local.postgres import PostgresServer
-from unlost.ops.local.valkey import ValkeyServer
+from unlost.ops.system.child import ChildFailed
+from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.system.valkey import ValkeyServer
 
 # Many small tests share it; what would be risky for data is still on: fsync, synchronous_commit.
 SMALL = ("-c", "shared_buffers=32MB", "-c", "max_wal_size=256MB")

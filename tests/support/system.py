@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from unlost.ops.local.layout import Layout, free_ports
-from unlost.ops.local.system import System
+from unlost.ops.system.layout import Layout, free_ports
+from unlost.ops.system.system import System
 
 
 @contextlib.contextmanager

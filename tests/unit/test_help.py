@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from unlost.dlq.cli import main as dlq
+from unlost.dlq.commands.cli import main as dlq
 from unlost.ops.cli import main as unlost
-from unlost.ops.command.kit import CommandGroup, SettingsCommand
-from unlost.ops.toxics.__main__ import toxics
+from unlost.ops.faults.toxics.__main__ import toxics
+from unlost.ops.kit.command.kit import CommandGroup, SettingsCommand
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    yield "python -m unlost.ops.toxics", toxics
+    yield "python -m unlost.ops.faults.toxics", toxics
     yield from named("dlq", dlq)
     yield from named("unlost", unlost)
 

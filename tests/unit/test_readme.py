@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from unlost.ops.reference import tables
+from unlost.ops.generate.settings_page import tables
 
 README = Path(__file__).parents[2] / "README.md"
 
 
 def test_the_settings_in_the_readme_are_those_of_the_code():
-    assert tables() in README.read_text(), "put what `python -m unlost.ops.reference` prints between the settings marks"
+    assert tables() in README.read_text(), (
+        "put what `python -m unlost.ops.generate.settings_page` prints between the settings marks"
+    )

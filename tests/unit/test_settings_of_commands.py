@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from unlost.dlq.options import LetterSettings
-from unlost.dlq.rerunning import ReplaySettings
+from unlost.dlq.commands.options import LetterSettings
+from unlost.dlq.commands.replay import ReplaySettings
 from unlost.ops.audit.cli import AuditSettings
 from unlost.ops.bench.cli import BenchSettings
-from unlost.ops.command import Settings, UsageProblem
 from unlost.ops.console.settings import ConsoleSettings
-from unlost.ops.local.up import UpSettings
-from unlost.ops.retention import RetentionSettings
+from unlost.ops.kit.command import Settings, UsageProblem
+from unlost.ops.system.up import UpSettings
+from unlost.ops.upkeep.retention import RetentionSettings
 from unlost.ops.watch.settings import WatchSettings
-from unlost.producer.settings import ProducerSettings
+from unlost.producer.app.settings import ProducerSettings
 
 WRONG: list[tuple[type[Settings], dict[str, Any]]] = [
     (ProducerSettings, {"instance_id": ""}),

@@ -13,14 +13,13 @@ from queue import SimpleQueue
 import msgspec
 import pytest
 
-from unlost.listener.cursor import place_of
-from unlost.producer.journal import statements
+from unlost.listener.core.cursor import place_of
 from unlost.producer.journal.groups import Group as KnownGroup
 from unlost.producer.journal.groups import Keep, forget, kept_for
-from unlost.producer.journal.lock import JournalLock
 from unlost.producer.journal.port import Journal, JournalTrouble
 from unlost.producer.journal.publications import Lines, Publication, lines_of
-from unlost.producer.journal.sqlite import PATIENCE, SqliteJournal
+from unlost.producer.journal.sqlite.adapter import PATIENCE, SqliteJournal, statements
+from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.timelines import EMPTY_KEPT, Start
 
 ADAPTERS = {"sqlite": lambda directory: SqliteJournal(directory / "journal.sqlite")}

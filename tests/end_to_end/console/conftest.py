@@ -12,7 +12,7 @@ import pytest
 
 from tests.end_to_end.console.handlers import NAME
 from tests.support.system import running_system
-from unlost.ops.local.system import System
+from unlost.ops.system.system import System
 
 TOKEN = "open sesame"
 CARD = "4111-2222-3333"

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.end_to_end.console.conftest import CARD, OWN, Stage, until
-from unlost.dlq.file import replay_guard
-from unlost.dlq.sidecar import states
+from unlost.dlq.record.file import replay_guard
+from unlost.dlq.record.sidecar import states
 
 
 def outcome(stage: Stage, event_id: str) -> str:

@@ -11,10 +11,10 @@ import pytest
 
 from tests.end_to_end.console.conftest import OWN, Stage, until
 from tests.end_to_end.console.handlers import NAME
-from unlost.dlq.file import replay_guard
-from unlost.dlq.sidecar import OPEN, states
-from unlost.ops.local.layout import executable
-from unlost.ops.local.ports import free_port
+from unlost.dlq.record.file import replay_guard
+from unlost.dlq.record.sidecar import OPEN, states
+from unlost.ops.system.layout import executable
+from unlost.ops.system.ports import free_port
 
 HOST = "127.0.0.1"
 

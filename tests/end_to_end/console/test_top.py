@@ -10,7 +10,7 @@ import subprocess
 import termios
 
 from tests.end_to_end.console.conftest import Stage
-from unlost.ops.local.layout import executable
+from unlost.ops.system.layout import executable
 
 
 def environment(stage: Stage) -> dict[str, str]:

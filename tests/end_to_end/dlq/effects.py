@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Self
 
-from unlost.dlq.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
-from unlost.dlq.rerunning import ReplaySettings, replay_command
-from unlost.listener.errors import Failure, Transient
-from unlost.listener.event import Event, decode
+from unlost.dlq.commands.replay import ReplaySettings, replay_command
+from unlost.dlq.replay.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
+from unlost.listener.core.errors import Failure, Transient
+from unlost.listener.core.event import Event, decode
 
 
 class Effects:

@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 
 from tests.unit.dlq.letters import letter, write
-from unlost.dlq.compact import compact
-from unlost.dlq.file import Located, read_letters
-from unlost.dlq.sidecar import Record, Sidecar, sidecar_path, states
+from unlost.dlq.commands.compact import compact
+from unlost.dlq.record.file import Located, read_letters
+from unlost.dlq.record.sidecar import Record, Sidecar, sidecar_path, states
 
 CODE = """
 import sys
 from pathlib import Path
-from unlost.dlq.compact import compact
+from unlost.dlq.commands.compact import compact
 print(1, flush=True)
 compact(Path(sys.argv[1]))
 """

@@ -10,11 +10,11 @@ import pytest
 
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
-from unlost.dlq.file import read_letters
-from unlost.dlq.sidecar import states
-from unlost.listener.delivery import Delivery
-from unlost.listener.errors import Reject
-from unlost.listener.facts import EventBuried, EventsStored
+from unlost.dlq.record.file import read_letters
+from unlost.dlq.record.sidecar import states
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.errors import Reject
+from unlost.listener.core.facts import EventBuried, EventsStored
 
 
 async def fail(event: Delivery) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from tests.unit.dlq.letters import invalid, letter, write
-from unlost.dlq.sidecar import sidecar_path, states
+from unlost.dlq.record.sidecar import sidecar_path, states
 
 
 class Work:

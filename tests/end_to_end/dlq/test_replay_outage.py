@@ -13,18 +13,18 @@ import pytest
 
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
-from unlost.dlq.sidecar import states
-from unlost.listener.delivery import Delivery
-from unlost.listener.facts import EventBuried
-from unlost.listener.store.database import Connection
-from unlost.ops.local.postgres import PostgresServer
-from unlost.ops.local.valkey import ValkeyServer
+from unlost.dlq.record.sidecar import states
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.facts import EventBuried
+from unlost.listener.store.postgres.database import Connection
+from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.system.valkey import ValkeyServer
 
 QUICK, HELD = 5, 10
 PROGRAM = """
 from functools import partial
-from unlost.dlq.rerunning import replay_command
-from unlost.listener.rerun import EngineRerun
+from unlost.dlq.commands.replay import replay_command
+from unlost.listener.app.replay_engine import EngineRerun
 replay_command(partial(EngineRerun, patience=2.0))()
 """
 DIRECTORY = "REPLAY_OUTAGE_DIRECTORY"

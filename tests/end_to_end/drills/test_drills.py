@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unlost.ops.local.layout import executable
+from unlost.ops.system.layout import executable
 
 SELECTION = ("redis-frozen", "postgres-killed", "producer-killed", "listener-killed", "stop-foreign", "rolling-deploy")
 

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from tests.support.listeners import QUICK
-from unlost.dlq.file import Located, read_letters
-from unlost.ops.local.child import Child
-from unlost.ops.local.layout import executable
-from unlost.ops.local.ports import free_port
+from unlost.dlq.record.file import Located, read_letters
+from unlost.ops.system.child import Child
+from unlost.ops.system.layout import executable
+from unlost.ops.system.ports import free_port
 
 
 @pytest.fixture

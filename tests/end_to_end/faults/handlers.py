@@ -12,8 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-from unlost.listener.delivery import Delivery
-from unlost.listener.errors import Reject
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.errors import Reject
 
 
 def named(function) -> str:

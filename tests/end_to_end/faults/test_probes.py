@@ -7,8 +7,8 @@ import httpx
 from tests.end_to_end.faults.conftest import ListenerProcess, frame
 from tests.end_to_end.faults.handlers import block_the_loop, named, never_give_in
 from tests.support.source import running_source
-from unlost.ops.local.postgres import PostgresServer
-from unlost.ops.local.valkey import ValkeyServer
+from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.system.valkey import ValkeyServer
 
 PROBE_SECONDS = 2.0
 

@@ -10,7 +10,7 @@ from tests.end_to_end.faults.handlers import accept, hang_in_a_thread, kill_for_
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 from tests.support.stream import resuming_source
-from unlost.listener.facts import EventsStandBy, EventsStored, EventsTakenOver
+from unlost.listener.core.facts import EventsStandBy, EventsStored, EventsTakenOver
 
 
 def settings_of(servers: dict) -> dict[str, str]:

@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from tests.end_to_end.faults.conftest import assert_law, frame, frames, letters
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
-from unlost.listener.facts import (
+from unlost.listener.core.facts import (
     BreakerMoved,
     CursorSaved,
     EventBuried,

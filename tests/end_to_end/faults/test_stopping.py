@@ -12,10 +12,17 @@ from tests.end_to_end.faults.conftest import frame, frames, letters
 from tests.support.handlers import HOLD, RUNS
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
-from unlost.dlq.file import replay_guard
-from unlost.dlq.sidecar import OPEN, states
-from unlost.listener.errors import Unaccounted
-from unlost.listener.facts import EventBuried, EventsStandBy, EventsStored, LettersResolved, SourceConnected, SourceGap
+from unlost.dlq.record.file import replay_guard
+from unlost.dlq.record.sidecar import OPEN, states
+from unlost.listener.core.errors import Unaccounted
+from unlost.listener.core.facts import (
+    EventBuried,
+    EventsStandBy,
+    EventsStored,
+    LettersResolved,
+    SourceConnected,
+    SourceGap,
+)
 
 
 @pytest.fixture(autouse=True)

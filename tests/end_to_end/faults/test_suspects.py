@@ -8,12 +8,12 @@ from tests.end_to_end.faults.conftest import frame
 from tests.end_to_end.faults.handlers import hang, named
 from tests.support.listeners import Heard, rows_of, running_listener
 from tests.support.source import running_source
-from unlost.listener.claims.port import Ask, Won
-from unlost.listener.claims.redis import RedisClaims, connect_redis
-from unlost.listener.delivery import Delivery
-from unlost.listener.event import parse
-from unlost.listener.facts import EventBuried, EventsClaimed, EventsDuplicate, EventsStored, EventsTakenOver
-from unlost.ops.local.valkey import ValkeyServer
+from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.event import parse
+from unlost.listener.core.facts import EventBuried, EventsClaimed, EventsDuplicate, EventsStored, EventsTakenOver
+from unlost.listener.ports.claims import Ask, Won
+from unlost.ops.system.valkey import ValkeyServer
 
 HEARD: list[Heard] = []
 SETTLED_AT_START: dict[str, set[str]] = {}

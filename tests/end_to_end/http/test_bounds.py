@@ -13,7 +13,7 @@ import pytest
 from tests.support.attack import Attackers, attackers, crowded, exchanged, flooded
 from tests.support.system import running_system
 from tests.support.watched import MEBIBYTE, Watched, watching
-from unlost.ops.local.system import System
+from unlost.ops.system.system import System
 
 PROMPT = 0.2
 """Seconds that a process may have of any probe's wait."""

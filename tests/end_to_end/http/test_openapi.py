@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.support.system import running_system
-from unlost.ops.local.system import System
+from unlost.ops.system.system import System
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 OWN = {"x-unlost-console": "1"}

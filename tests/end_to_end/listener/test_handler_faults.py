@@ -12,12 +12,12 @@ from tests.end_to_end.test_law import until_rows
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 from tests.support.system import running_system
-from unlost.dlq.file import read_letters
-from unlost.dlq.letter import Letter
-from unlost.dlq.sidecar import states
-from unlost.listener.delivery import Delivery
-from unlost.listener.facts import EventBuried, EventsStored, LettersResolved
-from unlost.listener.store.database import Connection
+from unlost.dlq.record.file import read_letters
+from unlost.dlq.record.letter import Letter
+from unlost.dlq.record.sidecar import states
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.facts import EventBuried, EventsStored, LettersResolved
+from unlost.listener.store.postgres.database import Connection
 
 RUNS: list[str] = []
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.listeners import RunningListener, rows_of, running_listener
 from tests.support.source import running_source
-from unlost.listener.delivery import Delivery
-from unlost.listener.facts import EventsStored, SourceConnected
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.facts import EventsStored, SourceConnected
 
 
 async def handle(event: Delivery) -> None:

@@ -13,11 +13,11 @@ from redis.asyncio import Redis
 from tests.contract.wire import Wire
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
-from unlost.dlq.file import read_letters
-from unlost.listener.claims.redis import Script
-from unlost.listener.delivery import Delivery
-from unlost.listener.errors import Reject
-from unlost.listener.facts import (
+from unlost.dlq.record.file import read_letters
+from unlost.listener.claims.redis.adapter import Script
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.errors import Reject
+from unlost.listener.core.facts import (
     EventBuried,
     EventsClaimed,
     EventsDuplicate,

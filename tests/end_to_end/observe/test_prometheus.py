@@ -19,14 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from grafana.prometheus import RULES, Prometheus, running_prometheus
 from tests.support.needed import needed
 from tests.support.system import running_system
-from unlost.ops.drills.catalogue import DRILLS
-from unlost.ops.drills.local_stage import LocalStage
-from unlost.ops.drills.runner import observe
-from unlost.ops.drills.stage import Stage
-from unlost.ops.drills.traffic import Stream
-from unlost.ops.local.child import ChildFailed
-from unlost.ops.local.system import System
-from unlost.ops.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, Told
+from unlost.ops.faults.drills.catalogue import DRILLS
+from unlost.ops.faults.drills.local_stage import LocalStage
+from unlost.ops.faults.drills.runner import observe
+from unlost.ops.faults.drills.stage import Stage
+from unlost.ops.faults.drills.traffic import Stream
+from unlost.ops.generate.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, Told
+from unlost.ops.system.child import ChildFailed
+from unlost.ops.system.system import System
 
 DASHBOARDS = Path(__file__).parents[3] / "grafana" / "dashboards"
 RECORDED = set(re.findall(r"- record: (\S+)", (RULES / "rules.yml").read_text()))
@@ -45,7 +45,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     """Two listeners with a handler that fails for some events, a producer under load, and who watches them."""
     program = needed("prometheus", package="prometheus")
     settings = {
-        "HANDLER": "unlost.ops.drills.handlers:record",
+        "HANDLER": "unlost.ops.faults.drills.handlers:record",
         "DRILL_RUNS": str(tmp_path / "runs"),
         "PROCESS_DELAY": "0.1",
     }

@@ -21,7 +21,7 @@ class RunningProducer:
 
     def start(self) -> None:
         environment = {**os.environ, "PORT": "0", "WS_PORT": "0", "JOURNAL": str(self.journal), **self.settings}
-        run = [sys.executable, "-c", "from unlost.producer.cli import main; main()"]
+        run = [sys.executable, "-c", "from unlost.producer.app.cli import main; main()"]
         self.process = subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
         lines = []
         for line in self.process.stderr:

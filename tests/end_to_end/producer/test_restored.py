@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.support.system import running_system
-from unlost.ops.drills import journals
-from unlost.ops.local.system import System
+from unlost.ops.faults.drills import journals
+from unlost.ops.system.system import System
 
 BEFORE, LOST, AFTER = 50, 300, 700
 GAPS = re.compile(r"^unlost_source_gaps_total(?:\{[^}]*\})? ([0-9]+)", re.MULTILINE)

@@ -8,13 +8,13 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlost.dlq import sidecar
-from unlost.dlq.file import Damage, DeadLetterFile, LineFile, Located, read_letters
-from unlost.dlq.fingerprint import fingerprint
-from unlost.dlq.letter import Damaged, Letter, decode, encode, letter_for, letter_for_frame
-from unlost.dlq.sidecar import Record, Sidecar, fold, sidecar_path, states
-from unlost.listener.errors import Failure, InvalidEvent
-from unlost.listener.event import parse
+from unlost.dlq.record import sidecar
+from unlost.dlq.record.file import Damage, DeadLetterFile, LineFile, Located, read_letters
+from unlost.dlq.record.fingerprint import fingerprint
+from unlost.dlq.record.letter import Damaged, Letter, decode, encode, letter_for, letter_for_frame
+from unlost.dlq.record.sidecar import Record, Sidecar, fold, sidecar_path, states
+from unlost.listener.core.errors import Failure, InvalidEvent
+from unlost.listener.core.event import parse
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(lambda text: "://" not in text)
 calm = words.filter(lambda text: "=" not in text)

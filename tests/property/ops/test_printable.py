@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.unit.dlq.letters import invalid, letter, mark, write
-from unlost.dlq.cli import main
-from unlost.dlq.letter import Letter
-from unlost.ops.command import UsageProblem
-from unlost.ops.telemetry.logs import configure_logs
-from unlost.ops.telemetry.printable import printable, printable_json, printable_lines
+from unlost.dlq.commands.cli import main
+from unlost.dlq.record.letter import Letter
+from unlost.ops.kit.command import UsageProblem
+from unlost.ops.kit.telemetry.logs import configure_logs
+from unlost.ops.kit.telemetry.printable import printable, printable_json, printable_lines
 from unlost.ops.watch.picture import Database, Listener, Picture, Producer
 from unlost.ops.watch.table import shown
 from unlost.ops.watch.verdict import verdict

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlost.producer.accept import Refused, accepted_lines, answer, answers, plain_index, publication
-from unlost.producer.batch import LINES_AT_ONCE, MOST_ANSWER_BYTES, UNDER_WAY, Batch
+from unlost.producer.fast.parse_worker import Reading
 from unlost.producer.journal.port import Accepted, Entry
 from unlost.producer.journal.publications import Lines
-from unlost.producer.journal.sqlite import SqliteJournal
-from unlost.producer.publisher import Publisher
-from unlost.producer.reading import Reading
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
+from unlost.producer.publish.accept import Refused, accepted_lines, answer, answers, plain_index, publication
+from unlost.producer.publish.batch import LINES_AT_ONCE, MOST_ANSWER_BYTES, UNDER_WAY, Batch
+from unlost.producer.publish.publisher import Publisher
 
 LIMIT = 200
 ids = st.one_of(st.sampled_from("abc"), st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))

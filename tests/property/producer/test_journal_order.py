@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlost.producer.journal.publications import Publication
-from unlost.producer.journal.sqlite import SqliteJournal
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
 
 PUBLICATION = st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("12"), st.booleans())
 

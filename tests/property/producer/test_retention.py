@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from unlost.producer.journal.groups import KEEP_NOTHING, Keep, kept_for
 from unlost.producer.journal.groups import Group as KnownGroup
 from unlost.producer.journal.publications import Publication
-from unlost.producer.journal.sqlite import SqliteJournal
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
 
 PUBLISH = st.tuples(st.just("publish"), st.integers(1, 5), st.integers(0, 30))
 RETIRE = st.tuples(st.just("retire"), st.integers(0, 12), st.integers(0, 600), st.integers(1, 6), st.integers(0, 30))

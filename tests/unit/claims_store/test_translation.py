@@ -4,11 +4,11 @@ import asyncpg
 import pytest
 from redis import exceptions
 
-from unlost.listener.claims import redis_errors
-from unlost.listener.cursor import ordinal_of
-from unlost.listener.errors import Permanent, Transient, Unavailable
-from unlost.listener.store import trouble
-from unlost.listener.store.statements import statements
+from unlost.listener.claims.redis.adapter import errors as redis_errors
+from unlost.listener.core.cursor import ordinal_of
+from unlost.listener.core.errors import Permanent, Transient, Unavailable
+from unlost.listener.store.postgres import errors as trouble
+from unlost.listener.store.postgres.statements import statements
 
 
 @pytest.mark.parametrize("sqlstate", ["22003", "22P05", "23505", "42P01", "54001"])
@@ -84,7 +84,8 @@ def test_the_number_at_the_end_of_a_cursor(cursor: str, ordinal: int | None) -> 
 
 
 def test_statements_are_found_by_name() -> None:
-    assert set(statements("unlost.listener.store", "cursors.sql")) == {"start", "read", "read_in", "advance", "reset"}
+    found = statements("unlost.listener.store.postgres", "cursors.sql")
+    assert set(found) == {"start", "read", "read_in", "advance", "reset"}
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlost.dlq.letter import letter_for, letter_for_frame, shown
-from unlost.listener.errors import Failure
-from unlost.listener.event import parse
+from unlost.dlq.record.letter import letter_for, letter_for_frame, shown
+from unlost.listener.core.errors import Failure
+from unlost.listener.core.event import parse
 from unlost.ops.console.redact import MASK, UNREADABLE, WITHHELD, Redactor
 
 CARD = "4111-1111"

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unlost.dlq.file import DeadLetterFile
-from unlost.dlq.letter import Letter, Reason, letter_for, letter_for_frame
-from unlost.dlq.sidecar import Record, Sidecar, What
-from unlost.listener.errors import Failure
-from unlost.listener.event import parse
+from unlost.dlq.record.file import DeadLetterFile
+from unlost.dlq.record.letter import Letter, Reason, letter_for, letter_for_frame
+from unlost.dlq.record.sidecar import Record, Sidecar, What
+from unlost.listener.core.errors import Failure
+from unlost.listener.core.event import parse
 
 
 def letter(

@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.unit.dlq.letters import invalid, letter, mark, write
-from unlost.dlq.cli import main
-from unlost.dlq.file import replay_guard
-from unlost.dlq.letter import decode
-from unlost.dlq.sidecar import states
+from unlost.dlq.commands.cli import main
+from unlost.dlq.record.file import replay_guard
+from unlost.dlq.record.letter import decode
+from unlost.dlq.record.sidecar import states
 
 COMMANDS = ("list", "show", "groups", "stats", "replay", "archive", "restore", "export", "compact", "verify")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.dlq.letters import letter, mark, write
-from unlost.dlq.compact import compact
-from unlost.dlq.file import Damage, DeadLetterFile, FileTrouble, LineFile, Located, read_letters
-from unlost.dlq.letter import encode
-from unlost.dlq.sidecar import OPEN, Record, Sidecar, sidecar_path, states
+from unlost.dlq.commands.compact import compact
+from unlost.dlq.record.file import Damage, DeadLetterFile, FileTrouble, LineFile, Located, read_letters
+from unlost.dlq.record.letter import encode
+from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, states
 
 Seen = list[tuple[str, int]]
 """What was made durable, in order: a file's or directory's name, and how many bytes it had then."""

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from tests.unit.dlq.letters import letter, mark, write
-from unlost.dlq.compact import compact
-from unlost.dlq.file import Damage, DeadLetterFile, DiskFull, FileTrouble, Located, read_letters
-from unlost.dlq.letter import decode, encode
-from unlost.dlq.line import _checksum
-from unlost.dlq.sidecar import sidecar_path, states
+from unlost.dlq.commands.compact import compact
+from unlost.dlq.record.file import Damage, DeadLetterFile, DiskFull, FileTrouble, Located, read_letters
+from unlost.dlq.record.letter import decode, encode
+from unlost.dlq.record.line import _checksum
+from unlost.dlq.record.sidecar import sidecar_path, states
 
 
 def ids(path: Path) -> list[str]:

@@ -5,10 +5,10 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from unlost.dlq import sidecar
-from unlost.dlq.letter import Letter, decode
-from unlost.dlq.sidecar import Record
-from unlost.producer.journal.sqlite import SqliteJournal
+from unlost.dlq.record import sidecar
+from unlost.dlq.record.letter import Letter, decode
+from unlost.dlq.record.sidecar import Record
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "files.md").read_text()
 LETTERS, STATES, JOURNAL = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from unlost.dlq.fingerprint import fingerprint
-from unlost.listener.event import parse
+from unlost.dlq.record.fingerprint import fingerprint
+from unlost.listener.core.event import parse
 
 
 def of(message: str, error: str = "ValueError", payload: object = None, event_id: str = "e", **more: str) -> str:

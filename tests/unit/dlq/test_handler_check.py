@@ -2,7 +2,7 @@
 
 import pytest
 
-from unlost.dlq.handler_check import refusal
+from unlost.dlq.replay.handler_check import refusal
 
 SHOP, OTHER = "shop:handle", "shop:other"
 

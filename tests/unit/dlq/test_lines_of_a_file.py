@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import unlost.dlq.file
+import unlost.dlq.record.file
 from tests.unit.dlq.letters import letter, write
-from unlost.dlq.file import (
+from unlost.dlq.record.file import (
     SHOWN_OF_DAMAGE,
     Damage,
     DeadLetterFile,
@@ -22,7 +22,7 @@ from unlost.dlq.file import (
     settled_size,
     trouble,
 )
-from unlost.dlq.letter import encode
+from unlost.dlq.record.letter import encode
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_a_write_that_fails_and_cannot_be_cut_back_is_told_as_the_failed_write(
         raise OSError(errno.EIO, "broken disk")
 
     LineFile(path).append([b"one"])
-    monkeypatch.setattr(unlost.dlq.file.os, "fsync", fails)
-    monkeypatch.setattr(unlost.dlq.file.os, "ftruncate", fails)
+    monkeypatch.setattr(unlost.dlq.record.file.os, "fsync", fails)
+    monkeypatch.setattr(unlost.dlq.record.file.os, "ftruncate", fails)
     with pytest.raises(FileTrouble, match=f"cannot write {path}: broken disk"):
         LineFile(path).append([b"two"])
 

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.unit.dlq.letters import letter, mark, write
-from unlost.dlq.cli import main
-from unlost.dlq.file import FileTrouble, lock_of_writer, replay_guard
-from unlost.dlq.paths import letter_files
-from unlost.dlq.sidecar import Record, Sidecars, states
+from unlost.dlq.commands.cli import main
+from unlost.dlq.record.file import FileTrouble, lock_of_writer, replay_guard
+from unlost.dlq.record.paths import letter_files
+from unlost.dlq.record.sidecar import Record, Sidecars, states
 
 
 def run(*words: object, code: int = 0) -> Result:

@@ -16,7 +16,7 @@ def on_a_terminal(*words: object) -> list[str]:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     with subprocess.Popen(
-        [sys.executable, "-c", "from unlost.dlq.cli import main; main()", *map(str, words)],
+        [sys.executable, "-c", "from unlost.dlq.commands.cli import main; main()", *map(str, words)],
         stdin=theirs, stdout=theirs, env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "80"},
     ) as process:  # fmt: skip
         os.close(theirs)

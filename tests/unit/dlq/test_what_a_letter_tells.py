@@ -6,9 +6,9 @@ from typing import Any, cast, get_args
 import msgspec
 import pytest
 
-from unlost.dlq import sidecar
-from unlost.dlq.fingerprint import fingerprint
-from unlost.dlq.letter import (
+from unlost.dlq.record import sidecar
+from unlost.dlq.record.fingerprint import fingerprint
+from unlost.dlq.record.letter import (
     Damaged,
     Letter,
     Reason,
@@ -20,11 +20,11 @@ from unlost.dlq.letter import (
     letter_for_frame,
     shown,
 )  # fmt: skip
-from unlost.dlq.line import seal
-from unlost.dlq.sidecar import OPEN, LetterState, Record, What, after
-from unlost.listener.errors import Failure
-from unlost.listener.event import parse
-from unlost.listener.oversized import Oversized
+from unlost.dlq.record.line import seal
+from unlost.dlq.record.sidecar import OPEN, LetterState, Record, What, after
+from unlost.listener.core.errors import Failure
+from unlost.listener.core.event import parse
+from unlost.listener.core.oversized import Oversized
 
 EVENT = parse(b'{"event_id":"e","type":"t","payload":{"n":1},"cursor":"j.7","more":2}', max_bytes=1_000)
 SECRET = "ws://u:sesame@h/?token=sesame"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from unlost.ops.audit.cli import audited
-from unlost.ops.drills import local_stage
-from unlost.ops.drills.books import open_letters
-from unlost.ops.drills.local_stage import LocalStage
-from unlost.ops.drills.stage import StageTrouble
-from unlost.ops.local.layout import Layout, free_ports
+from unlost.ops.faults.drills import local_stage
+from unlost.ops.faults.drills.books import open_letters
+from unlost.ops.faults.drills.local_stage import LocalStage
+from unlost.ops.faults.drills.stage import StageTrouble
+from unlost.ops.system.layout import Layout, free_ports
 
 
 def test_letters_that_cannot_be_read_are_a_trouble_of_the_stage(tmp_path: Path):

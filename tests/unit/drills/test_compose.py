@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from unlost.ops.drills.compose_calls import Compose
-from unlost.ops.drills.compose_stage import compose_stage
-from unlost.ops.drills.drill import RECORD
-from unlost.ops.drills.stage import StageTrouble
+from unlost.ops.faults.drills.compose_calls import Compose
+from unlost.ops.faults.drills.compose_stage import compose_stage
+from unlost.ops.faults.drills.drill import RECORD
+from unlost.ops.faults.drills.stage import StageTrouble
 
 SERVICES = "listener-a listener-b postgres producer redis"
 HERE = 'shift 3; exec "$@"'
@@ -63,7 +63,7 @@ def settings(handler: str, lease: float) -> str:
 
 @pytest.mark.parametrize("handler", ["", "shop.orders:handle"])
 async def test_a_project_whose_handler_writes_no_run_down_is_refused(tmp_path: Path, handler: str):
-    with pytest.raises(StageTrouble, match=r"ops/compose/drills\.env"):
+    with pytest.raises(StageTrouble, match=r"ops/deploy/compose/drills\.env"):
         await compose_stage(
             engine(tmp_path, settings(handler, 30.0)), producer_url="", listener_urls=("a", "b"), console=None
         )

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from unlost.ops.drills.books import Books
-from unlost.ops.drills.measure import (
+from unlost.ops.faults.drills.books import Books
+from unlost.ops.faults.drills.measure import (
     Moments,
     Row,
     Run,

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlost.ops.drills.catalogue import DRILLS
-from unlost.ops.drills.chaos import Blow, carry_out, chaos, plan
-from unlost.ops.drills.cli import Wish
-from unlost.ops.drills.drill import IN_TRANSACTION, RECORD, Poison
-from unlost.ops.drills.shown import WIDTH, listed
-from unlost.ops.drills.stage import Stage
-from unlost.ops.drills.traffic import Stream
+from unlost.ops.faults.drills.catalogue import DRILLS
+from unlost.ops.faults.drills.chaos import Blow, carry_out, chaos, plan
+from unlost.ops.faults.drills.cli import Wish
+from unlost.ops.faults.drills.drill import IN_TRANSACTION, RECORD, Poison
+from unlost.ops.faults.drills.render import WIDTH, listed
+from unlost.ops.faults.drills.stage import Stage
+from unlost.ops.faults.drills.traffic import Stream
 
 SEEDS = st.integers(0, 2**32)
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from unlost.ops.drills.drill import Bars
-from unlost.ops.drills.verdict import Observed, judge
+from unlost.ops.faults.drills.drill import Bars
+from unlost.ops.faults.drills.verdict import Observed, judge
 
 GOOD = Observed(
     drill="some",

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from unlost.listener.attempts import attempts
-from unlost.listener.errors import Permanent, Transient
+from unlost.listener.core.errors import Permanent, Transient
+from unlost.listener.core.retry import attempts
 
 
 class Work:

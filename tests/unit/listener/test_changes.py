@@ -1,6 +1,6 @@
 """What a listener tells whoever is on call of its own past: what changed, how often, and since when it lacks what."""
 
-from unlost.listener.facts import (
+from unlost.listener.core.facts import (
     BreakerMoved,
     DeadLetterHealed,
     DeadLetterTrouble,

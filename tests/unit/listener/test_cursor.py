@@ -2,7 +2,7 @@
 
 import pytest
 
-from unlost.listener.cursor import goes_back, ordinal_of, place_of, stem_of
+from unlost.listener.core.cursor import goes_back, ordinal_of, place_of, stem_of
 
 A, B = "0123456789ab", "ba9876543210"
 

@@ -5,11 +5,11 @@ from typing import cast
 import asyncpg
 import pytest
 
-from unlost.listener.errors import Misconfigured, Transient
-from unlost.listener.store.address import place_of, servers_of
-from unlost.listener.store.connection import OwnConnection
-from unlost.listener.store.database import Database
-from unlost.listener.store.trouble import most_telling
+from unlost.listener.core.errors import Misconfigured, Transient
+from unlost.listener.store.postgres.address import place_of, servers_of
+from unlost.listener.store.postgres.connection import OwnConnection
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.errors import most_telling
 
 PAIR = "postgresql://u:sesame@a:1,b:2/d"
 A, B = servers_of(PAIR)

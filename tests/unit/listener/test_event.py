@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from unlost.listener.errors import InvalidEvent
-from unlost.listener.event import decode, parse
+from unlost.listener.core.errors import InvalidEvent
+from unlost.listener.core.event import decode, parse
 
 LIMIT = 4_096
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from unlost.listener.delivery import Delivery
-from unlost.listener.errors import Reject, Transient
-from unlost.listener.handlers import MOST_HUNG, Handler, HandlerFailed, HandlerTimeout, attempt, find_handler
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.errors import Reject, Transient
+from unlost.listener.pipeline.handlers import MOST_HUNG, Handler, HandlerFailed, HandlerTimeout, attempt, find_handler
 
 GO_ON = threading.Event()
 DELIVERY = Delivery("e", None, None, {}, 1, 1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
-from unlost.listener.facts import (
+from unlost.listener.core.facts import (
     BatchDone,
     DeadLetterTrouble,
     EventsClaimed,

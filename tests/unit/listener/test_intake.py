@@ -2,14 +2,14 @@
 
 import time
 
-from unlost.listener.facts import Fact
-from unlost.listener.oversized import Oversized
-from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.core.facts import Fact
+from unlost.listener.core.oversized import Oversized
+from unlost.listener.pipeline.batch_queue import Inbox
+from unlost.listener.pipeline.in_flight import DUPLICATE, STORED, Buried, Passage, conflict_claim
 from unlost.listener.pipeline.intake import Clocks, Intake
-from unlost.listener.pipeline.passage import DUPLICATE, STORED, Buried, Passage, conflict_claim
+from unlost.listener.pipeline.peers.affinity import Turns
+from unlost.listener.pipeline.peers.segments import Cutter
 from unlost.listener.pipeline.policy import Policy
-from unlost.listener.pipeline.stretches import Cutter
-from unlost.listener.pipeline.turns import Turns
 
 
 class Admitted:

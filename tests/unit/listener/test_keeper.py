@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from unlost.listener.errors import Transient
-from unlost.listener.source.keeper import CursorKeeper
-from unlost.listener.store.mark import StoreMark
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.store_mark import StoreMark
+from unlost.listener.source.committer import CursorKeeper
 
 BEFORE, LATER, BACK = StoreMark("g", 7, "p"), StoreMark("g", 9, "p"), StoreMark("h", 8, "p")
 

@@ -6,9 +6,9 @@ from typing import Any, cast
 import pytest
 
 from unlost.listener.claims.known_store import KnownStore
-from unlost.listener.facts import Fact, StoreReplaced, StoreWentBack
-from unlost.listener.store.mark import Remembered, StoreMark
-from unlost.listener.store.roll import Look
+from unlost.listener.core.facts import Fact, StoreReplaced, StoreWentBack
+from unlost.listener.core.store_mark import Remembered, StoreMark
+from unlost.listener.store.postgres.membership import Look
 
 MARK = StoreMark("g", 7, "postgres:1")
 

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.breaker import Breaker
-from unlost.listener.claims.desk import TICK_SECONDS, Desk
-from unlost.listener.claims.port import UNHANDLED, Ask, Keep, Verdict, Won
-from unlost.listener.store.mark import Remembered, StoreMark
-from unlost.listener.store.roll import Look
+from unlost.listener.claims.manager import TICK_SECONDS, Desk
+from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.store_mark import Remembered, StoreMark
+from unlost.listener.ports.claims import UNHANDLED, Ask, Keep, Verdict, Won
+from unlost.listener.store.postgres.membership import Look
 
 LEASE, SLOW = 10.0, 4.0
 MARK = StoreMark("g", 1, "1")

@@ -5,12 +5,12 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.breaker import Breaker
+from unlost.listener.claims.backends import Reach
 from unlost.listener.claims.leases import Leases
-from unlost.listener.claims.port import Ask, Keep, Verdict, Won
-from unlost.listener.claims.reach import Reach
-from unlost.listener.errors import Transient
-from unlost.listener.facts import Fact, LeasesLost
+from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.facts import Fact, LeasesLost
+from unlost.listener.ports.claims import Ask, Keep, Verdict, Won
 
 REDIS, POSTGRES = "redis:1", "postgres:1"
 

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.store.connection import OwnConnection
-from unlost.listener.store.lender import Lender
+from unlost.listener.store.postgres.connection import OwnConnection
+from unlost.listener.store.postgres.pool import Lender
 
 
 class Connection:

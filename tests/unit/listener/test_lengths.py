@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import InvalidResponse
 
-from unlost.listener.claims.resp import LONGEST_LINE, MOST_BYTES, MOST_ELEMENTS, Lengths
+from unlost.listener.claims.redis.resp import LONGEST_LINE, MOST_BYTES, MOST_ELEMENTS, Lengths
 
 HARMLESS = [
     b"+OK\r\n", b"+99999999999\r\n", b":99999999999\r\n", b"-ERR *99999999999\r\n", b"\r\n", b"$-1\r\n", b"*-1\r\n",

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from unlost.dlq.file import DeadLetterFile
-from unlost.dlq.letter import Letter, encode, letter_for_frame
-from unlost.dlq.sidecar import Record, Sidecar
+from unlost.dlq.record.file import DeadLetterFile
+from unlost.dlq.record.letter import Letter, encode, letter_for_frame
+from unlost.dlq.record.sidecar import Record, Sidecar
 from unlost.listener.observe.letters import LargestGroups, LetterGauges, LettersTally
 
 

@@ -1,8 +1,8 @@
 """Members of a group on different Redis databases, or with one name, are told; a restart or a failover is not."""
 
 from unlost.listener.claims.members import LASTS_SECONDS, Members, differences
-from unlost.listener.store.mark import StoreMark
-from unlost.listener.store.roll import Look, Member
+from unlost.listener.core.store_mark import StoreMark
+from unlost.listener.store.postgres.membership import Look, Member
 
 A, OTHER_DATABASE, OTHER_SERVER, POSTGRES = "redis:aa.m1", "redis:aa.m2", "redis:bb.m1", "postgres:1"
 

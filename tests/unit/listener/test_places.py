@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from unlost.listener.claims.places import Step, View, meets, next_step
+from unlost.listener.claims.quorum import Step, View, meets, next_step
 
 P = "postgres:1"
 

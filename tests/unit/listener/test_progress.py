@@ -1,6 +1,6 @@
 """Connected and no longer consuming is told from idle, from slow, and from waiting for another."""
 
-from unlost.listener.facts import EventsClaimed, EventsStored
+from unlost.listener.core.facts import EventsClaimed, EventsStored
 from unlost.listener.observe.progress import Progress
 
 

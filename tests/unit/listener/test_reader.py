@@ -13,9 +13,9 @@ from websockets.frames import Close
 from websockets.http11 import Response
 
 from tests.support.reading import Reading, reading
-from unlost.listener.backoff import Backoff
-from unlost.listener.facts import SourceConnected, SourceGap, SourceLost
-from unlost.listener.oversized import Oversized
+from unlost.listener.core.backoff import Backoff
+from unlost.listener.core.facts import SourceConnected, SourceGap, SourceLost
+from unlost.listener.core.oversized import Oversized
 from unlost.listener.source.connection import SourceOptions
 from unlost.listener.source.handshake import handshake_of, loss_of, retry_after, with_cursor
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from unlost.listener.claims.redis import connect_redis
-from unlost.listener.errors import Misconfigured
+from unlost.listener.claims.redis.adapter import connect_redis
+from unlost.listener.core.errors import Misconfigured
 
 
 async def test_an_answer_has_no_limit_of_the_librarys_but_connecting_has():

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
-from unlost.listener.errors import Permanent, Transient
-from unlost.listener.facts import AttemptFailed, Fact, LettersResolved
+from unlost.listener.core.errors import Permanent, Transient
+from unlost.listener.core.facts import AttemptFailed, Fact, LettersResolved
 from unlost.listener.pipeline import registrar as module
 from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.registrar import Registrar
-from unlost.listener.store.burials import Burial, Standing
+from unlost.listener.store.postgres.burials import Burial, Standing
 
 
 class Clock:

@@ -5,7 +5,7 @@ import json
 
 from websockets.exceptions import ConnectionClosedError
 
-from unlost.listener.errors import Transient
+from unlost.listener.core.errors import Transient
 from unlost.listener.source.report import Reporter
 
 

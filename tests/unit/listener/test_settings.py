@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from unlost.listener.app.settings import CURSOR_BYTES, ListenerSettings
 from unlost.listener.pipeline.policy import Policy
-from unlost.listener.settings import CURSOR_BYTES, ListenerSettings
-from unlost.ops.command import UsageProblem
+from unlost.ops.kit.command import UsageProblem
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlost.listener.backoff import Backoff
-from unlost.listener.breaker import Breaker
-from unlost.listener.facts import BreakerMoved, Fact
-from unlost.listener.pipeline.inbox import Inbox
+from unlost.listener.core.backoff import Backoff
+from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.facts import BreakerMoved, Fact
+from unlost.listener.core.watermark import Watermark
+from unlost.listener.pipeline.batch_queue import Inbox
 from unlost.listener.pipeline.policy import Policy
-from unlost.listener.watermark import Watermark
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50))))

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.backoff import Backoff
-from unlost.listener.breaker import Breaker
-from unlost.listener.errors import Permanent, Transient, Unavailable
-from unlost.listener.facts import Fact, StoringPaused, StoringResumed
+from unlost.listener.core.backoff import Backoff
+from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.errors import Permanent, Transient, Unavailable
+from unlost.listener.core.facts import Fact, StoringPaused, StoringResumed
 from unlost.listener.pipeline import store_watch
 from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.store_watch import StoreWatch

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from unlost.listener.delivery import Delivery
-from unlost.listener.errors import Reject, Transient, failure_of
-from unlost.listener.handlers import attempt, find_handler
-from unlost.listener.tracebacks import LONGEST, MOST_FRAMES, traceback_of
-from unlost.ops.telemetry.logs import configure_logs
+from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.errors import Reject, Transient, failure_of
+from unlost.listener.core.tracebacks import LONGEST, MOST_FRAMES, traceback_of
+from unlost.listener.pipeline.handlers import attempt, find_handler
+from unlost.ops.kit.telemetry.logs import configure_logs
 
 DELIVERY = Delivery("order-1", None, None, {}, 1, 1)
 
@@ -67,7 +67,7 @@ async def test_it_begins_with_the_users_code_and_tells_what_the_error_arose_from
     told = await failed("nested")
     assert told.splitlines()[1].endswith(", in nested")
     assert told.index("in look_up") < told.index("KeyError: 'order-1'") < told.index("ValueError: no such order")
-    assert "listener/handlers.py" not in told
+    assert "listener/pipeline/handlers.py" not in told
 
 
 async def test_a_plain_function_and_a_refusal_have_one_too() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlost.ops.audit.account import Account, Row
-from unlost.ops.audit.asking import Entry
+from unlost.ops.audit.query import Entry
 
 
 def entries(names: Iterable[str], digest: str = "d") -> list[Entry]:

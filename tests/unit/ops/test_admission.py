@@ -1,6 +1,6 @@
 """Who gets a connection when there are many, and what all of them may hold together."""
 
-from unlost.ops.telemetry.admission import Admission, Place
+from unlost.ops.kit.telemetry.admission import Admission, Place
 
 
 class Peer:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.system import running_system
-from unlost.ops.local.ports import free_port
+from unlost.ops.system.ports import free_port
 from unlost.producer.journal import groups
 
 UNLOST = Path(sys.executable).parent / "unlost"

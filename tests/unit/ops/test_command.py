@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import Field, model_validator
 
-from unlost.ops.command import Secret, SecretUrl, Settings, UsageProblem, command, main_group
+from unlost.ops.kit.command import Secret, SecretUrl, Settings, UsageProblem, command, main_group
 
 
 class Sample(Settings):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from unlost.ops.container.passwords import provide
-from unlost.ops.container.probe import ask
+from unlost.ops.deploy.container.passwords import provide
+from unlost.ops.deploy.container.probe import ask
 
 COMPOSE = (Path(__file__).parents[3] / "docker-compose.yml").read_text()
 

@@ -11,16 +11,16 @@ import pytest
 import yaml
 
 from tests.support.needed import needed
-from unlost.dlq.rerunning import ReplaySettings
-from unlost.listener.settings import ListenerSettings
+from unlost.dlq.commands.replay import ReplaySettings
+from unlost.listener.app.settings import ListenerSettings
 from unlost.ops.console.settings import ConsoleSettings
-from unlost.producer.settings import ProducerSettings
+from unlost.producer.app.settings import ProducerSettings
 
 ROOT = Path(__file__).parents[3]
-OPS = ROOT / "ops"
-MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((OPS / "kubernetes" / "unlost.yaml").read_text()))
+DEPLOY = ROOT / "ops" / "deploy"
+MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "unlost.yaml").read_text()))
 WORKLOADS = [one for one in MANIFESTS if one["kind"] in ("StatefulSet", "Deployment")]
-UNITS = sorted((OPS / "systemd").glob("*.service"))
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OURS = {name: one for name, one in PROJECT["services"].items() if one["image"] == "unlost"}
 SETTINGS: dict[str, Any] = {

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.publishing import Connected, post
-from unlost.ops.telemetry.guarded import (
+from unlost.ops.kit.telemetry.guarded import (
     BODY_SECONDS,
     HEAD_SECONDS,
     LEAST_RATE,
@@ -14,7 +14,7 @@ from unlost.ops.telemetry.guarded import (
     MAX_FIELDS,
     MAX_HEAD,
 )
-from unlost.ops.telemetry.pacer import PIECE
+from unlost.ops.kit.telemetry.pacer import PIECE
 
 EVENT = b'{"event_id":"e","payload":1}'
 HEALTH = b"GET /health HTTP/1.1\r\nhost: here\r\n"

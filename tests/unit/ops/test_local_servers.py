@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from tests.support.servers import running_postgres, running_valkey
-from unlost.listener.claims.port import Ask, Won
-from unlost.listener.claims.redis import RedisClaims, connect_redis
-from unlost.ops.local.postgres import PostgresServer
-from unlost.ops.local.sockets import told
-from unlost.ops.local.valkey import ValkeyServer
+from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.ports.claims import Ask, Won
+from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.system.sockets import told
+from unlost.ops.system.valkey import ValkeyServer
 
 
 async def test_each_test_gets_an_empty_database_and_fsync_is_on(database_url):
@@ -111,7 +111,7 @@ def test_a_child_dies_with_its_killed_parent(tmp_path):
     program = textwrap.dedent(
         """
         import sys, pathlib
-        from unlost.ops.local.child import Child
+        from unlost.ops.system.child import Child
         child = Child("sleeper", ["sleep", "1000"], log=pathlib.Path(sys.argv[1]))
         child.start()
         print(child.pid, flush=True)

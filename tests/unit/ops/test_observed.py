@@ -8,8 +8,8 @@ from pathlib import Path
 from grafana.__main__ import written
 from grafana.prometheus import RULES
 from tests.support.needed import needed
-from unlost.ops import openapi_files
-from unlost.ops.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, page
+from unlost.ops.generate import openapi_files
+from unlost.ops.generate.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, page
 
 ROOT = RULES.parents[1]
 

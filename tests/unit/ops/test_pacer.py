@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from unlost.ops.telemetry.pacer import SHARE, Pacer
+from unlost.ops.kit.telemetry.pacer import SHARE, Pacer
 
 
 @dataclass

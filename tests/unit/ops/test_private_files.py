@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from unlost.dlq.file import DeadLetterFile, FileTrouble
-from unlost.ops.command import UsageProblem
-from unlost.ops.local.child import Child
-from unlost.ops.local.layout import Layout, free_ports, write_environment
-from unlost.ops.local.system import reserved
-from unlost.ops.telemetry.files import private_descriptor, private_directory
-from unlost.producer.journal.sqlite import SqliteJournal
-from unlost.producer.settings import ProducerSettings
+from unlost.dlq.record.file import DeadLetterFile, FileTrouble
+from unlost.ops.kit.command import UsageProblem
+from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
+from unlost.ops.system.child import Child
+from unlost.ops.system.layout import Layout, free_ports, write_environment
+from unlost.ops.system.system import reserved
+from unlost.producer.app.settings import ProducerSettings
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,7 @@ def test_a_listener_says_so_in_one_sentence_and_ends_with_2(tmp_path: Path):
         "PORT": "0",
         "DATABASE_URL": "postgresql://127.0.0.1:1/x",
     }
-    run = [sys.executable, "-c", "from unlost.listener.cli import main; main()"]
+    run = [sys.executable, "-c", "from unlost.listener.app.cli import main; main()"]
     ended = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith(f"error: cannot write {tmp_path}: ")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from unlost.ops.local.child import Child
-from unlost.ops.local.layout import Layout, free_ports
-from unlost.ops.local.ports import free_port
-from unlost.ops.local.system import Step, System
+from unlost.ops.system.child import Child
+from unlost.ops.system.layout import Layout, free_ports
+from unlost.ops.system.ports import free_port
+from unlost.ops.system.system import Step, System
 
 BIN = Path(sys.executable).parent
 SEED = random.randrange(1_000_000)

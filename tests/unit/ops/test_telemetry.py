@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from unlost.ops.telemetry.health import Check, Health, health_routes
-from unlost.ops.telemetry.http import HttpServer, PortTaken
-from unlost.ops.telemetry.logs import configure_logs
-from unlost.ops.telemetry.metrics import BatchHistogram, LoopLag, Stopwatch, metrics_route, new_registry
+from unlost.ops.kit.telemetry.health import Check, Health, health_routes
+from unlost.ops.kit.telemetry.http import HttpServer, PortTaken
+from unlost.ops.kit.telemetry.logs import configure_logs
+from unlost.ops.kit.telemetry.metrics import BatchHistogram, LoopLag, Stopwatch, metrics_route, new_registry
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.ops.toxics.link import Link
-from unlost.ops.toxics.toxic import Attributes, ResetPeer, Timeout, Toxic
+from unlost.ops.faults.toxics.link import Link
+from unlost.ops.faults.toxics.toxic import Attributes, ResetPeer, Timeout, Toxic
 
 
 class Written:

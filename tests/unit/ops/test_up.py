@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from unlost.ops.local.layout import free_ports
+from unlost.ops.system.layout import free_ports
 
 UNLOST = Path(sys.executable).parent / "unlost"
 

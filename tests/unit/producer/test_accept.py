@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from unlost.producer.accept import Refused, plain_index, publication, wrapped
 from unlost.producer.journal.publications import Lines
+from unlost.producer.publish.accept import Refused, plain_index, publication, wrapped
 
 LIMIT = 10_000_000
 BAD = {

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from unlost.producer.answers import Answers
+from unlost.producer.publish.answers import Answers
 
 
 async def in_pieces(answers: Answers) -> list[bytes]:

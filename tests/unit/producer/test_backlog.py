@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from unlost.producer.backlog import KEPT, Backlog
 from unlost.producer.journal.port import JournalTrouble
+from unlost.producer.stream.backlog import KEPT, Backlog
 
 PIECE = 10
 NEWEST = 100

@@ -5,12 +5,12 @@ import random
 import pytest
 from structlog.testing import capture_logs
 
-from unlost.listener.errors import InvalidEvent
-from unlost.listener.event import parse
-from unlost.producer.accept import publication
-from unlost.producer.damage import MOST_NAMED, Damage
+from unlost.listener.core.errors import InvalidEvent
+from unlost.listener.core.event import parse
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Entry
+from unlost.producer.publish.accept import publication
+from unlost.producer.stream.damage import MOST_NAMED, Damage
 
 BODIES = (
     b'{"event_id":"e","payload":{"total":12}}',

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unlost.producer.gathered import LEAST, Gathered
+from unlost.producer.publish.gathered import LEAST, Gathered
 
 
 @pytest.mark.parametrize("sizes", [(), (0,), (1,) * 100, (LEAST, 1, LEAST), (1, LEAST, 1), (LEAST - 1, 1, 5)])

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from unlost.producer.groups import Groups, Report, TooManyGroups, report_of
+from unlost.producer.app.keeping import Keeping
 from unlost.producer.journal.groups import MOST, Group, Keep
 from unlost.producer.journal.publications import Publication
-from unlost.producer.journal.sqlite import SqliteJournal
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
 from unlost.producer.journal.steady import SteadyClock
 from unlost.producer.journal.timelines import Timeline, Timelines
-from unlost.producer.keeping import Keeping
+from unlost.producer.stream.groups import Groups, Report, TooManyGroups, report_of
 
 DAY = 86_400.0
 LINES = Timelines("0123456789ab", [Timeline(1, "0000000a", 1), Timeline(2, "0000000b", 11)])

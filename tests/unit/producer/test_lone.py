@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tests.support.publishing import Connected, post
-from unlost.producer.lone import LONGEST_BODY, LONGEST_HEAD, Heads
+from unlost.producer.fast.publish import LONGEST_BODY, LONGEST_HEAD, Heads
 
 EVENT, OTHER = b'{"event_id":"e","payload":1}', b'{"event_id":"f","payload":1}'
 

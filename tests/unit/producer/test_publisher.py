@@ -11,8 +11,8 @@ import pytest
 
 from unlost.producer.journal.port import JournalTrouble, Placed, Written
 from unlost.producer.journal.publications import DIGEST_BYTES, Group, Publication
-from unlost.producer.journal.sqlite import SqliteJournal
-from unlost.producer.publisher import ENOUGH, Publisher
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
+from unlost.producer.publish.publisher import ENOUGH, Publisher
 
 
 def publication(name: str) -> Publication:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import psutil
 import pytest
 
-from unlost.producer.accept import publication
+from unlost.producer.fast.parse_worker import MANY, Reading
 from unlost.producer.journal.publications import Publication
-from unlost.producer.reading import MANY, Reading
+from unlost.producer.publish.accept import publication
 
 LIMIT = 10_000
 LINES = [b'{"event_id":"e%d","payload":{"n":%d}}' % (number, number) for number in range(MANY)]

@@ -5,11 +5,11 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from unlost.producer.accept import publication
 from unlost.producer.journal.port import Placed
 from unlost.producer.journal.publications import Publication
-from unlost.producer.publisher import Publisher, Tell
-from unlost.producer.single import Single, asks_again
+from unlost.producer.publish.accept import publication
+from unlost.producer.publish.publisher import Publisher, Tell
+from unlost.producer.publish.single import Single, asks_again
 
 EVENT = b'{"event_id":"e","payload":1}'
 SCOPE = {"type": "http", "query_string": b""}

@@ -7,7 +7,7 @@ from websockets.frames import Frame, Opcode
 
 from unlost.producer.journal.port import Entry
 from unlost.producer.journal.timelines import Timeline, Timelines
-from unlost.producer.tail import Tail, frame_of, wire_of
+from unlost.producer.stream.tail import Tail, frame_of, wire_of
 
 J = Timelines("0123456789ab", [Timeline(1, "0000000a", 1)])
 

@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from unlost.listener.observe.changes import Change
-from unlost.ops.watch.asking import named
 from unlost.ops.watch.picture import Database, Kind, LetterFile, Listener, Mark, Picture, Producer, Rates
 from unlost.ops.watch.problem import age
+from unlost.ops.watch.query import named
 from unlost.ops.watch.verdict import LATELY, SAME_WITHIN, Past, Verdict, problems_of, remembered, verdict
 
 RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook.md"

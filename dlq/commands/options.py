@@ -1,0 +1,113 @@
+"""The flags and the argument that several ``dlq`` commands share, and how they become a selection."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+import click
+from pydantic import Field
+
+from unlost.dlq.record.file import FileTrouble
+from unlost.dlq.record.letter import Reason
+from unlost.dlq.record.paths import letter_files
+from unlost.dlq.record.query import Selection, moment
+from unlost.dlq.record.sidecar import Status
+from unlost.ops.kit.command import Settings, UsageProblem
+
+
+class Letters(Protocol):
+    """The settings that say where letters are."""
+
+    @property
+    def letters(self) -> tuple[Path, ...]:
+        """Several files, directories or patterns."""
+
+    @property
+    def dead_letter_file(self) -> Path:
+        """One file."""
+
+
+class LetterSettings(Settings):
+    """Where the letters are."""
+
+    letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
+    dead_letter_file: Path = Field(
+        Path("failed_events.jsonl"), description="File of dead letters, if neither FILE nor LETTERS is given"
+    )
+
+
+def files_argument() -> click.Parameter:
+    """FILES, which stand above the settings."""
+    return click.Argument(["files"], nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+
+
+def json_option() -> click.Parameter:
+    """``--json``."""
+    return click.Option(["--json", "as_json"], is_flag=True, help="Answer as JSON.")
+
+
+def filter_options() -> list[click.Parameter]:
+    """The filters. Each may be given several times, unless it is a time or a fingerprint."""
+    return [
+        _several("--reason", "reasons", "Only letters of this reason.", get_args(Reason)),
+        _several("--class", "error_classes", "Only letters of this class.", ("transient", "permanent")),
+        _several("--type", "types", "Only events of this type."),
+        _several("--error-type", "error_types", "Only failures of this type, such as TimeoutError."),
+        click.Option(["--fingerprint"], default="", help="Only the group whose fingerprint begins so."),
+        click.Option(
+            ["--since"], metavar="TIME", help="Not before: 2026-01-31T12:00 (UTC), or an age such as 90m, 7d."
+        ),
+        click.Option(["--until"], metavar="TIME", help="Before this time or age."),
+        _several("--id", "ids", "An event's id, or the beginning or end of a letter's."),
+        _several("--state", "statuses", "Only letters of this state.", get_args(Status)),
+    ]
+
+
+def selection_of(values: dict[str, Any]) -> Selection:
+    """The selection that the filters make, or ``UsageProblem``."""
+    now = time.time()
+    times: dict[str, float | None] = {}
+    problems = []
+    for name in ("since", "until"):
+        try:
+            times[name] = moment(values[name], now) if values[name] else None
+        except ValueError as error:
+            problems.append(f"--{name}: {error}")
+    if problems:
+        raise UsageProblem(*problems)
+    return Selection(
+        reasons=frozenset(values["reasons"]),
+        error_classes=frozenset(values["error_classes"]),
+        types=frozenset(values["types"]),
+        error_types=frozenset(values["error_types"]),
+        fingerprint=values["fingerprint"],
+        since=times["since"],
+        until=times["until"],
+        ids=tuple(values["ids"]),
+        statuses=frozenset(values["statuses"]),
+        rejected=values.get("rejected", False),
+    )
+
+
+def files_of(settings: Letters, files: Sequence[Path]) -> list[Path]:
+    """The files that are meant, each once, where links lead to: those named, else LETTERS, else DEAD_LETTER_FILE."""
+    named = files or settings.letters or (settings.dead_letter_file,)
+    try:
+        found = letter_files(named)
+    except FileTrouble as error:
+        raise as_usage(error) from None
+    for path in found:
+        if not path.is_file():
+            raise UsageProblem(f"{path} is no file")
+    return found
+
+
+def as_usage(error: FileTrouble) -> UsageProblem:
+    """A trouble with the file as what a command ends with."""
+    return UsageProblem(str(error))
+
+
+def _several(flag: str, name: str, about: str, choices: Iterable[str] = ()) -> click.Option:
+    kind = click.Choice(list(choices)) if choices else None
+    return click.Option([flag, name], multiple=True, type=kind, help=about)

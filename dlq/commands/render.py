@@ -1,0 +1,168 @@
+"""What people see: tables of 80 columns on a terminal, plain aligned text in a pipe, JSON on request.
+
+Text from events and errors is shown with its control characters escaped: it must not drive a terminal.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from unlost.dlq.commands.collector import Entry, Group, Statistics, state_values
+from unlost.dlq.record.file import Damage
+from unlost.dlq.record.letter import iso, shown
+from unlost.dlq.replay.plan import Plan, Report
+from unlost.ops.kit.command import say, say_json_text
+from unlost.ops.kit.telemetry.printable import printable
+
+GAP = 2
+
+
+def minute(at: float | None) -> str:
+    """A time for a table."""
+    return "" if at is None else iso(at)[:19].replace("T", " ")
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON, indented."""
+    say_json_text(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int) -> None:
+    """Rows under headings. On a terminal the column ``flexible`` gives way; in a pipe nothing is cut."""
+    tamed = [[printable(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        _print_plain(columns, tamed)
+        return
+    console = Console()
+    # Cut here and not by rich, which takes whole columns away before it shortens a long one.
+    fixed = sum(max(len(row[i]) for row in (columns, *tamed)) + GAP for i in range(len(columns)) if i != flexible)
+    room = max(console.width - fixed, 12)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in tamed:
+        table.add_row(*(Text(_cut(cell, room) if i == flexible else cell) for i, cell in enumerate(row)))
+    console.print(table)
+
+
+def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    every = [list(columns), *rows]
+    widths = [max(len(row[index]) for row in every) for index in range(len(columns))]
+    for row in every:
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_entries(found: Sequence[Entry]) -> None:
+    """Letters, one a row. A terminal shows the end of a letter's id, which ``show`` understands."""
+    short = sys.stdout.isatty()
+    print_table(
+        ("LETTER", "LAST", "EVENT", "REASON", "STATE", "ERROR"),
+        [
+            (
+                letter.letter_id[-8:] if short else letter.letter_id,
+                minute(letter.last_at)[5:16] if short else iso(letter.last_at),
+                _cut(letter.event_id or "-", 14) if short else letter.event_id or "-",
+                letter.reason,
+                entry.state.status,
+                f"{letter.error_type}: {letter.message}",
+            )
+            for entry in found
+            for letter in (entry.letter,)
+        ],
+        flexible=5,
+    )
+
+
+def print_groups(found: Sequence[Group]) -> None:
+    """Groups, the largest first."""
+    short = sys.stdout.isatty()
+    print_table(
+        ("GROUP", "LETTERS", "WAITING", "FIRST", "LAST", "FAILURE"),
+        [
+            (
+                one.fingerprint[:8] if short else one.fingerprint,
+                f"{one.letters:,}",
+                f"{one.waiting:,}",
+                minute(one.first_at)[5:16] if short else iso(one.first_at),
+                minute(one.last_at)[5:16] if short else iso(one.last_at),
+                f"{one.reason}, {one.error_type}: {one.message}",
+            )
+            for one in found
+        ],
+        flexible=5,
+    )
+
+
+def print_entry(entry: Entry) -> None:
+    """All that is known of one letter."""
+    values = {**shown(entry.letter), "file": str(entry.file), "offset": entry.offset}
+    event, attempts = values.pop("event", None), values.pop("attempts")
+    state = state_values(entry.state)
+    width = max(map(len, values))
+    for name, value in values.items():
+        say(f"{name:<{width}}  {printable(str(value))}")
+    told = f"{state['status']}, {state['failed_replays']} failed replays"
+    say(f"{'state':<{width}}  {told}" + (f", {state['at']}" if state["at"] else ""))
+    if state["detail"]:
+        say(f"{'':<{width}}  {printable(state['detail'])}")
+    for number, one in enumerate(attempts, 1):
+        told = f"{one['at']} {one['stage']} {one['error_class']} {one['error_type']}: {one['message']}"
+        say(f"{f'attempt {number}':<{width}}  {printable(told)}")
+        for line in one.get("traceback", "").splitlines():
+            say(f"{'':<{width}}    {printable(line)}")
+    if event is not None:
+        say("event")
+        say_json_text(bytes(event).decode(errors="backslashreplace"))
+
+
+def print_statistics(sums: Statistics, damaged: int, size: int) -> None:
+    """Sums of a file."""
+    say(f"letters   {sums.letters:,} ({sums.waiting:,} waiting), {size:,} bytes, {damaged:,} damaged lines")
+    if sums.first_at is not None:
+        say(f"from      {minute(sums.first_at)} to {minute(sums.last_at)} UTC")
+    for name, counted in (("reason", sums.by_reason), ("class", sums.by_class), ("state", sums.by_state)):
+        told = ", ".join(f"{word} {number:,}" for word, number in counted.most_common())
+        if told:
+            say(f"{name:<8}  {told}")
+
+
+def warn_of(damages: Iterable[Damage], *, most: int = 5) -> None:
+    """Tell on stderr where a file is damaged."""
+    damages = list(damages)
+    for one in damages[:most]:
+        say(f"warning: skipped {one.length:,} bytes at offset {one.offset:,} of {one.file}: {one.reason}", err=True)
+    if len(damages) > most:
+        say(f"warning: and {len(damages) - most:,} more damaged lines; see dlq verify", err=True)
+
+
+def print_plan(plan: Plan) -> None:
+    """What a replay would do."""
+    reasons = ", ".join(f"{word} {number:,}" for word, number in plan.by_reason.most_common())
+    say(f"to replay    {plan.letters:,}" + (f" ({reasons})" if reasons else ""))
+    over = ", ".join(f"{word} {number:,}" for word, number in plan.over.most_common())
+    if over:
+        say(f"passed over  {over}")
+    if plan.over["rejected"]:
+        say(
+            "             what a handler rejected is replayed only with --reason rejected, --id, --fingerprint or --all"
+        )
+
+
+def print_report(report: Report, planned: int) -> None:
+    """How a replay went."""
+    say(f"resolved     {report.resolved:,} ({report.already_stored:,} were stored already)")
+    if report.failed:
+        say(f"failed       {report.failed:,} ({report.quarantined:,} now in quarantine)")
+        for why, number in report.failures.most_common(5):
+            say(f"             {number:,} x {_cut(printable(why), 60)}")
+    if planned > report.done:
+        say(f"not reached  {planned - report.done:,}")
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,194 @@
+"""The command ``replay``: plan, lock, run, report. An interrupt lets what is under way finish; a second does not."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from pydantic import Field
+
+from unlost.dlq.commands.changing import Locked, replay_guards, say_locked
+from unlost.dlq.commands.options import as_usage, files_argument, files_of, filter_options, json_option, selection_of
+from unlost.dlq.commands.render import warn_of
+from unlost.dlq.commands.reporter import AsJson, Follow, Voice, Words
+from unlost.dlq.record.file import FileTrouble
+from unlost.dlq.record.query import Selection
+from unlost.dlq.record.sidecar import Sidecars
+from unlost.dlq.replay.handler_check import Declared, refusal
+from unlost.dlq.replay.outcome import Rerun
+from unlost.dlq.replay.plan import RESOLVED, Limits, Plan, Report, Snapshot, chosen, plan, snapshot
+from unlost.dlq.replay.replaying import Item, Replay
+from unlost.listener.app.settings import CURSOR_BYTES, ConnectionSettings
+from unlost.listener.core.errors import Misconfigured, Permanent, Transient
+from unlost.ops.kit.command import UsageProblem, command, run_through, say
+from unlost.ops.kit.telemetry.logs import configure_logs
+
+OpenRerun = Callable[["ReplaySettings"], Rerun]
+
+
+class ReplaySettings(ConnectionSettings):
+    """Where the letters are, and how to reach what a listener reaches."""
+
+    letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
+    dead_letter_file: Path = Field(
+        Path("failed_events.jsonl"), description="File of dead letters, if neither FILE nor LETTERS is given"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Least severe line to log")
+
+
+def replay_params() -> list[click.Parameter]:
+    """The flags of ``replay`` beside its settings."""
+    count, some = click.IntRange(min=0), click.IntRange(min=1)
+    return [
+        files_argument(), *filter_options(), json_option(),
+        click.Option(["--follow"], is_flag=True, help="Answer as JSON lines while it runs: plan, progress, end."),
+        click.Option(["--dry-run"], is_flag=True, help="Show the plan and stop."),
+        click.Option(["--rate"], type=click.FloatRange(min=0), default=0.0, help="Letters started a second, at most."),
+        click.Option(["--limit"], type=count, default=0, help="Letters to replay, at most."),
+        click.Option(["--canary"], type=count, default=0, help="The first N must all be stored, or stop (exit 4)."),
+        click.Option(["--max-failures"], type=count, default=0, help="Stop after so many failures (exit 4)."),
+        click.Option(["--max-replays"], type=some, default=3, show_default=True,
+                     help="Quarantine a letter that failed so many replays."),
+        click.Option(["--all", "rejected"], is_flag=True, help="Also letters that a handler rejected for good."),
+        click.Option(["--without-handler"], is_flag=True, help="Store the events though no handler runs."),
+        click.Option(["--other-handler"], is_flag=True, help="Run another handler than the group's."),
+        click.Option(["--concurrency"], type=some, default=16, show_default=True, help="Letters run at once."),
+    ]  # fmt: skip
+
+
+def replay_command(open_rerun: OpenRerun) -> click.Command:
+    """The command, with what its letters run through."""
+
+    @command(
+        ReplaySettings,
+        examples=(
+            "dlq replay failed_events.jsonl --dry-run",
+            "dlq replay a.jsonl --canary 5 --rate 50 --max-failures 20",
+            "dlq replay a.jsonl --reason exhausted --since 2h",
+        ),
+        params=replay_params(),
+    )
+    def replay(
+        settings: ReplaySettings, *, files: tuple[Path, ...], as_json: bool, follow: bool, dry_run: bool,
+        without_handler: bool, other_handler: bool, **values: Any,
+    ) -> int:  # fmt: skip
+        """Run the letters of FILES again, under their own ids, as a listener would.
+
+        Already stored: resolved. Failed again: noted, no second letter. Safe to interrupt, to repeat, and to run
+        while listeners work. HANDLER must be the group's, or the replay is refused.
+
+        Exit codes: 0 all resolved, 1 some failed or the servers went away, 2 usage or file, 3 locked,
+        4 stopped by a threshold, 130 interrupted.
+        """
+        if without_handler and other_handler:
+            raise UsageProblem("--without-handler and --other-handler contradict each other; give one of them")
+        if without_handler:
+            settings = settings.model_copy(update={"handler": "", "handler_version": ""})
+        paths = files_of(settings, files)
+        limits = Limits(
+            **{name: values.pop(name) for name in ("rate", "limit", "canary", "max_failures", "max_replays")},
+            concurrency=values.pop("concurrency"), max_event_bytes=settings.max_event_bytes + CURSOR_BYTES,
+        )  # fmt: skip
+        voice = Follow() if follow else AsJson() if as_json else Words()
+        job = Job(
+            settings, paths, selection_of(values), limits, voice, open_rerun, insists=without_handler or other_handler
+        )
+        try:
+            return job.show_plan() if dry_run else job.run()
+        except FileTrouble as error:
+            raise as_usage(error) from None
+        except Locked as error:
+            return say_locked(error)
+
+    return replay
+
+
+class Job:
+    """One call of the command."""
+
+    def __init__(
+        self, settings: ReplaySettings, paths: Sequence[Path], selection: Selection, limits: Limits, voice: Voice,
+        open_rerun: OpenRerun, *, insists: bool = False,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._paths = paths
+        self._selection = selection
+        self._limits = limits
+        self._voice = voice
+        self._open_rerun = open_rerun
+        self._insists = insists
+        self._replay: Replay | None = None
+
+    def show_plan(self) -> int:
+        """Say what would be done."""
+        found = plan(self._shots(), self._selection, self._limits.limit)
+        warn_of(found.damages)
+        if why := self._refusal((), found):
+            say(f"warning: {why}", err=True)
+        self._voice.planned(found)
+        return RESOLVED
+
+    def run(self) -> int:
+        """Do it, alone on these files."""
+        with replay_guards(self._paths):
+            shots = self._shots()
+            found = plan(shots, self._selection, self._limits.limit)
+            warn_of(found.damages)
+            self._voice.begins(found)
+            report = self._rerun_all(found, shots) if found.letters else Report()
+        return self._tell(found, report)
+
+    def _shots(self) -> list[Snapshot]:
+        return [snapshot(path) for path in self._paths]
+
+    def _tell(self, found: Plan, report: Report) -> int:
+        self._voice.ended(found, report)
+        for why in (report.stopped and f"stopped: {report.stopped}", report.trouble and f"error: {report.trouble}"):
+            if why:
+                say(why, err=True)
+        if report.interrupted:
+            say("interrupted; run it again to go on", err=True)
+        return report.exit_code()
+
+    def _rerun_all(self, found: Plan, shots: Sequence[Snapshot]) -> Report:
+        letters = chosen(shots, self._selection, self._limits.limit)
+        configure_logs(self._settings.log_level, self._settings.instance_id)
+        try:
+            return run_through(self._loop(letters, found))
+        except Misconfigured as error:
+            raise UsageProblem(*error.mistakes) from None
+        except (Transient, Permanent) as error:
+            return Report(trouble=str(error))
+        except TimeoutError:
+            return Report(trouble="the replay could not become ready: Redis, PostgreSQL or a peer does not answer")
+        except asyncio.CancelledError:  # the loop has ended; there is nobody left to pass it on to
+            report = self._replay.report if self._replay else Report()
+            report.interrupted = True
+            return report
+
+    def _refusal(self, live: Sequence[Declared], found: Plan) -> str:
+        return "" if self._insists else refusal(self._settings.handler_name, live, found.handlers)
+
+    async def _loop(self, letters: Iterator[Item], found: Plan) -> Report:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._interrupt, task)
+        sidecars = Sidecars()
+        with self._voice.progress(found.letters) as advance, contextlib.closing(sidecars):
+            async with self._open_rerun(self._settings) as rerun:
+                if why := self._refusal(rerun.live_handlers(), found):
+                    raise Misconfigured(why)
+                self._replay = Replay(rerun, sidecars, self._limits, advance)
+                return await self._replay.run(letters)
+
+    def _interrupt(self, task: asyncio.Task[Any]) -> None:
+        """First: finish what is under way. Again, or with nothing under way: end now."""
+        if self._replay is None or self._replay.report.interrupted:
+            task.cancel()
+        else:
+            self._replay.interrupt()
+            say("finishing what is under way; interrupt again to end now", err=True)

@@ -1,0 +1,277 @@
+"""The dead-letter file: appended to by one instance, readable whatever became of its end.
+
+An append is one write and one fsync under a lock on the file, and leaves nothing behind when it fails.
+A torn tail is closed with a newline before anything follows it. The lock keeps appends and ``compact``
+apart; a file that ``compact`` replaced, or that somebody took away, is noticed and opened anew.
+A second writer on the same path is refused at start.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from unlost.dlq.record.letter import Damaged, Letter, decode, encode
+from unlost.listener.core.errors import UnlostError
+
+MAX_LINE_BYTES = 512 * 1024 * 1024  # the largest event that can be allowed, twice, for its attempts and base64
+SHOWN_OF_DAMAGE = 4096
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class FileTrouble(UnlostError):
+    """The file cannot be read or written. The text says which file, why, and what to do."""
+
+
+class DiskFull(FileTrouble):
+    """There is no room. What was to be written is not in the file; try again later."""
+
+
+class Located(msgspec.Struct, frozen=True):
+    """A letter and where its line begins; ``length`` counts the line without its newline."""
+
+    offset: int
+    letter: Letter
+    length: int
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """A line that is no letter. ``line`` holds its beginning."""
+
+    file: Path
+    offset: int
+    length: int
+    reason: str
+    line: bytes
+
+
+def lock_of_writer(path: Path) -> Path:
+    """The lock that a file's one writer holds; it stands there from that listener's first start on."""
+    return path.with_name(path.name + ".writer")
+
+
+class DeadLetterFile:
+    """One instance's own file. Created with mode 0600 when the first letter comes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = Path(path)
+        self._lines = LineFile(self._path)
+        self._guard = Guard(lock_of_writer(self._path))
+        if not self._guard.take():
+            raise FileTrouble(
+                f"{self._path} is another running instance's dead-letter file ({self._guard.holder()}); "
+                "give each instance a DEAD_LETTER_FILE of its own"
+            )
+        try:
+            self._see_that_it_can_be_written()
+        except FileTrouble:
+            self._guard.release()
+            raise
+
+    def append(self, letters: Sequence[Letter]) -> None:
+        """Put the letters on disk, all or none; ``DiskFull`` or ``FileTrouble`` if that fails."""
+        self._lines.append([encode(letter) for letter in letters])
+
+    def _see_that_it_can_be_written(self) -> None:
+        """Now, not when the first letter comes. Where there is none yet, the lock beside it shows that one can be."""
+        with trouble(self._path, "write"), contextlib.suppress(FileNotFoundError):
+            fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
+            regular = stat.S_ISREG(os.fstat(fd).st_mode)
+            os.close(fd)
+            if not regular:
+                raise OSError(errno.EINVAL, "it is no ordinary file")
+
+    def close(self) -> None:
+        """Let others have the file."""
+        self._lines.close()
+        self._guard.release()
+
+
+class Guard:
+    """An exclusive lock on a file of its own, which tells who holds it. The kernel frees it with its holder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def take(self, about: str = "") -> bool:
+        """Take the lock if it is free; ``about`` is what others are told."""
+        with trouble(self._path, "lock"):
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                return False
+            self._fd = fd
+            told = (about or f"pid {os.getpid()} on {os.uname().nodename}").encode()
+            os.pwrite(fd, told, 0)
+            os.ftruncate(fd, len(told))
+        return True
+
+    def holder(self) -> str:
+        """What the holder told about itself."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return self._path.read_text() or "holder unknown"
+        return "holder unknown"
+
+    def release(self) -> None:
+        """Free the lock. The file stays: removing it would let two hold it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def replay_guard(path: Path) -> Guard:
+    """The lock of whoever replays, compacts or heals the letters of this file."""
+    return Guard(path.with_name(path.name + ".replay"))
+
+
+class LineFile:
+    """Lines appended durably, all or none, by any number of processes and next to a file's replacement."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Add the lines with one write and one fsync."""
+        if not lines:
+            return
+        with trouble(self._path, "write"):
+            fd = self._locked()
+            try:
+                _append(fd, b"".join(line + b"\n" for line in lines))
+            finally:
+                fcntl.flock(fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _locked(self) -> int:
+        """The file that stands at the path, locked."""
+        while True:
+            fd = self._fd = _open(self._path) if self._fd is None else self._fd
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if is_current(fd, self._path):
+                return fd
+            self.close()
+
+
+def is_current(fd: int, path: Path) -> bool:
+    """Whether the path still leads to the open file."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def read_letters(
+    path: Path, *, start: int = 0, end: int | None = None, max_line: int = MAX_LINE_BYTES
+) -> Iterator[Located | Damage]:
+    """Every letter and every damage between two offsets, in order. At most one line is in memory."""
+    for offset, line, length, ended in read_lines(path, start=start, end=end, max_line=max_line):
+        if length > max_line:
+            reason = f"the line has {length:,} bytes, and {max_line:,} are allowed"
+            yield Damage(Path(path), offset, length, reason, line[:SHOWN_OF_DAMAGE])
+            continue
+        try:
+            yield Located(offset, decode(line), length)
+        except Damaged as error:
+            torn = "" if ended else " (the last line has no end: its writer was cut off, or is writing now)"
+            yield Damage(Path(path), offset, length, f"{error}{torn}", line[:SHOWN_OF_DAMAGE])
+
+
+def read_lines(
+    path: Path, *, start: int = 0, end: int | None = None, max_line: int = MAX_LINE_BYTES
+) -> Iterator[tuple[int, bytes, int, bool]]:
+    """Each line that is not empty: offset, bytes (the beginning, if over ``max_line``), length, whether it ended."""
+    with trouble(path, "read"), Path(path).open("rb") as file:
+        offset = file.seek(start)
+        while end is None or offset < end:
+            line = file.readline(max_line + 1)
+            if not line:
+                return
+            ended = line.endswith(b"\n")
+            length = len(line) - ended
+            if not ended and length > max_line:
+                rest, ended = _skip_line(file)
+                length += rest
+            if length:
+                yield offset, line.removesuffix(b"\n"), length, ended
+            offset += length + ended
+
+
+def settled_size(path: Path) -> int:
+    """The file's size while nobody appends: every letter before it stands there for good."""
+    with trouble(path, "read"), Path(path).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        return os.fstat(file.fileno()).st_size
+
+
+def sync_directory(path: Path) -> None:
+    """Make a file's appearance or renaming in its directory durable."""
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def trouble(path: Path, what: str) -> Iterator[None]:
+    """Translate the system's errors into sentences."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull(f"cannot {what} {path}: there is no room ({error.strerror}); free some space") from error
+        hint = "; create its directory" if error.errno == errno.ENOENT and not Path(path).parent.exists() else ""
+        raise FileTrouble(f"cannot {what} {path}: {error.strerror or error}{hint}") from error
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        fd = os.open(path, flags | os.O_CREAT, 0o600)
+        sync_directory(path)
+        return fd
+
+
+def _append(fd: int, data: bytes) -> None:
+    size = os.fstat(fd).st_size
+    if size and os.pread(fd, 1, size - 1) != b"\n":
+        data = b"\n" + data
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(fd, left) :]
+        os.fsync(fd)
+    except BaseException:
+        # Half a line would glue itself to the next one. If even cutting back fails, the next append begins
+        # with a newline; nothing is claimed to be written either way.
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, size)
+        raise
+
+
+def _skip_line(file: BinaryIO) -> tuple[int, bool]:
+    length = 0
+    while chunk := file.readline(1024 * 1024):
+        length += len(chunk)
+        if chunk.endswith(b"\n"):
+            return length - 1, True
+    return length, False

@@ -1,0 +1,77 @@
+"""Which dead-letter files are meant: single files, directories and patterns become files, each once.
+
+A file that is not there yet holds nothing, if a listener has its lock beside it (it makes the file with its first
+letter). Any other name that leads to no file is refused, and so is what cannot be read: letters that nobody could
+count would look like events that are lost.
+"""
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+from unlost.dlq.record.file import FileTrouble, lock_of_writer, trouble
+
+ENDING = ".jsonl"
+PATTERN = frozenset("*?[")
+
+
+def letter_files(named: Iterable[Path]) -> list[Path]:
+    """The files that exist, where links lead to; or ``FileTrouble`` for a name that leads nowhere."""
+    found = dict.fromkeys(file.resolve() for path in named for file in _files_of(path))
+    return list(found)
+
+
+def is_several(named: Path) -> bool:
+    """Whether this may name more than one file."""
+    return bool(PATTERN.intersection(str(named))) or named.is_dir()
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    with trouble(path, "read"):
+        if path.is_dir():
+            yield from _inside(path)
+        elif path.exists():
+            yield path
+        elif PATTERN.intersection(str(path)):
+            yield from _matching(path)
+        elif not lock_of_writer(path).exists():
+            raise FileTrouble(
+                f"there is no dead-letter file {path}, and no listener has used it (a listener creates it with its "
+                "first letter); correct FILE, LETTERS or DEAD_LETTER_FILE"
+            )
+
+
+def _inside(directory: Path) -> Iterator[Path]:
+    """What a directory holds, and the directories in it: one for each listener is usual."""
+    for one in sorted(directory.iterdir()):
+        if one.is_dir():
+            yield from sorted(file for file in one.iterdir() if _is_letters(file))
+        elif _is_letters(one):
+            yield one
+
+
+def _is_letters(path: Path) -> bool:
+    return path.name.endswith(ENDING) and path.is_file()
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """As a shell would, but a directory that cannot be read is an error: letters may stand in it."""
+    found = [Path(pattern.anchor)]
+    for part in pattern.parts[bool(pattern.anchor) :]:
+        found = [
+            one / name
+            for one in found
+            for name in ([part] if not PATTERN.intersection(part) else _names(one, part))
+            if (one / name).exists()
+        ]
+    return [one for one in found if one.is_file()]
+
+
+def _names(directory: Path, pattern: str) -> list[str]:
+    if not directory.is_dir():
+        return []
+    return sorted(
+        one.name
+        for one in directory.iterdir()
+        if fnmatch(one.name, pattern) and one.name.startswith(".") is pattern.startswith(".")
+    )

@@ -1,0 +1,90 @@
+"""Which letters are meant: filters over a letter and its state. Pure; ``now`` is an argument."""
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+
+from unlost.dlq.record.letter import Letter, epoch_second
+from unlost.dlq.record.sidecar import LetterState
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+class _Typed(msgspec.Struct):
+    type: str | None = None
+
+
+_typed = msgspec.json.Decoder(_Typed)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Letters that match every filter; a filter that is empty matches all."""
+
+    reasons: frozenset[str] = frozenset()
+    error_classes: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    error_types: frozenset[str] = frozenset()
+    fingerprint: str = ""
+    since: float | None = None
+    until: float | None = None
+    ids: tuple[str, ...] = ()
+    statuses: frozenset[str] = frozenset()
+    rejected: bool = False
+    """Whether a replay takes letters that a handler refused for good, too."""
+
+    @property
+    def asks_for_rejected(self) -> bool:
+        """Whether somebody asked for those, by their reason or by naming letters."""
+        return self.rejected or "rejected" in self.reasons or bool(self.ids) or bool(self.fingerprint)
+
+    @property
+    def everything(self) -> bool:
+        """Whether no filter is set."""
+        return self == Selection()
+
+    def takes(self, letter: Letter, state: LetterState) -> bool:
+        """Whether the letter is meant."""
+        return (
+            _in(letter.reason, self.reasons)
+            and _in(letter.error_class, self.error_classes)
+            and _in(letter.error_type, self.error_types)
+            and _in(state.status, self.statuses)
+            and letter.fingerprint.startswith(self.fingerprint)
+            and (self.since is None or letter.last_at >= self.since)
+            and (self.until is None or letter.last_at < self.until)
+            and (not self.ids or any(names(one, letter) for one in self.ids))
+            and (not self.types or event_type(letter) in self.types)
+        )
+
+
+def names(text: str, letter: Letter) -> bool:
+    """Whether ``text`` is the event's id, or the beginning or end of the letter's."""
+    return text == letter.event_id or letter.letter_id.startswith(text) or letter.letter_id.endswith(text)
+
+
+def event_type(letter: Letter) -> str | None:
+    """The type of the letter's event, if it has one."""
+    if letter.event is None:
+        return None
+    try:
+        return _typed.decode(letter.event).type
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def moment(text: str, now: float) -> float:
+    """An epoch second from ISO 8601 (UTC unless it says otherwise) or from an age like ``90m`` or ``7d``."""
+    ago = _AGO.fullmatch(text.strip())
+    if ago:
+        return now - float(ago[1]) * _SECONDS[ago[2]]
+    try:
+        return epoch_second(text.strip())
+    except ValueError:
+        raise ValueError(f"{text!r} is no time: write 2026-01-31T12:00, or an age such as 90m, 12h, 7d") from None
+
+
+def _in(value: str, wanted: frozenset[str]) -> bool:
+    return not wanted or value in wanted

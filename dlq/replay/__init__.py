@@ -1,0 +1,1 @@
+"""Replaying dead letters: the plan, the run, and what it needs."""

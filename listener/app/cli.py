@@ -1,0 +1,41 @@
+"""The command ``unlost listener``."""
+
+import structlog
+
+from unlost.dlq.record.file import FileTrouble
+from unlost.listener.app.daemon import Daemon
+from unlost.listener.app.settings import ListenerSettings
+from unlost.listener.core.errors import Misconfigured, Permanent, Transient, Unaccounted
+from unlost.ops.kit.command import UsageProblem, command, run_daemon
+from unlost.ops.kit.telemetry.http import PortTaken
+from unlost.ops.kit.telemetry.logs import configure_logs
+
+
+@command(
+    ListenerSettings,
+    name="listener",
+    examples=(
+        "unlost listener --instance-id a --port 3000",
+        "HANDLER=shop.orders:handle unlost listener --ws-url wss://events.example/stream",
+        "unlost listener --show-settings",
+    ),
+)
+def main(settings: ListenerSettings) -> int:
+    """Claim, handle and store each event of a WebSocket source exactly once."""
+    configure_logs(settings.log_level, settings.instance_id)
+
+    try:
+        run_daemon(lambda: Daemon(settings))
+    except Misconfigured as error:
+        raise UsageProblem(*error.mistakes) from None
+    except PortTaken as error:
+        raise UsageProblem(str(error)) from None
+    except (Permanent, FileTrouble) as error:
+        raise UsageProblem(str(error)) from None
+    except Unaccounted as error:
+        structlog.get_logger().error("stopped_incomplete", why=str(error))
+        return 1
+    except Transient as error:
+        structlog.get_logger().error("gave_up_at_start", why=str(error))
+        return 1
+    return 0

@@ -1,0 +1,115 @@
+"""The engine: servers, claims, store and pipeline of one process start, built from settings.
+
+A listener and a replay run the same engine. Its token names this process start, never just the host.
+"""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import Callable
+
+from unlost.listener.app.settings import ConnectionSettings
+from unlost.listener.app.wiring import Connect, connect_servers
+from unlost.listener.claims.manager import Desk
+from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.facts import AttemptFailed, Facts
+from unlost.listener.core.retry import Work, attempts
+from unlost.listener.pipeline.handlers import find_handler
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.pipeline import DeadLetters, Pipeline
+
+BREAKER_FAILURES = 2
+BREAKER_RESET_SECONDS = 1.0
+FORGET_EVERY_SECONDS = 600.0
+FORGET_BATCH = 5_000
+CLOCKS = Clocks(time.time, time.monotonic)
+"""The machine's own."""
+
+
+def random_name() -> str:
+    """The name of one process start."""
+    return secrets.token_hex(8)
+
+
+class Engine:
+    """Everything but the source and the HTTP endpoint."""
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        graveyard: DeadLetters,
+        facts: Facts,
+        *,
+        connect: Connect = connect_servers,
+        clocks: Clocks = CLOCKS,
+        name: Callable[[], str] = random_name,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.token = f"{settings.instance_id}:{name()}"
+        self._settings = settings
+        self._facts = facts
+        handler = find_handler(settings.handler) if settings.handler else None
+        self._servers = servers = connect(settings, self.token)
+        self.store = servers.store
+        self.cursors = servers.cursors
+        self.store_breaker = self._breaker("postgres")
+        self.redis_breaker = self._breaker("redis")
+        self.desk = Desk(
+            roll=servers.roll, postgres=servers.postgres, redis=servers.redis, redis_breaker=self.redis_breaker,
+            store_breaker=self.store_breaker, lease_seconds=settings.lease, facts=facts, clock=clocks.monotonic,
+        )  # fmt: skip
+        self.pipeline = Pipeline(
+            desk=self.desk, store=self.store, register=servers.register, store_breaker=self.store_breaker,
+            graveyard=graveyard, who=settings.instance_id, handler=handler, policy=settings.policy(), clocks=clocks,
+            facts=facts, dice=dice,
+        )  # fmt: skip
+
+    def _breaker(self, name: str) -> Breaker:
+        return Breaker(name, fail_max=BREAKER_FAILURES, reset_seconds=BREAKER_RESET_SECONDS, facts=self._facts)
+
+    async def prepare(self) -> None:
+        """Bring PostgreSQL's tables up to date, look for Redis, and take a place on the roll.
+
+        Without PostgreSQL that ends in ``Transient``; without Redis the start goes on, degraded.
+        """
+        settings = self._settings
+        await self._reach("PostgreSQL", settings.database_attempts, lambda _: self._servers.migrate())
+        with contextlib.suppress(Transient):
+            await self._reach("Redis", settings.startup_attempts, lambda _: self._servers.redis.place())
+        await self._reach("PostgreSQL", settings.startup_attempts, lambda _: self.desk.join())
+
+    async def _reach(self, what: str, count: int, work: Work) -> None:
+        def note(error: Transient, retried: bool) -> None:
+            self._facts(AttemptFailed("start", "transient", f"{what}: {error}", retried, 0, None))
+
+        await attempts(work, count=count, delay=self._settings.startup_delay, failed=note)
+
+    async def run(self) -> None:
+        """Claim, handle, store and settle until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.desk.run(), name="desk")
+            tasks.create_task(self.pipeline.run(), name="pipeline")
+            tasks.create_task(self._forget_old_claims(), name="forget old claims")
+
+    async def _forget_old_claims(self) -> None:
+        """What PostgreSQL kept of claims goes with the dedup window, as it does by itself in Redis."""
+        while True:
+            await asyncio.sleep(FORGET_EVERY_SECONDS)
+            with contextlib.suppress(Transient):
+                forgotten = FORGET_BATCH
+                while forgotten == FORGET_BATCH:
+                    forgotten = await self._servers.postgres.prune(batch=FORGET_BATCH)
+
+    async def leave(self) -> None:
+        """Take this process off the roll, so that peers need not wait for its row to run out."""
+        try:
+            await self.desk.leave()
+        except Transient as error:
+            self._facts(AttemptFailed("stop", "transient", f"PostgreSQL: {error}", False, 0, None))
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._servers.close()

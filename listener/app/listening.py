@@ -1,0 +1,161 @@
+"""Listening: an engine, the reader that feeds it, and the keeper of its cursor. Prepared, run, drained.
+
+What a listener is, without what shows it: the daemon puts an endpoint, logs and metrics around it, the
+simulation a world.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Literal
+
+from unlost.listener.app.engine import CLOCKS, Engine, random_name
+from unlost.listener.app.settings import ListenerSettings
+from unlost.listener.app.wiring import Connect, connect_servers
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.facts import Facts
+from unlost.listener.pipeline.in_flight import Doom
+from unlost.listener.pipeline.intake import Clocks
+from unlost.listener.pipeline.pipeline import DeadLetters, Drained
+from unlost.listener.source.committer import CursorKeeper
+from unlost.listener.source.connection import Open
+from unlost.listener.source.reader import Reader
+from unlost.listener.source.report import Reporter
+
+Phase = Literal["starting", "running", "draining", "stopped"]
+
+
+class Listening:
+    """``run`` returns when it was asked to stop and has drained; ``close`` is left to the caller."""
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        graveyard: DeadLetters,
+        facts: Facts,
+        *,
+        connect: Connect = connect_servers,
+        clocks: Clocks = CLOCKS,
+        name: Callable[[], str] = random_name,
+        open_connection: Open | None = None,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        source = settings.source()
+        self._drain_seconds = settings.drain
+        self._clock = clocks.monotonic
+        self._stop = asyncio.Event()
+        self.phase: Phase = "starting"
+        self.engine = Engine(settings, graveyard, facts, connect=connect, clocks=clocks, name=name, dice=dice)
+        pipeline = self.engine.pipeline
+        self.reader = Reader(
+            source,
+            intake=pipeline.intake,
+            cursors=self.engine.cursors,
+            must_pause=lambda: pipeline.settling.trouble,
+            database_away=self._database_away,
+            overflow=self._overflow,
+            facts=facts,
+            open_connection=open_connection,
+            clock=clocks.monotonic,
+            dice=dice,
+            reporter=Reporter(
+                self.engine.cursors, source=source.name, group=source.group, saved=lambda: self._keeper.stored
+            ),
+        )
+        self._keeper = CursorKeeper(
+            lambda: pipeline.intake.watermark, self.engine.cursors, store=lambda: self.engine.desk.store,
+            source=source.name, group=source.group, facts=facts,
+        )  # fmt: skip
+        self.engine.desk.hear_of_other_store(self._read_anew)
+
+    def stop(self) -> None:
+        """Ask it to drain and end."""
+        self._stop.set()
+
+    async def run(self, *beside: Callable[[], Coroutine[None, None, None]]) -> Drained | None:
+        """Start, work until told to stop, drain; how that ended, None if it never worked.
+
+        What is given runs ``beside``, for as long as the work does.
+        """
+        try:
+            if not await self._prepared():
+                return None
+            return await self._work(beside)
+        finally:
+            self.phase = "stopped"
+
+    async def _work(self, beside: Iterable[Callable[[], Coroutine[None, None, None]]]) -> Drained:
+        async with asyncio.TaskGroup() as tasks:
+            side = [tasks.create_task(one()) for one in beside]
+            engine = tasks.create_task(self.engine.run(), name="engine")
+            keeper = tasks.create_task(self._keeper.run(), name="cursor")
+            reader = tasks.create_task(self._read(), name="source")
+            self.phase = "running"
+            await self._asked_or_displaced()
+            self.phase = "draining"
+            drained = await self._drain(reader)
+            await self._keeper.save()
+            for task in (keeper, engine, *side):
+                task.cancel()
+        why = self.engine.desk.why_another_handler()
+        await self.engine.leave()
+        if not self._stop.is_set():
+            raise Transient(f"this listener was taken for gone, and {why}")
+        return drained
+
+    async def _drain(self, reader: "asyncio.Task[None]") -> Drained:
+        """Reading ends at once. What is in memory then is handed back, or, where nobody sends it again, finished."""
+        started = self._clock()
+        reader.cancel()
+        await asyncio.wait([reader])
+        left = max(0.0, self._drain_seconds - (self._clock() - started))
+        pipeline = self.engine.pipeline
+        return await (pipeline.finish(left) if self.reader.took_for_good else pipeline.drain(left))
+
+    async def _asked_or_displaced(self) -> None:
+        """Return when a stop is asked for, or another handler is at work in the place of this listener's."""
+        waiting = [asyncio.create_task(one.wait()) for one in (self._stop, self.engine.desk.displaced)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _read(self) -> None:
+        """What a listener with another handler read would be its own to settle, and it settles nothing."""
+        await self.engine.desk.wait_agreed()
+        await self.reader.run()
+
+    async def _prepared(self) -> bool:
+        """Reach the servers, unless a stop is asked for first."""
+        preparing = asyncio.create_task(self.engine.prepare(), name="prepare")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not preparing.done():
+                return False
+            await preparing
+            return True
+        finally:
+            for task in (preparing, stopping):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    def _database_away(self) -> str:
+        """Why nothing that is read now could be stored soon, or an empty text."""
+        if self.engine.store_breaker.is_open:
+            return "PostgreSQL is away"
+        return "PostgreSQL takes no rows" if self.engine.pipeline.store_watch.trouble else ""
+
+    def _read_anew(self) -> None:
+        """PostgreSQL may lack what was settled. In one step, so that no cursor of before is saved in it."""
+        pipeline = self.engine.pipeline
+        pipeline.intake.read_anew()
+        self.reader.read_anew()
+        pipeline.registrar.read_again()
+
+    def _overflow(self, frame: bytes) -> None:
+        pipeline = self.engine.pipeline
+        pipeline.settling.bury(pipeline.intake.overflow(frame), Doom("overflow", "receive"))

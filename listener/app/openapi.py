@@ -1,0 +1,65 @@
+"""The description of the listener's HTTP endpoint, as OpenAPI 3.1."""
+
+from typing import Any
+
+from unlost.ops.kit.telemetry.openapi import (
+    NUMBER,
+    OR_NULL,
+    TEXT,
+    WHOLE,
+    Schema,
+    answer,
+    asking,
+    by_name,
+    document,
+    either,
+    in_path,
+    many,
+    mistake,
+    query,
+    record,
+)
+
+MOST_IDS = 500
+MOST_ROWS = 500
+LAST = 2**63 - 1
+"""The highest ``seq`` that PostgreSQL can count to."""
+
+ROW: Schema = record(
+    {
+        "event_id": TEXT, "seq": WHOLE, "type": either(TEXT, OR_NULL), "payload": {}, "other": {}, "instance_id": TEXT,
+        "epoch": WHOLE, "attempts": WHOLE, "received_at": {**TEXT, "format": "date-time"},
+        "processed_at": {**TEXT, "format": "date-time"}, "handler": either(TEXT, OR_NULL),
+    }
+)  # fmt: skip
+HAPPENED: Schema = record({"at": NUMBER, "what": TEXT, "detail": TEXT})
+IN_FLIGHT: Schema = record(
+    {"state": {"enum": ["owner", "waiting"]}, "epoch": WHOLE, "failed_attempts": WHOLE, "received_at": NUMBER}
+)
+STORY: Schema = record(
+    {"event_id": TEXT, "row": either(ROW, OR_NULL), "in_flight": either(IN_FLIGHT, OR_NULL), "recent": many(HAPPENED)}
+)
+OUTCOMES: Schema = record({"instance": TEXT, "outcomes": by_name(many(HAPPENED)), "in_flight": by_name(IN_FLIGHT)})
+ROWS: Schema = record({"events": many(ROW), "next": either(WHOLE, OR_NULL)})
+AWAY = mistake("PostgreSQL cannot be asked now")
+
+DOCUMENT: dict[str, Any] = document("Unlost listener", "Look at one listener: its health, and what became of events.", {
+    "/api/events": asking(
+        "Rows, the newest first",
+        answer("Rows; `next` is the `before` of the next page", ROWS),
+        query("before", "Only rows with a lower `seq`", {**WHOLE, "minimum": 0, "maximum": LAST}),
+        query("limit", "Rows, at most", {**WHOLE, "minimum": 1, "maximum": MOST_ROWS, "default": 50}),
+        _400=mistake("A wrong limit, or before"), _503=AWAY,
+    ),
+    "/api/events/{event_id}": asking(
+        "One event: its row, where it stands in memory, and what lately happened to it here",
+        answer("What is known", STORY), in_path("event_id", "The event's id"),
+        _404=answer("Nothing is known here", STORY), _503=AWAY,
+    ),
+    "/api/outcomes": asking(
+        "What lately happened to these events here",
+        answer("Stories by id", OUTCOMES),
+        query("ids", f"1 to {MOST_IDS} ids with commas between them", {**TEXT, "pattern": "[^,]"}, required=True),
+        _400=mistake("No ids, or too many"),
+    ),
+})  # fmt: skip

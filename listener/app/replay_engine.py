@@ -1,0 +1,144 @@
+"""A replay's engine: letters go through the same claim, handle and store path as events of the source.
+
+Nothing is buried a second time here: an event that fails again ends with what failed, for its letter's record. An
+outage counts against no event, and a replay is watched by somebody: it waits for ``PATIENCE_SECONDS``, and then ends.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from unlost.dlq.replay.outcome import AlreadyStored, FailedAgain, Outcome, Stored
+from unlost.listener.app.engine import Engine
+from unlost.listener.app.settings import ConnectionSettings
+from unlost.listener.app.wiring import connect_servers
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.event import Event
+from unlost.listener.core.facts import Fact
+from unlost.listener.observe.logs import ListenerLogs
+from unlost.listener.pipeline.healer import Kept
+from unlost.listener.pipeline.in_flight import Buried, Duplicate, Passage
+from unlost.listener.pipeline.registrar import Gone
+from unlost.listener.store.postgres.burials import Burial, Loss
+
+OPEN_SECONDS = 15.0
+PATIENCE_SECONDS = 30.0
+"""How long nothing can be claimed or stored, before all that is under way is given up."""
+LOOK_SECONDS = 0.25
+
+
+class NoGraveyard:
+    """Letters exist already: burying is only a verdict here."""
+
+    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
+        """Nothing is written; ``FailedAgain`` tells the replay."""
+        del passages
+        return ()
+
+    async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
+        """None are its own."""
+        return
+        yield
+
+    async def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
+        """The replay itself takes them."""
+        return
+        yield
+
+    async def checked(self) -> str:
+        """A replay checks nothing."""
+        return ""
+
+    async def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
+        """None are its own."""
+        del loss, gone
+        return
+        yield
+
+    async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
+        """The replay notes what became of its letters."""
+        del letter_ids, why
+        return ()
+
+
+class EngineRerun:
+    """Runs single events through an engine of its own, which is on the group's roll like any listener."""
+
+    def __init__(self, settings: ConnectionSettings, *, patience: float = PATIENCE_SECONDS) -> None:
+        self._engine = Engine(settings, NoGraveyard(), self._hear, connect=partial(connect_servers, digs_out=True))
+        self._logs = ListenerLogs(debug=False)
+        self._patience = patience
+        self._running: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[str] | None = None
+
+    def _hear(self, fact: Fact) -> None:
+        self._logs(fact)
+
+    async def __aenter__(self) -> Self:
+        """Connect and get on the roll."""
+        await self._engine.prepare()
+        self._running = asyncio.create_task(self._engine.run(), name="replay engine")
+        async with asyncio.timeout(OPEN_SECONDS):
+            await self._engine.desk.wait_open()
+        self._watching = asyncio.create_task(self._until_given_up(), name="replay patience")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give back what is held and leave."""
+        await self._engine.pipeline.drain(0.0)
+        for task in filter(None, (self._watching, self._running)):
+            task.cancel()
+            await asyncio.wait({task})
+        await self._engine.leave()
+        await self._engine.close()
+
+    def live_handlers(self) -> Sequence[tuple[str, str | None]]:
+        """What the group's listeners declared."""
+        return [(one.instance_id, one.handler) for one in self._engine.desk.members if one.agreed]
+
+    async def run(self, event: Event) -> Outcome:
+        """Claim, handle and store one event; its outcome."""
+        assert self._watching is not None, "entered before"
+        assert self._running is not None
+        ended: asyncio.Future[Passage] = asyncio.get_running_loop().create_future()
+        self._engine.pipeline.intake.offer(event, lambda one: None if ended.done() else ended.set_result(one))
+        either: tuple[asyncio.Future[Any], ...] = ended, self._watching, self._running
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            if self._running.done():
+                self._running.result()  # what ended the engine ends the replay
+            raise Transient(self._watching.result())
+        return _outcome(ended.result())
+
+    async def _until_given_up(self) -> str:
+        """Return why no event can be run, once that has been so for too long."""
+        loop = asyncio.get_running_loop()
+        last_able = loop.time()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not (why := self._why_unable()):
+                last_able = loop.time()
+            elif loop.time() >= last_able + self._patience:
+                return f"{why}; that has lasted {self._patience:g} s; all other letters wait: run the replay again"
+
+    def _why_unable(self) -> str:
+        return self._engine.pipeline.store_watch.trouble or self._engine.desk.why_closed()
+
+
+def _outcome(passage: Passage) -> Outcome:
+    match passage.end:
+        case Duplicate():
+            return AlreadyStored()
+        case Buried(reason):
+            return FailedAgain(tuple(passage.attempts), reason)
+        case _:
+            return Stored()
+
+
+def open_rerun(settings: ConnectionSettings) -> EngineRerun:
+    """The rerun of a real replay."""
+    return EngineRerun(settings)

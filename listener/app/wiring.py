@@ -1,0 +1,92 @@
+"""The servers that an engine works with, behind their ports, and the one place that opens them.
+
+A simulation hands other adapters of the same ports to the same engine.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from unlost.listener.app.settings import ConnectionSettings
+from unlost.listener.claims.postgres.adapter import PostgresClaims
+from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.ports.claims import StandingClaims, StoreMemory
+from unlost.listener.ports.store import GroupCursors, ListenerRoll, Register, Rows
+from unlost.listener.store.postgres.burials import BurialRegister
+from unlost.listener.store.postgres.cursors import Cursors
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.membership import Roll
+from unlost.listener.store.postgres.migrations import check, migrate
+from unlost.listener.store.postgres.rows import EventStore, make_ready
+
+KEPT_OPEN = 6
+"""Connections to PostgreSQL that a listener nearly always needs: batches under way, and the roll's."""
+IDLE_GRACE = 0.5
+"""Our own time limit for a handler strikes first; PostgreSQL's is for a process that was frozen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Redis and PostgreSQL, as one process start uses them."""
+
+    redis: StoreMemory
+    postgres: StandingClaims
+    roll: ListenerRoll
+    store: Rows
+    register: Register
+    cursors: GroupCursors
+    migrate: Callable[[], Awaitable[object]]
+    close: Callable[[], Awaitable[None]]
+
+
+Connect = Callable[[ConnectionSettings, str], Servers]
+"""Builds the servers for the given settings and token; connections open when they are first needed."""
+
+
+def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool = False) -> Servers:
+    """The real ones. ``digs_out``: dead letters are to become rows here, in a replay and nowhere else."""
+    database = Database(
+        settings.database_url.reveal(),
+        connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
+        kept_open=KEPT_OPEN,
+        make_ready=partial(make_ready, group=settings.group),
+        group=settings.group,
+        timeout=settings.database_timeout,
+        name=f"unlost {settings.instance_id}",
+    )
+    redis = RedisClaims(
+        connect_redis(settings.redis_url.reveal(), timeout=settings.redis_timeout),
+        token=token, group=settings.group, lease_seconds=settings.lease,
+        window_seconds=settings.dedup_window, shards=settings.redis_shards, timeout=settings.redis_timeout,
+    )  # fmt: skip
+    postgres = PostgresClaims(database, token=token, lease_seconds=settings.lease, window_seconds=settings.dedup_window)
+
+    async def close() -> None:
+        await redis.close()
+        await postgres.close()
+        await database.close()
+
+    return Servers(
+        redis=redis,
+        postgres=postgres,
+        roll=Roll(
+            database,
+            token=token,
+            instance_id=settings.instance_id,
+            handler=settings.handler_name,
+            changes_handler=settings.changes_handler,
+            listens=not digs_out,
+        ),
+        store=EventStore(
+            database,
+            instance_id=settings.instance_id,
+            token=token,
+            handler=settings.handler_name,
+            heeds_burials=not digs_out,
+            longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
+        ),
+        register=BurialRegister(database, token=token),
+        cursors=Cursors(database),
+        migrate=lambda: (migrate if settings.migrate == "yes" else check)(database),
+        close=close,
+    )

@@ -1,0 +1,1 @@
+"""Claims kept in PostgreSQL, for when Redis is away."""

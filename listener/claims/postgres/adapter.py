@@ -1,0 +1,138 @@
+"""Claims kept in PostgreSQL's table ``claims``: the same answers as from Redis, at a lower rate.
+
+The table is unlogged: cheap, and empty after a crash of the server, which then is another place. Every
+statement names the incarnation that this process last saw and finds nothing in any other.
+
+"Done" and "dead" are not kept here: a row in ``events`` says the one, a row in ``buried`` the other; both outlive a
+crash, and both are looked at in the same statement. Statements lock rows in the order of their ids, so that two
+listeners never wait for each other in a circle.
+"""
+
+from collections.abc import Callable, Sequence
+
+import asyncpg
+
+from unlost.listener.core.errors import Transient
+from unlost.listener.ports.claims import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.incarnation import incarnation
+
+ROUNDS = 5
+"""How often a batch asks again for rows that appear or vanish under it."""
+
+_READ: dict[str, Callable[[asyncpg.Record], Answer]] = {
+    "won": lambda row: Won(row["epoch"], row["takeovers"], row["alone"]),
+    "done": lambda row: Done(row["same"]),
+    "dead": lambda row: Dead(row["same"]),
+    "leased": lambda row: _leased(row),
+    "free": lambda row: Lapsed(row["same"], row["company"]),
+}
+
+
+class PostgresClaims:
+    """``Claims`` in PostgreSQL."""
+
+    def __init__(self, database: Database, *, token: str, lease_seconds: float, window_seconds: float) -> None:
+        self._database = database
+        self._token = token
+        self._lease = lease_seconds
+        self._window = window_seconds
+        self._sql = database.statements("unlost.listener.claims.postgres", "claims.sql")
+        self._roll_sql = database.statements("unlost.listener.store.postgres", "membership.sql")
+
+    async def place(self) -> str:
+        """See ``Claims``. From when this returns, the calls below are for this place."""
+        async with self._database.acquire("asking which claims table this is") as connection:
+            place = await incarnation(connection, self._roll_sql)
+        self._database.claims_place = place
+        return place
+
+    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
+        """See ``Claims``."""
+        place = await self._believed()
+        answers: dict[str, Answer] = {}
+        open_asks = asks
+        for _ in range(ROUNDS):
+            if not open_asks:
+                return [answers[ask.event_id] for ask in asks]
+            rows = await self._fetch(
+                "claim", "claiming events",
+                [ask.event_id for ask in open_asks], [ask.digest for ask in open_asks],
+                self._lease, place, take_over, revive,
+            )  # fmt: skip
+            answers.update((row["event_id"], _READ[row["answer"]](row)) for row in rows)
+            if late := [row["event_id"] for row in rows if row["seconds_left"] > row["span"]]:
+                await self._fetch("shorten", "shortening leases of a clock that went back", late)
+            open_asks = [ask for ask in asks if ask.event_id not in answers]
+            if open_asks:
+                await self._check(place)
+        raise Transient("claiming events: rows came and went faster than they could be read; ask again")
+
+    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+        """See ``Claims``."""
+        return await self._kept(keeps, True, "covering claims")
+
+    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
+        """See ``Claims``."""
+        return await self._kept(keeps, False, "renewing claims")
+
+    async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
+        """See ``Claims``."""
+        event_ids = [ask.event_id for ask in asks]
+        if verdict == "done":
+            held = {row[0] for row in await self._fetch("settle_done", "settling events", event_ids)}
+            return [event_id not in held for event_id in event_ids]
+        place = await self._believed()
+        rows = await self._fetch("settle_dead", "settling events", event_ids, [ask.digest for ask in asks], place)
+        return await self._found(event_ids, rows, place)
+
+    async def release(self, event_ids: Sequence[str]) -> None:
+        """See ``Claims``."""
+        await self._fetch("release", "releasing claims", event_ids)
+
+    async def prune(self, *, batch: int = 5_000) -> int:
+        """See ``StandingClaims``."""
+        async with self._database.acquire("forgetting old claims") as connection:
+            most: int = await connection.fetchval(self._sql["prune"], self._window, batch)
+        return most
+
+    async def close(self) -> None:
+        """See ``Claims``. The pool belongs to whoever made it."""
+
+    async def _kept(self, keeps: Sequence[Keep], cover: bool, doing: str) -> list[bool]:
+        place = await self._believed()
+        event_ids = [keep.event_id for keep in keeps]
+        rows = await self._fetch(
+            "keep", doing, event_ids,
+            [keep.digest for keep in keeps], [keep.epoch for keep in keeps], [keep.takeovers for keep in keeps],
+            [keep.alone for keep in keeps], [keep.company for keep in keeps], self._lease, place, cover,
+        )  # fmt: skip
+        return await self._found(event_ids, rows, place)
+
+    async def _found(self, event_ids: Sequence[str], rows: Sequence[asyncpg.Record], place: str) -> list[bool]:
+        found = {row[0] for row in rows}
+        if len(found) < len(event_ids):
+            await self._check(place)
+        return [event_id in found for event_id in event_ids]
+
+    async def _believed(self) -> str:
+        """The incarnation that this process believes in, as the statements take it."""
+        return (self._database.claims_place or await self.place()).removeprefix("postgres:")
+
+    async def _check(self, place: str) -> None:
+        """Rows may be missing because the table itself is another one by now."""
+        async with self._database.acquire("asking which claims table this is") as connection:
+            now = await incarnation(connection, self._roll_sql)
+        if now != f"postgres:{place}":
+            raise Transient("PostgreSQL has lost its claims (it crashed or failed over); ask which place this is")
+
+    async def _fetch(self, name: str, doing: str, *arguments: object) -> list[asyncpg.Record]:
+        if not arguments[0]:
+            return []
+        async with self._database.acquire(doing) as connection:
+            return await connection.fetch(self._sql[name], self._token, *arguments)
+
+
+def _leased(row: asyncpg.Record) -> Answer:
+    seconds_left, same = row["seconds_left"], row["same"]
+    return Held(min(seconds_left, row["span"]), same) if seconds_left > 0 else Lapsed(same, row["company"])

@@ -1,0 +1,1 @@
+"""Claims kept in Redis."""

@@ -1,0 +1,89 @@
+"""What Redis may answer to each call. Pure. Anything else raises ``InvalidResponse``, and nothing of it is believed.
+
+A server that speaks the protocol well and answers something else is no Redis with our claims: a proxy in the wrong
+place, another service, a connection whose answers have shifted by one. It is treated as lost.
+"""
+
+import re
+import struct
+from collections.abc import Callable, Sequence
+
+from redis.exceptions import InvalidResponse
+
+from unlost.listener.core.store_mark import Remembered
+from unlost.listener.ports.claims import Answer, Dead, Done, Held, Lapsed, Won
+
+_answer = struct.Struct(">BIII")
+_PLACE = re.compile(rb"[0-9a-f]{1,64}\.[0-9a-zA-Z]{1,64}")
+_REMEMBERED = re.compile(rb"(?:([0-9]{1,18}) ([0-9a-f]{8}))?")
+_YES, _NO = ord("1"), ord("0")
+_FRESH = Won(1, 0)
+_LARGEST = 2**31 - 1
+"""PostgreSQL keeps them as integers."""
+
+
+def _won(epoch: int, takeovers: int, alone: int) -> Answer:
+    if epoch == 1 and not takeovers:
+        return _FRESH
+    if not epoch or max(epoch, takeovers, alone) > _LARGEST:
+        raise InvalidResponse(f"epoch {epoch}, {takeovers} takeovers")
+    return Won(epoch, takeovers, alone)
+
+
+_ANSWERS: dict[int, Callable[[int, int, int], Answer]] = {
+    1: _won,
+    2: lambda milliseconds, same, _: Held(milliseconds / 1000, bool(same)),
+    3: lambda _, same, company: Lapsed(bool(same), company),
+    4: lambda _, same, __: Done(bool(same)),
+    5: lambda _, same, __: Dead(bool(same)),
+}
+
+
+def place(reply: object) -> bytes:
+    """The run id and the mark."""
+    if type(reply) is not bytes or not _PLACE.fullmatch(reply):
+        raise _wrong("the name of a place", reply)
+    return reply
+
+
+def remembered(reply: object) -> Remembered | None:
+    """What was known of a generation of the store."""
+    if type(reply) is not bytes or not (match := _REMEMBERED.fullmatch(reply)):
+        raise _wrong("how far the store had come", reply)
+    return Remembered(int(match[1]), match[2].decode()) if reply else None
+
+
+def answers(reply: object, count: int) -> Sequence[Answer]:
+    """What became of so many claims."""
+    if type(reply) is not bytes or len(reply) != count * _answer.size:
+        raise _wrong(f"what became of {count} claims", reply)
+    try:
+        return [_ANSWERS[kind](a, b, c) for kind, a, b, c in _answer.iter_unpack(reply)]
+    except KeyError as error:
+        raise InvalidResponse(f"Redis answered a claim with {error.args[0]}, which means nothing") from None
+
+
+def marks(reply: object, count: int) -> Sequence[bool]:
+    """Yes or no for each of so many."""
+    if type(reply) is not bytes or len(reply) != count or not {*reply} <= {_YES, _NO}:
+        raise _wrong(f"yes or no for {count} events", reply)
+    return [mark == _YES for mark in reply]
+
+
+def nothing(reply: object, count: int) -> Sequence[None]:
+    """That it was done."""
+    if reply != b"":
+        raise _wrong("nothing", reply)
+    return [None] * count
+
+
+def records(reply: object, count: int) -> Sequence[bytes | None]:
+    """So many records, or none where there is none."""
+    if type(reply) is not list or len(reply) != count or not {*map(type, reply)} <= {bytes, type(None)}:
+        raise _wrong(f"{count} records", reply)
+    return reply
+
+
+def _wrong(wanted: str, reply: object) -> InvalidResponse:
+    shown = repr(reply[:8] if isinstance(reply, bytes | str | list) else reply)[:60]
+    return InvalidResponse(f"asked for {wanted}, Redis answered {type(reply).__name__} {shown}")

@@ -1,0 +1,96 @@
+"""Errors sorted by what to do next.
+
+Transient: try again. Permanent: never try again, bury. Misconfigured: refuse to start. Every
+library's errors become one of these at the edge where the library is called.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from unlost.listener.core.tracebacks import traceback_of
+
+ErrorClass = Literal["transient", "permanent"]
+
+
+class UnlostError(Exception):
+    """The root of everything that Unlost itself raises."""
+
+
+class Transient(UnlostError):
+    """The same call may succeed later. ``sqlstate`` is set where PostgreSQL said why."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class Stopped(Transient):
+    """The listener was stopped before it could settle an event."""
+
+
+class Unavailable(Transient):
+    """PostgreSQL says that it cannot do this for anybody now: it shuts down, lacks room, or a lock is not to be had."""
+
+
+class Permanent(UnlostError):
+    """The same call can never succeed."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class Reject(Permanent):
+    """Raised by a handler: this event is never to be tried again, bury it now."""
+
+
+class InvalidEvent(Permanent):
+    """A frame that is no valid event. ``event_id`` is set where one could still be read."""
+
+    def __init__(self, message: str, *, event_id: str | None = None) -> None:
+        super().__init__(message)
+        self.event_id = event_id
+
+
+class Unaccounted(UnlostError):
+    """An orderly stop left events that are in no row and no letter."""
+
+
+class Misconfigured(UnlostError):
+    """Starting makes no sense; one sentence per mistake."""
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One failed attempt, as it stands in a dead letter: when, at which stage, and why; of a handler, also where."""
+
+    at: float
+    stage: Literal["receive", "claim", "handle", "store"]
+    error_class: ErrorClass
+    error_type: str
+    message: str
+    sqlstate: str | None = None
+    traceback: str | None = None
+
+
+MESSAGE_LIMIT = 2_000
+
+
+def failure_of(error: BaseException, *, stage: Literal["receive", "claim", "handle", "store"], at: float) -> Failure:
+    """Describe ``error`` as an attempt that failed at ``stage`` at the epoch second ``at``.
+
+    What a handler raised stands in ``origin``, where it is not ``error`` itself.
+    """
+    return Failure(
+        at=at,
+        stage=stage,
+        error_class="permanent" if isinstance(error, Permanent) else "transient",
+        error_type=getattr(error, "error_type", type(error).__name__),
+        message=str(error)[:MESSAGE_LIMIT],
+        sqlstate=getattr(error, "sqlstate", None),
+        traceback=traceback_of(getattr(error, "origin", error)) if stage == "handle" else None,
+    )

@@ -1,0 +1,286 @@
+"""The event: what a frame must be to count as one, and how its id and content are told.
+
+Only the envelope is decoded. The payload stays the text that the source sent, so that nothing is
+rounded, reordered or collapsed on its way into ``jsonb``; PostgreSQL has the last word on it.
+
+Refused here, with the reason: text that is no UTF-8 or no JSON object, an id that is no string of
+1 to 256 printable-safe characters, a name that stands twice in one object (parsers disagree on
+which one counts), and ``\\u0000``, which PostgreSQL cannot hold.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from unlost.listener.core.errors import InvalidEvent
+
+MAX_ID_CHARACTERS = 256
+CURSOR = "cursor"
+ENVELOPE = frozenset(("event_id", "type", "payload", CURSOR))
+
+_NAMED = frozenset(("event_id", "payload"))
+_NAMED_WITH_CURSOR = _NAMED | {CURSOR}
+
+_envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text = msgspec.json.Decoder(str)
+any_json = msgspec.json.Decoder()
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """A valid event, with its content still in the source's own words."""
+
+    event_id: str
+    type: str | None
+    payload: bytes
+    other: bytes | None
+    digest: bytes
+    cursor: str | None
+    frame: bytes
+
+    @property
+    def size(self) -> int:
+        """The bytes that holding this event is reckoned at."""
+        return len(self.frame)
+
+    def without_cursor(self) -> bytes:
+        """The event as its publisher wrote it, on one line, without its place in a source."""
+        if self.cursor is None:
+            return on_one_line(self.frame)
+        fields = _envelope.decode(self.frame)
+        del fields[CURSOR]
+        return on_one_line(msgspec.json.encode(fields))
+
+
+_Word = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARACTERS)]
+
+
+class _Published(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The envelope of nearly all events: an id, a payload, and no fields of the publisher's own beside them."""
+
+    event_id: Annotated[_Word, msgspec.Meta(min_length=1)]
+    payload: msgspec.Raw
+    type: _Word | UnsetType | None = UNSET
+
+
+class _Plain(_Published, forbid_unknown_fields=True, gc=False):
+    """The same with its place in a source."""
+
+    cursor: _Word | UnsetType = UNSET
+
+
+plain_envelope = msgspec.json.Decoder(_Plain)
+published_envelope = msgspec.json.Decoder(_Published)
+
+
+def parse(frame: bytes | str, *, max_bytes: int) -> Event:
+    """Read one frame, or raise ``InvalidEvent`` with a reason that its publisher understands."""
+    return parse_named(frame, max_bytes=max_bytes)[0]
+
+
+def parse_named(frame: bytes | str, *, max_bytes: int) -> tuple[Event, Collection[str]]:
+    """The same, and which of the names ``event_id`` and ``cursor`` stand in the frame, perhaps among others."""
+    data = _encoded(frame)
+    if len(data) > max_bytes:
+        raise InvalidEvent(too_large(len(data), max_bytes))
+    return read_plainly(data) or read_with_care(data)
+
+
+def too_large(length: int, max_bytes: int) -> str:
+    """What is said of an event beyond the limit."""
+    return f"the event has {length:,} bytes, and {max_bytes:,} are allowed"
+
+
+def read_plainly(data: bytes) -> tuple[Event, Collection[str]] | None:
+    """The event, where it is plain and beyond doubt; all others are left to the careful way.
+
+    Whoever drops a repeated name on decoding drops its colon too, so where no colon is lost, no name stood twice.
+    """
+    if may_hide(data):
+        return None
+    try:
+        plain = plain_envelope.decode(data)
+        payload = bytes(plain.payload)
+        colons = _colons(plain, payload)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    kind = None if plain.type is UNSET else plain.type
+    cursor = None if plain.cursor is UNSET else plain.cursor
+    if colons != how_often(b":", data):
+        return None
+    event = Event(plain.event_id, kind, payload, None, _digest(kind, payload, None), cursor, data)
+    return event, _NAMED if cursor is None else _NAMED_WITH_CURSOR
+
+
+def _colons(plain: _Plain, payload: bytes) -> int:
+    """How many colons are left of an event once it is decoded."""
+    count = 2 + how_often(b":", msgspec.json.encode(any_json.decode(payload))) + plain.event_id.count(":")
+    if plain.type is not UNSET:
+        count += 1 + (plain.type or "").count(":")
+    if plain.cursor is not UNSET:
+        count += 1 + plain.cursor.count(":")
+    return count
+
+
+def read_with_care(data: bytes) -> tuple[Event, Collection[str]]:
+    """Any event; ``InvalidEvent`` for what is none."""
+    fields = _fields(data)
+    event_id = _event_id(fields.get("event_id"))
+    try:
+        _check_content(data)
+        cursor = _optional_text(fields, CURSOR)
+        kind = _optional_text(fields, "type")
+        if event_id is None:
+            event_id = content_id(data)
+    except InvalidEvent as error:
+        raise InvalidEvent(str(error), event_id=event_id) from None
+    payload, other = _content(fields)
+    return Event(event_id, kind, payload, other, _digest(kind, payload, other), cursor, data), fields.keys()
+
+
+def content_id(data: bytes) -> str:
+    """The id of an object that brings none: the SHA-256 of its canonical JSON, cursor left out."""
+    try:
+        value = json.loads(data, parse_float=_canonical_number)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"no id can be made from the content: {error}") from None
+    if isinstance(value, dict):
+        value.pop(CURSOR, None)
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def on_one_line(data: bytes) -> bytes:
+    """The same JSON without line breaks: valid JSON has them between tokens only."""
+    return data.replace(b"\r", b" ").replace(b"\n", b" ").strip()
+
+
+def decode(data: bytes) -> Any:
+    """The JSON value as Python objects, for a handler."""
+    try:
+        return any_json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidEvent(f"the payload cannot be decoded: {error}") from None
+
+
+def how_often(byte: bytes, data: bytes) -> int:
+    """``bytes.count`` looks at each byte; what is to be replaced is searched for, in a sixth to a half of the time."""
+    return len(data) - len(data.replace(byte, b""))
+
+
+def _canonical_number(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return number
+
+
+def _encoded(frame: bytes | str) -> bytes:
+    if isinstance(frame, str):
+        try:
+            return frame.encode()
+        except UnicodeEncodeError:
+            raise InvalidEvent("the text holds a lone surrogate, which is no Unicode character") from None
+    return frame
+
+
+def _fields(data: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        data.decode()
+        return _envelope.decode(data)
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(f"not UTF-8 at byte {error.start}") from None
+    except msgspec.ValidationError:
+        raise InvalidEvent("an event is a JSON object, and this is another JSON value") from None
+    except msgspec.DecodeError as error:
+        raise InvalidEvent(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
+    except RecursionError:
+        raise InvalidEvent("nested too deeply") from None
+
+
+def _event_id(raw: msgspec.Raw | None) -> str | None:
+    if raw is None:
+        return None
+    try:
+        event_id = _text.decode(raw)
+    except msgspec.DecodeError:
+        raise InvalidEvent("event_id must be a string") from None
+    if not 1 <= len(event_id) <= MAX_ID_CHARACTERS:
+        raise InvalidEvent(f"event_id has {len(event_id):,} characters; 1 to {MAX_ID_CHARACTERS} are allowed")
+    if "\x00" in event_id:
+        raise InvalidEvent("event_id holds the character U+0000, which PostgreSQL cannot store")
+    return event_id
+
+
+def _optional_text(fields: dict[str, msgspec.Raw], name: str) -> str | None:
+    raw = fields.get(name)
+    if raw is None or bytes(raw) == b"null":
+        return None
+    try:
+        text = _text.decode(raw)
+    except msgspec.DecodeError:
+        if name == CURSOR:  # opaque: whatever a foreign source counts by
+            return bytes(raw).decode()
+        raise InvalidEvent(f"{name} must be a string") from None
+    if len(text) > MAX_ID_CHARACTERS:
+        raise InvalidEvent(f"{name} has {len(text):,} characters; {MAX_ID_CHARACTERS} are allowed")
+    return text
+
+
+def _content(fields: dict[str, msgspec.Raw]) -> tuple[bytes, bytes | None]:
+    """The payload and the other fields; an object without ``payload`` is its own payload."""
+    other = {name: fields[name] for name in fields if name not in ENVELOPE}
+    payload = fields.get("payload")
+    if payload is None:
+        return msgspec.json.encode(other), None
+    return bytes(payload), msgspec.json.encode(other) if other else None
+
+
+def _digest(kind: str | None, payload: bytes, other: bytes | None) -> bytes:
+    return hashlib.sha256(b"\x00".join(((kind or "").encode(), payload, other or b""))).digest()
+
+
+def _check_content(data: bytes) -> None:
+    """Refuse names that stand twice, and U+0000, wherever they are nested.
+
+    Counting is proof enough for nearly all events (see ``read_plainly``). Only where it fails is each object visited.
+    """
+    if not may_hide(data):
+        try:
+            if how_often(b":", msgspec.json.encode(any_json.decode(data))) == how_often(b":", data):
+                return
+        except (msgspec.DecodeError, RecursionError):
+            pass
+    try:
+        _exact.decode(data.decode())
+    except RecursionError:
+        raise InvalidEvent("nested too deeply") from None
+    except ValueError as error:
+        raise InvalidEvent(f"not JSON: {error}") from None
+    if b"\\u0000" in data and _holds_nul(data):
+        raise InvalidEvent("the event holds \\u0000, which PostgreSQL cannot store")
+
+
+def may_hide(data: bytes) -> bool:
+    """Whether an escape may stand for a colon, or for U+0000; one character is looked for much faster than four."""
+    return b"\\" in data and b"\\u00" in data and (b"\\u0000" in data or b"\\u003a" in data or b"\\u003A" in data)
+
+
+def _holds_nul(data: bytes) -> bool:
+    """Whether an escape ``\\u0000`` is real, that is, its backslash is not itself escaped."""
+    return b"\\u0000" in data.replace(b"\\\\", b"")
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise InvalidEvent(f'the name "{twice[:80]}" stands twice in one object')
+    return names
+
+
+_exact = json.JSONDecoder(object_pairs_hook=_unique_names, parse_int=str, parse_float=str)

@@ -1,0 +1,80 @@
+"""The traceback of a handler's error as text, short enough for a letter: the user's frames before all others.
+
+Our own frames, through which each handler is called, are left out. Where there are too many, frames of libraries go
+first; of what is left, the outermost and the innermost stay.
+"""
+
+import sysconfig
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+MOST_FRAMES = 20
+LONGEST = 4_000
+TAIL = 1_500
+"""Of a text that is too long the end stays, where the error itself stands, and the beginning."""
+
+_OURS = str(Path(__file__).parents[1])
+_BORDER = str(Path(_OURS, "pipeline", "handlers.py"))
+"""From here on the code is the user's."""
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {"<frozen"})
+
+Frames = Sequence[traceback.FrameSummary]
+
+
+def traceback_of(error: BaseException) -> str | None:
+    """What led to ``error``, or None where no code of the user's had a part in it."""
+    told = traceback.TracebackException.from_exception(error, compact=True)
+    shortened = [_shorten(one) for one in _chain(told)]
+    if not any(shortened):
+        return None
+    text = "".join(told.format()).rstrip()
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - TAIL]}\n[…]\n{text[-TAIL:]}"
+
+
+def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    yield told
+    for one in (told.__cause__, None if told.__suppress_context__ else told.__context__, *(told.exceptions or ())):
+        if one is not None:
+            yield from _chain(one)
+
+
+def _shorten(told: traceback.TracebackException) -> bool:
+    """Leave the most telling frames; whether there are any."""
+    frames = list(told.stack)
+    while frames and frames[-1].filename == _BORDER:  # where a cancellation came from
+        del frames[-1]
+    while frames and (frames[0].filename.startswith(_OURS) or any(one.filename == _BORDER for one in frames)):
+        del frames[0]
+    told.stack[:] = _chosen(frames)
+    return bool(frames)
+
+
+def _chosen(frames: Frames) -> Frames:
+    if len(frames) <= MOST_FRAMES:
+        return frames
+    home = _home(frames[0].filename)
+    users = [i for i, frame in enumerate(frames) if _is_users(frame.filename, home)]
+    others = [i for i in range(len(frames)) if i not in set(users)]
+    kept = {*_ends(users, MOST_FRAMES), *_ends(others, MOST_FRAMES - len(users))}
+    return [frame for i, frame in enumerate(frames) if i in kept]
+
+
+def _ends(numbers: Sequence[int], most: int) -> Sequence[int]:
+    """Of too many, as many of the first as of the last."""
+    if len(numbers) <= most:
+        return numbers
+    return [*numbers[: most // 2], *numbers[len(numbers) - (most - most // 2) :]] if most > 0 else []
+
+
+def _home(filename: str) -> str:
+    """Where the package of the handler lies: installed beside libraries, it is the user's all the same."""
+    directory = Path(filename).parent
+    while (directory / "__init__.py").exists():
+        directory = directory.parent
+    package = Path(filename).relative_to(directory).parts[0]
+    return str(directory / package)
+
+
+def _is_users(filename: str, home: str) -> bool:
+    return filename.startswith(home) or not filename.startswith(_LIBRARIES)

@@ -1,0 +1,1 @@
+"""What listeners spare each other. Optional: without it everything still holds."""

@@ -1,0 +1,73 @@
+"""Keeps the group's cursor: how far everything is settled, in PostgreSQL, about once a second."""
+
+import asyncio
+from collections.abc import Callable
+
+from unlost.listener.core.errors import Permanent, Transient
+from unlost.listener.core.facts import CursorNotSaved, CursorSaved, Facts
+from unlost.listener.core.store_mark import StoreMark
+from unlost.listener.core.watermark import Watermark
+from unlost.listener.ports.store import GroupCursors
+
+
+class CursorKeeper:
+    """Writes the watermark's cursor when it has moved.
+
+    Each write names the store in which everything up to the cursor is settled. In another, or one that has gone back,
+    it is refused: the cursor must not pass over what was lost.
+    """
+
+    def __init__(
+        self,
+        watermark: Callable[[], Watermark],
+        cursors: GroupCursors,
+        *,
+        store: Callable[[], StoreMark | None],
+        source: str,
+        group: str,
+        facts: Facts,
+    ) -> None:
+        self._watermark = watermark
+        self._store = store
+        self._cursors = cursors
+        self._source = source
+        self._group = group
+        self._facts = facts
+        self._saved: tuple[int, str | None] = (0, None)
+        self._answer: tuple[StoreMark | None, str] | None = None
+
+    @property
+    def stored(self) -> str | None:
+        """The group's cursor, as PostgreSQL answered to the last write; None once PostgreSQL is another store."""
+        if self._answer is None or _name(self._answer[0]) != _name(self._store()):
+            return None
+        return self._answer[1]
+
+    async def run(self, every: float = 1.0) -> None:
+        """Save until cancelled."""
+        while True:
+            await asyncio.sleep(every)
+            await self.save()
+
+    async def save(self) -> None:
+        """Write the cursor if it has moved; a failure is stated, and the next write makes up for it."""
+        watermark = self._watermark()
+        cursor, state = watermark.cursor, (watermark.reading, watermark.cursor)
+        if cursor is None or state == self._saved:
+            return
+        store = self._store()
+        try:
+            stored = await self._cursors.advance(self._source, self._group, cursor, store)
+        except (Transient, Permanent) as error:
+            self._facts(CursorNotSaved(str(error)))
+            return
+        if stored is None:
+            self._answer = None
+            self._facts(CursorNotSaved("PostgreSQL is another store than the one in which all before it was settled"))
+            return
+        self._saved, self._answer = state, (store, stored)
+        self._facts(CursorSaved(cursor))
+
+
+def _name(store: StoreMark | None) -> str:
+    return "" if store is None else store.name

@@ -1,0 +1,1 @@
+"""Rows, burials, membership and cursors in PostgreSQL."""

@@ -1,0 +1,84 @@
+"""The register of burials: which events are dead letters, kept in PostgreSQL beside the rows.
+
+A letter is a line in the file of whoever wrote it. This table is where all others see it, whatever Redis has
+forgotten: an event that stands here is inserted by nobody but a replay. It names one letter for each event, the first
+that was entered; a second one, written by a listener that could not know, is told of the first.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from unlost.listener.store.postgres.database import Database
+
+
+class Burial(msgspec.Struct, frozen=True, gc=False):
+    """A letter on disk, by what it claims. ``claimed``: its writer held the claim, so that no other may store it."""
+
+    claim_id: str
+    digest: bytes
+    letter_id: str
+    claimed: bool = True
+
+
+class Resolved(msgspec.Struct, frozen=True, gc=False):
+    """A letter that is resolved: its event is a row, or lies under another letter. ``event_id``: empty for no event."""
+
+    burial: Burial
+    event_id: str
+
+
+class Loss(msgspec.Struct, frozen=True, gc=False):
+    """PostgreSQL went back, or may have: rows that were stored after ``since`` (an epoch second) may be lost."""
+
+    loss_id: str
+    since: float
+
+
+Standing = Literal["buried", "stored", "taken", "elsewhere", "open"]
+"""What is so of a letter's event: dead by this letter; a row of the same content; its id a row of other content; dead
+by another letter; none of them as yet, since another's lease is running, or nobody may be told (no room for it)."""
+
+
+class BurialRegister:
+    """``Register`` in the table ``buried``."""
+
+    def __init__(self, database: Database, *, token: str) -> None:
+        self._database = database
+        self._token = token
+        self._sql = database.statements("unlost.listener.store.postgres", "burials.sql")
+
+    async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
+        """See ``Register``."""
+        async with self._database.acquire("registering dead letters") as connection:
+            rows = await connection.fetch(
+                self._sql["enter"], self._token,
+                [one.claim_id for one in burials], [one.digest for one in burials],
+                [one.letter_id for one in burials], [one.claimed for one in burials],
+            )  # fmt: skip
+        found = {event_id: (what, digest, letter_id) for event_id, what, digest, letter_id in rows}
+        return [standing(one, *found.get(one.claim_id, ("open", None, None))) for one in burials]
+
+    async def loss(self, after: str) -> Loss | None:
+        """See ``Register``."""
+        async with self._database.acquire("asking what PostgreSQL may have lost") as connection:
+            row = await connection.fetchrow(self._sql["lost_since"], after)
+        return None if row is None or row["since"] is None else Loss(row["id"], row["since"])
+
+    async def gone(self, letters: Sequence[Resolved]) -> list[Resolved]:
+        """See ``Register``."""
+        async with self._database.acquire("looking for the rows of resolved letters") as connection:
+            rows = await connection.fetch(
+                self._sql["gone"],
+                [one.event_id for one in letters], [one.burial.claim_id for one in letters],
+                [one.burial.digest for one in letters], [one.burial.letter_id for one in letters],
+            )  # fmt: skip
+        gone = {row["letter_id"] for row in rows}
+        return [one for one in letters if one.burial.letter_id in gone]
+
+
+def standing(burial: Burial, what: Standing, digest: bytes | None, letter_id: str | None) -> Standing:
+    """What a row of the register means to a letter: another's of other content is none of its business."""
+    same_event = what == "buried" and digest == burial.digest
+    return "elsewhere" if same_event and letter_id != burial.letter_id else what

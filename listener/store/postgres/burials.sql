@@ -1,0 +1,42 @@
+-- OFFSET 0: each event is looked up by itself, see rows.sql.
+
+-- name: enter
+-- Not where a row stands, nor where another's lease runs: its owner may be about to store the row.
+WITH asked AS MATERIALIZED (
+    SELECT event_id, digest, letter_id, claimed
+    FROM unnest($2::text[], $3::bytea[], $4::text[], $5::bool[]) AS a (event_id, digest, letter_id, claimed)),
+stored AS MATERIALIZED (
+    SELECT event_id, e.payload_sha256 = digest AS same
+    FROM asked a CROSS JOIN LATERAL (SELECT payload_sha256 FROM unlost.events WHERE event_id = a.event_id OFFSET 0) e),
+entered AS (
+    INSERT INTO unlost.buried AS b (event_id, digest, letter_id)
+    SELECT event_id, digest, letter_id FROM asked a
+    WHERE claimed
+        AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
+        AND NOT EXISTS (
+            SELECT FROM unlost.claims c
+            WHERE c.event_id = a.event_id
+                AND c.state = 'leased' AND c.token <> $1 AND c.until > clock_timestamp()
+            OFFSET 0)
+    ORDER BY event_id
+    ON CONFLICT (event_id) DO UPDATE SET letter_id = coalesce(b.letter_id, excluded.letter_id)
+    RETURNING event_id, digest, letter_id)
+SELECT event_id, CASE WHEN same THEN 'stored' ELSE 'taken' END AS what, NULL::bytea AS digest, NULL::text AS letter_id
+FROM stored
+UNION ALL
+SELECT event_id, 'buried', digest, letter_id FROM entered
+
+-- name: lost_since
+-- The latest loss, and since when rows may be lost by those that came after the loss $1.
+SELECT (SELECT id FROM unlost.losses ORDER BY number DESC LIMIT 1) AS id, extract(epoch FROM min(since))::float8 AS since
+FROM unlost.losses WHERE number > coalesce((SELECT number FROM unlost.losses WHERE id = $1), 0)
+
+-- name: gone
+-- Of resolved letters: neither a row, nor another letter of the same event.
+SELECT letter_id
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[]) AS a (event_id, claim_id, digest, letter_id)
+WHERE NOT EXISTS (SELECT FROM unlost.events WHERE event_id = a.event_id OFFSET 0)
+    AND NOT EXISTS (
+        SELECT FROM unlost.buried
+        WHERE event_id = a.claim_id AND digest = a.digest AND letter_id <> a.letter_id
+        OFFSET 0)

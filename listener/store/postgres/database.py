@@ -1,0 +1,209 @@
+"""One door to PostgreSQL, at which no call waits without a limit.
+
+Waiting for a connection has a limit. A connection whose query
+timed out or was cancelled is cut off at once, since giving it back politely would wait for a server that
+may never answer. After a restart of the server, the first lost connection has all others renewed.
+Library errors leave as ``Transient`` or ``Permanent``; errors of the caller's own pass through.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+import asyncpg
+
+from unlost.listener.core.errors import Misconfigured, Transient
+from unlost.listener.store.postgres.address import place_of, servers_of
+from unlost.listener.store.postgres.connection import OwnConnection
+from unlost.listener.store.postgres.errors import (
+    LIBRARY_ERRORS,
+    LOST,
+    MISCONFIGURED_CLASSES,
+    lost_connection,
+    most_telling,
+    not_begun,
+    not_sendable,
+    translated,
+)
+from unlost.listener.store.postgres.pool import Lender
+from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, statements
+
+Connection = OwnConnection
+MakeReady = Callable[[Connection], Awaitable[None]]
+"""Does to a new connection, before anybody waits for it, what would take time at its first use."""
+
+
+class Database:
+    """Connections to one PostgreSQL, opened when they are first needed; so many of them are then kept.
+
+    Where its address names several servers, all connections go to one of them; to another, once it no longer answers.
+
+    What is asked over them stands in the schema of one group.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        group: str = DEFAULT_GROUP,
+        name: str = "unlost",
+        connections: int = 8,
+        kept_open: int = 0,
+        make_ready: MakeReady | None = None,
+        timeout: float = 5.0,
+        connect_timeout: float = 2.0,
+    ) -> None:
+        self.group = group
+        self.schema = schema_of(group)
+        self._url = url
+        self._answered = ""
+        self._where = place_of(url)
+        self._name = name
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
+        self._make_ready = make_ready
+        self._lender = Lender(
+            self._connect, most=connections, few=kept_open, timeout=timeout, reset_timeout=connect_timeout
+        )
+        self.claims_place: str | None = None
+        """The incarnation of the claims table that this process last saw; claims in any other are refused."""
+
+    def statements(self, package: str, file: str) -> dict[str, str]:
+        """The statements of a file, for the group's schema."""
+        return statements(package, file, self.schema)
+
+    async def open(self) -> str:
+        """Connect once, and return the server's version. May be called again after ``Transient``."""
+        try:
+            connection = await self.connect_alone()
+        except asyncpg.PostgresError as error:
+            if (error.sqlstate or "")[:2] in MISCONFIGURED_CLASSES:
+                raise Misconfigured(f"DATABASE_URL: PostgreSQL at {self._where} refuses: {error}") from None
+            raise translated(error, f"connecting to PostgreSQL at {self._where}") from error
+        except LOST as error:
+            raise translated(error, f"connecting to PostgreSQL at {self._where}") from error
+        except ValueError as error:
+            raise Misconfigured(f"DATABASE_URL is no address of a PostgreSQL database: {error}") from None
+        try:
+            return str(connection.get_settings().server_version)
+        finally:
+            connection.terminate()
+
+    def acquire(self, doing: str = "using PostgreSQL") -> "Borrowed":
+        """Borrow a connection, with ``async with``. ``doing`` goes into the message of whatever fails."""
+        return Borrowed(self._lender, doing)
+
+    def expire(self) -> None:
+        """Lend no connection again that is open now."""
+        self._lender.expire()
+
+    async def close(self) -> None:
+        """Cut all connections. Whoever is done has given its connection back by now."""
+        await self._lender.end_all()
+
+    async def _connect(self) -> OwnConnection:
+        connection = await self.connect_alone()
+        if self._make_ready is not None:
+            try:
+                await self._make_ready(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
+
+    async def connect_alone(self) -> OwnConnection:
+        """A connection that the caller ends, to the server that answered last, or else to the first that answers.
+
+        Each server has a time limit of its own. What the library raises is passed on.
+        """
+        failed: dict[str, BaseException] = {}
+        for url in sorted(servers_of(self._url), key=lambda url: url != self._answered):
+            try:
+                connection = await self._connect_to(url)
+            except LIBRARY_ERRORS as error:
+                failed[place_of(url)] = error
+            else:
+                self._answered = url
+                return connection
+        raise most_telling(failed)
+
+    async def _connect_to(self, url: str) -> OwnConnection:
+        return await asyncpg.connect(
+            url,
+            timeout=self._connect_timeout,
+            command_timeout=self._timeout,
+            connection_class=OwnConnection,
+            server_settings={"application_name": self._name},
+        )
+
+
+class Borrowed:
+    """A connection while somebody has it. A class, for it is entered once or twice for each event that comes alone.
+
+    What was kept when it was left can be entered again, as long as it ``is_usable``; or it must be given back.
+    """
+
+    __slots__ = ("_connection", "_doing", "_kept", "_lender")
+
+    def __init__(self, lender: Lender, doing: str) -> None:
+        self._lender = lender
+        self._doing = doing
+        self._kept = False
+        self._connection: Connection
+
+    def keep(self) -> None:
+        """Have the connection stay lent once more, if all goes well."""
+        self._kept = True
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether nothing is known that would keep a statement from succeeding."""
+        return self._lender.may_use(self._connection)
+
+    async def give_back(self) -> None:
+        """End what was kept."""
+        with contextlib.suppress(Transient):  # it is cut off; nothing was done on it
+            async with self as connection:
+                if not connection.is_closed():
+                    await connection.end_begun()
+
+    async def __aenter__(self) -> Connection:
+        if self._kept:
+            self._kept = False
+            return self._connection
+        free = self._lender.lend_free()
+        if free is not None:
+            self._connection = free
+            return free
+        try:
+            self._connection = await self._lender.lend()
+        except LIBRARY_ERRORS as error:
+            self._react(error)
+            raise not_begun(error, self._doing) from error
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None and (self._kept or self._lender.take_back_clean(self._connection)):
+            return
+        if isinstance(error, asyncio.CancelledError):
+            _cut_off(self._connection)
+        elif isinstance(error, LIBRARY_ERRORS):
+            if not isinstance(error, asyncpg.PostgresError) and not not_sendable(error):
+                _cut_off(self._connection)
+            self._react(error)
+        with contextlib.suppress(*LIBRARY_ERRORS):
+            await self._lender.take_back(self._connection)
+        if isinstance(error, LIBRARY_ERRORS):
+            raise translated(error, self._doing) from error
+
+    def _react(self, error: BaseException) -> None:
+        if lost_connection(error):
+            self._lender.expire()
+
+
+def _cut_off(connection: Connection) -> None:
+    if not connection.is_closed():
+        connection.terminate()

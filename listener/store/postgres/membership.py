@@ -1,0 +1,137 @@
+"""The roll: which listeners of a group are alive, and in which places each of them covers what it holds.
+
+A row lives for some seconds after it was last refreshed, by the server's clock. Where that goes back, each row and each
+lease counts from then on: the dead do not live on for the size of the jump, and the living keep what they have.
+When the server itself has come back from a crash, every row lives that long from then on: a peer that could not refresh
+meanwhile is not taken for gone. Rows that have not lived for a minute are removed: nobody waits for the dead then.
+Declaring is done under one lock per group, and looks at the peers after it: of two that declare at once, the
+second sees the first.
+
+Each row names its listener's handler. Who comes agrees with those at work, or its row says that it does not: then it
+starts nothing, until none of another handler is at work any more. Who has agreed keeps that as long as its row lives.
+"""
+
+import asyncpg
+import msgspec
+
+from unlost.listener.core.store_mark import StoreMark
+from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.incarnation import incarnation
+
+
+class Member(msgspec.Struct, frozen=True):
+    """Another listener, what its handler is called, and whether it is at work with it."""
+
+    token: str
+    instance_id: str
+    handler: str | None
+    agreed: bool = True
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What the roll showed to ``token``. ``mine`` is None where this listener has no live row."""
+
+    token: str
+    mine: frozenset[str] | None
+    peers: dict[str, frozenset[str]]
+    postgres_place: str
+    store: StoreMark
+    agreed: bool = True
+    """Whether this listener may work with its handler."""
+    members: tuple[Member, ...] = ()
+    """The other listeners, without replays."""
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """This listener's number among all that work, from 0 on, and how many they are: the same seen by each."""
+        idle = {one.token for one in self.members if not one.agreed}
+        tokens = sorted(({*self.peers} - idle) | {self.token})
+        return tokens.index(self.token), len(tokens)
+
+    def others(self, handler: str | None) -> list[Member]:
+        """Who is at work with another handler than this."""
+        return [one for one in self.members if one.agreed and one.handler != handler]
+
+
+class Roll:
+    """One listener's row, and its view of the others'."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        token: str,
+        instance_id: str,
+        life_seconds: float = 4.0,
+        handler: str | None = None,
+        changes_handler: bool = False,
+        listens: bool = True,
+    ) -> None:
+        """Make one. ``changes_handler``: may work beside another handler. ``listens``: it is no replay."""
+        self.life_seconds = life_seconds
+        self.handler = handler
+        self._changes_handler = changes_handler
+        self._listens = listens
+        self._database = database
+        self._token = token
+        self._instance_id = instance_id
+        self._sql = database.statements("unlost.listener.store.postgres", "membership.sql")
+
+    async def refresh(self, known: StoreMark | None = None) -> Look:
+        """Say that this listener lives, unless its row has expired, and look at the others.
+
+        ``known``: the store as it was seen last; unless it has gone back since, its version is raised.
+        """
+        async with self._database.acquire("refreshing the roll of listeners") as connection:
+            place = await incarnation(connection, self._sql)
+            rows = await connection.fetch(self._sql["refresh"], self._token, self.life_seconds)
+            if any(row["late"] for row in rows):
+                await connection.execute(self._sql["cut_leases"])
+            store = await self._store(connection, place, known)
+        return self._seen(rows, store)
+
+    async def declare(self, places: frozenset[str]) -> Look:
+        """Write this listener's places, then look, under the group's lock."""
+        async with self._database.acquire("declaring places on the roll") as connection:
+            place = await incarnation(connection, self._sql)
+            async with connection.transaction():
+                rows = await self._declare(connection, places)
+                store = await self._store(connection, place, None)
+        return self._seen(rows, store)
+
+    async def renew(self, generation: str, version: int) -> None:
+        """Replace the store's generation, unless a peer has, by one that has come further than this version."""
+        async with self._database.acquire("replacing the store's generation") as connection:
+            await connection.execute(self._sql["renew"], generation, version)
+
+    async def leave(self) -> None:
+        """Take this listener's row away, so that nobody waits for it."""
+        async with self._database.acquire("leaving the roll of listeners") as connection:
+            await connection.execute(self._sql["leave"], self._token)
+
+    async def _declare(self, connection: Connection, places: frozenset[str]) -> list[asyncpg.Record]:
+        await connection.execute(self._sql["lock"])
+        await connection.execute(
+            self._sql["upsert"], self._token, self._instance_id, sorted(places), self.handler,
+            self._listens, self._changes_handler, self.life_seconds,
+        )  # fmt: skip
+        return await connection.fetch(self._sql["live"], self.life_seconds)
+
+    async def _store(self, connection: Connection, place: str, known: StoreMark | None) -> StoreMark:
+        row = known and await connection.fetchrow(self._sql["grow"], known.generation, known.version)
+        while not row and (row := await connection.fetchrow(self._sql["store"])) is None:
+            await connection.execute(self._sql["found_store"])
+        assert row is not None
+        return StoreMark(row["generation"], row["version"], place)
+
+    def _seen(self, rows: list[asyncpg.Record], store: StoreMark) -> Look:
+        places = {row["token"]: frozenset(row["places"]) for row in rows}
+        mine = places.pop(self._token, None)
+        self._database.claims_place = store.incarnation
+        agreed = any(row["agreed"] for row in rows if row["token"] == self._token)
+        members = tuple(
+            Member(row["token"], row["instance_id"], row["handler"], row["agreed"])
+            for row in rows
+            if row["listens"] and row["token"] != self._token
+        )
+        return Look(self._token, mine, places, store.incarnation, store, agreed, members)

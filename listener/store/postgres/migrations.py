@@ -1,0 +1,162 @@
+"""The schema of a group, in numbered files that are applied once, in order, by one process at a time.
+
+An advisory lock makes ten listeners that start at once take turns; a checksum tells when a file that has
+been applied was changed afterwards, which is refused rather than guessed about. Where nothing is missing, nothing is
+asked for that reading and writing rows does not need: a role without rights on the schema itself can start.
+
+The files name their tables without a schema; the transaction that applies them finds them in the group's. Tables of a
+version that knew no schemas stand in ``public``. They are moved, see ``earlier.py``, never left beside empty ones.
+
+PostgreSQL looks for an unqualified name in the schema called like the role before it looks in ``public``. A role called
+like our schema would have a handler's ``events`` find ours, and a table made by hand stand among ours. So such a role
+has its search path set to what it was before that schema existed.
+"""
+
+import hashlib
+from importlib import resources
+
+import asyncpg
+import msgspec
+
+from unlost.listener.core.errors import Misconfigured
+from unlost.listener.store.postgres import earlier
+from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.statements import quoted
+
+LOCK = 7_316_540_112_839
+"""Any number, as long as all of us and nobody else use it."""
+
+RECORD = """
+CREATE TABLE migrations (
+    name text PRIMARY KEY,
+    sha256 text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+"""
+HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)"
+HAS_RECORD = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'migrations')"
+
+NOWHERE = "''"
+MISLED = """
+SELECT current_setting('search_path') AS path, quote_ident(current_database()) AS database
+WHERE current_user = $1 AND $1 = ANY (current_schemas(false))
+"""
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One file."""
+
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        """What the file is recognised by."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+class Migrated(msgspec.Struct, frozen=True):
+    """What was done: the files that were applied, and whether tables of an earlier version were moved before."""
+
+    schema: str
+    applied: tuple[str, ...] = ()
+    moved: bool = False
+
+
+def known_migrations() -> list[Migration]:
+    """The files that came with this version, in order."""
+    files = resources.files("unlost.listener.store.postgres").joinpath("migrations").iterdir()
+    return sorted(
+        (Migration(file.name, file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".sql")),
+        key=lambda migration: migration.name,
+    )
+
+
+async def migrate(database: Database) -> Migrated:
+    """Apply what is missing. All of it in one transaction: all or nothing."""
+    await database.open()
+    async with database.acquire("migrating the schema") as connection:
+        try:
+            return await _brought_up(connection, database)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise _not_allowed(database.schema, error) from None
+
+
+async def check(database: Database) -> Migrated:
+    """Refuse to start where anything is missing, and change nothing."""
+    await database.open()
+    async with database.acquire("looking at the schema") as connection:
+        try:
+            missing = await _missing(connection, database.schema)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise _not_allowed(database.schema, error) from None
+    if missing:
+        raise Misconfigured(
+            f"schema {database.schema} lacks {', '.join(one.name for one in missing)}, and MIGRATE is no; "
+            "run `unlost migrate` first"
+        )
+    return Migrated(database.schema)
+
+
+async def _brought_up(connection: Connection, database: Database) -> Migrated:
+    done = Migrated(database.schema)
+    if await _missing(connection, database.schema):
+        async with connection.transaction():
+            done = await _migrate(connection, database)
+    misled = await connection.fetchrow(MISLED, database.schema)
+    if misled and '"$user"' in misled["path"]:  # else somebody has named the schema on purpose
+        await _lead_elsewhere(connection, **misled)
+        database.expire()
+    return done
+
+
+async def _migrate(connection: Connection, database: Database) -> Migrated:
+    schema = quoted(database.schema)
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=60)
+    if not await connection.fetchval(HAS_SCHEMA, database.schema):
+        await connection.execute(f"CREATE SCHEMA {schema}")
+    await connection.execute(f"SET LOCAL search_path = {schema}")
+    moved = False
+    if not await connection.fetchval(HAS_RECORD, database.schema):
+        moved = await earlier.move(connection, database.group, known_migrations()[0].sha256)
+        if not moved:
+            await connection.execute(RECORD)
+    missing = await _missing(connection, database.schema)
+    for migration in missing:
+        await _apply(connection, migration)
+    return Migrated(database.schema, tuple(one.name for one in missing), moved)
+
+
+async def _lead_elsewhere(connection: Connection, path: str, database: str) -> None:
+    """Have this role's unqualified names not be looked for in the schema that is called like the role."""
+    rest = [one.strip() for one in path.split(",") if one.strip() != '"$user"']
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=60)
+        await connection.execute(
+            f"ALTER ROLE CURRENT_USER IN DATABASE {database} SET search_path TO {', '.join(rest) or NOWHERE}"
+        )
+
+
+async def _missing(connection: Connection, schema: str) -> list[Migration]:
+    known = known_migrations()
+    if not await connection.fetchval(HAS_RECORD, schema):
+        return known
+    rows = await connection.fetch(f"SELECT name, sha256 FROM {quoted(schema)}.migrations")  # noqa: S608  quoted
+    applied = {row["name"]: row["sha256"] for row in rows}
+    changed = [m.name for m in known if applied.get(m.name, m.sha256) != m.sha256]
+    if changed:
+        raise Misconfigured(*(f"migration {name} was changed after the database had applied it" for name in changed))
+    return [m for m in known if m.name not in applied]
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    await connection.execute(migration.sql, timeout=600)
+    await connection.execute("INSERT INTO migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256)
+
+
+def _not_allowed(schema: str, error: asyncpg.PostgresError) -> Misconfigured:
+    return Misconfigured(
+        f"schema {schema} is not up to date, or closed to this role, which may not change that: {error}; run "
+        "`unlost migrate` as a role that may, and grant this one USAGE on the schema and SELECT, INSERT, UPDATE, "
+        "DELETE on its tables"
+    )

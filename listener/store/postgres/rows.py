@@ -1,0 +1,270 @@
+"""The table ``events``: whose primary key decides that an event is stored once.
+
+A row that was not inserted is looked at before it is called a duplicate: it may be our own, when the reply
+to the commit was lost; and its content may differ, which is a conflict. Content is compared as JSON values
+by PostgreSQL, after a digest that settles nearly all cases cheaply.
+
+What the register of burials names is not inserted at all: a row and a dead letter exclude each other, and the
+statement that would store the row decides.
+"""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import asyncpg
+import msgspec
+
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.event import Event
+from unlost.listener.ports.claims import Ask, Dead, Done
+from unlost.listener.store.postgres.connection import TransactionLeft
+from unlost.listener.store.postgres.database import Borrowed, Connection, Database
+from unlost.listener.store.postgres.errors import translated
+from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, statements
+from unlost.listener.store.postgres.transaction_pipeline import Series
+
+NEWEST = 2**63 - 1
+
+
+class NewRow(msgspec.Struct, frozen=True, gc=False):
+    """An event that is to become a row."""
+
+    event: Event
+    epoch: int
+    attempts: int
+    received_at: float
+
+
+class Stored(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The row is ours."""
+
+
+class Duplicate(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The row was there already, with the same content."""
+
+
+class Conflict(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A row of this id was there already, with other content."""
+
+
+Result = Stored | Duplicate | Conflict | Dead
+"""``Dead``: there is no row, and none may come to be, since the event is a dead letter."""
+
+STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
+
+
+async def make_ready(connection: Connection, group: str = DEFAULT_GROUP) -> None:
+    """Store nothing: the first batch on a connection would take ten times as long as those that follow, since asyncpg
+    asks the server what an array of numbers is.
+
+    Burials are heeded: PostgreSQL compares the first few plans of a statement with one for all values, and a plan
+    without the look at burials is so cheap that for hundreds of batches it would plan each anew."""
+    nothing, sql = _columns([]), statements("unlost.listener.store.postgres", "rows.sql", schema_of(group))
+    with contextlib.suppress(asyncpg.PostgresError):  # the tables may be yet to come
+        await connection.execute(sql["insert"], "", "", *nothing, True, None)
+
+
+class EventStore:
+    """Inserts and reads rows, in the name of one process start."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        instance_id: str,
+        token: str,
+        heeds_burials: bool = True,
+        longest_idle: float = 31.0,
+        handler: str | None = None,
+    ) -> None:
+        """Make one. ``heeds_burials``: what is buried becomes no row; a replay, which digs out, heeds none.
+
+        ``longest_idle``: seconds that a handler may leave its transaction idle, see ``insert_with``.
+        """
+        self._database = database
+        self._heeds_burials = heeds_burials
+        self._instance_id = instance_id
+        self._handler = handler
+        self._token = token
+        self._longest_idle = max(1, round(longest_idle * 1000))
+        self._sql = database.statements("unlost.listener.store.postgres", "rows.sql")
+
+    async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
+        """Store a batch in one statement: all of it, or the whole batch is raised as one error."""
+        if not rows:
+            return []
+        # What comes alone goes as plain values: arrays of one cost both sides more than the row does.
+        statement, columns = ("insert_lone", _values(rows[0])) if len(rows) == 1 else ("insert", _columns(rows))
+        async with self._database.acquire("storing events") as connection:
+            status = await connection.execute(
+                self._sql[statement], self._instance_id, self._token, *columns, self._heeds_burials, self._handler
+            )
+            if status == f"INSERT 0 {len(rows)}":
+                return [STORED] * len(rows)
+            return await self._told_apart(connection, rows)
+
+    async def insert_with(
+        self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: Series | None = None
+    ) -> Result:
+        """Store one event and do ``work`` on the same transaction: both take effect, or neither.
+
+        ``work`` is not called where the row exists already, or the event is buried. What it raises is raised from here
+        as it is, except for PostgreSQL's own errors, which are translated. The transaction holds the event's key: were
+        this process frozen in the middle, its heir would wait for it, so PostgreSQL ends what idles for too long.
+        """
+        failed: Exception | None = None
+        borrowed = await self._next_of(series)
+        async with borrowed as connection:
+            transaction = await connection.begin(self._longest_idle)
+            if not await self._insert_one(connection, row):
+                await transaction.rollback()
+                return (await self._told_apart(connection, [row]))[0]
+            lent = connection.lend()
+            try:
+                await work(cast("Connection", lent))
+            except Exception as error:  # noqa: BLE001 - the border to a user's handler: kept, raised below
+                failed = error
+            finally:
+                lent.take_back()
+            if failed is None:
+                begin_next = self._longest_idle if series is not None and series.more() else None
+                await connection.commit_and_reset(transaction, begin_next=begin_next)
+                if series is not None and begin_next is not None:
+                    borrowed.keep()
+                    series.kept = borrowed
+                return STORED
+            try:
+                await connection.roll_back(transaction)
+            except TransactionLeft as left:
+                raise left from failed
+        if isinstance(failed, asyncpg.PostgresError | asyncpg.InterfaceError):
+            raise translated(failed, "the handler's work on its transaction") from failed
+        raise failed
+
+    async def _next_of(self, series: Series | None) -> Borrowed:
+        if series is not None:
+            kept = series.kept
+            if isinstance(kept, Borrowed) and kept.is_usable:
+                series.kept = None
+                return kept
+            await series.rest()
+        return self._database.acquire("storing an event with its handler")
+
+    async def probe(self) -> None:
+        """Store nothing, with the locks of an insert, and a commit that waits for disk and standbys as one does."""
+        async with self._database.acquire("probing whether rows are taken") as connection:
+            await connection.execute(self._sql["probe"])
+
+    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+        """Which of these are rows or burials, each with whether the digest of the content is the same too."""
+        if not asks:
+            return {}
+        async with self._database.acquire("looking for settled events") as connection:
+            return await self._settled(connection, asks)
+
+    async def same_content(self, event: Event) -> bool | None:
+        """Whether the row of this id has the same content, compared as JSON values; None without a row."""
+        async with self._database.acquire("comparing an event with its row") as connection:
+            same: bool | None = await connection.fetchval(
+                self._sql["same_content"],
+                event.event_id,
+                event.digest,
+                event.type,
+                event.payload.decode(),
+                event.other.decode() if event.other is not None else None,
+            )
+        return same
+
+    async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Up to ``limit`` rows, newest first, with a ``seq`` below ``before``."""
+        async with self._database.acquire("reading a page of events") as connection:
+            rows = await connection.fetch(self._sql["page"], NEWEST if before is None else before, limit)
+        return [_shown(row) for row in rows]
+
+    async def one(self, event_id: str) -> dict[str, Any] | None:
+        """The row of this event."""
+        if "\x00" in event_id:
+            return None  # no text of PostgreSQL's can hold it
+        async with self._database.acquire("reading an event") as connection:
+            row = await connection.fetchrow(self._sql["one"], event_id)
+        return None if row is None else _shown(row)
+
+    async def prune(self, older_than_seconds: float, *, batch: int = 5_000) -> AsyncIterator[int]:
+        """Delete old rows, batch by batch, yielding how many each time; it ends when none is left."""
+        while True:
+            async with self._database.acquire("deleting old events") as connection:
+                deleted = _count(await connection.execute(self._sql["prune"], older_than_seconds, batch, timeout=60))
+            if deleted:
+                yield deleted
+            if deleted < batch:
+                return
+
+    async def _insert_one(self, connection: Connection, row: NewRow) -> bool:
+        status = await connection.execute(
+            self._sql["insert_lone"], self._instance_id, self._token, *_values(row), self._heeds_burials, self._handler
+        )
+        return _count(status) == 1
+
+    async def _settled(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+        found = await connection.fetch(
+            self._sql["settled"], [ask.event_id for ask in asks], [ask.digest for ask in asks], self._heeds_burials
+        )
+        return {event_id: Done(same) if stored else Dead(same) for event_id, same, stored in found}
+
+    async def _told_apart(self, connection: Connection, rows: Sequence[NewRow]) -> list[Result]:
+        """Which rows are ours, written just now or when a reply was lost, or another's, or buried."""
+        found = await connection.fetch(self._sql["compare"], self._token, *_columns(rows))
+        results: dict[int, Result] = {
+            number - 1: STORED if mine else DUPLICATE if same else CONFLICT for number, mine, same in found
+        }
+        unclear = {i: row.event for i, row in enumerate(rows) if i not in results}
+        if unclear:
+            settled = await self._settled(connection, [Ask(one.event_id, one.digest) for one in unclear.values()])
+            answers = ((i, settled.get(event.event_id)) for i, event in unclear.items())
+            results |= {i: answer for i, answer in answers if isinstance(answer, Dead)}
+        if len(results) != len(rows):
+            raise Transient("storing events: a row vanished between being met and being read; try again")
+        return [results[i] for i in range(len(rows))]
+
+
+def _values(row: NewRow) -> tuple[Any, ...]:
+    event = row.event
+    return (
+        event.event_id,
+        event.type,
+        event.payload.decode(),
+        event.other.decode() if event.other is not None else None,
+        event.digest,
+        row.epoch,
+        row.attempts,
+        row.received_at,
+    )
+
+
+def _columns(rows: Sequence[NewRow]) -> tuple[Any, ...]:
+    events = [row.event for row in rows]
+    # Numbers that are 1 in each row, as they nearly always are, are left out.
+    epochs, attempts = [row.epoch for row in rows], [row.attempts for row in rows]
+    return (
+        [event.event_id for event in events],
+        [event.type for event in events],
+        b"\x01".join([event.payload for event in events]).decode(),
+        b"\x01".join([event.other or b"" for event in events]).decode(),
+        b"".join([event.digest for event in events]),
+        [] if epochs.count(1) == len(rows) else epochs,
+        [] if attempts.count(1) == len(rows) else attempts,
+        [row.received_at for row in rows],
+    )
+
+
+def _shown(row: asyncpg.Record) -> dict[str, Any]:
+    shown = dict(row)
+    shown["payload"] = json.loads(shown["payload"])
+    shown["other"] = json.loads(shown["other"]) if shown["other"] is not None else None
+    return shown
+
+
+def _count(status: str) -> int:
+    return int(status.rsplit(" ", 1)[-1])

@@ -1,0 +1,159 @@
+"""Asking those who know: the producer's journal, PostgreSQL, the dead-letter files, the listeners."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import httpx
+import msgspec
+
+from unlost.listener.store.postgres.statements import in_schema, schema_of
+from unlost.ops.audit.account import Row
+from unlost.ops.kit.command import UsageProblem
+
+PAGE = 5_000
+IDS_PER_CALL = 100
+TIMEOUT = 15.0
+ROWS = "select event_id, payload_sha256, handler from unlost.events where event_id = any($1::text[])"
+ROW = "select * from unlost.events where event_id = $1"
+CURSORS = "select cursor from unlost.cursors"
+ALIVE = """
+select exists (select from unlost.listeners
+    where listens and seen_at between clock_timestamp() - interval '10 s' and clock_timestamp() + interval '10 s')
+"""
+"""A listener refreshes its row twice a second."""
+CURSOR_REFUSED = frozenset({400, 404, 409, 410, 416})
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One accepted event, as the journal tells it."""
+
+    event_id: str
+    cursor: str | int
+    digest: str = ""
+    at: Any = None
+    state: str = "whole"
+    """``whole``, ``damaged`` (its bytes are not those that were accepted) or ``dropped``."""
+
+
+class UnknownCursor(Exception):
+    """The journal does not know this cursor."""
+
+
+_entry = msgspec.json.Decoder(Entry)
+
+
+async def journal(
+    client: httpx.AsyncClient, producer_url: str, after: str | int | None = None
+) -> AsyncIterator[list[Entry]]:
+    """Every accepted event after a cursor, oldest first, in pages."""
+    while True:
+        asked: dict[str, Any] = {"limit": PAGE} | ({} if after is None else {"after": after})
+        response = await _get(client, f"{producer_url}/api/journal", asked)
+        page = [_entry.decode(line) for line in response.content.splitlines() if line.strip()]
+        if not page:
+            return
+        yield page
+        after = page[-1].cursor
+
+
+async def first_entry(client: httpx.AsyncClient, producer_url: str, event_id: str) -> Entry | None:
+    """Where the journal has an event first; None if it was never accepted, or is forgotten."""
+    response = await _get(client, f"{producer_url}/api/journal", {"event_id": event_id})
+    lines = response.content.splitlines()
+    return _entry.decode(lines[0]) if lines else None
+
+
+class Retained(msgspec.Struct, frozen=True):
+    """What retention removed before a group had read it, and whether it waits for the group that is asked about."""
+
+    dropped: int = 0
+    waits: bool = True
+
+
+async def retained(client: httpx.AsyncClient, producer_url: str, group: str) -> Retained:
+    """What retention did, and will do."""
+    try:
+        answer = await client.get(f"{producer_url}/api/journal/groups", timeout=TIMEOUT)
+        if not answer.is_success:
+            return Retained()
+        told = answer.json()
+        known = {one["group"] for one in told["groups"] if not one["forgotten"]}
+        return Retained(int(told["dropped_unread"]), group in known)
+    except (httpx.TransportError, ValueError, KeyError) as error:
+        raise UsageProblem(f"{producer_url} cannot be asked what it dropped ({error})") from None
+
+
+async def rows(
+    connection: asyncpg.Connection, group: str, event_ids: Sequence[str], *, handler: str | None
+) -> dict[str, Row]:
+    """Which of these are rows. ``handler``: the group's, if it has one."""
+    found = await connection.fetch(in_schema(ROWS, schema_of(group)), list(event_ids), timeout=TIMEOUT)
+    return {row["event_id"]: Row(row["payload_sha256"].hex(), not handler or bool(row["handler"])) for row in found}
+
+
+async def handler(client: httpx.AsyncClient, listeners: Iterable[str]) -> str | None:
+    """What the listeners that answer call their handler; None where they have none."""
+    for url in listeners:
+        try:
+            told = (await client.get(f"{url}/health", timeout=TIMEOUT)).json().get("handler")
+        except (httpx.TransportError, ValueError, AttributeError):
+            continue
+        if told:
+            return str(told)
+    return None
+
+
+async def in_flight(client: httpx.AsyncClient, listeners: Iterable[str], event_ids: Sequence[str]) -> set[str]:
+    """Which of these a listener says it holds. A listener that does not answer is taken to hold nothing."""
+    plain = [one for one in event_ids if "," not in one]
+    odd = [one for one in event_ids if "," in one]  # the list of ids is written with commas
+    held: set[str] = set()
+    for url in listeners:
+        try:
+            for start in range(0, len(plain), IDS_PER_CALL):
+                ids = ",".join(plain[start : start + IDS_PER_CALL])
+                answer = await client.get(f"{url}/api/outcomes", params={"ids": ids}, timeout=TIMEOUT)
+                held.update(answer.json()["in_flight"])
+            held.update([one for one in odd if (await known_to(client, url, one)).get("in_flight")])
+        except (httpx.TransportError, ValueError, KeyError):
+            continue
+    return held
+
+
+async def known_to(client: httpx.AsyncClient, listener_url: str, event_id: str) -> dict[str, Any]:
+    """All that one listener knows of an event."""
+    answer = await client.get(f"{listener_url}/api/events/{quote(event_id, safe='')}", timeout=TIMEOUT)
+    known: dict[str, Any] = answer.json()
+    return known
+
+
+async def group_cursors(connection: asyncpg.Connection, group: str) -> list[str]:
+    """The group's cursors, of whatever sources; everything up to one of them is settled."""
+    found = await connection.fetch(in_schema(CURSORS, schema_of(group)), timeout=TIMEOUT)
+    return [row["cursor"] for row in found]
+
+
+async def is_read(connection: asyncpg.Connection, group: str) -> bool:
+    """Whether the group has a listener that is alive."""
+    alive: bool = await connection.fetchval(in_schema(ALIVE, schema_of(group)), timeout=TIMEOUT)
+    return alive
+
+
+async def row(connection: asyncpg.Connection, group: str, event_id: str) -> asyncpg.Record | None:
+    """The row of an event, all of it."""
+    return await connection.fetchrow(in_schema(ROW, schema_of(group)), event_id, timeout=TIMEOUT)
+
+
+async def _get(client: httpx.AsyncClient, url: str, params: dict[str, Any]) -> httpx.Response:
+    try:
+        response = await client.get(url, params=params, timeout=TIMEOUT)
+        response.raise_for_status()
+    except httpx.TransportError as error:
+        raise UsageProblem(f"{url} cannot be reached ({error}); is it up?") from None
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code in CURSOR_REFUSED and "after" in params:
+            raise UnknownCursor(str(params["after"])) from None
+        raise UsageProblem(f"{url} answered {error.response.status_code}: {error.response.text[:200]}") from None
+    return response

@@ -1,0 +1,156 @@
+"""What the console asks listeners, producer and PostgreSQL on behalf of a page; what they say is redacted here."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from unlost.dlq.record.file import FileTrouble
+from unlost.listener.core.errors import Permanent, Transient
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.rows import EventStore
+from unlost.ops.audit import query as asking
+from unlost.ops.console.redact import Redactor
+from unlost.ops.console.settings import ConsoleSettings
+from unlost.ops.console.shelf import Shelf
+from unlost.ops.console.story import sentence, steps
+from unlost.ops.kit.command import UsageProblem
+from unlost.ops.kit.telemetry.mask import masked
+
+PATIENCE = 3.0
+PUBLISH_PATIENCE = 30.0
+
+
+class Away(Exception):
+    """Somebody who is needed does not answer."""
+
+
+class Asking:
+    """Everything that is read from others."""
+
+    def __init__(self, settings: ConsoleSettings, door: Database, shelf: Shelf, redactor: Redactor) -> None:
+        self._settings = settings
+        self._store = EventStore(door, instance_id="console", token="console")  # noqa: S106  it only reads
+        self._shelf = shelf
+        self._redactor = redactor
+        self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._client.aclose()
+
+    async def rows(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """A page of rows, newest first."""
+        try:
+            found = await self._store.page(before, limit)
+        except (Transient, Permanent) as error:
+            raise Away(f"PostgreSQL cannot be asked: {error}") from None
+        return [self._row(one) for one in found]
+
+    async def story(self, event_id: str) -> dict[str, Any]:
+        """All that anybody knows of an event; who could not be asked is named in ``away``."""
+        away: dict[str, str] = {}
+        journal, row, letters, listeners = await asyncio.gather(
+            self._journal(event_id, away),
+            self._stored(event_id, away),
+            asyncio.to_thread(self._letters, event_id, away),
+            asyncio.gather(*(self._known_to(url, event_id, away) for url in self._settings.listeners)),
+        )
+        content = row["payload"] if row is not None else None
+        known = [self._tame(one, content) for one in listeners if one is not None]
+        shown = None if row is None else self._row(row)
+        told = (journal, shown, known, letters)
+        return {
+            "event_id": event_id, "sentence": sentence(event_id, *told), "steps": steps(*told), "journal": journal,
+            "row": shown, "letters": letters, "listeners": known, "away": away,
+            "found": any((journal, row, letters, *(one["recent"] or one["in_flight"] for one in known))),
+        }  # fmt: skip
+
+    async def follow(self, ids: Sequence[str]) -> dict[str, Any]:
+        """What the listeners say of these events."""
+        away: dict[str, str] = {}
+        merged: dict[str, list[dict[str, Any]]] = {event_id: [] for event_id in ids}
+        answers = await asyncio.gather(*(self._outcomes(url, ids, away) for url in self._settings.listeners))
+        for told in answers:
+            for event_id, story in told.get("outcomes", {}).items():
+                for one in story:
+                    tame = {**one, "detail": self._redactor.unknown(one["detail"]), "instance": told["instance"]}
+                    merged.setdefault(event_id, []).append(tame)
+        for story in merged.values():
+            story.sort(key=lambda one: one["at"])
+        return {"outcomes": merged, "away": away}
+
+    async def publish(self, path: str, body: bytes, redeliver: bool) -> tuple[int, bytes, str]:
+        """Hand something to the producer: its status, its answer, and of what type that is."""
+        url = self._settings.producer_url
+        if url is None:
+            raise Away("no producer is known here; set PRODUCER_URL")
+        try:
+            answer = await self._client.post(
+                f"{url}{path}", content=body, params={"redeliver": "true"} if redeliver else None,
+                timeout=PUBLISH_PATIENCE,
+            )  # fmt: skip
+        except httpx.HTTPError as error:
+            raise Away(f"the producer at {url} cannot be reached: {error or type(error).__name__}") from None
+        return answer.status_code, answer.content, answer.headers.get("content-type", "application/json")
+
+    def _letters(self, event_id: str, away: dict[str, str]) -> list[dict[str, Any]]:
+        try:
+            if troubles := self._shelf.troubles():
+                away["dead letters"] = "; ".join(troubles)
+            return self._shelf.of_event(event_id)
+        except FileTrouble as error:
+            away["dead letters"] = masked(str(error))
+            return []
+
+    async def _journal(self, event_id: str, away: dict[str, str]) -> dict[str, Any] | None:
+        url = self._settings.producer_url
+        if url is None:
+            return None
+        try:
+            entry = await asking.first_entry(self._client, url, event_id)
+        except UsageProblem as problem:
+            away["producer"] = str(problem)
+            return None
+        return None if entry is None else {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at}
+
+    async def _stored(self, event_id: str, away: dict[str, str]) -> dict[str, Any] | None:
+        try:
+            return await self._store.one(event_id)
+        except (Transient, Permanent) as error:
+            away["PostgreSQL"] = masked(str(error))
+            return None
+
+    async def _known_to(self, url: str, event_id: str, away: dict[str, str]) -> dict[str, Any] | None:
+        name = urlsplit(url).netloc
+        try:
+            answer = await self._client.get(f"{url}/api/outcomes", params={"ids": event_id})
+            if "," in event_id:  # the list of ids is written with commas
+                answer = await self._client.get(f"{url}/api/events/{quote(event_id, safe='')}")
+            told = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            away[name] = masked(str(error)) or type(error).__name__
+            return None
+        if "outcomes" in told:
+            story, held = told["outcomes"].get(event_id, []), told["in_flight"].get(event_id)
+            return {"url": url, "instance": told["instance"], "recent": story, "in_flight": held}
+        return {"url": url, "instance": name, "recent": told.get("recent") or [], "in_flight": told.get("in_flight")}
+
+    async def _outcomes(self, url: str, ids: Sequence[str], away: dict[str, str]) -> dict[str, Any]:
+        try:
+            answer = await self._client.get(f"{url}/api/outcomes", params={"ids": ",".join(ids)})
+            answer.raise_for_status()
+            told: dict[str, Any] = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            away[masked(url)] = masked(str(error)) or type(error).__name__
+            return {}
+        return told
+
+    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "payload": self._redactor.value(row["payload"]), "other": self._redactor.value(row["other"])}
+
+    def _tame(self, known: dict[str, Any], content: Any) -> dict[str, Any]:
+        recent = [{**one, "detail": self._redactor.text(one["detail"], content)} for one in known["recent"]]
+        return {**known, "recent": recent}

@@ -1,0 +1,1 @@
+"""What others run us with: containers, Compose, Kubernetes, systemd, Prometheus."""

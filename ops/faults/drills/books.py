@@ -1,0 +1,129 @@
+"""The books of one drill: its rows, its letters, its handler runs, and what they say of the law."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+
+from unlost.dlq.record.file import Damage, FileTrouble, read_letters
+from unlost.dlq.record.sidecar import OPEN, states
+from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
+from unlost.ops.faults.drills.measure import Row
+from unlost.ops.faults.drills.stage import Stage, StageTrouble
+
+ROWS = """
+select event_id, extract(epoch from received_at)::float8 as received_at,
+       extract(epoch from processed_at)::float8 as processed_at, epoch
+from unlost.events where starts_with(event_id, $1)
+"""
+COUNT = "select count(*) from unlost.events where starts_with(event_id, $1)"
+EFFECTS = "create table if not exists drill_effects (event_id text not null)"
+TIMES = "select event_id, count(*) as times from drill_effects where starts_with(event_id, $1) group by event_id"
+REACHED_WITHIN = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """How it stands. ``letters``: whose dead letters wait. ``effects``: how often each handler took effect."""
+
+    rows: list[Row]
+    letters: list[str]
+    effects: Counter[str] = field(default_factory=Counter)
+
+    def lost(self, accepted: Collection[str]) -> list[str]:
+        """Who is neither a row nor a letter."""
+        ended = {row.event_id for row in self.rows} | set(self.letters)
+        return [event_id for event_id in accepted if event_id not in ended]
+
+    def doubled(self) -> list[str]:
+        """Who is more than one row or letter, or took effect more or less often than its row says."""
+        counts = Counter(row.event_id for row in self.rows) + Counter(self.letters)
+        wrong = {event_id for event_id, count in counts.items() if count > 1}
+        if self.effects:
+            stored = Counter(row.event_id for row in self.rows)
+            wrong |= {event_id for event_id in stored | self.effects if stored[event_id] != self.effects[event_id]}
+        return sorted(wrong)
+
+
+async def connected(database_url: str) -> asyncpg.Connection:
+    """A connection, as soon as PostgreSQL gives one."""
+    deadline = time.monotonic() + REACHED_WITHIN
+    while True:
+        try:
+            return await asyncpg.connect(database_url, timeout=2, command_timeout=30)
+        except LIBRARY_ERRORS as error:
+            if time.monotonic() > deadline:
+                raise StageTrouble(f"PostgreSQL cannot be asked ({error}); is the stage up?") from error
+        await asyncio.sleep(0.1)
+
+
+async def locked(database_url: str) -> asyncpg.Connection:
+    """A connection that holds the lock of the table of events until it ends."""
+    connection = await connected(database_url)
+    await connection.execute("begin; lock table unlost.events")
+    return connection
+
+
+@asynccontextmanager
+async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connected(database_url)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+async def prepare(database_url: str) -> None:
+    """Make the table in which transactions leave their trace."""
+    async with _connection(database_url) as connection:
+        await connection.execute(EFFECTS)
+
+
+async def rows_of(database_url: str, prefix: str) -> list[Row]:
+    """The rows of a drill."""
+    async with _connection(database_url) as connection:
+        return [Row(*record) for record in await connection.fetch(ROWS, prefix)]
+
+
+def open_letters(files: Iterable[Path]) -> list[str]:
+    """Whose unresolved letters lie in these files."""
+    try:
+        return [letter for file in files if file.exists() for letter in _open_in(file)]
+    except FileTrouble as error:
+        raise StageTrouble(str(error)) from error
+
+
+def _open_in(file: Path) -> Iterator[str]:
+    known = states(file)
+    for found in read_letters(file):
+        if not isinstance(found, Damage) and known.get(found.letter.letter_id, OPEN).status != "resolved":
+            yield found.letter.event_id or ""
+
+
+async def count_of(database_url: str, prefix: str) -> int:
+    """How many rows a drill has; asked once and in short."""
+    try:
+        connection = await asyncpg.connect(database_url, timeout=1, command_timeout=1)
+        try:
+            return int(await connection.fetchval(COUNT, prefix))
+        finally:
+            connection.terminate()
+    except LIBRARY_ERRORS as error:
+        raise StageTrouble(f"PostgreSQL cannot be asked: {error}") from error
+
+
+async def effects_of(database_url: str, prefix: str) -> Counter[str]:
+    """How often the handler of each event took effect."""
+    async with _connection(database_url) as connection:
+        return Counter({one["event_id"]: one["times"] for one in await connection.fetch(TIMES, prefix)})
+
+
+async def read(stage: Stage, prefix: str) -> Books:
+    """The books as of now."""
+    letters = [event_id for event_id in await stage.letters() if event_id.startswith(prefix)]
+    return Books(await stage.rows(prefix), letters, await stage.effects(prefix))

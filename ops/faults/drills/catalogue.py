@@ -1,0 +1,319 @@
+"""Every drill but chaos: what is done to whom, and what is allowed to follow."""
+
+import asyncio
+import contextlib
+import time
+
+import httpx
+
+from unlost.ops.faults.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Act, Bars, Drill, Poison, pause
+from unlost.ops.faults.drills.journals import set_journal_back, start_and_see_gaps
+from unlost.ops.faults.drills.restores import set_postgres_back, until_noticed
+from unlost.ops.faults.drills.stage import Stage, StageTrouble
+
+OUTLAST_ATTEMPTS = 9.0
+"""Three attempts, 2 s apart, and what was begun late."""
+LONG_OUTAGE = 40.0
+"""More than a failover of Patroni takes (35 s)."""
+REDIS_BARS = Bars(progress=3.0, recover=5.0, pause=1.0)
+POSTGRES_BACK = 2.0
+TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
+BEYOND_LEASE = 3.0
+ONE_OF = 40
+HOLDS_SOME = 6
+REFUSED_WITHIN, LET_IT_TRY = 30.0, 2.0
+LOOKS, LOOK_SECONDS, LETTERS_LOOK_SECONDS = 200, 0.02, 0.1
+OWNED = {"handle_timeout": "5", "DRILL_SECONDS": "0.1"}
+"""The limit is no longer than the lease: a transaction may idle no longer than either, and its heir waits for it. A run
+is long enough that who held several events a moment ago holds some now."""
+
+
+def stop(part: str) -> Act:
+    """End a part in an orderly way."""
+    return lambda stage: stage.stop(part)
+
+
+def kill(part: str) -> Act:
+    """Kill a part."""
+    return lambda stage: stage.kill(part)
+
+
+def freeze(part: str) -> Act:
+    """Freeze a part."""
+    return lambda stage: stage.freeze(part)
+
+
+def thaw(part: str) -> Act:
+    """Thaw a part."""
+    return lambda stage: stage.thaw(part)
+
+
+def start(part: str, *, empty: bool = False) -> Act:
+    """Start a part again."""
+    return lambda stage: stage.start(part, empty=empty)
+
+
+async def outlast_lease(stage: Stage) -> None:
+    """Let the damage last for longer than any claim that was held when it began."""
+    await asyncio.sleep(stage.lease + BEYOND_LEASE)
+
+
+def an_owner(act: str) -> Act:
+    """Do it to a listener that holds events at this moment; to one that holds none, it would prove nothing."""
+
+    async def do(stage: Stage) -> None:
+        await getattr(stage, act)(await busiest(stage))
+
+    return do
+
+
+async def busiest(stage: Stage) -> str:
+    """The listener with the most claims, as soon as one has some."""
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        for _ in range(LOOKS):
+            told = [(await client.get(f"{url}/health")).json()["claims_held"] for url in stage.listener_urls]
+            if max(told) >= HOLDS_SOME:
+                return stage.listeners[told.index(max(told))]
+            await asyncio.sleep(LOOK_SECONDS)
+    raise StageTrouble("no listener held several events at once; publish faster (--rate)")
+
+
+def every_listener(act: str) -> Act:
+    """Do it to all listeners."""
+
+    async def do(stage: Stage) -> None:
+        for listener in stage.listeners:
+            await getattr(stage, act)(listener)
+
+    return do
+
+
+async def letters_are_written(stage: Stage) -> None:
+    """Wait until stops have left letters; without any, they proved nothing."""
+    for _ in range(LOOKS):
+        if await stage.letters():
+            return
+        await asyncio.sleep(LETTERS_LOOK_SECONDS)
+    raise StageTrouble("the stops left no letters; publish faster (--rate)")
+
+
+async def roll(stage: Stage) -> None:
+    """Stop and start each listener, and wait until it is ready before the next."""
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        for listener, url in zip(stage.listeners, stage.listener_urls, strict=True):
+            await stage.stop(listener)
+            await stage.start(listener)
+            await _ready(client, url)
+
+
+async def _ready(client: httpx.AsyncClient, url: str) -> None:
+    for _ in range(LOOKS * 10):
+        with contextlib.suppress(httpx.TransportError):
+            if (await client.get(f"{url}/health/ready")).status_code == httpx.codes.OK:
+                return
+        await asyncio.sleep(LOOK_SECONDS)
+    raise StageTrouble(f"{url} was not ready again")
+
+
+def every_wire(kind: str, *wires: str, **attributes: float) -> Act:
+    """Put a toxic on these wires of every listener."""
+
+    async def do(stage: Stage) -> None:
+        for listener in stage.listeners:
+            for wire in wires:
+                await stage.wires.add(listener, wire, kind, **attributes)
+
+    return do
+
+
+async def kill_an_owner_and_turn_the_clock_back(stage: Stage) -> None:
+    """What it held must not stay held for as long as the jump is."""
+    await an_owner("kill")(stage)
+    await stage.turn_clock_back()
+
+
+async def mend_all(stage: Stage) -> None:
+    """Make every wire well."""
+    for listener in stage.listeners:
+        for wire in ("redis", "postgres", "source"):
+            await stage.wires.mend(listener, wire)
+
+
+async def flap(stage: Stage) -> None:
+    """Redis comes and goes, faster than anything settles."""
+    for _ in range(5):
+        await asyncio.sleep(0.5)
+        await stage.start("redis")
+        await asyncio.sleep(0.5)
+        await stage.kill("redis")
+
+
+async def reset_again_and_again(stage: Stage) -> None:
+    """Connections that were made anew are reset again."""
+    for _ in range(4):
+        await asyncio.sleep(0.5)
+        await mend_all(stage)
+        await asyncio.sleep(0.5)
+        await RESET(stage)
+
+
+async def cut_one_off(stage: Stage) -> None:
+    """PostgreSQL is gone, and then one listener hears nothing of Redis either."""
+    await stage.stop("postgres")
+    await stage.wires.cut(stage.listeners[0], "redis")
+
+
+async def forget_letters(stage: Stage) -> None:
+    """Whatever the others had buried meanwhile would be known to Redis alone, and Redis forgets it."""
+    await asyncio.sleep(OUTLAST_ATTEMPTS)
+    await stage.kill("redis")
+    await stage.start("redis", empty=True)
+
+
+async def let_all_meet(stage: Stage) -> None:
+    """PostgreSQL is there again, and everybody reaches the empty Redis."""
+    await mend_all(stage)
+    await stage.start("postgres")
+
+
+def come_with(handler: str) -> Act:
+    """Stop the last listener, and start it with this handler."""
+
+    async def do(stage: Stage) -> None:
+        newcomer = stage.listeners[-1]
+        await stage.stop(newcomer)
+        await stage.tell(newcomer, handler=handler)
+        await stage.start(newcomer)
+
+    return do
+
+
+async def until_refused(stage: Stage) -> None:
+    """Return some seconds after the last listener has said that another handler is at work."""
+    deadline = time.monotonic() + REFUSED_WITHIN
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                told = await client.get(f"{stage.listener_urls[-1]}/health/ready")
+                if "another handler is at work" in told.text:
+                    await asyncio.sleep(LET_IT_TRY)
+                    return
+            await asyncio.sleep(LOOK_SECONDS)
+    raise StageTrouble(f"the listener with another handler did not say so within {REFUSED_WITHIN:g} s")
+
+
+RESET = every_wire("reset_peer", "redis", "postgres", "source", timeout=0)
+
+REDIS = (
+    Drill("redis-stopped", "Redis is stopped, and started again with what it held.",
+          damage=stop("redis"), heal=start("redis"), bars=REDIS_BARS, progress_from="damage"),
+    Drill("redis-frozen", "Redis falls silent with every connection open, and wakes up.",
+          damage=freeze("redis"), heal=thaw("redis"), bars=REDIS_BARS, progress_from="damage"),
+    Drill("redis-killed", "Redis is killed, and comes back empty: all claims and all it knew are gone.",
+          damage=kill("redis"), heal=start("redis", empty=True), bars=REDIS_BARS, progress_from="damage"),
+    Drill("redis-flapping", "Redis is killed and started again every half second, five times.",
+          damage=kill("redis"), during=flap, heal=start("redis"), bars=REDIS_BARS, progress_from="damage"),
+    Drill("redis-cut-off", "One listener loses its way to Redis; the others keep theirs.",
+          damage=lambda stage: stage.wires.cut(stage.listeners[0], "redis"), heal=mend_all, bars=REDIS_BARS,
+          progress_from="damage", wires=True),
+)  # fmt: skip
+
+POSTGRES = (
+    Drill("postgres-stopped", "PostgreSQL is away for longer than all attempts last: rows wait, and nothing is buried.",
+          damage=stop("postgres"), during=pause(OUTLAST_ATTEMPTS), heal=start("postgres"),
+          bars=Bars(progress=POSTGRES_BACK)),
+    Drill("outage-long", "PostgreSQL is away for 40 s, as in an ordinary failover.",
+          damage=stop("postgres"), during=pause(LONG_OUTAGE), heal=start("postgres"),
+          bars=Bars(progress=POSTGRES_BACK)),
+    Drill("table-locked", "Somebody locks the table of events for 40 s, while PostgreSQL answers everything else.",
+          damage=lambda stage: stage.lock_events(), during=pause(LONG_OUTAGE),
+          heal=lambda stage: stage.unlock_events(), bars=Bars(progress=POSTGRES_BACK), on_compose=False),
+    Drill("postgres-frozen", "PostgreSQL falls silent with every connection open, and wakes up.",
+          damage=freeze("postgres"), heal=thaw("postgres"), bars=Bars(progress=POSTGRES_BACK)),
+    Drill("postgres-killed", "PostgreSQL is killed with -9 and recovers; its unlogged claims are gone.",
+          damage=kill("postgres"), during=pause(1.0), heal=start("postgres"),
+          bars=Bars(progress=POSTGRES_BACK)),
+    Drill("postgres-connections", "Somebody takes every connection that PostgreSQL has, those of the listeners too.",
+          damage=lambda stage: stage.take_connections(), heal=lambda stage: stage.give_connections(),
+          bars=Bars(progress=POSTGRES_BACK), few_connections=True),
+    Drill("postgres-restored", "PostgreSQL is set back to a backup that lacks what was stored in the last seconds.",
+          damage=set_postgres_back, during=until_noticed, bars=Bars(extra_runs=True), on_compose=False),
+    Drill("letters-forgotten", "PostgreSQL is away, Redis is emptied, and one listener is cut off from both.",
+          damage=cut_one_off, during=forget_letters, heal=let_all_meet,
+          bars=Bars(progress=REDIS_BARS.progress), wires=True, handler=NONE),
+)  # fmt: skip
+
+GROUPS = (
+    Drill("two-groups", "Two groups of listeners share a database, and PostgreSQL is killed: each stores every event.",
+          damage=kill("postgres"), during=pause(1.0), heal=start("postgres"), bars=Bars(progress=POSTGRES_BACK),
+          two_groups=True, on_compose=False),
+)  # fmt: skip
+
+PRODUCER = (
+    Drill("producer-stopped", "The producer is stopped and started again; publishers try until they are answered.",
+          damage=stop("producer"), heal=start("producer")),
+    Drill("producer-twice", "A second producer is started on the same journal: it must end at once, and hurt nobody.",
+          damage=lambda stage: stage.start_second_producer(), bars=Bars(felt=False), progress_from="damage",
+          on_compose=False),
+    Drill("journal-restored", "The journal is set back to a backup that lacks what listeners have read since.",
+          damage=set_journal_back, heal=start_and_see_gaps, on_compose=False),
+    Drill("producer-killed", "The producer is killed with -9 in the middle of publishing; every 202 must be kept.",
+          damage=kill("producer"), during=pause(1.0), heal=start("producer")),
+)  # fmt: skip
+
+LISTENERS = (
+    Drill("listener-killed", "A listener is killed with -9; its peers take over what it held.",
+          damage=an_owner("kill"), during=outlast_lease, heal=every_listener("start"), bars=TAKEN_OVER,
+          progress_from="damage", handler=IN_TRANSACTION, settings=OWNED),
+    Drill("all-listeners-killed", "Every listener is killed with -9, and started again.",
+          damage=every_listener("kill"), during=pause(1.0), heal=every_listener("start"),
+          bars=Bars(extra_runs=True, takeover=4.0), handler=IN_TRANSACTION, settings=OWNED),
+    Drill("listener-frozen", "A listener is frozen past its lease and woken; its late writes must not double.",
+          damage=an_owner("freeze"), during=outlast_lease, heal=every_listener("thaw"), bars=TAKEN_OVER,
+          progress_from="damage", handler=IN_TRANSACTION, settings=OWNED),
+    Drill("clock-jump", "A listener is killed, and Redis' clock goes back an hour; its leases end in time.",
+          damage=kill_an_owner_and_turn_the_clock_back, during=pause(2 * BEYOND_LEASE + 5.0),
+          heal=every_listener("start"), bars=Bars(extra_runs=True, takeover=5.0), progress_from="damage",
+          handler=IN_TRANSACTION, settings=OWNED, on_compose=False),
+)  # fmt: skip
+
+STOPS = (
+    Drill("stop-foreign", "All listeners of a source that cannot resume are stopped with more than they can finish.",
+          damage=every_listener("stop"), during=letters_are_written, heal=every_listener("start"), foreign=True,
+          bars=Bars(extra_runs=True), poison=Poison("slow", 10), settings={"drain": "1"}),
+    Drill("rolling-deploy", "The same source: each listener is stopped and started, one after the other.",
+          damage=roll, during=pause(0.5), foreign=True, poison=Poison("slow", 20)),
+)  # fmt: skip
+
+HANDLERS = (
+    Drill("handler-hangs", "The handler hangs for some events: each attempt ends at its limit, then a letter.",
+          bars=Bars(letters="some", felt=False), poison=Poison("hang", 200), progress_from="damage",
+          settings={"handle_timeout": "1", "handle_delay": "0.2"}, on_compose=False),
+    Drill("handler-fails", "The handler always fails for some events: they end as letters, the others as rows.",
+          bars=Bars(letters="some", felt=False), poison=Poison("fail", ONE_OF), progress_from="damage",
+          settings={"handle_delay": "0.2"}, on_compose=False),
+    Drill("handler-kills", "One event kills every process that handles it; after the crash loop it is a letter.",
+          bars=Bars(letters="some", extra_runs=True), poison=Poison("kill"), progress_from="damage",
+          during=pause(1.0), settings={"lease": "2"}, revives=True, on_compose=False),
+    Drill("handlers-differ", "A listener comes back with another handler: it waits and says so, its peers work on.",
+          damage=come_with(ANOTHER), during=until_refused, heal=come_with(RECORD), on_compose=False),
+    Drill("letters-disk-full", "There is no room for dead letters: they are held, reading stops, and goes on.",
+          damage=lambda stage: stage.fill_disk(), heal=lambda stage: stage.free_disk(), fills_disk=True,
+          bars=Bars(letters="some"), poison=Poison("fail", ONE_OF), settings={"handle_delay": "0.2"},
+          on_compose=False),
+)  # fmt: skip
+
+NETWORK = (
+    Drill("slow-network", "Every wire is slow and uneven: 150 ms, give or take 50.",
+          damage=every_wire("latency", "redis", "postgres", "source", latency=150, jitter=50), heal=mend_all,
+          bars=Bars(felt=False), progress_from="damage", wires=True),
+    Drill("connections-reset", "Every connection of the listeners is reset, again and again for four seconds.",
+          damage=RESET, during=reset_again_and_again, heal=mend_all, bars=Bars(letters="any"), wires=True),
+    Drill("half-reply", "Half a reply comes, then silence, from Redis and from PostgreSQL.",
+          damage=every_wire("slicer", "redis", "postgres", average_size=3, size_variation=0, delay=60_000_000),
+          heal=mend_all, bars=Bars(letters="any"), wires=True),
+)  # fmt: skip
+
+DRILLS = {
+    drill.name: drill for drill in (*REDIS, *POSTGRES, *GROUPS, *PRODUCER, *LISTENERS, *STOPS, *HANDLERS, *NETWORK)
+}

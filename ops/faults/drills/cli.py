@@ -1,0 +1,237 @@
+"""``unlost drill``: hurt a running system on purpose, and say whether the law held."""
+
+import asyncio
+import json
+import random
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+from pydantic import Field
+from rich.console import Console
+
+from unlost.ops.faults.drills.catalogue import DRILLS
+from unlost.ops.faults.drills.chaos import chaos
+from unlost.ops.faults.drills.compose_stage import compose_stage
+from unlost.ops.faults.drills.drill import Drill
+from unlost.ops.faults.drills.local_stage import local_stage
+from unlost.ops.faults.drills.marks import ConsoleAt
+from unlost.ops.faults.drills.render import listed, progress, summary, verdict
+from unlost.ops.faults.drills.runner import Phase, broken, observe
+from unlost.ops.faults.drills.stage import StageTrouble
+from unlost.ops.faults.drills.traffic import Stream
+from unlost.ops.faults.drills.verdict import Observed, Result, judge
+from unlost.ops.kit.command import Secret, Settings, UsageProblem, WebAddress, command
+from unlost.ops.system.child import ChildFailed
+from unlost.ops.system.layout import NAMES
+
+INTERRUPTED = 130
+USUAL = 3_000
+CHAOS = "chaos"
+
+
+class DrillSettings(Settings):
+    """Where a compose project is reached; a local stage needs none of it."""
+
+    compose_command: str = Field("docker compose", description="With --compose: the command that rules the project")
+    producer_url: str = Field("http://127.0.0.1:3005", description="With --compose: the producer")
+    listener_urls: tuple[str, ...] = Field(
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="With --compose: the listeners"
+    )
+    console_url: WebAddress | None = Field(
+        "http://127.0.0.1:3006", description="With --compose: the console, which marks drills in dashboards; none: ''"
+    )
+    console_token: Secret = Field(Secret(""), description="With --compose: the console's CONSOLE_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for."""
+
+    rate: float
+    events: int | None
+    listeners: int
+    seconds: float
+    seed: int
+    keep: bool
+    patience: float
+    console: bool
+    hold: float
+
+    def stream(self, drill: Drill) -> Stream:
+        """The stream of one drill; ids never met before."""
+        usual = round(self.rate * self.seconds * 1.1) if drill.name == CHAOS else self._usual
+        prefix = f"drill-{drill.name}-{random.randrange(16**8):08x}-"  # noqa: S311  a name, no secret
+        return Stream(
+            prefix, self.events or usual, self.rate, drill.poison, until_healed=not self.events and drill.name == CHAOS
+        )
+
+    def paced(self, drill: Drill) -> Drill:
+        """The drill; where its stream is longer, for people to look at, the damage comes no later."""
+        if self.events or drill.name == CHAOS:
+            return drill
+        return replace(drill, begins_after=drill.begins_after * USUAL / self._usual)
+
+    @property
+    def _usual(self) -> int:
+        return USUAL + round(self.rate * self.hold)
+
+
+def _params() -> list[click.Parameter]:
+    return [
+        click.Argument(["names"], nargs=-1, metavar="NAME..."),
+        click.Option(["--list", "listing"], is_flag=True, help="Tell all drills, and exit."),
+        click.Option(["--compose"], is_flag=True, help="Hurt the compose project that runs in this directory."),
+        click.Option(["--json", "json_file"], type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+                     help="Write the result there: an object for one drill, a list for several."),
+        click.Option(["--rate"], type=click.FloatRange(1, 5000), default=200.0, show_default=True,
+                     help="Events published a second."),
+        click.Option(["--events"], type=click.IntRange(10), help="Events to publish.  [default: 3000; chaos: enough]"),
+        click.Option(["--listeners"], type=click.IntRange(1, len(NAMES)), default=2, show_default=True,
+                     help="How many listeners."),
+        click.Option(["--seconds"], type=click.FloatRange(2), default=60.0, show_default=True,
+                     help="How long chaos lasts."),
+        click.Option(["--seed"], type=click.IntRange(0), help="Chaos of this seed.  [default: told when it starts]"),
+        click.Option(["--patience"], type=click.FloatRange(1), default=1.0, show_default=True,
+                     help="Allow so many times the time, on a busy machine."),
+        click.Option(["--console"], is_flag=True, help="Start a console of the private system, to look at the damage."),
+        click.Option(["--hold"], type=click.FloatRange(0), default=0.0, metavar="SECONDS",
+                     help="Let the damage last so long, and then what it left behind, for people to look at."),
+        click.Option(["--keep"], is_flag=True, help="Keep data and logs of drills that passed, too."),
+    ]  # fmt: skip
+
+
+@command(
+    DrillSettings,
+    examples=[
+        "unlost drill --list",
+        "unlost drill redis-frozen",
+        "unlost drill all --json drills.json",
+        "unlost drill postgres-stopped --console --hold 60",
+        "unlost drill chaos --seconds 60 --seed 7",
+        "unlost drill redis-frozen --compose",
+    ],
+    params=_params(),
+)
+def drill(
+    settings: DrillSettings,
+    names: tuple[str, ...],
+    listing: bool,
+    compose: bool,
+    json_file: Path | None,
+    seed: int | None,
+    **wish: float,
+) -> int:
+    """Hurt a private system on this machine, heal it, and say whether every event was kept. NAME is a drill, or all.
+
+    Exit code 0 where every drill passed, 1 where one failed, 2 for misuse, 130 when interrupted.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    wished = Wish(**wish, seed=random.randrange(1_000_000) if seed is None else seed)  # type: ignore[arg-type]  # noqa: S311
+    if listing:
+        for line in listed([*DRILLS.values(), _chaos(wished, console)]):
+            click.echo(line)
+        return 0
+    results = []
+    try:
+        with _interruptible():
+            for one in _chosen(names, wished, console, compose=compose):
+                results.append(_carry_out(one, wished, console, settings if compose else None))  # noqa: PERF401  kept if interrupted
+    except KeyboardInterrupt:
+        console.print("interrupted", style="bold red")
+        return INTERRUPTED
+    finally:
+        _write(json_file, results, several=len(names) != 1 or "all" in names)
+    if len(results) > 1:
+        summary(console, results)
+    return 0 if all(result.passed for result in results) else 1
+
+
+def _chosen(names: Sequence[str], wished: Wish, console: Console, *, compose: bool) -> list[Drill]:
+    known = {**DRILLS, CHAOS: _chaos(wished, console)}
+    if not names:
+        raise UsageProblem("name a drill, or all; `unlost drill --list` tells them")
+    if strange := [name for name in names if name not in known and name != "all"]:
+        raise UsageProblem(*(f"there is no drill {name!r}; `unlost drill --list` tells them" for name in strange))
+    if "all" in names:
+        return [one for one in known.values() if one.is_portable or not compose]
+    if compose and wished.console:
+        raise UsageProblem("the compose project has a console of its own; leave --console out")
+    if compose and (local := [name for name in names if not known[name].is_portable]):
+        raise UsageProblem(*(f"{name} needs a stage of its own; leave --compose out" for name in local))
+    return [known[name] for name in names]
+
+
+def _chaos(wished: Wish, console: Console) -> Drill:
+    told = lambda line: console.print(f"  {line}", markup=False)  # noqa: E731
+    return chaos(wished.seed, wished.seconds, NAMES[: wished.listeners], told)
+
+
+def _carry_out(one: Drill, wished: Wish, console: Console, project: DrillSettings | None) -> Result:
+    console.print(f"[bold]{one.name}[/]  {one.story}")
+    directory = Path(tempfile.mkdtemp(prefix=f"unlost-drill-{one.name}-"))
+    try:
+        with progress(console) as say:
+            if project is None:
+                seen = _on_local_stage(wished.paced(one), directory, wished, say, console)
+            else:
+                seen = asyncio.run(_on_compose(wished.paced(one), project, wished, say))
+        result, reasons = judge(seen, one.bars.stretched(wished.patience).held(wished.hold))
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    if project is not None or (result.passed and not wished.keep):
+        shutil.rmtree(directory, ignore_errors=True)
+    else:
+        console.print(f"  data and logs are kept in {directory}", markup=False)
+    verdict(console, result, reasons)
+    return result
+
+
+def _on_local_stage(
+    one: Drill, directory: Path, wished: Wish, say: Callable[[Phase], None], console: Console
+) -> Observed:
+    say(Phase("starting"))
+    try:
+        with local_stage(one, directory, wished.listeners, lambda _: None, console=wished.console) as stage:
+            if stage.console_url:
+                console.print(f"  console at {stage.console_url}/", markup=False)
+                console.print(f"  or: set -a; . {stage.environment_file}; set +a; unlost top", markup=False)
+            return asyncio.run(observe(one, stage, wished.stream(one), say, wished.hold))
+    except ChildFailed as failed:
+        return broken(one, str(failed))
+
+
+async def _on_compose(one: Drill, project: DrillSettings, wished: Wish, say: Callable[[Phase], None]) -> Observed:
+    try:
+        stage = await compose_stage(
+            project.compose_command,
+            producer_url=project.producer_url,
+            listener_urls=project.listener_urls,
+            console=ConsoleAt(project.console_url, project.console_token.reveal()) if project.console_url else None,
+        )
+    except StageTrouble as trouble:
+        raise UsageProblem(str(trouble)) from None
+    return await observe(one, stage, wished.stream(one), say, wished.hold)
+
+
+def _write(file: Path | None, results: list[Result], *, several: bool) -> None:
+    if file is None or not results:
+        return
+    told = [result.as_json() for result in results]
+    file.write_text(json.dumps(told if several else told[0], indent=2) + "\n")
+
+
+@contextmanager
+def _interruptible():  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """SIGTERM ends a drill as Ctrl-C does: everything that it started is stopped."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,64 @@
+"""Calls of ``docker compose`` about one project, in this directory. A call that fails, or never ends, is trouble.
+
+Safe to use from several threads at once, each with its own event loop.
+"""
+
+import asyncio
+import contextlib
+import shlex
+from collections.abc import Sequence
+
+from unlost.ops.faults.drills.stage import StageTrouble
+
+CALL_SECONDS = 120.0
+SHOWN = 300
+
+
+class Compose:
+    """One command, and what it answers."""
+
+    def __init__(self, command: str, *, seconds: float = CALL_SECONDS) -> None:
+        self.command = command
+        self._seconds = seconds
+        self._words = shlex.split(command)
+
+    async def call(self, *arguments: str) -> str:
+        """What it printed."""
+        code, told = await self.run(*arguments)
+        if code:
+            raise StageTrouble(f"{shlex.join([*self._words, *arguments])[:200]} ended with {code}: {told[-SHOWN:]}")
+        return told
+
+    async def inside(self, service: str, *arguments: str) -> str:
+        """What a program in a service's container printed."""
+        return await self.call("exec", "-T", service, *arguments)
+
+    async def files(self, service: str, names: Sequence[str]) -> list[str]:
+        """Files in a container's working directory; nothing for those that are not there."""
+        script = 'for name in "$@"; do if [ -e "$name" ]; then cat -- "$name"; fi; printf "\\036"; done'
+        told = await self.inside(service, "sh", "-c", script, "sh", *names)
+        return told.split("\x1e")[: len(names)]
+
+    async def run(self, *arguments: str) -> tuple[int, str]:
+        """The exit code, and what it printed: its complaint where it failed, else its output."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._words, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+        except OSError as error:
+            raise StageTrouble(f"{self.command} cannot be run: {error}; give --compose-command") from error
+        try:
+            async with asyncio.timeout(self._seconds):
+                out, told = await process.communicate()
+        except TimeoutError as error:
+            raise StageTrouble(
+                f"{shlex.join([*self._words, *arguments])[:200]} did not end within {self._seconds:g} s"
+            ) from error
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()  # in this loop, which may end next
+        code = process.returncode or 0
+        return code, ((told or out) if code else out).decode(errors="replace").strip("\n")

@@ -1,0 +1,254 @@
+"""The stage of a compose project that runs already: hurt with ``docker compose`` stop, kill, pause, start.
+
+PostgreSQL need not be published: rows are asked for inside its container. Letters and handler runs are read from the
+listeners' containers, and replayed there. What only a local stage can do (fault proxies, a full disk, poisoned events)
+is refused in one sentence, and so is a project whose handler does not write its runs down: no verdict could be given.
+"""
+
+import asyncio
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from unlost.dlq.record.sidecar import sidecar_path
+from unlost.ops.faults.drills.books import EFFECTS, ROWS, TIMES, open_letters
+from unlost.ops.faults.drills.compose_calls import SHOWN, Compose
+from unlost.ops.faults.drills.drill import IN_TRANSACTION, RECORD
+from unlost.ops.faults.drills.marks import ConsoleAt
+from unlost.ops.faults.drills.measure import Row, Run
+from unlost.ops.faults.drills.stage import StageTrouble, Wires
+
+PSQL = 'exec psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XAtq -v ON_ERROR_STOP=1 -c "$0"'
+LETTERS = "failed_events.jsonl"
+RUNS = "drill-runs"
+READY_SECONDS, LOOK_SECONDS = 60.0, 0.1
+REPLAY_AGAIN, REPLAYS = 2.0, 20
+FORGET = ("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "redis", "-c", "rm -rf /data/*")
+"""Done while it is away: emptied after its start, it would forget claims that were made in it meanwhile."""
+
+
+class ComposeStage:
+    """See the module's head, and ``Stage`` for the calls."""
+
+    def __init__(
+        self,
+        compose: Compose,
+        *,
+        producer_url: str,
+        listener_urls: Sequence[str],
+        listeners: Sequence[str],
+        lease: float,
+        console: ConsoleAt | None,
+    ) -> None:
+        self.producer_url = producer_url
+        self.listener_urls = listener_urls
+        self.listeners = listeners
+        self.lease = lease
+        self.console = console
+        self._compose = compose
+        self._frozen: set[str] = set()
+
+    @property
+    def wires(self) -> Wires:
+        """None here."""
+        raise StageTrouble("fault proxies are only to be had without --compose")
+
+    async def stop(self, part: str) -> None:
+        """``docker compose stop``."""
+        await self._compose.call("stop", part)
+
+    async def kill(self, part: str) -> None:
+        """``docker compose kill``: SIGKILL, which no restart policy heals."""
+        await self._compose.call("kill", part)
+
+    async def freeze(self, part: str) -> None:
+        """``docker compose pause``."""
+        await self._compose.call("pause", part)
+        self._frozen.add(part)
+
+    async def thaw(self, part: str) -> None:
+        """``docker compose unpause``."""
+        if part in self._frozen:
+            self._frozen.discard(part)
+            await self._compose.call("unpause", part)
+
+    async def start(self, part: str, *, empty: bool = False) -> None:
+        """``docker compose start``; a server is ready on return, listeners and the producer are on their way."""
+        if empty:
+            await self._compose.call(*FORGET)
+        await self._compose.call("start", part)
+        if part in ("redis", "postgres"):
+            await self._until_ready(part)
+
+    async def tell(self, part: str, **settings: str) -> None:  # noqa: ARG002
+        """Nothing here changes what a container was made with."""
+        raise StageTrouble(f"the settings of {part} stand in the project's files; run this drill locally")
+
+    async def revive(self) -> None:
+        """The restart policy does it."""
+
+    async def take_connections(self) -> None:
+        """Not here."""
+        raise StageTrouble("PostgreSQL's connections can only be taken without --compose")
+
+    async def lock_events(self) -> None:
+        """Not here."""
+        raise StageTrouble("The table of events can only be locked without --compose")
+
+    async def unlock_events(self) -> None:
+        """Nothing was locked."""
+
+    async def give_connections(self) -> None:
+        """Nothing was taken."""
+
+    async def start_second_producer(self) -> None:
+        """Not here."""
+        raise StageTrouble("a second producer is started on this machine only")
+
+    async def turn_clock_back(self) -> None:
+        """Not here."""
+        raise StageTrouble("Redis' clock is turned back only without --compose")
+
+    async def back_up_journal(self) -> None:
+        """Not here."""
+        raise StageTrouble("the journal is restored on this machine only")
+
+    async def restore_journal(self) -> None:
+        """Not here."""
+        raise StageTrouble("the journal is restored on this machine only")
+
+    async def back_up_postgres(self) -> None:
+        """Not here."""
+        raise StageTrouble("PostgreSQL is restored on this machine only")
+
+    async def restore_postgres(self) -> None:
+        """Not here."""
+        raise StageTrouble("PostgreSQL is restored on this machine only")
+
+    async def fill_disk(self) -> None:
+        """Not here."""
+        raise StageTrouble("a full disk is only to be had without --compose")
+
+    async def free_disk(self) -> None:
+        """Nothing was filled."""
+
+    async def prepare(self) -> None:
+        """Make the table in which transactions leave their trace."""
+        await self._sql(EFFECTS)
+
+    async def rows(self, prefix: str) -> list[Row]:
+        """The rows of a drill."""
+        found = await self._sql(ROWS.replace("$1", f"'{prefix}'"))
+        fields = (line.rsplit("|", 3) for line in found.splitlines())
+        return [Row(one, float(came), float(went), int(epoch)) for one, came, went, epoch in fields]
+
+    async def effects(self, prefix: str) -> Counter[str]:
+        """How often the handler of each event took effect."""
+        found = await self._sql(TIMES.replace("$1", f"'{prefix}'"))
+        return Counter({one: int(times) for one, times in (line.rsplit("|", 1) for line in found.splitlines())})
+
+    async def count(self, prefix: str) -> int:
+        """How many rows a drill has."""
+        return int(await self._sql(f"select count(*) from unlost.events where starts_with(event_id, '{prefix}')"))  # noqa: S608  our own prefix
+
+    async def runs(self) -> list[Run]:
+        """Every run that the handlers wrote down, in this drill or before."""
+        told = [text for one in self.listeners for text in await self._compose.files(one, [RUNS])]
+        return [Run.of(line) for text in told for line in text.splitlines()]
+
+    async def letters(self) -> list[str]:
+        """Whose letters are unresolved."""
+        with tempfile.TemporaryDirectory(prefix="unlost-drill-") as directory:
+            files = []
+            for listener in self.listeners:
+                file = Path(directory) / listener / LETTERS
+                file.parent.mkdir()
+                sidecar = sidecar_path(file)
+                texts = await self._compose.files(listener, [file.name, sidecar.name])
+                for copy, text in zip((file, sidecar), texts, strict=True):
+                    copy.write_text(text)
+                files.append(file)
+            return open_letters(files)
+
+    async def replay(self) -> list[str]:
+        """``dlq replay`` in each listener's container, again while letters are held by an owner that is gone."""
+        problems = []
+        for listener in self.listeners:
+            if not any(await self._compose.files(listener, [LETTERS])):
+                continue
+            for _ in range(REPLAYS):
+                code, told = await self._compose.run(
+                    "exec", "-T", "-e", "DRILL_HEALED=1", listener, "dlq", "replay", LETTERS
+                )
+                if code == 0:
+                    break
+                await asyncio.sleep(REPLAY_AGAIN)
+            if code:
+                problems.append(f"dlq replay in {listener} ended with {code}: {told[-SHOWN:]}")
+        return problems
+
+    async def audit(self) -> list[str]:
+        """The rows and letters of the drill are the only count: the journal may hold more than this drill's events."""
+        return []
+
+    async def _until_ready(self, server: str) -> None:
+        """Return once it answers; an engine says that it was started, not that it is ready."""
+        deadline = time.monotonic() + READY_SECONDS
+        while refused := await self._refusal(server):
+            if time.monotonic() > deadline:
+                raise StageTrouble(f"{server} was started, and is not ready: {refused}")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _refusal(self, server: str) -> str:
+        """Why a server cannot be used yet."""
+        try:
+            if server == "postgres":
+                await self._sql("select 1")
+                return ""
+            told = await self._compose.inside(server, "redis-cli", "ping")
+        except StageTrouble as trouble:
+            return str(trouble)
+        return "" if told == "PONG" else told or "no answer"
+
+    async def _sql(self, statement: str) -> str:
+        return await self._compose.inside("postgres", "sh", "-c", PSQL, statement)
+
+
+async def compose_stage(
+    command: str, *, producer_url: str, listener_urls: Sequence[str], console: ConsoleAt | None
+) -> ComposeStage:
+    """The stage of the project in this directory, its services and its lease found out."""
+    compose = Compose(command)
+    code, told = await compose.run("ps", "--services", "--status", "running")
+    services = sorted(told.split()) if not code else []
+    listeners = [service for service in services if service.startswith("listener")]
+    missing = {"redis", "postgres", "producer"} - set(services)
+    if code or missing or len(listeners) != len(listener_urls):
+        found = told[-SHOWN:] if code else json.dumps(services)
+        raise StageTrouble(
+            f"`{command}` shows no running project with redis, postgres, producer and {len(listener_urls)} listeners "
+            f"here ({found}); start it, or name the listeners' addresses with --listener-urls"
+        )
+    lease = max([await _lease(compose, listener) for listener in listeners])
+    return ComposeStage(
+        compose,
+        producer_url=producer_url,
+        listener_urls=listener_urls,
+        listeners=listeners,
+        lease=lease,
+        console=console,
+    )
+
+
+async def _lease(compose: Compose, listener: str) -> float:
+    """The lease of a listener that is fit for drills."""
+    settings = json.loads(await compose.inside(listener, "unlost", "listener", "--show-settings", "--json"))
+    if settings["handler"] not in (RECORD, IN_TRANSACTION):
+        raise StageTrouble(
+            f"{listener} runs with HANDLER={settings['handler']}, which does not write its runs down; start it again "
+            f"with HANDLER={RECORD}, as `docker compose --env-file ops/deploy/compose/drills.env up -d` does"
+        )
+    return float(settings["lease"])

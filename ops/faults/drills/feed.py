@@ -1,0 +1,72 @@
+"""A foreign source for drills: hands on each event of a producer's stream to all that are connected, and forgets it.
+
+    python -m unlost.ops.faults.drills.feed ws://127.0.0.1:8080/ 8090
+
+It has no cursors, says nothing in its handshake and knows no ``after``: who is not connected misses what is sent. While
+nobody at all is connected it waits, so that a drill can say which events some listener must have received.
+"""
+
+import asyncio
+import contextlib
+import sys
+
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from unlost.listener.core.event import parse
+
+LARGEST = 2**30
+AGAIN_SECONDS = 0.2
+
+
+class Feed:
+    """Everybody who is connected."""
+
+    def __init__(self) -> None:
+        self._clients: set[ServerConnection] = set()
+        self._somebody = asyncio.Event()
+
+    async def serve(self, client: ServerConnection) -> None:
+        """Keep one connected until it leaves."""
+        self._clients.add(client)
+        self._somebody.set()
+        try:
+            await client.wait_closed()
+        finally:
+            self._clients.discard(client)
+
+    async def hand_on(self, frame: bytes) -> None:
+        """Send it to all that are connected, one at least."""
+        while not await self._send(frame):
+            self._somebody.clear()
+            if not self._clients:
+                await self._somebody.wait()
+
+    async def _send(self, frame: bytes) -> bool:
+        sending = [self._send_to(client, frame) for client in list(self._clients)]
+        return any(await asyncio.gather(*sending))
+
+    async def _send_to(self, client: ServerConnection, frame: bytes) -> bool:
+        try:
+            await client.send(frame, text=True)
+        except ConnectionClosed:
+            self._clients.discard(client)
+            return False
+        return True
+
+
+async def run(upstream: str, port: int) -> None:
+    """Hand on for ever."""
+    feed = Feed()
+    async with serve(feed.serve, "127.0.0.1", port, compression=None, close_timeout=2.0):
+        while True:
+            with contextlib.suppress(OSError, WebSocketException):
+                async with connect(upstream, compression=None, max_size=None, proxy=None) as stream:
+                    async for message in stream:
+                        await feed.hand_on(parse(message, max_bytes=LARGEST).without_cursor())
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
+if __name__ == "__main__":
+    asyncio.run(run(sys.argv[1], int(sys.argv[2])))

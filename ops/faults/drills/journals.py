@@ -1,0 +1,84 @@
+"""What drills do to the producer's journal on this machine."""
+
+import asyncio
+import contextlib
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+
+from unlost.ops.faults.drills.stage import Stage, StageTrouble
+from unlost.ops.system.layout import executable
+
+REFUSED = 2
+REFUSED_WITHIN = 30.0
+WRITTEN_SINCE = 1.5
+"""Seconds between a backup of the journal and its end: what was accepted meanwhile is in no backup."""
+LOOKS, LOOK_SECONDS = 2_000, 0.02
+GAP = re.compile(r"^unlost_source_gaps_total(?:\{[^}]*\})? [1-9]", re.MULTILINE)
+
+
+async def start_second_producer(journal: Path) -> None:
+    """It ends by itself, with exit code 2; ``StageTrouble`` if it does anything else."""
+    environment = {**os.environ, "JOURNAL": str(journal), "PORT": "0", "WS_PORT": "0"}
+    second = await asyncio.create_subprocess_exec(
+        executable("unlost"),
+        "producer",
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(REFUSED_WITHIN):
+            _, said = await second.communicate()
+    except TimeoutError:
+        second.kill()
+        await second.wait()
+        raise StageTrouble("a second producer runs on the same journal") from None
+    if second.returncode != REFUSED or b"in use by another producer" not in said:
+        raise StageTrouble(f"a second producer ended with {second.returncode}: {said[-300:].decode(errors='replace')}")
+
+
+def back_up(journal: Path) -> None:
+    """As documented, while it is in use."""
+    with closing(sqlite3.connect(journal)) as source, closing(sqlite3.connect(_copy_of(journal))) as copy:
+        source.backup(copy)
+
+
+def restore(journal: Path) -> None:
+    """As documented, while no producer runs."""
+    for suffix in ("-wal", "-shm"):
+        journal.with_name(journal.name + suffix).unlink(missing_ok=True)
+    _copy_of(journal).replace(journal)
+
+
+def _copy_of(journal: Path) -> Path:
+    return journal.with_name("backup.sqlite")
+
+
+async def set_journal_back(stage: Stage) -> None:
+    """Orderly, so that listeners have read all that the backup lacks: what nobody has read is lost with the file."""
+    await stage.back_up_journal()
+    await asyncio.sleep(WRITTEN_SINCE)
+    await stage.stop("producer")
+    await stage.restore_journal()
+
+
+async def start_and_see_gaps(stage: Stage) -> None:
+    """Each listener holds a cursor that the restored journal does not know, and must say so."""
+    await stage.start("producer")
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        for url in stage.listener_urls:
+            await _gap(client, url)
+
+
+async def _gap(client: httpx.AsyncClient, url: str) -> None:
+    for _ in range(LOOKS):
+        with contextlib.suppress(httpx.TransportError):
+            if GAP.search((await client.get(f"{url}/metrics")).text):
+                return
+        await asyncio.sleep(LOOK_SECONDS)
+    raise StageTrouble(f"{url} declared no gap, though the journal was set back")

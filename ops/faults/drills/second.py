@@ -1,0 +1,52 @@
+"""A second group of listeners beside the first: same producer, same database, other ports, files and runs."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from unlost.ops.faults.drills import books
+from unlost.ops.system.child import Child
+from unlost.ops.system.layout import Layout
+from unlost.ops.system.system import System
+
+GROUP = "EU"
+SAME_WITHIN = 30.0
+LOOK_EVERY = 0.25
+LACKING = """SELECT count(*) FROM unlost.events a FULL JOIN "unlost_EU".events b USING (event_id)
+WHERE a.event_id IS NULL OR b.event_id IS NULL"""
+
+
+@contextmanager
+def second_group(system: System) -> Iterator[Layout]:
+    """Its listeners run meanwhile."""
+    first = system.layout
+    data = first.data / "second"
+    data.mkdir()
+    extra = {**first.extra, "group": GROUP, "DRILL_RUNS": str(data / "runs")}
+    layout = replace(first.with_listeners(len(first.listener_names)), data=data, extra=extra)
+    children: list[Child] = layout.listeners(system.database_url, system.redis_url)
+    try:
+        for child in children:
+            child.start()
+        yield layout
+    finally:
+        for child in children:
+            child.ask_to_stop()
+        for child in children:
+            child.stop()
+
+
+async def different_rows(database_url: str) -> list[str]:
+    """Waits until both groups have rows for the same events; what is left to say if they never have."""
+    connection = await books.connected(database_url)
+    try:
+        deadline = time.monotonic() + SAME_WITHIN
+        while lacking := await connection.fetchval(LACKING):
+            if time.monotonic() > deadline:
+                return [f"{lacking} events are rows of one group only"]
+            await asyncio.sleep(LOOK_EVERY)
+        return []
+    finally:
+        connection.terminate()

@@ -1,0 +1,110 @@
+"""The steady stream: events published one by one at a rate, each until it is answered, and who was answered when.
+
+An event counts as published when the producer said 202, or 409 to a repetition whose first answer was lost. It is
+never sent again after that, so a producer that forgets what it acknowledged is found out.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+
+from unlost.ops.faults.drills.drill import Poison
+
+ACCEPTED = (202, 409)
+SENDERS = 24
+AGAIN = 0.1
+ANSWER_WITHIN = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What is published, and how fast. ``until_healed``: no more of it once the damage is past, if it lasts so long."""
+
+    prefix: str
+    events: int
+    rate: float
+    poison: Poison | None = None
+    until_healed: bool = False
+
+    def event(self, number: int) -> dict[str, object]:
+        """The event with this number."""
+        asked = self.poison.what if self.poison and self.poison.is_in(number, self.events) else None
+        payload = {"number": number} | ({"drill": asked} if asked else {})
+        return {"event_id": f"{self.prefix}{number}", "type": "drill", "payload": payload}
+
+
+@dataclass(slots=True)
+class Published:
+    """Who was answered when, by event id; ``refused`` keeps answers that no healthy producer gives."""
+
+    accepted: dict[str, float] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    done: bool = False
+
+
+async def publish(
+    stream: Stream,
+    producer_url: str,
+    published: Published,
+    *,
+    ending: Callable[[], bool],
+    stopping: Callable[[], bool],
+) -> None:
+    """Publish all of it, however long the producer is away. Once it is ``ending``, what was sent is still answered."""
+    waiting: asyncio.Queue[int] = asyncio.Queue()
+    limits = httpx.Limits(max_connections=SENDERS, max_keepalive_connections=SENDERS)
+    async with (
+        httpx.AsyncClient(base_url=producer_url, timeout=ANSWER_WITHIN, limits=limits, trust_env=False) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        senders = [tasks.create_task(_send_for_ever(client, stream, waiting, published)) for _ in range(SENDERS)]
+        due, started = 0, time.monotonic()
+        while due < stream.events and not ending() and not stopping():
+            pause = started + due / stream.rate - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            waiting.put_nowait(due)
+            due += 1
+        while not stopping() and len(published.accepted) + len(published.refused) < due:
+            if ending():
+                due -= _emptied(waiting)
+            await asyncio.sleep(AGAIN)
+        for sender in senders:
+            sender.cancel()
+    published.done = True
+
+
+def _emptied(waiting: "asyncio.Queue[int]") -> int:
+    """Forget what nobody has begun to send; how many that were."""
+    count = waiting.qsize()
+    for _ in range(count):
+        waiting.get_nowait()
+    return count
+
+
+async def _send_for_ever(
+    client: httpx.AsyncClient, stream: Stream, waiting: "asyncio.Queue[int]", published: Published
+) -> None:
+    while True:
+        event = stream.event(await waiting.get())
+        while not await _send(client, event, published):  # noqa: ASYNC110  nobody tells when it is back
+            await asyncio.sleep(AGAIN)
+
+
+async def _send(client: httpx.AsyncClient, event: dict[str, object], published: Published) -> bool:
+    """One try; whether it was answered for good."""
+    event_id = str(event["event_id"])
+    try:
+        response = await client.post("/publish", json=event)
+    except httpx.TransportError:
+        return False
+    if response.status_code in ACCEPTED and "conflict" not in response.text:
+        published.accepted[event_id] = time.time()
+        return True
+    if response.status_code >= 500:
+        return False
+    published.refused.append(f"{event_id}: {response.status_code} {response.text[:200]}")
+    return True

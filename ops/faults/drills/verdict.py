@@ -1,0 +1,114 @@
+"""The verdict: from what was observed to a result that a program reads, and reasons that a person understands. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from unlost.ops.faults.drills.drill import Bars
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a drill left behind. ``troubles``: whatever kept it from its course, in sentences."""
+
+    drill: str
+    published: int
+    rows: int
+    lost: int
+    doubled: int
+    letters: int
+    letters_after_replay: int
+    extra_handler_runs: int
+    seconds_to_progress: float | None
+    seconds_to_recover: float | None
+    seconds_in_flight: float | None = None
+    seconds_to_take_over: float | None = None
+    felt: bool = True
+    lease: float = 30.0
+    troubles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What ``--json`` writes."""
+
+    drill: str
+    published: int
+    rows: int
+    lost: int
+    doubled: int
+    letters: int
+    letters_after_replay: int
+    extra_handler_runs: int
+    seconds_to_progress: float | None
+    seconds_to_recover: float | None
+    passed: bool
+
+    def as_json(self) -> dict[str, object]:
+        """The result under its names."""
+        return asdict(self)
+
+
+def judge(seen: Observed, bars: Bars) -> tuple[Result, list[str]]:
+    """The result, and why it is no pass: nothing, where it is one."""
+    reasons = [*seen.troubles, *_law(seen), *_letters(seen, bars), *_work(seen, bars), *_times(seen, bars)]
+    result = Result(
+        drill=seen.drill,
+        published=seen.published,
+        rows=seen.rows,
+        lost=seen.lost,
+        doubled=seen.doubled,
+        letters=seen.letters,
+        letters_after_replay=seen.letters_after_replay,
+        extra_handler_runs=seen.extra_handler_runs,
+        seconds_to_progress=_rounded(seen.seconds_to_progress),
+        seconds_to_recover=_rounded(seen.seconds_to_recover),
+        passed=not reasons,
+    )
+    return result, reasons
+
+
+def _law(seen: Observed) -> Iterator[str]:
+    if not seen.published:
+        yield "nothing was published, so nothing was proved"
+    if seen.lost:
+        yield f"{seen.lost} events that were accepted are neither rows nor dead letters"
+    if seen.doubled:
+        yield f"{seen.doubled} events took effect twice"
+    if seen.rows + seen.letters_after_replay < seen.published and not seen.lost:
+        yield f"{seen.rows} rows and {seen.letters_after_replay} letters do not make {seen.published} events"
+
+
+def _letters(seen: Observed, bars: Bars) -> Iterator[str]:
+    if seen.letters and bars.letters == "none":
+        yield f"{seen.letters} dead letters, and none is due here"
+    if not seen.letters and bars.letters == "some":
+        yield "no dead letter was written, and some are due here"
+    if seen.letters_after_replay:
+        yield f"{seen.letters_after_replay} dead letters are left after the replay"
+
+
+def _work(seen: Observed, bars: Bars) -> Iterator[str]:
+    if seen.extra_handler_runs and not bars.extra_runs:
+        yield f"{seen.extra_handler_runs} handler runs beyond one per event, though no owner was killed or frozen"
+    if bars.felt and not seen.felt:
+        yield "no listener ever felt the damage, so nothing was proved"
+
+
+def _times(seen: Observed, bars: Bars) -> Iterator[str]:
+    take_over = None if bars.takeover is None else seen.lease + bars.takeover
+    if take_over is not None and seen.seconds_to_take_over is None:
+        yield "no event was taken over, so nothing was proved"
+    for what, seconds, bar in (
+        ("events flowed again", seen.seconds_to_progress, bars.progress),
+        ("all was back to normal", seen.seconds_to_recover, bars.recover),
+        ("the last event in flight was stored", seen.seconds_in_flight or 0.0, bars.pause),
+        ("the lost owner's last event was stored", seen.seconds_to_take_over or 0.0, take_over),
+    ):
+        if bar is not None and seconds is None:
+            yield f"never was it seen that {what}"
+        elif bar is not None and seconds is not None and seconds > bar:
+            yield f"{what} after {seconds:.1f} s; {bar:g} s are allowed"
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -1,0 +1,135 @@
+"""Watching from beside: a thread of its own publishes, samples health and counts rows, whatever the drill is busy with.
+
+The drill itself owns the main thread, since children of this process are bound to the thread that started them, and
+starting a server takes its time.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import httpx
+
+from unlost.ops.faults.drills.measure import Sample
+from unlost.ops.faults.drills.stage import StageTrouble
+from unlost.ops.faults.drills.traffic import Published, Stream, publish
+
+SAMPLE_SECONDS = 0.1
+COUNT_SECONDS, COUNT_PAUSES = 1.0, 4
+SILENT_AFTER = 0.5
+JOIN_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the thread has seen so far; others only read it."""
+
+    published: Published = field(default_factory=Published)
+    samples: list[Sample] = field(default_factory=list)
+    in_memory: dict[str, int] = field(default_factory=dict)
+    cursors: dict[str, str | None] = field(default_factory=dict)
+    rows: int = 0
+    moved_at: float = field(default_factory=time.monotonic)
+    """When a listener's cursor or the number of rows was last seen to change."""
+    failure: str = ""
+
+    def cursor(self, url: str, cursor: str | None) -> None:
+        """How far this listener has come in the stream."""
+        if self.cursors.get(url) != cursor:
+            self.cursors[url], self.moved_at = cursor, time.monotonic()
+
+    def counted(self, rows: int) -> None:
+        """How many rows there are."""
+        if self.rows != rows:
+            self.rows, self.moved_at = rows, time.monotonic()
+
+
+class Watcher:
+    """A context: inside it the stream flows and everything is sampled."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        producer_url: str,
+        listener_urls: Sequence[str],
+        count_rows: Callable[[str], Awaitable[int]],
+    ) -> None:
+        self.seen = Seen()
+        self._stream = stream
+        self._producer_url = producer_url
+        self._listener_urls = listener_urls
+        self._count_rows = count_rows
+        self._ending = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="drill watcher", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(JOIN_SECONDS)
+
+    async def until_published(self, count: int) -> None:
+        """Return once so many events were accepted."""
+        while len(self.seen.published.accepted) < count and self._thread.is_alive():  # noqa: ASYNC110  a thread's work
+            await asyncio.sleep(0.01)
+
+    async def until_all_published(self, seconds: float) -> bool:
+        """Whether the stream ended within ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while not self.seen.published.done and time.monotonic() < deadline and self._thread.is_alive():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        return self.seen.published.done
+
+    async def end_stream(self, seconds: float) -> bool:
+        """Publish nothing more; whether all that was sent is answered within ``seconds``."""
+        self._ending.set()
+        return await self.until_all_published(seconds)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._watch())
+        except Exception as error:  # noqa: BLE001  the border of the thread: told in the verdict
+            why = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            self.seen.failure = f"the watcher failed: {type(why).__name__}: {why}"
+
+    async def _watch(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            sampling = [tasks.create_task(self._sample(url)) for url in self._listener_urls]
+            sampling.append(tasks.create_task(self._count()))
+            await publish(
+                self._stream, self._producer_url, self.seen.published,
+                ending=self._ending.is_set, stopping=self._stopping.is_set,
+            )  # fmt: skip
+            while not self._stopping.is_set():  # noqa: ASYNC110  set by another thread
+                await asyncio.sleep(0.05)
+            for task in sampling:
+                task.cancel()
+
+    async def _sample(self, url: str) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=SILENT_AFTER, trust_env=False) as client:
+            while True:
+                at = time.time()
+                try:
+                    told = (await client.get("/health")).json()
+                    self.seen.in_memory[url] = told["in_memory"]
+                    self.seen.cursor(url, told["cursor"])
+                    well = told["ready"] and told["mode"] == "normal" and set(told["breakers"].values()) == {"closed"}
+                except (httpx.TransportError, ValueError, KeyError):
+                    well = False
+                self.seen.samples.append(Sample(at, url, bool(well)))
+                await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _count(self) -> None:
+        """The number of rows, for those who watch; it may lag, and costs the machine little however dear a count is."""
+        while True:
+            began = time.monotonic()
+            with contextlib.suppress(StageTrouble):
+                self.seen.counted(await self._count_rows(self._stream.prefix))
+            await asyncio.sleep(COUNT_SECONDS + COUNT_PAUSES * (time.monotonic() - began))

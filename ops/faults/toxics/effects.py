@@ -1,0 +1,198 @@
+"""What each toxic does to the data of one direction of one connection.
+
+An effect gets each chunk with the time at which it arrived and passes on what it lets through, when it lets it
+through. It is over when its toxic is removed or changed: every wait of it then ends at once.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+
+from unlost.ops.faults.toxics.toxic import (
+    MILLISECOND,
+    Bandwidth,
+    Latency,
+    LimitData,
+    ResetPeer,
+    Slicer,
+    SlowClose,
+    Timeout,
+    Toxic,
+)
+
+Forward = Callable[[bytes, float], Awaitable[None]]
+MICROSECOND = 1e-6
+KILOBYTE = 1000
+BANDWIDTH_PORTION_SECONDS = 0.1
+
+
+class Cut(Exception):
+    """A toxic ends this direction: close what it leads to."""
+
+
+class Effect:
+    """A toxic that does nothing; the others do more."""
+
+    closes_when_removed = False
+    """Whether something may have been swallowed, so that nothing may follow."""
+
+    def __init__(self, toxic: Toxic) -> None:
+        self.toxic = toxic
+        self._over = asyncio.Event()
+
+    def end(self) -> None:
+        """The toxic is gone."""
+        self._over.set()
+
+    async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
+        """Let one chunk, arrived ``at``, through."""
+        await forward(data, at)
+
+    async def before_close(self) -> None:
+        """Return when the end may be passed on."""
+
+    async def strike(self) -> "bool | None":
+        """Return when the connection shall end: true resets it, false closes it, ``None`` leaves it alone."""
+        return None
+
+    async def _wait(self, seconds: float | None) -> bool:
+        """Wait, unless the toxic is removed; whether the whole time passed."""
+        if seconds is not None and seconds <= 0:
+            return not self._over.is_set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+                return False
+        return True
+
+
+class _Latency(Effect):
+    def __init__(self, toxic: Toxic, told: Latency) -> None:
+        super().__init__(toxic)
+        self._told = told
+
+    async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
+        jitter = self._told.jitter * random.uniform(-1, 1)  # noqa: S311  no secret
+        due = at + (self._told.latency + jitter) * MILLISECOND
+        await self._wait(due - asyncio.get_running_loop().time())
+        await forward(data, max(at, due))
+
+
+class _Bandwidth(Effect):
+    def __init__(self, toxic: Toxic, told: Bandwidth) -> None:
+        super().__init__(toxic)
+        self._rate = told.rate * KILOBYTE
+
+    async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
+        portion = max(1, int(self._rate * BANDWIDTH_PORTION_SECONDS)) if self._rate > 0 else len(data)
+        for start in range(0, len(data), portion):
+            piece = data[start : start + portion]
+            if self._rate > 0:
+                await self._wait(len(piece) / self._rate)
+            await forward(piece, at)
+
+
+class _SlowClose(Effect):
+    def __init__(self, toxic: Toxic, told: SlowClose) -> None:
+        super().__init__(toxic)
+        self._delay = told.delay * MILLISECOND
+
+    async def before_close(self) -> None:
+        await self._wait(self._delay)
+
+
+class _Silence(Effect):
+    """``timeout``: nothing passes any more but the sender's end, and after that time comes the end."""
+
+    closes_when_removed = True
+
+    def __init__(self, toxic: Toxic, told: Timeout) -> None:
+        super().__init__(toxic)
+        self._seconds = told.timeout * MILLISECOND if told.timeout > 0 else None
+
+    async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
+        """Swallow it."""
+
+    async def strike(self) -> bool | None:
+        return False if await self._wait(self._seconds) else None
+
+
+class _Reset(Effect):
+    """``reset_peer``: the first bytes, or the sender's end, are answered by a reset after that time."""
+
+    def __init__(self, toxic: Toxic, told: ResetPeer) -> None:
+        super().__init__(toxic)
+        self._seconds = told.timeout * MILLISECOND
+        self._provoked = asyncio.Event()
+
+    def end(self) -> None:
+        super().end()
+        self._provoked.set()
+
+    async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:  # noqa: ARG002  all is swallowed
+        """Swallow it."""
+        self.closes_when_removed = True
+        self._provoked.set()
+
+    async def before_close(self) -> None:
+        self._provoked.set()
+        await self._wait(None)
+
+    async def strike(self) -> bool | None:
+        await self._provoked.wait()
+        return True if await self._wait(self._seconds) else None
+
+
+class _Slicer(Effect):
+    def __init__(self, toxic: Toxic, told: Slicer) -> None:
+        super().__init__(toxic)
+        self._told = told
+
+    async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
+        start = 0
+        while start < len(data):
+            end = start + self._size() if self._told.average_size > 0 else len(data)
+            await forward(data[start:end], at)
+            start = end
+            await self._wait(self._told.delay * MICROSECOND)
+
+    def _size(self) -> int:
+        variation = min(max(self._told.size_variation, 0), self._told.average_size - 1)
+        return self._told.average_size + random.randint(-variation, variation)  # noqa: S311  no secret
+
+
+class _LimitData(Effect):
+    def __init__(self, toxic: Toxic, told: LimitData) -> None:
+        super().__init__(toxic)
+        self._left = max(0, told.bytes)
+
+    async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
+        if self._over.is_set():
+            await forward(data, at)
+            return
+        passing, self._left = data[: self._left], self._left - len(data)
+        if passing:
+            await forward(passing, at)
+        if self._left <= 0:
+            raise Cut
+
+
+def effect_of(toxic: Toxic) -> Effect:
+    """This toxic at work; to be made inside the running loop."""
+    match toxic.attributes:
+        case Latency() as told:
+            return _Latency(toxic, told)
+        case Bandwidth() as told:
+            return _Bandwidth(toxic, told)
+        case SlowClose() as told:
+            return _SlowClose(toxic, told)
+        case Timeout() as told:
+            return _Silence(toxic, told)
+        case ResetPeer() as told:
+            return _Reset(toxic, told)
+        case Slicer() as told:
+            return _Slicer(toxic, told)
+        case LimitData() as told:
+            return _LimitData(toxic, told)
+    raise AssertionError(f"no effect for the toxic {toxic.type!r}")

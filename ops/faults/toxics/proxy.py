@@ -1,0 +1,199 @@
+"""A fault proxy: a port that leads to a server, the connections through it, and the toxics on them.
+
+A disabled proxy refuses: nobody listens on its port, which stays reserved so that nobody else gets it meanwhile.
+"""
+
+import asyncio
+import contextlib
+import random
+import re
+import socket
+import struct
+from collections.abc import Callable
+
+from unlost.ops.faults.toxics.link import Link
+from unlost.ops.faults.toxics.toxic import Stream, Toxic, ToxicTrouble
+from unlost.ops.kit.telemetry.http import listening_socket
+
+LOOPBACK = "127.0.0.1"
+CONNECT_SECONDS = 10.0
+LINGER_ZERO = struct.pack("ii", 1, 0)
+_port = re.compile("[0-9]{1,5}")
+
+
+class Proxy:
+    """One proxy. ``listen`` and ``upstream`` are ``host:port``; port 0 becomes the one that was got."""
+
+    def __init__(self, name: str, listen: str, upstream: str, dice: Callable[[], float] = random.random) -> None:
+        self.name = name
+        self.listen = listen
+        self.upstream = upstream
+        self.toxics: dict[str, Toxic] = {}
+        self._dice = dice
+        self._server: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None
+        self._connections: dict[asyncio.Task[None], _Connection | None] = {}
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it lets connections in."""
+        return self._server is not None
+
+    async def enable(self) -> None:
+        """Listen."""
+        if self._server is not None:
+            return
+        host, port = address(self.listen)
+        self._release()
+        listening = listening_socket(host, port)
+        self.listen = _written(host, listening.getsockname()[1])
+        self._server = await asyncio.start_server(self._serve, sock=listening)
+
+    async def disable(self) -> None:
+        """Cut all connections and refuse new ones."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            self._reserve()
+        tasks = list(self._connections)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def move(self, listen: str, upstream: str) -> None:
+        """Listen elsewhere or lead elsewhere; connections are cut, and it is disabled after."""
+        await self.disable()
+        if listen != self.listen:
+            self._release()
+        self.listen, self.upstream = listen, upstream
+
+    async def close(self) -> None:
+        """End it for good."""
+        await self.disable()
+        self._release()
+
+    # -- toxics ---------------------------------------------------------------------------------
+
+    def add(self, toxic: Toxic) -> None:
+        """Put a toxic on every connection, those of now included."""
+        if toxic.name in self.toxics:
+            raise ToxicTrouble(409, "toxic already exists")
+        self.toxics[toxic.name] = toxic
+        self._tell()
+
+    def toxic(self, name: str) -> Toxic:
+        """The toxic of this name."""
+        try:
+            return self.toxics[name]
+        except KeyError:
+            raise ToxicTrouble(404, "toxic not found") from None
+
+    def replace(self, toxic: Toxic) -> None:
+        """Change the toxic of this name; it keeps its place among the others."""
+        self.toxics[toxic.name] = toxic
+        self._tell()
+
+    def remove(self, name: str) -> None:
+        """Take a toxic off."""
+        del self.toxics[self.toxic(name).name]
+        self._tell()
+
+    def heal(self) -> None:
+        """Take all toxics off."""
+        self.toxics.clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        for connection in self._connections.values():
+            if connection is not None:
+                connection.set_toxics(self.toxics)
+
+    # -- connections ----------------------------------------------------------------------------
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[task] = None
+        other: asyncio.StreamWriter | None = None
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                other_reader, other = await asyncio.open_connection(*address(self.upstream))
+            connection = _Connection((reader, writer), (other_reader, other), self._dice)
+            connection.set_toxics(self.toxics)
+            self._connections[task] = connection
+            await connection.run()
+        except (OSError, TimeoutError):
+            pass  # nobody answers behind this proxy: the client sees its connection closed
+        except asyncio.CancelledError:
+            pass  # cut; this task ends here, and nobody else awaits its outcome
+        finally:
+            del self._connections[task]
+            for end in (writer, other):
+                if end is not None:
+                    end.transport.abort()
+
+    # -- the port -------------------------------------------------------------------------------
+
+    def _reserve(self) -> None:
+        """Bound but not listening: connections are refused, and the port is nobody else's."""
+        host, port = address(self.listen)
+        reserved = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            reserved.bind((host, port))
+        except OSError:
+            reserved.close()
+            return
+        self._reserved = reserved
+
+    def _release(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+
+
+class _Connection:
+    """A client, the server behind the proxy, and a link in each direction."""
+
+    def __init__(
+        self,
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        dice: Callable[[], float],
+    ) -> None:
+        self._writers = (client[1], server[1])
+        self._links: dict[Stream, Link] = {
+            "upstream": Link(client[0], server[1], reset=self._reset, dice=dice),
+            "downstream": Link(server[0], client[1], reset=self._reset, dice=dice),
+        }
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for link in self._links.values():
+                tasks.create_task(link.run())
+
+    def set_toxics(self, toxics: dict[str, Toxic]) -> None:
+        for stream, link in self._links.items():
+            link.set_toxics([toxic for toxic in toxics.values() if toxic.stream == stream])
+
+    def _reset(self) -> None:
+        """End both ends with RST."""
+        for writer in self._writers:
+            with contextlib.suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+            writer.transport.abort()
+        for link in self._links.values():
+            link.end()
+
+
+def address(text: str) -> tuple[str, int]:
+    """``host:port`` apart; without a host it is loopback."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not _port.fullmatch(port) or int(port) > 65535:
+        raise ToxicTrouble(400, f"bad request body: {text!r} is no address; write host:port")
+    return host.strip("[]") or LOOPBACK, int(port)
+
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,31 @@
+"""The descriptions of all HTTP endpoints as files: ``python -m unlost.ops.generate.openapi_files`` writes them."""
+
+import json
+from pathlib import Path
+
+import unlost.listener.app.openapi
+import unlost.ops.console.openapi
+import unlost.producer.app.openapi
+
+HERE = Path(__file__).parents[3] / "docs" / "reference" / "openapi"
+
+
+def written() -> dict[Path, str]:
+    """Each file with what stands in it."""
+    made = {
+        "producer": unlost.producer.app.openapi.DOCUMENT,
+        "listener": unlost.listener.app.openapi.DOCUMENT,
+        "console": unlost.ops.console.openapi.DOCUMENT,
+    }
+    return {HERE / f"{name}.json": json.dumps(told, indent=2) + "\n" for name, told in made.items()}
+
+
+def main() -> None:
+    """Write them all."""
+    HERE.mkdir(exist_ok=True)
+    for path, text in written().items():
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

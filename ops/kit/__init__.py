@@ -1,0 +1,1 @@
+"""The ground floor: telemetry, settings and commands. Imports nothing else of ours."""

@@ -1,0 +1,245 @@
+"""From a settings class to a command: a flag for each field, help that says all, exit code 2 for misuse.
+
+Nothing is written twice: flags, help, environment names and defaults are read off the class.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from unlost.ops.kit.command.settings import Settings, flag_name
+from unlost.ops.kit.telemetry.mask import masked_within
+
+S = TypeVar("S", bound=Settings)
+SHOW = "--show-settings"
+LONGEST_SUMMARY = 300
+"""A command's first sentence is shown whole."""
+
+
+class SettingsCommand(click.Command):
+    """A command that explains its settings, and shows them without asking for its arguments."""
+
+    def __init__(self, *, examples: Sequence[str], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.examples = examples
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Let missing arguments pass where only the settings are asked for."""
+        if SHOW in args:
+            ctx.resilient_parsing = True
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Close the help with the examples and the order in which settings count."""
+        _write_examples(formatter, self.examples)
+        formatter.write_paragraph()
+        formatter.write_text("Settings come from flags, then the environment, then .env in the working directory.")
+
+
+class CommandGroup(click.Group):
+    """Sub-commands, and examples of how they are used together."""
+
+    def __init__(self, *, examples: Sequence[str], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Close the help with the examples."""
+        _write_examples(formatter, self.examples)
+
+
+class LazyGroup(CommandGroup):
+    """Sub-commands in sections; one is imported when it is asked for, since a daemon needs little of all that."""
+
+    def __init__(self, *, sections: Mapping[str, Mapping[str, str]], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._sections = sections
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All names, section by section."""
+        return [name for section in self._sections.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import it; nothing where there is none of this name."""
+        for section in self._sections.values():
+            if cmd_name in section:
+                module, _, name = section[cmd_name].partition(":")
+                found: click.Command = getattr(import_module(module), name)
+                return found
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each section with what its commands do."""
+        longest = max(map(len, self.list_commands(ctx)))
+        for title, names in self._sections.items():
+            with formatter.section(title):
+                loaded = [(name.ljust(longest), self.get_command(ctx, name)) for name in names]
+                formatter.write_dl([(name, one.get_short_help_str(LONGEST_SUMMARY)) for name, one in loaded if one])
+
+
+def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
+    if examples:
+        with formatter.section("Examples"):
+            for example in examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def command(
+    settings: type[S],
+    *,
+    name: str | None = None,
+    examples: Sequence[str] = (),
+    params: Iterable[click.Parameter] = (),
+) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Make a function into a command. It gets the settings, then ``params`` by name; an int is its exit code."""
+
+    def wrap(function: Callable[..., int | None]) -> click.Command:
+        own = list(params)
+        options = [_option(field, info) for field, info in settings.model_fields.items()]
+        taken = {text for param in (*own, *options) for text in param.opts}
+        extra = [click.Option([SHOW], is_flag=True, help="Print the effective settings, secrets masked, and exit.")]
+        if "--json" not in taken:
+            extra.append(click.Option(["--json", "show_as_json"], is_flag=True, help=f"With {SHOW}: as JSON."))
+        extra.append(_version_option())
+        return SettingsCommand(
+            name=name or function.__name__.strip("_").replace("_", "-"),
+            callback=_callback(settings, function, own),
+            params=[*own, *options, *extra],
+            help=function.__doc__,
+            examples=examples,
+        )
+
+    return wrap
+
+
+def main_group(
+    name: str,
+    commands: Iterable[click.Command],
+    *,
+    help: str,  # noqa: A002 - click's word
+    examples: Sequence[str],
+) -> click.Group:
+    """A command made of sub-commands."""
+    return CommandGroup(
+        name=name,
+        help=help,
+        commands={one.name or "": one for one in commands},
+        params=[_version_option()],
+        examples=examples,
+    )
+
+
+def lazy_group(
+    name: str,
+    sections: Mapping[str, Mapping[str, str]],
+    *,
+    help: str,  # noqa: A002 - click's word
+    examples: Sequence[str],
+) -> click.Group:
+    """The same in sections; each sub-command is named ``module:attribute``."""
+    return LazyGroup(name=name, help=help, sections=sections, params=[_version_option()], examples=examples)
+
+
+def _version_option() -> click.Option:
+    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
+        if value and not ctx.resilient_parsing:
+            click.echo(f"unlost {version('unlost')}")
+            ctx.exit()
+
+    return click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="Print the version and exit.",
+    )
+
+
+def _callback(
+    settings: type[S], function: Callable[..., int | None], own: Sequence[click.Parameter]
+) -> Callable[..., None]:
+    own_names = {param.name for param in own}
+
+    def run(**values: Any) -> None:
+        given = {key: value for key, value in values.items() if key in settings.model_fields and value is not None}
+        loaded = settings.load(given)
+        if values.pop("show_settings"):
+            as_json = bool(values.get("show_as_json") or values.get("json") or values.get("as_json"))
+            click.echo(_shown(loaded, given, as_json=as_json))
+            return
+        code = function(loaded, **{key: value for key, value in values.items() if key in own_names})
+        if code:
+            click.get_current_context().exit(code)
+
+    return run
+
+
+def _option(field: str, info: FieldInfo) -> click.Option:
+    flag = flag_name(field)
+    about = f"{(info.description or '').rstrip('.')}  [env {field.upper()}; {_default_text(info)}]"
+    if info.annotation is bool:
+        return click.Option([f"{flag}/--no-{flag[2:]}", field], default=None, help=about)
+    return click.Option([flag, field], default=None, type=str, metavar=_metavar(info.annotation), help=about)
+
+
+def _default_text(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    default = info.get_default(call_default_factory=True)
+    if default is None or default is PydanticUndefined or default == ():
+        return "no default"
+    shown = ",".join(map(str, default)) if isinstance(default, (tuple, list)) else str(default)
+    if _holds_secret(info.annotation):
+        from_text = next((kind for kind in _kinds(info.annotation) if hasattr(kind, "reveal")), str)
+        shown = str(from_text(shown))
+    return f"default {shown}"
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) or (annotation,)
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return any(hasattr(kind, "reveal") for kind in _kinds(annotation))
+
+
+def _metavar(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    if get_origin(annotation) in (tuple, list):
+        return "A,B,..."
+    names = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+    for kind in _kinds(annotation):
+        if kind in names:
+            return names[kind]
+        if kind is not type(None) and "url" in getattr(kind, "__name__", "").lower():
+            return "URL"
+    return "PATH" if any("Path" in getattr(kind, "__name__", "") for kind in _kinds(annotation)) else "VALUE"
+
+
+def _shown(settings: Settings, given: dict[str, Any], *, as_json: bool) -> str:
+    values = masked_within(settings.model_dump(mode="json"))
+    if as_json:
+        return json.dumps(values, indent=2)
+    width = max((len(name) for name in values), default=0)
+    shown = {name: ",".join(map(str, value)) if isinstance(value, list) else value for name, value in values.items()}
+    return "\n".join(
+        f"{name.upper():<{width}}  {'' if value is None else value}  ({_origin(settings, name, given)})"
+        for name, value in shown.items()
+    )
+
+
+def _origin(settings: Settings, name: str, given: dict[str, Any]) -> str:
+    if name in given:
+        return "flag"
+    if any(key.lower() == name and value for key, value in os.environ.items()):
+        return "environment"
+    return ".env" if name in settings.model_fields_set else "default"

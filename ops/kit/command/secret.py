@@ -1,0 +1,78 @@
+"""Values that must not be shown: their ``str`` and ``repr`` are masked, ``reveal()`` is the way in."""
+
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from unlost.ops.kit.telemetry.mask import MASK, masked
+
+
+class Secret:
+    """A word that only its user may see."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The real value, for the call that needs it."""
+        return self._value
+
+    def __str__(self) -> str:
+        return MASK if self._value else ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._value))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._validated, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def _validated(cls, value: object) -> "Secret":
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise ValueError("must be text")  # noqa: TRY004 - pydantic reports ValueError only
+        return cls(value)
+
+
+class SecretUrl(Secret):
+    """A URL whose password is hidden, while host and path stay readable."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return masked(self._value)
+
+    @classmethod
+    def _validated(cls, value: object) -> "Secret":
+        if isinstance(value, str) and "://" not in value:
+            raise ValueError("must be a URL such as scheme://host:port/name (before the host: user:pw@)")
+        return super()._validated(value)
+
+
+def _web_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(f"must be an address such as http://127.0.0.1:3000, not {masked(value)!r}")
+    return value.rstrip("/")
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+"""An address of an HTTP endpoint, without a slash at its end."""

@@ -1,0 +1,295 @@
+"""Uvicorn's connection, with bounds on what a peer can make it hold and wait for.
+
+httptools limits no part of a head, and uvicorn does not limit how long a request takes to arrive. Here:
+
+- A head has ``MAX_HEAD`` bytes and ``MAX_FIELDS`` fields at most (431), and ``HEAD_SECONDS`` to arrive (408). What
+  stands between the pieces of a chunked body, and its trailers, has the same bound.
+- A body arrives at ``LEAST_RATE`` bytes a second, with ``BODY_SECONDS`` of patience (408). Time in which *we* do not
+  read is not counted.
+- Bytes of unanswered requests share one budget among all connections (503).
+- What comes is worked on in pieces of ``PIECE``, in turn with other connections (``pacer.py``), and no further than to
+  the first request that is to be answered. Of a peer that was refused, ``LINGER_BYTES`` are read at most.
+
+Bytes are counted before the parser gets them; the parser's own callbacks tell where a head ends. So there is one
+parser, and nothing here that could disagree with it about where a request begins.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from enum import Enum
+from typing import Any
+
+import msgspec
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from unlost.ops.kit.telemetry.admission import Admission, Place
+from unlost.ops.kit.telemetry.pacer import PIECE, PacedFlow
+
+MAX_HEAD = 64 * 1024
+MAX_FIELDS = 256
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 10.0
+LEAST_RATE = 1024
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 1024 * 1024
+HEALTH = b"/health"
+
+
+class _Refused(Exception):
+    """Stops the parser from within its callbacks."""
+
+
+class Owed(Enum):
+    """What the peer has begun to send, and not ended."""
+
+    HEAD = "head"
+    BODY = "body"
+    NOTHING = "nothing"
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        admission: Admission,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._admission = admission
+        self._owed = Owed.HEAD
+        self._patience = HEAD_SECONDS
+        self._barren = 0
+        """Bytes since the last head, or piece of a body, that was whole."""
+        self._held = 0
+        """Bytes that count in the budget."""
+        self._came = 0
+        """Bytes of a body since the last check."""
+        self._refusal: tuple[int, str] | None = None
+        self._is_refused = False
+        self._is_reserved = False
+        self._input: deque[bytes] = deque()
+        """Pieces that came and wait for their turn; they count in the budget."""
+        self._is_paced = False
+        """The pacer will come."""
+        self._lingered = 0
+        """Bytes that came after a refusal."""
+
+    # -- the connection ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Take a seat."""
+        super().connection_made(transport)
+        self.flow: PacedFlow = PacedFlow(transport, self._go_on)
+        place = self._admission.enter(self)
+        self._is_reserved = place is Place.RESERVE
+        if place is Place.NONE:
+            self.drop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free the seat."""
+        self._hold(0)
+        self._drop_input()
+        self._admission.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take little at once, and much in turn with others."""
+        if self._is_refused:
+            self._lingered += len(data)
+            self._await_turn()
+        elif len(data) <= PIECE and not (self._input or self.pipeline):
+            self.receive(data)
+        elif self._admission.hold(len(data)):
+            self._input.extend(data[start : start + PIECE] for start in range(0, len(data), PIECE))
+            self._await_turn()
+        else:
+            self.refuse(503, "too much is being received; try again later")
+
+    def receive(self, data: bytes) -> None:
+        """Give the parser what came, and see what came of it."""
+        if self._owed is Owed.NOTHING:
+            self._expect(Owed.HEAD, HEAD_SECONDS)
+        self._parse(data)
+
+    def advance(self) -> bool:
+        """Take a piece of what waits; whether there is more that can be taken now."""
+        if self._may_take:
+            piece = self._input.popleft()
+            self._admission.hold(-len(piece))
+            self.receive(piece)
+        if not self._input and self._lingered < LINGER_BYTES:
+            self.flow.go_on()
+        self._is_paced = self._may_take
+        return self._is_paced
+
+    @property
+    def _may_take(self) -> bool:
+        return bool(self._input) and not (self.flow.read_paused or self.pipeline or self.transport.is_closing())
+
+    def _await_turn(self) -> None:
+        self.flow.wait()
+        if not self._is_paced:
+            self._is_paced = True
+            self._admission.pacer.add(self)
+
+    def _go_on(self) -> None:
+        """What kept us from taking more may be gone."""
+        if self._may_take:
+            self._await_turn()
+
+    def _drop_input(self) -> None:
+        self._admission.hold(-sum(map(len, self._input)))
+        self._input.clear()
+
+    def _parse(self, piece: bytes) -> None:
+        self._barren += len(piece)
+        super().data_received(piece)
+        if self._is_refused:
+            return
+        if self._barren >= MAX_HEAD:
+            self.refuse(431, f"the head of a request has {MAX_HEAD:,} bytes at most")
+        elif self._owed is Owed.HEAD and not self._hold(self._barren):
+            self.refuse(503, "too much is being received; try again later")
+
+    def drop(self) -> None:
+        """Close without an answer."""
+        self._is_refused = True
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """The server stops."""
+        if self._is_refused:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+    # -- the parser's callbacks -------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """The first byte of a head. What came before it has been counted, unless it was another request's."""
+        if self._owed is not Owed.HEAD:
+            self._expect(Owed.HEAD, HEAD_SECONDS)
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field, of the head or of trailers."""
+        if len(self.headers) >= MAX_FIELDS:
+            self._stop(431, f"a request has {MAX_FIELDS} header fields at most")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """A whole head."""
+        self._hold(0)
+        self._expect(Owed.BODY, BODY_SECONDS)
+        self._admission.prove(self)
+        if self._is_reserved and not self.url.startswith(HEALTH):
+            self._stop(503, "all connections are in use; try again later")
+        super().on_headers_complete()
+        if self._is_reserved:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body."""
+        self._barren = 0
+        self._came += len(body)
+        if not self.cycle.response_complete and not self._hold(self._held + len(body)):
+            self._stop(503, "too much is being received; try again later")
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A whole request."""
+        self._owed = Owed.NOTHING
+        self._barren = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """A whole answer."""
+        if self._held and (self.cycle is None or self.cycle.response_complete):
+            self._hold(0)
+        super().on_response_complete()
+        self._go_on()
+
+    def _expect(self, owed: Owed, seconds: float) -> None:
+        self._owed = owed
+        self._patience = seconds
+        self._barren = self._came = 0
+
+    def _hold(self, size: int) -> bool:
+        fits = self._admission.hold(size - self._held)
+        if fits:
+            self._held = size
+        return fits
+
+    def _stop(self, status: int, why: str) -> None:
+        self._refusal = status, why
+        raise _Refused
+
+    # -- refusals ---------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Once a second: whether the peer has kept us waiting for too long."""
+        if self._is_refused:
+            self._patience -= 1
+            if self._patience <= 0:
+                self.transport.abort()
+            return
+        if self._owed is Owed.NOTHING or not self.flow.reads:
+            return
+        came, self._came = self._came, 0
+        self._patience = min(self._patience - 1 + came / LEAST_RATE, BODY_SECONDS)
+        if self._patience <= 0:
+            self.refuse(408, f"the {self._owed.value} of the request did not arrive in time")
+
+    def send_400_response(self, msg: str) -> None:
+        """Of uvicorn: the parser has stopped, by itself or at one of our bounds."""
+        self.refuse(*(self._refusal or (400, msg)))
+
+    def refuse(self, status: int, why: str) -> None:
+        """Answer, where it is this request's turn, and take no more."""
+        if self._is_refused or self.transport.is_closing():
+            return
+        if self._may_answer:
+            self.transport.write(self._answer(status, why))
+        self._is_refused = True
+        self._hold(0)
+        self._drop_input()
+        self._give_up()
+        self._linger()
+
+    @property
+    def _may_answer(self) -> bool:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return self._owed is Owed.BODY and not (self.pipeline or cycle.response_started)
+
+    def _answer(self, status: int, why: str) -> bytes:
+        body = msgspec.json.encode({"error": why})
+        lines = [b"%b: %b\r\n" % field for field in self.server_state.default_headers]
+        lines.append(b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body))
+        if status == 503:
+            lines.append(b"retry-after: 1\r\n")
+        return b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINE[status], b"".join(lines), body)
+
+    def _give_up(self) -> None:
+        """To the application, its client is gone."""
+        self.pipeline.clear()
+        self._unset_keepalive_if_required()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
+    def _linger(self) -> None:
+        """Closed while bytes come, a connection is reset, and its peer may never read our answer (RFC 9112, 9.6)."""
+        self._patience = LINGER_SECONDS
+        self.flow.resume_reading()
+        with contextlib.suppress(OSError, RuntimeError):  # the peer has gone meanwhile: so be it
+            self.transport.write_eof()

@@ -1,0 +1,213 @@
+"""An HTTP server inside the running event loop, with limits, and without touching signals.
+
+It owns its socket: a taken port is told before anything else happens, and port 0 means any free one.
+"""
+
+import asyncio
+import contextlib
+import errno
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, cast, overload
+
+import uvicorn
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from unlost.ops.kit.telemetry.admission import SEATS, Admission, seats_within
+from unlost.ops.kit.telemetry.guarded import GuardedProtocol
+
+MAX_BODY = 16 * 1024 * 1024
+MAX_HELD = 64 * 1024 * 1024
+ACCEPTS = 16
+"""Connections taken in one turn of the event loop. libuv takes one for each descriptor of the listening socket; so a
+probe that came after 500 others would wait for 500 turns."""
+_digits = re.compile("[0-9]{1,20}")
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class PortTaken(Exception):
+    """Somebody else listens on this port."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"port {port} is taken; stop what listens there, or choose another port")
+        self.port = port
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that leaves signals to the process and says when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+
+class HttpServer:
+    """Serve ``app`` until ``stop()``, which gives running requests ``grace`` seconds."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        max_body: int | None = MAX_BODY,
+        max_held: int = MAX_HELD,
+        grace: int = 2,
+        protocol: Callable[..., GuardedProtocol] = GuardedProtocol,
+    ) -> None:
+        self._host, self._port = host, port
+        self._admission = Admission(budget=max_held, seats=seats_within(SEATS))
+        self._config = uvicorn.Config(
+            Departed(app if max_body is None else Limits(app, max_body=max_body)),
+            http=cast(
+                "type[asyncio.Protocol]", partial(protocol, admission=self._admission)
+            ),  # makes them, as one does
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=grace,
+        )
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen, and return the port; or raise ``PortTaken``."""
+        listening = listening_socket(self._host, self._port)
+        bound: int = listening.getsockname()[1]
+        self._server = server = _Server(self._config)
+        sockets = [listening, *(listening.dup() for _ in range(ACCEPTS - 1))]
+        self._task = asyncio.create_task(server.serve(sockets), name="http-server")
+        self._watch = asyncio.create_task(self._admission.watch(), name="http-server's peers")
+        up = asyncio.create_task(server.is_up.wait(), name="http-server-up")
+        try:
+            await asyncio.wait({self._task, up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        if self._task.done():
+            await self._task
+            raise RuntimeError(f"the HTTP server on port {bound} ended while it started")
+        return bound
+
+    async def stop(self) -> None:
+        """Finish running requests, close the socket. Safe to call twice, or before ``start()``."""
+        if self._server is None or self._task is None or self._watch is None:
+            return
+        self._server.should_exit = True
+        await self._task
+        self._watch.cancel()
+        self._server = self._task = self._watch = None
+
+
+def whole_path(path: str, endpoint: Endpoint, methods: Sequence[str] = ("GET",)) -> Route:
+    """A route whose ``{name:path}`` takes any characters: Starlette's stops at a line's end, which an id may hold."""
+    route = Route(path, endpoint, methods=methods)
+    route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+    return route
+
+
+@overload
+def whole_number(request: Request, name: str, default: int, *, least: int, most: int) -> int: ...
+@overload
+def whole_number(request: Request, name: str, default: None = None, *, least: int, most: int) -> int | None: ...
+def whole_number(request: Request, name: str, default: int | None = None, *, least: int, most: int) -> int | None:
+    """This parameter of the query; the default where it is missing. Anything but plain digits in bounds is a 400."""
+    asked = request.query_params.get(name)
+    if asked is None:
+        return default
+    if not _digits.fullmatch(asked) or not least <= int(asked) <= most:  # \d and int() take digits of other scripts too
+        raise HTTPException(400, f"{name} is a whole number between {least:,} and {most:,}")
+    return int(asked)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound socket, or ``PortTaken``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        # Listening here, not later: two sockets with SO_REUSEADDR may both bind, but only one may listen.
+        listening.listen(1024)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(port) from None
+        raise
+    return listening
+
+
+class Departed:
+    """Lets a request whose client has gone end in silence: as a mistake of ours, each would be logged at length."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Nobody is there to be answered."""
+        with contextlib.suppress(ClientDisconnect):
+            await self._app(scope, receive, send)
+
+
+class Limits:
+    """Refuse a body that is too large (413), before the application reads it."""
+
+    def __init__(self, app: ASGIApp, *, max_body: int) -> None:
+        self._app = app
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer for the application where the limit is broken."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif _content_length(scope) > self._max_body:
+            await _refuse(413, _too_large(self._max_body))(scope, receive, send)
+        else:
+            await self._app(scope, _counted(receive, self._max_body), send)
+
+
+def _counted(receive: Receive, max_body: int) -> Receive:
+    read = 0
+
+    async def counted() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > max_body:
+            raise HTTPException(413, _too_large(max_body))
+        return message
+
+    return counted
+
+
+def _too_large(max_body: int) -> str:
+    return f"the body exceeds {max_body:,} bytes"
+
+
+def _refuse(status: int, reason: str) -> JSONResponse:
+    return JSONResponse({"error": reason}, status, {"connection": "close"})
+
+
+def _content_length(scope: Any) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0

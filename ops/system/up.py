@@ -1,0 +1,181 @@
+"""``unlost up``: the whole system on this machine, until Ctrl-C."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import click
+from pydantic import Field, model_validator
+from rich.console import Console
+from rich.markup import escape
+
+from unlost.ops.kit.command import Settings, UsageProblem, command
+from unlost.ops.system.check import verified
+from unlost.ops.system.child import ChildFailed
+from unlost.ops.system.layout import NAMES, Layout, Ports, executable, free_ports, write_environment
+from unlost.ops.system.system import Obstacle, Step, Stopped, System, reserved
+
+
+class UpSettings(Settings):
+    """Where the local system lives and listens."""
+
+    data: Path = Field(Path(".unlost"), description="Directory of all data and logs")
+    producer_port: int = Field(3005, ge=1, le=65535, description="Port to publish to")
+    ws_port: int = Field(8080, ge=1, le=65535, description="Port of the event stream")
+    listener_port: int = Field(3000, ge=1, le=65535, description="Port of the first listener; the others follow it")
+    listener_count: int = Field(2, ge=1, le=len(NAMES), description="How many listeners")
+    postgres_port: int = Field(54320, ge=1, le=65535, description="Port of PostgreSQL")
+    redis_port: int = Field(63790, ge=1, le=65535, description="Port of Valkey (Redis)")
+    console_port: int = Field(3006, ge=1, le=65535, description="Port of the console")
+
+    def ports(self) -> Ports:
+        """All ports."""
+        listeners = tuple(self.listener_port + number for number in range(self.listener_count))
+        return Ports(
+            self.producer_port, self.ws_port, listeners, self.postgres_port, self.redis_port, self.console_port
+        )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        seen: dict[int, str] = {}
+        for flag, port in self.ports().named():
+            if port > 65535:
+                raise ValueError(f"--listener-count leads to port {port}; lower --listener-port")
+            if port in seen:
+                raise ValueError(f"{seen[port]} and {flag} are both {port}; choose two ports")
+            seen[port] = flag
+        return self
+
+
+class CheckSettings(Settings):
+    """How large the system is."""
+
+    listener_count: int = Field(2, ge=1, le=len(NAMES), description="How many listeners")
+
+
+@command(UpSettings, examples=["unlost up", "unlost up --data /tmp/unlost --listener-count 3"])
+def up(settings: UpSettings) -> int:
+    """Start PostgreSQL, Valkey, producer, listeners and console on this machine, without Docker."""
+    console = Console(highlight=False, soft_wrap=True)
+    layout = Layout(settings.data.absolute(), settings.ports())
+    try:
+        with _stopping_on_signals() as stopping, reserved(layout):
+            system = System(layout, _teller(console), stopping, by_socket=True)
+            return _run(system, lambda: _serve(console, layout, system))
+    except Obstacle as obstacle:
+        raise UsageProblem(*obstacle.problems) from None
+
+
+@command(CheckSettings, examples=["unlost check", "unlost check --listener-count 1"])
+def check(settings: CheckSettings) -> int:
+    """Start the whole system on free ports, publish, verify each row, stop; exit 0 if all is well."""
+    return _check(Console(highlight=False, soft_wrap=True), settings.listener_count)
+
+
+def _run(system: System, then: Callable[[], bool | None]) -> int:
+    """Start, do ``then`` (watch, if it decides nothing), and stop whatever happens."""
+    try:
+        system.start()
+        well = then()
+        return 0 if (system.watch() if well is None else well) else 1
+    except Stopped:
+        return 0
+    except ChildFailed as failed:
+        click.echo(f"error: {failed}", err=True)
+        return 1
+    finally:
+        system.stop()
+
+
+def _serve(console: Console, layout: Layout, system: System) -> None:
+    write_environment(layout, system.postgres.url, system.valkey.url)
+    console.print(_welcome(layout), markup=False)
+
+
+def _welcome(layout: Layout) -> str:
+    listeners = [
+        f"  listener {name}  {url}/" for name, url in zip(layout.listener_names, layout.listener_urls, strict=True)
+    ]
+    lines = [
+        "",
+        "Unlost is up.",
+        f"  console     {layout.console_url}/",
+        f"  publish     {layout.producer_url}/",
+        f"  stream      {layout.stream_url}",
+        *listeners,
+        f"  logs        {layout.data}/logs/",
+        "",
+        "Try it:",
+        f"  curl -X POST {layout.producer_url}/publish -H 'content-type: application/json' \\",
+        """    -d '{"event_id": "hello-1", "payload": {"greeting": "hello"}}'""",
+        f"  curl {layout.listener_urls[0]}/api/events",
+        "",
+        "Let unlost and dlq find this system:",
+        f"  set -a; . {_shown(layout.environment_file)}; set +a",
+        f"  {_shown(executable('unlost'))} audit {_shown(layout.data)}/*/failed_events.jsonl",
+        "",
+        f"Ctrl-C stops everything; the data stays in {layout.data}.",
+    ]
+    return "\n".join(lines)
+
+
+def _shown(path: Path) -> str:
+    """Short where that says the same."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _check(console: Console, listeners: int) -> int:
+    directory = Path(tempfile.mkdtemp(prefix="unlost-check-"))
+    directory.chmod(0o711)  # PostgreSQL runs as another user where this user is root
+    layout = Layout(directory, free_ports(listeners))
+
+    problems = ["it was stopped before it had finished"]
+
+    def verify() -> bool:
+        problems[:] = asyncio.run(verified(layout, system.postgres.url, lambda line: console.print(line, markup=False)))
+        return not problems
+
+    try:
+        with _stopping_on_signals() as stopping, reserved(layout):
+            system = System(layout, _teller(console), stopping, by_socket=True)
+            code = _run(system, verify)
+    except Obstacle as obstacle:
+        raise UsageProblem(*obstacle.problems) from None
+    if not code and not problems:
+        shutil.rmtree(directory, ignore_errors=True)
+        console.print("[bold green]PASS[/]")
+        return 0
+    for problem in problems:
+        console.print(f"failed: {problem}", markup=False)
+    console.print(f"[bold red]FAIL[/]  data and logs are kept in {escape(str(directory))}")
+    return 1
+
+
+def _teller(console: Console) -> Callable[[Step], None]:
+    def tell(step: Step) -> None:
+        color = "green" if step.well else "red"
+        detail = f"\n{step.detail}" if "\n" in step.detail else f"  {step.detail}"
+        console.print(f"[{color}]{escape(f'{step.name:<11}')}[/] {escape(step.what)}{escape(detail.rstrip())}")
+
+    return tell
+
+
+@contextmanager
+def _stopping_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C, SIGTERM and a closed terminal set; a second one changes nothing."""
+    stopping = threading.Event()
+    before = {
+        one: signal.signal(one, lambda *_: stopping.set()) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield stopping
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -1,0 +1,1 @@
+"""Commands that look after data: migrations, retention, the journal's groups."""

@@ -1,0 +1,71 @@
+"""``unlost retention``: delete old rows in batches, never what a duplicate could still be told by."""
+
+import asyncio
+import re
+
+import click
+from pydantic import Field
+
+from unlost.listener.app.settings import GroupName
+from unlost.listener.core.errors import Misconfigured, Permanent, Transient
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.rows import EventStore
+from unlost.ops.kit.command import SecretUrl, Settings, UsageProblem, command
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+class RetentionSettings(Settings):
+    """What is deleted from where."""
+
+    database_url: SecretUrl = Field(
+        SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL with the rows"
+    )
+    group: GroupName = Field("unlost", description="The group of listeners whose rows are deleted")
+    dedup_window: float = Field(7 * 86_400.0, ge=60, description="Seconds in which a duplicate may still come")
+    batch: int = Field(5_000, ge=1, le=100_000, description="Rows deleted in one statement")
+
+
+def seconds_of(text: str) -> float:
+    """``30d``, ``12h``, ``90m`` or ``45s`` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if match is None:
+        raise UsageProblem(f"--older-than: write a number with s, m, h or d behind it, such as 30d, not {text!r}")
+    return float(match[1]) * UNITS[match[2]]
+
+
+@command(
+    RetentionSettings,
+    examples=["unlost retention --older-than 30d", "unlost retention --older-than 12h --dedup-window 3600"],
+    params=[click.Option(["--older-than"], required=True, help="Age from which rows are deleted, such as 30d.")],
+)
+def retention(settings: RetentionSettings, older_than: str) -> int:
+    """Delete rows older than an age, which must not be below the dedup window."""
+    seconds = seconds_of(older_than)
+    if seconds < settings.dedup_window:
+        raise UsageProblem(
+            f"--older-than {older_than} is younger than the dedup window of {settings.dedup_window:,.0f} s: "
+            "a duplicate of a deleted row would be stored again; choose a greater age"
+        )
+    try:
+        asyncio.run(_prune(settings, seconds))
+    except Misconfigured as error:
+        raise UsageProblem(*error.mistakes) from None
+    except (Transient, Permanent) as error:
+        click.echo(f"error: {error}; run it again, it goes on where it stopped", err=True)
+        return 1
+    return 0
+
+
+async def _prune(settings: RetentionSettings, seconds: float) -> None:
+    database = Database(settings.database_url.reveal(), group=settings.group, name="unlost retention", connections=1)
+    store = EventStore(database, instance_id="retention", token="retention")  # noqa: S106  writes no row
+    deleted = 0
+    try:
+        await database.open()
+        async for count in store.prune(seconds, batch=settings.batch):
+            deleted += count
+            click.echo(f"\r{deleted:,} rows deleted", err=True, nl=False)
+    finally:
+        await database.close()
+    click.echo(f"\r{deleted:,} rows deleted")

@@ -1,0 +1,239 @@
+"""Asking every part of a system what it says of itself. Who does not answer in time is part of the picture.
+
+Nobody is asked unless somebody looks, and nobody is asked twice at once.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from unlost.listener.core.errors import Misconfigured, Permanent, Transient
+from unlost.listener.store.postgres.database import Database as Door
+from unlost.listener.store.postgres.statements import in_schema
+from unlost.ops.kit.telemetry.mask import masked
+from unlost.ops.watch.figures import Reading, reading
+from unlost.ops.watch.letters import LetterBooks
+from unlost.ops.watch.picture import Database, Listener, Mark, Picture, Producer, listener_of, ordinal, producer_of
+from unlost.ops.watch.verdict import Past, Verdict, problems_of, remembered, verdict
+
+PATIENCE = 1.5
+FRESH = 0.8
+STRANGE = "it answers, but not as one of ours"
+ROLL = """
+select instance_id, extract(epoch from max(seen_at))::float8 as seen_at,
+       count(*) filter (where seen_at > clock_timestamp() - interval '10 minutes') as starts,
+       count(*) filter (where seen_at > clock_timestamp() - interval '1.5 seconds') as alive
+from unlost.listeners group by instance_id
+"""
+SETTLED = "select cursor from unlost.cursors order by updated_at desc limit 1"
+ROWS = """
+select case when estimate > $1::bigint then estimate::bigint
+       else (select count(*) from (select from unlost.events limit $1::bigint) a) end
+from (select reltuples / greatest(relpages, 1)
+          * (pg_relation_size(oid) / current_setting('block_size')::int) as estimate
+      from pg_class where oid = $2::text::regclass) b
+"""
+MOST_COUNTED = 200_000
+"""Rows that are counted one by one, in some hundredths of a second. More are estimated as PostgreSQL's planner does it:
+rows in a page when the table was last analysed, times its pages now."""
+
+Answer = tuple[dict[str, Any], Reading | str]
+"""Health, and figures or why there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Whom to ask."""
+
+    listeners: tuple[str, ...]
+    producer: str | None
+    letters: tuple[Path, ...]
+    group: str
+
+
+class Watch:
+    """Looks at a system, and remembers what it saw last, so that it can tell rates."""
+
+    def __init__(self, targets: Targets, door: Door | None) -> None:
+        self._targets = targets
+        self._door = door
+        self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)
+        self._books = LetterBooks(targets.letters)
+        self._before: dict[str, Reading] = {}
+        self._names: dict[str, str] = {}
+        self._were_apart = False
+        self._moved: tuple[int, float] = (-1, time.monotonic())
+        self._past = Past()
+        self._failed_at: float | None = None
+        self._unmeasured: set[str] = set()
+        self._turn = asyncio.Lock()
+        self._last: tuple[float, Picture, Verdict] | None = None
+
+    async def close(self) -> None:
+        """Let go of the connections to listeners and producer."""
+        await self._client.aclose()
+
+    async def look(self) -> tuple[Picture, Verdict]:
+        """The picture now, or one that is younger than a second, and the verdict on it."""
+        async with self._turn:
+            if self._last is None or time.monotonic() - self._last[0] >= FRESH:
+                picture = await self._look()
+                self._past = remembered(self._past, picture, problems_of(picture))
+                self._last = (time.monotonic(), picture, verdict(picture, self._past))
+            return self._last[1:]
+
+    async def _look(self) -> Picture:
+        targets = self._targets
+        urls = [*targets.listeners, *([targets.producer] if targets.producer else [])]
+        database, letters, answers = await asyncio.gather(
+            self._ask_database(),
+            asyncio.to_thread(self._books.now),
+            asyncio.gather(*(self._ask(url) for url in urls)),
+        )
+        told = dict(zip(urls, answers, strict=True))
+        producer = self._producer(targets.producer, told[targets.producer]) if targets.producer else None
+        newest = producer.newest if producer else None
+        picture = Picture(
+            at=time.time(),
+            listeners=tuple(self._listener(url, told[url], newest) for url in targets.listeners),
+            producer=producer,
+            database=self._since_it_failed(database),
+            letter_files=tuple(letters),
+        )
+        for url, answer in told.items():
+            if not isinstance(answer, str) and isinstance(answer[1], Reading):
+                self._before[url] = answer[1]
+        return self._with_stall(self._with_redis(named(picture)))
+
+    def _listener(self, url: str, answer: Answer | str, newest: int | None) -> Listener:
+        if isinstance(answer, str):
+            return Listener(url=url, name=self._names.get(url, urlsplit(url).netloc), error=answer)
+        health, figures = answer
+        now = figures if isinstance(figures, Reading) else Reading(time.monotonic())
+        try:
+            listener = listener_of(url, health, self._before.get(url, now), now, newest)
+        except (ValueError, TypeError, AttributeError):
+            return Listener(url=url, name=self._names.get(url, urlsplit(url).netloc), error=STRANGE)
+        self._names[url] = listener.name
+        if isinstance(figures, str):
+            again = url in self._unmeasured
+            self._unmeasured.add(url)
+            return msgspec.structs.replace(listener, unmeasured=figures if again else "")
+        self._unmeasured.discard(url)
+        return listener
+
+    def _producer(self, url: str, answer: Answer | str) -> Producer:
+        if isinstance(answer, str):
+            return Producer(url=url, error=answer)
+        now = answer[1] if isinstance(answer[1], Reading) else Reading(time.monotonic())
+        try:
+            return producer_of(url, answer[0], self._before.get(url, now), now)
+        except (ValueError, TypeError, AttributeError):
+            return Producer(url=url, error=STRANGE)
+
+    def _since_it_failed(self, database: Database | None) -> Database | None:
+        if database is None:
+            return None
+        now = time.monotonic()
+        if database.error:
+            self._failed_at = now
+        return msgspec.structs.replace(database, back_for=None if self._failed_at is None else now - self._failed_at)
+
+    def _with_redis(self, picture: Picture) -> Picture:
+        """Listeners notice a Redis that restarted within a second of each other: once alone is no trouble."""
+        before, self._were_apart = self._were_apart, len(picture.redis_places) > 1
+        return msgspec.structs.replace(picture, apart=before and self._were_apart)
+
+    def _with_stall(self, picture: Picture) -> Picture:
+        """Add for how long nothing has moved although something waited."""
+        places = [place for one in picture.listeners if (place := ordinal(one.cursor)) is not None]
+        busy = any(one.rates.stored or one.rates.buried or one.rates.failed for one in picture.listeners)
+        place, now = max(places, default=-1), time.monotonic()
+        if busy or place != self._moved[0] or not picture.behind:
+            self._moved = (place, now)
+        return msgspec.structs.replace(picture, stalled=now - self._moved[1])
+
+    async def _ask(self, url: str) -> Answer | str:
+        """Health and metrics of one process, or why there is no health."""
+        health, page = await asyncio.gather(self._get(f"{url}/health"), self._get(f"{url}/metrics"))
+        if isinstance(health, str):
+            return health
+        try:
+            told: object = health.json()
+        except ValueError:
+            told = None
+        if not isinstance(told, Mapping):
+            return STRANGE
+        return dict(told), page if isinstance(page, str) else _figures(page)
+
+    async def _get(self, url: str) -> httpx.Response | str:
+        """An answer, or why there is none; the limit is one for the whole of it, however slowly it drips."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._client.get(url)
+        except (httpx.TimeoutException, TimeoutError):
+            return f"no answer within {PATIENCE:g} s"
+        except httpx.ConnectError:
+            return "nobody listens there"
+        except httpx.HTTPError as error:
+            return masked(str(error)) or type(error).__name__
+
+    async def _ask_database(self) -> Database | None:
+        if self._door is None:
+            return None
+        started, schema = time.monotonic(), self._door.schema
+        try:
+            async with self._door.acquire("looking at the system") as connection:
+                rows = await connection.fetchval(
+                    in_schema(ROWS, schema), MOST_COUNTED, in_schema("unlost.events", schema)
+                )
+                cursor = await connection.fetchval(in_schema(SETTLED, schema))
+                roll = await connection.fetch(in_schema(ROLL, schema))
+        except (Transient, Permanent, Misconfigured) as error:
+            return Database(error=_why(error))
+        marks = {one["instance_id"]: Mark(one["seen_at"], one["starts"], one["alive"]) for one in roll}
+        return Database(
+            milliseconds=(time.monotonic() - started) * 1000, rows=rows, estimated=rows >= MOST_COUNTED,
+            settled_up_to=cursor, roll=marks,
+        )  # fmt: skip
+
+
+def named(picture: Picture) -> Picture:
+    """With the name of the one listener that never answered, if PostgreSQL remembers but one that is not here."""
+    away = [one for one in picture.listeners if one.error and one.name == urlsplit(one.url).netloc]
+    roll = picture.database.roll if picture.database else {}
+    left = roll.keys() - {one.name for one in picture.listeners}
+    if len(away) != 1 or len(left) != 1:
+        return picture
+    (name,) = left
+    known = tuple(msgspec.structs.replace(one, name=name) if one is away[0] else one for one in picture.listeners)
+    return msgspec.structs.replace(picture, listeners=known)
+
+
+def _figures(page: httpx.Response) -> Reading | str:
+    if page.is_error:
+        return f"HTTP {page.status_code}"
+    try:
+        return reading(page.text, time.monotonic())
+    except ValueError:
+        return "what it tells are no metrics"
+
+
+def _why(error: Exception) -> str:
+    """Why PostgreSQL could not be asked, in the words used of everybody else."""
+    match error.__cause__:
+        case ConnectionRefusedError():
+            return "nobody listens there"
+        case TimeoutError():
+            return "no answer in time"
+        case None:
+            return masked(str(error))
+        case cause:
+            return str(cause).partition("\n")[0] or type(cause).__name__

@@ -1,0 +1,1 @@
+"""The producer as a program: settings, the daemon, HTTP, the page."""

@@ -1,0 +1,36 @@
+"""The command ``unlost producer``."""
+
+import sys
+
+from unlost.listener.core.errors import Misconfigured
+from unlost.ops.kit.command import UsageProblem, command, run_daemon
+from unlost.ops.kit.telemetry.http import PortTaken
+from unlost.ops.kit.telemetry.logs import configure_logs
+from unlost.producer.app.daemon import Daemon
+from unlost.producer.app.settings import ProducerSettings
+from unlost.producer.journal.port import JournalTrouble
+
+TURN_SECONDS = 0.00005
+"""After so long a thread that computes lets one that waits have its turn. A commit takes about ten turns; with Python's
+usual 5 ms for each, none gets on while a batch is read."""
+
+
+@command(
+    ProducerSettings,
+    name="producer",
+    examples=(
+        "unlost producer --journal /var/lib/unlost/journal.sqlite3",
+        "unlost producer --port 3005 --ws-port 8080",
+        'curl -d \'{"event_id":"order-1","payload":{"total":12}}\' http://127.0.0.1:3005/publish',
+    ),
+)
+def main(settings: ProducerSettings) -> int:
+    """Accept events over HTTP into a durable journal, and stream them over WebSocket."""
+    configure_logs(settings.log_level, settings.instance_id)
+    sys.setswitchinterval(TURN_SECONDS)
+
+    try:
+        run_daemon(lambda: Daemon(settings))
+    except* (PortTaken, JournalTrouble, Misconfigured) as group:
+        raise UsageProblem(*(str(error) for error in group.exceptions)) from None
+    return 0

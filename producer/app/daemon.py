@@ -1,0 +1,270 @@
+"""The daemon: journal, publisher, stream, HTTP endpoint and retention of one producer, started and stopped here."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from unlost.listener.core.errors import Misconfigured
+from unlost.ops.kit.telemetry.health import Check, Health
+from unlost.ops.kit.telemetry.http import HttpServer
+from unlost.ops.kit.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
+from unlost.producer.app.http import Publishing
+from unlost.producer.app.keeping import Keeping, Looked
+from unlost.producer.app.page import load_page
+from unlost.producer.app.settings import ProducerSettings
+from unlost.producer.journal.groups import Group
+from unlost.producer.journal.port import JournalTrouble
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
+from unlost.producer.publish.accept import STATUS
+from unlost.producer.publish.publisher import Publisher
+from unlost.producer.stream.damage import Damage
+from unlost.producer.stream.groups import Report
+from unlost.producer.stream.server import Stream
+from unlost.producer.stream.tail import Tail
+
+RETENTION_EVERY = 30.0
+MOVE_EVERY = 1.0
+TROUBLE_EVERY = 0.5
+LOOK_AT_MOST_EVERY = 0.5
+"""Each look takes its turn between commits."""
+
+
+class Daemon:
+    """One producer process. ``run`` returns when it was asked to stop and has finished its commits."""
+
+    def __init__(self, settings: ProducerSettings) -> None:
+        self._settings = settings
+        self._journal = SqliteJournal(settings.journal)
+        self._tail = Tail(self._journal.timelines, self._journal.bounds()[1])
+        self._registry = new_registry()
+        self._metrics = ProducerMetrics(self._registry)
+        self._publisher = Publisher(
+            self._journal,
+            placed=self._tail.extend,
+            committed=self._committed,
+            failed=self._publishing_failed,
+        )
+        self._damage = Damage()
+        self._keeping = Keeping(self._journal, retention=settings.retention, max_bytes=settings.max_journal_bytes)
+        self._looked: Looked | None = None
+        self._metrics.damaged.set_function(lambda: self._damage.count)
+        page = load_page()
+        self._stream = Stream(
+            self._journal,
+            self._tail,
+            page=page,
+            origins=settings.allowed_origins,
+            most_clients=settings.max_clients,
+            ping_timeout=settings.ping_timeout,
+            sent=self._metrics.sent,
+            damage=self._damage,
+            reported=self._reported,
+        )
+        self._metrics.clients.set_function(lambda: self._stream.clients)
+        self._metrics.lag.set_function(lambda: self._stream.lag)
+        self._publishing = Publishing(
+            settings,
+            journal=self._journal,
+            publisher=self._publisher,
+            page=page,
+            health=self.health,
+            metrics=metrics_route(self._registry),
+            told=self._metrics.told,
+            groups=self._keeping.groups,
+            damage=self._damage,
+        )
+        self._http = HttpServer(
+            self._publishing.application,
+            settings.host,
+            settings.port,
+            max_body=None,
+            max_held=2 * settings.max_batch_bytes,
+            protocol=self._publishing.protocol,
+        )
+        self._lag = LoopLag(self._registry)
+        self._trouble = ""
+        self._look_again = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._phase = "starting"
+
+    def stop(self) -> None:
+        """Ask it to end in order."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Start, serve until told to stop, end."""
+        log = structlog.get_logger()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                commits = tasks.create_task(self._publisher.run(), name="commits")
+                side = [
+                    tasks.create_task(self._lag.run(), name="loop lag"),
+                    tasks.create_task(self._look_after(), name="retention"),
+                    tasks.create_task(self._move_for_ever(), name="journal's log"),
+                ]
+                host = self._settings.host
+                http_port, stream_port = await self._listen(host)
+                self._phase = "running"
+                log.info("listening", http=f"http://{host}:{http_port}", stream=f"ws://{host}:{stream_port}/")
+                await self._stop.wait()
+                self._phase = "stopping"
+                await self._http.stop()
+                await self._stream.stop()
+                for task in (commits, *side):
+                    task.cancel()
+        finally:
+            await self._publishing.close()
+            self._journal.close()
+        log.info("stopped")
+
+    async def _listen(self, host: str) -> tuple[int, int]:
+        try:
+            http_port = await self._http.start()
+            stream_port = await self._stream.start(host, self._settings.ws_port, http_port=http_port)
+        except OSError as error:
+            raise Misconfigured(f"cannot listen on --host {host} (HOST): {error}") from error
+        self._publishing.stream_port = stream_port
+        return http_port, stream_port
+
+    async def _look_after(self) -> None:
+        """Retention, the figures that are shown, and whether the journal can be written."""
+        while True:
+            self._look_again.clear()
+            try:
+                self._note(await self._keeping.look())
+                self._trouble = ""
+            except JournalTrouble as trouble:
+                self._in_trouble(trouble)
+            await asyncio.sleep(LOOK_AT_MOST_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TROUBLE_EVERY if self._trouble or self._publisher.full else RETENTION_EVERY):
+                    await self._look_again.wait()
+
+    def _note(self, looked: Looked) -> None:
+        log = structlog.get_logger()
+        if looked.full and not self._publisher.full:
+            log.error("journal_full", why=looked.full)
+        elif self._publisher.full and not looked.full:
+            log.info("journal_has_room")
+        self._publisher.full = looked.full
+        self._looked = looked
+        self._metrics.journal(looked)
+        self._metrics.groups(self._keeping.groups.all, looked.stats.newest)
+
+    def _committed(self, count: int, seconds: float) -> None:
+        self._metrics.committed(count, seconds)
+        if self._journal.held > self._settings.max_journal_bytes:
+            self._look_again.set()
+
+    def _reported(self, report: Report) -> None:
+        self._keeping.report(report, self._tail.newest)
+        self._metrics.groups(self._keeping.groups.all, self._tail.newest)
+
+    async def _move_for_ever(self) -> None:
+        """So that no commit has to. Trouble with the disk is found and told by those who write."""
+        while True:
+            with contextlib.suppress(JournalTrouble):
+                await asyncio.to_thread(self._journal.move)
+            await asyncio.sleep(MOVE_EVERY)
+
+    def _in_trouble(self, trouble: JournalTrouble) -> None:
+        if not self._trouble:
+            structlog.get_logger().error("journal_trouble", why=str(trouble))
+        self._trouble = str(trouble)
+
+    def _publishing_failed(self, trouble: JournalTrouble) -> None:
+        """Unready at once, and until the journal is proven."""
+        if not self._trouble:
+            self._look_again.set()
+        self._in_trouble(trouble)
+
+    def health(self) -> Health:
+        """Ready while events can be written."""
+        facts: dict[str, object] = {"phase": self._phase, "clients": self._stream.clients, "newest": self._tail.newest}
+        full = nearly = ""
+        if self._looked is not None:
+            full, nearly = self._looked.full, self._looked.nearly
+            facts |= {"entries": self._looked.stats.entries, "journal_bytes": self._looked.stats.size}
+        able = (
+            Check("running", self._phase == "running", f"the producer is {self._phase}"),
+            Check("journal", not self._trouble, self._trouble),
+            Check("room", not full, full),
+        )
+        return Health(
+            self._settings.instance_id, (), able, facts, (*((nearly,) if nearly else ()), *self._damage.remark())
+        )
+
+
+class ProducerMetrics:
+    """What Prometheus is told."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        published = Counter(
+            "unlost_producer_published_total", "Publish requests by outcome", ["outcome"], registry=registry
+        )
+        # Looked up once: each look takes as long as an answer does.
+        self._published = {outcome: published.labels(outcome) for outcome in (*STATUS, "unavailable")}
+        self._sent = Counter("unlost_producer_frames_sent_total", "Frames sent to clients", registry=registry)
+        self._commit_events = BatchHistogram(
+            "unlost_producer_commit_events", "Events in one commit", registry, buckets=COUNTS
+        )
+        self._commit_seconds = BatchHistogram("unlost_producer_commit_seconds", "One commit", registry)
+        self._entries = Gauge("unlost_producer_journal_entries", "Entries that can be read", registry=registry)
+        self._bytes = Gauge("unlost_producer_journal_bytes", "Size of the journal's file", registry=registry)
+        self._oldest = Gauge("unlost_producer_journal_oldest", "Number of the oldest entry", registry=registry)
+        self._newest = Gauge("unlost_producer_journal_newest", "Number of the newest entry", registry=registry)
+        self._unread = Gauge(
+            "unlost_producer_group_unread_entries", "Entries that a group has not settled", ["group"], registry=registry
+        )
+        self._dropped_unread = Gauge(
+            "unlost_producer_journal_dropped_unread",
+            "Entries that retention took before a group had read them",
+            registry=registry,
+        )
+        self._nearly_full = Gauge(
+            "unlost_producer_journal_nearly_full",
+            "1 while most of MAX_JOURNAL_BYTES are events that a group has not read",
+            registry=registry,
+        )
+        self.damaged = Gauge(
+            "unlost_producer_journal_damaged_entries",
+            "Damaged entries that were met since the start",
+            registry=registry,
+        )
+        self.clients = Gauge("unlost_producer_clients", "WebSocket clients", registry=registry)
+        self.lag = Gauge(
+            "unlost_producer_stream_lag_entries", "Entries that the slowest client is yet to be sent", registry=registry
+        )
+
+    def told(self, outcome: str, count: int) -> None:
+        """So many were answered."""
+        self._published[outcome].inc(count)
+
+    def sent(self, count: int) -> None:
+        """Frames went out."""
+        self._sent.inc(count)
+
+    def committed(self, count: int, seconds: float) -> None:
+        """One commit is on disk."""
+        self._commit_events.observe(count)
+        self._commit_seconds.observe(seconds)
+
+    def groups(self, groups: Sequence[Group], newest: int) -> None:
+        """What groups are still to read."""
+        self._unread.clear()
+        for group in groups:
+            if not group.forgotten:
+                self._unread.labels(group.name).set(max(0, newest - group.settled))
+
+    def journal(self, looked: Looked) -> None:
+        """What the journal holds."""
+        stats = looked.stats
+        self._nearly_full.set(bool(looked.full or looked.nearly))
+        self._dropped_unread.set(stats.dropped_unread)
+        self._entries.set(stats.entries)
+        self._bytes.set(stats.size)
+        self._oldest.set(stats.oldest)
+        self._newest.set(stats.newest)

@@ -1,0 +1,1 @@
+"""Code of our own in place of a library's, where it gains what users see."""

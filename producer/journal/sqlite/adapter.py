@@ -1,0 +1,312 @@
+"""The journal in one SQLite file: write-ahead log, full synchronisation, one transaction a batch.
+
+``entries`` holds an event's place; retention by size empties bodies and keeps ids, so that the window in which
+a duplicate is known does not shrink; retention by age deletes rows. ``held`` knows how many bytes of bodies there are
+in the entries up to a number, and up to which one they were dropped; what came after is counted in memory, and
+anew after a restart. One process writes, and a lock sees to it.
+
+A step of SQLite's leaves the interpreter to other threads, and then waits for its turn. So a few new events are one
+statement, which is a transaction by itself, and many are one that takes them in one piece. Nearly all events are new,
+and are taken for it; where one is not, the index of ids says so, nothing was done, and each is looked up. So are those
+of the next commit, until all are new again.
+"""
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+
+from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
+from unlost.producer.journal import groups
+from unlost.producer.journal.groups import KEEP_NOTHING, Keep
+from unlost.producer.journal.groups import Group as KnownGroup
+from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalStats, JournalTrouble, Placed, Written
+from unlost.producer.journal.publications import Group, Lines, in_pieces
+from unlost.producer.journal.sqlite.adapter import retention, rows, statements
+from unlost.producer.journal.sqlite.known import FIRST, Judged, judge
+from unlost.producer.journal.sqlite.lock import JournalLock
+from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
+
+LARGEST_LOG_PAGES = 16_000
+"""At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""
+SOON = 0.1
+"""Seconds: what is moved in less leaves little to move while commits wait for it."""
+PATIENCE = 5.0
+"""Seconds for which another process may hold the file."""
+# A transaction rolled back by SQLite itself (full disk) leaves nothing half done; other errors reach here as these.
+BROKEN = (sqlite3.Error, ValueError, OverflowError)
+
+
+class SqliteJournal:
+    """See ``Journal``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._moving = threading.Lock()
+        self._patience = PATIENCE
+        self._counts: tuple[int, int] | None = None
+        """The newest number, and the bytes of all bodies; None where they are to be read."""
+        self._met_known = False
+        """The last commit had events that were known: so will the next."""
+        try:
+            private_directory(path.parent)
+            self._held_for_life = JournalLock(path)
+            self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise JournalTrouble(f"the journal {path} cannot be opened: {error}") from error
+
+    def _open(self) -> None:
+        try:
+            # SQLite makes the log and its index like the file itself.
+            os.close(private_descriptor(self._path, os.O_RDWR))
+            self._writer = self._connect()
+            self._writer.executescript(statements.SCHEMA + groups.SCHEMA)
+            self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
+            self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
+            self._reader = self._connect()
+            self._mover = self._connect()
+            self.timelines = Timelines(self.identity, self._begin_timeline())
+        except BaseException:
+            self._held_for_life.release()
+            raise
+
+    def _begin_timeline(self) -> list[Timeline]:
+        """Before this start gives any cursor; the timelines that are known now."""
+        bounds = self.bounds()
+        with self._transaction():
+            found = self._writer.execute("select ordinal, random, first from timelines order by ordinal")
+            known = [Timeline(*row) for row in found]
+            known = still_needed([*known, next_timeline(known, bounds[1], time.time())], bounds[0])
+            self._writer.execute("delete from timelines")
+            rows = [(one.ordinal, one.random, one.first) for one in known]
+            self._writer.executemany("insert into timelines values (?, ?, ?)", rows)
+        return known
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=PATIENCE)
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+        connection.execute("pragma cache_size = -32000")
+        # What a step would undo is else copied to a file: with random ids, a page of the index for each row.
+        connection.execute("pragma temp_store = memory")
+        connection.execute(f"pragma wal_autocheckpoint = {LARGEST_LOG_PAGES}")
+        return connection
+
+    @property
+    def held(self) -> int:
+        """See ``Journal``."""
+        counts = self._counts
+        return 0 if counts is None else counts[1]
+
+    def append(self, groups: Sequence[Group], at: float) -> Written:
+        """See ``Journal``."""
+        with self._lock, self._telling("written"):
+            self._be_patient(PATIENCE)
+            if not self._met_known:
+                with suppress(sqlite3.IntegrityError):
+                    return self._place_new(groups, at)
+            with self._transaction():
+                return self._place_some(groups, at)
+
+    def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
+        """See ``Journal``."""
+        if not rows.are_little(groups) or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            with self._telling("written"):
+                return self._place_now(groups, at)
+        finally:
+            self._lock.release()
+
+    def _place_now(self, groups: Sequence[Group], at: float) -> Written | None:
+        self._be_patient(0.0)
+        try:
+            return self._place_new(groups, at)
+        except sqlite3.IntegrityError:
+            self._met_known = True  # whoever is left with them need not try again
+            return None
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return None
+
+    def _be_patient(self, seconds: float) -> None:
+        if self._patience != seconds:
+            self._writer.execute(f"pragma busy_timeout = {int(seconds * 1000)}")
+            self._patience = seconds
+
+    def prove(self, at: float) -> None:
+        """See ``Journal``."""
+        with self._writing("written"):
+            self._writer.execute("insert or replace into proof values (1, ?)", (at,))
+
+    def proven_at(self) -> float | None:
+        """See ``Journal``."""
+        with self._asking() as reader:
+            row = reader.execute("select at from proof").fetchone()
+        return None if row is None else row[0]
+
+    def move(self) -> None:
+        """See ``Journal``."""
+        try:
+            with self._moving:
+                started = time.monotonic()
+                self._move_log()
+                if time.monotonic() - started < SOON:
+                    with self._lock:
+                        self._move_log()
+        except sqlite3.Error as error:
+            raise JournalTrouble(f"the journal {self._path} cannot be moved out of its log: {error}") from error
+
+    def _move_log(self) -> None:
+        self._mover.execute("pragma wal_checkpoint(passive)")
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        with self._lock, self._telling(what):
+            self._be_patient(PATIENCE)
+            with self._transaction():
+                yield
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self._counts = None
+            if not isinstance(error, BROKEN):
+                raise
+            raise JournalTrouble(f"the journal {self._path} cannot be {what}: {error}") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._writer.execute("begin immediate")
+        try:
+            yield
+            self._writer.execute("commit")
+        except BaseException:
+            if self._writer.in_transaction:
+                self._writer.execute("rollback")
+            raise
+
+    def _place_new(self, groups: Sequence[Group], at: float) -> Written:
+        """All of these; ``IntegrityError`` where one is known or comes twice, and then nothing was done."""
+        newest, held = self._counted()
+        numbers = range(newest + 1, newest + 1 + sum(map(len, groups)))
+        if len(numbers) > statements.FEW:
+            with self._transaction():
+                size = rows.insert_new(self._writer, numbers.start, groups, at)
+        else:
+            few = list(chain.from_iterable(groups))
+            size = rows.insert_few(self._writer, numbers.start, few, at)
+        self._counts = newest + len(numbers), held + size
+        return Written(
+            Accepted(self.timelines.stem, numbers), numbers.stop - 1, rows.new_entries(numbers.start, groups, at)
+        )
+
+    def _place_some(self, groups: Sequence[Group], at: float) -> Written:
+        """Of these some are known, or come twice."""
+        newest, held = self._counted()
+        placed: list[Placed] = []
+        judged: list[tuple[Lines, Judged]] = []
+        for lines in in_pieces(groups):
+            found = self._writer.execute(statements.KNOWN, (lines.index.ids,))  # those of earlier pieces, too
+            known = {event_id: (number, digest) for event_id, number, digest in found}
+            judgement = judge(lines, known, newest, self.timelines.cursor, self._body)
+            if judgement.newest > newest:
+                rows.insert_some(self._writer, lines, judgement, at)
+            newest, held = judgement.newest, held + judgement.size
+            placed += judgement.placed
+            judged.append((lines, judgement))
+        self._met_known = any(FIRST * len(lines) != judgement.marks for lines, judgement in judged)
+        self._counts = newest, held
+        return Written(placed, newest, rows.some_entries(judged, at))
+
+    def _body(self, number: int) -> bytes | None:
+        row = self._writer.execute("select body from entries where number = ?", (number,)).fetchone()
+        return row[0] if row else None
+
+    def _counted(self) -> tuple[int, int]:
+        if self._counts is None:
+            self._counts = self._writer.execute(statements.COUNTS).fetchone()
+        return self._counts
+
+    def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
+        """See ``Journal``."""
+        entries: list[Entry] = []
+        size = 0
+        with self._asking() as reader:
+            for row in reader.execute(statements.READ, (after, limit)):
+                entries.append(Entry(*row))
+                size += len(entries[-1].body)
+                if size >= max_bytes:
+                    break
+        return entries
+
+    def first(self, event_id: str) -> Entry | None:
+        """See ``Journal``."""
+        with self._asking() as reader:
+            row = reader.execute(statements.FIRST, (event_id,)).fetchone()
+        return Entry(*row) if row else None
+
+    def bounds(self) -> tuple[int, int]:
+        """See ``Journal``."""
+        with self._asking() as reader:
+            oldest, newest = reader.execute(statements.BOUNDS).fetchone()
+        return (newest if oldest is None else oldest - 1), newest
+
+    def stats(self) -> JournalStats:
+        """See ``Journal``."""
+        before_oldest, newest = self.bounds()
+        counts = self._counts
+        if counts is None:
+            with self._asking() as reader:
+                counts = reader.execute(statements.COUNTS).fetchone()
+        _, size = counts
+        with self._asking() as reader:
+            (dropped,) = reader.execute("select dropped from unread").fetchone()
+        return JournalStats(newest - before_oldest, size, before_oldest + 1, newest, dropped)
+
+    @contextmanager
+    def _asking(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._reading:
+                yield self._reader
+        except sqlite3.Error as error:
+            raise JournalTrouble(f"the journal {self._path} cannot be read: {error}") from error
+
+    def retire(self, *, older_than: float, max_bytes: int, chunk: int = 5_000, keep: Keep = KEEP_NOTHING) -> int:
+        """See ``Journal``."""
+        with self._writing("pruned"):
+            newest, held = self._counted()
+            self._counts = None
+            self._writer.execute("update held set bytes = ?", (held,))
+            self._writer.execute("update counted set upto = ?", (newest,))
+            return retention.retire(self._writer, older_than, max_bytes, chunk, keep)
+
+    def remember(self, reported: Sequence[KnownGroup]) -> list[KnownGroup]:
+        """See ``Journal``."""
+        with self._writing("written"):
+            groups.remember(self._writer, reported)
+            return groups.groups_in(self._writer)
+
+    def unread(self, after: int) -> tuple[int, int]:
+        """See ``Journal``."""
+        with self._asking() as reader:
+            entries, size = reader.execute(groups.UNREAD, (after,)).fetchone()
+        return entries, size
+
+    def close(self) -> None:
+        """See ``Journal``."""
+        self._writer.close()
+        self._reader.close()
+        with self._moving:
+            self._mover.close()
+        self._held_for_life.release()

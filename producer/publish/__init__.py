@@ -1,0 +1,1 @@
+"""From a request to durable places in the journal, and the answers."""

@@ -1,0 +1,138 @@
+"""What a published body must be, and how each outcome is told. Pure."""
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from itertools import chain
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from unlost.listener.core.bulk import plain_ids
+from unlost.listener.core.errors import InvalidEvent
+from unlost.listener.core.event import CURSOR, Event, content_id, on_one_line, parse, parse_named
+from unlost.producer.journal.port import Accepted, Placed
+from unlost.producer.journal.publications import LINE_END, Group, Index, Lines, Publication, ids_of, index_of
+
+STATUS = {"accepted": 202, "redelivered": 202, "duplicate": 409, "conflict": 409, "invalid": 400, "too_large": 413}
+SAYINGS = {
+    "duplicate": "this event was published before; add ?redeliver=true to send it once more",
+    "conflict": "this event_id was published before with other content",
+}
+
+
+NEAR = 256
+"""So many lines, decoded, stay in a cache that is near; with 2,048 at once each costs a quarter more."""
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """The JSON that tells a publisher what became of an event."""
+
+    line: int | UnsetType
+    status: str
+    event_id: str | None
+    cursor: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+
+
+class Refused(Exception):
+    """This body becomes no event; ``status`` is its word in the answer."""
+
+    def __init__(self, status: str, reason: str, event_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.event_id = event_id
+
+
+def publication(body: bytes, *, max_bytes: int, redeliver: bool = False) -> Publication:
+    """Check one body, or raise ``Refused``."""
+    if len(body) > max_bytes:
+        raise Refused("too_large", f"the event has {len(body):,} bytes, and {max_bytes:,} are allowed")
+    try:
+        event, names = parse_named(body, max_bytes=max_bytes)
+    except InvalidEvent as error:
+        raise Refused("invalid", str(error), error.event_id) from None
+    if CURSOR in names:
+        raise Refused("invalid", f'the field "{CURSOR}" is reserved for the stream', event.event_id)
+    line = _line(event, names)
+    digest = event.digest
+    if b"\n" in event.frame or b"\r" in event.frame:  # the journal holds the digest of what it holds
+        digest = parse(line, max_bytes=len(line)).digest
+    return Publication(event.event_id, digest, line, redeliver)
+
+
+def plain_index(text: bytes, *, max_bytes: int) -> Index | None:
+    """The index of lines that are accepted as they stand; None where one of them needs care."""
+    lines = text.split(LINE_END)
+    if b"\r" in text or list(map(bytes.strip, lines)) != lines or max(map(len, lines)) > max_bytes:
+        return None
+    ids: list[str] = []
+    digests: list[bytes] = []
+    for first in range(0, len(lines), NEAR):
+        some = lines[first : first + NEAR]
+        plain = plain_ids(some, LINE_END.join(some))
+        if plain is None:
+            return None
+        ids += plain[0]
+        digests += plain[1]
+    return index_of(ids, digests, lines)
+
+
+def wrapped(body: bytes, *, max_bytes: int) -> Publication:
+    """Any JSON object as the payload of an event whose id is made of its content."""
+    if len(body) > max_bytes:
+        raise Refused("too_large", f"the object has {len(body):,} bytes, and {max_bytes:,} are allowed")
+    try:
+        event_id = _id_of_object(body)
+    except (InvalidEvent, ValueError, RecursionError) as error:
+        raise Refused("invalid", str(error)) from None
+    if not body.lstrip(b" \t\r\n").startswith(b"{"):
+        raise Refused("invalid", "the body must be a JSON object")
+    event = b'{"event_id":"%b","payload":%b}' % (event_id.encode(), on_one_line(body))
+    return publication(event, max_bytes=max_bytes + 128)
+
+
+def answer(placed: Placed | Refused, event_id: str | None, line: int | UnsetType = UNSET) -> Answer:
+    """What a publisher is told of an event; of one in a batch, with its line."""
+    if isinstance(placed, Refused):
+        return Answer(line, placed.status, event_id, UNSET, str(placed))
+    return Answer(line, placed.status, event_id, placed.cursor, SAYINGS.get(placed.status, UNSET))
+
+
+def answers(placed: Sequence[Placed], published: Group, lines: Sequence[int]) -> list[Answer]:
+    """The same for events of a batch that were placed."""
+    return [
+        Answer(line, one.status, event_id, one.cursor, SAYINGS.get(one.status, UNSET))
+        for one, event_id, line in zip(placed, ids_of(published), lines, strict=True)
+    ]
+
+
+def accepted_lines(placed: Sequence[Placed], published: Group, lines: Sequence[int]) -> bytes | None:
+    """The JSON of their answers where all lines are new: in one go, from their ids' JSON. None for all others."""
+    if not isinstance(placed, Accepted) or not isinstance(published, Lines) or "\\" in published.index.ids:
+        return None
+    ids = published.index.ids.encode()[2:-2].replace(b"%", b"%%")
+    before, after = b'{"line":%d,"status":"accepted","event_id":"', b'","cursor":"%b%%d"}\n' % placed.stem.encode()
+    # Without escapes no id holds a quote, so what stands between two of them stands nowhere else.
+    template = before + ids.replace(b'","', after + before) + after
+    return template % tuple(chain.from_iterable(zip(lines, placed.numbers, strict=True)))
+
+
+def _may_name_cursor(body: bytes) -> bool:
+    """A quick look: the name stands there plainly, or a letter may be spelled ``\\uXXXX``."""
+    return b'"cursor"' in body or b"\\u" in body
+
+
+def _line(event: Event, names: Collection[str]) -> bytes:
+    line = on_one_line(event.frame)
+    if "event_id" in names:
+        return line
+    separator = b"" if line[1:-1].strip() == b"" else b","
+    return b'{"event_id":"%b"%b%b' % (event.event_id.encode(), separator, line[1:])
+
+
+def _id_of_object(body: bytes) -> str:
+    if not _may_name_cursor(body):
+        return content_id(body)
+    canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

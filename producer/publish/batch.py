@@ -1,0 +1,228 @@
+"""Publishing many: NDJSON in, an answer a line out.
+
+Lines are read and checked while earlier ones are being committed, and the journal's writer takes all that waits of a
+body as one commit. How much is under way for one body is bounded: beyond that, nothing more of it is read. Where all is
+well, many lines stay one text from the first byte read to the journal, and so do their answers.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterable, Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from unlost.listener.core.event import how_often
+from unlost.producer.fast.parse_worker import Reading
+from unlost.producer.journal.port import JournalTrouble, Placed
+from unlost.producer.journal.publications import LINE_END, Group, Lines, Publication
+from unlost.producer.publish.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
+from unlost.producer.publish.answers import Answers
+from unlost.producer.publish.gathered import Gathered
+from unlost.producer.publish.publisher import Overloaded, Publisher
+
+LINES_AT_ONCE = 2_048
+BYTES_AT_ONCE = 1024 * 1024
+LINES_IN_A_TURN = 512
+"""So many are read here before others have their turn."""
+UNDER_WAY = 4
+"""So many parts may wait for their commit, each of the lines above and one chunk of the network's at most."""
+MOST_ANSWER_BYTES = 256 * 1024 * 1024
+"""Of a body whose answers are more, nothing more is read: the answer to a line of two bytes can have two hundred."""
+
+Told = Callable[[str, int], None]
+
+_encoder = msgspec.json.Encoder()
+_line_of = attrgetter("line")
+
+
+class Batch:
+    """One body on its way into the journal."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        reading: Reading,
+        told: Told,
+        *,
+        max_event_bytes: int,
+        max_batch_bytes: int,
+        redeliver: bool,
+        most_answer_bytes: int = MOST_ANSWER_BYTES,
+    ) -> None:
+        self._publisher = publisher
+        self._reading = reading
+        self._told = told
+        self._max_event_bytes = max_event_bytes
+        self._redeliver = redeliver
+        self._lines = _Lines(max_event_bytes, max_batch_bytes)
+        self._under_way: deque[_Part] = deque()
+        self._answers = Answers()
+        self._most_answer_bytes = most_answer_bytes
+
+    async def run(self, chunks: AsyncIterable[bytes]) -> tuple[int, Answers]:
+        """The status and the answers. Lines that have one in it have it whatever became of the others."""
+        status, last = 200, b""
+        try:
+            await self._read(chunks)
+        except (JournalTrouble, Overloaded) as error:
+            status, last = 503, self._unavailable(error)
+        except Refused as refused:
+            status, last = 413, _line({"status": refused.status, "error": str(refused)})
+        finally:
+            trouble = await self._end_all()
+        if trouble and status != 503:
+            status, last = 503, last + self._unavailable(trouble)
+        self._answers.add(last)
+        return status, self._answers
+
+    async def _read(self, chunks: AsyncIterable[bytes]) -> None:
+        async for chunk in chunks:
+            if self._answers.size > self._most_answer_bytes:
+                raise Refused("too_large", f"the answers have more than {self._most_answer_bytes:,} bytes")
+            self._lines.feed(chunk)
+            if self._lines.are_enough:
+                await self._begin(*self._lines.take())
+        self._lines.end()
+        if self._lines:
+            await self._begin(*self._lines.take())
+
+    async def _begin(self, numbered: range, text: bytes) -> None:
+        good = await self._reading.elsewhere(text, len(numbered), redeliver=self._redeliver)
+        if good is not None:
+            await self._place(_Part(good, numbered))
+            return
+        numbers, lines = _cut(numbered, text)
+        for first in range(0, len(lines), LINES_IN_A_TURN):
+            turn = slice(first, first + LINES_IN_A_TURN)
+            await self._place(self._checked(numbers[turn], lines[turn]))
+            await asyncio.sleep(0)
+
+    async def _place(self, part: "_Part") -> None:
+        while self._under_way and (len(self._under_way) >= UNDER_WAY or self._publisher.is_full):
+            await self._end(self._under_way.popleft())
+        if part.good:
+            part.placing = self._publisher.place(part.good, together=self)
+        self._under_way.append(part)
+
+    def _checked(self, numbers: list[int], lines: list[bytes]) -> "_Part":
+        text = LINE_END.join(lines)
+        index = plain_index(text, max_bytes=self._max_event_bytes)
+        if index is not None:
+            return _Part(Lines(text, index, self._redeliver), numbers)
+        good: list[Publication] = []
+        accepted: list[int] = []
+        refusals: list[Answer] = []
+        for number, line in zip(numbers, lines, strict=True):
+            try:
+                good.append(publication(line, max_bytes=self._max_event_bytes, redeliver=self._redeliver))
+                accepted.append(number)
+            except Refused as refused:
+                refusals.append(answer(refused, refused.event_id, number))
+        return _Part(good, accepted, refusals)
+
+    async def _end(self, part: "_Part") -> None:
+        told = list(part.refused)
+        if part.placing is not None:
+            placed = await part.placing
+            written = accepted_lines(placed, part.good, part.lines)
+            if written is not None:
+                self._told("accepted", len(placed))
+                self._answers.add(written)
+                return
+            told += answers(placed, part.good, part.lines)
+        for status, count in Counter([one.status for one in told]).items():
+            self._told(status, count)
+        self._answers.add(_encoder.encode_lines(sorted(told, key=_line_of) if len(told) > len(part.lines) else told))
+
+    async def _end_all(self) -> JournalTrouble | None:
+        """What is under way is heard out: of a body that fails in its middle, the rest may have been placed."""
+        trouble = None
+        while self._under_way:
+            try:
+                await self._end(self._under_way.popleft())
+            except JournalTrouble as error:
+                trouble = error
+        return trouble
+
+    def _unavailable(self, error: Exception) -> bytes:
+        self._told("unavailable", 1)
+        return _line({"status": "unavailable", "error": str(error)})
+
+
+class _Part:
+    """Some lines, and what is known of them."""
+
+    __slots__ = ("good", "lines", "placing", "refused")
+
+    def __init__(self, good: Group, lines: Sequence[int], refused: Sequence[Answer] = ()) -> None:
+        self.good = good
+        self.lines = lines
+        """Those of the good ones."""
+        self.refused = refused
+        self.placing: asyncio.Future[Sequence[Placed]] | None = None
+
+
+class _Lines:
+    """Cuts a streamed body between lines, and numbers them."""
+
+    def __init__(self, max_line: int, max_body: int) -> None:
+        self._texts: list[bytes] = []
+        self._bytes = 0
+        self._taken = 0
+        """So many lines are with others."""
+        self._number = 0
+        self._rest = Gathered()
+        """A line that has not ended."""
+        self._read = 0
+        self._max_line = max_line
+        self._max_body = max_body
+
+    def feed(self, chunk: bytes) -> None:
+        self._read += len(chunk)
+        if self._read > self._max_body:
+            raise Refused("too_large", f"the batch has more than the {self._max_body:,} bytes that are allowed")
+        lines, line_end, rest = chunk.rpartition(LINE_END)
+        if line_end:
+            self._add(self._rest.take() + lines if self._rest else lines)
+        self._rest.add(rest)
+        if len(self._rest) > 2 * self._max_line:
+            raise Refused("too_large", f"line {self._number + 1} has more than {self._max_line:,} bytes")
+
+    def __len__(self) -> int:
+        return self._number - self._taken
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether a commit is worth it, or holding more would cost too much."""
+        return len(self) >= LINES_AT_ONCE or self._bytes >= BYTES_AT_ONCE
+
+    def end(self) -> None:
+        if self._rest:
+            self._add(self._rest.take())
+
+    def _add(self, text: bytes) -> None:
+        if b"\r" in text:
+            text = text.replace(b"\r\n", LINE_END).removesuffix(b"\r")
+        self._texts.append(text)
+        self._bytes += len(text)
+        self._number += how_often(LINE_END, text) + 1
+
+    def take(self) -> tuple[range, bytes]:
+        """All whole lines that are there: their numbers and their text."""
+        numbers, text = range(self._taken + 1, self._number + 1), LINE_END.join(self._texts)
+        self._texts, self._bytes, self._taken = [], 0, self._number
+        return numbers, text
+
+
+def _cut(numbered: range, text: bytes) -> tuple[list[int], list[bytes]]:
+    """Stripped lines and their numbers; blank ones count but are not kept."""
+    some = [
+        (number, line) for number, line in zip(numbered, map(bytes.strip, text.split(LINE_END)), strict=True) if line
+    ]
+    return [number for number, _ in some], [line for _, line in some]
+
+
+def _line(told: dict[str, Any]) -> bytes:
+    return _encoder.encode(told) + b"\n"

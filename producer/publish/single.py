@@ -1,0 +1,138 @@
+"""Publishing one: past the framework, since nearly all requests come here and a framework's way to it would cost them
+more than the work itself. ``take`` is the work; it is also an ASGI application, for requests that are not plain
+(``producer/fast/publish.py``)."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from urllib.parse import parse_qs
+
+import msgspec
+from msgspec import UNSET
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from unlost.producer.journal.port import JournalTrouble, Placed
+from unlost.producer.journal.publications import Publication
+from unlost.producer.publish.accept import STATUS, Answer, Refused, answer
+from unlost.producer.publish.batch import Told
+from unlost.producer.publish.gathered import Gathered
+from unlost.producer.publish.publisher import Overloaded, Publisher
+
+UNAVAILABLE = 503
+RETRY = b"retry-after", b"1"
+"""The header that an answer with that status has."""
+
+Read = Callable[[bytes, bool], Publication]
+"""Makes a publication of a body, to be delivered again or not; or raises ``Refused``."""
+
+Reply = Callable[[int, bytes], None]
+"""Takes status and body of an answer, in JSON."""
+
+Failed = Callable[[Exception], None]
+"""Takes a defect, which has no answer of its own."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Single:
+    """Answers a POST with what became of the event in its body."""
+
+    def __init__(self, publisher: Publisher, told: Told, read: Read, *, max_bytes: int) -> None:
+        self._publisher = publisher
+        self._told = told
+        self._read = read
+        self._max_bytes = max_bytes
+
+    def take(self, body: bytes, query: bytes, reply: Reply, failed: Failed) -> None:
+        """Publish the event in this body. One of both is called, once: at once, or when the event is on disk."""
+        try:
+            one = self._read(body, asks_again(query))
+            self._publisher.hand_in((one,), partial(self._placed, one.event_id, reply, failed))
+        except Refused as refused:
+            self._answer(reply, answer(refused, refused.event_id))
+        except Overloaded as error:
+            self._unavailable(reply, one.event_id, error)
+
+    def _placed(self, event_id: str, reply: Reply, failed: Failed, outcome: Sequence[Placed] | Exception) -> None:
+        if isinstance(outcome, JournalTrouble):
+            self._unavailable(reply, event_id, outcome)
+        elif isinstance(outcome, Exception):
+            failed(outcome)
+        else:
+            self._answer(reply, answer(outcome[0], event_id))
+
+    def _answer(self, reply: Reply, told: Answer) -> None:
+        self._told(told.status, 1)
+        reply(STATUS[told.status], _encode(told))
+
+    def _unavailable(self, reply: Reply, event_id: str, error: Exception) -> None:
+        self._told("unavailable", 1)
+        reply(UNAVAILABLE, _encode(Answer(UNSET, "unavailable", event_id, UNSET, str(error))))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        replied: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        try:
+            body = await self._body(receive)
+            if body is None:
+                return
+        except Refused as refused:
+            self._answer(partial(_reply, replied), answer(refused, refused.event_id))
+        else:
+            self.take(body, scope["query_string"], partial(_reply, replied), partial(_fail, replied))
+        await _send(send, *await replied)
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """The whole of it; None where the client went away meanwhile."""
+        body = Gathered()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body.add(message.get("body", b""))
+            if len(body) > self._max_bytes:
+                raise Refused("too_large", f"the body has more than the {self._max_bytes:,} bytes that are allowed")
+            if not message.get("more_body", False):
+                return body.take()
+
+
+class Shortcut:
+    """Leads POSTs to one path past the router."""
+
+    def __init__(self, app: ASGIApp, path: str, single: Single) -> None:
+        self._app = app
+        self._path = path
+        self._single = single
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """To the one or the other."""
+        if scope["type"] == "http" and scope["path"] == self._path and scope["method"] == "POST":
+            await self._single(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def asks_again(query: bytes) -> bool:
+    """Whether a known event shall be sent once more."""
+    if not query:
+        return False
+    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("redeliver", [""])
+    return asked[-1].lower() in ("1", "true", "yes")
+
+
+def _reply(replied: asyncio.Future[tuple[int, bytes]], status: int, body: bytes) -> None:
+    if not replied.done():  # a server that stops hears nobody out for ever
+        replied.set_result((status, body))
+
+
+def _fail(replied: asyncio.Future[tuple[int, bytes]], defect: Exception) -> None:
+    if not replied.done():
+        replied.set_exception(defect)
+
+
+async def _send(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == UNAVAILABLE:
+        headers.append(RETRY)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

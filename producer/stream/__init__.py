@@ -1,0 +1,1 @@
+"""The stream that listeners read."""

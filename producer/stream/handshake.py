@@ -1,0 +1,71 @@
+"""A stream's connection, with bounds on its handshake.
+
+websockets limits the number of lines and the length of each, which allows a mebibyte for a head, and the time that a
+handshake takes; how many connections may be in the middle of one it does not limit. The connection that began longest
+ago makes room for a new one.
+"""
+
+import asyncio
+import http
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import TooManyHeaders
+
+from unlost.ops.kit.telemetry.admission import Admission, Place
+from unlost.ops.kit.telemetry.guarded import LINGER_SECONDS, MAX_HEAD
+
+
+class BoundedConnection(ServerConnection):
+    """One client."""
+
+    def __init__(self, *args: Any, admission: Admission, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._admission = admission
+        self._head = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a seat."""
+        super().connection_made(transport)
+        if self._admission.enter(self) is Place.NONE:
+            self.drop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free the seat."""
+        self._admission.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes before the head is whole."""
+        if self.request is not None:
+            super().data_received(data)
+            return
+        self._head += len(data)
+        if self._head > MAX_HEAD:
+            self._refuse()
+        else:
+            super().data_received(data)
+        if self.request is not None:
+            self._admission.prove(self)
+        elif self.protocol.handshake_exc is not None:
+            self._linger()
+
+    def _refuse(self) -> None:
+        self.protocol.handshake_exc = TooManyHeaders(f"the head has more than {MAX_HEAD:,} bytes")
+        status = http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        self.protocol.send_response(
+            self.protocol.reject(status, f"the head of a request has {MAX_HEAD:,} bytes at most\n")
+        )
+        self.send_data()
+
+    def _linger(self) -> None:
+        """Read no more, and give the peer a while to read why."""
+        self.transport.pause_reading()
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    def drop(self) -> None:
+        """Close without an answer."""
+        self.transport.abort()
+
+    def check(self) -> None:
+        """Nothing: websockets ends a handshake that takes too long."""
