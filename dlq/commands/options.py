@@ -9,10 +9,10 @@ import click
 from pydantic import Field
 
 from unlost.dlq.record.file import FileTrouble
-from unlost.dlq.record.letter import Reason
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.query import Selection, moment
 from unlost.dlq.record.sidecar import Status
+from unlost.listener.core.cause import Reason
 from unlost.ops.kit.command import Settings, UsageProblem
 
 

@@ -16,13 +16,13 @@ import msgspec
 
 from unlost.dlq.record.fingerprint import fingerprint, plain
 from unlost.dlq.record.line import broken_seal, seal
+from unlost.listener.core.cause import Reason
 from unlost.listener.core.errors import ErrorClass, Failure, UnlostError
 from unlost.listener.core.event import Event, on_one_line
 from unlost.listener.core.oversized import Oversized
 from unlost.ops.kit.telemetry.mask import masked
 
 VERSION = 1
-Reason = Literal["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped"]
 Mode = Literal["normal", "degraded"]
 UNCLAIMED: frozenset[Reason] = frozenset(("overflow", "stopped"))
 """Such letters are written without the claim: another listener may store the event, and then the letter is resolved."""

@@ -6,7 +6,7 @@ from typing import Protocol, Self
 
 import msgspec
 
-from unlost.dlq.record.letter import Reason
+from unlost.listener.core.cause import Reason
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import Event
 

@@ -16,11 +16,9 @@ from unlost.dlq.record.reopening import note_checked, reopen, resolved_since
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, last_checked, states
 from unlost.listener.core.errors import InvalidEvent, Transient
 from unlost.listener.core.event import parse
+from unlost.listener.core.in_flight import Passage, conflict_claim, invalid_claim
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.pipeline.healer import Kept
-from unlost.listener.pipeline.in_flight import Passage, conflict_claim, invalid_claim
-from unlost.listener.pipeline.registrar import Gone
-from unlost.listener.store.postgres.burials import Burial, Loss, Resolved
+from unlost.listener.ports.dead_letters import Burial, Gone, Kept, Loss, Resolved
 
 READ_AT_ONCE = 200
 HEAL_AT_ONCE = 100

@@ -19,7 +19,8 @@ from unlost.listener.core.facts import AttemptFailed, Facts
 from unlost.listener.core.retry import Work, attempts
 from unlost.listener.pipeline.handlers import find_handler
 from unlost.listener.pipeline.intake import Clocks
-from unlost.listener.pipeline.pipeline import DeadLetters, Pipeline
+from unlost.listener.pipeline.pipeline import Pipeline
+from unlost.listener.ports.dead_letters import DeadLetters
 
 BREAKER_FAILURES = 2
 BREAKER_RESET_SECONDS = 1.0

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from unlost.listener.app.openapi import DOCUMENT, LAST, MOST_IDS, MOST_ROWS
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.observe.recent import Recent
-from unlost.listener.ports.store import Rows
+from unlost.listener.ports.rows import Rows
 from unlost.ops.kit.telemetry.health import Health, health_routes
 from unlost.ops.kit.telemetry.http import whole_number, whole_path
 from unlost.ops.kit.telemetry.mask import masked

@@ -13,11 +13,12 @@ from typing import Literal
 from unlost.listener.app.engine import CLOCKS, Engine, random_name
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.app.wiring import Connect, connect_servers
+from unlost.listener.core.cause import Doom
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts
-from unlost.listener.pipeline.in_flight import Doom
 from unlost.listener.pipeline.intake import Clocks
-from unlost.listener.pipeline.pipeline import DeadLetters, Drained
+from unlost.listener.pipeline.pipeline import Drained
+from unlost.listener.ports.dead_letters import DeadLetters
 from unlost.listener.source.committer import CursorKeeper
 from unlost.listener.source.connection import Open
 from unlost.listener.source.reader import Reader

@@ -17,11 +17,9 @@ from unlost.listener.app.wiring import connect_servers
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
 from unlost.listener.core.facts import Fact
+from unlost.listener.core.in_flight import Buried, Duplicate, Passage
 from unlost.listener.observe.logs import ListenerLogs
-from unlost.listener.pipeline.healer import Kept
-from unlost.listener.pipeline.in_flight import Buried, Duplicate, Passage
-from unlost.listener.pipeline.registrar import Gone
-from unlost.listener.store.postgres.burials import Burial, Loss
+from unlost.listener.ports.dead_letters import Burial, Gone, Kept, Loss
 
 OPEN_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0

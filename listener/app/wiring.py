@@ -11,7 +11,10 @@ from unlost.listener.app.settings import ConnectionSettings
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
 from unlost.listener.ports.claims import StandingClaims, StoreMemory
-from unlost.listener.ports.store import GroupCursors, ListenerRoll, Register, Rows
+from unlost.listener.ports.cursors import GroupCursors
+from unlost.listener.ports.dead_letters import Register
+from unlost.listener.ports.membership import ListenerRoll
+from unlost.listener.ports.rows import Rows
 from unlost.listener.store.postgres.burials import BurialRegister
 from unlost.listener.store.postgres.cursors import Cursors
 from unlost.listener.store.postgres.database import Database

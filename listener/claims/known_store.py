@@ -9,8 +9,7 @@ from collections.abc import Callable
 from unlost.listener.claims.backends import Reach
 from unlost.listener.core.facts import Facts, StoreReplaced, StoreWentBack
 from unlost.listener.core.store_mark import Remembered, StoreMark, change
-from unlost.listener.ports.store import ListenerRoll
-from unlost.listener.store.postgres.membership import Look
+from unlost.listener.ports.membership import ListenerRoll, Look
 
 
 class KnownStore:

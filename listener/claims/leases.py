@@ -11,9 +11,10 @@ import msgspec
 
 from unlost.listener.claims.backends import Reach
 from unlost.listener.claims.quorum import Place, Places
+from unlost.listener.core.claim import Answer, Ask, Keep, Verdict, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts, LeasesLost
-from unlost.listener.ports.claims import Answer, Ask, Claims, Keep, Verdict, Won
+from unlost.listener.ports.claims import Claims
 
 
 class Claim(msgspec.Struct, eq=False, gc=False):

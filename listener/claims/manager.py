@@ -20,12 +20,12 @@ from unlost.listener.claims.leases import Leases
 from unlost.listener.claims.members import Members
 from unlost.listener.claims.quorum import Place, Places, Step, View, meets, next_step
 from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.claim import Answer, Ask, Dead, Done, Verdict, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts, MeetingChanged, PlacesDeclared
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.claims import Answer, Ask, Claims, Dead, Done, StoreMemory, Verdict, Won
-from unlost.listener.ports.store import ListenerRoll
-from unlost.listener.store.postgres.membership import Look, Member
+from unlost.listener.ports.claims import Claims, StoreMemory
+from unlost.listener.ports.membership import ListenerRoll, Look, Member
 
 TICK_SECONDS = 0.5
 FRESH_SHARE = 0.75

@@ -8,7 +8,7 @@ looks alike for some seconds, so only what lasts is a mistake.
 from collections.abc import Iterator, Sequence
 
 from unlost.listener.claims.quorum import Places
-from unlost.listener.store.postgres.membership import Look
+from unlost.listener.ports.membership import Look
 
 LASTS_SECONDS = 10.0
 """Longer than a killed process stays on the roll, and than peers take to see that a Redis is another one."""

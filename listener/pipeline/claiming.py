@@ -14,10 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import assert_never
 
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.cause import Doom
+from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Dead, Done, Held, Lapsed, Won
 from unlost.listener.core.errors import Failure, Permanent, Transient, failure_of
 from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
+from unlost.listener.core.in_flight import DUPLICATE, Passage, conflict_claim
 from unlost.listener.pipeline.batch_queue import Inbox
-from unlost.listener.pipeline.in_flight import DUPLICATE, Doom, Passage, conflict_claim
 from unlost.listener.pipeline.intake import Clocks, Intake
 from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.policy import Policy
@@ -25,8 +27,7 @@ from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.suspects import Suspect, Suspects
 from unlost.listener.pipeline.work import Work
-from unlost.listener.ports.claims import UNHANDLED, Answer, Ask, Dead, Done, Held, Lapsed, Won
-from unlost.listener.ports.store import Rows
+from unlost.listener.ports.rows import Rows
 
 CLOSED_PAUSE_SECONDS = 0.1
 GATHER_SECONDS = 0.1

@@ -6,7 +6,7 @@ from typing import Literal
 
 from unlost.listener.core.errors import Permanent, Transient, failure_of
 from unlost.listener.core.facts import Facts, failed_attempt
-from unlost.listener.pipeline.in_flight import Passage
+from unlost.listener.core.in_flight import Passage
 from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.store_watch import StoreWatch
 

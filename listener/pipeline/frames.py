@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Sequence
 
 from unlost.listener.core.bulk import plain_events
+from unlost.listener.core.cause import Doom
+from unlost.listener.core.claim import Ask
 from unlost.listener.core.errors import InvalidEvent, failure_of
 from unlost.listener.core.event import Event, parse, too_large
+from unlost.listener.core.in_flight import Passage, invalid_claim
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position
-from unlost.listener.pipeline.in_flight import Doom, Passage, invalid_claim
-from unlost.listener.ports.claims import Ask
 
 FEW = 3
 """So many frames are read one by one, which for them is faster than together."""

@@ -6,22 +6,22 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import NamedTuple
 
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.cause import Doom
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Permanent, Reject, Transient
 from unlost.listener.core.facts import Facts, HandlerRan
+from unlost.listener.core.in_flight import Passage, delivery_of
 from unlost.listener.pipeline.exclusive_gate import Lanes
 from unlost.listener.pipeline.failures import Failures
 from unlost.listener.pipeline.handlers import Handler, attempt
-from unlost.listener.pipeline.in_flight import Doom, Passage, delivery_of
 from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.ports.store import Rows
+from unlost.listener.ports.rows import Rows, Series
 from unlost.listener.store.postgres import rows
 from unlost.listener.store.postgres.database import Connection
-from unlost.listener.store.postgres.transaction_pipeline import Series
 
 MAY_RUN_PAUSE_SECONDS = 0.05
 STOP_SECONDS = 1.0

@@ -10,37 +10,17 @@ Where PostgreSQL went back and lost such rows, their letters wait again, and are
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
 
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts, LettersResolved
-from unlost.listener.core.oversized import Oversized
-from unlost.listener.pipeline.in_flight import Buried, Passage, Stored
+from unlost.listener.core.in_flight import Buried, Passage, Stored
 from unlost.listener.pipeline.intake import Intake
+from unlost.listener.ports.dead_letters import Kept, StoppedLetters
 
 AGAIN_SECONDS = 5.0
 Ended = asyncio.Queue[tuple[str, Passage]]
-
-
-class Kept(NamedTuple):
-    """A letter's id, and the frame that it keeps."""
-
-    letter_id: str
-    frame: bytes | Oversized
-
-
-class StoppedLetters(Protocol):
-    """The letters of this instance."""
-
-    def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
-        """Those of reason ``stopped`` that wait, some at a time; ``Transient`` if they cannot be read now."""
-        ...
-
-    async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
-        """Note that these need no replay, and return those that waited until now; ``Transient`` if not now."""
-        ...
 
 
 class Healer:

@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from unlost.listener.core.claim import Ask
 from unlost.listener.core.errors import Transient, failure_of
 from unlost.listener.core.event import Event
 from unlost.listener.core.facts import EventsDuplicate, Facts, FramesReceived, FramesUnread
+from unlost.listener.core.in_flight import DUPLICATE, Buried, End, Passage, Stored, unlettered
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position, Watermark
 from unlost.listener.pipeline.frames import last_cursor, passage_of, passage_of_oversized, read_frames
-from unlost.listener.pipeline.in_flight import DUPLICATE, Buried, End, Passage, Stored, unlettered
 from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.peers.segments import Cutter, Part, Stretch, cursor_at_end
 from unlost.listener.pipeline.policy import Policy
-from unlost.listener.ports.claims import Ask
 
 ENTRY_BYTES = 600
 """What holding one event costs beside its own bytes, roughly."""

@@ -11,30 +11,32 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from unlost.listener.claims.manager import Desk
 from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.cause import Doom
+from unlost.listener.core.claim import Dead, Done
 from unlost.listener.core.errors import Stopped, Transient, failure_of
 from unlost.listener.core.facts import Facts
+from unlost.listener.core.in_flight import Passage
 from unlost.listener.pipeline.batch_queue import Inbox
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.handling import Handling
-from unlost.listener.pipeline.healer import Healer, StoppedLetters
-from unlost.listener.pipeline.in_flight import Doom, Passage
+from unlost.listener.pipeline.healer import Healer
 from unlost.listener.pipeline.intake import Clocks, Intake
 from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.peers.peer_check import Looking
 from unlost.listener.pipeline.peers.segments import Cutter
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.recording import Recording
-from unlost.listener.pipeline.registrar import Letters, Registrar
-from unlost.listener.pipeline.settling import Graveyard, Settling
+from unlost.listener.pipeline.registrar import Registrar
+from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.ports.claims import Dead, Done
-from unlost.listener.ports.store import Register, Rows
+from unlost.listener.ports.dead_letters import DeadLetters, Register
+from unlost.listener.ports.rows import Rows
 
 QUIET_SECONDS = 3.0
 """How long a drain waits for the answer to a claim under way: unheard, it would lock peers out for a lease."""
@@ -55,10 +57,6 @@ class Drained(NamedTuple):
     released: int
     buried: int = 0
     missing: int = 0
-
-
-class DeadLetters(Graveyard, Letters, StoppedLetters, Protocol):
-    """Where events are buried, and what lies there."""
 
 
 class Pipeline:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
-from unlost.listener.pipeline.in_flight import Passage
+from unlost.listener.core.in_flight import Passage
 from unlost.listener.pipeline.storing import Storing
 
 

@@ -18,14 +18,13 @@ import contextlib
 import heapq
 import itertools
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
 from unlost.listener.pipeline.intake import Clocks
-from unlost.listener.ports.store import Register
-from unlost.listener.store.postgres.burials import Burial, Loss, Resolved, Standing
+from unlost.listener.ports.dead_letters import Burial, Letters, Loss, Register, Standing
 
 RETRY_SECONDS = 0.5
 READ_AGAIN_SECONDS = 5.0
@@ -34,34 +33,6 @@ BATCH = 500
 MOST_HELD = 50_000
 WHY: dict[Standing, str] = {"stored": "already stored", "elsewhere": "another letter of the same event waits"}
 """What is noted of a letter that needs no replay."""
-Gone = Callable[[Sequence[Resolved]], Awaitable[Sequence[Resolved]]]
-"""Those of some resolved letters whose events are neither rows nor under another letter."""
-
-
-class Letters(Protocol):
-    """The letters that this instance wrote, on its disk."""
-
-    def waiting(self) -> AsyncIterator[Sequence[Burial]]:
-        """All that is not resolved, some at a time; ``Transient`` if they cannot be read now."""
-        ...
-
-    async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
-        """Note that these need no replay, and return those that waited for one until now.
-
-        ``Transient`` if that cannot be written now.
-        """
-        ...
-
-    async def checked(self) -> str:
-        """After which loss the resolved letters were checked last; ``Transient`` if that cannot be read now."""
-        ...
-
-    def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
-        """Open again what the loss took, and return it, some at a time; at the end, note that this was done.
-
-        ``Transient`` if that is not possible now: as long as somebody replays the letters, say.
-        """
-        ...
 
 
 class _Entry(NamedTuple):

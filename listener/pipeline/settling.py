@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
 
 from unlost.dlq.record.letter import UNCLAIMED
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.cause import Doom
 from unlost.listener.core.errors import Failure, Transient
 from unlost.listener.core.facts import (
     BatchDone,
@@ -16,10 +16,10 @@ from unlost.listener.core.facts import (
     EventsStored,
     Facts,
 )
+from unlost.listener.core.in_flight import STORED, Buried, Duplicate, End, Passage, Stored
 from unlost.listener.pipeline.batch_queue import Inbox
-from unlost.listener.pipeline.in_flight import STORED, Buried, Doom, Duplicate, End, Passage, Stored
 from unlost.listener.pipeline.intake import Clocks, Intake
-from unlost.listener.store.postgres.burials import Burial
+from unlost.listener.ports.dead_letters import Burial, Graveyard
 
 RETRY_SECONDS = 0.5
 BATCH = 4_096
@@ -27,14 +27,6 @@ OF_THEMSELVES = ("invalid", "conflict")
 """What dooms an event whoever holds it, and is claimed under a name of its own."""
 SETTLE_SECONDS = 0.01
 """Between two calls that settle, unless a whole batch waits: the rows can be seen already, nobody waits for this."""
-
-
-class Graveyard(Protocol):
-    """Where events are buried. ``bury`` returns when the letters are durable, and raises ``Transient`` if not yet."""
-
-    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
-        """Write one letter for each, all or nothing; what PostgreSQL is to know of them."""
-        ...
 
 
 class Settling:

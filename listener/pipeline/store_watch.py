@@ -15,7 +15,7 @@ from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.errors import Permanent, Transient, Unavailable
 from unlost.listener.core.facts import Facts, StoringPaused, StoringResumed
 from unlost.listener.pipeline.intake import Clocks
-from unlost.listener.ports.store import Rows
+from unlost.listener.ports.rows import Rows
 
 PAUSES = Backoff(first=0.2, longest=3.0)
 """Between two probes. A breaker that closes ends the pause: other calls to PostgreSQL have succeeded."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from unlost.listener.pipeline.in_flight import Passage
+from unlost.listener.core.in_flight import Passage
 
 
 class Suspect(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import CursorNotSaved, CursorSaved, Facts
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.core.watermark import Watermark
-from unlost.listener.ports.store import GroupCursors
+from unlost.listener.ports.cursors import GroupCursors
 
 
 class CursorKeeper:

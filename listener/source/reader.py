@@ -25,7 +25,7 @@ from unlost.listener.core.errors import Transient, UnlostError
 from unlost.listener.core.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.pipeline.intake import Intake
-from unlost.listener.ports.store import GroupCursors
+from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.source.connection import Connection, Open, SourceOptions, open_stream
 from unlost.listener.source.handshake import (
     ABNORMAL,

@@ -12,7 +12,7 @@ import msgspec
 from websockets.exceptions import ConnectionClosed
 
 from unlost.listener.core.errors import UnlostError
-from unlost.listener.ports.store import GroupCursors
+from unlost.listener.ports.cursors import GroupCursors
 
 EVERY = 1.0
 AGAIN_AFTER = 10

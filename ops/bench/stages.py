@@ -12,15 +12,16 @@ from pathlib import Path
 from unlost.dlq.record.file import DeadLetterFile
 from unlost.dlq.record.letter import letter_for
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.claim import Ask
 from unlost.listener.core.errors import Transient, failure_of
 from unlost.listener.core.event import Event
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.pipeline.frames import read_frames
-from unlost.listener.ports.claims import Ask
+from unlost.listener.ports.rows import NewRow
 from unlost.listener.source.connection import SourceOptions, open_stream
 from unlost.listener.source.reader import AT_ONCE as FRAMES
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.rows import EventStore, NewRow
+from unlost.listener.store.postgres.rows import EventStore
 from unlost.ops.bench import processor
 from unlost.ops.bench.bed import Bed
 from unlost.ops.bench.figures import Measured

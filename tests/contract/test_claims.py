@@ -21,13 +21,15 @@ from tests.simulation.redis import RedisMemory, SimulatedRedisClaims
 from tests.support.yardstick import Yardstick
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.claim import UNHANDLED, Ask, Dead, Done, Held, Keep, Lapsed, Won
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.store_mark import Remembered, StoreMark
-from unlost.listener.ports.claims import UNHANDLED, Ask, Claims, Dead, Done, Held, Keep, Lapsed, Won
+from unlost.listener.ports.claims import Claims
+from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore, NewRow
+from unlost.listener.store.postgres.rows import EventStore
 
 LEASE, SHORT = 30.0, 0.3
 

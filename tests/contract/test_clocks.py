@@ -3,8 +3,8 @@
 from hashlib import sha256
 
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.claim import Ask, Held
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.claims import Ask, Held
 from unlost.ops.faults.drills.clocks import turn_back
 
 

@@ -8,12 +8,13 @@ import pytest
 
 from unlost.listener.core.errors import Unavailable
 from unlost.listener.core.event import parse
+from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres import pool as lender_module
 from unlost.listener.store.postgres.connection import OwnConnection
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.pool import Lender
-from unlost.listener.store.postgres.rows import EventStore, NewRow
+from unlost.listener.store.postgres.rows import EventStore
 
 Lend = Callable[..., Lender]
 

@@ -7,12 +7,14 @@ import asyncpg
 import pytest
 
 from unlost.listener.claims.postgres.adapter import PostgresClaims
+from unlost.listener.core.claim import Ask, Keep
 from unlost.listener.core.event import parse
-from unlost.listener.ports.claims import Ask, Keep
-from unlost.listener.store.postgres.burials import Burial, BurialRegister
+from unlost.listener.ports.dead_letters import Burial
+from unlost.listener.ports.rows import NewRow
+from unlost.listener.store.postgres.burials import BurialRegister
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore, NewRow
+from unlost.listener.store.postgres.rows import EventStore
 
 ROWS = 30_000
 FILL = f"""

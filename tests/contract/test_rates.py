@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.claim import Ask
 from unlost.listener.core.event import parse
-from unlost.listener.ports.claims import Ask, Claims
+from unlost.listener.ports.claims import Claims
+from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore, NewRow
+from unlost.listener.store.postgres.rows import EventStore
 
 BATCH = 1_024
 BYTES_PER_SETTLED_EVENT = 120

@@ -13,19 +13,22 @@ from unlost.dlq.record import reopening as reopening_module
 from unlost.dlq.record.file import DeadLetterFile, Located, read_letters, replay_guard
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, states
 from unlost.listener.app.dead_letter_sink import FileGraveyard
+from unlost.listener.core.cause import Doom
+from unlost.listener.core.claim import Dead
 from unlost.listener.core.errors import Failure, Transient
 from unlost.listener.core.event import Event, parse
 from unlost.listener.core.facts import Fact, LettersReopened, LettersResolved
+from unlost.listener.core.in_flight import Passage, invalid_claim
 from unlost.listener.pipeline import registrar as registrar_module
-from unlost.listener.pipeline.in_flight import Doom, Passage, invalid_claim
 from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.registrar import Registrar
-from unlost.listener.ports.claims import Dead
-from unlost.listener.store.postgres.burials import Burial, BurialRegister, Loss, Resolved, Standing
+from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
+from unlost.listener.ports.rows import NewRow
+from unlost.listener.store.postgres.burials import BurialRegister
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.membership import Roll
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore, NewRow
+from unlost.listener.store.postgres.rows import EventStore
 
 LOOK_AGAIN = 0.3
 

@@ -10,12 +10,13 @@ from click.testing import CliRunner
 
 from unlost.listener.core.errors import Misconfigured, Transient
 from unlost.listener.core.event import parse
+from unlost.listener.ports.rows import NewRow, Stored
 from unlost.listener.store.postgres import earlier
 from unlost.listener.store.postgres.cursors import Cursors
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.membership import Roll
 from unlost.listener.store.postgres.migrations import Migrated, check, known_migrations, migrate
-from unlost.listener.store.postgres.rows import EventStore, NewRow, Stored
+from unlost.listener.store.postgres.rows import EventStore
 from unlost.listener.store.postgres.statements import in_schema, quoted, schema_of
 from unlost.ops.upkeep.migrate import migrate_command
 

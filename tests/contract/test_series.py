@@ -9,10 +9,10 @@ import pytest
 
 from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.event import parse
+from unlost.listener.ports.rows import NewRow, Series, Stored
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore, NewRow, Stored
-from unlost.listener.store.postgres.transaction_pipeline import Series
+from unlost.listener.store.postgres.rows import EventStore
 
 LEFT = """select current_setting('work_mem') as work_mem, current_setting('transaction_read_only') as read_only,
     current_setting('default_transaction_read_only') as all_read_only,

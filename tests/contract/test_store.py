@@ -24,17 +24,20 @@ from tests.simulation.postgres_adapters import (
 )
 from tests.support.yardstick import Yardstick
 from unlost.listener.claims.postgres.adapter import PostgresClaims
+from unlost.listener.core.claim import Ask, Dead, Done, Won
 from unlost.listener.core.errors import Misconfigured, Permanent, Reject, Transient, Unavailable
 from unlost.listener.core.event import Event, parse
-from unlost.listener.ports.claims import Ask, Claims, Dead, Done, Won
-from unlost.listener.ports.store import GroupCursors, ListenerRoll, Register, Rows
-from unlost.listener.store.postgres.burials import Burial, BurialRegister
+from unlost.listener.ports.claims import Claims
+from unlost.listener.ports.cursors import GroupCursors
+from unlost.listener.ports.dead_letters import Burial, Register
+from unlost.listener.ports.membership import ListenerRoll, Member
+from unlost.listener.ports.rows import Conflict, Duplicate, NewRow, Rows, Series, Stored
+from unlost.listener.store.postgres.burials import BurialRegister
 from unlost.listener.store.postgres.cursors import Cursors
 from unlost.listener.store.postgres.database import Connection, Database
-from unlost.listener.store.postgres.membership import Member, Roll
+from unlost.listener.store.postgres.membership import Roll
 from unlost.listener.store.postgres.migrations import LOCK, Migrated, known_migrations, migrate
-from unlost.listener.store.postgres.rows import Conflict, Duplicate, EventStore, NewRow, Stored, make_ready
-from unlost.listener.store.postgres.transaction_pipeline import Series
+from unlost.listener.store.postgres.rows import EventStore, make_ready
 
 LIFE = 0.4
 LEFT_IN_SESSION = """select current_setting('work_mem') as work_mem,

@@ -8,10 +8,11 @@ import pytest
 
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import parse
+from unlost.listener.ports.rows import NewRow, Stored
 from unlost.listener.store.postgres.connection import TransactionLeft
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore, NewRow, Stored
+from unlost.listener.store.postgres.rows import EventStore
 
 
 def row(event_id: str) -> NewRow:

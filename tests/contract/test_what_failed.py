@@ -8,16 +8,18 @@ import pytest
 
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.claim import Ask, Keep
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.claims import Ask, Keep
-from unlost.listener.store.postgres.burials import Burial, BurialRegister
+from unlost.listener.ports.dead_letters import Burial
+from unlost.listener.ports.rows import NewRow
+from unlost.listener.store.postgres.burials import BurialRegister
 from unlost.listener.store.postgres.cursors import Cursors
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.membership import Roll
 from unlost.listener.store.postgres.migrations import check, migrate
-from unlost.listener.store.postgres.rows import EventStore, NewRow
+from unlost.listener.store.postgres.rows import EventStore
 from unlost.ops.system.ports import free_port
 
 EVENT = parse(b'{"event_id":"e","payload":1}', max_bytes=1000)

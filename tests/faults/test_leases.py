@@ -9,8 +9,9 @@ from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.app.wiring import connect_servers
 from unlost.listener.claims.manager import Desk
 from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.claim import Ask, Won
 from unlost.listener.core.facts import Fact, LeasesLost
-from unlost.listener.ports.claims import Ask, Claims, Won
+from unlost.listener.ports.claims import Claims
 
 
 class LateReplies:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.support.wrong_redis import answering
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.claim import Ask, Dead, Done, Held, Keep, Lapsed, Won
 from unlost.listener.core.errors import Permanent, Transient
-from unlost.listener.ports.claims import Ask, Dead, Done, Held, Keep, Lapsed, Won
 
 LIMIT = 0.3
 ASKS = [Ask(f"e{number}", bytes([number]) * 32) for number in range(3)]

@@ -28,7 +28,7 @@ from tests.simulation.world import Process, World
 from unlost.dlq.record.letter import UNCLAIMED
 from unlost.listener.core.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
 from unlost.listener.pipeline.peers.segments import Stretch
-from unlost.listener.store.postgres.burials import Burial
+from unlost.listener.ports.dead_letters import Burial
 
 MAX_TAKEOVERS = 3
 

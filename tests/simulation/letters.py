@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.simulation.listener import Start
-    from unlost.listener.store.postgres.burials import Burial
+    from unlost.listener.ports.dead_letters import Burial
 
 CONFIRMED = 1.2
 """Seconds: what asking all places takes at most, and then a look at the disk."""

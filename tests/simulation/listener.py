@@ -29,12 +29,10 @@ from unlost.listener.app.wiring import IDLE_GRACE, Servers
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.facts import Fact
-from unlost.listener.pipeline.healer import Kept
-from unlost.listener.pipeline.in_flight import Passage
+from unlost.listener.core.in_flight import Passage
 from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.policy import Policy
-from unlost.listener.pipeline.registrar import Gone
-from unlost.listener.store.postgres.burials import Burial, Loss, Resolved
+from unlost.listener.ports.dead_letters import Burial, Gone, Kept, Loss, Resolved
 
 LEASE = 2.5
 """Enough to notice a silent Redis, and to cover elsewhere, before it runs out."""

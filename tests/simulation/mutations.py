@@ -21,16 +21,17 @@ from unlost.listener.claims import manager as desk_module
 from unlost.listener.claims import quorum as places
 from unlost.listener.claims.leases import Leases
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.claim import Ask, Keep, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import LeasesLost
+from unlost.listener.core.in_flight import DUPLICATE, Passage
 from unlost.listener.core.store_mark import Remembered, StoreMark
 from unlost.listener.core.watermark import Position, Watermark
 from unlost.listener.pipeline import intake as intake_module
 from unlost.listener.pipeline import settling as settling_module
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.handling import Handling
-from unlost.listener.pipeline.healer import Healer, Kept
-from unlost.listener.pipeline.in_flight import DUPLICATE, Passage
+from unlost.listener.pipeline.healer import Healer
 from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.peers.segments import Part, Stretch
@@ -38,10 +39,10 @@ from unlost.listener.pipeline.registrar import Registrar
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.ports.claims import Ask, Keep, Won
+from unlost.listener.ports.dead_letters import Kept
+from unlost.listener.ports.rows import STORED
 from unlost.listener.source import reader as reader_module
 from unlost.listener.source.reader import Reader
-from unlost.listener.store.postgres.rows import STORED
 from unlost.producer.journal.timelines import Start, Timelines
 
 Patch = tuple[Any, str, Callable[[Any], Any]]

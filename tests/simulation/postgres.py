@@ -15,14 +15,15 @@ import msgspec
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import BLOCKED, Blocked, Request, Server
 from tests.simulation.world import World
+from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from unlost.listener.core.cursor import ordinal_of, place_of, stem_of
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.claims import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
-from unlost.listener.store.postgres.burials import Burial, Loss, Resolved, Standing, standing
-from unlost.listener.store.postgres.membership import Member
-from unlost.listener.store.postgres.rows import CONFLICT, DUPLICATE, STORED, NewRow, Result
+from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
+from unlost.listener.ports.membership import Member
+from unlost.listener.ports.rows import CONFLICT, DUPLICATE, STORED, NewRow, Result
+from unlost.listener.store.postgres.burials import standing
 
 LOCKS_ASKED_EVERY = 0.5
 Seen = tuple[dict[str, frozenset[str]], StoreMark]

@@ -7,14 +7,13 @@ from typing import Any, TypeVar
 
 from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Seen, Transaction, same_content
 from tests.simulation.wire import BLOCKED, Blocked, Lost, Wire
+from unlost.listener.core.claim import Answer, Ask, Dead, Done, Keep, Verdict
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.claims import Answer, Ask, Dead, Done, Keep, Verdict
-from unlost.listener.store.postgres.burials import Burial, Loss, Resolved, Standing
-from unlost.listener.store.postgres.membership import Look
-from unlost.listener.store.postgres.rows import STORED, NewRow, Result
-from unlost.listener.store.postgres.transaction_pipeline import Series
+from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
+from unlost.listener.ports.membership import Look
+from unlost.listener.ports.rows import STORED, NewRow, Result, Series
 
 T = TypeVar("T")
 

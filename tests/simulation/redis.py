@@ -12,9 +12,9 @@ import msgspec
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import Lost, Server, Wire
 from tests.simulation.world import World
+from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.store_mark import Remembered, StoreMark
-from unlost.listener.ports.claims import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 
 T = TypeVar("T")
 LATENCY = 0.0006

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from tests.simulation.world import AFTERLIFE, Process, World
-from unlost.listener.store.postgres.membership import Look
+from unlost.listener.ports.membership import Look
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import asyncpg
 
+from unlost.listener.core.claim import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from unlost.listener.core.errors import Transient
-from unlost.listener.ports.claims import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.incarnation import incarnation
 

@@ -30,9 +30,9 @@ from unlost.listener.claims.redis.adapter import replies
 from unlost.listener.claims.redis.errors import LIBRARY_ERRORS, may_try_again, translated
 from unlost.listener.claims.redis.parser import BoundedParser
 from unlost.listener.claims.redis.pool import Wires
+from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Keep, Verdict
 from unlost.listener.core.errors import Misconfigured, Transient
 from unlost.listener.core.store_mark import Remembered, StoreMark
-from unlost.listener.ports.claims import UNHANDLED, Answer, Ask, Keep, Verdict
 
 T = TypeVar("T")
 READ = ("MGET",)

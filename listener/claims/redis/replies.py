@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from redis.exceptions import InvalidResponse
 
+from unlost.listener.core.claim import Answer, Dead, Done, Held, Lapsed, Won
 from unlost.listener.core.store_mark import Remembered
-from unlost.listener.ports.claims import Answer, Dead, Done, Held, Lapsed, Won
 
 _answer = struct.Struct(">BIII")
 _PLACE = re.compile(rb"[0-9a-f]{1,64}\.[0-9a-zA-Z]{1,64}")

@@ -13,8 +13,8 @@ from zlib import crc32
 
 import msgspec
 
+from unlost.listener.core.claim import Ask
 from unlost.listener.core.watermark import Position
-from unlost.listener.ports.claims import Ask
 
 LONGEST = 8
 """What grows to so many times the usual length is nobody's from then on: in some sources nothing ends a stretch."""

@@ -6,39 +6,9 @@ that was entered; a second one, written by a listener that could not know, is to
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
-import msgspec
-
+from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
 from unlost.listener.store.postgres.database import Database
-
-
-class Burial(msgspec.Struct, frozen=True, gc=False):
-    """A letter on disk, by what it claims. ``claimed``: its writer held the claim, so that no other may store it."""
-
-    claim_id: str
-    digest: bytes
-    letter_id: str
-    claimed: bool = True
-
-
-class Resolved(msgspec.Struct, frozen=True, gc=False):
-    """A letter that is resolved: its event is a row, or lies under another letter. ``event_id``: empty for no event."""
-
-    burial: Burial
-    event_id: str
-
-
-class Loss(msgspec.Struct, frozen=True, gc=False):
-    """PostgreSQL went back, or may have: rows that were stored after ``since`` (an epoch second) may be lost."""
-
-    loss_id: str
-    since: float
-
-
-Standing = Literal["buried", "stored", "taken", "elsewhere", "open"]
-"""What is so of a letter's event: dead by this letter; a row of the same content; its id a row of other content; dead
-by another letter; none of them as yet, since another's lease is running, or nobody may be told (no room for it)."""
 
 
 class BurialRegister:

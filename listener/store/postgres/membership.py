@@ -12,45 +12,11 @@ starts nothing, until none of another handler is at work any more. Who has agree
 """
 
 import asyncpg
-import msgspec
 
 from unlost.listener.core.store_mark import StoreMark
+from unlost.listener.ports.membership import Look, Member
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.incarnation import incarnation
-
-
-class Member(msgspec.Struct, frozen=True):
-    """Another listener, what its handler is called, and whether it is at work with it."""
-
-    token: str
-    instance_id: str
-    handler: str | None
-    agreed: bool = True
-
-
-class Look(msgspec.Struct, frozen=True):
-    """What the roll showed to ``token``. ``mine`` is None where this listener has no live row."""
-
-    token: str
-    mine: frozenset[str] | None
-    peers: dict[str, frozenset[str]]
-    postgres_place: str
-    store: StoreMark
-    agreed: bool = True
-    """Whether this listener may work with its handler."""
-    members: tuple[Member, ...] = ()
-    """The other listeners, without replays."""
-
-    @property
-    def share(self) -> tuple[int, int]:
-        """This listener's number among all that work, from 0 on, and how many they are: the same seen by each."""
-        idle = {one.token for one in self.members if not one.agreed}
-        tokens = sorted(({*self.peers} - idle) | {self.token})
-        return tokens.index(self.token), len(tokens)
-
-    def others(self, handler: str | None) -> list[Member]:
-        """Who is at work with another handler than this."""
-        return [one for one in self.members if one.agreed and one.handler != handler]
 
 
 class Roll:

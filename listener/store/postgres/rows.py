@@ -14,45 +14,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import asyncpg
-import msgspec
 
+from unlost.listener.core.claim import Ask, Dead, Done
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
-from unlost.listener.ports.claims import Ask, Dead, Done
+from unlost.listener.ports.rows import CONFLICT, DUPLICATE, STORED, NewRow, Result, Series
 from unlost.listener.store.postgres.connection import TransactionLeft
 from unlost.listener.store.postgres.database import Borrowed, Connection, Database
 from unlost.listener.store.postgres.errors import translated
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, statements
-from unlost.listener.store.postgres.transaction_pipeline import Series
 
 NEWEST = 2**63 - 1
-
-
-class NewRow(msgspec.Struct, frozen=True, gc=False):
-    """An event that is to become a row."""
-
-    event: Event
-    epoch: int
-    attempts: int
-    received_at: float
-
-
-class Stored(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The row is ours."""
-
-
-class Duplicate(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The row was there already, with the same content."""
-
-
-class Conflict(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A row of this id was there already, with other content."""
-
-
-Result = Stored | Duplicate | Conflict | Dead
-"""``Dead``: there is no row, and none may come to be, since the event is a dead letter."""
-
-STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
 
 
 async def make_ready(connection: Connection, group: str = DEFAULT_GROUP) -> None:

@@ -9,10 +9,10 @@ from tests.end_to_end.faults.handlers import hang, named
 from tests.support.listeners import Heard, rows_of, running_listener
 from tests.support.source import running_source
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.core.claim import Ask, Won
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import EventBuried, EventsClaimed, EventsDuplicate, EventsStored, EventsTakenOver
-from unlost.listener.ports.claims import Ask, Won
 from unlost.ops.system.valkey import ValkeyServer
 
 HEARD: list[Heard] = []

@@ -11,7 +11,6 @@ from unlost.dlq.record.fingerprint import fingerprint
 from unlost.dlq.record.letter import (
     Damaged,
     Letter,
-    Reason,
     decode,
     encode,
     epoch_second,
@@ -19,9 +18,10 @@ from unlost.dlq.record.letter import (
     letter_for,
     letter_for_frame,
     shown,
-)  # fmt: skip
+)
 from unlost.dlq.record.line import seal
 from unlost.dlq.record.sidecar import OPEN, LetterState, Record, What, after
+from unlost.listener.core.cause import Reason  # fmt: skip
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import parse
 from unlost.listener.core.oversized import Oversized

@@ -8,7 +8,7 @@ import pytest
 from unlost.listener.claims.known_store import KnownStore
 from unlost.listener.core.facts import Fact, StoreReplaced, StoreWentBack
 from unlost.listener.core.store_mark import Remembered, StoreMark
-from unlost.listener.store.postgres.membership import Look
+from unlost.listener.ports.membership import Look
 
 MARK = StoreMark("g", 7, "postgres:1")
 

@@ -8,9 +8,9 @@ import pytest
 
 from unlost.listener.claims.manager import TICK_SECONDS, Desk
 from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.claim import UNHANDLED, Ask, Keep, Verdict, Won
 from unlost.listener.core.store_mark import Remembered, StoreMark
-from unlost.listener.ports.claims import UNHANDLED, Ask, Keep, Verdict, Won
-from unlost.listener.store.postgres.membership import Look
+from unlost.listener.ports.membership import Look
 
 LEASE, SLOW = 10.0, 4.0
 MARK = StoreMark("g", 1, "1")

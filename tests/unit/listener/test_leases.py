@@ -8,9 +8,9 @@ import pytest
 from unlost.listener.claims.backends import Reach
 from unlost.listener.claims.leases import Leases
 from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.claim import Ask, Keep, Verdict, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Fact, LeasesLost
-from unlost.listener.ports.claims import Ask, Keep, Verdict, Won
 
 REDIS, POSTGRES = "redis:1", "postgres:1"
 

@@ -4,12 +4,12 @@ import time
 from typing import Any, cast
 
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.claim import Ask
 from unlost.listener.core.event import parse
-from unlost.listener.pipeline.in_flight import Passage
+from unlost.listener.core.in_flight import Passage
 from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.pipeline import Pipeline
 from unlost.listener.pipeline.policy import Policy
-from unlost.listener.ports.claims import Ask
 
 
 class Holding:

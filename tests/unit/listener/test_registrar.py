@@ -9,7 +9,7 @@ from unlost.listener.core.facts import AttemptFailed, Fact, LettersResolved
 from unlost.listener.pipeline import registrar as module
 from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.registrar import Registrar
-from unlost.listener.store.postgres.burials import Burial, Standing
+from unlost.listener.ports.dead_letters import Burial, Standing
 
 
 class Clock:

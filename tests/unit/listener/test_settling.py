@@ -7,15 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.dlq.record.letter import Reason
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.cause import Doom, Reason
+from unlost.listener.core.claim import Ask, Verdict
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import DeadLetterHealed, EventBuried, Fact, Facts
-from unlost.listener.pipeline.in_flight import STORED, Doom, Passage
+from unlost.listener.core.in_flight import STORED, Passage
 from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.settling import Settling
-from unlost.listener.ports.claims import Ask, Verdict
-from unlost.listener.store.postgres.burials import Burial
+from unlost.listener.ports.dead_letters import Burial
 
 
 class CutOff:

@@ -8,17 +8,18 @@ from typing import Any, cast
 import pytest
 
 from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.cause import Doom
+from unlost.listener.core.claim import Ask, Dead, Done
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import AttemptFailed, Fact
+from unlost.listener.core.in_flight import Passage
 from unlost.listener.pipeline.frames import passage_of
-from unlost.listener.pipeline.in_flight import Doom, Passage
 from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.ports.claims import Ask, Dead, Done
-from unlost.listener.store.postgres.rows import STORED, NewRow, Result
+from unlost.listener.ports.rows import STORED, NewRow, Result
 
 POLICY = Policy(insert_attempts=3, insert_delay=0.0)
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.listener.test_hands import passages
+from unlost.listener.core.claim import Lapsed
 from unlost.listener.pipeline.suspects import Suspect, Suspects, group_size
-from unlost.listener.ports.claims import Lapsed
 
 AT_ONCE = 16
 LIMITS = st.lists(st.none() | st.integers(1, 40), min_size=1, max_size=60)

@@ -12,7 +12,7 @@ import redis
 
 from tests.support.servers import running_postgres, running_valkey
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
-from unlost.listener.ports.claims import Ask, Won
+from unlost.listener.core.claim import Ask, Won
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.sockets import told
 from unlost.ops.system.valkey import ValkeyServer

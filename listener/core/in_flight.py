@@ -1,19 +1,16 @@
 """One event's passage through a listener: what is known of it between receipt and settlement."""
 
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import msgspec
 
-from unlost.dlq.record.letter import Reason
+from unlost.listener.core.cause import Doom, Reason
+from unlost.listener.core.claim import Ask
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import Event, decode
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position
-from unlost.listener.ports.claims import Ask
-
-Stage = Literal["receive", "claim", "handle", "store"]
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -32,13 +29,6 @@ class Buried(msgspec.Struct, frozen=True, gc=False):
 
 End = Stored | Duplicate | Buried
 STORED, DUPLICATE = Stored(), Duplicate()
-
-
-class Doom(msgspec.Struct, frozen=True, gc=False):
-    """Why an event is to be buried."""
-
-    reason: Reason
-    stage: Stage
 
 
 def invalid_claim(digest: bytes) -> Ask:

@@ -1,0 +1,15 @@
+"""Why an event becomes a dead letter."""
+
+from typing import Literal
+
+import msgspec
+
+Stage = Literal["receive", "claim", "handle", "store"]
+Reason = Literal["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped"]
+
+
+class Doom(msgspec.Struct, frozen=True, gc=False):
+    """Why an event is to be buried."""
+
+    reason: Reason
+    stage: Stage
