@@ -14,11 +14,11 @@ from unlost.listener.app.settings import ConnectionSettings
 from unlost.listener.app.wiring import Connect, connect_servers
 from unlost.listener.claims.manager import Desk
 from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import AttemptFailed, Facts
 from unlost.listener.core.retry import Work, attempts
 from unlost.listener.pipeline.handlers import find_handler
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.pipeline import Pipeline
 from unlost.listener.ports.dead_letters import DeadLetters
 

@@ -14,9 +14,9 @@ from unlost.listener.app.engine import CLOCKS, Engine, random_name
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.app.wiring import Connect, connect_servers
 from unlost.listener.core.cause import Doom
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.pipeline import Drained
 from unlost.listener.ports.dead_letters import DeadLetters
 from unlost.listener.source.committer import CursorKeeper

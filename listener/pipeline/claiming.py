@@ -14,13 +14,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import assert_never
 
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.batch_queue import Inbox
 from unlost.listener.core.cause import Doom
 from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Dead, Done, Held, Lapsed, Won
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Permanent, Transient, failure_of
 from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
 from unlost.listener.core.in_flight import DUPLICATE, Passage, conflict_claim
-from unlost.listener.pipeline.batch_queue import Inbox
-from unlost.listener.pipeline.intake import Clocks, Intake
+from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient, failure_of
 from unlost.listener.core.facts import Facts, failed_attempt
 from unlost.listener.core.in_flight import Passage
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.store_watch import StoreWatch
 
 

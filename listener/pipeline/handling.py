@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from unlost.listener.claims.manager import Desk
 from unlost.listener.core.cause import Doom
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Permanent, Reject, Transient
 from unlost.listener.core.facts import Facts, HandlerRan
@@ -14,7 +15,6 @@ from unlost.listener.core.in_flight import Passage, delivery_of
 from unlost.listener.pipeline.exclusive_gate import Lanes
 from unlost.listener.pipeline.failures import Failures
 from unlost.listener.pipeline.handlers import Handler, attempt
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch

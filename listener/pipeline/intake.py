@@ -6,10 +6,10 @@ when that ends. What is no valid event enters too, doomed, under a name made of 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from unlost.listener.core.claim import Ask
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient, failure_of
 from unlost.listener.core.event import Event
 from unlost.listener.core.facts import EventsDuplicate, Facts, FramesReceived, FramesUnread
@@ -23,14 +23,6 @@ from unlost.listener.pipeline.policy import Policy
 
 ENTRY_BYTES = 600
 """What holding one event costs beside its own bytes, roughly."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """The two clocks: ``now`` tells the time of day, ``monotonic`` measures."""
-
-    now: Callable[[], float]
-    monotonic: Callable[[], float]
 
 
 class Intake:

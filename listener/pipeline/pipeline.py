@@ -14,18 +14,19 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.batch_queue import Inbox
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.cause import Doom
 from unlost.listener.core.claim import Dead, Done
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Stopped, Transient, failure_of
 from unlost.listener.core.facts import Facts
 from unlost.listener.core.in_flight import Passage
-from unlost.listener.pipeline.batch_queue import Inbox
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.handling import Handling
 from unlost.listener.pipeline.healer import Healer
-from unlost.listener.pipeline.intake import Clocks, Intake
+from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.peers.peer_check import Looking
 from unlost.listener.pipeline.peers.segments import Cutter

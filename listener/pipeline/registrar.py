@@ -21,9 +21,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.ports.dead_letters import Burial, Letters, Loss, Register, Standing
 
 RETRY_SECONDS = 0.5

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from unlost.dlq.record.letter import UNCLAIMED
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.batch_queue import Inbox
 from unlost.listener.core.cause import Doom
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Transient
 from unlost.listener.core.facts import (
     BatchDone,
@@ -17,8 +19,7 @@ from unlost.listener.core.facts import (
     Facts,
 )
 from unlost.listener.core.in_flight import STORED, Buried, Duplicate, End, Passage, Stored
-from unlost.listener.pipeline.batch_queue import Inbox
-from unlost.listener.pipeline.intake import Clocks, Intake
+from unlost.listener.pipeline.intake import Intake
 from unlost.listener.ports.dead_letters import Burial, Graveyard
 
 RETRY_SECONDS = 0.5

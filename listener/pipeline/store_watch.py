@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from unlost.listener.core.backoff import Backoff
 from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient, Unavailable
 from unlost.listener.core.facts import Facts, StoringPaused, StoringResumed
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.ports.rows import Rows
 
 PAUSES = Backoff(first=0.2, longest=3.0)

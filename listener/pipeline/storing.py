@@ -8,15 +8,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, assert_never
 
+from unlost.listener.core.batch_queue import Inbox
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.cause import Doom, Stage
 from unlost.listener.core.claim import Dead, Done
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import BatchDone, Facts
 from unlost.listener.core.in_flight import DUPLICATE, STORED, Duplicate, Passage, Stored
-from unlost.listener.pipeline.batch_queue import Inbox
 from unlost.listener.pipeline.failures import Failures
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch

@@ -9,12 +9,11 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Callable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from unlost.listener.core.event import how_often
-from unlost.producer.fast.parse_worker import Reading
 from unlost.producer.journal.port import JournalTrouble, Placed
 from unlost.producer.journal.publications import LINE_END, Group, Lines, Publication
 from unlost.producer.publish.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
@@ -37,13 +36,21 @@ _encoder = msgspec.json.Encoder()
 _line_of = attrgetter("line")
 
 
+class LineReader(Protocol):
+    """Reads the lines of a batch somewhere else, beside what this process does."""
+
+    async def elsewhere(self, text: bytes, count: int, *, redeliver: bool) -> Lines | None:
+        """So many lines; None where they are to be read here."""
+        ...
+
+
 class Batch:
     """One body on its way into the journal."""
 
     def __init__(
         self,
         publisher: Publisher,
-        reading: Reading,
+        reading: LineReader,
         told: Told,
         *,
         max_event_bytes: int,

@@ -15,12 +15,12 @@ from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, state
 from unlost.listener.app.dead_letter_sink import FileGraveyard
 from unlost.listener.core.cause import Doom
 from unlost.listener.core.claim import Dead
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Transient
 from unlost.listener.core.event import Event, parse
 from unlost.listener.core.facts import Fact, LettersReopened, LettersResolved
 from unlost.listener.core.in_flight import Passage, invalid_claim
 from unlost.listener.pipeline import registrar as registrar_module
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.registrar import Registrar
 from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
 from unlost.listener.ports.rows import NewRow

@@ -26,11 +26,11 @@ from unlost.dlq.record.letter import UNCLAIMED
 from unlost.listener.app.listening import Listening
 from unlost.listener.app.settings import ConnectionSettings, ListenerSettings
 from unlost.listener.app.wiring import IDLE_GRACE, Servers
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.in_flight import Passage
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.ports.dead_letters import Burial, Gone, Kept, Loss, Resolved
 

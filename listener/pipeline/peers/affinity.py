@@ -10,8 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+from unlost.listener.core.batch_queue import Inbox
 from unlost.listener.core.in_flight import Passage
-from unlost.listener.pipeline.batch_queue import Inbox
 from unlost.listener.pipeline.peers.segments import Part
 
 GATHER = 0.02

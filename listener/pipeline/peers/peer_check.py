@@ -2,22 +2,35 @@
 
 from collections.abc import Sequence
 from itertools import compress
+from typing import Protocol
 
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import BatchDone, Facts
-from unlost.listener.pipeline.intake import Clocks, Intake
 from unlost.listener.pipeline.peers.affinity import Turns
-from unlost.listener.pipeline.peers.segments import Stretch
+from unlost.listener.pipeline.peers.segments import Part, Stretch
 
 AT_ONCE = 32
 """So many parts are looked at together: what of them must be read keeps nobody else waiting for long."""
 
 
+class Unread(Protocol):
+    """Where the parts of the stream are that have not been read yet."""
+
+    def end_unread(self, parts: Sequence[Part]) -> None:
+        """These are settled."""
+        ...
+
+    def read(self, parts: Sequence[Part]) -> None:
+        """Read these now."""
+        ...
+
+
 class Looking:
     """Takes peers' parts from the turns, once it is time."""
 
-    def __init__(self, *, turns: Turns, desk: Desk, intake: Intake, clocks: Clocks, facts: Facts) -> None:
+    def __init__(self, *, turns: Turns, desk: Desk, intake: Unread, clocks: Clocks, facts: Facts) -> None:
         self._turns = turns
         self._desk = desk
         self._intake = intake

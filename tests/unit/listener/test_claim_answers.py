@@ -6,15 +6,15 @@ from typing import Any, cast
 
 import pytest
 
+from unlost.listener.core.batch_queue import Inbox
 from unlost.listener.core.cause import Doom
 from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Dead, Done, Held, Lapsed, Won
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Fact
 from unlost.listener.core.in_flight import DUPLICATE, End, Passage, conflict_claim
-from unlost.listener.pipeline.batch_queue import Inbox
 from unlost.listener.pipeline.claiming import Claiming
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.policy import Policy
 

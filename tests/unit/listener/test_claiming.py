@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from unlost.listener.claims.manager import Desk
+from unlost.listener.core.batch_queue import Inbox
 from unlost.listener.core.claim import Answer, Ask, Dead, Done, Lapsed, Won
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.in_flight import Passage
-from unlost.listener.pipeline.batch_queue import Inbox
 from unlost.listener.pipeline.claiming import Claiming
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.policy import Policy
 

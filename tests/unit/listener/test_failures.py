@@ -5,12 +5,12 @@ from typing import Any, cast
 import pytest
 
 from unlost.listener.core.claim import Ask
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import AttemptFailed, Fact
 from unlost.listener.core.in_flight import Passage
 from unlost.listener.pipeline.failures import Failures
-from unlost.listener.pipeline.intake import Clocks
 
 
 class Watch:

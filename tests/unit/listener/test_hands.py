@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.event import parse
 from unlost.listener.core.in_flight import Passage
 from unlost.listener.pipeline.frames import passage_of
 from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.handling import Handling
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.policy import Policy
 
 OF_AN_EVENT = contextvars.ContextVar("OF_AN_EVENT", default="")

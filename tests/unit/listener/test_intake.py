@@ -2,11 +2,12 @@
 
 import time
 
+from unlost.listener.core.batch_queue import Inbox
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.in_flight import DUPLICATE, STORED, Buried, Passage, conflict_claim
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.pipeline.batch_queue import Inbox
-from unlost.listener.pipeline.intake import Clocks, Intake
+from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.peers.segments import Cutter
 from unlost.listener.pipeline.policy import Policy

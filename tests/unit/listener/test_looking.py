@@ -6,12 +6,13 @@ from typing import Any, cast
 
 import pytest
 
+from unlost.listener.core.batch_queue import Inbox
 from unlost.listener.core.claim import Ask
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import BatchDone, EventsDuplicate, Fact, FramesUnread
 from unlost.listener.core.in_flight import DUPLICATE, STORED, Passage
-from unlost.listener.pipeline.batch_queue import Inbox
-from unlost.listener.pipeline.intake import Clocks, Intake
+from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import Turns
 from unlost.listener.pipeline.peers.peer_check import Looking
 from unlost.listener.pipeline.peers.segments import Cutter

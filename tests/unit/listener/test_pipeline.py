@@ -5,9 +5,9 @@ from typing import Any, cast
 
 from unlost.listener.claims.manager import Desk
 from unlost.listener.core.claim import Ask
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.event import parse
 from unlost.listener.core.in_flight import Passage
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.pipeline import Pipeline
 from unlost.listener.pipeline.policy import Policy
 

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import AttemptFailed, Fact, LettersResolved
 from unlost.listener.pipeline import registrar as module
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.registrar import Registrar
 from unlost.listener.ports.dead_letters import Burial, Standing
 

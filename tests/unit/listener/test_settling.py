@@ -10,10 +10,10 @@ import pytest
 from unlost.listener.claims.manager import Desk
 from unlost.listener.core.cause import Doom, Reason
 from unlost.listener.core.claim import Ask, Verdict
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import DeadLetterHealed, EventBuried, Fact, Facts
 from unlost.listener.core.in_flight import STORED, Passage
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.ports.dead_letters import Burial
 

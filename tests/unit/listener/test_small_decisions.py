@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlost.listener.core.backoff import Backoff
+from unlost.listener.core.batch_queue import Inbox
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.facts import BreakerMoved, Fact
 from unlost.listener.core.watermark import Watermark
-from unlost.listener.pipeline.batch_queue import Inbox
 from unlost.listener.pipeline.policy import Policy
 
 

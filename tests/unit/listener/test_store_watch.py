@@ -10,10 +10,10 @@ import pytest
 
 from unlost.listener.core.backoff import Backoff
 from unlost.listener.core.breaker import Breaker
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient, Unavailable
 from unlost.listener.core.facts import Fact, StoringPaused, StoringResumed
 from unlost.listener.pipeline import store_watch
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.store_watch import StoreWatch
 
 FAILED = Transient("no answer")

@@ -10,12 +10,12 @@ import pytest
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.cause import Doom
 from unlost.listener.core.claim import Ask, Dead, Done
+from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import AttemptFailed, Fact
 from unlost.listener.core.in_flight import Passage
 from unlost.listener.pipeline.frames import passage_of
-from unlost.listener.pipeline.intake import Clocks
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unlost.listener.core.batch_queue import Inbox
 from unlost.listener.core.claim import Ask
 from unlost.listener.core.event import Event
 from unlost.listener.core.in_flight import Passage
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.pipeline.batch_queue import Inbox
 from unlost.listener.pipeline.peers.affinity import LATELY, Turns
 from unlost.listener.pipeline.peers.segments import Part, Stretch
 from unlost.listener.ports.membership import Look
