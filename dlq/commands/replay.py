@@ -13,7 +13,7 @@ from pydantic import Field
 from unlost.dlq.commands.changing import Locked, replay_guards, say_locked
 from unlost.dlq.commands.options import as_usage, files_argument, files_of, filter_options, json_option, selection_of
 from unlost.dlq.commands.render import warn_of
-from unlost.dlq.commands.reporter import AsJson, Follow, Voice, Words
+from unlost.dlq.commands.reporter import AsJson, Follow, Reporter, Words
 from unlost.dlq.record.file import FileTrouble
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import Sidecars
@@ -110,7 +110,7 @@ class Job:
     """One call of the command."""
 
     def __init__(
-        self, settings: ReplaySettings, paths: Sequence[Path], selection: Selection, limits: Limits, voice: Voice,
+        self, settings: ReplaySettings, paths: Sequence[Path], selection: Selection, limits: Limits, voice: Reporter,
         open_rerun: OpenRerun, *, insists: bool = False,
     ) -> None:  # fmt: skip
         self._settings = settings

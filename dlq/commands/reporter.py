@@ -20,7 +20,7 @@ APART = 0.2
 Advance = Callable[[Report], None]
 
 
-class Voice(Protocol):
+class Reporter(Protocol):
     """Tells of one replay."""
 
     def planned(self, found: Plan) -> None:

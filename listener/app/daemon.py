@@ -8,7 +8,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from unlost.dlq.record.file import DeadLetterFile
-from unlost.listener.app.dead_letter_sink import FileGraveyard
+from unlost.listener.app.dead_letter_sink import FileDeadLetterSink
 from unlost.listener.app.http import application
 from unlost.listener.app.listening import Listening
 from unlost.listener.app.settings import ListenerSettings
@@ -44,15 +44,15 @@ class Daemon:
             *([] if hear is None else [hear]),
         )
         source = settings.source()
-        self._graveyard = FileGraveyard(
+        self._sink = FileDeadLetterSink(
             DeadLetterFile(settings.dead_letter_file),
             settings.dead_letter_file,
             instance=settings.instance_id,
             source=source.name,
             handler=settings.handler_name,
-            degraded=lambda: self._engine.desk.degraded,
+            degraded=lambda: self._engine.manager.degraded,
         )
-        self._listening = Listening(settings, self._graveyard, facts)
+        self._listening = Listening(settings, self._sink, facts)
         self._engine = self._listening.engine
         self._reader = self._listening.reader
         self._lag = LoopLag(registry)
@@ -87,7 +87,7 @@ class Daemon:
                 self._must_account_for_all(drained)
         finally:
             await self._http.stop()
-            self._graveyard.close()
+            self._sink.close()
             await self._engine.close()
 
     def _must_account_for_all(self, drained: Drained) -> None:
@@ -102,7 +102,7 @@ class Daemon:
     def health(self) -> Health:
         """The whole picture, from what this process knows without asking anybody."""
         engine, reader = self._engine, self._reader
-        intake, desk = engine.pipeline.intake, engine.desk
+        intake, manager = engine.pipeline.intake, engine.manager
         in_hand = intake.count - engine.pipeline.claiming.standing_by
         stuck_for = self._progress.stuck_for(in_hand, self._oldest_age())
         limit = max(self._settings.stuck_after, 2 * self._settings.handle_timeout)
@@ -110,8 +110,8 @@ class Daemon:
             Check("running", self._listening.phase == "running", f"the listener is {self._listening.phase}"),
             Check("source", reader.connected, reader.trouble),
             Check("reading", not reader.paused, reader.paused),
-            Check("handler", self._same_handler, desk.why_another_handler()),
-            Check("claims", desk.open, desk.why_closed()),
+            Check("handler", self._same_handler, manager.why_another_handler()),
+            Check("claims", manager.open, manager.why_closed()),
             Check("storing", not engine.pipeline.store_watch.trouble, engine.pipeline.store_watch.trouble),
             Check("dead_letters", not engine.pipeline.settling.trouble, engine.pipeline.settling.trouble),
             Check("progress", stuck_for < limit, f"nothing in hand has moved for {stuck_for:.0f} s"),
@@ -119,13 +119,13 @@ class Daemon:
         facts = {
             "phase": self._listening.phase,
             "handler": self._settings.handler_name,
-            "mode": "degraded" if desk.degraded else "normal",
-            "places": sorted(desk.places),
+            "mode": "degraded" if manager.degraded else "normal",
+            "places": sorted(manager.places),
             "breakers": {b.name: b.state for b in (engine.redis_breaker, engine.store_breaker)},
             "breaker_causes": {b.name: b.why for b in (engine.redis_breaker, engine.store_breaker) if b.is_open},
-            "peer_warnings": list(desk.peer_warnings),
+            "peer_warnings": list(manager.peer_warnings),
             "in_memory": intake.count,
-            "claims_held": desk.held,
+            "claims_held": manager.held,
             "standing_by": engine.pipeline.claiming.standing_by,
             "source_resumes": reader.resumes,
             "source_lost": None if reader.last_loss is None else reader.last_loss.shown(),
@@ -137,31 +137,31 @@ class Daemon:
             "changes": [msgspec.to_builtins(one) for one in self._changes.lately()],
         }
         cause = f" ({engine.redis_breaker.why})" if engine.redis_breaker.is_open else ""
-        remarks = [f"degraded: claims are kept in PostgreSQL, without Redis{cause}"] if desk.degraded else []
+        remarks = [f"degraded: claims are kept in PostgreSQL, without Redis{cause}"] if manager.degraded else []
         remarks += self._changes.remarks()
-        return Health(self._settings.instance_id, (), able, facts, (*remarks, *desk.peer_warnings))
+        return Health(self._settings.instance_id, (), able, facts, (*remarks, *manager.peer_warnings))
 
     @property
     def _same_handler(self) -> bool:
-        desk = self._engine.desk
-        return desk.agreed or not desk.places
+        manager = self._engine.manager
+        return manager.agreed or not manager.places
 
     def in_flight(self, event_id: str) -> Mapping[str, object] | None:
         """Where an event stands that is in memory now."""
-        passage = self._engine.pipeline.intake.find(event_id)
-        if passage is None:
+        flight = self._engine.pipeline.intake.find(event_id)
+        if flight is None:
             return None
-        held = self._engine.desk.is_held(event_id)
+        held = self._engine.manager.is_held(event_id)
         return {
             "state": "owner" if held else "waiting",
-            "epoch": passage.epoch,
-            "failed_attempts": len(passage.attempts),
-            "received_at": passage.received_at,
+            "epoch": flight.epoch,
+            "failed_attempts": len(flight.attempts),
+            "received_at": flight.received_at,
         }
 
     def _oldest_age(self) -> float:
         """Taken in without one event ever being handed on, a listener looks idle to a rate; not to this."""
-        stamps = (passage.received_clock for passage in self._engine.pipeline.intake.inside())
+        stamps = (flight.received_clock for flight in self._engine.pipeline.intake.inside())
         oldest = min(stamps, default=None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 
@@ -171,7 +171,7 @@ class Daemon:
         for name, about, value in (
             ("in_memory_events", "Events in memory", lambda: intake.count),
             ("in_memory_bytes", "Bytes that events in memory are reckoned at", lambda: intake.size),
-            ("claims_held", "Claims that this process holds", lambda: engine.desk.held),
+            ("claims_held", "Claims that this process holds", lambda: engine.manager.held),
             ("standing_by", "Events that wait for another owner", lambda: engine.pipeline.claiming.standing_by),
             ("oldest_unsettled_seconds", "Age of the oldest event in memory, 0 without one", self._oldest_age),
             ("unsettled_positions", "Positions behind the cursor", lambda: intake.watermark.waiting),

@@ -16,16 +16,16 @@ from unlost.dlq.record.reopening import note_checked, reopen, resolved_since
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, last_checked, states
 from unlost.listener.core.errors import InvalidEvent, Transient
 from unlost.listener.core.event import parse
-from unlost.listener.core.in_flight import Passage, conflict_claim, invalid_claim
+from unlost.listener.core.in_flight import InFlight, conflict_claim, invalid_claim
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.ports.dead_letters import Burial, Gone, Kept, Loss, Resolved
+from unlost.listener.ports.dead_letters import Burial, Gone, StoppedLetter, Loss, Resolved
 
 READ_AT_ONCE = 200
 HEAL_AT_ONCE = 100
 LOCKED_SECONDS = 1.0
 
 
-class FileGraveyard:
+class FileDeadLetterSink:
     """Appends letters in one write and one fsync a batch, off the event loop. Tells which of them wait."""
 
     def __init__(
@@ -46,16 +46,16 @@ class FileGraveyard:
         self._degraded = degraded
         self._handler = handler
 
-    async def bury(self, passages: Sequence[Passage]) -> list[Burial]:
+    async def bury(self, flights: Sequence[InFlight]) -> list[Burial]:
         """One letter each, durable on return."""
-        letters = [self._letter(passage) for passage in passages]
+        letters = [self._letter(flight) for flight in flights]
         try:
             await asyncio.to_thread(self._file.append, letters)
         except FileTrouble as error:
             raise Transient(str(error)) from error
         return [
-            Burial(passage.claim_id, passage.event.digest, letter.letter_id, letter.reason not in UNCLAIMED)
-            for passage, letter in zip(passages, letters, strict=True)
+            Burial(flight.claim_id, flight.event.digest, letter.letter_id, letter.reason not in UNCLAIMED)
+            for flight, letter in zip(flights, letters, strict=True)
         ]
 
     async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
@@ -98,7 +98,7 @@ class FileGraveyard:
         finally:
             guard.release()
 
-    async def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
+    async def stopped(self) -> AsyncGenerator[Sequence[StoppedLetter], None]:
         """What an earlier start was stopped with. Whoever replays or compacts the file is kept out meanwhile."""
         letters = self._located()
         guard = replay_guard(self._path)
@@ -131,7 +131,7 @@ class FileGraveyard:
             if isinstance(one, Located) and one.letter.reason == "stopped":
                 yield one.letter
 
-    def _waiting(self, letters: Sequence[Letter]) -> list[Kept]:
+    def _waiting(self, letters: Sequence[Letter]) -> list[StoppedLetter]:
         known = states(self._path)
         return [kept_of(one) for one in letters if known.get(one.letter_id, OPEN).waits]
 
@@ -144,21 +144,21 @@ class FileGraveyard:
                 if burial is not None:
                     yield burial
 
-    def _letter(self, passage: Passage) -> Letter:
-        doom = passage.doom
-        assert doom is not None
+    def _letter(self, flight: InFlight) -> Letter:
+        cause = flight.cause
+        assert cause is not None
         letter_id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
-        event = passage.event
-        if passage.is_no_event:
+        event = flight.event
+        if flight.is_no_event:
             return letter_for_frame(
-                event.frame, letter_id=letter_id, message=passage.attempts[-1].message,
-                event_id=event.event_id or None, at=passage.received_at, instance=self._instance,
-                source=self._source, cursor=event.cursor, whole=passage.whole, reason=doom.reason,
+                event.frame, letter_id=letter_id, message=flight.attempts[-1].message,
+                event_id=event.event_id or None, at=flight.received_at, instance=self._instance,
+                source=self._source, cursor=event.cursor, whole=flight.whole, reason=cause.reason,
                 handler=self._handler,
             )  # fmt: skip
         return letter_for(
-            event, letter_id=letter_id, reason=doom.reason, stage=doom.stage, attempts=passage.attempts,
-            at=time.time(), instance=self._instance, epoch=passage.epoch,
+            event, letter_id=letter_id, reason=cause.reason, stage=cause.stage, attempts=flight.attempts,
+            at=time.time(), instance=self._instance, epoch=flight.epoch,
             mode="degraded" if self._degraded() else "normal", source=self._source, handler=self._handler,
         )  # fmt: skip
 
@@ -168,19 +168,19 @@ def _resolved(letter: Letter) -> Resolved:
     try:
         event = event_of(letter, max_bytes=sys.maxsize)
     except InvalidEvent:
-        ask = invalid_claim(digest_of(letter))
-        return Resolved(Burial(ask.event_id, ask.digest, letter.letter_id, claimed=False), "")
+        request = invalid_claim(digest_of(letter))
+        return Resolved(Burial(request.event_id, request.digest, letter.letter_id, claimed=False), "")
     claimed = letter.reason not in UNCLAIMED
     burial = burial_of(letter) or Burial(event.event_id, event.digest, letter.letter_id, claimed)
     return Resolved(burial, event.event_id)
 
 
-def kept_of(letter: Letter) -> Kept:
+def kept_of(letter: Letter) -> StoppedLetter:
     """What is offered again of a letter."""
     frame: bytes | Oversized = letter.event or letter.raw or b""
     if letter.raw_length is not None:
         frame = Oversized(letter.raw_length, digest_of(letter), letter.raw or b"")
-    return Kept(letter.letter_id, frame)
+    return StoppedLetter(letter.letter_id, frame)
 
 
 def digest_of(letter: Letter) -> bytes:
@@ -193,8 +193,8 @@ def digest_of(letter: Letter) -> bytes:
 def burial_of(letter: Letter) -> Burial | None:
     """What a letter's event was claimed by; None where today's rules cannot read it."""
     if letter.event is None:
-        ask = invalid_claim(digest_of(letter))
-        return Burial(ask.event_id, ask.digest, letter.letter_id, letter.reason not in UNCLAIMED)
+        request = invalid_claim(digest_of(letter))
+        return Burial(request.event_id, request.digest, letter.letter_id, letter.reason not in UNCLAIMED)
     try:
         event = parse(letter.event or b"", max_bytes=sys.maxsize)
     except InvalidEvent:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from unlost.listener.app.settings import ConnectionSettings
 from unlost.listener.app.wiring import Connect, connect_servers
-from unlost.listener.claims.manager import Desk
+from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
@@ -41,7 +41,7 @@ class Engine:
     def __init__(
         self,
         settings: ConnectionSettings,
-        graveyard: DeadLetters,
+        sink: DeadLetters,
         facts: Facts,
         *,
         connect: Connect = connect_servers,
@@ -58,13 +58,13 @@ class Engine:
         self.cursors = servers.cursors
         self.store_breaker = self._breaker("postgres")
         self.redis_breaker = self._breaker("redis")
-        self.desk = Desk(
-            roll=servers.roll, postgres=servers.postgres, redis=servers.redis, redis_breaker=self.redis_breaker,
+        self.manager = ClaimManager(
+            membership=servers.membership, postgres=servers.postgres, redis=servers.redis, redis_breaker=self.redis_breaker,
             store_breaker=self.store_breaker, lease_seconds=settings.lease, facts=facts, clock=clocks.monotonic,
         )  # fmt: skip
         self.pipeline = Pipeline(
-            desk=self.desk, store=self.store, register=servers.register, store_breaker=self.store_breaker,
-            graveyard=graveyard, who=settings.instance_id, handler=handler, policy=settings.policy(), clocks=clocks,
+            manager=self.manager, store=self.store, register=servers.register, store_breaker=self.store_breaker,
+            sink=sink, who=settings.instance_id, handler=handler, policy=settings.policy(), clocks=clocks,
             facts=facts, dice=dice,
         )  # fmt: skip
 
@@ -77,12 +77,12 @@ class Engine:
         Without PostgreSQL that ends in ``Transient``; without Redis the start goes on, degraded.
         """
         settings = self._settings
-        await self._reach("PostgreSQL", settings.database_attempts, lambda _: self._servers.migrate())
+        await self._backends("PostgreSQL", settings.database_attempts, lambda _: self._servers.migrate())
         with contextlib.suppress(Transient):
-            await self._reach("Redis", settings.startup_attempts, lambda _: self._servers.redis.place())
-        await self._reach("PostgreSQL", settings.startup_attempts, lambda _: self.desk.join())
+            await self._backends("Redis", settings.startup_attempts, lambda _: self._servers.redis.place())
+        await self._backends("PostgreSQL", settings.startup_attempts, lambda _: self.manager.join())
 
-    async def _reach(self, what: str, count: int, work: Work) -> None:
+    async def _backends(self, what: str, count: int, work: Work) -> None:
         def note(error: Transient, retried: bool) -> None:
             self._facts(AttemptFailed("start", "transient", f"{what}: {error}", retried, 0, None))
 
@@ -91,7 +91,7 @@ class Engine:
     async def run(self) -> None:
         """Claim, handle, store and settle until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.desk.run(), name="desk")
+            tasks.create_task(self.manager.run(), name="desk")
             tasks.create_task(self.pipeline.run(), name="pipeline")
             tasks.create_task(self._forget_old_claims(), name="forget old claims")
 
@@ -107,7 +107,7 @@ class Engine:
     async def leave(self) -> None:
         """Take this process off the roll, so that peers need not wait for its row to run out."""
         try:
-            await self.desk.leave()
+            await self.manager.leave()
         except Transient as error:
             self._facts(AttemptFailed("stop", "transient", f"PostgreSQL: {error}", False, 0, None))
 

@@ -13,13 +13,13 @@ from typing import Literal
 from unlost.listener.app.engine import CLOCKS, Engine, random_name
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.app.wiring import Connect, connect_servers
-from unlost.listener.core.cause import Doom
+from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts
 from unlost.listener.pipeline.pipeline import Drained
 from unlost.listener.ports.dead_letters import DeadLetters
-from unlost.listener.source.committer import CursorKeeper
+from unlost.listener.source.committer import CursorCommitter
 from unlost.listener.source.connection import Open
 from unlost.listener.source.reader import Reader
 from unlost.listener.source.report import Reporter
@@ -33,7 +33,7 @@ class Listening:
     def __init__(
         self,
         settings: ListenerSettings,
-        graveyard: DeadLetters,
+        sink: DeadLetters,
         facts: Facts,
         *,
         connect: Connect = connect_servers,
@@ -47,7 +47,7 @@ class Listening:
         self._clock = clocks.monotonic
         self._stop = asyncio.Event()
         self.phase: Phase = "starting"
-        self.engine = Engine(settings, graveyard, facts, connect=connect, clocks=clocks, name=name, dice=dice)
+        self.engine = Engine(settings, sink, facts, connect=connect, clocks=clocks, name=name, dice=dice)
         pipeline = self.engine.pipeline
         self.reader = Reader(
             source,
@@ -64,11 +64,11 @@ class Listening:
                 self.engine.cursors, source=source.name, group=source.group, saved=lambda: self._keeper.stored
             ),
         )
-        self._keeper = CursorKeeper(
-            lambda: pipeline.intake.watermark, self.engine.cursors, store=lambda: self.engine.desk.store,
+        self._keeper = CursorCommitter(
+            lambda: pipeline.intake.watermark, self.engine.cursors, store=lambda: self.engine.manager.store,
             source=source.name, group=source.group, facts=facts,
         )  # fmt: skip
-        self.engine.desk.hear_of_other_store(self._read_anew)
+        self.engine.manager.hear_of_other_store(self._read_anew)
 
     def stop(self) -> None:
         """Ask it to drain and end."""
@@ -99,7 +99,7 @@ class Listening:
             await self._keeper.save()
             for task in (keeper, engine, *side):
                 task.cancel()
-        why = self.engine.desk.why_another_handler()
+        why = self.engine.manager.why_another_handler()
         await self.engine.leave()
         if not self._stop.is_set():
             raise Transient(f"this listener was taken for gone, and {why}")
@@ -116,7 +116,7 @@ class Listening:
 
     async def _asked_or_displaced(self) -> None:
         """Return when a stop is asked for, or another handler is at work in the place of this listener's."""
-        waiting = [asyncio.create_task(one.wait()) for one in (self._stop, self.engine.desk.displaced)]
+        waiting = [asyncio.create_task(one.wait()) for one in (self._stop, self.engine.manager.displaced)]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -125,7 +125,7 @@ class Listening:
 
     async def _read(self) -> None:
         """What a listener with another handler read would be its own to settle, and it settles nothing."""
-        await self.engine.desk.wait_agreed()
+        await self.engine.manager.wait_agreed()
         await self.reader.run()
 
     async def _prepared(self) -> bool:
@@ -159,4 +159,4 @@ class Listening:
 
     def _overflow(self, frame: bytes) -> None:
         pipeline = self.engine.pipeline
-        pipeline.settling.bury(pipeline.intake.overflow(frame), Doom("overflow", "receive"))
+        pipeline.settling.bury(pipeline.intake.overflow(frame), DeadLetterCause("overflow", "receive"))

@@ -17,9 +17,9 @@ from unlost.listener.app.wiring import connect_servers
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
 from unlost.listener.core.facts import Fact
-from unlost.listener.core.in_flight import Buried, Duplicate, Passage
+from unlost.listener.core.in_flight import Buried, Duplicate, InFlight
 from unlost.listener.observe.logs import ListenerLogs
-from unlost.listener.ports.dead_letters import Burial, Gone, Kept, Loss
+from unlost.listener.ports.dead_letters import Burial, Gone, StoppedLetter, Loss
 
 OPEN_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
@@ -27,12 +27,12 @@ PATIENCE_SECONDS = 30.0
 LOOK_SECONDS = 0.25
 
 
-class NoGraveyard:
+class NoDeadLetterSink:
     """Letters exist already: burying is only a verdict here."""
 
-    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
+    async def bury(self, flights: Sequence[InFlight]) -> Sequence[Burial]:
         """Nothing is written; ``FailedAgain`` tells the replay."""
-        del passages
+        del flights
         return ()
 
     async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
@@ -40,7 +40,7 @@ class NoGraveyard:
         return
         yield
 
-    async def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
+    async def stopped(self) -> AsyncGenerator[Sequence[StoppedLetter], None]:
         """The replay itself takes them."""
         return
         yield
@@ -65,7 +65,7 @@ class EngineRerun:
     """Runs single events through an engine of its own, which is on the group's roll like any listener."""
 
     def __init__(self, settings: ConnectionSettings, *, patience: float = PATIENCE_SECONDS) -> None:
-        self._engine = Engine(settings, NoGraveyard(), self._hear, connect=partial(connect_servers, digs_out=True))
+        self._engine = Engine(settings, NoDeadLetterSink(), self._hear, connect=partial(connect_servers, digs_out=True))
         self._logs = ListenerLogs(debug=False)
         self._patience = patience
         self._running: asyncio.Task[None] | None = None
@@ -79,7 +79,7 @@ class EngineRerun:
         await self._engine.prepare()
         self._running = asyncio.create_task(self._engine.run(), name="replay engine")
         async with asyncio.timeout(OPEN_SECONDS):
-            await self._engine.desk.wait_open()
+            await self._engine.manager.wait_open()
         self._watching = asyncio.create_task(self._until_given_up(), name="replay patience")
         return self
 
@@ -96,13 +96,13 @@ class EngineRerun:
 
     def live_handlers(self) -> Sequence[tuple[str, str | None]]:
         """What the group's listeners declared."""
-        return [(one.instance_id, one.handler) for one in self._engine.desk.members if one.agreed]
+        return [(one.instance_id, one.handler) for one in self._engine.manager.members if one.agreed]
 
     async def run(self, event: Event) -> Outcome:
         """Claim, handle and store one event; its outcome."""
         assert self._watching is not None, "entered before"
         assert self._running is not None
-        ended: asyncio.Future[Passage] = asyncio.get_running_loop().create_future()
+        ended: asyncio.Future[InFlight] = asyncio.get_running_loop().create_future()
         self._engine.pipeline.intake.offer(event, lambda one: None if ended.done() else ended.set_result(one))
         either: tuple[asyncio.Future[Any], ...] = ended, self._watching, self._running
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -124,15 +124,15 @@ class EngineRerun:
                 return f"{why}; that has lasted {self._patience:g} s; all other letters wait: run the replay again"
 
     def _why_unable(self) -> str:
-        return self._engine.pipeline.store_watch.trouble or self._engine.desk.why_closed()
+        return self._engine.pipeline.store_watch.trouble or self._engine.manager.why_closed()
 
 
-def _outcome(passage: Passage) -> Outcome:
-    match passage.end:
+def _outcome(flight: InFlight) -> Outcome:
+    match flight.end:
         case Duplicate():
             return AlreadyStored()
         case Buried(reason):
-            return FailedAgain(tuple(passage.attempts), reason)
+            return FailedAgain(tuple(flight.attempts), reason)
         case _:
             return Stored()
 

@@ -12,15 +12,15 @@ from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
 from unlost.listener.ports.claims import StandingClaims, StoreMemory
 from unlost.listener.ports.cursors import GroupCursors
-from unlost.listener.ports.dead_letters import Register
-from unlost.listener.ports.membership import ListenerRoll
+from unlost.listener.ports.dead_letters import LetterRegister
+from unlost.listener.ports.membership import Membership
 from unlost.listener.ports.rows import Rows
-from unlost.listener.store.postgres.burials import BurialRegister
-from unlost.listener.store.postgres.cursors import Cursors
+from unlost.listener.store.postgres.burials import PostgresLetterRegister
+from unlost.listener.store.postgres.cursors import PostgresCursors
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.membership import Roll
+from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import check, migrate
-from unlost.listener.store.postgres.rows import EventStore, make_ready
+from unlost.listener.store.postgres.rows import PostgresRows, make_ready
 
 KEPT_OPEN = 6
 """Connections to PostgreSQL that a listener nearly always needs: batches under way, and the roll's."""
@@ -34,9 +34,9 @@ class Servers:
 
     redis: StoreMemory
     postgres: StandingClaims
-    roll: ListenerRoll
+    membership: Membership
     store: Rows
-    register: Register
+    register: LetterRegister
     cursors: GroupCursors
     migrate: Callable[[], Awaitable[object]]
     close: Callable[[], Awaitable[None]]
@@ -72,7 +72,7 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
     return Servers(
         redis=redis,
         postgres=postgres,
-        roll=Roll(
+        membership=PostgresMembership(
             database,
             token=token,
             instance_id=settings.instance_id,
@@ -80,7 +80,7 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
             changes_handler=settings.changes_handler,
             listens=not digs_out,
         ),
-        store=EventStore(
+        store=PostgresRows(
             database,
             instance_id=settings.instance_id,
             token=token,
@@ -88,8 +88,8 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
             heeds_burials=not digs_out,
             longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
         ),
-        register=BurialRegister(database, token=token),
-        cursors=Cursors(database),
+        register=PostgresLetterRegister(database, token=token),
+        cursors=PostgresCursors(database),
         migrate=lambda: (migrate if settings.migrate == "yes" else check)(database),
         close=close,
     )

@@ -13,7 +13,7 @@ from unlost.listener.ports.claims import Claims, StoreMemory
 T = TypeVar("T")
 
 
-class Reach:
+class ClaimBackends:
     """Which places there are, as far as this process knows, and the way to each."""
 
     def __init__(

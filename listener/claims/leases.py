@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from unlost.listener.claims.backends import Reach
+from unlost.listener.claims.backends import ClaimBackends
 from unlost.listener.claims.quorum import Place, Places
-from unlost.listener.core.claim import Answer, Ask, Keep, Verdict, Won
+from unlost.listener.core.claim import Answer, ClaimRequest, HeldClaim, Verdict, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts, LeasesLost
 from unlost.listener.ports.claims import Claims
@@ -20,7 +20,7 @@ from unlost.listener.ports.claims import Claims
 class Claim(msgspec.Struct, eq=False, gc=False):
     """One claim of this process. What was won at once shares ``until``, which is replaced and never changed."""
 
-    ask: Ask
+    request: ClaimRequest
     won: Won
     company: int
     until: Mapping[Place, float]
@@ -30,17 +30,17 @@ class Claim(msgspec.Struct, eq=False, gc=False):
         self.until = {**self.until, place: until}
 
     @property
-    def as_keep(self) -> Keep:
+    def as_keep(self) -> HeldClaim:
         """The claim as another place is told of it."""
         won = self.won
-        return Keep(self.ask.event_id, self.ask.digest, won.epoch, won.takeovers, won.alone, self.company)
+        return HeldClaim(self.request.event_id, self.request.digest, won.epoch, won.takeovers, won.alone, self.company)
 
 
 class Leases:
     """All claims held, by event id."""
 
-    def __init__(self, reach: Reach, *, seconds: float, facts: Facts, clock: Callable[[], float]) -> None:
-        self._reach = reach
+    def __init__(self, backends: ClaimBackends, *, seconds: float, facts: Facts, clock: Callable[[], float]) -> None:
+        self._backends = backends
         self._seconds = seconds
         self._facts = facts
         self._clock = clock
@@ -69,13 +69,13 @@ class Leases:
         return claim is not None and self._ends(claim) > self._clock()
 
     def add(
-        self, asks: Iterable[Ask], answers: Iterable[Answer], places: Places, asked_at: float, *, company: int
+        self, requests: Iterable[ClaimRequest], answers: Iterable[Answer], places: Places, asked_at: float, *, company: int
     ) -> None:
         """Hold what was won of these, in these places; ``company``: as so many suspects at once."""
         until = dict.fromkeys(places, asked_at + self._seconds)
-        for ask, answer in zip(asks, answers, strict=True):
+        for request, answer in zip(requests, answers, strict=True):
             if isinstance(answer, Won):
-                self._claims[ask.event_id] = Claim(ask, answer, company, until)
+                self._claims[request.event_id] = Claim(request, answer, company, until)
 
     def drop(self, event_ids: Iterable[str]) -> None:
         """Hold these no more."""
@@ -114,7 +114,7 @@ class Leases:
         self.ending.update(event_ids)
         try:
             told = await self._tell(
-                self.these(event_ids), lambda place, claims: place.settle([claim.ask for claim in claims], verdict)
+                self.these(event_ids), lambda place, claims: place.settle([claim.request for claim in claims], verdict)
             )
         finally:
             self.ending.difference_update(event_ids)
@@ -130,35 +130,35 @@ class Leases:
 
     async def give_back(self, claims: Sequence[Claim]) -> None:
         """Tell where these were held that they are not any more."""
-        await self._tell(claims, lambda place, those: place.release([claim.ask.event_id for claim in those]))
+        await self._tell(claims, lambda place, those: place.release([claim.request.event_id for claim in those]))
 
     async def _tell(self, claims: Sequence[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
         """Tell each place of what it granted; whether one of them was told."""
         told = not claims
-        for place in self._reach.in_order({place for claim in claims for place in claim.until}):
-            if not self._reach.has(place):
+        for place in self._backends.in_order({place for claim in claims for place in claim.until}):
+            if not self._backends.has(place):
                 continue
             those = [claim for claim in claims if place in claim.until]
             try:
-                await self._reach.call(place, call(self._reach.at(place), those))
+                await self._backends.call(place, call(self._backends.at(place), those))
                 told = True
             except Transient:
                 continue  # the lease ends by itself; whoever asks then finds the row, or the burial
         return told
 
-    async def cover(self, place: Place) -> list[Ask]:
+    async def cover(self, place: Place) -> list[ClaimRequest]:
         """Have all granted by a further place too; what it refuses, since another has it there."""
         claims = self.all()  # all: since a place was given up, nothing was renewed there
         if not claims:
             return []
         started = self._clock()
-        covered = await self._reach.call(place, self._reach.at(place).cover([claim.as_keep for claim in claims]))
+        covered = await self._backends.call(place, self._backends.at(place).cover([claim.as_keep for claim in claims]))
         refused = []
         for claim, mine in zip(claims, covered, strict=True):
             if mine:
                 claim.grant(place, started + self._seconds)
             else:
-                refused.append(claim.ask)
+                refused.append(claim.request)
         return refused
 
     async def renew_for_ever(self) -> None:
@@ -178,20 +178,20 @@ class Leases:
     async def confirm(self, event_ids: Sequence[str]) -> None:
         """Have every declared place grant these anew; what is another's is lost. ``Transient`` where one is away."""
         for place in self.places:
-            if not self._reach.has(place):
+            if not self._backends.has(place):
                 raise Transient("a place that keeps these claims is out of reach")
         await self._renew(lambda: self.these(event_ids))
 
     async def _renew(self, chosen: Callable[[], list[Claim]]) -> None:
         trouble: Transient | None = None
-        for place in self._reach.in_order(self.places):
+        for place in self._backends.in_order(self.places):
             claims = [claim for claim in chosen() if place in claim.until]
-            if not claims or not self._reach.has(place):
+            if not claims or not self._backends.has(place):
                 continue
             started = self._clock()
             try:
-                renewed = await self._reach.call(
-                    place, self._reach.at(place).renew([claim.as_keep for claim in claims])
+                renewed = await self._backends.call(
+                    place, self._backends.at(place).renew([claim.as_keep for claim in claims])
                 )
             except Transient as error:
                 trouble = error
@@ -199,7 +199,7 @@ class Leases:
             for claim, mine in zip(claims, renewed, strict=True):
                 if mine and place in claim.until:
                     claim.grant(place, started + self._seconds)
-            self.lose([c.ask.event_id for c, mine in zip(claims, renewed, strict=True) if not mine and self._still(c)])
+            self.lose([c.request.event_id for c, mine in zip(claims, renewed, strict=True) if not mine and self._still(c)])
         if trouble:
             raise trouble
 
@@ -208,4 +208,4 @@ class Leases:
         return min(ends) if ends else 0.0
 
     def _still(self, claim: Claim) -> bool:
-        return self._claims.get(claim.ask.event_id) is claim
+        return self._claims.get(claim.request.event_id) is claim

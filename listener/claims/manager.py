@@ -14,31 +14,31 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
-from unlost.listener.claims.backends import Reach
+from unlost.listener.claims.backends import ClaimBackends
 from unlost.listener.claims.known_store import KnownStore
 from unlost.listener.claims.leases import Leases
 from unlost.listener.claims.members import Members
 from unlost.listener.claims.quorum import Place, Places, Step, View, meets, next_step
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.claim import Answer, Ask, Dead, Done, Verdict, Won
+from unlost.listener.core.claim import Answer, ClaimRequest, Dead, Done, Verdict, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts, MeetingChanged, PlacesDeclared
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.ports.claims import Claims, StoreMemory
-from unlost.listener.ports.membership import ListenerRoll, Look, Member
+from unlost.listener.ports.membership import Membership, MembershipView, Member
 
 TICK_SECONDS = 0.5
 FRESH_SHARE = 0.75
 """The part of a row's life for which what it was refreshed with is believed."""
 
 
-class Desk:
+class ClaimManager:
     """See the module's head. ``run`` must be running for anything to be claimed."""
 
     def __init__(
         self,
         *,
-        roll: ListenerRoll,
+        membership: Membership,
         postgres: Claims,
         redis: StoreMemory,
         redis_breaker: Breaker,
@@ -47,18 +47,18 @@ class Desk:
         facts: Facts,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._roll = roll
+        self._membership = membership
         self._facts = facts
         self._clock = clock
-        self._reach = Reach(
+        self._backends = ClaimBackends(
             redis=redis, postgres=postgres, redis_breaker=redis_breaker, store_breaker=store_breaker, clock=clock
         )
-        self._leases = Leases(self._reach, seconds=lease_seconds, facts=facts, clock=clock)
+        self._leases = Leases(self._backends, seconds=lease_seconds, facts=facts, clock=clock)
         self._turn = asyncio.Lock()
         self._opened = asyncio.Event()
         self._peers: tuple[Places, ...] = ()
         self._share = (0, 1)
-        self._look: Look | None = None
+        self._look: MembershipView | None = None
         self._agreed = asyncio.Event()
         self._had_agreed = False
         self.displaced = asyncio.Event()
@@ -69,7 +69,7 @@ class Desk:
         self._row_ends = 0.0
         self._told: str | None = None
         self._members = Members()
-        self._store = KnownStore(roll=roll, reach=self._reach, facts=facts)
+        self._store = KnownStore(membership=membership, backends=self._backends, facts=facts)
 
     # -- what others ask ------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class Desk:
             and self.agreed
             and not self._moving
             and self._clock() < self._fresh_until
-            and self._reach.has_all(self._leases.places)
+            and self._backends.has_all(self._leases.places)
         )
 
     @property
@@ -101,7 +101,7 @@ class Desk:
     @property
     def degraded(self) -> bool:
         """Whether claims are kept without Redis."""
-        return bool(self.places) and self._reach.redis not in self.places
+        return bool(self.places) and self._backends.redis not in self.places
 
     @property
     def places(self) -> Places:
@@ -144,7 +144,7 @@ class Desk:
             return "PostgreSQL has not confirmed this listener for some seconds"
         if not self.agreed:
             return self.why_another_handler()
-        if self._moving or not self._reach.has_all(self.places):
+        if self._moving or not self._backends.has_all(self.places):
             return "claims are moving to another place"
         return "a live peer keeps its claims elsewhere"
 
@@ -152,7 +152,7 @@ class Desk:
         """Which listener has another handler than this one, or an empty text."""
         if self.agreed or self._look is None:
             return ""
-        mine = self._roll.handler
+        mine = self._membership.handler
         theirs = ", ".join(f"listener {one.instance_id} has {named(one.handler)}" for one in self._look.others(mine))
         return (
             f"another handler is at work: this listener has {named(mine)}, {theirs or 'a peer had another'}; "
@@ -191,33 +191,33 @@ class Desk:
 
     # -- claims ---------------------------------------------------------------------------------
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
+    async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int, revive: bool = False) -> list[Answer]:
         """Ask for these events in every declared place, Redis first. ``Transient`` where a place does not answer."""
         async with self._turn:
             self._must_be_open()
             places = self._leases.places
-            first, *rest = self._reach.in_order(places)
+            first, *rest = self._backends.in_order(places)
             started = self._clock()
-            asking = self._reach.at(first).claim(asks, take_over=take_over, revive=revive)
-            answers = await self._reach.call(first, asking)
+            asking = self._backends.at(first).claim(requests, take_over=take_over, revive=revive)
+            answers = await self._backends.call(first, asking)
             for place in rest:
                 self._must_be_open()  # if a place went away meanwhile, what was won is recognised when asked again
                 won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
-                await self._claim_also(place, first, asks, answers, won, take_over=take_over, revive=revive)
-            self._leases.add(asks, answers, places, started, company=max(0, take_over))
+                await self._claim_also(place, first, requests, answers, won, take_over=take_over, revive=revive)
+            self._leases.add(requests, answers, places, started, company=max(0, take_over))
             return answers
 
-    async def look(self, names: Sequence[Ask]) -> list[bool]:
+    async def look(self, names: Sequence[ClaimRequest]) -> list[bool]:
         """Of which of these names somebody has vouched, as far as Redis knows; nothing is claimed by it."""
-        if not (redis := self._reach.redis):
+        if not (redis := self._backends.redis):
             raise Transient("Redis is out of reach")
-        return await self._reach.call(redis, self._reach.kept_in_redis.look(names))
+        return await self._backends.call(redis, self._backends.kept_in_redis.look(names))
 
-    async def vouch(self, names: Sequence[Ask]) -> None:
+    async def vouch(self, names: Sequence[ClaimRequest]) -> None:
         """Tell peers by Redis that everything is settled for which these names stand. Who misses it asks for each."""
-        if redis := self._reach.redis:
+        if redis := self._backends.redis:
             with contextlib.suppress(Transient):
-                await self._reach.call(redis, self._reach.kept_in_redis.settle(names, "done"))
+                await self._backends.call(redis, self._backends.kept_in_redis.settle(names, "done"))
 
     def _must_be_open(self) -> None:
         if not self.open:
@@ -227,7 +227,7 @@ class Desk:
         self,
         place: Place,
         first: Place,
-        asks: Sequence[Ask],
+        requests: Sequence[ClaimRequest],
         answers: list[Answer],
         won: Sequence[int],
         *,
@@ -237,10 +237,10 @@ class Desk:
         """What was won in the first place must be won here too; or it is settled, or given back, there."""
         if not won:
             return
-        claiming = self._reach.at(place).claim([asks[i] for i in won], take_over=take_over, revive=revive)
+        claiming = self._backends.at(place).claim([requests[i] for i in won], take_over=take_over, revive=revive)
         refused: list[str] = []
-        settled: dict[Verdict, list[Ask]] = {"done": [], "dead": []}
-        for i, answer in zip(won, await self._reach.call(place, claiming), strict=True):
+        settled: dict[Verdict, list[ClaimRequest]] = {"done": [], "dead": []}
+        for i, answer in zip(won, await self._backends.call(place, claiming), strict=True):
             earlier = answers[i]
             if isinstance(answer, Won) and isinstance(earlier, Won):
                 answers[i] = Won(
@@ -251,14 +251,14 @@ class Desk:
             else:
                 answers[i] = answer
                 if isinstance(answer, Done | Dead) and answer.same:
-                    settled["done" if isinstance(answer, Done) else "dead"].append(asks[i])
+                    settled["done" if isinstance(answer, Done) else "dead"].append(requests[i])
                 else:
-                    refused.append(asks[i].event_id)
+                    refused.append(requests[i].event_id)
         for verdict, those in settled.items():
             if those:
-                await self._reach.call(first, self._reach.at(first).settle(those, verdict))
+                await self._backends.call(first, self._backends.at(first).settle(those, verdict))
         if refused:
-            await self._reach.call(first, self._reach.at(first).release(refused))
+            await self._backends.call(first, self._backends.at(first).release(refused))
 
     async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
         """End these claims with a verdict; whether any place that keeps claims could be told."""
@@ -273,7 +273,7 @@ class Desk:
             await self._leases.confirm(event_ids)
         except Transient:
             return False
-        return self._meets and (self._fresh or self._reach.postgres_is_away)
+        return self._meets and (self._fresh or self._backends.postgres_is_away)
 
     def let_go(self, event_ids: Sequence[str]) -> None:
         """Hold these no more, without telling anybody: whoever asks for them again is answered by the places."""
@@ -291,7 +291,7 @@ class Desk:
             tasks.create_task(self._leases.renew_for_ever(), name="renew leases")
             while True:
                 started = self._clock()
-                self._reach.lost.clear()
+                self._backends.lost.clear()
                 with contextlib.suppress(Transient):  # the breakers have been told; the next round tries again
                     await self._tick()
                 self._leases.lose_what_ran_out()
@@ -299,7 +299,7 @@ class Desk:
                 pause = TICK_SECONDS if self.open else TICK_SECONDS / 2
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.05, pause - (self._clock() - started))):
-                        await self._reach.lost.wait()
+                        await self._backends.lost.wait()
 
     async def join(self) -> None:
         """Make the first round, so that a caller knows whether PostgreSQL answers."""
@@ -308,18 +308,18 @@ class Desk:
 
     async def leave(self) -> None:
         """Take this listener off the roll."""
-        await self._roll.leave()
+        await self._membership.leave()
 
     async def _tick(self) -> None:
         started = self._clock()
         try:
             look = await self._store.look_at_roll()
         except Transient as error:
-            self._reach.postgres_failed(str(error))
+            self._backends.postgres_failed(str(error))
             await self._store.look_for_redis()
             self._lose_what_nobody_heeds()
             raise
-        self._reach.postgres_answered()
+        self._backends.postgres_answered()
         self._see(look, started)
         if await self._store.look_for_redis():
             look = await self._store.look_again()
@@ -327,7 +327,7 @@ class Desk:
             await self._store.look_for_redis()
         if self.places and (look.mine != self.places or self._may_agree(look)):
             await self._declare_again(look)
-        while step := next_step(View(self.places, self._peers, self._reach.redis, self._reach.postgres)):
+        while step := next_step(View(self.places, self._peers, self._backends.redis, self._backends.postgres)):
             if not await self._take(step):
                 break
         self._moving = False
@@ -336,13 +336,13 @@ class Desk:
     def _lose_what_nobody_heeds(self) -> None:
         """Peers wait for a row on the roll to run out, and then for nothing of a PostgreSQL that is no more."""
         if self._store.left_behind and self._clock() >= self._row_ends:
-            self._leases.lose([claim.ask.event_id for claim in self._leases.all()])
+            self._leases.lose([claim.request.event_id for claim in self._leases.all()])
 
-    def _may_agree(self, look: Look) -> bool:
+    def _may_agree(self, look: MembershipView) -> bool:
         """Whoever had another handler is gone."""
-        return not look.agreed and not look.others(self._roll.handler)
+        return not look.agreed and not look.others(self._membership.handler)
 
-    def _see(self, look: Look, started: float) -> None:
+    def _see(self, look: MembershipView, started: float) -> None:
         self._store.see(look.store)
         self._look = look
         if look.agreed:
@@ -355,12 +355,12 @@ class Desk:
         self._peers = tuple(look.peers.values())
         self._members.seen(look, started)
         self._share = look.share
-        self._reach.postgres = look.postgres_place
-        self._row_ends = started + self._roll.life_seconds
+        self._backends.postgres = look.postgres_place
+        self._row_ends = started + self._membership.life_seconds
         shown = look.mine == self.places  # else peers do not see it, and may start what it holds
-        self._fresh_until = started + self._roll.life_seconds * FRESH_SHARE if shown else 0.0
+        self._fresh_until = started + self._membership.life_seconds * FRESH_SHARE if shown else 0.0
 
-    async def _declare_again(self, look: Look) -> None:
+    async def _declare_again(self, look: MembershipView) -> None:
         """PostgreSQL says something else than this process believes: a reply was lost, or the row had expired."""
         async with self._turn:
             self._meets = False
@@ -381,7 +381,7 @@ class Desk:
         self._meets = False
         started = self._clock()
         self._leases.places |= places  # should the reply be lost, peers may see these, and ask where nothing is renewed
-        look = await self._roll.declare(places)
+        look = await self._membership.declare(places)
         self._leases.places = places
         self._see(look, started)
         self._meets = meets(places, self._peers)
@@ -390,19 +390,19 @@ class Desk:
     async def _cover(self, place: Place) -> bool:
         """Claim here what is held elsewhere. In PostgreSQL, what another holds is lost; in Redis, that must wait."""
         refused = await self._leases.cover(place)
-        if place == self._reach.postgres:
-            claims = self._leases.these([ask.event_id for ask in refused])
-            self._leases.lose([ask.event_id for ask in refused])
+        if place == self._backends.postgres:
+            claims = self._leases.these([request.event_id for request in refused])
+            self._leases.lose([request.event_id for request in refused])
             await self._leases.give_back(claims)  # who has it in PostgreSQL need not wait for it elsewhere
             return True
         return not refused or await self._all_settled(place, refused)
 
-    async def _all_settled(self, place: Place, asks: Sequence[Ask]) -> bool:
+    async def _all_settled(self, place: Place, requests: Sequence[ClaimRequest]) -> bool:
         """Waiting is for what a peer holds. What is settled (this process was frozen meanwhile) is lost at once."""
-        answers = await self._reach.call(place, self._reach.at(place).claim(asks, take_over=0))
-        settled = [ask.event_id for ask, answer in zip(asks, answers, strict=True) if isinstance(answer, Done | Dead)]
+        answers = await self._backends.call(place, self._backends.at(place).claim(requests, take_over=0))
+        settled = [request.event_id for request, answer in zip(requests, answers, strict=True) if isinstance(answer, Done | Dead)]
         self._leases.lose(settled)
-        return len(settled) == len(asks)
+        return len(settled) == len(requests)
 
     def _tell_whether_open(self) -> None:
         if self.open:

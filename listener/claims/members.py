@@ -8,13 +8,13 @@ looks alike for some seconds, so only what lasts is a mistake.
 from collections.abc import Iterator, Sequence
 
 from unlost.listener.claims.quorum import Places
-from unlost.listener.ports.membership import Look
+from unlost.listener.ports.membership import MembershipView
 
 LASTS_SECONDS = 10.0
 """Longer than a killed process stays on the roll, and than peers take to see that a Redis is another one."""
 
 
-def differences(look: Look) -> Iterator[str]:
+def differences(look: MembershipView) -> Iterator[str]:
     """What is not as it should be in this look, in sentences."""
     mine = _instance(look.token)
     if any(member.instance_id == mine for member in look.members):  # a replay is none, and may borrow the name
@@ -34,7 +34,7 @@ class Members:
         self._since: dict[str, float] = {}
         self._now = 0.0
 
-    def seen(self, look: Look, now: float) -> None:
+    def seen(self, look: MembershipView, now: float) -> None:
         """The roll was looked at."""
         self._now = now
         self._since = {one: self._since.get(one, now) for one in differences(look)}

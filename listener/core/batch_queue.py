@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Inbox(Generic[T]):
+class BatchQueue(Generic[T]):
     """An unbounded queue for one consumer or a few; what it holds is bounded at the intake."""
 
     def __init__(self, *, spacing: float = 0.0) -> None:

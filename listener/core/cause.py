@@ -8,7 +8,7 @@ Stage = Literal["receive", "claim", "handle", "store"]
 Reason = Literal["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped"]
 
 
-class Doom(msgspec.Struct, frozen=True, gc=False):
+class DeadLetterCause(msgspec.Struct, frozen=True, gc=False):
     """Why an event is to be buried."""
 
     reason: Reason

@@ -13,14 +13,14 @@ UNHANDLED = -1
 """In place of a number of suspects: no code of the user's runs, so what lapsed is taken over as if it was fresh."""
 
 
-class Ask(msgspec.Struct, frozen=True, gc=False):
+class ClaimRequest(msgspec.Struct, frozen=True, gc=False):
     """Which event, and the 32 bytes that stand for its content."""
 
     event_id: str
     digest: bytes
 
 
-class Keep(msgspec.Struct, frozen=True, gc=False):
+class HeldClaim(msgspec.Struct, frozen=True, gc=False):
     """What is held already, as a place is told of it."""
 
     event_id: str

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from unlost.listener.core.cause import Doom, Reason
-from unlost.listener.core.claim import Ask
+from unlost.listener.core.cause import DeadLetterCause, Reason
+from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import Event, decode
@@ -31,17 +31,17 @@ End = Stored | Duplicate | Buried
 STORED, DUPLICATE = Stored(), Duplicate()
 
 
-def invalid_claim(digest: bytes) -> Ask:
+def invalid_claim(digest: bytes) -> ClaimRequest:
     """What is claimed of a frame that is no valid event, by the digest of its bytes."""
-    return Ask(f"invalid:{digest.hex()}", digest)
+    return ClaimRequest(f"invalid:{digest.hex()}", digest)
 
 
-def conflict_claim(event: Event) -> Ask:
+def conflict_claim(event: Event) -> ClaimRequest:
     """What is claimed of an event whose id is taken by other content."""
-    return Ask(f"conflict:{event.digest.hex()}:{event.event_id}", event.digest)
+    return ClaimRequest(f"conflict:{event.digest.hex()}:{event.event_id}", event.digest)
 
 
-class Passage(msgspec.Struct, eq=False):
+class InFlight(msgspec.Struct, eq=False):
     """Mutable, and owned by exactly one stage at a time.
 
     ``ask`` is what is claimed: the event's id, or for an invalid or conflicting event a name made of its
@@ -51,7 +51,7 @@ class Passage(msgspec.Struct, eq=False):
     """
 
     event: Event
-    ask: Ask
+    request: ClaimRequest
     position: Position | None
     received_at: float
     received_clock: float
@@ -60,10 +60,10 @@ class Passage(msgspec.Struct, eq=False):
     alone: int = 0
     asked: int = 0
     attempts: list[Failure] = []
-    doom: Doom | None = None
-    followers: "list[Passage] | None" = None
+    cause: DeadLetterCause | None = None
+    followers: "list[InFlight] | None" = None
     end: End | None = None
-    on_end: "Callable[[Passage], None] | None" = None
+    on_end: "Callable[[InFlight], None] | None" = None
     revive: bool = False
     of_peer: bool = False
     handled: bool = False
@@ -78,24 +78,24 @@ class Passage(msgspec.Struct, eq=False):
     @property
     def claim_id(self) -> str:
         """The name under which this event is claimed."""
-        return self.ask.event_id
+        return self.request.event_id
 
 
-def delivery_of(passage: Passage, number: int) -> Delivery:
+def delivery_of(flight: InFlight, number: int) -> Delivery:
     """What the handler is given in its attempt of this number."""
-    event = passage.event
+    event = flight.event
     other = decode(event.other) if event.other else {}
-    return Delivery(event.event_id, event.type, decode(event.payload), other, number, passage.epoch)
+    return Delivery(event.event_id, event.type, decode(event.payload), other, number, flight.epoch)
 
 
-def unlettered(firsts: Iterable[Passage]) -> list[Passage]:
+def unlettered(firsts: Iterable[InFlight]) -> list[InFlight]:
     """Of these and their copies, one for each content; where one has its letter already, none."""
-    found: dict[tuple[str, bytes], Passage] = {}
+    found: dict[tuple[str, bytes], InFlight] = {}
     lettered = set[tuple[str, bytes]]()
     for first in firsts:
-        for passage in (first, *(first.followers or ())):
-            content = passage.claim_id, passage.ask.digest
-            found.setdefault(content, passage)
-            if passage.on_end is not None:
+        for flight in (first, *(first.followers or ())):
+            content = flight.claim_id, flight.request.digest
+            found.setdefault(content, flight)
+            if flight.on_end is not None:
                 lettered.add(content)
-    return [passage for content, passage in found.items() if content not in lettered]
+    return [flight for content, flight in found.items() if content not in lettered]

@@ -13,16 +13,16 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import assert_never
 
-from unlost.listener.claims.manager import Desk
-from unlost.listener.core.batch_queue import Inbox
-from unlost.listener.core.cause import Doom
-from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Dead, Done, Held, Lapsed, Won
+from unlost.listener.claims.manager import ClaimManager
+from unlost.listener.core.batch_queue import BatchQueue
+from unlost.listener.core.cause import DeadLetterCause
+from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, Held, Lapsed, Won
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Permanent, Transient, failure_of
 from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
-from unlost.listener.core.in_flight import DUPLICATE, Passage, conflict_claim
+from unlost.listener.core.in_flight import DUPLICATE, InFlight, conflict_claim
 from unlost.listener.pipeline.intake import Intake
-from unlost.listener.pipeline.peers.affinity import Turns
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
@@ -41,9 +41,9 @@ class Claiming:
     def __init__(
         self,
         *,
-        inbox: Inbox[Passage],
-        turns: Turns,
-        desk: Desk,
+        queue: BatchQueue[InFlight],
+        affinity: PeerAffinity,
+        manager: ClaimManager,
         intake: Intake,
         store: Rows,
         watch: StoreWatch,
@@ -53,10 +53,10 @@ class Claiming:
         clocks: Clocks,
         facts: Facts,
     ) -> None:
-        self._inbox = inbox
-        self._turns = turns
+        self._queue = queue
+        self._affinity = affinity
         self._suspects = Suspects(at_once=policy.handle_concurrency)
-        self._desk = desk
+        self._manager = manager
         self._intake = intake
         self._store = store
         self._watch = watch
@@ -65,7 +65,7 @@ class Claiming:
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
-        self._waiting: list[tuple[float, int, list[Passage]]] = []
+        self._waiting: list[tuple[float, int, list[InFlight]]] = []
         self._standing_by = 0
         self._order = itertools.count()
         self._due = asyncio.Event()
@@ -97,33 +97,33 @@ class Claiming:
 
     async def _claim_for_ever(self) -> None:
         while True:
-            if not self._desk.open:
-                await self._desk.wait_open()
-            while (held := self._desk.held) >= self._wait_below:
-                await self._desk.wait_below(self._wait_below)
-            batch = await self._inbox.take(max(1, min(self._policy.batch, self._limit - held)))
-            self._turns.taken()
+            if not self._manager.open:
+                await self._manager.wait_open()
+            while (held := self._manager.held) >= self._wait_below:
+                await self._manager.wait_below(self._wait_below)
+            batch = await self._queue.take(max(1, min(self._policy.batch, self._limit - held)))
+            self._affinity.taken()
             self._intake.tell_received()
             while not await self._ask(batch, take_over=0 if self._work.handled else UNHANDLED):
                 # These and no others: what was won of them may fill all room, which is waited for above.
                 await asyncio.sleep(CLOSED_PAUSE_SECONDS)
-                await self._desk.wait_open()
+                await self._manager.wait_open()
 
     async def _take_suspects(self) -> None:
         while True:
             await self._suspects.wait()
             await asyncio.sleep(GATHER_SECONDS)
-            await self._desk.wait_open()
+            await self._manager.wait_open()
             # Nothing else may run from before the claim on: what killed this process then would count against them.
             async with self._work.alone():
                 group = self._suspects.take_group()
-                if await self._ask([suspect.passage for suspect in group], take_over=len(group)):
+                if await self._ask([suspect.flight for suspect in group], take_over=len(group)):
                     await self._work.idle_of_suspects()
                     continue
             self._suspects.put_all(group)
             await asyncio.sleep(CLOSED_PAUSE_SECONDS)
 
-    async def _ask(self, batch: Sequence[Passage], *, take_over: int) -> bool:
+    async def _ask(self, batch: Sequence[InFlight], *, take_over: int) -> bool:
         """Claim a batch and route it. False where no answer was to be had, and all must be asked again."""
         if self._ending:
             return False
@@ -134,7 +134,7 @@ class Claiming:
             self._asking -= 1
             self._answered.set()
 
-    async def _ask_and_route(self, batch: Sequence[Passage], *, take_over: int) -> bool:
+    async def _ask_and_route(self, batch: Sequence[InFlight], *, take_over: int) -> bool:
         started = self._clocks.monotonic()
         try:
             answers = await self._claim(batch, take_over=take_over)
@@ -144,162 +144,162 @@ class Claiming:
         except Transient:
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
-        self._turns.heard(
+        self._affinity.heard(
             [isinstance(a, Won) for p, a in zip(batch, answers, strict=True) if p.of_peer and not p.asked]
         )
         ours = [p for p in won if p.claim_id not in settled] if settled else won
         self._route_won(ours, self._work.start_suspects if take_over > 0 else self._work.start_all)
         ended = self._route_lost(batch, answers) if len(won) < len(batch) else []
-        for passage in won if settled else ():
-            match settled.get(passage.claim_id):
+        for flight in won if settled else ():
+            match settled.get(flight.claim_id):
                 case Done(same):
-                    ended.append((passage, same))
+                    ended.append((flight, same))
                 case Dead(same):
-                    await self.buried_before(passage, same=same)
+                    await self.buried_before(flight, same=same)
         if ended:
             await self.already_settled(ended)
         return True
 
-    async def _settled(self, asks: Sequence[Ask]) -> Mapping[str, Done | Dead]:
+    async def _settled(self, requests: Sequence[ClaimRequest]) -> Mapping[str, Done | Dead]:
         began = self._clocks.monotonic()
         try:
-            return await self._store.settled(asks)
+            return await self._store.settled(requests)
         except Transient as error:
             await self._watch.counts(error, began)  # in an outage, until it has ended
             raise
 
-    def _claim(self, batch: Sequence[Passage], *, take_over: int) -> Awaitable[list[Answer]]:
+    def _claim(self, batch: Sequence[InFlight], *, take_over: int) -> Awaitable[list[Answer]]:
         revived = [p for p in batch if p.revive]
         if revived:
             return self._claim_revived(revived, batch, take_over=take_over)
-        return self._desk.claim([p.ask for p in batch], take_over=take_over)
+        return self._manager.claim([p.request for p in batch], take_over=take_over)
 
     async def _claim_revived(
-        self, revived: Sequence[Passage], batch: Sequence[Passage], *, take_over: int
+        self, revived: Sequence[InFlight], batch: Sequence[InFlight], *, take_over: int
     ) -> list[Answer]:
         answers = {
             p.claim_id: answer
             for group, revive in ((revived, True), ([p for p in batch if not p.revive], False))
             if group
             for p, answer in zip(
-                group, await self._desk.claim([p.ask for p in group], take_over=take_over, revive=revive), strict=True
+                group, await self._manager.claim([p.request for p in group], take_over=take_over, revive=revive), strict=True
             )
         }
         return [answers[p.claim_id] for p in batch]
 
-    def _to_be_looked_up(self, won: Sequence[Passage]) -> list[Ask]:
+    def _to_be_looked_up(self, won: Sequence[InFlight]) -> list[ClaimRequest]:
         """A Redis that forgot has lost "done" and "dead" too: before a handler runs, PostgreSQL is asked. So it is
         before an event is buried unheard: its last owner may have died between storing or burying it and telling so.
         """
         every = self._work.must_look_before
-        return [p.ask for p in won if every or p.doom is not None or (p.takeovers and self._condemned(p))]
+        return [p.request for p in won if every or p.cause is not None or (p.takeovers and self._condemned(p))]
 
-    def _condemned(self, passage: Passage) -> bool:
-        alone = passage.alone if self._work.handled else 0
-        return alone >= self._policy.max_takeovers and not passage.revive and not passage.handled
+    def _condemned(self, flight: InFlight) -> bool:
+        alone = flight.alone if self._work.handled else 0
+        return alone >= self._policy.max_takeovers and not flight.revive and not flight.handled
 
-    def _route_won(self, won: Sequence[Passage], start: Callable[[Sequence[Passage]], None]) -> None:
+    def _route_won(self, won: Sequence[InFlight], start: Callable[[Sequence[InFlight]], None]) -> None:
         if not won:
             return
         self._facts(EventsClaimed([p.event.event_id for p in won]))
         if taken := [p.event.event_id for p in won if p.takeovers]:
             self._facts(EventsTakenOver(taken))
         begin = []
-        for passage in won:
-            if passage.doom is not None:
-                self._settling.bury(passage, passage.doom)
-            elif passage.takeovers and self._condemned(passage):
-                passage.attempts.append(self._crash_loop(passage))
-                self._settling.bury(passage, Doom("crash_loop", "claim"))
+        for flight in won:
+            if flight.cause is not None:
+                self._settling.bury(flight, flight.cause)
+            elif flight.takeovers and self._condemned(flight):
+                flight.attempts.append(self._crash_loop(flight))
+                self._settling.bury(flight, DeadLetterCause("crash_loop", "claim"))
             else:
-                begin.append(passage)
+                begin.append(flight)
         start(begin)
 
-    def _crash_loop(self, passage: Passage) -> Failure:
-        lost = f"{passage.takeovers} owners of this event died or froze while they held it"
-        error = Permanent(f"{lost}, {passage.alone} of them while they ran no other")
+    def _crash_loop(self, flight: InFlight) -> Failure:
+        lost = f"{flight.takeovers} owners of this event died or froze while they held it"
+        error = Permanent(f"{lost}, {flight.alone} of them while they ran no other")
         return failure_of(error, stage="claim", at=self._clocks.now())
 
-    def _route_lost(self, batch: Sequence[Passage], answers: Sequence[Answer]) -> list[tuple[Passage, bool]]:
+    def _route_lost(self, batch: Sequence[InFlight], answers: Sequence[Answer]) -> list[tuple[InFlight, bool]]:
         """What others hold stands by; what is settled is returned, each with whether it has the same content."""
-        settled: list[tuple[Passage, bool]] = []
-        held: list[tuple[Passage, float]] = []
+        settled: list[tuple[InFlight, bool]] = []
+        held: list[tuple[InFlight, float]] = []
         suspects: list[Suspect] = []
-        for passage, answer in zip(batch, answers, strict=True):
+        for flight, answer in zip(batch, answers, strict=True):
             match answer:
                 case Won():
                     continue
                 case Held(seconds_left):
-                    held.append((passage, seconds_left))
+                    held.append((flight, seconds_left))
                 case Lapsed() if self._work.handled:
-                    suspects.append(Suspect(passage, answer.most))
+                    suspects.append(Suspect(flight, answer.most))
                 case Lapsed():
-                    held.append((passage, 0.0))  # it came and went while it was asked for
+                    held.append((flight, 0.0))  # it came and went while it was asked for
                 case Done(same) | Dead(same):
-                    settled.append((passage, same))
+                    settled.append((flight, same))
                 case _:
                     assert_never(answer)
         self._suspects.put_all(suspects)
         if held:
             self.stand_by(held)
-            self._facts(EventsStandBy([passage.event.event_id for passage, _ in held]))
+            self._facts(EventsStandBy([flight.event.event_id for flight, _ in held]))
         return settled
 
-    async def already_settled(self, settled: Sequence[tuple[Passage, bool]]) -> None:
+    async def already_settled(self, settled: Sequence[tuple[InFlight, bool]]) -> None:
         """Duplicates; where the content's bytes differ, PostgreSQL decides whether its value does."""
-        self._settling.done([(p, DUPLICATE) for p, same in settled if same or p.doom is not None])
-        for passage in [p for p, same in settled if not same and p.doom is None]:
+        self._settling.done([(p, DUPLICATE) for p, same in settled if same or p.cause is not None])
+        for flight in [p for p, same in settled if not same and p.cause is None]:
             try:
-                same = bool(await self._store.same_content(passage.event))
+                same = bool(await self._store.same_content(flight.event))
             except Transient:
-                self.stand_by([(passage, 0.0)])
+                self.stand_by([(flight, 0.0)])
                 continue
             if same:
-                self._settling.done([(passage, DUPLICATE)])
+                self._settling.done([(flight, DUPLICATE)])
             else:
-                await self.conflict(passage)
+                await self.conflict(flight)
 
-    async def buried_before(self, passage: Passage, *, same: bool) -> None:
+    async def buried_before(self, flight: InFlight, *, same: bool) -> None:
         """What is held here turns out to be a dead letter: given back, it ends as a duplicate; or as a conflict."""
-        if not same and passage.doom is None:
-            await self.conflict(passage)
+        if not same and flight.cause is None:
+            await self.conflict(flight)
             return
-        await self._desk.release([passage.claim_id])
-        self._settling.done([(passage, DUPLICATE)])
+        await self._manager.release([flight.claim_id])
+        self._settling.done([(flight, DUPLICATE)])
 
-    async def conflict(self, passage: Passage) -> None:
+    async def conflict(self, flight: InFlight) -> None:
         """The id is taken by other content: buried under a name of its own, by one listener of all."""
         error = Permanent("an event with the same event_id and other content is settled already")
-        passage.attempts.append(failure_of(error, stage="claim", at=self._clocks.now()))
-        passage.doom = Doom("conflict", "claim")
-        await self._desk.release([passage.claim_id])
-        self._intake.rename(passage, conflict_claim(passage.event))
+        flight.attempts.append(failure_of(error, stage="claim", at=self._clocks.now()))
+        flight.cause = DeadLetterCause("conflict", "claim")
+        await self._manager.release([flight.claim_id])
+        self._intake.rename(flight, conflict_claim(flight.event))
 
     # -- standbys -------------------------------------------------------------------------------
 
-    def stand_by(self, held: Sequence[tuple[Passage, float]]) -> None:
+    def stand_by(self, held: Sequence[tuple[InFlight, float]]) -> None:
         """Keep these events in memory and ask again later, each told for how many seconds another holds it.
 
         Those that are due at the same time wait as one.
         """
         now = self._clocks.monotonic()
-        together: defaultdict[float, list[Passage]] = defaultdict(list)
-        for passage, seconds_left in held:
-            passage.asked += 1
-            together[self._policy.stand_by_delay(passage.asked, seconds_left)].append(passage)
-        for delay, passages in together.items():
-            heapq.heappush(self._waiting, (now + delay, next(self._order), passages))
+        together: defaultdict[float, list[InFlight]] = defaultdict(list)
+        for flight, seconds_left in held:
+            flight.asked += 1
+            together[self._policy.stand_by_delay(flight.asked, seconds_left)].append(flight)
+        for delay, flights in together.items():
+            heapq.heappush(self._waiting, (now + delay, next(self._order), flights))
         self._standing_by += len(held)
         self._due.set()
 
     async def _wake_standbys(self) -> None:
         while True:
             now = self._clocks.monotonic()
-            woken: list[Passage] = []
+            woken: list[InFlight] = []
             while self._waiting and self._waiting[0][0] <= now:
                 woken += heapq.heappop(self._waiting)[2]
             self._standing_by -= len(woken)
-            self._inbox.put_all(woken)
+            self._queue.put_all(woken)
             self._due.clear()
             pause = max(0.02, self._waiting[0][0] - now) if self._waiting else None
             with contextlib.suppress(TimeoutError):
@@ -307,11 +307,11 @@ class Claiming:
                     await self._due.wait()
 
 
-def _note(passage: Passage, answer: Answer) -> bool:
+def _note(flight: InFlight, answer: Answer) -> bool:
     """Keep what a won claim says; whether it was won."""
     if not isinstance(answer, Won):
         return False
-    passage.epoch = answer.epoch
-    passage.takeovers = answer.takeovers
-    passage.alone = answer.alone
+    flight.epoch = answer.epoch
+    flight.takeovers = answer.takeovers
+    flight.alone = answer.alone
     return True

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 
-class Lanes:
+class ExclusiveGate:
     """While suspects run, or wait for fresh events to end, their lane is closed. ``opened`` is called at the end."""
 
     def __init__(self, opened: Callable[[], None]) -> None:

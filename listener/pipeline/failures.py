@@ -7,7 +7,7 @@ from typing import Literal
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient, failure_of
 from unlost.listener.core.facts import Facts, failed_attempt
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.store_watch import StoreWatch
 
 
@@ -31,31 +31,31 @@ class Failures:
         self._clocks = clocks
         self._facts = facts
 
-    async def following(self, passage: Passage, number: int, error: Transient | Permanent, began: float) -> int | None:
+    async def following(self, flight: InFlight, number: int, error: Transient | Permanent, began: float) -> int | None:
         """The number of the next attempt, after a pause if the failed one counts; None if that was the last one."""
-        if not await self.count([passage], error, began):
+        if not await self.count([flight], error, began):
             return number
         last = isinstance(error, Permanent) or number >= self._attempts
-        self.keep(passage, error, retried=not last)
+        self.keep(flight, error, retried=not last)
         if last:
             return None
         await asyncio.sleep(self._delay)
         return number + 1
 
-    async def count(self, passages: Sequence[Passage], error: Transient | Permanent, began: float) -> bool:
+    async def count(self, flights: Sequence[InFlight], error: Transient | Permanent, began: float) -> bool:
         """Whether it counts. If not, an outage has ended by now, and the attempt is to be repeated."""
         if await self._watch.counts(error, began):
             return True
-        self.tell(passages, error, retried=True)
+        self.tell(flights, error, retried=True)
         return False
 
-    def keep(self, passage: Passage, error: Transient | Permanent, *, retried: bool) -> None:
+    def keep(self, flight: InFlight, error: Transient | Permanent, *, retried: bool) -> None:
         """Keep it with its event."""
-        passage.attempts.append(failure_of(error, stage=self._stage, at=self._clocks.now()))
-        self.tell([passage], error, retried=retried)
+        flight.attempts.append(failure_of(error, stage=self._stage, at=self._clocks.now()))
+        self.tell([flight], error, retried=retried)
 
-    def tell(self, passages: Sequence[Passage], error: Transient | Permanent, *, retried: bool) -> None:
+    def tell(self, flights: Sequence[InFlight], error: Transient | Permanent, *, retried: bool) -> None:
         """State that these shared a failed attempt."""
         failure = failure_of(error, stage=self._stage, at=self._clocks.now())
-        event_id = passages[0].event.event_id if len(passages) == 1 else None
-        self._facts(failed_attempt(failure, retried=retried, count=len(passages), event_id=event_id))
+        event_id = flights[0].event.event_id if len(flights) == 1 else None
+        self._facts(failed_attempt(failure, retried=retried, count=len(flights), event_id=event_id))

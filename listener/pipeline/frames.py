@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Sequence
 
 from unlost.listener.core.bulk import plain_events
-from unlost.listener.core.cause import Doom
-from unlost.listener.core.claim import Ask
+from unlost.listener.core.cause import DeadLetterCause
+from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.errors import InvalidEvent, failure_of
 from unlost.listener.core.event import Event, parse, too_large
-from unlost.listener.core.in_flight import Passage, invalid_claim
+from unlost.listener.core.in_flight import InFlight, invalid_claim
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position
 
@@ -30,28 +30,28 @@ def last_cursor(found: Sequence[Event | InvalidEvent]) -> str | None:
 
 def passage_of(
     what: Event | InvalidEvent, frame: bytes, position: Position | None, received_at: float, received_clock: float
-) -> Passage:
+) -> InFlight:
     """The passage of an event, or of a frame that is none: doomed, under a name made of its bytes."""
     if isinstance(what, Event):
-        return Passage(what, Ask(what.event_id, what.digest), position, received_at, received_clock)
+        return InFlight(what, ClaimRequest(what.event_id, what.digest), position, received_at, received_clock)
     digest = hashlib.sha256(frame).digest()
     event = Event(what.event_id or "", None, b"", None, digest, None, frame)
-    passage = Passage(event, invalid_claim(digest), position, received_at, received_clock)
-    passage.doom = Doom("invalid", "receive")
-    passage.attempts.append(failure_of(what, stage="receive", at=received_at))
-    return passage
+    flight = InFlight(event, invalid_claim(digest), position, received_at, received_clock)
+    flight.cause = DeadLetterCause("invalid", "receive")
+    flight.attempts.append(failure_of(what, stage="receive", at=received_at))
+    return flight
 
 
 def passage_of_oversized(
     whole: Oversized, position: Position | None, received_at: float, received_clock: float, *, max_bytes: int
-) -> Passage:
+) -> InFlight:
     """The passage of a frame that was too large to be held: doomed, under a name made of all of its bytes."""
     event = Event("", None, b"", None, whole.digest, None, whole.head)
-    passage = Passage(event, invalid_claim(whole.digest), position, received_at, received_clock, whole=whole)
-    passage.doom = Doom("invalid", "receive")
+    flight = InFlight(event, invalid_claim(whole.digest), position, received_at, received_clock, whole=whole)
+    flight.cause = DeadLetterCause("invalid", "receive")
     error = InvalidEvent(f"{too_large(whole.length, max_bytes)}; of it, the first {len(whole.head):,} are kept")
-    passage.attempts.append(failure_of(error, stage="receive", at=received_at))
-    return passage
+    flight.attempts.append(failure_of(error, stage="receive", at=received_at))
+    return flight
 
 
 def _read_alone(frame: bytes, max_bytes: int) -> Event | InvalidEvent:

@@ -5,21 +5,21 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import NamedTuple
 
-from unlost.listener.claims.manager import Desk
-from unlost.listener.core.cause import Doom
+from unlost.listener.claims.manager import ClaimManager
+from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Permanent, Reject, Transient
 from unlost.listener.core.facts import Facts, HandlerRan
-from unlost.listener.core.in_flight import Passage, delivery_of
-from unlost.listener.pipeline.exclusive_gate import Lanes
+from unlost.listener.core.in_flight import InFlight, delivery_of
+from unlost.listener.pipeline.exclusive_gate import ExclusiveGate
 from unlost.listener.pipeline.failures import Failures
 from unlost.listener.pipeline.handlers import Handler, attempt
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.ports.rows import Rows, Series
+from unlost.listener.ports.rows import Rows, TransactionPipeline
 from unlost.listener.store.postgres import rows
 from unlost.listener.store.postgres.database import Connection
 
@@ -31,7 +31,7 @@ STOP_SECONDS = 1.0
 class Turn(NamedTuple):
     """An event that waits for a hand, and for which attempt; ``in_lane`` if it has begun before."""
 
-    passage: Passage
+    flight: InFlight
     number: int
     in_lane: bool
 
@@ -50,7 +50,7 @@ class Handling:
         self,
         *,
         handler: Handler,
-        desk: Desk,
+        manager: ClaimManager,
         store: Rows,
         storing: Storing,
         watch: StoreWatch,
@@ -61,7 +61,7 @@ class Handling:
     ) -> None:
         self.must_look_before = handler.form == "plain"
         self._handler = handler
-        self._desk = desk
+        self._manager = manager
         self._store = store
         self._storing = storing
         self._watch = watch
@@ -77,8 +77,8 @@ class Handling:
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
-        self._lanes = Lanes(opened=self._lend_hands)
-        self.alone = self._lanes.alone
+        self._gate = ExclusiveGate(opened=self._lend_hands)
+        self.alone = self._gate.alone
         self._waiting: OrderedDict[str, Turn] = OrderedDict()
         self._hands: set[asyncio.Task[None]] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -86,7 +86,7 @@ class Handling:
         self._suspects: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._ending = False
-        self.on_claim_lost: Callable[[Passage], None] = lambda _: None
+        self.on_claim_lost: Callable[[InFlight], None] = lambda _: None
 
     async def run(self) -> None:
         """Handle until cancelled."""
@@ -96,19 +96,19 @@ class Handling:
             finally:
                 self._ending = True
 
-    def start_all(self, passages: Sequence[Passage]) -> None:
+    def start_all(self, flights: Sequence[InFlight]) -> None:
         """Begin the attempts."""
-        for passage in passages:
-            if passage.handled:
-                self._storing.put_all((passage,))
+        for flight in flights:
+            if flight.handled:
+                self._storing.put_all((flight,))
             else:
-                self._waiting[passage.claim_id] = Turn(passage, 1, in_lane=False)
+                self._waiting[flight.claim_id] = Turn(flight, 1, in_lane=False)
                 self._lend_hand()
 
-    def start_suspects(self, passages: Sequence[Passage]) -> None:
+    def start_suspects(self, flights: Sequence[InFlight]) -> None:
         """Begin these at once; they are no more than may run at once."""
-        for passage in passages:
-            task = self._in_own_task(passage, self._handle_suspect(passage))
+        for flight in flights:
+            task = self._in_own_task(flight, self._handle_suspect(flight))
             self._suspects.add(task)
             task.add_done_callback(self._suspects.discard)
 
@@ -129,13 +129,13 @@ class Handling:
             await asyncio.wait(stopping.values(), timeout=STOP_SECONDS)
         return stopped + [claim_id for claim_id, task in stopping.items() if task.done()]
 
-    def lose(self, passage: Passage) -> bool:
+    def lose(self, flight: InFlight) -> bool:
         """Cancel the handler of an event whose claim is lost."""
-        if passage.claim_id in self._waiting:
-            self._take_out(passage.claim_id)
+        if flight.claim_id in self._waiting:
+            self._take_out(flight.claim_id)
             return True
-        task = self._running.pop(passage.claim_id, None)
-        self._begun.discard(passage.claim_id)
+        task = self._running.pop(flight.claim_id, None)
+        self._begun.discard(flight.claim_id)
         return task is not None and task.cancel()
 
     # -- hands ----------------------------------------------------------------------------------
@@ -159,10 +159,10 @@ class Handling:
         self._lend_hand()
 
     async def _hand(self) -> None:
-        task, series = _this_task(), Series(self._another_waits)
+        task, series = _this_task(), TransactionPipeline(self._another_waits)
         try:
             while not task.cancelling() and (turn := self._first_turn()):  # the user's code may have swallowed it
-                del self._waiting[turn.passage.claim_id]
+                del self._waiting[turn.flight.claim_id]
                 await self._take(turn, series)
         finally:
             await series.rest()
@@ -174,66 +174,66 @@ class Handling:
     def _first_turn(self) -> Turn | None:
         """What is to be done next. Whoever is in its lane already goes on there; others wait while it is closed."""
         turn = next(iter(self._waiting.values()), None)
-        return None if turn and not turn.in_lane and self._lanes.closed else turn
+        return None if turn and not turn.in_lane and self._gate.closed else turn
 
     def _take_out(self, claim_id: str) -> None:
         turn = self._waiting.pop(claim_id)
         self._begun.discard(claim_id)
         if turn.in_lane:
-            self._lanes.leave()
+            self._gate.leave()
 
-    async def _take(self, turn: Turn, series: Series) -> None:
+    async def _take(self, turn: Turn, series: TransactionPipeline) -> None:
         """One attempt of a fresh event. It stays in its lane until the last one."""
-        passage, number = turn.passage, turn.number
-        claim_id = passage.claim_id  # a conflict gives the passage another one
+        flight, number = turn.flight, turn.number
+        claim_id = flight.claim_id  # a conflict gives the passage another one
         self._running[claim_id] = task = _this_task()
         if not turn.in_lane:
-            self._lanes.enter()
+            self._gate.enter()
         goes_on = False
         began = self._clocks.monotonic()
         try:
-            await self._one_attempt(passage, number, series)
+            await self._one_attempt(flight, number, series)
         except Reject as error:
-            self._reject(passage, error)
+            self._reject(flight, error)
         except (Transient, Permanent) as error:
             goes_on = True
-            after = self._in_own_task(passage, self._after_failure(passage, number, error, began))
+            after = self._in_own_task(flight, self._after_failure(flight, number, error, began))
             after.add_done_callback(self._stopped_after_failure)
         except _ClaimLost:
-            self.on_claim_lost(passage)
+            self.on_claim_lost(flight)
         finally:
             if not goes_on:
-                self._lanes.leave()
+                self._gate.leave()
             self._forget(claim_id, task)
 
-    async def _after_failure(self, passage: Passage, number: int, error: Transient | Permanent, began: float) -> None:
-        following = await self._failures.following(passage, number, error, began)
+    async def _after_failure(self, flight: InFlight, number: int, error: Transient | Permanent, began: float) -> None:
+        following = await self._failures.following(flight, number, error, began)
         if following is None:
-            self._lanes.leave()
-            self._in_own_task(passage, self._give_up(passage, error))
+            self._gate.leave()
+            self._in_own_task(flight, self._give_up(flight, error))
             return
-        self._waiting[passage.claim_id] = Turn(passage, following, in_lane=True)
-        self._waiting.move_to_end(passage.claim_id, last=False)
+        self._waiting[flight.claim_id] = Turn(flight, following, in_lane=True)
+        self._waiting.move_to_end(flight.claim_id, last=False)
         self._lend_hand()
 
-    def _reject(self, passage: Passage, error: Reject) -> None:
-        self._failures.keep(passage, error, retried=False)
-        self._settling.bury(passage, Doom("rejected", "handle"))
+    def _reject(self, flight: InFlight, error: Reject) -> None:
+        self._failures.keep(flight, error, retried=False)
+        self._settling.bury(flight, DeadLetterCause("rejected", "handle"))
 
-    async def _give_up(self, passage: Passage, error: Transient | Permanent) -> None:
+    async def _give_up(self, flight: InFlight, error: Transient | Permanent) -> None:
         if isinstance(error, Permanent):
-            self._settling.bury(passage, Doom("rejected", "handle"))
+            self._settling.bury(flight, DeadLetterCause("rejected", "handle"))
         else:
-            await self._storing.give_up(passage, "handle")
+            await self._storing.give_up(flight, "handle")
 
     def _stopped_after_failure(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():  # it may not even have begun
-            self._lanes.leave()
+            self._gate.leave()
 
     # -- tasks of their own ---------------------------------------------------------------------
 
-    def _in_own_task(self, passage: Passage, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        claim_id = passage.claim_id
+    def _in_own_task(self, flight: InFlight, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        claim_id = flight.claim_id
         task = self._new_task(work, f"handle {claim_id[:64]}")
         self._running[claim_id] = task
         task.add_done_callback(lambda done: self._forget(claim_id, done))
@@ -248,86 +248,86 @@ class Handling:
             del self._running[claim_id]
             self._begun.discard(claim_id)
 
-    async def _handle_suspect(self, passage: Passage) -> None:
+    async def _handle_suspect(self, flight: InFlight) -> None:
         try:
-            if passage.handled:
-                self._storing.put_all((passage,))
+            if flight.handled:
+                self._storing.put_all((flight,))
             else:
-                await self._attempts_alone(passage)
-            await self._until_settled(passage)
+                await self._attempts_alone(flight)
+            await self._until_settled(flight)
         except Reject as error:
-            self._reject(passage, error)
+            self._reject(flight, error)
         except (Transient, Permanent) as error:
-            await self._give_up(passage, error)
+            await self._give_up(flight, error)
         except _ClaimLost:
-            self.on_claim_lost(passage)
+            self.on_claim_lost(flight)
 
-    async def _attempts_alone(self, passage: Passage) -> None:
+    async def _attempts_alone(self, flight: InFlight) -> None:
         """Return once one has succeeded; raise what the last one raised."""
         number = 1
         while True:
             began = self._clocks.monotonic()
             try:
-                return await self._one_attempt(passage, number, None)
+                return await self._one_attempt(flight, number, None)
             except Reject:
                 raise
             except (Transient, Permanent) as error:
-                following = await self._failures.following(passage, number, error, began)
+                following = await self._failures.following(flight, number, error, began)
                 if following is None:
                     raise
                 number = following
 
-    async def _until_settled(self, passage: Passage) -> None:
+    async def _until_settled(self, flight: InFlight) -> None:
         """If the next suspect kills this process, one whose row is on its way would be a suspect again."""
-        self._running.pop(passage.claim_id, None)  # it is storing's now: losing the claim sends it nowhere else
-        self._begun.discard(passage.claim_id)
-        await self._desk.wait_gone(passage.claim_id)
+        self._running.pop(flight.claim_id, None)  # it is storing's now: losing the claim sends it nowhere else
+        self._begun.discard(flight.claim_id)
+        await self._manager.wait_gone(flight.claim_id)
 
     # -- attempts -------------------------------------------------------------------------------
 
-    async def _one_attempt(self, passage: Passage, number: int, series: Series | None) -> None:
-        await self._wait_until_it_may_run(passage, series)
-        self._begun.add(passage.claim_id)
-        delivery = delivery_of(passage, number)
+    async def _one_attempt(self, flight: InFlight, number: int, series: TransactionPipeline | None) -> None:
+        await self._wait_until_it_may_run(flight, series)
+        self._begun.add(flight.claim_id)
+        delivery = delivery_of(flight, number)
         if self._handler.form == "plain":
-            await self._timed(passage, self._handler.call(delivery))
-            passage.handled = True
-            self._storing.put_all((passage,))
+            await self._timed(flight, self._handler.call(delivery))
+            flight.handled = True
+            self._storing.put_all((flight,))
         else:
-            await self._in_transaction(passage, delivery, series)
+            await self._in_transaction(flight, delivery, series)
 
-    async def _in_transaction(self, passage: Passage, delivery: Delivery, series: Series | None) -> None:
+    async def _in_transaction(self, flight: InFlight, delivery: Delivery, series: TransactionPipeline | None) -> None:
         async def work(connection: Connection) -> None:
-            self._check_held(passage)  # the insert may have waited long for another's transaction
-            await self._timed(passage, self._handler.call(delivery, connection))
-            self._check_held(passage)  # woken after the lease: an heir may be at it, or have buried it
+            self._check_held(flight)  # the insert may have waited long for another's transaction
+            await self._timed(flight, self._handler.call(delivery, connection))
+            self._check_held(flight)  # woken after the lease: an heir may be at it, or have buried it
 
-        row = rows.NewRow(passage.event, passage.epoch, len(passage.attempts) + 1, passage.received_at)
-        await self._storing.stored([passage], [await self._store.insert_with(row, work, series)])
+        row = rows.NewRow(flight.event, flight.epoch, len(flight.attempts) + 1, flight.received_at)
+        await self._storing.stored([flight], [await self._store.insert_with(row, work, series)])
 
-    async def _wait_until_it_may_run(self, passage: Passage, series: Series | None) -> None:
+    async def _wait_until_it_may_run(self, flight: InFlight, series: TransactionPipeline | None) -> None:
         """Claims must meet: the last look before the user's code runs."""
-        while self._watch.trouble or not self._desk.may_run(passage.claim_id):
-            self._check_held(passage)
+        while self._watch.trouble or not self._manager.may_run(flight.claim_id):
+            self._check_held(flight)
             if series is not None:
                 await series.rest()
             await asyncio.sleep(MAY_RUN_PAUSE_SECONDS)
 
-    def _check_held(self, passage: Passage) -> None:
-        if not self._desk.is_held(passage.claim_id):
+    def _check_held(self, flight: InFlight) -> None:
+        if not self._manager.is_held(flight.claim_id):
             raise _ClaimLost
 
-    async def _timed(self, passage: Passage, work: Awaitable[None]) -> None:
+    async def _timed(self, flight: InFlight, work: Awaitable[None]) -> None:
         started = self._clocks.monotonic()
         succeeded = False
         try:
-            said = {"event_id": passage.event.event_id, "logger": self._handler.name}
+            said = {"event_id": flight.event.event_id, "logger": self._handler.name}
             await attempt(work, timeout=self._policy.handle_timeout, said=said)
             succeeded = True
         finally:
             seconds = self._clocks.monotonic() - started
-            self._facts(HandlerRan(passage.event.event_id, seconds, succeeded))
-            if self._ending or self._running.get(passage.claim_id) is not _this_task():
+            self._facts(HandlerRan(flight.event.event_id, seconds, succeeded))
+            if self._ending or self._running.get(flight.claim_id) is not _this_task():
                 raise asyncio.CancelledError  # lost meanwhile: it goes another way, whatever the handler made of that
 
 

@@ -15,12 +15,12 @@ from functools import partial
 
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts, LettersResolved
-from unlost.listener.core.in_flight import Buried, Passage, Stored
+from unlost.listener.core.in_flight import Buried, InFlight, Stored
 from unlost.listener.pipeline.intake import Intake
-from unlost.listener.ports.dead_letters import Kept, StoppedLetters
+from unlost.listener.ports.dead_letters import StoppedLetter, StoppedLetters
 
 AGAIN_SECONDS = 5.0
-Ended = asyncio.Queue[tuple[str, Passage]]
+Ended = asyncio.Queue[tuple[str, InFlight]]
 
 
 class Healer:
@@ -60,21 +60,21 @@ class Healer:
                 await asyncio.sleep(AGAIN_SECONDS)
                 self._asked.set()
 
-    async def _heal(self, some: Sequence[Kept]) -> None:
+    async def _heal(self, some: Sequence[StoppedLetter]) -> None:
         ended: Ended = asyncio.Queue()
         for one in some:
             await self._intake.wait_for_room()
             self._intake.offer_behind(one.frame, partial(_note, ended, one.letter_id))
         resolved: defaultdict[str, list[str]] = defaultdict(list)
         for _ in some:
-            letter_id, passage = await ended.get()
-            resolved[self._why(passage)].append(letter_id)
+            letter_id, flight = await ended.get()
+            resolved[self._why(flight)].append(letter_id)
         for why, letter_ids in resolved.items():
             if waited := await self._letters.resolve(letter_ids, why):
                 self._facts(LettersResolved(waited, why))
 
-    def _why(self, passage: Passage) -> str:
-        match passage.end:
+    def _why(self, flight: InFlight) -> str:
+        match flight.end:
             case Stored():
                 return f"stored by {self._who}"
             case Buried():
@@ -83,5 +83,5 @@ class Healer:
                 return f"settled already, as {self._who} found"
 
 
-def _note(ended: Ended, letter_id: str, passage: Passage) -> None:
-    ended.put_nowait((letter_id, passage))
+def _note(ended: Ended, letter_id: str, flight: InFlight) -> None:
+    ended.put_nowait((letter_id, flight))

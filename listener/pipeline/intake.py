@@ -8,17 +8,17 @@ import asyncio
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from unlost.listener.core.claim import Ask
+from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient, failure_of
 from unlost.listener.core.event import Event
 from unlost.listener.core.facts import EventsDuplicate, Facts, FramesReceived, FramesUnread
-from unlost.listener.core.in_flight import DUPLICATE, Buried, End, Passage, Stored, unlettered
+from unlost.listener.core.in_flight import DUPLICATE, Buried, End, InFlight, Stored, unlettered
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position, Watermark
 from unlost.listener.pipeline.frames import last_cursor, passage_of, passage_of_oversized, read_frames
-from unlost.listener.pipeline.peers.affinity import Turns
-from unlost.listener.pipeline.peers.segments import Cutter, Part, Stretch, cursor_at_end
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
+from unlost.listener.pipeline.peers.segments import Segmenter, Part, Segment, cursor_at_end
 from unlost.listener.pipeline.policy import Policy
 
 ENTRY_BYTES = 600
@@ -28,17 +28,17 @@ ENTRY_BYTES = 600
 class Intake:
     """Admits events and lets them go."""
 
-    def __init__(self, *, policy: Policy, cutter: Cutter, turns: Turns, clocks: Clocks, facts: Facts) -> None:
+    def __init__(self, *, policy: Policy, segmenter: Segmenter, affinity: PeerAffinity, clocks: Clocks, facts: Facts) -> None:
         self.watermark = Watermark()
-        self._cutter = cutter
+        self._segmenter = segmenter
         self._policy = policy
-        self._turns = turns
+        self._affinity = affinity
         self._clocks = clocks
         self._facts = facts
-        self._inside: dict[str, Passage] = {}
-        self._beyond: set[Passage] = set()
-        self._ours: dict[Position, Stretch] = {}
-        self._settled_stretches: list[Ask] = []
+        self._inside: dict[str, InFlight] = {}
+        self._beyond: set[InFlight] = set()
+        self._ours: dict[Position, Segment] = {}
+        self._settled_stretches: list[ClaimRequest] = []
         self._count = 0
         self._bytes = 0
         self._received = 0
@@ -66,11 +66,11 @@ class Intake:
         """How many bytes they are reckoned at."""
         return self._bytes
 
-    def find(self, event_id: str) -> Passage | None:
+    def find(self, event_id: str) -> InFlight | None:
         """The event with this id, if it is in memory."""
         return self._inside.get(event_id)
 
-    def inside(self) -> list[Passage]:
+    def inside(self) -> list[InFlight]:
         """All that is in memory now, copies left out."""
         return list(self._inside.values())
 
@@ -93,31 +93,31 @@ class Intake:
         self._received_bytes += size
         self._count += len(frames)
         self._bytes += size + ENTRY_BYTES * len(frames)
-        pieces = self._cutter.cut(frames)
-        if self._turns.waits:
-            frames = [frame for piece, stretch in pieces if not _is_of_peer(stretch) for frame in piece]
+        pieces = self._segmenter.cut(frames)
+        if self._affinity.waits:
+            frames = [frame for piece, segment in pieces if not _is_of_peer(segment) for frame in piece]
         found = iter(read_frames(frames, max_bytes=self._policy.max_event_bytes))
         at, clock = self._clocks.now(), self._clocks.monotonic()
         told: str | None = None
-        own: list[Passage] = []
-        of_peers: list[Passage] = []
-        for piece, stretch in pieces:
-            if self._turns.waits and stretch is not None and stretch.is_of_peer:
+        own: list[InFlight] = []
+        of_peers: list[InFlight] = []
+        for piece, segment in pieces:
+            if self._affinity.waits and segment is not None and segment.is_of_peer:
                 position = self.watermark.open(cursor_at_end(piece[-1]), len(piece))
-                self._turns.put_later(Part(stretch, piece, position, at, clock))
+                self._affinity.put_later(Part(segment, piece, position, at, clock))
             else:
                 events = list(islice(found, len(piece)))
                 position = self.watermark.open(last_cursor(events), len(piece))
-                passages = [
+                flights = [
                     passage_of(what, frame, position, at, clock) for what, frame in zip(events, piece, strict=True)
                 ]
-                (of_peers if _is_of_peer(stretch) else own).extend(filter(self._comes_first, passages))
-                self._follow(stretch, position)
+                (of_peers if _is_of_peer(segment) else own).extend(filter(self._comes_first, flights))
+                self._follow(segment, position)
             told = told if position.cursor is None else position.cursor
         if own:
-            self._turns.put_all(own)
+            self._affinity.put_all(own)
         if of_peers:
-            self._turns.put_behind(of_peers)
+            self._affinity.put_behind(of_peers)
         return told
 
     def read_anew(self) -> None:
@@ -126,7 +126,7 @@ class Intake:
         What is in memory is worked on as before. Stretches that were begun are vouched for by nobody.
         """
         self.watermark = Watermark(self.watermark.reading + 1)
-        self._cutter.begin_anew()
+        self._segmenter.begin_anew()
         self._ours.clear()
         self._settled_stretches.clear()
 
@@ -142,44 +142,44 @@ class Intake:
         """Admit what was measured of a frame that is larger than any event may be."""
         self._received += 1
         self._received_bytes += whole.length
-        passage = passage_of_oversized(
+        flight = passage_of_oversized(
             whole, self.watermark.open(None), self._clocks.now(), self._clocks.monotonic(),
             max_bytes=self._policy.max_event_bytes,
         )  # fmt: skip
-        self._enter(passage)
+        self._enter(flight)
 
-    def _follow(self, stretch: Stretch | None, position: Position) -> None:
+    def _follow(self, segment: Segment | None, position: Position) -> None:
         """Notice when all of one's own stretch is settled, and learn whether a peer settles its own."""
-        if stretch is None:
+        if segment is None:
             return
-        if not stretch.is_of_peer:
-            stretch.unsettled += 1
-            self._ours[position] = stretch
-        elif stretch.name:
-            self._turns.put_later(Part(stretch))
+        if not segment.is_of_peer:
+            segment.unsettled += 1
+            self._ours[position] = segment
+        elif segment.name:
+            self._affinity.put_later(Part(segment))
 
-    def settled_stretches(self) -> list[Ask]:
+    def settled_stretches(self) -> list[ClaimRequest]:
         """The names of one's own stretches of which everything has been settled since this was last asked."""
         names, self._settled_stretches = self._settled_stretches, []
         return names
 
     def read(self, parts: Sequence[Part]) -> None:
         """What peers did not settle is read, and from here on a passage like all others."""
-        self._turns.ended(parts)
+        self._affinity.ended(parts)
         frames = [frame for part in parts for frame in part.frames]
         found = iter(read_frames(frames, max_bytes=self._policy.max_event_bytes))
-        passages = [
+        flights = [
             passage_of(next(found), frame, part.position, part.received_at, part.received_clock)
             for part in parts
             for frame in part.frames
         ]
-        for passage in passages:
-            passage.of_peer = True
-        self._turns.put_behind(list(filter(self._comes_first, passages)))
+        for flight in flights:
+            flight.of_peer = True
+        self._affinity.put_behind(list(filter(self._comes_first, flights)))
 
     def end_unread(self, parts: Sequence[Part]) -> None:
         """What peers settled ends as a duplicate."""
-        self._turns.ended(parts)
+        self._affinity.ended(parts)
         count = sum([len(part.frames) for part in parts])
         self._count -= count
         self._bytes -= sum([len(frame) for part in parts for frame in part.frames]) + ENTRY_BYTES * count
@@ -188,63 +188,63 @@ class Intake:
         if count:
             self._facts(FramesUnread(count))
 
-    def overflow(self, frame: bytes) -> Passage:
+    def overflow(self, frame: bytes) -> InFlight:
         """Take a frame for which there is no room, only to be buried; it is claimed by nobody."""
         found = read_frames((frame,), max_bytes=self._policy.max_event_bytes)
         position = self.watermark.open(last_cursor(found))
-        passage = passage_of(found[0], frame, position, self._clocks.now(), self._clocks.monotonic())
-        self._beyond.add(passage)
+        flight = passage_of(found[0], frame, position, self._clocks.now(), self._clocks.monotonic())
+        self._beyond.add(flight)
         self._count += 1
-        self._bytes += passage.event.size + ENTRY_BYTES
+        self._bytes += flight.event.size + ENTRY_BYTES
         error_now = Transient("PostgreSQL was away, memory was full, and the source cannot resume")
-        passage.attempts.append(failure_of(error_now, stage="receive", at=passage.received_at))
-        return passage
+        flight.attempts.append(failure_of(error_now, stage="receive", at=flight.received_at))
+        return flight
 
-    def offer(self, event: Event, on_end: Callable[[Passage], None]) -> None:
+    def offer(self, event: Event, on_end: Callable[[InFlight], None]) -> None:
         """Admit an event that does not come from the source, but from the dead: it is revived."""
-        passage = passage_of(event, event.frame, None, self._clocks.now(), self._clocks.monotonic())
-        passage.revive = True
-        passage.on_end = on_end
-        self._enter(passage)
+        flight = passage_of(event, event.frame, None, self._clocks.now(), self._clocks.monotonic())
+        flight.revive = True
+        flight.on_end = on_end
+        self._enter(flight)
 
-    def offer_behind(self, frame: bytes | Oversized, on_end: Callable[[Passage], None]) -> None:
+    def offer_behind(self, frame: bytes | Oversized, on_end: Callable[[InFlight], None]) -> None:
         """Admit what an earlier start was stopped with, once nothing else waits: it has a letter until it ends."""
         at, clock, most = self._clocks.now(), self._clocks.monotonic(), self._policy.max_event_bytes
         if isinstance(frame, Oversized):
-            passage = passage_of_oversized(frame, None, at, clock, max_bytes=most)
+            flight = passage_of_oversized(frame, None, at, clock, max_bytes=most)
         else:
-            passage = passage_of(read_frames((frame,), max_bytes=most)[0], frame, None, at, clock)
-        passage.on_end = on_end
-        self._enter(passage, behind=True)
+            flight = passage_of(read_frames((frame,), max_bytes=most)[0], frame, None, at, clock)
+        flight.on_end = on_end
+        self._enter(flight, behind=True)
 
-    def left(self) -> list[Passage]:
+    def left(self) -> list[InFlight]:
         """All that was received and has not ended, one for each content; what has its letter already is left out."""
-        self.read(self._turns.unread)
+        self.read(self._affinity.unread)
         return unlettered((*self._inside.values(), *self._beyond))
 
-    def _enter(self, passage: Passage, *, behind: bool = False) -> None:
+    def _enter(self, flight: InFlight, *, behind: bool = False) -> None:
         self._count += 1
-        self._bytes += passage.event.size + ENTRY_BYTES
-        if self._comes_first(passage):
-            (self._turns.put_behind if behind else self._turns.put_all)((passage,))
+        self._bytes += flight.event.size + ENTRY_BYTES
+        if self._comes_first(flight):
+            (self._affinity.put_behind if behind else self._affinity.put_all)((flight,))
 
-    def _comes_first(self, passage: Passage) -> bool:
+    def _comes_first(self, flight: InFlight) -> bool:
         """Whether this is the first of its name in memory; else it follows that."""
-        first = self._inside.setdefault(passage.ask.event_id, passage)
-        if first is passage:
+        first = self._inside.setdefault(flight.request.event_id, flight)
+        if first is flight:
             return True
         if first.followers is None:
             first.followers = []
-        first.followers.append(passage)
+        first.followers.append(flight)
         return False
 
-    def rename(self, passage: Passage, ask: Ask) -> None:
+    def rename(self, flight: InFlight, request: ClaimRequest) -> None:
         """Let an event go on under another claim; copies that followed it start anew."""
-        self._take_out(passage)
-        followers, passage.followers = passage.followers, None
-        passage.ask = ask
-        self._leave_count(passage)
-        self._enter(passage)
+        self._take_out(flight)
+        followers, flight.followers = flight.followers, None
+        flight.request = request
+        self._leave_count(flight)
+        self._enter(flight)
         for follower in followers or ():
             self._leave_count(follower)
             self._enter(follower)
@@ -255,24 +255,24 @@ class Intake:
             self._facts(FramesReceived(self._received, self._received_bytes))
             self._received = self._received_bytes = 0
 
-    def finish(self, ended: Sequence[tuple[Passage, End]]) -> None:
+    def finish(self, ended: Sequence[tuple[InFlight, End]]) -> None:
         """The one way out: settle the positions, make room, and end or restart what followed."""
         exited = []
-        for passage, end in ended:
-            self._take_out(passage)
-            reading = _reading(passage)
-            exited.append(self._exit(passage, end))
-            if passage.followers:
-                exited += self._finish_followers(passage, end, reading)
+        for flight, end in ended:
+            self._take_out(flight)
+            reading = _reading(flight)
+            exited.append(self._exit(flight, end))
+            if flight.followers:
+                exited += self._finish_followers(flight, end, reading)
         self._settle([position for position in exited if position is not None])
 
     def _settle(self, positions: Sequence[Position]) -> None:
         self.watermark.settle(positions)
         for position in dict.fromkeys(positions) if self._ours else ():
-            if not position.unsettled and (stretch := self._ours.pop(position, None)) is not None:
-                stretch.unsettled -= 1
-                if stretch.name and not stretch.unsettled:
-                    self._settled_stretches.append(stretch.name)
+            if not position.unsettled and (segment := self._ours.pop(position, None)) is not None:
+                segment.unsettled -= 1
+                if segment.name and not segment.unsettled:
+                    self._settled_stretches.append(segment.name)
         self._made_room()
 
     def _made_room(self) -> None:
@@ -280,13 +280,13 @@ class Intake:
         if not self._count:
             self._emptied.set()
 
-    def _finish_followers(self, passage: Passage, end: End, reading: int) -> list[Position | None]:
-        followers, passage.followers = passage.followers, None
+    def _finish_followers(self, flight: InFlight, end: End, reading: int) -> list[Position | None]:
+        followers, flight.followers = flight.followers, None
         exited = []
         for follower in followers or ():
             # What was stored before the source was read anew may be lost, and the follower is what it was read for.
             stale = not isinstance(end, Buried) and _reading(follower) != reading
-            if follower.ask.digest == passage.ask.digest and not stale:
+            if follower.request.digest == flight.request.digest and not stale:
                 exited.append(self._exit(follower, DUPLICATE if isinstance(end, Stored) else end))
                 self._facts(EventsDuplicate((follower.event.event_id,)))
             else:
@@ -294,35 +294,35 @@ class Intake:
                 self._enter(follower)
         return exited
 
-    def forget(self, passage: Passage) -> None:
+    def forget(self, flight: InFlight) -> None:
         """Let go of an unsettled event in an orderly stop; its position stays open, so it is read again."""
-        self._take_out(passage)
-        self._leave_count(passage)
+        self._take_out(flight)
+        self._leave_count(flight)
         if not self._count:
             self._emptied.set()
 
-    def _take_out(self, passage: Passage) -> None:
-        if self._inside.get(passage.ask.event_id) is passage:
-            del self._inside[passage.ask.event_id]
+    def _take_out(self, flight: InFlight) -> None:
+        if self._inside.get(flight.request.event_id) is flight:
+            del self._inside[flight.request.event_id]
 
-    def _exit(self, passage: Passage, end: End) -> Position | None:
+    def _exit(self, flight: InFlight, end: End) -> Position | None:
         """Where it stood in its source, which is told once."""
-        self._beyond.discard(passage)
-        self._leave_count(passage)
-        passage.end = end
-        if passage.on_end is not None:
-            passage.on_end(passage)
-        position, passage.position = passage.position, None
+        self._beyond.discard(flight)
+        self._leave_count(flight)
+        flight.end = end
+        if flight.on_end is not None:
+            flight.on_end(flight)
+        position, flight.position = flight.position, None
         return position
 
-    def _leave_count(self, passage: Passage) -> None:
+    def _leave_count(self, flight: InFlight) -> None:
         self._count -= 1
-        self._bytes -= len(passage.event.frame) + ENTRY_BYTES
+        self._bytes -= len(flight.event.frame) + ENTRY_BYTES
 
 
-def _reading(passage: Passage) -> int:
-    return 0 if passage.position is None else passage.position.reading
+def _reading(flight: InFlight) -> int:
+    return 0 if flight.position is None else flight.position.reading
 
 
-def _is_of_peer(stretch: Stretch | None) -> bool:
-    return stretch is not None and stretch.is_of_peer
+def _is_of_peer(segment: Segment | None) -> bool:
+    return segment is not None and segment.is_of_peer

@@ -13,30 +13,30 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from unlost.listener.claims.manager import Desk
-from unlost.listener.core.batch_queue import Inbox
+from unlost.listener.claims.manager import ClaimManager
+from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.cause import Doom
+from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.claim import Dead, Done
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Stopped, Transient, failure_of
 from unlost.listener.core.facts import Facts
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.handling import Handling
 from unlost.listener.pipeline.healer import Healer
 from unlost.listener.pipeline.intake import Intake
-from unlost.listener.pipeline.peers.affinity import Turns
-from unlost.listener.pipeline.peers.peer_check import Looking
-from unlost.listener.pipeline.peers.segments import Cutter
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
+from unlost.listener.pipeline.peers.peer_check import PeerCheck
+from unlost.listener.pipeline.peers.segments import Segmenter
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.recording import Recording
 from unlost.listener.pipeline.registrar import Registrar
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.ports.dead_letters import DeadLetters, Register
+from unlost.listener.ports.dead_letters import DeadLetters, LetterRegister
 from unlost.listener.ports.rows import Rows
 
 QUIET_SECONDS = 3.0
@@ -44,7 +44,7 @@ QUIET_SECONDS = 3.0
 LETTERS_SECONDS = 5.0
 """How long a file that takes no letters is tried at the end."""
 LOOK_AT_ONCE = 1_000
-STOPPED = Doom("stopped", "receive")
+STOPPED = DeadLetterCause("stopped", "receive")
 
 
 def _alone() -> tuple[int, int]:
@@ -66,11 +66,11 @@ class Pipeline:
     def __init__(
         self,
         *,
-        desk: Desk,
+        manager: ClaimManager,
         store: Rows,
-        register: Register,
+        register: LetterRegister,
         store_breaker: Breaker,
-        graveyard: DeadLetters,
+        sink: DeadLetters,
         who: str,
         handler: Handler | None,
         policy: Policy,
@@ -78,22 +78,22 @@ class Pipeline:
         facts: Facts,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        claiming: Inbox[Passage] = Inbox()
-        self._desk = desk
+        claiming: BatchQueue[InFlight] = BatchQueue()
+        self._manager = manager
         self._store = store
         self._clocks = clocks
-        turns = Turns(claiming, peer_wait=policy.peer_wait)
+        affinity = PeerAffinity(claiming, peer_wait=policy.peer_wait)
         length = policy.events_in_a_row(handled=handler is not None)
-        cutter = Cutter(desk.share if policy.peer_wait else _alone, length=length)
-        self.intake = Intake(policy=policy, cutter=cutter, turns=turns, clocks=clocks, facts=facts)
-        self._looking = Looking(turns=turns, desk=desk, intake=self.intake, clocks=clocks, facts=facts)
+        segmenter = Segmenter(manager.share if policy.peer_wait else _alone, length=length)
+        self.intake = Intake(policy=policy, segmenter=segmenter, affinity=affinity, clocks=clocks, facts=facts)
+        self._peer_check = PeerCheck(affinity=affinity, manager=manager, intake=self.intake, clocks=clocks, facts=facts)
         self.registrar = Registrar(
-            register=register, letters=graveyard, look_again_after=policy.letters_sure_after, clocks=clocks, facts=facts
+            register=register, letters=sink, look_again_after=policy.letters_sure_after, clocks=clocks, facts=facts
         )
-        self.healer = Healer(intake=self.intake, letters=graveyard, who=who, facts=facts)
+        self.healer = Healer(intake=self.intake, letters=sink, who=who, facts=facts)
         self.registrar.on_reopened = self.healer.again
         self.settling = Settling(
-            desk=desk, intake=self.intake, graveyard=graveyard, written=self.registrar.put, clocks=clocks, facts=facts
+            manager=manager, intake=self.intake, sink=sink, written=self.registrar.put, clocks=clocks, facts=facts
         )
         self.store_watch = StoreWatch(store=store, breaker=store_breaker, clocks=clocks, facts=facts, dice=dice)
         storing = Storing(
@@ -103,19 +103,19 @@ class Pipeline:
         self.work: Recording | Handling = Recording(storing)
         if handler is not None:
             self.work = Handling(
-                handler=handler, desk=desk, store=store, storing=storing, watch=self.store_watch,
+                handler=handler, manager=manager, store=store, storing=storing, watch=self.store_watch,
                 settling=self.settling, policy=policy, clocks=clocks, facts=facts,
             )  # fmt: skip
             self.work.on_claim_lost = self._ran_out
         self.claiming = Claiming(
-            inbox=claiming, turns=turns, desk=desk, intake=self.intake, store=store, watch=self.store_watch,
+            queue=claiming, affinity=affinity, manager=manager, intake=self.intake, store=store, watch=self.store_watch,
             work=self.work, settling=self.settling, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
         storing.on_conflict = self.claiming.conflict
         storing.on_buried = self.claiming.buried_before
         storing.on_settled = self.claiming.already_settled
         self.settling.on_claim_lost = self._ran_out
-        desk.hear_of_lost(self._lost)
+        manager.hear_of_lost(self._lost)
         self._claiming_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -125,13 +125,13 @@ class Pipeline:
             tasks.create_task(self.registrar.run(), name="register letters")
             tasks.create_task(self.store_watch.run(), name="watch the store")
             tasks.create_task(self.work.run(), name="work")
-            tasks.create_task(self._looking.run(), name="looking")
+            tasks.create_task(self._peer_check.run(), name="looking")
             tasks.create_task(self._heal(), name="heal letters")
             self._claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
 
     async def _heal(self) -> None:
         """Letters wait as long as another handler is at work: what they hold could be settled by nobody here."""
-        await self._desk.wait_agreed()
+        await self._manager.wait_agreed()
         await self.healer.run()
 
     async def drain(self, seconds: float) -> Drained:
@@ -143,9 +143,9 @@ class Pipeline:
         given_back = await self._give_back(await self.work.stop(begun=False))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._desk.wait_below(1)
+                await self._manager.wait_below(1)
         await self.work.stop(begun=True)
-        return Drained(given_back + await self._give_back([passage.claim_id for passage in self.intake.inside()]))
+        return Drained(given_back + await self._give_back([flight.claim_id for flight in self.intake.inside()]))
 
     async def finish(self, seconds: float) -> Drained:
         """The same for what no source sends again: settle all of it within the time, and write letters for the rest."""
@@ -157,18 +157,18 @@ class Pipeline:
         left = await self._unsettled(self.intake.left())
         error = Stopped("the listener was stopped before this event was settled, and its source does not send it again")
         failure = failure_of(error, stage="receive", at=self._clocks.now())
-        held = [passage.claim_id for passage in self.intake.inside()]
+        held = [flight.claim_id for flight in self.intake.inside()]
         missing = await self.settling.bury_rest(left, STOPPED, failure, seconds=LETTERS_SECONDS)
         return Drained(await self._give_back(held), len(left) - missing, missing)
 
-    async def _unsettled(self, passages: Sequence[Passage]) -> list[Passage]:
+    async def _unsettled(self, flights: Sequence[InFlight]) -> list[InFlight]:
         """What a peer has settled meanwhile needs no letter; where PostgreSQL does not answer, all get one."""
         known: dict[str, Done | Dead] = {}
         with contextlib.suppress(Transient, TimeoutError):
             async with asyncio.timeout(QUIET_SECONDS):
-                for first in range(0, len(passages), LOOK_AT_ONCE):
-                    known |= await self._store.settled([one.ask for one in passages[first : first + LOOK_AT_ONCE]])
-        return [one for one in passages if not ((answer := known.get(one.claim_id)) and answer.same)]
+                for first in range(0, len(flights), LOOK_AT_ONCE):
+                    known |= await self._store.settled([one.request for one in flights[first : first + LOOK_AT_ONCE]])
+        return [one for one in flights if not ((answer := known.get(one.claim_id)) and answer.same)]
 
     async def _claim_no_more(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -178,17 +178,17 @@ class Pipeline:
             self._claiming_task.cancel()
 
     async def _give_back(self, claim_ids: Sequence[str]) -> int:
-        held = [claim_id for claim_id in claim_ids if self._desk.is_held(claim_id)]
-        await self._desk.release(held)
+        held = [claim_id for claim_id in claim_ids if self._manager.is_held(claim_id)]
+        await self._manager.release(held)
         return len(held)
 
-    def _ran_out(self, passage: Passage) -> None:
+    def _ran_out(self, flight: InFlight) -> None:
         """By our own clock. Held on, it could be granted anew, and a suspect that waits for its end would wait on."""
-        self._desk.let_go([passage.claim_id])
-        self.claiming.stand_by([(passage, 0.0)])
+        self._manager.let_go([flight.claim_id])
+        self.claiming.stand_by([(flight, 0.0)])
 
     def _lost(self, claim_ids: Sequence[str]) -> None:
         for claim_id in claim_ids:
-            passage = self.intake.find(claim_id)
-            if passage is not None and self.work.lose(passage):
-                self.claiming.stand_by([(passage, 0.0)])
+            flight = self.intake.find(claim_id)
+            if flight is not None and self.work.lose(flight):
+                self.claiming.stand_by([(flight, 0.0)])

@@ -19,7 +19,7 @@ class Policy:
     max_event_bytes: int = 1024 * 1024
     batch: int = 1_024
     peer_wait: float = 0.2
-    stretch: int = 64
+    segment: int = 64
     handled_stretch: int = 4
     stand_by_first: float = 1.0
     stand_by_longest: float = 10.0
@@ -40,7 +40,7 @@ class Policy:
 
     def events_in_a_row(self, *, handled: bool) -> int:
         """How many events in a row are one listener's, on average: with a handler few, so that all have work."""
-        return self.handled_stretch if handled else self.stretch
+        return self.handled_stretch if handled else self.segment
 
     def stand_by_delay(self, asked: int, seconds_left: float) -> float:
         """When to ask again about another's event: soon, then ever later, at the latest at its lease's end."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.storing import Storing
 
 
@@ -15,7 +15,7 @@ class Recording:
 
     def __init__(self, storing: Storing) -> None:
         self._storing = storing
-        self.start_all: Callable[[Sequence[Passage]], None] = storing.put_all
+        self.start_all: Callable[[Sequence[InFlight]], None] = storing.put_all
         self.start_suspects = self.start_all
 
     def alone(self) -> AbstractAsyncContextManager[None]:
@@ -33,6 +33,6 @@ class Recording:
         """Inserts under way are not stopped: the primary key fences them."""
         return []
 
-    def lose(self, passage: Passage) -> bool:  # noqa: ARG002
+    def lose(self, flight: InFlight) -> bool:  # noqa: ARG002
         """An insert under way is not stopped: the primary key fences it."""
         return False

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
-from unlost.listener.ports.dead_letters import Burial, Letters, Loss, Register, Standing
+from unlost.listener.ports.dead_letters import Burial, Letters, Loss, LetterRegister, Standing
 
 RETRY_SECONDS = 0.5
 READ_AGAIN_SECONDS = 5.0
@@ -48,7 +48,7 @@ class Registrar:
     """Takes letters with ``put``; ``run`` enters them."""
 
     def __init__(
-        self, *, register: Register, letters: Letters, look_again_after: float, clocks: Clocks, facts: Facts
+        self, *, register: LetterRegister, letters: Letters, look_again_after: float, clocks: Clocks, facts: Facts
     ) -> None:
         self._register = register
         self._letters = letters

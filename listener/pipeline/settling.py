@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from unlost.dlq.record.letter import UNCLAIMED
-from unlost.listener.claims.manager import Desk
-from unlost.listener.core.batch_queue import Inbox
-from unlost.listener.core.cause import Doom
+from unlost.listener.claims.manager import ClaimManager
+from unlost.listener.core.batch_queue import BatchQueue
+from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Transient
 from unlost.listener.core.facts import (
@@ -18,9 +18,9 @@ from unlost.listener.core.facts import (
     EventsStored,
     Facts,
 )
-from unlost.listener.core.in_flight import STORED, Buried, Duplicate, End, Passage, Stored
+from unlost.listener.core.in_flight import STORED, Buried, Duplicate, End, InFlight, Stored
 from unlost.listener.pipeline.intake import Intake
-from unlost.listener.ports.dead_letters import Burial, Graveyard
+from unlost.listener.ports.dead_letters import Burial, DeadLetterSink
 
 RETRY_SECONDS = 0.5
 BATCH = 4_096
@@ -36,38 +36,38 @@ class Settling:
     def __init__(
         self,
         *,
-        desk: Desk,
+        manager: ClaimManager,
         intake: Intake,
-        graveyard: Graveyard,
+        sink: DeadLetterSink,
         written: Callable[[Sequence[Burial]], None],
         clocks: Clocks,
         facts: Facts,
     ) -> None:
         """Make one. ``written`` hears of letters that are on disk."""
-        self._desk = desk
+        self._manager = manager
         self._written = written
         self._intake = intake
-        self._graveyard = graveyard
+        self._sink = sink
         self._clocks = clocks
         self._facts = facts
-        self._ended: Inbox[tuple[Passage, Stored | Duplicate, str]] = Inbox(spacing=SETTLE_SECONDS)
-        self._doomed: Inbox[Passage] = Inbox()
+        self._ended: BatchQueue[tuple[InFlight, Stored | Duplicate, str]] = BatchQueue(spacing=SETTLE_SECONDS)
+        self._doomed: BatchQueue[InFlight] = BatchQueue()
         self._deciding = asyncio.Lock()
         self._closed = False
-        self._settled_now: Sequence[tuple[Passage, Stored | Duplicate]] = ()
-        self._lettered_now: Sequence[Passage] = ()
-        self.on_claim_lost: Callable[[Passage], None] = lambda _: None
+        self._settled_now: Sequence[tuple[InFlight, Stored | Duplicate]] = ()
+        self._lettered_now: Sequence[InFlight] = ()
+        self.on_claim_lost: Callable[[InFlight], None] = lambda _: None
         self.trouble = ""
 
-    def done(self, ended: Iterable[tuple[Passage, Stored | Duplicate]]) -> None:
+    def done(self, ended: Iterable[tuple[InFlight, Stored | Duplicate]]) -> None:
         """These events are rows, ours or somebody's."""
-        store = self._desk.store_name
-        self._ended.put_all([(passage, end, store) for passage, end in ended])
+        store = self._manager.store_name
+        self._ended.put_all([(flight, end, store) for flight, end in ended])
 
-    def bury(self, passage: Passage, doom: Doom) -> None:
+    def bury(self, flight: InFlight, cause: DeadLetterCause) -> None:
         """The event shall be a dead letter."""
-        passage.doom = doom
-        self._doomed.put(passage)
+        flight.cause = cause
+        self._doomed.put(flight)
 
     async def run(self) -> None:
         """Settle until cancelled."""
@@ -79,26 +79,26 @@ class Settling:
         while True:
             taken = await self._ended.take(BATCH)
             started = self._clocks.monotonic()
-            self._settled_now = batch = [(passage, end) for passage, end, _ in taken]
+            self._settled_now = batch = [(flight, end) for flight, end, _ in taken]
             await self._tell_done(taken)
             self._intake.finish(batch)
             now = self._clocks.monotonic()
-            stored = [passage for passage, end in batch if end is STORED]
+            stored = [flight for flight, end in batch if end is STORED]
             if stored:
-                seconds = [now - passage.received_clock for passage in stored]
+                seconds = [now - flight.received_clock for flight in stored]
                 self._facts(EventsStored([p.event.event_id for p in stored], seconds))
             if len(stored) < len(batch):
                 self._facts(EventsDuplicate([p.event.event_id for p, end in batch if end is not STORED]))
             self._facts(BatchDone("settle", len(batch), now - started))
             await self._vouch()
 
-    async def _tell_done(self, ended: Sequence[tuple[Passage, End, str]]) -> None:
+    async def _tell_done(self, ended: Sequence[tuple[InFlight, End, str]]) -> None:
         """Announce to peers only rows of the present store. What was stored in one before it may be lost there."""
-        store = self._desk.store_name
-        if stale := [passage.ask.event_id for passage, _, stored_in in ended if stored_in != store]:
-            await self._desk.release(stale)
-        if done := [passage.ask.event_id for passage, _, stored_in in ended if stored_in == store]:
-            await self._desk.settle(done, "done")
+        store = self._manager.store_name
+        if stale := [flight.request.event_id for flight, _, stored_in in ended if stored_in != store]:
+            await self._manager.release(stale)
+        if done := [flight.request.event_id for flight, _, stored_in in ended if stored_in == store]:
+            await self._manager.settle(done, "done")
 
     async def _bury_for_ever(self) -> None:
         while True:
@@ -116,14 +116,14 @@ class Settling:
                 continue
             if not batch:
                 continue
-            await self._tell_dead([passage.claim_id for passage in batch])
-            for passage in batch:
-                self._end_buried(passage)
+            await self._tell_dead([flight.claim_id for flight in batch])
+            for flight in batch:
+                self._end_buried(flight)
             self._lettered_now = ()
             self._facts(BatchDone("bury", len(batch), self._clocks.monotonic() - started))
             await self._vouch()
 
-    async def bury_rest(self, passages: Sequence[Passage], doom: Doom, failure: Failure, *, seconds: float) -> int:
+    async def bury_rest(self, flights: Sequence[InFlight], cause: DeadLetterCause, failure: Failure, *, seconds: float) -> int:
         """Write letters for what cannot be settled any more; how many got none, since they could not be written.
 
         Nothing else is buried from here on. No claim is needed: whoever stores such an event resolves its letter.
@@ -131,15 +131,15 @@ class Settling:
         until = self._clocks.monotonic() + seconds
         async with self._deciding:
             self._closed = True
-            sure = {passage for passage, *_ in (*self._settled_now, *self._ended.waiting())} | {*self._lettered_now}
-            left = [passage for passage in passages if passage not in sure and passage.end is None]
-            for passage in left:
-                passage.doom = doom
-                passage.attempts.append(failure)
+            sure = {flight for flight, *_ in (*self._settled_now, *self._ended.waiting())} | {*self._lettered_now}
+            left = [flight for flight in flights if flight not in sure and flight.end is None]
+            for flight in left:
+                flight.cause = cause
+                flight.attempts.append(failure)
             while left and (self._clocks.monotonic() < until or not self.trouble):
                 if await self._write(left[:BATCH]):
-                    for passage in left[:BATCH]:
-                        self._end_buried(passage)
+                    for flight in left[:BATCH]:
+                        self._end_buried(flight)
                     left = left[BATCH:]
                 else:
                     await asyncio.sleep(RETRY_SECONDS)
@@ -148,44 +148,44 @@ class Settling:
     async def _vouch(self) -> None:
         """Peers need not read what is settled. Nothing waits for this, and who stops may leave it undone."""
         if names := self._intake.settled_stretches():
-            await self._desk.vouch(names)
+            await self._manager.vouch(names)
 
-    async def _surely_ours(self, batch: list[Passage]) -> list[Passage]:
+    async def _surely_ours(self, batch: list[InFlight]) -> list[InFlight]:
         """A letter is final, so the claim is confirmed before.
 
         Who is cut off from where its claims are kept may be taken for dead, and its events be stored by others. It
         waits, until its leases end by its own clock or the way back is found.
         """
         batch = self._still_ours(batch)
-        claimed = [passage for passage in batch if self._needs_claim(passage)]
-        if not claimed or await self._desk.confirmed([passage.claim_id for passage in claimed]):
+        claimed = [flight for flight in batch if self._needs_claim(flight)]
+        if not claimed or await self._manager.confirmed([flight.claim_id for flight in claimed]):
             return self._still_ours(batch)
         await asyncio.sleep(RETRY_SECONDS)
         self._doomed.put_all(claimed)
-        return [passage for passage in batch if not self._needs_claim(passage)]
+        return [flight for flight in batch if not self._needs_claim(flight)]
 
-    def _still_ours(self, batch: list[Passage]) -> list[Passage]:
+    def _still_ours(self, batch: list[InFlight]) -> list[InFlight]:
         """Whoever lost the claim meanwhile leaves the event to its new owner."""
         ours = []
-        for passage in batch:
-            if self._needs_claim(passage) and not self._desk.is_held(passage.claim_id):
-                if passage.doom is None or passage.doom.reason not in OF_THEMSELVES:
-                    passage.doom = None
-                    passage.attempts.clear()
-                self.on_claim_lost(passage)
+        for flight in batch:
+            if self._needs_claim(flight) and not self._manager.is_held(flight.claim_id):
+                if flight.cause is None or flight.cause.reason not in OF_THEMSELVES:
+                    flight.cause = None
+                    flight.attempts.clear()
+                self.on_claim_lost(flight)
             else:
-                ours.append(passage)
+                ours.append(flight)
         return ours
 
     @staticmethod
-    def _needs_claim(passage: Passage) -> bool:
-        return passage.doom is None or passage.doom.reason not in UNCLAIMED
+    def _needs_claim(flight: InFlight) -> bool:
+        return flight.cause is None or flight.cause.reason not in UNCLAIMED
 
-    async def _write(self, batch: Sequence[Passage]) -> bool:
+    async def _write(self, batch: Sequence[InFlight]) -> bool:
         """Nothing is dropped: letters that cannot be written are held, and before the next try confirmed anew."""
         try:
             if batch:
-                self._written(await self._graveyard.bury(batch))
+                self._written(await self._sink.bury(batch))
         except Transient as error:
             if not self.trouble:
                 self._facts(DeadLetterTrouble(str(error)))
@@ -198,12 +198,12 @@ class Settling:
 
     async def _tell_dead(self, claim_ids: Sequence[str]) -> None:
         """Until somebody who is asked can answer "dead", the event is not settled."""
-        while not await self._desk.settle(claim_ids, "dead"):  # noqa: ASYNC110  an outage ends without telling us
+        while not await self._manager.settle(claim_ids, "dead"):  # noqa: ASYNC110  an outage ends without telling us
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _end_buried(self, passage: Passage) -> None:
-        doom = passage.doom
-        assert doom is not None
-        last = passage.attempts[-1]
-        self._intake.finish([(passage, Buried(doom.reason))])
-        self._facts(EventBuried(passage.event.event_id, doom.reason, last.error_class, last.message, last.error_type))
+    def _end_buried(self, flight: InFlight) -> None:
+        cause = flight.cause
+        assert cause is not None
+        last = flight.attempts[-1]
+        self._intake.finish([(flight, Buried(cause.reason))])
+        self._facts(EventBuried(flight.event.event_id, cause.reason, last.error_class, last.message, last.error_type))

@@ -8,14 +8,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, assert_never
 
-from unlost.listener.core.batch_queue import Inbox
+from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.cause import Doom, Stage
+from unlost.listener.core.cause import DeadLetterCause, Stage
 from unlost.listener.core.claim import Dead, Done
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import BatchDone, Facts
-from unlost.listener.core.in_flight import DUPLICATE, STORED, Duplicate, Passage, Stored
+from unlost.listener.core.in_flight import DUPLICATE, STORED, Duplicate, InFlight, Stored
 from unlost.listener.pipeline.failures import Failures
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling
@@ -32,7 +32,7 @@ AGAIN_AT_ONCE = 2
 class Buried(Protocol):
     """Ends an event that is to be stored, and turns out to be a dead letter, of the same content or not."""
 
-    async def __call__(self, passage: Passage, *, same: bool) -> None:
+    async def __call__(self, flight: InFlight, *, same: bool) -> None:
         """End it."""
 
 
@@ -50,7 +50,7 @@ class Storing:
         clocks: Clocks,
         facts: Facts,
     ) -> None:
-        self._inbox: Inbox[Passage] = Inbox()
+        self._queue: BatchQueue[InFlight] = BatchQueue()
         self._store = store
         self._breaker = breaker
         self._watch = watch
@@ -63,14 +63,14 @@ class Storing:
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
-        self.on_conflict: Callable[[Passage], Awaitable[None]]
+        self.on_conflict: Callable[[InFlight], Awaitable[None]]
         self.on_buried: Buried
-        self.on_settled: Callable[[Sequence[tuple[Passage, bool]]], Awaitable[None]]
+        self.on_settled: Callable[[Sequence[tuple[InFlight, bool]]], Awaitable[None]]
         """Ends events that are rows, each told whether the bytes of its content are the row's."""
 
-    def put_all(self, passages: Iterable[Passage]) -> None:
+    def put_all(self, flights: Iterable[InFlight]) -> None:
         """Have these rows inserted."""
-        self._inbox.put_all(passages)
+        self._queue.put_all(flights)
 
     async def run(self) -> None:
         """Store until cancelled."""
@@ -81,9 +81,9 @@ class Storing:
     async def _store_for_ever(self) -> None:
         while True:
             await self._watch.until_taking()
-            await self._store_batch(await self._inbox.take(self._policy.batch))
+            await self._store_batch(await self._queue.take(self._policy.batch))
 
-    async def _store_batch(self, batch: Sequence[Passage]) -> None:
+    async def _store_batch(self, batch: Sequence[InFlight]) -> None:
         started = self._clocks.monotonic()
         try:
             await self._insert(batch)
@@ -93,7 +93,7 @@ class Storing:
         else:
             self._facts(BatchDone("store", len(batch), self._clocks.monotonic() - started))
 
-    async def _store_again(self, batch: Sequence[Passage], error: Transient | Permanent, began: float) -> None:
+    async def _store_again(self, batch: Sequence[InFlight], error: Transient | Permanent, began: float) -> None:
         """Store what has failed with this error, or find out which row is at fault."""
         if len(batch) == 1:
             await self._store_alone(batch[0], error, began)
@@ -109,23 +109,23 @@ class Storing:
             halves.create_task(self._store_half(batch[:middle]))
             halves.create_task(self._store_half(batch[middle:]))
 
-    async def _store_half(self, batch: Sequence[Passage]) -> None:
+    async def _store_half(self, batch: Sequence[InFlight]) -> None:
         if again := await self._insert_again(batch):
             await self._store_again(batch, *again)
 
-    async def _store_alone(self, passage: Passage, error: Transient | Permanent, began: float) -> None:
+    async def _store_alone(self, flight: InFlight, error: Transient | Permanent, began: float) -> None:
         number = 1
-        while following := await self._failures.following(passage, number, error, began):
+        while following := await self._failures.following(flight, number, error, began):
             number = following
-            if (again := await self._insert_again([passage])) is None:
+            if (again := await self._insert_again([flight])) is None:
                 return
             error, began = again
         if isinstance(error, Permanent):
-            self._settling.bury(passage, Doom("rejected", "store"))
+            self._settling.bury(flight, DeadLetterCause("rejected", "store"))
         else:
-            await self.give_up(passage, "store")
+            await self.give_up(flight, "store")
 
-    async def _insert_again(self, batch: Sequence[Passage]) -> tuple[Transient | Permanent, float] | None:
+    async def _insert_again(self, batch: Sequence[InFlight]) -> tuple[Transient | Permanent, float] | None:
         """Insert, a few at a time; how it failed, and when that attempt began."""
         async with self._again:
             began = self._clocks.monotonic()
@@ -135,7 +135,7 @@ class Storing:
                 return error, began
         return None
 
-    async def _insert(self, batch: Sequence[Passage]) -> None:
+    async def _insert(self, batch: Sequence[InFlight]) -> None:
         new = [rows.NewRow(p.event, p.epoch, len(p.attempts) + 1, p.received_at) for p in batch]
         try:
             results = await self._store.insert(new)
@@ -144,47 +144,47 @@ class Storing:
             raise
         self._breaker.succeeded()
         if results.count(rows.STORED) == len(results):
-            self._settling.done([(passage, STORED) for passage in batch])
+            self._settling.done([(flight, STORED) for flight in batch])
         else:
             await self.stored(batch, results)
 
-    async def stored(self, batch: Sequence[Passage], results: Sequence[rows.Result]) -> None:
+    async def stored(self, batch: Sequence[InFlight], results: Sequence[rows.Result]) -> None:
         """Report what the table said."""
-        ended: list[tuple[Passage, Stored | Duplicate]] = []
-        conflicts: list[Passage] = []
-        for passage, result in zip(batch, results, strict=True):
+        ended: list[tuple[InFlight, Stored | Duplicate]] = []
+        conflicts: list[InFlight] = []
+        for flight, result in zip(batch, results, strict=True):
             match result:
                 case rows.Stored():
-                    ended.append((passage, STORED))
+                    ended.append((flight, STORED))
                 case rows.Duplicate():
-                    ended.append((passage, DUPLICATE))
+                    ended.append((flight, DUPLICATE))
                 case rows.Conflict():
-                    conflicts.append(passage)
+                    conflicts.append(flight)
                 case Dead(same):
-                    await self.on_buried(passage, same=same)
+                    await self.on_buried(flight, same=same)
                 case _:
                     assert_never(result)
         self._settling.done(ended)
-        for passage in conflicts:
-            await self.on_conflict(passage)
+        for flight in conflicts:
+            await self.on_conflict(flight)
 
-    async def give_up(self, passage: Passage, stage: Stage) -> None:
+    async def give_up(self, flight: InFlight, stage: Stage) -> None:
         """All attempts are used up. What was lost may have been replies, not rows: the table is asked once more."""
-        match (await self._settled(passage)).get(passage.claim_id):
+        match (await self._settled(flight)).get(flight.claim_id):
             case Done(same):
-                await self.on_settled([(passage, same)])
+                await self.on_settled([(flight, same)])
             case Dead(same):
-                await self.on_buried(passage, same=same)
+                await self.on_buried(flight, same=same)
             case None:
-                self._settling.bury(passage, Doom("exhausted", stage))
+                self._settling.bury(flight, DeadLetterCause("exhausted", stage))
 
-    async def _settled(self, passage: Passage) -> dict[str, Done | Dead]:
+    async def _settled(self, flight: InFlight) -> dict[str, Done | Dead]:
         """What the table knows; nothing, if it takes rows and yet does not answer this."""
         counted = 0
         while counted < self._policy.insert_attempts:
             began = self._clocks.monotonic()
             try:
-                return await self._store.settled([passage.ask])
+                return await self._store.settled([flight.request])
             except (Transient, Permanent) as error:
                 counted += await self._watch.counts(error, began)
         return {}

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 
 
 class Suspect(msgspec.Struct, frozen=True):
     """One that waits, and in how large a group it may be taken over; ``None``: in any."""
 
-    passage: Passage
+    flight: InFlight
     most: int | None
 
 

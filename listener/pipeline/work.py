@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 
 
 class Work(Protocol):
@@ -21,13 +21,13 @@ class Work(Protocol):
     must_look_before: bool
     """Whether the table must be asked before, because the insert itself does not decide."""
 
-    def start_all(self, passages: Sequence[Passage]) -> None:
+    def start_all(self, flights: Sequence[InFlight]) -> None:
         """Begin these; their ends are reported to ``Settling``."""
 
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Within it nothing runs but suspects."""
 
-    def start_suspects(self, passages: Sequence[Passage]) -> None:
+    def start_suspects(self, flights: Sequence[InFlight]) -> None:
         """Begin these at once; only within ``alone``."""
 
     async def idle_of_suspects(self) -> None:
@@ -39,5 +39,5 @@ class Work(Protocol):
     async def stop(self, *, begun: bool) -> list[str]:
         """Stop what runs, or only what has not ``begun`` yet; the claims whose work ended so."""
 
-    def lose(self, passage: Passage) -> bool:
+    def lose(self, flight: InFlight) -> bool:
         """The claim is lost: stop what runs for it. True where it stopped here and may stand by again."""

@@ -16,7 +16,7 @@ against the event (``alone``).
 from collections.abc import Sequence
 from typing import Protocol
 
-from unlost.listener.core.claim import Answer, Ask, Keep, Verdict
+from unlost.listener.core.claim import Answer, ClaimRequest, HeldClaim, Verdict
 from unlost.listener.core.store_mark import Remembered, StoreMark
 
 
@@ -32,7 +32,7 @@ class Claims(Protocol):
         """Name the place: ``redis:<run id>`` or ``postgres:<incarnation>``; a place that forgot has a new name."""
         ...
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
+    async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int, revive: bool = False) -> list[Answer]:
         """Ask for events. ``revive`` wins dead ones.
 
         ``take_over``: how many suspects are taken over at once, or ``UNHANDLED``; with 0, none is won. A lapsed lease
@@ -41,21 +41,21 @@ class Claims(Protocol):
         """
         ...
 
-    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """Hold here what is already held elsewhere, with its epoch and takeovers. False: somebody else's.
 
         What is settled here, or still leased to another, is somebody else's; a lapsed or released lease is not.
         """
         ...
 
-    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
+    async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """Extend the leases. False: lost to another, or settled. What is missing is written anew.
 
         My own lease that ran out is still mine as long as nobody took it.
         """
         ...
 
-    async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
+    async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
         """End the claims: done or dead, remembered for the dedup window. False: another holds it, unchanged."""
         ...
 
@@ -71,7 +71,7 @@ class Claims(Protocol):
 class ReadableClaims(Claims, Protocol):
     """A place whose records can be read for less than asking costs."""
 
-    async def look(self, asks: Sequence[Ask]) -> list[bool]:
+    async def look(self, requests: Sequence[ClaimRequest]) -> list[bool]:
         """Which of these are known as settled with the same content. Nothing is written, and ids may stand twice.
 
         A yes is true wherever it is read, also in a place that is another one by now. A no means nothing.

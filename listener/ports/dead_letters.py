@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.core.oversized import Oversized
 
 
@@ -44,14 +44,14 @@ Gone = Callable[[Sequence[Resolved]], Awaitable[Sequence[Resolved]]]
 """Those of some resolved letters whose events are neither rows nor under another letter."""
 
 
-class Kept(NamedTuple):
+class StoppedLetter(NamedTuple):
     """A letter's id, and the frame that it keeps."""
 
     letter_id: str
     frame: bytes | Oversized
 
 
-class Register(Protocol):
+class LetterRegister(Protocol):
     """The burials of a group: who is in it becomes no row, but by a replay. A row and a burial exclude each other."""
 
     async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
@@ -67,10 +67,10 @@ class Register(Protocol):
         ...
 
 
-class Graveyard(Protocol):
+class DeadLetterSink(Protocol):
     """Where events are buried. ``bury`` returns when the letters are durable, and raises ``Transient`` if not yet."""
 
-    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
+    async def bury(self, flights: Sequence[InFlight]) -> Sequence[Burial]:
         """Write one letter for each, all or nothing; what PostgreSQL is to know of them."""
         ...
 
@@ -104,7 +104,7 @@ class Letters(Protocol):
 class StoppedLetters(Protocol):
     """The letters of this instance."""
 
-    def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
+    def stopped(self) -> AsyncGenerator[Sequence[StoppedLetter], None]:
         """Those of reason ``stopped`` that wait, some at a time; ``Transient`` if they cannot be read now."""
         ...
 
@@ -113,5 +113,5 @@ class StoppedLetters(Protocol):
         ...
 
 
-class DeadLetters(Graveyard, Letters, StoppedLetters, Protocol):
+class DeadLetters(DeadLetterSink, Letters, StoppedLetters, Protocol):
     """Where events are buried, and what lies there."""

@@ -20,7 +20,7 @@ class Member(msgspec.Struct, frozen=True):
     agreed: bool = True
 
 
-class Look(msgspec.Struct, frozen=True):
+class MembershipView(msgspec.Struct, frozen=True):
     """What the roll showed to ``token``. ``mine`` is None where this listener has no live row."""
 
     token: str
@@ -45,7 +45,7 @@ class Look(msgspec.Struct, frozen=True):
         return [one for one in self.members if one.agreed and one.handler != handler]
 
 
-class ListenerRoll(Protocol):
+class Membership(Protocol):
     """Which listeners live, and in which places each covers what it holds."""
 
     life_seconds: float
@@ -53,14 +53,14 @@ class ListenerRoll(Protocol):
     handler: str | None
     """What this listener's handler is called."""
 
-    async def refresh(self, known: StoreMark | None = None) -> Look:
+    async def refresh(self, known: StoreMark | None = None) -> MembershipView:
         """Say that this listener lives, unless its row has expired, and look at the others.
 
         ``known``: the store as it was seen last; unless it has gone back since, its version is raised.
         """
         ...
 
-    async def declare(self, places: frozenset[str]) -> Look:
+    async def declare(self, places: frozenset[str]) -> MembershipView:
         """Write this listener's places, then look; of two that declare at once, the second sees the first."""
         ...
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import asyncpg
 import msgspec
 
-from unlost.listener.core.claim import Ask, Dead, Done
+from unlost.listener.core.claim import ClaimRequest, Dead, Done
 from unlost.listener.core.event import Event
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -44,14 +44,14 @@ Result = Stored | Duplicate | Conflict | Dead
 STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
 
 
-class Kept(Protocol):
+class KeptConnection(Protocol):
     """A connection whose next transaction has begun."""
 
     async def give_back(self) -> None:
         """End that transaction, of which nothing came, and let others have the connection."""
 
 
-class Series:
+class TransactionPipeline:
     """What one who handles event after event keeps between two of them. ``more`` tells whether another follows at once.
 
     What has begun holds nothing but a connection. Who has to wait for anything rests before.
@@ -61,7 +61,7 @@ class Series:
 
     def __init__(self, more: Callable[[], bool]) -> None:
         self.more = more
-        self.kept: Kept | None = None
+        self.kept: KeptConnection | None = None
 
     async def rest(self) -> None:
         """Keep nothing."""
@@ -78,7 +78,7 @@ class Rows(Protocol):
         ...
 
     async def insert_with(
-        self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: Series | None = None
+        self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: TransactionPipeline | None = None
     ) -> Result:
         """Store one event and do ``work`` on the same transaction; not where the row exists or the event is buried.
 
@@ -90,7 +90,7 @@ class Rows(Protocol):
         """Store nothing, but take the locks of an insert and wait for a commit as one does: whether rows are taken."""
         ...
 
-    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+    async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
         """Which of these are rows or burials, each with whether the digest of the content is the same too."""
         ...
 

@@ -10,7 +10,7 @@ from unlost.listener.core.watermark import Watermark
 from unlost.listener.ports.cursors import GroupCursors
 
 
-class CursorKeeper:
+class CursorCommitter:
     """Writes the watermark's cursor when it has moved.
 
     Each write names the store in which everything up to the cursor is settled. In another, or one that has gone back,

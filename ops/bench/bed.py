@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 
 from unlost.listener.claims.manager import TICK_SECONDS
 from unlost.listener.source.handshake import source_name
-from unlost.listener.store.postgres.cursors import Cursors
+from unlost.listener.store.postgres.cursors import PostgresCursors
 from unlost.listener.store.postgres.database import Database
 from unlost.ops.bench.client import Publisher, checked, request
 from unlost.ops.bench.figures import Measured
@@ -48,7 +48,7 @@ class Bed:
         self.redis: Redis = Redis.from_url(system.redis_url)
         self._base = 0
         self._database = Database(system.database_url)
-        self._cursors = Cursors(self._database)
+        self._cursors = PostgresCursors(self._database)
         self.publisher = Publisher(system.layout.producer_url)
 
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 from unlost.dlq.record.file import DeadLetterFile
 from unlost.dlq.record.letter import letter_for
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
-from unlost.listener.core.claim import Ask
+from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.errors import Transient, failure_of
 from unlost.listener.core.event import Event
 from unlost.listener.core.oversized import Oversized
@@ -21,7 +21,7 @@ from unlost.listener.ports.rows import NewRow
 from unlost.listener.source.connection import SourceOptions, open_stream
 from unlost.listener.source.reader import AT_ONCE as FRAMES
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.bench import processor
 from unlost.ops.bench.bed import Bed
 from unlost.ops.bench.figures import Measured
@@ -57,13 +57,13 @@ async def measure(bed: Bed, *, count: int, size: int) -> dict[str, Measured]:
         window_seconds=600_000, timeout=5.0,
     )  # fmt: skip
     await claims.place()
-    asks = [Ask(one.event_id, one.digest) for one in frames]
-    measured["claim"] = await _counted(bed, count, lambda: _each(asks, lambda few: claims.claim(few, take_over=False)))
+    requests = [ClaimRequest(one.event_id, one.digest) for one in frames]
+    measured["claim"] = await _counted(bed, count, lambda: _each(requests, lambda few: claims.claim(few, take_over=False)))
     database = Database(bed.system.database_url)
-    store = EventStore(database, instance_id="bench", token=TOKEN)
+    store = PostgresRows(database, instance_id="bench", token=TOKEN)
     rows = [NewRow(one, 1, 1, time.time()) for one in frames]
     measured["insert"] = await _counted(bed, count, lambda: _each(rows, store.insert, at_once=AT_ONCE))
-    measured["settle"] = await _counted(bed, count, lambda: _each(asks, lambda few: claims.settle(few, "done")))
+    measured["settle"] = await _counted(bed, count, lambda: _each(requests, lambda few: claims.settle(few, "done")))
     await claims.close()
     await database.close()
     measured["bury"] = await _bury(frames)

@@ -20,7 +20,7 @@ from unlost.listener.app.openapi import LAST
 from unlost.ops.console.drills import Drills, DrillTold, TooManyDrills
 from unlost.ops.console.guard import Guard
 from unlost.ops.console.openapi import DOCUMENT, MOST_IDS, MOST_ROWS
-from unlost.ops.console.query import Asking, Away
+from unlost.ops.console.query import ConsoleQueries, Away
 from unlost.ops.console.replays import Busy, ReplayAsked, Replays
 from unlost.ops.console.selecting import LettersAsked, Refused, selection_of
 from unlost.ops.console.settings import ConsoleSettings
@@ -42,7 +42,7 @@ class Surface:
     """The routes."""
 
     def __init__(
-        self, settings: ConsoleSettings, *, watch: Watch, asking: Asking, shelf: Shelf, replays: Replays,
+        self, settings: ConsoleSettings, *, watch: Watch, asking: ConsoleQueries, shelf: Shelf, replays: Replays,
         drills: Drills, health: Callable[[], Health], metrics: Route,
     ) -> None:  # fmt: skip
         self._settings = settings

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 
 from unlost.ops.console.app import Surface
 from unlost.ops.console.drills import Drills
-from unlost.ops.console.query import Asking
+from unlost.ops.console.query import ConsoleQueries
 from unlost.ops.console.redact import Redactor
 from unlost.ops.console.replays import Replays
 from unlost.ops.console.settings import LOOPBACK, ConsoleSettings
@@ -30,7 +30,7 @@ class Daemon:
         self._watch = Watch(settings.targets(), self._quick_door)
         redactor = Redactor(settings.redact)
         shelf = Shelf(settings.letters, redactor)
-        self._asking = Asking(settings, self._door, shelf, redactor)
+        self._asking = ConsoleQueries(settings, self._door, shelf, redactor)
         self._replays = Replays(settings.replay_environment(), redactor)
         registry = new_registry()
         self._lag = LoopLag(registry)

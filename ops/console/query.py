@@ -10,7 +10,7 @@ import httpx
 from unlost.dlq.record.file import FileTrouble
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.audit import query as asking
 from unlost.ops.console.redact import Redactor
 from unlost.ops.console.settings import ConsoleSettings
@@ -27,12 +27,12 @@ class Away(Exception):
     """Somebody who is needed does not answer."""
 
 
-class Asking:
+class ConsoleQueries:
     """Everything that is read from others."""
 
     def __init__(self, settings: ConsoleSettings, door: Database, shelf: Shelf, redactor: Redactor) -> None:
         self._settings = settings
-        self._store = EventStore(door, instance_id="console", token="console")  # noqa: S106  it only reads
+        self._store = PostgresRows(door, instance_id="console", token="console")  # noqa: S106  it only reads
         self._shelf = shelf
         self._redactor = redactor
         self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)

@@ -9,7 +9,7 @@ from pydantic import Field
 from unlost.listener.app.settings import GroupName
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.kit.command import SecretUrl, Settings, UsageProblem, command
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -59,7 +59,7 @@ def retention(settings: RetentionSettings, older_than: str) -> int:
 
 async def _prune(settings: RetentionSettings, seconds: float) -> None:
     database = Database(settings.database_url.reveal(), group=settings.group, name="unlost retention", connections=1)
-    store = EventStore(database, instance_id="retention", token="retention")  # noqa: S106  writes no row
+    store = PostgresRows(database, instance_id="retention", token="retention")  # noqa: S106  writes no row
     deleted = 0
     try:
         await database.open()

@@ -19,15 +19,15 @@ from unlost.ops.kit.telemetry.openapi import MISTAKEN, openapi_route
 from unlost.producer.app.openapi import DOCUMENT
 from unlost.producer.app.page import Page
 from unlost.producer.app.settings import ProducerSettings
-from unlost.producer.fast.parse_worker import Reading
-from unlost.producer.fast.publish import PATH, Heads, Lone
+from unlost.producer.fast.parse_worker import ParseWorker
+from unlost.producer.fast.publish import PATH, Heads, FastPublishProtocol
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Entry, Journal, JournalTrouble
 from unlost.producer.publish.accept import publication, wrapped
 from unlost.producer.publish.batch import Batch, Told
 from unlost.producer.publish.origin import SameSite
 from unlost.producer.publish.publisher import Publisher
-from unlost.producer.publish.single import Shortcut, Single, asks_again
+from unlost.producer.publish.single import Shortcut, PublishOne, asks_again
 from unlost.producer.stream.damage import Damage
 from unlost.producer.stream.groups import Groups
 
@@ -70,13 +70,13 @@ class Publishing:
         self._damage = damage
         self._groups = groups
         self.stream_port = 0
-        self._reading = Reading(max_bytes=settings.max_event_bytes)
+        self._reading = ParseWorker(max_bytes=settings.max_event_bytes)
         self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
         most = settings.max_event_bytes
-        single = Single(
+        single = PublishOne(
             publisher, told, lambda body, again: publication(body, max_bytes=most, redeliver=again), max_bytes=most
         )
-        wrapping = Single(publisher, told, lambda body, _: wrapped(body, max_bytes=most), max_bytes=most)
+        wrapping = PublishOne(publisher, told, lambda body, _: wrapped(body, max_bytes=most), max_bytes=most)
         routes = [
             *health_routes(health),
             metrics,
@@ -90,7 +90,7 @@ class Publishing:
             openapi_route(DOCUMENT),
             Route("/", self.index),
         ]
-        self.protocol = partial(Lone, single, Heads(max_bytes=most))
+        self.protocol = partial(FastPublishProtocol, single, Heads(max_bytes=most))
         """What reads and answers on each connection."""
         others = Starlette(routes=routes, exception_handlers=MISTAKEN)
         self.application = SameSite(

@@ -33,7 +33,7 @@ class Lost(Exception):
     """The process cannot be started, has ended, or does not answer."""
 
 
-class Reading:
+class ParseWorker:
     """Makes publications of lines, elsewhere. To be closed."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Reading:
         self._answer_seconds = answer_seconds
         self._again_after = again_after
         self._not_before = 0.0
-        self.process: ReadingProcess | None = None
+        self.process: ParseProcess | None = None
 
     async def elsewhere(self, text: bytes, count: int, *, redeliver: bool) -> Lines | None:
         """So many lines. See ``accept.plain_index``; None also where the process cannot do it, now or for so few."""
@@ -63,7 +63,7 @@ class Reading:
             return None
         return None if index is None else Lines(text, index, redeliver)
 
-    async def _read(self, process: "ReadingProcess", text: bytes, count: int) -> Index | None:
+    async def _read(self, process: "ParseProcess", text: bytes, count: int) -> Index | None:
         try:
             async with asyncio.timeout(self._answer_seconds):
                 answer = await process.ask(text)
@@ -76,7 +76,7 @@ class Reading:
             raise Lost("it answered for other lines")
         return index
 
-    def _process_for(self, count: int) -> "ReadingProcess | None":
+    def _process_for(self, count: int) -> "ParseProcess | None":
         if count < MANY or self._cores < 2:  # on one core it would only take turns
             return None
         if self.process and self.process.ended.is_set():
@@ -84,12 +84,12 @@ class Reading:
         if self.process is None and time.monotonic() >= self._not_before:
             self._not_before = time.monotonic() + self._again_after
             try:
-                self.process = ReadingProcess(self._max_bytes)
+                self.process = ParseProcess(self._max_bytes)
             except OSError as error:
                 structlog.get_logger().warning("reading_process_lost", why=f"it cannot be started: {error}")
         return self.process if self.process and self.process.is_up.is_set() else None
 
-    def _lose(self, process: "ReadingProcess", lost: Lost) -> None:
+    def _lose(self, process: "ParseProcess", lost: Lost) -> None:
         process.end()
         if self.process is process:
             self.process = None
@@ -102,7 +102,7 @@ class Reading:
             self.process = None
 
 
-class ReadingProcess(asyncio.Protocol):
+class ParseProcess(asyncio.Protocol):
     """One process, and the way to it and back. ``OSError`` where it cannot be started."""
 
     def __init__(self, max_bytes: int) -> None:

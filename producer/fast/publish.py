@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 
 from unlost.ops.kit.telemetry.admission import Admission
 from unlost.ops.kit.telemetry.guarded import BODY_SECONDS, GuardedProtocol, Owed
-from unlost.producer.publish.single import RETRY, UNAVAILABLE, Single
+from unlost.producer.publish.single import RETRY, UNAVAILABLE, PublishOne
 
 PATH = "/publish"
 LONGEST_HEAD = 4 * 1024
@@ -64,12 +64,12 @@ def _body_length(head: bytes, longest: int) -> int | None:
     return int(found[1]) if found and int(found[1]) <= longest else None
 
 
-class Lone(GuardedProtocol):
+class FastPublishProtocol(GuardedProtocol):
     """One connection."""
 
     def __init__(
         self,
-        single: Single,
+        single: PublishOne,
         heads: Heads,
         *,
         config: Config,

@@ -34,7 +34,7 @@ Failed = Callable[[Exception], None]
 _encode = msgspec.json.Encoder().encode
 
 
-class Single:
+class PublishOne:
     """Answers a POST with what became of the event in its body."""
 
     def __init__(self, publisher: Publisher, told: Told, read: Read, *, max_bytes: int) -> None:
@@ -99,7 +99,7 @@ class Single:
 class Shortcut:
     """Leads POSTs to one path past the router."""
 
-    def __init__(self, app: ASGIApp, path: str, single: Single) -> None:
+    def __init__(self, app: ASGIApp, path: str, single: PublishOne) -> None:
         self._app = app
         self._path = path
         self._single = single

@@ -21,7 +21,7 @@ from tests.simulation.redis import RedisMemory, SimulatedRedisClaims
 from tests.support.yardstick import Yardstick
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
-from unlost.listener.core.claim import UNHANDLED, Ask, Dead, Done, Held, Keep, Lapsed, Won
+from unlost.listener.core.claim import UNHANDLED, ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Won
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.store_mark import Remembered, StoreMark
@@ -29,17 +29,17 @@ from unlost.listener.ports.claims import Claims
 from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 
 LEASE, SHORT = 30.0, 0.3
 
 
-def ask(event_id: str, content: str = "content") -> Ask:
-    return Ask(event_id, hashlib.sha256(content.encode()).digest())
+def ask(event_id: str, content: str = "content") -> ClaimRequest:
+    return ClaimRequest(event_id, hashlib.sha256(content.encode()).digest())
 
 
-def keep(event_id: str, epoch: int = 1, takeovers: int = 0) -> Keep:
-    return Keep(event_id, ask(event_id).digest, epoch, takeovers)
+def keep(event_id: str, epoch: int = 1, takeovers: int = 0) -> HeldClaim:
+    return HeldClaim(event_id, ask(event_id).digest, epoch, takeovers)
 
 
 class Place:
@@ -67,7 +67,7 @@ class Place:
         if self.kind == "postgres":
             database = Database(self.url)
             event = parse(b'{"event_id":"%s","payload":{}}' % event_id.encode(), max_bytes=1000)
-            await EventStore(database, instance_id="i", token="t").insert([NewRow(event, 1, 1, 0.0)])
+            await PostgresRows(database, instance_id="i", token="t").insert([NewRow(event, 1, 1, 0.0)])
             async with database.acquire() as connection:
                 await connection.execute("UPDATE unlost.events SET payload_sha256 = $1", ask(event_id, content).digest)
             await database.close()
@@ -236,24 +236,24 @@ async def test_only_an_owner_that_ran_it_alone_counts_against_a_suspect(place: P
     await claims[0].claim([ask("e"), ask("f")], take_over=0)
     for number, (together, told) in enumerate([(2, Won(2, 1)), (1, Won(3, 2)), (1, Won(4, 3, 1)), (1, Won(5, 4, 2))]):
         await lapsed(claims[4], "e", "f")
-        asks = [ask("e"), ask("f")] if together == 2 else [ask("e")]
-        assert await claims[number % 3 + 1].claim(asks, take_over=together) == [told] * together
+        requests = [ask("e"), ask("f")] if together == 2 else [ask("e")]
+        assert await claims[number % 3 + 1].claim(requests, take_over=together) == [told] * together
 
 
 async def test_after_each_death_half_as_many_suspects_are_taken_over_at_once(place: Place) -> None:
-    asks = [ask(f"e{number}") for number in range(8)]
-    ids = [each.event_id for each in asks]
+    requests = [ask(f"e{number}") for number in range(8)]
+    ids = [each.event_id for each in requests]
     a, b, c = (place.listener(token, lease=SHORT) for token in "abc")
-    await a.claim(asks, take_over=0)
+    await a.claim(requests, take_over=0)
     await lapsed(c, *ids)
-    assert await b.claim(asks, take_over=8) == [Won(2, 1)] * 8
+    assert await b.claim(requests, take_over=8) == [Won(2, 1)] * 8
     await lapsed(c, *ids)
-    assert await c.claim(asks[:5], take_over=5) == [Lapsed(True, 8)] * 5
+    assert await c.claim(requests[:5], take_over=5) == [Lapsed(True, 8)] * 5
     assert Lapsed(True, 8).most == 4
-    assert await c.claim(asks[:4], take_over=4) == [Won(3, 2)] * 4
+    assert await c.claim(requests[:4], take_over=4) == [Won(3, 2)] * 4
     await lapsed(a, *ids)
-    assert await a.claim([asks[0], asks[7]], take_over=4) == [Lapsed(True, 4), Won(3, 2)]
-    assert await a.claim(asks[:1], take_over=2) == [Won(4, 3)]
+    assert await a.claim([requests[0], requests[7]], take_over=4) == [Lapsed(True, 4), Won(3, 2)]
+    assert await a.claim(requests[:1], take_over=2) == [Won(4, 3)]
     assert (Lapsed(True, 1).most, Lapsed(True, 0).most) == (1, None)
 
 
@@ -283,12 +283,12 @@ async def test_a_suspect_that_was_given_back_or_is_mine_still_is_one(place: Plac
 
 async def test_what_is_covered_stays_the_suspect_that_it_was(place: Place) -> None:
     a, b = place.listener("a", lease=SHORT), place.listener("b")
-    assert await a.cover([Keep("e", ask("e").digest, 4, 3, 2, 1), Keep("f", ask("f").digest, 4, 3, 2, 4)]) == [True] * 2
+    assert await a.cover([HeldClaim("e", ask("e").digest, 4, 3, 2, 1), HeldClaim("f", ask("f").digest, 4, 3, 2, 4)]) == [True] * 2
     await lapsed(b, "e", "f")
     assert await b.claim([ask("e")], take_over=2) == [Lapsed(True, 1)]
     assert await b.claim([ask("e")], take_over=1) == [Won(5, 4, 3)]
     assert await b.claim([ask("f")], take_over=2) == [Won(5, 4, 2)]
-    assert await b.renew([Keep("g", ask("g").digest, 4, 3, 2, 4)]) == [True]
+    assert await b.renew([HeldClaim("g", ask("g").digest, 4, 3, 2, 4)]) == [True]
     assert await b.claim([ask("g")], take_over=4) == [Won(4, 3, 2)]
 
 
@@ -574,12 +574,12 @@ async def test_a_batch_is_written_alike_with_one_command_and_with_many(redis_url
     parts = urlsplit(redis_url)
     place = Place("redis", parts._replace(netloc=f"{user}:secret@{parts.hostname}:{parts.port}").geturl())
     one, other = place.listener("a"), place.listener("b")
-    asks = [ask(f"{user}-{number}") for number in range(300)]
-    assert await one.claim(asks, take_over=False) == [Won(1, 0)] * 300
-    assert {type(answer) for answer in await other.claim(asks, take_over=False)} == {Held}
-    assert await one.settle(asks[:200], "done") == [True] * 200
-    await one.release([each.event_id for each in asks[200:]])
-    assert await other.claim(asks, take_over=False) == [Done(True)] * 200 + [Won(2, 0)] * 100
+    requests = [ask(f"{user}-{number}") for number in range(300)]
+    assert await one.claim(requests, take_over=False) == [Won(1, 0)] * 300
+    assert {type(answer) for answer in await other.claim(requests, take_over=False)} == {Held}
+    assert await one.settle(requests[:200], "done") == [True] * 200
+    await one.release([each.event_id for each in requests[200:]])
+    assert await other.claim(requests, take_over=False) == [Done(True)] * 200 + [Won(2, 0)] * 100
     ends = [await client.pttl(key) async for key in client.scan_iter("{g.0}*") if not key.endswith(b"place")]
     assert len(ends) == 300
     assert all(0 < left <= 600_000 for left in ends)
@@ -619,10 +619,10 @@ async def test_a_look_tells_what_is_settled_and_claims_nothing(redis_url: str) -
 async def test_shards_are_looked_at_alike(redis_url: str) -> None:
     place = Place("redis", redis_url)
     spread = place.listener(shards=4)
-    asks = [ask(f"e{n}") for n in range(40)]
-    await spread.claim(asks[::2], take_over=False)
-    await spread.settle(asks[::4], "done")
-    assert await spread.look(asks) == [True, False, False, False] * 10
+    requests = [ask(f"e{n}") for n in range(40)]
+    await spread.claim(requests[::2], take_over=False)
+    await spread.settle(requests[::4], "done")
+    assert await spread.look(requests) == [True, False, False, False] * 10
     await place.close()
 
 

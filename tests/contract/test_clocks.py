@@ -3,7 +3,7 @@
 from hashlib import sha256
 
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
-from unlost.listener.core.claim import Ask, Held
+from unlost.listener.core.claim import ClaimRequest, Held
 from unlost.listener.core.store_mark import StoreMark
 from unlost.ops.faults.drills.clocks import turn_back
 
@@ -13,12 +13,12 @@ async def test_every_lease_ends_later_and_nothing_else_is_touched(redis_url: str
         RedisClaims(connect_redis(redis_url), token=name, group="g", lease_seconds=30, window_seconds=60)
         for name in ("one", "two")
     )
-    ask = Ask("e", sha256(b"e").digest())
+    request = ClaimRequest("e", sha256(b"e").digest())
     await one.remember(StoreMark("g", 1, "i"))
-    await one.claim([ask], take_over=0)
-    await one.settle([Ask("done", ask.digest)], "done")
+    await one.claim([request], take_over=0)
+    await one.settle([ClaimRequest("done", request.digest)], "done")
     assert await turn_back(redis_url, 3_600) == 1
-    answer = (await two.claim([ask], take_over=0))[0]
+    answer = (await two.claim([request], take_over=0))[0]
     assert isinstance(answer, Held)
     assert answer.seconds_left <= 30, "a lease that ends too late counts from now on"
     await one.close()

@@ -13,21 +13,21 @@ from unlost.listener.store.postgres import pool as lender_module
 from unlost.listener.store.postgres.connection import OwnConnection
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.pool import Lender
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.pool import ConnectionPool
+from unlost.listener.store.postgres.rows import PostgresRows
 
-Lend = Callable[..., Lender]
+Lend = Callable[..., ConnectionPool]
 
 
 @pytest.fixture
-async def lender(database_url: str) -> AsyncIterator[Lend]:
-    made: list[Lender] = []
+async def pool(database_url: str) -> AsyncIterator[Lend]:
+    made: list[ConnectionPool] = []
 
-    def make(most: int = 2, timeout: float = 0.2) -> Lender:
+    def make(most: int = 2, timeout: float = 0.2) -> ConnectionPool:
         def connect() -> Awaitable[OwnConnection]:
             return asyncpg.connect(database_url, connection_class=OwnConnection)
 
-        made.append(Lender(connect, most=most, timeout=timeout, reset_timeout=1.0))
+        made.append(ConnectionPool(connect, most=most, timeout=timeout, reset_timeout=1.0))
         return made[-1]
 
     yield make
@@ -35,8 +35,8 @@ async def lender(database_url: str) -> AsyncIterator[Lend]:
         await one.end_all()
 
 
-async def test_what_is_given_back_is_lent_again_and_no_more_than_were_allowed(lender: Lend) -> None:
-    lending = lender(most=2)
+async def test_what_is_given_back_is_lent_again_and_no_more_than_were_allowed(pool: Lend) -> None:
+    lending = pool(most=2)
     one, two = await lending.lend(), await lending.lend()
     with pytest.raises(TimeoutError):
         await lending.lend()
@@ -69,7 +69,7 @@ class Slow:
 
 async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = Lender(slow.connect, most=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(slow.connect, most=2, timeout=10.0, reset_timeout=1.0)
     slow.go_on.set()
     one = await lending.lend()
     slow.go_on.clear()
@@ -92,7 +92,7 @@ async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
 
 async def test_a_few_are_opened_with_the_first_and_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(database_url)
-    lending = Lender(slow.connect, most=5, few=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(slow.connect, most=5, few=2, timeout=10.0, reset_timeout=1.0)
     slow.failure = ConnectionRefusedError("nobody there")
     slow.go_on.set()
     with pytest.raises(ConnectionRefusedError):
@@ -119,7 +119,7 @@ async def test_one_of_a_few_that_cannot_be_opened_fails_nobody_who_gets_another(
             raise ConnectionRefusedError("no room for one more")
         return await asyncpg.connect(database_url, connection_class=OwnConnection)
 
-    lending = Lender(connect, most=2, few=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(connect, most=2, few=2, timeout=10.0, reset_timeout=1.0)
     assert not (await lending.lend()).is_closed()
     assert begun == 2
     await lending.end_all()
@@ -134,7 +134,7 @@ async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
         finally:
             ended.set()
 
-    lending = Lender(connect, most=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(connect, most=2, timeout=10.0, reset_timeout=1.0)
     waiting = asyncio.create_task(lending.lend())
     await asyncio.sleep(0)
     waiting.cancel()
@@ -145,7 +145,7 @@ async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
 
 async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = Lender(slow.connect, most=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(slow.connect, most=2, timeout=10.0, reset_timeout=1.0)
     waiting = [asyncio.create_task(lending.lend()) for _ in range(5)]
     await slow.starts.acquire()
     await slow.starts.acquire()
@@ -161,7 +161,7 @@ async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str
 
 async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = Lender(slow.connect, most=1, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(slow.connect, most=1, timeout=10.0, reset_timeout=1.0)
     impatient = asyncio.create_task(lending.lend())
     await slow.starts.acquire()
     impatient.cancel()
@@ -179,8 +179,8 @@ async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url
     await lending.end_all()
 
 
-async def test_what_is_not_needed_any_more_is_closed(lender: Lend, monkeypatch: pytest.MonkeyPatch) -> None:
-    lending = lender()
+async def test_what_is_not_needed_any_more_is_closed(pool: Lend, monkeypatch: pytest.MonkeyPatch) -> None:
+    lending = pool()
     old, used = await lending.lend(), await lending.lend()
     await lending.take_back(old)
     await lending.take_back(used)
@@ -192,8 +192,8 @@ async def test_what_is_not_needed_any_more_is_closed(lender: Lend, monkeypatch: 
     assert not used.is_closed()
 
 
-async def test_after_a_failure_nothing_is_lent_that_was_open_before(lender: Lend) -> None:
-    lending = lender()
+async def test_after_a_failure_nothing_is_lent_that_was_open_before(pool: Lend) -> None:
+    lending = pool()
     free, lent = await lending.lend(), await lending.lend()
     await lending.take_back(free)
     lending.expire()
@@ -204,8 +204,8 @@ async def test_after_a_failure_nothing_is_lent_that_was_open_before(lender: Lend
     assert (await lending.lend()).is_clean
 
 
-async def test_a_transaction_that_was_left_open_is_rolled_back(lender: Lend) -> None:
-    lending = lender(most=1)
+async def test_a_transaction_that_was_left_open_is_rolled_back(pool: Lend) -> None:
+    lending = pool(most=1)
     connection = await lending.lend()
     await connection.execute("BEGIN; CREATE TEMP TABLE left_behind ()")
     await lending.take_back(connection)
@@ -214,8 +214,8 @@ async def test_a_transaction_that_was_left_open_is_rolled_back(lender: Lend) -> 
     assert await connection.fetchval("SELECT to_regclass('left_behind')") is None
 
 
-async def test_who_cannot_be_reset_in_time_is_cut_off_and_its_place_is_free(lender: Lend) -> None:
-    lending = lender(most=1)
+async def test_who_cannot_be_reset_in_time_is_cut_off_and_its_place_is_free(pool: Lend) -> None:
+    lending = pool(most=1)
     connection = await lending.lend()
     await connection.execute("BEGIN")
     taking_back = asyncio.create_task(lending.take_back(connection))
@@ -236,7 +236,7 @@ async def test_what_a_handler_keeps_of_its_connection_is_good_for_nothing(databa
         kept.extend((connection, await connection.prepare("SELECT 1")))
 
     event = parse(b'{"event_id": "e", "payload": 1}', max_bytes=100)
-    store = EventStore(database, instance_id="a", token="a")
+    store = PostgresRows(database, instance_id="a", token="a")
     await store.insert_with(NewRow(event, 1, 1, 0.0), keep)
     connection, statement = kept
     with pytest.raises(asyncpg.InterfaceError, match="has ended"):

@@ -7,14 +7,14 @@ import asyncpg
 import pytest
 
 from unlost.listener.claims.postgres.adapter import PostgresClaims
-from unlost.listener.core.claim import Ask, Keep
+from unlost.listener.core.claim import ClaimRequest, HeldClaim
 from unlost.listener.core.event import parse
 from unlost.listener.ports.dead_letters import Burial
 from unlost.listener.ports.rows import NewRow
-from unlost.listener.store.postgres.burials import BurialRegister
+from unlost.listener.store.postgres.burials import PostgresLetterRegister
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 
 ROWS = 30_000
 FILL = f"""
@@ -57,11 +57,11 @@ async def nothing(_: Connection) -> None:
 
 
 async def stores(database: Database) -> None:
-    store = EventStore(database, instance_id="a", token=TOKEN)
+    store = PostgresRows(database, instance_id="a", token=TOKEN)
     for count in SOME:
         for prefix in (f"new{count}-", "row", "dead"):
             await store.insert([row(event_id) for event_id in named(prefix, count)])
-            await store.settled([Ask(event_id, b"") for event_id in named(prefix, count)])
+            await store.settled([ClaimRequest(event_id, b"") for event_id in named(prefix, count)])
     for event_id in ("one", "row1", "dead1"):
         await store.insert_with(row(event_id), nothing)
         await store.same_content(row(event_id).event)
@@ -69,7 +69,7 @@ async def stores(database: Database) -> None:
 
 
 async def enters(database: Database) -> None:
-    register = BurialRegister(database, token=TOKEN)
+    register = PostgresLetterRegister(database, token=TOKEN)
     for count in SOME:
         for prefix in (f"late{count}-", "row", "dead", "held"):
             await register.enter([Burial(event_id, b"", f"l{event_id}", True) for event_id in named(prefix, count)])
@@ -81,12 +81,12 @@ async def claims(database: Database) -> None:
     for count in SOME:
         for prefix in (f"mine{count}-", "row", "dead", "held"):
             ids = named(prefix, count)
-            await place.claim([Ask(event_id, b"") for event_id in ids], take_over=True)
-            await place.renew([Keep(event_id, b"", 1, 0) for event_id in ids])
-            await place.cover([Keep(event_id, b"", 1, 0) for event_id in ids])
+            await place.claim([ClaimRequest(event_id, b"") for event_id in ids], take_over=True)
+            await place.renew([HeldClaim(event_id, b"", 1, 0) for event_id in ids])
+            await place.cover([HeldClaim(event_id, b"", 1, 0) for event_id in ids])
             await place.release(ids)
-            await place.settle([Ask(event_id, b"") for event_id in ids], "dead")
-            await place.settle([Ask(event_id, b"") for event_id in ids], "done")
+            await place.settle([ClaimRequest(event_id, b"") for event_id in ids], "dead")
+            await place.settle([ClaimRequest(event_id, b"") for event_id in ids], "done")
 
 
 @pytest.mark.parametrize("works", [stores, enters, claims], ids=lambda one: one.__name__)

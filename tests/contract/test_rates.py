@@ -6,24 +6,24 @@ from collections.abc import Awaitable, Callable
 
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
-from unlost.listener.core.claim import Ask
+from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.event import parse
 from unlost.listener.ports.claims import Claims
 from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 
 BATCH = 1_024
 BYTES_PER_SETTLED_EVENT = 120
 
 
-def batches(count: int) -> list[list[Ask]]:
-    asks = [Ask(f"event-{i:08}", hashlib.sha256(b"%d" % i).digest()) for i in range(count)]
-    return [asks[i : i + BATCH] for i in range(0, count, BATCH)]
+def batches(count: int) -> list[list[ClaimRequest]]:
+    requests = [ClaimRequest(f"event-{i:08}", hashlib.sha256(b"%d" % i).digest()) for i in range(count)]
+    return [requests[i : i + BATCH] for i in range(0, count, BATCH)]
 
 
-async def rate(name: str, todo: list[list[Ask]], call: Callable[[list[Ask]], Awaitable[object]]) -> float:
+async def rate(name: str, todo: list[list[ClaimRequest]], call: Callable[[list[ClaimRequest]], Awaitable[object]]) -> float:
     started = time.perf_counter()
     for batch in todo:
         await call(batch)
@@ -61,18 +61,18 @@ async def test_postgres_claims(database_url: str) -> None:
 async def test_inserts(database_url: str) -> None:
     database = Database(database_url)
     await migrate(database)
-    store = EventStore(database, instance_id="a", token="a")
+    store = PostgresRows(database, instance_id="a", token="a")
     todo = batches(50_000)
     events = {
-        ask.event_id: NewRow(
-            parse(f'{{"event_id":"{ask.event_id}","payload":{{"n":1,"user":"someone"}}}}', max_bytes=1000),
+        request.event_id: NewRow(
+            parse(f'{{"event_id":"{request.event_id}","payload":{{"n":1,"user":"someone"}}}}', max_bytes=1000),
             1,
             1,
             1.0,
         )
         for batch in todo
-        for ask in batch
+        for request in batch
     }
-    assert await rate("insert", todo, lambda batch: store.insert([events[ask.event_id] for ask in batch])) > 3_000
-    assert await rate("insert again", todo, lambda batch: store.insert([events[ask.event_id] for ask in batch])) > 3_000
+    assert await rate("insert", todo, lambda batch: store.insert([events[request.event_id] for request in batch])) > 3_000
+    assert await rate("insert again", todo, lambda batch: store.insert([events[request.event_id] for request in batch])) > 3_000
     await database.close()

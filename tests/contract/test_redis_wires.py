@@ -7,15 +7,15 @@ import pytest
 from redis.exceptions import ConnectionError, ResponseError  # noqa: A004  the library's name
 
 from unlost.listener.claims.redis.adapter import connect_redis
-from unlost.listener.claims.redis.pool import FEW, Wires
+from unlost.listener.claims.redis.pool import FEW, RedisPool
 
 LIMIT = 0.4
 
 
 @pytest.fixture
-async def wires(redis_url: str) -> AsyncIterator[Wires]:
+async def wires(redis_url: str) -> AsyncIterator[RedisPool]:
     client = connect_redis(redis_url, connections=1)
-    yield Wires(client, timeout=LIMIT)
+    yield RedisPool(client, timeout=LIMIT)
     await client.aclose()
 
 
@@ -32,7 +32,7 @@ async def seconds(asking: Awaitable[object]) -> float:
     return loop.time() - started
 
 
-async def test_a_call_without_answer_ends_in_time_and_takes_its_connection_along(wires: Wires) -> None:
+async def test_a_call_without_answer_ends_in_time_and_takes_its_connection_along(wires: RedisPool) -> None:
     assert await wires.ask(_as_it_came, "PING") == b"PONG"
     (wire,) = wires._free
     assert await seconds(wires.ask(_as_it_came, "BLPOP", "never", "0")) >= LIMIT - 0.01
@@ -41,13 +41,13 @@ async def test_a_call_without_answer_ends_in_time_and_takes_its_connection_along
     assert await wires.ask(_as_it_came, "PING") == b"PONG"
 
 
-async def test_the_limit_counts_from_each_calls_own_beginning(wires: Wires) -> None:
+async def test_the_limit_counts_from_each_calls_own_beginning(wires: RedisPool) -> None:
     for _ in range(3):  # the connection's one timer strikes in the middle of the second call, and later again
         assert await wires.ask(_as_it_came, "BLPOP", "never", str(LIMIT * 0.6)) is None
     assert await seconds(wires.ask(_as_it_came, "BLPOP", "never", "0")) >= LIMIT - 0.01
 
 
-async def test_waiting_for_a_connection_counts_too(wires: Wires) -> None:
+async def test_waiting_for_a_connection_counts_too(wires: RedisPool) -> None:
     await wires.ask(_as_it_came, "PING")
     the_only_one = wires._free.pop()
     assert await seconds(wires.ask(_as_it_came, "PING")) >= LIMIT - 0.01
@@ -60,7 +60,7 @@ async def test_waiting_for_a_connection_counts_too(wires: Wires) -> None:
 
 async def test_where_opening_fails_whoever_waits_tries_it_too(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     client = connect_redis(redis_url, connections=1)
-    wires, opened = Wires(client, timeout=5.0), client.connection_pool.get_connection
+    wires, opened = RedisPool(client, timeout=5.0), client.connection_pool.get_connection
     begun = asyncio.Event()
 
     async def refuse_once() -> object:
@@ -78,7 +78,7 @@ async def test_where_opening_fails_whoever_waits_tries_it_too(redis_url: str, mo
     await client.aclose()
 
 
-async def test_who_gives_up_leaves_no_answer_to_whoever_comes_next(wires: Wires) -> None:
+async def test_who_gives_up_leaves_no_answer_to_whoever_comes_next(wires: RedisPool) -> None:
     await wires.ask(_as_it_came, "PING")
     asking = asyncio.create_task(wires.ask(_as_it_came, "ECHO", "mine"))
     await asyncio.sleep(0)  # now it has been asked
@@ -88,7 +88,7 @@ async def test_who_gives_up_leaves_no_answer_to_whoever_comes_next(wires: Wires)
     assert await wires.ask(_as_it_came, "ECHO", "yours") == b"yours"
 
 
-async def test_an_answer_that_nobody_waits_for_ends_the_connection(wires: Wires) -> None:
+async def test_an_answer_that_nobody_waits_for_ends_the_connection(wires: RedisPool) -> None:
     await wires.ask(_as_it_came, "PING")
     (wire,) = wires._free
     wire.transport.write(b"ECHO stray\r\n")
@@ -100,7 +100,7 @@ async def test_an_answer_that_nobody_waits_for_ends_the_connection(wires: Wires)
     assert await wires.ask(_as_it_came, "ECHO", "mine") == b"mine"
 
 
-async def test_an_error_of_the_servers_costs_no_connection(wires: Wires) -> None:
+async def test_an_error_of_the_servers_costs_no_connection(wires: RedisPool) -> None:
     await wires.ask(_as_it_came, "PING")
     before = list(wires._free)
     with pytest.raises(ResponseError, match="wrong number of arguments"):
@@ -110,7 +110,7 @@ async def test_an_error_of_the_servers_costs_no_connection(wires: Wires) -> None
 
 async def test_a_few_are_open_before_they_are_needed(redis_url: str) -> None:
     client = connect_redis(redis_url, connections=4)
-    wires = Wires(client, timeout=LIMIT)
+    wires = RedisPool(client, timeout=LIMIT)
     await wires.open_ahead()
     await wires.open_ahead()
     few = list(wires._free)
@@ -134,5 +134,5 @@ async def test_a_connection_reset_in_the_middle_of_its_opening_is_an_error_like_
 
     monkeypatch.setattr(client.connection_pool, "get_connection", reset)
     with pytest.raises(ConnectionError, match="the handler is closed"):
-        await Wires(client, timeout=LIMIT).ask("PING")
+        await RedisPool(client, timeout=LIMIT).ask("PING")
     await client.aclose()

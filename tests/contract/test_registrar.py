@@ -12,23 +12,23 @@ from unlost.dlq.commands.compact import compact
 from unlost.dlq.record import reopening as reopening_module
 from unlost.dlq.record.file import DeadLetterFile, Located, read_letters, replay_guard
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, states
-from unlost.listener.app.dead_letter_sink import FileGraveyard
-from unlost.listener.core.cause import Doom
+from unlost.listener.app.dead_letter_sink import FileDeadLetterSink
+from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.claim import Dead
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Transient
 from unlost.listener.core.event import Event, parse
 from unlost.listener.core.facts import Fact, LettersReopened, LettersResolved
-from unlost.listener.core.in_flight import Passage, invalid_claim
+from unlost.listener.core.in_flight import InFlight, invalid_claim
 from unlost.listener.pipeline import registrar as registrar_module
 from unlost.listener.pipeline.registrar import Registrar
 from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
 from unlost.listener.ports.rows import NewRow
-from unlost.listener.store.postgres.burials import BurialRegister
+from unlost.listener.store.postgres.burials import PostgresLetterRegister
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.membership import Roll
+from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 
 LOOK_AGAIN = 0.3
 
@@ -37,12 +37,12 @@ def event(event_id: str) -> Event:
     return parse(f'{{"event_id": "{event_id}", "payload": 1}}', max_bytes=1000)
 
 
-def passage(event_id: str, reason: str = "exhausted") -> Passage:
+def flight(event_id: str, reason: str = "exhausted") -> InFlight:
     one = event(event_id)
-    doomed = Passage(one, invalid_claim(one.digest), None, received_at=time.time(), received_clock=0.0)
+    doomed = InFlight(one, invalid_claim(one.digest), None, received_at=time.time(), received_clock=0.0)
     if reason != "invalid":
-        doomed.ask = type(doomed.ask)(event_id, one.digest)
-    doomed.doom = Doom(reason, "store")  # type: ignore[arg-type]
+        doomed.request = type(doomed.request)(event_id, one.digest)
+    doomed.cause = DeadLetterCause(reason, "store")  # type: ignore[arg-type]
     doomed.attempts.append(Failure(time.time(), "store", "transient", "Trouble", "it failed"))
     return doomed
 
@@ -50,7 +50,7 @@ def passage(event_id: str, reason: str = "exhausted") -> Passage:
 class Noted:
     """A register whose answers are noted."""
 
-    def __init__(self, yard: "Yard", register: BurialRegister) -> None:
+    def __init__(self, yard: "Yard", register: PostgresLetterRegister) -> None:
         self._yard = yard
         self._register = register
 
@@ -76,8 +76,8 @@ class Yard:
         self.database = database
         self.path = path
         self.file = DeadLetterFile(path)
-        self.graveyard = FileGraveyard(self.file, path, instance="a", source="s", degraded=lambda: False)
-        self.store = EventStore(database, instance_id="a", token="a:1")
+        self.sink = FileDeadLetterSink(self.file, path, instance="a", source="s", degraded=lambda: False)
+        self.store = PostgresRows(database, instance_id="a", token="a:1")
         self.resolved: asyncio.Queue[LettersResolved] = asyncio.Queue()
         self.reopened: asyncio.Queue[LettersReopened] = asyncio.Queue()
         self.checked: list[int] = []
@@ -88,7 +88,7 @@ class Yard:
 
     def _registrar(self) -> Registrar:
         return Registrar(
-            register=Noted(self, BurialRegister(self.database, token="a:1")), letters=self.graveyard,
+            register=Noted(self, PostgresLetterRegister(self.database, token="a:1")), letters=self.sink,
             look_again_after=LOOK_AGAIN, clocks=Clocks(time.time, time.monotonic), facts=self._hear,
         )  # fmt: skip
 
@@ -99,8 +99,8 @@ class Yard:
         assert isinstance(fact, LettersResolved)
         self.resolved.put_nowait(fact)
 
-    async def bury(self, *passages: Passage) -> None:
-        self.registrar.put(await self.graveyard.bury(passages))
+    async def bury(self, *flights: InFlight) -> None:
+        self.registrar.put(await self.sink.bury(flights))
 
     async def store_row(self, event_id: str) -> None:
         await self.store.insert([NewRow(event(event_id), 1, 1, 0.0)])
@@ -136,14 +136,14 @@ async def yard(database_url: str, tmp_path: Path) -> AsyncIterator[Yard]:
     await migrate(database)
     yard = Yard(database, tmp_path / "letters.jsonl")
     yield yard
-    yard.graveyard.close()
+    yard.sink.close()
     await database.close()
 
 
 async def test_a_letter_beside_its_row_is_resolved_and_the_others_wait(yard: Yard) -> None:
     await yard.store_row("stored")
     async with yard.running():
-        await yard.bury(passage("stored"), passage("dead"), passage("frame", "invalid"))
+        await yard.bury(flight("stored"), flight("dead"), flight("frame", "invalid"))
         assert (await yard.resolved.get()).why == "already stored"
         await yard.until_sure()
     assert yard.waiting() == ["dead", "frame"]
@@ -151,14 +151,14 @@ async def test_a_letter_beside_its_row_is_resolved_and_the_others_wait(yard: Yar
 
 async def test_two_letters_of_one_event_become_one(yard: Yard) -> None:
     async with yard.running():
-        await yard.bury(passage("dead"), passage("dead"))
+        await yard.bury(flight("dead"), flight("dead"))
         assert (await yard.resolved.get()).why == "another letter of the same event waits"
         await yard.until_sure()
     assert yard.waiting() == ["dead"]
 
 
 async def test_what_an_earlier_start_left_is_read_from_the_file(yard: Yard) -> None:
-    await yard.bury(passage("stored"), passage("taken", "conflict"), passage("dead"))
+    await yard.bury(flight("stored"), flight("taken", "conflict"), flight("dead"))
     await yard.store_row("stored")
     async with yard.running(anew=True):
         await yard.resolved.get()
@@ -179,7 +179,7 @@ async def test_a_transaction_that_was_under_way_is_seen_at_the_second_look(yard:
     late = asyncio.create_task(yard.store.insert_with(NewRow(event("e"), 1, 1, 0.0), work))
     await begun.wait()
     async with yard.running():
-        await yard.bury(passage("e"))
+        await yard.bury(flight("e"))
         await yard.looked.wait()
         assert ["stored"] not in yard.standings, "the first look sees no row yet"
         assert yard.waiting() == ["e"]
@@ -192,19 +192,19 @@ async def test_a_transaction_that_was_under_way_is_seen_at_the_second_look(yard:
 
 
 async def test_what_a_replay_resolved_meanwhile_is_left_as_it_is(yard: Yard) -> None:
-    burials = await yard.graveyard.bury([passage("stored"), passage("other")])
+    burials = await yard.sink.bury([flight("stored"), flight("other")])
     replayed, other = (one.letter_id for one in burials)
     sidecar = Sidecar(yard.path)
     sidecar.append([Record(replayed, "resolved", time.time(), "stored")])
     sidecar.close()
-    assert await yard.graveyard.resolve([replayed, other], "already stored") == [other]
+    assert await yard.sink.resolve([replayed, other], "already stored") == [other]
     assert {state.detail for state in states(yard.path).values()} == {"stored", "already stored"}
     assert len(sidecar_path(yard.path).read_bytes().splitlines()) == 2
 
 
 async def test_what_nobody_claimed_is_resolved_when_a_peer_stored_it(yard: Yard) -> None:
     async with yard.running():
-        await yard.bury(passage("beyond", "overflow"))
+        await yard.bury(flight("beyond", "overflow"))
         await yard.store_row("beyond")
         assert (await yard.resolved.get()).why == "already stored"
     assert yard.waiting() == []
@@ -214,9 +214,9 @@ async def test_what_cannot_be_noted_now_is_noted_later(yard: Yard) -> None:
     await yard.store_row("stored")
     sidecar_path(yard.path).mkdir()
     async with yard.running():
-        await yard.bury(passage("stored"))
+        await yard.bury(flight("stored"))
         with pytest.raises(Transient):
-            await yard.graveyard.resolve(["some letter"], "why")
+            await yard.sink.resolve(["some letter"], "why")
         assert yard.registrar.unsure
         sidecar_path(yard.path).rmdir()
         await yard.resolved.get()
@@ -228,7 +228,7 @@ async def test_what_finds_no_room_is_read_from_the_file(yard: Yard, monkeypatch:
     monkeypatch.setattr(registrar_module, "MOST_HELD", 3)
     for number in range(8):
         await yard.store_row(f"e{number}")
-    await yard.bury(*(passage(f"e{number}") for number in range(8)))
+    await yard.bury(*(flight(f"e{number}") for number in range(8)))
     async with yard.running():
         await yard.until_sure()
     assert yard.waiting() == []
@@ -239,15 +239,15 @@ async def test_without_its_states_a_file_shows_which_resolved_letters_lost_their
     await yard.store_row("kept")
     await yard.store_row("lost")
     async with yard.running():
-        await yard.bury(passage("kept"), passage("lost"))
+        await yard.bury(flight("kept"), flight("lost"))
         await yard.resolved.get()
         await yard.until_sure()
     assert yard.waiting() == []
     async with yard.database.acquire() as connection:
         await connection.execute("DELETE FROM unlost.events WHERE event_id = 'lost'")
-    yard.graveyard.close()
+    yard.sink.close()
     sidecar_path(yard.path).rename(yard.path.with_name("aside"))
-    yard.graveyard = FileGraveyard(
+    yard.sink = FileDeadLetterSink(
         DeadLetterFile(yard.path), yard.path, instance="a", source="s", degraded=lambda: False
     )  # fmt: skip
     async with yard.running(anew=True):
@@ -261,19 +261,19 @@ class Restored:
 
     def __init__(self, yard: Yard) -> None:
         self.yard = yard
-        self.roll = Roll(yard.database, token="a:1", instance_id="a")
+        self.membership = PostgresMembership(yard.database, token="a:1", instance_id="a")
 
     async def live(self) -> None:
         """Listeners take the store further, so that it has a moment to go back to."""
-        await self.roll.refresh((await self.roll.refresh()).store)
+        await self.membership.refresh((await self.membership.refresh()).store)
 
     async def go_back(self, *event_ids: str) -> None:
         """Rows are lost, and a listener notices."""
         async with self.yard.database.acquire("restoring") as connection:
             await connection.execute("delete from unlost.events where event_id = any($1)", event_ids)
             await connection.execute("delete from unlost.buried")
-        look = await self.roll.refresh()
-        await self.roll.renew(look.store.generation, look.store.version + 1)
+        look = await self.membership.refresh()
+        await self.membership.renew(look.store.generation, look.store.version + 1)
         self.yard.registrar.read_again()
 
     def resolve(self, *event_ids: str, at: float | None = None) -> None:
@@ -294,7 +294,7 @@ async def replayed(restored: Restored, *event_ids: str) -> None:
     """Letters were written, and a replay has stored their events."""
     yard = restored.yard
     await restored.live()
-    await yard.graveyard.bury([passage(one) for one in event_ids])
+    await yard.sink.bury([flight(one) for one in event_ids])
     for one in event_ids:
         await yard.store_row(one)
     restored.resolve(*event_ids)
@@ -310,7 +310,7 @@ async def test_letters_whose_rows_a_restore_took_wait_again_and_others_do_not(ya
         await yard.until_sure()
         assert (len(fact.letter_ids), yard.waiting()) == (1, ["lost"])
         assert [one.replays for one in states(yard.path).values() if one.waits] == [0]
-        settled = await yard.store.settled([passage("lost").ask])
+        settled = await yard.store.settled([flight("lost").request])
         assert isinstance(settled["lost"], Dead), "until it is replayed, nobody stores it beside its letter"
     async with yard.running(anew=True):
         await yard.until_sure()
@@ -332,7 +332,7 @@ async def test_a_crash_of_postgres_has_resolved_letters_checked_too(yard: Yard, 
     async with yard.database.acquire("failing over to a standby that lacks the last commit") as connection:
         await connection.execute("delete from unlost.events")
         await connection.execute("delete from unlost.claims_place")
-    await restored.roll.refresh()
+    await restored.membership.refresh()
     async with yard.running(anew=True):
         await yard.until_sure()
     assert yard.waiting() == ["lost"]
@@ -357,7 +357,7 @@ async def test_a_reopened_letter_is_resolved_and_reopened_as_often_as_it_takes(y
 async def test_what_was_resolved_long_before_the_loss_is_not_looked_at(yard: Yard, restored: Restored):
     """Its row may have been deleted by retention, and it is in the backup otherwise."""
     await restored.live()
-    await yard.graveyard.bury([passage("old")])
+    await yard.sink.bury([flight("old")])
     restored.resolve("old", at=time.time() - 3 * 86_400)
     async with yard.running():
         await restored.go_back()
@@ -368,7 +368,7 @@ async def test_what_was_resolved_long_before_the_loss_is_not_looked_at(yard: Yar
 async def test_a_letter_that_waits_under_another_one_stays_resolved(yard: Yard, restored: Restored):
     await restored.live()
     async with yard.running():
-        await yard.bury(passage("dead"), passage("dead"))
+        await yard.bury(flight("dead"), flight("dead"))
         await yard.resolved.get()
         await restored.go_back()
         await yard.until_sure()
@@ -378,7 +378,7 @@ async def test_a_letter_that_waits_under_another_one_stays_resolved(yard: Yard, 
 async def test_a_replay_that_runs_during_the_restore_is_waited_for(yard: Yard, restored: Restored):
     """It may note a letter as resolved whose row it stored before."""
     await restored.live()
-    await yard.graveyard.bury([passage("lost")])
+    await yard.sink.bury([flight("lost")])
     guard = replay_guard(yard.path)
     assert guard.take("a replay")
     async with yard.running():
@@ -423,14 +423,14 @@ async def test_compact_keeps_what_was_reopened_and_that_it_was_checked(yard: Yar
 
 async def test_what_is_archived_forbids_a_row_after_a_restore_too(yard: Yard, restored: Restored):
     await restored.live()
-    await yard.graveyard.bury([passage("aside")])
+    await yard.sink.bury([flight("aside")])
     [letter] = [one.letter for one in read_letters(yard.path) if isinstance(one, Located)]
     with contextlib.closing(Sidecar(yard.path)) as sidecar:
         sidecar.append([Record(letter.letter_id, "archived", time.time(), "known")])
     async with yard.running():
         await restored.go_back()
         await yard.until_sure()
-    assert isinstance((await yard.store.settled([passage("aside").ask]))["aside"], Dead)
+    assert isinstance((await yard.store.settled([flight("aside").request]))["aside"], Dead)
 
 
 async def test_retention_forgets_losses_that_are_older_than_all_rows(yard: Yard, restored: Restored):

@@ -12,11 +12,11 @@ from unlost.listener.core.errors import Misconfigured, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.ports.rows import NewRow, Stored
 from unlost.listener.store.postgres import earlier
-from unlost.listener.store.postgres.cursors import Cursors
+from unlost.listener.store.postgres.cursors import PostgresCursors
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.membership import Roll
+from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import Migrated, check, known_migrations, migrate
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.listener.store.postgres.statements import in_schema, quoted, schema_of
 from unlost.ops.upkeep.migrate import migrate_command
 
@@ -88,10 +88,10 @@ async def test_two_groups_on_one_database_store_the_same_events_each(database_ur
     for group in ("unlost", "billing"):
         database = Database(database_url, group=group)
         await migrate(database)
-        store = EventStore(database, instance_id="a", token=group)
+        store = PostgresRows(database, instance_id="a", token=group)
         assert await store.insert([new_row("e")]) == [Stored()]
-        assert await Cursors(database).start("s", group, f"{group}.1") == f"{group}.1"
-        look = await Roll(database, token=group, instance_id="a").declare(frozenset({"x"}))
+        assert await PostgresCursors(database).start("s", group, f"{group}.1") == f"{group}.1"
+        look = await PostgresMembership(database, token=group, instance_id="a").declare(frozenset({"x"}))
         assert look.peers == {}
         assert [one["event_id"] for one in await store.page(None, 10)] == ["e"]
         await database.close()
@@ -104,7 +104,7 @@ async def test_nothing_collides_with_the_users_own_tables(
         await connection.execute(f"CREATE TABLE public.{table} (mine integer)")
     assert await done(database_url) == Migrated("unlost", NAMES)
     database = Database(database_url)
-    store = EventStore(database, instance_id="a", token="a")
+    store = PostgresRows(database, instance_id="a", token="a")
 
     async def work(lent: "asyncpg.Connection[asyncpg.Record]") -> None:
         assert await lent.fetchval("SELECT current_user") == "unlost"  # like the schema
@@ -142,8 +142,8 @@ async def test_a_role_that_may_only_write_rows_starts_where_nothing_is_missing(
     await connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA unlost TO {name}")
     assert await done(clerk) == Migrated("unlost")
     database = Database(clerk)
-    assert await EventStore(database, instance_id="a", token="a").insert([new_row("e")]) == [Stored()]
-    await Roll(database, token="a", instance_id="a").declare(frozenset({"x"}))
+    assert await PostgresRows(database, instance_id="a", token="a").insert([new_row("e")]) == [Stored()]
+    await PostgresMembership(database, token="a", instance_id="a").declare(frozenset({"x"}))
     await database.close()
 
 
@@ -181,8 +181,8 @@ async def test_tables_of_an_earlier_version_are_moved_with_their_rows(
     there = {row[0] for row in await connection.fetch(TABLES)}
     assert {one for one in there if one.startswith("public.")} == set()
     database = Database(database_url)
-    assert await Cursors(database).read("s", "unlost") == "j.7"
-    assert (await EventStore(database, instance_id="a", token="a").one("old") or {})["event_id"] == "old"
+    assert await PostgresCursors(database).read("s", "unlost") == "j.7"
+    assert (await PostgresRows(database, instance_id="a", token="a").one("old") or {})["event_id"] == "old"
     await database.close()
 
 

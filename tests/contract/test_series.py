@@ -9,10 +9,10 @@ import pytest
 
 from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.event import parse
-from unlost.listener.ports.rows import NewRow, Series, Stored
+from unlost.listener.ports.rows import NewRow, TransactionPipeline, Stored
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 
 LEFT = """select current_setting('work_mem') as work_mem, current_setting('transaction_read_only') as read_only,
     current_setting('default_transaction_read_only') as all_read_only,
@@ -53,14 +53,14 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def store(database: Database) -> EventStore:
-    return EventStore(database, instance_id="a", token="a", longest_idle=0.3)
+def store(database: Database) -> PostgresRows:
+    return PostgresRows(database, instance_id="a", token="a", longest_idle=0.3)
 
 
 @pytest.fixture
-async def series() -> AsyncIterator[Series]:
+async def series() -> AsyncIterator[TransactionPipeline]:
     """Another event always follows, until the test ends."""
-    series = Series(lambda: True)
+    series = TransactionPipeline(lambda: True)
     yield series
     await series.rest()
 
@@ -71,7 +71,7 @@ async def stored(database: Database) -> set[str]:
 
 
 async def test_the_message_that_commits_one_begins_the_next(
-    database: Database, store: EventStore, series: Series
+    database: Database, store: PostgresRows, series: TransactionPipeline
 ) -> None:
     sent: list[str] = []
     async with database.acquire() as connection:
@@ -88,7 +88,7 @@ async def test_the_message_that_commits_one_begins_the_next(
 
 @pytest.mark.parametrize("second", [nothing, reject])
 async def test_what_a_handler_leaves_reaches_no_later_one(
-    database: Database, store: EventStore, series: Series, second: object
+    database: Database, store: PostgresRows, series: TransactionPipeline, second: object
 ) -> None:
     """Not the next one, and if that is taken back, not the one after it."""
     await store.insert_with(row("a"), leave, series)
@@ -102,7 +102,7 @@ async def test_what_a_handler_leaves_reaches_no_later_one(
     assert await stored(database) == {"a", "b", "c", "e"}
 
 
-async def test_what_fails_takes_nothing_with_it(database: Database, store: EventStore, series: Series) -> None:
+async def test_what_fails_takes_nothing_with_it(database: Database, store: PostgresRows, series: TransactionPipeline) -> None:
     async def divide(connection: Connection) -> None:
         await connection.execute("SELECT 1 / 0")
 
@@ -123,7 +123,7 @@ async def test_what_fails_takes_nothing_with_it(database: Database, store: Event
 
 @pytest.mark.parametrize("statement", ["", "SELECT pg_terminate_backend(pg_backend_pid())"])
 async def test_a_handler_that_goes_on_without_its_connection_has_failed(
-    database: Database, store: EventStore, series: Series, statement: str
+    database: Database, store: PostgresRows, series: TransactionPipeline, statement: str
 ) -> None:
     """Closed by itself, or lost, and the error swallowed."""
 
@@ -142,7 +142,7 @@ async def test_a_handler_that_goes_on_without_its_connection_has_failed(
 
 
 async def test_a_handlers_own_transactions_are_parts_of_one_that_has_begun(
-    database: Database, store: EventStore, series: Series
+    database: Database, store: PostgresRows, series: TransactionPipeline
 ) -> None:
     async def partly(connection: Connection) -> None:
         assert connection.is_in_transaction()
@@ -156,7 +156,7 @@ async def test_a_handlers_own_transactions_are_parts_of_one_that_has_begun(
     assert await stored(database) == {"a", "b"}
 
 
-async def test_who_rests_holds_nothing(database: Database, store: EventStore, series: Series) -> None:
+async def test_who_rests_holds_nothing(database: Database, store: PostgresRows, series: TransactionPipeline) -> None:
     await store.insert_with(row("a"), nothing, series)
     with pytest.raises(Transient, match="did not answer in time"):
         await stored(database)
@@ -167,7 +167,7 @@ async def test_who_rests_holds_nothing(database: Database, store: EventStore, se
 
 
 async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
-    database_url: str, store: EventStore, series: Series
+    database_url: str, store: PostgresRows, series: TransactionPipeline
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
@@ -179,7 +179,7 @@ async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
     frozen = asyncio.create_task(store.insert_with(row("b"), freeze, series))
     await begun.wait()
     heirs = Database(database_url)
-    heir = EventStore(heirs, instance_id="b", token="b")
+    heir = PostgresRows(heirs, instance_id="b", token="b")
     assert await heir.insert_with(row("b"), nothing) == Stored()
     go_on.set()
     with pytest.raises(Transient):
@@ -188,7 +188,7 @@ async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
 
 
 async def test_a_server_that_ends_what_has_begun_costs_no_attempt(
-    database_url: str, store: EventStore, series: Series
+    database_url: str, store: PostgresRows, series: TransactionPipeline
 ) -> None:
     pids: list[int] = []
 
@@ -208,7 +208,7 @@ async def test_a_server_that_ends_what_has_begun_costs_no_attempt(
 
 
 async def test_whoever_is_cancelled_in_a_series_leaves_nothing_behind(
-    database: Database, store: EventStore, series: Series
+    database: Database, store: PostgresRows, series: TransactionPipeline
 ) -> None:
     begun = asyncio.Event()
 

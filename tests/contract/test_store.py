@@ -24,20 +24,20 @@ from tests.simulation.postgres_adapters import (
 )
 from tests.support.yardstick import Yardstick
 from unlost.listener.claims.postgres.adapter import PostgresClaims
-from unlost.listener.core.claim import Ask, Dead, Done, Won
+from unlost.listener.core.claim import ClaimRequest, Dead, Done, Won
 from unlost.listener.core.errors import Misconfigured, Permanent, Reject, Transient, Unavailable
 from unlost.listener.core.event import Event, parse
 from unlost.listener.ports.claims import Claims
 from unlost.listener.ports.cursors import GroupCursors
-from unlost.listener.ports.dead_letters import Burial, Register
-from unlost.listener.ports.membership import ListenerRoll, Member
-from unlost.listener.ports.rows import Conflict, Duplicate, NewRow, Rows, Series, Stored
-from unlost.listener.store.postgres.burials import BurialRegister
-from unlost.listener.store.postgres.cursors import Cursors
+from unlost.listener.ports.dead_letters import Burial, LetterRegister
+from unlost.listener.ports.membership import Membership, Member
+from unlost.listener.ports.rows import Conflict, Duplicate, NewRow, Rows, TransactionPipeline, Stored
+from unlost.listener.store.postgres.burials import PostgresLetterRegister
+from unlost.listener.store.postgres.cursors import PostgresCursors
 from unlost.listener.store.postgres.database import Connection, Database
-from unlost.listener.store.postgres.membership import Roll
+from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import LOCK, Migrated, known_migrations, migrate
-from unlost.listener.store.postgres.rows import EventStore, make_ready
+from unlost.listener.store.postgres.rows import PostgresRows, make_ready
 
 LIFE = 0.4
 LEFT_IN_SESSION = """select current_setting('work_mem') as work_mem,
@@ -53,8 +53,8 @@ def row(event_id: str, payload: str = '{"n": 1}', more: str = "", received_at: f
     return NewRow(event(event_id, payload, more), 1, 1, received_at)
 
 
-def store_of(database: Database, token: str = "a") -> EventStore:
-    return EventStore(database, instance_id=token, token=token)
+def store_of(database: Database, token: str = "a") -> PostgresRows:
+    return PostgresRows(database, instance_id=token, token=token)
 
 
 def burial(event_id: str, letter_id: str = "l", *, claimed: bool = True) -> Burial:
@@ -82,17 +82,17 @@ class Real:
     def store(self, token: str = "a") -> Rows:
         return store_of(self._database, token)
 
-    def register(self, token: str = "a") -> Register:
-        return BurialRegister(self._database, token=token)
+    def register(self, token: str = "a") -> LetterRegister:
+        return PostgresLetterRegister(self._database, token=token)
 
     def claims(self, token: str) -> Claims:
         return PostgresClaims(self._database, token=token, lease_seconds=30, window_seconds=600)
 
     def cursors(self) -> GroupCursors:
-        return Cursors(self._database)
+        return PostgresCursors(self._database)
 
-    def roll(self, token: str, *, life: float = 4.0, **handler: Any) -> ListenerRoll:
-        return Roll(self._database, token=token, instance_id=token, life_seconds=life, **handler)
+    def membership(self, token: str, *, life: float = 4.0, **handler: Any) -> Membership:
+        return PostgresMembership(self._database, token=token, instance_id=token, life_seconds=life, **handler)
 
     async def count(self) -> int:
         return await count(self._database)
@@ -128,7 +128,7 @@ class Simulated:
     def store(self, token: str = "a") -> Rows:
         return SimulatedStore(self._session, token=token)
 
-    def register(self, token: str = "a") -> Register:
+    def register(self, token: str = "a") -> LetterRegister:
         return SimulatedRegister(self._session, token=token)
 
     def claims(self, token: str) -> Claims:
@@ -137,7 +137,7 @@ class Simulated:
     def cursors(self) -> GroupCursors:
         return SimulatedCursors(self._session)
 
-    def roll(self, token: str, *, life: float = 4.0, **handler: Any) -> ListenerRoll:
+    def membership(self, token: str, *, life: float = 4.0, **handler: Any) -> Membership:
         return SimulatedRoll(self._open(HandWire()), token=token, life_seconds=life, **handler)
 
     async def count(self) -> int:
@@ -247,9 +247,9 @@ async def test_which_are_settled(server: Real | Simulated) -> None:
     await store.insert([row("e"), row("f")])
     assert await server.register().enter([burial("dead"), burial("e")]) == ["buried", "stored"]
     other = b"\0" * 32
-    asks = [Ask("e", event("e").digest), Ask("f", other), Ask("g", other), Ask("dead", event("dead").digest)]
-    assert await store.settled(asks) == {"e": Done(True), "f": Done(False), "dead": Dead(True)}
-    assert await store.settled([Ask("dead", other)]) == {"dead": Dead(False)}
+    requests = [ClaimRequest("e", event("e").digest), ClaimRequest("f", other), ClaimRequest("g", other), ClaimRequest("dead", event("dead").digest)]
+    assert await store.settled(requests) == {"e": Done(True), "f": Done(False), "dead": Dead(True)}
+    assert await store.settled([ClaimRequest("dead", other)]) == {"dead": Dead(False)}
 
 
 async def test_what_is_buried_becomes_no_row(server: Real | Simulated) -> None:
@@ -277,15 +277,15 @@ async def test_the_register_names_one_letter_for_each_event(server: Real | Simul
 async def test_what_was_told_dead_before_its_letter_was_entered_lies_under_that_letter(
     server: Real | Simulated,
 ) -> None:
-    ask = Ask("e", event("e").digest)
-    assert await server.claims("a").settle([ask], "dead") == [True]
-    assert await server.store("b").settled([ask]) == {"e": Dead(True)}
+    request = ClaimRequest("e", event("e").digest)
+    assert await server.claims("a").settle([request], "dead") == [True]
+    assert await server.store("b").settled([request]) == {"e": Dead(True)}
     assert await server.register("a").enter([burial("e", "first")]) == ["buried"]
     assert await server.register("b").enter([burial("e", "second")]) == ["elsewhere"]
 
 
 async def test_nobody_is_buried_whom_another_may_store(server: Real | Simulated) -> None:
-    mine, others = Ask("mine", event("mine").digest), Ask("others", event("others").digest)
+    mine, others = ClaimRequest("mine", event("mine").digest), ClaimRequest("others", event("others").digest)
     await server.claims("a").claim([mine], take_over=False)
     await server.claims("b").claim([others], take_over=False)
     letters = [burial("mine"), burial("others"), burial("nobody's", claimed=False)]
@@ -295,11 +295,11 @@ async def test_nobody_is_buried_whom_another_may_store(server: Real | Simulated)
 
 
 async def test_a_replay_stores_what_is_buried(database: Database) -> None:
-    await BurialRegister(database, token="a").enter([burial("e")])
-    digging = EventStore(database, instance_id="dlq", token="dlq", heeds_burials=False)
-    assert await digging.settled([Ask("e", event("e").digest)]) == {}
+    await PostgresLetterRegister(database, token="a").enter([burial("e")])
+    digging = PostgresRows(database, instance_id="dlq", token="dlq", heeds_burials=False)
+    assert await digging.settled([ClaimRequest("e", event("e").digest)]) == {}
     assert await digging.insert([row("e")]) == [Stored()]
-    assert await store_of(database).settled([Ask("e", event("e").digest)]) == {"e": Done(True)}
+    assert await store_of(database).settled([ClaimRequest("e", event("e").digest)]) == {"e": Done(True)}
 
 
 @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ async def test_what_a_handler_leaves_in_its_session_ends_with_it(database_url: s
 async def test_a_lost_reply_to_a_handlers_commit(server: Real | Simulated, *, more: bool) -> None:
     """Whether or not the same message has begun the next transaction."""
     runs = 0
-    series = Series(lambda: more)
+    series = TransactionPipeline(lambda: more)
 
     async def work(_) -> None:
         nonlocal runs
@@ -444,7 +444,7 @@ async def test_an_owner_frozen_in_its_transaction_does_not_keep_its_heir_waiting
     async def nothing(connection) -> None:
         pass
 
-    frozen = EventStore(database, instance_id="a", token="a", longest_idle=0.3)
+    frozen = PostgresRows(database, instance_id="a", token="a", longest_idle=0.3)
     late = asyncio.create_task(frozen.insert_with(row("e"), freeze))
     await begun.wait()
     assert await store_of(database, "b").insert_with(row("e"), nothing) == Stored()
@@ -500,7 +500,7 @@ async def test_a_silent_server_is_known_in_time_and_the_pool_heals(database: Dat
         await asyncio.gather(*(store.insert([row(f"warm{i}")]) for i in range(8)))
         async with Yardstick(database_url) as yardstick:
             wire.swallow()
-            looks = (store.settled([Ask("e", b"")]) for _ in range(8))
+            looks = (store.settled([ClaimRequest("e", b"")]) for _ in range(8))
             outcomes = await asyncio.gather(*looks, return_exceptions=True)
             assert all(isinstance(outcome, Transient) for outcome in outcomes)
             assert yardstick.seconds < 2.0
@@ -636,7 +636,7 @@ async def test_a_cursor_is_reset_only_from_what_it_is(server: Real | Simulated) 
 
 
 async def test_only_who_knows_the_store_takes_it_further(server: Real | Simulated) -> None:
-    a, b = server.roll("a"), server.roll("b")
+    a, b = server.membership("a"), server.membership("b")
     first = (await a.refresh()).store
     assert (await b.refresh()).store == first
     second = (await a.refresh(first)).store
@@ -647,7 +647,7 @@ async def test_only_who_knows_the_store_takes_it_further(server: Real | Simulate
 
 
 async def test_of_two_that_replace_a_generation_one_does(server: Real | Simulated) -> None:
-    a, b = server.roll("a"), server.roll("b")
+    a, b = server.membership("a"), server.membership("b")
     first = (await a.refresh()).store
     await a.renew(first.generation, 40)
     second = (await b.refresh()).store
@@ -658,8 +658,8 @@ async def test_of_two_that_replace_a_generation_one_does(server: Real | Simulate
 
 
 async def test_a_cursor_is_saved_only_in_the_store_that_it_is_of(server: Real | Simulated) -> None:
-    cursors, roll = server.cursors(), server.roll("a")
-    store = (await roll.refresh()).store
+    cursors, membership = server.cursors(), server.membership("a")
+    store = (await membership.refresh()).store
     assert await cursors.advance("s", "g", "j-5", store) == "j-5"
     assert await cursors.advance("s", "g", "j-4", store) == "j-5"
     for other in (
@@ -669,12 +669,12 @@ async def test_a_cursor_is_saved_only_in_the_store_that_it_is_of(server: Real | 
     ):
         assert await cursors.advance("s", "g", "j-9", other) is None
     assert await cursors.read("s", "g") == "j-5"
-    await roll.refresh(store)
+    await membership.refresh(store)
     assert await cursors.advance("s", "g", "j-9", store) == "j-9"
 
 
 async def test_the_roll_shows_who_lives(server: Real | Simulated) -> None:
-    a, b = server.roll("a"), server.roll("b")
+    a, b = server.membership("a"), server.membership("b")
     assert (await a.refresh()).mine is None
     look = await a.declare(frozenset({"redis:1"}))
     assert (look.mine, look.peers) == (frozenset({"redis:1"}), {})
@@ -687,7 +687,7 @@ async def test_the_roll_shows_who_lives(server: Real | Simulated) -> None:
 
 
 async def test_a_row_that_was_not_refreshed_is_gone_until_declared_again(server: Real | Simulated) -> None:
-    a, b = (server.roll(t, life=LIFE) for t in "ab")
+    a, b = (server.membership(t, life=LIFE) for t in "ab")
     await b.declare(frozenset({"x"}))
     await a.declare(frozenset({"x"}))
     started = time.monotonic()
@@ -700,13 +700,13 @@ async def test_a_row_that_was_not_refreshed_is_gone_until_declared_again(server:
 
 
 async def test_two_that_declare_at_once_see_each_other(server: Real | Simulated) -> None:
-    rolls = [server.roll(t) for t in "abcdef"]
-    looks = await asyncio.gather(*(roll.declare(frozenset({"x"})) for roll in rolls))
+    rolls = [server.membership(t) for t in "abcdef"]
+    looks = await asyncio.gather(*(membership.declare(frozenset({"x"})) for membership in rolls))
     assert sorted(len(look.peers) for look in looks) == [0, 1, 2, 3, 4, 5]
 
 
 async def test_a_new_incarnation_lets_every_row_live_on(database: Database) -> None:
-    a, b = (Roll(database, token=t, instance_id=t, life_seconds=30.0) for t in "ab")
+    a, b = (PostgresMembership(database, token=t, instance_id=t, life_seconds=30.0) for t in "ab")
     first = (await b.declare(frozenset({"x"}))).postgres_place
     async with database.acquire() as connection:
         await connection.execute("UPDATE unlost.listeners SET seen_at = seen_at - interval '40 seconds'")
@@ -720,7 +720,7 @@ async def test_a_new_incarnation_lets_every_row_live_on(database: Database) -> N
 
 
 async def test_a_new_incarnation_lets_nobody_live_on_who_was_gone_for_long(database: Database) -> None:
-    a, dead = (Roll(database, token=t, instance_id=t) for t in ("a", "dead"))
+    a, dead = (PostgresMembership(database, token=t, instance_id=t) for t in ("a", "dead"))
     await dead.declare(frozenset({"a Redis of then"}))
     await a.declare(frozenset({"x"}))
     async with database.acquire() as connection:
@@ -748,9 +748,9 @@ async def clock_back(database: Database, *, spare: str = "") -> None:
 @pytest.mark.parametrize("spare", ["", "a"])
 async def test_a_clock_that_went_back_lets_nobody_live_on_longer_than_a_life(database: Database, spare: str) -> None:
     """``spare``: who has refreshed its row since. The living stay on the roll throughout."""
-    a, b, dead = (Roll(database, token=t, instance_id=t, life_seconds=0.6) for t in ("a", "b", "dead"))
-    for roll in (dead, b, a):
-        await roll.declare(frozenset({"x"}))
+    a, b, dead = (PostgresMembership(database, token=t, instance_id=t, life_seconds=0.6) for t in ("a", "b", "dead"))
+    for membership in (dead, b, a):
+        await membership.declare(frozenset({"x"}))
     await clock_back(database, spare=spare)
     looks = await asyncio.gather(a.refresh(), b.refresh())
     assert [look.mine for look in looks] == [{"x"}] * 2
@@ -766,8 +766,8 @@ async def test_a_clock_that_went_back_lets_nobody_live_on_longer_than_a_life(dat
 
 async def test_a_clock_that_went_back_keeps_no_newcomer_out(database: Database) -> None:
     """It has another handler than the dead, whose row lies an hour ahead."""
-    dead = Roll(database, token="dead", instance_id="dead", life_seconds=0.4, handler="shop:one")
-    new = Roll(database, token="new", instance_id="new", life_seconds=0.4, handler="shop:two")
+    dead = PostgresMembership(database, token="dead", instance_id="dead", life_seconds=0.4, handler="shop:one")
+    new = PostgresMembership(database, token="new", instance_id="new", life_seconds=0.4, handler="shop:two")
     await dead.declare(frozenset({"x"}))
     await clock_back(database)
     async with asyncio.timeout(5):
@@ -781,17 +781,17 @@ async def test_a_clock_that_went_back_holds_no_lease_that_nobody_asks_for(databa
     """A letter is entered once no other's lease runs: nobody asks for the event meanwhile."""
     letter = Burial("held", b"d" * 32, "letter")
     owner, heir = (PostgresClaims(database, token=t, lease_seconds=0.4, window_seconds=60) for t in ("owner", "heir"))
-    roll = Roll(database, token="heir", instance_id="heir")
-    await roll.declare(frozenset({await owner.place()}))
-    assert await owner.claim([Ask("held", letter.digest)], take_over=0) == [Won(1, 0)]
+    membership = PostgresMembership(database, token="heir", instance_id="heir")
+    await membership.declare(frozenset({await owner.place()}))
+    assert await owner.claim([ClaimRequest("held", letter.digest)], take_over=0) == [Won(1, 0)]
     await clock_back(database)
-    register = BurialRegister(database, token="heir")
+    register = PostgresLetterRegister(database, token="heir")
     assert await register.enter([letter]) == ["open"]
-    await roll.refresh()
+    await membership.refresh()
     async with asyncio.timeout(5):
         while await register.enter([letter]) != ["buried"]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    assert await heir.claim([Ask("held", letter.digest)], take_over=0) == [Dead(True)]
+    assert await heir.claim([ClaimRequest("held", letter.digest)], take_over=0) == [Dead(True)]
 
 
 async def test_a_probe_waits_for_the_lock_that_an_insert_waits_for(database: Database, database_url: str):
@@ -848,7 +848,7 @@ REDIS = frozenset(["redis"])
 async def test_who_comes_with_another_handler_does_not_agree_until_the_others_are_gone(
     server: Real | Simulated,
 ) -> None:
-    old, new = server.roll("old", handler="shop:one"), server.roll("new", handler="shop:two")
+    old, new = server.membership("old", handler="shop:one"), server.membership("new", handler="shop:two")
     assert (await old.declare(REDIS)).agreed
     look = await new.declare(REDIS)
     assert (look.agreed, look.others("shop:two")) == (False, [Member("old", "old", "shop:one")])
@@ -856,31 +856,31 @@ async def test_who_comes_with_another_handler_does_not_agree_until_the_others_ar
     look = await old.refresh()
     assert (look.agreed, look.others("shop:one")) == (True, [])
     assert look.share == (0, 1), "one that does not work has no share"
-    third = await server.roll("third", handler="shop:one").declare(REDIS)
+    third = await server.membership("third", handler="shop:one").declare(REDIS)
     assert third.agreed, "one that does not work keeps nobody out"
     await old.leave()
     assert not (await new.declare(REDIS)).agreed, "the third is at work"
     assert not (await new.refresh()).agreed
-    await server.roll("third").leave()
+    await server.membership("third").leave()
     assert not (await new.refresh()).agreed, "it has to say so"
     assert (await new.declare(REDIS)).agreed
-    assert not (await server.roll("old again", handler="shop:one").declare(REDIS)).agreed
+    assert not (await server.membership("old again", handler="shop:one").declare(REDIS)).agreed
 
 
 async def test_whoever_may_change_the_handler_works_beside_another(server: Real | Simulated) -> None:
-    old, new = server.roll("old", handler=None), server.roll("new", handler="shop:two", changes_handler=True)
+    old, new = server.membership("old", handler=None), server.membership("new", handler="shop:two", changes_handler=True)
     assert (await old.declare(REDIS)).agreed
     assert (await new.declare(REDIS)).agreed
     assert (await old.declare(REDIS)).agreed, "who has agreed keeps that"
-    assert not (await server.roll("late", handler=None).declare(REDIS)).agreed
+    assert not (await server.membership("late", handler=None).declare(REDIS)).agreed
     await old.leave()
-    assert (await server.roll("next", handler="shop:two").declare(REDIS)).agreed
+    assert (await server.membership("next", handler="shop:two").declare(REDIS)).agreed
 
 
 async def test_who_was_taken_for_gone_agrees_anew(server: Real | Simulated) -> None:
-    old = server.roll("old", life=LIFE, handler="shop:one")
+    old = server.membership("old", life=LIFE, handler="shop:one")
     assert (await old.declare(REDIS)).agreed
-    new = server.roll("new", life=LIFE, handler="shop:two")
+    new = server.membership("new", life=LIFE, handler="shop:two")
     while not (await new.declare(REDIS)).agreed:  # noqa: ASYNC110 - only the server knows
         await asyncio.sleep(0.02)
     assert (await old.refresh()).mine is None
@@ -888,8 +888,8 @@ async def test_who_was_taken_for_gone_agrees_anew(server: Real | Simulated) -> N
 
 
 async def test_a_replay_keeps_no_listener_out(database: Database) -> None:
-    replay = Roll(database, token="r", instance_id="r", handler="shop:two", listens=False)
-    listener = Roll(database, token="a", instance_id="a", handler="shop:one")
+    replay = PostgresMembership(database, token="r", instance_id="r", handler="shop:two", listens=False)
+    listener = PostgresMembership(database, token="a", instance_id="a", handler="shop:one")
     assert (await replay.declare(REDIS)).agreed
     assert (await listener.declare(REDIS)).agreed
     look = await replay.refresh()
@@ -898,7 +898,7 @@ async def test_a_replay_keeps_no_listener_out(database: Database) -> None:
 
 
 async def test_a_row_names_the_handler_that_stored_it(database: Database) -> None:
-    store = EventStore(database, instance_id="a", token="a", handler="shop:handle@7")
+    store = PostgresRows(database, instance_id="a", token="a", handler="shop:handle@7")
     await store.insert([row("e"), row("f")])
     await store.insert([row("alone")])
     await store_of(database).insert([row("recorded")])

@@ -12,15 +12,15 @@ from unlost.listener.ports.rows import NewRow, Stored
 from unlost.listener.store.postgres.connection import TransactionLeft
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 
 
 def row(event_id: str) -> NewRow:
     return NewRow(parse(f'{{"event_id": "{event_id}", "payload": 1}}'.encode(), max_bytes=100), 1, 1, 0.0)
 
 
-def store_of(database: Database) -> EventStore:
-    return EventStore(database, instance_id="a", token="a")
+def store_of(database: Database) -> PostgresRows:
+    return PostgresRows(database, instance_id="a", token="a")
 
 
 @pytest.fixture

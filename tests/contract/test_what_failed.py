@@ -8,22 +8,22 @@ import pytest
 
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
-from unlost.listener.core.claim import Ask, Keep
+from unlost.listener.core.claim import ClaimRequest, HeldClaim
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.ports.dead_letters import Burial
 from unlost.listener.ports.rows import NewRow
-from unlost.listener.store.postgres.burials import BurialRegister
-from unlost.listener.store.postgres.cursors import Cursors
+from unlost.listener.store.postgres.burials import PostgresLetterRegister
+from unlost.listener.store.postgres.cursors import PostgresCursors
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.membership import Roll
+from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import check, migrate
-from unlost.listener.store.postgres.rows import EventStore
+from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.system.ports import free_port
 
 EVENT = parse(b'{"event_id":"e","payload":1}', max_bytes=1000)
-ROW, ASK, KEEP = NewRow(EVENT, 1, 1, 0.0), Ask("e", EVENT.digest), Keep("e", EVENT.digest)
+ROW, ASK, KEEP = NewRow(EVENT, 1, 1, 0.0), ClaimRequest("e", EVENT.digest), HeldClaim("e", EVENT.digest)
 
 Call = Callable[[Database], Awaitable[object]]
 
@@ -37,12 +37,12 @@ def claims_of_known_table(database: Database) -> PostgresClaims:
     return claims(database)
 
 
-def store(database: Database) -> EventStore:
-    return EventStore(database, instance_id="a", token="a:1")
+def store(database: Database) -> PostgresRows:
+    return PostgresRows(database, instance_id="a", token="a:1")
 
 
-def roll(database: Database) -> Roll:
-    return Roll(database, token="a:1", instance_id="a")
+def membership(database: Database) -> PostgresMembership:
+    return PostgresMembership(database, token="a:1", instance_id="a")
 
 
 async def nothing(_: object) -> None:
@@ -63,15 +63,15 @@ BY_DOING: dict[str, Call] = {
     "reading a page of events": lambda it: store(it).page(None, 10),
     "reading an event": lambda it: store(it).one("e"),
     "deleting old events": pruned,
-    "registering dead letters": lambda it: BurialRegister(it, token="a:1").enter([Burial("e", b"", "l")]),
-    "recording where the group starts": lambda it: Cursors(it).start("s", "g", "j.1"),
-    "reading the cursor": lambda it: Cursors(it).read("s", "g"),
-    "moving the cursor": lambda it: Cursors(it).advance("s", "g", "j.1"),
-    "resetting the cursor": lambda it: Cursors(it).reset("s", "g", "j.1", "j.0"),
-    "refreshing the roll of listeners": lambda it: roll(it).refresh(StoreMark("g", 1, "postgres:1")),
-    "declaring places on the roll": lambda it: roll(it).declare(frozenset({"postgres:1"})),
-    "replacing the store's generation": lambda it: roll(it).renew("g", 1),
-    "leaving the roll of listeners": lambda it: roll(it).leave(),
+    "registering dead letters": lambda it: PostgresLetterRegister(it, token="a:1").enter([Burial("e", b"", "l")]),
+    "recording where the group starts": lambda it: PostgresCursors(it).start("s", "g", "j.1"),
+    "reading the cursor": lambda it: PostgresCursors(it).read("s", "g"),
+    "moving the cursor": lambda it: PostgresCursors(it).advance("s", "g", "j.1"),
+    "resetting the cursor": lambda it: PostgresCursors(it).reset("s", "g", "j.1", "j.0"),
+    "refreshing the roll of listeners": lambda it: membership(it).refresh(StoreMark("g", 1, "postgres:1")),
+    "declaring places on the roll": lambda it: membership(it).declare(frozenset({"postgres:1"})),
+    "replacing the store's generation": lambda it: membership(it).renew("g", 1),
+    "leaving the roll of listeners": lambda it: membership(it).leave(),
     "asking which claims table this is": lambda it: claims(it).place(),
     "claiming events": lambda it: claims_of_known_table(it).claim([ASK], take_over=0),
     "covering claims": lambda it: claims_of_known_table(it).cover([KEEP]),

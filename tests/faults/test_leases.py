@@ -7,9 +7,9 @@ from typing import Any
 
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.app.wiring import connect_servers
-from unlost.listener.claims.manager import Desk
+from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.claim import Ask, Won
+from unlost.listener.core.claim import ClaimRequest, Won
 from unlost.listener.core.facts import Fact, LeasesLost
 from unlost.listener.ports.claims import Claims
 
@@ -33,8 +33,8 @@ class LateReplies:
         await self.answer.wait()
         return result
 
-    async def renew(self, *keeps: Any) -> list[bool]:
-        result = await self._claims.renew(*keeps)
+    async def renew(self, *held_claims: Any) -> list[bool]:
+        result = await self._claims.renew(*held_claims)
         async with self._renewed:
             self.renewed += 1
             self._renewed.notify_all()
@@ -55,21 +55,21 @@ async def test_a_renewal_that_overtakes_the_answer_to_settling_loses_nothing(
     facts: list[Fact] = []
     breakers = [Breaker(name, fail_max=2, reset_seconds=1, facts=facts.append) for name in ("redis", "postgres")]
     redis = LateReplies(servers.redis)
-    desk = Desk(
-        roll=servers.roll, postgres=servers.postgres, redis=redis, redis_breaker=breakers[0],
+    manager = ClaimManager(
+        membership=servers.membership, postgres=servers.postgres, redis=redis, redis_breaker=breakers[0],
         store_breaker=breakers[1], lease_seconds=settings.lease, facts=facts.append, clock=time.monotonic,
     )  # fmt: skip
-    running = asyncio.create_task(desk.run())
+    running = asyncio.create_task(manager.run())
     try:
-        await asyncio.wait_for(desk.wait_open(), 20)
-        assert await desk.claim([Ask("e", bytes(32))], take_over=False) == [Won(1, 0)]
-        settling = asyncio.create_task(desk.settle(["e"], "done"))
+        await asyncio.wait_for(manager.wait_open(), 20)
+        assert await manager.claim([ClaimRequest("e", bytes(32))], take_over=False) == [Won(1, 0)]
+        settling = asyncio.create_task(manager.settle(["e"], "done"))
         await asyncio.wait_for(redis.settled.wait(), 20)
         await redis.until_renewed(redis.renewed + 2)
         assert [fact for fact in facts if isinstance(fact, LeasesLost)] == []
         redis.answer.set()
         assert await settling
-        assert desk.held == 0
+        assert manager.held == 0
     finally:
         running.cancel()
         await asyncio.wait([running])

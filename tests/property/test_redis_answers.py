@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tests.support.wrong_redis import answering
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
-from unlost.listener.core.claim import Ask, Dead, Done, Held, Keep, Lapsed, Won
+from unlost.listener.core.claim import ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Won
 from unlost.listener.core.errors import Permanent, Transient
 
 LIMIT = 0.3
-ASKS = [Ask(f"e{number}", bytes([number]) * 32) for number in range(3)]
-KEEPS = [Keep(ask.event_id, ask.digest) for ask in ASKS]
+ASKS = [ClaimRequest(f"e{number}", bytes([number]) * 32) for number in range(3)]
+KEEPS = [HeldClaim(request.event_id, request.digest) for request in ASKS]
 PLACE = b"$12\r\n0123abcd.m01\r\n"
 CALLS: dict[str, Callable[[RedisClaims], Awaitable[object]]] = {
     "place": lambda claims: claims.place(),
@@ -26,7 +26,7 @@ CALLS: dict[str, Callable[[RedisClaims], Awaitable[object]]] = {
     "renew": lambda claims: claims.renew(KEEPS),
     "cover": lambda claims: claims.cover(KEEPS),
     "settle": lambda claims: claims.settle(ASKS, "done"),
-    "release": lambda claims: claims.release([ask.event_id for ask in ASKS]),
+    "release": lambda claims: claims.release([request.event_id for request in ASKS]),
     "look": lambda claims: claims.look(ASKS),
 }
 

@@ -27,7 +27,7 @@ from tests.simulation.postgres import PostgresMemory
 from tests.simulation.world import Process, World
 from unlost.dlq.record.letter import UNCLAIMED
 from unlost.listener.core.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
-from unlost.listener.pipeline.peers.segments import Stretch
+from unlost.listener.pipeline.peers.segments import Segment
 from unlost.listener.ports.dead_letters import Burial
 
 MAX_TAKEOVERS = 3
@@ -41,7 +41,7 @@ class Run:
     def __init__(self, process: Process, epoch: int, attempt: int, started: float) -> None:
         self.attempt = attempt
         self.process = process
-        self.degraded = process.engine.desk.degraded
+        self.degraded = process.engine.manager.degraded
         self.epoch = epoch
         self.started = started
         self.ended: float | None = None
@@ -207,11 +207,11 @@ class Law(Hooks):
         for history in self.histories.all:
             for first in range(len(history)):
                 for last in range(first + 1, len(history) + 1):
-                    stretch = Stretch(is_of_peer=False)
-                    stretch.add([self.frames[serial - 1] for serial in history[first:last]])
-                    stretch.end()
-                    assert stretch.name
-                    if stretch.name.event_id != name:
+                    segment = Segment(is_of_peer=False)
+                    segment.add([self.frames[serial - 1] for serial in history[first:last]])
+                    segment.end()
+                    assert segment.name
+                    if segment.name.event_id != name:
                         continue
                     for serial in history[first:last]:
                         if not self.is_settled(serial):
@@ -282,7 +282,7 @@ class Law(Hooks):
 
     def _same_handler(self, process: Process, other: Process) -> None:
         mine, theirs = process.settings.handler, other.settings.handler
-        if mine != theirs and other.alive and other.engine.desk.open:
+        if mine != theirs and other.alive and other.engine.manager.open:
             self.world.break_law(f"{process.name} runs {mine}, and {other.name} is at work with {theirs}")
 
     def handler_ends(self, run: Run, *, failed: bool) -> None:
@@ -294,7 +294,7 @@ class Law(Hooks):
             return True
         if not process.alive or process.stopping or process.frozen_since(run.started):
             return True
-        if process.engine.desk.displaced.is_set():  # it ends in order, since another handler's listener took its place
+        if process.engine.manager.displaced.is_set():  # it ends in order, since another handler's listener took its place
             return True
         if _cut_off(process, run.started) or (run.degraded and process.links[1].troubled_since(run.started)):
             return True
@@ -349,7 +349,7 @@ class Law(Hooks):
 
         Those of a listener whose handler is not the one at work wait with it.
         """
-        waiting = any(one.alive and not one.engine.desk.agreed for one in self.processes)
+        waiting = any(one.alive and not one.engine.manager.agreed for one in self.processes)
         if stopped and not waiting:
             self.world.break_law(f"nobody settled what orderly stops left: {sorted(stopped)}")
         owed = Counter((self.letters_by_id[one].claim_id, self.letters_by_id[one].digest) for one in stopped)

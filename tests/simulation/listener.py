@@ -30,9 +30,9 @@ from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.facts import Fact
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.policy import Policy
-from unlost.listener.ports.dead_letters import Burial, Gone, Kept, Loss, Resolved
+from unlost.listener.ports.dead_letters import Burial, Gone, StoppedLetter, Loss, Resolved
 
 LEASE = 2.5
 """Enough to notice a silent Redis, and to cover elsewhere, before it runs out."""
@@ -57,7 +57,7 @@ class Settings(ListenerSettings):
     """A run has few events, and so have its stretches."""
 
     def policy(self) -> Policy:
-        return dataclasses.replace(super().policy(), stretch=2, handled_stretch=2)
+        return dataclasses.replace(super().policy(), segment=2, handled_stretch=2)
 
 
 @functools.cache
@@ -82,28 +82,28 @@ class Disk:
         self.law = law
         self.full = False
         self.waiting: dict[str, Burial] = {}
-        self.stopped: dict[str, Kept] = {}
-        self.resolved: dict[str, tuple[float, Burial, Kept | None]] = {}
+        self.stopped: dict[str, StoppedLetter] = {}
+        self.resolved: dict[str, tuple[float, Burial, StoppedLetter | None]] = {}
         self.checked = ""
 
-    async def write(self, process: "Start", passages: Sequence[Passage]) -> list[Burial]:
-        await self._reach(process)
+    async def write(self, process: "Start", flights: Sequence[InFlight]) -> list[Burial]:
+        await self._backends(process)
         burials = []
-        for passage in passages:
-            assert passage.doom is not None
-            reason = passage.doom.reason
+        for flight in flights:
+            assert flight.cause is not None
+            reason = flight.cause.reason
             letter_id = f"letter {len(self.law.letters_by_id) + 1}"
-            burial = Burial(passage.claim_id, passage.event.digest, letter_id, reason not in UNCLAIMED)
+            burial = Burial(flight.claim_id, flight.event.digest, letter_id, reason not in UNCLAIMED)
             self.waiting[letter_id] = burial
             if reason == "stopped":
-                self.stopped[letter_id] = Kept(letter_id, passage.event.frame)
-            self.law.buried(process, burial, passage.event.event_id, reason)
+                self.stopped[letter_id] = StoppedLetter(letter_id, flight.event.frame)
+            self.law.buried(process, burial, flight.event.event_id, reason)
             burials.append(burial)
         await asyncio.sleep(0.001 * self.world.dice.random())
         return burials
 
     async def resolve(self, process: "Start", letter_ids: Sequence[str]) -> list[str]:
-        await self._reach(process)
+        await self._backends(process)
         waited = [letter_id for letter_id in letter_ids if letter_id in self.waiting]
         for letter_id in waited:
             burial = self.waiting.pop(letter_id)
@@ -114,7 +114,7 @@ class Disk:
     async def reopened(self, process: "Start", loss: Loss, gone: Gone) -> list[Burial]:
         late = [burial for at, burial, _ in self.resolved.values() if at >= loss.since]
         lost = [one.burial for one in await gone([Resolved(one, one.claim_id) for one in late])] if late else []
-        await self._reach(process)
+        await self._backends(process)
         for burial in lost:
             _, self.waiting[burial.letter_id], kept = self.resolved.pop(burial.letter_id)
             if kept is not None:
@@ -123,12 +123,12 @@ class Disk:
         self.checked = loss.loss_id
         return lost
 
-    async def kept(self, process: "Start") -> list[Kept]:
+    async def kept(self, process: "Start") -> list[StoppedLetter]:
         if self.stopped:
-            await self._reach(process)
+            await self._backends(process)
         return list(self.stopped.values())
 
-    async def _reach(self, process: "Start") -> None:
+    async def _backends(self, process: "Start") -> None:
         if process.state is AFTERLIFE:
             raise asyncio.CancelledError
         await asyncio.sleep(0.001 + 0.004 * self.world.dice.random())
@@ -187,7 +187,7 @@ class Start(Process):
         self.settings = settings_of(
             name,
             "odd" if name == scene.plan.odd else scene.plan.work,
-            PEER_WAIT if scene.plan.turns else 0.0,
+            PEER_WAIT if scene.plan.affinity else 0.0,
             hands_of(scene.plan.seed),
         )
         self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]
@@ -221,7 +221,7 @@ class Start(Process):
                 timeout=settings.redis_timeout,
             ),
             postgres=SimulatedPostgresClaims(session, token=token, lease_seconds=settings.lease),
-            roll=SimulatedRoll(session, token=token, life_seconds=ROLL_LIFE, handler=settings.handler_name),
+            membership=SimulatedRoll(session, token=token, life_seconds=ROLL_LIFE, handler=settings.handler_name),
             register=SimulatedRegister(session, token=token),
             store=SimulatedStore(
                 session, token=token, longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE
@@ -231,9 +231,9 @@ class Start(Process):
             close=nothing,
         )  # fmt: skip
 
-    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
+    async def bury(self, flights: Sequence[InFlight]) -> Sequence[Burial]:
         """The graveyard: its letters survive this start."""
-        return await self.scene.disk(self.name).write(self, passages)
+        return await self.scene.disk(self.name).write(self, flights)
 
     async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
         """See ``Letters``."""
@@ -248,7 +248,7 @@ class Start(Process):
         """See ``Letters``."""
         yield await self.scene.disk(self.name).reopened(self, loss, gone)
 
-    async def stopped(self) -> AsyncGenerator[Sequence[Kept], None]:
+    async def stopped(self) -> AsyncGenerator[Sequence[StoppedLetter], None]:
         """See ``StoppedLetters``."""
         if kept := await self.scene.disk(self.name).kept(self):
             yield kept
@@ -292,16 +292,16 @@ class Start(Process):
     # -- what the judge and the handlers ask ----------------------------------------------------
 
     def may_run(self, event_id: str) -> bool:
-        return self.engine.desk.may_run(event_id)
+        return self.engine.manager.may_run(event_id)
 
     @property
     def busy(self) -> bool:
         pipeline = self.engine.pipeline
         return (
             pipeline.intake.count > 0
-            or self.engine.desk.held > 0
+            or self.engine.manager.held > 0
             or pipeline.registrar.unsure
-            or (self.engine.desk.agreed and not pipeline.healer.done)
+            or (self.engine.manager.agreed and not pipeline.healer.done)
         )
 
     async def handle(self, delivery: Delivery, connection: Any) -> None:

@@ -20,11 +20,11 @@ from unlost.listener.claims import known_store as known_store_module
 from unlost.listener.claims import manager as desk_module
 from unlost.listener.claims import quorum as places
 from unlost.listener.claims.leases import Leases
-from unlost.listener.claims.manager import Desk
-from unlost.listener.core.claim import Ask, Keep, Won
+from unlost.listener.claims.manager import ClaimManager
+from unlost.listener.core.claim import ClaimRequest, HeldClaim, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import LeasesLost
-from unlost.listener.core.in_flight import DUPLICATE, Passage
+from unlost.listener.core.in_flight import DUPLICATE, InFlight
 from unlost.listener.core.store_mark import Remembered, StoreMark
 from unlost.listener.core.watermark import Position, Watermark
 from unlost.listener.pipeline import intake as intake_module
@@ -33,13 +33,13 @@ from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.handling import Handling
 from unlost.listener.pipeline.healer import Healer
 from unlost.listener.pipeline.intake import Intake
-from unlost.listener.pipeline.peers.affinity import Turns
-from unlost.listener.pipeline.peers.segments import Part, Stretch
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
+from unlost.listener.pipeline.peers.segments import Part, Segment
 from unlost.listener.pipeline.registrar import Registrar
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.ports.dead_letters import Kept
+from unlost.listener.ports.dead_letters import StoppedLetter
 from unlost.listener.ports.rows import STORED
 from unlost.listener.source import reader as reader_module
 from unlost.listener.source.reader import Reader
@@ -87,7 +87,7 @@ def _conflict_is_mine(real: Any) -> Any:
 
 def _settle_first(real: Any) -> Any:
     async def insert(self: Storing, batch: Any) -> None:
-        await self._settling._desk.settle([p.claim_id for p in batch], "done")
+        await self._settling._manager.settle([p.claim_id for p in batch], "done")
         await real(self, batch)
 
     return insert
@@ -95,37 +95,37 @@ def _settle_first(real: Any) -> Any:
 
 def _dead_before_letter(real: Any) -> Any:
     async def write(self: Settling, batch: Any) -> bool:
-        await self._desk.settle([p.claim_id for p in batch], "dead")
+        await self._manager.settle([p.claim_id for p in batch], "dead")
         return await real(self, batch)
 
     return write
 
 
 def _drop_standby(real: Any) -> Any:
-    def stand_by(self: Claiming, held: Sequence[tuple[Passage, float]]) -> None:
-        for passage, seconds_left in held:
+    def stand_by(self: Claiming, held: Sequence[tuple[InFlight, float]]) -> None:
+        for flight, seconds_left in held:
             if seconds_left > 0:
-                self._intake.forget(passage)
+                self._intake.forget(flight)
             else:
-                real(self, [(passage, seconds_left)])
+                real(self, [(flight, seconds_left)])
 
     return stand_by
 
 
 def _standby_is_settled(real: Any) -> Any:
-    def stand_by(self: Claiming, held: Sequence[tuple[Passage, float]]) -> None:
-        for passage, seconds_left in held:
+    def stand_by(self: Claiming, held: Sequence[tuple[InFlight, float]]) -> None:
+        for flight, seconds_left in held:
             if seconds_left > 0:
-                self._intake.finish([(passage, DUPLICATE)])
+                self._intake.finish([(flight, DUPLICATE)])
             else:
-                real(self, [(passage, seconds_left)])
+                real(self, [(flight, seconds_left)])
 
     return stand_by
 
 
 def _epoch_reset(real: Any) -> Any:
-    def win(self: RedisMemory, token: str, lease: float, ask: Ask, had: Keep, take_over: int) -> Won:
-        return real(self, token, lease, ask, Keep(ask.event_id, ask.digest), take_over)
+    def win(self: RedisMemory, token: str, lease: float, request: ClaimRequest, had: HeldClaim, take_over: int) -> Won:
+        return real(self, token, lease, request, HeldClaim(request.event_id, request.digest), take_over)
 
     return win
 
@@ -148,7 +148,7 @@ def _no_cover(real: Any) -> Any:
 
 
 def _declare_first(real: Any) -> Any:
-    async def take(self: Desk, step: Any) -> bool:
+    async def take(self: ClaimManager, step: Any) -> bool:
         self._moving = self._moving or step.urgent
         async with self._turn:
             await self._declare(step.declare)
@@ -161,10 +161,10 @@ def _declare_first(real: Any) -> Any:
 
 
 def _declared_once_told(_: Any) -> Any:
-    async def declare(self: Desk, places: Any) -> None:
+    async def declare(self: ClaimManager, places: Any) -> None:
         self._meets = False
         started = self._clock()
-        look = await self._roll.declare(places)
+        look = await self._membership.declare(places)
         self._leases.places = places
         self._see(look, started)
         self._meets = desk_module.meets(places, self._peers)
@@ -173,8 +173,8 @@ def _declared_once_told(_: Any) -> Any:
 
 
 def _lost_unseen(_: Any) -> Any:
-    def check(self: Handling, passage: Passage) -> None:
-        if not self._desk.is_held(passage.claim_id):
+    def check(self: Handling, flight: InFlight) -> None:
+        if not self._manager.is_held(flight.claim_id):
             raise asyncio.CancelledError
 
     return check
@@ -188,7 +188,7 @@ def _waits_for_the_settled(_: Any) -> Any:
 
 
 def _waits_closed(real: Any) -> Any:
-    async def take(self: Desk, step: Any) -> bool:
+    async def take(self: ClaimManager, step: Any) -> bool:
         if await real(self, step):
             return True
         raise Transient("must wait, and the desk stays as it was")
@@ -208,11 +208,11 @@ def _one_place(_: Any) -> Any:
 
 
 def _stale_roll(_: Any) -> Any:
-    return property(lambda self: self._meets and not self._moving and self._reach.has_all(self.places))
+    return property(lambda self: self._meets and not self._moving and self._backends.has_all(self.places))
 
 
 def _agreed_for_ever(real: Any) -> Any:
-    def see(self: Desk, look: Any, started: float) -> None:
+    def see(self: ClaimManager, look: Any, started: float) -> None:
         had_agreed = self.agreed
         real(self, look, started)
         if had_agreed:
@@ -222,10 +222,10 @@ def _agreed_for_ever(real: Any) -> Any:
 
 
 def _open_off_the_roll(real: Any) -> Any:
-    def see(self: Desk, look: Any, started: float) -> None:
+    def see(self: ClaimManager, look: Any, started: float) -> None:
         real(self, look, started)
         self._agreed.set()
-        self._fresh_until = started + self._roll.life_seconds * desk_module.FRESH_SHARE
+        self._fresh_until = started + self._membership.life_seconds * desk_module.FRESH_SHARE
 
     return see
 
@@ -244,7 +244,7 @@ def _give_up_early(real: Any) -> Any:
 
 
 def _stays_where_it_was(real: Any) -> Any:
-    async def cover(self: Leases, place: str) -> list[Ask]:
+    async def cover(self: Leases, place: str) -> list[ClaimRequest]:
         kept = {event_id: claim for event_id, claim in self._claims.items() if place in claim.until}
         claims, self._claims = self._claims, {k: v for k, v in self._claims.items() if k not in kept}
         try:
@@ -293,12 +293,12 @@ def _one_token(real: Any) -> Any:
 
 
 def _takes_leases(real: Any) -> Any:
-    def claim(self: RedisMemory, token: str, lease: float, ask: Ask, *, take_over: int, revive: bool) -> Any:
-        record = self.records.get(ask.event_id)
+    def claim(self: RedisMemory, token: str, lease: float, request: ClaimRequest, *, take_over: int, revive: bool) -> Any:
+        record = self.records.get(request.event_id)
         if record is not None and record.state == "L" and record.token != token:
-            had = Keep(ask.event_id, ask.digest, record.epoch + 1, record.takeovers)
-            return self._win(token, lease, ask, had, take_over)
-        return real(self, token, lease, ask, take_over=take_over, revive=revive)
+            had = HeldClaim(request.event_id, request.digest, record.epoch + 1, record.takeovers)
+            return self._win(token, lease, request, had, take_over)
+        return real(self, token, lease, request, take_over=take_over, revive=revive)
 
     return claim
 
@@ -308,27 +308,27 @@ def _any_place(_: Any) -> Any:
 
 
 def _vouched_unsettled(real: Any) -> Any:
-    def follow(self: Intake, stretch: Stretch | None, position: Position) -> None:
-        if stretch is not None and stretch.name and not stretch.is_of_peer:
-            self._settled_stretches.append(stretch.name)
-        real(self, stretch, position)
+    def follow(self: Intake, segment: Segment | None, position: Position) -> None:
+        if segment is not None and segment.name and not segment.is_of_peer:
+            self._settled_stretches.append(segment.name)
+        real(self, segment, position)
 
     return follow
 
 
 def _vouched_half_settled(_: Any) -> Any:
-    def follow(self: Intake, stretch: Stretch | None, position: Position) -> None:
-        if stretch is not None and not stretch.is_of_peer:
-            stretch.unsettled = 1  # for the last position alone
-            self._ours[position] = stretch
-        elif stretch is not None and stretch.name:
-            self._turns.put_later(Part(stretch))
+    def follow(self: Intake, segment: Segment | None, position: Position) -> None:
+        if segment is not None and not segment.is_of_peer:
+            segment.unsettled = 1  # for the last position alone
+            self._ours[position] = segment
+        elif segment is not None and segment.name:
+            self._affinity.put_later(Part(segment))
 
     return follow
 
 
 def _any_bytes(_: Any) -> Any:
-    def add(self: Stretch, frames: Sequence[bytes]) -> None:
+    def add(self: Segment, frames: Sequence[bytes]) -> None:
         self._lengths += map(len, frames)
 
     return add
@@ -356,7 +356,7 @@ def _once_confirmed(_: Any) -> Any:
     async def write(self: Settling, batch: Any) -> bool:
         while batch:
             with contextlib.suppress(Transient):
-                await self._graveyard.bury(batch)
+                await self._sink.bury(batch)
                 break
             await asyncio.sleep(settling_module.RETRY_SECONDS)
         return True
@@ -365,7 +365,7 @@ def _once_confirmed(_: Any) -> Any:
 
 
 def _lost_is_forgotten(real: Any) -> Any:
-    return lambda self, passage: real(self, passage) and False
+    return lambda self, flight: real(self, flight) and False
 
 
 def _all_counts(_: Any) -> Any:
@@ -406,11 +406,11 @@ def _leaves_the_rest(_: Any) -> Any:
 
 
 def _first_alone(real: Any) -> Any:
-    return lambda firsts: [passage for passage in real(firsts) if passage in firsts]
+    return lambda firsts: [flight for flight in real(firsts) if flight in firsts]
 
 
 def _resolved_at_offer(real: Any) -> Any:
-    async def heal(self: Healer, some: Sequence[Kept]) -> None:
+    async def heal(self: Healer, some: Sequence[StoppedLetter]) -> None:
         await self._letters.resolve([one.letter_id for one in some], "offered")
         await real(self, some)
 
@@ -425,8 +425,8 @@ def _heals_nothing(_: Any) -> Any:
 
 
 def _every_lost_owner(_: Any) -> Any:
-    def condemned(self: Claiming, passage: Passage) -> bool:
-        return passage.takeovers >= self._policy.max_takeovers and not passage.revive
+    def condemned(self: Claiming, flight: InFlight) -> bool:
+        return flight.takeovers >= self._policy.max_takeovers and not flight.revive
 
     return condemned
 
@@ -493,7 +493,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "no-letter": ("a doomed event ends without its letter", [(Settling, "_write", _finish_unburied)]),
     "buries-unconfirmed": (
         "a letter is written although its claim may be lost",
-        [(Desk, "confirmed", _always_confirmed)],
+        [(ClaimManager, "confirmed", _always_confirmed)],
     ),
     "confirmed-once": (
         "on a full disk a letter waits until its claim is another's, and is written",
@@ -524,19 +524,19 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "waits-for-the-settled": (
         "who woke waits to cover what is settled meanwhile",
-        [(Desk, "_all_settled", _waits_for_the_settled), (Desk, "_take", _waits_closed)],
+        [(ClaimManager, "_all_settled", _waits_for_the_settled), (ClaimManager, "_take", _waits_closed)],
     ),
     "lost-is-forgotten": ("a lost claim's event does not stand by again", [(Handling, "lose", _lost_is_forgotten)]),
     "meet-nobody": ("events start although peers claim elsewhere", [(desk_module, "meets", lambda _: lambda *_: True)]),
-    "no-cover": ("a place is declared that is not covered", [(Desk, "_take", _no_cover)]),
-    "declare-before-cover": ("a place is declared before it is covered", [(Desk, "_take", _declare_first)]),
+    "no-cover": ("a place is declared that is not covered", [(ClaimManager, "_take", _no_cover)]),
+    "declare-before-cover": ("a place is declared before it is covered", [(ClaimManager, "_take", _declare_first)]),
     "declared-once-told": (
         "a place of which peers know is not renewed, since the reply to its declaration was lost",
-        [(Desk, "_declare", _declared_once_told)],
+        [(ClaimManager, "_declare", _declared_once_told)],
     ),
     "left-behind": (
         "who is cut off from PostgreSQL keeps claims that were made void by its crash",
-        [(Desk, "_lose_what_nobody_heeds", lambda _: lambda _: None)],
+        [(ClaimManager, "_lose_what_nobody_heeds", lambda _: lambda _: None)],
     ),
     "give-up-early": ("PostgreSQL is given up while peers need it", [(desk_module, "next_step", _give_up_early)]),
     "stale-cover": (
@@ -549,7 +549,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "a stretch is vouched for as soon as its last part is settled",
         [(Intake, "_follow", _vouched_half_settled)],
     ),
-    "any-bytes": ("a stretch's name does not tell what is in it", [(Stretch, "add", _any_bytes)]),
+    "any-bytes": ("a stretch's name does not tell what is in it", [(Segment, "add", _any_bytes)]),
     "left-unread": ("what peers did not settle ends unread", [(Intake, "read", _left_unread)]),
     "no-look": (
         "a handler runs without a look at the rows",
@@ -562,15 +562,15 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
             (Handling, "_check_held", lambda _: lambda *_: None),
         ],
     ),
-    "stale-roll": ("who could not refresh the roll starts all the same", [(Desk, "open", _stale_roll)]),
-    "open-off-the-roll": ("who stands on the roll no more starts all the same", [(Desk, "_see", _open_off_the_roll)]),
+    "stale-roll": ("who could not refresh the roll starts all the same", [(ClaimManager, "open", _stale_roll)]),
+    "open-off-the-roll": ("who stands on the roll no more starts all the same", [(ClaimManager, "_see", _open_off_the_roll)]),
     "any-handler": (
         "a listener works beside others that have another handler",
-        [(Desk, "agreed", lambda _: property(lambda _: True)), (Desk, "wait_agreed", lambda _: _nothing)],
+        [(ClaimManager, "agreed", lambda _: property(lambda _: True)), (ClaimManager, "wait_agreed", lambda _: _nothing)],
     ),
     "agreed-for-ever": (
         "who agreed once works on, though it was taken for gone and another handler is at work",
-        [(Desk, "_see", _agreed_for_ever)],
+        [(ClaimManager, "_see", _agreed_for_ever)],
     ),
     "gap-untold": (
         "what retention took is passed over in silence",
@@ -590,7 +590,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "stop-leaves-unread": (
         "what waits unread for a peer is forgotten by a stop",
-        [(Turns, "unread", lambda _: property(_nobody))],
+        [(PeerAffinity, "unread", lambda _: property(_nobody))],
     ),
     "stop-leaves-copies": (
         "of events with the same id only the first is accounted for by a stop",
@@ -605,7 +605,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "a letter is resolved when its event is offered again",
         [(Healer, "_heal", _resolved_at_offer)],
     ),
-    "one-place": ("of several places only the first is claimed in", [(Desk, "_claim_also", _one_place)]),
+    "one-place": ("of several places only the first is claimed in", [(ClaimManager, "_claim_also", _one_place)]),
     "dead-untold": ("nobody is told of a letter", [(Settling, "_tell_dead", lambda _: _nothing)]),
     "cursor-at-receipt": ("the cursor moves when an event is received", [(Watermark, "open", _saved_at_receipt)]),
     "cursor-any-order": ("the cursor moves to whatever settles", [(Watermark, "settle", _settled_in_any_order)]),

@@ -15,7 +15,7 @@ import msgspec
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import BLOCKED, Blocked, Request, Server
 from tests.simulation.world import World
-from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Verdict, Won
 from unlost.listener.core.cursor import ordinal_of, place_of, stem_of
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
@@ -261,10 +261,10 @@ class PostgresMemory:
         )  # fmt: skip
         return STORED if mine else DUPLICATE if same_content(there.row.event, row.event) else CONFLICT
 
-    def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead] | Blocked:
+    def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead] | Blocked:
         if self.locked:
             return BLOCKED
-        return {ask.event_id: answer for ask in asks if (answer := self._done(ask) or self._dead(ask))}
+        return {request.event_id: answer for request in requests if (answer := self._done(request) or self._dead(request))}
 
     def enter(self, token: str, burials: Sequence[Burial]) -> list[Standing] | Blocked:
         if self.locked:
@@ -285,29 +285,29 @@ class PostgresMemory:
     # -- claims ---------------------------------------------------------------------------------
 
     def claim(
-        self, place: str, token: str, lease: float, asks: Sequence[Ask], *, over: int, revive: bool
+        self, place: str, token: str, lease: float, requests: Sequence[ClaimRequest], *, over: int, revive: bool
     ) -> list | Blocked:
         if self.locked:
             return BLOCKED
-        answers: list[Answer | None] = [self._done(ask) or (None if revive else self._dead(ask)) for ask in asks]
+        answers: list[Answer | None] = [self._done(request) or (None if revive else self._dead(request)) for request in requests]
         if not all(answers):
             self.check(place)
-        return [answer or self._claim(token, lease, ask, over=over) for ask, answer in zip(asks, answers, strict=True)]
+        return [answer or self._claim(token, lease, request, over=over) for request, answer in zip(requests, answers, strict=True)]
 
-    def _done(self, ask: Ask) -> Done | None:
-        row = self.rows.get(ask.event_id)
-        return None if row is None else Done(row.row.event.digest == ask.digest)
+    def _done(self, request: ClaimRequest) -> Done | None:
+        row = self.rows.get(request.event_id)
+        return None if row is None else Done(row.row.event.digest == request.digest)
 
-    def _dead(self, ask: Ask) -> Dead | None:
-        buried = self.buried.get(ask.event_id)
-        return None if buried is None else Dead(buried.digest == ask.digest)
+    def _dead(self, request: ClaimRequest) -> Dead | None:
+        buried = self.buried.get(request.event_id)
+        return None if buried is None else Dead(buried.digest == request.digest)
 
-    def _claim(self, token: str, lease: float, ask: Ask, *, over: int) -> Answer:
-        record, now = self.claims.get(ask.event_id), self.clock()
+    def _claim(self, token: str, lease: float, request: ClaimRequest, *, over: int) -> Answer:
+        record, now = self.claims.get(request.event_id), self.clock()
         if record is None:
-            return self._win(token, lease, Keep(ask.event_id, ask.digest), over)
+            return self._win(token, lease, HeldClaim(request.event_id, request.digest), over)
         mine = record.state == "leased" and record.token == token
-        same = record.digest == ask.digest
+        same = record.digest == request.digest
         if record.state == "leased" and not mine and record.until > now:
             record.until = min(record.until, now + record.span)
             return Held(record.until - now, same)
@@ -315,7 +315,7 @@ class PostgresMemory:
             return Lapsed(same, record.company)
         lost = record.state == "leased" and not mine
         alone = record.alone + (lost and record.company == 1)
-        had = Keep(ask.event_id, ask.digest, record.epoch + (not mine), record.takeovers + lost, alone)
+        had = HeldClaim(request.event_id, request.digest, record.epoch + (not mine), record.takeovers + lost, alone)
         return self._win(token, lease, had, over)
 
     def _may_win(self, record: Record, over: int, *, mine: bool) -> bool:
@@ -326,24 +326,24 @@ class PostgresMemory:
             return True
         return over > 0 and (not record.company or over <= max(1, record.company // 2))
 
-    def _win(self, token: str, lease: float, had: Keep, over: int) -> Won:
+    def _win(self, token: str, lease: float, had: HeldClaim, over: int) -> Won:
         self._write(token, lease, msgspec.structs.replace(had, company=max(0, over)))
         self.hooks.granted(self.incarnation(), token, had.event_id, won=True)
         return Won(had.epoch, had.takeovers, had.alone)
 
-    def _write(self, token: str, lease: float, keep: Keep) -> None:
+    def _write(self, token: str, lease: float, keep: HeldClaim) -> None:
         self.claims[keep.event_id] = Record(
             "leased", keep.digest, self.clock() + lease, lease, token, keep.epoch, keep.takeovers, keep.alone,
             keep.company,
         )  # fmt: skip
 
-    def keep(self, place: str, token: str, lease: float, keeps: Sequence[Keep], *, cover: bool) -> list[bool] | Blocked:
+    def keep(self, place: str, token: str, lease: float, held_claims: Sequence[HeldClaim], *, cover: bool) -> list[bool] | Blocked:
         if self.locked and cover:
             return BLOCKED
         self.check(place)
-        return [self._keep(place, token, lease, keep, cover=cover) for keep in keeps]
+        return [self._keep(place, token, lease, keep, cover=cover) for keep in held_claims]
 
-    def _keep(self, place: str, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
+    def _keep(self, place: str, token: str, lease: float, keep: HeldClaim, *, cover: bool) -> bool:
         record, now = self.claims.get(keep.event_id), self.clock()
         mine = record is not None and record.state == "leased" and record.token == token
         if (cover and keep.event_id in self.rows) or (keep.event_id in self.buried and not mine):
@@ -362,13 +362,13 @@ class PostgresMemory:
         self.hooks.granted(place, token, keep.event_id, won=False)
         return True
 
-    def settle(self, place: str, token: str, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool] | Blocked:
+    def settle(self, place: str, token: str, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool] | Blocked:
         if self.locked:
             return BLOCKED
         if verdict == "done":
-            return [self._settle_done(place, token, ask.event_id) for ask in asks]
+            return [self._settle_done(place, token, request.event_id) for request in requests]
         self.check(place)
-        return [self._settle_dead(place, token, ask) for ask in asks]
+        return [self._settle_dead(place, token, request) for request in requests]
 
     def _foreign(self, token: str, event_id: str) -> bool:
         record = self.claims.get(event_id)
@@ -381,13 +381,13 @@ class PostgresMemory:
         self.hooks.told(place, token, event_id, "done")
         return True
 
-    def _settle_dead(self, place: str, token: str, ask: Ask | Keep) -> bool:
-        if ask.event_id in self.rows or self._foreign(token, ask.event_id):
+    def _settle_dead(self, place: str, token: str, request: ClaimRequest | HeldClaim) -> bool:
+        if request.event_id in self.rows or self._foreign(token, request.event_id):
             return False
-        buried = self.buried.setdefault(ask.event_id, Buried(ask.digest, None, self.clock()))
+        buried = self.buried.setdefault(request.event_id, Buried(request.digest, None, self.clock()))
         buried.at = self.clock()
-        self.claims.pop(ask.event_id, None)
-        self.hooks.told(place, token, ask.event_id, "dead")
+        self.claims.pop(request.event_id, None)
+        self.hooks.told(place, token, request.event_id, "dead")
         return True
 
     def release(self, token: str, event_ids: Sequence[str]) -> None:
@@ -431,8 +431,8 @@ class PostgresMemory:
         if token not in live:
             self.declared_anew[token] = self.clock()
         at_work = {self.handlers[one][0] for one in live if one != token and self.handlers[one][1]}
-        keeps = token in live and self.handlers[token][1]
-        self.handlers[token] = (handler, keeps or changes or at_work <= {handler})
+        held_claims = token in live and self.handlers[token][1]
+        self.handlers[token] = (handler, held_claims or changes or at_work <= {handler})
         self.listeners[token] = (places, self.clock())
         return self.live(life), StoreMark(self.generation, self.version, place)
 

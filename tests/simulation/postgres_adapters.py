@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Seen, Transaction, same_content
 from tests.simulation.wire import BLOCKED, Blocked, Lost, Wire
-from unlost.listener.core.claim import Answer, Ask, Dead, Done, Keep, Verdict
+from unlost.listener.core.claim import Answer, ClaimRequest, Dead, Done, HeldClaim, Verdict
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
-from unlost.listener.ports.membership import Look
-from unlost.listener.ports.rows import STORED, NewRow, Result, Series
+from unlost.listener.ports.membership import MembershipView
+from unlost.listener.ports.rows import STORED, NewRow, Result, TransactionPipeline
 
 T = TypeVar("T")
 
@@ -51,27 +51,27 @@ class SimulatedPostgresClaims:
         self._session.claims_place = place
         return place
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
-        if not asks:
+    async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int, revive: bool = False) -> list[Answer]:
+        if not requests:
             return []
         place, memory = await self._believed(), self._session.memory
         return await self._session.ask(
-            f"pg claim{' over' if take_over else ''} {[a.event_id for a in asks]}",
-            lambda: memory.claim(place, self._token, self._lease, asks, over=take_over, revive=revive),
+            f"pg claim{' over' if take_over else ''} {[a.event_id for a in requests]}",
+            lambda: memory.claim(place, self._token, self._lease, requests, over=take_over, revive=revive),
         )
 
-    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
-        return await self._keep("pg cover", keeps, cover=True)
+    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+        return await self._keep("pg cover", held_claims, cover=True)
 
-    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
-        return await self._keep("pg renew", keeps, cover=False)
+    async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+        return await self._keep("pg renew", held_claims, cover=False)
 
-    async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
-        if not asks:
+    async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
+        if not requests:
             return []
         place, memory = await self._believed(), self._session.memory
         return await self._session.ask(
-            f"pg {verdict} {[a.event_id for a in asks]}", lambda: memory.settle(place, self._token, asks, verdict)
+            f"pg {verdict} {[a.event_id for a in requests]}", lambda: memory.settle(place, self._token, requests, verdict)
         )
 
     async def release(self, event_ids: Sequence[str]) -> None:
@@ -85,13 +85,13 @@ class SimulatedPostgresClaims:
     async def close(self) -> None:
         pass
 
-    async def _keep(self, what: str, keeps: Sequence[Keep], *, cover: bool) -> list[bool]:
-        if not keeps:
+    async def _keep(self, what: str, held_claims: Sequence[HeldClaim], *, cover: bool) -> list[bool]:
+        if not held_claims:
             return []
         place, memory = await self._believed(), self._session.memory
         return await self._session.ask(
-            f"{what} {[k.event_id for k in keeps]}",
-            lambda: memory.keep(place, self._token, self._lease, keeps, cover=cover),
+            f"{what} {[k.event_id for k in held_claims]}",
+            lambda: memory.keep(place, self._token, self._lease, held_claims, cover=cover),
         )
 
     async def _believed(self) -> str:
@@ -116,7 +116,7 @@ class SimulatedRoll:
         self._session = session
         self._token = token
 
-    async def refresh(self, known: StoreMark | None = None) -> Look:
+    async def refresh(self, known: StoreMark | None = None) -> MembershipView:
         memory = self._session.memory
         look = await self._session.ask(
             "roll", lambda: self._seen(memory, memory.refresh(self._token, self.life_seconds, known))
@@ -128,10 +128,10 @@ class SimulatedRoll:
         memory = self._session.memory
         await self._session.ask(f"renew {generation}", lambda: memory.renew(generation, version))
 
-    async def declare(self, places: frozenset[str]) -> Look:
+    async def declare(self, places: frozenset[str]) -> MembershipView:
         memory = self._session.memory
 
-        def apply() -> Look:
+        def apply() -> MembershipView:
             told = memory.declare(self._token, places, self.life_seconds, self.handler, changes=self._changes_handler)
             return self._seen(memory, told)
 
@@ -142,13 +142,13 @@ class SimulatedRoll:
     async def leave(self) -> None:
         await self._session.ask("leave", lambda: self._session.memory.listeners.pop(self._token, None))
 
-    def _seen(self, memory: PostgresMemory, seen: Seen) -> Look:
+    def _seen(self, memory: PostgresMemory, seen: Seen) -> MembershipView:
         places, store = dict(seen[0]), seen[1]
         place = store.incarnation
         mine = places.pop(self._token, None)
         agreed = mine is not None and memory.handlers[self._token][1]
         members = memory.members(self._token, self.life_seconds)
-        return Look(self._token, mine, places, place, store, agreed, members)
+        return MembershipView(self._token, mine, places, place, store, agreed, members)
 
 
 class SimulatedCursors:
@@ -252,7 +252,7 @@ class SimulatedStore:
         compared = await self.session.ask("compare", lambda: self.session.memory.compare(self._token, unclear))
         found: dict[int, Result | None] = {id(row): result for row, result in zip(unclear, compared, strict=True)}
         missing = [row for row in unclear if found[id(row)] is None]
-        buried = await self.settled([Ask(row.event.event_id, row.event.digest) for row in missing])
+        buried = await self.settled([ClaimRequest(row.event.event_id, row.event.digest) for row in missing])
         for row in missing:
             answer = buried.get(row.event.event_id)
             found[id(row)] = answer if isinstance(answer, Dead) else None
@@ -262,7 +262,7 @@ class SimulatedStore:
         return [result for result in results if result is not None]
 
     async def insert_with(
-        self, row: NewRow, work: Callable[[Any], Awaitable[None]], series: Series | None = None
+        self, row: NewRow, work: Callable[[Any], Awaitable[None]], series: TransactionPipeline | None = None
     ) -> Result:
         session, memory = self.session, self.session.memory
         kept, transaction = series.kept if series else None, self.new_transaction()
@@ -329,11 +329,11 @@ class SimulatedStore:
         memory = self.session.memory
         await self.session.ask("probe", memory.probe)
 
-    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
-        if not asks:
+    async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
+        if not requests:
             return {}
-        what = f"settled? {[a.event_id for a in asks]}"
-        return await self.session.ask(what, lambda: self.session.memory.settled(asks))
+        what = f"settled? {[a.event_id for a in requests]}"
+        return await self.session.ask(what, lambda: self.session.memory.settled(requests))
 
     async def same_content(self, event: Event) -> bool | None:
         def apply() -> bool | Blocked | None:

@@ -12,7 +12,7 @@ import msgspec
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import Lost, Server, Wire
 from tests.simulation.world import World
-from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Verdict, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.store_mark import Remembered, StoreMark
 
@@ -106,11 +106,11 @@ class RedisMemory:
         if place != f"{self.run_id}.{self.mark or ''}":
             raise Transient(f"PLACECHANGED this is {self.run_id}.{self.mark or ''}")
 
-    def claim(self, token: str, lease: float, ask: Ask, *, take_over: int, revive: bool) -> Answer:
-        record = self.records.get(ask.event_id)
+    def claim(self, token: str, lease: float, request: ClaimRequest, *, take_over: int, revive: bool) -> Answer:
+        record = self.records.get(request.event_id)
         if record is None or (record.state == "X" and revive):
-            return self._win(token, lease, ask, Keep(ask.event_id, ask.digest), take_over)
-        same = record.digest == ask.digest[:8]
+            return self._win(token, lease, request, HeldClaim(request.event_id, request.digest), take_over)
+        same = record.digest == request.digest[:8]
         if record.state in "DX":
             return Done(same) if record.state == "D" else Dead(same)
         mine = record.state == "L" and record.token == token
@@ -120,29 +120,29 @@ class RedisMemory:
             (mine and take_over) or record.may_be_taken(take_over)
         ):
             return Lapsed(same, record.company)
-        return self._win(token, lease, ask, self._inherited(record, ask, mine=mine), take_over)
+        return self._win(token, lease, request, self._inherited(record, request, mine=mine), take_over)
 
-    def _inherited(self, record: Record, ask: Ask, *, mine: bool) -> Keep:
+    def _inherited(self, record: Record, request: ClaimRequest, *, mine: bool) -> HeldClaim:
         lost = record.state == "L" and not mine
         alone = record.alone + (lost and record.company == 1)
-        return Keep(ask.event_id, ask.digest, record.epoch + (not mine), record.takeovers + lost, alone)
+        return HeldClaim(request.event_id, request.digest, record.epoch + (not mine), record.takeovers + lost, alone)
 
-    def _win(self, token: str, lease: float, ask: Ask, had: Keep, take_over: int) -> Won:
+    def _win(self, token: str, lease: float, request: ClaimRequest, had: HeldClaim, take_over: int) -> Won:
         self._write(token, lease, msgspec.structs.replace(had, company=max(0, take_over)))
-        self._hooks.granted(self.named(), token, ask.event_id, won=True)
+        self._hooks.granted(self.named(), token, request.event_id, won=True)
         return Won(had.epoch, had.takeovers, had.alone)
 
-    def _write(self, token: str, lease: float, keep: Keep) -> None:
+    def _write(self, token: str, lease: float, keep: HeldClaim) -> None:
         self.records[keep.event_id] = Record(
             "L", keep.digest[:8], self._clock() + lease, lease, token, keep.epoch, keep.takeovers, keep.alone,
             keep.company,
         )  # fmt: skip
 
-    def look(self, ask: Ask) -> bool:
-        record = self.records.get(ask.event_id)
-        return record is not None and record.state in "DX" and record.digest == ask.digest[:8]
+    def look(self, request: ClaimRequest) -> bool:
+        record = self.records.get(request.event_id)
+        return record is not None and record.state in "DX" and record.digest == request.digest[:8]
 
-    def keep(self, token: str, lease: float, keep: Keep, *, cover: bool) -> bool:
+    def keep(self, token: str, lease: float, keep: HeldClaim, *, cover: bool) -> bool:
         record = self.records.get(keep.event_id)
         mine = record is None
         if record is not None and record.state in "LR":
@@ -159,16 +159,16 @@ class RedisMemory:
             self._hooks.granted(self.named(), token, keep.event_id, won=False)
         return mine
 
-    def settle(self, token: str, ask: Ask | Keep, verdict: Verdict) -> bool:
-        record, state = self.records.get(ask.event_id), "D" if verdict == "done" else "X"
+    def settle(self, token: str, request: ClaimRequest | HeldClaim, verdict: Verdict) -> bool:
+        record, state = self.records.get(request.event_id), "D" if verdict == "done" else "X"
         free = True
         if record is not None and record.state == "L":
             free = record.token == token or not record.runs(self._clock())
         elif record is not None and record.state == "D":
             free = state == "D"
         if free:
-            self.records[ask.event_id] = Record(state, ask.digest[:8])
-            self._hooks.told(self.named(), token, ask.event_id, verdict)
+            self.records[request.event_id] = Record(state, request.digest[:8])
+            self._hooks.told(self.named(), token, request.event_id, verdict)
         return free
 
     def release(self, token: str, event_id: str) -> None:
@@ -224,42 +224,42 @@ class SimulatedRedisClaims:
         what = f"remember {store.generation} {store.version}"
         return await self._asked(what, lambda: self._memory.remember(store))
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
+    async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int, revive: bool = False) -> list[Answer]:
         return await self._each(
-            f"redis claim{' over' if take_over else ''} {[a.event_id for a in asks]}",
-            asks,
-            lambda ask: self._memory.claim(self._token, self._lease, ask, take_over=take_over, revive=revive),
+            f"redis claim{' over' if take_over else ''} {[a.event_id for a in requests]}",
+            requests,
+            lambda request: self._memory.claim(self._token, self._lease, request, take_over=take_over, revive=revive),
         )
 
-    async def look(self, asks: Sequence[Ask]) -> list[bool]:
-        names = [ask.event_id for ask in asks]
+    async def look(self, requests: Sequence[ClaimRequest]) -> list[bool]:
+        names = [request.event_id for request in requests]
         store = self._store
 
         def apply() -> list[bool]:
             self._memory.filed = store
-            return [self._memory.look(ask) for ask in asks]
+            return [self._memory.look(request) for request in requests]
 
         return await self._asked(f"redis look {names}", apply)
 
-    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         return await self._each(
-            f"redis cover {[k.event_id for k in keeps]}",
-            keeps,
+            f"redis cover {[k.event_id for k in held_claims]}",
+            held_claims,
             lambda keep: self._memory.keep(self._token, self._lease, keep, cover=True),
         )
 
-    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
+    async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         return await self._each(
-            f"redis renew {[k.event_id for k in keeps]}",
-            keeps,
+            f"redis renew {[k.event_id for k in held_claims]}",
+            held_claims,
             lambda keep: self._memory.keep(self._token, self._lease, keep, cover=False),
         )
 
-    async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
+    async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
         return await self._each(
-            f"redis {verdict} {[a.event_id for a in asks]}",
-            asks,
-            lambda ask: self._memory.settle(self._token, ask, verdict),
+            f"redis {verdict} {[a.event_id for a in requests]}",
+            requests,
+            lambda request: self._memory.settle(self._token, request, verdict),
         )
 
     async def release(self, event_ids: Sequence[str]) -> None:

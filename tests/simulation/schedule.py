@@ -63,7 +63,7 @@ class Schedule(msgspec.Struct, frozen=True):
     listeners: tuple[tuple[str, float], ...]
     happenings: tuple[Happening, ...]
     faults: tuple[Fault, ...]
-    turns: bool = False
+    affinity: bool = False
     """Whether the listeners wait for the one whose turn it is, instead of all asking at once."""
     odd: str = ""
     """The listener that has another handler than the others."""
@@ -119,7 +119,7 @@ def schedule(seed: int) -> Schedule:
         listeners=listeners,
         happenings=happenings,
         faults=() if quiet else faults,
-        turns=random.Random(seed * 2_654_435_761 + TURNS_SALT).random() < 0.5,
+        affinity=random.Random(seed * 2_654_435_761 + TURNS_SALT).random() < 0.5,
         odd=_odd(random.Random(seed * 2_654_435_761 + ODD_SALT), names) if work != "recorded" else "",
     )
 

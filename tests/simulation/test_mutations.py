@@ -108,7 +108,7 @@ STOPPED_WITH_UNREAD = Schedule(
         Fault("f1", 1.6, 0.0, "stop", "l0"),
         Fault("f2", 1.7, 2.0, "kill", "l1"),
     ),
-    turns=True,
+    affinity=True,
 )
 """One waits for what the other would have settled, and is stopped before it reads that; the other is killed."""
 
@@ -267,8 +267,8 @@ def schedules_for(name: str) -> Iterator[Schedule]:
     else:
         tried = [schedule(FOUND_BY[name])]
     for plan in tried:
-        for turns in (plan.turns, not plan.turns):
-            yield msgspec.structs.replace(plan, turns=turns)
+        for affinity in (plan.affinity, not plan.affinity):
+            yield msgspec.structs.replace(plan, affinity=affinity)
     yield from map(schedule, range(LONGEST_SEARCH))
 
 

@@ -35,8 +35,8 @@ FORMER_FINDINGS = {
 
 @pytest.mark.parametrize("seed", FORMER_FINDINGS)
 def test_what_was_found_once_stays_mended(seed: int) -> None:
-    for turns in (False, True):
-        assert run(msgspec.structs.replace(schedule(seed), turns=turns)).broken == ""
+    for affinity in (False, True):
+        assert run(msgspec.structs.replace(schedule(seed), affinity=affinity)).broken == ""
 
 
 @pytest.mark.long

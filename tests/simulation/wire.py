@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from tests.simulation.world import AFTERLIFE, Process, World
-from unlost.listener.ports.membership import Look
+from unlost.listener.ports.membership import MembershipView
 
 T = TypeVar("T")
 
@@ -154,7 +154,7 @@ def shown(result: object) -> object:
         return {key: shown(value) for key, value in result.items()}
     if isinstance(result, tuple | list):
         return [shown(item) for item in result]
-    if isinstance(result, Look):
+    if isinstance(result, MembershipView):
         return shown(msgspec.structs.asdict(result))
     return result
 

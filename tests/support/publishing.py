@@ -13,13 +13,13 @@ from uvicorn.server import ServerState
 
 from unlost.ops.kit.telemetry.admission import Admission
 from unlost.ops.kit.telemetry.guarded import GuardedProtocol
-from unlost.producer.fast.publish import PATH, Heads, Lone
+from unlost.producer.fast.publish import PATH, Heads, FastPublishProtocol
 from unlost.producer.journal.port import JournalTrouble, Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import publication
 from unlost.producer.publish.origin import SameSite
 from unlost.producer.publish.publisher import Overloaded, Publisher, Tell
-from unlost.producer.publish.single import Shortcut, Single
+from unlost.producer.publish.single import Shortcut, PublishOne
 
 LIMIT = 2_000
 TURNS = 100
@@ -90,7 +90,7 @@ class Connected:
     def __init__(self, *, shortened: bool) -> None:
         self.places = Places()
         self.told: list[str] = []
-        single = Single(
+        single = PublishOne(
             cast("Publisher", self.places), lambda status, _: self.told.append(status),
             lambda body, again: publication(body, max_bytes=LIMIT, redeliver=again), max_bytes=LIMIT,
         )  # fmt: skip
@@ -100,7 +100,7 @@ class Connected:
         )
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
-        made = partial(Lone, single, Heads(max_bytes=LIMIT)) if shortened else GuardedProtocol
+        made = partial(FastPublishProtocol, single, Heads(max_bytes=LIMIT)) if shortened else GuardedProtocol
         self.admission = Admission(budget=1024 * 1024)
         self.protocol: GuardedProtocol = made(
             config=config, server_state=self.state, app_state={}, admission=self.admission

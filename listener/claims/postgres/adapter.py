@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import asyncpg
 
-from unlost.listener.core.claim import Answer, Ask, Dead, Done, Held, Keep, Lapsed, Verdict, Won
+from unlost.listener.core.claim import Answer, ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Verdict, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.incarnation import incarnation
@@ -38,52 +38,52 @@ class PostgresClaims:
         self._lease = lease_seconds
         self._window = window_seconds
         self._sql = database.statements("unlost.listener.claims.postgres", "claims.sql")
-        self._roll_sql = database.statements("unlost.listener.store.postgres", "membership.sql")
+        self._membership_sql = database.statements("unlost.listener.store.postgres", "membership.sql")
 
     async def place(self) -> str:
         """See ``Claims``. From when this returns, the calls below are for this place."""
         async with self._database.acquire("asking which claims table this is") as connection:
-            place = await incarnation(connection, self._roll_sql)
+            place = await incarnation(connection, self._membership_sql)
         self._database.claims_place = place
         return place
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
+    async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int, revive: bool = False) -> list[Answer]:
         """See ``Claims``."""
         place = await self._believed()
         answers: dict[str, Answer] = {}
-        open_asks = asks
+        open_asks = requests
         for _ in range(ROUNDS):
             if not open_asks:
-                return [answers[ask.event_id] for ask in asks]
+                return [answers[request.event_id] for request in requests]
             rows = await self._fetch(
                 "claim", "claiming events",
-                [ask.event_id for ask in open_asks], [ask.digest for ask in open_asks],
+                [request.event_id for request in open_asks], [request.digest for request in open_asks],
                 self._lease, place, take_over, revive,
             )  # fmt: skip
             answers.update((row["event_id"], _READ[row["answer"]](row)) for row in rows)
             if late := [row["event_id"] for row in rows if row["seconds_left"] > row["span"]]:
                 await self._fetch("shorten", "shortening leases of a clock that went back", late)
-            open_asks = [ask for ask in asks if ask.event_id not in answers]
+            open_asks = [request for request in requests if request.event_id not in answers]
             if open_asks:
                 await self._check(place)
         raise Transient("claiming events: rows came and went faster than they could be read; ask again")
 
-    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """See ``Claims``."""
-        return await self._kept(keeps, True, "covering claims")
+        return await self._kept(held_claims, True, "covering claims")
 
-    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
+    async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """See ``Claims``."""
-        return await self._kept(keeps, False, "renewing claims")
+        return await self._kept(held_claims, False, "renewing claims")
 
-    async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
+    async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
         """See ``Claims``."""
-        event_ids = [ask.event_id for ask in asks]
+        event_ids = [request.event_id for request in requests]
         if verdict == "done":
             held = {row[0] for row in await self._fetch("settle_done", "settling events", event_ids)}
             return [event_id not in held for event_id in event_ids]
         place = await self._believed()
-        rows = await self._fetch("settle_dead", "settling events", event_ids, [ask.digest for ask in asks], place)
+        rows = await self._fetch("settle_dead", "settling events", event_ids, [request.digest for request in requests], place)
         return await self._found(event_ids, rows, place)
 
     async def release(self, event_ids: Sequence[str]) -> None:
@@ -99,13 +99,13 @@ class PostgresClaims:
     async def close(self) -> None:
         """See ``Claims``. The pool belongs to whoever made it."""
 
-    async def _kept(self, keeps: Sequence[Keep], cover: bool, doing: str) -> list[bool]:
+    async def _kept(self, held_claims: Sequence[HeldClaim], cover: bool, doing: str) -> list[bool]:
         place = await self._believed()
-        event_ids = [keep.event_id for keep in keeps]
+        event_ids = [keep.event_id for keep in held_claims]
         rows = await self._fetch(
             "keep", doing, event_ids,
-            [keep.digest for keep in keeps], [keep.epoch for keep in keeps], [keep.takeovers for keep in keeps],
-            [keep.alone for keep in keeps], [keep.company for keep in keeps], self._lease, place, cover,
+            [keep.digest for keep in held_claims], [keep.epoch for keep in held_claims], [keep.takeovers for keep in held_claims],
+            [keep.alone for keep in held_claims], [keep.company for keep in held_claims], self._lease, place, cover,
         )  # fmt: skip
         return await self._found(event_ids, rows, place)
 
@@ -122,7 +122,7 @@ class PostgresClaims:
     async def _check(self, place: str) -> None:
         """Rows may be missing because the table itself is another one by now."""
         async with self._database.acquire("asking which claims table this is") as connection:
-            now = await incarnation(connection, self._roll_sql)
+            now = await incarnation(connection, self._membership_sql)
         if now != f"postgres:{place}":
             raise Transient("PostgreSQL has lost its claims (it crashed or failed over); ask which place this is")
 

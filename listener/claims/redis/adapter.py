@@ -29,8 +29,8 @@ from redis.exceptions import NoScriptError
 from unlost.listener.claims.redis.adapter import replies
 from unlost.listener.claims.redis.errors import LIBRARY_ERRORS, may_try_again, translated
 from unlost.listener.claims.redis.parser import BoundedParser
-from unlost.listener.claims.redis.pool import Wires
-from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Keep, Verdict
+from unlost.listener.claims.redis.pool import RedisPool
+from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, HeldClaim, Verdict
 from unlost.listener.core.errors import Misconfigured, Transient
 from unlost.listener.core.store_mark import Remembered, StoreMark
 
@@ -96,7 +96,7 @@ class RedisClaims:
         timeout: float = 0.3,
     ) -> None:
         self._client = client
-        self._wires = Wires(client, timeout=timeout)
+        self._wires = RedisPool(client, timeout=timeout)
         self._terms = (token.encode(), b"%d" % int(lease_seconds * 1000), b"%d" % int(window_seconds * 1000))
         """Who asks, and for how many milliseconds claims and records live."""
         self._tags = [f"{{{group}.{shard}}}".encode() for shard in range(shards)]
@@ -143,16 +143,16 @@ class RedisClaims:
         doing = "remembering how far the store has come"
         return await self._run(self._remember.by_name, self._remember.by_text, call, doing, replies.remembered)
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: int, revive: bool = False) -> list[Answer]:
+    async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int, revive: bool = False) -> list[Answer]:
         """See ``Claims``."""
         flags = [b"U" if take_over == UNHANDLED else b"%d" % take_over, b"1" if revive else b"0"]
-        ids = [ask.event_id for ask in asks]
-        return await self._ask(self._claim, ids, [_digests(asks)], flags, "claiming events", replies.answers)
+        ids = [request.event_id for request in requests]
+        return await self._ask(self._claim, ids, [_digests(requests)], flags, "claiming events", replies.answers)
 
-    async def look(self, asks: Sequence[Ask]) -> list[bool]:
+    async def look(self, requests: Sequence[ClaimRequest]) -> list[bool]:
         """See ``ReadableClaims``. The records themselves are read."""
-        settled = [False] * len(asks)
-        names = [_name(ask.event_id) for ask in asks]
+        settled = [False] * len(requests)
+        names = [_name(request.event_id) for request in requests]
         for shard, numbers in self._batches(names):
             tag = self._filed[shard]
             keys = [tag + names[i] for i in numbers]
@@ -160,21 +160,21 @@ class RedisClaims:
             records = await self._run(READ, READ, keys, "looking for events", read)
             for i, record in zip(numbers, records, strict=True):
                 # A settled one ends with the digest; of all others more follows.
-                settled[i] = record is not None and record[1:] == asks[i].digest[:8]
+                settled[i] = record is not None and record[1:] == requests[i].digest[:8]
         return settled
 
-    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """See ``Claims``."""
-        return await self._kept(keeps, b"1", "covering claims")
+        return await self._kept(held_claims, b"1", "covering claims")
 
-    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
+    async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """See ``Claims``."""
-        return await self._kept(keeps, b"0", "renewing claims")
+        return await self._kept(held_claims, b"0", "renewing claims")
 
-    async def settle(self, asks: Sequence[Ask | Keep], verdict: Verdict) -> list[bool]:
+    async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
         """See ``Claims``."""
-        ids = [ask.event_id for ask in asks]
-        told, flags = [_digests(asks)], [STATES[verdict]]
+        ids = [request.event_id for request in requests]
+        told, flags = [_digests(requests)], [STATES[verdict]]
         return await self._ask(self._settle, ids, told, flags, "settling events", replies.marks)
 
     async def release(self, event_ids: Sequence[str]) -> None:
@@ -185,11 +185,11 @@ class RedisClaims:
         """See ``Claims``."""
         await self._client.aclose()
 
-    async def _kept(self, keeps: Sequence[Keep], cover: bytes, doing: str) -> list[bool]:
-        ids = [keep.event_id for keep in keeps]
-        epochs = b"".join([_pair(keep.epoch, keep.company) for keep in keeps])
-        losses = b"".join([_pair(keep.takeovers, keep.alone) for keep in keeps])
-        return await self._ask(self._keep, ids, [_digests(keeps), epochs, losses], [cover], doing, replies.marks)
+    async def _kept(self, held_claims: Sequence[HeldClaim], cover: bytes, doing: str) -> list[bool]:
+        ids = [keep.event_id for keep in held_claims]
+        epochs = b"".join([_pair(keep.epoch, keep.company) for keep in held_claims])
+        losses = b"".join([_pair(keep.takeovers, keep.alone) for keep in held_claims])
+        return await self._ask(self._keep, ids, [_digests(held_claims), epochs, losses], [cover], doing, replies.marks)
 
     async def _ask(
         self,
@@ -263,5 +263,5 @@ def _read_so_many(read: Callable[[object, int], T], count: int, reply: object) -
     return read(reply, count)
 
 
-def _digests(few: Sequence[Ask | Keep]) -> bytes:
+def _digests(few: Sequence[ClaimRequest | HeldClaim]) -> bytes:
     return b"".join([item.digest[:8] for item in few])

@@ -30,7 +30,7 @@ CLOCK_STEP = 0.001
 """No event loop's clock is finer than that."""
 
 
-class Wire(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """One open connection, which asks one thing at a time. After a call without answer it is of no more use."""
 
     def __init__(self, connection: AbstractConnection) -> None:
@@ -121,7 +121,7 @@ class Wire(asyncio.Protocol):
         self._fail(ConnectionError(str(exc) if exc else "the connection was closed by the server"))
 
 
-class Wires:
+class RedisPool:
     """Asks one Redis, on as many connections as there are calls under way, and no more than the pool may have."""
 
     def __init__(self, client: Redis, *, timeout: float) -> None:
@@ -129,7 +129,7 @@ class Wires:
         self._pool = client.connection_pool
         self._most = self._pool.max_connections
         self._timeout = timeout
-        self._free: list[Wire] = []
+        self._free: list[RedisConnection] = []
         self._open = 0
         self._waiting = 0
         self._freed = asyncio.Event()
@@ -165,7 +165,7 @@ class Wires:
             async with asyncio.timeout(self._timeout):
                 self._put_back(await self._opened())
 
-    async def _one_more(self, until: float) -> Wire:
+    async def _one_more(self, until: float) -> RedisConnection:
         """Where none is free: a new one, or whichever is given back first where there are as many as there may be."""
         self._waiting += 1
         try:
@@ -179,10 +179,10 @@ class Wires:
         finally:
             self._waiting -= 1
 
-    async def _opened(self) -> Wire:
+    async def _opened(self) -> RedisConnection:
         self._open += 1
         try:
-            return Wire(cast("AbstractConnection", await self._pool.get_connection()))  # type: ignore[no-untyped-call]
+            return RedisConnection(cast("AbstractConnection", await self._pool.get_connection()))  # type: ignore[no-untyped-call]
         except BaseException as error:
             self._open -= 1
             self._freed.set()
@@ -193,11 +193,11 @@ class Wires:
                 raise InvalidResponse(f"connecting: {type(error).__name__}: {error}") from error
             raise
 
-    def _put_back(self, wire: Wire) -> None:
+    def _put_back(self, wire: RedisConnection) -> None:
         self._free.append(wire)
         self._freed.set()
 
-    async def _refused(self, wire: Wire, error: Exception) -> NoReturn:
+    async def _refused(self, wire: RedisConnection, error: Exception) -> NoReturn:
         """What is wrong with a command is no fault of the connection."""
         if isinstance(error, ResponseError):
             self._put_back(wire)
@@ -205,7 +205,7 @@ class Wires:
             await self._let_go(wire)
         raise error
 
-    async def _let_go(self, wire: Wire) -> None:
+    async def _let_go(self, wire: RedisConnection) -> None:
         ended, self._free = [wire, *self._free], []
         self._open -= len(ended)
         self._freed.set()

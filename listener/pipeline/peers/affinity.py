@@ -10,8 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from unlost.listener.core.batch_queue import Inbox
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.batch_queue import BatchQueue
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.peers.segments import Part
 
 GATHER = 0.02
@@ -23,15 +23,15 @@ LATELY = 3
 """Who settled something within so many waits is at work."""
 
 
-class Turns:
+class PeerAffinity:
     """Stands in front of the claiming's inbox."""
 
-    def __init__(self, inbox: Inbox[Passage], *, peer_wait: float) -> None:
+    def __init__(self, queue: BatchQueue[InFlight], *, peer_wait: float) -> None:
         """Make one, that waits for peers so many seconds, and as long again while a stretch goes on."""
         self._peer_wait = peer_wait
-        self._inbox = inbox
+        self._queue = queue
         self._later: deque[tuple[float, Part]] = deque()
-        self._due: Inbox[Part] = Inbox()
+        self._due: BatchQueue[Part] = BatchQueue()
         self._calm = asyncio.Event()
         self._calm.set()
         self._unread: dict[Part, None] = {}
@@ -40,14 +40,14 @@ class Turns:
         self._settled_at = float("-inf")
         """When peers were last seen to have settled theirs."""
 
-    def put_all(self, passages: Sequence[Passage]) -> None:
+    def put_all(self, flights: Sequence[InFlight]) -> None:
         """Have these claimed."""
-        self._inbox.put_all(passages)
+        self._queue.put_all(flights)
         self._calm.clear()
 
-    def put_behind(self, passages: Sequence[Passage]) -> None:
+    def put_behind(self, flights: Sequence[InFlight]) -> None:
         """Have these claimed when nothing else waits: they are peers'."""
-        self._inbox.put_behind(passages)
+        self._queue.put_behind(flights)
 
     @property
     def unread(self) -> list[Part]:
@@ -70,7 +70,7 @@ class Turns:
 
     def taken(self) -> None:
         """Claiming has taken from the inbox."""
-        if self._inbox.calm:
+        if self._queue.calm:
             self._calm.set()
 
     async def due(self, limit: int) -> list[Part]:
@@ -88,7 +88,7 @@ class Turns:
             loop.call_at(max(self._later[0][0] + self._peer_wait, now + self._peer_wait / 4), self._pass_on)
 
     def _ripe_at(self, since: float, part: Part) -> float:
-        return since + self._peer_wait * (1 if part.stretch.name else 2)
+        return since + self._peer_wait * (1 if part.segment.name else 2)
 
     def saw(self, settled: int, count: int) -> None:
         """So many of peers' stretches turned out to be settled."""
@@ -102,7 +102,7 @@ class Turns:
 
     def wait_again(self, parts: Sequence[Part]) -> list[Part]:
         """Peers that settle some are given as long again for the rest, once. Those that are waited for no more."""
-        again = [part for part in parts if self._peers_settle and part.stretch.name and not part.waited]
+        again = [part for part in parts if self._peers_settle and part.segment.name and not part.waited]
         for part in again:
             part.waited = True
             self.put_later(part)

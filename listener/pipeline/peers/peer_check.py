@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from itertools import compress
 from typing import Protocol
 
-from unlost.listener.claims.manager import Desk
+from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import BatchDone, Facts
-from unlost.listener.pipeline.peers.affinity import Turns
-from unlost.listener.pipeline.peers.segments import Part, Stretch
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
+from unlost.listener.pipeline.peers.segments import Part, Segment
 
 AT_ONCE = 32
 """So many parts are looked at together: what of them must be read keeps nobody else waiting for long."""
@@ -27,12 +27,12 @@ class Unread(Protocol):
         ...
 
 
-class Looking:
+class PeerCheck:
     """Takes peers' parts from the turns, once it is time."""
 
-    def __init__(self, *, turns: Turns, desk: Desk, intake: Unread, clocks: Clocks, facts: Facts) -> None:
-        self._turns = turns
-        self._desk = desk
+    def __init__(self, *, affinity: PeerAffinity, manager: ClaimManager, intake: Unread, clocks: Clocks, facts: Facts) -> None:
+        self._affinity = affinity
+        self._manager = manager
         self._intake = intake
         self._clocks = clocks
         self._facts = facts
@@ -40,22 +40,22 @@ class Looking:
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            parts = await self._turns.due(AT_ONCE)
+            parts = await self._affinity.due(AT_ONCE)
             started = self._clocks.monotonic()
-            settled = await self._settled([part.stretch for part in parts])
-            self._intake.end_unread([part for part in parts if part.stretch in settled])
-            self._intake.read(self._turns.wait_again([part for part in parts if part.stretch not in settled]))
+            settled = await self._settled([part.segment for part in parts])
+            self._intake.end_unread([part for part in parts if part.segment in settled])
+            self._intake.read(self._affinity.wait_again([part for part in parts if part.segment not in settled]))
             count = sum([len(part.frames) for part in parts])
             self._facts(BatchDone("look", count, self._clocks.monotonic() - started))
 
-    async def _settled(self, stretches: Sequence[Stretch]) -> set[Stretch]:
-        ended = {stretch: stretch.name for stretch in stretches if stretch.name}
+    async def _settled(self, segments: Sequence[Segment]) -> set[Segment]:
+        ended = {segment: segment.name for segment in segments if segment.name}
         if not ended:
             return set()
         try:
-            vouched = await self._desk.look(list(ended.values()))
+            vouched = await self._manager.look(list(ended.values()))
         except Transient:
             return set()
         settled = set(compress(ended, vouched))
-        self._turns.saw(len(settled), len(ended))
+        self._affinity.saw(len(settled), len(ended))
         return settled

@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from unlost.listener.core.claim import Ask
+from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.watermark import Position
 
 LONGEST = 8
@@ -22,14 +22,14 @@ TAIL = b',"cursor":"'
 LONGEST_TAIL = 600
 
 
-class Stretch:
+class Segment:
     """Frames from one that ends a stretch to the next. ``name``: what is looked for, once it has ended."""
 
     __slots__ = ("_bytes", "_lengths", "is_of_peer", "name", "unsettled")
 
     def __init__(self, *, is_of_peer: bool) -> None:
         self.is_of_peer = is_of_peer
-        self.name: Ask | None = None
+        self.name: ClaimRequest | None = None
         self.unsettled = 0
         """Of one's own: at how many positions something is not settled yet."""
         self._bytes = hashlib.sha256()
@@ -46,13 +46,13 @@ class Stretch:
     def end(self) -> None:
         """Nothing more comes. Read from its end, what was hashed tells how many frames there are, and how long each."""
         self._bytes.update(array("Q", (*self._lengths, len(self._lengths))).tobytes())
-        self.name = Ask(f"stretch:{self._bytes.hexdigest()}", self._bytes.digest())
+        self.name = ClaimRequest(f"stretch:{self._bytes.hexdigest()}", self._bytes.digest())
 
 
 class Part(msgspec.Struct, eq=False):
     """Frames of a peer's stretch, received in one go and not read; or none, to learn only what becomes of it."""
 
-    stretch: Stretch
+    segment: Segment
     frames: Sequence[bytes] = ()
     position: Position | None = None
     received_at: float = 0.0
@@ -61,20 +61,20 @@ class Part(msgspec.Struct, eq=False):
     """It was looked at once, and is waited for again."""
 
 
-class Cutter:
+class Segmenter:
     """Cuts one stream."""
 
     def __init__(self, share: Callable[[], tuple[int, int]], *, length: int) -> None:
         """Make one. ``share``: this listener's number, and how many they are; ``length``: of a stretch, on average."""
         self._share = share
         self._length = length
-        self._current: Stretch | None = None
+        self._current: Segment | None = None
 
     def begin_anew(self) -> None:
         """The stream goes on elsewhere: it is not known where a stretch began."""
         self._current = None
 
-    def cut(self, frames: Sequence[bytes]) -> list[tuple[Sequence[bytes], Stretch | None]]:
+    def cut(self, frames: Sequence[bytes]) -> list[tuple[Sequence[bytes], Segment | None]]:
         """These frames in pieces, each with the stretch that it belongs to, which may have ended with it.
 
         Where nobody else listens, or it is not known where a stretch began, it belongs to none.
@@ -83,20 +83,20 @@ class Cutter:
         if count == 1:
             self._current = None
             return [(frames, None)]
-        pieces: list[tuple[Sequence[bytes], Stretch | None]] = []
+        pieces: list[tuple[Sequence[bytes], Segment | None]] = []
         begin = 0
         for last, checksum in enumerate(map(crc32, frames), 1):
             if checksum % self._length == 0:
                 pieces.append(self._piece(frames[begin:last]))
                 if self._current is not None:
                     self._current.end()
-                self._current = Stretch(is_of_peer=checksum // self._length % count != number)
+                self._current = Segment(is_of_peer=checksum // self._length % count != number)
                 begin = last
         if begin < len(frames):
             pieces.append(self._piece(frames[begin:]))
         return pieces
 
-    def _piece(self, frames: Sequence[bytes]) -> tuple[Sequence[bytes], Stretch | None]:
+    def _piece(self, frames: Sequence[bytes]) -> tuple[Sequence[bytes], Segment | None]:
         if self._current is not None:
             self._current.add(frames)
             if len(self._current) > LONGEST * self._length:

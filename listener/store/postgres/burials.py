@@ -11,7 +11,7 @@ from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
 from unlost.listener.store.postgres.database import Database
 
 
-class BurialRegister:
+class PostgresLetterRegister:
     """``Register`` in the table ``buried``."""
 
     def __init__(self, database: Database, *, token: str) -> None:

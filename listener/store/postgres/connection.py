@@ -57,7 +57,7 @@ class Begun(Transaction):
         connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-class Lent:
+class ConnectionProxy:
     """What a handler is given: all that the connection can do, for as long as the handler's work lasts."""
 
     __slots__ = ("_connection",)
@@ -90,10 +90,10 @@ class OwnConnection(Plain):
     _lent = False
     _begun: Begun | None = None
 
-    def lend(self) -> Lent:
+    def lend(self) -> ConnectionProxy:
         """Have code that is not ours use it, until that is taken back."""
         self._lent = True
-        return Lent(self)
+        return ConnectionProxy(self)
 
     @property
     def is_clean(self) -> bool:

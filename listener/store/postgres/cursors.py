@@ -10,7 +10,7 @@ from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.store.postgres.database import Database
 
 
-class Cursors:
+class PostgresCursors:
     """The rows of ``cursors``."""
 
     def __init__(self, database: Database) -> None:

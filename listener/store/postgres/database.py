@@ -26,7 +26,7 @@ from unlost.listener.store.postgres.errors import (
     not_sendable,
     translated,
 )
-from unlost.listener.store.postgres.pool import Lender
+from unlost.listener.store.postgres.pool import ConnectionPool
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, statements
 
 Connection = OwnConnection
@@ -63,7 +63,7 @@ class Database:
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._make_ready = make_ready
-        self._lender = Lender(
+        self._pool = ConnectionPool(
             self._connect, most=connections, few=kept_open, timeout=timeout, reset_timeout=connect_timeout
         )
         self.claims_place: str | None = None
@@ -92,15 +92,15 @@ class Database:
 
     def acquire(self, doing: str = "using PostgreSQL") -> "Borrowed":
         """Borrow a connection, with ``async with``. ``doing`` goes into the message of whatever fails."""
-        return Borrowed(self._lender, doing)
+        return Borrowed(self._pool, doing)
 
     def expire(self) -> None:
         """Lend no connection again that is open now."""
-        self._lender.expire()
+        self._pool.expire()
 
     async def close(self) -> None:
         """Cut all connections. Whoever is done has given its connection back by now."""
-        await self._lender.end_all()
+        await self._pool.end_all()
 
     async def _connect(self) -> OwnConnection:
         connection = await self.connect_alone()
@@ -146,8 +146,8 @@ class Borrowed:
 
     __slots__ = ("_connection", "_doing", "_kept", "_lender")
 
-    def __init__(self, lender: Lender, doing: str) -> None:
-        self._lender = lender
+    def __init__(self, pool: ConnectionPool, doing: str) -> None:
+        self._pool = pool
         self._doing = doing
         self._kept = False
         self._connection: Connection
@@ -159,7 +159,7 @@ class Borrowed:
     @property
     def is_usable(self) -> bool:
         """Whether nothing is known that would keep a statement from succeeding."""
-        return self._lender.may_use(self._connection)
+        return self._pool.may_use(self._connection)
 
     async def give_back(self) -> None:
         """End what was kept."""
@@ -172,12 +172,12 @@ class Borrowed:
         if self._kept:
             self._kept = False
             return self._connection
-        free = self._lender.lend_free()
+        free = self._pool.lend_free()
         if free is not None:
             self._connection = free
             return free
         try:
-            self._connection = await self._lender.lend()
+            self._connection = await self._pool.lend()
         except LIBRARY_ERRORS as error:
             self._react(error)
             raise not_begun(error, self._doing) from error
@@ -186,7 +186,7 @@ class Borrowed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None and (self._kept or self._lender.take_back_clean(self._connection)):
+        if error is None and (self._kept or self._pool.take_back_clean(self._connection)):
             return
         if isinstance(error, asyncio.CancelledError):
             _cut_off(self._connection)
@@ -195,13 +195,13 @@ class Borrowed:
                 _cut_off(self._connection)
             self._react(error)
         with contextlib.suppress(*LIBRARY_ERRORS):
-            await self._lender.take_back(self._connection)
+            await self._pool.take_back(self._connection)
         if isinstance(error, LIBRARY_ERRORS):
             raise translated(error, self._doing) from error
 
     def _react(self, error: BaseException) -> None:
         if lost_connection(error):
-            self._lender.expire()
+            self._pool.expire()
 
 
 def _cut_off(connection: Connection) -> None:

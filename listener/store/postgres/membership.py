@@ -14,12 +14,12 @@ starts nothing, until none of another handler is at work any more. Who has agree
 import asyncpg
 
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.membership import Look, Member
+from unlost.listener.ports.membership import MembershipView, Member
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.incarnation import incarnation
 
 
-class Roll:
+class PostgresMembership:
     """One listener's row, and its view of the others'."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Roll:
         self._instance_id = instance_id
         self._sql = database.statements("unlost.listener.store.postgres", "membership.sql")
 
-    async def refresh(self, known: StoreMark | None = None) -> Look:
+    async def refresh(self, known: StoreMark | None = None) -> MembershipView:
         """Say that this listener lives, unless its row has expired, and look at the others.
 
         ``known``: the store as it was seen last; unless it has gone back since, its version is raised.
@@ -56,7 +56,7 @@ class Roll:
             store = await self._store(connection, place, known)
         return self._seen(rows, store)
 
-    async def declare(self, places: frozenset[str]) -> Look:
+    async def declare(self, places: frozenset[str]) -> MembershipView:
         """Write this listener's places, then look, under the group's lock."""
         async with self._database.acquire("declaring places on the roll") as connection:
             place = await incarnation(connection, self._sql)
@@ -90,7 +90,7 @@ class Roll:
         assert row is not None
         return StoreMark(row["generation"], row["version"], place)
 
-    def _seen(self, rows: list[asyncpg.Record], store: StoreMark) -> Look:
+    def _seen(self, rows: list[asyncpg.Record], store: StoreMark) -> MembershipView:
         places = {row["token"]: frozenset(row["places"]) for row in rows}
         mine = places.pop(self._token, None)
         self._database.claims_place = store.incarnation
@@ -100,4 +100,4 @@ class Roll:
             for row in rows
             if row["listens"] and row["token"] != self._token
         )
-        return Look(self._token, mine, places, store.incarnation, store, agreed, members)
+        return MembershipView(self._token, mine, places, store.incarnation, store, agreed, members)

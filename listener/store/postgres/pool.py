@@ -19,7 +19,7 @@ FREE_SECONDS = 300.0
 """So long a connection may stay open unused."""
 
 
-class Lender:
+class ConnectionPool:
     """Lends up to ``most`` connections at once, opened by ``connect``: a few with the first, others when needed."""
 
     def __init__(

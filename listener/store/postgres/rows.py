@@ -15,10 +15,10 @@ from typing import Any, cast
 
 import asyncpg
 
-from unlost.listener.core.claim import Ask, Dead, Done
+from unlost.listener.core.claim import ClaimRequest, Dead, Done
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
-from unlost.listener.ports.rows import CONFLICT, DUPLICATE, STORED, NewRow, Result, Series
+from unlost.listener.ports.rows import CONFLICT, DUPLICATE, STORED, NewRow, Result, TransactionPipeline
 from unlost.listener.store.postgres.connection import TransactionLeft
 from unlost.listener.store.postgres.database import Borrowed, Connection, Database
 from unlost.listener.store.postgres.errors import translated
@@ -38,7 +38,7 @@ async def make_ready(connection: Connection, group: str = DEFAULT_GROUP) -> None
         await connection.execute(sql["insert"], "", "", *nothing, True, None)
 
 
-class EventStore:
+class PostgresRows:
     """Inserts and reads rows, in the name of one process start."""
 
     def __init__(
@@ -78,7 +78,7 @@ class EventStore:
             return await self._told_apart(connection, rows)
 
     async def insert_with(
-        self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: Series | None = None
+        self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: TransactionPipeline | None = None
     ) -> Result:
         """Store one event and do ``work`` on the same transaction: both take effect, or neither.
 
@@ -115,7 +115,7 @@ class EventStore:
             raise translated(failed, "the handler's work on its transaction") from failed
         raise failed
 
-    async def _next_of(self, series: Series | None) -> Borrowed:
+    async def _next_of(self, series: TransactionPipeline | None) -> Borrowed:
         if series is not None:
             kept = series.kept
             if isinstance(kept, Borrowed) and kept.is_usable:
@@ -129,12 +129,12 @@ class EventStore:
         async with self._database.acquire("probing whether rows are taken") as connection:
             await connection.execute(self._sql["probe"])
 
-    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+    async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
         """Which of these are rows or burials, each with whether the digest of the content is the same too."""
-        if not asks:
+        if not requests:
             return {}
         async with self._database.acquire("looking for settled events") as connection:
-            return await self._settled(connection, asks)
+            return await self._settled(connection, requests)
 
     async def same_content(self, event: Event) -> bool | None:
         """Whether the row of this id has the same content, compared as JSON values; None without a row."""
@@ -179,9 +179,9 @@ class EventStore:
         )
         return _count(status) == 1
 
-    async def _settled(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+    async def _settled(self, connection: Connection, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
         found = await connection.fetch(
-            self._sql["settled"], [ask.event_id for ask in asks], [ask.digest for ask in asks], self._heeds_burials
+            self._sql["settled"], [request.event_id for request in requests], [request.digest for request in requests], self._heeds_burials
         )
         return {event_id: Done(same) if stored else Dead(same) for event_id, same, stored in found}
 
@@ -193,7 +193,7 @@ class EventStore:
         }
         unclear = {i: row.event for i, row in enumerate(rows) if i not in results}
         if unclear:
-            settled = await self._settled(connection, [Ask(one.event_id, one.digest) for one in unclear.values()])
+            settled = await self._settled(connection, [ClaimRequest(one.event_id, one.digest) for one in unclear.values()])
             answers = ((i, settled.get(event.event_id)) for i, event in unclear.items())
             results |= {i: answer for i, answer in answers if isinstance(answer, Dead)}
         if len(results) != len(rows):

@@ -9,7 +9,7 @@ from tests.end_to_end.faults.handlers import hang, named
 from tests.support.listeners import Heard, rows_of, running_listener
 from tests.support.source import running_source
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
-from unlost.listener.core.claim import Ask, Won
+from unlost.listener.core.claim import ClaimRequest, Won
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import EventBuried, EventsClaimed, EventsDuplicate, EventsStored, EventsTakenOver
@@ -75,7 +75,7 @@ async def test_an_event_that_is_a_row_is_never_condemned(servers: dict, own_valk
             connect_redis(own_valkey.url), token="dead", group="unlost", lease_seconds=0.5, window_seconds=600, shards=1
         )
         await dead.place()
-        (won,) = await dead.claim([Ask("e", event.digest)], take_over=False)
+        (won,) = await dead.claim([ClaimRequest("e", event.digest)], take_over=False)
         assert isinstance(won, Won)
         await dead.close()
         async with running_listener(

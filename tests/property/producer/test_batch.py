@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlost.producer.fast.parse_worker import Reading
+from unlost.producer.fast.parse_worker import ParseWorker
 from unlost.producer.journal.port import Accepted, Entry
 from unlost.producer.journal.publications import Lines
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
@@ -28,7 +28,7 @@ others = st.sampled_from([b"", b" ", b"nonsense", b"\t{} ", b'{"x":1}', b'{"even
 lines = st.lists(st.one_of(plain, plain, plain, others), max_size=40)
 
 
-class ReadingHere(Reading):
+class ReadingHere(ParseWorker):
     """Reads as the process does, without one."""
 
     read = 0
@@ -63,7 +63,7 @@ async def published(
     journal: SqliteJournal,
     body: bytes,
     pieces: list[bytes],
-    reading: Reading,
+    reading: ParseWorker,
     *,
     redeliver: bool,
     most_answer_bytes: int = MOST_ANSWER_BYTES,
@@ -104,7 +104,7 @@ def test_each_line_of_a_body_is_answered_and_placed_as_if_alone(
     with tempfile.TemporaryDirectory() as directory:
         alone, together = SqliteJournal(Path(directory) / "alone"), SqliteJournal(Path(directory) / "together")
         due = one_by_one(alone, body, redeliver=redeliver).replace(alone.timelines.stem.encode(), b"here")
-        reading = ReadingHere(max_bytes=LIMIT) if near else Reading(max_bytes=LIMIT, cores=1)
+        reading = ReadingHere(max_bytes=LIMIT) if near else ParseWorker(max_bytes=LIMIT, cores=1)
         status, told = asyncio.run(published(together, body, in_pieces(body, cuts), reading, redeliver=redeliver))
         assert (status, told.replace(together.timelines.stem.encode(), b"here")) == (200, due)
         assert read(together) == read(alone)
@@ -131,7 +131,7 @@ async def test_reads_no_more_of_a_body_whose_answers_are_too_large_and_tells_wha
     tmp_path: Path, line: bytes
 ) -> None:
     pieces = [line * LINES_AT_ONCE] * (UNDER_WAY + 8)
-    journal, reading = SqliteJournal(tmp_path / "journal"), Reading(max_bytes=LIMIT, cores=1)
+    journal, reading = SqliteJournal(tmp_path / "journal"), ParseWorker(max_bytes=LIMIT, cores=1)
     status, told = await published(
         journal, b"".join(pieces), pieces, reading, redeliver=True, most_answer_bytes=40 * LINES_AT_ONCE
     )

@@ -6,16 +6,16 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.core.batch_queue import Inbox
-from unlost.listener.core.cause import Doom
-from unlost.listener.core.claim import UNHANDLED, Answer, Ask, Dead, Done, Held, Lapsed, Won
+from unlost.listener.core.batch_queue import BatchQueue
+from unlost.listener.core.cause import DeadLetterCause
+from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, Held, Lapsed, Won
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Fact
-from unlost.listener.core.in_flight import DUPLICATE, End, Passage, conflict_claim
+from unlost.listener.core.in_flight import DUPLICATE, End, InFlight, conflict_claim
 from unlost.listener.pipeline.claiming import Claiming
-from unlost.listener.pipeline.peers.affinity import Turns
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
 
 POLICY = Policy(batch=8)
@@ -41,13 +41,13 @@ class Around:
         self.must_look_before = settled is not None
         self._answer, self._same, self._settled = answer, same, settled
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: int) -> list[Answer]:
+    async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int) -> list[Answer]:
         self.over.set()
-        self.log.append(f"claim {' '.join(ask.event_id for ask in asks)}, take over {take_over}")
-        return [self._answer for _ in asks]
+        self.log.append(f"claim {' '.join(request.event_id for request in requests)}, take over {take_over}")
+        return [self._answer for _ in requests]
 
-    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
-        return {ask.event_id: self._settled for ask in asks} if self._settled is not None else {}
+    async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
+        return {request.event_id: self._settled for request in requests} if self._settled is not None else {}
 
     async def same_content(self, event: Any) -> bool:
         self.log.append(f"compare {event.event_id}")
@@ -58,43 +58,43 @@ class Around:
     async def release(self, claim_ids: Sequence[str]) -> None:
         self.log.append(f"release {' '.join(claim_ids)}")
 
-    def rename(self, passage: Passage, ask: Ask) -> None:
-        self.log.append(("rename", passage.claim_id, ask))
+    def rename(self, flight: InFlight, request: ClaimRequest) -> None:
+        self.log.append(("rename", flight.claim_id, request))
 
-    def done(self, ended: Sequence[tuple[Passage, End]]) -> None:
-        self.log += [(passage.claim_id, end) for passage, end in ended]
+    def done(self, ended: Sequence[tuple[InFlight, End]]) -> None:
+        self.log += [(flight.claim_id, end) for flight, end in ended]
 
-    def bury(self, passage: Passage, doom: Doom) -> None:
-        self.log.append((passage.claim_id, doom))
+    def bury(self, flight: InFlight, cause: DeadLetterCause) -> None:
+        self.log.append((flight.claim_id, cause))
 
-    def start_all(self, passages: Sequence[Passage]) -> None:
-        self.log += [f"start {passage.claim_id}" for passage in passages]
+    def start_all(self, flights: Sequence[InFlight]) -> None:
+        self.log += [f"start {flight.claim_id}" for flight in flights]
 
     def tell_received(self) -> None:
         """Once a batch is taken."""
 
 
-def claiming(around: Around, facts: list[Fact] | None = None) -> tuple[Claiming, Inbox[Passage]]:
-    inbox: Inbox[Passage] = Inbox()
+def claiming(around: Around, facts: list[Fact] | None = None) -> tuple[Claiming, BatchQueue[InFlight]]:
+    queue: BatchQueue[InFlight] = BatchQueue()
     some = cast("Any", around)
     made = Claiming(
-        inbox=inbox, turns=Turns(inbox, peer_wait=0), desk=some, intake=some, store=some, watch=some, work=some,
+        queue=queue, affinity=PeerAffinity(queue, peer_wait=0), manager=some, intake=some, store=some, watch=some, work=some,
         settling=some, policy=POLICY, clocks=Clocks(lambda: 12.0, lambda: 0.0),
         facts=([] if facts is None else facts).append,
     )  # fmt: skip
-    return made, inbox
+    return made, queue
 
 
-def passage(event_id: str = "e", doom: Doom | None = None) -> Passage:
+def flight(event_id: str = "e", cause: DeadLetterCause | None = None) -> InFlight:
     event = parse(b'{"event_id":"%s","payload":1}' % event_id.encode(), max_bytes=1000)
-    return Passage(event, Ask(event_id, event.digest), None, 0.0, 0.0, attempts=[], doom=doom)
+    return InFlight(event, ClaimRequest(event_id, event.digest), None, 0.0, 0.0, attempts=[], cause=cause)
 
 
-async def asked(around: Around, one: Passage) -> tuple[Claiming, list[Fact]]:
+async def asked(around: Around, one: InFlight) -> tuple[Claiming, list[Fact]]:
     """Claim this one, and stop when the batch was routed."""
     facts: list[Fact] = []
-    made, inbox = claiming(around, facts)
-    inbox.put(one)
+    made, queue = claiming(around, facts)
+    queue.put(one)
     running = asyncio.create_task(made.run())
     async with asyncio.timeout(20):
         await around.over.wait()
@@ -106,7 +106,7 @@ async def asked(around: Around, one: Passage) -> tuple[Claiming, list[Fact]]:
 
 
 async def test_what_is_won_for_the_first_time_starts():
-    around, one = Around(Won(1, 0)), passage()
+    around, one = Around(Won(1, 0)), flight()
     _, facts = await asked(around, one)
     assert around.log == [f"claim e, take over {UNHANDLED}", "start e"]
     assert (one.epoch, one.takeovers, one.alone) == (1, 0, 0)
@@ -114,7 +114,7 @@ async def test_what_is_won_for_the_first_time_starts():
 
 
 async def test_what_is_won_from_a_dead_owner_starts_and_says_so():
-    around, one = Around(Won(4, 2, 1)), passage()
+    around, one = Around(Won(4, 2, 1)), flight()
     _, facts = await asked(around, one)
     assert around.log[1:] == ["start e"]
     assert (one.epoch, one.takeovers, one.alone) == (4, 2, 1)
@@ -123,13 +123,13 @@ async def test_what_is_won_from_a_dead_owner_starts_and_says_so():
 
 @pytest.mark.parametrize(("alone", "condemned"), [(2, False), (3, True), (4, True)])
 async def test_what_ended_too_many_owners_alone_is_buried(alone: int, condemned: bool):
-    around, one = Around(Won(9, 7, alone), handled=True), passage()
+    around, one = Around(Won(9, 7, alone), handled=True), flight()
     await asked(around, one)
     assert around.log[0] == "claim e, take over 0"
     if not condemned:
         assert around.log[1:] == ["start e"]
         return
-    assert around.log[1:] == [("e", Doom("crash_loop", "claim"))]
+    assert around.log[1:] == [("e", DeadLetterCause("crash_loop", "claim"))]
     (failure,) = one.attempts
     assert (failure.at, failure.stage, failure.error_class) == (12.0, "claim", "permanent")
     assert failure.message.startswith("7 owners of this event died or froze")
@@ -137,35 +137,35 @@ async def test_what_ended_too_many_owners_alone_is_buried(alone: int, condemned:
 
 
 async def test_without_a_handler_nothing_is_condemned():
-    around, one = Around(Won(9, 7, 9)), passage()
+    around, one = Around(Won(9, 7, 9)), flight()
     await asked(around, one)
     assert around.log[1:] == ["start e"]
 
 
 @pytest.mark.parametrize("pardon", ["revive", "handled"])
 async def test_what_was_pardoned_is_not_condemned(pardon: str):
-    around, one = Around(Won(9, 7, 9), handled=True), passage()
+    around, one = Around(Won(9, 7, 9), handled=True), flight()
     made, _ = claiming(around)
     setattr(one, pardon, True)
     assert not made._condemned(one)
 
 
 async def test_what_is_doomed_is_buried_once_it_is_won():
-    around, doom = Around(Won(1, 0)), Doom("invalid", "receive")
-    await asked(around, passage(doom=doom))
-    assert around.log[1:] == [("e", doom)]
+    around, cause = Around(Won(1, 0)), DeadLetterCause("invalid", "receive")
+    await asked(around, flight(cause=cause))
+    assert around.log[1:] == [("e", cause)]
 
 
 async def test_what_another_holds_stands_by():
     around = Around(Held(5.0, True))
-    made, facts = await asked(around, passage())
+    made, facts = await asked(around, flight())
     assert (around.log[1:], made.standing_by) == ([], 1)
     assert facts[1:] == [EventsStandBy(["e"])]
 
 
 async def test_what_lapsed_without_a_handler_stands_by_too():
     around = Around(Lapsed(True))
-    made, facts = await asked(around, passage())
+    made, facts = await asked(around, flight())
     assert (around.log[1:], made.standing_by) == ([], 1)
     assert facts[1:] == [EventsStandBy(["e"])]
 
@@ -173,19 +173,19 @@ async def test_what_lapsed_without_a_handler_stands_by_too():
 @pytest.mark.parametrize("answer", [Done(True), Dead(True)])
 async def test_what_is_settled_is_a_duplicate(answer: Done | Dead):
     around = Around(answer)
-    await asked(around, passage())
+    await asked(around, flight())
     assert around.log[1:] == [("e", DUPLICATE)]
 
 
 async def test_what_is_won_although_it_is_a_row_is_a_duplicate_and_does_not_start():
     around = Around(Won(1, 0), settled=Done(True))
-    await asked(around, passage())
+    await asked(around, flight())
     assert around.log[1:] == [("e", DUPLICATE)]
 
 
 async def test_what_is_won_although_it_is_a_letter_is_given_back():
     around = Around(Won(1, 0), settled=Dead(True))
-    await asked(around, passage())
+    await asked(around, flight())
     assert around.log[1:] == ["release e", ("e", DUPLICATE)]
 
 
@@ -194,32 +194,32 @@ async def test_what_is_won_although_it_is_a_letter_is_given_back():
 
 async def test_the_same_bytes_are_a_duplicate_and_nothing_is_compared():
     around = Around(Won(1, 0))
-    await claiming(around)[0].already_settled([(passage(), True)])
+    await claiming(around)[0].already_settled([(flight(), True)])
     assert around.log == [("e", DUPLICATE)]
 
 
 async def test_other_bytes_of_the_same_value_are_a_duplicate():
     around = Around(Won(1, 0), same=True)
-    await claiming(around)[0].already_settled([(passage(), False)])
+    await claiming(around)[0].already_settled([(flight(), False)])
     assert around.log == ["compare e", ("e", DUPLICATE)]
 
 
 async def test_what_is_doomed_anyhow_conflicts_with_nothing():
     around = Around(Won(1, 0), same=False)
-    await claiming(around)[0].already_settled([(passage(doom=Doom("invalid", "receive")), False)])
+    await claiming(around)[0].already_settled([(flight(cause=DeadLetterCause("invalid", "receive")), False)])
     assert around.log == [("e", DUPLICATE)]
 
 
-def assert_conflict(one: Passage, log: Sequence[object]) -> None:
+def assert_conflict(one: InFlight, log: Sequence[object]) -> None:
     assert log == ["release e", ("rename", "e", conflict_claim(one.event))]
-    assert one.doom == Doom("conflict", "claim")
+    assert one.cause == DeadLetterCause("conflict", "claim")
     (failure,) = one.attempts
     assert (failure.at, failure.stage, failure.error_class) == (12.0, "claim", "permanent")
     assert failure.message == CONFLICT
 
 
 async def test_other_content_is_a_conflict_under_a_name_of_its_own():
-    around, one = Around(Won(1, 0), same=False), passage()
+    around, one = Around(Won(1, 0), same=False), flight()
     await claiming(around)[0].already_settled([(one, False)])
     assert around.log.pop(0) == "compare e"
     assert_conflict(one, around.log)
@@ -228,24 +228,24 @@ async def test_other_content_is_a_conflict_under_a_name_of_its_own():
 async def test_what_cannot_be_compared_now_stands_by():
     around = Around(Won(1, 0), same=Transient("away"))
     made, _ = claiming(around)
-    await made.already_settled([(passage("e"), False), (passage("f"), False)])
+    await made.already_settled([(flight("e"), False), (flight("f"), False)])
     assert around.log == ["compare e", "compare f"]
     assert made.standing_by == 2
 
 
 async def test_a_letter_of_the_same_content_ends_what_is_held_as_a_duplicate():
     around = Around(Won(1, 0))
-    await claiming(around)[0].buried_before(passage(), same=True)
+    await claiming(around)[0].buried_before(flight(), same=True)
     assert around.log == ["release e", ("e", DUPLICATE)]
 
 
 async def test_a_letter_of_other_content_ends_what_is_held_as_a_conflict():
-    around, one = Around(Won(1, 0)), passage()
+    around, one = Around(Won(1, 0)), flight()
     await claiming(around)[0].buried_before(one, same=False)
     assert_conflict(one, around.log)
 
 
 async def test_a_letter_of_other_content_ends_what_is_doomed_anyhow_as_a_duplicate():
-    around, one = Around(Won(1, 0)), passage(doom=Doom("conflict", "claim"))
+    around, one = Around(Won(1, 0)), flight(cause=DeadLetterCause("conflict", "claim"))
     await claiming(around)[0].buried_before(one, same=False)
     assert around.log == ["release e", ("e", DUPLICATE)]

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from unlost.listener.claims.manager import Desk
-from unlost.listener.core.batch_queue import Inbox
-from unlost.listener.core.claim import Answer, Ask, Dead, Done, Lapsed, Won
+from unlost.listener.claims.manager import ClaimManager
+from unlost.listener.core.batch_queue import BatchQueue
+from unlost.listener.core.claim import Answer, ClaimRequest, Dead, Done, Lapsed, Won
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.claiming import Claiming
-from unlost.listener.pipeline.peers.affinity import Turns
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
 
 POLICY = Policy()
@@ -38,9 +38,9 @@ class Room:
         if len(self.ids) >= limit:
             await asyncio.Event().wait()
 
-    async def claim(self, asks: Sequence[Ask], **_: object) -> list[Answer]:
-        self.ids |= {ask.event_id for ask in asks}
-        return [Won(1, 0) for _ in asks]
+    async def claim(self, requests: Sequence[ClaimRequest], **_: object) -> list[Answer]:
+        self.ids |= {request.event_id for request in requests}
+        return [Won(1, 0) for _ in requests]
 
 
 class Watch:
@@ -56,7 +56,7 @@ class Table:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+    async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
         self.asked += 1
         if self.asked == 1:
             raise Transient("PostgreSQL is away")
@@ -74,8 +74,8 @@ class Work:
         self.enough = asyncio.Event()
         self._count = enough
 
-    def start_all(self, passages: Sequence[Any]) -> None:
-        self.begun += passages
+    def start_all(self, flights: Sequence[Any]) -> None:
+        self.begun += flights
         if len(self.begun) >= self._count:
             self.enough.set()
 
@@ -93,22 +93,22 @@ class Ends:
 class Event:
     """A passage, as far as claiming looks at one."""
 
-    doom = None
+    cause = None
     revive = of_peer = False
     takeovers = alone = epoch = asked = 0
 
     def __init__(self, event_id: str) -> None:
         self.event_id = self.claim_id = event_id
         self.event = self
-        self.ask = Ask(event_id, b"")
+        self.request = ClaimRequest(event_id, b"")
 
 
-def claiming_of(ids: Sequence[str], work: Work, desk: Room) -> Claiming:
-    inbox = cast("Inbox[Passage]", Inbox())
-    inbox.put_all(cast("list[Passage]", [Event(id_) for id_ in ids]))
+def claiming_of(ids: Sequence[str], work: Work, manager: Room) -> Claiming:
+    queue = cast("BatchQueue[InFlight]", BatchQueue())
+    queue.put_all(cast("list[InFlight]", [Event(id_) for id_ in ids]))
     return Claiming(
-        inbox=inbox, turns=Turns(inbox, peer_wait=0),
-        desk=cast("Desk", desk), intake=cast("Any", Ends()),
+        queue=queue, affinity=PeerAffinity(queue, peer_wait=0),
+        manager=cast("ClaimManager", manager), intake=cast("Any", Ends()),
         store=cast("Any", Table()), watch=cast("Any", Watch()), work=cast("Any", work), settling=cast("Any", Ends()),
         policy=POLICY, clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
@@ -129,9 +129,9 @@ class Alone(Work):
         yield
         self.log.append("not alone")
 
-    def start_suspects(self, passages: Sequence[Any]) -> None:
-        self.log.append(f"{len(passages)} begin")
-        self.start_all(passages)
+    def start_suspects(self, flights: Sequence[Any]) -> None:
+        self.log.append(f"{len(flights)} begin")
+        self.start_all(flights)
 
     async def idle_of_suspects(self) -> None:
         self.log.append("settled")
@@ -144,12 +144,12 @@ class Lapses(Room):
         super().__init__()
         self.log = log
 
-    async def claim(self, asks: Sequence[Ask], *, take_over: int, **_: object) -> list[Answer]:
+    async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int, **_: object) -> list[Answer]:
         if not take_over:
-            return [Lapsed(True) for _ in asks]
-        assert take_over == len(asks)
+            return [Lapsed(True) for _ in requests]
+        assert take_over == len(requests)
         self.log.append(f"{take_over} claimed")
-        return [Won(2, 1) for _ in asks]
+        return [Won(2, 1) for _ in requests]
 
 
 async def test_suspects_are_claimed_once_nothing_else_runs_any_more():

@@ -4,12 +4,12 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.core.claim import Ask
+from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import AttemptFailed, Fact
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.failures import Failures
 
 
@@ -34,9 +34,9 @@ def failures(watch: Watch) -> tuple[Failures, list[Fact]]:
     return made, facts
 
 
-def passage() -> Passage:
+def flight() -> InFlight:
     event = parse(b'{"event_id":"e","payload":1}', max_bytes=1000)
-    return Passage(event, Ask("e", event.digest), None, 0.0, 0.0)
+    return InFlight(event, ClaimRequest("e", event.digest), None, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def passage() -> Passage:
 async def test_an_attempt_follows_unless_it_was_the_last_or_can_never_succeed(
     number: int, error: Transient | Permanent, following: int | None
 ):
-    watch, one = Watch(counts=True), passage()
+    watch, one = Watch(counts=True), flight()
     made, facts = failures(watch)
     assert await made.following(one, number, error, 7.0) == following
     kind = "permanent" if isinstance(error, Permanent) else "transient"
@@ -59,7 +59,7 @@ async def test_an_attempt_follows_unless_it_was_the_last_or_can_never_succeed(
 
 
 async def test_an_attempt_in_an_outage_is_repeated_and_nothing_of_it_is_kept():
-    one = passage()
+    one = flight()
     made, facts = failures(Watch(counts=False))
     assert await made.following(one, 3, Transient("away"), 7.0) == 3
     assert one.attempts == []
@@ -70,7 +70,7 @@ async def test_an_attempt_in_an_outage_is_repeated_and_nothing_of_it_is_kept():
 
 async def test_a_batch_that_failed_together_names_no_event():
     made, facts = failures(Watch(counts=False))
-    assert not await made.count([passage(), passage()], Transient("away"), 7.0)
+    assert not await made.count([flight(), flight()], Transient("away"), 7.0)
     (fact,) = facts
     assert isinstance(fact, AttemptFailed)
     assert (fact.retried, fact.count, fact.event_id) == (True, 2, None)

@@ -12,7 +12,7 @@ import pytest
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.event import parse
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.frames import passage_of
 from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.handling import Handling
@@ -49,12 +49,12 @@ class Put:
     async def run(self) -> None:
         await asyncio.Event().wait()
 
-    def put_all(self, passages: Sequence[Passage]) -> None:
-        self.ids += [passage.claim_id for passage in passages]
+    def put_all(self, flights: Sequence[InFlight]) -> None:
+        self.ids += [flight.claim_id for flight in flights]
         self._changed.set()
 
-    async def give_up(self, passage: Passage, _: str) -> None:
-        self.given_up.append(passage.claim_id)
+    async def give_up(self, flight: InFlight, _: str) -> None:
+        self.given_up.append(flight.claim_id)
         self._changed.set()
 
     async def until(self, count: int) -> None:
@@ -114,18 +114,18 @@ class Work:
                 await self._changed.wait()
 
 
-def passages(*ids: str) -> list[Passage]:
+def flights(*ids: str) -> list[InFlight]:
     frames = [f'{{"event_id": "{id_}", "payload": 1}}'.encode() for id_ in ids]
     return [passage_of(parse(frame, max_bytes=100), frame, None, 0.0, 0.0) for frame in frames]
 
 
 @asynccontextmanager
 async def handling_with(
-    work: Callable[[Delivery], Awaitable[None]], desk: Held | None = None, outages: int = 0
+    work: Callable[[Delivery], Awaitable[None]], manager: Held | None = None, outages: int = 0
 ) -> AsyncIterator[tuple[Handling, Put]]:
     put = Put()
     handling = Handling(
-        handler=Handler("h", "plain", work), desk=cast("Any", desk or Held()), store=cast("Any", FakeRows()),
+        handler=Handler("h", "plain", work), manager=cast("Any", manager or Held()), store=cast("Any", FakeRows()),
         storing=cast("Any", put), watch=cast("Any", Watch(outages)), settling=cast("Any", None), policy=POLICY,
         clocks=Clocks(lambda: 0.0, lambda: 0.0), facts=lambda _: None,
     )  # fmt: skip
@@ -144,7 +144,7 @@ class FakeRows:
 async def test_so_many_run_at_once_and_all_in_their_turn() -> None:
     work, ids = Work(at_once=True), [f"e{number}" for number in range(20)]
     async with handling_with(work) as (handling, put):
-        handling.start_all(passages(*ids))
+        handling.start_all(flights(*ids))
         await put.until(20)
     assert (sorted(put.ids), work.begun, work.most) == (sorted(ids), ids, 2)
 
@@ -154,7 +154,7 @@ async def test_whoever_waits_for_another_attempt_keeps_nobody_from_running() -> 
     async with handling_with(work) as (handling, put):
         for id_ in "abcd":
             work.let_go(id_)
-        handling.start_all(passages(*"abcd"))
+        handling.start_all(flights(*"abcd"))
         await put.until(4)
         assert (sorted(put.ids), put.given_up) == (["a", "c", "d"], ["b"])
     assert work.begun[:4] == ["a", "b", "c", "d"], "the others run in the pauses"
@@ -170,7 +170,7 @@ async def test_a_failure_in_an_outage_is_no_attempt(suspect: bool) -> None:
         raise ConnectionError("the same server, perhaps")
 
     async with handling_with(handle, outages=3) as (handling, put):
-        (a,) = passages("a")
+        (a,) = flights("a")
         (handling.start_suspects if suspect else handling.start_all)([a])
         await put.until(1)
         assert put.given_up == ["a"]
@@ -180,10 +180,10 @@ async def test_a_failure_in_an_outage_is_no_attempt(suspect: bool) -> None:
 async def test_whoever_waits_for_the_end_of_an_outage_stays_in_its_lane() -> None:
     work = Work(at_once=True, fails={"a": 1})
     async with handling_with(work, outages=1) as (handling, put):
-        handling.start_all(passages("a"))
+        handling.start_all(flights("a"))
         await work.until(lambda: work.begun == ["a"])
         async with handling.alone():
-            handling.start_suspects(passages("s"))
+            handling.start_suspects(flights("s"))
             await put.until(2)
     assert (work.begun, put.ids) == (["a", "a", "a", "s"], ["a", "s"])
 
@@ -191,7 +191,7 @@ async def test_whoever_waits_for_the_end_of_an_outage_stays_in_its_lane() -> Non
 async def test_whose_handler_has_succeeded_is_not_handled_again_when_its_claim_is_won_again() -> None:
     work = Work(at_once=True)
     async with handling_with(work) as (handling, put):
-        (a,) = passages("a")
+        (a,) = flights("a")
         handling.start_all([a])
         await put.until(1)
         handling.start_all([a])
@@ -202,7 +202,7 @@ async def test_whose_handler_has_succeeded_is_not_handled_again_when_its_claim_i
 async def test_a_lost_claim_ends_its_own_event_alone() -> None:
     work = Work()
     async with handling_with(work) as (handling, put):
-        a, b, c, d = passages(*"abcd")
+        a, b, c, d = flights(*"abcd")
         handling.start_all([a, b, c, d])
         await work.until(lambda: work.running == ["a", "b"])
         assert handling.lose(a)
@@ -216,22 +216,22 @@ async def test_a_lost_claim_ends_its_own_event_alone() -> None:
 
 
 async def test_suspects_run_together_and_nothing_else_does() -> None:
-    work, desk = Work(), Held()
-    async with handling_with(work, desk) as (handling, put):
-        handling.start_all(passages("a"))
+    work, manager = Work(), Held()
+    async with handling_with(work, manager) as (handling, put):
+        handling.start_all(flights("a"))
         await work.until(lambda: work.running == ["a"])
         asyncio.get_running_loop().call_soon(work.let_go, "a")
         async with handling.alone():
             assert work.running == []
-            handling.start_all(passages("b"))
-            handling.start_suspects(passages("s", "t"))
+            handling.start_all(flights("b"))
+            handling.start_suspects(flights("s", "t"))
             await work.until(lambda: work.running == ["s", "t"])
             work.let_go("s")
             work.let_go("t")
             await put.until(3)
             assert work.begun == ["a", "s", "t"], "until they are settled"
-            desk.gone["s"].set()
-            desk.gone["t"].set()
+            manager.gone["s"].set()
+            manager.gone["t"].set()
             await handling.idle_of_suspects()
             assert work.begun == ["a", "s", "t"]
         await work.until(lambda: work.running == ["b"])
@@ -242,7 +242,7 @@ async def test_suspects_run_together_and_nothing_else_does() -> None:
 async def test_a_stop_gives_back_what_has_not_begun_and_then_all() -> None:
     work = Work()
     async with handling_with(work) as (handling, _):
-        handling.start_all(passages(*"abcd"))
+        handling.start_all(flights(*"abcd"))
         await work.until(lambda: work.running == ["a", "b"])
         assert await handling.stop(begun=False) == ["c", "d"]
         assert work.running == ["a", "b"]
@@ -253,14 +253,14 @@ async def test_a_stop_gives_back_what_has_not_begun_and_then_all() -> None:
 async def test_an_event_that_is_stopped_in_its_pause_leaves_the_lane() -> None:
     work = Work(at_once=True, fails={"a": 2})
     async with handling_with(work) as (handling, put):
-        (a,) = passages("a")
+        (a,) = flights("a")
         handling.start_all([a])
         await work.until(lambda: work.begun == ["a"])
         while work.running:  # noqa: ASYNC110  one turn of the loop, and it pauses
             await asyncio.sleep(0)
         assert handling.lose(a)
         async with handling.alone():
-            handling.start_suspects(passages("s"))
+            handling.start_suspects(flights("s"))
             await put.until(1)
         assert put.ids == ["s"]
 
@@ -275,7 +275,7 @@ async def test_what_a_handler_sets_in_its_context_is_its_own_events() -> None:
         assert OF_AN_EVENT.get() == delivery.event_id
 
     async with handling_with(handle) as (handling, put):
-        handling.start_all(passages(*"abcd"))
+        handling.start_all(flights(*"abcd"))
         await put.until(4)
     assert (seen, put.given_up) == ([""] * 4, [])
 
@@ -289,8 +289,8 @@ async def test_a_handler_whose_own_work_was_cancelled_has_failed() -> None:
         await theirs
 
     async with handling_with(handle) as (handling, put):
-        handling.start_all(passages("a"))
-        handling.start_suspects(passages("s"))
+        handling.start_all(flights("a"))
+        handling.start_suspects(flights("s"))
         await put.until(2)
     assert sorted(put.given_up) == ["a", "s"]
 
@@ -308,14 +308,14 @@ async def test_a_lost_claim_ends_an_event_whatever_its_handler_makes_of_that() -
                 raise ValueError("told otherwise") from None
 
     async with handling_with(handle) as (handling, put):
-        for lost, start in ((*passages("a"), handling.start_all), (*passages("s"), handling.start_suspects)):
+        for lost, start in ((*flights("a"), handling.start_all), (*flights("s"), handling.start_suspects)):
             begun.clear()
             ended.clear()
             start([lost])
             await begun.wait()
             assert handling.lose(lost)
             await ended.wait()
-        handling.start_all(passages("b"))
+        handling.start_all(flights("b"))
         await put.until(1)
         assert (put.ids, put.given_up) == (["b"], []), "who lost it stands by, and must not end it too"
 
@@ -331,10 +331,10 @@ async def test_at_the_end_a_hand_takes_nothing_more_whatever_its_handler_makes_o
             await asyncio.sleep(3600 if delivery.event_id == "a" else 0)
 
     async with handling_with(handle) as (handling, _):
-        handling.start_all(passages("a"))
+        handling.start_all(flights("a"))
         await begun.wait()
         closing = asyncio.create_task(handling.alone().__aenter__())  # their lane is closed until "a" has ended
         await asyncio.sleep(0)
-        handling.start_all(passages(*"bcd"))
+        handling.start_all(flights(*"bcd"))
     closing.cancel()
     assert ran == ["a"]

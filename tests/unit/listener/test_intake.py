@@ -2,14 +2,14 @@
 
 import time
 
-from unlost.listener.core.batch_queue import Inbox
+from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.facts import Fact
-from unlost.listener.core.in_flight import DUPLICATE, STORED, Buried, Passage, conflict_claim
+from unlost.listener.core.in_flight import DUPLICATE, STORED, Buried, InFlight, conflict_claim
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.pipeline.intake import Intake
-from unlost.listener.pipeline.peers.affinity import Turns
-from unlost.listener.pipeline.peers.segments import Cutter
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
+from unlost.listener.pipeline.peers.segments import Segmenter
 from unlost.listener.pipeline.policy import Policy
 
 
@@ -17,11 +17,11 @@ class Admitted:
     """An intake, and what it would have claimed."""
 
     def __init__(self, *, share: tuple[int, int] = (0, 1), length: int = 64) -> None:
-        self.inbox: Inbox[Passage] = Inbox()
+        self.queue: BatchQueue[InFlight] = BatchQueue()
         self.facts: list[Fact] = []
-        self.turns = Turns(self.inbox, peer_wait=60.0)
+        self.affinity = PeerAffinity(self.queue, peer_wait=60.0)
         self.intake = Intake(
-            policy=Policy(), cutter=Cutter(lambda: share, length=length), turns=self.turns,
+            policy=Policy(), segmenter=Segmenter(lambda: share, length=length), affinity=self.affinity,
             clocks=Clocks(time.time, time.monotonic), facts=self.facts.append,
         )  # fmt: skip
 
@@ -35,9 +35,9 @@ def test_copies_of_what_becomes_a_conflict_go_on_and_the_cursor_does_not_stick()
     intake = admitted.intake
     for number in (1, 2, 3):
         intake.receive([frame("e", 1, f"j.{number}")])
-    (first,) = admitted.inbox.waiting()
+    (first,) = admitted.queue.waiting()
     intake.rename(first, conflict_claim(first.event))
-    again = admitted.inbox.waiting()[1:]
+    again = admitted.queue.waiting()[1:]
     assert [one.claim_id for one in again] == [first.claim_id, "e"], "a copy asks under the event's own name anew"
     intake.finish([(first, Buried("conflict"))])
     assert (intake.watermark.cursor, intake.count) == ("j.1", 2)
@@ -51,7 +51,7 @@ def test_frames_that_are_taken_apart_hold_the_cursor_back_and_do_not_move_it():
     intake = admitted.intake
     intake.receive_apart([frame("late", 1, "j.9"), b"nothing"])
     intake.receive([frame("early", 1, "j.1")])
-    late, nothing, early = admitted.inbox.waiting()
+    late, nothing, early = admitted.queue.waiting()
     intake.finish([(early, STORED)])
     assert intake.watermark.cursor is None, "what lies before it is not settled"
     intake.finish([(late, STORED), (nothing, Buried("invalid"))])
@@ -81,13 +81,13 @@ async def test_what_waits_unread_for_a_peer_is_read_to_be_told():
     admitted = Admitted(share=(0, 10**9), length=1)
     frames = [frame(f"e{number}", 1, f"j.{number}") for number in range(5)]
     admitted.intake.receive(frames)
-    assert len(admitted.turns.unread) == 4, "all but the first, which is of nobody's stretch"
+    assert len(admitted.affinity.unread) == 4, "all but the first, which is of nobody's stretch"
     assert [one.event.event_id for one in admitted.intake.left()] == ["e0", "e1", "e2", "e3", "e4"]
-    assert admitted.turns.unread == []
+    assert admitted.affinity.unread == []
 
 
 async def test_what_a_peer_settled_is_not_left():
     admitted = Admitted(share=(0, 10**9), length=1)
     admitted.intake.receive([frame(f"e{number}", 1, f"j.{number}") for number in range(5)])
-    admitted.intake.end_unread(admitted.turns.unread)
+    admitted.intake.end_unread(admitted.affinity.unread)
     assert [one.event.event_id for one in admitted.intake.left()] == ["e0"]

@@ -6,7 +6,7 @@ import pytest
 
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.source.committer import CursorKeeper
+from unlost.listener.source.committer import CursorCommitter
 
 BEFORE, LATER, BACK = StoreMark("g", 7, "p"), StoreMark("g", 9, "p"), StoreMark("h", 8, "p")
 
@@ -30,7 +30,7 @@ class Place:
     def __init__(self, *answers: str | Exception | None) -> None:
         self.watermark = SimpleNamespace(cursor="j-8", reading=0)
         self.store: StoreMark | None = BEFORE
-        self.keeper = CursorKeeper(
+        self.keeper = CursorCommitter(
             lambda: self.watermark, Cursors(*answers), store=lambda: self.store, source="s", group="g",
             facts=lambda fact: None,
         )  # fmt: skip

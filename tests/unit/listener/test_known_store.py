@@ -8,7 +8,7 @@ import pytest
 from unlost.listener.claims.known_store import KnownStore
 from unlost.listener.core.facts import Fact, StoreReplaced, StoreWentBack
 from unlost.listener.core.store_mark import Remembered, StoreMark
-from unlost.listener.ports.membership import Look
+from unlost.listener.ports.membership import MembershipView
 
 MARK = StoreMark("g", 7, "postgres:1")
 
@@ -24,10 +24,10 @@ class Roll:
         self._seen = list(seen)
         self.log: list[object] = []
 
-    async def refresh(self, known: StoreMark | None = None) -> Look:
+    async def refresh(self, known: StoreMark | None = None) -> MembershipView:
         self.log.append(known)
         mark = self._seen.pop(0) if len(self._seen) > 1 else self._seen[0]
-        return Look("me:1", frozenset(), {}, mark.incarnation, mark)
+        return MembershipView("me:1", frozenset(), {}, mark.incarnation, mark)
 
     async def renew(self, generation: str, version: int) -> None:
         self.log.append(f"renew {generation} after {version}")
@@ -58,35 +58,35 @@ class Reach:
         self.filed.append(store)
 
 
-def known(roll: Roll, reach: Reach, mark: StoreMark | None = MARK) -> tuple[KnownStore, list[Fact], list[str]]:
+def known(membership: Roll, backends: Reach, mark: StoreMark | None = MARK) -> tuple[KnownStore, list[Fact], list[str]]:
     facts, others = list[Fact](), list[str]()
-    one = KnownStore(roll=cast("Any", roll), reach=cast("Any", reach), facts=facts.append)
+    one = KnownStore(membership=cast("Any", membership), backends=cast("Any", backends), facts=facts.append)
     one.mark = mark
     one.on_other = lambda: others.append("other")
     return one, facts, others
 
 
 async def test_the_first_look_takes_the_store_no_further():
-    roll = Roll(MARK)
-    one, _, _ = known(roll, Reach(), mark=None)
+    membership = Roll(MARK)
+    one, _, _ = known(membership, Reach(), mark=None)
     assert (await one.look_at_roll()).store == MARK
-    assert roll.log == [None], "nobody has said yet that it is the store that it was"
+    assert membership.log == [None], "nobody has said yet that it is the store that it was"
 
 
 async def test_without_a_look_at_postgres_redis_is_not_asked():
-    reach = Reach(("redis:1", 7))
-    assert not await known(Roll(MARK), reach, mark=None)[0].look_for_redis()
-    assert reach.told == []
+    backends = Reach(("redis:1", 7))
+    assert not await known(Roll(MARK), backends, mark=None)[0].look_for_redis()
+    assert backends.told == []
 
 
 @pytest.mark.parametrize("remembered", [7, 6, 0])
 async def test_a_store_that_redis_remembers_is_taken_further_from_then_on(remembered: int):
-    roll, reach = Roll(at(8)), Reach(("redis:1", remembered))
-    one, _, _ = known(roll, reach)
+    membership, backends = Roll(at(8)), Reach(("redis:1", remembered))
+    one, _, _ = known(membership, backends)
     assert not await one.look_for_redis()
-    assert (reach.redis, reach.told) == ("redis:1", [MARK])
+    assert (backends.redis, backends.told) == ("redis:1", [MARK])
     await one.look_at_roll()
-    assert roll.log == [MARK]
+    assert membership.log == [MARK]
 
 
 @pytest.mark.parametrize(
@@ -101,90 +101,90 @@ async def test_peers_that_are_further_on_under_another_name_have_left_this_one_b
 
 
 async def test_a_store_less_far_than_redis_remembers_is_doubted():
-    roll, reach = Roll(MARK), Reach(("redis:1", 8))
-    one, _, _ = known(roll, reach)
+    membership, backends = Roll(MARK), Reach(("redis:1", 8))
+    one, _, _ = known(membership, backends)
     assert await one.look_for_redis()
-    assert reach.redis is None
+    assert backends.redis is None
     assert (await one.look_again()).store == at(8, "after g"), "it went back: another generation"
-    assert roll.log == [None, "renew g after 7", None]
+    assert membership.log == [None, "renew g after 7", None]
 
 
 async def test_a_store_that_a_peer_has_taken_as_far_meanwhile_is_the_same():
-    roll = Roll(at(8))
-    one, _, _ = known(roll, Reach(("redis:1", 8)))
+    membership = Roll(at(8))
+    one, _, _ = known(membership, Reach(("redis:1", 8)))
     assert await one.look_for_redis()
     assert (await one.look_again()).store == at(8)
-    assert roll.log == [None]
+    assert membership.log == [None]
 
 
 async def test_a_store_that_redis_does_not_know_is_doubted_by_a_newcomer():
-    roll = Roll(MARK)
-    one, _, _ = known(roll, Reach(("redis:1", None)))
+    membership = Roll(MARK)
+    one, _, _ = known(membership, Reach(("redis:1", None)))
     assert await one.look_for_redis()
     assert (await one.look_again()).store.generation == "after g"
 
 
 async def test_a_store_that_nobody_has_taken_further_is_believed():
-    reach = Reach(("redis:1", None))
-    assert not await known(Roll(at(0)), reach, mark=at(0))[0].look_for_redis()
-    assert reach.redis == "redis:1"
+    backends = Reach(("redis:1", None))
+    assert not await known(Roll(at(0)), backends, mark=at(0))[0].look_for_redis()
+    assert backends.redis == "redis:1"
 
 
 async def test_who_has_seen_the_store_all_along_believes_it_although_redis_forgot():
-    reach = Reach(("redis:1", 7))
-    one, _, _ = known(Roll(MARK), reach)
+    backends = Reach(("redis:1", 7))
+    one, _, _ = known(Roll(MARK), backends)
     await one.look_for_redis()
-    reach.found, reach.redis = ("redis:2", None), None
+    backends.found, backends.redis = ("redis:2", None), None
     assert not await one.look_for_redis()
-    assert reach.redis == "redis:2"
+    assert backends.redis == "redis:2"
 
 
 @pytest.mark.parametrize("away", [False, True])
 async def test_a_newcomer_that_cannot_ask_redis_doubts_the_store_once_redis_is_known_to_be_away(away: bool):
-    reach = Reach(None)
-    reach.redis_is_away = away
-    one, _, _ = known(Roll(MARK), reach)
+    backends = Reach(None)
+    backends.redis_is_away = away
+    one, _, _ = known(Roll(MARK), backends)
     assert await one.look_for_redis() is away
 
 
 async def test_who_knows_the_store_needs_no_redis():
-    reach = Reach(("redis:1", 7))
-    one, _, _ = known(Roll(MARK), reach)
+    backends = Reach(("redis:1", 7))
+    one, _, _ = known(Roll(MARK), backends)
     await one.look_for_redis()
-    reach.found, reach.redis_is_away = None, True
+    backends.found, backends.redis_is_away = None, True
     assert not await one.look_for_redis()
 
 
 async def test_a_store_that_went_back_gets_a_generation_that_has_come_further_than_it_ever_had():
-    roll = Roll(at(3))
-    one, _, _ = known(roll, Reach())
+    membership = Roll(at(3))
+    one, _, _ = known(membership, Reach())
     assert (await one.look_at_roll()).store == at(8, "after g")
-    assert roll.log == [None, "renew g after 7", None]
+    assert membership.log == [None, "renew g after 7", None]
     await one.look_at_roll()
-    assert roll.log[3:] == [MARK], "it is known now"
+    assert membership.log[3:] == [MARK], "it is known now"
 
 
 def test_what_is_seen_first_is_what_redis_files_under():
-    reach = Reach()
-    one, facts, others = known(Roll(MARK), reach, mark=None)
+    backends = Reach()
+    one, facts, others = known(Roll(MARK), backends, mark=None)
     one.see(MARK)
-    assert (one.mark, reach.filed, facts, others) == (MARK, [MARK.name], [], [])
+    assert (one.mark, backends.filed, facts, others) == (MARK, [MARK.name], [], [])
 
 
 def test_the_same_store_further_on_changes_nothing():
-    reach = Reach()
-    one, facts, others = known(Roll(MARK), reach)
+    backends = Reach()
+    one, facts, others = known(Roll(MARK), backends)
     one.see(at(9))
-    assert (one.mark, reach.filed, facts, others) == (at(9), [], [], [])
-    assert not reach.lost.is_set()
+    assert (one.mark, backends.filed, facts, others) == (at(9), [], [], [])
+    assert not backends.lost.is_set()
 
 
 def test_a_store_that_is_seen_to_have_gone_back_is_left_to_the_next_round():
-    reach = Reach()
-    one, facts, others = known(Roll(MARK), reach)
+    backends = Reach()
+    one, facts, others = known(Roll(MARK), backends)
     one.see(at(6))
-    assert (one.mark, reach.filed, facts, others) == (MARK, [], [], [])
-    assert reach.lost.is_set()
+    assert (one.mark, backends.filed, facts, others) == (MARK, [], [], [])
+    assert backends.lost.is_set()
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_store_that_is_seen_to_have_gone_back_is_left_to_the_next_round():
     ],
 )
 def test_another_store_is_filed_anew_told_of_and_read_again(seen: StoreMark, fact: Fact):
-    reach = Reach()
-    one, facts, others = known(Roll(MARK), reach)
+    backends = Reach()
+    one, facts, others = known(Roll(MARK), backends)
     one.see(seen)
-    assert (one.mark, reach.filed, facts, others) == (seen, [seen.name], [fact], ["other"])
+    assert (one.mark, backends.filed, facts, others) == (seen, [seen.name], [fact], ["other"])

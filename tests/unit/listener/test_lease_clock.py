@@ -6,15 +6,15 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.claims.manager import TICK_SECONDS, Desk
+from unlost.listener.claims.manager import TICK_SECONDS, ClaimManager
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.claim import UNHANDLED, Ask, Keep, Verdict, Won
+from unlost.listener.core.claim import UNHANDLED, ClaimRequest, HeldClaim, Verdict, Won
 from unlost.listener.core.store_mark import Remembered, StoreMark
-from unlost.listener.ports.membership import Look
+from unlost.listener.ports.membership import MembershipView
 
 LEASE, SLOW = 10.0, 4.0
 MARK = StoreMark("g", 1, "1")
-ASK = Ask("e", bytes(32))
+ASK = ClaimRequest("e", bytes(32))
 
 
 class Slow:
@@ -34,19 +34,19 @@ class Slow:
     async def remember(self, store: StoreMark) -> Remembered | None:
         return Remembered(store.version, store.name)
 
-    async def claim(self, asks: Sequence[Ask], **_: object) -> list[Won]:
+    async def claim(self, requests: Sequence[ClaimRequest], **_: object) -> list[Won]:
         self.now += SLOW
-        return [Won(1, 0) for _ in asks]
+        return [Won(1, 0) for _ in requests]
 
-    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
+    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         self.now += SLOW
-        return [True for _ in keeps]
+        return [True for _ in held_claims]
 
     renew = cover
 
-    async def settle(self, asks: Sequence[Ask], verdict: str) -> list[bool]:
-        self.told.append((*asks, verdict))
-        return [True for _ in asks]
+    async def settle(self, requests: Sequence[ClaimRequest], verdict: str) -> list[bool]:
+        self.told.append((*requests, verdict))
+        return [True for _ in requests]
 
 
 class Roll:
@@ -58,13 +58,13 @@ class Roll:
     def __init__(self) -> None:
         self.mine: frozenset[str] = frozenset()
 
-    async def refresh(self, known: object = None) -> Look:
-        return Look("a:1", self.mine or None, {}, "postgres:1", MARK)
+    async def refresh(self, known: object = None) -> MembershipView:
+        return MembershipView("a:1", self.mine or None, {}, "postgres:1", MARK)
 
     async def renew(self, generation: str, version: int) -> None:
         """Nothing went back."""
 
-    async def declare(self, places: frozenset[str]) -> Look:
+    async def declare(self, places: frozenset[str]) -> MembershipView:
         self.mine = places
         return await self.refresh()
 
@@ -74,69 +74,69 @@ def breaker(name: str) -> Breaker:
 
 
 @pytest.fixture
-async def desk_and_redis() -> tuple[Desk, Slow]:
+async def desk_and_redis() -> tuple[ClaimManager, Slow]:
     redis = Slow("redis:1.m")
-    desk = Desk(
-        roll=cast("Any", Roll()), postgres=cast("Any", Slow("postgres:1")), redis=cast("Any", redis),
+    manager = ClaimManager(
+        membership=cast("Any", Roll()), postgres=cast("Any", Slow("postgres:1")), redis=cast("Any", redis),
         redis_breaker=breaker("redis"), store_breaker=breaker("postgres"), lease_seconds=LEASE, facts=lambda _: None,
         clock=lambda: redis.now,
     )  # fmt: skip
-    await desk.join()
-    return desk, redis
+    await manager.join()
+    return manager, redis
 
 
-async def claimed(desk: Desk, redis: Slow) -> float:
+async def claimed(manager: ClaimManager, redis: Slow) -> float:
     asked_at = redis.now
-    await desk.claim([ASK], take_over=0)
+    await manager.claim([ASK], take_over=0)
     return asked_at
 
 
-async def renewed(desk: Desk, redis: Slow) -> float:
-    await desk.claim([ASK], take_over=0)
+async def renewed(manager: ClaimManager, redis: Slow) -> float:
+    await manager.claim([ASK], take_over=0)
     asked_at = redis.now
-    await desk._leases.renew()
+    await manager._leases.renew()
     return asked_at
 
 
-async def covered(desk: Desk, redis: Slow) -> float:
-    await desk.claim([ASK], take_over=0)
+async def covered(manager: ClaimManager, redis: Slow) -> float:
+    await manager.claim([ASK], take_over=0)
     asked_at = redis.now
-    await desk._leases.cover("redis:1.m")
+    await manager._leases.cover("redis:1.m")
     return asked_at
 
 
 @pytest.mark.parametrize("grant", [claimed, renewed, covered])
-async def test_a_lease_counts_from_its_request(desk_and_redis: tuple[Desk, Slow], grant: Any) -> None:
-    desk, redis = desk_and_redis
-    asked_at = await grant(desk, redis)
+async def test_a_lease_counts_from_its_request(desk_and_redis: tuple[ClaimManager, Slow], grant: Any) -> None:
+    manager, redis = desk_and_redis
+    asked_at = await grant(manager, redis)
     redis.now = asked_at + LEASE - 0.1
-    assert desk.is_held("e")
+    assert manager.is_held("e")
     redis.now = asked_at + LEASE + 0.1
-    assert not desk.is_held("e")
+    assert not manager.is_held("e")
 
 
 @pytest.mark.parametrize(("take_over", "company"), [(3, 3), (1, 1), (0, 0), (UNHANDLED, 0)])
 async def test_with_how_many_suspects_it_was_taken_over_is_told_to_every_further_place(
-    desk_and_redis: tuple[Desk, Slow], take_over: int, company: int
+    desk_and_redis: tuple[ClaimManager, Slow], take_over: int, company: int
 ) -> None:
-    desk, _ = desk_and_redis
-    await desk.claim([ASK], take_over=take_over)
-    (held,) = desk._leases.all()
-    assert held.as_keep == Keep("e", ASK.digest, 1, 0, 0, company)
+    manager, _ = desk_and_redis
+    await manager.claim([ASK], take_over=take_over)
+    (held,) = manager._leases.all()
+    assert held.as_keep == HeldClaim("e", ASK.digest, 1, 0, 0, company)
 
 
-async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(desk_and_redis: tuple[Desk, Slow]) -> None:
-    desk, redis = desk_and_redis
+async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(desk_and_redis: tuple[ClaimManager, Slow]) -> None:
+    manager, redis = desk_and_redis
     redis.now = 1_000_000.0
-    rounds, refresh = 0, desk._roll.refresh
+    rounds, refresh = 0, manager._membership.refresh
 
-    async def counted(known: object = None) -> Look:
+    async def counted(known: object = None) -> MembershipView:
         nonlocal rounds
         rounds += 1
         return await refresh(cast("Any", known))
 
-    cast("Any", desk._roll).refresh = counted
-    running = asyncio.create_task(desk.run())
+    cast("Any", manager._membership).refresh = counted
+    running = asyncio.create_task(manager.run())
     await asyncio.sleep(TICK_SECONDS * 0.8)  # that nothing happens can only be waited for
     running.cancel()
     await asyncio.wait([running])
@@ -144,9 +144,9 @@ async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(desk_an
 
 
 @pytest.mark.parametrize("verdict", ["done", "dead"])
-async def test_an_end_is_told_as_what_it_is(desk_and_redis: tuple[Desk, Slow], verdict: Verdict) -> None:
-    desk, redis = desk_and_redis
-    await desk.claim([ASK], take_over=0)
-    assert await desk.settle(["e"], verdict)
+async def test_an_end_is_told_as_what_it_is(desk_and_redis: tuple[ClaimManager, Slow], verdict: Verdict) -> None:
+    manager, redis = desk_and_redis
+    await manager.claim([ASK], take_over=0)
+    assert await manager.settle(["e"], verdict)
     assert redis.told == [(ASK, verdict)]
-    assert not desk.is_held("e")
+    assert not manager.is_held("e")

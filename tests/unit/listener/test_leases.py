@@ -5,18 +5,18 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.claims.backends import Reach
+from unlost.listener.claims.backends import ClaimBackends
 from unlost.listener.claims.leases import Leases
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.claim import Ask, Keep, Verdict, Won
+from unlost.listener.core.claim import ClaimRequest, HeldClaim, Verdict, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Fact, LeasesLost
 
 REDIS, POSTGRES = "redis:1", "postgres:1"
 
 
-def ask(event_id: str) -> Ask:
-    return Ask(event_id, bytes(32))
+def ask(event_id: str) -> ClaimRequest:
+    return ClaimRequest(event_id, bytes(32))
 
 
 class Place:
@@ -32,20 +32,20 @@ class Place:
         if self.away:
             raise Transient("away")
 
-    async def settle(self, asks: Sequence[Ask], verdict: Verdict) -> list[bool]:
-        self._note(verdict, *asks)
-        return [True for _ in asks]
+    async def settle(self, requests: Sequence[ClaimRequest], verdict: Verdict) -> list[bool]:
+        self._note(verdict, *requests)
+        return [True for _ in requests]
 
     async def release(self, event_ids: Sequence[str]) -> None:
         self._note("release", *event_ids)
 
-    async def renew(self, keeps: Sequence[Keep]) -> list[bool]:
-        self._note("renew", *keeps)
-        return [keep.event_id not in self.foreign for keep in keeps]
+    async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+        self._note("renew", *held_claims)
+        return [keep.event_id not in self.foreign for keep in held_claims]
 
-    async def cover(self, keeps: Sequence[Keep]) -> list[bool]:
-        self._note("cover", *keeps)
-        return [keep.event_id not in self.foreign for keep in keeps]
+    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+        self._note("cover", *held_claims)
+        return [keep.event_id not in self.foreign for keep in held_claims]
 
 
 class Held:
@@ -56,20 +56,20 @@ class Held:
         self.redis, self.postgres = Place(), Place()
         self.facts: list[Fact] = []
         self.lost: list[str] = []
-        reach = Reach(
+        backends = ClaimBackends(
             redis=cast("Any", self.redis), postgres=cast("Any", self.postgres), redis_breaker=breaker(),
             store_breaker=breaker(), clock=lambda: self.now,
         )  # fmt: skip
-        reach.redis, reach.postgres = REDIS, POSTGRES
-        self.leases = Leases(reach, seconds=10.0, facts=self.facts.append, clock=lambda: self.now)
+        backends.redis, backends.postgres = REDIS, POSTGRES
+        self.leases = Leases(backends, seconds=10.0, facts=self.facts.append, clock=lambda: self.now)
         self.leases.places = frozenset(places)
         self.leases.on_lost = self.lost.extend
-        self.reach = reach
+        self.backends = backends
 
     def win(self, *event_ids: str, company: int = 0, places: tuple[str, ...] | None = None) -> None:
-        asks = [ask(event_id) for event_id in event_ids]
+        requests = [ask(event_id) for event_id in event_ids]
         granted = self.leases.places if places is None else frozenset(places)
-        self.leases.add(asks, [Won(2, 1, 1) for _ in asks], granted, self.now, company=company)
+        self.leases.add(requests, [Won(2, 1, 1) for _ in requests], granted, self.now, company=company)
 
 
 def breaker() -> Breaker:
@@ -82,7 +82,7 @@ async def test_what_is_settled_is_told_where_it_was_granted_and_held_no_more(ver
     held.win("a", "b", "c")
     assert await held.leases.settle(["a", "c", "unknown"], verdict)
     assert held.redis.told == held.postgres.told == [(verdict, ask("a"), ask("c"))]
-    assert [claim.ask.event_id for claim in held.leases.all()] == ["b"]
+    assert [claim.request.event_id for claim in held.leases.all()] == ["b"]
     assert held.leases.ending == set()
 
 
@@ -101,7 +101,7 @@ async def test_a_letter_that_nobody_could_be_told_of_stays_held(verdict: Verdict
     held.redis.away = True
     assert not await held.leases.settle(["a"], verdict)
     assert len(held.leases) == left
-    held.reach.redis = None
+    held.backends.redis = None
     held.win("a", places=(REDIS,))
     assert not await held.leases.settle(["a"], verdict)
     assert held.redis.told == [(verdict, ask("a"))], "out of reach, it was not asked"
@@ -130,8 +130,8 @@ async def test_a_further_place_is_told_all_that_is_known_of_each():
     held.win("a", "b", company=3)
     held.postgres.foreign = {"b"}
     assert await held.leases.cover(POSTGRES) == [ask("b")]
-    keeps = [Keep(event_id, bytes(32), 2, 1, 1, 3) for event_id in "ab"]
-    assert held.postgres.told == [("cover", *keeps)]
+    held_claims = [HeldClaim(event_id, bytes(32), 2, 1, 1, 3) for event_id in "ab"]
+    assert held.postgres.told == [("cover", *held_claims)]
     held.leases.places = frozenset({REDIS, POSTGRES})
     assert (held.leases.run("a"), held.leases.run("b")) == (True, False)
     assert await Held(REDIS).leases.cover(POSTGRES) == []
@@ -179,7 +179,7 @@ async def test_only_what_is_asked_for_is_confirmed_and_not_where_a_place_is_out_
     held = Held(REDIS)
     held.win("a", "b", company=2)
     await held.leases.confirm(["b"])
-    assert held.redis.told == [("renew", Keep("b", bytes(32), 2, 1, 1, 2))]
-    held.reach.redis = None
+    assert held.redis.told == [("renew", HeldClaim("b", bytes(32), 2, 1, 1, 2))]
+    held.backends.redis = None
     with pytest.raises(Transient, match="out of reach"):
         await held.leases.confirm(["b"])

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from unlost.listener.store.postgres.connection import OwnConnection
-from unlost.listener.store.postgres.pool import Lender
+from unlost.listener.store.postgres.pool import ConnectionPool
 
 
 class Connection:
@@ -38,11 +38,11 @@ class Server:
             raise ConnectionRefusedError("down")
         return cast("Any", Connection())
 
-    def lender(self, *, most: int = 3, few: int = 0) -> Lender:
-        return Lender(self.connect, most=most, few=few, timeout=5.0, reset_timeout=1.0)
+    def pool(self, *, most: int = 3, few: int = 0) -> ConnectionPool:
+        return ConnectionPool(self.connect, most=most, few=few, timeout=5.0, reset_timeout=1.0)
 
 
-async def turns() -> None:
+async def affinity() -> None:
     """All that is ready in the loop, and what follows from it."""
     for _ in range(10):
         await asyncio.sleep(0)
@@ -50,70 +50,70 @@ async def turns() -> None:
 
 async def test_a_server_that_is_down_is_asked_once_for_each_that_waits():
     server = Server(takes=False)
-    lender = server.lender()
+    pool = server.pool()
     for asked in (1, 2):
         with pytest.raises(ConnectionRefusedError):
-            await lender.lend()
-        await turns()
+            await pool.lend()
+        await affinity()
         assert server.came == asked
 
 
 async def test_where_nobody_waits_nothing_is_opened_in_place_of_what_went_away():
     server = Server()
-    lender = server.lender()
-    lent = await lender.lend()
-    lender.expire()
-    await lender.take_back(lent)
-    await turns()
+    pool = server.pool()
+    lent = await pool.lend()
+    pool.expire()
+    await pool.take_back(lent)
+    await affinity()
     assert lent.is_closed()
     assert server.came == 1
 
 
 async def test_who_waits_gets_another_in_place_of_what_went_away():
     server = Server()
-    lender = server.lender(most=1)
-    lent = await lender.lend()
-    waiting = asyncio.create_task(lender.lend())
-    await turns()
+    pool = server.pool(most=1)
+    lent = await pool.lend()
+    waiting = asyncio.create_task(pool.lend())
+    await affinity()
     assert server.came == 1, "no more are allowed"
-    lender.expire()
-    await lender.take_back(lent)
+    pool.expire()
+    await pool.take_back(lent)
     assert await waiting is not lent
     assert server.came == 2
 
 
 async def test_a_few_are_opened_with_the_first_but_no_more_than_are_allowed():
     server = Server()
-    lender = server.lender(most=2, few=3)
-    await lender.lend()
-    await turns()
+    pool = server.pool(most=2, few=3)
+    await pool.lend()
+    await affinity()
     assert server.came == 2
 
 
 async def test_what_was_closed_meanwhile_is_not_lent():
     server = Server()
-    lender = server.lender()
-    first = await lender.lend()
-    assert lender.take_back_clean(first)
+    pool = server.pool()
+    first = await pool.lend()
+    assert pool.take_back_clean(first)
     first.terminate()
-    assert await lender.lend() is not first
+    assert await pool.lend() is not first
 
 
 async def test_what_is_free_since_lately_is_lent_first():
-    lender = Server().lender()
-    one, other = await lender.lend(), await lender.lend()
-    await lender.take_back(one)
-    await lender.take_back(other)
-    assert [await lender.lend(), await lender.lend()] == [other, one]
+    pool = Server().pool()
+    one, other = await pool.lend(), await pool.lend()
+    await pool.take_back(one)
+    await pool.take_back(other)
+    assert [await pool.lend(), await pool.lend()] == [other, one]
 
 
 async def test_what_is_lent_since_before_a_failure_is_not_to_be_used_again():
-    lender = Server().lender()
-    before = await lender.lend()
-    assert lender.may_use(before)
-    lender.expire()
-    assert not lender.may_use(before)
-    after = await lender.lend()
-    assert lender.may_use(after)
+    pool = Server().pool()
+    before = await pool.lend()
+    assert pool.may_use(before)
+    pool.expire()
+    assert not pool.may_use(before)
+    after = await pool.lend()
+    assert pool.may_use(after)
     after.terminate()
-    assert not lender.may_use(after)
+    assert not pool.may_use(after)

@@ -6,16 +6,16 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.core.batch_queue import Inbox
-from unlost.listener.core.claim import Ask
+from unlost.listener.core.batch_queue import BatchQueue
+from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import BatchDone, EventsDuplicate, Fact, FramesUnread
-from unlost.listener.core.in_flight import DUPLICATE, STORED, Passage
+from unlost.listener.core.in_flight import DUPLICATE, STORED, InFlight
 from unlost.listener.pipeline.intake import Intake
-from unlost.listener.pipeline.peers.affinity import Turns
-from unlost.listener.pipeline.peers.peer_check import Looking
-from unlost.listener.pipeline.peers.segments import Cutter
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
+from unlost.listener.pipeline.peers.peer_check import PeerCheck
+from unlost.listener.pipeline.peers.segments import Segmenter
 from unlost.listener.pipeline.policy import Policy
 
 POLICY = Policy(peer_wait=0.01)
@@ -25,10 +25,10 @@ CLOCKS = Clocks(lambda: 5.0, lambda: 7.0)
 class Desk:
     """As much of the desk as looking asks: which names are vouched for, or no answer at all."""
 
-    def __init__(self, vouched: Collection[Ask] | None) -> None:
+    def __init__(self, vouched: Collection[ClaimRequest] | None) -> None:
         self._vouched = vouched
 
-    async def look(self, names: Sequence[Ask]) -> list[bool]:
+    async def look(self, names: Sequence[ClaimRequest]) -> list[bool]:
         if self._vouched is None:
             raise Transient("no place answers")
         return [name in self._vouched for name in names]
@@ -37,17 +37,17 @@ class Desk:
 class Bench:
     """An intake of the first of two listeners, with stretches of one or two frames, and a look at what it left."""
 
-    def __init__(self, vouched: Collection[Ask] | None = (), *, number: int = 0) -> None:
-        self.inbox: Inbox[Passage] = Inbox()
+    def __init__(self, vouched: Collection[ClaimRequest] | None = (), *, number: int = 0) -> None:
+        self.queue: BatchQueue[InFlight] = BatchQueue()
         self.facts: list[Fact] = []
         self.has_looked = asyncio.Event()
-        self.turns = Turns(self.inbox, peer_wait=POLICY.peer_wait)
+        self.affinity = PeerAffinity(self.queue, peer_wait=POLICY.peer_wait)
         self.intake = Intake(
-            policy=POLICY, cutter=Cutter(lambda: (number, 2), length=2), turns=self.turns, clocks=CLOCKS,
+            policy=POLICY, segmenter=Segmenter(lambda: (number, 2), length=2), affinity=self.affinity, clocks=CLOCKS,
             facts=self.hear,
         )  # fmt: skip
-        self.looking = Looking(
-            turns=self.turns, desk=cast("Any", Desk(vouched)), intake=self.intake, clocks=CLOCKS, facts=self.hear
+        self.looking = PeerCheck(
+            affinity=self.affinity, manager=cast("Any", Desk(vouched)), intake=self.intake, clocks=CLOCKS, facts=self.hear
         )
 
     def hear(self, fact: Fact) -> None:
@@ -55,30 +55,30 @@ class Bench:
         if isinstance(fact, BatchDone):
             self.has_looked.set()
 
-    async def claimed(self) -> list[Passage]:
+    async def claimed(self) -> list[InFlight]:
         """What is to be claimed before all else."""
-        taken = [] if self.inbox.calm else await self.inbox.take(999)
-        self.turns.taken()
+        taken = [] if self.queue.calm else await self.queue.take(999)
+        self.affinity.taken()
         return taken
 
-    async def left(self) -> list[Passage]:
+    async def left(self) -> list[InFlight]:
         """What is to be claimed after one look."""
         running, looked = (asyncio.create_task(one) for one in (self.looking.run(), self.has_looked.wait()))
         await asyncio.wait({running, looked}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
         assert looked.done(), running
         running.cancel()
-        return await self.inbox.take(999) if len(self.inbox) else []
+        return await self.queue.take(999) if len(self.queue) else []
 
 
 FRAMES = [b'{"event_id":"e%d","type":"t","payload":{"n":1},"cursor":"j.%d"}' % (n, n) for n in range(24)]
 
 
-async def vouched_by_peer(frames: Sequence[bytes] = FRAMES) -> list[Ask]:
+async def vouched_by_peer(frames: Sequence[bytes] = FRAMES) -> list[ClaimRequest]:
     """What the other of the two vouches for when it has settled all that it claimed."""
     peer = Bench(number=1)
     peer.intake.receive(frames)
     assert peer.intake.settled_stretches() == []
-    peer.intake.finish([(passage, STORED) for passage in await peer.claimed()])
+    peer.intake.finish([(flight, STORED) for flight in await peer.claimed()])
     return peer.intake.settled_stretches()
 
 
@@ -87,7 +87,7 @@ async def test_what_two_share_is_everything_and_nothing_twice():
     for number in (0, 1):
         bench = Bench(number=number)
         bench.intake.receive(FRAMES)
-        names.append({passage.claim_id for passage in await bench.claimed()})
+        names.append({flight.claim_id for flight in await bench.claimed()})
     both = names[0] & names[1]
     assert names[0] | names[1] == {f"e{n}" for n in range(24)}
     assert both == {f"e{n}" for n in range(len(both))}  # nobody knows whose the first stretch is
@@ -102,22 +102,22 @@ async def test_what_a_peer_vouches_for_ends_unread():
     assert unread > 5
     assert not await bench.left()
     assert [fact.count for fact in bench.facts if isinstance(fact, FramesUnread)] == [unread]
-    bench.intake.finish([(passage, STORED) for passage in own])
+    bench.intake.finish([(flight, STORED) for flight in own])
     assert (bench.intake.count, bench.intake.size, bench.intake.inside()) == (0, 0, [])
     assert (bench.intake.watermark.cursor, bench.intake.watermark.waiting) == ("j.23", 0)
 
 
 @pytest.mark.parametrize("vouched", [[], None])
-async def test_what_nobody_vouches_for_is_read_and_keeps_its_place(vouched: list[Ask] | None):
+async def test_what_nobody_vouches_for_is_read_and_keeps_its_place(vouched: list[ClaimRequest] | None):
     bench = Bench(vouched)
     bench.intake.receive(FRAMES)
     own = await bench.claimed()
     left = await bench.left()
-    assert {passage.claim_id for passage in (*own, *left)} == {f"e{n}" for n in range(24)}
-    assert {passage.event.payload for passage in left} == {b'{"n":1}'}
-    assert {(passage.received_at, passage.received_clock) for passage in left} == {(5.0, 7.0)}
-    assert all(passage.of_peer for passage in left)
-    bench.intake.finish([(passage, STORED) for passage in (*left, *own[1:])])
+    assert {flight.claim_id for flight in (*own, *left)} == {f"e{n}" for n in range(24)}
+    assert {flight.event.payload for flight in left} == {b'{"n":1}'}
+    assert {(flight.received_at, flight.received_clock) for flight in left} == {(5.0, 7.0)}
+    assert all(flight.of_peer for flight in left)
+    bench.intake.finish([(flight, STORED) for flight in (*left, *own[1:])])
     assert (bench.intake.watermark.cursor, bench.intake.count) == (None, 1)
     bench.intake.finish([(own[0], DUPLICATE)])
     assert (bench.intake.watermark.cursor, bench.intake.count) == ("j.23", 0)
@@ -131,7 +131,7 @@ async def test_other_bytes_are_not_vouched_for():
     own = await bench.claimed()
     left = await bench.left()
     assert len(own) + len(left) + sum(f.count for f in bench.facts if isinstance(f, FramesUnread)) == len(FRAMES)
-    assert {b'{"n":2}'} >= {passage.event.payload for passage in left if passage.claim_id != "e2"}
+    assert {b'{"n":2}'} >= {flight.event.payload for flight in left if flight.claim_id != "e2"}
 
 
 async def test_a_stretch_is_vouched_for_once_and_only_when_all_of_it_is_settled():
@@ -139,9 +139,9 @@ async def test_a_stretch_is_vouched_for_once_and_only_when_all_of_it_is_settled(
     for frame in FRAMES:  # each at a position of its own
         bench.intake.receive([frame])
     own = await bench.claimed()
-    told: list[Ask] = []
-    for passage in reversed(own):
-        bench.intake.finish([(passage, STORED)])
+    told: list[ClaimRequest] = []
+    for flight in reversed(own):
+        bench.intake.finish([(flight, STORED)])
         told += bench.intake.settled_stretches()
     assert set(told) == set(await vouched_by_peer())
     assert len(told) == len(set(told))
@@ -149,13 +149,13 @@ async def test_a_stretch_is_vouched_for_once_and_only_when_all_of_it_is_settled(
 
 async def test_while_peers_are_not_waited_for_all_is_read_at_once_and_ones_own_comes_first():
     bench = Bench(await vouched_by_peer())
-    bench.turns.waits = False
+    bench.affinity.waits = False
     bench.intake.receive(FRAMES)
     own = await bench.claimed()
-    theirs = await bench.inbox.take(999)
-    assert {passage.claim_id for passage in (*own, *theirs)} == {f"e{n}" for n in range(24)}
+    theirs = await bench.queue.take(999)
+    assert {flight.claim_id for flight in (*own, *theirs)} == {f"e{n}" for n in range(24)}
     assert not await bench.left()
-    assert bench.turns.waits  # that they settle theirs was learned all the same
+    assert bench.affinity.waits  # that they settle theirs was learned all the same
     assert not [fact for fact in bench.facts if isinstance(fact, FramesUnread)]
 
 
@@ -163,9 +163,9 @@ async def test_what_is_no_event_is_doomed_once_it_is_read():
     bench = Bench()
     broken = [frame.replace(b'{"n":1}', b'{"n":1,"n":2}') for frame in FRAMES]
     bench.intake.receive(broken)
-    passages = [*await bench.claimed(), *await bench.left()]
-    assert len(passages) == len(FRAMES)
-    assert {passage.doom.reason for passage in passages if passage.doom} == {"invalid"}
+    flights = [*await bench.claimed(), *await bench.left()]
+    assert len(flights) == len(FRAMES)
+    assert {flight.cause.reason for flight in flights if flight.cause} == {"invalid"}
 
 
 async def test_a_copy_of_what_is_at_work_follows_it():
@@ -175,7 +175,7 @@ async def test_a_copy_of_what_is_at_work_follows_it():
     bench.intake.receive(FRAMES)
     bench.has_looked.clear()
     assert not [*await bench.claimed(), *await bench.left()]
-    assert all(passage.followers for passage in first)
-    bench.intake.finish([(passage, STORED) for passage in first])
+    assert all(flight.followers for flight in first)
+    bench.intake.finish([(flight, STORED) for flight in first])
     assert bench.intake.count == 0
     assert sum(len(f.event_ids) for f in bench.facts if isinstance(f, EventsDuplicate)) == len(FRAMES)

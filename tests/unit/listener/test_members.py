@@ -2,17 +2,17 @@
 
 from unlost.listener.claims.members import LASTS_SECONDS, Members, differences
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.membership import Look, Member
+from unlost.listener.ports.membership import MembershipView, Member
 
 A, OTHER_DATABASE, OTHER_SERVER, POSTGRES = "redis:aa.m1", "redis:aa.m2", "redis:bb.m1", "postgres:1"
 
 MARK = StoreMark("g", 0, "1")
 
 
-def look(mine: set[str], **peers: set[str]) -> Look:
+def look(mine: set[str], **peers: set[str]) -> MembershipView:
     named = {name.replace("__", ":"): frozenset(places) for name, places in peers.items()}
     members = tuple(Member(token, token.partition(":")[0], None) for token in named if not token.endswith("replay"))
-    return Look("a:1", frozenset(mine), named, POSTGRES, MARK, members=members)
+    return MembershipView("a:1", frozenset(mine), named, POSTGRES, MARK, members=members)
 
 
 def test_members_that_are_set_up_alike_are_well():

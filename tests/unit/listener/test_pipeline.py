@@ -3,11 +3,11 @@
 import time
 from typing import Any, cast
 
-from unlost.listener.claims.manager import Desk
-from unlost.listener.core.claim import Ask
+from unlost.listener.claims.manager import ClaimManager
+from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.event import parse
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.pipeline import Pipeline
 from unlost.listener.pipeline.policy import Policy
 
@@ -29,14 +29,14 @@ class Holding:
 
 
 async def test_what_ran_out_by_ones_own_clock_is_asked_for_again_and_not_held_on():
-    desk = Holding("e", "other")
+    manager = Holding("e", "other")
     pipeline = Pipeline(
-        desk=cast("Desk", desk), store=cast("Any", None), register=cast("Any", None), store_breaker=cast("Any", None),
-        graveyard=cast("Any", None), who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic),
+        manager=cast("ClaimManager", manager), store=cast("Any", None), register=cast("Any", None), store_breaker=cast("Any", None),
+        sink=cast("Any", None), who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic),
         facts=lambda _: None,
     )  # fmt: skip
     event = parse(b'{"event_id":"e","payload":{}}', max_bytes=100)
-    passage = Passage(event, Ask(event.event_id, event.digest), None, received_at=0.0, received_clock=0.0)
-    pipeline.settling.on_claim_lost(passage)
-    assert desk.ids == {"other"}, "granted anew, it would keep out every fresh event behind a suspect that waits for it"
+    flight = InFlight(event, ClaimRequest(event.event_id, event.digest), None, received_at=0.0, received_clock=0.0)
+    pipeline.settling.on_claim_lost(flight)
+    assert manager.ids == {"other"}, "granted anew, it would keep out every fresh event behind a suspect that waits for it"
     assert pipeline.claiming.standing_by == 1

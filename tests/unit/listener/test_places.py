@@ -57,7 +57,7 @@ def steps(w: World, i: int, decide: Decide, *, look: bool) -> Iterator[World]:  
     def become(world: World = w, **changes: object) -> World:
         return world._replace(listeners=put(world.listeners, i, me._replace(**changes)))
 
-    def reach(place: str) -> bool:
+    def backends(place: str) -> bool:
         return place == P or (connected and place == f"redis:{me.redis}")
 
     def free(place: str) -> bool:
@@ -67,7 +67,7 @@ def steps(w: World, i: int, decide: Decide, *, look: bool) -> Iterator[World]:  
         return become(w._replace(claims=w.claims | {(place, i)}), held=me.held | {place})
 
     def let_go(**changes: object) -> World:
-        kept = frozenset((at, owner) for at, owner in w.claims if owner != i or not reach(at))
+        kept = frozenset((at, owner) for at, owner in w.claims if owner != i or not backends(at))
         return become(w._replace(claims=kept, **changes), phase="idle", held=frozenset())
 
     if me.redis is not None and not connected:
@@ -80,7 +80,7 @@ def steps(w: World, i: int, decide: Decide, *, look: bool) -> Iterator[World]:  
     if step and (me.moving or not step.urgent):
         missing = [p for p in step.cover if me.phase != "idle" and p not in me.held]
         for place in missing[:1]:
-            if reach(place) and free(place):
+            if backends(place) and free(place):
                 yield claim(place)
             elif place == P:
                 yield let_go()
@@ -97,7 +97,7 @@ def steps(w: World, i: int, decide: Decide, *, look: bool) -> Iterator[World]:  
     if me.phase == "claiming":
         missing = sorted(mine - me.held, key=lambda place: place == P)
         for place in missing[:1]:
-            if reach(place):
+            if backends(place):
                 yield claim(place) if free(place) else let_go()
         if not missing:
             yield become(phase="claimed")

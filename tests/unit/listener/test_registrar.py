@@ -81,19 +81,19 @@ class Around:
     async def entered(self, ids: str, *later: float) -> None:
         """Enter letters of these events, and look again at each of these times."""
         running = asyncio.create_task(self.registrar.run())
-        await _turns()
+        await _affinity()
         self.registrar.put([Burial(one, b"", f"letter {one}", claimed=one.islower()) for one in ids])
-        await _turns()
+        await _affinity()
         for time in later:
             self.clock.now = time
             self.registrar._changed.set()
-            await _turns()
+            await _affinity()
         running.cancel()
         await asyncio.wait([running])
         assert running.cancelled()
 
 
-async def _turns() -> None:
+async def _affinity() -> None:
     for _ in range(60):
         await asyncio.sleep(0)
 

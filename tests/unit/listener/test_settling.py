@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.claims.manager import Desk
-from unlost.listener.core.cause import Doom, Reason
-from unlost.listener.core.claim import Ask, Verdict
+from unlost.listener.claims.manager import ClaimManager
+from unlost.listener.core.cause import DeadLetterCause, Reason
+from unlost.listener.core.claim import ClaimRequest, Verdict
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import DeadLetterHealed, EventBuried, Fact, Facts
-from unlost.listener.core.in_flight import STORED, Passage
+from unlost.listener.core.in_flight import STORED, InFlight
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.ports.dead_letters import Burial
 
@@ -40,7 +40,7 @@ class CutOff:
 
     store_name = ""
 
-    async def vouch(self, names: Sequence[Ask]) -> None:
+    async def vouch(self, names: Sequence[ClaimRequest]) -> None:
         self.vouched.set_result([name.event_id for name in names])
         await asyncio.get_running_loop().create_future()  # Redis does not answer
 
@@ -53,8 +53,8 @@ class Yard:
         self.enough = asyncio.Event()
         self._count = enough
 
-    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
-        self.buried += [passage.claim_id for passage in passages]
+    async def bury(self, flights: Sequence[InFlight]) -> Sequence[Burial]:
+        self.buried += [flight.claim_id for flight in flights]
         if len(self.buried) >= self._count:
             self.enough.set()
         return []
@@ -63,16 +63,16 @@ class Yard:
 class FullYard(Yard):
     """Has no room when it is asked first; what others have taken by then is told to the desk."""
 
-    def __init__(self, enough: int, desk: CutOff, taken: set[str]) -> None:
+    def __init__(self, enough: int, manager: CutOff, taken: set[str]) -> None:
         super().__init__(enough)
-        self._desk, self._taken = desk, taken
+        self._manager, self._taken = manager, taken
 
-    async def bury(self, passages: Sequence[Passage]) -> Sequence[Burial]:
+    async def bury(self, flights: Sequence[InFlight]) -> Sequence[Burial]:
         if self._taken:
-            self._desk.gone |= self._taken
+            self._manager.gone |= self._taken
             self._taken = set()
             raise Transient("no room")
-        return await super().bury(passages)
+        return await super().bury(flights)
 
 
 class Event:
@@ -81,10 +81,10 @@ class Event:
     def __init__(self, event_id: str) -> None:
         self.event_id = self.claim_id = event_id
         self.event = self
-        self.doom: Doom | None = None
+        self.cause: DeadLetterCause | None = None
         self.attempts = [self]
         self.error_class, self.error_type, self.message = "transient", "Trouble", "it failed"
-        self.ask = Ask(event_id, b"")
+        self.request = ClaimRequest(event_id, b"")
         self.received_clock = 0.0
 
 
@@ -92,27 +92,27 @@ class Out:
     """What ended, each a stretch of its own."""
 
     def __init__(self) -> None:
-        self._settled: list[Ask] = []
+        self._settled: list[ClaimRequest] = []
 
-    def finish(self, ended: Sequence[tuple[Passage, object]]) -> None:
-        self._settled += [Ask(f"stretch of {passage.claim_id}", b"") for passage, _ in ended]
+    def finish(self, ended: Sequence[tuple[InFlight, object]]) -> None:
+        self._settled += [ClaimRequest(f"stretch of {flight.claim_id}", b"") for flight, _ in ended]
 
-    def settled_stretches(self) -> list[Ask]:
+    def settled_stretches(self) -> list[ClaimRequest]:
         names, self._settled = self._settled, []
         return names
 
 
 async def buried(
-    desk: CutOff, dooms: dict[str, Doom], enough: int, yard: Yard | None = None, facts: Facts = lambda _: None
+    manager: CutOff, dooms: dict[str, DeadLetterCause], enough: int, yard: Yard | None = None, facts: Facts = lambda _: None
 ) -> tuple[list[str], list[str]]:
     yard, lost = yard or Yard(enough), list[str]()
     settling = Settling(
-        desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=yard, written=lambda _: None,
+        manager=cast("ClaimManager", manager), intake=cast("Any", Out()), sink=yard, written=lambda _: None,
         clocks=Clocks(time.time, time.monotonic), facts=facts,
     )  # fmt: skip
-    settling.on_claim_lost = lambda passage: lost.append(passage.claim_id)
-    for event_id, doom in dooms.items():
-        settling.bury(cast("Passage", Event(event_id)), doom)
+    settling.on_claim_lost = lambda flight: lost.append(flight.claim_id)
+    for event_id, cause in dooms.items():
+        settling.bury(cast("InFlight", Event(event_id)), cause)
     running = asyncio.create_task(settling.run())
     async with asyncio.timeout(20):
         await yard.enough.wait()
@@ -122,75 +122,75 @@ async def buried(
     return yard.buried, lost
 
 
-EXHAUSTED = Doom("exhausted", "store")
+EXHAUSTED = DeadLetterCause("exhausted", "store")
 
 
 async def test_who_is_cut_off_writes_no_letter_before_the_claim_is_confirmed():
-    desk = CutOff(2, gone={"taken"})
-    assert await buried(desk, {"mine": EXHAUSTED, "taken": EXHAUSTED}, 1) == (["mine"], ["taken"])
-    assert desk.unanswered < 0
+    manager = CutOff(2, gone={"taken"})
+    assert await buried(manager, {"mine": EXHAUSTED, "taken": EXHAUSTED}, 1) == (["mine"], ["taken"])
+    assert manager.unanswered < 0
 
 
 async def test_what_waited_for_room_on_the_disk_is_confirmed_again():
-    desk = CutOff(0, gone=set())
-    yard = FullYard(1, desk, {"taken"})
-    assert await buried(desk, {"mine": EXHAUSTED, "taken": EXHAUSTED}, 1, yard) == (["mine"], ["taken"])
+    manager = CutOff(0, gone=set())
+    yard = FullYard(1, manager, {"taken"})
+    assert await buried(manager, {"mine": EXHAUSTED, "taken": EXHAUSTED}, 1, yard) == (["mine"], ["taken"])
 
 
 async def test_a_full_disk_is_no_trouble_when_nothing_waits_for_it_any_more():
-    desk, told = CutOff(0, gone=set()), list[str]()
-    yard = FullYard(1, desk, {"taken"})
+    manager, told = CutOff(0, gone=set()), list[str]()
+    yard = FullYard(1, manager, {"taken"})
 
     def hear(fact: Fact) -> None:
         told.append(type(fact).__name__)
         if isinstance(fact, DeadLetterHealed):
             yard.enough.set()
 
-    assert await buried(desk, {"taken": EXHAUSTED}, 1, yard, hear) == ([], ["taken"])
+    assert await buried(manager, {"taken": EXHAUSTED}, 1, yard, hear) == ([], ["taken"])
     assert told == ["DeadLetterTrouble", "DeadLetterHealed"]
 
 
 @pytest.mark.parametrize("reason", ["invalid", "conflict"])
 async def test_what_is_doomed_whoever_holds_it_still_says_why(reason: Reason):
-    desk, event = CutOff(0, gone={"taken"}), cast("Passage", Event("taken"))
+    manager, event = CutOff(0, gone={"taken"}), cast("InFlight", Event("taken"))
     settling = Settling(
-        desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=Yard(1), written=lambda _: None,
+        manager=cast("ClaimManager", manager), intake=cast("Any", Out()), sink=Yard(1), written=lambda _: None,
         clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
     lost = asyncio.get_running_loop().create_future()
     settling.on_claim_lost = lost.set_result
-    settling.bury(event, Doom(reason, "receive"))
+    settling.bury(event, DeadLetterCause(reason, "receive"))
     running = asyncio.create_task(settling.run())
     async with asyncio.timeout(20):
         assert await lost is event
     running.cancel()
     await asyncio.wait([running])
     assert running.cancelled()
-    assert event.doom == Doom(reason, "receive")
+    assert event.cause == DeadLetterCause(reason, "receive")
     assert event.attempts
 
 
 async def test_what_is_claimed_by_nobody_waits_for_nobody():
-    desk = CutOff(10**6, gone=set())
-    assert await buried(desk, {"mine": EXHAUSTED, "beyond": Doom("overflow", "receive")}, 1) == (["beyond"], [])
+    manager = CutOff(10**6, gone=set())
+    assert await buried(manager, {"mine": EXHAUSTED, "beyond": DeadLetterCause("overflow", "receive")}, 1) == (["beyond"], [])
 
 
 @pytest.mark.parametrize("verdict", ["done", "dead"])
 async def test_peers_are_told_of_what_is_settled_after_everybody_else(verdict: Verdict):
-    desk, facts = CutOff(0, gone=set()), list[Fact]()
+    manager, facts = CutOff(0, gone=set()), list[Fact]()
     settling = Settling(
-        desk=cast("Desk", desk), intake=cast("Any", Out()), graveyard=Yard(1), written=lambda _: None,
+        manager=cast("ClaimManager", manager), intake=cast("Any", Out()), sink=Yard(1), written=lambda _: None,
         clocks=Clocks(time.time, time.monotonic), facts=facts.append,
     )  # fmt: skip
-    event = cast("Passage", Event("e"))
+    event = cast("InFlight", Event("e"))
     if verdict == "done":
         settling.done([(event, STORED)])
     else:
         settling.bury(event, EXHAUSTED)
     running = asyncio.create_task(settling.run())
     async with asyncio.timeout(20):
-        assert await desk.vouched == ["stretch of e"]
-    assert desk.told == [("e", verdict)]
+        assert await manager.vouched == ["stretch of e"]
+    assert manager.told == [("e", verdict)]
     if verdict == "dead":
         assert facts[0] == EventBuried("e", "exhausted", "transient", "it failed", "Trouble")
     told = [type(fact).__name__ for fact in facts]

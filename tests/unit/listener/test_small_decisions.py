@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlost.listener.core.backoff import Backoff
-from unlost.listener.core.batch_queue import Inbox
+from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.facts import BreakerMoved, Fact
 from unlost.listener.core.watermark import Watermark
@@ -111,57 +111,57 @@ def test_a_standby_asks_again_within_ten_seconds_and_at_the_latest_at_the_leases
 
 
 async def test_an_inbox_gives_all_that_waits_in_order_up_to_the_limit():
-    inbox: Inbox[int] = Inbox()
-    taking = asyncio.create_task(inbox.take(2))
-    inbox.put_all([1, 2, 3])
+    queue: BatchQueue[int] = BatchQueue()
+    taking = asyncio.create_task(queue.take(2))
+    queue.put_all([1, 2, 3])
     assert await taking == [1, 2]
-    assert await inbox.take(10) == [3]
+    assert await queue.take(10) == [3]
 
 
 async def test_a_spaced_inbox_gives_the_first_at_once_and_lets_later_ones_gather():
-    inbox: Inbox[int] = Inbox(spacing=0.05)
-    inbox.put(1)
+    queue: BatchQueue[int] = BatchQueue(spacing=0.05)
+    queue.put(1)
     started = asyncio.get_running_loop().time()
-    assert await inbox.take(10) == [1]
-    taking = asyncio.create_task(inbox.take(10))
-    inbox.put(2)
+    assert await queue.take(10) == [1]
+    taking = asyncio.create_task(queue.take(10))
+    queue.put(2)
     await asyncio.sleep(0)
-    inbox.put(3)
+    queue.put(3)
     assert await taking == [2, 3]
     assert asyncio.get_running_loop().time() - started >= 0.05
 
 
 async def test_a_spaced_inbox_never_holds_back_a_whole_batch():
-    inbox: Inbox[int] = Inbox(spacing=600.0)
+    queue: BatchQueue[int] = BatchQueue(spacing=600.0)
     for batch in ([1, 2], [3, 4]):
-        inbox.put_all(batch)
-        assert await inbox.take(2) == batch
+        queue.put_all(batch)
+        assert await queue.take(2) == batch
 
 
 async def test_of_several_who_wait_at_an_inbox_one_is_woken_and_another_for_what_it_leaves():
-    inbox: Inbox[int] = Inbox()
-    takers = [asyncio.create_task(inbox.take(2)) for _ in range(3)]
+    queue: BatchQueue[int] = BatchQueue()
+    takers = [asyncio.create_task(queue.take(2)) for _ in range(3)]
     await asyncio.sleep(0)
-    inbox.put(1)
-    inbox.put(2)
-    inbox.put(3)
+    queue.put(1)
+    queue.put(2)
+    queue.put(3)
     done, waiting = await asyncio.wait(takers, timeout=0.05)
     assert sorted(task.result() for task in done) == [[1, 2], [3]]
-    inbox.put_behind([4])
+    queue.put_behind([4])
     assert await waiting.pop() == [4]
 
 
 async def test_who_is_cancelled_after_it_was_woken_wakes_another():
-    inbox: Inbox[int] = Inbox()
-    first, second = asyncio.create_task(inbox.take(1)), asyncio.create_task(inbox.take(1))
+    queue: BatchQueue[int] = BatchQueue()
+    first, second = asyncio.create_task(queue.take(1)), asyncio.create_task(queue.take(1))
     await asyncio.sleep(0)
-    inbox.put(1)
+    queue.put(1)
     first.cancel()
     assert await second == [1]
-    third, fourth = asyncio.create_task(inbox.take(1)), asyncio.create_task(inbox.take(1))
+    third, fourth = asyncio.create_task(queue.take(1)), asyncio.create_task(queue.take(1))
     await asyncio.sleep(0)
     third.cancel()
-    inbox.put(2)
+    queue.put(2)
     assert await fourth == [2]
     assert first.cancelled()
     assert third.cancelled()

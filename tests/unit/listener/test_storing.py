@@ -8,13 +8,13 @@ from typing import Any, cast
 import pytest
 
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.cause import Doom
-from unlost.listener.core.claim import Ask, Dead, Done
+from unlost.listener.core.cause import DeadLetterCause
+from unlost.listener.core.claim import ClaimRequest, Dead, Done
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import AttemptFailed, Fact
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.frames import passage_of
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.store_watch import StoreWatch
@@ -48,9 +48,9 @@ class Rows:
             self.away -= 1
             raise Transient("away")
 
-    async def settled(self, asks: Sequence[Ask]) -> dict[str, Done | Dead]:
+    async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
         await self.probe()
-        return {ask.event_id: self.settles[ask.event_id] for ask in asks if ask.event_id in self.settles}
+        return {request.event_id: self.settles[request.event_id] for request in requests if request.event_id in self.settles}
 
 
 class Ends:
@@ -58,25 +58,25 @@ class Ends:
 
     def __init__(self) -> None:
         self.stored: list[str] = []
-        self.buried: dict[str, Doom] = {}
+        self.buried: dict[str, DeadLetterCause] = {}
         self.settled: list[tuple[str, bool]] = []
         self.dead: list[tuple[str, bool]] = []
         self._changed = asyncio.Event()
 
-    def done(self, ended: Sequence[tuple[Passage, object]]) -> None:
-        self.stored += [passage.claim_id for passage, _ in ended]
+    def done(self, ended: Sequence[tuple[InFlight, object]]) -> None:
+        self.stored += [flight.claim_id for flight, _ in ended]
         self._changed.set()
 
-    def bury(self, passage: Passage, doom: Doom) -> None:
-        self.buried[passage.claim_id] = doom
+    def bury(self, flight: InFlight, cause: DeadLetterCause) -> None:
+        self.buried[flight.claim_id] = cause
         self._changed.set()
 
-    async def on_settled(self, ended: Sequence[tuple[Passage, bool]]) -> None:
-        self.settled += [(passage.claim_id, same) for passage, same in ended]
+    async def on_settled(self, ended: Sequence[tuple[InFlight, bool]]) -> None:
+        self.settled += [(flight.claim_id, same) for flight, same in ended]
         self._changed.set()
 
-    async def on_buried(self, passage: Passage, *, same: bool) -> None:
-        self.dead.append((passage.claim_id, same))
+    async def on_buried(self, flight: InFlight, *, same: bool) -> None:
+        self.dead.append((flight.claim_id, same))
         self._changed.set()
 
     async def until(self, count: int) -> None:
@@ -105,31 +105,31 @@ async def storing_in(rows: Rows, facts: Callable[[Fact], None] = lambda _: None)
     assert all(task.cancelled() for task in running)
 
 
-def passages(*ids: str) -> list[Passage]:
+def flights(*ids: str) -> list[InFlight]:
     frames = [f'{{"event_id": "{id_}", "payload": 1}}'.encode() for id_ in ids]
     return [passage_of(parse(frame, max_bytes=100), frame, None, 0.0, 0.0) for frame in frames]
 
 
 @pytest.mark.parametrize(
     ("error", "doom", "attempts"),
-    [(Transient("hangs"), Doom("exhausted", "store"), 3), (Permanent("refused"), Doom("rejected", "store"), 1)],
+    [(Transient("hangs"), DeadLetterCause("exhausted", "store"), 3), (Permanent("refused"), DeadLetterCause("rejected", "store"), 1)],
 )
-async def test_a_row_at_fault_ends_alone_after_its_attempts(error: Exception, doom: Doom, attempts: int):
+async def test_a_row_at_fault_ends_alone_after_its_attempts(error: Exception, cause: DeadLetterCause, attempts: int):
     rows, ids = Rows(), [f"e{number}" for number in range(20)]
     rows.bad["e7"] = error
-    batch = passages(*ids)
+    batch = flights(*ids)
     async with storing_in(rows) as (storing, ends):
         storing.put_all(batch)
         await ends.until(20)
-        assert ends.buried == {"e7": doom}
+        assert ends.buried == {"e7": cause}
         assert sorted(ends.stored) == sorted(set(ids) - {"e7"})
-    assert [len(passage.attempts) for passage in batch] == [attempts if id_ == "e7" else 0 for id_ in ids]
+    assert [len(flight.attempts) for flight in batch] == [attempts if id_ == "e7" else 0 for id_ in ids]
 
 
 async def test_in_an_outage_nothing_is_counted_and_nothing_buried():
     rows, failed = Rows(), list[AttemptFailed]()
     rows.away = 8
-    batch = passages("a", "b")
+    batch = flights("a", "b")
     async with storing_in(rows, lambda fact: failed.append(fact) if isinstance(fact, AttemptFailed) else None) as (
         storing,
         ends,
@@ -137,7 +137,7 @@ async def test_in_an_outage_nothing_is_counted_and_nothing_buried():
         storing.put_all(batch)
         await ends.until(2)
         assert (ends.stored, ends.buried) == (["a", "b"], {})
-    assert [passage.attempts for passage in batch] == [[], []]
+    assert [flight.attempts for flight in batch] == [[], []]
     assert rows.inserts == [["a", "b"], ["a", "b"]], "once when it began, once when it had ended"
     assert [fact.retried for fact in failed] == [True]
 
@@ -145,7 +145,7 @@ async def test_in_an_outage_nothing_is_counted_and_nothing_buried():
 async def test_an_attempt_in_an_outage_is_none_of_those_that_a_row_at_fault_has():
     rows = Rows()
     rows.bad["a"] = Transient("hangs")
-    (a,) = passages("a")
+    (a,) = flights("a")
     async with storing_in(rows) as (storing, ends):
         rows.away = 3
         storing.put_all([a])
@@ -169,7 +169,7 @@ async def test_what_turns_out_to_be_settled_ends_by_what_the_table_holds(
     rows = Rows()
     rows.settles["a"] = answer
     async with storing_in(rows) as (storing, ends):
-        await storing.give_up(passages("a")[0], "handle")
+        await storing.give_up(flights("a")[0], "handle")
         assert (ends.settled, ends.dead, ends.buried, ends.stored) == (settled, dead, {}, [])
 
 
@@ -177,6 +177,6 @@ async def test_nothing_is_buried_before_the_table_has_answered():
     rows = Rows()
     rows.away = 5
     async with storing_in(rows) as (storing, ends):
-        await storing.give_up(passages("a")[0], "handle")
-        assert ends.buried == {"a": Doom("exhausted", "handle")}
+        await storing.give_up(flights("a")[0], "handle")
+        assert ends.buried == {"a": DeadLetterCause("exhausted", "handle")}
         assert rows.away == 0

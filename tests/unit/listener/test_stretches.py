@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlost.listener.pipeline.peers.segments import LONGEST, Cutter, Stretch, cursor_at_end
+from unlost.listener.pipeline.peers.segments import LONGEST, Segmenter, Segment, cursor_at_end
 
 LENGTH = 4
 streams = st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=40)
@@ -14,15 +14,15 @@ streams = st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=40)
 
 def ends_of(frames: Sequence[bytes], number: int, count: int, cuts: Sequence[int]) -> dict[str, bool]:
     """The names of all stretches that ended, and whether each is a peer's; received in these portions."""
-    cutter = Cutter(lambda: (number, count), length=LENGTH)
-    found: list[Stretch] = []
+    segmenter = Segmenter(lambda: (number, count), length=LENGTH)
+    found: list[Segment] = []
     begin = 0
     for end in (*sorted({cut % len(frames) for cut in cuts} - {0}), len(frames)):
-        pieces = cutter.cut(frames[begin:end])
+        pieces = segmenter.cut(frames[begin:end])
         assert [frame for piece, _ in pieces for frame in piece] == list(frames[begin:end])
-        found += [stretch for _, stretch in pieces if stretch is not None]
+        found += [segment for _, segment in pieces if segment is not None]
         begin = end
-    return {stretch.name.event_id: stretch.is_of_peer for stretch in found if stretch.name}
+    return {segment.name.event_id: segment.is_of_peer for segment in found if segment.name}
 
 
 @given(streams, st.integers(2, 4), st.lists(st.integers(0, 40)), st.lists(st.integers(0, 40)))
@@ -43,33 +43,33 @@ def test_who_joins_later_cuts_like_the_others_from_the_first_end_on(before, afte
 def test_a_name_tells_all_frames_and_where_each_ends(one, other):
     names = []
     for frames in (one, other):
-        stretch = Stretch(is_of_peer=True)
-        stretch.add(frames)
-        stretch.end()
-        names.append(stretch.name)
+        segment = Segment(is_of_peer=True)
+        segment.add(frames)
+        segment.end()
+        names.append(segment.name)
     assert (names[0] == names[1]) == (one == other)
 
 
 def test_who_is_alone_cuts_nothing():
     frames = [b"%d" % n for n in range(100)]
-    assert Cutter(lambda: (0, 1), length=1).cut(frames) == [(frames, None)]
+    assert Segmenter(lambda: (0, 1), length=1).cut(frames) == [(frames, None)]
 
 
 def test_a_source_that_ends_no_stretch_costs_no_memory():
     ending = next(frame for n in range(1_000) if (frame := b"%d" % n) and _ends(frame))
     same = next(frame for n in range(1_000) if (frame := b"%d" % n) and not _ends(frame))
-    cutter = Cutter(lambda: (0, 2), length=LENGTH)
-    cutter.cut([ending])
+    segmenter = Segmenter(lambda: (0, 2), length=LENGTH)
+    segmenter.cut([ending])
     most = LONGEST * LENGTH
-    ((_, stretch),) = cutter.cut([same] * most)
-    assert stretch is not None
-    assert cutter.cut([same]) == [([same], None)]
-    assert cutter.cut([same, ending, same])[0] == ([same, ending], None)
-    assert stretch.name is None
+    ((_, segment),) = segmenter.cut([same] * most)
+    assert segment is not None
+    assert segmenter.cut([same]) == [([same], None)]
+    assert segmenter.cut([same, ending, same])[0] == ([same, ending], None)
+    assert segment.name is None
 
 
 def _ends(frame: bytes) -> bool:
-    return len(Cutter(lambda: (0, 2), length=LENGTH).cut([frame, b"x"])) == 2
+    return len(Segmenter(lambda: (0, 2), length=LENGTH).cut([frame, b"x"])) == 2
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.listener.test_hands import passages
+from tests.unit.listener.test_hands import flights
 from unlost.listener.core.claim import Lapsed
 from unlost.listener.pipeline.suspects import Suspect, Suspects, group_size
 
@@ -21,15 +21,15 @@ LIMITS = st.lists(st.none() | st.integers(1, 40), min_size=1, max_size=60)
 async def test_one_half_runs_and_then_the_other(count: int, groups: list[int]) -> None:
     suspects = Suspects(at_once=AT_ONCE)
     for _ in range(2):
-        suspects.put_all([Suspect(passage, None) for passage in passages(*(f"e{number}" for number in range(count)))])
+        suspects.put_all([Suspect(flight, None) for flight in flights(*(f"e{number}" for number in range(count)))])
         assert [len(suspects.take_group()) for _ in groups] == groups
 
 
 async def test_what_comes_meanwhile_counts_with_what_waits() -> None:
     suspects = Suspects(at_once=AT_ONCE)
-    suspects.put_all([Suspect(passage, None) for passage in passages(*"abcd")])
+    suspects.put_all([Suspect(flight, None) for flight in flights(*"abcd")])
     assert len(suspects.take_group()) == 2
-    suspects.put_all([Suspect(passage, None) for passage in passages(*"efghij")])
+    suspects.put_all([Suspect(flight, None) for flight in flights(*"efghij")])
     assert [len(suspects.take_group()) for _ in range(2)] == [4, 4]
 
 
@@ -53,10 +53,10 @@ async def test_a_group_is_taken_from_the_front_and_what_is_put_back_waits_again(
     suspects = Suspects(at_once=AT_ONCE)
     waiting = asyncio.create_task(suspects.wait())
     limits = [None, 4, 1, None, 2, None]
-    suspects.put_all([Suspect(passage, most) for passage, most in zip(passages(*"abcdef"), limits, strict=True)])
+    suspects.put_all([Suspect(flight, most) for flight, most in zip(flights(*"abcdef"), limits, strict=True)])
     await waiting
     groups = [suspects.take_group() for _ in range(4)]
-    assert ["".join([suspect.passage.claim_id for suspect in group]) for group in groups] == ["ab", "c", "de", "f"]
+    assert ["".join([suspect.flight.claim_id for suspect in group]) for group in groups] == ["ab", "c", "de", "f"]
     suspects.put_all(groups[2])
     await suspects.wait()
     assert [suspect.most for suspect in suspects.take_group()] == [None]

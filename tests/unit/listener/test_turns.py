@@ -7,48 +7,48 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlost.listener.core.batch_queue import Inbox
-from unlost.listener.core.claim import Ask
+from unlost.listener.core.batch_queue import BatchQueue
+from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.event import Event
-from unlost.listener.core.in_flight import Passage
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.pipeline.peers.affinity import LATELY, Turns
-from unlost.listener.pipeline.peers.segments import Part, Stretch
-from unlost.listener.ports.membership import Look
+from unlost.listener.pipeline.peers.affinity import LATELY, PeerAffinity
+from unlost.listener.pipeline.peers.segments import Part, Segment
+from unlost.listener.ports.membership import MembershipView
 
 EVENT = cast("Event", None)
 WAIT = 0.05
 
 
-def passage(event_id: str) -> Passage:
-    return Passage(EVENT, Ask(event_id, b""), None, received_at=0.0, received_clock=0.0)
+def flight(event_id: str) -> InFlight:
+    return InFlight(EVENT, ClaimRequest(event_id, b""), None, received_at=0.0, received_clock=0.0)
 
 
 def part(*, ended: bool = True) -> Part:
-    stretch = Stretch(is_of_peer=True)
+    segment = Segment(is_of_peer=True)
     if ended:
-        stretch.end()
-    return Part(stretch, [b"{}"])
+        segment.end()
+    return Part(segment, [b"{}"])
 
 
-def turns() -> tuple[Turns, Inbox[Passage]]:
-    inbox: Inbox[Passage] = Inbox()
-    return Turns(inbox, peer_wait=WAIT), inbox
+def affinity() -> tuple[PeerAffinity, BatchQueue[InFlight]]:
+    queue: BatchQueue[InFlight] = BatchQueue()
+    return PeerAffinity(queue, peer_wait=WAIT), queue
 
 
 async def test_a_peers_share_waits_for_the_peer_and_is_then_looked_at():
-    gate, inbox = turns()
+    gate, queue = affinity()
     parts = [part(), part(), part()]
     started = asyncio.get_running_loop().time()
     for one in parts:
         gate.put_later(one)
     assert await gate.due(9) == parts
     assert asyncio.get_running_loop().time() - started >= WAIT * 0.5
-    assert not len(inbox)
+    assert not len(queue)
 
 
 async def test_a_stretch_that_goes_on_is_waited_for_as_long_again():
-    gate, _ = turns()
+    gate, _ = affinity()
     going_on = part(ended=False)
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -58,39 +58,39 @@ async def test_a_stretch_that_goes_on_is_waited_for_as_long_again():
 
 
 async def test_a_stretch_that_ends_late_is_looked_at_soon_after():
-    gate, _ = turns()
+    gate, _ = affinity()
     late = part(ended=False)
     gate.put_later(late)
-    asyncio.get_running_loop().call_later(WAIT * 1.2, late.stretch.end)
+    asyncio.get_running_loop().call_later(WAIT * 1.2, late.segment.end)
     assert await gate.due(9) == [late]
-    assert late.stretch.name
+    assert late.segment.name
 
 
 async def test_nobody_looks_while_something_of_ones_own_waits():
-    gate, inbox = turns()
-    gate.put_all([passage("mine 1"), passage("mine 2")])
+    gate, queue = affinity()
+    gate.put_all([flight("mine 1"), flight("mine 2")])
     theirs = part()
     gate.put_later(theirs)
     looking = asyncio.create_task(gate.due(9))
     for _ in range(2):
         (done, _) = await asyncio.wait([looking], timeout=0.1)
         assert not done
-        await inbox.take(1)
+        await queue.take(1)
         gate.taken()
     assert await looking == [theirs]
 
 
 async def test_what_peers_did_not_settle_is_asked_for_when_nothing_else_waits():
-    gate, inbox = turns()
-    gate.put_behind([passage("theirs 1")])
-    gate.put_all([passage("mine 1")])
-    assert [one.claim_id for one in await inbox.take(9)] == ["mine 1"]
-    assert [one.claim_id for one in await inbox.take(9)] == ["theirs 1"]
+    gate, queue = affinity()
+    gate.put_behind([flight("theirs 1")])
+    gate.put_all([flight("mine 1")])
+    assert [one.claim_id for one in await queue.take(9)] == ["mine 1"]
+    assert [one.claim_id for one in await queue.take(9)] == ["theirs 1"]
 
 
 @pytest.mark.parametrize(("won", "waits"), [([True] * 9 + [False], False), ([True] * 8 + [False] * 2, True)])
 async def test_a_peer_that_takes_hardly_anything_is_waited_for_no_more(won: list[bool], waits: bool):
-    gate, _ = turns()
+    gate, _ = affinity()
     gate.heard(won)
     assert gate.waits is waits
     gate.heard([])
@@ -99,14 +99,14 @@ async def test_a_peer_that_takes_hardly_anything_is_waited_for_no_more(won: list
 
 @pytest.mark.parametrize(("settled", "waits"), [(1, False), (2, True), (10, True)])
 async def test_it_is_waited_for_again_once_it_settles_its_share(settled: int, waits: bool):
-    gate, _ = turns()
+    gate, _ = affinity()
     gate.heard([True])
     gate.saw(settled, 10)
     assert gate.waits is waits
 
 
 async def test_what_a_peer_left_of_what_it_settles_does_not_count_against_it():
-    gate, _ = turns()
+    gate, _ = affinity()
     gate.saw(5, 10)
     gate.saw(0, 10)
     gate.heard([True] * 10)
@@ -117,7 +117,7 @@ async def test_what_a_peer_left_of_what_it_settles_does_not_count_against_it():
 
 
 async def test_a_peer_that_settles_some_is_given_as_long_again_for_the_rest_once():
-    gate, _ = turns()
+    gate, _ = affinity()
     slow, going_on = part(), part(ended=False)
     assert gate.wait_again([slow]) == [slow]
     gate.saw(5, 10)
@@ -129,7 +129,7 @@ async def test_a_peer_that_settles_some_is_given_as_long_again_for_the_rest_once
 @given(st.sets(st.text(min_size=1), min_size=1, max_size=5))
 def test_all_that_live_see_the_same_shares(tokens: set[str]):
     looks = [
-        Look(me, frozenset(), {token: frozenset() for token in tokens - {me}}, "p", StoreMark("g", 0, "p"))
+        MembershipView(me, frozenset(), {token: frozenset() for token in tokens - {me}}, "p", StoreMark("g", 0, "p"))
         for me in tokens
     ]
     assert sorted(look.share for look in looks) == [(number, len(tokens)) for number in range(len(tokens))]

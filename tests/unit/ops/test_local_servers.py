@@ -12,7 +12,7 @@ import redis
 
 from tests.support.servers import running_postgres, running_valkey
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
-from unlost.listener.core.claim import Ask, Won
+from unlost.listener.core.claim import ClaimRequest, Won
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.sockets import told
 from unlost.ops.system.valkey import ValkeyServer
@@ -86,7 +86,7 @@ async def test_claims_reach_valkey_by_its_socket_which_is_nobody_elses():
         server.start()
         client = connect_redis(server.nearest_url)
         claims = RedisClaims(client, token="me", group="g", lease_seconds=30, window_seconds=600)
-        assert (await claims.claim([Ask("e", bytes(32))], take_over=False)) == [Won(1, 0)]
+        assert (await claims.claim([ClaimRequest("e", bytes(32))], take_over=False)) == [Won(1, 0)]
         assert all(str(server.socket) in one["addr"] for one in await client.client_list())
         await claims.close()
         assert server.socket is not None

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import psutil
 import pytest
 
-from unlost.producer.fast.parse_worker import MANY, Reading
+from unlost.producer.fast.parse_worker import MANY, ParseWorker
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import publication
 
@@ -18,18 +18,18 @@ SAME = [publication(line, max_bytes=LIMIT) for line in LINES]
 
 
 @pytest.fixture
-async def reading() -> AsyncIterator[Reading]:
-    reading = Reading(max_bytes=LIMIT, cores=2, answer_seconds=1.0, again_after=0.0)
+async def reading() -> AsyncIterator[ParseWorker]:
+    reading = ParseWorker(max_bytes=LIMIT, cores=2, answer_seconds=1.0, again_after=0.0)
     yield reading
     reading.close()
 
 
-async def read(reading: Reading, lines: list[bytes]) -> list[Publication] | None:
+async def read(reading: ParseWorker, lines: list[bytes]) -> list[Publication] | None:
     found = await reading.elsewhere(b"\n".join(lines), len(lines), redeliver=False)
     return None if found is None else list(found)
 
 
-async def up(reading: Reading) -> psutil.Process:
+async def up(reading: ParseWorker) -> psutil.Process:
     """Have the process started; once it is up."""
     assert await read(reading, LINES) is None
     assert reading.process
@@ -38,7 +38,7 @@ async def up(reading: Reading) -> psutil.Process:
     return psutil.Process(reading.process.pid)
 
 
-async def test_reads_the_same_lines_the_same(reading: Reading) -> None:
+async def test_reads_the_same_lines_the_same(reading: ParseWorker) -> None:
     await up(reading)
     others = [line.replace(b"e", b"f", 1) for line in LINES]
     assert await asyncio.gather(*(read(reading, lines) for lines in (LINES, others, LINES))) == [SAME, None, SAME]
@@ -58,14 +58,14 @@ async def test_reads_the_same_lines_the_same(reading: Reading) -> None:
         b'{"event_id":"e",\r"payload":1}',
     ],
 )
-async def test_leaves_lines_of_which_one_needs_care(reading: Reading, bad: bytes) -> None:
+async def test_leaves_lines_of_which_one_needs_care(reading: ParseWorker, bad: bytes) -> None:
     process = await up(reading)
     assert await read(reading, [*LINES, bad]) is None
     assert await read(reading, LINES) == SAME
     assert process.is_running()
 
 
-async def test_leaves_what_a_killed_process_does_not_answer_and_starts_another(reading: Reading) -> None:
+async def test_leaves_what_a_killed_process_does_not_answer_and_starts_another(reading: ParseWorker) -> None:
     process = await up(reading)
     process.suspend()
     asked = asyncio.create_task(read(reading, LINES))
@@ -76,7 +76,7 @@ async def test_leaves_what_a_killed_process_does_not_answer_and_starts_another(r
     assert not psutil.pid_exists(process.pid)
 
 
-async def test_starts_another_where_one_ended_unasked(reading: Reading) -> None:
+async def test_starts_another_where_one_ended_unasked(reading: ParseWorker) -> None:
     process = await up(reading)
     assert reading.process
     first = reading.process
@@ -86,14 +86,14 @@ async def test_starts_another_where_one_ended_unasked(reading: Reading) -> None:
     assert (await up(reading)).pid != process.pid
 
 
-async def test_does_not_wait_for_ever_for_one_that_is_frozen(reading: Reading) -> None:
+async def test_does_not_wait_for_ever_for_one_that_is_frozen(reading: ParseWorker) -> None:
     process = await up(reading)
     os.kill(process.pid, signal.SIGSTOP)
     assert await read(reading, LINES) is None
     assert not psutil.pid_exists(process.pid)
 
 
-async def test_goes_on_after_a_caller_that_left(reading: Reading) -> None:
+async def test_goes_on_after_a_caller_that_left(reading: ParseWorker) -> None:
     await up(reading)
     left = asyncio.create_task(read(reading, LINES))
     await asyncio.sleep(0)
@@ -105,17 +105,17 @@ async def test_goes_on_after_a_caller_that_left(reading: Reading) -> None:
 
 @pytest.mark.parametrize(("cores", "count"), [(1, MANY), (2, MANY - 1)])
 async def test_starts_none_where_it_would_not_help(cores: int, count: int) -> None:
-    reading = Reading(max_bytes=LIMIT, cores=cores)
+    reading = ParseWorker(max_bytes=LIMIT, cores=cores)
     assert await read(reading, LINES[:count]) is None
     assert reading.process is None
 
 
 async def test_takes_the_process_with_it() -> None:
-    reading = Reading(max_bytes=LIMIT, cores=2)
+    reading = ParseWorker(max_bytes=LIMIT, cores=2)
     process = await up(reading)
     reading.close()
     assert not psutil.pid_exists(process.pid)
-    early = Reading(max_bytes=LIMIT, cores=2)
+    early = ParseWorker(max_bytes=LIMIT, cores=2)
     assert await read(early, LINES) is None
     early.close()
     assert early.process is None

@@ -9,7 +9,7 @@ from unlost.producer.journal.port import Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import publication
 from unlost.producer.publish.publisher import Publisher, Tell
-from unlost.producer.publish.single import Single, asks_again
+from unlost.producer.publish.single import PublishOne, asks_again
 
 EVENT = b'{"event_id":"e","payload":1}'
 SCOPE = {"type": "http", "query_string": b""}
@@ -36,7 +36,7 @@ async def asked(publisher: Places, *messages: dict[str, Any]) -> list[dict[str, 
     async def send(message: Any) -> None:
         said.append(message)
 
-    single = Single(
+    single = PublishOne(
         cast("Publisher", publisher), lambda *_: None,
         lambda body, again: publication(body, max_bytes=1_000, redeliver=again), max_bytes=1_000,
     )  # fmt: skip
