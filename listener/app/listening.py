@@ -43,7 +43,7 @@ class Listening:
         dice: Callable[[], float] = random.random,
     ) -> None:
         source = settings.source()
-        self._drain_seconds = settings.drain
+        self._drain_seconds = settings.shutdown_timeout
         self._clock = clocks.monotonic
         self._stop = asyncio.Event()
         self.phase: Phase = "starting"

@@ -72,7 +72,7 @@ class ConnectionSettings(Settings):
         3, ge=1, le=100, description="Owners lost while they run an event alone, before it is buried"
     )
     max_event_bytes: int = Field(1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Largest event, in bytes")
-    batch: int = Field(1024, ge=1, le=10_000, description="Events in one batch of a stage, at most")
+    batch_size: int = Field(1024, ge=1, le=10_000, description="Events in one batch of a stage, at most")
 
     @model_validator(mode="after")
     def _schemes(self) -> Self:
@@ -140,7 +140,7 @@ class ConnectionSettings(Settings):
             insert_delay=self.insert_delay,
             max_takeovers=self.max_takeovers,
             max_event_bytes=self.max_event_bytes + CURSOR_BYTES,
-            batch=self.batch,
+            batch=self.batch_size,
             letters_sure_after=max(self.lease, self.handle_timeout) + self.database_timeout + 1.0,
         )
 
@@ -162,7 +162,7 @@ class ListenerSettings(ConnectionSettings):
     )
     start_from: Literal["oldest", "now"] = Field("oldest", description="Where a group without a cursor starts")
     reconnect_first: float = Field(1.0, gt=0, description="Seconds before the first reconnect, at most")
-    reconnect_longest: float = Field(30.0, gt=0, description="Seconds before any reconnect, at most")
+    reconnect_max: float = Field(30.0, gt=0, description="Seconds before any reconnect, at most")
     keepalive: float = Field(20.0, ge=1, description="Seconds of silence before the source is asked for a sign of life")
     dead_letter_file: Path = Field(Path("failed_events.jsonl"), description="File for events that cannot succeed")
     peer_wait: float = Field(
@@ -176,7 +176,7 @@ class ListenerSettings(ConnectionSettings):
     handler_change: Literal["no", "yes"] = Field(
         "no", description="Whether it works beside peers that have another HANDLER: for a deploy that changes it"
     )
-    drain: float = Field(20.0, ge=0, description="Seconds that running work may take to finish on SIGTERM")
+    shutdown_timeout: float = Field(20.0, ge=0, description="Seconds that running work may take to finish on SIGTERM")
 
     @property
     def changes_handler(self) -> bool:
@@ -185,9 +185,9 @@ class ListenerSettings(ConnectionSettings):
 
     @model_validator(mode="after")
     def _backoff_grows(self) -> Self:
-        if self.reconnect_longest < self.reconnect_first:
+        if self.reconnect_max < self.reconnect_first:
             raise ValueError(
-                "--reconnect-longest (RECONNECT_LONGEST) must not be below --reconnect-first (RECONNECT_FIRST)"
+                "--reconnect-max (RECONNECT_MAX) must not be below --reconnect-first (RECONNECT_FIRST)"
             )
         return self
 
@@ -224,5 +224,5 @@ class ListenerSettings(ConnectionSettings):
             headers={"Authorization": authorization} if authorization else {},
             max_frame=self.max_event_bytes + CURSOR_BYTES,
             keepalive=self.keepalive,
-            backoff=Backoff(self.reconnect_first, self.reconnect_longest),
+            backoff=Backoff(self.reconnect_first, self.reconnect_max),
         )

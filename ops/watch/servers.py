@@ -220,7 +220,7 @@ def _not_connected(
     return Problem(
         key="source", level="warn" if others else "bad", since=since, affected=affected,
         what=f"{named(lost)} {_has(lost)} no connection to the source ({why})",
-        todo="It is tried again, at the latest after 30 s (RECONNECT_LONGEST). "
+        todo="It is tried again, at the latest after 30 s (RECONNECT_MAX). "
         "If that does not help, look at the source, WS_URL, and the network between.",
         runbook="UnlostSourceLost" if others else "UnlostNoSourceConnected",
     )  # fmt: skip

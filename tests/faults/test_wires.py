@@ -138,7 +138,7 @@ async def world_of(
         running_listener(
             ws_url=to_source.url, redis_url=to_redis.url, database_url=to_postgres.url, directory=directory,
             database_timeout="1", keepalive="1", lease="5", insert_attempts="100", insert_delay="0.2",
-            reconnect_longest="1", **{"handler": HOLD, **settings},
+            reconnect_max="1", **{"handler": HOLD, **settings},
         ) as listener,
     ):  # fmt: skip
         wires = {"source": to_source, "redis": to_redis, "postgres": to_postgres}

@@ -67,8 +67,8 @@ def settings_of(name: str, work: str, peer_wait: float, hands: int) -> ListenerS
         "instance_id": name, "handler": HANDLERS[work], "lease": LEASE, "handle_delay": 0.2, "insert_delay": 0.2,
         "startup_delay": 0.2, "startup_attempts": 2, "database_attempts": 2, "redis_timeout": 0.1,
         "database_timeout": 0.7, "handle_timeout": HANDLE_TIMEOUT, "handle_attempts": HANDLE_ATTEMPTS,
-        "reconnect_first": 0.2, "reconnect_longest": 1.0,
-        "ws_url": "ws://source/", "drain": 1.0, "peer_wait": peer_wait,
+        "reconnect_first": 0.2, "reconnect_max": 1.0,
+        "ws_url": "ws://source/", "shutdown_timeout": 1.0, "peer_wait": peer_wait,
         "handle_concurrency": hands,
     }  # fmt: skip
     return Settings.load({key: str(value) for key, value in given.items()})

@@ -280,7 +280,7 @@ LISTENERS = (
 STOPS = (
     Drill("stop-foreign", "All listeners of a source that cannot resume are stopped with more than they can finish.",
           damage=every_listener("stop"), during=letters_are_written, heal=every_listener("start"), foreign=True,
-          bars=Bars(extra_runs=True), poison=Poison("slow", 10), settings={"drain": "1"}),
+          bars=Bars(extra_runs=True), poison=Poison("slow", 10), settings={"shutdown_timeout": "1"}),
     Drill("rolling-deploy", "The same source: each listener is stopped and started, one after the other.",
           damage=roll, during=pause(0.5), foreign=True, poison=Poison("slow", 20)),
 )  # fmt: skip

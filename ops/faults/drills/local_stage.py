@@ -44,7 +44,7 @@ FEW_CONNECTIONS = ("-c", "max_connections=60")
 ROOM_ON_FULL_DISK = 1
 REPLAY_AGAIN = 1.0
 STOPPED_WITHIN = 35.0
-"""DRAIN, and what closing and writing letters may take beside it."""
+"""SHUTDOWN_TIMEOUT, and what closing and writing letters may take beside it."""
 HEALED = {"DRILL_HEALED": "1"}
 
 

@@ -20,7 +20,7 @@ def settings_of(servers: dict) -> dict[str, str]:
 async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_exits_with_zero(
     servers: dict, processes: list[ListenerProcess]
 ):
-    same = {**settings_of(servers), "lease": "600", "drain": "30"}
+    same = {**settings_of(servers), "lease": "600", "shutdown_timeout": "30"}
     async with resuming_source() as source:
         one = ListenerProcess(
             servers["directory"], "a", **same, ws_url=source.url, handler=named(wait_for_file), handle_concurrency="1"
@@ -55,7 +55,7 @@ async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_ex
 async def test_sigterm_ends_a_process_whose_handler_hangs_in_a_thread_and_a_peer_goes_on_at_once(
     servers: dict, processes: list[ListenerProcess]
 ):
-    same = {**settings_of(servers), "lease": "600", "drain": "0.5"}
+    same = {**settings_of(servers), "lease": "600", "shutdown_timeout": "0.5"}
     async with running_source() as source:
         one = ListenerProcess(
             servers["directory"], "a", **same, ws_url=source.url, handler=named(hang_in_a_thread), handle_timeout="600"

@@ -32,7 +32,7 @@ async def test_a_source_that_accepts_and_closes_is_asked_ever_more_slowly(server
 
     async with serve(close_at_once, "127.0.0.1", 0) as server:
         url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
-        async with running_listener(ws_url=url, **servers, reconnect_first="0.1", reconnect_longest="0.8") as one:
+        async with running_listener(ws_url=url, **servers, reconnect_first="0.1", reconnect_max="0.8") as one:
             await one.heard.until(lambda h: len(h.of(SourceLost)) >= 6)
             lost = one.heard.of(SourceLost)
             assert seen <= len(lost) + 1, "one connection for each loss that was waited for"

@@ -40,7 +40,7 @@ async def ids_of(servers: dict) -> list[str]:
 
 
 async def test_what_has_not_begun_is_finished_too_as_far_as_the_drain_goes(servers: dict):
-    same = {**servers, "handler": HOLD, "handle_concurrency": "1", "drain": "20"}
+    same = {**servers, "handler": HOLD, "handle_concurrency": "1", "shutdown_timeout": "20"}
     async with running_source() as source, running_listener(ws_url=source.url, **same) as one:
         await source.wait_for_clients(1)
         await one.heard.until(lambda h: bool(h.of(SourceConnected)))
@@ -58,7 +58,7 @@ async def test_what_is_left_then_is_written_and_settled_by_the_next_start(server
     giant = frame("giant", "x" * 200_000)
     sent = [frame("first"), *frames("held", 40), frame("held3", "other"), frame("held3"), "no event", giant]
     async with running_source() as source:
-        async with running_listener(ws_url=source.url, **same, drain="0.3") as one:
+        async with running_listener(ws_url=source.url, **same, shutdown_timeout="0.3") as one:
             await source.wait_for_clients(1)
             await one.heard.until(lambda h: bool(h.of(SourceConnected)))
             await source.send(*sent)
@@ -99,7 +99,7 @@ async def test_what_is_left_then_is_written_and_settled_by_the_next_start(server
 
 async def test_what_a_restored_journal_has_lost_is_not_handed_back(servers: dict):
     """The source resumes, and had these events when it sent them."""
-    same = {**servers, "handler": HOLD, "handle_concurrency": "1", "drain": "0.3", "reconnect_first": "0.1"}
+    same = {**servers, "handler": HOLD, "handle_concurrency": "1", "shutdown_timeout": "0.3", "reconnect_first": "0.1"}
     begins = "0123456789ab.t1-0000000a."
     start = {"unlost-oldest": f"{begins}0", "unlost-cursor": f"{begins}0"}
     async with running_source() as source:
@@ -125,7 +125,7 @@ async def test_what_a_restored_journal_has_lost_is_not_handed_back(servers: dict
 async def test_a_peer_that_saw_it_too_stores_it_and_the_letter_is_settled_without_another_run(servers: dict):
     same = {**servers, "handler": HOLD, "peer_wait": "0"}
     async with running_source() as source:
-        one = running_listener(ws_url=source.url, **same, drain="0.2")
+        one = running_listener(ws_url=source.url, **same, shutdown_timeout="0.2")
         two = running_listener(ws_url=source.url, **same, instance_id="b")
         async with one as one, two as two:
             await source.wait_for_clients(2)
@@ -152,7 +152,7 @@ async def test_a_peer_that_saw_it_too_stores_it_and_the_letter_is_settled_withou
 async def test_a_stop_that_leaves_events_unaccounted_for_says_so_and_fails(servers: dict):
     directory = servers["directory"] / "letters"
     directory.mkdir()
-    same = {**servers, "directory": directory, "handler": HOLD, "drain": "0.1"}
+    same = {**servers, "directory": directory, "handler": HOLD, "shutdown_timeout": "0.1"}
     async with running_source() as source, contextlib.AsyncExitStack() as running:
         one = await running.enter_async_context(running_listener(ws_url=source.url, **same))
         await source.wait_for_clients(1)

@@ -292,7 +292,7 @@ async def test_a_standby_takes_over_when_the_owner_dies(servers: dict):
 
 
 async def test_an_orderly_stop_gives_claims_back_at_once_and_counts_no_takeover(servers: dict):
-    async with owner_and_standby(servers, drain="0.1", lease="60", source_resumes="yes") as (one, two):
+    async with owner_and_standby(servers, shutdown_timeout="0.1", lease="60", source_resumes="yes") as (one, two):
         await one.stop()
         await two.heard.until(lambda h: h.ids(EventsStored) == ["e"])
         assert two.heard.ids(EventsTakenOver) == []
@@ -314,7 +314,7 @@ async def test_a_row_whose_every_reply_was_lost_is_no_letter(servers: dict, form
 
 
 async def test_a_drain_gives_back_at_once_what_has_not_begun(servers: dict):
-    same = {**servers, "lease": "60", "drain": "30", "source_resumes": "yes"}
+    same = {**servers, "lease": "60", "shutdown_timeout": "30", "source_resumes": "yes"}
     async with running_source() as source:
         one = running_listener(ws_url=source.url, **same, handler=handler(hang_on_e0), handle_concurrency="1")
         two = running_listener(ws_url=source.url, **same, handler=handler(note), handler_change="yes", instance_id="b")
@@ -340,7 +340,7 @@ async def test_a_claim_under_way_when_a_drain_begins_is_given_back(servers: dict
     async with Wire(servers["redis_url"]) as wire, running_source() as source:
         same = {**servers, "lease": "60", "redis_timeout": "5", "source_resumes": "yes"}
         one = running_listener(
-            ws_url=source.url, **{**same, "redis_url": wire.url}, handler=handler(hang_on_e0), drain="0"
+            ws_url=source.url, **{**same, "redis_url": wire.url}, handler=handler(hang_on_e0), shutdown_timeout="0"
         )
         async with one as one:
             await source.wait_for_clients(1)

@@ -50,7 +50,7 @@ def test_pods_are_confined_and_end_later_than_their_drain(workload: dict[str, An
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert pod["securityContext"]["runAsNonRoot"]
     waited = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    drain = settings.model_fields["drain"].default if "drain" in settings.model_fields else 0
+    drain = settings.model_fields["shutdown_timeout"].default if "shutdown_timeout" in settings.model_fields else 0
     assert pod["terminationGracePeriodSeconds"] > waited + drain
     known = {name.upper() for name in settings.model_fields}
     assert {one["name"] for one in container["env"]} <= known
