@@ -1,7 +1,7 @@
 """Unlost: every event ends as exactly one row, stored by your handler, or as a dead letter.
 
 Here is what a handler may need; everything else is Unlost's own. The rooms are folders of the repository's top level,
-and ``unlost/listener`` is a link to ``listener`` (ARCHITECTURE.md says why).
+and ``unlost/listener`` is a link to ``listener`` (docs/decisions/0058-one-package-of-links.md says why).
 """
 
 from importlib import import_module
