@@ -1,4 +1,4 @@
-# One image for all commands: producer, listener, dlq, ops. Runs as user 10001, and writes to /var/lib/unlost alone.
+# One image for all commands, unlost and dlq. Runs as user 10001, and writes to /var/lib/unlost alone.
 FROM python:3.11-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
@@ -29,4 +29,4 @@ STOPSIGNAL SIGTERM
 # A listener's port unless PORT says otherwise. Unready is unhealthy: it is shown, and restarts nothing.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=40s --retries=2 \
     CMD python -m unlost.ops.deploy.container.probe "http://127.0.0.1:${PORT:-3000}/health/ready"
-CMD ["listener"]
+CMD ["unlost", "listener"]
