@@ -24,8 +24,6 @@ from unlost.ops.kit.telemetry.mask import masked
 
 VERSION = 1
 Mode = Literal["normal", "degraded"]
-UNCLAIMED: frozenset[Reason] = frozenset(("overflow", "stopped"))
-"""Such letters are written without the claim: another listener may store the event, and then the letter is resolved."""
 
 # What a letter says when nothing was attempted, because a look at the claims was enough to condemn it.
 _UNATTEMPTED: dict[str, tuple[str, str, ErrorClass]] = {

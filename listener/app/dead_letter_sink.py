@@ -11,7 +11,8 @@ from pathlib import Path
 
 from unlost.dlq.record.event import event_of
 from unlost.dlq.record.file import DeadLetterFile, FileTrouble, Located, read_letters, replay_guard
-from unlost.dlq.record.letter import UNCLAIMED, Letter, letter_for, letter_for_frame
+from unlost.listener.core.cause import UNCLAIMED
+from unlost.dlq.record.letter import Letter, letter_for, letter_for_frame
 from unlost.dlq.record.reopening import note_checked, reopen, resolved_since
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, last_checked, states
 from unlost.listener.core.errors import InvalidEvent, Transient

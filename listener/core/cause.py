@@ -6,6 +6,8 @@ import msgspec
 
 Stage = Literal["receive", "claim", "handle", "store"]
 Reason = Literal["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped"]
+UNCLAIMED: frozenset[Reason] = frozenset(("overflow", "stopped"))
+"""Such letters are written without the claim: another listener may store the event, and then the letter is resolved."""
 
 
 class DeadLetterCause(msgspec.Struct, frozen=True, gc=False):

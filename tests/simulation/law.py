@@ -25,7 +25,7 @@ from tests.simulation.hooks import Hooks
 from tests.simulation.letters import OPEN, Letters
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.world import Process, World
-from unlost.dlq.record.letter import UNCLAIMED
+from unlost.listener.core.cause import UNCLAIMED
 from unlost.listener.core.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
 from unlost.listener.pipeline.peers.segments import Segment
 from unlost.listener.ports.dead_letters import Burial

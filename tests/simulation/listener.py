@@ -22,7 +22,7 @@ from tests.simulation.schedule import Happening, Schedule
 from tests.simulation.source import SimulatedSource
 from tests.simulation.wire import Link
 from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
-from unlost.dlq.record.letter import UNCLAIMED
+from unlost.listener.core.cause import UNCLAIMED
 from unlost.listener.app.listening import Listening
 from unlost.listener.app.settings import ConnectionSettings, ListenerSettings
 from unlost.listener.app.wiring import IDLE_GRACE, Servers
