@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up proof drill test mutate simulate check format reference release constraints clean
+.PHONY: help install up proof drill test mutate simulate check format measure reference release constraints clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ check: $(INSTALLED) ## Check format, lint, types and the import contract
 format: $(INSTALLED) ## Bring the code into form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+measure: $(INSTALLED) ## Show how long files, functions and sentences are
+	@$(BIN)/python -m tests.measure
 
 reference: $(INSTALLED) ## Write docs/metrics.md, docs/reference/openapi and Grafana's dashboards anew
 	@$(BIN)/python -m unlost.ops.generate.metrics_page > docs/metrics.md
