@@ -51,6 +51,7 @@ measure: $(INSTALLED) ## Show how long files, functions and sentences are
 
 reference: $(INSTALLED) ## Write docs/metrics.md, docs/reference/openapi and Grafana's dashboards anew
 	@$(BIN)/python -m unlost.ops.generate.metrics_page > docs/metrics.md
+	@$(BIN)/python -m unlost.ops.generate.settings_page > docs/reference/settings.md
 	@$(BIN)/python -m unlost.ops.generate.openapi_files
 	@$(BIN)/python -m grafana
 

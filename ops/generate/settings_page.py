@@ -1,4 +1,4 @@
-"""The settings of every command as Markdown tables, for the README: ``python -m unlost.ops.generate.settings_page``."""
+"""The settings of every command as a page: ``python -m unlost.ops.generate.settings_page`` prints it."""
 
 from typing import Any
 
@@ -16,9 +16,19 @@ COMMANDS: tuple[tuple[str, type[Settings]], ...] = (
 )
 
 
-def tables() -> str:
+HEAD = """# Settings
+
+Flags come first, then the environment, then `.env`. `--show-settings` prints the effective settings, secrets masked. All
+errors are reported together; exit code 2. `unlost audit`, `unlost event`, `unlost migrate`, `unlost retention` and `dlq` take
+the same names, and their `--help` lists them. `NAME_FILE` reads a secret from a file.
+
+<!-- made by `make reference` -->
+"""
+
+
+def page() -> str:
     """One table a command."""
-    return "\n".join(f"### `{name}`\n\n{_table(settings)}" for name, settings in COMMANDS)
+    return "\n".join([HEAD, *(f"## `{name}`\n\n{_table(settings)}" for name, settings in COMMANDS)])
 
 
 def _table(settings: type[Settings]) -> str:
@@ -40,4 +50,4 @@ def _default(name: str, value: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(tables(), end="")
+    print(page(), end="")
