@@ -26,7 +26,10 @@ def main() -> None:
     lines = sum(text.count("\n") for text in code.values())
     print(f"{'comment lines':<32}{100 * sum(map(comments, code.values())) / lines:.1f} %")
     show("words of a sentence, documents", [length for page in pages for length in sentences(plain(page))])
-    show("words of a sentence, docstrings", [n for text in code.values() for one in docstrings(text) for n in sentences(one)])
+    show(
+        "words of a sentence, docstrings",
+        [n for text in code.values() for one in docstrings(text) for n in sentences(one)],
+    )
 
 
 def listed(*patterns: str) -> list[Path]:

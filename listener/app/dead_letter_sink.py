@@ -11,15 +11,15 @@ from pathlib import Path
 
 from unlost.dlq.record.event import event_of
 from unlost.dlq.record.file import DeadLetterFile, FileTrouble, Located, read_letters, replay_guard
-from unlost.listener.core.cause import UNCLAIMED
 from unlost.dlq.record.letter import Letter, letter_for, letter_for_frame
 from unlost.dlq.record.reopening import note_checked, reopen, resolved_since
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, last_checked, states
+from unlost.listener.core.cause import UNCLAIMED
 from unlost.listener.core.errors import InvalidEvent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.in_flight import InFlight, conflict_claim, invalid_claim
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.ports.dead_letters import Burial, Gone, StoppedLetter, Loss, Resolved
+from unlost.listener.ports.dead_letters import Burial, Gone, Loss, Resolved, StoppedLetter
 
 READ_AT_ONCE = 200
 HEAL_AT_ONCE = 100

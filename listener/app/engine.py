@@ -59,8 +59,9 @@ class Engine:
         self.store_breaker = self._breaker("postgres")
         self.redis_breaker = self._breaker("redis")
         self.manager = ClaimManager(
-            membership=servers.membership, postgres=servers.postgres, redis=servers.redis, redis_breaker=self.redis_breaker,
-            store_breaker=self.store_breaker, lease_seconds=settings.lease, facts=facts, clock=clocks.monotonic,
+            membership=servers.membership, postgres=servers.postgres, redis=servers.redis,
+            redis_breaker=self.redis_breaker, store_breaker=self.store_breaker, lease_seconds=settings.lease,
+            facts=facts, clock=clocks.monotonic,
         )  # fmt: skip
         self.pipeline = Pipeline(
             manager=self.manager, store=self.store, register=servers.register, store_breaker=self.store_breaker,

@@ -19,7 +19,7 @@ from unlost.listener.core.event import Event
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.in_flight import Buried, Duplicate, InFlight
 from unlost.listener.observe.logs import ListenerLogs
-from unlost.listener.ports.dead_letters import Burial, Gone, StoppedLetter, Loss
+from unlost.listener.ports.dead_letters import Burial, Gone, Loss, StoppedLetter
 
 OPEN_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0

@@ -186,9 +186,7 @@ class ListenerSettings(ConnectionSettings):
     @model_validator(mode="after")
     def _backoff_grows(self) -> Self:
         if self.reconnect_max < self.reconnect_first:
-            raise ValueError(
-                "--reconnect-max (RECONNECT_MAX) must not be below --reconnect-first (RECONNECT_FIRST)"
-            )
+            raise ValueError("--reconnect-max (RECONNECT_MAX) must not be below --reconnect-first (RECONNECT_FIRST)")
         return self
 
     @model_validator(mode="after")

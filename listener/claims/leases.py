@@ -69,7 +69,13 @@ class Leases:
         return claim is not None and self._ends(claim) > self._clock()
 
     def add(
-        self, requests: Iterable[ClaimRequest], answers: Iterable[Answer], places: Places, asked_at: float, *, company: int
+        self,
+        requests: Iterable[ClaimRequest],
+        answers: Iterable[Answer],
+        places: Places,
+        asked_at: float,
+        *,
+        company: int,
     ) -> None:
         """Hold what was won of these, in these places; ``company``: as so many suspects at once."""
         until = dict.fromkeys(places, asked_at + self._seconds)
@@ -199,7 +205,9 @@ class Leases:
             for claim, mine in zip(claims, renewed, strict=True):
                 if mine and place in claim.until:
                     claim.grant(place, started + self._seconds)
-            self.lose([c.request.event_id for c, mine in zip(claims, renewed, strict=True) if not mine and self._still(c)])
+            self.lose(
+                [c.request.event_id for c, mine in zip(claims, renewed, strict=True) if not mine and self._still(c)]
+            )
         if trouble:
             raise trouble
 

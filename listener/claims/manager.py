@@ -25,7 +25,7 @@ from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts, MeetingChanged, PlacesDeclared
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.ports.claims import Claims, StoreMemory
-from unlost.listener.ports.membership import Membership, MembershipView, Member
+from unlost.listener.ports.membership import Member, Membership, MembershipView
 
 TICK_SECONDS = 0.5
 FRESH_SHARE = 0.75
@@ -400,7 +400,11 @@ class ClaimManager:
     async def _all_settled(self, place: Place, requests: Sequence[ClaimRequest]) -> bool:
         """Waiting is for what a peer holds. What is settled (this process was frozen meanwhile) is lost at once."""
         answers = await self._backends.call(place, self._backends.at(place).claim(requests, take_over=0))
-        settled = [request.event_id for request, answer in zip(requests, answers, strict=True) if isinstance(answer, Done | Dead)]
+        settled = [
+            request.event_id
+            for request, answer in zip(requests, answers, strict=True)
+            if isinstance(answer, Done | Dead)
+        ]
         self._leases.lose(settled)
         return len(settled) == len(requests)
 

@@ -182,7 +182,9 @@ class Claiming:
             for group, revive in ((revived, True), ([p for p in batch if not p.revive], False))
             if group
             for p, answer in zip(
-                group, await self._manager.claim([p.request for p in group], take_over=take_over, revive=revive), strict=True
+                group,
+                await self._manager.claim([p.request for p in group], take_over=take_over, revive=revive),
+                strict=True,
             )
         }
         return [answers[p.claim_id] for p in batch]

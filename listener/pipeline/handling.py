@@ -19,9 +19,8 @@ from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.ports.rows import Rows, TransactionPipeline
 from unlost.listener.ports import rows
-from unlost.listener.ports.rows import Connection
+from unlost.listener.ports.rows import Connection, Rows, TransactionPipeline
 
 MAY_RUN_PAUSE_SECONDS = 0.05
 STOP_SECONDS = 1.0

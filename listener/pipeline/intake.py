@@ -18,7 +18,7 @@ from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position, Watermark
 from unlost.listener.pipeline.frames import last_cursor, passage_of, passage_of_oversized, read_frames
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
-from unlost.listener.pipeline.peers.segments import Segmenter, Part, Segment, cursor_at_end
+from unlost.listener.pipeline.peers.segments import Part, Segment, Segmenter, cursor_at_end
 from unlost.listener.pipeline.policy import Policy
 
 ENTRY_BYTES = 600
@@ -28,7 +28,9 @@ ENTRY_BYTES = 600
 class Intake:
     """Admits events and lets them go."""
 
-    def __init__(self, *, policy: Policy, segmenter: Segmenter, affinity: PeerAffinity, clocks: Clocks, facts: Facts) -> None:
+    def __init__(
+        self, *, policy: Policy, segmenter: Segmenter, affinity: PeerAffinity, clocks: Clocks, facts: Facts
+    ) -> None:
         self.watermark = Watermark()
         self._segmenter = segmenter
         self._policy = policy

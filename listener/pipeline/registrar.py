@@ -24,7 +24,7 @@ from typing import NamedTuple
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
-from unlost.listener.ports.dead_letters import Burial, Letters, Loss, LetterRegister, Standing
+from unlost.listener.ports.dead_letters import Burial, LetterRegister, Letters, Loss, Standing
 
 RETRY_SECONDS = 0.5
 READ_AGAIN_SECONDS = 5.0

@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-from unlost.listener.core.cause import UNCLAIMED
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.batch_queue import BatchQueue
-from unlost.listener.core.cause import DeadLetterCause
+from unlost.listener.core.cause import UNCLAIMED, DeadLetterCause
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Transient
 from unlost.listener.core.facts import (
@@ -123,7 +122,9 @@ class Settling:
             self._facts(BatchDone("bury", len(batch), self._clocks.monotonic() - started))
             await self._vouch()
 
-    async def bury_rest(self, flights: Sequence[InFlight], cause: DeadLetterCause, failure: Failure, *, seconds: float) -> int:
+    async def bury_rest(
+        self, flights: Sequence[InFlight], cause: DeadLetterCause, failure: Failure, *, seconds: float
+    ) -> int:
         """Write letters for what cannot be settled any more; how many got none, since they could not be written.
 
         Nothing else is buried from here on. No claim is needed: whoever stores such an event resolves its letter.

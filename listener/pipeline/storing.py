@@ -20,8 +20,8 @@ from unlost.listener.pipeline.failures import Failures
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
-from unlost.listener.ports.rows import Rows
 from unlost.listener.ports import rows
+from unlost.listener.ports.rows import Rows
 
 WORKERS = 3
 """Batches under way at once: one is sent while another's reply is read."""

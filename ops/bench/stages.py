@@ -58,7 +58,9 @@ async def measure(bed: Bed, *, count: int, size: int) -> dict[str, Measured]:
     )  # fmt: skip
     await claims.place()
     requests = [ClaimRequest(one.event_id, one.digest) for one in frames]
-    measured["claim"] = await _counted(bed, count, lambda: _each(requests, lambda few: claims.claim(few, take_over=False)))
+    measured["claim"] = await _counted(
+        bed, count, lambda: _each(requests, lambda few: claims.claim(few, take_over=False))
+    )
     database = Database(bed.system.database_url)
     store = PostgresRows(database, instance_id="bench", token=TOKEN)
     rows = [NewRow(one, 1, 1, time.time()) for one in frames]

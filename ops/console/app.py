@@ -20,7 +20,7 @@ from unlost.listener.app.openapi import LAST
 from unlost.ops.console.drills import Drills, DrillTold, TooManyDrills
 from unlost.ops.console.guard import Guard
 from unlost.ops.console.openapi import DOCUMENT, MOST_IDS, MOST_ROWS
-from unlost.ops.console.query import ConsoleQueries, Away
+from unlost.ops.console.query import Away, ConsoleQueries
 from unlost.ops.console.replays import Busy, ReplayAsked, Replays
 from unlost.ops.console.selecting import LettersAsked, Refused, selection_of
 from unlost.ops.console.settings import ConsoleSettings

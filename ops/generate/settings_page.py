@@ -18,9 +18,9 @@ COMMANDS: tuple[tuple[str, type[Settings]], ...] = (
 
 HEAD = """# Settings
 
-Flags come first, then the environment, then `.env`. `--show-settings` prints the effective settings, secrets masked. All
-errors are reported together; exit code 2. `unlost audit`, `unlost event`, `unlost migrate`, `unlost retention` and `dlq` take
-the same names, and their `--help` lists them. `NAME_FILE` reads a secret from a file.
+Flags come first, then the environment, then `.env`. `--show-settings` prints the effective settings, secrets masked.
+All errors are reported together; exit code 2. `unlost audit`, `unlost event`, `unlost migrate`, `unlost retention` and
+`dlq` take the same names, and their `--help` lists them. `NAME_FILE` reads a secret from a file.
 
 <!-- made by `make reference` -->
 """

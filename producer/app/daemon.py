@@ -13,7 +13,6 @@ from unlost.ops.kit.telemetry.http import HttpServer
 from unlost.ops.kit.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
 from unlost.producer.app.http import Publishing
 from unlost.producer.app.keeping import Keeping, Looked
-from unlost.producer.app.page import load_page
 from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.port import JournalTrouble
@@ -22,6 +21,7 @@ from unlost.producer.publish.accept import STATUS
 from unlost.producer.publish.publisher import Publisher
 from unlost.producer.stream.damage import Damage
 from unlost.producer.stream.groups import Report
+from unlost.producer.stream.page import load_page
 from unlost.producer.stream.server import Stream
 from unlost.producer.stream.tail import Tail
 

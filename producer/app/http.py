@@ -17,19 +17,19 @@ from unlost.ops.kit.telemetry.http import whole_number
 from unlost.ops.kit.telemetry.mask import masked, masked_within
 from unlost.ops.kit.telemetry.openapi import MISTAKEN, openapi_route
 from unlost.producer.app.openapi import DOCUMENT
-from unlost.producer.app.page import Page
 from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.fast.parse_worker import ParseWorker
-from unlost.producer.fast.publish import PATH, Heads, FastPublishProtocol
+from unlost.producer.fast.publish import PATH, FastPublishProtocol, Heads
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Entry, Journal, JournalTrouble
 from unlost.producer.publish.accept import publication, wrapped
 from unlost.producer.publish.batch import Batch, Told
 from unlost.producer.publish.origin import SameSite
 from unlost.producer.publish.publisher import Publisher
-from unlost.producer.publish.single import Shortcut, PublishOne, asks_again
+from unlost.producer.publish.single import PublishOne, Shortcut, asks_again
 from unlost.producer.stream.damage import Damage
 from unlost.producer.stream.groups import Groups
+from unlost.producer.stream.page import Page
 
 NDJSON = "application/x-ndjson"
 MOST_IDS = 100

@@ -30,7 +30,6 @@ from websockets.protocol import State
 
 from unlost.ops.kit.telemetry.admission import Admission, seats_within
 from unlost.ops.kit.telemetry.http import listening_socket
-from unlost.producer.app.page import Page
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Journal, JournalTrouble
 from unlost.producer.journal.timelines import Start
@@ -38,6 +37,7 @@ from unlost.producer.stream.backlog import Backlog
 from unlost.producer.stream.damage import Damage
 from unlost.producer.stream.groups import Report, TooManyGroups, report_of
 from unlost.producer.stream.handshake import BoundedConnection
+from unlost.producer.stream.page import Page
 from unlost.producer.stream.tail import Tail, wire_of, within
 
 CHUNK = 512

@@ -283,7 +283,10 @@ async def test_a_suspect_that_was_given_back_or_is_mine_still_is_one(place: Plac
 
 async def test_what_is_covered_stays_the_suspect_that_it_was(place: Place) -> None:
     a, b = place.listener("a", lease=SHORT), place.listener("b")
-    assert await a.cover([HeldClaim("e", ask("e").digest, 4, 3, 2, 1), HeldClaim("f", ask("f").digest, 4, 3, 2, 4)]) == [True] * 2
+    assert (
+        await a.cover([HeldClaim("e", ask("e").digest, 4, 3, 2, 1), HeldClaim("f", ask("f").digest, 4, 3, 2, 4)])
+        == [True] * 2
+    )
     await lapsed(b, "e", "f")
     assert await b.claim([ask("e")], take_over=2) == [Lapsed(True, 1)]
     assert await b.claim([ask("e")], take_over=1) == [Won(5, 4, 3)]

@@ -23,7 +23,9 @@ def batches(count: int) -> list[list[ClaimRequest]]:
     return [requests[i : i + BATCH] for i in range(0, count, BATCH)]
 
 
-async def rate(name: str, todo: list[list[ClaimRequest]], call: Callable[[list[ClaimRequest]], Awaitable[object]]) -> float:
+async def rate(
+    name: str, todo: list[list[ClaimRequest]], call: Callable[[list[ClaimRequest]], Awaitable[object]]
+) -> float:
     started = time.perf_counter()
     for batch in todo:
         await call(batch)
@@ -73,6 +75,11 @@ async def test_inserts(database_url: str) -> None:
         for batch in todo
         for request in batch
     }
-    assert await rate("insert", todo, lambda batch: store.insert([events[request.event_id] for request in batch])) > 3_000
-    assert await rate("insert again", todo, lambda batch: store.insert([events[request.event_id] for request in batch])) > 3_000
+    assert (
+        await rate("insert", todo, lambda batch: store.insert([events[request.event_id] for request in batch])) > 3_000
+    )
+    assert (
+        await rate("insert again", todo, lambda batch: store.insert([events[request.event_id] for request in batch]))
+        > 3_000
+    )
     await database.close()

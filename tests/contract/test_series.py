@@ -9,7 +9,7 @@ import pytest
 
 from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.event import parse
-from unlost.listener.ports.rows import NewRow, TransactionPipeline, Stored
+from unlost.listener.ports.rows import NewRow, Stored, TransactionPipeline
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
@@ -102,7 +102,9 @@ async def test_what_a_handler_leaves_reaches_no_later_one(
     assert await stored(database) == {"a", "b", "c", "e"}
 
 
-async def test_what_fails_takes_nothing_with_it(database: Database, store: PostgresRows, series: TransactionPipeline) -> None:
+async def test_what_fails_takes_nothing_with_it(
+    database: Database, store: PostgresRows, series: TransactionPipeline
+) -> None:
     async def divide(connection: Connection) -> None:
         await connection.execute("SELECT 1 / 0")
 

@@ -30,8 +30,8 @@ from unlost.listener.core.event import Event, parse
 from unlost.listener.ports.claims import Claims
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.dead_letters import Burial, LetterRegister
-from unlost.listener.ports.membership import Membership, Member
-from unlost.listener.ports.rows import Conflict, Duplicate, NewRow, Rows, TransactionPipeline, Stored
+from unlost.listener.ports.membership import Member, Membership
+from unlost.listener.ports.rows import Conflict, Duplicate, NewRow, Rows, Stored, TransactionPipeline
 from unlost.listener.store.postgres.burials import PostgresLetterRegister
 from unlost.listener.store.postgres.cursors import PostgresCursors
 from unlost.listener.store.postgres.database import Connection, Database
@@ -247,7 +247,12 @@ async def test_which_are_settled(server: Real | Simulated) -> None:
     await store.insert([row("e"), row("f")])
     assert await server.register().enter([burial("dead"), burial("e")]) == ["buried", "stored"]
     other = b"\0" * 32
-    requests = [ClaimRequest("e", event("e").digest), ClaimRequest("f", other), ClaimRequest("g", other), ClaimRequest("dead", event("dead").digest)]
+    requests = [
+        ClaimRequest("e", event("e").digest),
+        ClaimRequest("f", other),
+        ClaimRequest("g", other),
+        ClaimRequest("dead", event("dead").digest),
+    ]
     assert await store.settled(requests) == {"e": Done(True), "f": Done(False), "dead": Dead(True)}
     assert await store.settled([ClaimRequest("dead", other)]) == {"dead": Dead(False)}
 
@@ -868,7 +873,10 @@ async def test_who_comes_with_another_handler_does_not_agree_until_the_others_ar
 
 
 async def test_whoever_may_change_the_handler_works_beside_another(server: Real | Simulated) -> None:
-    old, new = server.membership("old", handler=None), server.membership("new", handler="shop:two", changes_handler=True)
+    old, new = (
+        server.membership("old", handler=None),
+        server.membership("new", handler="shop:two", changes_handler=True),
+    )
     assert (await old.declare(REDIS)).agreed
     assert (await new.declare(REDIS)).agreed
     assert (await old.declare(REDIS)).agreed, "who has agreed keeps that"

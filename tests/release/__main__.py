@@ -99,7 +99,13 @@ def _without_extra(python: str, wheel: Path) -> None:
 def _by_uvx(wheel: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="unlost-release-") as directory:
         Path(directory).chmod(0o711)
-        uvx = [str(Path(sys.executable).parent / "uvx"), "--quiet", "--no-cache", "--from", f"unlost[local] @ {wheel.as_uri()}"]
+        uvx = [
+            str(Path(sys.executable).parent / "uvx"),
+            "--quiet",
+            "--no-cache",
+            "--from",
+            f"unlost[local] @ {wheel.as_uri()}",
+        ]
         _require("PASS" in _said([*uvx, "unlost", "check"], Path(directory)), "uvx unlost check does not pass")
         print("ok    uvx", flush=True)
 

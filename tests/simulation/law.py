@@ -294,7 +294,9 @@ class Law(Hooks):
             return True
         if not process.alive or process.stopping or process.frozen_since(run.started):
             return True
-        if process.engine.manager.displaced.is_set():  # it ends in order, since another handler's listener took its place
+        if (
+            process.engine.manager.displaced.is_set()
+        ):  # it ends in order, since another handler's listener took its place
             return True
         if _cut_off(process, run.started) or (run.degraded and process.links[1].troubled_since(run.started)):
             return True

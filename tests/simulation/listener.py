@@ -22,17 +22,17 @@ from tests.simulation.schedule import Happening, Schedule
 from tests.simulation.source import SimulatedSource
 from tests.simulation.wire import Link
 from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
-from unlost.listener.core.cause import UNCLAIMED
 from unlost.listener.app.listening import Listening
 from unlost.listener.app.settings import ConnectionSettings, ListenerSettings
 from unlost.listener.app.wiring import IDLE_GRACE, Servers
+from unlost.listener.core.cause import UNCLAIMED
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.policy import Policy
-from unlost.listener.ports.dead_letters import Burial, Gone, StoppedLetter, Loss, Resolved
+from unlost.listener.ports.dead_letters import Burial, Gone, Loss, Resolved, StoppedLetter
 
 LEASE = 2.5
 """Enough to notice a silent Redis, and to cover elsewhere, before it runs out."""

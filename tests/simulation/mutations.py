@@ -293,7 +293,9 @@ def _one_token(real: Any) -> Any:
 
 
 def _takes_leases(real: Any) -> Any:
-    def claim(self: RedisMemory, token: str, lease: float, request: ClaimRequest, *, take_over: int, revive: bool) -> Any:
+    def claim(
+        self: RedisMemory, token: str, lease: float, request: ClaimRequest, *, take_over: int, revive: bool
+    ) -> Any:
         record = self.records.get(request.event_id)
         if record is not None and record.state == "L" and record.token != token:
             had = HeldClaim(request.event_id, request.digest, record.epoch + 1, record.takeovers)
@@ -563,10 +565,16 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         ],
     ),
     "stale-roll": ("who could not refresh the roll starts all the same", [(ClaimManager, "open", _stale_roll)]),
-    "open-off-the-roll": ("who stands on the roll no more starts all the same", [(ClaimManager, "_see", _open_off_the_roll)]),
+    "open-off-the-roll": (
+        "who stands on the roll no more starts all the same",
+        [(ClaimManager, "_see", _open_off_the_roll)],
+    ),
     "any-handler": (
         "a listener works beside others that have another handler",
-        [(ClaimManager, "agreed", lambda _: property(lambda _: True)), (ClaimManager, "wait_agreed", lambda _: _nothing)],
+        [
+            (ClaimManager, "agreed", lambda _: property(lambda _: True)),
+            (ClaimManager, "wait_agreed", lambda _: _nothing),
+        ],
     ),
     "agreed-for-ever": (
         "who agreed once works on, though it was taken for gone and another handler is at work",

@@ -15,7 +15,18 @@ import msgspec
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import BLOCKED, Blocked, Request, Server
 from tests.simulation.world import World
-from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Verdict, Won
+from unlost.listener.core.claim import (
+    UNHANDLED,
+    Answer,
+    ClaimRequest,
+    Dead,
+    Done,
+    Held,
+    HeldClaim,
+    Lapsed,
+    Verdict,
+    Won,
+)
 from unlost.listener.core.cursor import ordinal_of, place_of, stem_of
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
@@ -264,7 +275,9 @@ class PostgresMemory:
     def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead] | Blocked:
         if self.locked:
             return BLOCKED
-        return {request.event_id: answer for request in requests if (answer := self._done(request) or self._dead(request))}
+        return {
+            request.event_id: answer for request in requests if (answer := self._done(request) or self._dead(request))
+        }
 
     def enter(self, token: str, burials: Sequence[Burial]) -> list[Standing] | Blocked:
         if self.locked:
@@ -289,10 +302,15 @@ class PostgresMemory:
     ) -> list | Blocked:
         if self.locked:
             return BLOCKED
-        answers: list[Answer | None] = [self._done(request) or (None if revive else self._dead(request)) for request in requests]
+        answers: list[Answer | None] = [
+            self._done(request) or (None if revive else self._dead(request)) for request in requests
+        ]
         if not all(answers):
             self.check(place)
-        return [answer or self._claim(token, lease, request, over=over) for request, answer in zip(requests, answers, strict=True)]
+        return [
+            answer or self._claim(token, lease, request, over=over)
+            for request, answer in zip(requests, answers, strict=True)
+        ]
 
     def _done(self, request: ClaimRequest) -> Done | None:
         row = self.rows.get(request.event_id)
@@ -337,7 +355,9 @@ class PostgresMemory:
             keep.company,
         )  # fmt: skip
 
-    def keep(self, place: str, token: str, lease: float, held_claims: Sequence[HeldClaim], *, cover: bool) -> list[bool] | Blocked:
+    def keep(
+        self, place: str, token: str, lease: float, held_claims: Sequence[HeldClaim], *, cover: bool
+    ) -> list[bool] | Blocked:
         if self.locked and cover:
             return BLOCKED
         self.check(place)
@@ -362,7 +382,9 @@ class PostgresMemory:
         self.hooks.granted(place, token, keep.event_id, won=False)
         return True
 
-    def settle(self, place: str, token: str, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool] | Blocked:
+    def settle(
+        self, place: str, token: str, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict
+    ) -> list[bool] | Blocked:
         if self.locked:
             return BLOCKED
         if verdict == "done":

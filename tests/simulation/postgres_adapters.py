@@ -71,7 +71,8 @@ class SimulatedPostgresClaims:
             return []
         place, memory = await self._believed(), self._session.memory
         return await self._session.ask(
-            f"pg {verdict} {[a.event_id for a in requests]}", lambda: memory.settle(place, self._token, requests, verdict)
+            f"pg {verdict} {[a.event_id for a in requests]}",
+            lambda: memory.settle(place, self._token, requests, verdict),
         )
 
     async def release(self, event_ids: Sequence[str]) -> None:

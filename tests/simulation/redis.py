@@ -12,7 +12,18 @@ import msgspec
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import Lost, Server, Wire
 from tests.simulation.world import World
-from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Verdict, Won
+from unlost.listener.core.claim import (
+    UNHANDLED,
+    Answer,
+    ClaimRequest,
+    Dead,
+    Done,
+    Held,
+    HeldClaim,
+    Lapsed,
+    Verdict,
+    Won,
+)
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.store_mark import Remembered, StoreMark
 

@@ -13,13 +13,13 @@ from uvicorn.server import ServerState
 
 from unlost.ops.kit.telemetry.admission import Admission
 from unlost.ops.kit.telemetry.guarded import GuardedProtocol
-from unlost.producer.fast.publish import PATH, Heads, FastPublishProtocol
+from unlost.producer.fast.publish import PATH, FastPublishProtocol, Heads
 from unlost.producer.journal.port import JournalTrouble, Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import publication
 from unlost.producer.publish.origin import SameSite
 from unlost.producer.publish.publisher import Overloaded, Publisher, Tell
-from unlost.producer.publish.single import Shortcut, PublishOne
+from unlost.producer.publish.single import PublishOne, Shortcut
 
 LIMIT = 2_000
 TURNS = 100

@@ -83,7 +83,9 @@ class PostgresClaims:
             held = {row[0] for row in await self._fetch("settle_done", "settling events", event_ids)}
             return [event_id not in held for event_id in event_ids]
         place = await self._believed()
-        rows = await self._fetch("settle_dead", "settling events", event_ids, [request.digest for request in requests], place)
+        rows = await self._fetch(
+            "settle_dead", "settling events", event_ids, [request.digest for request in requests], place
+        )
         return await self._found(event_ids, rows, place)
 
     async def release(self, event_ids: Sequence[str]) -> None:
@@ -104,8 +106,9 @@ class PostgresClaims:
         event_ids = [keep.event_id for keep in held_claims]
         rows = await self._fetch(
             "keep", doing, event_ids,
-            [keep.digest for keep in held_claims], [keep.epoch for keep in held_claims], [keep.takeovers for keep in held_claims],
-            [keep.alone for keep in held_claims], [keep.company for keep in held_claims], self._lease, place, cover,
+            [keep.digest for keep in held_claims], [keep.epoch for keep in held_claims],
+            [keep.takeovers for keep in held_claims], [keep.alone for keep in held_claims],
+            [keep.company for keep in held_claims], self._lease, place, cover,
         )  # fmt: skip
         return await self._found(event_ids, rows, place)
 

@@ -26,7 +26,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
-from unlost.listener.claims.redis.adapter import replies
+from unlost.listener.claims.redis import replies
 from unlost.listener.claims.redis.errors import LIBRARY_ERRORS, may_try_again, translated
 from unlost.listener.claims.redis.parser import BoundedParser
 from unlost.listener.claims.redis.pool import RedisPool

@@ -30,7 +30,9 @@ class Unread(Protocol):
 class PeerCheck:
     """Takes peers' parts from the turns, once it is time."""
 
-    def __init__(self, *, affinity: PeerAffinity, manager: ClaimManager, intake: Unread, clocks: Clocks, facts: Facts) -> None:
+    def __init__(
+        self, *, affinity: PeerAffinity, manager: ClaimManager, intake: Unread, clocks: Clocks, facts: Facts
+    ) -> None:
         self._affinity = affinity
         self._manager = manager
         self._intake = intake

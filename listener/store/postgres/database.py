@@ -144,7 +144,7 @@ class Borrowed:
     What was kept when it was left can be entered again, as long as it ``is_usable``; or it must be given back.
     """
 
-    __slots__ = ("_connection", "_doing", "_kept", "_lender")
+    __slots__ = ("_connection", "_doing", "_kept", "_pool")
 
     def __init__(self, pool: ConnectionPool, doing: str) -> None:
         self._pool = pool

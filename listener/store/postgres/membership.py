@@ -14,7 +14,7 @@ starts nothing, until none of another handler is at work any more. Who has agree
 import asyncpg
 
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.membership import MembershipView, Member
+from unlost.listener.ports.membership import Member, MembershipView
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.incarnation import incarnation
 

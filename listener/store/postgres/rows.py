@@ -181,7 +181,10 @@ class PostgresRows:
 
     async def _settled(self, connection: Connection, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
         found = await connection.fetch(
-            self._sql["settled"], [request.event_id for request in requests], [request.digest for request in requests], self._heeds_burials
+            self._sql["settled"],
+            [request.event_id for request in requests],
+            [request.digest for request in requests],
+            self._heeds_burials,
         )
         return {event_id: Done(same) if stored else Dead(same) for event_id, same, stored in found}
 
@@ -193,7 +196,9 @@ class PostgresRows:
         }
         unclear = {i: row.event for i, row in enumerate(rows) if i not in results}
         if unclear:
-            settled = await self._settled(connection, [ClaimRequest(one.event_id, one.digest) for one in unclear.values()])
+            settled = await self._settled(
+                connection, [ClaimRequest(one.event_id, one.digest) for one in unclear.values()]
+            )
             answers = ((i, settled.get(event.event_id)) for i, event in unclear.items())
             results |= {i: answer for i, answer in answers if isinstance(answer, Dead)}
         if len(results) != len(rows):

@@ -27,7 +27,7 @@ from unlost.producer.journal.groups import KEEP_NOTHING, Keep
 from unlost.producer.journal.groups import Group as KnownGroup
 from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalStats, JournalTrouble, Placed, Written
 from unlost.producer.journal.publications import Group, Lines, in_pieces
-from unlost.producer.journal.sqlite.adapter import retention, rows, statements
+from unlost.producer.journal.sqlite import retention, rows, statements
 from unlost.producer.journal.sqlite.known import FIRST, Judged, judge
 from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed

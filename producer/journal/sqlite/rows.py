@@ -6,7 +6,7 @@ from itertools import chain, count, repeat
 
 from unlost.producer.journal.port import Entry
 from unlost.producer.journal.publications import Group, Lines, Publication, in_pieces
-from unlost.producer.journal.sqlite.adapter import statements
+from unlost.producer.journal.sqlite import statements
 from unlost.producer.journal.sqlite.known import LEFT, Judged
 
 LITTLE_BYTES = 256 * 1024

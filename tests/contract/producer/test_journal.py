@@ -18,7 +18,8 @@ from unlost.producer.journal.groups import Group as KnownGroup
 from unlost.producer.journal.groups import Keep, forget, kept_for
 from unlost.producer.journal.port import Journal, JournalTrouble
 from unlost.producer.journal.publications import Lines, Publication, lines_of
-from unlost.producer.journal.sqlite.adapter import PATIENCE, SqliteJournal, statements
+from unlost.producer.journal.sqlite import statements
+from unlost.producer.journal.sqlite.adapter import PATIENCE, SqliteJournal
 from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.timelines import EMPTY_KEPT, Start
 

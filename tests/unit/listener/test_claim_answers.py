@@ -78,8 +78,8 @@ def claiming(around: Around, facts: list[Fact] | None = None) -> tuple[Claiming,
     queue: BatchQueue[InFlight] = BatchQueue()
     some = cast("Any", around)
     made = Claiming(
-        queue=queue, affinity=PeerAffinity(queue, peer_wait=0), manager=some, intake=some, store=some, watch=some, work=some,
-        settling=some, policy=POLICY, clocks=Clocks(lambda: 12.0, lambda: 0.0),
+        queue=queue, affinity=PeerAffinity(queue, peer_wait=0), manager=some, intake=some, store=some, watch=some,
+        work=some, settling=some, policy=POLICY, clocks=Clocks(lambda: 12.0, lambda: 0.0),
         facts=([] if facts is None else facts).append,
     )  # fmt: skip
     return made, queue

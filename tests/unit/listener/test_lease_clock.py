@@ -125,7 +125,9 @@ async def test_with_how_many_suspects_it_was_taken_over_is_told_to_every_further
     assert held.as_keep == HeldClaim("e", ASK.digest, 1, 0, 0, company)
 
 
-async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(desk_and_redis: tuple[ClaimManager, Slow]) -> None:
+async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(
+    desk_and_redis: tuple[ClaimManager, Slow],
+) -> None:
     manager, redis = desk_and_redis
     redis.now = 1_000_000.0
     rounds, refresh = 0, manager._membership.refresh

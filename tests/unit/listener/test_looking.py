@@ -47,7 +47,11 @@ class Bench:
             facts=self.hear,
         )  # fmt: skip
         self.looking = PeerCheck(
-            affinity=self.affinity, manager=cast("Any", Desk(vouched)), intake=self.intake, clocks=CLOCKS, facts=self.hear
+            affinity=self.affinity,
+            manager=cast("Any", Desk(vouched)),
+            intake=self.intake,
+            clocks=CLOCKS,
+            facts=self.hear,
         )
 
     def hear(self, fact: Fact) -> None:

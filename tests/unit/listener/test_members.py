@@ -2,7 +2,7 @@
 
 from unlost.listener.claims.members import LASTS_SECONDS, Members, differences
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.membership import MembershipView, Member
+from unlost.listener.ports.membership import Member, MembershipView
 
 A, OTHER_DATABASE, OTHER_SERVER, POSTGRES = "redis:aa.m1", "redis:aa.m2", "redis:bb.m1", "postgres:1"
 

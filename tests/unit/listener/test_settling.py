@@ -103,7 +103,11 @@ class Out:
 
 
 async def buried(
-    manager: CutOff, dooms: dict[str, DeadLetterCause], enough: int, yard: Yard | None = None, facts: Facts = lambda _: None
+    manager: CutOff,
+    dooms: dict[str, DeadLetterCause],
+    enough: int,
+    yard: Yard | None = None,
+    facts: Facts = lambda _: None,
 ) -> tuple[list[str], list[str]]:
     yard, lost = yard or Yard(enough), list[str]()
     settling = Settling(
@@ -172,7 +176,10 @@ async def test_what_is_doomed_whoever_holds_it_still_says_why(reason: Reason):
 
 async def test_what_is_claimed_by_nobody_waits_for_nobody():
     manager = CutOff(10**6, gone=set())
-    assert await buried(manager, {"mine": EXHAUSTED, "beyond": DeadLetterCause("overflow", "receive")}, 1) == (["beyond"], [])
+    assert await buried(manager, {"mine": EXHAUSTED, "beyond": DeadLetterCause("overflow", "receive")}, 1) == (
+        ["beyond"],
+        [],
+    )
 
 
 @pytest.mark.parametrize("verdict", ["done", "dead"])

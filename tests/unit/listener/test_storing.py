@@ -50,7 +50,9 @@ class Rows:
 
     async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
         await self.probe()
-        return {request.event_id: self.settles[request.event_id] for request in requests if request.event_id in self.settles}
+        return {
+            request.event_id: self.settles[request.event_id] for request in requests if request.event_id in self.settles
+        }
 
 
 class Ends:
@@ -112,7 +114,10 @@ def flights(*ids: str) -> list[InFlight]:
 
 @pytest.mark.parametrize(
     ("error", "doom", "attempts"),
-    [(Transient("hangs"), DeadLetterCause("exhausted", "store"), 3), (Permanent("refused"), DeadLetterCause("rejected", "store"), 1)],
+    [
+        (Transient("hangs"), DeadLetterCause("exhausted", "store"), 3),
+        (Permanent("refused"), DeadLetterCause("rejected", "store"), 1),
+    ],
 )
 async def test_a_row_at_fault_ends_alone_after_its_attempts(error: Exception, cause: DeadLetterCause, attempts: int):
     rows, ids = Rows(), [f"e{number}" for number in range(20)]

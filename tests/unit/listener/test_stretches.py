@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlost.listener.pipeline.peers.segments import LONGEST, Segmenter, Segment, cursor_at_end
+from unlost.listener.pipeline.peers.segments import LONGEST, Segment, Segmenter, cursor_at_end
 
 LENGTH = 4
 streams = st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=40)

@@ -30,7 +30,7 @@ class Page:
 
 def load_page() -> Page:
     """Read the page that the package brings."""
-    return Page(resources.files("unlost.producer.app.page").joinpath("index.html").read_bytes())
+    return Page(resources.files("unlost.producer.stream.page").joinpath("index.html").read_bytes())
 
 
 def _hash(html: bytes, tag: bytes) -> str:
