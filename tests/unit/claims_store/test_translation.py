@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 from redis import exceptions
 
-from unlost.listener.claims.redis.adapter import errors as redis_errors
+from unlost.listener.claims.redis import errors as redis_errors
 from unlost.listener.core.cursor import ordinal_of
 from unlost.listener.core.errors import Permanent, Transient, Unavailable
 from unlost.listener.store.postgres import errors as trouble

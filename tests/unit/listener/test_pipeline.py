@@ -32,8 +32,8 @@ async def test_what_ran_out_by_ones_own_clock_is_asked_for_again_and_not_held_on
     manager = Holding("e", "other")
     pipeline = Pipeline(
         manager=cast("ClaimManager", manager), store=cast("Any", None), register=cast("Any", None),
-        store_breaker=cast("Any", None), sink=cast("Any", None), who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic),
-        facts=lambda _: None,
+        store_breaker=cast("Any", None), sink=cast("Any", None), who="a", handler=None, policy=Policy(),
+        clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
     event = parse(b'{"event_id":"e","payload":{}}', max_bytes=100)
     flight = InFlight(event, ClaimRequest(event.event_id, event.digest), None, received_at=0.0, received_clock=0.0)

@@ -1,6 +1,7 @@
 """The settings kit: one class makes flags, environment names, help and checks, and tells all mistakes at once."""
 
 import json
+from importlib.metadata import version
 from typing import Self
 
 import click
@@ -85,7 +86,7 @@ def test_help_tells_description_variable_default_and_example(run):
 def test_exit_codes_and_version(run):
     assert run("fail").exit_code == 3
     assert run("p").exit_code == 0
-    assert run("--version").output == "unlost 0.1.0\n"
+    assert run("--version").output == f"unlost {version('unlost')}\n"
     assert run().exit_code == 2
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from grafana.prometheus import RULES
 
-ROOT = RULES.parents[1]
+ROOT = RULES.parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json"))}
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

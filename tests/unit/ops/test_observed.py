@@ -11,7 +11,7 @@ from tests.support.needed import needed
 from unlost.ops.generate import openapi_files
 from unlost.ops.generate.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, page
 
-ROOT = RULES.parents[1]
+ROOT = RULES.parents[2]
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:
