@@ -1,1 +1,1 @@
-"""Claims: the right to process an event now, kept in Redis, in Postgres, or in both."""
+"""Claims: the right to process an event now, kept in Redis, in PostgreSQL, or in both."""

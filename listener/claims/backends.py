@@ -1,4 +1,8 @@
-"""The two places within reach: the Redis that answers now, and the claims table. Each call tells its breaker."""
+"""The two places that can be called: the Redis that answers now, and the claims table in PostgreSQL.
+
+Each call reports its outcome to the breaker of its place. Errors leave here as ``Transient``. Which places a listener
+declares is decided elsewhere (``quorum.py``).
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -14,7 +18,7 @@ T = TypeVar("T")
 
 
 class ClaimBackends:
-    """Which places there are, as far as this process knows, and the way to each."""
+    """The places that this process knows, and the way to call each."""
 
     def __init__(
         self,
@@ -33,14 +37,14 @@ class ClaimBackends:
         self.redis: Place | None = None
         self.postgres: Place = ""
         self.lost = asyncio.Event()
-        """Set when a place has just gone out of reach."""
+        """Set when a place has just become unreachable."""
 
     def has(self, place: Place) -> bool:
-        """Whether this place can be called."""
+        """Return whether this place can be called."""
         return place in (self.redis, self.postgres)
 
     def has_all(self, places: Places) -> bool:
-        """Whether each of these can be called."""
+        """Return whether each of these places can be called."""
         return places <= {self.redis, self.postgres}
 
     @property
@@ -54,15 +58,15 @@ class ClaimBackends:
         return self._store_breaker.is_open
 
     def in_order(self, places: Collection[Place]) -> list[Place]:
-        """Redis first: it is asked for everything, and PostgreSQL for what was won there."""
+        """Sort places, Redis first: it is asked for every event, PostgreSQL only for those that were won in Redis."""
         return sorted(places, key=self.postgres.__eq__) if len(places) > 1 else list(places)
 
     def at(self, place: Place) -> Claims:
-        """The claims that are kept there."""
+        """Return the claims that are kept in this place."""
         return self._postgres if place == self.postgres else self.kept_in_redis
 
     async def call(self, place: Place, call: Awaitable[T]) -> T:
-        """Await a call to a place and tell that place's breaker how it went."""
+        """Await a call to a place and report its outcome to that place's breaker."""
         breaker = self._store_breaker if place == self.postgres else self._redis_breaker
         try:
             result = await call
@@ -75,14 +79,15 @@ class ClaimBackends:
         return result
 
     def file_under(self, store: str) -> None:
-        """Redis's claims are another place from here on, and out of reach until it was looked for."""
+        """File Redis's claims under another store. Redis is then another place, unreachable until it is looked up."""
         self.kept_in_redis.file_under(store)
         self.redis = None
 
     async def look_for_redis(self, store: StoreMark) -> tuple[Place, Remembered | None] | None:
-        """Find out which Redis answers, and what it knows of the store; it learns how far that has come by now.
+        """Find out which Redis answers and what it remembers of the store; report how far the store has come.
 
-        One failure alone does not mean that it is gone. It is within reach when the caller says so.
+        Return None if Redis does not answer. One failure alone does not mean that it is gone. The caller sets ``redis``
+        if it trusts the answer.
         """
         if not self._redis_breaker.may_try(self._clock()):
             self.redis = None
@@ -90,7 +95,7 @@ class ClaimBackends:
         try:
             place = await self.kept_in_redis.place()
             if place != self.redis:
-                self.redis = None  # calls go to this one from here on, and nobody has declared it yet
+                self.redis = None  # calls go to this one from now on, and nobody has declared it yet
             known = await self.kept_in_redis.remember(store)
         except (Transient, Permanent) as error:  # a Redis that refuses us is as good as none
             self._redis_breaker.failed(self._clock(), str(error))
@@ -102,9 +107,9 @@ class ClaimBackends:
         return None
 
     def postgres_failed(self, why: str) -> None:
-        """A call that was no call for claims failed."""
+        """Report that a call failed that was not for claims."""
         self._store_breaker.failed(self._clock(), why)
 
     def postgres_answered(self) -> None:
-        """A call that was no call for claims succeeded."""
+        """Report that a call succeeded that was not for claims."""
         self._store_breaker.succeeded()

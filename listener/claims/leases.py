@@ -1,7 +1,7 @@
-"""What this process holds: its claims, until when each place grants them, and how they are renewed, ended and lost.
+"""The claims that this process holds: until when each place grants them; how they are renewed, ended and lost.
 
-A claim's end is reckoned by this process's own clock from before the request was sent, hence never later than
-the server's. A lease lost or run out is told to ``on_lost``, once.
+A claim's end is counted by this process's own clock, from before the request was sent. So it is never later than the
+server's. A lease that was lost or ran out is reported to ``on_lost``, once.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from unlost.listener.ports.claims import Claims
 
 
 class Claim(msgspec.Struct, eq=False, gc=False):
-    """One claim of this process. What was won at once shares ``until``, which is replaced and never changed."""
+    """One claim of this process. Claims won in one batch share ``until``, so it is replaced, never changed."""
 
     request: ClaimRequest
     won: Won
@@ -26,12 +26,12 @@ class Claim(msgspec.Struct, eq=False, gc=False):
     until: Mapping[Place, float]
 
     def grant(self, place: Place, until: float) -> None:
-        """This place grants it for so long."""
+        """Record that this place grants the claim until then."""
         self.until = {**self.until, place: until}
 
     @property
     def as_keep(self) -> HeldClaim:
-        """The claim as another place is told of it."""
+        """The claim in the form in which another place covers or renews it."""
         won = self.won
         return HeldClaim(self.request.event_id, self.request.digest, won.epoch, won.takeovers, won.alone, self.company)
 
@@ -47,24 +47,24 @@ class Leases:
         self._claims: dict[str, Claim] = {}
         self._freed = asyncio.Event()
         self.places: Places = frozenset()
-        """The places declared: a claim runs while all of them grant it."""
+        """The places declared. A claim runs while all of them grant it."""
         self.ending: set[str] = set()
-        """Those that are being settled: a place that was told already answers "not yours", and none is lost."""
+        """Claims that are being settled. A place that has settled one answers "not yours"; that claim is not lost."""
         self.on_lost: Callable[[Sequence[str]], None] = lambda _: None
 
     def __len__(self) -> int:
         return len(self._claims)
 
     def all(self) -> list[Claim]:
-        """Every claim held."""
+        """Return every claim held."""
         return list(self._claims.values())
 
     def these(self, event_ids: Iterable[str]) -> list[Claim]:
-        """Those of these events that are held."""
+        """Return the held claims among these events."""
         return [claim for event_id in event_ids if (claim := self._claims.get(event_id))]
 
     def run(self, event_id: str) -> bool:
-        """Whether this event is held, and all declared places still grant it."""
+        """Return whether this event is held and all declared places still grant it."""
         claim = self._claims.get(event_id)
         return claim is not None and self._ends(claim) > self._clock()
 
@@ -77,20 +77,20 @@ class Leases:
         *,
         company: int,
     ) -> None:
-        """Hold what was won of these, in these places; ``company``: as so many suspects at once."""
+        """Hold the requests that were won in these places. ``company``: how many suspects were taken over together."""
         until = dict.fromkeys(places, asked_at + self._seconds)
         for request, answer in zip(requests, answers, strict=True):
             if isinstance(answer, Won):
                 self._claims[request.event_id] = Claim(request, answer, company, until)
 
     def drop(self, event_ids: Iterable[str]) -> None:
-        """Hold these no more."""
+        """Stop holding these."""
         for event_id in event_ids:
             self._claims.pop(event_id, None)
         self._freed.set()
 
     def lose(self, event_ids: Sequence[str]) -> None:
-        """Drop what is not ours any more, and say so."""
+        """Drop claims that are no longer ours, and report them."""
         event_ids = [event_id for event_id in event_ids if event_id not in self.ending]
         if not event_ids:
             return
@@ -99,24 +99,27 @@ class Leases:
         self.on_lost(event_ids)
 
     def lose_what_ran_out(self) -> None:
-        """Lose each claim that a declared place has not granted anew in time."""
+        """Lose each claim that a declared place has not renewed in time."""
         now = self._clock()
         self.lose([event_id for event_id, claim in self._claims.items() if self.places and self._ends(claim) <= now])
 
     async def wait_below(self, limit: int) -> None:
-        """Return once fewer than ``limit`` are held."""
+        """Return once fewer than ``limit`` claims are held."""
         while len(self._claims) >= limit:
             self._freed.clear()
             await self._freed.wait()
 
     async def wait_gone(self, event_id: str) -> None:
-        """Return once this one is not held any more: settled, given back or lost."""
+        """Return once this claim is no longer held: settled, released or lost."""
         while event_id in self._claims:
             self._freed.clear()
             await self._freed.wait()
 
     async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
-        """End these with a verdict; whether any place that granted them could be told. Untold letters stay held."""
+        """End these claims with a verdict; return whether any place that granted them recorded it.
+
+        Letters that no place recorded stay held.
+        """
         self.ending.update(event_ids)
         try:
             told = await self._tell(
@@ -129,17 +132,17 @@ class Leases:
         return told
 
     async def release(self, event_ids: Sequence[str]) -> None:
-        """Give these back: peers may win them at once."""
+        """Release these: peers may win them at once."""
         claims = self.these(event_ids)
         self.drop(event_ids)
         await self.give_back(claims)
 
     async def give_back(self, claims: Sequence[Claim]) -> None:
-        """Tell where these were held that they are not any more."""
+        """Report to the places that granted these claims that they are no longer held."""
         await self._tell(claims, lambda place, those: place.release([claim.request.event_id for claim in those]))
 
     async def _tell(self, claims: Sequence[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
-        """Tell each place of what it granted; whether one of them was told."""
+        """Call each place with the claims it granted; return whether any call succeeded."""
         told = not claims
         for place in self._backends.in_order({place for claim in claims for place in claim.until}):
             if not self._backends.has(place):
@@ -149,12 +152,12 @@ class Leases:
                 await self._backends.call(place, call(self._backends.at(place), those))
                 told = True
             except Transient:
-                continue  # the lease ends by itself; whoever asks then finds the row, or the burial
+                continue  # the lease ends by itself; a later claim finds the row or the burial
         return told
 
     async def cover(self, place: Place) -> list[ClaimRequest]:
-        """Have all granted by a further place too; what it refuses, since another has it there."""
-        claims = self.all()  # all: since a place was given up, nothing was renewed there
+        """Have one more place grant every claim; return those it refused because another owner has them there."""
+        claims = self.all()  # every claim: while a place is not declared, nothing is renewed there
         if not claims:
             return []
         started = self._clock()
@@ -168,7 +171,7 @@ class Leases:
         return refused
 
     async def renew_for_ever(self) -> None:
-        """Renew each third of a lease, and soon again where a place did not answer."""
+        """Renew every third of a lease, and sooner after a place did not answer."""
         while True:
             wait = self._seconds / 3
             try:
@@ -178,11 +181,11 @@ class Leases:
             await asyncio.sleep(wait)
 
     async def renew(self) -> None:
-        """Have every declared place grant everything anew, one call each."""
+        """Renew every claim in every declared place, one call for each place."""
         await self._renew(self.all)
 
     async def confirm(self, event_ids: Sequence[str]) -> None:
-        """Have every declared place grant these anew; what is another's is lost. ``Transient`` where one is away."""
+        """Renew these in every declared place; lose what another owns. ``Transient`` if a place is unreachable."""
         for place in self.places:
             if not self._backends.has(place):
                 raise Transient("a place that keeps these claims is out of reach")

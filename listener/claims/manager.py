@@ -1,12 +1,12 @@
-"""The desk: claims events in every place that this listener has declared, and keeps those places meeting the peers'.
+"""The claim manager: claims events in every declared place, and keeps those places intersecting the peers'.
 
-Model. ``places.py`` decides; this module carries it out. One lock, the *turn*, separates claiming from
-moving, so that whatever is held when the turn is free is covered in all declared places. What is held is kept
-in ``leases.py``; ``reach.py`` knows which places there are, ``known_store.py`` which store PostgreSQL is.
+``quorum.py`` decides; this module carries it out. One lock, ``_turn``, separates claiming from moving. So whatever is
+held while the lock is free is covered in all declared places. ``leases.py`` keeps what is held, ``backends.py`` knows
+which places there are, and ``known_store.py`` knows which store PostgreSQL is.
 
-What failures do. Redis silent or refused: its breaker opens within about a second, everything held is
-covered in PostgreSQL and what runs goes on. PostgreSQL away: the roll cannot be refreshed, so nothing new
-starts; what runs goes on. A lease lost or run out: its event is told to ``on_lost``, once.
+Failures. If Redis is silent or refuses calls, its breaker opens within about a second. Then everything held is covered
+in PostgreSQL, and running work goes on. If PostgreSQL is away, the membership cannot be refreshed: nothing new starts,
+and running work goes on. A lease that was lost or ran out is reported to ``on_lost``, once.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ from unlost.listener.ports.membership import Member, Membership, MembershipView
 
 TICK_SECONDS = 0.5
 FRESH_SHARE = 0.75
-"""The part of a row's life for which what it was refreshed with is believed."""
+"""The part of a membership row's life for which the last refresh is trusted."""
 
 
 class ClaimManager:
-    """See the module's head. ``run`` must be running for anything to be claimed."""
+    """Claims events for this listener. Nothing can be claimed unless ``run`` is running."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ClaimManager:
         self._agreed = asyncio.Event()
         self._had_agreed = False
         self.displaced = asyncio.Event()
-        """Set once peers took this listener for gone and work with another handler: it can only end and start anew."""
+        """Set once peers took this listener for dead and work with another handler: it can only start again."""
         self._meets = False
         self._moving = False
         self._fresh_until = 0.0
@@ -71,7 +71,7 @@ class ClaimManager:
         self._members = Members()
         self._store = KnownStore(membership=membership, backends=self._backends, facts=facts)
 
-    # -- what others ask ------------------------------------------------------------------------
+    # -- state ----------------------------------------------------------------------------------
 
     @property
     def open(self) -> bool:
@@ -86,7 +86,7 @@ class ClaimManager:
 
     @property
     def agreed(self) -> bool:
-        """Whether no live peer is at work with another handler."""
+        """Whether no live peer works with another handler."""
         return self._agreed.is_set()
 
     @property
@@ -114,30 +114,30 @@ class ClaimManager:
         return len(self._leases)
 
     def hear_of_lost(self, on_lost: Callable[[Sequence[str]], None]) -> None:
-        """Have this called with the events whose claims were lost."""
+        """Call this with the events whose claims were lost."""
         self._leases.on_lost = on_lost
 
     @property
     def peer_warnings(self) -> Sequence[str]:
-        """What is wrong with how members of this group are set up, as the roll shows it; nothing stops for it."""
+        """Configuration mistakes in this group, as the membership shows them. Nothing stops for them."""
         return self._members.warnings()
 
     @property
     def store(self) -> StoreMark | None:
-        """The store that PostgreSQL is, as it was seen last; None before it was seen."""
+        """The mark of the store that PostgreSQL is, as last seen; None before the first look."""
         return self._store.mark
 
     @property
     def store_name(self) -> str:
-        """The same in short, without how far it has come."""
+        """The store's short name, without its version."""
         return "" if self._store.mark is None else self._store.mark.name
 
     def hear_of_other_store(self, on_other_store: Callable[[], None]) -> None:
-        """Have this called in the very step in which PostgreSQL turns out to be another store, or to have gone back."""
+        """Call this in the same step in which PostgreSQL turns out to be another store, or to have gone back."""
         self._store.on_other = on_other_store
 
     def why_closed(self) -> str:
-        """Why nothing new is started, or an empty text."""
+        """Return why nothing new may start, or an empty text."""
         if self.open:
             return ""
         if not self._fresh:
@@ -149,7 +149,7 @@ class ClaimManager:
         return "a live peer keeps its claims elsewhere"
 
     def why_another_handler(self) -> str:
-        """Which listener has another handler than this one, or an empty text."""
+        """Return which listener has another handler than this one, or an empty text."""
         if self.agreed or self._look is None:
             return ""
         mine = self._membership.handler
@@ -160,7 +160,7 @@ class ClaimManager:
         )
 
     async def wait_agreed(self) -> None:
-        """Return once no live peer is at work with another handler."""
+        """Return once no live peer works with another handler."""
         await self._agreed.wait()
 
     async def wait_open(self) -> None:
@@ -174,25 +174,25 @@ class ClaimManager:
         await self._leases.wait_below(limit)
 
     async def wait_gone(self, event_id: str) -> None:
-        """Return once this claim is not held any more: settled, given back or lost."""
+        """Return once this claim is no longer held: settled, released or lost."""
         await self._leases.wait_gone(event_id)
 
     def share(self) -> tuple[int, int]:
-        """This listener's number among those that live now, and how many they are."""
+        """Return this listener's number among the live ones, and how many there are."""
         return self._share
 
     def may_run(self, event_id: str) -> bool:
-        """Whether the handler of this claimed event may start: covered everywhere, lease running, peers met."""
+        """Return whether this event's handler may start: claim covered everywhere, lease running, places intersect."""
         return self.open and self._leases.run(event_id)
 
     def is_held(self, event_id: str) -> bool:
-        """Whether this process's claim still runs, by its own careful clock."""
+        """Return whether this process's claim still runs, by its own clock, which never counts too long."""
         return self._leases.run(event_id)
 
     # -- claims ---------------------------------------------------------------------------------
 
     async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int, revive: bool = False) -> list[Answer]:
-        """Ask for these events in every declared place, Redis first. ``Transient`` where a place does not answer."""
+        """Claim these events in every declared place, Redis first. ``Transient`` if a place does not answer."""
         async with self._turn:
             self._must_be_open()
             places = self._leases.places
@@ -201,20 +201,23 @@ class ClaimManager:
             asking = self._backends.at(first).claim(requests, take_over=take_over, revive=revive)
             answers = await self._backends.call(first, asking)
             for place in rest:
-                self._must_be_open()  # if a place went away meanwhile, what was won is recognised when asked again
+                self._must_be_open()  # if a place went away, the next claim recognises our token
                 won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
                 await self._claim_also(place, first, requests, answers, won, take_over=take_over, revive=revive)
             self._leases.add(requests, answers, places, started, company=max(0, take_over))
             return answers
 
     async def look(self, names: Sequence[ClaimRequest]) -> list[bool]:
-        """Of which of these names somebody has vouched, as far as Redis knows; nothing is claimed by it."""
+        """Return which of these names Redis knows as settled. This claims nothing."""
         if not (redis := self._backends.redis):
             raise Transient("Redis is out of reach")
         return await self._backends.call(redis, self._backends.kept_in_redis.look(names))
 
     async def vouch(self, names: Sequence[ClaimRequest]) -> None:
-        """Tell peers by Redis that everything is settled for which these names stand. Who misses it asks for each."""
+        """Announce to peers through Redis that every event these names stand for is settled.
+
+        A peer that misses it claims each event by itself.
+        """
         if redis := self._backends.redis:
             with contextlib.suppress(Transient):
                 await self._backends.call(redis, self._backends.kept_in_redis.settle(names, "done"))
@@ -234,7 +237,7 @@ class ClaimManager:
         take_over: int,
         revive: bool,
     ) -> None:
-        """What was won in the first place must be won here too; or it is settled, or given back, there."""
+        """Win here too what was won in the first place. If that fails, settle or release it in the first place."""
         if not won:
             return
         claiming = self._backends.at(place).claim([requests[i] for i in won], take_over=take_over, revive=revive)
@@ -261,13 +264,14 @@ class ClaimManager:
             await self._backends.call(first, self._backends.at(first).release(refused))
 
     async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
-        """End these claims with a verdict; whether any place that keeps claims could be told."""
+        """End these claims with a verdict; return whether any place that keeps claims recorded it."""
         return await self._leases.settle(event_ids, verdict)
 
     async def confirmed(self, event_ids: Sequence[str]) -> bool:
-        """Whether every declared place was reached and asked for these once more; what is another's by now is lost.
+        """Ask every declared place for these claims once more; return whether all answered. Claims of others are lost.
 
-        Nor may a peer claim elsewhere: who comes back to the roll may be met by one that took it for dead.
+        The places must also intersect those of all peers. A listener that comes back to the membership may meet a peer
+        that took it for dead and claims elsewhere.
         """
         try:
             await self._leases.confirm(event_ids)
@@ -276,23 +280,23 @@ class ClaimManager:
         return self._meets and (self._fresh or self._backends.postgres_is_away)
 
     def let_go(self, event_ids: Sequence[str]) -> None:
-        """Hold these no more, without telling anybody: whoever asks for them again is answered by the places."""
+        """Stop holding these without calling any place: a later claim is answered by the places."""
         self._leases.drop(event_ids)
 
     async def release(self, event_ids: Sequence[str]) -> None:
-        """Give these claims back: peers may win them at once."""
+        """Release these claims: peers may win them at once."""
         await self._leases.release(event_ids)
 
     # -- the loop -------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Refresh the roll, follow Redis, move when the rule says so. Runs until cancelled."""
+        """Refresh the membership, follow Redis, and move when the rule says so. Runs until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._leases.renew_for_ever(), name="renew leases")
             while True:
                 started = self._clock()
                 self._backends.lost.clear()
-                with contextlib.suppress(Transient):  # the breakers have been told; the next round tries again
+                with contextlib.suppress(Transient):  # the breakers have recorded it; the next round tries again
                     await self._tick()
                 self._leases.lose_what_ran_out()
                 self._tell_whether_open()
@@ -307,7 +311,7 @@ class ClaimManager:
         self._tell_whether_open()
 
     async def leave(self) -> None:
-        """Take this listener off the roll."""
+        """Remove this listener from the membership."""
         await self._membership.leave()
 
     async def _tick(self) -> None:
@@ -334,12 +338,15 @@ class ClaimManager:
         self._meets = meets(self.places, self._peers)
 
     def _lose_what_nobody_heeds(self) -> None:
-        """Peers wait for a row on the roll to run out, and then for nothing of a PostgreSQL that is no more."""
+        """Lose every claim once peers moved on to another PostgreSQL and our membership row has expired.
+
+        Peers wait until that row expires, and not for the claims of a PostgreSQL that is gone.
+        """
         if self._store.left_behind and self._clock() >= self._row_ends:
             self._leases.lose([claim.request.event_id for claim in self._leases.all()])
 
     def _may_agree(self, look: MembershipView) -> bool:
-        """Whoever had another handler is gone."""
+        """Return whether every listener with another handler is gone."""
         return not look.agreed and not look.others(self._membership.handler)
 
     def _see(self, look: MembershipView, started: float) -> None:
@@ -361,13 +368,13 @@ class ClaimManager:
         self._fresh_until = started + self._membership.life_seconds * FRESH_SHARE if shown else 0.0
 
     async def _declare_again(self, look: MembershipView) -> None:
-        """PostgreSQL says something else than this process believes: a reply was lost, or the row had expired."""
+        """Declare again, since PostgreSQL shows other places than ours: a reply was lost, or the row expired."""
         async with self._turn:
             self._meets = False
             await self._declare(look.mine or self.places)
 
     async def _take(self, step: Step) -> bool:
-        """Cover first, declare second, look again. False where covering must wait."""
+        """Cover first, declare second, refresh again. Return False if covering must wait."""
         self._moving = self._moving or step.urgent
         async with self._turn:
             for place in step.cover:
@@ -380,7 +387,7 @@ class ClaimManager:
     async def _declare(self, places: Places) -> None:
         self._meets = False
         started = self._clock()
-        self._leases.places |= places  # should the reply be lost, peers may see these, and ask where nothing is renewed
+        self._leases.places |= places  # if the reply is lost, peers may see these already: they must be renewed too
         look = await self._membership.declare(places)
         self._leases.places = places
         self._see(look, started)
@@ -388,17 +395,20 @@ class ClaimManager:
         self._facts(PlacesDeclared(tuple(sorted(places)), self.degraded))
 
     async def _cover(self, place: Place) -> bool:
-        """Claim here what is held elsewhere. In PostgreSQL, what another holds is lost; in Redis, that must wait."""
+        """Cover here what is held elsewhere. What another owns in PostgreSQL is lost; in Redis, the move waits."""
         refused = await self._leases.cover(place)
         if place == self._backends.postgres:
             claims = self._leases.these([request.event_id for request in refused])
             self._leases.lose([request.event_id for request in refused])
-            await self._leases.give_back(claims)  # who has it in PostgreSQL need not wait for it elsewhere
+            await self._leases.give_back(claims)  # the owner in PostgreSQL need not wait for it elsewhere
             return True
         return not refused or await self._all_settled(place, refused)
 
     async def _all_settled(self, place: Place, requests: Sequence[ClaimRequest]) -> bool:
-        """Waiting is for what a peer holds. What is settled (this process was frozen meanwhile) is lost at once."""
+        """Lose at once what is settled (this process was frozen meanwhile); return whether that is all of it.
+
+        The move waits only for what a peer holds.
+        """
         answers = await self._backends.call(place, self._backends.at(place).claim(requests, take_over=0))
         settled = [
             request.event_id
@@ -418,5 +428,5 @@ class ClaimManager:
 
 
 def named(handler: str | None) -> str:
-    """A handler in a sentence."""
+    """Return a handler's name for use in a sentence."""
     return handler or "no handler"

@@ -1,8 +1,8 @@
-"""Mistakes in how the members of a group are set up, found by comparing what each declares on the roll. Pure.
+"""Configuration mistakes in a group, found by comparing what each member declares in the membership. Pure.
 
-Nothing breaks by them, so nothing stops: members on different Redis databases meet in PostgreSQL, which is slow; of two
-processes with one INSTANCE_ID nobody can tell which one a log line, a metric or a row is of. A restart or a failover
-looks alike for some seconds, so only what lasts is a mistake.
+These mistakes break nothing, so nothing stops for them. Members with different Redis databases share claims in
+PostgreSQL only, which is slow. If two processes have one INSTANCE_ID, nobody can say which of them a log line, a metric
+or a row belongs to. A restart or a failover looks the same for some seconds, so only a lasting difference is a mistake.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,13 @@ from unlost.listener.claims.quorum import Places
 from unlost.listener.ports.membership import MembershipView
 
 LASTS_SECONDS = 10.0
-"""Longer than a killed process stays on the roll, and than peers take to see that a Redis is another one."""
+"""Longer than a killed process stays in the membership, and than peers need to notice that a Redis is another one."""
 
 
 def differences(look: MembershipView) -> Iterator[str]:
-    """What is not as it should be in this look, in sentences."""
+    """Yield one sentence for each mistake in this view."""
     mine = _instance(look.token)
-    if any(member.instance_id == mine for member in look.members):  # a replay is none, and may borrow the name
+    if any(member.instance_id == mine for member in look.members):  # a replay is no member, and may borrow the name
         yield f"another process of this group has the same INSTANCE_ID, {mine}: give each listener one of its own"
     for token, places in sorted(look.peers.items()):
         peer = _instance(token)
@@ -28,19 +28,19 @@ def differences(look: MembershipView) -> Iterator[str]:
 
 
 class Members:
-    """Remembers since when each difference has been seen in every look."""
+    """Remembers since when each difference has been seen without interruption."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
         self._now = 0.0
 
     def seen(self, look: MembershipView, now: float) -> None:
-        """The roll was looked at."""
+        """Record a view of the membership."""
         self._now = now
         self._since = {one: self._since.get(one, now) for one in differences(look)}
 
     def warnings(self) -> Sequence[str]:
-        """Those that last."""
+        """Return the differences that last."""
         return [one for one, since in self._since.items() if self._now - since >= LASTS_SECONDS]
 
 
@@ -53,5 +53,5 @@ def _redis(places: Places) -> Places:
 
 
 def _servers(places: Places) -> frozenset[str]:
-    """The run ids in names like ``redis:<run id>.<mark>+<run id>.<mark>``."""
+    """Return the run ids in names like ``redis:<run id>.<mark>+<run id>.<mark>``."""
     return frozenset(one.partition(".")[0] for place in places for one in place.removeprefix("redis:").split("+"))

@@ -1,18 +1,17 @@
-"""Claims must meet: in which places this listener keeps its claims, and when it may start an event. Pure.
+"""The quorum rule: in which places this listener keeps its claims, and when it may start an event. Pure.
 
-A *place* is where claims are kept: one Redis, named by its run id, or the claims table of PostgreSQL,
-named by its incarnation (the table is unlogged: after a crash it is empty, hence another place).
+A *place* is where claims are kept. It is one Redis, named by its run id, or the claims table of PostgreSQL, named by
+its incarnation. The table is unlogged: after a crash it is empty, so it is another place then.
 
-The rule. Each listener declares the places in which it covers all that it holds, and claims each new
-event in all of them. It starts an event only when its places meet those of every live peer. It covers
-first and declares second. It gives a place up only if it still meets everybody, and looks again after
-each change of its own. So two listeners that could run one event share a place, and that place lets
-only one of them have it.
+The rule. Each listener declares the places in which it covers everything it holds. It claims each new event in all of
+them. It starts an event only while its places intersect those of every live peer. It covers first and declares second.
+It gives up a place only if it still intersects every peer, and refreshes its view after each change of its own. So two
+listeners that could run the same event share a place, and that place grants the event to only one of them.
 
-    all well        everybody declares the one Redis
-    one loses it    it covers in PostgreSQL, declares that alone, and waits until it meets all;
-                    its peers see a peer without their place, cover in PostgreSQL too, declare both
-    Redis is back   it is covered and declared beside PostgreSQL; when all share it, PostgreSQL goes
+    normal          every listener declares the one Redis
+    one loses it    it covers in PostgreSQL, declares that alone, and waits until it intersects all peers;
+                    the peers see a peer without their place, cover in PostgreSQL too, and declare both
+    Redis is back   it is covered and declared beside PostgreSQL; once all share it, PostgreSQL is given up
 """
 
 from collections.abc import Iterable
@@ -33,7 +32,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """Cover everything held in ``cover``, then declare ``declare``. An urgent step lets nothing start before it."""
+    """Cover everything held in ``cover``, then declare ``declare``. Nothing may start before an urgent step is done."""
 
     cover: tuple[Place, ...]
     declare: Places
@@ -41,12 +40,12 @@ class Step(msgspec.Struct, frozen=True):
 
 
 def meets(declared: Places, peers: Iterable[Places]) -> bool:
-    """Whether these places share at least one with each peer."""
+    """Return whether these places share at least one with each peer."""
     return all(declared & peer for peer in peers)
 
 
 def next_step(view: View) -> Step | None:
-    """The change that is due now, if any."""
+    """Return the change to make now, if any."""
     reachable = {view.postgres} | ({view.redis} if view.redis else set())
     if not view.declared:
         return _move(view, frozenset({view.redis or view.postgres}), urgent=True)

@@ -1,11 +1,11 @@
 """Claims kept in PostgreSQL's table ``claims``: the same answers as from Redis, at a lower rate.
 
-The table is unlogged: cheap, and empty after a crash of the server, which then is another place. Every
-statement names the incarnation that this process last saw and finds nothing in any other.
+The table is unlogged: cheap, and empty after a crash of the server, which makes it another place. Every statement names
+the incarnation that this process saw last. It finds nothing in any other.
 
-"Done" and "dead" are not kept here: a row in ``events`` says the one, a row in ``buried`` the other; both outlive a
-crash, and both are looked at in the same statement. Statements lock rows in the order of their ids, so that two
-listeners never wait for each other in a circle.
+"Done" and "dead" are not kept here. A row in ``events`` means done, a row in ``buried`` means dead. Both tables survive
+a crash, and each statement looks at both. Statements lock rows in the order of their ids, so that two listeners never
+deadlock.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.incarnation import incarnation
 
 ROUNDS = 5
-"""How often a batch asks again for rows that appear or vanish under it."""
+"""How often a batch asks again for rows that appear or vanish meanwhile."""
 
 _READ: dict[str, Callable[[asyncpg.Record], Answer]] = {
     "won": lambda row: Won(row["epoch"], row["takeovers"], row["alone"]),
@@ -41,7 +41,7 @@ class PostgresClaims:
         self._membership_sql = database.statements("unlost.listener.store.postgres", "membership.sql")
 
     async def place(self) -> str:
-        """See ``Claims``. From when this returns, the calls below are for this place."""
+        """See ``Claims``. Once this returns, the calls below are for this place."""
         async with self._database.acquire("asking which claims table this is") as connection:
             place = await incarnation(connection, self._membership_sql)
         self._database.claims_place = place
@@ -99,7 +99,7 @@ class PostgresClaims:
         return most
 
     async def close(self) -> None:
-        """See ``Claims``. The pool belongs to whoever made it."""
+        """See ``Claims``. The pool belongs to the code that made it."""
 
     async def _kept(self, held_claims: Sequence[HeldClaim], cover: bool, doing: str) -> list[bool]:
         place = await self._believed()
@@ -119,11 +119,11 @@ class PostgresClaims:
         return [event_id in found for event_id in event_ids]
 
     async def _believed(self) -> str:
-        """The incarnation that this process believes in, as the statements take it."""
+        """Return the incarnation that this process believes in, in the form that the statements take."""
         return (self._database.claims_place or await self.place()).removeprefix("postgres:")
 
     async def _check(self, place: str) -> None:
-        """Rows may be missing because the table itself is another one by now."""
+        """Raise ``Transient`` if the claims table is another one by now: rows may be missing because of that."""
         async with self._database.acquire("asking which claims table this is") as connection:
             now = await incarnation(connection, self._membership_sql)
         if now != f"postgres:{place}":

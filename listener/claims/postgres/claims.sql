@@ -1,8 +1,9 @@
--- OFFSET 0: each event is looked up by itself, in an index. Left to choose, PostgreSQL may read a whole table for a batch.
+-- OFFSET 0: look up each event by itself, in an index. Without it, PostgreSQL may choose to scan a whole table for a
+-- batch.
 
 -- name: claim
--- What is won or mine is written; what is not is read as it stood when the statement began. A row that came
--- to be in between is in neither part: the caller asks for it again.
+-- Won and renewed claims are written. All others are read as they were when the statement began. A row that appeared in
+-- between is in neither part: the caller asks for it again.
 WITH asked AS MATERIALIZED (
     SELECT event_id, digest FROM unnest($2::text[], $3::bytea[]) AS a (event_id, digest)),
 stored AS MATERIALIZED (
@@ -61,7 +62,7 @@ WHERE EXISTS (SELECT FROM unlost.claims_place WHERE id = $5)
     AND NOT EXISTS (SELECT FROM dead d WHERE d.event_id = a.event_id)
 
 -- name: shorten
--- Leases that end later than they would if they were granted now: the clock went back. They count from now on.
+-- A lease that ends later than one granted now shows that the clock went back. It counts from now on.
 UPDATE unlost.claims c SET until = clock_timestamp() + c.span
 FROM (
     SELECT event_id FROM unlost.claims
@@ -71,8 +72,8 @@ WHERE c.event_id = late.event_id
 RETURNING c.event_id
 
 -- name: keep
--- $10: also take what nobody is running (cover), rather than only extend what is mine or missing (renew).
--- What is buried is nobody's, but for a replay that has dug it out.
+-- $10: also take what nobody is running (cover), not only extend what is mine or missing (renew). Nobody holds a buried
+-- event, except a replay that has revived it.
 INSERT INTO unlost.claims AS c (event_id, digest, token, epoch, takeovers, alone, company, state, span, until)
 SELECT event_id, digest, $1, epoch, takeovers, alone, company, 'leased',
     make_interval(secs => $8), clock_timestamp() + make_interval(secs => $8)
@@ -101,7 +102,7 @@ WHERE c.state = 'leased' AND c.token = excluded.token
 RETURNING event_id
 
 -- name: settle_done
--- The row in events says "done" from here on. Returns what another holds.
+-- From now on the row in events says "done". Returns the events that another holds.
 WITH locked AS MATERIALIZED (
     SELECT event_id, state = 'leased' AND token <> $1 AND until > clock_timestamp() AS foreign_lease
     FROM unlost.claims WHERE event_id = ANY ($2::text[]) ORDER BY event_id FOR UPDATE),
@@ -111,7 +112,8 @@ gone AS (
 SELECT event_id FROM locked WHERE foreign_lease
 
 -- name: settle_dead
--- The row in buried says "dead" from here on. Returns what could be settled: no row, and nobody else's running lease.
+-- From now on the row in buried says "dead". Returns the events that could be settled: no row, and no other's running
+-- lease.
 WITH locked AS MATERIALIZED (
     SELECT event_id, state = 'leased' AND token <> $1 AND until > clock_timestamp() AS foreign_lease
     FROM unlost.claims WHERE event_id = ANY ($2::text[]) ORDER BY event_id FOR UPDATE),

@@ -1,15 +1,15 @@
-"""Claims kept in Redis: one script call for each batch, each comparing tokens, time taken from Redis.
+"""Claims kept in Redis: one script call for each batch. Scripts compare tokens and take the time from Redis.
 
-Every call names the place that the caller last saw (run id, and a mark that a flush takes away with the
-claims) and is refused, changing nothing, by a Redis that is another one or has forgotten: that is known
-before the first claim in it, not after the next look.
+Every call names the place that the caller saw last (its run id, and a mark that a flush removes together with the
+claims). A Redis that is another one, or has forgotten, refuses the call and changes nothing. So the change is known
+before the first claim there, not after the next look.
 
-Keys: ``{group.shard}``, the store's name and 16 bytes of BLAKE2b of the event id. All keys of one call share a
-slot, so the same scripts run on a Cluster. A record outlives its lease by the dedup window, so that its epoch and the
-number of takeovers are remembered; a settled one shrinks to nine bytes.
+Keys: ``{group.shard}``, the store's name and 16 bytes of BLAKE2b of the event id. All keys of one call share a slot, so
+the same scripts run on a Cluster. A record outlives its lease by the dedup window, so that its epoch and its number of
+takeovers are remembered. A settled record shrinks to nine bytes.
 
-A call that fails on the wire is tried once more at once: repeating is safe, since a script recognises its
-own token. Everything after that is the caller's breaker's business.
+A call whose connection fails is tried once more at once. Repeating is safe, since a script recognises its own token.
+After that, the caller's breaker decides.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ T = TypeVar("T")
 READ = ("MGET",)
 BATCH = 1_024
 NAMES = 8 * BATCH
-"""So many events' names are remembered from when they are claimed until they are settled."""
+"""Key names are cached for so many events, from claiming to settling."""
 STATES: dict[Verdict, bytes] = {"done": b"D", "dead": b"X"}
 
 _pair = struct.Struct(">II").pack
@@ -46,10 +46,10 @@ _blake = hashlib.blake2b
 
 
 def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Redis:
-    """A client that connects within ``timeout`` and never retries by itself.
+    """Make a client that connects within ``timeout`` and never retries by itself.
 
-    It is given no limit for answers: on Python 3.11 redis-py would keep it with ``asyncio.wait_for``, which
-    can swallow a cancellation. ``RedisClaims`` limits each call as a whole instead.
+    It gets no time limit for answers: on Python 3.11 redis-py would use ``asyncio.wait_for``, which can swallow a
+    cancellation. ``RedisClaims`` limits each call as a whole instead.
     """
     try:
         pool = BlockingConnectionPool.from_url(
@@ -60,10 +60,10 @@ def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Re
             socket_connect_timeout=timeout,
             health_check_interval=0,
             retry=Retry(NoBackoff(), 0),
-            driver_info=None,  # nothing is asked that need not be
+            driver_info=None,  # send no command that is not needed
             parser_class=BoundedParser,
             decode_responses=False,
-            protocol=2,  # a server that speaks only when it is asked
+            protocol=2,  # with RESP 2 a server sends nothing unasked
         )
     except ValueError as error:
         raise Misconfigured(f"REDIS_URL is no address of a Redis: {error}") from None
@@ -71,7 +71,7 @@ def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Re
 
 
 class Script:
-    """A script and its name on the server."""
+    """A script, and its name (SHA-1) on the server."""
 
     def __init__(self, *files: str) -> None:
         room = resources.files("unlost.listener.claims.redis").joinpath("scripts")
@@ -98,11 +98,11 @@ class RedisClaims:
         self._client = client
         self._wires = RedisPool(client, timeout=timeout)
         self._terms = (token.encode(), b"%d" % int(lease_seconds * 1000), b"%d" % int(window_seconds * 1000))
-        """Who asks, and for how many milliseconds claims and records live."""
+        """The caller's token, and for how many milliseconds leases and records live."""
         self._tags = [f"{{{group}.{shard}}}".encode() for shard in range(shards)]
         self._store = ""
         self._filed = self._tags
-        """What the keys of claims begin with: nothing that is remembered of another store is found under them."""
+        """The prefix of claim keys. Nothing remembered of another store is found under it."""
         self._places: tuple[bytes, ...] = ()
         self._name = functools.lru_cache(NAMES)(_name)
         self._place = Script("place.lua")
@@ -113,7 +113,7 @@ class RedisClaims:
         self._release = Script("prelude.lua", "release.lua")
 
     async def place(self) -> str:
-        """See ``Claims``. From when this returns, the calls below are for this place."""
+        """See ``Claims``. Once this returns, the calls below are for this place."""
         mark = secrets.token_hex(4).encode()
         doing, script = "asking which Redis this is", self._place
         places = [
@@ -134,7 +134,7 @@ class RedisClaims:
         if store != self._store:
             self._store = store
             self._filed = [tag + store.encode() + b":" for tag in self._tags]
-            self._places = (*self._places,)  # another one, so that no batch is half for each store
+            self._places = (*self._places,)  # a new tuple, so that no batch is split between two stores
 
     async def remember(self, store: StoreMark) -> Remembered | None:
         """See ``StoreMemory``."""
@@ -150,7 +150,7 @@ class RedisClaims:
         return await self._ask(self._claim, ids, [_digests(requests)], flags, "claiming events", replies.answers)
 
     async def look(self, requests: Sequence[ClaimRequest]) -> list[bool]:
-        """See ``ReadableClaims``. The records themselves are read."""
+        """See ``ReadableClaims``. Reads the records themselves."""
         settled = [False] * len(requests)
         names = [_name(request.event_id) for request in requests]
         for shard, numbers in self._batches(names):
@@ -159,7 +159,7 @@ class RedisClaims:
             read = functools.partial(_read_so_many, replies.records, len(keys))
             records = await self._run(READ, READ, keys, "looking for events", read)
             for i, record in zip(numbers, records, strict=True):
-                # A settled one ends with the digest; of all others more follows.
+                # A settled record ends with the digest; in all others more follows.
                 settled[i] = record is not None and record[1:] == requests[i].digest[:8]
         return settled
 
@@ -200,7 +200,7 @@ class RedisClaims:
         doing: str,
         read: Callable[[object, int], Sequence[T]],
     ) -> list[T]:
-        """The script's answers, in the order of the events; it is ``told`` eight bytes of each."""
+        """Run the script in batches; return its answers in order. ``told``: columns with 8 bytes for each event."""
         places = self._places
         if not places:
             await self.place()
@@ -221,7 +221,7 @@ class RedisClaims:
         return [answers[i] for i in range(len(names))]
 
     def _batches(self, names: list[bytes]) -> Iterator[tuple[int, Sequence[int]]]:
-        """Whose events share a slot and fit one call: the shard, and their numbers."""
+        """Yield batches of events that share a slot and fit one call: the shard, and the events' numbers."""
         shards = len(self._tags)
         for shard in range(shards):
             numbers: Sequence[int] = range(len(names))
@@ -243,7 +243,7 @@ class RedisClaims:
         doing: str,
         read: Callable[[object], T],
     ) -> T:
-        """One command, and once more, where that may help: a script by its text, which every server understands."""
+        """Run one command, and once more if that may help: then a script is sent as text, not by its name."""
         try:
             return await self._wires.ask(read, *first, *call)
         except LIBRARY_ERRORS as error:

@@ -1,4 +1,4 @@
-"""The library's parser of answers, which reads those to AUTH and SELECT, with the same bounds as ours (``resp.py``)."""
+"""The library's parser, which reads the answers to AUTH and SELECT, with the same bounds as ours (``resp.py``)."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from unlost.listener.claims.redis.resp import Lengths
 
 
 class BoundedParser(_AsyncHiredisParser):
-    """Refuses a length before memory is taken for it."""
+    """Refuses a length before memory is allocated for it."""
 
     _reader: Any
 
     def on_connect(self, connection: Any) -> None:
-        """A new connection."""
+        """Wrap the reader of a new connection."""
         super().on_connect(connection)  # type: ignore[no-untyped-call]
         self._reader = _Checked(self._reader)
 

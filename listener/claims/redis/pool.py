@@ -1,12 +1,12 @@
-"""Connections to Redis, kept between calls: the library's way through pool and streams costs more than the call does.
+"""Connections to Redis, kept between calls: redis-py's pool and streams cost more than the call itself.
 
-The library opens a connection (names, TLS, passwords, database); from then on it is ours: a command is written, and
-what comes back ends the call that waits. One is taken from the library's pool when none is free, and goes back, closed,
-when anything fails on it; those that were free go with it, for whatever ended one has most likely ended all. So no call
-meets a dead one a second time.
+The library opens a connection (names, TLS, passwords, database). From then on we own it: we write a command, and its
+answer ends the call that waits. A connection is taken from the library's pool when none is free. When anything fails on
+it, it is closed and goes back. All free connections are closed with it, since whatever ended one has most likely ended
+all. So no call gets a dead one a second time.
 
-No call waits without a limit: each has its own end, and a connection one timer, which looks at the end of the call that
-is under way when it strikes.
+No call waits without a limit. Each call has its own deadline, and each connection has one timer. When the timer fires,
+it looks at the deadline of the call under way.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ from unlost.listener.claims.redis.resp import Lengths
 T = TypeVar("T")
 NOTHING = object()
 FEW = 3
-"""Connections that are nearly always needed: to claim, to settle, and to renew leases."""
+"""Nearly always needed: to claim, to settle, and to renew leases."""
 CLOCK_STEP = 0.001
-"""No event loop's clock is finer than that."""
+"""No event loop's clock is finer than this."""
 
 
 class RedisConnection(asyncio.Protocol):
-    """One open connection, which asks one thing at a time. After a call without answer it is of no more use."""
+    """One open connection, with one call at a time. After a call without an answer it cannot be used again."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         self.connection = connection
-        self.transport: asyncio.Transport = cast("Any", connection)._writer.transport  # noqa: SLF001  it has no other way
+        self.transport: asyncio.Transport = cast("Any", connection)._writer.transport  # noqa: SLF001  there is no public way
         self._before = self.transport.get_protocol()
         self._replies = hiredis.Reader(
             protocolError=InvalidResponse, replyError=_error, notEnoughData=cast("Any", NOTHING)
@@ -49,14 +49,14 @@ class RedisConnection(asyncio.Protocol):
         self.transport.set_protocol(self)
 
     def ask(self, command: bytes, until: float) -> asyncio.Future[Any]:
-        """Send this. The answer, which may be an error of the server's; ``TimeoutError`` where none came in time."""
+        """Send this command. The answer may be an error reply; ``TimeoutError`` if none comes in time."""
         if self._answer is not None:
             raise RuntimeError("somebody else waits for an answer on this connection")
         if self.transport.is_closing():
             raise ConnectionError("the connection was closed by the server")
         try:
             self.transport.write(command)
-        except RuntimeError as error:
+        except RuntimeError as error:  # uvloop raises it for a connection that was reset
             if not is_reset(error):
                 raise
             raise ConnectionError(str(error)) from error
@@ -67,7 +67,7 @@ class RedisConnection(asyncio.Protocol):
         return answer
 
     def close(self) -> None:
-        """Cut it off: what was sent and not answered is nobody's any more."""
+        """Abort the connection. Nobody waits any more for what was sent and not answered."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -83,7 +83,7 @@ class RedisConnection(asyncio.Protocol):
         self._timer = None
         if self._answer is None or self._answer.done():
             return
-        if self._loop.time() + CLOCK_STEP < self._until:  # the timer was an earlier call's
+        if self._loop.time() + CLOCK_STEP < self._until:  # the timer was set for an earlier call
             self._strike_at(self._until)
         else:
             self._fail(TimeoutError("no answer in time"))
@@ -92,7 +92,7 @@ class RedisConnection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 
-    # -- what the network brings ----------------------------------------------------------------
+    # -- called by the event loop ---------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
@@ -102,16 +102,16 @@ class RedisConnection(asyncio.Protocol):
             while (reply := self._replies.gets()) is not NOTHING:
                 self._lengths.answered()
                 if isinstance(reply, hiredis.PushNotification):
-                    continue  # said unasked, to whoever asks for RESP 3 in the address
+                    continue  # a push message: sent unasked, if the address asks for RESP 3
                 answer, self._answer = self._answer, None
                 if answer is not None and not answer.done():
                     answer.set_result(reply)
-                else:  # nobody waits for it: whoever came next would take it for the answer
+                else:  # nobody waits for it: the next call would take it for its own answer
                     self.transport.abort()
         except InvalidResponse as error:
             self._fail(error)
             self.transport.abort()
-        except Exception as error:  # noqa: BLE001  the border of what a server sends: an error that the library cannot read
+        except Exception as error:  # noqa: BLE001  a border: hiredis may raise anything for what a server sends
             self._fail(InvalidResponse(f"{type(error).__name__}: {error}"))
             self.transport.abort()
 
@@ -122,10 +122,10 @@ class RedisConnection(asyncio.Protocol):
 
 
 class RedisPool:
-    """Asks one Redis, on as many connections as there are calls under way, and no more than the pool may have."""
+    """Calls one Redis, on one connection for each call under way, up to the pool's limit."""
 
     def __init__(self, client: Redis, *, timeout: float) -> None:
-        """Make them. A call as a whole takes no longer than ``timeout`` seconds."""
+        """Make a pool. A call as a whole takes no longer than ``timeout`` seconds."""
         self._pool = client.connection_pool
         self._most = self._pool.max_connections
         self._timeout = timeout
@@ -138,11 +138,11 @@ class RedisPool:
     async def ask(self, read: Callable[[object], T], *command: bytes | str | int) -> T:
         """Send a command and return what ``read`` makes of its answer.
 
-        Raises one of the library's errors, or ``TimeoutError``. Where ``read`` refuses the answer with
-        ``InvalidResponse``, nothing that comes on this connection later is believed either.
+        Raises one of the library's errors, or ``TimeoutError``. If ``read`` refuses the answer with
+        ``InvalidResponse``, nothing that arrives later on this connection is believed either.
         """
         if self._loop is None:
-            self._loop = asyncio.get_running_loop()  # on Python 3.11 a system call, so it is asked once
+            self._loop = asyncio.get_running_loop()  # a system call on Python 3.11, so made once
         until = self._loop.time() + self._timeout
         wire = self._free.pop() if self._free else await self._one_more(until)
         try:
@@ -160,13 +160,13 @@ class RedisPool:
         return cast("T", answer)
 
     async def open_ahead(self) -> None:
-        """Have a few connections open before a call waits for one; raises as ``ask`` does."""
+        """Open a few connections before a call waits for one. Raises as ``ask`` does."""
         while self._open < min(FEW, self._most):
             async with asyncio.timeout(self._timeout):
                 self._put_back(await self._opened())
 
     async def _one_more(self, until: float) -> RedisConnection:
-        """Where none is free: a new one, or whichever is given back first where there are as many as there may be."""
+        """Return a new connection or, at the pool's limit, the first one that is put back."""
         self._waiting += 1
         try:
             async with asyncio.timeout_at(until):
@@ -189,7 +189,7 @@ class RedisPool:
             if isinstance(error, RuntimeError) and is_reset(error):
                 raise ConnectionError(str(error)) from error
             if isinstance(error, Exception) and not isinstance(error, (*LIBRARY_ERRORS, RuntimeError)):
-                # What the library makes of a wrong answer to AUTH or SELECT: it is no more than a lost connection.
+                # The library's error for a wrong answer to AUTH or SELECT. It means no more than a lost connection.
                 raise InvalidResponse(f"connecting: {type(error).__name__}: {error}") from error
             raise
 
@@ -198,7 +198,7 @@ class RedisPool:
         self._freed.set()
 
     async def _refused(self, wire: RedisConnection, error: Exception) -> NoReturn:
-        """What is wrong with a command is no fault of the connection."""
+        """Raise the server's error. A faulty command does not make the connection unusable."""
         if isinstance(error, ResponseError):
             self._put_back(wire)
         else:
@@ -216,5 +216,5 @@ class RedisPool:
 
 
 def _error(text: str) -> Exception:
-    """What the library makes of an error that the server answers."""
+    """Return the library's exception for an error reply."""
     return cast("Exception", BaseParser.parse_error(text))  # type: ignore[no-untyped-call]

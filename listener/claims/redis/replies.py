@@ -1,7 +1,7 @@
-"""What Redis may answer to each call. Pure. Anything else raises ``InvalidResponse``, and nothing of it is believed.
+"""What Redis may answer to each call. Pure. Anything else raises ``InvalidResponse``, and none of it is believed.
 
-A server that speaks the protocol well and answers something else is no Redis with our claims: a proxy in the wrong
-place, another service, a connection whose answers have shifted by one. It is treated as lost.
+A server that speaks the protocol well but answers something else is not a Redis with our claims. It may be a proxy in
+the wrong place, another service, or a connection whose answers shifted by one. It is treated as lost.
 """
 
 import re
@@ -19,7 +19,7 @@ _REMEMBERED = re.compile(rb"(?:([0-9]{1,18}) ([0-9a-f]{8}))?")
 _YES, _NO = ord("1"), ord("0")
 _FRESH = Won(1, 0)
 _LARGEST = 2**31 - 1
-"""PostgreSQL keeps them as integers."""
+"""PostgreSQL stores these numbers as ``integer``."""
 
 
 def _won(epoch: int, takeovers: int, alone: int) -> Answer:
@@ -40,21 +40,21 @@ _ANSWERS: dict[int, Callable[[int, int, int], Answer]] = {
 
 
 def place(reply: object) -> bytes:
-    """The run id and the mark."""
+    """Check a place's name: run id and mark."""
     if type(reply) is not bytes or not _PLACE.fullmatch(reply):
         raise _wrong("the name of a place", reply)
     return reply
 
 
 def remembered(reply: object) -> Remembered | None:
-    """What was known of a generation of the store."""
+    """Read what was known of a generation of the store."""
     if type(reply) is not bytes or not (match := _REMEMBERED.fullmatch(reply)):
         raise _wrong("how far the store had come", reply)
     return Remembered(int(match[1]), match[2].decode()) if reply else None
 
 
 def answers(reply: object, count: int) -> Sequence[Answer]:
-    """What became of so many claims."""
+    """Read the answers to so many claims."""
     if type(reply) is not bytes or len(reply) != count * _answer.size:
         raise _wrong(f"what became of {count} claims", reply)
     try:
@@ -64,21 +64,21 @@ def answers(reply: object, count: int) -> Sequence[Answer]:
 
 
 def marks(reply: object, count: int) -> Sequence[bool]:
-    """Yes or no for each of so many."""
+    """Read one yes or no for each of so many events."""
     if type(reply) is not bytes or len(reply) != count or not {*reply} <= {_YES, _NO}:
         raise _wrong(f"yes or no for {count} events", reply)
     return [mark == _YES for mark in reply]
 
 
 def nothing(reply: object, count: int) -> Sequence[None]:
-    """That it was done."""
+    """Check that the reply is empty: the call was carried out."""
     if reply != b"":
         raise _wrong("nothing", reply)
     return [None] * count
 
 
 def records(reply: object, count: int) -> Sequence[bytes | None]:
-    """So many records, or none where there is none."""
+    """Check that these are so many records, or None where there is none."""
     if type(reply) is not list or len(reply) != count or not {*map(type, reply)} <= {bytes, type(None)}:
         raise _wrong(f"{count} records", reply)
     return reply

@@ -1,19 +1,19 @@
-"""The lengths that a Redis announces, checked before the library's parser sees them and takes memory for them.
+"""Checks the lengths that a Redis announces before the library's parser allocates memory for them.
 
-An array of a thousand million elements would be made at once, and unmade for seconds while nothing else runs.
+Otherwise an array of a thousand million elements would be built at once, and freed for seconds while nothing else runs.
 """
 
 from redis.exceptions import InvalidResponse
 
 MOST_ELEMENTS = 8_192
 MOST_BYTES = 4 * 1024 * 1024
-"""Of one answer. A thousand records are a few hundred kilobytes."""
+"""The limit of one answer. A thousand records are a few hundred kilobytes."""
 LONGEST_LINE = 64 * 1024
 BULKS, AGGREGATES = b"$=!", b"*%~>|"
 
 
 class Lengths:
-    """Follows the framing of what comes in on one connection."""
+    """Follows the framing of what arrives on one connection."""
 
     def __init__(self) -> None:
         self._to_skip = 0
@@ -21,11 +21,11 @@ class Lengths:
         self._bytes = 0
 
     def answered(self) -> None:
-        """An answer is complete: the next may be as long."""
+        """Note that an answer is complete: the next one may be as long."""
         self._bytes = 0
 
     def check(self, data: bytes) -> None:
-        """Raise ``InvalidResponse`` where more is announced, or came, than any answer of ours has."""
+        """Raise ``InvalidResponse`` if more is announced, or arrives, than any answer of ours has."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             raise InvalidResponse(f"an answer of more than {MOST_BYTES:,} bytes")

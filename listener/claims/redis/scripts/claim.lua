@@ -1,5 +1,5 @@
--- ARGV 5: digests; 6: how many suspects are taken over at once ('0': none are, 'U': what lapsed is none, since no code of
--- the user's runs); 7: '1' to revive what is dead.
+-- ARGV 5: digests; 6: how many suspects are taken over at once ('0': none may be; 'U': lapsed claims are no suspects,
+-- since none of the user's code runs); 7: '1' to revive dead events.
 -- Returns thirteen bytes for each event: the answer, and three numbers.
 local digests, unhandled, together, revive = ARGV[5], ARGV[6] == 'U', tonumber(ARGV[6]) or 0, ARGV[7] == '1'
 local answers = {}

@@ -1,5 +1,6 @@
--- ARGV 5: digests; 6: the epoch of each, and how many suspects were taken over with it, four bytes each; 7: how many
--- owners were lost, and how many of them while they ran it alone, alike; 8: '1' to take what nobody is running (cover).
+-- ARGV 5: digests; 6: for each event its epoch, and how many suspects were taken over with it, four bytes each; 7: in
+-- the same form how many owners were lost, and how many of them while they ran it alone; 8: '1' to also take what
+-- nobody is running (cover).
 -- Returns one byte for each event: '1' mine, '0' another's or settled.
 local digests, epochs, losses, cover = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
 local answers = {}

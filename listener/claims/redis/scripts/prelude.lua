@@ -1,9 +1,9 @@
--- Shared by all scripts on claims; put before each of them.
+-- Shared by all scripts on claims; it is put before each of them.
 -- KEYS: the place's mark, then one key for each event.
--- ARGV: the place that the caller believes in, its token, lease and window in milliseconds, then the script's own.
--- A record: its state, 8 bytes of the content's digest; unless settled also until when it runs and for how long it was
--- granted (ms), its epoch, how many owners were lost, how many of them while they ran it alone, how many suspects the
--- present owner took over at once (0: it is none), the token.
+-- ARGV: the place that the caller believes in; its token; lease and window in milliseconds; then the script's own.
+-- A record: its state and 8 bytes of the content's digest. Unless settled also: until when it runs and for how long it
+-- was granted (ms), its epoch, how many owners were lost, how many of them while they ran it alone, how many suspects
+-- the present owner took over at once (0: it is no suspect), and the token.
 local LEASED, RELEASED, DONE, DEAD = 'L', 'R', 'D', 'X'
 local HEAD = '>c1c8I8I4I4I2I2I2'
 local server = redis.call('INFO', 'server')
@@ -34,7 +34,7 @@ end
 
 local function state_of(record) return record and string.sub(record, 1, 1) end
 
--- What is written is written at the script's end: many records by one command, for half the price, where there is one.
+-- Records are written at the end of the script: many by one command, at half the cost, where the server has it.
 local FEW = 8
 local writes = {'MSETEX', 0}
 
@@ -53,8 +53,8 @@ local function lease_to_me(i, r, digest)
   write(i, r)
 end
 
--- A lease cannot end later than it would if it was granted now: then the clock went back. It counts from now on, so that
--- a dead owner's ends in time, and a living owner renews it first.
+-- A lease that ends later than one granted now shows that the clock went back. It counts from now on. So a dead owner's
+-- lease ends in time, and a living owner renews it first.
 local function runs(i, r)
   if r.ends > now + r.span then
     r.ends = now + r.span
@@ -71,7 +71,7 @@ end
 local function write_at_once(last)
   writes[2], writes[last + 1], writes[last + 2] = last / 2 - 1, 'PX', window
   local told = redis.pcall(unpack(writes))
-  return not (type(told) == 'table' and told.err) -- this user may not be allowed to
+  return not (type(told) == 'table' and told.err) -- the user may not be allowed to run MSETEX
 end
 
 local function write_all()

@@ -1,4 +1,4 @@
--- Gives back what is mine; peers win it at once.
+-- Releases what is mine: peers may win it at once.
 for i = 1, count do
   local record = records[i]
   if state_of(record) == LEASED then

@@ -7,9 +7,9 @@ for i = 1, count do
   local state = state_of(record)
   local free = true
   if state == LEASED then
-    free = owner_of(record) == token or not runs(i, read(record)) -- nearly all are one's own: a fourth less work
+    free = owner_of(record) == token or not runs(i, read(record)) -- nearly all are ours: a quarter less work
   elseif state == DONE then
-    free = verdict == DONE -- what is stored stays stored
+    free = verdict == DONE -- a stored event stays stored
   end
   if free then keep(i, verdict .. eight(digests, i)) end
   answers[i] = free and '1' or '0'
