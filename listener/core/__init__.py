@@ -1,1 +1,1 @@
-"""What everything shares: the event, errors, facts, and decisions without I/O. Imports nothing else of ours."""
+"""The words that all rooms share: the event, errors, facts, and decisions without I/O. Imports nothing else of ours."""

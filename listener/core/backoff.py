@@ -1,4 +1,4 @@
-"""How long to wait before the next connection to a source. Pure: the dice are an argument."""
+"""How long to wait before the next connection to a source. Pure: the random number is an argument."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ class Backoff:
     longest: float = 30.0
 
     def delay(self, failures: int, dice: float) -> float:
-        """Seconds to wait after ``failures`` (from 1) in a row; ``dice`` is a number in [0, 1).
+        """Return the seconds to wait after ``failures`` (from 1) in a row; ``dice`` is a random number in [0, 1).
 
-        The floor of a tenth keeps a source that accepts and closes from being hammered.
+        The floor of a tenth protects a source that accepts and closes at once from a flood of connections.
         """
         ceiling = min(self.longest, self.first * 2.0 ** min(failures - 1, 32))
         return ceiling * (0.1 + 0.9 * dice)

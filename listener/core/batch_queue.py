@@ -1,6 +1,6 @@
-"""What waits before a stage. A stage takes all that waits, up to a limit: batches without timers.
+"""The queue before a stage. A stage takes everything that waits, up to a limit: batches without timers.
 
-Where nobody waits for a stage, it may be spaced: what comes soon after a batch gathers until the next is due.
+A stage for which nobody waits may be spaced: new items gather until ``spacing`` seconds after the last batch.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class BatchQueue(Generic[T]):
-    """An unbounded queue for one consumer or a few; what it holds is bounded at the intake."""
+    """An unbounded queue for one consumer or a few. The intake bounds what it holds."""
 
     def __init__(self, *, spacing: float = 0.0) -> None:
-        """Make one, of which a batch is taken once in ``spacing`` seconds, or when it is full."""
+        """Make a queue that gives a batch once in ``spacing`` seconds, or when one is full."""
         self._items: deque[T] = deque()
         self._behind: deque[T] = deque()
         self._spacing = spacing
@@ -29,41 +29,41 @@ class BatchQueue(Generic[T]):
 
     @property
     def calm(self) -> bool:
-        """Whether nothing waits but what can wait."""
+        """Whether at most low-priority items wait."""
         return not self._items
 
     def waiting(self) -> list[T]:
-        """All that waits now."""
+        """Return everything that waits now."""
         return [*self._items, *self._behind]
 
     def put(self, item: T) -> None:
-        """Add one."""
+        """Add one item."""
         self._items.append(item)
         if self._idle:
             self._wake()
 
     def put_all(self, items: Iterable[T]) -> None:
-        """Add many."""
+        """Add many items."""
         self._items.extend(items)
         if self._idle:
             self._wake()
 
     def put_behind(self, items: Iterable[T]) -> None:
-        """Add what can wait until nothing else does."""
+        """Add low-priority items: they wait until nothing else does."""
         self._behind.extend(items)
         self._wake()
 
     async def take(self, limit: int) -> list[T]:
-        """All that waits, up to ``limit``; at least one."""
+        """Take everything that waits, up to ``limit``; at least one item."""
         while not self._items and not self._behind:
             if self._loop is None:
-                self._loop = asyncio.get_running_loop()  # on Python 3.11 a system call, so it is asked once
+                self._loop = asyncio.get_running_loop()  # a system call on Python 3.11, so made once
             waiter = self._loop.create_future()
             self._idle.append(waiter)
             try:
                 await waiter
             except asyncio.CancelledError:
-                if not waiter.cancelled():  # woken, but it will not look: somebody else must
+                if not waiter.cancelled():  # it was woken but cannot take anything: wake another
                     self._woken = False
                     self._wake()
                 raise
@@ -81,7 +81,7 @@ class BatchQueue(Generic[T]):
         return batch
 
     def _wake(self) -> None:
-        """Have one who is idle look, if there is something, and nobody who was woken has yet to look."""
+        """Wake one idle consumer if something waits, unless one is already waking."""
         while self._idle and not self._woken and (self._items or self._behind):
             waiter = self._idle.popleft()
             if not waiter.done():

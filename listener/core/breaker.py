@@ -1,8 +1,8 @@
-"""A circuit breaker for asyncio: pybreaker's state machine, told of outcomes after the await.
+"""A circuit breaker for asyncio: pybreaker's state machine, fed with outcomes after the await.
 
-pybreaker on its own counts nothing on ``async def``, lets every caller through when half open, and
-takes a cancellation for a failure. Here outcomes are reported (a cancellation is none), and a half
-open breaker lets one probe through at a time.
+By itself, pybreaker counts nothing on ``async def``, lets every caller through when half open, and takes a cancellation
+for a failure. Here the caller reports outcomes, and a cancellation is none. A half-open breaker lets one probe through
+at a time.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from unlost.listener.core.facts import BreakerMoved, Facts
 
 
 class _Told(Exception):
-    """Stands for the failure that pybreaker is told of."""
+    """The failure that is reported to pybreaker."""
 
 
 def _fail() -> None:
@@ -22,17 +22,17 @@ def _fail() -> None:
 
 
 def _succeed() -> None:
-    """Ends the row of failures."""
+    """End a series of failures."""
 
 
 class Breaker:
-    """Opens after ``fail_max`` failures in a row; after ``reset_seconds`` one probe may try."""
+    """Opens after ``fail_max`` failures in a row. After ``reset_seconds`` it allows one probe."""
 
     def __init__(self, name: str, *, fail_max: int, reset_seconds: float, facts: Facts) -> None:
         self.name = name
         self._probing = False
         self._calm = True
-        """Closed, with no failures in a row: pybreaker need not be asked."""
+        """Closed, with no failures in a row: there is nothing to report to pybreaker."""
         self._circuit = pybreaker.CircuitBreaker(
             fail_max=fail_max, reset_timeout=0, name=name, listeners=[_Teller(self, facts)],
             throw_new_error_on_trip=False,
@@ -42,7 +42,7 @@ class Breaker:
         self._closed = asyncio.Event()
         self._closed.set()
         self.why = ""
-        """The last failure, until a call goes through."""
+        """The last failure, until a call succeeds."""
 
     @property
     def state(self) -> str:
@@ -51,11 +51,11 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are known to fail: open, or half open and not proved."""
+        """Whether calls are known to fail: open, or half open without a successful probe."""
         return not self._calm and bool(self._circuit.current_state != pybreaker.STATE_CLOSED)
 
     def succeeded(self) -> None:
-        """A call went through, whatever was thought before."""
+        """Report a call that succeeded, whatever the state was."""
         if self._calm:
             return
         self._probing = False
@@ -68,7 +68,7 @@ class Breaker:
         self.why = ""
 
     def failed(self, now: float, why: str) -> None:
-        """A call failed at ``now`` for a reason that lies with the server or the wire."""
+        """Report a call that failed at ``now`` because of the server or the network."""
         self._calm = False
         self.why = why
         if self._probing:
@@ -83,11 +83,11 @@ class Breaker:
             self._closed.clear()
 
     async def wait_closed(self) -> None:
-        """Return once it is closed."""
+        """Return once the breaker is closed."""
         await self._closed.wait()
 
     def may_try(self, now: float) -> bool:
-        """Whether a call makes sense now; a true answer while open makes the caller the one probe."""
+        """Return whether a call makes sense now. If true while open, the caller is the one probe."""
         if not self.is_open:
             return True
         if self._probing or now < self._opened_at + self._reset_seconds:
@@ -98,7 +98,7 @@ class Breaker:
 
 
 class _Teller(pybreaker.CircuitBreakerListener):
-    """Turns pybreaker's changes of state into facts."""
+    """Turns pybreaker's state changes into facts."""
 
     def __init__(self, breaker: Breaker, facts: Facts) -> None:
         self._breaker = breaker

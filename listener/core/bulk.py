@@ -1,8 +1,9 @@
-"""Many plain events read at once, for half of what each by itself costs; what is unusual in any way is not read here.
+"""Many plain events read at once, at half the cost of reading them one by one. Unusual events are not read here.
 
-Each frame is decoded by itself, so none can hide behind another. Only the proof that no name stood twice (see
-``read_plainly``) is made of all in one: an event may lose colons on decoding and can win none, so where the sums agree,
-all agree. Where they do not, nobody knows of which event, and None is the answer: then each is read by itself.
+Each frame is decoded by itself, so none can hide behind another. Only the proof that no name stands twice (see
+``read_plainly``) is made for all frames together. Decoding may drop colons and never adds any. So if the totals are
+equal, they are equal for each event. If they differ, nobody knows in which event, and the answer is None: the caller
+then reads each event by itself.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from unlost.listener.core.event import Event, any_json, how_often, may_hide, pla
 
 
 def plain_events(frames: Sequence[bytes], *, max_bytes: int) -> list[Event] | None:
-    """These events; None where one of them is too large, or not plain and beyond doubt."""
+    """Read these events; None if one of them is too large, or not certainly plain."""
     if max(map(len, frames), default=0) > max_bytes:
         return None
     try:
@@ -37,9 +38,9 @@ def plain_events(frames: Sequence[bytes], *, max_bytes: int) -> list[Event] | No
 
 
 def plain_ids(lines: Sequence[bytes], whole: bytes) -> tuple[list[str], list[bytes]] | None:
-    """Ids and digests of these; None where one of them is not plain and beyond doubt, or brings a cursor.
+    """Return ids and digests of these; None if one of them is not certainly plain, or has a cursor.
 
-    ``whole``: the lines with line ends between them.
+    ``whole``: the lines, joined by line ends.
     """
     try:
         plain = list(map(published_envelope.decode, lines))
@@ -50,7 +51,7 @@ def plain_ids(lines: Sequence[bytes], whole: bytes) -> tuple[list[str], list[byt
     begun = {kind: hashlib.sha256((kind or "").encode() + b"\x00") for kind in {one.type for one in plain}}
     digests = []
     for one in plain:
-        content = begun[one.type].copy()  # for a third less than a new one
+        content = begun[one.type].copy()  # a third cheaper than a new one
         content.update(one.payload)
         content.update(b"\x00")
         digests.append(content.digest())
@@ -58,7 +59,7 @@ def plain_ids(lines: Sequence[bytes], whole: bytes) -> tuple[list[str], list[byt
 
 
 def _lose_nothing(whole: bytes) -> bool:
-    """Whether decoding keeps every colon of these lines."""
+    """Return whether decoding keeps every colon of these lines."""
     if may_hide(whole):
         return False
     return how_often(b":", msgspec.json.encode(any_json.decode_lines(whole))) == how_often(b":", whole)

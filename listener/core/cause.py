@@ -11,7 +11,7 @@ UNCLAIMED: frozenset[Reason] = frozenset(("overflow", "stopped"))
 
 
 class DeadLetterCause(msgspec.Struct, frozen=True, gc=False):
-    """Why an event is to be buried."""
+    """The reason for burying an event, and the stage at which it failed."""
 
     reason: Reason
     stage: Stage

@@ -1,27 +1,27 @@
-"""The words of claiming: what is asked for, what is held, and what a place answers."""
+"""The vocabulary of claims: a request, a held claim, and a place's answers."""
 
 from typing import Literal
 
 import msgspec
 
 Token = str
-"""Names one process start, never just the host: ``instance:random``."""
+"""Names one start of a process, never only the host: ``instance:random``."""
 
 Verdict = Literal["done", "dead"]
 
 UNHANDLED = -1
-"""In place of a number of suspects: no code of the user's runs, so what lapsed is taken over as if it was fresh."""
+"""In place of a number of suspects: none of the user's code runs, so a lapsed claim is taken over like a fresh one."""
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, gc=False):
-    """Which event, and the 32 bytes that stand for its content."""
+    """An event to claim, and the 32 bytes that identify its content."""
 
     event_id: str
     digest: bytes
 
 
 class HeldClaim(msgspec.Struct, frozen=True, gc=False):
-    """What is held already, as a place is told of it."""
+    """A claim that is held already, as it is passed to a place."""
 
     event_id: str
     digest: bytes
@@ -32,9 +32,9 @@ class HeldClaim(msgspec.Struct, frozen=True, gc=False):
 
 
 class Won(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Mine now: nobody held it, my own lost reply is recognised, or it was taken over.
+    """Mine now: nobody held it, a place recognised my token after a lost reply, or it was taken over.
 
-    ``takeovers``: how many owners were lost; ``alone``: how many of them while they ran this event and no other.
+    ``takeovers``: how many owners were lost. ``alone``: how many of them while they ran only this event.
     """
 
     epoch: int
@@ -43,16 +43,16 @@ class Won(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Held(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Another's lease is running; ``same`` tells whether it was asked for with the same content."""
+    """Another's lease is running. ``same``: whether that owner claimed the same content."""
 
     seconds_left: float
     same: bool
 
 
 class Lapsed(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Another's lease ran out, or a suspect was released, and it was not asked for in so small a group as it may be.
+    """A suspect that was not won: a lease ran out or a suspect was released, and the caller's group was too large.
 
-    ``company``: with how many suspects at once its last owner took it over; 0: it was no suspect then.
+    ``company``: how many suspects its last owner took over together; 0: it was no suspect then.
     """
 
     same: bool
@@ -60,7 +60,7 @@ class Lapsed(msgspec.Struct, frozen=True, tag=True, gc=False):
 
     @property
     def most(self) -> int | None:
-        """With how many it may be taken over at once, itself included; ``None``: with any number."""
+        """How many suspects may be taken over together, itself included; ``None``: any number."""
         return max(1, self.company // 2) if self.company else None
 
 

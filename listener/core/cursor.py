@@ -1,9 +1,9 @@
-"""What a cursor says. Pure.
+"""How to read and compare cursors. Pure.
 
-A cursor is opaque but for one thing: digits at its end count. One of our own journal says more,
-``<journal>.t<ordinal>-<random>.<number>``: which journal, in which of its timelines the entry was written, and the
-entry's number. A timeline begins with each start of a producer on the journal (``producer/journal/timelines.py``).
-Within one journal a later timeline is further than an earlier one, whatever the numbers are.
+A cursor is opaque, except that digits at its end are a number. A cursor of our own journal is
+``<journal>.t<ordinal>-<random>.<number>``: the journal, the timeline in which the entry was written, and the entry's
+number. A timeline begins with each start of a producer on the journal (``producer/journal/timelines.py``). Within one
+journal a later timeline is further than an earlier one, whatever the numbers are.
 """
 
 import re
@@ -13,14 +13,14 @@ import msgspec
 
 NUMBER_DIGITS = 18
 OURS = r"([0-9a-f]{12}[.])t([0-9]{1,18})-([0-9a-f]{8})[.]([0-9]{1,18})"
-"""Read alike by Python and PostgreSQL."""
+"""Python and PostgreSQL read this pattern alike."""
 
 _ours = re.compile(OURS)
 _digits = re.compile(r"[0-9]{1,100}$")
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
-    """What a cursor of our own journal says. In one journal, places are ordered as they are followed."""
+    """A parsed cursor of our own journal. Within one journal, places compare in reading order."""
 
     journal: str
     ordinal: int
@@ -29,42 +29,42 @@ class Place(msgspec.Struct, frozen=True, order=True):
 
     @property
     def timeline(self) -> tuple[int, str]:
-        """In which the entry was written."""
+        """The timeline in which the entry was written."""
         return self.ordinal, self.random
 
 
 def place_of(cursor: str) -> Place | None:
-    """What a cursor of our own journal says; None for any other."""
+    """Parse a cursor of our own journal; None for any other."""
     found = _ours.fullmatch(cursor)
     return None if found is None else Place(found[1][:-1], int(found[2]), found[3], int(found[4]))
 
 
 def stem_of(cursor: str) -> str:
-    """What two cursors must have in common to be compared."""
+    """Return the part that two cursors must share to be compared."""
     found = _ours.fullmatch(cursor)
     return _digits.sub("", cursor) if found is None else found[1]
 
 
 def ordinal_of(cursor: str) -> Decimal | None:
-    """Which of two cursors with the same stem is further; None where there is no telling."""
+    """Return a number that orders cursors with the same stem; None if they cannot be ordered."""
     place = place_of(cursor)
     if place is not None:
-        # Of whole numbers: in sums of its own, Decimal keeps 28 digits.
+        # Multiply integers: Decimal arithmetic keeps only 28 digits.
         return Decimal(place.ordinal * 10**NUMBER_DIGITS + place.number)
     digits = _digits.search(cursor)
     return Decimal(digits.group()) if digits else None
 
 
 def goes_back(stored: str, unknown: str, start: str) -> bool:
-    """Whether the group's cursor is to be set back to where the stream starts, after the source did not know one.
+    """Whether to set the group's cursor back to the start of the stream, after the source did not know a cursor.
 
-    Only a cursor of the timeline, or the journal, that the source did not know, and never forward: what lies between
-    is not settled. One that a peer has moved on since stands.
+    Only a cursor of the timeline, or the journal, that the source did not know is set back. It never moves forward: the
+    events between are not settled. A cursor that a peer has moved on since is kept.
     """
     there, lost, here = place_of(stored), place_of(unknown), place_of(start)
     if there is None or lost is None or here is None:
         return False
     if there.journal != here.journal:
         return there.journal == lost.journal
-    # Where retention left a gap, ``lost`` stands before ``here``, and what a peer saved since can still be read.
+    # After a retention gap, ``lost`` is before ``here``; what a peer has saved since can still be read.
     return there.timeline == lost.timeline and min(there, lost) > here

@@ -1,4 +1,4 @@
-"""What a handler is given: one event, decoded, and what is known about this attempt."""
+"""The argument of a handler: one event, decoded, and what is known about this attempt."""
 
 from typing import Any
 
@@ -8,9 +8,8 @@ import msgspec
 class Delivery(msgspec.Struct, frozen=True):
     """One attempt to handle one event.
 
-    ``payload`` is the decoded JSON value, ``other`` the fields beside ``event_id``, ``type`` and
-    ``payload``. ``attempt`` counts from 1 within this owner; ``epoch`` above 1 says that an earlier
-    owner may have begun the work already.
+    ``payload`` is the decoded JSON value. ``other`` has the fields beside ``event_id``, ``type`` and ``payload``.
+    ``attempt`` counts from 1 for this owner. If ``epoch`` is above 1, an earlier owner may have begun the work already.
     """
 
     event_id: str

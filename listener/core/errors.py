@@ -1,7 +1,7 @@
-"""Errors sorted by what to do next.
+"""Errors, sorted by what to do next.
 
-Transient: try again. Permanent: never try again, bury. Misconfigured: refuse to start. Every
-library's errors become one of these at the edge where the library is called.
+Transient: try again. Permanent: never try again, bury. Misconfigured: refuse to start. Every library's errors become
+one of these where the library is called.
 """
 
 from typing import Literal
@@ -14,11 +14,11 @@ ErrorClass = Literal["transient", "permanent"]
 
 
 class UnlostError(Exception):
-    """The root of everything that Unlost itself raises."""
+    """The base class of every error that Unlost raises itself."""
 
 
 class Transient(UnlostError):
-    """The same call may succeed later. ``sqlstate`` is set where PostgreSQL said why."""
+    """The same call may succeed later. ``sqlstate`` is set if PostgreSQL reported one."""
 
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class Stopped(Transient):
 
 
 class Unavailable(Transient):
-    """PostgreSQL says that it cannot do this for anybody now: it shuts down, lacks room, or a lock is not to be had."""
+    """PostgreSQL can do this for nobody now: it shuts down, lacks room, or cannot get a lock."""
 
 
 class Permanent(UnlostError):
@@ -42,11 +42,11 @@ class Permanent(UnlostError):
 
 
 class Reject(Permanent):
-    """Raised by a handler: this event is never to be tried again, bury it now."""
+    """Raised by a handler: never try this event again, bury it now."""
 
 
 class InvalidEvent(Permanent):
-    """A frame that is no valid event. ``event_id`` is set where one could still be read."""
+    """A frame that is not a valid event. ``event_id`` is set if it could still be read."""
 
     def __init__(self, message: str, *, event_id: str | None = None) -> None:
         super().__init__(message)
@@ -54,11 +54,11 @@ class InvalidEvent(Permanent):
 
 
 class Unaccounted(UnlostError):
-    """An orderly stop left events that are in no row and no letter."""
+    """An orderly stop left events that have neither a row nor a letter."""
 
 
 class Misconfigured(UnlostError):
-    """Starting makes no sense; one sentence per mistake."""
+    """The process must not start. One sentence for each mistake."""
 
     def __init__(self, *mistakes: str) -> None:
         super().__init__("\n".join(mistakes))
@@ -66,7 +66,7 @@ class Misconfigured(UnlostError):
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One failed attempt, as it stands in a dead letter: when, at which stage, and why; of a handler, also where."""
+    """One failed attempt, as stored in a dead letter: when, at which stage, and why; for a handler also where."""
 
     at: float
     stage: Literal["receive", "claim", "handle", "store"]
@@ -83,7 +83,7 @@ MESSAGE_LIMIT = 2_000
 def failure_of(error: BaseException, *, stage: Literal["receive", "claim", "handle", "store"], at: float) -> Failure:
     """Describe ``error`` as an attempt that failed at ``stage`` at the epoch second ``at``.
 
-    What a handler raised stands in ``origin``, where it is not ``error`` itself.
+    If ``error`` wraps what a handler raised, that stands in ``origin``.
     """
     return Failure(
         at=at,

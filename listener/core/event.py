@@ -1,11 +1,11 @@
-"""The event: what a frame must be to count as one, and how its id and content are told.
+"""The event: which frames are valid, and how id and content are read from them.
 
-Only the envelope is decoded. The payload stays the text that the source sent, so that nothing is
-rounded, reordered or collapsed on its way into ``jsonb``; PostgreSQL has the last word on it.
+Only the envelope is decoded. The payload stays the text that the source sent, so nothing is rounded, reordered or
+merged on its way into ``jsonb``. PostgreSQL decides in the end whether it is valid.
 
-Refused here, with the reason: text that is no UTF-8 or no JSON object, an id that is no string of
-1 to 256 printable-safe characters, a name that stands twice in one object (parsers disagree on
-which one counts), and ``\\u0000``, which PostgreSQL cannot hold.
+Refused here, with a reason: text that is not UTF-8 or not a JSON object; an id that is not a string of 1 to 256
+characters; a name that stands twice in one object (parsers disagree on which one counts); and ``\\u0000``, which
+PostgreSQL cannot store.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ any_json = msgspec.json.Decoder()
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """A valid event, with its content still in the source's own words."""
+    """A valid event. Its content is still the text that the source sent."""
 
     event_id: str
     type: str | None
@@ -43,11 +43,11 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """The bytes that holding this event is reckoned at."""
+        """How many bytes of memory this event counts for."""
         return len(self.frame)
 
     def without_cursor(self) -> bytes:
-        """The event as its publisher wrote it, on one line, without its place in a source."""
+        """Return the event as its publisher wrote it, on one line, without the cursor."""
         if self.cursor is None:
             return on_one_line(self.frame)
         fields = _envelope.decode(self.frame)
@@ -59,7 +59,7 @@ _Word = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARACTERS)]
 
 
 class _Published(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The envelope of nearly all events: an id, a payload, and no fields of the publisher's own beside them."""
+    """The envelope of nearly all events: an id, a payload, perhaps a type, and no other fields."""
 
     event_id: Annotated[_Word, msgspec.Meta(min_length=1)]
     payload: msgspec.Raw
@@ -67,7 +67,7 @@ class _Published(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class _Plain(_Published, forbid_unknown_fields=True, gc=False):
-    """The same with its place in a source."""
+    """The same, perhaps with a cursor."""
 
     cursor: _Word | UnsetType = UNSET
 
@@ -82,7 +82,7 @@ def parse(frame: bytes | str, *, max_bytes: int) -> Event:
 
 
 def parse_named(frame: bytes | str, *, max_bytes: int) -> tuple[Event, Collection[str]]:
-    """The same, and which of the names ``event_id`` and ``cursor`` stand in the frame, perhaps among others."""
+    """Read one frame; also return which of ``event_id`` and ``cursor`` it has, perhaps among other names."""
     data = _encoded(frame)
     if len(data) > max_bytes:
         raise InvalidEvent(too_large(len(data), max_bytes))
@@ -90,14 +90,14 @@ def parse_named(frame: bytes | str, *, max_bytes: int) -> tuple[Event, Collectio
 
 
 def too_large(length: int, max_bytes: int) -> str:
-    """What is said of an event beyond the limit."""
+    """The message for an event above the size limit."""
     return f"the event has {length:,} bytes, and {max_bytes:,} are allowed"
 
 
 def read_plainly(data: bytes) -> tuple[Event, Collection[str]] | None:
-    """The event, where it is plain and beyond doubt; all others are left to the careful way.
+    """Read an event if it is certainly plain. None for all others: they are left to ``read_with_care``.
 
-    Whoever drops a repeated name on decoding drops its colon too, so where no colon is lost, no name stood twice.
+    A decoder that drops a repeated name drops its colon too. So if no colon is lost, no name stood twice.
     """
     if may_hide(data):
         return None
@@ -116,7 +116,7 @@ def read_plainly(data: bytes) -> tuple[Event, Collection[str]] | None:
 
 
 def _colons(plain: _Plain, payload: bytes) -> int:
-    """How many colons are left of an event once it is decoded."""
+    """Count the colons that remain once an event is decoded."""
     count = 2 + how_often(b":", msgspec.json.encode(any_json.decode(payload))) + plain.event_id.count(":")
     if plain.type is not UNSET:
         count += 1 + (plain.type or "").count(":")
@@ -126,7 +126,7 @@ def _colons(plain: _Plain, payload: bytes) -> int:
 
 
 def read_with_care(data: bytes) -> tuple[Event, Collection[str]]:
-    """Any event; ``InvalidEvent`` for what is none."""
+    """Read any event; raise ``InvalidEvent`` if it is none."""
     fields = _fields(data)
     event_id = _event_id(fields.get("event_id"))
     try:
@@ -142,7 +142,7 @@ def read_with_care(data: bytes) -> tuple[Event, Collection[str]]:
 
 
 def content_id(data: bytes) -> str:
-    """The id of an object that brings none: the SHA-256 of its canonical JSON, cursor left out."""
+    """Make an id for an object without one: the SHA-256 of its canonical JSON without the cursor."""
     try:
         value = json.loads(data, parse_float=_canonical_number)
     except (ValueError, RecursionError) as error:
@@ -154,12 +154,12 @@ def content_id(data: bytes) -> str:
 
 
 def on_one_line(data: bytes) -> bytes:
-    """The same JSON without line breaks: valid JSON has them between tokens only."""
+    """Return the same JSON without line breaks. Valid JSON has them between tokens only."""
     return data.replace(b"\r", b" ").replace(b"\n", b" ").strip()
 
 
 def decode(data: bytes) -> Any:
-    """The JSON value as Python objects, for a handler."""
+    """Return the JSON value as Python objects, for a handler."""
     try:
         return any_json.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -167,7 +167,7 @@ def decode(data: bytes) -> Any:
 
 
 def how_often(byte: bytes, data: bytes) -> int:
-    """``bytes.count`` looks at each byte; what is to be replaced is searched for, in a sixth to a half of the time."""
+    """Count a byte. Searching for replacements takes a sixth to a half of the time of ``bytes.count``."""
     return len(data) - len(data.replace(byte, b""))
 
 
@@ -222,7 +222,7 @@ def _optional_text(fields: dict[str, msgspec.Raw], name: str) -> str | None:
     try:
         text = _text.decode(raw)
     except msgspec.DecodeError:
-        if name == CURSOR:  # opaque: whatever a foreign source counts by
+        if name == CURSOR:  # opaque: a foreign source may use any JSON value
             return bytes(raw).decode()
         raise InvalidEvent(f"{name} must be a string") from None
     if len(text) > MAX_ID_CHARACTERS:
@@ -231,7 +231,7 @@ def _optional_text(fields: dict[str, msgspec.Raw], name: str) -> str | None:
 
 
 def _content(fields: dict[str, msgspec.Raw]) -> tuple[bytes, bytes | None]:
-    """The payload and the other fields; an object without ``payload`` is its own payload."""
+    """Return the payload and the other fields. An object without ``payload`` is its own payload."""
     other = {name: fields[name] for name in fields if name not in ENVELOPE}
     payload = fields.get("payload")
     if payload is None:
@@ -244,9 +244,9 @@ def _digest(kind: str | None, payload: bytes, other: bytes | None) -> bytes:
 
 
 def _check_content(data: bytes) -> None:
-    """Refuse names that stand twice, and U+0000, wherever they are nested.
+    """Refuse names that stand twice in one object, and U+0000, at any depth.
 
-    Counting is proof enough for nearly all events (see ``read_plainly``). Only where it fails is each object visited.
+    For nearly all events a count of colons proves it (see ``read_plainly``). Only if that fails is each object visited.
     """
     if not may_hide(data):
         try:
@@ -265,12 +265,12 @@ def _check_content(data: bytes) -> None:
 
 
 def may_hide(data: bytes) -> bool:
-    """Whether an escape may stand for a colon, or for U+0000; one character is looked for much faster than four."""
+    """Whether an escape may hide a colon or U+0000. Searching for one character first is much faster than for four."""
     return b"\\" in data and b"\\u00" in data and (b"\\u0000" in data or b"\\u003a" in data or b"\\u003A" in data)
 
 
 def _holds_nul(data: bytes) -> bool:
-    """Whether an escape ``\\u0000`` is real, that is, its backslash is not itself escaped."""
+    """Return whether an escape ``\\u0000`` is real, that is, its backslash is not itself escaped."""
     return b"\\u0000" in data.replace(b"\\\\", b"")
 
 

@@ -1,6 +1,6 @@
-"""What happens to events, as facts: the core states them, and metrics, logs, health and tests listen.
+"""Facts: what happens to events. The core states them; metrics, logs, health and tests subscribe.
 
-On the hot path one fact speaks of a whole batch.
+On the hot path one fact covers a whole batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,25 +25,25 @@ class FramesReceived(Fact, frozen=True):
 
 
 class EventsClaimed(Fact, frozen=True):
-    """These events are this listener's to process now."""
+    """This listener may process these events now."""
 
     event_ids: Sequence[str]
 
 
 class EventsStandBy(Fact, frozen=True):
-    """Another listener holds these events; they wait here to see them settled."""
+    """Another listener holds these events. They wait here until they are settled."""
 
     event_ids: Sequence[str]
 
 
 class EventsTakenOver(Fact, frozen=True):
-    """The leases of another owner ran out, and these events are this listener's now."""
+    """Another owner's leases ran out, and this listener took its events over."""
 
     event_ids: Sequence[str]
 
 
 class EventsStored(Fact, frozen=True):
-    """These events are rows, written by this listener; ``seconds`` tells each one's time since receipt."""
+    """These events are rows, written by this listener. ``seconds``: the time since receipt of each."""
 
     event_ids: Sequence[str]
     seconds: Sequence[float]
@@ -56,7 +56,7 @@ class EventsDuplicate(Fact, frozen=True):
 
 
 class FramesUnread(Fact, frozen=True):
-    """So many frames were of a peer's share and are settled: they ended here without being read."""
+    """So many frames of a peer's share are settled. They ended here without being parsed."""
 
     count: int
 
@@ -72,14 +72,14 @@ class EventBuried(Fact, frozen=True):
 
 
 class LettersResolved(Fact, frozen=True):
-    """These letters need no replay: their events are rows, or wait under another letter."""
+    """These letters need no replay: their events are rows, or buried under another letter."""
 
     letter_ids: Sequence[str]
     why: str
 
 
 class LettersReopened(Fact, frozen=True):
-    """PostgreSQL lost the rows of these resolved letters: they wait for a replay again."""
+    """PostgreSQL lost the rows of these resolved letters. They wait for a replay again."""
 
     letter_ids: Sequence[str]
 
@@ -93,7 +93,7 @@ class HandlerRan(Fact, frozen=True):
 
 
 class AttemptFailed(Fact, frozen=True):
-    """One attempt failed; ``retried`` tells whether another follows. ``count`` events shared it.
+    """One attempt failed. ``retried``: whether another follows. ``count``: how many events shared it.
 
     ``traceback``: where in a handler it failed.
     """
@@ -109,7 +109,7 @@ class AttemptFailed(Fact, frozen=True):
 
 
 def failed_attempt(failure: Failure, *, retried: bool, count: int, event_id: str | None) -> AttemptFailed:
-    """The fact of a failure."""
+    """Make the fact of a failure."""
     return AttemptFailed(
         failure.stage, failure.error_class, failure.message, retried, count, event_id, failure.error_type,
         failure.traceback,
@@ -117,13 +117,13 @@ def failed_attempt(failure: Failure, *, retried: bool, count: int, event_id: str
 
 
 class LeasesLost(Fact, frozen=True):
-    """Leases that this listener held are lost; what ran for them is cancelled."""
+    """This listener lost leases that it held. Whatever ran for them is cancelled."""
 
     event_ids: Sequence[str]
 
 
 class BatchDone(Fact, frozen=True):
-    """A stage worked off one batch."""
+    """A stage finished one batch."""
 
     stage: Literal["claim", "look", "store", "settle", "bury"]
     count: int
@@ -131,7 +131,7 @@ class BatchDone(Fact, frozen=True):
 
 
 class BreakerMoved(Fact, frozen=True):
-    """A circuit breaker changed its state; ``why``: the failure that opened it, or let it stay open."""
+    """A circuit breaker changed its state. ``why``: the failure that opened it or kept it open."""
 
     name: str
     state: str
@@ -139,31 +139,31 @@ class BreakerMoved(Fact, frozen=True):
 
 
 class PlacesDeclared(Fact, frozen=True):
-    """Claims are kept in these places from now on; degraded means without Redis."""
+    """Claims are kept in these places from now on. ``degraded``: without Redis."""
 
     places: tuple[str, ...]
     degraded: bool
 
 
 class MeetingChanged(Fact, frozen=True):
-    """New events may be started (every live peer is met), or may not, and why."""
+    """New events may start (our places intersect every live peer's), or may not, and why."""
 
     open: bool
     why: str
 
 
 class SourceConnected(Fact, frozen=True):
-    """The source is connected; ``after`` is where reading went on, if the source can resume."""
+    """The source is connected. ``after``: where reading resumed, if the source can resume."""
 
     url: str
     after: str | None
 
 
 class SourceLost(Fact, frozen=True):
-    """There is no connection to the source; ``delay`` seconds pass before the next try.
+    """There is no connection to the source. The next attempt follows after ``delay`` seconds.
 
-    ``code`` is the close code: 1006 where a connection ended without one, None where none was opened. ``reason`` is the
-    text that came with it.
+    ``code`` is the close code: 1006 if a connection ended without one, None if no connection was opened. ``reason`` is
+    the text that came with it.
     """
 
     url: str
@@ -174,78 +174,78 @@ class SourceLost(Fact, frozen=True):
 
 
 class SourceGap(Fact, frozen=True):
-    """The source no longer knows the cursor: what it dropped before ``resumed_at`` was not seen."""
+    """The source no longer knows the cursor. What it dropped before ``resumed_at`` was not received."""
 
     cursor: str
     resumed_at: str
 
 
 class ReadingPaused(Fact, frozen=True):
-    """Reading from the source stopped for want of room or of a database."""
+    """Reading from the source stopped: no room is left, or no database answers."""
 
     why: str
 
 
 class ReadingResumed(Fact, frozen=True):
-    """Reading from the source goes on."""
+    """Reading from the source resumed."""
 
     seconds: float
 
 
 class StoringPaused(Fact, frozen=True):
-    """PostgreSQL takes no rows: what is to be stored waits, and no attempt is counted."""
+    """PostgreSQL accepts no rows. Events wait to be stored, and no attempt is counted."""
 
     why: str
 
 
 class StoringResumed(Fact, frozen=True):
-    """PostgreSQL takes rows again."""
+    """PostgreSQL accepts rows again."""
 
     seconds: float
 
 
 class CursorSaved(Fact, frozen=True):
-    """Everything up to this cursor is settled, and PostgreSQL knows."""
+    """Everything up to this cursor is settled and recorded in PostgreSQL."""
 
     cursor: str
 
 
 class CursorNotSaved(Fact, frozen=True):
-    """The cursor could not be written; the next write makes up for it."""
+    """The cursor could not be saved. The next save replaces it."""
 
     why: str
 
 
 class StoreWentBack(Fact, frozen=True):
-    """PostgreSQL lacks what it had committed: it was restored, or a standby took over that was behind.
+    """PostgreSQL lacks what it had committed: it was restored, or a standby that was behind took over.
 
-    What it lacks is read again from the source after the cursor that it has, where the source can resume.
+    If the source can resume, the missing events are read again, after the cursor that PostgreSQL still has.
     """
 
     generation: str
 
 
 class StoreReplaced(Fact, frozen=True):
-    """PostgreSQL crashed or failed over, perhaps without its latest commits: the latest events are read again."""
+    """PostgreSQL crashed or failed over, perhaps without its latest commits. The latest events are read again."""
 
     place: str
 
 
 class DeadLetterTrouble(Fact, frozen=True):
-    """The dead-letter file cannot be written: what should be buried is held, and reading stops."""
+    """The dead-letter file cannot be written. Events to bury are held, and reading stops."""
 
     why: str
 
 
 class DeadLetterHealed(Fact, frozen=True):
-    """The dead-letter file takes letters again."""
+    """The dead-letter file accepts letters again."""
 
 
 Facts = Callable[[Fact], None]
 
 
 def tell_all(*hearers: Facts) -> Facts:
-    """One voice for several hearers. Who names some kinds of facts in an attribute ``hears`` is told of no others."""
+    """Combine several subscribers into one. A subscriber with an attribute ``hears`` gets only those kinds of facts."""
     told: dict[type[Fact], tuple[Facts, ...]] = {}
 
     def tell(fact: Fact) -> None:

@@ -1,4 +1,4 @@
-"""One event's passage through a listener: what is known of it between receipt and settlement."""
+"""One event on its way through a listener: everything known about it between receipt and settlement."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,11 +14,11 @@ from unlost.listener.core.watermark import Position
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """The row is there, written by this listener."""
+    """The row exists, written by this listener."""
 
 
 class Duplicate(msgspec.Struct, frozen=True, gc=False):
-    """The event was settled before."""
+    """The event had been settled before."""
 
 
 class Buried(msgspec.Struct, frozen=True, gc=False):
@@ -32,22 +32,22 @@ STORED, DUPLICATE = Stored(), Duplicate()
 
 
 def invalid_claim(digest: bytes) -> ClaimRequest:
-    """What is claimed of a frame that is no valid event, by the digest of its bytes."""
+    """Make the claim for a frame that is not a valid event, named by the digest of its bytes."""
     return ClaimRequest(f"invalid:{digest.hex()}", digest)
 
 
 def conflict_claim(event: Event) -> ClaimRequest:
-    """What is claimed of an event whose id is taken by other content."""
+    """Make the claim for an event whose id belongs to other content."""
     return ClaimRequest(f"conflict:{event.digest.hex()}:{event.event_id}", event.digest)
 
 
 class InFlight(msgspec.Struct, eq=False):
-    """Mutable, and owned by exactly one stage at a time.
+    """One event in flight: mutable, and owned by exactly one stage at a time.
 
-    ``ask`` is what is claimed: the event's id, or for an invalid or conflicting event a name made of its
-    content, so that of all listeners that saw it only one writes the letter. ``received_at`` is a time of day,
-    ``received_clock`` measures. ``of_peer``: a peer was waited for, in vain. ``handled``: its plain handler has
-    succeeded in this process, and is not run here again, whoever held the claim meanwhile.
+    ``request`` is what is claimed: the event's id. For an invalid or conflicting event it is a name made from its
+    content, so that only one of all listeners that received it writes the letter. ``received_at`` is a time of day;
+    ``received_clock`` is monotonic. ``of_peer``: this listener waited for a peer, in vain. ``handled``: its plain
+    handler succeeded in this process and does not run here again, whoever held the claim meanwhile.
     """
 
     event: Event
@@ -68,7 +68,7 @@ class InFlight(msgspec.Struct, eq=False):
     of_peer: bool = False
     handled: bool = False
     whole: Oversized | None = None
-    """What was measured of a frame that was too large to be held: the event has its first bytes alone."""
+    """The measurements of a frame too large to be held. The event then has only its first bytes."""
 
     @property
     def is_no_event(self) -> bool:
@@ -82,14 +82,14 @@ class InFlight(msgspec.Struct, eq=False):
 
 
 def delivery_of(flight: InFlight, number: int) -> Delivery:
-    """What the handler is given in its attempt of this number."""
+    """Return the argument of the handler for this attempt."""
     event = flight.event
     other = decode(event.other) if event.other else {}
     return Delivery(event.event_id, event.type, decode(event.payload), other, number, flight.epoch)
 
 
 def unlettered(firsts: Iterable[InFlight]) -> list[InFlight]:
-    """Of these and their copies, one for each content; where one has its letter already, none."""
+    """Return one for each content among these and their copies; none for a content that has its letter already."""
     found: dict[tuple[str, bytes], InFlight] = {}
     lettered = set[tuple[str, bytes]]()
     for first in firsts:

@@ -1,6 +1,6 @@
-"""Bounded attempts, a pause between two of them. What is transient is tried again; nothing else is.
+"""Bounded attempts with a pause between them. Only transient errors are retried.
 
-tenacity repeats, from the first failure on: what succeeds at once, as nearly everything does, builds none of it.
+tenacity repeats, but only from the first failure on. Nearly every call succeeds at once and builds none of it.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from unlost.listener.core.errors import Transient
 
 Work = Callable[[int], Awaitable[object]]
-"""One attempt; it is told its number, from 1."""
+"""One attempt; its argument is its number, from 1."""
 Failed = Callable[[Transient, bool], None]
-"""Hears of each failed attempt, and whether another follows."""
+"""Called for each failed attempt; the second argument says whether another follows."""
 
 
 async def attempts(work: Work, *, count: int, delay: float, failed: Failed) -> None:
-    """Return once an attempt has succeeded; raise what the last of ``count`` raised."""
+    """Return once an attempt has succeeded; raise the error of the last of ``count`` attempts."""
     try:
         await work(1)
     except Transient as error:

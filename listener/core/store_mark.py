@@ -1,13 +1,13 @@
 """The store's mark: which store PostgreSQL is, and how far it has come. Pure.
 
-PostgreSQL can go back: it is restored from a backup, or a standby is promoted that lacks commits. Then rows are gone
-that peers and Redis remember as stored, and a saved cursor may stand behind events that are no rows any more.
+PostgreSQL can go back: it is restored from a backup, or a standby without the latest commits is promoted. Then rows are
+missing that peers and Redis remember as stored, and a saved cursor may stand behind events that are no longer rows.
 
-``generation`` and ``version`` are a durable row. Each listener that knows the store raises the version twice a second,
-and no other does. A version below one that was seen before tells that the store went back; whoever notices replaces the
-generation. A listener that starts asks Redis how far the generation had come, and replaces one that Redis does not
-know.
-``incarnation`` is the claims table's, which is unlogged: a crash, a promotion or a restored data directory changes it.
+``generation`` and ``version`` are one durable row. Only listeners that know the store raise the version, each twice a
+second. A version below one seen before shows that the store went back, and the listener that notices it replaces the
+generation. A listener that starts asks Redis how far the generation had come, and replaces a generation that Redis does
+not know. ``incarnation`` belongs to the claims table, which is unlogged: a crash, a promotion or a restored data
+directory changes it.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ Change = Literal["none", "back", "other"]
 
 
 class StoreMark(msgspec.Struct, frozen=True):
-    """What one look at PostgreSQL showed."""
+    """The store as one look at PostgreSQL showed it."""
 
     generation: str
     version: int
@@ -27,19 +27,19 @@ class StoreMark(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What Redis files its memory under: nothing remembered of one store is believed of another."""
+        """The name under which Redis files its memory. Nothing remembered of one store is believed of another."""
         return hashlib.blake2b(f"{self.generation} {self.incarnation}".encode(), digest_size=4).hexdigest()
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """What Redis knows of a generation of the store: how far it had come, and its name then."""
+    """The last known state of a generation in Redis: its version, and the store's name then."""
 
     version: int
     name: str
 
 
 def change(known: StoreMark | None, seen: StoreMark) -> Change:
-    """What has become of the store since it was seen last. ``back``: it has come less far."""
+    """Compare the store with the one seen last. ``back``: its version is lower."""
     if known is None:
         return "none"
     if seen.version < known.version:

@@ -1,7 +1,7 @@
-"""The traceback of a handler's error as text, short enough for a letter: the user's frames before all others.
+"""The traceback of a handler's error as text, short enough for a letter. The user's frames come first.
 
-Our own frames, through which each handler is called, are left out. Where there are too many, frames of libraries go
-first; of what is left, the outermost and the innermost stay.
+Our own frames, through which each handler is called, are left out. If there are too many frames, those of libraries are
+dropped first. Of the rest, the outermost and the innermost stay.
 """
 
 import sysconfig
@@ -12,18 +12,18 @@ from pathlib import Path
 MOST_FRAMES = 20
 LONGEST = 4_000
 TAIL = 1_500
-"""Of a text that is too long the end stays, where the error itself stands, and the beginning."""
+"""A text that is too long keeps its beginning and its end, where the error itself stands."""
 
 _OURS = str(Path(__file__).parents[1])
 _BORDER = str(Path(_OURS, "pipeline", "handlers.py"))
-"""From here on the code is the user's."""
+"""Frames after this file are the user's code."""
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {"<frozen"})
 
 Frames = Sequence[traceback.FrameSummary]
 
 
 def traceback_of(error: BaseException) -> str | None:
-    """What led to ``error``, or None where no code of the user's had a part in it."""
+    """Return the traceback of ``error``, or None if none of the user's code is in it."""
     told = traceback.TracebackException.from_exception(error, compact=True)
     shortened = [_shorten(one) for one in _chain(told)]
     if not any(shortened):
@@ -40,7 +40,7 @@ def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackEx
 
 
 def _shorten(told: traceback.TracebackException) -> bool:
-    """Leave the most telling frames; whether there are any."""
+    """Keep the most useful frames; return whether there are any."""
     frames = list(told.stack)
     while frames and frames[-1].filename == _BORDER:  # where a cancellation came from
         del frames[-1]
@@ -61,14 +61,14 @@ def _chosen(frames: Frames) -> Frames:
 
 
 def _ends(numbers: Sequence[int], most: int) -> Sequence[int]:
-    """Of too many, as many of the first as of the last."""
+    """Keep ``most`` numbers: as many of the first as of the last."""
     if len(numbers) <= most:
         return numbers
     return [*numbers[: most // 2], *numbers[len(numbers) - (most - most // 2) :]] if most > 0 else []
 
 
 def _home(filename: str) -> str:
-    """Where the package of the handler lies: installed beside libraries, it is the user's all the same."""
+    """Return the directory of the handler's package. Even installed beside libraries, it is the user's code."""
     directory = Path(filename).parent
     while (directory / "__init__.py").exists():
         directory = directory.parent

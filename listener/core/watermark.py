@@ -1,7 +1,7 @@
-"""The watermark: the last cursor before which everything is settled. Pure.
+"""The watermark: the last cursor up to which everything is settled. Pure.
 
-Positions are opened in the order of receipt and settled in any order; the cursor moves over the
-settled ones at the front. Events without a cursor hold it back just the same.
+Positions are opened in the order of receipt and settled in any order. The cursor moves over the settled ones at the
+front. Events without a cursor hold it back as well.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ import msgspec
 
 
 class Position(msgspec.Struct, eq=False, gc=False):
-    """Where events stand that were received together: the last cursor among them, and how many are not settled."""
+    """The place of events that were received together: their last cursor, and how many are not settled yet."""
 
     cursor: str | None
     unsettled: int = 1
@@ -19,22 +19,22 @@ class Position(msgspec.Struct, eq=False, gc=False):
 
 
 class Watermark:
-    """Follows the settled front of one source."""
+    """Tracks how far one source is settled without a gap."""
 
     def __init__(self, reading: int = 0) -> None:
-        """Make one, for the so manieth time that the source is read from a stored cursor."""
+        """Make one for one reading of the source; ``reading`` numbers the times it is read from a stored cursor."""
         self.reading = reading
         self._open: deque[Position] = deque()
         self.cursor: str | None = None
 
     def open(self, cursor: str | None, count: int = 1) -> Position:
-        """So many events were received, and this is the last cursor that they told."""
+        """Record that so many events were received; ``cursor`` is the last of theirs."""
         position = Position(cursor, count, self.reading)
         self._open.append(position)
         return position
 
     def settle(self, positions: Iterable[Position]) -> None:
-        """One event at each of these positions is settled: the front may move."""
+        """Settle one event at each of these positions, and move the front if possible."""
         for position in positions:
             position.unsettled -= 1
         while self._open and not self._open[0].unsettled:
@@ -43,17 +43,17 @@ class Watermark:
                 self.cursor = front.cursor
 
     def settle_whole(self, positions: Iterable[Position]) -> None:
-        """All events at these positions are settled."""
+        """Settle all events at these positions."""
         for position in positions:
             position.unsettled = 0
         self.settle(())
 
     @property
     def newest(self) -> str | None:
-        """The last cursor that was received, settled or not."""
+        """The last cursor received, settled or not."""
         return next((one.cursor for one in reversed(self._open) if one.cursor is not None), self.cursor)
 
     @property
     def waiting(self) -> int:
-        """How many events are not settled."""
+        """How many events are not settled yet."""
         return sum([position.unsettled for position in self._open])

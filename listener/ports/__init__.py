@@ -1,1 +1,1 @@
-"""What the pipeline needs of the outside, as protocols."""
+"""The protocols that the pipeline needs from the outside: claims, rows, cursors, dead letters, membership."""

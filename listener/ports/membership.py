@@ -1,7 +1,7 @@
 """Which listeners of a group are alive, and in which places each of them covers what it holds.
 
-What fails raises ``Transient`` (the call may have taken effect all the same, or may do so later) or
-``Permanent`` (it can never succeed as it stands).
+A failed call raises ``Transient`` (it may have taken effect, or may still do so) or ``Permanent`` (it can never succeed
+as it is).
 """
 
 from typing import Protocol
@@ -12,7 +12,7 @@ from unlost.listener.core.store_mark import StoreMark
 
 
 class Member(msgspec.Struct, frozen=True):
-    """Another listener, what its handler is called, and whether it is at work with it."""
+    """Another listener, its handler's name, and whether it works with it."""
 
     token: str
     instance_id: str
@@ -21,7 +21,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class MembershipView(msgspec.Struct, frozen=True):
-    """What the roll showed to ``token``. ``mine`` is None where this listener has no live row."""
+    """The membership as ``token`` saw it. ``mine`` is None if this listener has no live row."""
 
     token: str
     mine: frozenset[str] | None
@@ -35,39 +35,39 @@ class MembershipView(msgspec.Struct, frozen=True):
 
     @property
     def share(self) -> tuple[int, int]:
-        """This listener's number among all that work, from 0 on, and how many they are: the same seen by each."""
+        """This listener's number among all that work, from 0 on, and their count. All see the same order."""
         idle = {one.token for one in self.members if not one.agreed}
         tokens = sorted(({*self.peers} - idle) | {self.token})
         return tokens.index(self.token), len(tokens)
 
     def others(self, handler: str | None) -> list[Member]:
-        """Who is at work with another handler than this."""
+        """Return the listeners that work with another handler than this."""
         return [one for one in self.members if one.agreed and one.handler != handler]
 
 
 class Membership(Protocol):
-    """Which listeners live, and in which places each covers what it holds."""
+    """The live listeners, and the places in which each covers what it holds."""
 
     life_seconds: float
-    """How long a row lives after it was refreshed."""
+    """How long a row lives after a refresh."""
     handler: str | None
-    """What this listener's handler is called."""
+    """The name of this listener's handler."""
 
     async def refresh(self, known: StoreMark | None = None) -> MembershipView:
-        """Say that this listener lives, unless its row has expired, and look at the others.
+        """Report that this listener is alive, unless its row has expired, and return a view of all.
 
-        ``known``: the store as it was seen last; unless it has gone back since, its version is raised.
+        ``known``: the store as last seen. Its version is raised, unless the store went back since.
         """
         ...
 
     async def declare(self, places: frozenset[str]) -> MembershipView:
-        """Write this listener's places, then look; of two that declare at once, the second sees the first."""
+        """Write this listener's places, then read the view. Of two that declare at once, the second sees the first."""
         ...
 
     async def renew(self, generation: str, version: int) -> None:
-        """Replace the store's generation, unless a peer has, by one that has come further than this version."""
+        """Replace the store's generation by one with a higher version than this, unless a peer has already."""
         ...
 
     async def leave(self) -> None:
-        """Take this listener's row away."""
+        """Delete this listener's row."""
         ...

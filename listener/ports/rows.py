@@ -1,7 +1,7 @@
-"""The table of events, whose primary key decides that an event is stored once.
+"""The table of events. Its primary key decides that an event is stored once.
 
-What fails raises ``Transient`` (the call may have taken effect all the same, or may do so later) or
-``Permanent`` (it can never succeed as it stands).
+A failed call raises ``Transient`` (it may have taken effect, or may still do so) or ``Permanent`` (it can never succeed
+as it is).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,11 +14,11 @@ from unlost.listener.core.claim import ClaimRequest, Dead, Done
 from unlost.listener.core.event import Event
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-"""What a handler is given to share the transaction."""
+"""The connection that a handler gets, to share the transaction."""
 
 
 class NewRow(msgspec.Struct, frozen=True, gc=False):
-    """An event that is to become a row."""
+    """An event to store as a row."""
 
     event: Event
     epoch: int
@@ -27,34 +27,35 @@ class NewRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stored(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The row is ours."""
+    """This call wrote the row."""
 
 
 class Duplicate(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The row was there already, with the same content."""
+    """The row existed already, with the same content."""
 
 
 class Conflict(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A row of this id was there already, with other content."""
+    """A row with this id existed already, with other content."""
 
 
 Result = Stored | Duplicate | Conflict | Dead
-"""``Dead``: there is no row, and none may come to be, since the event is a dead letter."""
+"""``Dead``: there is no row and there may be none, since the event is a dead letter."""
 
 STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
 
 
 class KeptConnection(Protocol):
-    """A connection whose next transaction has begun."""
+    """A connection on which the next transaction has begun."""
 
     async def give_back(self) -> None:
-        """End that transaction, of which nothing came, and let others have the connection."""
+        """End that transaction, which did nothing, and release the connection."""
 
 
 class TransactionPipeline:
-    """What one who handles event after event keeps between two of them. ``more`` tells whether another follows at once.
+    """The connection that a worker keeps from one event to the next. ``more``: whether another event follows at once.
 
-    What has begun holds nothing but a connection. Who has to wait for anything rests before.
+    A transaction that has begun holds nothing but its connection. A worker that must wait for anything calls ``rest``
+    first.
     """
 
     __slots__ = ("kept", "more")
@@ -64,42 +65,42 @@ class TransactionPipeline:
         self.kept: KeptConnection | None = None
 
     async def rest(self) -> None:
-        """Keep nothing."""
+        """Release the kept connection, if any."""
         kept, self.kept = self.kept, None
         if kept is not None:
             await kept.give_back()
 
 
 class Rows(Protocol):
-    """The table whose primary key decides that an event is stored once."""
+    """The table of events. Its primary key decides that an event is stored once."""
 
     async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
-        """Store a batch: all of it, or an error; each row is told apart."""
+        """Store a batch: all of it, or an error. Each row gets its own result."""
         ...
 
     async def insert_with(
         self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: TransactionPipeline | None = None
     ) -> Result:
-        """Store one event and do ``work`` on the same transaction; not where the row exists or the event is buried.
+        """Store one event and do ``work`` in the same transaction, unless the row exists or the event is buried.
 
-        In a series, the transaction may have begun with the commit of the one before, and that of the next may begin.
+        In a series, this transaction may have begun with the previous commit, and the next may begin with this one.
         """
         ...
 
     async def probe(self) -> None:
-        """Store nothing, but take the locks of an insert and wait for a commit as one does: whether rows are taken."""
+        """Test whether rows are accepted: take the locks of an insert and wait for a commit, but store nothing."""
         ...
 
     async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
-        """Which of these are rows or burials, each with whether the digest of the content is the same too."""
+        """Return which of these are rows or burials, each with whether the content's digest is the same."""
         ...
 
     async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
-        """Up to ``limit`` rows, newest first, with a ``seq`` below ``before``."""
+        """Return up to ``limit`` rows, newest first, with a ``seq`` below ``before``."""
         ...
 
     async def one(self, event_id: str) -> dict[str, Any] | None:
-        """The row of this event."""
+        """Return the row of this event."""
         ...
 
     async def same_content(self, event: Event) -> bool | None:
