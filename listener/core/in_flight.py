@@ -72,7 +72,7 @@ class InFlight(msgspec.Struct, eq=False):
 
     @property
     def is_no_event(self) -> bool:
-        """Whether it is a frame that is no valid event."""
+        """Whether this is a frame that is not a valid event."""
         return not self.event.payload
 
     @property

@@ -1,8 +1,8 @@
-"""Claiming: who processes an event. Fresh events in batches, standbys again and again, takeovers with care.
+"""Claiming: decides which listener processes an event. Handles batches of fresh events, standbys and takeovers.
 
-With a handler, an event whose owner's lease ran out is a *suspect*: it may be what killed its owner. Suspects are
-claimed and run in small groups (``suspects.py``), while nothing else runs, so that the guilty one condemns only itself.
-Without a handler nothing of the user's runs, and what lapsed is claimed in batches like all else.
+With a handler, an event whose owner's lease ran out is a *suspect*: it may have killed its owner. Suspects are claimed
+and run in small groups (``suspects.py``), while nothing else runs, so an event that kills its process condemns only
+itself. Without a handler none of the user's code runs, and lapsed claims are taken over in batches like all others.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ from unlost.listener.ports.rows import Rows
 
 CLOSED_PAUSE_SECONDS = 0.1
 GATHER_SECONDS = 0.1
-"""What one owner held runs out within about this, and one that came alone would run alone, before all others."""
+"""One owner's claims run out within about this time. A suspect that came first would run alone, before all others."""
 
 
 class Claiming:
-    """Takes events from its inbox, asks the desk, and routes each by the answer."""
+    """Takes events from its queue, asks the claim manager, and routes each event by the answer."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Claiming:
 
     @property
     def standing_by(self) -> int:
-        """How many events wait here for another owner to settle them."""
+        """How many events wait here until another owner has settled them."""
         return self._standing_by
 
     async def run(self) -> None:
@@ -89,7 +89,7 @@ class Claiming:
                 tasks.create_task(self._take_suspects(), name="take over suspects")
 
     async def quiet(self) -> None:
-        """Ask nothing more, and return when all asked is answered: an unheard claim is one that nobody ends."""
+        """Ask nothing more; return once every request is answered. A claim whose answer is not read would not end."""
         self._ending = True
         while self._asking:
             self._answered.clear()
@@ -105,7 +105,7 @@ class Claiming:
             self._affinity.taken()
             self._intake.tell_received()
             while not await self._ask(batch, take_over=0 if self._work.handled else UNHANDLED):
-                # These and no others: what was won of them may fill all room, which is waited for above.
+                # These and no others: those won may use up the claims limit, for which the loop above waits.
                 await asyncio.sleep(CLOSED_PAUSE_SECONDS)
                 await self._manager.wait_open()
 
@@ -114,7 +114,7 @@ class Claiming:
             await self._suspects.wait()
             await asyncio.sleep(GATHER_SECONDS)
             await self._manager.wait_open()
-            # Nothing else may run from before the claim on: what killed this process then would count against them.
+            # Nothing else may run from before the claim on: if this process died, it would count against these.
             async with self._work.alone():
                 group = self._suspects.take_group()
                 if await self._ask([suspect.flight for suspect in group], take_over=len(group)):
@@ -124,7 +124,7 @@ class Claiming:
             await asyncio.sleep(CLOSED_PAUSE_SECONDS)
 
     async def _ask(self, batch: Sequence[InFlight], *, take_over: int) -> bool:
-        """Claim a batch and route it. False where no answer was to be had, and all must be asked again."""
+        """Claim a batch and route it. Return False if no answer came: the whole batch must be asked again."""
         if self._ending:
             return False
         self._asking += 1
@@ -165,7 +165,7 @@ class Claiming:
         try:
             return await self._store.settled(requests)
         except Transient as error:
-            await self._watch.counts(error, began)  # in an outage, until it has ended
+            await self._watch.counts(error, began)  # in an outage, this returns once it has ended
             raise
 
     def _claim(self, batch: Sequence[InFlight], *, take_over: int) -> Awaitable[list[Answer]]:
@@ -190,8 +190,11 @@ class Claiming:
         return [answers[p.claim_id] for p in batch]
 
     def _to_be_looked_up(self, won: Sequence[InFlight]) -> list[ClaimRequest]:
-        """A Redis that forgot has lost "done" and "dead" too: before a handler runs, PostgreSQL is asked. So it is
-        before an event is buried unheard: its last owner may have died between storing or burying it and telling so.
+        """Return the won events to look up in PostgreSQL first.
+
+        A Redis that forgot has also lost "done" and "dead", so PostgreSQL is asked before a handler runs. It is also
+        asked before an event is buried without a run: its last owner may have stored or buried it and died before it
+        could report that.
         """
         every = self._work.must_look_before
         return [p.request for p in won if every or p.cause is not None or (p.takeovers and self._condemned(p))]
@@ -223,7 +226,7 @@ class Claiming:
         return failure_of(error, stage="claim", at=self._clocks.now())
 
     def _route_lost(self, batch: Sequence[InFlight], answers: Sequence[Answer]) -> list[tuple[InFlight, bool]]:
-        """What others hold stands by; what is settled is returned, each with whether it has the same content."""
+        """Let held events stand by; return the settled ones, each with whether it has the same content."""
         settled: list[tuple[InFlight, bool]] = []
         held: list[tuple[InFlight, float]] = []
         suspects: list[Suspect] = []
@@ -236,7 +239,7 @@ class Claiming:
                 case Lapsed() if self._work.handled:
                     suspects.append(Suspect(flight, answer.most))
                 case Lapsed():
-                    held.append((flight, 0.0))  # it came and went while it was asked for
+                    held.append((flight, 0.0))  # its lease ended while we asked
                 case Done(same) | Dead(same):
                     settled.append((flight, same))
                 case _:
@@ -248,7 +251,7 @@ class Claiming:
         return settled
 
     async def already_settled(self, settled: Sequence[tuple[InFlight, bool]]) -> None:
-        """Duplicates; where the content's bytes differ, PostgreSQL decides whether its value does."""
+        """End these as duplicates. If the bytes of the content differ, PostgreSQL decides whether the values do."""
         self._settling.done([(p, DUPLICATE) for p, same in settled if same or p.cause is not None])
         for flight in [p for p, same in settled if not same and p.cause is None]:
             try:
@@ -262,7 +265,7 @@ class Claiming:
                 await self.conflict(flight)
 
     async def buried_before(self, flight: InFlight, *, same: bool) -> None:
-        """What is held here turns out to be a dead letter: given back, it ends as a duplicate; or as a conflict."""
+        """End a held event that turns out to be a dead letter: release it, then end it as a duplicate or a conflict."""
         if not same and flight.cause is None:
             await self.conflict(flight)
             return
@@ -270,7 +273,7 @@ class Claiming:
         self._settling.done([(flight, DUPLICATE)])
 
     async def conflict(self, flight: InFlight) -> None:
-        """The id is taken by other content: buried under a name of its own, by one listener of all."""
+        """Bury an event whose id belongs to other content, under a claim of its own: one listener writes the letter."""
         error = Permanent("an event with the same event_id and other content is settled already")
         flight.attempts.append(failure_of(error, stage="claim", at=self._clocks.now()))
         flight.cause = DeadLetterCause("conflict", "claim")
@@ -280,9 +283,9 @@ class Claiming:
     # -- standbys -------------------------------------------------------------------------------
 
     def stand_by(self, held: Sequence[tuple[InFlight, float]]) -> None:
-        """Keep these events in memory and ask again later, each told for how many seconds another holds it.
+        """Keep these events in memory and ask again later. Each comes with the seconds for which another holds it.
 
-        Those that are due at the same time wait as one.
+        Events with the same delay wait together.
         """
         now = self._clocks.monotonic()
         together: defaultdict[float, list[InFlight]] = defaultdict(list)
@@ -310,7 +313,7 @@ class Claiming:
 
 
 def _note(flight: InFlight, answer: Answer) -> bool:
-    """Keep what a won claim says; whether it was won."""
+    """Record what a won claim says; return whether it was won."""
     if not isinstance(answer, Won):
         return False
     flight.epoch = answer.epoch

@@ -1,4 +1,4 @@
-"""Lanes: fresh events run together; suspects run while none of these does."""
+"""The exclusive gate: fresh events run together; suspects run while none of them does."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 
 class ExclusiveGate:
-    """While suspects run, or wait for fresh events to end, their lane is closed. ``opened`` is called at the end."""
+    """Keeps fresh events out while suspects run or wait for fresh events to end. Calls ``opened`` afterwards."""
 
     def __init__(self, opened: Callable[[], None]) -> None:
         self._opened = opened
@@ -21,17 +21,17 @@ class ExclusiveGate:
         return self._suspects > 0
 
     def enter(self) -> None:
-        """One more fresh event runs."""
+        """Count a fresh event that starts."""
         self._fresh += 1
 
     def leave(self) -> None:
-        """A fresh event has ended."""
+        """Count a fresh event that has ended."""
         self._fresh -= 1
         self._changed.set()
 
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Within it suspects run, and nothing else."""
+        """A context in which suspects run and nothing else."""
         self._suspects += 1
         try:
             while self._alone or self._fresh:

@@ -1,4 +1,4 @@
-"""Failed attempts: which of them count against an event, what is kept of them, and whether another follows."""
+"""Failed attempts: which count against an event, what is recorded of them, and whether another follows."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from unlost.listener.pipeline.store_watch import StoreWatch
 
 
 class Failures:
-    """Those of one stage, of which an event may have ``attempts``, ``delay`` seconds apart."""
+    """The failures of one stage. An event may have ``attempts`` of them, ``delay`` seconds apart."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Failures:
         self._facts = facts
 
     async def following(self, flight: InFlight, number: int, error: Transient | Permanent, began: float) -> int | None:
-        """The number of the next attempt, after a pause if the failed one counts; None if that was the last one."""
+        """Return the next attempt's number, after a pause if the failure counts; None if it was the last attempt."""
         if not await self.count([flight], error, began):
             return number
         last = isinstance(error, Permanent) or number >= self._attempts
@@ -43,19 +43,19 @@ class Failures:
         return number + 1
 
     async def count(self, flights: Sequence[InFlight], error: Transient | Permanent, began: float) -> bool:
-        """Whether it counts. If not, an outage has ended by now, and the attempt is to be repeated."""
+        """Return whether it counts. If not, an outage has ended, and the attempt is repeated."""
         if await self._watch.counts(error, began):
             return True
         self.tell(flights, error, retried=True)
         return False
 
     def keep(self, flight: InFlight, error: Transient | Permanent, *, retried: bool) -> None:
-        """Keep it with its event."""
+        """Record the failure with its event."""
         flight.attempts.append(failure_of(error, stage=self._stage, at=self._clocks.now()))
         self.tell([flight], error, retried=retried)
 
     def tell(self, flights: Sequence[InFlight], error: Transient | Permanent, *, retried: bool) -> None:
-        """State that these shared a failed attempt."""
+        """State that these events shared a failed attempt."""
         failure = failure_of(error, stage=self._stage, at=self._clocks.now())
         event_id = flights[0].event.event_id if len(flights) == 1 else None
         self._facts(failed_attempt(failure, retried=retried, count=len(flights), event_id=event_id))

@@ -1,4 +1,4 @@
-"""Frames of the source: each an event, or nothing valid; and the passage that begins with it."""
+"""Frames of the source: each is read as an event or as invalid, and becomes an event in flight."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position
 
 FEW = 3
-"""So many frames are read one by one, which for them is faster than together."""
+"""Up to this number, reading frames one by one is faster than reading them together."""
 
 
 def read_frames(frames: Sequence[bytes], *, max_bytes: int) -> Sequence[Event | InvalidEvent]:
-    """What each is."""
+    """Read each frame."""
     if len(frames) > FEW and (together := plain_events(frames, max_bytes=max_bytes)):
         return together
     return [_read_alone(frame, max_bytes) for frame in frames]
 
 
 def last_cursor(found: Sequence[Event | InvalidEvent]) -> str | None:
-    """The last cursor that these tell."""
+    """Return the last cursor among these."""
     return next((one.cursor for one in reversed(found) if isinstance(one, Event) and one.cursor is not None), None)
 
 
 def passage_of(
     what: Event | InvalidEvent, frame: bytes, position: Position | None, received_at: float, received_clock: float
 ) -> InFlight:
-    """The passage of an event, or of a frame that is none: doomed, under a name made of its bytes."""
+    """Make an event in flight. An invalid frame is marked for burial, under a name made from its bytes."""
     if isinstance(what, Event):
         return InFlight(what, ClaimRequest(what.event_id, what.digest), position, received_at, received_clock)
     digest = hashlib.sha256(frame).digest()
@@ -45,7 +45,7 @@ def passage_of(
 def passage_of_oversized(
     whole: Oversized, position: Position | None, received_at: float, received_clock: float, *, max_bytes: int
 ) -> InFlight:
-    """The passage of a frame that was too large to be held: doomed, under a name made of all of its bytes."""
+    """Make the same for a frame too large to be held: marked for burial, under a name made from all its bytes."""
     event = Event("", None, b"", None, whole.digest, None, whole.head)
     flight = InFlight(event, invalid_claim(whole.digest), position, received_at, received_clock, whole=whole)
     flight.cause = DeadLetterCause("invalid", "receive")

@@ -1,7 +1,7 @@
-"""Finding the user's handler, and its three forms.
+"""Finds the user's handler, and calls its three forms.
 
-``HANDLER=package.module:function`` names it. ``async def handle(event)`` and ``def handle(event)`` run before the
-row is inserted; ``async def handle(event, connection)`` runs within the transaction that inserts the row.
+``HANDLER=package.module:function`` names it. ``async def handle(event)`` and ``def handle(event)`` run before the row
+is inserted. ``async def handle(event, connection)`` runs inside the transaction that inserts the row.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Misconfigured, Permanent, Reject, Transient
 
 MOST_HUNG = 64
-"""Threads of a handler that exceeded their time and still run, at most."""
+"""At most so many threads may hang: they exceeded their time limit and still run."""
 
 Form = Literal["plain", "transaction"]
 Call = Callable[..., Awaitable[None]]
 
 
 class Handler(msgspec.Struct, frozen=True):
-    """A found handler: how it is called, and with what."""
+    """A handler that was found: its name, its form and how to call it."""
 
     name: str
     form: Form
@@ -38,7 +38,7 @@ class Handler(msgspec.Struct, frozen=True):
 
 
 def find_handler(name: str) -> Handler:
-    """Import ``package.module:function``, or say in one sentence why that is no handler."""
+    """Import ``package.module:function``; raise ``Misconfigured`` with one sentence if it is not a handler."""
     function = _import(name)
     try:
         parameters = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
@@ -79,9 +79,9 @@ def _import(name: str) -> Callable[..., Any]:
 
 
 def _in_thread(function: Callable[[Delivery], object]) -> Call:
-    """A daemon thread for each run: one that hangs cannot be cancelled, and must not keep a drained process alive.
+    """Run each call in a daemon thread: one that hangs cannot be cancelled, and must not keep a stopped process alive.
 
-    How many run at once is bounded where handlers are started; how many hang beyond their time, here.
+    The caller bounds how many run at once. This function bounds how many hang beyond their time limit.
     """
     given_up: set[Future[None]] = set()
 
@@ -95,7 +95,7 @@ def _in_thread(function: Callable[[Delivery], object]) -> Call:
                 function(delivery)
             except (Reject, Permanent, Transient) as error:
                 ended.set_exception(error)
-            except BaseException as error:  # noqa: BLE001  a future refuses some, and others end an event loop
+            except BaseException as error:  # a future refuses some, and others end an event loop
                 ended.set_exception(HandlerFailed(error))
             else:
                 ended.set_result(None)
@@ -114,9 +114,9 @@ def _in_thread(function: Callable[[Delivery], object]) -> Call:
 
 
 async def attempt(work: Awaitable[None], *, timeout: float, said: Mapping[str, str] | None = None) -> None:
-    """One attempt within its time limit, its errors sorted: ``Reject`` is permanent, all else may pass.
+    """Run one attempt within its time limit and sort its errors: ``Reject`` is permanent, all others are transient.
 
-    Whatever the handler logs has what is ``said`` too.
+    The handler's log lines also get the fields of ``said``.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -130,22 +130,21 @@ async def attempt(work: Awaitable[None], *, timeout: float, said: Mapping[str, s
     except TimeoutError as error:
         if limit.expired():
             raise HandlerTimeout(f"the handler took longer than {timeout:g} s", error.__cause__) from error
-        raise HandlerFailed(error) from error  # the user's own: a call of theirs that took too long
+        raise HandlerFailed(error) from error  # the handler's own: one of its calls took too long
     except asyncio.CancelledError as error:
         if task.cancelling() > cancelled:
             raise
-        raise HandlerFailed(error) from error  # what it waited for was cancelled; nobody asked this to end
+        raise HandlerFailed(error) from error  # something it waited for was cancelled, but not this task
     except Exception as error:  # the border to the user's code: it may raise anything
         raise HandlerFailed(error) from error
 
 
 @types.coroutine
 def _in_own_context(work: Awaitable[None], said: Mapping[str, str]) -> Generator[Any, Any, None]:
-    """Await this as a task of its own would: what it sets in context variables ends with it, and no other event meets
-    it. For a seventh of what a task costs.
+    """Await this like a task of its own, at a seventh of the cost: context variables set in it end with it.
 
-    What would end the process (``SystemExit``, ``KeyboardInterrupt``) or look like the end of this generator is the
-    handler's failure too. A real Ctrl-C never comes here: the event loop handles that signal.
+    Also what would end the process (``SystemExit``, ``KeyboardInterrupt``), or look like the end of this generator, is
+    a failure of the handler. A real Ctrl-C never arrives here: the event loop handles that signal.
     """
     run = contextvars.copy_context().run
     run(bind_contextvars, **said)
@@ -160,7 +159,7 @@ def _in_own_context(work: Awaitable[None], said: Mapping[str, str]) -> Generator
                 closing = True
                 run(steps.close)
                 raise
-            except BaseException as error:  # noqa: BLE001  handed on to the work, as ``await`` does
+            except BaseException as error:  # passed on to the work, as ``await`` does
                 asked = run(steps.throw, error)
             else:
                 asked = run(steps.send, answer)
@@ -179,9 +178,9 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 
 class HandlerTimeout(Transient):
-    """One attempt took longer than it may; the name stands in letters, and tells a hang from a failure.
+    """One attempt exceeded its time limit. The class name is stored in letters, and tells a hang from a failure.
 
-    ``origin`` is the cancellation that ended it, whose traceback shows where it was.
+    ``origin`` is the cancellation that ended the attempt. Its traceback shows where it was.
     """
 
     def __init__(self, message: str, origin: BaseException | None = None) -> None:
@@ -190,7 +189,7 @@ class HandlerTimeout(Transient):
 
 
 class HandlerFailed(Transient):
-    """The user's code raised ``origin``; ``error_type`` keeps the name of what it was."""
+    """The user's code raised ``origin``. ``error_type`` is the name of its class."""
 
     def __init__(self, error: BaseException) -> None:
         sqlstate = getattr(error, "sqlstate", None)
@@ -202,5 +201,5 @@ class HandlerFailed(Transient):
 def _text(error: BaseException) -> str:
     try:
         return str(error) or type(error).__name__
-    except Exception as failed:  # noqa: BLE001  the user's code too
+    except Exception as failed:  # also the user's code
         return f"{type(error).__name__}, whose text cannot be had: {type(failed).__name__}"

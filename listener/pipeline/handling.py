@@ -1,4 +1,4 @@
-"""Handling: the user's code, bounded in time, attempts and number, and what each form of handler means for the row."""
+"""Handling: runs the user's code within limits of time, attempts and number, for both forms of handler."""
 
 import asyncio
 from collections import OrderedDict
@@ -28,7 +28,7 @@ STOP_SECONDS = 1.0
 
 
 class Turn(NamedTuple):
-    """An event that waits for a hand, and for which attempt; ``in_lane`` if it has begun before."""
+    """An event that waits for a worker, and the number of its attempt. ``in_lane``: it has begun before."""
 
     flight: InFlight
     number: int
@@ -36,11 +36,11 @@ class Turn(NamedTuple):
 
 
 class Handling:
-    """A handler of either form.
+    """Runs a handler of either form.
 
-    Up to ``handle_concurrency`` hands take what waits, each event after event, and end when nothing waits: a hand costs
-    more than many an event. What goes another way has a task of its own: the pause before a further attempt, the end of
-    the last one, and all suspects.
+    Up to ``handle_concurrency`` workers take waiting events, one after another, and end when none waits: starting a
+    worker costs more than many events. Three things have tasks of their own: the pause before another attempt, the end
+    of the last attempt, and every suspect.
     """
 
     handled = True
@@ -96,7 +96,7 @@ class Handling:
                 self._ending = True
 
     def start_all(self, flights: Sequence[InFlight]) -> None:
-        """Begin the attempts."""
+        """Queue the first attempts of these."""
         for flight in flights:
             if flight.handled:
                 self._storing.put_all((flight,))
@@ -105,19 +105,19 @@ class Handling:
                 self._lend_hand()
 
     def start_suspects(self, flights: Sequence[InFlight]) -> None:
-        """Begin these at once; they are no more than may run at once."""
+        """Start these at once. The caller passes no more than may run at once."""
         for flight in flights:
             task = self._in_own_task(flight, self._handle_suspect(flight))
             self._suspects.add(task)
             task.add_done_callback(self._suspects.discard)
 
     async def idle_of_suspects(self) -> None:
-        """Return when no suspect is at work, those included whose task has not had its first turn yet."""
+        """Return once no suspect runs, including those whose task has not started yet."""
         while self._suspects:
             await asyncio.wait(self._suspects)
 
     async def stop(self, *, begun: bool) -> list[str]:
-        """Cancel handlers, and wait until they have ended: only then may their claims be given back."""
+        """Cancel handlers and wait until they have ended. Only then may their claims be released."""
         stopped = [id_ for id_, turn in self._waiting.items() if begun or not turn.in_lane]
         for claim_id in stopped:
             self._take_out(claim_id)
@@ -137,10 +137,10 @@ class Handling:
         self._begun.discard(flight.claim_id)
         return task is not None and task.cancel()
 
-    # -- hands ----------------------------------------------------------------------------------
+    # -- workers --------------------------------------------------------------------------------
 
     def _lend_hands(self) -> None:
-        """Where the lane of fresh events was closed, all of them have waited."""
+        """Start workers for all events that waited while the gate was closed to fresh events."""
         for _ in range(len(self._waiting)):
             self._lend_hand()
 
@@ -151,7 +151,7 @@ class Handling:
             task.add_done_callback(self._hand_ended)
 
     def _hand_ended(self, task: asyncio.Task[None]) -> None:
-        """It may have been cancelled with an event whose claim was lost, and others wait."""
+        """Replace a worker: it may have been cancelled with an event whose claim was lost, while others wait."""
         self._hands.discard(task)
         if not task.cancelled() and task.exception():
             self._ending = True
@@ -160,18 +160,18 @@ class Handling:
     async def _hand(self) -> None:
         task, series = _this_task(), TransactionPipeline(self._another_waits)
         try:
-            while not task.cancelling() and (turn := self._first_turn()):  # the user's code may have swallowed it
+            while not task.cancelling() and (turn := self._first_turn()):  # a handler may swallow it
                 del self._waiting[turn.flight.claim_id]
                 await self._take(turn, series)
         finally:
             await series.rest()
 
     def _another_waits(self) -> bool:
-        """Surely for this hand: all others are busy too."""
+        """Return whether an event waits for this worker: all others are busy too."""
         return len(self._hands) == self._policy.handle_concurrency and self._first_turn() is not None
 
     def _first_turn(self) -> Turn | None:
-        """What is to be done next. Whoever is in its lane already goes on there; others wait while it is closed."""
+        """Return the next event to run. Those that have begun go on; fresh ones wait while the gate is closed."""
         turn = next(iter(self._waiting.values()), None)
         return None if turn and not turn.in_lane and self._gate.closed else turn
 
@@ -182,9 +182,9 @@ class Handling:
             self._gate.leave()
 
     async def _take(self, turn: Turn, series: TransactionPipeline) -> None:
-        """One attempt of a fresh event. It stays in its lane until the last one."""
+        """Run one attempt of a fresh event. The event stays inside the gate until its last attempt."""
         flight, number = turn.flight, turn.number
-        claim_id = flight.claim_id  # a conflict gives the passage another one
+        claim_id = flight.claim_id  # a conflict gives the event another claim
         self._running[claim_id] = task = _this_task()
         if not turn.in_lane:
             self._gate.enter()
@@ -226,7 +226,7 @@ class Handling:
             await self._storing.give_up(flight, "handle")
 
     def _stopped_after_failure(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():  # it may not even have begun
+        if task.cancelled():  # it may not even have started
             self._gate.leave()
 
     # -- tasks of their own ---------------------------------------------------------------------
@@ -262,7 +262,7 @@ class Handling:
             self.on_claim_lost(flight)
 
     async def _attempts_alone(self, flight: InFlight) -> None:
-        """Return once one has succeeded; raise what the last one raised."""
+        """Return once an attempt has succeeded; raise the last one's error."""
         number = 1
         while True:
             began = self._clocks.monotonic()
@@ -277,8 +277,8 @@ class Handling:
                 number = following
 
     async def _until_settled(self, flight: InFlight) -> None:
-        """If the next suspect kills this process, one whose row is on its way would be a suspect again."""
-        self._running.pop(flight.claim_id, None)  # it is storing's now: losing the claim sends it nowhere else
+        """Wait until this event is settled. If the next suspect killed us first, this would be a suspect again."""
+        self._running.pop(flight.claim_id, None)  # storing has it now: a lost claim sends it nowhere else
         self._begun.discard(flight.claim_id)
         await self._manager.wait_gone(flight.claim_id)
 
@@ -297,15 +297,15 @@ class Handling:
 
     async def _in_transaction(self, flight: InFlight, delivery: Delivery, series: TransactionPipeline | None) -> None:
         async def work(connection: Connection) -> None:
-            self._check_held(flight)  # the insert may have waited long for another's transaction
+            self._check_held(flight)  # the insert may have waited long for another transaction
             await self._timed(flight, self._handler.call(delivery, connection))
-            self._check_held(flight)  # woken after the lease: an heir may be at it, or have buried it
+            self._check_held(flight)  # the lease may have ended meanwhile: another owner may run or have buried it
 
         row = rows.NewRow(flight.event, flight.epoch, len(flight.attempts) + 1, flight.received_at)
         await self._storing.stored([flight], [await self._store.insert_with(row, work, series)])
 
     async def _wait_until_it_may_run(self, flight: InFlight, series: TransactionPipeline | None) -> None:
-        """Claims must meet: the last look before the user's code runs."""
+        """Check the quorum rule and the claim for the last time before the user's code runs."""
         while self._watch.trouble or not self._manager.may_run(flight.claim_id):
             self._check_held(flight)
             if series is not None:
@@ -327,7 +327,7 @@ class Handling:
             seconds = self._clocks.monotonic() - started
             self._facts(HandlerRan(flight.event.event_id, seconds, succeeded))
             if self._ending or self._running.get(flight.claim_id) is not _this_task():
-                raise asyncio.CancelledError  # lost meanwhile: it goes another way, whatever the handler made of that
+                raise asyncio.CancelledError  # the claim was lost: the handler's outcome no longer counts
 
 
 def _this_task() -> asyncio.Task[None]:
@@ -337,4 +337,4 @@ def _this_task() -> asyncio.Task[None]:
 
 
 class _ClaimLost(Exception):
-    """Found out here, not told by ``lose``: the event goes back to stand by."""
+    """The claim is found lost here, not reported through ``lose``: the event goes back to stand by."""

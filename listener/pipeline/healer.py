@@ -1,10 +1,10 @@
-"""The healer: settles what an earlier start of this instance was stopped with.
+"""The healer: settles the events that an earlier start of this instance could not settle when it was stopped.
 
-Letters of reason ``stopped`` hold events that nobody refused: the listener had to end before it could settle them. They
-are offered to the pipeline as if they had just been received, behind everything that comes from the source, and go
-through the same claims and the same handler. Whatever the end is (a row, a peer's row, another letter), it is on disk
-before the letter is noted as resolved. A few are in memory at a time. Killed in the middle, the next start begins anew.
-Where PostgreSQL went back and lost such rows, their letters wait again, and are settled again.
+Letters with the reason ``stopped`` hold events that nobody refused. They are offered to the pipeline as if just
+received, behind everything from the source, and go through the same claims and the same handler. The outcome (a row, a
+peer's row, another letter) is on disk before the letter is marked as resolved. Only a few are in memory at a time. If
+the process is killed in between, the next start begins again. If PostgreSQL went back and lost such rows, their letters
+wait again and are settled again.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ Ended = asyncio.Queue[tuple[str, InFlight]]
 
 
 class Healer:
-    """``run`` goes through the letters once, and again after each ``again``."""
+    """Offers all waiting letters once, and again after each ``again``."""
 
     def __init__(self, *, intake: Intake, letters: StoppedLetters, who: str, facts: Facts) -> None:
-        """Make one. ``who`` is noted beside what was resolved."""
+        """Make one. ``who`` is recorded with what was resolved."""
         self._intake = intake
         self._letters = letters
         self._who = who
@@ -38,15 +38,15 @@ class Healer:
 
     @property
     def done(self) -> bool:
-        """Whether each that waited has ended."""
+        """Whether every letter that waited has ended."""
         return not self._busy and not self._asked.is_set()
 
     def again(self) -> None:
-        """Letters may wait again."""
+        """Offer the letters again: some may wait again."""
         self._asked.set()
 
     async def run(self) -> None:
-        """Offer all of them, each time that this is asked for, until cancelled."""
+        """Offer all waiting letters, each time this is requested, until cancelled."""
         while True:
             self._busy = False
             await self._asked.wait()

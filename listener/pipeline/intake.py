@@ -1,7 +1,7 @@
-"""The intake: what a listener holds in memory, bounded by count and bytes, and each event's one entry and one exit.
+"""The intake: bounds what a listener holds in memory, by count and bytes. Each event enters and leaves here, once.
 
-An event that is in memory already is not claimed a second time: its copy follows the first and ends
-when that ends. What is no valid event enters too, doomed, under a name made of its bytes.
+An event that is in memory already is not claimed a second time: its copy follows the first and ends with it. A frame
+that is not a valid event enters too, marked for burial, under a name made from its bytes.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from unlost.listener.pipeline.peers.segments import Part, Segment, Segmenter, cu
 from unlost.listener.pipeline.policy import Policy
 
 ENTRY_BYTES = 600
-"""What holding one event costs beside its own bytes, roughly."""
+"""Roughly the memory that one event costs beside its own bytes."""
 
 
 class Intake:
-    """Admits events and lets them go."""
+    """Admits events and releases them."""
 
     def __init__(
         self, *, policy: Policy, segmenter: Segmenter, affinity: PeerAffinity, clocks: Clocks, facts: Facts
@@ -55,7 +55,7 @@ class Intake:
 
     @property
     def room(self) -> tuple[int, int]:
-        """How many further events may be read, and of how many bytes; where it is full, none."""
+        """How many further events and bytes may be read. There is no room if either is not positive."""
         return self._policy.max_events - self._count, self._policy.max_bytes - self._bytes
 
     @property
@@ -65,31 +65,31 @@ class Intake:
 
     @property
     def size(self) -> int:
-        """How many bytes they are reckoned at."""
+        """How many bytes they count for."""
         return self._bytes
 
     def find(self, event_id: str) -> InFlight | None:
-        """The event with this id, if it is in memory."""
+        """Return the event with this id, if it is in memory."""
         return self._inside.get(event_id)
 
     def inside(self) -> list[InFlight]:
-        """All that is in memory now, copies left out."""
+        """Return everything in memory now, without copies."""
         return list(self._inside.values())
 
     async def wait_for_room(self, *, spare: int = 0) -> None:
-        """Return when a further event may be read, or ``spare`` beyond what usually may."""
+        """Return once a further event may be read; with ``spare``, so many events above the usual limit."""
         while self._count >= self._policy.max_events + spare or (not spare and self.full):
             self._room.clear()
             await self._room.wait()
 
     async def wait_until_empty(self) -> None:
-        """Return when nothing is in memory."""
+        """Return once nothing is in memory."""
         while self._count:
             self._emptied.clear()
             await self._emptied.wait()
 
     def receive(self, frames: Sequence[bytes]) -> str | None:
-        """Admit frames of the source, in their order; the last cursor that they told."""
+        """Admit frames of the source in their order; return their last cursor."""
         size = sum(map(len, frames))
         self._received += len(frames)
         self._received_bytes += size
@@ -123,9 +123,9 @@ class Intake:
         return told
 
     def read_anew(self) -> None:
-        """The source will be read from a stored cursor again: nothing that was received before counts for the new one.
+        """Prepare for reading the source from a stored cursor again. Nothing received before counts for the new cursor.
 
-        What is in memory is worked on as before. Stretches that were begun are vouched for by nobody.
+        Events in memory are processed as before. Segments that have begun are not announced as settled.
         """
         self.watermark = Watermark(self.watermark.reading + 1)
         self._segmenter.begin_anew()
@@ -133,7 +133,7 @@ class Intake:
         self._settled_stretches.clear()
 
     def receive_apart(self, frames: Sequence[bytes]) -> None:
-        """Admit frames of which no cursor counts: what lies before them in the source is still to be read."""
+        """Admit frames whose cursors do not count: events before them in the source are still to be read."""
         at, clock = self._clocks.now(), self._clocks.monotonic()
         position = self.watermark.open(None, len(frames))
         found = read_frames(frames, max_bytes=self._policy.max_event_bytes)
@@ -141,7 +141,7 @@ class Intake:
             self._enter(passage_of(what, frame, position, at, clock))
 
     def receive_oversized(self, whole: Oversized) -> None:
-        """Admit what was measured of a frame that is larger than any event may be."""
+        """Admit the measurements of a frame that is larger than any event may be."""
         self._received += 1
         self._received_bytes += whole.length
         flight = passage_of_oversized(
@@ -151,7 +151,7 @@ class Intake:
         self._enter(flight)
 
     def _follow(self, segment: Segment | None, position: Position) -> None:
-        """Notice when all of one's own stretch is settled, and learn whether a peer settles its own."""
+        """Track whether all of an own segment is settled, and watch whether a peer settles its own."""
         if segment is None:
             return
         if not segment.is_of_peer:
@@ -161,12 +161,12 @@ class Intake:
             self._affinity.put_later(Part(segment))
 
     def settled_stretches(self) -> list[ClaimRequest]:
-        """The names of one's own stretches of which everything has been settled since this was last asked."""
+        """Return the names of own segments that have become settled since the last call."""
         names, self._settled_stretches = self._settled_stretches, []
         return names
 
     def read(self, parts: Sequence[Part]) -> None:
-        """What peers did not settle is read, and from here on a passage like all others."""
+        """Read the frames that peers did not settle. From here on they are events like all others."""
         self._affinity.ended(parts)
         frames = [frame for part in parts for frame in part.frames]
         found = iter(read_frames(frames, max_bytes=self._policy.max_event_bytes))
@@ -180,7 +180,7 @@ class Intake:
         self._affinity.put_behind(list(filter(self._comes_first, flights)))
 
     def end_unread(self, parts: Sequence[Part]) -> None:
-        """What peers settled ends as a duplicate."""
+        """End the frames that peers settled as duplicates."""
         self._affinity.ended(parts)
         count = sum([len(part.frames) for part in parts])
         self._count -= count
@@ -191,7 +191,7 @@ class Intake:
             self._facts(FramesUnread(count))
 
     def overflow(self, frame: bytes) -> InFlight:
-        """Take a frame for which there is no room, only to be buried; it is claimed by nobody."""
+        """Take a frame for which there is no room, only to bury it. It is never claimed."""
         found = read_frames((frame,), max_bytes=self._policy.max_event_bytes)
         position = self.watermark.open(last_cursor(found))
         flight = passage_of(found[0], frame, position, self._clocks.now(), self._clocks.monotonic())
@@ -203,14 +203,14 @@ class Intake:
         return flight
 
     def offer(self, event: Event, on_end: Callable[[InFlight], None]) -> None:
-        """Admit an event that does not come from the source, but from the dead: it is revived."""
+        """Admit an event from a dead letter instead of the source: it is revived."""
         flight = passage_of(event, event.frame, None, self._clocks.now(), self._clocks.monotonic())
         flight.revive = True
         flight.on_end = on_end
         self._enter(flight)
 
     def offer_behind(self, frame: bytes | Oversized, on_end: Callable[[InFlight], None]) -> None:
-        """Admit what an earlier start was stopped with, once nothing else waits: it has a letter until it ends."""
+        """Admit an event from an earlier start's letter, behind all others. The letter stays until the event ends."""
         at, clock, most = self._clocks.now(), self._clocks.monotonic(), self._policy.max_event_bytes
         if isinstance(frame, Oversized):
             flight = passage_of_oversized(frame, None, at, clock, max_bytes=most)
@@ -220,7 +220,7 @@ class Intake:
         self._enter(flight, behind=True)
 
     def left(self) -> list[InFlight]:
-        """All that was received and has not ended, one for each content; what has its letter already is left out."""
+        """Return every received event that has not ended, one for each content, without those that have a letter."""
         self.read(self._affinity.unread)
         return unlettered((*self._inside.values(), *self._beyond))
 
@@ -231,7 +231,7 @@ class Intake:
             (self._affinity.put_behind if behind else self._affinity.put_all)((flight,))
 
     def _comes_first(self, flight: InFlight) -> bool:
-        """Whether this is the first of its name in memory; else it follows that."""
+        """Return whether this is the first of its name in memory. Otherwise it follows the first."""
         first = self._inside.setdefault(flight.request.event_id, flight)
         if first is flight:
             return True
@@ -241,7 +241,7 @@ class Intake:
         return False
 
     def rename(self, flight: InFlight, request: ClaimRequest) -> None:
-        """Let an event go on under another claim; copies that followed it start anew."""
+        """Let an event go on under another claim. Copies that followed it start again."""
         self._take_out(flight)
         followers, flight.followers = flight.followers, None
         flight.request = request
@@ -252,13 +252,13 @@ class Intake:
             self._enter(follower)
 
     def tell_received(self) -> None:
-        """State what came in since this was last asked."""
+        """State what was received since the last call."""
         if self._received:
             self._facts(FramesReceived(self._received, self._received_bytes))
             self._received = self._received_bytes = 0
 
     def finish(self, ended: Sequence[tuple[InFlight, End]]) -> None:
-        """The one way out: settle the positions, make room, and end or restart what followed."""
+        """The only exit: settle positions, make room, and end or restart the copies that followed."""
         exited = []
         for flight, end in ended:
             self._take_out(flight)
@@ -286,7 +286,7 @@ class Intake:
         followers, flight.followers = flight.followers, None
         exited = []
         for follower in followers or ():
-            # What was stored before the source was read anew may be lost, and the follower is what it was read for.
+            # Events stored before the source was read again may be lost, and the follower is read to replace one.
             stale = not isinstance(end, Buried) and _reading(follower) != reading
             if follower.request.digest == flight.request.digest and not stale:
                 exited.append(self._exit(follower, DUPLICATE if isinstance(end, Stored) else end))
@@ -297,7 +297,7 @@ class Intake:
         return exited
 
     def forget(self, flight: InFlight) -> None:
-        """Let go of an unsettled event in an orderly stop; its position stays open, so it is read again."""
+        """Release an unsettled event in an orderly stop. Its position stays open, so it is read again."""
         self._take_out(flight)
         self._leave_count(flight)
         if not self._count:
@@ -308,7 +308,7 @@ class Intake:
             del self._inside[flight.request.event_id]
 
     def _exit(self, flight: InFlight, end: End) -> Position | None:
-        """Where it stood in its source, which is told once."""
+        """End an event, and return its position in the source, once."""
         self._beyond.discard(flight)
         self._leave_count(flight)
         flight.end = end

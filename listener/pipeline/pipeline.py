@@ -1,10 +1,11 @@
-"""The pipeline: the stages, wired. Both a listener and a replay run it; they differ in where events come from
-and in what burying means.
+"""The pipeline: the stages, wired. A listener and a replay both run it.
 
-    intake ────▶ claiming ─▶ handling ─▶ storing ─▶ settling ─▶ out
-       │          ▲  │ ▲         │          │           ▲
-       └▶ looking ┘  ▼ │         └──────────┴── doom ───┘──▶ registrar
-             └▶ out  standby
+They differ in where events come from and in what burying means.
+
+    intake ───────▶ claiming ─▶ handling ─▶ storing ─▶ settling ─▶ out
+       │              ▲  │ ▲        │          │           ▲
+       └▶ peer check ─┘  ▼ │        └──────────┴── bury ───┘──▶ registrar
+              └▶ out    standby
 """
 
 import asyncio
@@ -40,20 +41,20 @@ from unlost.listener.ports.dead_letters import DeadLetters, LetterRegister
 from unlost.listener.ports.rows import Rows
 
 QUIET_SECONDS = 3.0
-"""How long a drain waits for the answer to a claim under way: unheard, it would lock peers out for a lease."""
+"""How long a drain waits for the answer to a running claim. If nobody reads it, peers must wait for a whole lease."""
 LETTERS_SECONDS = 5.0
-"""How long a file that takes no letters is tried at the end."""
+"""How long to retry at the end if the file accepts no letters."""
 LOOK_AT_ONCE = 1_000
 STOPPED = DeadLetterCause("stopped", "receive")
 
 
 def _alone() -> tuple[int, int]:
-    """The share of who has no peers."""
+    """The share of a listener without peers."""
     return 0, 1
 
 
 class Drained(NamedTuple):
-    """How a drain ended: so many claims were given back, letters written, and events left in no row and no letter."""
+    """How a drain ended: claims released, letters written, and events left without a row or a letter."""
 
     released: int
     buried: int = 0
@@ -61,7 +62,7 @@ class Drained(NamedTuple):
 
 
 class Pipeline:
-    """Takes events in at ``intake``; everything that enters ends."""
+    """Takes events in at ``intake``. Every event that enters ends."""
 
     def __init__(
         self,
@@ -125,19 +126,19 @@ class Pipeline:
             tasks.create_task(self.registrar.run(), name="register letters")
             tasks.create_task(self.store_watch.run(), name="watch the store")
             tasks.create_task(self.work.run(), name="work")
-            tasks.create_task(self._peer_check.run(), name="looking")
+            tasks.create_task(self._peer_check.run(), name="check peers")
             tasks.create_task(self._heal(), name="heal letters")
             self._claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
 
     async def _heal(self) -> None:
-        """Letters wait as long as another handler is at work: what they hold could be settled by nobody here."""
+        """Heal letters once no other handler is at work: until then this listener could settle none of their events."""
         await self._manager.wait_agreed()
         await self.healer.run()
 
     async def drain(self, seconds: float) -> Drained:
-        """Claim nothing more, let what runs finish, give the rest back: the source sends it again.
+        """Claim nothing more, let running work finish, and release the rest: the source sends it again.
 
-        What has not begun is given back at once, and what does not finish in time after it was stopped.
+        Events that have not begun are released at once. Those that do not finish in time are stopped, then released.
         """
         await self._claim_no_more()
         given_back = await self._give_back(await self.work.stop(begun=False))
@@ -148,7 +149,7 @@ class Pipeline:
         return Drained(given_back + await self._give_back([flight.claim_id for flight in self.intake.inside()]))
 
     async def finish(self, seconds: float) -> Drained:
-        """The same for what no source sends again: settle all of it within the time, and write letters for the rest."""
+        """Drain for a source that cannot send again: settle what the time allows, and write letters for the rest."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.intake.wait_until_empty()
@@ -162,7 +163,7 @@ class Pipeline:
         return Drained(await self._give_back(held), len(left) - missing, missing)
 
     async def _unsettled(self, flights: Sequence[InFlight]) -> list[InFlight]:
-        """What a peer has settled meanwhile needs no letter; where PostgreSQL does not answer, all get one."""
+        """Leave out what a peer has settled meanwhile. If PostgreSQL does not answer, all get letters."""
         known: dict[str, Done | Dead] = {}
         with contextlib.suppress(Transient, TimeoutError):
             async with asyncio.timeout(QUIET_SECONDS):
@@ -183,7 +184,10 @@ class Pipeline:
         return len(held)
 
     def _ran_out(self, flight: InFlight) -> None:
-        """By our own clock. Held on, it could be granted anew, and a suspect that waits for its end would wait on."""
+        """Stand by: the lease ran out by our own clock.
+
+        If the claim stayed held, it could be renewed, and a suspect that waits for its end would wait on.
+        """
         self._manager.let_go([flight.claim_id])
         self.claiming.stand_by([(flight, 0.0)])
 

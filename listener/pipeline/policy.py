@@ -1,11 +1,11 @@
-"""How often, how long and how much: the numbers that the stages go by, immutable."""
+"""The limits that the stages obey: how often, how long and how much. Immutable."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Defaults are those of the settings. All times are seconds."""
+    """Defaults are those of the settings. All times are in seconds."""
 
     handle_attempts: int = 3
     handle_delay: float = 2.0
@@ -26,23 +26,27 @@ class Policy:
     letters_sure_after: float = 36.0
 
     def claims_at_once(self, *, handled: bool) -> int:
-        """How many claims may be held: a killed owner leaves this many behind, and with a handler each is
-        taken over alone, so there it stays near what can run.
+        """How many claims may be held.
+
+        A killed owner leaves this many behind. With a handler they are taken over in small groups, so the limit stays
+        near what can run.
         """
         return self.handle_concurrency * 4 if handled else self.batch * 4
 
     def claims_wait_below(self, *, handled: bool) -> int:
-        """While this many claims are held, no more are asked for: handlers end one by one, and a call for each would
-        cost more than claiming. What they have left to do keeps all of them busy meanwhile.
+        """No more claims are requested while this many are held.
+
+        Handlers end one by one, and a call for each would cost more than the claims. The claims still held keep all
+        handlers busy meanwhile.
         """
         limit = self.claims_at_once(handled=handled)
         return limit - self.handle_concurrency if handled else limit
 
     def events_in_a_row(self, *, handled: bool) -> int:
-        """How many events in a row are one listener's, on average: with a handler few, so that all have work."""
+        """How many events in a row belong to one listener, on average. With a handler few, so that all have work."""
         return self.handled_stretch if handled else self.segment
 
     def stand_by_delay(self, asked: int, seconds_left: float) -> float:
-        """When to ask again about another's event: soon, then ever later, at the latest at its lease's end."""
+        """How long to wait before asking again about another's event: briefly, then longer, but not past its lease."""
         delay = min(self.stand_by_first * 1.5 ** max(0, asked - 1), self.stand_by_longest)
         return min(delay, seconds_left + 0.05) if seconds_left > 0 else delay

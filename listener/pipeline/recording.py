@@ -1,4 +1,4 @@
-"""Recording: no handler; what is claimed goes straight to its row."""
+"""Recording: work without a handler. A claimed event is stored at once."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -8,7 +8,7 @@ from unlost.listener.pipeline.storing import Storing
 
 
 class Recording:
-    """No handler: a claimed event goes straight to its row."""
+    """Stores claimed events without a handler."""
 
     handled = False
     must_look_before = False
@@ -19,20 +19,20 @@ class Recording:
         self.start_suspects = self.start_all
 
     def alone(self) -> AbstractAsyncContextManager[None]:
-        """Nothing of the user's runs."""
+        """Return an empty context: none of the user's code runs."""
         return nullcontext()
 
     async def idle_of_suspects(self) -> None:
-        """Nothing of the user's runs."""
+        """Return at once: none of the user's code runs."""
 
     async def run(self) -> None:
         """Insert until cancelled."""
         await self._storing.run()
 
     async def stop(self, *, begun: bool) -> list[str]:  # noqa: ARG002
-        """Inserts under way are not stopped: the primary key fences them."""
+        """Stop nothing: the primary key guards inserts in progress."""
         return []
 
     def lose(self, flight: InFlight) -> bool:  # noqa: ARG002
-        """An insert under way is not stopped: the primary key fences it."""
+        """Stop nothing: the primary key guards an insert in progress."""
         return False

@@ -1,16 +1,16 @@
-"""The registrar: has PostgreSQL know of every letter, and resolves those that turn out to be needless.
+"""The registrar: enters every letter in PostgreSQL's register, and resolves letters that turn out to be needless.
 
-A letter is on disk first. The register comes after, as soon as PostgreSQL answers, and in the next start of this
-instance for what was left; from then on the event becomes no row but by a replay. Where it is a row already (the reply
-was lost, or a peer stored it), or lies under another letter, this one is noted as resolved, as a replay would note it:
-in the end an event is one row, or one letter that waits. A transaction that was under way while its letter was entered
-may still commit a row, hence a second look when none of that time can be left.
+A letter is on disk first. It is registered as soon as PostgreSQL answers; what is left then is registered at the next
+start of this instance. From then on only a replay makes the event a row. If the event is a row already (a reply was
+lost, or a peer stored it), or has another letter, this letter is marked as resolved, as a replay would do. So in the
+end an event is one row, or one letter that waits. A transaction that was running while its letter was registered may
+still commit a row. Therefore the letter is checked once more after every such transaction must have ended.
 
-PostgreSQL may lose rows: it is restored, or fails over. Each loss is noted in it. After each, also after one that came
-while this instance was down, its resolved letters are compared with the rows. A letter whose event is neither a row nor
-under another letter is opened again.
+PostgreSQL may lose rows when it is restored or fails over. Each loss is recorded there. After each loss, also one that
+happened while this instance was down, its resolved letters are compared with the rows. A letter whose event is neither
+a row nor under another letter is reopened.
 
-Memory is bounded: what finds no room is read from the file again, and gets no second look.
+Memory is bounded. Letters for which there is no room are read from the file again, and are not checked a second time.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ CHECK_AGAIN_SECONDS = 1.0
 BATCH = 500
 MOST_HELD = 50_000
 WHY: dict[Standing, str] = {"stored": "already stored", "elsewhere": "another letter of the same event waits"}
-"""What is noted of a letter that needs no replay."""
+"""The reason recorded for a letter that needs no replay."""
 
 
 class _Entry(NamedTuple):
-    """A letter that is to be entered, or looked at once more when it has been; in the order of when that is due."""
+    """A letter to register, or to check once more after that; sorted by when to do so."""
 
     due: float
     number: int
@@ -45,7 +45,7 @@ class _Entry(NamedTuple):
 
 
 class Registrar:
-    """Takes letters with ``put``; ``run`` enters them."""
+    """Receives letters with ``put``; ``run`` registers them."""
 
     def __init__(
         self, *, register: LetterRegister, letters: Letters, look_again_after: float, clocks: Clocks, facts: Facts
@@ -65,21 +65,21 @@ class Registrar:
 
     @property
     def unsure(self) -> bool:
-        """Whether any letter may still turn out to be needless, as far as is known here."""
+        """Whether any letter may still turn out to be needless, as far as this process knows."""
         return self._busy or min(self._read_at, self._check_at) < math.inf or bool(self._entries)
 
     def put(self, burials: Iterable[Burial]) -> None:
-        """Have these letters entered."""
+        """Register these letters."""
         if not self._put(burials, entered=False, wait=0.0):
             self._read_at = self._clocks.monotonic()
 
     def read_again(self) -> None:
-        """PostgreSQL may have lost rows and what was entered: have letters entered again, and resolved ones checked."""
+        """Register letters again and check resolved ones: PostgreSQL may have lost rows and registrations."""
         self._read_at = self._check_at = self._clocks.monotonic()
         self._changed.set()
 
     def _put(self, burials: Iterable[Burial], *, entered: bool, wait: float) -> bool:
-        """Keep these until they are due; False if some found no room."""
+        """Keep these for ``wait`` seconds; return False if there was no room for some."""
         due = self._clocks.monotonic() + wait
         for burial in burials:
             if len(self._entries) >= MOST_HELD:
@@ -89,7 +89,7 @@ class Registrar:
         return True
 
     async def run(self) -> None:
-        """Enter letters until cancelled."""
+        """Register letters until cancelled."""
         while True:
             if self._read_at <= self._clocks.monotonic():
                 await self._read()
@@ -109,7 +109,7 @@ class Registrar:
                 await self._wait()
 
     async def _read(self) -> None:
-        """What an earlier start left, and what found no room."""
+        """Register what an earlier start left, and what had no room."""
         self._read_at, self._busy = math.inf, True
         try:
             async for burials in self._letters.waiting():
@@ -118,7 +118,7 @@ class Registrar:
             self._read_at = self._clocks.monotonic() + READ_AGAIN_SECONDS
 
     async def _check(self) -> None:
-        """Compare the resolved letters with PostgreSQL, if it may have lost rows since that was done last."""
+        """Compare the resolved letters with PostgreSQL, if it may have lost rows since the last comparison."""
         self._check_at, self._busy = math.inf, True
         try:
             loss = await self._register.loss(await self._letters.checked())
@@ -136,7 +136,7 @@ class Registrar:
                     self.on_reopened()
 
     def _take(self) -> list[_Entry]:
-        """What is due, at most a batch."""
+        """Take the entries whose time has come, at most one batch."""
         now = self._clocks.monotonic()
         taken: list[_Entry] = []
         while self._entries and self._entries[0].due <= now and len(taken) < BATCH:
@@ -170,7 +170,7 @@ class Registrar:
                 self._facts(LettersResolved(resolved, why))
 
     async def _enter_halves(self, burials: Sequence[Burial], error: Permanent, *, entered: bool) -> None:
-        """One that PostgreSQL cannot take stands back, so that its neighbours get in."""
+        """Register the halves separately, so that a letter that PostgreSQL cannot accept blocks no others."""
         if len(burials) == 1:
             self._facts(AttemptFailed("bury", "permanent", str(error), False, 1, burials[0].claim_id))
             return
@@ -180,7 +180,7 @@ class Registrar:
 
 
 def _each_claim_once(burials: Sequence[Burial]) -> Iterator[list[Burial]]:
-    """The letters in as many parts as one event has letters: nearly always one."""
+    """Split the letters into parts in which each claim occurs once: nearly always one part."""
     left = list(burials)
     while left:
         first = {one.claim_id: one for one in reversed(left)}
@@ -189,6 +189,6 @@ def _each_claim_once(burials: Sequence[Burial]) -> Iterator[list[Burial]]:
 
 
 def _to_look_at_again(found: Iterable[tuple[Burial, Standing]], *, entered: bool) -> list[Burial]:
-    """All that still waits, once; and what another holds until it does not."""
+    """Return what to check again: every waiting letter once, and one whose event another holds until it does not."""
     waiting = ((burial, standing) for burial, standing in found if standing not in WHY)
     return [burial for burial, standing in waiting if not entered or (standing == "open" and burial.claimed)]

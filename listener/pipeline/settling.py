@@ -1,4 +1,4 @@
-"""Settling: the one way out. Rows are told to the claims in batches; letters are on disk before "dead" is told."""
+"""Settling: the only exit. Rows are settled as "done" in batches; a letter is on disk before its claim is "dead"."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -24,13 +24,13 @@ from unlost.listener.ports.dead_letters import Burial, DeadLetterSink
 RETRY_SECONDS = 0.5
 BATCH = 4_096
 OF_THEMSELVES = ("invalid", "conflict")
-"""What dooms an event whoever holds it, and is claimed under a name of its own."""
+"""Causes that hold for any owner. Such an event is claimed under a name of its own."""
 SETTLE_SECONDS = 0.01
-"""Between two calls that settle, unless a whole batch waits: the rows can be seen already, nobody waits for this."""
+"""The pause between two settling calls, unless a full batch waits. Rows are visible already: nobody waits for it."""
 
 
 class Settling:
-    """Ends passages: as rows or duplicates (``done``), or as dead letters (``bury``)."""
+    """Ends events in flight: as rows or duplicates (``done``), or as dead letters (``bury``)."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Settling:
         clocks: Clocks,
         facts: Facts,
     ) -> None:
-        """Make one. ``written`` hears of letters that are on disk."""
+        """Make one. ``written`` is called with letters that are on disk."""
         self._manager = manager
         self._written = written
         self._intake = intake
@@ -59,12 +59,12 @@ class Settling:
         self.trouble = ""
 
     def done(self, ended: Iterable[tuple[InFlight, Stored | Duplicate]]) -> None:
-        """These events are rows, ours or somebody's."""
+        """End these events, whose rows exist, written by this listener or another."""
         store = self._manager.store_name
         self._ended.put_all([(flight, end, store) for flight, end in ended])
 
     def bury(self, flight: InFlight, cause: DeadLetterCause) -> None:
-        """The event shall be a dead letter."""
+        """Make this event a dead letter."""
         flight.cause = cause
         self._doomed.put(flight)
 
@@ -92,7 +92,7 @@ class Settling:
             await self._vouch()
 
     async def _tell_done(self, ended: Sequence[tuple[InFlight, End, str]]) -> None:
-        """Announce to peers only rows of the present store. What was stored in one before it may be lost there."""
+        """Announce to peers only rows of the present store. Rows of an earlier store may be lost."""
         store = self._manager.store_name
         if stale := [flight.request.event_id for flight, _, stored_in in ended if stored_in != store]:
             await self._manager.release(stale)
@@ -105,7 +105,7 @@ class Settling:
             started = self._clocks.monotonic()
             async with self._deciding:
                 if self._closed:
-                    return  # what is still in memory gets its letter, or has it
+                    return  # what is still in memory gets its letter in bury_rest, or has one
                 batch = await self._surely_ours(batch)
                 written = await self._write(batch)
                 self._lettered_now = batch if written else ()
@@ -125,9 +125,10 @@ class Settling:
     async def bury_rest(
         self, flights: Sequence[InFlight], cause: DeadLetterCause, failure: Failure, *, seconds: float
     ) -> int:
-        """Write letters for what cannot be settled any more; how many got none, since they could not be written.
+        """Write letters for events that can no longer be settled; return how many got none because writing failed.
 
-        Nothing else is buried from here on. No claim is needed: whoever stores such an event resolves its letter.
+        Nothing else is buried from here on. No claim is needed: if another listener stores such an event, its letter is
+        resolved.
         """
         until = self._clocks.monotonic() + seconds
         async with self._deciding:
@@ -147,15 +148,15 @@ class Settling:
         return len(left)
 
     async def _vouch(self) -> None:
-        """Peers need not read what is settled. Nothing waits for this, and who stops may leave it undone."""
+        """Announce settled segments, so that peers need not read them. Nothing waits for this; a stop may skip it."""
         if names := self._intake.settled_stretches():
             await self._manager.vouch(names)
 
     async def _surely_ours(self, batch: list[InFlight]) -> list[InFlight]:
-        """A letter is final, so the claim is confirmed before.
+        """Return the events whose claims are confirmed: a letter is final.
 
-        Who is cut off from where its claims are kept may be taken for dead, and its events be stored by others. It
-        waits, until its leases end by its own clock or the way back is found.
+        A listener that is cut off from the places of its claims may be taken for dead, and others may store its events.
+        So these wait until their leases end by our own clock, or the places can be reached again.
         """
         batch = self._still_ours(batch)
         claimed = [flight for flight in batch if self._needs_claim(flight)]
@@ -166,7 +167,7 @@ class Settling:
         return [flight for flight in batch if not self._needs_claim(flight)]
 
     def _still_ours(self, batch: list[InFlight]) -> list[InFlight]:
-        """Whoever lost the claim meanwhile leaves the event to its new owner."""
+        """Return the events that we still own. A lost event is left to its new owner."""
         ours = []
         for flight in batch:
             if self._needs_claim(flight) and not self._manager.is_held(flight.claim_id):
@@ -183,7 +184,7 @@ class Settling:
         return flight.cause is None or flight.cause.reason not in UNCLAIMED
 
     async def _write(self, batch: Sequence[InFlight]) -> bool:
-        """Nothing is dropped: letters that cannot be written are held, and before the next try confirmed anew."""
+        """Write letters; return whether it succeeded. If not, they are kept, and confirmed again before a retry."""
         try:
             if batch:
                 self._written(await self._sink.bury(batch))
@@ -198,8 +199,8 @@ class Settling:
         return True
 
     async def _tell_dead(self, claim_ids: Sequence[str]) -> None:
-        """Until somebody who is asked can answer "dead", the event is not settled."""
-        while not await self._manager.settle(claim_ids, "dead"):  # noqa: ASYNC110  an outage ends without telling us
+        """Settle these as dead. The event is not settled until one place can answer "dead"."""
+        while not await self._manager.settle(claim_ids, "dead"):  # the end of an outage is not signalled
             await asyncio.sleep(RETRY_SECONDS)
 
     def _end_buried(self, flight: InFlight) -> None:

@@ -1,8 +1,8 @@
-"""Whether a failure is the event's own, or the store's. A failure counts against an event only if the store takes rows.
+"""Decides whether a failure is the event's own or the store's. It counts only while the store accepts rows.
 
-After each failure a probe is sent that takes the locks of an insert and commits as one does. If it fails, this is an
-outage: nothing is counted, all rows wait, for as long as it takes, and are tried again once a probe has succeeded. One
-task sends the probes, for all who wait.
+After each failure a probe takes the locks of an insert and commits like one. If the probe fails, this is an outage:
+nothing is counted, and all rows wait as long as it lasts. They are retried once a probe has succeeded. One task sends
+the probes for all that wait.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from unlost.listener.core.facts import Facts, StoringPaused, StoringResumed
 from unlost.listener.ports.rows import Rows
 
 PAUSES = Backoff(first=0.2, longest=3.0)
-"""Between two probes. A breaker that closes ends the pause: other calls to PostgreSQL have succeeded."""
+"""Between two probes. A breaker that closes ends the pause: another call to PostgreSQL has succeeded."""
 UNAVAILABLE_SECONDS = 1.0
-"""Before another attempt where the server refused the row for want of something (room, memory), yet took the probe."""
+"""The pause before a retry if the server lacked something for the row (room, memory) but accepted the probe."""
 
 
 class StoreWatch:
-    """Asked after each failure; ``run`` must be running."""
+    """Asked after each failure. ``run`` must be running."""
 
     def __init__(
         self,
@@ -46,12 +46,12 @@ class StoreWatch:
         self._taking.set()
         self._recovered_at = float("-inf")
         self.trouble = ""
-        """Why no rows can be stored, for as long as that is so."""
+        """Why no rows can be stored; empty if they can."""
 
     async def counts(self, error: Transient | Permanent, began: float) -> bool:
-        """Whether an attempt that began at ``began`` and failed counts against its event.
+        """Return whether a failed attempt that began at ``began`` counts against its event.
 
-        If the store took no rows meanwhile, it does not, and this returns once the store takes rows again.
+        It does not if the store accepted no rows meanwhile. Then this returns once the store accepts rows again.
         """
         if began <= self._recovered_at:
             return False
@@ -69,7 +69,7 @@ class StoreWatch:
         await self._taking.wait()
 
     async def run(self) -> None:
-        """Send probes when asked, until cancelled."""
+        """Send probes on request, until cancelled."""
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -79,7 +79,7 @@ class StoreWatch:
             takes_rows = not (why := await self._probe())
             if not takes_rows:
                 await self._outlast(why)
-                waiting += self._take_waiting()  # what failed during the outage does not count either
+                waiting += self._take_waiting()  # failures during the outage do not count either
             for answer in waiting:
                 if not answer.done():
                     answer.set_result(takes_rows)
@@ -111,10 +111,10 @@ class StoreWatch:
                     await asyncio.sleep(seconds)
 
     async def _probe(self) -> str:
-        """Why the store takes no rows, or an empty text."""
+        """Return why the store accepts no rows, or an empty text."""
         try:
             await self._store.probe()
-        except Permanent as error:  # the server answers, but no row could be stored: the table or a right is missing
+        except Permanent as error:  # the server answers, but a table or a right is missing
             return str(error)
         except Transient as error:
             self._breaker.failed(self._clocks.monotonic(), str(error))

@@ -1,7 +1,7 @@
-"""Storing: rows in batches. A batch that fails while the store takes rows is split until the bad row stands alone.
+"""Storing: rows in batches. A batch that fails while the store accepts rows is split until the faulty row is alone.
 
-While the store takes none, all wait, for as long as it takes: see ``store_watch``. Attempts are counted of a lone row
-only.
+While the store accepts no rows, all wait as long as the outage lasts: see ``store_watch``. Attempts are counted only
+for a single row.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ from unlost.listener.ports import rows
 from unlost.listener.ports.rows import Rows
 
 WORKERS = 3
-"""Batches under way at once: one is sent while another's reply is read."""
+"""Batches in progress at once: one is sent while the reply to another is read."""
 AGAIN_AT_ONCE = 2
-"""Batches and rows that failed before, under way at once: rows that hang leave connections to the others."""
+"""Failed batches and rows that are retried at once. Rows that hang leave connections to the others."""
 
 
 class Buried(Protocol):
-    """Ends an event that is to be stored, and turns out to be a dead letter, of the same content or not."""
+    """Ends an event that was about to be stored and turns out to be a dead letter, of the same content or not."""
 
     async def __call__(self, flight: InFlight, *, same: bool) -> None:
-        """End it."""
+        """End the event."""
 
 
 class Storing:
-    """Inserts what is put, and reports each row's end."""
+    """Inserts rows and reports the outcome of each."""
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class Storing:
         self.on_conflict: Callable[[InFlight], Awaitable[None]]
         self.on_buried: Buried
         self.on_settled: Callable[[Sequence[tuple[InFlight, bool]]], Awaitable[None]]
-        """Ends events that are rows, each told whether the bytes of its content are the row's."""
+        """Ends events that are rows, each with whether the bytes of its content are the row's."""
 
     def put_all(self, flights: Iterable[InFlight]) -> None:
-        """Have these rows inserted."""
+        """Queue these rows for insertion."""
         self._queue.put_all(flights)
 
     async def run(self) -> None:
@@ -88,13 +88,13 @@ class Storing:
         try:
             await self._insert(batch)
         except (Transient, Permanent) as error:
-            # A task of its own: what waits here keeps no other batch from being stored.
+            # In a task of its own, so that a failed batch does not hold up others.
             self._tasks.create_task(self._store_again(batch, error, started), name="store again")
         else:
             self._facts(BatchDone("store", len(batch), self._clocks.monotonic() - started))
 
     async def _store_again(self, batch: Sequence[InFlight], error: Transient | Permanent, began: float) -> None:
-        """Store what has failed with this error, or find out which row is at fault."""
+        """Store a batch that failed with this error, or find the row at fault."""
         if len(batch) == 1:
             await self._store_alone(batch[0], error, began)
             return
@@ -126,7 +126,7 @@ class Storing:
             await self.give_up(flight, "store")
 
     async def _insert_again(self, batch: Sequence[InFlight]) -> tuple[Transient | Permanent, float] | None:
-        """Insert, a few at a time; how it failed, and when that attempt began."""
+        """Insert again, a few at a time; return the error and when that attempt began, or None."""
         async with self._again:
             began = self._clocks.monotonic()
             try:
@@ -149,7 +149,7 @@ class Storing:
             await self.stored(batch, results)
 
     async def stored(self, batch: Sequence[InFlight], results: Sequence[rows.Result]) -> None:
-        """Report what the table said."""
+        """Report the outcome of each row."""
         ended: list[tuple[InFlight, Stored | Duplicate]] = []
         conflicts: list[InFlight] = []
         for flight, result in zip(batch, results, strict=True):
@@ -169,7 +169,7 @@ class Storing:
             await self.on_conflict(flight)
 
     async def give_up(self, flight: InFlight, stage: Stage) -> None:
-        """All attempts are used up. What was lost may have been replies, not rows: the table is asked once more."""
+        """End an event whose attempts are used up. Perhaps only replies were lost, so the table is asked once more."""
         match (await self._settled(flight)).get(flight.claim_id):
             case Done(same):
                 await self.on_settled([(flight, same)])
@@ -179,7 +179,7 @@ class Storing:
                 self._settling.bury(flight, DeadLetterCause("exhausted", stage))
 
     async def _settled(self, flight: InFlight) -> dict[str, Done | Dead]:
-        """What the table knows; nothing, if it takes rows and yet does not answer this."""
+        """Ask the table. Return nothing if it accepts rows but does not answer this."""
         counted = 0
         while counted < self._policy.insert_attempts:
             began = self._clocks.monotonic()

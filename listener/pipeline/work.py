@@ -1,9 +1,12 @@
-"""Work: the handler, if there is one, and the row. Attempts are bounded, and every delay holds the claim.
+"""Work: the handler, if there is one, and the row. Attempts are bounded, and the claim is held during every delay.
 
-Three forms, chosen once at start by the handler's own signature:
-recorded     no handler; rows are inserted in batches
-plain        the handler runs first, then the row is inserted
-transaction  the row is inserted first, in a transaction that the handler shares
+Three forms, chosen once at start by the handler's signature:
+
+recorded: no handler; rows are inserted in batches.
+
+plain: the handler runs first, then the row is inserted.
+
+transaction: the row is inserted first, in a transaction that the handler shares.
 """
 
 from collections.abc import Sequence
@@ -14,30 +17,30 @@ from unlost.listener.core.in_flight import InFlight
 
 
 class Work(Protocol):
-    """What happens to an event once it is claimed, until it is a row or doomed."""
+    """Processes a claimed event until it is a row or must be buried."""
 
     handled: bool
-    """Whether code of the user's runs."""
+    """Whether any of the user's code runs."""
     must_look_before: bool
-    """Whether the table must be asked before, because the insert itself does not decide."""
+    """Whether to ask the table first, because the insert alone does not decide."""
 
     def start_all(self, flights: Sequence[InFlight]) -> None:
-        """Begin these; their ends are reported to ``Settling``."""
+        """Start these. Their outcomes are reported to ``Settling``."""
 
     def alone(self) -> AbstractAsyncContextManager[None]:
-        """Within it nothing runs but suspects."""
+        """A context in which nothing but suspects runs."""
 
     def start_suspects(self, flights: Sequence[InFlight]) -> None:
-        """Begin these at once; only within ``alone``."""
+        """Start these at once; only inside ``alone``."""
 
     async def idle_of_suspects(self) -> None:
-        """Return when no suspect is at work: each is settled, buried, or lost."""
+        """Return once no suspect runs: each is settled, buried or lost."""
 
     async def run(self) -> None:
         """Work until cancelled."""
 
     async def stop(self, *, begun: bool) -> list[str]:
-        """Stop what runs, or only what has not ``begun`` yet; the claims whose work ended so."""
+        """Stop running work; only what has not begun, unless ``begun``. Return the claims whose work was stopped."""
 
     def lose(self, flight: InFlight) -> bool:
-        """The claim is lost: stop what runs for it. True where it stopped here and may stand by again."""
+        """Stop the work of a lost claim. Return True if it stopped here and the event may stand by again."""

@@ -1,1 +1,1 @@
-"""What listeners spare each other. Optional: without it everything still holds."""
+"""Work that listeners save each other. Optional: without it everything still holds."""

@@ -1,9 +1,9 @@
-"""Turns: of several listeners that hear the same events, which asks first for which.
+"""Peer affinity: which of several listeners that receive the same events claims which first.
 
-Each asks at once for its own share. Its peers' stays unread, and a moment later one name for many events is
-looked for: by then most are settled, and end. Nothing but speed depends on it. A peer that does not take its share
-(it died, it is slow, it hears other events) is waited for no more until it does, and who has nothing else to do
-takes from it.
+Each claims its own share at once. Its peers' shares stay unread. A moment later it looks up one name for many events:
+by then most are settled, and end here. Only speed depends on it. If a peer leaves its share (it died, it is slow, it
+receives other events), this listener stops waiting for it until it settles some again. A listener with nothing else to
+do takes from such shares.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ WORTH_WAITING = 0.2
 
 
 LATELY = 3
-"""Who settled something within so many waits is at work."""
+"""A peer that settled something within so many waits is at work."""
 
 
 class PeerAffinity:
-    """Stands in front of the claiming's inbox."""
+    """Stands before the queue of claiming."""
 
     def __init__(self, queue: BatchQueue[InFlight], *, peer_wait: float) -> None:
-        """Make one, that waits for peers so many seconds, and as long again while a stretch goes on."""
+        """Make one that waits for peers for so many seconds, and once more as long while a segment goes on."""
         self._peer_wait = peer_wait
         self._queue = queue
         self._later: deque[tuple[float, Part]] = deque()
@@ -36,31 +36,31 @@ class PeerAffinity:
         self._calm.set()
         self._unread: dict[Part, None] = {}
         self.waits = True
-        """Whether peers are waited for."""
+        """Whether this listener waits for peers."""
         self._settled_at = float("-inf")
         """When peers were last seen to have settled theirs."""
 
     def put_all(self, flights: Sequence[InFlight]) -> None:
-        """Have these claimed."""
+        """Queue these to be claimed."""
         self._queue.put_all(flights)
         self._calm.clear()
 
     def put_behind(self, flights: Sequence[InFlight]) -> None:
-        """Have these claimed when nothing else waits: they are peers'."""
+        """Queue peers' events to be claimed when nothing else waits."""
         self._queue.put_behind(flights)
 
     @property
     def unread(self) -> list[Part]:
-        """What waits for a peer, or is looked at just now, in the order of receipt."""
+        """The parts that wait for a peer, or are being checked, in the order of receipt."""
         return list(self._unread)
 
     def ended(self, parts: Sequence[Part]) -> None:
-        """These are read now, or settled."""
+        """Remove parts that are read now, or settled."""
         for part in parts:
             self._unread.pop(part, None)
 
     def put_later(self, part: Part) -> None:
-        """Wait for a peer to settle these."""
+        """Wait for a peer to settle this part."""
         if part.frames:
             self._unread[part] = None
         loop = asyncio.get_running_loop()
@@ -69,12 +69,12 @@ class PeerAffinity:
         self._later.append((loop.time(), part))
 
     def taken(self) -> None:
-        """Claiming has taken from the inbox."""
+        """Note that claiming has taken from its queue."""
         if self._queue.calm:
             self._calm.set()
 
     async def due(self, limit: int) -> list[Part]:
-        """What peers had their chance for, up to ``limit``, at least one; once nothing of one's own waits."""
+        """Take parts whose peers had time, up to ``limit``, at least one, once no own event waits."""
         parts = await self._due.take(limit)
         await self._calm.wait()
         return parts
@@ -91,7 +91,7 @@ class PeerAffinity:
         return since + self._peer_wait * (1 if part.segment.name else 2)
 
     def saw(self, settled: int, count: int) -> None:
-        """So many of peers' stretches turned out to be settled."""
+        """Record how many of the peers' segments that were looked up are settled."""
         if settled >= count * WORTH_WAITING:
             self._settled_at = asyncio.get_running_loop().time()
             self.waits = True
@@ -101,7 +101,7 @@ class PeerAffinity:
         return asyncio.get_running_loop().time() - self._settled_at < self._peer_wait * LATELY
 
     def wait_again(self, parts: Sequence[Part]) -> list[Part]:
-        """Peers that settle some are given as long again for the rest, once. Those that are waited for no more."""
+        """Wait once more, as long again, if peers settle some; return the parts for which we wait no longer."""
         again = [part for part in parts if self._peers_settle and part.segment.name and not part.waited]
         for part in again:
             part.waited = True
@@ -109,6 +109,6 @@ class PeerAffinity:
         return [part for part in parts if part not in again]
 
     def heard(self, won: Sequence[bool]) -> None:
-        """Of peers' events that were asked for after waiting in vain, which were won: nobody had taken them."""
+        """Record which peer events we won after waiting for their owner: nobody had claimed those."""
         if won and not self._peers_settle:
             self.waits = won.count(False) >= len(won) * WORTH_WAITING

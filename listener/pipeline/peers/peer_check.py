@@ -1,4 +1,4 @@
-"""Looking: what peers have settled ends here, unread. What they have not is read, and asked for."""
+"""The peer check: parts that peers have settled end here, unread. All others are read, and claimed."""
 
 from collections.abc import Sequence
 from itertools import compress
@@ -12,14 +12,14 @@ from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.peers.segments import Part, Segment
 
 AT_ONCE = 32
-"""So many parts are looked at together: what of them must be read keeps nobody else waiting for long."""
+"""How many parts are checked together. Reading those that are not settled then delays others only briefly."""
 
 
 class Unread(Protocol):
-    """Where the parts of the stream are that have not been read yet."""
+    """Receives the parts of the stream that have not been read yet."""
 
     def end_unread(self, parts: Sequence[Part]) -> None:
-        """These are settled."""
+        """End these: they are settled."""
         ...
 
     def read(self, parts: Sequence[Part]) -> None:
@@ -28,7 +28,7 @@ class Unread(Protocol):
 
 
 class PeerCheck:
-    """Takes peers' parts from the turns, once it is time."""
+    """Takes peers' parts from ``PeerAffinity`` once their time has come."""
 
     def __init__(
         self, *, affinity: PeerAffinity, manager: ClaimManager, intake: Unread, clocks: Clocks, facts: Facts
@@ -40,7 +40,7 @@ class PeerCheck:
         self._facts = facts
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             parts = await self._affinity.due(AT_ONCE)
             started = self._clocks.monotonic()

@@ -1,9 +1,10 @@
-"""Stretches: pieces of a stream, cut by what is in it, so that whoever hears it cuts it alike. Pure.
+"""Segments: pieces of a stream, cut by its content, so that all listeners that receive it cut alike. Pure.
 
-A frame whose checksum says so ends a stretch, and says whose the next one is: nobody need count or be told, and it is
-the same from wherever one begins to read. A stretch that has ended has a name, made of all of its bytes. Whoever
-has settled each event in it tells that name to where claims are kept; who received the same bytes finds it there, and
-is done with all of them unread. Bytes that differ have another name, which nobody has told.
+A frame with a certain checksum ends a segment and decides which listener owns the next one. So nobody has to count or
+to exchange anything, and the result is the same from wherever reading begins. A segment that has ended has a name, made
+from all its bytes. The listener that has settled every event in it writes that name to where claims are kept. A
+listener that received the same bytes finds the name there, and has finished all of them without reading them. Other
+bytes have another name, which nobody has written.
 """
 
 import hashlib
@@ -17,13 +18,13 @@ from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.watermark import Position
 
 LONGEST = 8
-"""What grows to so many times the usual length is nobody's from then on: in some sources nothing ends a stretch."""
+"""A segment that grows to so many times the usual length belongs to nobody: in some sources nothing ends one."""
 TAIL = b',"cursor":"'
 LONGEST_TAIL = 600
 
 
 class Segment:
-    """Frames from one that ends a stretch to the next. ``name``: what is looked for, once it has ended."""
+    """The frames from one segment end to the next. ``name``: the claim to look up, once the segment has ended."""
 
     __slots__ = ("_bytes", "_lengths", "is_of_peer", "name", "unsettled")
 
@@ -31,7 +32,7 @@ class Segment:
         self.is_of_peer = is_of_peer
         self.name: ClaimRequest | None = None
         self.unsettled = 0
-        """Of one's own: at how many positions something is not settled yet."""
+        """In an own segment: at how many positions something is not settled yet."""
         self._bytes = hashlib.sha256()
         self._lengths: list[int] = []
 
@@ -39,18 +40,18 @@ class Segment:
         return len(self._lengths)
 
     def add(self, frames: Sequence[bytes]) -> None:
-        """These come next in it."""
+        """Append these frames."""
         self._bytes.update(b"".join(frames))
         self._lengths += map(len, frames)
 
     def end(self) -> None:
-        """Nothing more comes. Read from its end, what was hashed tells how many frames there are, and how long each."""
+        """End the segment. The hashed lengths, read from the end, say how many frames it has and how long each is."""
         self._bytes.update(array("Q", (*self._lengths, len(self._lengths))).tobytes())
         self.name = ClaimRequest(f"stretch:{self._bytes.hexdigest()}", self._bytes.digest())
 
 
 class Part(msgspec.Struct, eq=False):
-    """Frames of a peer's stretch, received in one go and not read; or none, to learn only what becomes of it."""
+    """Frames of a peer's segment, received together and not read; or none, only to learn whether it gets settled."""
 
     segment: Segment
     frames: Sequence[bytes] = ()
@@ -58,26 +59,26 @@ class Part(msgspec.Struct, eq=False):
     received_at: float = 0.0
     received_clock: float = 0.0
     waited: bool = False
-    """It was looked at once, and is waited for again."""
+    """It was checked once, and waits again."""
 
 
 class Segmenter:
     """Cuts one stream."""
 
     def __init__(self, share: Callable[[], tuple[int, int]], *, length: int) -> None:
-        """Make one. ``share``: this listener's number, and how many they are; ``length``: of a stretch, on average."""
+        """Make one. ``share``: this listener's number, and how many there are. ``length``: of a segment, on average."""
         self._share = share
         self._length = length
         self._current: Segment | None = None
 
     def begin_anew(self) -> None:
-        """The stream goes on elsewhere: it is not known where a stretch began."""
+        """Start again: the stream goes on elsewhere, so it is unknown where a segment began."""
         self._current = None
 
     def cut(self, frames: Sequence[bytes]) -> list[tuple[Sequence[bytes], Segment | None]]:
-        """These frames in pieces, each with the stretch that it belongs to, which may have ended with it.
+        """Cut frames into pieces, each with its segment, which may have ended with it.
 
-        Where nobody else listens, or it is not known where a stretch began, it belongs to none.
+        A piece has no segment if nobody else listens, or if it is unknown where the segment began.
         """
         number, count = self._share()
         if count == 1:
@@ -105,7 +106,7 @@ class Segmenter:
 
 
 def cursor_at_end(frame: bytes) -> str | None:
-    """The cursor, if it is the frame's last field and plain. Where the frame is an event, it can be nothing else."""
+    """Return the cursor, if it is the frame's last field and plain. In a valid event it can be nothing else."""
     _, found, rest = frame[-LONGEST_TAIL:].rpartition(TAIL)
     cursor = rest[:-2]
     if not found or rest[-2:] != b'"}' or b'"' in cursor or b"\\" in cursor or not cursor.isascii():
