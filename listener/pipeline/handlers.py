@@ -178,7 +178,7 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 
 class HandlerTimeout(Transient):
-    """One attempt exceeded its time limit. The class name is stored in letters, and tells a hang from a failure.
+    """One attempt exceeded its time limit. The class name in letters distinguishes a hang from a failure.
 
     ``origin`` is the cancellation that ended the attempt. Its traceback shows where it was.
     """

@@ -2,11 +2,9 @@
 
 Three forms, chosen once at start by the handler's signature:
 
-recorded: no handler; rows are inserted in batches.
-
-plain: the handler runs first, then the row is inserted.
-
-transaction: the row is inserted first, in a transaction that the handler shares.
+    recorded     no handler; rows are inserted in batches
+    plain        the handler runs first, then the row is inserted
+    transaction  the row is inserted first, in a transaction that the handler shares
 """
 
 from collections.abc import Sequence

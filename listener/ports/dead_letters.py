@@ -41,7 +41,7 @@ Standing = Literal["buried", "stored", "taken", "elsewhere", "open"]
 
 ``buried``: dead by this letter. ``stored``: a row with the same content. ``taken``: its id belongs to a row with other
 content. ``elsewhere``: dead by another letter. ``open``: none of these yet, since another's lease is running or the
-register has no room for it.
+letter was written without a claim.
 """
 
 Gone = Callable[[Sequence[Resolved]], Awaitable[Sequence[Resolved]]]

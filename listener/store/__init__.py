@@ -1,1 +1,1 @@
-"""The store: PostgreSQL, whose primary key is the authority on what has been processed."""
+"""The store: PostgreSQL. Its primary key is the authority on what has been processed."""

@@ -1,13 +1,15 @@
-"""Addresses of PostgreSQL, one server or several: ``postgresql://user@a:5432,b:5432/db?target_session_attrs=read-write``.
+"""Addresses of PostgreSQL, one server or several: ``postgresql:
 
-Pure. What ``asyncpg`` can read by itself is left to it.
+user@a:5432,b:5432/db?target_session_attrs=read-write``.
+
+Pure. Everything that ``asyncpg`` can read itself is left to it.
 """
 
 from urllib.parse import parse_qsl, urlsplit
 
 
 def servers_of(url: str) -> list[str]:
-    """The address of each server that is named before the path; ``ValueError`` where one of several is empty."""
+    """Return the address of each server named before the path; ``ValueError`` if one of several is empty."""
     parts = urlsplit(url)
     login, at, hosts = parts.netloc.rpartition("@")
     if "," not in hosts:
@@ -18,7 +20,7 @@ def servers_of(url: str) -> list[str]:
 
 
 def place_of(url: str) -> str:
-    """Server or servers and the database, without credentials, for messages."""
+    """Return the servers and the database without credentials, for messages."""
     try:
         parts = urlsplit(url)
     except ValueError:

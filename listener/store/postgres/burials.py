@@ -1,8 +1,8 @@
 """The register of burials: which events are dead letters, kept in PostgreSQL beside the rows.
 
-A letter is a line in the file of whoever wrote it. This table is where all others see it, whatever Redis has
-forgotten: an event that stands here is inserted by nobody but a replay. It names one letter for each event, the first
-that was entered; a second one, written by a listener that could not know, is told of the first.
+A letter is a line in the file of the instance that wrote it. All others see it in this table, even if Redis has
+forgotten it. Only a replay inserts an event that is registered here. The register holds one letter for each event, the
+first that was entered. A later letter, by a listener that could not know, gets the answer that another letter exists.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from unlost.listener.store.postgres.database import Database
 
 
 class PostgresLetterRegister:
-    """``Register`` in the table ``buried``."""
+    """``LetterRegister`` in the table ``buried``."""
 
     def __init__(self, database: Database, *, token: str) -> None:
         self._database = database
@@ -20,7 +20,7 @@ class PostgresLetterRegister:
         self._sql = database.statements("unlost.listener.store.postgres", "burials.sql")
 
     async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
-        """See ``Register``."""
+        """See ``LetterRegister``."""
         async with self._database.acquire("registering dead letters") as connection:
             rows = await connection.fetch(
                 self._sql["enter"], self._token,
@@ -31,13 +31,13 @@ class PostgresLetterRegister:
         return [standing(one, *found.get(one.claim_id, ("open", None, None))) for one in burials]
 
     async def loss(self, after: str) -> Loss | None:
-        """See ``Register``."""
+        """See ``LetterRegister``."""
         async with self._database.acquire("asking what PostgreSQL may have lost") as connection:
             row = await connection.fetchrow(self._sql["lost_since"], after)
         return None if row is None or row["since"] is None else Loss(row["id"], row["since"])
 
     async def gone(self, letters: Sequence[Resolved]) -> list[Resolved]:
-        """See ``Register``."""
+        """See ``LetterRegister``."""
         async with self._database.acquire("looking for the rows of resolved letters") as connection:
             rows = await connection.fetch(
                 self._sql["gone"],
@@ -49,6 +49,6 @@ class PostgresLetterRegister:
 
 
 def standing(burial: Burial, what: Standing, digest: bytes | None, letter_id: str | None) -> Standing:
-    """What a row of the register means to a letter: another's of other content is none of its business."""
+    """Return what a register row means for a letter. Another event's row with other content does not concern it."""
     same_event = what == "buried" and digest == burial.digest
     return "elsewhere" if same_event and letter_id != burial.letter_id else what

@@ -1,7 +1,7 @@
--- OFFSET 0: each event is looked up by itself, see rows.sql.
+-- OFFSET 0: look up each event by itself, see rows.sql.
 
 -- name: enter
--- Not where a row stands, nor where another's lease runs: its owner may be about to store the row.
+-- Not if a row exists, nor while another's lease runs: its owner may be about to store the row.
 WITH asked AS MATERIALIZED (
     SELECT event_id, digest, letter_id, claimed
     FROM unnest($2::text[], $3::bytea[], $4::text[], $5::bool[]) AS a (event_id, digest, letter_id, claimed)),
@@ -27,12 +27,12 @@ UNION ALL
 SELECT event_id, 'buried', digest, letter_id FROM entered
 
 -- name: lost_since
--- The latest loss, and since when rows may be lost by those that came after the loss $1.
+-- The latest loss, and since when rows may be lost through the losses that came after the loss $1.
 SELECT (SELECT id FROM unlost.losses ORDER BY number DESC LIMIT 1) AS id, extract(epoch FROM min(since))::float8 AS since
 FROM unlost.losses WHERE number > coalesce((SELECT number FROM unlost.losses WHERE id = $1), 0)
 
 -- name: gone
--- Of resolved letters: neither a row, nor another letter of the same event.
+-- Returns the resolved letters whose events are neither a row nor under another letter.
 SELECT letter_id
 FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[]) AS a (event_id, claim_id, digest, letter_id)
 WHERE NOT EXISTS (SELECT FROM unlost.events WHERE event_id = a.event_id OFFSET 0)

@@ -1,14 +1,12 @@
-"""A connection that knows whether it must be reset before somebody else uses it, and how it is lent to a handler.
+"""A connection that knows whether it must be reset before its next use, and the proxy that a handler gets.
 
-Our own statements leave nothing behind in a session, so between them nothing is sent. A handler may leave anything:
-settings, advisory locks, listening. What was lent to one is reset in full, and where the handler's transaction
-commits, in the same message as the commit. Whatever fails on the way leaves it to be reset when it is given back. What
-a handler holds is good for nothing once its work has ended.
+Our own statements leave nothing behind in a session, so nothing is sent between them. A handler may leave anything:
+settings, advisory locks, listening. After a handler's use a connection is reset in full; if the transaction commits, in
+the same message as the commit. If anything fails before that, it is reset when it is released. A handler's proxy stops
+working once the handler has ended. If another transaction follows at once, the message that commits also begins it.
 
-Where another transaction is to follow at once, that message begins it too.
-
-That what is committed is the transaction in which the row was inserted, and no other that a handler began, is proved
-by a savepoint: it is set with the message that begins, and released with the one that commits, which fails without it.
+A savepoint proves that we commit the transaction in which the row was inserted, and not one that a handler began. The
+message that begins sets it, and the message that commits releases it, which fails without it.
 """
 
 import secrets
@@ -25,13 +23,13 @@ else:
     Plain = asyncpg.Connection
 
 PROOF = f"unlost_{secrets.token_hex(6)}"
-"""The savepoint's name. A handler that returned to it would undo the row, so no handler can know it."""
+"""The savepoint's name. A handler that rolled back to it would undo the row, so no handler may know it."""
 NOT_OURS = (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError)
-"""What PostgreSQL answers where the savepoint is no part of the current transaction, or there is none."""
+"""PostgreSQL's errors if the savepoint is not part of the current transaction, or there is no transaction."""
 
 
 class TransactionLeft(Permanent):
-    """A handler ended the transaction that it was given. What it has committed stands, and would again each time."""
+    """A handler ended its transaction. Its commits stand, and a retry would repeat them, so there is none."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -41,9 +39,9 @@ class TransactionLeft(Permanent):
 
 
 class Begun(Transaction):
-    """A transaction that we have begun ourselves, in one message with something else, and that we end ourselves.
+    """A transaction that we begin ourselves, in one message with other statements, and also end ourselves.
 
-    To the library it is what ``connection.transaction()`` would have started: a handler's own are savepoints in it.
+    For asyncpg it is what ``connection.transaction()`` would have started: a handler's own are savepoints in it.
     """
 
     def __init__(self, connection: "OwnConnection") -> None:
@@ -52,13 +50,13 @@ class Begun(Transaction):
         connection._top_xact = self  # type: ignore[attr-defined]  # noqa: SLF001  as its start would do
 
     def end(self, connection: "OwnConnection") -> None:
-        """It is being committed."""
+        """Record that it is being committed."""
         self._state = TransactionState.COMMITTED
         connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class ConnectionProxy:
-    """What a handler is given: all that the connection can do, for as long as the handler's work lasts."""
+    """The connection that a handler gets: it works like the real one until the handler has ended."""
 
     __slots__ = ("_connection",)
 
@@ -71,38 +69,41 @@ class ConnectionProxy:
         return getattr(self._connection, name)
 
     async def reset(self, *, timeout: float | None = None) -> NoReturn:
-        """Refused: it would end the transaction, and what followed would be committed by itself."""
+        """Refuse: it would end the transaction, and everything after it would be committed separately."""
         del timeout
         raise asyncpg.InterfaceError("reset() cannot be used: it would end the transaction that the handler was given")
 
     def take_back(self) -> None:
-        """Make it useless."""
+        """Stop working."""
         self._connection = None
 
 
 class OwnConnection(Plain):
-    """One connection of ours."""
+    """A connection that tracks whether it is clean."""
 
     generation = 0
-    """Which of the lender's generations it belongs to."""
+    """The generation of the pool in which it was opened."""
     free_since = 0.0
-    """When it was given back last."""
+    """When it was last released."""
     _lent = False
     _begun: Begun | None = None
 
     def lend(self) -> ConnectionProxy:
-        """Have code that is not ours use it, until that is taken back."""
+        """Let a handler use it, until ``take_back`` of the proxy."""
         self._lent = True
         return ConnectionProxy(self)
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is left of who used it last."""
+        """Whether the last user left nothing behind."""
         return not self._lent and not self.is_in_transaction()
 
     async def begin(self, longest_idle: int) -> Begun:
-        """A transaction: the one that the last commit began, or a new one. PostgreSQL ends it when it idles for so many
-        milliseconds; the limit goes with the message that begins, for this transaction only."""
+        """Return a transaction: the one that the last commit began, or a new one.
+
+        PostgreSQL ends it after so many idle milliseconds. The limit is set in the message that begins, for this
+        transaction only.
+        """
         begun, self._begun = self._begun, None
         if begun is None:
             await self.execute(_beginning(longest_idle))
@@ -110,22 +111,23 @@ class OwnConnection(Plain):
         return begun
 
     async def end_begun(self) -> None:
-        """End the transaction that the last commit began: nothing will come of it."""
+        """End the transaction that the last commit began: it is not needed."""
         begun, self._begun = self._begun, None
         if begun is not None:
             await begun.rollback()
 
     async def commit_and_reset(self, transaction: Begun, *, begin_next: int | None = None) -> None:
-        """Commit what a handler did, and take the connection back; ``Transient`` where there is nothing to commit.
+        """Commit a handler's work and reset the connection; ``Transient`` if there is nothing to commit.
 
-        ``begin_next``: a further transaction that may idle for so long is begun, for ``begin`` to return. PostgreSQL
+        ``begin_next``: also begin another transaction, which may idle for so long; ``begin`` returns it. PostgreSQL
         answers the commit of a failed transaction with a rollback and no error.
         """
         if self.is_closed():
             raise Transient("the connection was closed or lost while the handler had it, and the handler went on")
         following = self.get_reset_query()
         if begin_next is not None:
-            # Reset in a transaction of its own: the next one must not take it back, nor begin as this one wished.
+            # Reset in a transaction of its own: the next one must not roll it back, nor begin with this handler's
+            # options.
             following = f"BEGIN; {following} COMMIT; {_beginning(begin_next)}"
         transaction.end(self)
         try:
@@ -143,7 +145,7 @@ class OwnConnection(Plain):
             self._begun = Begun(self)
 
     async def roll_back(self, transaction: Begun) -> None:
-        """Undo what a handler did that has failed; ``TransactionLeft`` where that is no longer in one's hands."""
+        """Undo the work of a handler that failed; ``TransactionLeft`` if the handler ended the transaction."""
         if self.is_closed():
             return
         transaction.end(self)
@@ -153,12 +155,12 @@ class OwnConnection(Plain):
             raise self._left() from None
 
     def _left(self) -> TransactionLeft:
-        """Nobody knows what is on this connection."""
+        """Close the connection, whose state is unknown, and return the error."""
         self.terminate()
         return TransactionLeft()
 
     def get_reset_query(self) -> str:
-        """What asyncpg sends to have a session as new."""
+        """Return the statements that asyncpg sends to reset a session."""
         return super().get_reset_query() if self._lent else ""
 
     async def reset(self, *, timeout: float | None = None) -> None:
@@ -170,7 +172,7 @@ class OwnConnection(Plain):
     def _become_clean(self) -> None:
         if self._lent:
             self._lent = False
-            self._on_release()  # type: ignore[attr-defined]  # statements that a handler may have kept end with it
+            self._on_release()  # type: ignore[attr-defined]  # ends statements a handler may have prepared
 
 
 def _beginning(longest_idle: int) -> str:

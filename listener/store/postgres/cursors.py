@@ -1,8 +1,8 @@
-"""Cursors: up to where in a source everything is settled, one per source and group, never moving back but by a reset.
+"""Cursors: up to where everything is settled, one for each source and group. They move back only by a reset.
 
-A cursor is opaque but for its stem and what counts in it (``listener/core/cursor.py``). Of two with the same stem the
-further one stays, whichever listener wrote it last. Another stem replaces the old, unless both name journals of ours:
-then the listener that learned of the other journal in its handshake resets the cursor.
+A cursor is opaque except for its stem and the number in it (``listener/core/cursor.py``). Of two cursors with the same
+stem, the further one stays, whichever listener wrote last. Another stem replaces the old one, unless both name journals
+of ours. Then the listener that learned of the other journal in its handshake resets the cursor.
 """
 
 from unlost.listener.core.cursor import OURS, ordinal_of, place_of, stem_of
@@ -18,22 +18,22 @@ class PostgresCursors:
         self._sql = database.statements("unlost.listener.store.postgres", "cursors.sql")
 
     async def start(self, source: str, group: str, cursor: str) -> str:
-        """Record where the group starts, if nobody has; return the group's cursor, whoever recorded it."""
+        """Record where the group starts, if no cursor is recorded yet; return the recorded cursor."""
         async with self._database.acquire("recording where the group starts") as connection:
             await connection.execute(self._sql["start"], source, group, cursor, ordinal_of(cursor))
             recorded: str = await connection.fetchval(self._sql["read"], source, group)
         return recorded
 
     async def read(self, source: str, group: str) -> str | None:
-        """The group's cursor."""
+        """Return the group's cursor."""
         async with self._database.acquire("reading the cursor") as connection:
             cursor: str | None = await connection.fetchval(self._sql["read"], source, group)
         return cursor
 
     async def advance(self, source: str, group: str, cursor: str, store: StoreMark | None = None) -> str | None:
-        """Move the group's cursor forward, and return it; what would move it back is ignored.
+        """Move the group's cursor forward and return it. An older cursor is ignored.
 
-        None, and nothing is moved, where PostgreSQL is not ``store`` any more, or has gone back since.
+        If PostgreSQL is no longer ``store``, or went back since, nothing moves and None is returned.
         """
         mark = (None, None, None) if store is None else (store.generation, store.version, store.incarnation)
         values = source, group, cursor, ordinal_of(cursor), stem_of(cursor), place_of(cursor) is not None, f"^{OURS}$"
@@ -47,7 +47,7 @@ class PostgresCursors:
         return str(row["cursor"] or cursor)
 
     async def reset(self, source: str, group: str, old: str, new: str) -> str:
-        """Set the group's cursor from ``old`` to ``new``, back even; return it, whoever has moved it."""
+        """Set the group's cursor from ``old`` to ``new``, even backwards; return the cursor recorded then."""
         async with self._database.acquire("resetting the cursor") as connection:
             await connection.execute(self._sql["reset"], source, group, old, new, ordinal_of(new))
             stored: str | None = await connection.fetchval(self._sql["read"], source, group)

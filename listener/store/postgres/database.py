@@ -1,9 +1,9 @@
-"""One door to PostgreSQL, at which no call waits without a limit.
+"""The only way to PostgreSQL. No call waits without a limit.
 
-Waiting for a connection has a limit. A connection whose query
-timed out or was cancelled is cut off at once, since giving it back politely would wait for a server that
-may never answer. After a restart of the server, the first lost connection has all others renewed.
-Library errors leave as ``Transient`` or ``Permanent``; errors of the caller's own pass through.
+Waiting for a connection has a limit. A connection whose query timed out or was cancelled is cut off at once: a polite
+release would wait for a server that may never answer. After a restart of the server, the first lost connection makes
+the pool replace all others. Library errors leave as ``Transient`` or ``Permanent``. Errors of the caller's own pass
+through.
 """
 
 import asyncio
@@ -31,15 +31,14 @@ from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, 
 
 Connection = OwnConnection
 MakeReady = Callable[[Connection], Awaitable[None]]
-"""Does to a new connection, before anybody waits for it, what would take time at its first use."""
+"""Prepares a new connection before anybody waits for it, to save time at its first use."""
 
 
 class Database:
-    """Connections to one PostgreSQL, opened when they are first needed; so many of them are then kept.
+    """Connections to one PostgreSQL, opened when first needed; ``kept_open`` of them stay open.
 
-    Where its address names several servers, all connections go to one of them; to another, once it no longer answers.
-
-    What is asked over them stands in the schema of one group.
+    If the address names several servers, all connections go to one of them; to another once it no longer answers.
+    Queries use the schema of one group.
     """
 
     def __init__(
@@ -67,10 +66,10 @@ class Database:
             self._connect, most=connections, few=kept_open, timeout=timeout, reset_timeout=connect_timeout
         )
         self.claims_place: str | None = None
-        """The incarnation of the claims table that this process last saw; claims in any other are refused."""
+        """The incarnation of the claims table that this process saw last. Claims in any other are refused."""
 
     def statements(self, package: str, file: str) -> dict[str, str]:
-        """The statements of a file, for the group's schema."""
+        """Return the statements of a file, for the group's schema."""
         return statements(package, file, self.schema)
 
     async def open(self) -> str:
@@ -91,15 +90,15 @@ class Database:
             connection.terminate()
 
     def acquire(self, doing: str = "using PostgreSQL") -> "Borrowed":
-        """Borrow a connection, with ``async with``. ``doing`` goes into the message of whatever fails."""
+        """Acquire a connection, with ``async with``. ``doing`` is part of the message of any failure."""
         return Borrowed(self._pool, doing)
 
     def expire(self) -> None:
-        """Lend no connection again that is open now."""
+        """Hand out no connection again that is open now."""
         self._pool.expire()
 
     async def close(self) -> None:
-        """Cut all connections. Whoever is done has given its connection back by now."""
+        """Cut all connections. Callers that finished have released theirs by now."""
         await self._pool.end_all()
 
     async def _connect(self) -> OwnConnection:
@@ -113,9 +112,9 @@ class Database:
         return connection
 
     async def connect_alone(self) -> OwnConnection:
-        """A connection that the caller ends, to the server that answered last, or else to the first that answers.
+        """Open a connection that the caller closes: to the server that answered last, or else the first that answers.
 
-        Each server has a time limit of its own. What the library raises is passed on.
+        Each server has a time limit of its own. Errors of the library are raised as they are.
         """
         failed: dict[str, BaseException] = {}
         for url in sorted(servers_of(self._url), key=lambda url: url != self._answered):
@@ -139,9 +138,10 @@ class Database:
 
 
 class Borrowed:
-    """A connection while somebody has it. A class, for it is entered once or twice for each event that comes alone.
+    """An acquired connection, as an async context manager.
 
-    What was kept when it was left can be entered again, as long as it ``is_usable``; or it must be given back.
+    A class, since it is entered once or twice for each event that comes alone. A connection that was kept on leaving
+    can be entered again, as long as it ``is_usable``; otherwise it must be given back.
     """
 
     __slots__ = ("_connection", "_doing", "_kept", "_pool")
@@ -153,16 +153,16 @@ class Borrowed:
         self._connection: Connection
 
     def keep(self) -> None:
-        """Have the connection stay lent once more, if all goes well."""
+        """Keep the connection after leaving, if no error occurs."""
         self._kept = True
 
     @property
     def is_usable(self) -> bool:
-        """Whether nothing is known that would keep a statement from succeeding."""
+        """Whether nothing is known that would make a statement fail."""
         return self._pool.may_use(self._connection)
 
     async def give_back(self) -> None:
-        """End what was kept."""
+        """End the kept transaction and release the connection."""
         with contextlib.suppress(Transient):  # it is cut off; nothing was done on it
             async with self as connection:
                 if not connection.is_closed():

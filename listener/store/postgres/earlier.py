@@ -1,8 +1,8 @@
-"""Tables of a version that knew no schemas: they stand in ``public``, where all groups shared them.
+"""Tables of an early version without schemas: they are in ``public``, where all groups shared them.
 
-They are known by our own row in ``public.migrations``, so a table of the same name that is somebody else's is left
-alone. They are moved to the group whose work they hold. What several groups shared cannot be divided without knowing
-whose rows are whose, so that is refused.
+Our own row in ``public.migrations`` identifies them, so another owner's table of the same name is left alone. They are
+moved to the group whose work they hold. Tables that several groups shared cannot be divided, since nobody knows which
+rows belong to which group. So that is refused.
 """
 
 import asyncpg
@@ -35,7 +35,7 @@ THERE = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = 'public' 
 
 
 async def move(connection: Connection, group: str, sha256: str) -> bool:
-    """Move the tables of an earlier version to the schema that is searched, where they are this group's."""
+    """Move the tables of an early version to the schema on the search path, if they are this group's."""
     if not await connection.fetchval(IS_LIKE_OURS) or not await connection.fetchval(IS_OURS, FIRST, sha256):
         return False
     there = {row["tablename"] for row in await connection.fetch(THERE, TABLES)}

@@ -1,6 +1,6 @@
-"""PostgreSQL's and asyncpg's errors, translated by what to do next. Pure: one table, one function.
+"""Errors of PostgreSQL and asyncpg, translated by what to do next. Pure: one table, one function.
 
-What is unknown counts as transient: trying again costs a moment, burying by mistake costs a replay.
+Unknown errors count as transient: another attempt costs a moment, a wrong burial costs a replay.
 """
 
 from collections.abc import Mapping
@@ -15,17 +15,19 @@ PERMANENT_CLASSES = {
     "42": "the statement does not fit the schema, or is not permitted",
     "54": "a limit of the server is exceeded",
 }
-"""Classes of SQLSTATE for which the same call fails every time: it is about the data or the schema."""
+"""Classes of SQLSTATE for which the same call always fails: the data or the schema is at fault."""
 
 UNAVAILABLE_CLASSES = frozenset({"40", "53", "57"})
-"""Classes of SQLSTATE that say nothing of the data: deadlocks, resources, shutdown. A lost connection (08) may: a row
-may be what a proxy, or the server, cannot bear."""
+"""Classes of SQLSTATE that say nothing about the data: deadlocks, resources, shutdown.
+
+A lost connection (08) may be the data's fault: a row may be more than a proxy or the server can bear.
+"""
 READ_ONLY, LOCK_NOT_AVAILABLE = "25006", "55P03"
 QUERY_CANCELED = "57014"
-"""May be this row's own: a trigger that hangs, and a time limit in the server."""
+"""May be this row's own fault: a trigger that hangs, and a time limit in the server."""
 
 LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
-"""What tells that a connection is gone, and that the pool's others probably are too. A timeout is an OSError."""
+"""Errors that show that a connection is gone, and probably the pool's others too. A timeout is an OSError."""
 
 LIBRARY_ERRORS = (asyncpg.PostgresError, *LOST)
 
@@ -33,7 +35,7 @@ MISCONFIGURED_CLASSES = frozenset({"28", "3D"})
 
 
 def translated(error: BaseException, doing: str) -> UnlostError:
-    """The error as one of ours; ``doing`` says in the message what was being done."""
+    """Return the error as one of ours. ``doing`` says in the message what was being done."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         if meaning := PERMANENT_CLASSES.get(state[:2]):
@@ -48,7 +50,7 @@ def translated(error: BaseException, doing: str) -> UnlostError:
 
 
 def not_begun(error: BaseException, doing: str) -> UnlostError:
-    """The same before anything was asked, for want of a connection: that says nothing of any data."""
+    """Translate an error from before any statement, for lack of a connection: it says nothing about data."""
     if isinstance(error, TimeoutError):
         return Unavailable(f"{doing}: PostgreSQL did not answer in time, or all connections were in use")
     told = translated(error, doing)
@@ -56,9 +58,9 @@ def not_begun(error: BaseException, doing: str) -> UnlostError:
 
 
 def most_telling(failed: Mapping[str, BaseException]) -> BaseException:
-    """Of what connecting to several servers ended with, by their places, the error that stands for all.
+    """Choose one error to raise after connecting to several servers failed; ``failed`` has one for each place.
 
-    What a server said rather than that one is not there; else each server with what is the matter with it.
+    An error that a server reported is preferred. Otherwise the message names each server with its error.
     """
     errors = list(failed.values())
     if len(errors) == 1 or all(isinstance(error, TimeoutError) for error in errors):
@@ -76,14 +78,14 @@ def _short(error: BaseException) -> str:
 
 
 def lost_connection(error: BaseException) -> bool:
-    """Whether the other pooled connections are to be given up too: the server went away, or takes no rows any more."""
+    """Return whether to give up the other pooled connections too: the server went away, or accepts no rows any more."""
     if isinstance(error, TimeoutError) or not_sendable(error):
         return False
     return isinstance(error, LOST) or (isinstance(error, asyncpg.PostgresError) and _shutting_down(error))
 
 
 def not_sendable(error: BaseException) -> bool:
-    """Whether asyncpg itself refused the data, before anything was sent: the connection is as good as before."""
+    """Return whether asyncpg refused the data before sending anything: the connection is still good."""
     return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
 
 

@@ -1,14 +1,14 @@
-"""The roll: which listeners of a group are alive, and in which places each of them covers what it holds.
+"""The membership: which listeners of a group are alive, and in which places each covers what it holds.
 
-A row lives for some seconds after it was last refreshed, by the server's clock. Where that goes back, each row and each
-lease counts from then on: the dead do not live on for the size of the jump, and the living keep what they have.
-When the server itself has come back from a crash, every row lives that long from then on: a peer that could not refresh
-meanwhile is not taken for gone. Rows that have not lived for a minute are removed: nobody waits for the dead then.
-Declaring is done under one lock per group, and looks at the peers after it: of two that declare at once, the
-second sees the first.
+A row lives for some seconds after its last refresh, by the server's clock. If that clock goes back, each row and each
+lease counts from then on: dead listeners do not live on for the size of the jump, and living ones keep what they have.
+After a crash of the server, every row lives that long again: a peer that could not refresh meanwhile is not taken for
+dead. Rows that have been dead for a minute are deleted: nobody waits for them then. Listeners declare under one lock
+for each group and read the peers after it. So of two that declare at once, the second sees the first.
 
-Each row names its listener's handler. Who comes agrees with those at work, or its row says that it does not: then it
-starts nothing, until none of another handler is at work any more. Who has agreed keeps that as long as its row lives.
+Each row names its listener's handler. A listener that joins agrees with those at work, or its row says that it does
+not. Then it starts nothing until no other handler is at work. A listener that has agreed keeps that as long as its row
+lives.
 """
 
 import asyncpg
@@ -33,7 +33,7 @@ class PostgresMembership:
         changes_handler: bool = False,
         listens: bool = True,
     ) -> None:
-        """Make one. ``changes_handler``: may work beside another handler. ``listens``: it is no replay."""
+        """Make one. ``changes_handler``: may work beside another handler. ``listens``: false for a replay."""
         self.life_seconds = life_seconds
         self.handler = handler
         self._changes_handler = changes_handler
@@ -44,11 +44,11 @@ class PostgresMembership:
         self._sql = database.statements("unlost.listener.store.postgres", "membership.sql")
 
     async def refresh(self, known: StoreMark | None = None) -> MembershipView:
-        """Say that this listener lives, unless its row has expired, and look at the others.
+        """Report that this listener is alive, unless its row has expired, and return a view of all.
 
-        ``known``: the store as it was seen last; unless it has gone back since, its version is raised.
+        ``known``: the store as last seen. Its version is raised, unless the store went back since.
         """
-        async with self._database.acquire("refreshing the roll of listeners") as connection:
+        async with self._database.acquire("refreshing the membership") as connection:
             place = await incarnation(connection, self._sql)
             rows = await connection.fetch(self._sql["refresh"], self._token, self.life_seconds)
             if any(row["late"] for row in rows):
@@ -57,8 +57,8 @@ class PostgresMembership:
         return self._seen(rows, store)
 
     async def declare(self, places: frozenset[str]) -> MembershipView:
-        """Write this listener's places, then look, under the group's lock."""
-        async with self._database.acquire("declaring places on the roll") as connection:
+        """Write this listener's places, then read the view, under the group's lock."""
+        async with self._database.acquire("declaring the places of claims") as connection:
             place = await incarnation(connection, self._sql)
             async with connection.transaction():
                 rows = await self._declare(connection, places)
@@ -66,13 +66,13 @@ class PostgresMembership:
         return self._seen(rows, store)
 
     async def renew(self, generation: str, version: int) -> None:
-        """Replace the store's generation, unless a peer has, by one that has come further than this version."""
+        """Replace the store's generation by one with a higher version than this, unless a peer has already."""
         async with self._database.acquire("replacing the store's generation") as connection:
             await connection.execute(self._sql["renew"], generation, version)
 
     async def leave(self) -> None:
-        """Take this listener's row away, so that nobody waits for it."""
-        async with self._database.acquire("leaving the roll of listeners") as connection:
+        """Delete this listener's row, so that nobody waits for it."""
+        async with self._database.acquire("leaving the group") as connection:
             await connection.execute(self._sql["leave"], self._token)
 
     async def _declare(self, connection: Connection, places: frozenset[str]) -> list[asyncpg.Record]:

@@ -1,11 +1,11 @@
 -- name: refresh
--- A moment that is still to come: the clock went back. Rows from then count from now on, as leases do; late tells of it.
+-- A time in the future shows that the clock went back. Such rows count from now on, as leases do; "late" reports it.
 WITH mine AS (
     UPDATE unlost.listeners l SET seen_at = clock_timestamp()
     WHERE token = $1
         AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $2) > clock_timestamp()
     RETURNING token, places, instance_id, handler, listens, agreed),
-long_gone AS ( -- a crash of the server would let them live on, and in places that nobody else knows any more
+long_gone AS ( -- a crash of the server would revive them, with places that nobody else knows any more
     DELETE FROM unlost.listeners
     WHERE token <> $1
         AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $2 + 60) < clock_timestamp()),
@@ -24,7 +24,7 @@ live AS (
 SELECT *, (SELECT bool_or(seen_at > clock_timestamp()) FROM unlost.listeners) AS late FROM live
 
 -- name: cut_leases
--- Once the clock went back: see shorten in claims.sql. Whoever is at a row just now sets its lease anew.
+-- After the clock went back: see shorten in claims.sql. A row that is locked now gets a new lease from its owner.
 UPDATE unlost.claims c SET until = clock_timestamp() + c.span
 FROM (
     SELECT event_id FROM unlost.claims
@@ -36,7 +36,7 @@ WHERE c.event_id = late.event_id
 SELECT pg_advisory_xact_lock(hashtextextended('unlost.listeners', 0))
 
 -- name: upsert
--- Whoever lives and has agreed keeps that; who comes, or comes back, agrees where no other handler is at work.
+-- A live listener that has agreed keeps that. One that joins or comes back agrees if no other handler is at work.
 INSERT INTO unlost.listeners AS mine (token, instance_id, places, handler, listens, agreed)
 VALUES ($1, $2, $3, $4, $5, NOT $5 OR $6 OR NOT EXISTS (
     SELECT FROM unlost.listeners
@@ -70,7 +70,7 @@ SELECT generation, version FROM unlost.store
 INSERT INTO unlost.store DEFAULT VALUES ON CONFLICT DO NOTHING
 
 -- name: grow
--- Not where it has gone back: the version must not hide that.
+-- Not if the store went back: the version must not hide that.
 UPDATE unlost.store SET version = version + 1, grown_at = clock_timestamp()
 WHERE generation = $1 AND version >= $2 RETURNING generation, version
 

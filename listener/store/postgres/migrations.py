@@ -1,15 +1,16 @@
 """The schema of a group, in numbered files that are applied once, in order, by one process at a time.
 
-An advisory lock makes ten listeners that start at once take turns; a checksum tells when a file that has
-been applied was changed afterwards, which is refused rather than guessed about. Where nothing is missing, nothing is
-asked for that reading and writing rows does not need: a role without rights on the schema itself can start.
+An advisory lock makes listeners that start at the same time take turns. A checksum shows whether an applied file was
+changed afterwards; that is refused. If no file is missing, migrating needs no other rights than reading and writing
+rows: a role without rights on the schema itself can start.
 
-The files name their tables without a schema; the transaction that applies them finds them in the group's. Tables of a
-version that knew no schemas stand in ``public``. They are moved, see ``earlier.py``, never left beside empty ones.
+The files name their tables without a schema. The transaction that applies them finds them in the group's schema. Tables
+of an early version without schemas are in ``public``. They are moved (see ``earlier.py``), never left beside empty
+ones.
 
-PostgreSQL looks for an unqualified name in the schema called like the role before it looks in ``public``. A role called
-like our schema would have a handler's ``events`` find ours, and a table made by hand stand among ours. So such a role
-has its search path set to what it was before that schema existed.
+PostgreSQL looks for an unqualified name in the schema with the role's name before it looks in ``public``. With a role
+named like our schema, a handler's ``events`` would mean ours, and a table made by hand would get among ours. So the
+search path of such a role is set to what it was before that schema existed.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.statements import quoted
 
 LOCK = 7_316_540_112_839
-"""Any number, as long as all of us and nobody else use it."""
+"""Any number that all of us and nobody else use."""
 
 RECORD = """
 CREATE TABLE migrations (
@@ -51,12 +52,12 @@ class Migration(msgspec.Struct, frozen=True):
 
     @property
     def sha256(self) -> str:
-        """What the file is recognised by."""
+        """The checksum by which the file is recognised."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
 class Migrated(msgspec.Struct, frozen=True):
-    """What was done: the files that were applied, and whether tables of an earlier version were moved before."""
+    """The outcome: the files that were applied, and whether tables of an early version were moved before."""
 
     schema: str
     applied: tuple[str, ...] = ()
@@ -64,7 +65,7 @@ class Migrated(msgspec.Struct, frozen=True):
 
 
 def known_migrations() -> list[Migration]:
-    """The files that came with this version, in order."""
+    """Return the files of this version, in order."""
     files = resources.files("unlost.listener.store.postgres").joinpath("migrations").iterdir()
     return sorted(
         (Migration(file.name, file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".sql")),
@@ -73,7 +74,7 @@ def known_migrations() -> list[Migration]:
 
 
 async def migrate(database: Database) -> Migrated:
-    """Apply what is missing. All of it in one transaction: all or nothing."""
+    """Apply every missing file in one transaction: all or none."""
     await database.open()
     async with database.acquire("migrating the schema") as connection:
         try:
@@ -83,7 +84,7 @@ async def migrate(database: Database) -> Migrated:
 
 
 async def check(database: Database) -> Migrated:
-    """Refuse to start where anything is missing, and change nothing."""
+    """Refuse to start if a file is missing, and change nothing."""
     await database.open()
     async with database.acquire("looking at the schema") as connection:
         try:
@@ -104,7 +105,7 @@ async def _brought_up(connection: Connection, database: Database) -> Migrated:
         async with connection.transaction():
             done = await _migrate(connection, database)
     misled = await connection.fetchrow(MISLED, database.schema)
-    if misled and '"$user"' in misled["path"]:  # else somebody has named the schema on purpose
+    if misled and '"$user"' in misled["path"]:  # otherwise somebody has named the schema on purpose
         await _lead_elsewhere(connection, **misled)
         database.expire()
     return done
@@ -128,7 +129,7 @@ async def _migrate(connection: Connection, database: Database) -> Migrated:
 
 
 async def _lead_elsewhere(connection: Connection, path: str, database: str) -> None:
-    """Have this role's unqualified names not be looked for in the schema that is called like the role."""
+    """Keep this role's unqualified names from being found in the schema with the role's name."""
     rest = [one.strip() for one in path.split(",") if one.strip() != '"$user"']
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=60)

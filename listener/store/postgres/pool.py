@@ -1,10 +1,10 @@
-"""Connections to one PostgreSQL, lent and taken back: what asyncpg's pool does, without what that costs.
+"""A pool of connections to one PostgreSQL, which does the work of asyncpg's pool at a lower cost.
 
-Its way of lending makes a task, a timer, a shield and a proxy each time, which for a small statement is more than the
-statement costs. Here lending a connection that is free and clean is taking it off a stack. The last one given back is
-lent first, so what is not needed any more grows old at the other end, and is closed, but for a few that are nearly
-always needed. Where none is free, one more is opened beside, and who waits gets whichever comes first: to open one
-takes as long as many statements. After ``expire`` no connection is lent again that was open before.
+For each acquired connection, asyncpg's pool makes a task, a timer, a shield and a proxy. For a small statement that
+costs more than the statement. Here, acquiring a free and clean connection takes it off a stack. The connection released
+last is acquired first, so unneeded ones grow old at the other end. They are closed, except for a few that are nearly
+always needed. If none is free, one more is opened, and the caller gets whichever comes first: opening one takes as long
+as many statements. After ``expire``, no connection that was open before is handed out again.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from collections.abc import Awaitable, Callable
 from unlost.listener.store.postgres.connection import OwnConnection
 
 FREE_SECONDS = 300.0
-"""So long a connection may stay open unused."""
+"""How long a connection may stay open unused."""
 
 
 class ConnectionPool:
-    """Lends up to ``most`` connections at once, opened by ``connect``: a few with the first, others when needed."""
+    """Hands out up to ``most`` connections, opened by ``connect``: ``few`` with the first, others when needed."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class ConnectionPool:
         self._generation = 0
 
     async def lend(self) -> OwnConnection:
-        """A connection, within the time limit, or ``TimeoutError``; or what opening one raises."""
+        """Acquire a connection within the time limit. Raises ``TimeoutError``, or what opening a connection raises."""
         connection = self.lend_free()
         if connection is not None:
             return connection
@@ -61,7 +61,7 @@ class ConnectionPool:
             raise
 
     def lend_free(self) -> OwnConnection | None:
-        """A connection that nobody need wait for, if there is one."""
+        """Return a connection that is free now, if there is one."""
         while self._free:
             connection = self._free.pop()
             if not connection.is_closed():
@@ -70,18 +70,18 @@ class ConnectionPool:
         return None
 
     def may_use(self, connection: OwnConnection) -> bool:
-        """Whether this one, which is lent, would be lent again."""
+        """Return whether this acquired connection would be handed out again."""
         return not connection.is_closed() and connection.generation == self._generation
 
     def take_back_clean(self, connection: OwnConnection) -> bool:
-        """Have it lent again, where nothing needs to be done before; whether that is so."""
+        """Release a connection if nothing must be done on it first; return whether that is so."""
         clean = connection.is_clean
         if clean:
             self._hand_on(connection)
         return clean
 
     async def take_back(self, connection: OwnConnection) -> None:
-        """Have it lent again, reset where that is needed; or closed, where it can be used no more."""
+        """Release a connection: reset it if needed, or close it if it is unusable."""
         try:
             if not connection.is_closed() and not connection.is_clean:
                 await connection.reset(timeout=self._reset_timeout)
@@ -92,16 +92,16 @@ class ConnectionPool:
             self._hand_on(connection)
 
     def expire(self) -> None:
-        """Lend nothing that is open now, since the server has gone away."""
+        """Close all free connections and hand out none that is open now: the server has gone away."""
         self._generation += 1
         free, self._free = self._free, []
         for connection in free:
             self._end(connection)
 
     async def end_all(self) -> None:
-        """Cut every connection, those that are lent too.
+        """Close every connection, also those in use.
 
-        None is left half open: a server waits a minute for a login to go on, and drops no database meanwhile.
+        None is left half open: a server waits a minute for a login to complete, and drops no database meanwhile.
         """
         self.expire()
         for connection in list(self._open):
@@ -111,7 +111,7 @@ class ConnectionPool:
         await asyncio.gather(*self._opening, return_exceptions=True)
 
     def _open_more(self, at_least: int = 0) -> None:
-        """As many as are waited for, where that is allowed."""
+        """Open as many as callers wait for, within the limit."""
         while len(self._opening) < min(max(len(self._waiting), at_least), self._most - len(self._open)):
             opening = asyncio.ensure_future(self._connect())
             self._opening.add(opening)
@@ -122,7 +122,7 @@ class ConnectionPool:
         if opening.cancelled():
             return
         if error := opening.exception():
-            # Who waits may yet get another that is being opened.
+            # A waiting caller may still get another connection that is being opened.
             if len(self._waiting) > len(self._opening) and (waiter := self._next_waiter()):
                 waiter.set_exception(error)
             self._open_more()
@@ -133,7 +133,7 @@ class ConnectionPool:
         self._hand_on(connection)
 
     def _hand_on(self, connection: OwnConnection) -> None:
-        """To who has waited longest, or onto the stack."""
+        """Give a connection to the caller that has waited longest, or push it onto the stack."""
         if connection.is_closed() or connection.generation != self._generation:
             self._end(connection)
             self._open_more()

@@ -1,11 +1,11 @@
-"""The table ``events``: whose primary key decides that an event is stored once.
+"""The table ``events``. Its primary key decides that an event is stored once.
 
-A row that was not inserted is looked at before it is called a duplicate: it may be our own, when the reply
-to the commit was lost; and its content may differ, which is a conflict. Content is compared as JSON values
-by PostgreSQL, after a digest that settles nearly all cases cheaply.
+A row that was not inserted is compared before it is called a duplicate. It may be our own, if the reply to the commit
+was lost. Or its content may differ, which is a conflict. PostgreSQL compares content as JSON values, after a digest
+that settles nearly all cases cheaply.
 
-What the register of burials names is not inserted at all: a row and a dead letter exclude each other, and the
-statement that would store the row decides.
+An event in the register of burials is not inserted: a row and a dead letter exclude each other, and the statement that
+would store the row decides.
 """
 
 import contextlib
@@ -28,18 +28,19 @@ NEWEST = 2**63 - 1
 
 
 async def make_ready(connection: Connection, group: str = DEFAULT_GROUP) -> None:
-    """Store nothing: the first batch on a connection would take ten times as long as those that follow, since asyncpg
-    asks the server what an array of numbers is.
+    """Prepare a new connection by an insert of no rows.
 
-    Burials are heeded: PostgreSQL compares the first few plans of a statement with one for all values, and a plan
-    without the look at burials is so cheap that for hundreds of batches it would plan each anew."""
+    Otherwise its first batch takes ten times as long as later ones, since asyncpg asks the server what an array of
+    numbers is. The insert heeds burials. PostgreSQL compares the first few plans of a statement with a generic one. A
+    plan without the look at burials is so cheap that for hundreds of batches it would plan each anew.
+    """
     nothing, sql = _columns([]), statements("unlost.listener.store.postgres", "rows.sql", schema_of(group))
-    with contextlib.suppress(asyncpg.PostgresError):  # the tables may be yet to come
+    with contextlib.suppress(asyncpg.PostgresError):  # the tables may not exist yet
         await connection.execute(sql["insert"], "", "", *nothing, True, None)
 
 
 class PostgresRows:
-    """Inserts and reads rows, in the name of one process start."""
+    """Inserts and reads rows, in the name of one start of a process."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class PostgresRows:
         longest_idle: float = 31.0,
         handler: str | None = None,
     ) -> None:
-        """Make one. ``heeds_burials``: what is buried becomes no row; a replay, which digs out, heeds none.
+        """Make one. ``heeds_burials``: buried events are not stored. A replay revives them, so it heeds none.
 
         ``longest_idle``: seconds that a handler may leave its transaction idle, see ``insert_with``.
         """
@@ -64,10 +65,10 @@ class PostgresRows:
         self._sql = database.statements("unlost.listener.store.postgres", "rows.sql")
 
     async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
-        """Store a batch in one statement: all of it, or the whole batch is raised as one error."""
+        """Store a batch in one statement: all of it, or one error for the whole batch."""
         if not rows:
             return []
-        # What comes alone goes as plain values: arrays of one cost both sides more than the row does.
+        # A single row goes as plain values: arrays of one element cost both sides more than the row does.
         statement, columns = ("insert_lone", _values(rows[0])) if len(rows) == 1 else ("insert", _columns(rows))
         async with self._database.acquire("storing events") as connection:
             status = await connection.execute(
@@ -80,11 +81,11 @@ class PostgresRows:
     async def insert_with(
         self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: TransactionPipeline | None = None
     ) -> Result:
-        """Store one event and do ``work`` on the same transaction: both take effect, or neither.
+        """Store one event and do ``work`` in the same transaction: both take effect, or neither.
 
-        ``work`` is not called where the row exists already, or the event is buried. What it raises is raised from here
-        as it is, except for PostgreSQL's own errors, which are translated. The transaction holds the event's key: were
-        this process frozen in the middle, its heir would wait for it, so PostgreSQL ends what idles for too long.
+        ``work`` is not called if the row exists already or the event is buried. Its errors are raised as they are,
+        except PostgreSQL's own, which are translated. The transaction holds the event's key. If this process were
+        frozen in it, the next owner would wait for it, so PostgreSQL ends a transaction that idles for too long.
         """
         failed: Exception | None = None
         borrowed = await self._next_of(series)
@@ -125,19 +126,19 @@ class PostgresRows:
         return self._database.acquire("storing an event with its handler")
 
     async def probe(self) -> None:
-        """Store nothing, with the locks of an insert, and a commit that waits for disk and standbys as one does."""
+        """Insert nothing, but take the locks of an insert, and commit after disk and standbys as an insert does."""
         async with self._database.acquire("probing whether rows are taken") as connection:
             await connection.execute(self._sql["probe"])
 
     async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
-        """Which of these are rows or burials, each with whether the digest of the content is the same too."""
+        """Return which of these are rows or burials, each with whether the content's digest is the same."""
         if not requests:
             return {}
         async with self._database.acquire("looking for settled events") as connection:
             return await self._settled(connection, requests)
 
     async def same_content(self, event: Event) -> bool | None:
-        """Whether the row of this id has the same content, compared as JSON values; None without a row."""
+        """Return whether the row of this id has the same content as JSON values; None without a row."""
         async with self._database.acquire("comparing an event with its row") as connection:
             same: bool | None = await connection.fetchval(
                 self._sql["same_content"],
@@ -150,21 +151,21 @@ class PostgresRows:
         return same
 
     async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
-        """Up to ``limit`` rows, newest first, with a ``seq`` below ``before``."""
+        """Return up to ``limit`` rows, newest first, with a ``seq`` below ``before``."""
         async with self._database.acquire("reading a page of events") as connection:
             rows = await connection.fetch(self._sql["page"], NEWEST if before is None else before, limit)
         return [_shown(row) for row in rows]
 
     async def one(self, event_id: str) -> dict[str, Any] | None:
-        """The row of this event."""
+        """Return the row of this event."""
         if "\x00" in event_id:
-            return None  # no text of PostgreSQL's can hold it
+            return None  # PostgreSQL's text cannot hold it
         async with self._database.acquire("reading an event") as connection:
             row = await connection.fetchrow(self._sql["one"], event_id)
         return None if row is None else _shown(row)
 
     async def prune(self, older_than_seconds: float, *, batch: int = 5_000) -> AsyncIterator[int]:
-        """Delete old rows, batch by batch, yielding how many each time; it ends when none is left."""
+        """Delete old rows in batches; yield the number after each. Ends when none is left."""
         while True:
             async with self._database.acquire("deleting old events") as connection:
                 deleted = _count(await connection.execute(self._sql["prune"], older_than_seconds, batch, timeout=60))
@@ -189,7 +190,7 @@ class PostgresRows:
         return {event_id: Done(same) if stored else Dead(same) for event_id, same, stored in found}
 
     async def _told_apart(self, connection: Connection, rows: Sequence[NewRow]) -> list[Result]:
-        """Which rows are ours, written just now or when a reply was lost, or another's, or buried."""
+        """Find out which rows are ours (written now or before a lost reply), which others', and which buried."""
         found = await connection.fetch(self._sql["compare"], self._token, *_columns(rows))
         results: dict[int, Result] = {
             number - 1: STORED if mine else DUPLICATE if same else CONFLICT for number, mine, same in found
@@ -222,7 +223,7 @@ def _values(row: NewRow) -> tuple[Any, ...]:
 
 def _columns(rows: Sequence[NewRow]) -> tuple[Any, ...]:
     events = [row.event for row in rows]
-    # Numbers that are 1 in each row, as they nearly always are, are left out.
+    # Numbers that are 1 in every row, as they nearly always are, are left out.
     epochs, attempts = [row.epoch for row in rows], [row.attempts for row in rows]
     return (
         [event.event_id for event in events],

@@ -1,7 +1,7 @@
--- In a batch, JSON comes as one text, parted by U+0001, which no JSON holds; digests as one string of bytes. Epochs and
--- attempts are left out where all of them are 1.
--- OFFSET 0: each event is looked up by itself, in an index. Left to choose, PostgreSQL takes some batches for larger than
--- they are, and reads a whole table for one event.
+-- In a batch, JSON comes as one text, separated by U+0001, which no JSON contains; digests come as one string of bytes.
+-- Epochs and attempts are left out if all of them are 1.
+-- OFFSET 0: look up each event by itself, in an index. Without it, PostgreSQL overestimates some batches and scans a
+-- whole table for one event.
 
 -- name: insert
 INSERT INTO unlost.events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at, handler)
@@ -22,7 +22,7 @@ WHERE NOT EXISTS (SELECT FROM unlost.buried b WHERE $11::bool AND b.event_id = $
 ON CONFLICT (event_id) DO NOTHING
 
 -- name: probe
--- An insert of no row writes nothing to the log, and its commit waits for nobody; the message makes it wait.
+-- An insert of no row writes nothing to the log, and its commit waits for nothing. The message makes it wait.
 WITH none AS (
     INSERT INTO unlost.events (event_id, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
     SELECT b.event_id, 'null', '', '', '', 1, 1, now() FROM unlost.buried b WHERE b.event_id IS NULL

@@ -1,8 +1,8 @@
-"""SQL lives in ``.sql`` files; this reads them, each with the name that its ``-- name:`` line gives it.
+"""Loads SQL from ``.sql`` files. A ``-- name:`` line names each statement.
 
 Each group has a schema of its own. The files are written for the default group, whose schema is ``unlost``, and can be
-tried in ``psql`` as they stand; for another group, that name before a table is replaced. Nothing is put into a
-session's ``search_path``: a pooler would lose or refuse it, and a handler's unqualified names are its own.
+tried in ``psql`` as they are. For another group, that name before a table is replaced. Nothing is put into a session's
+``search_path``: a pooler would lose or refuse it, and unqualified names belong to the handler.
 """
 
 import functools
@@ -13,7 +13,7 @@ from unlost.listener.core.errors import Misconfigured
 
 DEFAULT_GROUP = "unlost"
 GROUP_NAME = r"[A-Za-z0-9_.-]{1,56}"
-"""What a group may be called: with ``unlost_`` before it, it still fits the 63 bytes of a name in PostgreSQL."""
+"""The allowed names of groups. With ``unlost_`` before it, a name still fits the 63 bytes of a name in PostgreSQL."""
 GROUP_RULE = "a group's name has 1 to 56 letters, digits, dots, hyphens or underscores"
 
 _HEADER = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
@@ -21,27 +21,27 @@ _SCHEMA = re.compile(r"\bunlost\.")
 
 
 def schema_of(group: str) -> str:
-    """The name of a group's schema, unlike any other group's: ``unlost``, or ``unlost_`` and the group."""
+    """Return the name of a group's schema, unique to it: ``unlost``, or ``unlost_`` and the group."""
     if not re.fullmatch(GROUP_NAME, group):
         raise Misconfigured(f"GROUP: {GROUP_RULE}, not {group!r}")
     return DEFAULT_GROUP if group == DEFAULT_GROUP else f"unlost_{group}"
 
 
 def quoted(name: str) -> str:
-    """A name as an identifier of PostgreSQL's."""
+    """Quote a name as an identifier of PostgreSQL."""
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
 
 
 def in_schema(sql: str, schema: str) -> str:
-    """SQL that is written for the schema ``unlost``, for another one."""
+    """Rewrite SQL for the schema ``unlost`` to another schema."""
     name = f"{quoted(schema)}."
     return _SCHEMA.sub(lambda _: name, sql)
 
 
 @functools.cache
 def statements(package: str, file: str, schema: str = DEFAULT_GROUP) -> dict[str, str]:
-    """The statements of one file, by name, for one schema."""
+    """Return the statements of one file, by name, for one schema."""
     text = resources.files(package).joinpath(file).read_text(encoding="utf-8")
     _, *parts = _HEADER.split(text)
     return {name: in_schema(body.strip(), schema) for name, body in zip(parts[::2], parts[1::2], strict=True)}
