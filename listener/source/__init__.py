@@ -1,1 +1,1 @@
-"""The source: one WebSocket connection at a time, reconnecting, resuming, pausing."""
+"""The source: one WebSocket connection at a time. It reconnects, resumes and pauses."""

@@ -1,4 +1,4 @@
-"""Keeps the group's cursor: how far everything is settled, in PostgreSQL, about once a second."""
+"""Commits the group's cursor to PostgreSQL about once a second: up to it, everything is settled."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from unlost.listener.ports.cursors import GroupCursors
 
 
 class CursorCommitter:
-    """Writes the watermark's cursor when it has moved.
+    """Saves the watermark's cursor when it has moved.
 
-    Each write names the store in which everything up to the cursor is settled. In another, or one that has gone back,
-    it is refused: the cursor must not pass over what was lost.
+    Each save names the store in which everything up to the cursor is settled. In another store, or one that went back,
+    it is refused: the cursor must not skip what was lost.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class CursorCommitter:
 
     @property
     def stored(self) -> str | None:
-        """The group's cursor, as PostgreSQL answered to the last write; None once PostgreSQL is another store."""
+        """The group's cursor in PostgreSQL's answer to the last save; None once PostgreSQL is another store."""
         if self._answer is None or _name(self._answer[0]) != _name(self._store()):
             return None
         return self._answer[1]
@@ -50,7 +50,7 @@ class CursorCommitter:
             await self.save()
 
     async def save(self) -> None:
-        """Write the cursor if it has moved; a failure is stated, and the next write makes up for it."""
+        """Save the cursor if it has moved. A failure is stated, and the next save replaces it."""
         watermark = self._watermark()
         cursor, state = watermark.cursor, (watermark.reading, watermark.cursor)
         if cursor is None or state == self._saved:

@@ -1,4 +1,4 @@
-"""A connection to the source as a reader uses it, what the settings say of the source, and how one is opened."""
+"""The connection that a reader uses, the settings of a source, and how a connection is opened."""
 
 import asyncio
 import functools
@@ -16,49 +16,49 @@ from unlost.listener.source.websocket import LONGEST_FRAME, Stream
 
 
 class Response(Protocol):
-    """What a source answered to the handshake."""
+    """A source's answer to the handshake."""
 
     headers: Headers
 
 
 class Connection(Protocol):
-    """What is used of a ``Stream``."""
+    """The part of a ``Stream`` that a reader uses."""
 
     @property
     def response(self) -> Response | None:
-        """The handshake's answer."""
+        """The answer to the handshake."""
         ...
 
     @property
     def transport(self) -> asyncio.Transport:
-        """What lies below it."""
+        """The transport below the connection."""
         ...
 
     @property
     def received(self) -> int:
-        """How many bytes have come."""
+        """How many bytes have arrived."""
         ...
 
     async def take(self, most: int, size: int) -> Sequence[bytes] | Oversized:
-        """The next messages, one at least, and no more than were asked for; ``ConnectionClosed`` at the end."""
+        """Return the next messages, at least one, within these limits; ``ConnectionClosed`` at the end."""
         ...
 
     def take_now(self, most: int, size: int) -> Sequence[bytes] | Oversized:
-        """The same of what is here now: nothing, where nothing is. It may be asked when the connection has ended."""
+        """Return what is here now, which may be nothing. May be called after the connection has ended."""
         ...
 
     async def send(self, message: str) -> None:
-        """Say something; ``ConnectionClosed`` at the end."""
+        """Send a text message; ``ConnectionClosed`` at the end."""
         ...
 
     async def ping(self) -> Awaitable[float]:
-        """Ask for a sign of life, to be awaited."""
+        """Send a ping; return an awaitable for its answer."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What the settings say of the source."""
+    """The settings of a source."""
 
     url: str
     name: str
@@ -77,7 +77,7 @@ Open = Callable[[str, SourceOptions], AbstractAsyncContextManager[Connection]]
 
 
 def open_stream(url: str, options: SourceOptions) -> AbstractAsyncContextManager[Connection]:
-    """One connection to this address; frames of more than ``max_frame`` bytes are measured, not held."""
+    """Open one connection to this address. Frames of more than ``max_frame`` bytes are measured, not held."""
     opening = connect(
         url,
         create_connection=cast("Any", functools.partial(Stream, largest=options.max_frame)),

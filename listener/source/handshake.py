@@ -1,7 +1,7 @@
-"""What a source's handshake says, how its address is written, and why a connection was lost. Pure.
+"""Reads a source's handshake, writes its address, and says why a connection was lost. Pure.
 
-Everything here comes from the network and may be hostile. What makes no sense is refused with a sentence, never trusted
-and never raised as the library's own error. Only the headers of Unlost's own producer prove that a source resumes.
+Everything here comes from the network and may be hostile. Anything invalid is refused with a sentence, never trusted,
+and never raised as an error of the library. Only the headers of Unlost's own producer prove that a source resumes.
 """
 
 import re
@@ -16,7 +16,7 @@ from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.printable import printable
 
 ABNORMAL = 1006
-"""The code that stands for a connection that ended without a close frame."""
+"""The code for a connection that ended without a close frame (RFC 6455, section 7.4.1)."""
 LONGEST_WAIT = 600.0
 LONGEST_WORDS = 300
 _CURSOR = re.compile(r"[!-~]{0,255}[0-9]")
@@ -24,7 +24,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 class Handshake(NamedTuple):
-    """What a source said of itself. ``oldest`` and ``cursor`` are set together or not at all."""
+    """The headers of a source about itself. ``oldest`` and ``cursor`` are set together or not at all."""
 
     oldest: str | None = None
     cursor: str | None = None
@@ -32,12 +32,12 @@ class Handshake(NamedTuple):
 
     @property
     def is_ours(self) -> bool:
-        """Whether it comes from Unlost's producer, which resumes after a cursor."""
+        """Whether the source is Unlost's producer, which resumes after a cursor."""
         return self.oldest is not None
 
 
 class Loss(NamedTuple):
-    """Why there is no connection. ``code`` and ``reason`` are the close frame's; ``wait``: what the source asks for."""
+    """Why there is no connection. ``code`` and ``reason``: from the close frame; ``wait``: what the source asks for."""
 
     why: str
     code: int | None = None
@@ -45,7 +45,7 @@ class Loss(NamedTuple):
     wait: float = 0.0
 
     def shown(self) -> dict[str, object]:
-        """As health shows it."""
+        """Return it in the form that health shows."""
         return {"why": self.why, "code": self.code, "reason": self.reason}
 
 
@@ -63,7 +63,7 @@ class SourceRefused(UnlostError):
 
 
 def handshake_of(headers: Headers) -> Handshake:
-    """Read the headers; ``Transient`` where one that may stand once stands twice."""
+    """Read the headers; ``Transient`` if one that is allowed once occurs twice."""
     oldest, cursor = _one(headers, "unlost-oldest"), _one(headers, "unlost-cursor")
     gap = _one(headers, "unlost-gap")
     if oldest is None or cursor is None or not (_CURSOR.fullmatch(oldest) and _CURSOR.fullmatch(cursor)):
@@ -72,7 +72,7 @@ def handshake_of(headers: Headers) -> Handshake:
 
 
 def loss_of(error: Exception) -> Loss:
-    """Why a connection was lost, or could not be opened."""
+    """Say why a connection was lost or could not be opened."""
     if isinstance(error, SourceRefused):
         error = error.error
     if isinstance(error, ConnectionClosed):
@@ -86,23 +86,23 @@ def loss_of(error: Exception) -> Loss:
 
 
 def retry_after(headers: Headers) -> float:
-    """The longest wait that ``Retry-After`` asks for in whole seconds, up to ten minutes; anything else counts as 0."""
+    """Return the longest ``Retry-After`` in whole seconds, up to ten minutes; anything else counts as 0."""
     asked = [float(one) for one in headers.get_all("Retry-After") if _SECONDS.fullmatch(one.strip())]
     return min(LONGEST_WAIT, max(asked, default=0.0))
 
 
 def with_cursor(url: str, after: str | None) -> str:
-    """The address that asks for what comes after this cursor."""
+    """Return the address that asks for the events after this cursor."""
     if after is None:
         return url
     parts = urlsplit(url)
-    # The rest of the query stays as it was written: it may be signed.
+    # Keep the rest of the query as it was written: it may be signed.
     query = [one for one in parts.query.split("&") if one and one.partition("=")[0] != "after"]
     return urlunsplit(parts._replace(query="&".join([*query, f"after={quote(after, safe='')}"])))
 
 
 def source_name(url: str) -> str:
-    """The name under which a source's cursor is kept: its address without credentials and query."""
+    """Return the name under which a source's cursor is kept: its address without credentials and query."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path or "/", "", ""))
@@ -128,5 +128,5 @@ def _closed(error: ConnectionClosed) -> Loss:
 
 
 def _shown(text: str) -> str:
-    """Foreign words for logs and terminals: one line, bounded, no control characters, no passwords."""
+    """Prepare foreign text for logs and terminals: one line, bounded, no control characters, no passwords."""
     return masked(printable(text[:LONGEST_WORDS]))

@@ -1,14 +1,14 @@
-"""Reads the source for as long as the listener lives.
+"""Reads the source as long as the listener lives.
 
-The loop is our own: a connection that ends, however it ends, is followed by another, after a delay that
-grows with each failure and starts anew only when a connection lived and delivered. Nothing the source
-answers ends the listener. Where the source can resume, reading goes on after the last event received. Only the
-handshake of Unlost's own producer proves that it can, or the setting; ``after`` is added to the address only then.
-With ``auto`` the first handshake goes without it, so that the address of a foreign source stays as it was given.
+The reconnect loop is our own. However a connection ends, another follows, after a delay that grows with each failure.
+The delay starts again only after a connection that lived and delivered. No answer of the source ends the listener. If
+the source can resume, reading continues after the last event received. Only the handshake of Unlost's own producer
+proves that it can, or the setting says so. Only then is ``after`` added to the address. With ``auto`` the first
+handshake goes without it, so the address of a foreign source stays as it was given.
 
-Reading pauses when memory is full, the dead-letter file cannot be written, or the database is away (then
-only where the source can resume; where it cannot, what finds no room is buried). The keepalive is our own
-as well, since during a pause no answer to a ping can be seen.
+Reading pauses while memory is full or the dead-letter file cannot be written. It also pauses while the database is
+away, but only if the source can resume; otherwise, events without room are buried. The keepalive is our own too, since
+during a pause no answer to a ping is read.
 """
 
 import asyncio
@@ -41,14 +41,14 @@ from unlost.listener.source.report import Reporter
 LIVED_SECONDS = 1.0
 AT_ONCE = 512
 BYTES_AT_ONCE = 256 * 1024
-"""Frames, and their bytes, that are read without letting other tasks run: a claim's batch under load is no smaller."""
+"""Frames, and their bytes, that are read before other tasks run. Under load this makes a batch of claims no smaller."""
 PAUSE_SECONDS = 0.1
 SPARE_FOR_OVERFLOW = 1_000
-"""Events beyond the bound that may be on their way to the dead-letter file."""
+"""Events above the limit that may be on their way to the dead-letter file."""
 
 
 class Reader:
-    """See the module's head."""
+    """Reads one source, and passes frames to the intake."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Reader:
         self._prove_again = False
         self._gap: tuple[str, str] | None = None
         self._is_ours = False
-        """The source that is connected proved it in its handshake."""
+        """The connected source proved in its handshake that it is our producer."""
         self._silent = False
         self._unplaced: deque[bytes] = deque()
         self._anew = False
@@ -91,23 +91,23 @@ class Reader:
         self.trouble = "not connected yet"
         self.last_loss: Loss | None = None
         self.took_for_good = False
-        """Whether something is in memory, or was lately, that nobody will send again."""
+        """Whether memory holds, or lately held, an event that nobody will send again."""
         self.last_frame_at: float | None = None
 
     @property
     def connected(self) -> bool:
-        """Whether a connection stands."""
+        """Whether there is a connection."""
         return self._connection is not None
 
     @property
     def resumes(self) -> bool:
-        """Whether what is missed while away can be read later."""
+        """Whether events that are missed now can be read later."""
         return self._resumes
 
     def read_anew(self) -> None:
-        """Read on from the group's cursor as it is stored now, on another connection; nothing more comes from this one.
+        """Continue after the group's cursor as stored now, on another connection; read nothing more from this one.
 
-        From a source that cannot resume there is nothing to read again.
+        A source that cannot resume sends nothing again.
         """
         self._anew = True
         if self._resumes and self._connection is not None:
@@ -120,7 +120,7 @@ class Reader:
             started, frames = self._clock(), self._frames
             try:
                 await self._session()
-                continue  # the starting point was just learnt, and reading starts there at once
+                continue  # the starting point was just recorded, and reading starts there at once
             except (SourceRefused, ConnectionClosed, UnlostError) as error:
                 loss = self._lost(error)
             lived = self._clock() - started >= LIVED_SECONDS and self._frames > frames
@@ -134,12 +134,12 @@ class Reader:
         if self._silent:
             loss = Loss(f"the source was silent for {self._options.keepalive:g} s and answered no ping", ABNORMAL)
         if isinstance(error, SourceRefused) and error.status is not None:
-            self._prove_again = True  # the address may be another's by now, and refuse ``after`` for ever
+            self._prove_again = True  # the address may lead elsewhere now, to a source that always refuses ``after``
         self.last_loss, self.trouble, self._silent = loss, loss.why, False
         return loss
 
     async def _session(self) -> None:
-        """One connection; it returns where the group's starting point was just learnt."""
+        """Run one connection. Return early if the group's starting point was just recorded."""
         if self._anew:
             self._anew, self._after = False, None
         after = await self._cursor_to_ask_for()
@@ -151,7 +151,7 @@ class Reader:
             self._take_the_rest()
 
     async def _begins(self, connection: Connection, after: str | None) -> bool:
-        """What the handshake says. False where the group's starting point was just learnt."""
+        """Act on the handshake. Return False if the group's starting point was just recorded."""
         told = handshake_of(connection.response.headers) if connection.response else Handshake()
         self._prove_again, self._is_ours = False, told.is_ours
         if self._options.resumes == "auto":
@@ -174,7 +174,7 @@ class Reader:
 
     @contextlib.asynccontextmanager
     async def _opened(self, url: str) -> AsyncIterator[Connection]:
-        """The border to the library: a hostile handshake makes it raise nearly anything, and none of it ends us."""
+        """Open a connection. A hostile handshake makes the library raise nearly anything; none of it ends us."""
         async with contextlib.AsyncExitStack() as stack:
             try:
                 connection = await stack.enter_async_context(self._open(url, self._options))
@@ -183,15 +183,15 @@ class Reader:
             yield connection
 
     async def _go_back(self, unknown: str, start: str) -> None:
-        """The source does not know what was asked for: neither is the group to ask for it again."""
-        if self._gap != (unknown, start):  # where PostgreSQL is away, the same gap is met again and again
+        """Record a gap, and move the group's cursor away from a point that the source does not know."""
+        if self._gap != (unknown, start):  # while PostgreSQL is away, the same gap appears again and again
             self._gap = unknown, start
             self._facts(SourceGap(unknown, start))
-        self.took_for_good = self._intake.count > 0  # what was read before a gap is gone from the source
+        self.took_for_good = self._intake.count > 0  # events read before a gap are gone from the source
         name, group = self._options.name, self._options.group
         stored = await self._cursors.read(name, group)
         while stored is not None and goes_back(stored, unknown, start):
-            # What was saved between reading and resetting is as unknown to the source.
+            # A cursor saved between reading and resetting is just as unknown to the source.
             stored = await self._cursors.reset(name, group, stored, start)
         self._after, self._gap = start, None
 
@@ -207,7 +207,7 @@ class Reader:
                 task.cancel()
 
     async def _take_frames(self, connection: Connection) -> None:
-        """A run of frames, as far as there is room, then a breath for the other stages."""
+        """Take frames as far as there is room, then let the other stages run."""
         if why := self._reason_to_pause():
             await self._pause(why)
         events, size = self._intake.room
@@ -224,9 +224,8 @@ class Reader:
                 self._overflow(self._unplaced.popleft())
         else:
             self._place(frames)
-        if (
-            isinstance(frames, Oversized) or len(frames) > 1
-        ):  # after one alone, the connection has nothing more, and waiting for it lets others run
+        # After a single frame the connection has nothing more, and waiting for it lets others run.
+        if isinstance(frames, Oversized) or len(frames) > 1:
             await asyncio.sleep(0)
 
     def _place(self, frames: Sequence[bytes] | Oversized) -> None:
@@ -240,14 +239,14 @@ class Reader:
             self._after = cursor
 
     def _take_apart(self, frames: Sequence[bytes] | Oversized) -> None:
-        """Reading goes on before these, yet the source may have dropped them by then."""
+        """Admit frames without cursors: reading continues before them, but the source may drop them until then."""
         if isinstance(frames, Oversized):
             self._intake.receive_oversized(frames)
         else:
             self._intake.receive_apart(frames)
 
     def _take_the_rest(self) -> None:
-        """What came before the connection ended was received. Where the source cannot resume, nobody sends it again."""
+        """Admit what arrived before the connection ended. A source that cannot resume does not send it again."""
         connection, self._connection = self._connection, None
         if connection is None or self._resumes:
             return
@@ -279,7 +278,7 @@ class Reader:
         self._facts(ReadingResumed(self._clock() - started))
 
     async def _keep_alive(self, connection: Connection) -> None:
-        """End a connection on which nothing comes and no ping is answered; during a pause nothing can be told."""
+        """End a silent connection that answers no ping. During a pause nothing is read, so silence proves nothing."""
         while True:
             received = connection.received
             await asyncio.sleep(self._options.keepalive)

@@ -1,7 +1,7 @@
-"""Reports to our own producer what the group has settled, so that its journal keeps all else.
+"""Reports to our own producer what the group has settled, so that its journal keeps everything else.
 
-Reported is the cursor that PostgreSQL has, never one that is settled in memory alone: what a restart reads again must
-still be there. Only a source that proved by its handshake to be our producer is sent anything.
+The reported cursor is the one in PostgreSQL, never one that is settled in memory only: what a restart reads again must
+still be there. Only a source that proved in its handshake to be our producer gets reports.
 """
 
 import asyncio
@@ -16,29 +16,29 @@ from unlost.listener.ports.cursors import GroupCursors
 
 EVERY = 1.0
 AGAIN_AFTER = 10
-"""Reports of the same cursor are so many times rarer."""
+"""The same cursor is reported this many times less often."""
 
 
 class Sends(Protocol):
-    """What is used of a connection."""
+    """The part of a connection that is used here."""
 
     async def send(self, message: str) -> None:
-        """A text message; ``ConnectionClosed``."""
+        """Send a text message; ``ConnectionClosed`` at the end."""
         ...
 
 
 class Reporter:
-    """One for all connections of a reader, one after another."""
+    """Reports on all connections of a reader, one after another."""
 
     def __init__(self, cursors: GroupCursors, *, source: str, group: str, saved: Callable[[], str | None]) -> None:
-        """Make one. ``saved``: the group's cursor as PostgreSQL answered last; None where it must be read."""
+        """Make one. ``saved``: the group's cursor in PostgreSQL's last answer; None if it must be read."""
         self._cursors = cursors
         self._source = source
         self._group = group
         self._saved = saved
 
     async def run(self, connection: Sends) -> None:
-        """Until cancelled, or the connection ends."""
+        """Report until cancelled, or until the connection ends."""
         told: str | None = None
         silent = AGAIN_AFTER
         while True:

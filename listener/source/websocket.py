@@ -1,11 +1,12 @@
-"""One connection to the source, whose messages are cut out of what the network brings, many at a time.
+"""One connection to the source. It cuts messages out of the received bytes, many at a time.
 
-Owns where frames begin and end. Nearly all are whole messages, and become one without passing through the library
-``websockets``, which would spend more on each than reading it costs. All else is the library's: the handshake, pings,
-fragments, closing, and the refusal of what breaks the protocol; it is given just those frames' bytes.
+Owns where frames begin and end. Nearly all frames are whole messages and bypass the library ``websockets``, which would
+spend more on each than reading it costs. The library does everything else: the handshake, pings, fragments, closing,
+and refusing what breaks the protocol. It gets only the bytes of those frames.
 
-Bounded: reading from the network pauses while enough waits, and an empty message counts for something too. A message
-larger than any event may be is never held: it is measured as it comes, and only what was measured is handed on.
+Bounded: reading from the network pauses while enough messages wait, and an empty message counts for something too. A
+message larger than any event may be is never held: it is measured as it arrives, and only the measurements are passed
+on.
 """
 
 import asyncio
@@ -21,19 +22,19 @@ from websockets.protocol import Event, State
 from unlost.listener.core.oversized import Measure, Oversized
 
 WHOLE = (0x81, 0x82)
-"""How a frame begins that is a whole message: its last fragment too, text or bytes, no extension."""
+"""First bytes of a frame that is a whole message: final, text or binary, no extension (RFC 6455, section 5.2)."""
 LAST, CONTROL, MASKED = 0x80, 0x08, 0x80
 ENOUGH_BYTES = 1024 * 1024
 MESSAGE_BYTES = 64
-"""What holding one message costs beside its own bytes, roughly."""
+"""Roughly the memory that one message costs beside its own bytes."""
 LONGEST_FRAME = 2**63 - 1
-"""The protocol allows no more. The library gets this limit, and refuses what exceeds it."""
+"""The protocol allows no more. The library gets this limit and refuses what exceeds it."""
 CONTROL_TOO_LONG = bytes((126, 0, 126)) + bytes(126)
 """The rest of a control frame that the library refuses as too long, whatever its real length is."""
 
 
 class Stream(ClientConnection):
-    """See the module's head. Messages come from ``take``, not from ``recv``."""
+    """A connection whose messages come from ``take``, not from ``recv``."""
 
     def __init__(self, protocol: ClientProtocol, *, largest: int, **options: Any) -> None:
         super().__init__(protocol, **options)
@@ -52,22 +53,22 @@ class Stream(ClientConnection):
         self._pausing = False
         self._waiter: asyncio.Future[None] | None = None
         self.received = 0
-        """So many bytes have come: a sign of life while one message takes long."""
+        """How many bytes have arrived: a sign of life while one message takes long."""
 
     async def take(self, most: int, size: int) -> Sequence[bytes] | Oversized:
-        """Up to ``most`` messages of about ``size`` bytes together, at least one; an oversized one comes alone.
+        """Return up to ``most`` messages, about ``size`` bytes together, at least one. An oversized one comes alone.
 
-        ``ConnectionClosed`` at the end.
+        Raises ``ConnectionClosed`` at the end.
         """
         while not self._messages:
             if self.protocol.state is State.CLOSED:
-                await self.recv()  # it has no message: it knows how the connection ended, and raises that
+                await self.recv()  # there is no message: it raises how the connection ended
             self._waiter = self.loop.create_future()
             await self._waiter
         return self.take_now(most, size)
 
     def take_now(self, most: int, size: int) -> Sequence[bytes] | Oversized:
-        """The same of what is here now: nothing, where nothing is."""
+        """Return what is here now, which may be nothing."""
         taken: Sequence[bytes] | Oversized
         if not self._oversized and len(self._messages) <= most and self._held <= size:
             taken = list(self._messages)  # type: ignore[arg-type]  # none is oversized
@@ -101,11 +102,11 @@ class Stream(ClientConnection):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # -- what the network brings ----------------------------------------------------------------
+    # -- called by the event loop ---------------------------------------------------------------
 
     @property
     def _reads(self) -> bool:
-        """Whether frames still count: after our own close frame they do, until the source's comes."""
+        """Whether frames still count: after our own close frame they do, until the source's arrives."""
         protocol = self.protocol
         return protocol.state is State.OPEN or (
             protocol.state is State.CLOSING and protocol.close_rcvd is None and protocol.parser_exc is None
@@ -115,7 +116,7 @@ class Stream(ClientConnection):
         """See ``asyncio.Protocol``."""
         self.received += len(data)
         while data and self.protocol.state is State.CONNECTING:
-            # Line by line, so that no frame is in the library's hands when the handshake ends.
+            # Line by line, so that the library holds no frame when the handshake ends.
             end = data.find(b"\n") + 1 or len(data)
             super().data_received(data[:end])
             data = data[end:]
@@ -137,12 +138,12 @@ class Stream(ClientConnection):
                 self.transport.pause_reading()
 
     def _cut(self, data: bytes) -> bytes:
-        """Take all whole frames; what is left of the data, of whose frame so many bytes are ``_missing``."""
+        """Take all whole frames; return the rest, whose frame lacks ``_missing`` bytes."""
         at, size = 0, len(data)
         while True:
             start = at + 2
             if start <= size and (length := data[at + 1]) > 125:
-                if length >= MASKED:  # which no server may do
+                if length >= MASKED:  # a server must not mask (RFC 6455, section 5.1)
                     return self._discard(data[at:])
                 start += 2 if length == 126 else 8
                 length = int.from_bytes(data[at + 2 : start], "big")
@@ -166,12 +167,12 @@ class Stream(ClientConnection):
             at = stop
 
     def _discard(self, data: bytes) -> bytes:
-        """What cannot count any more, or never could, is the library's to refuse."""
+        """Leave to the library what does not count any more, or is not allowed."""
         super().data_received(data)
         return b""
 
     def _begin_oversized(self, header: bytes, length: int) -> None:
-        """Let the library check the frame's head, as if nothing followed it; then its bytes pass by."""
+        """Let the library check the frame's head as if no data followed. Then the data is measured here."""
         if header[0] & CONTROL:
             super().data_received(header[:1] + CONTROL_TOO_LONG)
             return
@@ -193,7 +194,7 @@ class Stream(ClientConnection):
         return self._measure
 
     def _pass_by(self, data: bytes, start: int) -> int:
-        """Measure what belongs to the oversized frame that is passing; how many bytes that were."""
+        """Measure the bytes of the oversized frame that is arriving; return how many there were."""
         if not self._passing:
             return 0
         with memoryview(data) as view:
@@ -218,7 +219,7 @@ class Stream(ClientConnection):
         self._messages.append(message)
 
     def process_event(self, event: Event) -> None:
-        """See ``websockets``: what the library made of the frames that it was given."""
+        """See ``websockets``: handles the frames that the library has parsed."""
         if not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
             super().process_event(event)
             return
