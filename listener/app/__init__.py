@@ -1,1 +1,1 @@
-"""The listener as a program: settings, wiring, the daemon, and the engine that a replay shares."""
+"""The listener as a program: settings, wiring, the daemon, and the engine that replays use too."""

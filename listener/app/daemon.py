@@ -1,4 +1,4 @@
-"""The daemon: listening, and the HTTP endpoint, logs and metrics that show it. Started and stopped here."""
+"""The daemon: a listener with its HTTP endpoint, logs and metrics. Starts and stops them."""
 
 import time
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from unlost.ops.kit.telemetry.metrics import LoopLag, metrics_route, new_registr
 
 
 class Daemon:
-    """One listener process. ``run`` returns when it was asked to stop and has drained."""
+    """One listener process. ``run`` returns once it was asked to stop and has drained."""
 
     def __init__(self, settings: ListenerSettings, *, hear: Facts | None = None) -> None:
         self._settings = settings
@@ -77,7 +77,7 @@ class Daemon:
         self._listening.stop()
 
     async def run(self) -> None:
-        """Start, work until told to stop, drain, end."""
+        """Start, work until asked to stop, drain, end."""
         port = await self._http.start()
         structlog.get_logger().info("listening", address=f"http://{self._settings.host}:{port}")
         try:
@@ -97,10 +97,10 @@ class Daemon:
                 f"{self._engine.pipeline.settling.trouble}; only a peer that received them too can store them"
             )
 
-    # -- what is shown --------------------------------------------------------------------------
+    # -- health and gauges ----------------------------------------------------------------------
 
     def health(self) -> Health:
-        """The whole picture, from what this process knows without asking anybody."""
+        """Return the complete health, from what this process knows without asking any server."""
         engine, reader = self._engine, self._reader
         intake, manager = engine.pipeline.intake, engine.manager
         in_hand = intake.count - engine.pipeline.claiming.standing_by
@@ -147,7 +147,7 @@ class Daemon:
         return manager.agreed or not manager.places
 
     def in_flight(self, event_id: str) -> Mapping[str, object] | None:
-        """Where an event stands that is in memory now."""
+        """Return the state of an event that is in memory now."""
         flight = self._engine.pipeline.intake.find(event_id)
         if flight is None:
             return None
@@ -160,7 +160,7 @@ class Daemon:
         }
 
     def _oldest_age(self) -> float:
-        """Taken in without one event ever being handed on, a listener looks idle to a rate; not to this."""
+        """Return the age of the oldest event in memory. By its rate, a listener that finishes nothing looks idle."""
         stamps = (flight.received_clock for flight in self._engine.pipeline.intake.inside())
         oldest = min(stamps, default=None)
         return 0.0 if oldest is None else time.monotonic() - oldest

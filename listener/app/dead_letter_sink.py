@@ -1,4 +1,4 @@
-"""The dead-letter file as the pipeline's graveyard."""
+"""The dead-letter file as the pipeline's sink for dead letters."""
 
 import asyncio
 import hashlib
@@ -27,7 +27,7 @@ LOCKED_SECONDS = 1.0
 
 
 class FileDeadLetterSink:
-    """Appends letters in one write and one fsync a batch, off the event loop. Tells which of them wait."""
+    """Appends a batch of letters with one write and one fsync, off the event loop. Knows which of them wait."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class FileDeadLetterSink:
         self._handler = handler
 
     async def bury(self, flights: Sequence[InFlight]) -> list[Burial]:
-        """One letter each, durable on return."""
+        """Write one letter for each event, durable on return."""
         letters = [self._letter(flight) for flight in flights]
         try:
             await asyncio.to_thread(self._file.append, letters)
@@ -60,7 +60,7 @@ class FileDeadLetterSink:
         ]
 
     async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
-        """All that is not resolved."""
+        """Yield every letter that is not resolved."""
         burials = self._burials()
         try:
             while some := await asyncio.to_thread(lambda: list(islice(burials, READ_AT_ONCE))):
@@ -69,21 +69,21 @@ class FileDeadLetterSink:
             raise Transient(str(error)) from error
 
     async def resolve(self, letter_ids: Sequence[str], why: str) -> list[str]:
-        """Note it next to the letters, durably. What a replay resolved meanwhile is left as it is."""
+        """Record this next to the letters, durably. A letter that a replay resolved meanwhile is left as it is."""
         try:
             return await asyncio.to_thread(self._resolve, letter_ids, why)
         except FileTrouble as error:
             raise Transient(str(error)) from error
 
     async def checked(self) -> str:
-        """After which loss the resolved letters were checked last."""
+        """Return the loss after which the resolved letters were last checked."""
         try:
             return await asyncio.to_thread(last_checked, self._path)
         except FileTrouble as error:
             raise Transient(str(error)) from error
 
     async def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
-        """See ``Letters``. Not beside a replay: it may note as resolved what was stored before the loss."""
+        """See ``Letters``. Not during a replay: it may mark as resolved what was stored before the loss."""
         guard = replay_guard(self._path)
         if not guard.take(f"listener {self._instance}, which looks for letters whose rows PostgreSQL lost"):
             raise Transient(f"{self._path} is being replayed or compacted by {guard.holder()}")
@@ -100,13 +100,13 @@ class FileDeadLetterSink:
             guard.release()
 
     async def stopped(self) -> AsyncGenerator[Sequence[StoppedLetter], None]:
-        """What an earlier start was stopped with. Whoever replays or compacts the file is kept out meanwhile."""
+        """Yield what an earlier start left when it was stopped. Replays and compaction are locked out meanwhile."""
         letters = self._located()
         guard = replay_guard(self._path)
         try:
             while some := await asyncio.to_thread(lambda: list(islice(letters, HEAL_AT_ONCE))):
                 about = f"listener {self._instance}, which settles what it was stopped with"
-                while not guard.take(about):  # noqa: ASYNC110  the kernel does not tell when a lock is free
+                while not guard.take(about):  # a free lock is not signalled
                     await asyncio.sleep(LOCKED_SECONDS)
                 try:
                     if waiting := await asyncio.to_thread(self._waiting, some):
@@ -139,7 +139,7 @@ class FileDeadLetterSink:
     def _burials(self) -> Iterator[Burial]:
         known = states(self._path)
         for one in read_letters(self._path) if self._path.exists() else ():
-            # One that is archived or quarantined forbids a row too: it is as unresolved as one that waits.
+            # An archived or quarantined letter forbids a row too: it is as unresolved as one that waits.
             if isinstance(one, Located) and known.get(one.letter.letter_id, OPEN).status != "resolved":
                 burial = burial_of(one.letter)
                 if burial is not None:
@@ -165,7 +165,7 @@ class FileDeadLetterSink:
 
 
 def _resolved(letter: Letter) -> Resolved:
-    """What a resolved letter's event is stored under, by the rules of a replay."""
+    """Return the claim of a resolved letter's event, by the rules of a replay."""
     try:
         event = event_of(letter, max_bytes=sys.maxsize)
     except InvalidEvent:
@@ -177,7 +177,7 @@ def _resolved(letter: Letter) -> Resolved:
 
 
 def kept_of(letter: Letter) -> StoppedLetter:
-    """What is offered again of a letter."""
+    """Return the part of a letter that is offered again."""
     frame: bytes | Oversized = letter.event or letter.raw or b""
     if letter.raw_length is not None:
         frame = Oversized(letter.raw_length, digest_of(letter), letter.raw or b"")
@@ -185,14 +185,14 @@ def kept_of(letter: Letter) -> StoppedLetter:
 
 
 def digest_of(letter: Letter) -> bytes:
-    """The SHA-256 of the frame that was no event, also where only its beginning was kept."""
+    """Return the SHA-256 of an invalid frame, even if only its beginning was kept."""
     if letter.raw_sha256 is not None:
         return bytes.fromhex(letter.raw_sha256)
     return hashlib.sha256(letter.raw or b"").digest()
 
 
 def burial_of(letter: Letter) -> Burial | None:
-    """What a letter's event was claimed by; None where today's rules cannot read it."""
+    """Return the claim of a letter's event; None if today's rules cannot read the event."""
     if letter.event is None:
         request = invalid_claim(digest_of(letter))
         return Burial(request.event_id, request.digest, letter.letter_id, letter.reason not in UNCLAIMED)

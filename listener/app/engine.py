@@ -1,6 +1,6 @@
-"""The engine: servers, claims, store and pipeline of one process start, built from settings.
+"""The engine: servers, claims, store and pipeline of one start of a process, built from settings.
 
-A listener and a replay run the same engine. Its token names this process start, never just the host.
+Listeners and replays run the same engine. Its token names this start of the process, never only the host.
 """
 
 import asyncio
@@ -22,21 +22,21 @@ from unlost.listener.pipeline.handlers import find_handler
 from unlost.listener.pipeline.pipeline import Pipeline
 from unlost.listener.ports.dead_letters import DeadLetters
 
-BREAKER_FAILURES = 2
+BREAKER_FAILURES = 2  # one failure alone does not mean that a server is gone
 BREAKER_RESET_SECONDS = 1.0
 FORGET_EVERY_SECONDS = 600.0
 FORGET_BATCH = 5_000
 CLOCKS = Clocks(time.time, time.monotonic)
-"""The machine's own."""
+"""The clocks of the machine."""
 
 
 def random_name() -> str:
-    """The name of one process start."""
+    """Return a name for one start of a process."""
     return secrets.token_hex(8)
 
 
 class Engine:
-    """Everything but the source and the HTTP endpoint."""
+    """Everything except the source and the HTTP endpoint."""
 
     def __init__(
         self,
@@ -73,17 +73,17 @@ class Engine:
         return Breaker(name, fail_max=BREAKER_FAILURES, reset_seconds=BREAKER_RESET_SECONDS, facts=self._facts)
 
     async def prepare(self) -> None:
-        """Bring PostgreSQL's tables up to date, look for Redis, and take a place on the roll.
+        """Bring PostgreSQL's tables up to date, look for Redis, and join the membership.
 
-        Without PostgreSQL that ends in ``Transient``; without Redis the start goes on, degraded.
+        Without PostgreSQL this raises ``Transient``. Without Redis the start goes on, degraded.
         """
         settings = self._settings
-        await self._backends("PostgreSQL", settings.database_attempts, lambda _: self._servers.migrate())
+        await self._reach("PostgreSQL", settings.database_attempts, lambda _: self._servers.migrate())
         with contextlib.suppress(Transient):
-            await self._backends("Redis", settings.startup_attempts, lambda _: self._servers.redis.place())
-        await self._backends("PostgreSQL", settings.startup_attempts, lambda _: self.manager.join())
+            await self._reach("Redis", settings.startup_attempts, lambda _: self._servers.redis.place())
+        await self._reach("PostgreSQL", settings.startup_attempts, lambda _: self.manager.join())
 
-    async def _backends(self, what: str, count: int, work: Work) -> None:
+    async def _reach(self, what: str, count: int, work: Work) -> None:
         def note(error: Transient, retried: bool) -> None:
             self._facts(AttemptFailed("start", "transient", f"{what}: {error}", retried, 0, None))
 
@@ -92,12 +92,12 @@ class Engine:
     async def run(self) -> None:
         """Claim, handle, store and settle until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.manager.run(), name="desk")
+            tasks.create_task(self.manager.run(), name="claim manager")
             tasks.create_task(self.pipeline.run(), name="pipeline")
             tasks.create_task(self._forget_old_claims(), name="forget old claims")
 
     async def _forget_old_claims(self) -> None:
-        """What PostgreSQL kept of claims goes with the dedup window, as it does by itself in Redis."""
+        """Delete claims from PostgreSQL after the dedup window. In Redis they expire by themselves."""
         while True:
             await asyncio.sleep(FORGET_EVERY_SECONDS)
             with contextlib.suppress(Transient):
@@ -106,12 +106,12 @@ class Engine:
                     forgotten = await self._servers.postgres.prune(batch=FORGET_BATCH)
 
     async def leave(self) -> None:
-        """Take this process off the roll, so that peers need not wait for its row to run out."""
+        """Remove this process from the membership, so that peers need not wait until its row expires."""
         try:
             await self.manager.leave()
         except Transient as error:
             self._facts(AttemptFailed("stop", "transient", f"PostgreSQL: {error}", False, 0, None))
 
     async def close(self) -> None:
-        """Close connections."""
+        """Close all connections."""
         await self._servers.close()

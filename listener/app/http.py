@@ -1,4 +1,4 @@
-"""The listener's HTTP endpoint: health, metrics, events, and a status page."""
+"""The listener's HTTP endpoint: health, metrics, events, and a status page. It only reads."""
 
 import html
 from collections.abc import Callable, Mapping
@@ -21,19 +21,19 @@ from unlost.ops.kit.telemetry.openapi import MISTAKEN, openapi_route
 
 
 class Watched(Protocol):
-    """What the endpoint asks of the running listener."""
+    """The part of a running listener that the endpoint reads."""
 
     def health(self) -> Health:
-        """The whole picture."""
+        """Return the complete health."""
 
     def in_flight(self, event_id: str) -> Mapping[str, object] | None:
-        """Where an event stands that is in memory now."""
+        """Return the state of an event that is in memory now."""
 
 
 def application(
     *, watched: Watched, store: Rows, recent: Recent, instance: str, metrics: Route, console_url: str | None = None
 ) -> Starlette:
-    """The application; it only reads."""
+    """Build the application, which only reads."""
     routes = [
         *health_routes(watched.health),
         metrics,
@@ -103,7 +103,7 @@ def _status(health: Callable[[], Health], console_url: str | None) -> Callable[[
 
 
 def _json(body: object, status: int = 200) -> Response:
-    """Times as ISO 8601, which the standard encoder does not know."""
+    """Encode with msgspec: the standard encoder does not know times."""
     return Response(msgspec.json.encode(body), status, media_type="application/json")
 
 

@@ -1,7 +1,6 @@
-"""Listening: an engine, the reader that feeds it, and the keeper of its cursor. Prepared, run, drained.
+"""Listening: an engine, the reader that feeds it, and the committer of its cursor. Prepares, runs and drains them.
 
-What a listener is, without what shows it: the daemon puts an endpoint, logs and metrics around it, the
-simulation a world.
+This is a listener without its surfaces. The daemon adds an endpoint, logs and metrics; the simulation adds a world.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ Phase = Literal["starting", "running", "draining", "stopped"]
 
 
 class Listening:
-    """``run`` returns when it was asked to stop and has drained; ``close`` is left to the caller."""
+    """A listener. ``run`` returns once it was asked to stop and has drained. The caller closes the engine."""
 
     def __init__(
         self,
@@ -75,9 +74,9 @@ class Listening:
         self._stop.set()
 
     async def run(self, *beside: Callable[[], Coroutine[None, None, None]]) -> Drained | None:
-        """Start, work until told to stop, drain; how that ended, None if it never worked.
+        """Start, work until asked to stop, and drain; return how that ended, or None if it never worked.
 
-        What is given runs ``beside``, for as long as the work does.
+        The tasks given as ``beside`` run as long as the work does.
         """
         try:
             if not await self._prepared():
@@ -106,7 +105,7 @@ class Listening:
         return drained
 
     async def _drain(self, reader: "asyncio.Task[None]") -> Drained:
-        """Reading ends at once. What is in memory then is handed back, or, where nobody sends it again, finished."""
+        """Stop reading at once. Release what is in memory, or finish it if nobody sends it again."""
         started = self._clock()
         reader.cancel()
         await asyncio.wait([reader])
@@ -115,7 +114,7 @@ class Listening:
         return await (pipeline.finish(left) if self.reader.took_for_good else pipeline.drain(left))
 
     async def _asked_or_displaced(self) -> None:
-        """Return when a stop is asked for, or another handler is at work in the place of this listener's."""
+        """Return once a stop is requested, or this listener was taken for dead and another handler is at work."""
         waiting = [asyncio.create_task(one.wait()) for one in (self._stop, self.engine.manager.displaced)]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -124,12 +123,12 @@ class Listening:
                 task.cancel()
 
     async def _read(self) -> None:
-        """What a listener with another handler read would be its own to settle, and it settles nothing."""
+        """Read only once no other handler is at work: until then this listener could settle nothing it reads."""
         await self.engine.manager.wait_agreed()
         await self.reader.run()
 
     async def _prepared(self) -> bool:
-        """Reach the servers, unless a stop is asked for first."""
+        """Reach the servers, unless a stop is requested first."""
         preparing = asyncio.create_task(self.engine.prepare(), name="prepare")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         try:
@@ -145,13 +144,13 @@ class Listening:
                     await task
 
     def _database_away(self) -> str:
-        """Why nothing that is read now could be stored soon, or an empty text."""
+        """Return why events that are read now could not be stored soon, or an empty text."""
         if self.engine.store_breaker.is_open:
             return "PostgreSQL is away"
         return "PostgreSQL takes no rows" if self.engine.pipeline.store_watch.trouble else ""
 
     def _read_anew(self) -> None:
-        """PostgreSQL may lack what was settled. In one step, so that no cursor of before is saved in it."""
+        """Read again: PostgreSQL may lack settled events. Done in one step, so that no earlier cursor is saved."""
         pipeline = self.engine.pipeline
         pipeline.intake.read_anew()
         self.reader.read_anew()

@@ -1,7 +1,7 @@
-"""A replay's engine: letters go through the same claim, handle and store path as events of the source.
+"""A replay's engine: letters take the same path of claiming, handling and storing as events of the source.
 
-Nothing is buried a second time here: an event that fails again ends with what failed, for its letter's record. An
-outage counts against no event, and a replay is watched by somebody: it waits for ``PATIENCE_SECONDS``, and then ends.
+Nothing is buried a second time here. An event that fails again ends with its failures, for the record of its letter. An
+outage counts against no event. Somebody watches a replay, so it waits ``PATIENCE_SECONDS`` for an outage and then ends.
 """
 
 import asyncio
@@ -23,46 +23,46 @@ from unlost.listener.ports.dead_letters import Burial, Gone, Loss, StoppedLetter
 
 OPEN_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
-"""How long nothing can be claimed or stored, before all that is under way is given up."""
+"""How long nothing may be claimed or stored before the replay gives up all events in progress."""
 LOOK_SECONDS = 0.25
 
 
 class NoDeadLetterSink:
-    """Letters exist already: burying is only a verdict here."""
+    """A sink that writes nothing: the letters exist already, and burying is only a result here."""
 
     async def bury(self, flights: Sequence[InFlight]) -> Sequence[Burial]:
-        """Nothing is written; ``FailedAgain`` tells the replay."""
+        """Write nothing. The replay learns it from ``FailedAgain``."""
         del flights
         return ()
 
     async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
-        """None are its own."""
+        """Yield nothing: a replay has no letters of its own."""
         return
         yield
 
     async def stopped(self) -> AsyncGenerator[Sequence[StoppedLetter], None]:
-        """The replay itself takes them."""
+        """Yield nothing: the replay itself takes these letters."""
         return
         yield
 
     async def checked(self) -> str:
-        """A replay checks nothing."""
+        """Return nothing: a replay checks no letters."""
         return ""
 
     async def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
-        """None are its own."""
+        """Yield nothing: a replay has no letters of its own."""
         del loss, gone
         return
         yield
 
     async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
-        """The replay notes what became of its letters."""
+        """Do nothing: the replay records the outcomes of its letters."""
         del letter_ids, why
         return ()
 
 
 class EngineRerun:
-    """Runs single events through an engine of its own, which is on the group's roll like any listener."""
+    """Runs single events through an engine of its own, which is in the group's membership like a listener."""
 
     def __init__(self, settings: ConnectionSettings, *, patience: float = PATIENCE_SECONDS) -> None:
         self._engine = Engine(settings, NoDeadLetterSink(), self._hear, connect=partial(connect_servers, digs_out=True))
@@ -75,7 +75,7 @@ class EngineRerun:
         self._logs(fact)
 
     async def __aenter__(self) -> Self:
-        """Connect and get on the roll."""
+        """Connect and join the membership."""
         await self._engine.prepare()
         self._running = asyncio.create_task(self._engine.run(), name="replay engine")
         async with asyncio.timeout(OPEN_SECONDS):
@@ -86,7 +86,7 @@ class EngineRerun:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give back what is held and leave."""
+        """Release what is held and leave."""
         await self._engine.pipeline.drain(0.0)
         for task in filter(None, (self._watching, self._running)):
             task.cancel()
@@ -95,11 +95,11 @@ class EngineRerun:
         await self._engine.close()
 
     def live_handlers(self) -> Sequence[tuple[str, str | None]]:
-        """What the group's listeners declared."""
+        """Return the handlers that the group's listeners declared."""
         return [(one.instance_id, one.handler) for one in self._engine.manager.members if one.agreed]
 
     async def run(self, event: Event) -> Outcome:
-        """Claim, handle and store one event; its outcome."""
+        """Claim, handle and store one event; return its outcome."""
         assert self._watching is not None, "entered before"
         assert self._running is not None
         ended: asyncio.Future[InFlight] = asyncio.get_running_loop().create_future()
@@ -108,12 +108,12 @@ class EngineRerun:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             if self._running.done():
-                self._running.result()  # what ended the engine ends the replay
+                self._running.result()  # an error that ended the engine ends the replay
             raise Transient(self._watching.result())
         return _outcome(ended.result())
 
     async def _until_given_up(self) -> str:
-        """Return why no event can be run, once that has been so for too long."""
+        """Return why no event can be run, once that has lasted too long."""
         loop = asyncio.get_running_loop()
         last_able = loop.time()
         while True:
@@ -138,5 +138,5 @@ def _outcome(flight: InFlight) -> Outcome:
 
 
 def open_rerun(settings: ConnectionSettings) -> EngineRerun:
-    """The rerun of a real replay."""
+    """Open the rerun of a real replay."""
     return EngineRerun(settings)

@@ -1,4 +1,4 @@
-"""What can be set on a listener, with defaults, limits and the relations between them."""
+"""The settings of a listener, with defaults, limits and the relations between them."""
 
 import os
 import re
@@ -23,11 +23,11 @@ def _group_name(value: str) -> str:
 
 
 GroupName = Annotated[str, AfterValidator(_group_name)]
-"""The name of a group of listeners, of which its schema in PostgreSQL is made."""
+"""The name of a group of listeners. Its schema in PostgreSQL is named after it."""
 
 
 class ConnectionSettings(Settings):
-    """Where an instance finds its servers, and how it is called."""
+    """The addresses of an instance's servers, its name, and what a replay shares with a listener."""
 
     instance_id: str = Field(
         default_factory=lambda: os.environ.get("HOSTNAME") or socket.gethostname(),
@@ -96,9 +96,11 @@ class ConnectionSettings(Settings):
 
     @model_validator(mode="after")
     def _claims_can_be_renewed(self) -> Self:
-        """A renewal begins a third of a lease after the last one was answered, and each answer may take the limit.
+        """Require a lease of three Redis time limits.
 
-        With less, a Redis that is slow within its limit costs every claim, and peers condemn innocent events for it.
+        A renewal begins a third of a lease after the last answer, and each answer may take the whole limit. With a
+        shorter lease, a Redis that is slow within its limit loses every claim, and peers condemn innocent events for
+        it.
         """
         if self.lease < 3 * self.redis_timeout:
             raise ValueError(
@@ -121,7 +123,7 @@ class ConnectionSettings(Settings):
 
     @property
     def handler_name(self) -> str | None:
-        """What rows, letters and peers call the handler."""
+        """The handler's name in rows, letters and the membership."""
         return f"{self.handler}@{self.handler_version}" if self.handler_version else self.handler or None
 
     @property
@@ -130,7 +132,7 @@ class ConnectionSettings(Settings):
         return False
 
     def policy(self) -> Policy:
-        """The numbers that the stages go by."""
+        """The limits that the stages obey."""
         return Policy(
             handle_attempts=self.handle_attempts,
             handle_delay=self.handle_delay,
@@ -141,12 +143,13 @@ class ConnectionSettings(Settings):
             max_takeovers=self.max_takeovers,
             max_event_bytes=self.max_event_bytes + CURSOR_BYTES,
             batch=self.batch_size,
+            # A transaction ends within the longest idle time (see wiring.py) and one more statement; 1 s is margin.
             letters_sure_after=max(self.lease, self.handle_timeout) + self.database_timeout + 1.0,
         )
 
 
 CURSOR_BYTES = 1024
-"""What a source may add to an event to tell its cursor."""
+"""How many bytes a source may add to an event for its cursor."""
 
 
 class ListenerSettings(ConnectionSettings):
@@ -202,7 +205,7 @@ class ListenerSettings(ConnectionSettings):
         return self
 
     def policy(self) -> Policy:
-        """The numbers that the stages go by."""
+        """The limits that the stages obey."""
         policy = super().policy()
         return type(policy)(
             **{name: getattr(policy, name) for name in policy.__slots__}
@@ -210,7 +213,7 @@ class ListenerSettings(ConnectionSettings):
         )
 
     def source(self) -> SourceOptions:
-        """What the reader is told."""
+        """The settings of the source, for the reader."""
         url = self.ws_url.reveal()
         authorization = self.ws_authorization.reveal()
         return SourceOptions(

@@ -1,6 +1,6 @@
-"""The servers that an engine works with, behind their ports, and the one place that opens them.
+"""The servers that an engine works with, behind their ports. This is the one place that opens them.
 
-A simulation hands other adapters of the same ports to the same engine.
+A simulation gives the same engine other adapters of the same ports.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,14 +23,14 @@ from unlost.listener.store.postgres.migrations import check, migrate
 from unlost.listener.store.postgres.rows import PostgresRows, make_ready
 
 KEPT_OPEN = 6
-"""Connections to PostgreSQL that a listener nearly always needs: batches under way, and the roll's."""
+"""Connections to PostgreSQL that a listener nearly always needs: for batches in progress and the membership."""
 IDLE_GRACE = 0.5
-"""Our own time limit for a handler strikes first; PostgreSQL's is for a process that was frozen."""
+"""Added so that our own time limit for a handler acts first. PostgreSQL's limit is for a frozen process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Redis and PostgreSQL, as one process start uses them."""
+    """Redis and PostgreSQL, as one start of a process uses them."""
 
     redis: StoreMemory
     postgres: StandingClaims
@@ -43,11 +43,11 @@ class Servers:
 
 
 Connect = Callable[[ConnectionSettings, str], Servers]
-"""Builds the servers for the given settings and token; connections open when they are first needed."""
+"""Builds the servers for these settings and this token. Connections open when first needed."""
 
 
 def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool = False) -> Servers:
-    """The real ones. ``digs_out``: dead letters are to become rows here, in a replay and nowhere else."""
+    """Build the real servers. ``digs_out``: dead letters may become rows, only in a replay."""
     database = Database(
         settings.database_url.reveal(),
         connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
