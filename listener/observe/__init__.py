@@ -1,1 +1,1 @@
-"""Hearers of facts: metrics, logs, and the recent past of events. They decide nothing."""
+"""Subscribers of facts: metrics, logs, and the recent past of events. They decide nothing."""

@@ -1,7 +1,7 @@
-"""Changes of state, for whoever is on call: what this listener lost and found lately, and since when it lacks what.
+"""Changes of state for people on call: what this listener lost and found lately, and what it lacks since when.
 
-Owns a short, bounded past. Promises one entry for what repeats itself (how often, and when last), so that a server
-that comes and goes does not push everything else out. Refuses what belongs to single events: see ``recent``.
+Owns a short, bounded past. Promises one entry for a change that repeats (how often, and when last), so that a server
+that comes and goes does not push out everything else. Refuses what belongs to single events: see ``recent``.
 """
 
 import time
@@ -40,9 +40,9 @@ HEARD = frozenset((
     StoreReplaced, StoreWentBack, LettersReopened,
 ))  # fmt: skip
 REMARK_SECONDS = 3600.0
-"""So long health remarks that PostgreSQL went back."""
+"""How long health mentions that PostgreSQL went back."""
 ALIKE_SECONDS = 60.0
-"""What happens again within so many seconds is told in one entry."""
+"""Equal changes within this many seconds share one entry."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Changes:
-    """Hears facts, and remembers."""
+    """Subscribes to facts, and remembers changes."""
 
     hears = HEARD
 
@@ -66,7 +66,7 @@ class Changes:
         self._since: dict[str, float] = {}
 
     def __call__(self, fact: Fact) -> None:  # noqa: C901  one flat table, fact to entry
-        """Keep one fact, if it tells of a change of state."""
+        """Keep one fact, if it is a change of state."""
         lacking = set(self._since)
         self._mark(fact)
         match fact:
@@ -105,15 +105,15 @@ class Changes:
                 pass
 
     def since(self) -> Mapping[str, float]:
-        """What is not as it should be, and since when."""
+        """Return what is not normal now, and since when."""
         return dict(self._since)
 
     def lately(self) -> list[Change]:
-        """The past, oldest first."""
+        """Return the past changes, oldest first."""
         return list(self._past)
 
     def remarks(self) -> list[str]:
-        """What somebody should know who looks at a listener that is ready."""
+        """Return remarks that matter even if the listener is ready."""
         since = self._now() - REMARK_SECONDS
         told = (one for one in self._past if one.what == "store_went_back" and one.at > since)
         return [f"{one.detail} (since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(one.at))})" for one in told]

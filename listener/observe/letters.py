@@ -1,8 +1,8 @@
-"""What lies in the dead-letter file, as metrics: how many letters wait, how old the oldest is, how much room is left.
+"""The dead-letter file as metrics: how many letters wait, how old the oldest is, how much room is left.
 
-Owns a tally of one instance's own file and of the sidecar in which replays say what became of its letters. Each
-look reads only what both grew by; a file that ``compact`` replaced is read anew. Promises to keep the last figures
-where a look fails. Refuses to judge: what cannot be read is counted as damaged and skipped.
+Owns a tally of one instance's own file and of its sidecar, in which replays record the outcomes of letters. Each look
+reads only what both grew by. A file that ``compact`` replaced is read again from the start. Promises to keep the last
+figures if a look fails. Refuses to judge: unreadable lines are counted as damaged and skipped.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Inode = tuple[int, int]
 
 
 class Noted(NamedTuple):
-    """What is remembered of a letter."""
+    """The remembered fields of a letter."""
 
     reason: str
     fingerprint: str
@@ -40,7 +40,7 @@ class Noted(NamedTuple):
 
 
 class LettersTally:
-    """Letters by what became of them. ``look`` reads what is new."""
+    """Counts letters by their outcome. ``look`` reads what is new."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -51,7 +51,7 @@ class LettersTally:
         self.damaged = 0
 
     def look(self) -> bool:
-        """Read what was added to the file and its sidecar, and whether that was anything; or ``FileTrouble``."""
+        """Read what was added to the file and its sidecar; return whether anything was. Raises ``FileTrouble``."""
         sidecar = sidecar_path(self._path)
         inodes = _inode(self._path), _inode(sidecar)
         before = (self._inodes, *self._ends)
@@ -65,19 +65,19 @@ class LettersTally:
         return before != (self._inodes, *self._ends)
 
     def statuses(self) -> Counter[str]:
-        """How many letters there are in each state."""
+        """Return how many letters there are in each state."""
         return Counter(self._state(letter_id).status for letter_id in self._letters)
 
     def waiting(self) -> Counter[str]:
-        """How many letters a replay would take, by reason."""
+        """Return how many letters a replay would take, by reason."""
         return Counter(one.reason for one in self._that_wait())
 
     def groups(self) -> Counter[str]:
-        """How many of them tell of the same failure, by fingerprint."""
+        """Return how many of them have the same failure, by fingerprint."""
         return Counter(one.fingerprint for one in self._that_wait())
 
     def oldest(self) -> float | None:
-        """When the oldest letter that waits was written."""
+        """Return when the oldest waiting letter was written."""
         return min((one.at for one in self._that_wait()), default=None)
 
     def _that_wait(self) -> Iterator[Noted]:
@@ -107,22 +107,22 @@ class LettersTally:
 
 
 class LargestGroups(Collector):
-    """The failures of which most letters wait, by fingerprint: no more than ten, however many there are.
+    """The failures with the most waiting letters, by fingerprint: at most ten, however many there are.
 
-    A mapping is never changed, only replaced: a scrape, which another thread may answer, sees all of one look, and a
-    failure that is no longer among them has no series.
+    A mapping is never changed, only replaced. So a scrape, which another thread may answer, sees one consistent look. A
+    failure that is no longer among the largest has no series.
     """
 
     def __init__(self) -> None:
         self._shown: Mapping[str, int] = MappingProxyType({})
 
     def show(self, groups: Mapping[str, int]) -> None:
-        """Show the largest; of equal ones those whose fingerprint sorts first, so that they do not come and go."""
+        """Show the largest. Equal ones are chosen by fingerprint, so that they do not come and go."""
         largest = heapq.nsmallest(SHOWN_FINGERPRINTS, groups.items(), key=lambda group: (-group[1], group[0]))
         self._shown = MappingProxyType(dict(largest))
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What a scrape is answered."""
+        """Answer a scrape."""
         family = GaugeMetricFamily(
             "unlost_dead_letters_unresolved_by_fingerprint",
             "Letters that a replay would take, of the ten failures (fingerprints) that have most",
@@ -158,7 +158,7 @@ class LetterGauges:
         self._show()
 
     async def run(self) -> None:
-        """Look until cancelled. What cannot be read now is looked at again; the writer reports the disk's trouble."""
+        """Look until cancelled. What cannot be read now is read later; the writer reports trouble with the disk."""
         while True:
             with contextlib.suppress(FileTrouble, OSError):
                 await asyncio.to_thread(self.look)
@@ -203,7 +203,7 @@ def _size(path: Path) -> int:
 
 
 def _whole_lines(path: Path, start: int) -> int:
-    """Where the last line that has an end ends: a line whose writer is still at it is read at the next look."""
+    """Return the end of the last complete line. An unfinished line is read at the next look."""
     size = _size(path)
     with path.open("rb") as file:
         while size > start:

@@ -1,4 +1,4 @@
-"""Facts as log lines: a change of state at info, a settled event at debug; a duplicate is never a warning."""
+"""Facts as log lines. A change of state is logged at info, a settled event at debug; a duplicate is never a warning."""
 
 import re
 
@@ -38,7 +38,7 @@ _WARN = (
 
 
 class ListenerLogs:
-    """Writes what it hears."""
+    """Logs the facts to which it subscribes."""
 
     def __init__(self, *, debug: bool) -> None:
         self._log = structlog.get_logger()
@@ -69,5 +69,5 @@ class ListenerLogs:
 
 
 def _words(name: str) -> str:
-    """``LeasesLost`` is ``leases_lost``: one vocabulary."""
+    """Turn ``LeasesLost`` into ``leases_lost``: facts and log events share one vocabulary."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -1,6 +1,6 @@
-"""Facts as Prometheus metrics. Labels are closed sets; an id is never one.
+"""Facts as Prometheus metrics. Labels are closed sets; an id is never a label.
 
-What single events bring is added up, and told to the library together: when there is much, or when somebody looks.
+Facts about single events are added up, and passed to the library together: when there are many, or at a scrape.
 """
 
 from collections.abc import Callable, Iterator
@@ -43,11 +43,11 @@ from unlost.listener.observe.letters import REASONS
 from unlost.ops.kit.telemetry.metrics import COUNTS, BatchHistogram, Stopwatch
 
 KEPT = 64
-"""So many batches, or runs of the handler, or times of events at most wait to be counted."""
+"""At most this many batches, handler runs or event times wait to be counted."""
 
 
 class ListenerMetrics:
-    """Counts what it hears."""
+    """Counts facts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._claimed = self._received = self._received_bytes = 0
@@ -97,7 +97,7 @@ class ListenerMetrics:
         self._succeeded, self._failed = self._runs.labels("succeeded"), self._runs.labels("failed")
 
     def _show_from_the_start(self) -> None:
-        """What has not happened yet is 0, so that a rate sees the first time, and nobody mistakes it for unknown."""
+        """Show 0 before anything has happened: a rate then includes the first time, and nothing looks unknown."""
         for metric, values in (
             (self._events, ("stored", "duplicate", "buried")),
             (self._claims, ("won", "held", "taken_over")),
@@ -115,7 +115,7 @@ class ListenerMetrics:
                 self._letters.labels(reason, error_class)
 
     def __call__(self, fact: Fact) -> None:
-        """Count one fact, now or soon. By its type: of facts that are told for each event, nothing else is asked."""
+        """Count one fact, now or soon. Frequent facts are matched by type alone, without further checks."""
         kept = 0
         if type(fact) is BatchDone:
             self._batches.append(fact)
@@ -217,16 +217,16 @@ class ListenerMetrics:
 
 
 class _Before(Collector):
-    """Registered first, so asked first: what was kept is counted before anybody looks."""
+    """Registered first, so collected first: pending facts are counted before any metric is read."""
 
     def __init__(self, count: Callable[[], None]) -> None:
         self._count = count
 
     def collect(self) -> Iterator[Metric]:
-        """No metrics of its own."""
+        """Count what is pending; there are no metrics of its own."""
         self._count()
         return iter(())
 
     def describe(self) -> Iterator[Metric]:
-        """None."""
+        """Describe nothing."""
         return iter(())

@@ -1,4 +1,4 @@
-"""Whether what is in hand moves: something ends or runs, or it has not been in hand for long."""
+"""Whether events in hand make progress: something ends or runs, or none has been here for long."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ MOVES = frozenset((AttemptFailed, EventBuried, EventsDuplicate, EventsStored, Fr
 
 
 class Progress:
-    """Hears facts."""
+    """Subscribes to facts that mean progress."""
 
     hears = MOVES
 
@@ -25,14 +25,14 @@ class Progress:
         self._moved_at = clock()
 
     def __call__(self, fact: Fact) -> None:
-        """Anything that ends or runs is progress."""
+        """Record progress: an event ended or a handler ran."""
         if type(fact) in MOVES:
             self._moved_at = self._clock()
 
     def stuck_for(self, in_hand: int, age_of_oldest: float) -> float:
-        """For how long nothing has moved, where something should.
+        """Return for how long nothing has made progress although events are in hand.
 
-        ``in_hand``: events in memory that wait for nobody else, claimed or not. However long it was idle, nothing
-        is stuck for longer than the oldest event has been here.
+        ``in_hand``: events in memory that wait for no other owner, claimed or not. After an idle time, nothing is stuck
+        for longer than the oldest event has been here.
         """
         return min(self._clock() - self._moved_at, age_of_oldest) if in_hand else 0.0

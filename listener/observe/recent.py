@@ -1,4 +1,4 @@
-"""What lately happened to events here, by id: bounded, for people who watch or ask."""
+"""The recent past of events on this listener, by id. Bounded; for people who watch or ask."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ Happening = Mapping[str, object]
 
 
 class Recent:
-    """Batches are kept as they were told, and looked through only when somebody asks."""
+    """Keeps batches as they were stated, and searches them only on request."""
 
     hears = frozenset((*WORDS, EventBuried, AttemptFailed))
 
@@ -41,7 +41,7 @@ class Recent:
         self._limits = (batches, events)
 
     def __call__(self, fact: Fact) -> None:
-        """Keep one fact that speaks of events."""
+        """Keep one fact about events."""
         detail = ""
         if what := WORDS.get(type(fact)):
             ids: Sequence[str] = fact.event_ids  # type: ignore[attr-defined]  # all that have a word have ids
@@ -58,7 +58,7 @@ class Recent:
             self._events -= len(self._batches.popleft()[3])
 
     def of(self, event_ids: Iterable[str]) -> dict[str, list[Happening]]:
-        """What is known of each of these events, oldest first."""
+        """Return what is known of each of these events, oldest first."""
         stories: dict[str, list[Happening]] = {event_id: [] for event_id in event_ids}
         for at, what, detail, ids in self._batches:
             for event_id in stories.keys() & set(ids):
