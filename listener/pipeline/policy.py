@@ -24,6 +24,7 @@ class Policy:
     stand_by_first: float = 1.0
     stand_by_longest: float = 10.0
     letters_sure_after: float = 36.0
+    """After this no transaction of an earlier attempt can still commit: see ``ConnectionSettings.policy``."""
 
     def claims_at_once(self, *, handled: bool) -> int:
         """How many claims may be held.

@@ -121,9 +121,8 @@ class RedisClaims:
             for tag in self._tags
         ]
         self._places = tuple(places)
-        with contextlib.suppress(
-            *LIBRARY_ERRORS
-        ):  # it answered: a call that needs one more connection may fail by itself
+        # Redis answered, so this may fail: a call that needs one more connection then fails by itself.
+        with contextlib.suppress(*LIBRARY_ERRORS):
             await self._wires.open_ahead()
         return (
             "redis:" + "+".join(dict.fromkeys(place.decode() for place in places)) + (self._store and f"@{self._store}")
