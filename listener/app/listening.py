@@ -60,14 +60,14 @@ class Listening:
             clock=clocks.monotonic,
             dice=dice,
             reporter=Reporter(
-                self.engine.cursors, source=source.name, group=source.group, saved=lambda: self._keeper.stored
+                self.engine.cursors, source=source.name, group=source.group, saved=lambda: self._committer.stored
             ),
         )
-        self._keeper = CursorCommitter(
+        self._committer = CursorCommitter(
             lambda: pipeline.intake.watermark, self.engine.cursors, store=lambda: self.engine.manager.store,
             source=source.name, group=source.group, facts=facts,
         )  # fmt: skip
-        self.engine.manager.hear_of_other_store(self._read_anew)
+        self.engine.manager.on_other_store(self._read_anew)
 
     def stop(self) -> None:
         """Ask it to drain and end."""
@@ -89,14 +89,14 @@ class Listening:
         async with asyncio.TaskGroup() as tasks:
             side = [tasks.create_task(one()) for one in beside]
             engine = tasks.create_task(self.engine.run(), name="engine")
-            keeper = tasks.create_task(self._keeper.run(), name="cursor")
+            committer = tasks.create_task(self._committer.run(), name="cursor")
             reader = tasks.create_task(self._read(), name="source")
             self.phase = "running"
             await self._asked_or_displaced()
             self.phase = "draining"
             drained = await self._drain(reader)
-            await self._keeper.save()
-            for task in (keeper, engine, *side):
+            await self._committer.save()
+            for task in (committer, engine, *side):
                 task.cancel()
         why = self.engine.manager.why_another_handler()
         await self.engine.leave()

@@ -22,7 +22,7 @@ class KnownStore:
         self._facts = facts
         self.mark: StoreMark | None = None
         """The mark that was seen last."""
-        self._vouched = False
+        self._confirmed = False
         """Whether this is known to be the same store as before: Redis confirmed it, or we saw it all along."""
         self._remembered: Remembered | None = None
         self.on_other: Callable[[], None] = lambda: None
@@ -41,15 +41,15 @@ class KnownStore:
     def _further(self) -> int:
         return 0 if self._remembered is None else self._remembered.version
 
-    async def look_at_roll(self) -> MembershipView:
+    async def refresh_membership(self) -> MembershipView:
         """Refresh the membership. Raise the store's version too, if the store is known."""
-        look = await self._membership.refresh(self.mark if self._vouched else None)
+        look = await self._membership.refresh(self.mark if self._confirmed else None)
         return await self._renewed(look.store) if change(self.mark, look.store) == "back" else look
 
     async def _renewed(self, seen: StoreMark) -> MembershipView:
         """Start a new generation of the store, of which no place remembers anything."""
         await self._membership.renew(seen.generation, max(seen.version, self.mark.version if self.mark else 0))
-        self._vouched = True
+        self._confirmed = True
         return await self._membership.refresh()
 
     async def look_for_redis(self) -> bool:
@@ -62,12 +62,12 @@ class KnownStore:
             return False
         found = await self._backends.look_for_redis(mark)
         if found is None:
-            return not self._vouched and self._backends.redis_is_away
+            return not self._confirmed and self._backends.redis_is_away
         place, self._remembered = found
         is_new = mark.version == 0  # nobody has raised its version, so nobody remembers anything of it
-        if (self._remembered is None and not self._vouched and not is_new) or self._further > mark.version:
+        if (self._remembered is None and not self._confirmed and not is_new) or self._further > mark.version:
             return True
-        self._backends.redis, self._vouched = place, True
+        self._backends.redis, self._confirmed = place, True
         return False
 
     async def look_again(self) -> MembershipView:

@@ -30,7 +30,7 @@ class Claim(msgspec.Struct, eq=False, gc=False):
         self.until = {**self.until, place: until}
 
     @property
-    def as_keep(self) -> HeldClaim:
+    def as_held(self) -> HeldClaim:
         """The claim in the form in which another place covers or renews it."""
         won = self.won
         return HeldClaim(self.request.event_id, self.request.digest, won.epoch, won.takeovers, won.alone, self.company)
@@ -122,14 +122,14 @@ class Leases:
         """
         self.ending.update(event_ids)
         try:
-            told = await self._tell(
+            recorded = await self._call_places(
                 self.these(event_ids), lambda place, claims: place.settle([claim.request for claim in claims], verdict)
             )
         finally:
             self.ending.difference_update(event_ids)
-        if told or verdict == "done":
+        if recorded or verdict == "done":
             self.drop(event_ids)
-        return told
+        return recorded
 
     async def release(self, event_ids: Sequence[str]) -> None:
         """Release these: peers may win them at once."""
@@ -139,21 +139,21 @@ class Leases:
 
     async def give_back(self, claims: Sequence[Claim]) -> None:
         """Report to the places that granted these claims that they are no longer held."""
-        await self._tell(claims, lambda place, those: place.release([claim.request.event_id for claim in those]))
+        await self._call_places(claims, lambda place, those: place.release([claim.request.event_id for claim in those]))
 
-    async def _tell(self, claims: Sequence[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
+    async def _call_places(self, claims: Sequence[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
         """Call each place with the claims it granted; return whether any call succeeded."""
-        told = not claims
+        recorded = not claims
         for place in self._backends.in_order({place for claim in claims for place in claim.until}):
             if not self._backends.has(place):
                 continue
             those = [claim for claim in claims if place in claim.until]
             try:
                 await self._backends.call(place, call(self._backends.at(place), those))
-                told = True
+                recorded = True
             except Transient:
                 continue  # the lease ends by itself; a later claim finds the row or the burial
-        return told
+        return recorded
 
     async def cover(self, place: Place) -> list[ClaimRequest]:
         """Have one more place grant every claim; return those it refused because another owner has them there."""
@@ -161,7 +161,7 @@ class Leases:
         if not claims:
             return []
         started = self._clock()
-        covered = await self._backends.call(place, self._backends.at(place).cover([claim.as_keep for claim in claims]))
+        covered = await self._backends.call(place, self._backends.at(place).cover([claim.as_held for claim in claims]))
         refused = []
         for claim, mine in zip(claims, covered, strict=True):
             if mine:
@@ -200,7 +200,7 @@ class Leases:
             started = self._clock()
             try:
                 renewed = await self._backends.call(
-                    place, self._backends.at(place).renew([claim.as_keep for claim in claims])
+                    place, self._backends.at(place).renew([claim.as_held for claim in claims])
                 )
             except Transient as error:
                 trouble = error

@@ -67,7 +67,7 @@ class ClaimManager:
         self._moving = False
         self._fresh_until = 0.0
         self._row_ends = 0.0
-        self._told: str | None = None
+        self._reported: str | None = None
         self._members = Members()
         self._store = KnownStore(membership=membership, backends=self._backends, facts=facts)
 
@@ -113,7 +113,7 @@ class ClaimManager:
         """How many claims this process holds."""
         return len(self._leases)
 
-    def hear_of_lost(self, on_lost: Callable[[Sequence[str]], None]) -> None:
+    def on_claims_lost(self, on_lost: Callable[[Sequence[str]], None]) -> None:
         """Call this with the events whose claims were lost."""
         self._leases.on_lost = on_lost
 
@@ -132,7 +132,7 @@ class ClaimManager:
         """The store's short name, without its version."""
         return "" if self._store.mark is None else self._store.mark.name
 
-    def hear_of_other_store(self, on_other_store: Callable[[], None]) -> None:
+    def on_other_store(self, on_other_store: Callable[[], None]) -> None:
         """Call this in the same step in which PostgreSQL turns out to be another store, or to have gone back."""
         self._store.on_other = on_other_store
 
@@ -213,7 +213,7 @@ class ClaimManager:
             raise Transient("Redis is out of reach")
         return await self._backends.call(redis, self._backends.kept_in_redis.look(names))
 
-    async def vouch(self, names: Sequence[ClaimRequest]) -> None:
+    async def announce_settled(self, names: Sequence[ClaimRequest]) -> None:
         """Announce to peers through Redis that every event these names stand for is settled.
 
         A peer that misses it claims each event by itself.
@@ -299,7 +299,7 @@ class ClaimManager:
                 with contextlib.suppress(Transient):  # the breakers have recorded it; the next round tries again
                     await self._tick()
                 self._leases.lose_what_ran_out()
-                self._tell_whether_open()
+                self._report_whether_open()
                 pause = TICK_SECONDS if self.open else TICK_SECONDS / 2
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.05, pause - (self._clock() - started))):
@@ -308,7 +308,7 @@ class ClaimManager:
     async def join(self) -> None:
         """Make the first round, so that a caller knows whether PostgreSQL answers."""
         await self._tick()
-        self._tell_whether_open()
+        self._report_whether_open()
 
     async def leave(self) -> None:
         """Remove this listener from the membership."""
@@ -317,7 +317,7 @@ class ClaimManager:
     async def _tick(self) -> None:
         started = self._clock()
         try:
-            look = await self._store.look_at_roll()
+            look = await self._store.refresh_membership()
         except Transient as error:
             self._backends.postgres_failed(str(error))
             await self._store.look_for_redis()
@@ -418,12 +418,12 @@ class ClaimManager:
         self._leases.lose(settled)
         return len(settled) == len(requests)
 
-    def _tell_whether_open(self) -> None:
+    def _report_whether_open(self) -> None:
         if self.open:
             self._opened.set()
         why = self.why_closed()
-        if why != self._told:
-            self._told = why
+        if why != self._reported:
+            self._reported = why
             self._facts(MeetingChanged(not why, why))
 
 

@@ -23,7 +23,7 @@ Places = frozenset[Place]
 
 
 class View(msgspec.Struct, frozen=True):
-    """What one listener knows when it decides."""
+    """One listener's knowledge when it decides."""
 
     declared: Places
     peers: tuple[Places, ...]

@@ -56,7 +56,7 @@ class EventsDuplicate(Fact, frozen=True):
 
 
 class FramesUnread(Fact, frozen=True):
-    """So many frames of a peer's share are settled. They ended here without being parsed."""
+    """``count`` frames of a peer's share are settled. They ended here without being parsed."""
 
     count: int
 

@@ -103,7 +103,7 @@ class Claiming:
                 await self._manager.wait_below(self._wait_below)
             batch = await self._queue.take(max(1, min(self._policy.batch, self._limit - held)))
             self._affinity.taken()
-            self._intake.tell_received()
+            self._intake.report_received()
             while not await self._ask(batch, take_over=0 if self._work.handled else UNHANDLED):
                 # These and no others: those won may use up the claims limit, for which the loop above waits.
                 await asyncio.sleep(CLOSED_PAUSE_SECONDS)

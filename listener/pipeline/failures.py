@@ -46,15 +46,15 @@ class Failures:
         """Return whether it counts. If not, an outage has ended, and the attempt is repeated."""
         if await self._watch.counts(error, began):
             return True
-        self.tell(flights, error, retried=True)
+        self.report(flights, error, retried=True)
         return False
 
     def keep(self, flight: InFlight, error: Transient | Permanent, *, retried: bool) -> None:
         """Record the failure with its event."""
         flight.attempts.append(failure_of(error, stage=self._stage, at=self._clocks.now()))
-        self.tell([flight], error, retried=retried)
+        self.report([flight], error, retried=retried)
 
-    def tell(self, flights: Sequence[InFlight], error: Transient | Permanent, *, retried: bool) -> None:
+    def report(self, flights: Sequence[InFlight], error: Transient | Permanent, *, retried: bool) -> None:
         """State that these events shared a failed attempt."""
         failure = failure_of(error, stage=self._stage, at=self._clocks.now())
         event_id = flights[0].event.event_id if len(flights) == 1 else None

@@ -28,7 +28,7 @@ def last_cursor(found: Sequence[Event | InvalidEvent]) -> str | None:
     return next((one.cursor for one in reversed(found) if isinstance(one, Event) and one.cursor is not None), None)
 
 
-def passage_of(
+def flight_of(
     what: Event | InvalidEvent, frame: bytes, position: Position | None, received_at: float, received_clock: float
 ) -> InFlight:
     """Make an event in flight. An invalid frame is marked for burial, under a name made from its bytes."""
@@ -42,7 +42,7 @@ def passage_of(
     return flight
 
 
-def passage_of_oversized(
+def flight_of_oversized(
     whole: Oversized, position: Position | None, received_at: float, received_clock: float, *, max_bytes: int
 ) -> InFlight:
     """Make the same for a frame too large to be held: marked for burial, under a name made from all its bytes."""

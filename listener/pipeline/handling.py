@@ -28,11 +28,11 @@ STOP_SECONDS = 1.0
 
 
 class Turn(NamedTuple):
-    """An event that waits for a worker, and the number of its attempt. ``in_lane``: it has begun before."""
+    """An event that waits for a worker, and the number of its attempt. ``entered``: it is inside the gate already."""
 
     flight: InFlight
     number: int
-    in_lane: bool
+    entered: bool
 
 
 class Handling:
@@ -76,10 +76,10 @@ class Handling:
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
-        self._gate = ExclusiveGate(opened=self._lend_hands)
+        self._gate = ExclusiveGate(opened=self._start_workers)
         self.alone = self._gate.alone
         self._waiting: OrderedDict[str, Turn] = OrderedDict()
-        self._hands: set[asyncio.Task[None]] = set()
+        self._workers: set[asyncio.Task[None]] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._begun: set[str] = set()
         self._suspects: set[asyncio.Task[None]] = set()
@@ -101,8 +101,8 @@ class Handling:
             if flight.handled:
                 self._storing.put_all((flight,))
             else:
-                self._waiting[flight.claim_id] = Turn(flight, 1, in_lane=False)
-                self._lend_hand()
+                self._waiting[flight.claim_id] = Turn(flight, 1, entered=False)
+                self._start_worker()
 
     def start_suspects(self, flights: Sequence[InFlight]) -> None:
         """Start these at once. The caller passes no more than may run at once."""
@@ -118,7 +118,7 @@ class Handling:
 
     async def stop(self, *, begun: bool) -> list[str]:
         """Cancel handlers and wait until they have ended. Only then may their claims be released."""
-        stopped = [id_ for id_, turn in self._waiting.items() if begun or not turn.in_lane]
+        stopped = [id_ for id_, turn in self._waiting.items() if begun or not turn.entered]
         for claim_id in stopped:
             self._take_out(claim_id)
         stopping = {id_: task for id_, task in self._running.items() if begun or id_ not in self._begun}
@@ -139,25 +139,25 @@ class Handling:
 
     # -- workers --------------------------------------------------------------------------------
 
-    def _lend_hands(self) -> None:
+    def _start_workers(self) -> None:
         """Start workers for all events that waited while the gate was closed to fresh events."""
         for _ in range(len(self._waiting)):
-            self._lend_hand()
+            self._start_worker()
 
-    def _lend_hand(self) -> None:
-        if not self._ending and len(self._hands) < self._policy.handle_concurrency and self._first_turn():
-            task = self._new_task(self._hand(), "hand")
-            self._hands.add(task)
-            task.add_done_callback(self._hand_ended)
+    def _start_worker(self) -> None:
+        if not self._ending and len(self._workers) < self._policy.handle_concurrency and self._first_turn():
+            task = self._new_task(self._worker(), "worker")
+            self._workers.add(task)
+            task.add_done_callback(self._worker_ended)
 
-    def _hand_ended(self, task: asyncio.Task[None]) -> None:
+    def _worker_ended(self, task: asyncio.Task[None]) -> None:
         """Replace a worker: it may have been cancelled with an event whose claim was lost, while others wait."""
-        self._hands.discard(task)
+        self._workers.discard(task)
         if not task.cancelled() and task.exception():
             self._ending = True
-        self._lend_hand()
+        self._start_worker()
 
-    async def _hand(self) -> None:
+    async def _worker(self) -> None:
         task, series = _this_task(), TransactionPipeline(self._another_waits)
         try:
             while not task.cancelling() and (turn := self._first_turn()):  # a handler may swallow it
@@ -168,17 +168,17 @@ class Handling:
 
     def _another_waits(self) -> bool:
         """Return whether an event waits for this worker: all others are busy too."""
-        return len(self._hands) == self._policy.handle_concurrency and self._first_turn() is not None
+        return len(self._workers) == self._policy.handle_concurrency and self._first_turn() is not None
 
     def _first_turn(self) -> Turn | None:
         """Return the next event to run. Those that have begun go on; fresh ones wait while the gate is closed."""
         turn = next(iter(self._waiting.values()), None)
-        return None if turn and not turn.in_lane and self._gate.closed else turn
+        return None if turn and not turn.entered and self._gate.closed else turn
 
     def _take_out(self, claim_id: str) -> None:
         turn = self._waiting.pop(claim_id)
         self._begun.discard(claim_id)
-        if turn.in_lane:
+        if turn.entered:
             self._gate.leave()
 
     async def _take(self, turn: Turn, series: TransactionPipeline) -> None:
@@ -186,7 +186,7 @@ class Handling:
         flight, number = turn.flight, turn.number
         claim_id = flight.claim_id  # a conflict gives the event another claim
         self._running[claim_id] = task = _this_task()
-        if not turn.in_lane:
+        if not turn.entered:
             self._gate.enter()
         goes_on = False
         began = self._clocks.monotonic()
@@ -211,9 +211,9 @@ class Handling:
             self._gate.leave()
             self._in_own_task(flight, self._give_up(flight, error))
             return
-        self._waiting[flight.claim_id] = Turn(flight, following, in_lane=True)
+        self._waiting[flight.claim_id] = Turn(flight, following, entered=True)
         self._waiting.move_to_end(flight.claim_id, last=False)
-        self._lend_hand()
+        self._start_worker()
 
     def _reject(self, flight: InFlight, error: Reject) -> None:
         self._failures.keep(flight, error, retried=False)

@@ -16,7 +16,7 @@ from unlost.listener.core.facts import EventsDuplicate, Facts, FramesReceived, F
 from unlost.listener.core.in_flight import DUPLICATE, Buried, End, InFlight, Stored, unlettered
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position, Watermark
-from unlost.listener.pipeline.frames import last_cursor, passage_of, passage_of_oversized, read_frames
+from unlost.listener.pipeline.frames import last_cursor, flight_of, flight_of_oversized, read_frames
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.peers.segments import Part, Segment, Segmenter, cursor_at_end
 from unlost.listener.pipeline.policy import Policy
@@ -40,7 +40,7 @@ class Intake:
         self._inside: dict[str, InFlight] = {}
         self._beyond: set[InFlight] = set()
         self._ours: dict[Position, Segment] = {}
-        self._settled_stretches: list[ClaimRequest] = []
+        self._settled_segments: list[ClaimRequest] = []
         self._count = 0
         self._bytes = 0
         self._received = 0
@@ -111,7 +111,7 @@ class Intake:
                 events = list(islice(found, len(piece)))
                 position = self.watermark.open(last_cursor(events), len(piece))
                 flights = [
-                    passage_of(what, frame, position, at, clock) for what, frame in zip(events, piece, strict=True)
+                    flight_of(what, frame, position, at, clock) for what, frame in zip(events, piece, strict=True)
                 ]
                 (of_peers if _is_of_peer(segment) else own).extend(filter(self._comes_first, flights))
                 self._follow(segment, position)
@@ -130,7 +130,7 @@ class Intake:
         self.watermark = Watermark(self.watermark.reading + 1)
         self._segmenter.begin_anew()
         self._ours.clear()
-        self._settled_stretches.clear()
+        self._settled_segments.clear()
 
     def receive_apart(self, frames: Sequence[bytes]) -> None:
         """Admit frames whose cursors do not count: events before them in the source are still to be read."""
@@ -138,13 +138,13 @@ class Intake:
         position = self.watermark.open(None, len(frames))
         found = read_frames(frames, max_bytes=self._policy.max_event_bytes)
         for what, frame in zip(found, frames, strict=True):
-            self._enter(passage_of(what, frame, position, at, clock))
+            self._enter(flight_of(what, frame, position, at, clock))
 
     def receive_oversized(self, whole: Oversized) -> None:
         """Admit the measurements of a frame that is larger than any event may be."""
         self._received += 1
         self._received_bytes += whole.length
-        flight = passage_of_oversized(
+        flight = flight_of_oversized(
             whole, self.watermark.open(None), self._clocks.now(), self._clocks.monotonic(),
             max_bytes=self._policy.max_event_bytes,
         )  # fmt: skip
@@ -160,9 +160,9 @@ class Intake:
         elif segment.name:
             self._affinity.put_later(Part(segment))
 
-    def settled_stretches(self) -> list[ClaimRequest]:
+    def settled_segments(self) -> list[ClaimRequest]:
         """Return the names of own segments that have become settled since the last call."""
-        names, self._settled_stretches = self._settled_stretches, []
+        names, self._settled_segments = self._settled_segments, []
         return names
 
     def read(self, parts: Sequence[Part]) -> None:
@@ -171,7 +171,7 @@ class Intake:
         frames = [frame for part in parts for frame in part.frames]
         found = iter(read_frames(frames, max_bytes=self._policy.max_event_bytes))
         flights = [
-            passage_of(next(found), frame, part.position, part.received_at, part.received_clock)
+            flight_of(next(found), frame, part.position, part.received_at, part.received_clock)
             for part in parts
             for frame in part.frames
         ]
@@ -194,7 +194,7 @@ class Intake:
         """Take a frame for which there is no room, only to bury it. It is never claimed."""
         found = read_frames((frame,), max_bytes=self._policy.max_event_bytes)
         position = self.watermark.open(last_cursor(found))
-        flight = passage_of(found[0], frame, position, self._clocks.now(), self._clocks.monotonic())
+        flight = flight_of(found[0], frame, position, self._clocks.now(), self._clocks.monotonic())
         self._beyond.add(flight)
         self._count += 1
         self._bytes += flight.event.size + ENTRY_BYTES
@@ -204,7 +204,7 @@ class Intake:
 
     def offer(self, event: Event, on_end: Callable[[InFlight], None]) -> None:
         """Admit an event from a dead letter instead of the source: it is revived."""
-        flight = passage_of(event, event.frame, None, self._clocks.now(), self._clocks.monotonic())
+        flight = flight_of(event, event.frame, None, self._clocks.now(), self._clocks.monotonic())
         flight.revive = True
         flight.on_end = on_end
         self._enter(flight)
@@ -213,9 +213,9 @@ class Intake:
         """Admit an event from an earlier start's letter, behind all others. The letter stays until the event ends."""
         at, clock, most = self._clocks.now(), self._clocks.monotonic(), self._policy.max_event_bytes
         if isinstance(frame, Oversized):
-            flight = passage_of_oversized(frame, None, at, clock, max_bytes=most)
+            flight = flight_of_oversized(frame, None, at, clock, max_bytes=most)
         else:
-            flight = passage_of(read_frames((frame,), max_bytes=most)[0], frame, None, at, clock)
+            flight = flight_of(read_frames((frame,), max_bytes=most)[0], frame, None, at, clock)
         flight.on_end = on_end
         self._enter(flight, behind=True)
 
@@ -251,7 +251,7 @@ class Intake:
             self._leave_count(follower)
             self._enter(follower)
 
-    def tell_received(self) -> None:
+    def report_received(self) -> None:
         """State what was received since the last call."""
         if self._received:
             self._facts(FramesReceived(self._received, self._received_bytes))
@@ -274,7 +274,7 @@ class Intake:
             if not position.unsettled and (segment := self._ours.pop(position, None)) is not None:
                 segment.unsettled -= 1
                 if segment.name and not segment.unsettled:
-                    self._settled_stretches.append(segment.name)
+                    self._settled_segments.append(segment.name)
         self._made_room()
 
     def _made_room(self) -> None:

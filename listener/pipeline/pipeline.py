@@ -116,7 +116,7 @@ class Pipeline:
         storing.on_buried = self.claiming.buried_before
         storing.on_settled = self.claiming.already_settled
         self.settling.on_claim_lost = self._ran_out
-        manager.hear_of_lost(self._lost)
+        manager.on_claims_lost(self._lost)
         self._claiming_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:

@@ -20,7 +20,7 @@ class Policy:
     batch: int = 1_024
     peer_wait: float = 0.2
     segment: int = 64
-    handled_stretch: int = 4
+    handled_segment: int = 4
     stand_by_first: float = 1.0
     stand_by_longest: float = 10.0
     letters_sure_after: float = 36.0
@@ -45,7 +45,7 @@ class Policy:
 
     def events_in_a_row(self, *, handled: bool) -> int:
         """How many events in a row belong to one listener, on average. With a handler few, so that all have work."""
-        return self.handled_stretch if handled else self.segment
+        return self.handled_segment if handled else self.segment
 
     def stand_by_delay(self, asked: int, seconds_left: float) -> float:
         """How long to wait before asking again about another's event: briefly, then longer, but not past its lease."""

@@ -50,7 +50,7 @@ class Settling:
         self._clocks = clocks
         self._facts = facts
         self._ended: BatchQueue[tuple[InFlight, Stored | Duplicate, str]] = BatchQueue(spacing=SETTLE_SECONDS)
-        self._doomed: BatchQueue[InFlight] = BatchQueue()
+        self._to_bury: BatchQueue[InFlight] = BatchQueue()
         self._deciding = asyncio.Lock()
         self._closed = False
         self._settled_now: Sequence[tuple[InFlight, Stored | Duplicate]] = ()
@@ -66,7 +66,7 @@ class Settling:
     def bury(self, flight: InFlight, cause: DeadLetterCause) -> None:
         """Make this event a dead letter."""
         flight.cause = cause
-        self._doomed.put(flight)
+        self._to_bury.put(flight)
 
     async def run(self) -> None:
         """Settle until cancelled."""
@@ -79,7 +79,7 @@ class Settling:
             taken = await self._ended.take(BATCH)
             started = self._clocks.monotonic()
             self._settled_now = batch = [(flight, end) for flight, end, _ in taken]
-            await self._tell_done(taken)
+            await self._settle_done(taken)
             self._intake.finish(batch)
             now = self._clocks.monotonic()
             stored = [flight for flight, end in batch if end is STORED]
@@ -89,9 +89,9 @@ class Settling:
             if len(stored) < len(batch):
                 self._facts(EventsDuplicate([p.event.event_id for p, end in batch if end is not STORED]))
             self._facts(BatchDone("settle", len(batch), now - started))
-            await self._vouch()
+            await self._announce_settled()
 
-    async def _tell_done(self, ended: Sequence[tuple[InFlight, End, str]]) -> None:
+    async def _settle_done(self, ended: Sequence[tuple[InFlight, End, str]]) -> None:
         """Announce to peers only rows of the present store. Rows of an earlier store may be lost."""
         store = self._manager.store_name
         if stale := [flight.request.event_id for flight, _, stored_in in ended if stored_in != store]:
@@ -101,7 +101,7 @@ class Settling:
 
     async def _bury_for_ever(self) -> None:
         while True:
-            batch = await self._doomed.take(BATCH)
+            batch = await self._to_bury.take(BATCH)
             started = self._clocks.monotonic()
             async with self._deciding:
                 if self._closed:
@@ -110,17 +110,17 @@ class Settling:
                 written = await self._write(batch)
                 self._lettered_now = batch if written else ()
             if not written:
-                self._doomed.put_all(batch)
+                self._to_bury.put_all(batch)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if not batch:
                 continue
-            await self._tell_dead([flight.claim_id for flight in batch])
+            await self._settle_dead([flight.claim_id for flight in batch])
             for flight in batch:
                 self._end_buried(flight)
             self._lettered_now = ()
             self._facts(BatchDone("bury", len(batch), self._clocks.monotonic() - started))
-            await self._vouch()
+            await self._announce_settled()
 
     async def bury_rest(
         self, flights: Sequence[InFlight], cause: DeadLetterCause, failure: Failure, *, seconds: float
@@ -147,10 +147,10 @@ class Settling:
                     await asyncio.sleep(RETRY_SECONDS)
         return len(left)
 
-    async def _vouch(self) -> None:
+    async def _announce_settled(self) -> None:
         """Announce settled segments, so that peers need not read them. Nothing waits for this; a stop may skip it."""
-        if names := self._intake.settled_stretches():
-            await self._manager.vouch(names)
+        if names := self._intake.settled_segments():
+            await self._manager.announce_settled(names)
 
     async def _surely_ours(self, batch: list[InFlight]) -> list[InFlight]:
         """Return the events whose claims are confirmed: a letter is final.
@@ -163,7 +163,7 @@ class Settling:
         if not claimed or await self._manager.confirmed([flight.claim_id for flight in claimed]):
             return self._still_ours(batch)
         await asyncio.sleep(RETRY_SECONDS)
-        self._doomed.put_all(claimed)
+        self._to_bury.put_all(claimed)
         return [flight for flight in batch if not self._needs_claim(flight)]
 
     def _still_ours(self, batch: list[InFlight]) -> list[InFlight]:
@@ -193,12 +193,12 @@ class Settling:
                 self._facts(DeadLetterTrouble(str(error)))
             self.trouble = str(error)
             return False
-        if self.trouble and not self._doomed:
+        if self.trouble and not self._to_bury:
             self.trouble = ""
             self._facts(DeadLetterHealed())
         return True
 
-    async def _tell_dead(self, claim_ids: Sequence[str]) -> None:
+    async def _settle_dead(self, claim_ids: Sequence[str]) -> None:
         """Settle these as dead. The event is not settled until one place can answer "dead"."""
         while not await self._manager.settle(claim_ids, "dead"):  # the end of an outage is not signalled
             await asyncio.sleep(RETRY_SECONDS)

@@ -103,7 +103,7 @@ class Storing:
                 return
             error, began = again
         if isinstance(error, Transient):
-            self._failures.tell(batch, error, retried=True)
+            self._failures.report(batch, error, retried=True)
         middle = len(batch) // 2
         async with asyncio.TaskGroup() as halves:
             halves.create_task(self._store_half(batch[:middle]))

@@ -1,4 +1,4 @@
-"""What every place that keeps claims promises. ``claims/redis`` and ``claims/postgres`` implement it.
+"""The promises of every place that keeps claims. ``claims/redis`` and ``claims/postgres`` implement them.
 
 A claim is a lease on one event, held by a token and counted by an epoch. Three answers are kept apart that a yes or no
 would mix up: done, held by another, mine. All times are the server's.

@@ -687,7 +687,7 @@ def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url:
     async def run() -> None:
         claims = RedisClaims(connect_redis(redis_url), token="a", group="g", lease_seconds=LEASE, window_seconds=600)
         await claims.place()
-        for wire in claims._wires._free:
+        for wire in claims._pool._free:
             wire.transport.abort()
         await asyncio.sleep(0)  # now they are closed, and nobody has asked for anything since
         assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
@@ -701,7 +701,7 @@ def test_a_defect_beneath_a_call_to_redis_is_no_lost_connection(redis_url: str) 
 
     async def misuse() -> None:
         await claims.place()
-        wire = claims._wires._free[-1]  # the one that is used next
+        wire = claims._pool._free[-1]  # the one that is used next
         waiting = wire.ask(b"PING\r\n", asyncio.get_running_loop().time() + 60)
         with pytest.raises(RuntimeError, match="somebody else"):
             await claims.claim([ask("e")], take_over=False)

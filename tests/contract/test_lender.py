@@ -23,11 +23,11 @@ Lend = Callable[..., ConnectionPool]
 async def pool(database_url: str) -> AsyncIterator[Lend]:
     made: list[ConnectionPool] = []
 
-    def make(most: int = 2, timeout: float = 0.2) -> ConnectionPool:
+    def make(max_size: int = 2, timeout: float = 0.2) -> ConnectionPool:
         def connect() -> Awaitable[OwnConnection]:
             return asyncpg.connect(database_url, connection_class=OwnConnection)
 
-        made.append(ConnectionPool(connect, most=most, timeout=timeout, reset_timeout=1.0))
+        made.append(ConnectionPool(connect, max_size=max_size, timeout=timeout, reset_timeout=1.0))
         return made[-1]
 
     yield make
@@ -36,16 +36,16 @@ async def pool(database_url: str) -> AsyncIterator[Lend]:
 
 
 async def test_what_is_given_back_is_lent_again_and_no_more_than_were_allowed(pool: Lend) -> None:
-    lending = pool(most=2)
-    one, two = await lending.lend(), await lending.lend()
+    lending = pool(max_size=2)
+    one, two = await lending.acquire(), await lending.acquire()
     with pytest.raises(TimeoutError):
-        await lending.lend()
-    waiting = asyncio.create_task(lending.lend())
+        await lending.acquire()
+    waiting = asyncio.create_task(lending.acquire())
     await asyncio.sleep(0)
-    await lending.take_back(one)
+    await lending.release(one)
     assert await waiting is one
-    await lending.take_back(two)
-    assert await lending.lend() is two
+    await lending.release(two)
+    assert await lending.acquire() is two
 
 
 class Slow:
@@ -69,21 +69,21 @@ class Slow:
 
 async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, most=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(slow.connect, max_size=2, timeout=10.0, reset_timeout=1.0)
     slow.go_on.set()
-    one = await lending.lend()
+    one = await lending.acquire()
     slow.go_on.clear()
     await slow.starts.acquire()
-    waiting = asyncio.create_task(lending.lend())
+    waiting = asyncio.create_task(lending.acquire())
     await slow.starts.acquire()
-    await lending.take_back(one)
+    await lending.release(one)
     assert await waiting is one, "it was given back before the second was open"
     slow.go_on.set()
-    two = await lending.lend()
+    two = await lending.acquire()
     assert two is not one
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await lending.lend()
+            await lending.acquire()
     assert slow.begun == 2
     await lending.end_all()
     assert one.is_closed()
@@ -92,19 +92,19 @@ async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
 
 async def test_a_few_are_opened_with_the_first_and_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, most=5, few=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(slow.connect, max_size=5, min_size=2, timeout=10.0, reset_timeout=1.0)
     slow.failure = ConnectionRefusedError("nobody there")
     slow.go_on.set()
     with pytest.raises(ConnectionRefusedError):
-        await lending.lend()
+        await lending.acquire()
     slow.failure = None
-    lent = [await lending.lend()]
+    lent = [await lending.acquire()]
     assert slow.begun == 4, "the two that failed, and two"
-    lent += await asyncio.gather(lending.lend(), lending.lend())
+    lent += await asyncio.gather(lending.acquire(), lending.acquire())
     assert slow.begun == 5
     monkeypatch.setattr(lender_module, "FREE_SECONDS", -1.0)
     for one in lent:
-        await lending.take_back(one)
+        await lending.release(one)
     assert [one.is_closed() for one in lent] == [True, False, False]
     await lending.end_all()
 
@@ -119,8 +119,8 @@ async def test_one_of_a_few_that_cannot_be_opened_fails_nobody_who_gets_another(
             raise ConnectionRefusedError("no room for one more")
         return await asyncpg.connect(database_url, connection_class=OwnConnection)
 
-    lending = ConnectionPool(connect, most=2, few=2, timeout=10.0, reset_timeout=1.0)
-    assert not (await lending.lend()).is_closed()
+    lending = ConnectionPool(connect, max_size=2, min_size=2, timeout=10.0, reset_timeout=1.0)
+    assert not (await lending.acquire()).is_closed()
     assert begun == 2
     await lending.end_all()
 
@@ -134,8 +134,8 @@ async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
         finally:
             ended.set()
 
-    lending = ConnectionPool(connect, most=2, timeout=10.0, reset_timeout=1.0)
-    waiting = asyncio.create_task(lending.lend())
+    lending = ConnectionPool(connect, max_size=2, timeout=10.0, reset_timeout=1.0)
+    waiting = asyncio.create_task(lending.acquire())
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.sleep(0)
@@ -145,8 +145,8 @@ async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
 
 async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, most=2, timeout=10.0, reset_timeout=1.0)
-    waiting = [asyncio.create_task(lending.lend()) for _ in range(5)]
+    lending = ConnectionPool(slow.connect, max_size=2, timeout=10.0, reset_timeout=1.0)
+    waiting = [asyncio.create_task(lending.acquire()) for _ in range(5)]
     await slow.starts.acquire()
     await slow.starts.acquire()
     assert slow.begun == 2
@@ -155,76 +155,76 @@ async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str
     told = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(one) for one in told] == [ConnectionRefusedError] * 5
     slow.failure = None
-    assert not (await lending.lend()).is_closed()
+    assert not (await lending.acquire()).is_closed()
     await lending.end_all()
 
 
 async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, most=1, timeout=10.0, reset_timeout=1.0)
-    impatient = asyncio.create_task(lending.lend())
+    lending = ConnectionPool(slow.connect, max_size=1, timeout=10.0, reset_timeout=1.0)
+    impatient = asyncio.create_task(lending.acquire())
     await slow.starts.acquire()
     impatient.cancel()
-    patient = asyncio.create_task(lending.lend())
+    patient = asyncio.create_task(lending.acquire())
     slow.go_on.set()
     one = await patient
-    waiting = asyncio.create_task(lending.lend())
+    waiting = asyncio.create_task(lending.acquire())
     await asyncio.sleep(0)
-    await lending.take_back(one)
+    await lending.release(one)
     waiting.cancel()  # in the very moment in which it was given one
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert await lending.lend() is one
+    assert await lending.acquire() is one
     assert slow.begun == 1
     await lending.end_all()
 
 
 async def test_what_is_not_needed_any_more_is_closed(pool: Lend, monkeypatch: pytest.MonkeyPatch) -> None:
     lending = pool()
-    old, used = await lending.lend(), await lending.lend()
-    await lending.take_back(old)
-    await lending.take_back(used)
+    old, used = await lending.acquire(), await lending.acquire()
+    await lending.release(old)
+    await lending.release(used)
     monkeypatch.setattr(lender_module, "FREE_SECONDS", 0.0)
-    assert await lending.lend() is used
+    assert await lending.acquire() is used
     await asyncio.sleep(0.002)
-    await lending.take_back(used)
+    await lending.release(used)
     assert old.is_closed()
     assert not used.is_closed()
 
 
 async def test_after_a_failure_nothing_is_lent_that_was_open_before(pool: Lend) -> None:
     lending = pool()
-    free, lent = await lending.lend(), await lending.lend()
-    await lending.take_back(free)
+    free, lent = await lending.acquire(), await lending.acquire()
+    await lending.release(free)
     lending.expire()
     assert free.is_closed()
     assert not lent.is_closed(), "whoever works with it may succeed"
-    await lending.take_back(lent)
+    await lending.release(lent)
     assert lent.is_closed()
-    assert (await lending.lend()).is_clean
+    assert (await lending.acquire()).is_clean
 
 
 async def test_a_transaction_that_was_left_open_is_rolled_back(pool: Lend) -> None:
-    lending = pool(most=1)
-    connection = await lending.lend()
+    lending = pool(max_size=1)
+    connection = await lending.acquire()
     await connection.execute("BEGIN; CREATE TEMP TABLE left_behind ()")
-    await lending.take_back(connection)
-    assert await lending.lend() is connection
+    await lending.release(connection)
+    assert await lending.acquire() is connection
     assert not connection.is_in_transaction()
     assert await connection.fetchval("SELECT to_regclass('left_behind')") is None
 
 
 async def test_who_cannot_be_reset_in_time_is_cut_off_and_its_place_is_free(pool: Lend) -> None:
-    lending = pool(most=1)
-    connection = await lending.lend()
+    lending = pool(max_size=1)
+    connection = await lending.acquire()
     await connection.execute("BEGIN")
-    taking_back = asyncio.create_task(lending.take_back(connection))
+    taking_back = asyncio.create_task(lending.release(connection))
     await asyncio.sleep(0)
     taking_back.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking_back
     assert connection.is_closed()
-    assert await lending.lend() is not connection
+    assert await lending.acquire() is not connection
 
 
 async def test_what_a_handler_keeps_of_its_connection_is_good_for_nothing(database_url: str) -> None:

@@ -167,7 +167,7 @@ async def test_an_answer_that_is_no_answer_ends_its_connection() -> None:
             connect_redis(url), token="a:1", group="g", lease_seconds=30, window_seconds=60, timeout=LIMIT
         )
         await claims.place()
-        first = claims._wires._free[-1]
+        first = claims._pool._free[-1]
         with pytest.raises(Transient, match="asked for yes or no for 3 events, Redis answered int 1"):
             await claims.renew(KEEPS)
         assert first.transport.is_closing()

@@ -57,7 +57,7 @@ class Settings(ListenerSettings):
     """A run has few events, and so have its stretches."""
 
     def policy(self) -> Policy:
-        return dataclasses.replace(super().policy(), segment=2, handled_stretch=2)
+        return dataclasses.replace(super().policy(), segment=2, handled_segment=2)
 
 
 @functools.cache

@@ -312,7 +312,7 @@ def _any_place(_: Any) -> Any:
 def _vouched_unsettled(real: Any) -> Any:
     def follow(self: Intake, segment: Segment | None, position: Position) -> None:
         if segment is not None and segment.name and not segment.is_of_peer:
-            self._settled_stretches.append(segment.name)
+            self._settled_segments.append(segment.name)
         real(self, segment, position)
 
     return follow
@@ -614,7 +614,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(Healer, "_heal", _resolved_at_offer)],
     ),
     "one-place": ("of several places only the first is claimed in", [(ClaimManager, "_claim_also", _one_place)]),
-    "dead-untold": ("nobody is told of a letter", [(Settling, "_tell_dead", lambda _: _nothing)]),
+    "dead-untold": ("nobody is told of a letter", [(Settling, "_settle_dead", lambda _: _nothing)]),
     "cursor-at-receipt": ("the cursor moves when an event is received", [(Watermark, "open", _saved_at_receipt)]),
     "cursor-any-order": ("the cursor moves to whatever settles", [(Watermark, "settle", _settled_in_any_order)]),
     "start-from-now": ("who finds no cursor starts from now", [(Reader, "_session", _from_now)]),

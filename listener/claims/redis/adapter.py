@@ -96,7 +96,7 @@ class RedisClaims:
         timeout: float = 0.3,
     ) -> None:
         self._client = client
-        self._wires = RedisPool(client, timeout=timeout)
+        self._pool = RedisPool(client, timeout=timeout)
         self._terms = (token.encode(), b"%d" % int(lease_seconds * 1000), b"%d" % int(window_seconds * 1000))
         """The caller's token, and for how many milliseconds leases and records live."""
         self._tags = [f"{{{group}.{shard}}}".encode() for shard in range(shards)]
@@ -123,7 +123,7 @@ class RedisClaims:
         self._places = tuple(places)
         # Redis answered, so this may fail: a call that needs one more connection then fails by itself.
         with contextlib.suppress(*LIBRARY_ERRORS):
-            await self._wires.open_ahead()
+            await self._pool.open_ahead()
         return (
             "redis:" + "+".join(dict.fromkeys(place.decode() for place in places)) + (self._store and f"@{self._store}")
         )
@@ -173,8 +173,8 @@ class RedisClaims:
     async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
         """See ``Claims``."""
         ids = [request.event_id for request in requests]
-        told, flags = [_digests(requests)], [STATES[verdict]]
-        return await self._ask(self._settle, ids, told, flags, "settling events", replies.marks)
+        columns, flags = [_digests(requests)], [STATES[verdict]]
+        return await self._ask(self._settle, ids, columns, flags, "settling events", replies.marks)
 
     async def release(self, event_ids: Sequence[str]) -> None:
         """See ``Claims``."""
@@ -194,12 +194,12 @@ class RedisClaims:
         self,
         script: Script,
         event_ids: Sequence[str],
-        told: list[bytes],
+        columns: list[bytes],
         flags: list[bytes],
         doing: str,
         read: Callable[[object, int], Sequence[T]],
     ) -> list[T]:
-        """Run the script in batches; return its answers in order. ``told``: columns with 8 bytes for each event."""
+        """Run the script in batches; return its answers in order. ``columns``: columns with 8 bytes for each event."""
         places = self._places
         if not places:
             await self.place()
@@ -210,7 +210,7 @@ class RedisClaims:
             if self._places is not places:
                 raise Transient("the Redis that keeps the claims changed in the middle of a batch; ask again")
             whole = len(numbers) == len(names)
-            own = told if whole else [b"".join([column[i * 8 : i * 8 + 8] for i in numbers]) for column in told]
+            own = columns if whole else [b"".join([column[i * 8 : i * 8 + 8] for i in numbers]) for column in columns]
             call = self._call(shard, names if whole else [names[i] for i in numbers], [*own, *flags])
             reading = functools.partial(_read_so_many, read, len(numbers))
             part = await self._run(script.by_name, script.by_text, call, doing, reading)
@@ -244,12 +244,12 @@ class RedisClaims:
     ) -> T:
         """Run one command, and once more if that may help: then a script is sent as text, not by its name."""
         try:
-            return await self._wires.ask(read, *first, *call)
+            return await self._pool.ask(read, *first, *call)
         except LIBRARY_ERRORS as error:
             if not isinstance(error, NoScriptError) and not may_try_again(error):
                 raise translated(error, doing) from error
         try:
-            return await self._wires.ask(read, *again, *call)
+            return await self._pool.ask(read, *again, *call)
         except LIBRARY_ERRORS as error:
             raise translated(error, doing) from error
 

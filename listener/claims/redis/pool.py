@@ -144,17 +144,17 @@ class RedisPool:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()  # a system call on Python 3.11, so made once
         until = self._loop.time() + self._timeout
-        wire = self._free.pop() if self._free else await self._one_more(until)
+        connection = self._free.pop() if self._free else await self._one_more(until)
         try:
             packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # it takes any number of arguments
-            reply: object = await wire.ask(packed, until)
+            reply: object = await connection.ask(packed, until)
             answer = None if isinstance(reply, Exception) else read(reply)
         except BaseException:
-            await self._let_go(wire)
+            await self._let_go(connection)
             raise
         if isinstance(reply, Exception):
-            await self._refused(wire, reply)
-        self._free.append(wire)
+            await self._refused(connection, reply)
+        self._free.append(connection)
         if self._waiting:
             self._freed.set()
         return cast("T", answer)
@@ -193,20 +193,20 @@ class RedisPool:
                 raise InvalidResponse(f"connecting: {type(error).__name__}: {error}") from error
             raise
 
-    def _put_back(self, wire: RedisConnection) -> None:
-        self._free.append(wire)
+    def _put_back(self, connection: RedisConnection) -> None:
+        self._free.append(connection)
         self._freed.set()
 
-    async def _refused(self, wire: RedisConnection, error: Exception) -> NoReturn:
+    async def _refused(self, connection: RedisConnection, error: Exception) -> NoReturn:
         """Raise the server's error. A faulty command does not make the connection unusable."""
         if isinstance(error, ResponseError):
-            self._put_back(wire)
+            self._put_back(connection)
         else:
-            await self._let_go(wire)
+            await self._let_go(connection)
         raise error
 
-    async def _let_go(self, wire: RedisConnection) -> None:
-        ended, self._free = [wire, *self._free], []
+    async def _let_go(self, connection: RedisConnection) -> None:
+        ended, self._free = [connection, *self._free], []
         self._open -= len(ended)
         self._freed.set()
         for one in ended:

@@ -1,4 +1,4 @@
-"""What Redis may answer to each call. Pure. Anything else raises ``InvalidResponse``, and none of it is believed.
+"""The answers that Redis may give to each call. Pure. Any other raises ``InvalidResponse`` and is not believed.
 
 A server that speaks the protocol well but answers something else is not a Redis with our claims. It may be a proxy in
 the wrong place, another service, or a connection whose answers shifted by one. It is treated as lost.

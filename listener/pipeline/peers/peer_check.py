@@ -55,9 +55,9 @@ class PeerCheck:
         if not ended:
             return set()
         try:
-            vouched = await self._manager.look(list(ended.values()))
+            settled_names = await self._manager.look(list(ended.values()))
         except Transient:
             return set()
-        settled = set(compress(ended, vouched))
+        settled = set(compress(ended, settled_names))
         self._affinity.saw(len(settled), len(ended))
         return settled

@@ -73,7 +73,7 @@ class ConnectionProxy:
         del timeout
         raise asyncpg.InterfaceError("reset() cannot be used: it would end the transaction that the handler was given")
 
-    def take_back(self) -> None:
+    def detach(self) -> None:
         """Stop working."""
         self._connection = None
 
@@ -88,8 +88,8 @@ class OwnConnection(Plain):
     _lent = False
     _begun: Begun | None = None
 
-    def lend(self) -> ConnectionProxy:
-        """Let a handler use it, until ``take_back`` of the proxy."""
+    def proxy(self) -> ConnectionProxy:
+        """Let a handler use it, until ``detach`` of the proxy."""
         self._lent = True
         return ConnectionProxy(self)
 

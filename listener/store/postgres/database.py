@@ -63,7 +63,7 @@ class Database:
         self._timeout = timeout
         self._make_ready = make_ready
         self._pool = ConnectionPool(
-            self._connect, most=connections, few=kept_open, timeout=timeout, reset_timeout=connect_timeout
+            self._connect, max_size=connections, min_size=kept_open, timeout=timeout, reset_timeout=connect_timeout
         )
         self.claims_place: str | None = None
         """The incarnation of the claims table that this process saw last. Claims in any other are refused."""
@@ -172,12 +172,12 @@ class Borrowed:
         if self._kept:
             self._kept = False
             return self._connection
-        free = self._pool.lend_free()
+        free = self._pool.acquire_free()
         if free is not None:
             self._connection = free
             return free
         try:
-            self._connection = await self._pool.lend()
+            self._connection = await self._pool.acquire()
         except LIBRARY_ERRORS as error:
             self._react(error)
             raise not_begun(error, self._doing) from error
@@ -186,7 +186,7 @@ class Borrowed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None and (self._kept or self._pool.take_back_clean(self._connection)):
+        if error is None and (self._kept or self._pool.release_if_clean(self._connection)):
             return
         if isinstance(error, asyncio.CancelledError):
             _cut_off(self._connection)
@@ -195,7 +195,7 @@ class Borrowed:
                 _cut_off(self._connection)
             self._react(error)
         with contextlib.suppress(*LIBRARY_ERRORS):
-            await self._pool.take_back(self._connection)
+            await self._pool.release(self._connection)
         if isinstance(error, LIBRARY_ERRORS):
             raise translated(error, self._doing) from error
 

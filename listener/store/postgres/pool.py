@@ -20,20 +20,20 @@ FREE_SECONDS = 300.0
 
 
 class ConnectionPool:
-    """Hands out up to ``most`` connections, opened by ``connect``: ``few`` with the first, others when needed."""
+    """Hands out up to ``max_size`` connections, opened by ``connect``: ``min_size`` at first, others when needed."""
 
     def __init__(
         self,
         connect: Callable[[], Awaitable[OwnConnection]],
         *,
-        most: int,
+        max_size: int,
         timeout: float,
         reset_timeout: float,
-        few: int = 0,
+        min_size: int = 0,
     ) -> None:
         self._connect = connect
-        self._most = most
-        self._few = few
+        self._max_size = max_size
+        self._min_size = min_size
         self._timeout = timeout
         self._reset_timeout = reset_timeout
         self._waiting: deque[asyncio.Future[OwnConnection]] = deque()
@@ -42,14 +42,14 @@ class ConnectionPool:
         self._opening: set[asyncio.Future[OwnConnection]] = set()
         self._generation = 0
 
-    async def lend(self) -> OwnConnection:
+    async def acquire(self) -> OwnConnection:
         """Acquire a connection within the time limit. Raises ``TimeoutError``, or what opening a connection raises."""
-        connection = self.lend_free()
+        connection = self.acquire_free()
         if connection is not None:
             return connection
         waiter: asyncio.Future[OwnConnection] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        self._open_more(self._few - len(self._open))
+        self._open_more(self._min_size - len(self._open))
         try:
             async with asyncio.timeout(self._timeout):
                 return await waiter
@@ -60,7 +60,7 @@ class ConnectionPool:
                 self._hand_on(waiter.result())
             raise
 
-    def lend_free(self) -> OwnConnection | None:
+    def acquire_free(self) -> OwnConnection | None:
         """Return a connection that is free now, if there is one."""
         while self._free:
             connection = self._free.pop()
@@ -73,14 +73,14 @@ class ConnectionPool:
         """Return whether this acquired connection would be handed out again."""
         return not connection.is_closed() and connection.generation == self._generation
 
-    def take_back_clean(self, connection: OwnConnection) -> bool:
+    def release_if_clean(self, connection: OwnConnection) -> bool:
         """Release a connection if nothing must be done on it first; return whether that is so."""
         clean = connection.is_clean
         if clean:
             self._hand_on(connection)
         return clean
 
-    async def take_back(self, connection: OwnConnection) -> None:
+    async def release(self, connection: OwnConnection) -> None:
         """Release a connection: reset it if needed, or close it if it is unusable."""
         try:
             if not connection.is_closed() and not connection.is_clean:
@@ -112,7 +112,7 @@ class ConnectionPool:
 
     def _open_more(self, at_least: int = 0) -> None:
         """Open as many as callers wait for, within the limit."""
-        while len(self._opening) < min(max(len(self._waiting), at_least), self._most - len(self._open)):
+        while len(self._opening) < min(max(len(self._waiting), at_least), self._max_size - len(self._open)):
             opening = asyncio.ensure_future(self._connect())
             self._opening.add(opening)
             opening.add_done_callback(functools.partial(self._opened, self._generation))
@@ -144,7 +144,7 @@ class ConnectionPool:
         now = time.monotonic()
         connection.free_since = now
         self._free.append(connection)
-        if len(self._open) > self._few and self._free[0].free_since < now - FREE_SECONDS:
+        if len(self._open) > self._min_size and self._free[0].free_since < now - FREE_SECONDS:
             self._end(self._free.pop(0))
 
     def _next_waiter(self) -> asyncio.Future[OwnConnection] | None:

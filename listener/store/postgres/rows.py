@@ -94,13 +94,13 @@ class PostgresRows:
             if not await self._insert_one(connection, row):
                 await transaction.rollback()
                 return (await self._told_apart(connection, [row]))[0]
-            lent = connection.lend()
+            proxy = connection.proxy()
             try:
-                await work(cast("Connection", lent))
+                await work(cast("Connection", proxy))
             except Exception as error:  # noqa: BLE001 - the border to a user's handler: kept, raised below
                 failed = error
             finally:
-                lent.take_back()
+                proxy.detach()
             if failed is None:
                 begin_next = self._longest_idle if series is not None and series.more() else None
                 await connection.commit_and_reset(transaction, begin_next=begin_next)

@@ -70,7 +70,7 @@ class Around:
     def start_all(self, flights: Sequence[InFlight]) -> None:
         self.log += [f"start {flight.claim_id}" for flight in flights]
 
-    def tell_received(self) -> None:
+    def report_received(self) -> None:
         """Once a batch is taken."""
 
 

@@ -83,7 +83,7 @@ class Work:
 class Ends:
     """Hears of events, and does nothing."""
 
-    def tell_received(self) -> None:
+    def report_received(self) -> None:
         """Nothing is told."""
 
     def done(self, ended: Sequence[object]) -> None:

@@ -13,7 +13,7 @@ from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.event import parse
 from unlost.listener.core.in_flight import InFlight
-from unlost.listener.pipeline.frames import passage_of
+from unlost.listener.pipeline.frames import flight_of
 from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.handling import Handling
 from unlost.listener.pipeline.policy import Policy
@@ -116,7 +116,7 @@ class Work:
 
 def flights(*ids: str) -> list[InFlight]:
     frames = [f'{{"event_id": "{id_}", "payload": 1}}'.encode() for id_ in ids]
-    return [passage_of(parse(frame, max_bytes=100), frame, None, 0.0, 0.0) for frame in frames]
+    return [flight_of(parse(frame, max_bytes=100), frame, None, 0.0, 0.0) for frame in frames]
 
 
 @asynccontextmanager

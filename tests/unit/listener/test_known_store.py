@@ -69,7 +69,7 @@ def known(membership: Roll, backends: Reach, mark: StoreMark | None = MARK) -> t
 async def test_the_first_look_takes_the_store_no_further():
     membership = Roll(MARK)
     one, _, _ = known(membership, Reach(), mark=None)
-    assert (await one.look_at_roll()).store == MARK
+    assert (await one.refresh_membership()).store == MARK
     assert membership.log == [None], "nobody has said yet that it is the store that it was"
 
 
@@ -85,7 +85,7 @@ async def test_a_store_that_redis_remembers_is_taken_further_from_then_on(rememb
     one, _, _ = known(membership, backends)
     assert not await one.look_for_redis()
     assert (backends.redis, backends.told) == ("redis:1", [MARK])
-    await one.look_at_roll()
+    await one.refresh_membership()
     assert membership.log == [MARK]
 
 
@@ -158,9 +158,9 @@ async def test_who_knows_the_store_needs_no_redis():
 async def test_a_store_that_went_back_gets_a_generation_that_has_come_further_than_it_ever_had():
     membership = Roll(at(3))
     one, _, _ = known(membership, Reach())
-    assert (await one.look_at_roll()).store == at(8, "after g")
+    assert (await one.refresh_membership()).store == at(8, "after g")
     assert membership.log == [None, "renew g after 7", None]
-    await one.look_at_roll()
+    await one.refresh_membership()
     assert membership.log[3:] == [MARK], "it is known now"
 
 

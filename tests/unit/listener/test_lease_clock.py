@@ -122,7 +122,7 @@ async def test_with_how_many_suspects_it_was_taken_over_is_told_to_every_further
     manager, _ = desk_and_redis
     await manager.claim([ASK], take_over=take_over)
     (held,) = manager._leases.all()
-    assert held.as_keep == HeldClaim("e", ASK.digest, 1, 0, 0, company)
+    assert held.as_held == HeldClaim("e", ASK.digest, 1, 0, 0, company)
 
 
 async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(

@@ -38,8 +38,8 @@ class Server:
             raise ConnectionRefusedError("down")
         return cast("Any", Connection())
 
-    def pool(self, *, most: int = 3, few: int = 0) -> ConnectionPool:
-        return ConnectionPool(self.connect, most=most, few=few, timeout=5.0, reset_timeout=1.0)
+    def pool(self, *, max_size: int = 3, min_size: int = 0) -> ConnectionPool:
+        return ConnectionPool(self.connect, max_size=max_size, min_size=min_size, timeout=5.0, reset_timeout=1.0)
 
 
 async def affinity() -> None:
@@ -53,7 +53,7 @@ async def test_a_server_that_is_down_is_asked_once_for_each_that_waits():
     pool = server.pool()
     for asked in (1, 2):
         with pytest.raises(ConnectionRefusedError):
-            await pool.lend()
+            await pool.acquire()
         await affinity()
         assert server.came == asked
 
@@ -61,9 +61,9 @@ async def test_a_server_that_is_down_is_asked_once_for_each_that_waits():
 async def test_where_nobody_waits_nothing_is_opened_in_place_of_what_went_away():
     server = Server()
     pool = server.pool()
-    lent = await pool.lend()
+    lent = await pool.acquire()
     pool.expire()
-    await pool.take_back(lent)
+    await pool.release(lent)
     await affinity()
     assert lent.is_closed()
     assert server.came == 1
@@ -71,21 +71,21 @@ async def test_where_nobody_waits_nothing_is_opened_in_place_of_what_went_away()
 
 async def test_who_waits_gets_another_in_place_of_what_went_away():
     server = Server()
-    pool = server.pool(most=1)
-    lent = await pool.lend()
-    waiting = asyncio.create_task(pool.lend())
+    pool = server.pool(max_size=1)
+    lent = await pool.acquire()
+    waiting = asyncio.create_task(pool.acquire())
     await affinity()
     assert server.came == 1, "no more are allowed"
     pool.expire()
-    await pool.take_back(lent)
+    await pool.release(lent)
     assert await waiting is not lent
     assert server.came == 2
 
 
 async def test_a_few_are_opened_with_the_first_but_no_more_than_are_allowed():
     server = Server()
-    pool = server.pool(most=2, few=3)
-    await pool.lend()
+    pool = server.pool(max_size=2, min_size=3)
+    await pool.acquire()
     await affinity()
     assert server.came == 2
 
@@ -93,27 +93,27 @@ async def test_a_few_are_opened_with_the_first_but_no_more_than_are_allowed():
 async def test_what_was_closed_meanwhile_is_not_lent():
     server = Server()
     pool = server.pool()
-    first = await pool.lend()
-    assert pool.take_back_clean(first)
+    first = await pool.acquire()
+    assert pool.release_if_clean(first)
     first.terminate()
-    assert await pool.lend() is not first
+    assert await pool.acquire() is not first
 
 
 async def test_what_is_free_since_lately_is_lent_first():
     pool = Server().pool()
-    one, other = await pool.lend(), await pool.lend()
-    await pool.take_back(one)
-    await pool.take_back(other)
-    assert [await pool.lend(), await pool.lend()] == [other, one]
+    one, other = await pool.acquire(), await pool.acquire()
+    await pool.release(one)
+    await pool.release(other)
+    assert [await pool.acquire(), await pool.acquire()] == [other, one]
 
 
 async def test_what_is_lent_since_before_a_failure_is_not_to_be_used_again():
     pool = Server().pool()
-    before = await pool.lend()
+    before = await pool.acquire()
     assert pool.may_use(before)
     pool.expire()
     assert not pool.may_use(before)
-    after = await pool.lend()
+    after = await pool.acquire()
     assert pool.may_use(after)
     after.terminate()
     assert not pool.may_use(after)

@@ -81,9 +81,9 @@ async def vouched_by_peer(frames: Sequence[bytes] = FRAMES) -> list[ClaimRequest
     """What the other of the two vouches for when it has settled all that it claimed."""
     peer = Bench(number=1)
     peer.intake.receive(frames)
-    assert peer.intake.settled_stretches() == []
+    assert peer.intake.settled_segments() == []
     peer.intake.finish([(flight, STORED) for flight in await peer.claimed()])
-    return peer.intake.settled_stretches()
+    return peer.intake.settled_segments()
 
 
 async def test_what_two_share_is_everything_and_nothing_twice():
@@ -146,7 +146,7 @@ async def test_a_stretch_is_vouched_for_once_and_only_when_all_of_it_is_settled(
     told: list[ClaimRequest] = []
     for flight in reversed(own):
         bench.intake.finish([(flight, STORED)])
-        told += bench.intake.settled_stretches()
+        told += bench.intake.settled_segments()
     assert set(told) == set(await vouched_by_peer())
     assert len(told) == len(set(told))
 

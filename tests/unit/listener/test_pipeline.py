@@ -21,7 +21,7 @@ class Holding:
     def share(self) -> tuple[int, int]:
         return 0, 1
 
-    def hear_of_lost(self, _: object) -> None:
+    def on_claims_lost(self, _: object) -> None:
         """Nothing is lost here."""
 
     def let_go(self, event_ids: list[str]) -> None:

@@ -40,7 +40,7 @@ class CutOff:
 
     store_name = ""
 
-    async def vouch(self, names: Sequence[ClaimRequest]) -> None:
+    async def announce_settled(self, names: Sequence[ClaimRequest]) -> None:
         self.vouched.set_result([name.event_id for name in names])
         await asyncio.get_running_loop().create_future()  # Redis does not answer
 
@@ -97,7 +97,7 @@ class Out:
     def finish(self, ended: Sequence[tuple[InFlight, object]]) -> None:
         self._settled += [ClaimRequest(f"stretch of {flight.claim_id}", b"") for flight, _ in ended]
 
-    def settled_stretches(self) -> list[ClaimRequest]:
+    def settled_segments(self) -> list[ClaimRequest]:
         names, self._settled = self._settled, []
         return names
 

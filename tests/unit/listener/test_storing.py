@@ -15,7 +15,7 @@ from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import AttemptFailed, Fact
 from unlost.listener.core.in_flight import InFlight
-from unlost.listener.pipeline.frames import passage_of
+from unlost.listener.pipeline.frames import flight_of
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
@@ -109,7 +109,7 @@ async def storing_in(rows: Rows, facts: Callable[[Fact], None] = lambda _: None)
 
 def flights(*ids: str) -> list[InFlight]:
     frames = [f'{{"event_id": "{id_}", "payload": 1}}'.encode() for id_ in ids]
-    return [passage_of(parse(frame, max_bytes=100), frame, None, 0.0, 0.0) for frame in frames]
+    return [flight_of(parse(frame, max_bytes=100), frame, None, 0.0, 0.0) for frame in frames]
 
 
 @pytest.mark.parametrize(

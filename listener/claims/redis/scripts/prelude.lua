@@ -70,8 +70,8 @@ end
 
 local function write_at_once(last)
   writes[2], writes[last + 1], writes[last + 2] = last / 2 - 1, 'PX', window
-  local told = redis.pcall(unpack(writes))
-  return not (type(told) == 'table' and told.err) -- the user may not be allowed to run MSETEX
+  local written = redis.pcall(unpack(writes))
+  return not (type(written) == 'table' and written.err) -- the user may not be allowed to run MSETEX
 end
 
 local function write_all()
