@@ -127,7 +127,7 @@ class Leases:
             )
         finally:
             self.ending.difference_update(event_ids)
-        if recorded or verdict == "done":
+        if recorded or verdict == "done":  # a row says "done" by itself; "dead" needs a place that can answer it
             self.drop(event_ids)
         return recorded
 

@@ -193,11 +193,11 @@ class ClaimManager:
 
     async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int, revive: bool = False) -> list[Answer]:
         """Claim these events in every declared place, Redis first. ``Transient`` if a place does not answer."""
-        async with self._turn:
+        async with self._turn:  # excludes a move: a claim won during one would be missing in a declared place
             self._must_be_open()
             places = self._leases.places
             first, *rest = self._backends.in_order(places)
-            started = self._clock()
+            started = self._clock()  # leases count from before the request, so they never end later than the server's
             asking = self._backends.at(first).claim(requests, take_over=take_over, revive=revive)
             answers = await self._backends.call(first, asking)
             for place in rest:

@@ -50,8 +50,9 @@ def next_step(view: View) -> Step | None:
     if not view.declared:
         return _move(view, frozenset({view.redis or view.postgres}), urgent=True)
     lost = view.declared - reachable
-    if lost:
+    if lost:  # cover in PostgreSQL what the lost place kept
         return _move(view, (view.declared & reachable) | {view.postgres}, urgent=True)
+    # A peer lacks one of our places: PostgreSQL is the place that both can share.
     if view.postgres not in view.declared and any(not view.declared <= peer for peer in view.peers):
         return _move(view, view.declared | {view.postgres}, urgent=True)
     if view.redis is None:

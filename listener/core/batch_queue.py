@@ -76,7 +76,7 @@ class BatchQueue(Generic[T]):
             items.clear()
         else:
             batch = [items.popleft() for _ in range(limit)]
-        if self._idle:
+        if self._idle:  # something may be left for another consumer
             self._wake()
         return batch
 

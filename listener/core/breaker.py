@@ -63,7 +63,7 @@ class Breaker:
         if self.is_open:
             self._circuit.close()
         elif self._circuit.fail_counter:
-            self._circuit.call(_succeed)
+            self._circuit.call(_succeed)  # resets pybreaker's count of failures
         self._calm = True
         self.why = ""
 

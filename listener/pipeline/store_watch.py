@@ -53,7 +53,7 @@ class StoreWatch:
 
         It does not if the store accepted no rows meanwhile. Then this returns once the store accepts rows again.
         """
-        if began <= self._recovered_at:
+        if began <= self._recovered_at:  # it began before or during an outage that has ended by now
             return False
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)

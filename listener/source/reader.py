@@ -156,6 +156,7 @@ class Reader:
         self._prove_again, self._is_ours = False, told.is_ours
         if self._options.resumes == "auto":
             self._resumes = told.is_ours
+        # A group without a cursor records where it starts, and connects again after that point.
         if after is None and self._resumes and told.oldest and told.cursor:
             begin = told.oldest if self._options.start_from == "oldest" else told.cursor
             learnt = await self._cursors.start(self._options.name, self._options.group, begin)

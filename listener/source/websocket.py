@@ -142,6 +142,7 @@ class Stream(ClientConnection):
         at, size = 0, len(data)
         while True:
             start = at + 2
+            # RFC 6455, section 5.2: 126 and 127 mean that the length follows in 2 or 8 bytes.
             if start <= size and (length := data[at + 1]) > 125:
                 if length >= MASKED:  # a server must not mask (RFC 6455, section 5.1)
                     return self._discard(data[at:])

@@ -61,6 +61,7 @@ class PostgresClaims:
                 self._lease, place, take_over, revive,
             )  # fmt: skip
             answers.update((row["event_id"], _READ[row["answer"]](row)) for row in rows)
+            # A lease that has more time left than it was granted: the server's clock went back.
             if late := [row["event_id"] for row in rows if row["seconds_left"] > row["span"]]:
                 await self._fetch("shorten", "shortening leases of a clock that went back", late)
             open_asks = [request for request in requests if request.event_id not in answers]

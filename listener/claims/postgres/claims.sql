@@ -39,7 +39,7 @@ won AS (
             WHEN c.state = 'leased' AND c.token <> excluded.token AND c.company = 1 THEN c.alone + 1
             ELSE c.alone END,
         company = excluded.company
-    WHERE CASE
+    WHERE CASE -- the rules of claim_held in claim.lua
         WHEN c.state = 'leased' AND c.token = excluded.token THEN c.takeovers = 0 OR $6 <> 0
         WHEN c.state = 'leased' AND c.until > clock_timestamp() THEN false
         WHEN c.state = 'released' AND c.takeovers = 0 OR $6 = -1 THEN true

@@ -13,6 +13,7 @@ WHERE $8::text IS NULL OR EXISTS (
     WHERE s.generation = $8 AND s.version >= $9 AND 'postgres:' || p.id = $10)
 ON CONFLICT (source, group_name) DO UPDATE
 SET cursor = excluded.cursor, ordinal = excluded.ordinal, updated_at = clock_timestamp()
+-- With the same stem only forward. Another stem replaces the old one, unless both are journals of ours: see cursors.py.
 WHERE c.ordinal IS NULL OR excluded.ordinal IS NULL
     OR CASE regexp_replace(regexp_replace(c.cursor, $7, '\1'), '[0-9]+$', '')
         WHEN $5 THEN excluded.ordinal > c.ordinal

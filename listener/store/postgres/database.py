@@ -188,7 +188,7 @@ class Borrowed:
     ) -> None:
         if error is None and (self._kept or self._pool.release_if_clean(self._connection)):
             return
-        if isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError):  # its query may still run, on a server that may never answer
             _cut_off(self._connection)
         elif isinstance(error, LIBRARY_ERRORS):
             if not isinstance(error, asyncpg.PostgresError) and not not_sendable(error):

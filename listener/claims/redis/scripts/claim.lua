@@ -26,11 +26,11 @@ local function claim_held(i, r, digest)
   if r.state == LEASED and not mine and runs(i, r) then return answer(2, r.ends - now, same, 0) end
   local suspect = r.takeovers > 0 or r.state == LEASED and not mine
   if suspect and not (mine and together > 0 or may_be_taken(r)) then return answer(3, 0, same, r.company) end
-  if not mine then
+  if not mine then -- mine: the reply to an earlier claim was lost, so the epoch stays
     r.epoch = r.epoch + 1
-    if r.state == LEASED then
+    if r.state == LEASED then -- a released claim is won without a takeover
       r.takeovers = r.takeovers + 1
-      if r.company == 1 then r.alone = r.alone + 1 end
+      if r.company == 1 then r.alone = r.alone + 1 end -- only such an owner counts against the event
     end
   end
   return win(i, r, digest)
