@@ -170,7 +170,7 @@ class Daemon:
         intake = engine.pipeline.intake
         for name, about, value in (
             ("in_memory_events", "Events in memory", lambda: intake.count),
-            ("in_memory_bytes", "Bytes that events in memory are reckoned at", lambda: intake.size),
+            ("in_memory_bytes", "Bytes that events in memory count for", lambda: intake.size),
             ("claims_held", "Claims that this process holds", lambda: engine.manager.held),
             ("standing_by", "Events that wait for another owner", lambda: engine.pipeline.claiming.standing_by),
             ("oldest_unsettled_seconds", "Age of the oldest event in memory, 0 without one", self._oldest_age),
