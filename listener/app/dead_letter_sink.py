@@ -106,7 +106,7 @@ class FileDeadLetterSink:
         try:
             while some := await asyncio.to_thread(lambda: list(islice(letters, HEAL_AT_ONCE))):
                 about = f"listener {self._instance}, which settles what it was stopped with"
-                while not guard.take(about):  # a free lock is not signalled
+                while not guard.take(about):  # noqa: ASYNC110  a free lock is not signalled
                     await asyncio.sleep(LOCKED_SECONDS)
                 try:
                     if waiting := await asyncio.to_thread(self._waiting, some):

@@ -141,7 +141,9 @@ class Leases:
         """Report to the places that granted these claims that they are no longer held."""
         await self._call_places(claims, lambda place, those: place.release([claim.request.event_id for claim in those]))
 
-    async def _call_places(self, claims: Sequence[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]) -> bool:
+    async def _call_places(
+        self, claims: Sequence[Claim], call: Callable[[Claims, list[Claim]], Awaitable[object]]
+    ) -> bool:
         """Call each place with the claims it granted; return whether any call succeeded."""
         recorded = not claims
         for place in self._backends.in_order({place for claim in claims for place in claim.until}):

@@ -95,7 +95,7 @@ def _in_thread(function: Callable[[Delivery], object]) -> Call:
                 function(delivery)
             except (Reject, Permanent, Transient) as error:
                 ended.set_exception(error)
-            except BaseException as error:  # a future refuses some, and others end an event loop
+            except BaseException as error:  # noqa: BLE001  a future refuses some, and others end an event loop
                 ended.set_exception(HandlerFailed(error))
             else:
                 ended.set_result(None)
@@ -159,7 +159,7 @@ def _in_own_context(work: Awaitable[None], said: Mapping[str, str]) -> Generator
                 closing = True
                 run(steps.close)
                 raise
-            except BaseException as error:  # passed on to the work, as ``await`` does
+            except BaseException as error:  # noqa: BLE001  passed on to the work, as ``await`` does
                 asked = run(steps.throw, error)
             else:
                 asked = run(steps.send, answer)
@@ -201,5 +201,5 @@ class HandlerFailed(Transient):
 def _text(error: BaseException) -> str:
     try:
         return str(error) or type(error).__name__
-    except Exception as failed:  # also the user's code
+    except Exception as failed:  # noqa: BLE001  also the user's code
         return f"{type(error).__name__}, whose text cannot be had: {type(failed).__name__}"

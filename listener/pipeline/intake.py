@@ -16,7 +16,7 @@ from unlost.listener.core.facts import EventsDuplicate, Facts, FramesReceived, F
 from unlost.listener.core.in_flight import DUPLICATE, Buried, End, InFlight, Stored, unlettered
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position, Watermark
-from unlost.listener.pipeline.frames import last_cursor, flight_of, flight_of_oversized, read_frames
+from unlost.listener.pipeline.frames import flight_of, flight_of_oversized, last_cursor, read_frames
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.peers.segments import Part, Segment, Segmenter, cursor_at_end
 from unlost.listener.pipeline.policy import Policy

@@ -200,7 +200,7 @@ class Settling:
 
     async def _settle_dead(self, claim_ids: Sequence[str]) -> None:
         """Settle these as dead. The event is not settled until one place can answer "dead"."""
-        while not await self._manager.settle(claim_ids, "dead"):  # the end of an outage is not signalled
+        while not await self._manager.settle(claim_ids, "dead"):  # noqa: ASYNC110  the end of an outage is not signalled
             await asyncio.sleep(RETRY_SECONDS)
 
     def _end_buried(self, flight: InFlight) -> None:
