@@ -1,1 +1,1 @@
-"""The producer: a durable journal, publishing over HTTP, a resumable stream over WebSocket, and a page."""
+"""The producer: a durable journal, publishing over HTTP, a resumable stream over WebSocket, and a web page."""

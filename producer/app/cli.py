@@ -11,8 +11,8 @@ from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.journal.port import JournalTrouble
 
 TURN_SECONDS = 0.00005
-"""After so long a thread that computes lets one that waits have its turn. A commit takes about ten turns; with Python's
-usual 5 ms for each, none gets on while a batch is read."""
+"""How long a computing thread may keep the interpreter while another waits. A commit needs about ten turns. With
+Python's default of 5 ms per turn, no commit would progress while a batch is read."""
 
 
 @command(

@@ -1,4 +1,4 @@
-"""The daemon: journal, publisher, stream, HTTP endpoint and retention of one producer, started and stopped here."""
+"""One producer process: starts and stops its journal, publisher, stream, HTTP endpoint and retention."""
 
 import asyncio
 import contextlib
@@ -26,14 +26,14 @@ from unlost.producer.stream.server import Stream
 from unlost.producer.stream.tail import Tail
 
 RETENTION_EVERY = 30.0
-MOVE_EVERY = 1.0
+CHECKPOINT_EVERY = 1.0
 TROUBLE_EVERY = 0.5
 LOOK_AT_MOST_EVERY = 0.5
-"""Each look takes its turn between commits."""
+"""Each check takes the journal's write lock between commits, so checks must not follow each other too closely."""
 
 
 class Daemon:
-    """One producer process. ``run`` returns when it was asked to stop and has finished its commits."""
+    """One producer process. ``run`` returns after a stop was requested and all commits in progress have ended."""
 
     def __init__(self, settings: ProducerSettings) -> None:
         self._settings = settings
@@ -91,11 +91,11 @@ class Daemon:
         self._phase = "starting"
 
     def stop(self) -> None:
-        """Ask it to end in order."""
+        """Request an orderly stop."""
         self._stop.set()
 
     async def run(self) -> None:
-        """Start, serve until told to stop, end."""
+        """Start, serve until a stop is requested, shut down."""
         log = structlog.get_logger()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -103,7 +103,7 @@ class Daemon:
                 side = [
                     tasks.create_task(self._lag.run(), name="loop lag"),
                     tasks.create_task(self._look_after(), name="retention"),
-                    tasks.create_task(self._move_for_ever(), name="journal's log"),
+                    tasks.create_task(self._checkpoint_for_ever(), name="journal's log"),
                 ]
                 host = self._settings.host
                 http_port, stream_port = await self._listen(host)
@@ -130,7 +130,7 @@ class Daemon:
         return http_port, stream_port
 
     async def _look_after(self) -> None:
-        """Retention, the figures that are shown, and whether the journal can be written."""
+        """Run retention, update the metrics, and check whether the journal can be written, again and again."""
         while True:
             self._look_again.clear()
             try:
@@ -163,12 +163,12 @@ class Daemon:
         self._keeping.report(report, self._tail.newest)
         self._metrics.groups(self._keeping.groups.all, self._tail.newest)
 
-    async def _move_for_ever(self) -> None:
-        """So that no commit has to. Trouble with the disk is found and told by those who write."""
+    async def _checkpoint_for_ever(self) -> None:
+        """Checkpoint the log, so that no commit has to. Errors are ignored here: the writers find and report them."""
         while True:
             with contextlib.suppress(JournalTrouble):
-                await asyncio.to_thread(self._journal.move)
-            await asyncio.sleep(MOVE_EVERY)
+                await asyncio.to_thread(self._journal.checkpoint)
+            await asyncio.sleep(CHECKPOINT_EVERY)
 
     def _in_trouble(self, trouble: JournalTrouble) -> None:
         if not self._trouble:
@@ -176,7 +176,7 @@ class Daemon:
         self._trouble = str(trouble)
 
     def _publishing_failed(self, trouble: JournalTrouble) -> None:
-        """Unready at once, and until the journal is proven."""
+        """Become unready at once, until a check has written to the journal again."""
         if not self._trouble:
             self._look_again.set()
         self._in_trouble(trouble)
@@ -199,13 +199,13 @@ class Daemon:
 
 
 class ProducerMetrics:
-    """What Prometheus is told."""
+    """The metrics of a producer."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         published = Counter(
             "unlost_producer_published_total", "Publish requests by outcome", ["outcome"], registry=registry
         )
-        # Looked up once: each look takes as long as an answer does.
+        # Children are looked up once, because a look-up takes as long as an answer.
         self._published = {outcome: published.labels(outcome) for outcome in (*STATUS, "unavailable")}
         self._sent = Counter("unlost_producer_frames_sent_total", "Frames sent to clients", registry=registry)
         self._commit_events = BatchHistogram(
@@ -240,27 +240,27 @@ class ProducerMetrics:
         )
 
     def told(self, outcome: str, count: int) -> None:
-        """So many were answered."""
+        """Count answers by outcome."""
         self._published[outcome].inc(count)
 
     def sent(self, count: int) -> None:
-        """Frames went out."""
+        """Count frames that were sent."""
         self._sent.inc(count)
 
     def committed(self, count: int, seconds: float) -> None:
-        """One commit is on disk."""
+        """Record a commit that is on disk."""
         self._commit_events.observe(count)
         self._commit_seconds.observe(seconds)
 
     def groups(self, groups: Sequence[Group], newest: int) -> None:
-        """What groups are still to read."""
+        """Show how much each group has not settled."""
         self._unread.clear()
         for group in groups:
             if not group.forgotten:
                 self._unread.labels(group.name).set(max(0, newest - group.settled))
 
     def journal(self, looked: Looked) -> None:
-        """What the journal holds."""
+        """Show what the journal holds."""
         stats = looked.stats
         self._nearly_full.set(bool(looked.full or looked.nearly))
         self._dropped_unread.set(stats.dropped_unread)

@@ -1,4 +1,4 @@
-"""The producer's HTTP endpoint: publish one, publish many, look, follow."""
+"""The producer's HTTP endpoint: publish one event, publish many, list the journal, follow events."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ MOST_LISTED = 10_000
 
 
 class _Stories(msgspec.Struct):
-    """A listener's answer."""
+    """A listener's answer to ``/api/outcomes``."""
 
     instance: str
     outcomes: dict[str, list[dict[str, Any]]]
@@ -91,7 +91,7 @@ class Publishing:
             Route("/", self.index),
         ]
         self.protocol = partial(FastPublishProtocol, single, Heads(max_bytes=most))
-        """What reads and answers on each connection."""
+        """The protocol of each connection."""
         others = Starlette(routes=routes, exception_handlers=MISTAKEN)
         self.application = SameSite(
             Shortcut(others, PATH, single),
@@ -100,12 +100,12 @@ class Publishing:
         )
 
     async def close(self) -> None:
-        """Let go of the connections to listeners, and of the process that reads."""
+        """Close the connections to listeners, and end the parse process."""
         self._reading.close()
         await self._listeners.aclose()
 
     async def publish_batch(self, request: Request) -> Response:
-        """NDJSON in, an answer a line out; lines are placed as they arrive."""
+        """NDJSON in, one answer per line out. Lines are stored as they arrive."""
         settings = self._settings
         batch = Batch(
             self._publisher, self._reading, self._told, max_event_bytes=settings.max_event_bytes,
@@ -123,11 +123,11 @@ class Publishing:
         return StreamingResponse(answers.pieces(), status, headers, media_type=NDJSON)
 
     async def test(self, request: Request) -> Response:  # noqa: ARG002  Starlette's signature
-        """A sign of life for the deduplicating service."""
+        """A liveness answer for clients of the deduplicating service."""
         return JSONResponse({"status": "ok", "service": "unlost", "window_seconds": self._settings.retention})
 
     async def listed(self, request: Request) -> Response:
-        """The journal, for audits: NDJSON from a cursor on, or the first place of one event."""
+        """The journal, for audits: NDJSON after a cursor, or the first entry of one event."""
         if "event_id" in request.query_params:
             return await self._first(request.query_params["event_id"])
         limit = whole_number(request, "limit", 1000, least=1, most=MOST_LISTED)
@@ -189,7 +189,7 @@ class Publishing:
         return Response(b"".join(line + b"\n" for line in lines), media_type=NDJSON)
 
     async def follow(self, request: Request) -> Response:
-        """Ask each listener what it knows of these events."""
+        """Ask each listener for the outcomes of these events."""
         ids = request.query_params.get("ids", "")
         if not 1 <= len(ids.split(",")) <= MOST_IDS or not ids:
             return JSONResponse({"error": f"ids takes 1 to {MOST_IDS} ids with commas between them"}, 400)
@@ -215,7 +215,7 @@ class Publishing:
             return {"error": str(error) or type(error).__name__}
 
     async def index(self, request: Request) -> Response:  # noqa: ARG002
-        """The page, or the way to the console's."""
+        """The page, or a redirect to the console's page."""
         if self._settings.console_url:
             return RedirectResponse(f"{self._settings.console_url}/#/send", 307)
         return HTMLResponse(self._page.html, headers={"content-security-policy": self._page.policy()})

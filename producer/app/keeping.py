@@ -1,7 +1,7 @@
-"""Looking after the journal: its retention, what groups are still to read, and whether there is room.
+"""Maintenance of the journal: retention, what groups have not read yet, and whether there is room.
 
-What a known group has not read is never dropped. Where it is too much, publishing is refused until the group has read,
-or is forgotten; health says so beforehand.
+Retention never drops what a known group has not read. If that fills the journal, publishing is refused until the group
+reads on or is forgotten. Health warns before that.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from unlost.producer.stream.groups import Groups, Report
 
 CHUNK = 5_000
 NEARLY = 0.8
-"""Above this part of the room, taken by what a group has not read, health warns."""
+"""Health warns when unread events of a group take more than this share of the allowed size."""
 
 
 class Looked(msgspec.Struct, frozen=True):
-    """What was found at a look. ``full``: why nothing may be accepted; ``nearly``: why that may come."""
+    """The result of a check. ``full``: why nothing is accepted now. ``nearly``: a warning that this may come."""
 
     stats: JournalStats
     full: str = ""
@@ -28,7 +28,7 @@ class Looked(msgspec.Struct, frozen=True):
 
 
 class Keeping:
-    """See the module's head. ``look`` is called now and then, ``report`` and ``is_over`` from the event loop."""
+    """Maintains the journal. ``look`` runs periodically; ``report`` is called from the event loop."""
 
     def __init__(
         self,
@@ -44,21 +44,21 @@ class Keeping:
         self._max_bytes = max_bytes
         self._wall = wall
         self._monotonic = monotonic
-        self._steady = SteadyClock(journal.proven_at(), wall(), monotonic())
+        self._steady = SteadyClock(journal.probed_at(), wall(), monotonic())
         self.groups = Groups(journal.timelines, journal.remember(()))
         self._bounds = journal.bounds()
 
     def report(self, report: Report, newest: int) -> None:
-        """A listener's. ``TooManyGroups``"""
+        """Record a listener's report. Raises ``TooManyGroups``."""
         self.groups.report(report, bounds=(self._bounds[0], newest), at=self._wall())
 
     async def look(self) -> Looked:
-        """Prove that the journal can be written, drop what may be dropped, and say how full it is.
+        """Check that the journal can be written, drop what may be dropped, and find out how full it is.
 
-        ``JournalTrouble`` where it cannot be written.
+        Raises ``JournalTrouble`` if the journal cannot be written.
         """
         now = self._steady.now(self._wall(), self._monotonic())
-        await asyncio.to_thread(self._journal.prove, now)
+        await asyncio.to_thread(self._journal.probe, now)
         self.groups.learn(await asyncio.to_thread(self._journal.remember, self.groups.reported()))
         await self._retire(now - self._retention)
         self._bounds = await asyncio.to_thread(self._journal.bounds)

@@ -1,4 +1,4 @@
-"""What can be set on a producer."""
+"""The settings of a producer."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ DAY = 86_400.0
 
 
 class ProducerSettings(Settings):
-    """Everything that can be set on a producer."""
+    """All settings of a producer."""
 
     instance_id: str = Field("producer", min_length=1, max_length=128, description="Name of this instance in its logs")
     host: str = Field("127.0.0.1", description="Address to listen on, for both ports")

@@ -1,1 +1,1 @@
-"""Code of our own in place of a library's, where it gains what users see."""
+"""Code of our own that replaces a library's, where users see a gain."""

@@ -1,7 +1,8 @@
-"""The reading process: checks and hashes the lines of large batches on another core than the one that places them.
+"""The parse process: checks and hashes the lines of large batches on another core than the journal's writer.
 
-It is asked over its standard input and answers over its standard output, in order; before each message stands its size.
-It begins with an empty message, keeps nothing between two questions, and ends when its input does.
+It reads questions from standard input and writes answers to standard output, in order. Each message is preceded by its
+size. Its first message is empty and shows that it has started. It keeps no state between two questions, and ends when
+its input ends.
 """
 
 import gc
@@ -17,7 +18,7 @@ SIZE = struct.Struct("!I")
 
 
 def answer_until_the_end(asked: BinaryIO, told: BinaryIO, *, max_bytes: int) -> None:
-    """A question is the text of lines; its answer is their index, or empty where one of them needs care."""
+    """A question is the text of lines. The answer is their index, or empty if any line needs a closer look."""
     encode = msgspec.msgpack.Encoder().encode
     told.write(SIZE.pack(0))
     told.flush()
@@ -29,8 +30,8 @@ def answer_until_the_end(asked: BinaryIO, told: BinaryIO, *, max_bytes: int) -> 
 
 
 def main() -> None:
-    """The whole process. Its one argument: how many bytes an event may have."""
-    gc.disable()  # nothing here can be part of a cycle
+    """Run the process. Its one argument is the largest allowed size of an event, in bytes."""
+    gc.disable()  # nothing here can be part of a reference cycle
     with open(0, "rb") as asked, open(1, "wb") as told:
         answer_until_the_end(asked, told, max_bytes=int(sys.argv[1]))
 

@@ -1,8 +1,8 @@
-"""Reading the lines of a batch in a process of its own, where there are many, and a second core.
+"""Reads the lines of large batches in a second process, if there is a second core.
 
-Event loop and journal's thread share one interpreter, and to check a line costs more of it than to place it. The first
-large batch starts the process. Until it is up, and where it ended or does not answer, whoever asks reads the lines by
-the same function; after a while another one is started. It keeps nothing, so with it nothing is lost.
+The event loop and the journal's thread share one interpreter, and checking a line costs more of it than storing it. The
+first large batch starts the process. Until it is up, and after it ended or did not answer, the caller reads the lines
+by the same function. After a while a new process is started. The process keeps nothing, so nothing is lost with it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from unlost.producer.fast.parse_process import SIZE
 from unlost.producer.journal.publications import Index, Lines
 
 MANY = 128
-"""For fewer lines the way to another process and back costs more than it saves."""
+"""For fewer lines, the way to another process and back costs more than it saves."""
 ANSWER_SECONDS = 5.0
 AGAIN_AFTER = 10.0
 BUFFER = 1 << 20
@@ -34,7 +34,7 @@ class Lost(Exception):
 
 
 class ParseWorker:
-    """Makes publications of lines, elsewhere. To be closed."""
+    """Makes publications from lines in another process. Must be closed."""
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class ParseWorker:
         self.process: ParseProcess | None = None
 
     async def elsewhere(self, text: bytes, count: int, *, redeliver: bool) -> Lines | None:
-        """So many lines. See ``accept.plain_index``; None also where the process cannot do it, now or for so few."""
+        """Read these ``count`` lines (see ``accept.plain_index``). None also if the process is not ready or not worth
+        it."""
         process = self._process_for(count)
         if process is None:
             return None
@@ -77,7 +78,7 @@ class ParseWorker:
         return index
 
     def _process_for(self, count: int) -> "ParseProcess | None":
-        if count < MANY or self._cores < 2:  # on one core it would only take turns
+        if count < MANY or self._cores < 2:  # on a single core the process would only compete with this one
             return None
         if self.process and self.process.ended.is_set():
             self._lose(self.process, Lost("it ended"))
@@ -103,7 +104,7 @@ class ParseWorker:
 
 
 class ParseProcess(asyncio.Protocol):
-    """One process, and the way to it and back. ``OSError`` where it cannot be started."""
+    """The process and the connection to it. Raises ``OSError`` if it cannot be started."""
 
     def __init__(self, max_bytes: int) -> None:
         self._read = bytearray()
@@ -116,7 +117,7 @@ class ParseProcess(asyncio.Protocol):
         try:
             with its:
                 command = [sys.executable, "-P", "-m", "unlost.producer.fast.parse_process", str(max_bytes)]
-                # A session of its own: a Ctrl-C is for the producer, which finishes what it reads.
+                # A session of its own, so that Ctrl-C reaches only the producer, which finishes what it reads.
                 self._process = subprocess.Popen(
                     command, stdin=its.fileno(), stdout=its.fileno(), start_new_session=True
                 )
@@ -132,15 +133,15 @@ class ParseProcess(asyncio.Protocol):
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The id of the process."""
         return self._process.pid
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asyncio's; so are the next two."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        """See ``asyncio.Protocol``, as for the next two methods."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport is no subclass of it
 
     def data_received(self, data: bytes) -> None:
-        """Each answer is for the oldest question. The first message answers none: it tells that the process is up."""
+        """Match each answer to the oldest question. The first message answers none: it shows that the process is up."""
         self._read += data
         while len(self._read) >= SIZE.size:
             end = SIZE.size + SIZE.unpack_from(self._read)[0]
@@ -155,7 +156,7 @@ class ParseProcess(asyncio.Protocol):
             self.is_up.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more will come."""
+        """The process ended: fail all open questions."""
         self.ended.set()
         for asked in self._asked:
             if not asked.done():
@@ -163,7 +164,7 @@ class ParseProcess(asyncio.Protocol):
         self._asked.clear()
 
     def ask(self, question: bytes) -> "asyncio.Future[bytes]":
-        """The answer; or ``OSError`` where the process ends before."""
+        """Ask for an index. The future fails with ``OSError`` if the process ends first."""
         asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._transport is None or self.ended.is_set():
             asked.set_exception(ConnectionError("it ended"))
@@ -173,7 +174,7 @@ class ParseProcess(asyncio.Protocol):
         return asked
 
     def end(self) -> None:
-        """At once: it holds nothing."""
+        """End the process at once: it holds nothing."""
         self._connecting.cancel()
         if self._transport is not None:
             self._transport.close()
@@ -184,7 +185,7 @@ class ParseProcess(asyncio.Protocol):
 
 
 def _cores() -> int:
-    """Those that this process may use, where the system tells."""
+    """The cores that this process may use, if the system reports them."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,13 +1,13 @@
-"""The shortest way in: plain requests to publish one event are read and answered here, all others by uvicorn.
+"""The fast path: plain requests to publish one event are parsed and answered here. All others go to uvicorn.
 
-Each connection has uvicorn's own protocol, and this in front of it. A request is *plain* if it is a POST to ``PATH``
-by HTTP/1.1 whose head says nothing but how long its body is and what means nothing to us, and whose body is small.
-While no other request is under way on its connection, it is taken from the bytes as they come, and answered in one
-write. Whatever else comes (other paths, chunks, upgrades, foreign pages, mistakes) goes to uvicorn byte for byte, and
-so does what follows until that is answered. What is plain is beyond doubt, so no mistake is told here.
+This class stands in front of uvicorn's own protocol on each connection. A request is *plain* if it is an HTTP/1.1 POST
+to ``PATH`` with a small body, and its head contains nothing that matters to us except the length of the body. While no
+other request is in progress on its connection, a plain request is taken from the bytes as they come, and answered in
+one write. Anything else (other paths, chunks, upgrades, foreign pages, errors) goes to uvicorn byte for byte, and so
+does what follows until that is answered. A plain request leaves no doubt, so no error is reported here.
 
-Answers keep the order of requests, one event of a connection is under way at a time, and who does not read answers is
-not read from either. A stopping server answers what is under way, then closes.
+Answers keep the order of requests. One event per connection is in progress at a time. If a client does not read its
+answers, its requests are not read either. On shutdown, a request in progress is answered, then the connection closes.
 """
 
 import asyncio
@@ -34,20 +34,20 @@ MEANS_MORE = re.compile(
     rb"\r\n(?:connection:(?! ?keep-alive(?:\r|$))|(?:proxy-connection|transfer-encoding|upgrade|expect|origin):)",
     re.IGNORECASE,
 )
-"""Of the names that mean something to HTTP, or to those who guard this path (``producer/publish/origin.py``)."""
+"""Headers that mean something to HTTP, or to the guard of this path (``producer/publish/origin.py``)."""
 
 _called_length = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
 
 
 class Heads:
-    """Tells how long the body is that a plain head announces. Most heads have been seen before."""
+    """Finds the length of the body in a plain head. Most heads were seen before, so lengths are cached."""
 
     def __init__(self, *, max_bytes: int) -> None:
         self._longest = min(LONGEST_BODY, max_bytes)
         self._lengths: dict[bytes, int | None] = {}
 
     def body_length(self, head: bytes) -> int | None:
-        """None where the head, given without its last line ends, is not plain."""
+        """The length, or None if the head is not plain. ``head`` comes without its final line ends."""
         try:
             return self._lengths[head]
         except KeyError:
@@ -82,20 +82,20 @@ class FastPublishProtocol(GuardedProtocol):
         self._single = single
         self._heads = heads
         self._is_read = False
-        """Uvicorn has begun to read a request, and not ended."""
+        """Uvicorn has begun to read a request, and has not ended."""
         self._rest = b""
-        """What came and is neither uvicorn's nor taken yet."""
+        """Bytes received that belong neither to uvicorn nor to a request taken here."""
         self._waits = False
-        """An event of ours is under way."""
+        """An event taken here is in progress."""
         self._is_last = False
 
     def on_message_begin(self) -> None:
-        """Of uvicorn's parser."""
+        """Called by uvicorn's parser."""
         self._is_read = True
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
-        """Of uvicorn's parser."""
+        """Called by uvicorn's parser."""
         self._is_read = False
         super().on_message_complete()
 
@@ -104,7 +104,7 @@ class FastPublishProtocol(GuardedProtocol):
         return self._is_read or (self.cycle is not None and not self.cycle.response_complete)
 
     def receive(self, data: bytes) -> None:
-        """Take what is plain, and pass on what is not. In the reserve, nothing is published."""
+        """Take plain requests, and pass on all others. A connection in the reserve may not publish."""
         if self._is_uvicorns or self._is_reserved:
             super().receive(data)
             return
@@ -116,7 +116,7 @@ class FastPublishProtocol(GuardedProtocol):
             self._take()
 
     def _take(self) -> None:
-        """All that is plain and whole, one after another, until one is to be waited for."""
+        """Take all plain and complete requests one after another, until one must be waited for."""
         while self._rest and not (self._waits or self.flow.write_paused or self.transport.is_closing()):
             head_size = self._rest.find(HEAD_ENDS, 0, LONGEST_HEAD)
             size = self._heads.body_length(self._rest[:head_size]) if head_size > 0 else None
@@ -134,7 +134,7 @@ class FastPublishProtocol(GuardedProtocol):
             self._publish(body)
 
     def _await_body(self) -> None:
-        """Under the bounds that hold for a body that uvicorn reads."""
+        """Wait for the rest of a body, under the same limits as for a body that uvicorn reads."""
         self.flow.resume_reading()
         if self._owed is not Owed.BODY:
             self._expect(Owed.BODY, BODY_SECONDS)
@@ -166,7 +166,7 @@ class FastPublishProtocol(GuardedProtocol):
         self._end(status, headers, body)
 
     def _fail(self, defect: Exception) -> None:
-        """As uvicorn does."""
+        """Answer as uvicorn does."""
         self.logger.error("Exception in ASGI application\n", exc_info=defect)
         self._is_last = True
         text = b"Internal Server Error"
@@ -184,7 +184,7 @@ class FastPublishProtocol(GuardedProtocol):
                 self.transport.close()
         self.on_response_complete()
         if self._rest:
-            self.flow.pause_reading()  # else each answer would let more come than it took
+            self.flow.pause_reading()  # else each answer would let more bytes in than it took
             self.loop.call_soon(self._take)
 
     def resume_writing(self) -> None:

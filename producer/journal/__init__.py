@@ -1,1 +1,1 @@
-"""The journal: every accepted event in its place, durable before it is acknowledged."""
+"""The journal: stores every accepted event under a number, durably, before the event is acknowledged."""

@@ -1,7 +1,7 @@
-"""The groups of listeners that a journal knows, and how far each has settled: what retention must leave.
+"""The groups of listeners that a journal knows, and how far each has settled. Retention keeps what they have not read.
 
-A group is known from its first report on, until somebody forgets it. Whoever may write the file may forget a group,
-while the producer runs, too: the producer reads the table at each of its looks.
+A group is known from its first report until it is forgotten. Anyone with write access to the file may forget a group,
+also while the producer runs, because the producer reads the table again at each periodic check.
 """
 
 import sqlite3
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 MOST = 64
-"""So many groups are known at once: anybody who reads the stream can report as one."""
+"""The most groups known at once. A limit is needed because any client of the stream can report as a group."""
 
 SCHEMA = """
 create table if not exists groups (
@@ -26,7 +26,7 @@ UNREAD = "select count(*), coalesce(sum(length(body)), 0) from entries where num
 
 
 class Group(msgspec.Struct, frozen=True):
-    """A group. ``settled``: up to which number all is a row or a letter. ``at``: when it last reported."""
+    """A group. Every number up to ``settled`` is a row or a dead letter. ``at``: when the group last reported."""
 
     name: str
     settled: int
@@ -35,7 +35,7 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Keep(msgspec.Struct, frozen=True):
-    """What retention goes by. Above ``after`` nothing is dropped; above ``read``, what is dropped was not read."""
+    """Limits for retention. Nothing above ``after`` is dropped. What is dropped above ``read`` was unread."""
 
     after: int
     read: int
@@ -45,22 +45,22 @@ KEEP_NOTHING = Keep(2**62, 2**62)
 
 
 def groups_in(connection: sqlite3.Connection) -> list[Group]:
-    """All of them, those that were forgotten, too."""
+    """All groups, including forgotten ones."""
     return [Group(name, settled, at, bool(forgotten)) for name, settled, at, forgotten in connection.execute(ALL)]
 
 
 def remember(writer: sqlite3.Connection, groups: Sequence[Group]) -> None:
-    """Within a transaction."""
+    """Store these reports. Call it within a transaction."""
     writer.executemany(REMEMBER, [(one.name, one.settled, one.at) for one in groups])
 
 
 def forget(writer: sqlite3.Connection, name: str) -> bool:
-    """Within a transaction; whether it was known."""
+    """Mark the group as forgotten. Returns whether it was known. Call it within a transaction."""
     return writer.execute(FORGET, (name,)).rowcount > 0
 
 
 def kept_for(groups: Sequence[Group]) -> Keep:
-    """What these groups are still to read."""
+    """The limits that keep everything these groups have not read."""
     settled = [one.settled for one in groups if not one.forgotten]
     read = min([one.settled for one in groups], default=0)
     return Keep(min(settled), read) if settled else Keep(KEEP_NOTHING.after, read)

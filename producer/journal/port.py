@@ -1,7 +1,7 @@
-"""What a journal promises. SQLite keeps it on one machine; a distributed log may take its place.
+"""The port of a journal. SQLite implements it on one machine; a distributed log could implement it, too.
 
-A journal has an identity, made when it is made, and timelines, one for each start; an entry's cursor names both: the
-cursor of a journal that was wiped, of another one, or of a history that was lost is unknown instead of plausible
+A journal has an identity, made once, and one timeline for each start of the producer. An entry's cursor names both. The
+cursor of a wiped journal, of another journal, or of a lost history is therefore unknown instead of plausible
 (``timelines.py``).
 """
 
@@ -19,14 +19,14 @@ READ_BYTES = 1024 * 1024
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
-    """What became of a publication; ``cursor`` is where the event stands (of a duplicate: stood first)."""
+    """The outcome of a publication. ``cursor`` is the event's position; of a duplicate, its first position."""
 
     status: Literal["accepted", "redelivered", "duplicate", "conflict"]
     cursor: str
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One event in its place. ``body`` is its JSON text on one line."""
+    """One stored event. ``body`` is its JSON text on one line."""
 
     number: int
     event_id: str
@@ -36,10 +36,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Accepted(Sequence[Placed]):
-    """New events in places that follow one another; what became of each is made when it is asked for."""
+    """The outcomes of new events with consecutive numbers. Each ``Placed`` is made only when it is read."""
 
     def __init__(self, stem: str, numbers: range) -> None:
-        """Make it. ``stem``: what stands before the number in their cursors."""
+        """``stem`` is the part of their cursors before the number."""
         self.stem = stem
         self.numbers = numbers
 
@@ -59,7 +59,7 @@ class Accepted(Sequence[Placed]):
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
-    """What became of publications, in their order; the newest number, and the new entries, to be gone through once."""
+    """The outcomes of publications, in order, the newest number, and the new entries, to be iterated once."""
 
     placed: Sequence[Placed]
     newest: int
@@ -67,63 +67,66 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 
 
 class JournalStats(msgspec.Struct, frozen=True):
-    """How much can be read; ``size`` counts the bytes of the bodies."""
+    """The entries that can be read. ``size`` is the total bytes of their bodies."""
 
     entries: int
     size: int
     oldest: int
     newest: int
     dropped_unread: int = 0
-    """How many entries retention has taken, ever, that some group had not read."""
+    """How many entries retention has ever dropped before some group had read them."""
 
 
 class JournalTrouble(Exception):
-    """The journal cannot write or read now; nothing of the batch was accepted."""
+    """The journal cannot be read or written now. Nothing of the batch was accepted."""
 
 
 class Journal(Protocol):
-    """One writer, any number of readers; all calls block, and but for one are made from threads."""
+    """One writer, any number of readers. Calls block and come from threads, except ``held`` and ``append_at_once``."""
 
     identity: str
     timelines: Timelines
 
     @property
     def held(self) -> int:
-        """Bytes of all bodies, as far as is known; asked from the event loop after each commit."""
+        """Total bytes of all bodies, as far as known. The event loop reads it after each commit."""
         ...
 
     def append(self, groups: Sequence[Group], at: float) -> Written:
-        """Place a batch durably. All or nothing: or ``JournalTrouble``."""
+        """Store a batch durably, all or nothing. Raises ``JournalTrouble`` otherwise."""
         ...
 
     def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
-        """The same from the event loop, for a few new events, durable like all; None where it does not, and then
-        nothing was done: there are many, they are large, some are known, or somebody else writes and would have to be
-        waited for."""
-        ...
+        """Like ``append``, but called on the event loop, for a few new events. Just as durable.
 
-    def move(self) -> None:
-        """Move what the log holds to its place, beside those who write, and what they add meanwhile while they wait.
-
-        The log then begins anew, over what it held. A file that does not grow is on disk in little more than half the
-        time, since its size is not to be written too; and without this a commit moves all now and then.
+        Returns None if it did nothing: there are too many events, they are too large, some ids are known already, or
+        another writer holds the file and the loop would have to wait.
         """
         ...
 
-    def prove(self, at: float) -> None:
-        """Write the time, which changes nothing, durably: or ``JournalTrouble``."""
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database file. Writers go on, and wait only while the last bit is moved.
+
+        The log then starts again and overwrites its old content. Syncing a file that does not grow takes little more
+        than half the time, because its size is not written too. Without this call, some commit would have to move
+        everything.
+        """
         ...
 
-    def proven_at(self) -> float | None:
-        """The time that was written last."""
+    def probe(self, at: float) -> None:
+        """Write the time durably, to check that the journal can be written. Raises ``JournalTrouble`` if it cannot."""
+        ...
+
+    def probed_at(self) -> float | None:
+        """The time that was written last, if any."""
         ...
 
     def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
-        """Entries numbered above ``after``, in order: up to ``limit``, and no more once they reach ``max_bytes``."""
+        """Entries above ``after``, in order: at most ``limit``, and no more once their bodies reach ``max_bytes``."""
         ...
 
     def first(self, event_id: str) -> Entry | None:
-        """Where this event was placed first, found by index; its body is empty where retention took it."""
+        """The first entry with this id, found by index. Its body is empty if retention has dropped it."""
         ...
 
     def bounds(self) -> tuple[int, int]:
@@ -131,24 +134,24 @@ class Journal(Protocol):
         ...
 
     def stats(self) -> JournalStats:
-        """How much there is."""
+        """Counts and sizes of what can be read."""
         ...
 
     def retire(self, *, older_than: float, max_bytes: int, chunk: int, keep: Keep = KEEP_NOTHING) -> int:
-        """Forget what is older than ``older_than``, drop bodies beyond ``max_bytes``; how many entries changed.
+        """Delete rows older than ``older_than`` and drop bodies beyond ``max_bytes``. Returns how many entries changed.
 
-        What is to be kept is kept, whatever its age, and however much it is.
+        ``keep`` wins over both limits: whatever it protects stays, at any age and size.
         """
         ...
 
     def remember(self, reported: Sequence[KnownGroup]) -> list[KnownGroup]:
-        """Write what these groups have settled; all groups that are known, or were forgotten."""
+        """Store what these groups have settled. Returns all groups, including forgotten ones."""
         ...
 
     def unread(self, after: int) -> tuple[int, int]:
-        """How many entries are above this number, and the bytes of their bodies: one look at each."""
+        """How many entries are above this number, and the bytes of their bodies. It reads each of those entries."""
         ...
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         ...

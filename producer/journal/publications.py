@@ -1,7 +1,7 @@
-"""What a journal is given: publications, each by itself or many in one piece.
+"""The input of a journal: publications, one object each, or many as one text.
 
-What comes as lines of one text is placed as it came, without an object for each. A journal that can, takes the text;
-the index tells where each line begins, what its id is, and its digest. For all others it is a collection of
+The lines of one text are stored as they came, without an object for each. An index says where each line begins, and
+gives its id and its digest. A journal that supports this takes the text; to any other it is a collection of
 publications.
 """
 
@@ -16,13 +16,13 @@ DIGEST_BYTES = 32
 LINE_END = b"\n"
 DIGITS = 10
 PLACE = b"%%0%dd" % DIGITS
-"""Decimal, since SQL reads no binary numbers, and always as wide."""
+"""Decimal and of fixed width, because SQL cannot read binary numbers."""
 PIECE_BYTES = 16 * 1024 * 1024
-"""A piece of this size takes no more: it is copied, and SQLite holds no text of a billion bytes."""
+"""A piece of this size takes no further lines: joining copies it, and SQLite holds no text of a billion bytes."""
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
-    """An event that shall get its place. ``redeliver`` sends a known one once more."""
+    """An event to store. ``redeliver`` sends it once more if its id is known."""
 
     event_id: str
     digest: bytes
@@ -31,19 +31,19 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
 
 class Index(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is known of the lines of a text, for all of them in one piece each."""
+    """Ids, digests and positions of the lines of a text. Each field holds the values of all lines in one piece."""
 
     ids: str
     """A JSON array."""
     digests: bytes
     places: bytes
-    """How many bytes of lines, their ends apart, stand before each, and before one more."""
+    """For each line, the bytes of all lines before it, without line ends. One more value at the end gives the total."""
 
     def __len__(self) -> int:
         return len(self.digests) // DIGEST_BYTES
 
     def fits(self, text: bytes, count: int) -> bool:
-        """Whether it can be the index of this text of so many lines."""
+        """Whether this can be the index of this text with ``count`` lines. It may come from another process."""
         lengths = len(self.digests), len(self.places)
         if lengths != (DIGEST_BYTES * count, DIGITS * (count + 1)) or not self.places.isdigit():
             return False
@@ -65,38 +65,38 @@ class Lines(msgspec.Struct, frozen=True, gc=False):
         return map(Publication, self.ids(), digests, self.text.split(LINE_END), repeat(self.redeliver))
 
     def ids(self) -> list[str]:
-        """Of each line."""
+        """The id of each line."""
         ids: list[str] = msgspec.json.decode(self.index.ids)
         return ids
 
     def digest(self, line: int) -> bytes:
-        """Of one of them."""
+        """The digest of one line."""
         return self.index.digests[DIGEST_BYTES * line : DIGEST_BYTES * (line + 1)]
 
     def body(self, line: int) -> bytes:
-        """One of them."""
+        """The text of one line."""
         start, end = (int(self.index.places[place : place + DIGITS]) for place in (DIGITS * line, DIGITS * (line + 1)))
         return self.text[start + line : end + line]
 
     @property
     def size(self) -> int:
-        """Bytes of all bodies."""
+        """Total bytes of all bodies."""
         return len(self.text) - (len(self) - 1) * len(LINE_END)
 
 
 Group = Sequence[Publication] | Lines
-"""Publications that came together."""
+"""Publications that arrived together."""
 
 
 def lines_of(publications: Sequence[Publication]) -> Lines:
-    """These in one piece; of all or of none ``redeliver`` is asked."""
+    """Join these publications into one text. ``redeliver`` must be the same for all."""
     bodies = [one.body for one in publications]
     index = index_of([one.event_id for one in publications], [one.digest for one in publications], bodies)
     return Lines(LINE_END.join(bodies), index, publications[0].redeliver)
 
 
 def in_pieces(groups: Sequence[Group]) -> Iterator[Lines]:
-    """These in few pieces, in their order."""
+    """Join the groups into few texts, in order."""
     for are_lines, some in groupby(groups, lambda group: isinstance(group, Lines)):
         if are_lines:
             yield from cast("Iterator[Lines]", some)
@@ -119,12 +119,15 @@ def _in_parts(publications: Iterable[Publication]) -> Iterator[list[Publication]
 
 
 def ids_of(group: Group) -> list[str]:
-    """Of each of these."""
+    """The ids of these publications."""
     return group.ids() if isinstance(group, Lines) else [one.event_id for one in group]
 
 
 def index_of(ids: Sequence[str], digests: Sequence[bytes], lines: Sequence[bytes]) -> Index:
-    """Of lines that stand in a text with one line end between each two; ``ValueError`` where it would be none."""
+    """The index of lines that a text holds with one line end between each two.
+
+    ``ValueError`` if the numbers of ids, digests and lines differ.
+    """
     joined = b"".join(digests)
     if not len(ids) == len(lines) == len(joined) / DIGEST_BYTES:
         raise ValueError(f"{len(lines):,} lines with {len(ids):,} ids have {len(joined):,} bytes of digests")

@@ -1,22 +1,23 @@
-"""A clock by which entries age: no jump of the system's clock moves it far. Pure.
+"""A clock for the age of entries. A jump of the system clock moves it only a little. Pure.
 
-It never goes back, and runs at most twice as fast as the machine's monotonic clock. So a clock that was days ahead for
-half a minute costs a minute, and a producer that was stopped for a day has caught up after another day.
+It never goes back, and runs at most twice as fast as the machine's monotonic clock. If the system clock is days ahead
+for half a minute, this clock gains at most half a minute. After a producer was stopped for a day, it needs another day
+to catch up.
 """
 
 FASTEST = 2.0
 
 
 class SteadyClock:
-    """To be asked for the time with what both clocks show."""
+    """Computes the time from the readings of both clocks."""
 
     def __init__(self, last: float | None, wall: float, monotonic: float) -> None:
-        """``last``: what it showed when the journal was last looked after, if ever."""
+        """``last``: the time that the journal last recorded, if any."""
         self._now = wall if last is None else last
         self._monotonic = monotonic
 
     def now(self, wall: float, monotonic: float) -> float:
-        """Seconds since 1970, as far as both clocks can be believed."""
+        """Seconds since 1970, limited by both clocks."""
         passed, self._monotonic = monotonic - self._monotonic, monotonic
         self._now = max(self._now, min(wall, self._now + FASTEST * passed))
         return self._now

@@ -1,14 +1,14 @@
 """The timelines of a journal, and the cursors that name them. Pure.
 
-Each start of a producer begins a timeline, as each leader of a Kafka partition begins an epoch. A journal that was
-restored from a backup counts on from an older number, and a number alone would be mistaken for one of the history that
-was lost. So a cursor, ``<journal>.t<ordinal>-<random>.<number>``, names the timeline in which its entry was written:
+Each start of a producer begins a timeline, as each leader of a Kafka partition begins an epoch. A journal restored from
+a backup continues from an older number. A number alone could then be mistaken for a number of the lost history. So a
+cursor, ``<journal>.t<ordinal>-<random>.<number>``, names the timeline in which its entry was written:
 
-    a timeline that is known here         both histories have it, up to where it ends here: go on there
-    one that is not                       several starts were lost: go on at the oldest entry
-    another journal                       the same
+    a known timeline       both histories share it up to its end here: continue there
+    an unknown timeline    several starts were lost: continue at the oldest entry
+    another journal        the same
 
-What was settled already is then sent again, and met as a duplicate.
+Events that were settled already are then sent again, and the listener recognises them as duplicates.
 """
 
 import secrets
@@ -20,11 +20,11 @@ import msgspec
 from unlost.listener.core.cursor import place_of
 
 EMPTY_KEPT = 16
-"""So many timelines without entries are remembered: a producer that starts again and again makes no others."""
+"""How many empty timelines are kept. A producer that restarts again and again creates nothing but empty ones."""
 
 
 class Timeline(msgspec.Struct, frozen=True):
-    """One start. Its entries begin at the number ``first``, and end where the next timeline begins."""
+    """One start of the producer. Its entries begin at ``first`` and end where the next timeline begins."""
 
     ordinal: int
     random: str
@@ -32,14 +32,14 @@ class Timeline(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True):
-    """Where a stream goes on after a cursor. ``is_known``: nothing lies between."""
+    """Where a stream continues after a cursor. ``is_known``: the stream continues right after it, without a gap."""
 
     number: int
     is_known: bool
 
 
 class Timelines:
-    """All timelines of a journal, in their order; the last one is the present one."""
+    """All timelines of a journal, in order. The last one is the current one."""
 
     def __init__(self, identity: str, timelines: Sequence[Timeline]) -> None:
         self._identity = identity
@@ -48,16 +48,16 @@ class Timelines:
         self._stems = [f"{identity}.t{one.ordinal}-{one.random}." for one in timelines]
         self._present_from = self._firsts[-1]
         self.stem = self._stems[-1]
-        """What stands before the number in the cursors of entries to come."""
+        """The part before the number in the cursors of new entries."""
 
     def cursor(self, number: int) -> str:
-        """The cursor of an entry."""
+        """The cursor of the entry with this number."""
         if number >= self._present_from:
             return f"{self.stem}{number}"
         return f"{self._stems[max(0, bisect_right(self._firsts, number) - 1)]}{number}"
 
     def start_after(self, cursor: str, bounds: tuple[int, int]) -> Start:
-        """Where a stream goes on after this cursor. ``bounds``: see ``Journal``."""
+        """Where a stream continues after this cursor. ``bounds``: see ``Journal``."""
         before_oldest, newest = bounds
         place = place_of(cursor)
         index = None if place is None or place.journal != self._identity else self._places.get(place.timeline)
@@ -67,12 +67,12 @@ class Timelines:
         return Start(max(number, before_oldest), is_known=before_oldest <= number == place.number)
 
     def number_of(self, cursor: str, bounds: tuple[int, int]) -> int | None:
-        """The number in a cursor after which all can still be read; None for any other."""
+        """The number in this cursor if everything after it can still be read, else None."""
         start = self.start_after(cursor, bounds)
         return start.number if start.is_known else None
 
     def shared_up_to(self, cursor: str, newest: int) -> int | None:
-        """Up to which number of this journal somebody has read whose cursor this is; None where there is no telling."""
+        """Up to which number of this journal the owner of this cursor has read, or None if that is unknown."""
         start = self.start_after(cursor, (-1, newest))
         return None if start.number < 0 else start.number
 
@@ -81,13 +81,13 @@ class Timelines:
 
 
 def next_timeline(known: Sequence[Timeline], newest: int, now: float) -> Timeline:
-    """The timeline of a start. Its ordinal is a time, so that it is above those of starts that were lost, too."""
+    """The timeline of a new start. Its ordinal is a time, so it also exceeds the ordinals of lost starts."""
     least = known[-1].ordinal + 1 if known else 1
     return Timeline(max(least, int(now * 1000)), secrets.token_hex(4), newest + 1)
 
 
 def still_needed(known: Sequence[Timeline], before_oldest: int) -> list[Timeline]:
-    """Without those whose entries are all gone, and with few that never had one."""
+    """Remove timelines whose entries are all gone, and all but a few that never had an entry."""
     ends = [one.first - 1 for one in known[1:]]
     needed: list[Timeline] = []
     empty = 0

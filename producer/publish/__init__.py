@@ -1,1 +1,1 @@
-"""From a request to durable places in the journal, and the answers."""
+"""The way of a publish request: checks, commits to the journal, answers."""

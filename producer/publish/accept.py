@@ -1,4 +1,4 @@
-"""What a published body must be, and how each outcome is told. Pure."""
+"""What a published body must be, and the answer for each outcome. Pure."""
 
 import hashlib
 import json
@@ -22,11 +22,11 @@ SAYINGS = {
 
 
 NEAR = 256
-"""So many lines, decoded, stay in a cache that is near; with 2,048 at once each costs a quarter more."""
+"""How many lines are checked at once. This many decoded lines fit the CPU's cache; with 2,048 each costs 25 % more."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The JSON that tells a publisher what became of an event."""
+    """The JSON answer that tells a publisher the outcome of an event."""
 
     line: int | UnsetType
     status: str
@@ -36,7 +36,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refused(Exception):
-    """This body becomes no event; ``status`` is its word in the answer."""
+    """The body is not accepted as an event. ``status`` is the status in the answer."""
 
     def __init__(self, status: str, reason: str, event_id: str | None = None) -> None:
         super().__init__(reason)
@@ -45,7 +45,7 @@ class Refused(Exception):
 
 
 def publication(body: bytes, *, max_bytes: int, redeliver: bool = False) -> Publication:
-    """Check one body, or raise ``Refused``."""
+    """Check one body, and raise ``Refused`` if it is no valid event."""
     if len(body) > max_bytes:
         raise Refused("too_large", f"the event has {len(body):,} bytes, and {max_bytes:,} are allowed")
     try:
@@ -56,13 +56,13 @@ def publication(body: bytes, *, max_bytes: int, redeliver: bool = False) -> Publ
         raise Refused("invalid", f'the field "{CURSOR}" is reserved for the stream', event.event_id)
     line = _line(event, names)
     digest = event.digest
-    if b"\n" in event.frame or b"\r" in event.frame:  # the journal holds the digest of what it holds
+    if b"\n" in event.frame or b"\r" in event.frame:  # the digest must match the text that the journal stores
         digest = parse(line, max_bytes=len(line)).digest
     return Publication(event.event_id, digest, line, redeliver)
 
 
 def plain_index(text: bytes, *, max_bytes: int) -> Index | None:
-    """The index of lines that are accepted as they stand; None where one of them needs care."""
+    """The index of lines that are accepted exactly as they are. None if any line needs a closer look."""
     lines = text.split(LINE_END)
     if b"\r" in text or list(map(bytes.strip, lines)) != lines or max(map(len, lines)) > max_bytes:
         return None
@@ -79,7 +79,7 @@ def plain_index(text: bytes, *, max_bytes: int) -> Index | None:
 
 
 def wrapped(body: bytes, *, max_bytes: int) -> Publication:
-    """Any JSON object as the payload of an event whose id is made of its content."""
+    """Any JSON object as the payload of an event, with an id made from its content."""
     if len(body) > max_bytes:
         raise Refused("too_large", f"the object has {len(body):,} bytes, and {max_bytes:,} are allowed")
     try:
@@ -93,14 +93,14 @@ def wrapped(body: bytes, *, max_bytes: int) -> Publication:
 
 
 def answer(placed: Placed | Refused, event_id: str | None, line: int | UnsetType = UNSET) -> Answer:
-    """What a publisher is told of an event; of one in a batch, with its line."""
+    """The answer for one event. In a batch it carries the line number."""
     if isinstance(placed, Refused):
         return Answer(line, placed.status, event_id, UNSET, str(placed))
     return Answer(line, placed.status, event_id, placed.cursor, SAYINGS.get(placed.status, UNSET))
 
 
 def answers(placed: Sequence[Placed], published: Group, lines: Sequence[int]) -> list[Answer]:
-    """The same for events of a batch that were placed."""
+    """The answers for events of a batch that were stored or recognised."""
     return [
         Answer(line, one.status, event_id, one.cursor, SAYINGS.get(one.status, UNSET))
         for one, event_id, line in zip(placed, ids_of(published), lines, strict=True)
@@ -108,18 +108,18 @@ def answers(placed: Sequence[Placed], published: Group, lines: Sequence[int]) ->
 
 
 def accepted_lines(placed: Sequence[Placed], published: Group, lines: Sequence[int]) -> bytes | None:
-    """The JSON of their answers where all lines are new: in one go, from their ids' JSON. None for all others."""
+    """The JSON of all answers, made at once from the JSON of the ids. None unless all lines are new."""
     if not isinstance(placed, Accepted) or not isinstance(published, Lines) or "\\" in published.index.ids:
         return None
     ids = published.index.ids.encode()[2:-2].replace(b"%", b"%%")
     before, after = b'{"line":%d,"status":"accepted","event_id":"', b'","cursor":"%b%%d"}\n' % placed.stem.encode()
-    # Without escapes no id holds a quote, so what stands between two of them stands nowhere else.
+    # No id contains a quote, because there are no escapes. So this separator occurs only between ids.
     template = before + ids.replace(b'","', after + before) + after
     return template % tuple(chain.from_iterable(zip(lines, placed.numbers, strict=True)))
 
 
 def _may_name_cursor(body: bytes) -> bool:
-    """A quick look: the name stands there plainly, or a letter may be spelled ``\\uXXXX``."""
+    """A quick check: the name appears literally, or some letter may be escaped as ``\\uXXXX``."""
     return b'"cursor"' in body or b"\\u" in body
 
 

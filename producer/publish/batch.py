@@ -1,8 +1,8 @@
-"""Publishing many: NDJSON in, an answer a line out.
+"""Publishing many events: NDJSON in, one answer per line out.
 
-Lines are read and checked while earlier ones are being committed, and the journal's writer takes all that waits of a
-body as one commit. How much is under way for one body is bounded: beyond that, nothing more of it is read. Where all is
-well, many lines stay one text from the first byte read to the journal, and so do their answers.
+Lines are read and checked while earlier ones are committed. The journal's writer takes everything that waits of a body
+as one commit. The amount in progress per body is bounded; at the limit, reading pauses. If all lines are fine, they
+stay one text from the first byte read until the journal, and so do their answers.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from unlost.producer.publish.publisher import Overloaded, Publisher
 LINES_AT_ONCE = 2_048
 BYTES_AT_ONCE = 1024 * 1024
 LINES_IN_A_TURN = 512
-"""So many are read here before others have their turn."""
+"""How many lines are checked here before other tasks get a turn."""
 UNDER_WAY = 4
-"""So many parts may wait for their commit, each of the lines above and one chunk of the network's at most."""
+"""How many parts of a body may wait for their commit. Each has at most the lines above plus one network chunk."""
 MOST_ANSWER_BYTES = 256 * 1024 * 1024
-"""Of a body whose answers are more, nothing more is read: the answer to a line of two bytes can have two hundred."""
+"""Reading stops once the answers exceed this: a line of two bytes can have an answer of two hundred."""
 
 Told = Callable[[str, int], None]
 
@@ -37,10 +37,10 @@ _line_of = attrgetter("line")
 
 
 class LineReader(Protocol):
-    """Reads the lines of a batch somewhere else, beside what this process does."""
+    """Reads the lines of a batch elsewhere, in parallel to this process."""
 
     async def elsewhere(self, text: bytes, count: int, *, redeliver: bool) -> Lines | None:
-        """So many lines; None where they are to be read here."""
+        """Read these ``count`` lines. None if the caller must read them itself."""
         ...
 
 
@@ -69,7 +69,7 @@ class Batch:
         self._most_answer_bytes = most_answer_bytes
 
     async def run(self, chunks: AsyncIterable[bytes]) -> tuple[int, Answers]:
-        """The status and the answers. Lines that have one in it have it whatever became of the others."""
+        """The status and the answers. An answered line has its outcome, whatever happens to later lines."""
         status, last = 200, b""
         try:
             await self._read(chunks)
@@ -144,7 +144,7 @@ class Batch:
         self._answers.add(_encoder.encode_lines(sorted(told, key=_line_of) if len(told) > len(part.lines) else told))
 
     async def _end_all(self) -> JournalTrouble | None:
-        """What is under way is heard out: of a body that fails in its middle, the rest may have been placed."""
+        """Wait for all parts in progress. If a body fails in the middle, later parts may be stored all the same."""
         trouble = None
         while self._under_way:
             try:
@@ -159,29 +159,29 @@ class Batch:
 
 
 class _Part:
-    """Some lines, and what is known of them."""
+    """Some lines, and what is known about them."""
 
     __slots__ = ("good", "lines", "placing", "refused")
 
     def __init__(self, good: Group, lines: Sequence[int], refused: Sequence[Answer] = ()) -> None:
         self.good = good
         self.lines = lines
-        """Those of the good ones."""
+        """The line numbers of the accepted lines."""
         self.refused = refused
         self.placing: asyncio.Future[Sequence[Placed]] | None = None
 
 
 class _Lines:
-    """Cuts a streamed body between lines, and numbers them."""
+    """Cuts a streamed body between lines, and numbers the lines."""
 
     def __init__(self, max_line: int, max_body: int) -> None:
         self._texts: list[bytes] = []
         self._bytes = 0
         self._taken = 0
-        """So many lines are with others."""
+        """How many lines were taken already."""
         self._number = 0
         self._rest = Gathered()
-        """A line that has not ended."""
+        """The beginning of a line whose end has not come yet."""
         self._read = 0
         self._max_line = max_line
         self._max_body = max_body
@@ -202,7 +202,7 @@ class _Lines:
 
     @property
     def are_enough(self) -> bool:
-        """Whether a commit is worth it, or holding more would cost too much."""
+        """Whether there are enough lines for a commit, or so many bytes that holding more would cost too much."""
         return len(self) >= LINES_AT_ONCE or self._bytes >= BYTES_AT_ONCE
 
     def end(self) -> None:
@@ -217,14 +217,14 @@ class _Lines:
         self._number += how_often(LINE_END, text) + 1
 
     def take(self) -> tuple[range, bytes]:
-        """All whole lines that are there: their numbers and their text."""
+        """All complete lines so far: their numbers and their text."""
         numbers, text = range(self._taken + 1, self._number + 1), LINE_END.join(self._texts)
         self._texts, self._bytes, self._taken = [], 0, self._number
         return numbers, text
 
 
 def _cut(numbered: range, text: bytes) -> tuple[list[int], list[bytes]]:
-    """Stripped lines and their numbers; blank ones count but are not kept."""
+    """Stripped lines and their numbers. Blank lines are counted but not kept."""
     some = [
         (number, line) for number, line in zip(numbered, map(bytes.strip, text.split(LINE_END)), strict=True) if line
     ]

@@ -1,11 +1,11 @@
-"""Bytes that come in pieces of any size, kept at the cost of their size.
+"""Collects bytes that come in pieces of any size, using about as much memory as they have bytes.
 
-One array that grows with each piece moves as it grows; where hundreds of requests grow side by side, the holes that
-they leave take as much memory as they do. A list of pieces takes forty bytes for each, and a piece may be one byte.
+One growing array is moved as it grows. When hundreds of requests grow side by side, the holes that it leaves take as
+much memory as the data. A list of pieces costs forty bytes per piece, and a piece may be one byte.
 """
 
 LEAST = 16 * 1024
-"""Pieces shorter than this are put together."""
+"""Shorter pieces are joined."""
 
 
 class Gathered:
@@ -17,11 +17,11 @@ class Gathered:
         self._size = 0
 
     def __len__(self) -> int:
-        """How many bytes there are."""
+        """How many bytes were collected."""
         return self._size
 
     def add(self, piece: bytes) -> None:
-        """Put it behind the others."""
+        """Append a piece."""
         self._size += len(piece)
         if len(piece) >= LEAST and not self._short:
             self._pieces.append(piece)
@@ -32,7 +32,7 @@ class Gathered:
             self._short.clear()
 
     def take(self) -> bytes:
-        """All of it; nothing is left."""
+        """Return all bytes and start again empty."""
         whole = b"".join([*self._pieces, self._short])
         self._pieces.clear()
         self._short.clear()

@@ -1,4 +1,4 @@
-"""Who may publish from a browser: our own pages, and those that were allowed."""
+"""Which web pages may publish: our own, and configured origins."""
 
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -8,9 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class SameSite:
-    """Pages of other sites may not publish with a visitor's browser: a foreign ``Origin`` is refused.
+    """Refuses to publish for pages of other sites, which could use a visitor's browser to reach this producer.
 
-    The page on the stream's port is our own, though a browser calls it another origin: it may read the answers.
+    The page on the stream's port is our own, though to a browser it has another origin. So it may read the answers.
     """
 
     def __init__(self, app: ASGIApp, allowed: tuple[str, ...], stream_port: Callable[[], int]) -> None:
@@ -19,7 +19,7 @@ class SameSite:
         self._stream_port = stream_port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is no POST of a foreign page."""
+        """Pass the request on, unless it is a POST from a foreign page."""
         headers = {name: value.decode("latin-1") for name, value in scope.get("headers", ())}
         origin, host = headers.get(b"origin", ""), headers.get(b"host", "")
         if not origin or _netloc(origin) == host:

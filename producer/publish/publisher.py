@@ -1,13 +1,13 @@
-"""Publishing: many callers, one commit. What waits is placed in one transaction, off the event loop; large bodies in
-one each, so that while one is committed, another is answered and the next one read.
+"""Publishing: many callers, one commit. Whatever waits is stored in one transaction, off the event loop. Large bodies
+get one transaction each, so that one is committed while another is answered and the next one is read.
 
-A caller is answered only when its events are on disk. New entries then go to the tail, from which live
-clients are served. One commit is under way at a time, and where more waits the next begins as it ends.
+A caller gets its answer only when its events are on disk. New entries then go to the tail, which serves live clients.
+One commit is in progress at a time. If more events wait, the next commit starts when it ends.
 
-The way to the journal's thread and back costs several times what the commit of a lone event costs otherwise: two wakes,
-and the interpreter that both must hold in turn. So while nothing else is under way and the disk is quick, a few events
-are committed where they stand, on the event loop. A commit that was slow sends those that follow to the thread, until
-one is quick again: a disk that hangs holds up the loop once.
+Handing a lone event to the journal's thread and back costs several times as much as its commit: two wake-ups, and the
+interpreter lock, which both threads need in turn. So while no commit is in progress and the disk is quick, a few events
+are committed directly on the event loop. After a slow commit, the following ones go to the thread until one is quick
+again. A disk that hangs therefore blocks the loop only once.
 """
 
 import asyncio
@@ -24,24 +24,24 @@ from unlost.producer.journal.publications import Group
 
 MOST_WAITING = 50_000
 ENOUGH = 1_024
-"""So many events make a commit worth it: what else waits comes with the next."""
+"""Enough events for one commit. Whatever else waits goes into the next."""
 
 QUICK = 0.01
-"""Seconds a commit may take on the event loop; in what is longer, others would miss it."""
+"""Seconds. Longer commits would block the event loop too long for others, so they go to the thread."""
 
 Tell = Callable[[Sequence[Placed] | Exception], None]
-"""Called once, from the event loop: where events were placed, or why not. It raises nothing."""
+"""Called once, on the event loop, with the outcomes or the error. It must not raise."""
 
 Waiting = tuple[Group, Tell]
 T = TypeVar("T")
 
 
 class Overloaded(Exception):
-    """More waits to be written than the producer is ready to hold."""
+    """More events wait to be written than the producer is willing to hold."""
 
 
 class JournalFull(Overloaded):
-    """Nothing is accepted until somebody has read."""
+    """Nothing is accepted until a group has read more."""
 
 
 class Publisher:
@@ -65,51 +65,51 @@ class Publisher:
         self._count = 0
         self._to_write: SimpleQueue[list[Waiting] | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        """While it runs."""
+        """Set while ``run`` runs."""
         self._writes = False
-        """Its thread does."""
+        """The thread is committing."""
         self._is_quick = False
-        """The last commit was."""
+        """The last commit was quick."""
         self._rests = asyncio.Event()
         self._rests.set()
         self.full = ""
-        """Why nothing is accepted now, if so."""
+        """Why nothing is accepted now; empty otherwise."""
         self._defect: Exception | None = None
         self._found = asyncio.Event()
 
     @property
     def is_full(self) -> bool:
-        """Whether who comes now is sent away."""
+        """Whether a new caller is refused."""
         return self._count >= MOST_WAITING
 
     async def publish(self, publications: Group) -> Sequence[Placed]:
-        """Place these; returns when they are durable. ``JournalTrouble`` or ``Overloaded`` otherwise."""
+        """Store these events and return when they are durable. Raises ``JournalTrouble`` or ``Overloaded``."""
         return await self.place(publications)
 
     def place(self, publications: Group, *, together: Hashable | None = None) -> asyncio.Future[Sequence[Placed]]:
-        """Have these placed; the future ends as ``publish`` does, but for ``Overloaded``, which is raised here.
+        """Like ``publish``, but returns a future. ``Overloaded`` is raised here, not by the future.
 
-        What waits ``together`` is committed together.
+        Publications with the same ``together`` are committed together.
         """
         future: asyncio.Future[Sequence[Placed]] = asyncio.get_running_loop().create_future()
-        self.hand_in(publications, partial(_end, future), together=together)
+        self.submit(publications, partial(_end, future), together=together)
         return future
 
-    def hand_in(self, publications: Group, tell: Tell, *, together: Hashable | None = None) -> None:
-        """The same for who needs no future: nothing stands between the end of a commit and ``tell``."""
+    def submit(self, publications: Group, tell: Tell, *, together: Hashable | None = None) -> None:
+        """Like ``place``, without a future: ``tell`` is called directly at the end of the commit."""
         if self.full:
             raise JournalFull(self.full)
         if self.is_full:
             raise Overloaded(f"{self._count:,} events wait to be written; slow down")
         if self._loop is not None and not self._waiting and not self._writes:
-            self._loop.call_soon(self._write_waiting)  # after those who come in the same turn
+            self._loop.call_soon(self._write_waiting)  # others of this iteration join the commit
         self._waiting.setdefault(object() if together is None else together, []).append((publications, tell))
         self._count += len(publications)
 
     async def run(self) -> None:
-        """Commit until cancelled; what was taken is finished first."""
+        """Commit until cancelled. A commit in progress is finished first."""
         loop = asyncio.get_running_loop()
-        # A thread of its own: no number of lagging readers may stand in the way of a commit.
+        # A thread of its own, because lagging readers can fill the shared thread pool and would delay commits.
         threading.Thread(target=self._write_for_ever, args=(loop,), name="journal-writer", daemon=True).start()
         self._loop = loop
         self._write()
@@ -125,7 +125,7 @@ class Publisher:
             raise self._defect
 
     def _write_waiting(self) -> None:
-        """Write what waits here and now, or have it written."""
+        """Commit what waits here on the loop, or hand it to the thread."""
         if not self._is_quick or self._writes or self._loop is None or not self._waiting:
             self._write()
             return
@@ -140,7 +140,7 @@ class Publisher:
             self._loop.call_soon(self._write_waiting)
 
     def _write(self) -> None:
-        """Hand what waits to the journal's thread, unless a commit is under way."""
+        """Hand what waits to the journal's thread, unless a commit is in progress."""
         if self._waiting and self._loop is not None and not self._writes:
             self._hand_over(self._take())
 
@@ -150,8 +150,8 @@ class Publisher:
         self._to_write.put(batch)
 
     def _take(self) -> list[Waiting]:
-        """The oldest, and what belongs together whole: so of two large bodies one is answered, and the next read in
-        its place, while the other is committed. Who comes first waits for one commit at most."""
+        """The oldest publications, with everything that belongs together. So of two large bodies one is answered and
+        the next part of it read while the other is committed. The oldest waits for one commit at most."""
         batch: list[Waiting] = []
         count = 0
         while self._waiting and count < ENOUGH:
@@ -175,7 +175,7 @@ class Publisher:
 
     def _written(self, batch: list[Waiting], outcome: Written | Exception, seconds: float) -> None:
         self._writes = False
-        self._write()  # by the thread again, since these are told only now
+        self._write()  # start the thread's next commit first, because callers get their answers only now
         if not self._writes:
             self._rests.set()
         self._told(batch, outcome, seconds)
@@ -213,7 +213,7 @@ def _refuse(batch: Sequence[Waiting], error: Exception) -> None:
 
 
 def _end(future: asyncio.Future[Sequence[Placed]], outcome: Sequence[Placed] | Exception) -> None:
-    if future.done():  # nobody waits for it any more
+    if future.done():  # the caller has gone away
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)

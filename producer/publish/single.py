@@ -1,6 +1,6 @@
-"""Publishing one: past the framework, since nearly all requests come here and a framework's way to it would cost them
-more than the work itself. ``take`` is the work; it is also an ASGI application, for requests that are not plain
-(``producer/fast/publish.py``)."""
+"""Publishing one event, without the web framework. Nearly all requests come here, and the framework's overhead would
+cost them more than the work itself. ``take`` does the work. The class is also an ASGI application, for requests that
+are not plain (``producer/fast/publish.py``)."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -20,22 +20,22 @@ from unlost.producer.publish.publisher import Overloaded, Publisher
 
 UNAVAILABLE = 503
 RETRY = b"retry-after", b"1"
-"""The header that an answer with that status has."""
+"""The header of a 503 answer."""
 
 Read = Callable[[bytes, bool], Publication]
-"""Makes a publication of a body, to be delivered again or not; or raises ``Refused``."""
+"""Makes a publication from a body and the flag ``redeliver``, or raises ``Refused``."""
 
 Reply = Callable[[int, bytes], None]
-"""Takes status and body of an answer, in JSON."""
+"""Receives the status and the JSON body of an answer."""
 
 Failed = Callable[[Exception], None]
-"""Takes a defect, which has no answer of its own."""
+"""Receives a defect, for which there is no answer."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class PublishOne:
-    """Answers a POST with what became of the event in its body."""
+    """Answers a POST with the outcome of the event in its body."""
 
     def __init__(self, publisher: Publisher, told: Told, read: Read, *, max_bytes: int) -> None:
         self._publisher = publisher
@@ -44,10 +44,10 @@ class PublishOne:
         self._max_bytes = max_bytes
 
     def take(self, body: bytes, query: bytes, reply: Reply, failed: Failed) -> None:
-        """Publish the event in this body. One of both is called, once: at once, or when the event is on disk."""
+        """Publish the event in this body. Exactly one callback is called, once: now, or when the event is on disk."""
         try:
             one = self._read(body, asks_again(query))
-            self._publisher.hand_in((one,), partial(self._placed, one.event_id, reply, failed))
+            self._publisher.submit((one,), partial(self._placed, one.event_id, reply, failed))
         except Refused as refused:
             self._answer(reply, answer(refused, refused.event_id))
         except Overloaded as error:
@@ -70,7 +70,7 @@ class PublishOne:
         reply(UNAVAILABLE, _encode(Answer(UNSET, "unavailable", event_id, UNSET, str(error))))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Answer one request."""
         replied: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         try:
             body = await self._body(receive)
@@ -83,7 +83,7 @@ class PublishOne:
         await _send(send, *await replied)
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """The whole of it; None where the client went away meanwhile."""
+        """The complete body, or None if the client disconnected."""
         body = Gathered()
         while True:
             message = await receive()
@@ -97,7 +97,7 @@ class PublishOne:
 
 
 class Shortcut:
-    """Leads POSTs to one path past the router."""
+    """Routes POSTs to one path past the framework's router."""
 
     def __init__(self, app: ASGIApp, path: str, single: PublishOne) -> None:
         self._app = app
@@ -105,7 +105,7 @@ class Shortcut:
         self._single = single
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """To the one or the other."""
+        """Pass the request to one of the two."""
         if scope["type"] == "http" and scope["path"] == self._path and scope["method"] == "POST":
             await self._single(scope, receive, send)
         else:
@@ -113,7 +113,7 @@ class Shortcut:
 
 
 def asks_again(query: bytes) -> bool:
-    """Whether a known event shall be sent once more."""
+    """Whether the query asks to send a known event once more."""
     if not query:
         return False
     asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("redeliver", [""])
@@ -121,7 +121,7 @@ def asks_again(query: bytes) -> bool:
 
 
 def _reply(replied: asyncio.Future[tuple[int, bytes]], status: int, body: bytes) -> None:
-    if not replied.done():  # a server that stops hears nobody out for ever
+    if not replied.done():  # a stopping server cancels a request that waits too long
         replied.set_result((status, body))
 
 

@@ -1,6 +1,6 @@
-"""The backlog: frames for clients that lag, read from the journal once for all that stand near each other.
+"""The backlog: frames for clients that lag. A piece of the journal is read once for all clients near that position.
 
-After an outage all listeners of a group come back to the same place, and read the same million events.
+After an outage all listeners of a group come back at the same position and read the same million events.
 """
 
 import asyncio
@@ -8,24 +8,24 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 KEPT = 4
-"""So many pieces are kept: who is further apart than that reads for itself."""
+"""How many pieces are kept. A client further away than these causes a read of its own."""
 
 
 class Backlog:
-    """Pieces of the journal that were read last."""
+    """The pieces of the journal that were read last."""
 
     def __init__(self, read: Callable[[int], list[bytes]]) -> None:
-        """Make one. ``read`` gives the frames after a number, some at a time; it is called in a thread."""
+        """``read`` returns some frames after a number. It is called in a thread."""
         self._read = read
         self._pieces: OrderedDict[int, asyncio.Task[list[bytes]]] = OrderedDict()
 
     async def after(self, number: int) -> list[bytes]:
-        """Some frames after this number, in order; none where there are none. Raises what reading raises."""
+        """Some frames after this number, in order, or an empty list. Raises whatever reading raises."""
         for before, piece in reversed(self._pieces.items()):
             if before <= number < before + len(_frames(piece)):
                 return _frames(piece)[number - before :]
         piece = self._pieces.get(number) or self._begin(number)
-        return await asyncio.shield(piece)  # who goes away takes it from nobody
+        return await asyncio.shield(piece)  # one client's cancellation must not cancel the read for others
 
     def _begin(self, number: int) -> asyncio.Task[list[bytes]]:
         piece = asyncio.create_task(asyncio.to_thread(self._read, number), name="read the journal")
@@ -41,5 +41,5 @@ class Backlog:
 
 
 def _frames(piece: asyncio.Task[list[bytes]]) -> list[bytes]:
-    """What was read; nothing while it is being read, or if that failed."""
+    """The frames that were read; empty while reading, or if reading failed."""
     return [] if not piece.done() or piece.cancelled() or piece.exception() else piece.result()

@@ -1,4 +1,4 @@
-"""The damaged entries that were met: for health, metrics and the log. They are reported, and never sent."""
+"""The damaged entries found so far, for health, metrics and the log. They are reported and never sent."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ MOST_NAMED = 1_000
 
 
 class Damage:
-    """What was met since the start; told of each once. Called from threads, too."""
+    """Damaged entries since the start. Each is logged once. Also called from threads."""
 
     def __init__(self) -> None:
         self._met: dict[int, str] = {}
@@ -22,18 +22,18 @@ class Damage:
         return len(self._met) + self._more
 
     def meet(self, entries: Sequence[Entry]) -> None:
-        """These are damaged."""
+        """Record damaged entries."""
         for entry in entries:
             if entry.number in self._met:
                 continue
             if len(self._met) >= MOST_NAMED:
-                self._more = 1  # at least
+                self._more = 1  # at least; further ones are not counted
                 return
             self._met[entry.number] = entry.event_id
             structlog.get_logger().error("journal_entry_damaged", number=entry.number, event_id=entry.event_id)
 
     def remark(self) -> tuple[str, ...]:
-        """For health."""
+        """The remark for health."""
         if not self._met:
             return ()
         number, event_id = next(iter(self._met.items()))

@@ -1,8 +1,8 @@
-"""What listeners report: up to where their group has settled the stream, as it stands saved in PostgreSQL.
+"""Reports of listeners: how far their group has settled the stream, as saved in PostgreSQL.
 
-A report is a text message of a stream client: ``{"group": NAME, "settled": CURSOR}``, about once a second at most;
-without a cursor, the group has settled nothing yet. The last report counts, also where it is lower: a group whose
-PostgreSQL was set back reads again. Whatever else a client sends is ignored.
+A report is a text message from a stream client: ``{"group": NAME, "settled": CURSOR}``, at most about once a second.
+Without a cursor, the group has settled nothing yet. The last report counts, also if it is lower: a group whose
+PostgreSQL was restored reads again. Any other message from a client is ignored.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ LONGEST_CURSOR = 512
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A listener's."""
+    """A listener's report."""
 
     group: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
     settled: Annotated[str, msgspec.Meta(max_length=LONGEST_CURSOR)] | None = None
@@ -27,7 +27,7 @@ _report = msgspec.json.Decoder(Report)
 
 
 def report_of(message: str | bytes) -> Report | None:
-    """None for whatever is no report."""
+    """The report in this message, or None."""
     try:
         return _report.decode(message)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -35,14 +35,14 @@ def report_of(message: str | bytes) -> Report | None:
 
 
 class TooManyGroups(Exception):
-    """No further group can be known."""
+    """No further group can be added."""
 
     def __init__(self) -> None:
         super().__init__(f"{MOST} groups are known already; forget one: unlost journal forget GROUP")
 
 
 class Groups:
-    """All that are known, in memory; what was reported since is to be remembered by the journal now and then."""
+    """All known groups, in memory. New reports are written to the journal periodically."""
 
     def __init__(self, timelines: Timelines, known: Iterable[Group]) -> None:
         self._timelines = timelines
@@ -50,40 +50,40 @@ class Groups:
         self._reported: set[str] = set()
 
     def report(self, report: Report, *, bounds: tuple[int, int], at: float) -> None:
-        """A group says how far it is. ``bounds``: see ``Journal``. ``TooManyGroups`` for a new one beyond the limit."""
+        """Record a report. ``bounds``: see ``Journal``. Raises ``TooManyGroups`` for a new group beyond the limit."""
         known = self._known.get(report.group)
         if (known is None or known.forgotten) and sum(not one.forgotten for one in self._known.values()) >= MOST:
             raise TooManyGroups
         before_oldest, newest = bounds
         settled = None if report.settled is None else self._timelines.shared_up_to(report.settled, newest)
-        if settled is None:  # of a history that is not known here: what it knew of the group stands
+        if settled is None:  # the cursor names an unknown history, so the number recorded before stays
             settled = before_oldest if known is None or known.forgotten else known.settled
         self._known[report.group] = Group(report.group, settled, at)
         self._reported.add(report.group)
 
     def reported(self) -> list[Group]:
-        """What the journal is to remember; each once."""
+        """The groups that reported since the last call, for the journal to store."""
         names, self._reported = self._reported, set()
         return [self._known[name] for name in names]
 
     def learn(self, remembered: Sequence[Group]) -> None:
-        """What the journal remembers. What was reported meanwhile is newer."""
+        """Take over the groups that the journal stores. Reports that came meanwhile are newer and stay."""
         newer = {name: self._known[name] for name in self._reported}
         self._known = {one.name: one for one in remembered} | newer
 
     @property
     def all(self) -> list[Group]:
-        """Those that were forgotten, too."""
+        """All groups, including forgotten ones."""
         return sorted(self._known.values(), key=lambda one: one.name)
 
     @property
     def slowest(self) -> Group | None:
-        """Of those that count."""
+        """The group that has settled least, of those that are not forgotten."""
         return min(
             (one for one in self._known.values() if not one.forgotten), key=lambda one: one.settled, default=None
         )
 
     @property
     def keep(self) -> Keep:
-        """What retention must leave for them."""
+        """The limits for retention."""
         return kept_for(list(self._known.values()))

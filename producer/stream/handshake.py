@@ -1,8 +1,8 @@
-"""A stream's connection, with bounds on its handshake.
+"""A stream connection with limits on its handshake.
 
-websockets limits the number of lines and the length of each, which allows a mebibyte for a head, and the time that a
-handshake takes; how many connections may be in the middle of one it does not limit. The connection that began longest
-ago makes room for a new one.
+websockets limits the number and length of header lines, which still allows a head of one mebibyte, and the duration of
+a handshake. It does not limit how many connections are in the middle of a handshake. Here the oldest of those is
+dropped to admit a new one.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class BoundedConnection(ServerConnection):
         self._head = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a seat."""
+        """Take a seat, or drop the connection if there is none."""
         super().connection_made(transport)
         if self._admission.enter(self) is Place.NONE:
             self.drop()
@@ -36,7 +36,7 @@ class BoundedConnection(ServerConnection):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes before the head is whole."""
+        """Count the bytes until the head is complete."""
         if self.request is not None:
             super().data_received(data)
             return
@@ -59,7 +59,7 @@ class BoundedConnection(ServerConnection):
         self.send_data()
 
     def _linger(self) -> None:
-        """Read no more, and give the peer a while to read why."""
+        """Stop reading, and give the client some time to read the refusal."""
         self.transport.pause_reading()
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
@@ -68,4 +68,4 @@ class BoundedConnection(ServerConnection):
         self.transport.abort()
 
     def check(self) -> None:
-        """Nothing: websockets ends a handshake that takes too long."""
+        """Does nothing: websockets itself ends a handshake that takes too long."""

@@ -1,15 +1,15 @@
 """The stream: each WebSocket client is a cursor over the journal.
 
-A live client reads from the shared tail, one that lags from the journal; a slow one waits in its own task
-for its own socket, costs no memory and harms nobody. One that has everything is sent what comes as it comes,
-and its task sleeps on. The handshake tells where the stream starts:
+A client that is up to date reads from the shared tail, and one that lags reads from the journal. A slow client waits in
+its own task for its own socket; it uses no memory and delays nobody. A client that has everything is sent new frames
+directly as they come, without waking its task. The handshake's response says where the stream starts:
 
     unlost-cursor   the cursor after which the first frame comes
-    unlost-oldest   the cursor just before the oldest event that there is
-    unlost-gap      the cursor that was asked for and is not known; the stream starts where both histories part, or at
-                    the oldest
+    unlost-oldest   the cursor just before the oldest event that can be read
+    unlost-gap      the requested cursor, if it is unknown; the stream then starts where both histories part, or at the
+                    oldest event
 
-A client that retention overtakes is sent away with 1012: on its return it learns of the gap.
+A client that retention overtakes is disconnected with 1012 (service restart). When it reconnects, it learns of the gap.
 """
 
 import asyncio
@@ -43,15 +43,15 @@ from unlost.producer.stream.tail import Tail, wire_of, within
 CHUNK = 512
 CHUNK_BYTES = 256 * 1024
 ALL_CHUNKS_BYTES = 16 * 1024 * 1024
-"""What waits for all clients' sockets together, about: the more clients there are, the smaller are the chunks."""
+"""About how many bytes may wait for the sockets of all clients together. The more clients, the smaller the chunks."""
 WRITE_LIMIT = 8 * 1024
-"""A client for whom more than this waits is written nothing; so no more than a chunk comes on top of it."""
+"""Nothing is written to a client with more unsent bytes than this, so at most one chunk comes on top."""
 UNSENT_BYTES = 128 * 1024
-"""So much does the kernel keep for a client beside what is on its way to it; else up to 4 MiB. What is on its way has
-no limit here: a distant client is sent as much as its connection holds."""
+"""How much unsent data the kernel keeps per client, instead of up to 4 MiB. Data in flight is not limited here: a
+distant client is sent as much as its connection can carry."""
 LONGEST_CURSOR = 512
 MORE_SEATS = 100
-"""For those that are told that there are too many."""
+"""Connections beyond ``most_clients`` that are accepted, only to answer that there are too many."""
 
 
 class Stream:
@@ -88,13 +88,13 @@ class Stream:
 
     @property
     def lag(self) -> int:
-        """By how many entries the slowest client lags behind the journal's end."""
+        """How many entries the slowest client lags behind the end of the journal."""
         return self._tail.newest - min([one.number for one in self._readers], default=self._tail.newest)
 
     async def start(self, host: str, port: int, *, http_port: int) -> int:
-        """Listen; the port. ``PortTaken`` where somebody else does. The page publishes to ``http_port``."""
+        """Listen, and return the port. Raises ``PortTaken`` if it is in use. The page publishes to ``http_port``."""
         socket = listening_socket(host, port)
-        socket.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # each connection inherits it
+        socket.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # accepted connections inherit it
         self._page_at = http_port
         admission = Admission(budget=0, seats=seats_within(self._most_clients + MORE_SEATS), reserve=0)
         self._server = await serve(
@@ -113,16 +113,16 @@ class Stream:
         return int(socket.getsockname()[1])
 
     async def stop(self) -> None:
-        """Tell all clients that we go away (1001)."""
+        """Close all connections with 1001 (going away)."""
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
 
     def _before(self, connection: ServerConnection, request: Request) -> Response | None:
-        """What is no WebSocket of ours is answered here."""
+        """Answer any request that is not a WebSocket handshake, or that is refused."""
         if "websocket" not in request.headers.get("Upgrade", "").lower():
             return self._shown(request)
-        if not self._welcome(request):
+        if not self._may_read(request):
             return connection.respond(http.HTTPStatus.FORBIDDEN, "pages of other sites may not read this stream\n")
         if self.clients >= self._most_clients:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
@@ -136,8 +136,8 @@ class Stream:
         headers["Connection"] = "close"
         return Response(200, "OK", headers, body)
 
-    def _welcome(self, request: Request) -> bool:
-        """Only browsers send an origin; theirs must be ours, or one that was allowed."""
+    def _may_read(self, request: Request) -> bool:
+        """Whether the origin is allowed. Only browsers send one; it must be ours or a configured one."""
         origin = request.headers.get("Origin")
         if origin is None:
             return True
@@ -146,7 +146,7 @@ class Stream:
         return (host is not None and host == ours) or origin in self._origins
 
     async def _after(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
-        """Decide where this stream starts, and say so."""
+        """Decide where this stream starts, and put it into the response's headers."""
         if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
             return None
         try:
@@ -167,11 +167,11 @@ class Stream:
     async def _serve(self, connection: ServerConnection) -> None:
         self.clients += 1
         reader = _Reader(connection, self._starts[connection])
-        grown = partial(self._pass_on, reader)
+        grown = partial(self._send_new, reader)
         self._readers.add(reader)
-        self._tail.tell(grown)
-        listening = asyncio.create_task(self._hear(connection), name="client's frames")
-        listening.add_done_callback(lambda _: reader.stir.set())
+        self._tail.subscribe(grown)
+        listening = asyncio.create_task(self._receive_reports(connection), name="client's frames")
+        listening.add_done_callback(lambda _: reader.wake.set())
         try:
             while not listening.done():
                 if self._tail.newest > reader.number:
@@ -184,12 +184,12 @@ class Stream:
             await connection.close(CloseCode.TRY_AGAIN_LATER, str(trouble)[:100])
         finally:
             self.clients -= 1
-            self._tail.tell_no_more(grown)
+            self._tail.unsubscribe(grown)
             self._readers.discard(reader)
             listening.cancel()
 
-    async def _hear(self, connection: ServerConnection) -> None:
-        """Clients have nothing to say but what their group has settled; reading lets pongs and a close through."""
+    async def _receive_reports(self, connection: ServerConnection) -> None:
+        """Read the client's reports. Reading also lets the library handle pongs and close frames."""
         try:
             async for message in connection:
                 report = report_of(message)
@@ -204,15 +204,15 @@ class Stream:
     def _chunk_bytes(self) -> int:
         return min(CHUNK_BYTES, ALL_CHUNKS_BYTES // max(1, self.clients))
 
-    def _pass_on(self, reader: "_Reader") -> None:
-        """What has just come, to who has all that was before and room for more; its task wakes for nobody else."""
+    def _send_new(self, reader: "_Reader") -> None:
+        """Send new frames directly if the client has everything before them and has room. Otherwise wake its task."""
         if reader.is_ready:
             frames = self._tail.after(reader.number, CHUNK, self._chunk_bytes)
             if frames:
                 reader.write(frames)
                 self._sent(len(frames))
         if not reader.rests or self._tail.newest > reader.number:
-            reader.stir.set()
+            reader.wake.set()
 
     async def _send_next(self, reader: "_Reader") -> None:
         connection, number = reader.connection, reader.number
@@ -226,48 +226,48 @@ class Stream:
         async with connection.send_context():  # one write and one wait for many frames
             reader.write(frames)
             self._sent(len(frames))
-            del frames  # who waits long keeps none of them
+            del frames  # a client that waits long should not keep them in memory
 
     def _read(self, number: int) -> list[bytes]:
-        """From the journal; nothing where what comes next is not there any more."""
+        """Read from the journal. An empty list if retention has removed the next entry."""
         entries = self._journal.read(number, CHUNK, CHUNK_BYTES)
         if not entries or entries[0].number != number + 1:
             return []
         damaged = damaged_of(entries)
         self._damage.meet(damaged)
         numbers = {entry.number for entry in damaged}
-        # A damaged one has its place among them, and nothing on the wire.
+        # A damaged entry keeps its place in the count of frames, but sends no bytes.
         return [b"" if one.number in numbers else wire_of(one, self._journal.timelines) for one in entries]
 
 
 class _Reader:
-    """A client, and how far it was sent."""
+    """A client, and the number of the last entry that was sent to it."""
 
     def __init__(self, connection: ServerConnection, number: int) -> None:
         self.connection = connection
         self.number = number
-        self.stir = asyncio.Event()
+        self.wake = asyncio.Event()
         self.rests = False
-        """Its task has nothing to do."""
+        """Its task is waiting for new entries."""
 
     async def rest(self) -> None:
-        """Until stirred."""
-        self.stir.clear()
+        """Wait until woken."""
+        self.wake.clear()
         self.rests = True
         try:
-            await self.stir.wait()
+            await self.wake.wait()
         finally:
             self.rests = False
 
     @property
     def is_ready(self) -> bool:
-        """Whether what is written now follows what was written before, and nobody need wait for room."""
+        """Whether frames written now follow those written before, and the socket has room."""
         connection = self.connection
         is_open = connection.state is State.OPEN and not connection.transport.is_closing()
-        # Stirred, but not awake yet, its task is about to look by itself.
-        return is_open and self.rests and not (self.stir.is_set() or connection.paused)
+        # If it was woken but has not run yet, its task is about to send by itself.
+        return is_open and self.rests and not (self.wake.is_set() or connection.paused)
 
     def write(self, frames: Sequence[bytes]) -> None:
-        """To the wire; who calls sees to it that there is room."""
+        """Write to the socket. The caller makes sure that there is room."""
         self.connection.transport.write(b"".join(frames))
         self.number += len(frames)

@@ -1,7 +1,7 @@
-"""The tail: the newest frames, ready to send, shared by all live clients; bounded by count and bytes.
+"""The tail: the newest frames, ready to send, shared by all live clients. Its count and size are bounded.
 
-A frame is made once, as the bytes that go over the wire: a server's frames are neither masked nor, here, compressed,
-so they are the same for all clients. The library's own ``Frame.serialize`` takes six times as long for the same bytes.
+A frame is built once, as the bytes that go over the wire. Frames from a server are not masked, and here they are not
+compressed, so they are the same for all clients. The library's ``Frame.serialize`` takes six times as long.
 """
 
 import struct
@@ -17,7 +17,7 @@ _long = struct.Struct("!BBQ").pack
 
 
 def frame_of(entry: Entry, timelines: Timelines) -> bytes:
-    """The event's own text, which has at least its id, with ``cursor`` as its last field."""
+    """The event's text with ``cursor`` added as its last field. The text has at least an id, so a comma is right."""
     return b'%b,"cursor":"%b"}' % (entry.body[:-1], timelines.cursor(entry.number).encode())
 
 
@@ -33,7 +33,7 @@ def wire_of(entry: Entry, timelines: Timelines) -> bytes:
 
 
 class Tail:
-    """Numbered frames without gaps, and a way to wait for more."""
+    """Consecutive frames, and callbacks for new ones."""
 
     def __init__(
         self, timelines: Timelines, newest: int, *, most: int = 20_000, most_bytes: int = 32 * 1024 * 1024
@@ -48,9 +48,9 @@ class Tail:
         self._readers: set[Callable[[], None]] = set()
 
     def extend(self, newest: int, entries: Iterable[Entry]) -> None:
-        """Add new entries, and wake who waits. Frames are made when the first asks for them, if ever.
+        """Add new entries and call the subscribers. Frames are built when they are first read, if ever.
 
-        While nobody reads, nothing is kept: who comes then reads from the journal what it missed.
+        Without subscribers nothing is kept. A client that comes later reads from the journal what it missed.
         """
         if newest == self.newest:
             return
@@ -60,7 +60,7 @@ class Tail:
             return
         new = list(entries)
         if not new or (new[0].number, new[-1].number) != (before + 1, newest) or len(new) != newest - before:
-            # Somebody else wrote between: what is here would be sent in the wrong place, and the journal has it all.
+            # Another writer came between, and these frames would follow a gap. The journal has all of them.
             self._forget()
             new = []
         self._unframed.extend(new)
@@ -76,13 +76,13 @@ class Tail:
         self._size = 0
 
     def after(self, number: int, limit: int, max_bytes: int) -> list[bytes] | None:
-        """Frames for the wire after ``number``, up to both limits; None where the tail does not reach back that far."""
+        """Frames after ``number``, up to both limits, or None if the tail does not reach back that far."""
         self._frame()
         start = number - (self.newest - len(self._frames))
         if start < 0:
             return None
         if len(self._frames) - start <= limit and start > len(self._frames) // 2:
-            # A deque is slow in its middle, and nearly all who ask stand near its newest end.
+            # A deque is slow in its middle, and nearly all readers are near its newest end.
             newest = list(islice(reversed(self._frames), len(self._frames) - start))
             newest.reverse()
             return within(newest, max_bytes)
@@ -95,17 +95,17 @@ class Tail:
             self._frames.append(frame)
             self._size += len(frame) - len(entry.body)
 
-    def tell(self, grown: Callable[[], None]) -> None:
-        """Call this whenever there is more."""
+    def subscribe(self, grown: Callable[[], None]) -> None:
+        """Call this function whenever there are new entries."""
         self._readers.add(grown)
 
-    def tell_no_more(self, grown: Callable[[], None]) -> None:
-        """This reader has gone."""
+    def unsubscribe(self, grown: Callable[[], None]) -> None:
+        """Remove a subscriber."""
         self._readers.discard(grown)
 
 
 def within(frames: Iterable[bytes], max_bytes: int) -> list[bytes]:
-    """The first frames, until they reach ``max_bytes``: never none where there is one."""
+    """The first frames until they reach ``max_bytes``, but at least one if there is one."""
     taken, size = [], 0
     for frame in frames:
         taken.append(frame)

@@ -66,7 +66,7 @@ class Places:
         self.taken: list[Publication] = []
         self.held: list[Any] | None = None
 
-    def hand_in(self, publications: tuple[Publication], tell: Tell) -> None:
+    def submit(self, publications: tuple[Publication], tell: Tell) -> None:
         (one,) = publications
         if one.event_id == "crowd":
             raise Overloaded("too many")

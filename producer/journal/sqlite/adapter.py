@@ -1,14 +1,14 @@
-"""The journal in one SQLite file: write-ahead log, full synchronisation, one transaction a batch.
+"""The journal in one SQLite file: write-ahead log, full synchronisation, one transaction per batch.
 
-``entries`` holds an event's place; retention by size empties bodies and keeps ids, so that the window in which
-a duplicate is known does not shrink; retention by age deletes rows. ``held`` knows how many bytes of bodies there are
-in the entries up to a number, and up to which one they were dropped; what came after is counted in memory, and
-anew after a restart. One process writes, and a lock sees to it.
+``entries`` holds the events by number. Retention by size empties bodies but keeps ids, so that duplicates stay known
+for the whole window. Retention by age deletes rows. ``held`` stores the total bytes of bodies up to the number in
+``counted``, and up to which number bodies were dropped. Later entries are counted in memory, and counted anew after a
+restart. One process writes; a lock enforces it.
 
-A step of SQLite's leaves the interpreter to other threads, and then waits for its turn. So a few new events are one
-statement, which is a transaction by itself, and many are one that takes them in one piece. Nearly all events are new,
-and are taken for it; where one is not, the index of ids says so, nothing was done, and each is looked up. So are those
-of the next commit, until all are new again.
+Each step of SQLite releases the interpreter lock, and then waits to get it back. So a few new events are one statement,
+which is a transaction by itself, and many events are one statement that takes them all as one text. Nearly all events
+are new, so the first attempt assumes it. If one is not, the unique index on ids fails the whole statement, nothing is
+written, and each id is looked up. The following commits look up ids, too, until all are new again.
 """
 
 import os
@@ -33,12 +33,13 @@ from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
 LARGEST_LOG_PAGES = 16_000
-"""At 64 MB the log is moved by a commit, whoever waits for it; ``move`` is there so that it does not come to that."""
+"""At 64 MB a commit checkpoints the log itself, and its callers wait. ``checkpoint`` runs often enough to prevent
+it."""
 SOON = 0.1
-"""Seconds: what is moved in less leaves little to move while commits wait for it."""
+"""Seconds. If a checkpoint took less, little is left, and a second one may run while commits wait."""
 PATIENCE = 5.0
-"""Seconds for which another process may hold the file."""
-# A transaction rolled back by SQLite itself (full disk) leaves nothing half done; other errors reach here as these.
+"""Seconds to wait while another process holds the file."""
+# SQLite rolls a failed transaction back itself (full disk), so nothing is half done. All other errors are these.
 BROKEN = (sqlite3.Error, ValueError, OverflowError)
 
 
@@ -49,12 +50,12 @@ class SqliteJournal:
         self._path = path
         self._lock = threading.Lock()
         self._reading = threading.Lock()
-        self._moving = threading.Lock()
+        self._checkpointing = threading.Lock()
         self._patience = PATIENCE
         self._counts: tuple[int, int] | None = None
-        """The newest number, and the bytes of all bodies; None where they are to be read."""
+        """The newest number and the total bytes of bodies. None if they must be read from the file."""
         self._met_known = False
-        """The last commit had events that were known: so will the next."""
+        """The last commit contained known events, so the next one probably does, too."""
         try:
             private_directory(path.parent)
             self._held_for_life = JournalLock(path)
@@ -64,21 +65,21 @@ class SqliteJournal:
 
     def _open(self) -> None:
         try:
-            # SQLite makes the log and its index like the file itself.
+            # SQLite creates the log and its index with the mode of this file, so it must be private from the start.
             os.close(private_descriptor(self._path, os.O_RDWR))
             self._writer = self._connect()
             self._writer.executescript(statements.SCHEMA + groups.SCHEMA)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
             self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
             self._reader = self._connect()
-            self._mover = self._connect()
+            self._checkpointer = self._connect()
             self.timelines = Timelines(self.identity, self._begin_timeline())
         except BaseException:
             self._held_for_life.release()
             raise
 
     def _begin_timeline(self) -> list[Timeline]:
-        """Before this start gives any cursor; the timelines that are known now."""
+        """Begin a timeline before this start issues any cursor. Returns all known timelines."""
         bounds = self.bounds()
         with self._transaction():
             found = self._writer.execute("select ordinal, random, first from timelines order by ordinal")
@@ -94,7 +95,7 @@ class SqliteJournal:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma cache_size = -32000")
-        # What a step would undo is else copied to a file: with random ids, a page of the index for each row.
+        # Otherwise a step's undo data goes to a temporary file. With random ids that is one index page for each row.
         connection.execute("pragma temp_store = memory")
         connection.execute(f"pragma wal_autocheckpoint = {LARGEST_LOG_PAGES}")
         return connection
@@ -107,7 +108,7 @@ class SqliteJournal:
 
     def append(self, groups: Sequence[Group], at: float) -> Written:
         """See ``Journal``."""
-        with self._lock, self._telling("written"):
+        with self._lock, self._translating("written"):
             self._be_patient(PATIENCE)
             if not self._met_known:
                 with suppress(sqlite3.IntegrityError):
@@ -120,7 +121,7 @@ class SqliteJournal:
         if not rows.are_little(groups) or not self._lock.acquire(blocking=False):
             return None
         try:
-            with self._telling("written"):
+            with self._translating("written"):
                 return self._place_now(groups, at)
         finally:
             self._lock.release()
@@ -130,7 +131,7 @@ class SqliteJournal:
         try:
             return self._place_new(groups, at)
         except sqlite3.IntegrityError:
-            self._met_known = True  # whoever is left with them need not try again
+            self._met_known = True  # so that the caller's ``append`` need not try again
             return None
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
@@ -142,41 +143,41 @@ class SqliteJournal:
             self._writer.execute(f"pragma busy_timeout = {int(seconds * 1000)}")
             self._patience = seconds
 
-    def prove(self, at: float) -> None:
+    def probe(self, at: float) -> None:
         """See ``Journal``."""
         with self._writing("written"):
             self._writer.execute("insert or replace into proof values (1, ?)", (at,))
 
-    def proven_at(self) -> float | None:
+    def probed_at(self) -> float | None:
         """See ``Journal``."""
         with self._asking() as reader:
             row = reader.execute("select at from proof").fetchone()
         return None if row is None else row[0]
 
-    def move(self) -> None:
+    def checkpoint(self) -> None:
         """See ``Journal``."""
         try:
-            with self._moving:
+            with self._checkpointing:
                 started = time.monotonic()
-                self._move_log()
+                self._checkpoint_log()
                 if time.monotonic() - started < SOON:
                     with self._lock:
-                        self._move_log()
+                        self._checkpoint_log()
         except sqlite3.Error as error:
             raise JournalTrouble(f"the journal {self._path} cannot be moved out of its log: {error}") from error
 
-    def _move_log(self) -> None:
-        self._mover.execute("pragma wal_checkpoint(passive)")
+    def _checkpoint_log(self) -> None:
+        self._checkpointer.execute("pragma wal_checkpoint(passive)")
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
-        with self._lock, self._telling(what):
+        with self._lock, self._translating(what):
             self._be_patient(PATIENCE)
             with self._transaction():
                 yield
 
     @contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
+    def _translating(self, what: str) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
@@ -197,7 +198,7 @@ class SqliteJournal:
             raise
 
     def _place_new(self, groups: Sequence[Group], at: float) -> Written:
-        """All of these; ``IntegrityError`` where one is known or comes twice, and then nothing was done."""
+        """Store them all as new. ``IntegrityError`` if an id is known or occurs twice; then nothing was written."""
         newest, held = self._counted()
         numbers = range(newest + 1, newest + 1 + sum(map(len, groups)))
         if len(numbers) > statements.FEW:
@@ -212,12 +213,12 @@ class SqliteJournal:
         )
 
     def _place_some(self, groups: Sequence[Group], at: float) -> Written:
-        """Of these some are known, or come twice."""
+        """Store a batch in which some ids are known or occur twice."""
         newest, held = self._counted()
         placed: list[Placed] = []
         judged: list[tuple[Lines, Judged]] = []
         for lines in in_pieces(groups):
-            found = self._writer.execute(statements.KNOWN, (lines.index.ids,))  # those of earlier pieces, too
+            found = self._writer.execute(statements.KNOWN, (lines.index.ids,))  # includes the ids of earlier pieces
             known = {event_id: (number, digest) for event_id, number, digest in found}
             judgement = judge(lines, known, newest, self.timelines.cursor, self._body)
             if judgement.newest > newest:
@@ -307,6 +308,6 @@ class SqliteJournal:
         """See ``Journal``."""
         self._writer.close()
         self._reader.close()
-        with self._moving:
-            self._mover.close()
+        with self._checkpointing:
+            self._checkpointer.close()
         self._held_for_life.release()

@@ -1,4 +1,5 @@
-"""Whether two bodies are the same JSON value: names in any order, numbers by value, and ``true`` is not 1."""
+"""Whether two bodies are the same JSON value. Order of names is ignored, numbers compare by value, ``true`` is not
+1."""
 
 import json
 from decimal import Decimal
@@ -6,7 +7,7 @@ from typing import Any
 
 
 def same_value(one: bytes, other: bytes) -> bool:
-    """Compare as JSON values. What cannot be read is not the same: better a conflict told than an event dropped."""
+    """Compare as JSON values. Unreadable bodies count as different: better report a conflict than drop an event."""
     try:
         return _equal(_read(one), _read(other))
     except (ValueError, ArithmeticError, RecursionError):

@@ -1,4 +1,4 @@
-"""Lines of which some are known, or come twice: what becomes of each, and which are placed where. Pure."""
+"""Decides the outcome and the number of each line when some ids are known or occur twice. Pure."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -10,31 +10,31 @@ from unlost.producer.journal.publications import Lines
 from unlost.producer.journal.sqlite.content import same_value
 
 FIRST, AGAIN, LEFT = "1", "0", "-"
-"""How a line is placed: as the first of its id, once more, or not at all."""
+"""How a line is stored: as the first with its id, once more, or not at all."""
 
 Known = Mapping[str, tuple[int, bytes]]
-"""Number and digest of what was placed first, by id."""
+"""Number and digest of the first entry, by id."""
 
 CursorOf = Callable[[int], str]
-"""The cursor of an entry."""
+"""The cursor of the entry with a number."""
 
 BodyOf = Callable[[int], bytes | None]
-"""The body of what was placed there, where it is still known."""
+"""The body of the entry with a number, or None if it was dropped."""
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """For each line what became of it, its number (0 where it has none), and how it is placed."""
+    """For each line: its outcome, its number (0 if it is not stored), and its mark."""
 
     placed: list[Placed]
     numbers: list[int]
     marks: str
     newest: int
     size: int
-    """Bytes of the bodies that are placed."""
+    """Total bytes of the bodies that are stored."""
 
 
 def judge(lines: Lines, known: Known, newest: int, cursor: CursorOf, body_of: BodyOf) -> Judged:
-    """New numbers follow ``newest``."""
+    """Judge each line. New numbers follow ``newest``."""
     placed: list[Placed] = []
     numbers: list[int] = []
     marks: list[str] = []
@@ -60,7 +60,7 @@ def judge(lines: Lines, known: Known, newest: int, cursor: CursorOf, body_of: Bo
 def _of(
     lines: Lines, line: int, known: tuple[int, bytes] | None, new: tuple[int, int] | None, body_of: BodyOf
 ) -> tuple[Literal["accepted", "redelivered", "duplicate", "conflict"], int]:
-    """The status of a line, and the number of what was placed first with its id."""
+    """The outcome of a line, and the number of the first entry with its id."""
     if known is not None:
         number, digest = known
         same = digest == lines.digest(line) or _same(body_of(number), lines.body(line))

@@ -1,4 +1,4 @@
-"""One producer writes to a journal: a lock on a file beside it, held until the process ends, however it ends."""
+"""A lock file beside the journal, so that only one producer writes it. The kernel frees it when the process ends."""
 
 import fcntl
 import os
@@ -8,14 +8,14 @@ from unlost.producer.journal.port import JournalTrouble
 
 
 class JournalLock:
-    """Held from its making until ``release``. ``JournalTrouble`` where another producer holds it."""
+    """Held from construction until ``release``. Raises ``JournalTrouble`` if another producer holds it."""
 
     def __init__(self, journal: Path) -> None:
-        journal = journal.resolve()  # one lock, by whatever link the journal is named
+        journal = journal.resolve()  # the same lock, whatever link leads to the journal
         path = journal.with_name(f"{journal.name}.lock")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            # Not on the journal itself: closing any descriptor of that would drop SQLite's own locks.
+            # Not on the journal itself: closing any descriptor of that file would drop SQLite's own locks (POSIX).
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _named(self._file)
@@ -28,7 +28,7 @@ class JournalLock:
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let another producer have the journal. The file stays: who removes it could remove another's lock."""
+        """Free the lock. The file stays: removing it could remove the lock of the next producer."""
         os.close(self._file)
 
 

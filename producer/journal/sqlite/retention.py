@@ -1,6 +1,6 @@
-"""What the journal forgets, within a transaction of its writer: rows that are old, and bodies where there are too many.
+"""Retention, within a transaction of the writer: deletes old rows, and drops bodies beyond the size limit.
 
-Numbers rise with time, so the oldest come first. What a known group is still to read is left, whatever its age and
+Numbers rise with time, so the oldest entries come first. Whatever a known group has not read stays, at any age and
 size.
 """
 
@@ -12,7 +12,7 @@ from unlost.producer.journal.sqlite.statements import BOUNDS, OLDEST
 
 
 def retire(writer: sqlite3.Connection, older_than: float, max_bytes: int, chunk: int, keep: Keep) -> int:
-    """Both, up to ``chunk`` each; how many. What nobody had read is counted."""
+    """Apply both limits, to at most ``chunk`` entries each. Returns how many changed, and counts what was unread."""
     before = _before_oldest(writer)
     count = _forget(writer, older_than, chunk, keep.after) + _empty(writer, max_bytes, chunk, keep.after)
     if count:
@@ -27,7 +27,7 @@ def _before_oldest(writer: sqlite3.Connection) -> int:
 
 
 def _forget(writer: sqlite3.Connection, older_than: float, chunk: int, keep_after: int) -> int:
-    """Delete rows; how many."""
+    """Delete old rows. Returns how many."""
     oldest = writer.execute(OLDEST, (0, chunk)).fetchall()
     old = [
         (number, size or 0)
@@ -40,7 +40,7 @@ def _forget(writer: sqlite3.Connection, older_than: float, chunk: int, keep_afte
 
 
 def _empty(writer: sqlite3.Connection, max_bytes: int, chunk: int, keep_after: int) -> int:
-    """Drop bodies until no more than ``max_bytes`` are left; how many."""
+    """Drop bodies until at most ``max_bytes`` remain. Returns how many."""
     held, dropped = writer.execute("select bytes, dropped from held").fetchone()
     size, count, last = 0, 0, dropped
     for number, length, _ in writer.execute(OLDEST, (dropped, chunk)).fetchall():

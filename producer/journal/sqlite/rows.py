@@ -1,4 +1,4 @@
-"""Writing rows: many in one piece, in a step of SQLite's that needs nothing of the interpreter, or a few as values."""
+"""Writes rows: many as one text, in one step of SQLite that needs no interpreter, or a few as values."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ from unlost.producer.journal.sqlite import statements
 from unlost.producer.journal.sqlite.known import LEFT, Judged
 
 LITTLE_BYTES = 256 * 1024
-"""More bodies than these take longer to write than the event loop can be missed for."""
+"""Writing more bytes than this would block the event loop for too long."""
 NUMBER = b"%018d"
-"""As long as a cursor's may be, and all of the same width (``statements.py``)."""
+"""As many digits as a cursor may have, and of fixed width (``statements.py``)."""
 
 
 def insert_new(writer: sqlite3.Connection, number: int, groups: Sequence[Group], at: float) -> int:
-    """All of these, from this number on; how many bytes their bodies have."""
+    """Insert all of these, starting at ``number``. Returns the total bytes of their bodies."""
     size = 0
     for lines in in_pieces(groups):
         index = lines.index
@@ -28,14 +28,14 @@ def insert_new(writer: sqlite3.Connection, number: int, groups: Sequence[Group],
 
 
 def insert_some(writer: sqlite3.Connection, lines: Lines, judged: Judged, at: float) -> None:
-    """Of these those that have a number."""
+    """Insert those lines that have a number."""
     index, numbers = lines.index, NUMBER * len(judged.numbers) % tuple(judged.numbers)
     values = (index.ids, index.digests, lines.text, index.places, numbers, at, judged.marks)
     _check(writer.execute(statements.INSERT_SOME_LINES, values), len(lines) - judged.marks.count(LEFT))
 
 
 def insert_few(writer: sqlite3.Connection, number: int, few: Sequence[Publication], at: float) -> int:
-    """As ``insert_new``. ``bytearray``: for each ``bytes`` Python's module seeks an adapter anew."""
+    """Like ``insert_new``. ``bytearray``, because for each ``bytes`` value Python's module searches an adapter."""
     if few:
         rows = zip(
             count(number), [one.event_id for one in few], [bytearray(one.digest) for one in few],
@@ -45,27 +45,27 @@ def insert_few(writer: sqlite3.Connection, number: int, few: Sequence[Publicatio
     return sum([len(one.body) for one in few])
 
 
-def _check(done: sqlite3.Cursor, due: int) -> None:
-    """Nobody is told of a row that is not there, whatever index came with a text."""
-    if done.rowcount != due:
-        raise ValueError(f"{done.rowcount:,} rows came of {due:,} lines")
+def _check(done: sqlite3.Cursor, expected: int) -> None:
+    """Raise if rows are missing, whatever index came with the text. No caller may learn of a row that is not there."""
+    if done.rowcount != expected:
+        raise ValueError(f"{done.rowcount:,} rows came of {expected:,} lines")
 
 
 def are_little(groups: Sequence[Group]) -> bool:
-    """Whether they can be written while the event loop waits."""
+    """Whether writing them on the event loop takes short enough."""
     if sum(map(len, groups)) > statements.FEW:
         return False
     return sum([len(one.body) for one in chain.from_iterable(groups)]) <= LITTLE_BYTES
 
 
 def new_entries(first: int, groups: Sequence[Group], at: float) -> Iterator[Entry]:
-    """Those that ``insert_new`` placed."""
+    """The entries that ``insert_new`` stored."""
     for number, one in enumerate(chain.from_iterable(groups), first):
         yield Entry(number, one.event_id, one.digest, one.body, at)
 
 
 def some_entries(judged: Sequence[tuple[Lines, Judged]], at: float) -> Iterator[Entry]:
-    """Those that ``insert_some`` placed."""
+    """The entries that ``insert_some`` stored."""
     for lines, judgement in judged:
         for number, one in zip(judgement.numbers, lines, strict=True):
             if number:

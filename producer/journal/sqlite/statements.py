@@ -1,4 +1,4 @@
-"""What the journal asks of SQLite."""
+"""The SQL of the journal."""
 
 SCHEMA = """
 create table if not exists journal (one integer primary key check (one = 1), identity text not null);
@@ -23,7 +23,7 @@ KNOWN = "select event_id, number, digest from entries where first and event_id i
 INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
 FEW = 16
 INSERTS = [INSERT + ", (?, ?, ?, ?, ?, ?)" * (rows - 1) for rows in range(1, FEW + 1)]
-"""For as many rows as there are, of a few."""
+"""The insert statements for 1 to ``FEW`` rows."""
 _INSERT_LINES = """insert into entries (number, event_id, digest, body, at, first)
     select {}, value, substr(?2, 32 * key + 1, 32),
         substr(
@@ -32,12 +32,12 @@ _INSERT_LINES = """insert into entries (number, event_id, digest, body, at, firs
             cast(substr(?4, 10 * key + 11, 10) as integer) - cast(substr(?4, 10 * key + 1, 10) as integer)),
         ?6, {} from json_each(?1)"""
 INSERT_LINES = _INSERT_LINES.format("?5 + key", 1)
-"""Rows from one text, and what its index knows of it, in one step that needs nothing of the interpreter's."""
+"""Inserts rows cut from one text by its index, in one step that does not need the interpreter."""
 INSERT_SOME_LINES = (
     _INSERT_LINES.format("cast(substr(?5, 18 * key + 1, 18) as integer)", "cast(substr(?7, key + 1, 1) as integer)")
     + " where substr(?7, key + 1, 1) <> '-'"
 )
-"""The same for some of them; their numbers are in a row, and so are marks (``known.py``)."""
+"""The same for some of the lines. Numbers and marks (``known.py``) are strings with a fixed width per line."""
 COUNTS = """select max(coalesce((select max(number) from entries), 0), upto),
     (select bytes from held) + coalesce((select sum(length(body)) from entries where number > upto), 0) from counted"""
 READ = """select number, event_id, digest, body, at from entries
@@ -45,5 +45,5 @@ READ = """select number, event_id, digest, body, at from entries
 FIRST = "select number, event_id, digest, coalesce(body, x''), at from entries where first and event_id = ?"
 BOUNDS = """select (select min(number) from entries where number > (select dropped from held)),
     max(coalesce((select max(number) from entries), 0), upto) from counted"""
-"""A number is never given twice: what retention removes is counted before."""
+"""A number is never given twice: ``counted`` remembers the highest, also when retention has deleted its row."""
 OLDEST = "select number, length(body), at from entries where number > ? order by number limit ?"

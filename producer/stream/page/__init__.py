@@ -1,4 +1,4 @@
-"""The page, and the policy under which a browser shows it: its own script and style, nothing else."""
+"""The web page, and its Content-Security-Policy: only its own script and style may run."""
 
 import base64
 import hashlib
@@ -11,16 +11,16 @@ _HOME = b'<meta name="producer" content="">'
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The page's bytes."""
+    """The bytes of the page."""
 
     html: bytes
 
     def publishing_to(self, port: int) -> bytes:
-        """The page for another port than that which it publishes to."""
+        """The page as another port serves it: it publishes to ``port``."""
         return self.html.replace(_HOME, b'<meta name="producer" content="%d">' % port)
 
     def policy(self, connect_to: str = "") -> str:
-        """The Content-Security-Policy; ``connect_to`` is a host to publish to beside the page's own."""
+        """The Content-Security-Policy. ``connect_to`` is a host that the page may publish to besides its own."""
         script, style = _hash(self.html, b"script"), _hash(self.html, b"style")
         return (
             f"default-src 'none'; script-src '{script}'; style-src '{style}'; "
@@ -29,7 +29,7 @@ class Page:
 
 
 def load_page() -> Page:
-    """Read the page that the package brings."""
+    """Read the page from the package."""
     return Page(resources.files("unlost.producer.stream.page").joinpath("index.html").read_bytes())
 
 

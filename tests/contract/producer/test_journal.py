@@ -199,7 +199,7 @@ def test_the_lock_is_let_go_where_the_file_is_none(tmp_path: Path) -> None:
 def test_full_synchronisation(tmp_path: Path) -> None:
     """What is acknowledged survives the machine, not only the process: less than 2 (full) would not in this mode."""
     journal = SqliteJournal(tmp_path / "journal")
-    for connection in (journal._writer, journal._reader, journal._mover):
+    for connection in (journal._writer, journal._reader, journal._checkpointer):
         assert connection.execute("pragma synchronous").fetchone() == (2,)
         assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
     journal.close()
@@ -435,7 +435,7 @@ def test_the_log_is_moved_beside_a_writer_and_begins_anew(tmp_path: Path) -> Non
     for number in range(40):
         journal.append([[event(f"a{number}", f'"{body}"')]], 1.0)
     grown = log.stat().st_size
-    journal.move()
+    journal.checkpoint()
     for number in range(40):
         journal.append([[event(f"b{number}", f'"{body}"')]], 1.0)
     assert log.stat().st_size <= grown * 1.1
@@ -460,7 +460,7 @@ def test_the_log_begins_anew_although_somebody_writes_all_the_time(tmp_path: Pat
         for number in range(2_000):
             numbers.put(number)
         while journal.bounds()[1] < 2_100 and not writing.done():
-            journal.move()
+            journal.checkpoint()
         numbers.put(None)
         writing.result()
     assert log.stat().st_size < 2_000 * each / 2

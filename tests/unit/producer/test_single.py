@@ -21,7 +21,7 @@ class Places:
     def __init__(self) -> None:
         self.taken: list[Publication] = []
 
-    def hand_in(self, publications: tuple[Publication], tell: Tell) -> None:
+    def submit(self, publications: tuple[Publication], tell: Tell) -> None:
         self.taken += publications
         tell([Placed("accepted", "j.1")])
 

@@ -45,7 +45,7 @@ def test_makes_no_entries_for_nobody():
     tail = Tail(J, 0)
     tail.extend(3, new(1, 3))
     assert (tail.newest, made) == (3, [])
-    tail.tell(lambda: None)
+    tail.subscribe(lambda: None)
     tail.extend(3, new(4, 0))
     tail.extend(5, new(4, 2))
     assert (tail.newest, made) == (5, entries(4, 2))
@@ -60,12 +60,12 @@ def test_keeps_nothing_for_nobody_and_goes_on_where_a_reader_comes():
     def tell() -> None:
         grown.append(tail.newest)
 
-    tail.tell(tell)
+    tail.subscribe(tell)
     tail.extend(5, entries(4, 2))
     assert grown == [5]
     assert tail.after(3, 10, 1_000) == [wire_of(entry, J) for entry in entries(4, 2)]
     assert tail.after(2, 10, 1_000) is None
-    tail.tell_no_more(tell)
+    tail.unsubscribe(tell)
     tail.extend(6, entries(6, 1))
     assert (tail.newest, tail.after(4, 10, 1_000), tail.after(6, 10, 1_000)) == (6, None, [])
 
@@ -78,7 +78,7 @@ def test_keeps_nothing_for_nobody_and_goes_on_where_a_reader_comes():
 def test_what_does_not_follow_is_left_to_the_journal(newest: int, first: int, count: int) -> None:
     tail = Tail(J, 1)
     grown: list[int] = []
-    tail.tell(lambda: grown.append(tail.newest))
+    tail.subscribe(lambda: grown.append(tail.newest))
     tail.extend(3, entries(2, 2))
     tail.extend(newest, entries(first, count))
     assert (tail.newest, tail.after(1, 10, 1_000), tail.after(3, 10, 1_000)) == (newest, None, None)
