@@ -1,1 +1,1 @@
-"""Dead letters: the record, its file, what became of each letter, and the command to deal with them."""
+"""Dead letters: the record, its file, the state of each letter, and the command that works with them."""

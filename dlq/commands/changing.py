@@ -1,4 +1,4 @@
-"""The commands that change what is known of letters: archive, restore, compact."""
+"""The commands that change states or files of letters: archive, restore, compact."""
 
 import contextlib
 import os
@@ -35,12 +35,12 @@ CHANGEABLE: dict[What, frozenset[str]] = {
     "archived": frozenset({"open", "failed", "quarantined"}),
     "restored": frozenset({"archived", "quarantined"}),
 }
-"""The states that a letter may be in to be archived, or restored."""
-ALL = click.Option(["--all", "everything"], is_flag=True, help="Mean every letter, where no filter is given.")
+"""The states from which a letter can be archived or restored."""
+ALL = click.Option(["--all", "everything"], is_flag=True, help="Change every letter, if no filter is given.")
 
 
 class Locked(Exception):
-    """Somebody replays or compacts one of the files; the text says which, and who."""
+    """Another process replays or compacts one of the files. The text says which file, and who."""
 
 
 @contextlib.contextmanager
@@ -56,13 +56,13 @@ def replay_guards(paths: Sequence[Path]) -> Iterator[None]:
 
 
 def say_locked(error: Locked) -> int:
-    """Say who holds the lock; the exit code."""
+    """Print who holds the lock. Returns the exit code."""
     say(f"error: {error}", err=True)
     return LOCKED
 
 
 def _about_us() -> str:
-    """What the next one is told about this process."""
+    """How this process describes itself to others that want the lock."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return f"pid {os.getpid()} on {os.uname().nodename} since {since}"
 
@@ -81,7 +81,7 @@ def _about_us() -> str:
 def archive(
     settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, everything: bool, why: str, **filters: Any
 ) -> int:
-    """Put letters aside: a replay passes over them, restore brings them back."""
+    """Put letters aside: a replay skips them, restore brings them back."""
     return _change(settings, files, filters, everything, "archived", why, as_json)
 
 
@@ -93,12 +93,12 @@ def archive(
 def restore(
     settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, everything: bool, **filters: Any
 ) -> int:
-    """Bring archived and quarantined letters back, their replays counted from zero."""
+    """Bring archived and quarantined letters back, with their count of failed replays at zero."""
     return _change(settings, files, filters, everything, "restored", "", as_json)
 
 
 def change(path: Path, selection: Selection, what: What, detail: str = "") -> tuple[int, list[Damage]]:
-    """Archive or restore the letters that are meant and can be; how many, and what could not be read."""
+    """Archive or restore the selected letters. Returns how many changed, and the damaged lines."""
     damages: list[Damage] = []
     sidecar = Sidecar(path)
     changed = 0
@@ -160,9 +160,9 @@ def _groups(records: Iterator[Record]) -> Iterator[list[Record]]:
 def compact(
     settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, drop_archived: bool, drop_damaged: bool
 ) -> int:
-    """Rewrite the files without resolved letters, while listeners go on.
+    """Rewrite the files without resolved letters, while listeners keep running.
 
-    A resolved letter that is gone cannot wait again if an older backup of PostgreSQL is restored.
+    A dropped letter cannot be reopened if an older backup of PostgreSQL is restored later.
     """
     paths = files_of(settings, files)
     try:

@@ -1,4 +1,4 @@
-"""The command ``dlq``: look at dead letters, run them again, put them aside, tidy up."""
+"""The command ``dlq``: look at dead letters, run them again, archive them, compact their files."""
 
 import click
 
@@ -10,7 +10,7 @@ from unlost.ops.kit.command import main_group
 
 
 def _open_rerun(settings: ReplaySettings) -> Rerun:
-    """A listener's own engine; loaded only when letters are run."""
+    """The engine of a listener. Imported only when letters are run."""
     from unlost.listener.app.replay_engine import open_rerun
 
     return open_rerun(settings)

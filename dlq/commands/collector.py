@@ -1,4 +1,4 @@
-"""Letters read together with what became of them, and their sums: groups and statistics."""
+"""Letters combined with their states, and their sums: groups and statistics."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ from unlost.dlq.record.sidecar import OPEN, LetterState, states
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A letter, where it stands, and what became of it."""
+    """A letter, its position, and its state."""
 
     letter: Letter
     state: LetterState
@@ -27,7 +27,7 @@ class Entry:
 def entries(
     path: Path, selection: Selection, known: dict[str, LetterState], damaged: Callable[[Damage], None]
 ) -> Iterator[Entry]:
-    """The selected letters of a file in their order; every damage is told to ``damaged``."""
+    """The selected letters of a file, in order. Every damaged line is passed to ``damaged``."""
     for one in read_letters(path):
         if isinstance(one, Damage):
             damaged(one)
@@ -38,7 +38,7 @@ def entries(
 
 
 def book(path: Path, selection: Selection, damages: list[Damage]) -> Iterator[Entry]:
-    """``entries`` with the states that stand next to the file now."""
+    """``entries`` with the states that are in the sidecar now."""
     return entries(path, selection, states(path), damages.append)
 
 
@@ -48,7 +48,7 @@ def books(paths: Iterable[Path], selection: Selection, damages: list[Damage]) ->
 
 
 def in_time(paths: Iterable[Path], selection: Selection, damages: list[Damage]) -> Iterator[Entry]:
-    """The same in the order of time; each file is in it."""
+    """``book`` of several files, merged by time. Each single file is in order of time already."""
     return merge(*(book(path, selection, damages) for path in paths), key=lambda one: one.letter.last_at)
 
 
@@ -72,7 +72,7 @@ def state_values(state: LetterState) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Group:
-    """Letters that failed alike."""
+    """Letters with the same fingerprint."""
 
     fingerprint: str
     reason: str
@@ -84,7 +84,7 @@ class Group:
     waiting: int = 0
 
     def add(self, entry: Entry) -> None:
-        """Count one letter in."""
+        """Add one letter."""
         self.letters += 1
         self.waiting += entry.state.waits
         self.first_at = min(self.first_at, entry.letter.first_at)
@@ -107,7 +107,7 @@ def groups(found: Iterable[Entry]) -> list[Group]:
 
 @dataclass(slots=True)
 class Statistics:
-    """How many letters of what kind, and from when to when."""
+    """Counts of letters, and the time span they cover."""
 
     letters: int = 0
     waiting: int = 0
@@ -119,7 +119,7 @@ class Statistics:
 
 
 def statistics(found: Iterable[Entry]) -> Statistics:
-    """The sums over the letters."""
+    """The statistics of these letters."""
     sums = Statistics()
     for entry in found:
         letter = entry.letter

@@ -1,10 +1,9 @@
-"""Rewriting the file of letters without those that are over. The only place that rewrites.
+"""Rewrites the file of letters without finished ones. Nothing else rewrites it.
 
-What is kept goes to a new file, byte for byte; that is on disk before it takes the old one's name, so that an
-interruption at any point leaves either the old file or the new one whole. Listeners go on appending: only
-the last step holds the lock that their appends take, and it copies what they added meanwhile.
-The letters come first, the sidecar second: an interruption in between leaves states of letters that are
-gone, never letters whose state is.
+Kept lines are copied byte for byte to a new file. It is on disk before it takes the old one's name, so an interruption
+leaves either the old or the new file complete. Listeners keep appending: only the last step holds the lock that their
+appends take, and it copies what they added meanwhile. The letters are rewritten first and the sidecar second. An
+interruption in between leaves states without letters, never letters without their state.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ from unlost.dlq.record.sidecar import decode as decode_record
 
 CHUNK = 1024 * 1024
 Keep = Callable[[int, bytes, int], bool]
-"""Whether a line is kept, by its offset, its bytes and its length."""
+"""Whether to keep a line, given its offset, bytes and length."""
 
 
 @dataclass(slots=True)
@@ -48,7 +47,7 @@ class Compacted:
 
 
 def compact(path: Path, *, drop_archived: bool = False, drop_damaged: bool = False) -> Compacted:
-    """Drop the letters that are resolved, and on request those archived and damaged lines."""
+    """Drop resolved letters, and on request archived letters and damaged lines."""
     over = {"resolved", "archived"} if drop_archived else {"resolved"}
     known = states(path)
     sums = Compacted(bytes_before=path.stat().st_size)
@@ -80,7 +79,7 @@ def total(every: Iterable[Compacted]) -> Compacted:
 
 
 def _compact_sidecar(letters: Path) -> None:
-    """Drop the states of letters that are gone. A state that came after the look at the letters stays."""
+    """Drop states whose letters are gone. States that were added after the letters were read stay."""
     sidecar = sidecar_path(letters)
     if not sidecar.exists():
         return
@@ -95,10 +94,10 @@ def _compact_sidecar(letters: Path) -> None:
 
 
 def rewrite(path: Path, keep: Keep, *, max_line: int) -> None:
-    """Replace a file of lines by one that holds the lines to keep, losing no append that comes meanwhile."""
+    """Replace a file of lines by one with only the lines to keep, without losing a concurrent append."""
     target = path.with_name(path.name + ".compacting")
     with trouble(path, "compact"):
-        # A failed append cuts back to the size before it, which is this one at least.
+        # A failed append truncates the file to its previous size, which is at least this one.
         settled = settled_size(path)
         with path.open("rb") as source, _new(target, source) as copy:
             _copy_lines(path, source, copy, keep, max_line, 0, settled)
@@ -127,7 +126,7 @@ def _copy_lines(
 
 @contextlib.contextmanager
 def _new(target: Path, like: BinaryIO) -> Iterator[BinaryIO]:
-    """An empty file with the owner and mode of ``like``: the listener must be able to go on writing."""
+    """An empty file with the owner and mode of ``like``, so that the listener can still write it."""
     old = os.fstat(like.fileno())
     target.unlink(missing_ok=True)
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -148,7 +147,7 @@ def _new(target: Path, like: BinaryIO) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
-    """The file that stands at the path, while no append can happen."""
+    """The file that is at the path now, locked against appends."""
     while True:
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The flags and the argument that several ``dlq`` commands share, and how they become a selection."""
+"""The flags and the argument that several ``dlq`` commands share, and how they make a selection."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ class LetterSettings(Settings):
 
 
 def files_argument() -> click.Parameter:
-    """FILES, which stand above the settings."""
+    """The argument FILES, which overrides the settings."""
     return click.Argument(["files"], nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
 
 
@@ -48,13 +48,13 @@ def json_option() -> click.Parameter:
 
 
 def filter_options() -> list[click.Parameter]:
-    """The filters. Each may be given several times, unless it is a time or a fingerprint."""
+    """The filters. Each may be given several times, except for times and the fingerprint."""
     return [
         _several("--reason", "reasons", "Only letters of this reason.", get_args(Reason)),
         _several("--class", "error_classes", "Only letters of this class.", ("transient", "permanent")),
         _several("--type", "types", "Only events of this type."),
         _several("--error-type", "error_types", "Only failures of this type, such as TimeoutError."),
-        click.Option(["--fingerprint"], default="", help="Only the group whose fingerprint begins so."),
+        click.Option(["--fingerprint"], default="", help="Only the group whose fingerprint begins with this."),
         click.Option(
             ["--since"], metavar="TIME", help="Not before: 2026-01-31T12:00 (UTC), or an age such as 90m, 7d."
         ),
@@ -65,7 +65,7 @@ def filter_options() -> list[click.Parameter]:
 
 
 def selection_of(values: dict[str, Any]) -> Selection:
-    """The selection that the filters make, or ``UsageProblem``."""
+    """The selection that the filters make. Raises ``UsageProblem``."""
     now = time.time()
     times: dict[str, float | None] = {}
     problems = []
@@ -91,7 +91,7 @@ def selection_of(values: dict[str, Any]) -> Selection:
 
 
 def files_of(settings: Letters, files: Sequence[Path]) -> list[Path]:
-    """The files that are meant, each once, where links lead to: those named, else LETTERS, else DEAD_LETTER_FILE."""
+    """The files to work on, each once, with links resolved: FILES, else LETTERS, else DEAD_LETTER_FILE."""
     named = files or settings.letters or (settings.dead_letter_file,)
     try:
         found = letter_files(named)
@@ -104,7 +104,7 @@ def files_of(settings: Letters, files: Sequence[Path]) -> list[Path]:
 
 
 def as_usage(error: FileTrouble) -> UsageProblem:
-    """A trouble with the file as what a command ends with."""
+    """The usage problem for an error with a file."""
     return UsageProblem(str(error))
 
 

@@ -43,7 +43,7 @@ from unlost.ops.kit.telemetry.printable import printable_json
     params=[
         files_argument(), *filter_options(), json_option(),
         click.Option(["--limit"], type=click.IntRange(min=0), default=50, show_default=True,
-                     help="Show the latest so many; 0 shows all."),
+                     help="Show only the latest; 0 shows all."),
     ],
 )  # fmt: skip
 def list_letters(
@@ -78,7 +78,7 @@ def list_letters(
     params=[click.Argument(["wanted"], metavar="ID"), files_argument(), json_option()],
 )
 def show(settings: LetterSettings, *, wanted: str, files: tuple[Path, ...], as_json: bool) -> int:
-    """Show all that is known of a letter; ID is an event's, or the beginning or end of a letter's."""
+    """Show everything about a letter; ID is an event's, or the beginning or end of a letter's."""
     damages: list[Damage] = []
     paths = files_of(settings, files)
     try:
@@ -158,14 +158,14 @@ def stats(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, *
         files_argument(), *filter_options(), json_option(),
         click.Option(["--as", "kind"], type=click.Choice(["events", "letters"]), default="events", show_default=True,
                      help="Events as NDJSON, or whole letters."),
-        click.Option(["--output"], type=click.File("wb"), default="-", help="Where to; - is the standard output."),
+        click.Option(["--output"], type=click.File("wb"), default="-", help="Output file; - is standard output."),
     ],
 )  # fmt: skip
 def export(
     settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, kind: str, output: BinaryIO, **filters: Any
 ) -> int:
-    """Write the events of letters, one a line, just as their publishers wrote them (JSON anyway)."""
-    del as_json  # either form is JSON already
+    """Write the events of letters, one per line, exactly as their publishers wrote them (always JSON)."""
+    del as_json  # both forms are JSON already
     damages: list[Damage] = []
     paths, selection = files_of(settings, files), selection_of(filters)
     written = without = 0
@@ -220,10 +220,10 @@ def verify(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool) 
 
 
 def _named(path: Path, among: Sequence[Path]) -> str:
-    """Short, where there is one file only."""
+    """The short name if there is only one file."""
     return path.name if len(among) == 1 else str(path)
 
 
 def _for(output: BinaryIO, line: bytes) -> bytes:
-    """As its publisher wrote it, unless that goes to a terminal: there it may drive nothing."""
+    """The line as its publisher wrote it; on a terminal with control characters escaped."""
     return printable_json(line.decode(errors="backslashreplace")).encode() if output.isatty() else line

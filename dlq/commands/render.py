@@ -1,6 +1,6 @@
-"""What people see: tables of 80 columns on a terminal, plain aligned text in a pipe, JSON on request.
+"""Output for people: tables of 80 columns on a terminal, plain aligned text in a pipe, JSON on request.
 
-Text from events and errors is shown with its control characters escaped: it must not drive a terminal.
+Control characters in text from events and errors are escaped, so that it cannot control the terminal.
 """
 
 import sys
@@ -28,18 +28,18 @@ def minute(at: float | None) -> str:
 
 
 def say_json(value: Any) -> None:
-    """Print a value as JSON, indented."""
+    """Print a value as indented JSON."""
     say_json_text(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int) -> None:
-    """Rows under headings. On a terminal the column ``flexible`` gives way; in a pipe nothing is cut."""
+    """Rows under headings. On a terminal the column ``flexible`` is shortened; in a pipe nothing is cut."""
     tamed = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         _print_plain(columns, tamed)
         return
     console = Console()
-    # Cut here and not by rich, which takes whole columns away before it shortens a long one.
+    # Shortened here, because rich drops whole columns before it shortens a long one.
     fixed = sum(max(len(row[i]) for row in (columns, *tamed)) + GAP for i in range(len(columns)) if i != flexible)
     room = max(console.width - fixed, 12)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
@@ -58,7 +58,7 @@ def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_entries(found: Sequence[Entry]) -> None:
-    """Letters, one a row. A terminal shows the end of a letter's id, which ``show`` understands."""
+    """Letters, one per row. A terminal shows only the end of a letter's id, which ``show`` accepts."""
     short = sys.stdout.isatty()
     print_table(
         ("LETTER", "LAST", "EVENT", "REASON", "STATE", "ERROR"),
@@ -99,7 +99,7 @@ def print_groups(found: Sequence[Group]) -> None:
 
 
 def print_entry(entry: Entry) -> None:
-    """All that is known of one letter."""
+    """Everything about one letter."""
     values = {**shown(entry.letter), "file": str(entry.file), "offset": entry.offset}
     event, attempts = values.pop("event", None), values.pop("attempts")
     state = state_values(entry.state)
@@ -121,7 +121,7 @@ def print_entry(entry: Entry) -> None:
 
 
 def print_statistics(sums: Statistics, damaged: int, size: int) -> None:
-    """Sums of a file."""
+    """The statistics."""
     say(f"letters   {sums.letters:,} ({sums.waiting:,} waiting), {size:,} bytes, {damaged:,} damaged lines")
     if sums.first_at is not None:
         say(f"from      {minute(sums.first_at)} to {minute(sums.last_at)} UTC")
@@ -132,7 +132,7 @@ def print_statistics(sums: Statistics, damaged: int, size: int) -> None:
 
 
 def warn_of(damages: Iterable[Damage], *, most: int = 5) -> None:
-    """Tell on stderr where a file is damaged."""
+    """Warn on stderr about damaged lines."""
     damages = list(damages)
     for one in damages[:most]:
         say(f"warning: skipped {one.length:,} bytes at offset {one.offset:,} of {one.file}: {one.reason}", err=True)

@@ -1,4 +1,7 @@
-"""The command ``replay``: plan, lock, run, report. An interrupt lets what is under way finish; a second does not."""
+"""The command ``replay``: plan, lock, run, report.
+
+After a first interrupt, letters in progress finish. A second interrupt ends the replay at once.
+"""
 
 import asyncio
 import contextlib
@@ -30,7 +33,7 @@ OpenRerun = Callable[["ReplaySettings"], Rerun]
 
 
 class ReplaySettings(ConnectionSettings):
-    """Where the letters are, and how to reach what a listener reaches."""
+    """Where the letters are, and the connections that a listener has, too."""
 
     letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
     dead_letter_file: Path = Field(
@@ -40,27 +43,27 @@ class ReplaySettings(ConnectionSettings):
 
 
 def replay_params() -> list[click.Parameter]:
-    """The flags of ``replay`` beside its settings."""
+    """The flags of ``replay`` besides its settings."""
     count, some = click.IntRange(min=0), click.IntRange(min=1)
     return [
         files_argument(), *filter_options(), json_option(),
         click.Option(["--follow"], is_flag=True, help="Answer as JSON lines while it runs: plan, progress, end."),
         click.Option(["--dry-run"], is_flag=True, help="Show the plan and stop."),
-        click.Option(["--rate"], type=click.FloatRange(min=0), default=0.0, help="Letters started a second, at most."),
+        click.Option(["--rate"], type=click.FloatRange(min=0), default=0.0, help="Letters started per second at most."),
         click.Option(["--limit"], type=count, default=0, help="Letters to replay, at most."),
-        click.Option(["--canary"], type=count, default=0, help="The first N must all be stored, or stop (exit 4)."),
-        click.Option(["--max-failures"], type=count, default=0, help="Stop after so many failures (exit 4)."),
+        click.Option(["--canary"], type=count, default=0, help="Stop unless the first N are all stored (exit 4)."),
+        click.Option(["--max-failures"], type=count, default=0, help="Stop after this many failures (exit 4)."),
         click.Option(["--max-replays"], type=some, default=3, show_default=True,
-                     help="Quarantine a letter that failed so many replays."),
+                     help="Quarantine a letter after this many failed replays."),
         click.Option(["--all", "rejected"], is_flag=True, help="Also letters that a handler rejected for good."),
-        click.Option(["--without-handler"], is_flag=True, help="Store the events though no handler runs."),
+        click.Option(["--without-handler"], is_flag=True, help="Store the events without running a handler."),
         click.Option(["--other-handler"], is_flag=True, help="Run another handler than the group's."),
-        click.Option(["--concurrency"], type=some, default=16, show_default=True, help="Letters run at once."),
+        click.Option(["--concurrency"], type=some, default=16, show_default=True, help="Letters run at once, at most."),
     ]  # fmt: skip
 
 
 def replay_command(open_rerun: OpenRerun) -> click.Command:
-    """The command, with what its letters run through."""
+    """The command. ``open_rerun`` opens the engine that runs the letters."""
 
     @command(
         ReplaySettings,
@@ -77,8 +80,9 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
     ) -> int:  # fmt: skip
         """Run the letters of FILES again, under their own ids, as a listener would.
 
-        Already stored: resolved. Failed again: noted, no second letter. Safe to interrupt, to repeat, and to run
-        while listeners work. HANDLER must be the group's, or the replay is refused.
+        An event that is stored already resolves its letter. A failure is recorded, without a second letter. A replay
+        can be interrupted, repeated, and run while listeners run. HANDLER must be the group's, or the replay is
+        refused.
 
         Exit codes: 0 all resolved, 1 some failed or the servers went away, 2 usage or file, 3 locked,
         4 stopped by a threshold, 130 interrupted.
@@ -92,10 +96,9 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
             **{name: values.pop(name) for name in ("rate", "limit", "canary", "max_failures", "max_replays")},
             concurrency=values.pop("concurrency"), max_event_bytes=settings.max_event_bytes + CURSOR_BYTES,
         )  # fmt: skip
-        voice = Follow() if follow else AsJson() if as_json else Words()
-        job = Job(
-            settings, paths, selection_of(values), limits, voice, open_rerun, insists=without_handler or other_handler
-        )
+        reporter = Follow() if follow else AsJson() if as_json else Words()
+        insists = without_handler or other_handler
+        job = Job(settings, paths, selection_of(values), limits, reporter, open_rerun, insists=insists)
         try:
             return job.show_plan() if dry_run else job.run()
         except FileTrouble as error:
@@ -110,34 +113,34 @@ class Job:
     """One call of the command."""
 
     def __init__(
-        self, settings: ReplaySettings, paths: Sequence[Path], selection: Selection, limits: Limits, voice: Reporter,
+        self, settings: ReplaySettings, paths: Sequence[Path], selection: Selection, limits: Limits, reporter: Reporter,
         open_rerun: OpenRerun, *, insists: bool = False,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._paths = paths
         self._selection = selection
         self._limits = limits
-        self._voice = voice
+        self._reporter = reporter
         self._open_rerun = open_rerun
         self._insists = insists
         self._replay: Replay | None = None
 
     def show_plan(self) -> int:
-        """Say what would be done."""
+        """Print what would be done."""
         found = plan(self._shots(), self._selection, self._limits.limit)
         warn_of(found.damages)
         if why := self._refusal((), found):
             say(f"warning: {why}", err=True)
-        self._voice.planned(found)
+        self._reporter.planned(found)
         return RESOLVED
 
     def run(self) -> int:
-        """Do it, alone on these files."""
+        """Run the replay, while holding the locks of these files."""
         with replay_guards(self._paths):
             shots = self._shots()
             found = plan(shots, self._selection, self._limits.limit)
             warn_of(found.damages)
-            self._voice.begins(found)
+            self._reporter.begins(found)
             report = self._rerun_all(found, shots) if found.letters else Report()
         return self._tell(found, report)
 
@@ -145,7 +148,7 @@ class Job:
         return [snapshot(path) for path in self._paths]
 
     def _tell(self, found: Plan, report: Report) -> int:
-        self._voice.ended(found, report)
+        self._reporter.ended(found, report)
         for why in (report.stopped and f"stopped: {report.stopped}", report.trouble and f"error: {report.trouble}"):
             if why:
                 say(why, err=True)
@@ -164,7 +167,7 @@ class Job:
             return Report(trouble=str(error))
         except TimeoutError:
             return Report(trouble="the replay could not become ready: Redis, PostgreSQL or a peer does not answer")
-        except asyncio.CancelledError:  # the loop has ended; there is nobody left to pass it on to
+        except asyncio.CancelledError:  # the loop has ended, so this is the outermost place
             report = self._replay.report if self._replay else Report()
             report.interrupted = True
             return report
@@ -178,7 +181,7 @@ class Job:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._interrupt, task)
         sidecars = Sidecars()
-        with self._voice.progress(found.letters) as advance, contextlib.closing(sidecars):
+        with self._reporter.progress(found.letters) as advance, contextlib.closing(sidecars):
             async with self._open_rerun(self._settings) as rerun:
                 if why := self._refusal(rerun.live_handlers(), found):
                     raise Misconfigured(why)
@@ -186,7 +189,7 @@ class Job:
                 return await self._replay.run(letters)
 
     def _interrupt(self, task: asyncio.Task[Any]) -> None:
-        """First: finish what is under way. Again, or with nothing under way: end now."""
+        """The first time, finish what is in progress. The second time, or if nothing is, end at once."""
         if self._replay is None or self._replay.report.interrupted:
             task.cancel()
         else:

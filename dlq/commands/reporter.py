@@ -1,4 +1,4 @@
-"""How a replay tells what it does: in words with a bar, as one JSON value at its end, or as JSON lines all along."""
+"""How a replay reports: as text with a progress bar, as one JSON value at its end, or as JSON lines while it runs."""
 
 import contextlib
 import sys
@@ -21,39 +21,39 @@ Advance = Callable[[Report], None]
 
 
 class Reporter(Protocol):
-    """Tells of one replay."""
+    """Reports on one replay."""
 
     def planned(self, found: Plan) -> None:
-        """A dry run ends with this."""
+        """Report the plan of a dry run, and nothing else."""
 
     def begins(self, found: Plan) -> None:
-        """The letters are about to be run."""
+        """Report the plan of a run that starts now."""
 
     def progress(self, total: int) -> contextlib.AbstractContextManager[Advance]:
-        """While letters are run."""
+        """Report progress while letters are run."""
 
     def ended(self, found: Plan, report: Report) -> None:
-        """It is over."""
+        """Report the result."""
 
 
 class Words:
     """For people."""
 
     def planned(self, found: Plan) -> None:
-        """What would be done."""
+        """Print the plan."""
         print_plan(found)
 
     def begins(self, found: Plan) -> None:
-        """What will be done."""
+        """Print the plan."""
         print_plan(found)
         sys.stdout.flush()
 
     def progress(self, total: int) -> contextlib.AbstractContextManager[Advance]:
-        """A bar."""
+        """Show a progress bar."""
         return _bar(total)
 
     def ended(self, found: Plan, report: Report) -> None:
-        """The sums."""
+        """Print the sums."""
         print_report(report, found.letters)
 
 
@@ -61,35 +61,35 @@ class AsJson:
     """For programs that wait for the end."""
 
     def planned(self, found: Plan) -> None:
-        """The plan alone."""
+        """Print the plan."""
         say_json({"plan": plan_values(found)})
 
     def begins(self, found: Plan) -> None:
-        """Nothing: there will be one value."""
+        """Print nothing: the only value comes at the end."""
 
     def progress(self, total: int) -> contextlib.AbstractContextManager[Advance]:
-        """A bar on stderr disturbs nobody."""
+        """Show a progress bar on stderr, apart from the JSON."""
         return _bar(total)
 
     def ended(self, found: Plan, report: Report) -> None:
-        """Everything."""
+        """Print plan, report and exit code as one value."""
         say_json(_end(found, report))
 
 
 class Follow:
-    """For programs that show how it goes: a line a step."""
+    """For programs that show progress: one line per step."""
 
     def planned(self, found: Plan) -> None:
-        """The plan alone."""
+        """Print the plan."""
         _line({"plan": plan_values(found)})
 
     def begins(self, found: Plan) -> None:
-        """The plan first."""
+        """Print the plan."""
         _line({"plan": plan_values(found)})
 
     @contextlib.contextmanager
-    def progress(self, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the plan has told it
-        """Sums, some times a second."""
+    def progress(self, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the plan has the total already
+        """Print the sums several times a second."""
         last = 0.0
 
         def advance(report: Report) -> None:
@@ -101,13 +101,13 @@ class Follow:
         yield advance
 
     def ended(self, found: Plan, report: Report) -> None:
-        """Everything, once more."""
+        """Print plan, report and exit code once more."""
         _line(_end(found, report))
 
 
 @contextlib.contextmanager
 def _bar(total: int) -> Iterator[Advance]:
-    """A bar on stderr, if that is a terminal."""
+    """A progress bar on stderr, if that is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"),
                TimeRemainingColumn())  # fmt: skip

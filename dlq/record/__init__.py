@@ -1,1 +1,1 @@
-"""The dead letter: its record, its file, and what became of it."""
+"""The dead letter: its record, its file, and its state."""

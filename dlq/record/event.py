@@ -1,4 +1,4 @@
-"""The event that a letter holds."""
+"""The event in a letter."""
 
 from unlost.dlq.record.letter import Letter
 from unlost.listener.core.errors import InvalidEvent
@@ -6,7 +6,7 @@ from unlost.listener.core.event import Event, parse
 
 
 def event_of(letter: Letter, *, max_bytes: int) -> Event:
-    """The letter's event by today's rules, or ``InvalidEvent``."""
+    """The letter's event, parsed by the current rules. Raises ``InvalidEvent``."""
     if letter.raw_length is not None:
         raise InvalidEvent(f"of a frame of {letter.raw_length:,} bytes the letter holds the beginning alone")
     event = parse(letter.event or letter.raw or b"", max_bytes=max_bytes)

@@ -1,9 +1,9 @@
-"""The dead-letter file: appended to by one instance, readable whatever became of its end.
+"""The dead-letter file: one instance appends to it, and anyone can read it, even if its end is torn.
 
-An append is one write and one fsync under a lock on the file, and leaves nothing behind when it fails.
-A torn tail is closed with a newline before anything follows it. The lock keeps appends and ``compact``
-apart; a file that ``compact`` replaced, or that somebody took away, is noticed and opened anew.
-A second writer on the same path is refused at start.
+An append is one write and one fsync under a lock on the file. A failed append leaves nothing behind. A torn last line
+is ended with a newline before the next append. The lock also keeps appends and ``compact`` apart. If ``compact``
+replaced the file, or someone removed it, the next append notices and opens the file again. A second writer on the same
+path is refused at start.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import msgspec
 from unlost.dlq.record.letter import Damaged, Letter, decode, encode
 from unlost.listener.core.errors import UnlostError
 
-MAX_LINE_BYTES = 512 * 1024 * 1024  # the largest event that can be allowed, twice, for its attempts and base64
+MAX_LINE_BYTES = 512 * 1024 * 1024  # twice the largest allowed event: room for its attempts and base64
 SHOWN_OF_DAMAGE = 4096
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -30,11 +30,11 @@ class FileTrouble(UnlostError):
 
 
 class DiskFull(FileTrouble):
-    """There is no room. What was to be written is not in the file; try again later."""
+    """The disk is full. Nothing of this append is in the file; try again later."""
 
 
 class Located(msgspec.Struct, frozen=True):
-    """A letter and where its line begins; ``length`` counts the line without its newline."""
+    """A letter and the offset of its line. ``length`` excludes the newline."""
 
     offset: int
     letter: Letter
@@ -52,12 +52,12 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 def lock_of_writer(path: Path) -> Path:
-    """The lock that a file's one writer holds; it stands there from that listener's first start on."""
+    """The lock file of the writer. It exists from that listener's first start on."""
     return path.with_name(path.name + ".writer")
 
 
 class DeadLetterFile:
-    """One instance's own file. Created with mode 0600 when the first letter comes."""
+    """The file of one instance. It is created with mode 0600 when the first letter is written."""
 
     def __init__(self, path: Path) -> None:
         self._path = Path(path)
@@ -69,17 +69,18 @@ class DeadLetterFile:
                 "give each instance a DEAD_LETTER_FILE of its own"
             )
         try:
-            self._see_that_it_can_be_written()
+            self._check_writable()
         except FileTrouble:
             self._guard.release()
             raise
 
     def append(self, letters: Sequence[Letter]) -> None:
-        """Put the letters on disk, all or none; ``DiskFull`` or ``FileTrouble`` if that fails."""
+        """Put the letters on disk, all or none. Raises ``DiskFull`` or ``FileTrouble``."""
         self._lines.append([encode(letter) for letter in letters])
 
-    def _see_that_it_can_be_written(self) -> None:
-        """Now, not when the first letter comes. Where there is none yet, the lock beside it shows that one can be."""
+    def _check_writable(self) -> None:
+        """Check at start, not at the first letter. If there is no file yet, the lock file proves that one can be
+        created."""
         with trouble(self._path, "write"), contextlib.suppress(FileNotFoundError):
             fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
             regular = stat.S_ISREG(os.fstat(fd).st_mode)
@@ -88,20 +89,20 @@ class DeadLetterFile:
                 raise OSError(errno.EINVAL, "it is no ordinary file")
 
     def close(self) -> None:
-        """Let others have the file."""
+        """Close the file and free it for other writers."""
         self._lines.close()
         self._guard.release()
 
 
 class Guard:
-    """An exclusive lock on a file of its own, which tells who holds it. The kernel frees it with its holder."""
+    """An exclusive lock on a separate file, which names its holder. The kernel frees it when the holder ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd: int | None = None
 
     def take(self, about: str = "") -> bool:
-        """Take the lock if it is free; ``about`` is what others are told."""
+        """Take the lock if it is free. ``about`` describes this holder to others."""
         with trouble(self._path, "lock"):
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -116,32 +117,32 @@ class Guard:
         return True
 
     def holder(self) -> str:
-        """What the holder told about itself."""
+        """How the holder described itself."""
         with contextlib.suppress(OSError, UnicodeDecodeError):
             return self._path.read_text() or "holder unknown"
         return "holder unknown"
 
     def release(self) -> None:
-        """Free the lock. The file stays: removing it would let two hold it."""
+        """Free the lock. The file stays: if it were removed, two processes could hold the lock."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
 def replay_guard(path: Path) -> Guard:
-    """The lock of whoever replays, compacts or heals the letters of this file."""
+    """The lock for replaying, compacting or healing the letters of this file."""
     return Guard(path.with_name(path.name + ".replay"))
 
 
 class LineFile:
-    """Lines appended durably, all or none, by any number of processes and next to a file's replacement."""
+    """Appends lines durably, all or none. Any number of processes may append, also while the file is replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd: int | None = None
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Add the lines with one write and one fsync."""
+        """Append the lines with one write and one fsync."""
         if not lines:
             return
         with trouble(self._path, "write"):
@@ -158,7 +159,7 @@ class LineFile:
             self._fd = None
 
     def _locked(self) -> int:
-        """The file that stands at the path, locked."""
+        """The file that is at the path now, locked."""
         while True:
             fd = self._fd = _open(self._path) if self._fd is None else self._fd
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -180,7 +181,7 @@ def is_current(fd: int, path: Path) -> bool:
 def read_letters(
     path: Path, *, start: int = 0, end: int | None = None, max_line: int = MAX_LINE_BYTES
 ) -> Iterator[Located | Damage]:
-    """Every letter and every damage between two offsets, in order. At most one line is in memory."""
+    """Every letter and every damaged line between two offsets, in order. Holds at most one line in memory."""
     for offset, line, length, ended in read_lines(path, start=start, end=end, max_line=max_line):
         if length > max_line:
             reason = f"the line has {length:,} bytes, and {max_line:,} are allowed"
@@ -196,7 +197,7 @@ def read_letters(
 def read_lines(
     path: Path, *, start: int = 0, end: int | None = None, max_line: int = MAX_LINE_BYTES
 ) -> Iterator[tuple[int, bytes, int, bool]]:
-    """Each line that is not empty: offset, bytes (the beginning, if over ``max_line``), length, whether it ended."""
+    """Each non-empty line: offset, bytes (the beginning, if over ``max_line``), length, whether it ended."""
     with trouble(path, "read"), Path(path).open("rb") as file:
         offset = file.seek(start)
         while end is None or offset < end:
@@ -214,14 +215,14 @@ def read_lines(
 
 
 def settled_size(path: Path) -> int:
-    """The file's size while nobody appends: every letter before it stands there for good."""
+    """The file's size while no append is in progress. Every letter before that offset is there for good."""
     with trouble(path, "read"), Path(path).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         return os.fstat(file.fileno()).st_size
 
 
 def sync_directory(path: Path) -> None:
-    """Make a file's appearance or renaming in its directory durable."""
+    """Make the creation or renaming of a file in its directory durable."""
     fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -231,7 +232,7 @@ def sync_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def trouble(path: Path, what: str) -> Iterator[None]:
-    """Translate the system's errors into sentences."""
+    """Translate errors of the system into ``FileTrouble``."""
     try:
         yield
     except OSError as error:
@@ -261,8 +262,8 @@ def _append(fd: int, data: bytes) -> None:
             left = left[os.write(fd, left) :]
         os.fsync(fd)
     except BaseException:
-        # Half a line would glue itself to the next one. If even cutting back fails, the next append begins
-        # with a newline; nothing is claimed to be written either way.
+        # Half a line would join the next one. If the truncation fails too, the next append begins with a newline.
+        # In both cases the caller learns that nothing was written.
         with contextlib.suppress(OSError):
             os.ftruncate(fd, size)
         raise

@@ -1,9 +1,9 @@
-"""Which failures a person would call the same: twelve hex digits that those share. Pure.
+"""Fingerprints: twelve hex digits shared by failures that a person would call the same. Pure.
 
-Equal are the reason, the error's type, its SQLSTATE, the stage, and the message without what differs from case to case:
-numbers, ids, addresses, whatever it quotes. Where an error is about names (a missing field, a column), a name stays,
-unless it is the event's own text. The event's type has no part in it: a database that is away is one failure, of
-whatever type the events are.
+Failures share a fingerprint if these are equal: the reason, the error's type, its SQLSTATE, the stage, and the message
+without its variable parts (numbers, ids, addresses, quoted text). If an error is about names (a missing field, a
+column), quoted names stay, unless they are text of the event. The event's type does not count: a database outage is one
+failure, whatever the types of the events.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ from unlost.listener.core.event import Event, decode
 
 MOST_VALUES = 200
 SHORTEST, LONGEST = 3, 200
-"""A value shorter than this stands in messages by chance; of a longer one, nobody quotes all."""
+"""A shorter value may be in a message by chance. A longer one is hardly ever quoted in full."""
 
 ABOUT_NAMES = frozenset(
     ("KeyError", "AttributeError", "NameError", "UnboundLocalError", "TypeError", "ImportError", "ModuleNotFoundError")
 )
-"""Errors whose message quotes a name of the program's."""
+"""Errors whose message quotes a name from the program."""
 NAMING_CLASSES = ("23", "42")
 """Classes of SQLSTATE whose message quotes a constraint, a column or a table."""
 
@@ -40,7 +40,7 @@ _WORD = re.compile(r"[a-z]+")
 def fingerprint(
     reason: str, error_type: str, message: str, sqlstate: str | None, stage: str, event: Event | None
 ) -> str:
-    """Twelve hex digits that equal failures share, whatever ids and numbers their messages name."""
+    """Twelve hex digits shared by equal failures, whatever ids and numbers are in their messages."""
     values = () if event is None else _values_of(event)
     names = error_type in ABOUT_NAMES or (sqlstate or "").startswith(NAMING_CLASSES)
     parts = (reason, error_type, normalised(message, values, names=names), sqlstate or "", stage)
@@ -48,14 +48,14 @@ def fingerprint(
 
 
 def normalised(message: str, values: Iterable[str] = (), *, names: bool = False) -> str:
-    """A message without what differs between two cases of the same failure.
+    """The message without the parts that vary between two cases of the same failure.
 
-    ``values``: what the event says. ``names``: quoted names stay, where they are not among those.
+    ``values``: texts from the event. ``names``: keep quoted names, unless they are among ``values``.
     """
     known = frozenset(values)
     message = _QUOTED.sub(lambda found: _quoted(found, known, names=names), message)
     for value in sorted(known, key=len, reverse=True):
-        if value in message and not _WORD.fullmatch(value):  # seldom: to make a pattern takes longer than all else
+        if value in message and not _WORD.fullmatch(value):  # compiling a pattern is slow, so it is rare
             message = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "#", message)
     for pattern, word in (
         (_URL, r"\1/…"), (_MAIL, "#"), (_KEY_VALUE, "=(…)"), (_UUID, "#"), (_HEX, "#"), (_ID, "#"), (_DIGITS, "#"),
@@ -65,7 +65,7 @@ def normalised(message: str, values: Iterable[str] = (), *, names: bool = False)
 
 
 def plain(text: str) -> str:
-    """Text that UTF-8 can hold: a lone surrogate is written as its escape."""
+    """Text that UTF-8 can encode: a lone surrogate becomes its escape sequence."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -75,11 +75,11 @@ def _quoted(found: re.Match[str], known: frozenset[str], *, names: bool) -> str:
 
 
 def _values_of(event: Event) -> list[str]:
-    """The texts in an event, as far as a message may quote them."""
+    """The texts in an event that a message may quote."""
     found = [event.event_id]
     try:
         payload = decode(event.payload)
-    except InvalidEvent:  # it cannot be read, so nobody quotes it
+    except InvalidEvent:  # unreadable, so no message quotes from it
         payload = None
     for value in _texts(payload):
         if len(found) >= MOST_VALUES:

@@ -1,9 +1,9 @@
-"""The dead letter: an event that could not be stored, with all that explains why, as one line of JSON.
+"""The dead letter: an event that could not be stored, with everything that explains why, as one line of JSON.
 
-Pure: times and ids are arguments. ``encode`` and ``decode`` are each other's inverse for times in whole
-microseconds. The event stands in the line as the JSON that its publisher wrote; a frame that is no event is
-kept to the byte. Refused: a line whose checksum differs, or that a newer version wrote (``Damaged``).
-Passwords in URLs never reach a letter's own words; the event itself is the user's and stays as it is.
+Pure: times and ids are arguments. ``decode`` reverses ``encode`` exactly, for times in whole microseconds. The line
+contains the event as the JSON that its publisher wrote. A frame that is no event is kept byte for byte. ``decode``
+refuses (``Damaged``) a line with a wrong checksum, or one from a newer version. Passwords in URLs are masked in the
+letter's own fields. The event itself belongs to the user and is not changed.
 """
 
 import base64
@@ -25,7 +25,7 @@ from unlost.ops.kit.telemetry.mask import masked
 VERSION = 1
 Mode = Literal["normal", "degraded"]
 
-# What a letter says when nothing was attempted, because a look at the claims was enough to condemn it.
+# The error in a letter when there was no attempt, because the answer to the claim was enough.
 _UNATTEMPTED: dict[str, tuple[str, str, ErrorClass]] = {
     "conflict": ("Conflict", "an event with this id and other content is already known", "permanent"),
     "crash_loop": ("CrashLoop", "its owners ended too often while they processed it", "permanent"),
@@ -44,7 +44,7 @@ class Damaged(UnlostError):
 class Letter(msgspec.Struct, frozen=True):
     """One dead letter, format version 1.
 
-    Of a frame too large to be held, ``raw`` is the beginning; ``raw_length`` and ``raw_sha256`` are those of all of it.
+    If a frame was too large to be held, ``raw`` is its beginning; ``raw_length`` and ``raw_sha256`` describe all of it.
     """
 
     letter_id: str
@@ -85,7 +85,7 @@ class _Attempt(msgspec.Struct, omit_defaults=True):
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
-    """A letter as it stands in the file. ``omit_defaults`` leaves out what is not known."""
+    """A letter as written in the file. ``omit_defaults`` leaves out unknown fields."""
 
     v: int
     letter_id: str
@@ -117,12 +117,12 @@ _lines = msgspec.json.Decoder(_Line)
 
 
 def encode(letter: Letter) -> bytes:
-    """The letter on one line, without the newline, its checksum last."""
+    """The letter on one line, without the newline, with its checksum last."""
     return seal(_line(letter))
 
 
 def decode(line: bytes) -> Letter:
-    """The letter of one line, or ``Damaged`` with the reason."""
+    """The letter of one line. Raises ``Damaged`` with the reason."""
     broken = broken_seal(line)
     if broken:
         raise Damaged(broken)
@@ -133,7 +133,7 @@ def decode(line: bytes) -> Letter:
 
 
 def shown(letter: Letter) -> dict[str, Any]:
-    """The letter as plain values, as they stand in the file, for people and programs to read."""
+    """The letter as plain values with the field names of the file, for people and programs."""
     line = _line(letter)
     line.event = _NO_EVENT
     values: dict[str, Any] = msgspec.to_builtins(line)
@@ -156,7 +156,7 @@ def letter_for(
     source: str | None,
     handler: str | None = None,
 ) -> Letter:
-    """The letter of an event that ends here, condemned for ``reason`` at ``stage``."""
+    """The letter of an event that ends with ``reason`` at ``stage``."""
     failures = tuple(map(_clean, _without_repetition(attempts)))
     kind, message, error_class = _UNATTEMPTED[reason]
     sqlstate = None
@@ -173,7 +173,7 @@ def letter_for(
 
 
 def _without_repetition(attempts: Sequence[Failure]) -> list[Failure]:
-    """Attempts that failed at the same place say so once, in the last of them."""
+    """Keep equal consecutive tracebacks only once, in the last of these attempts."""
     said: list[Failure] = []
     following: str | None = None
     for one in reversed(attempts):
@@ -196,7 +196,7 @@ def letter_for_frame(
     reason: Reason = "invalid",
     handler: str | None = None,
 ) -> Letter:
-    """The letter of a frame that is no valid event, its bytes kept; of one too large to be held, its beginning."""
+    """The letter of a frame that is no valid event, with its bytes; of an oversized frame, with its beginning."""
     kind, _, error_class = _UNATTEMPTED[reason]
     failure = _clean(Failure(at, "receive", error_class, kind, message))
     return Letter(
@@ -210,12 +210,12 @@ def letter_for_frame(
 
 
 def iso(at: float) -> str:
-    """An epoch second as ISO 8601 in UTC, to the microsecond."""
+    """An epoch second as ISO 8601 in UTC, with microseconds."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def epoch_second(text: str) -> float:
-    """The epoch second of an ISO 8601 time; one that names no zone is UTC."""
+    """The epoch second of an ISO 8601 time. Without a time zone it is UTC."""
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -263,8 +263,8 @@ def _parsed(line: bytes) -> _Line:
     try:
         return _lines.decode(line)
     except RecursionError:
-        # How deep an event may nest depends on the stack that is left: what a listener could read with
-        # little of it in use must not be unreadable here. A thread has a stack of its own.
+        # How deep JSON may nest depends on the free stack. A listener may have parsed this event with more stack left
+        # than there is here. So try again in a new thread, which has an empty stack of its own.
         with ThreadPoolExecutor(1) as fresh:
             try:
                 return fresh.submit(_lines.decode, line).result()

@@ -1,4 +1,4 @@
-"""One record on one line of JSON, its checksum last, so that a reader knows a whole line from a torn one."""
+"""One record per line of JSON, with its checksum last, so that a reader can tell a complete line from a torn one."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ def seal(record: msgspec.Struct) -> bytes:
 
 
 def broken_seal(line: bytes) -> str | None:
-    """Why a line cannot be trusted, or None if it is as it was written."""
+    """Why a line cannot be trusted, or None if it is unchanged."""
     tail = _TAIL.search(line[-_TAIL_LENGTH:])
     if not line.startswith(b"{") or tail is None:
         return "the line is torn or no record of ours: its checksum is missing"

@@ -1,8 +1,8 @@
-"""Which dead-letter files are meant: single files, directories and patterns become files, each once.
+"""Resolves names to dead-letter files: single files, directories and patterns become files, each once.
 
-A file that is not there yet holds nothing, if a listener has its lock beside it (it makes the file with its first
-letter). Any other name that leads to no file is refused, and so is what cannot be read: letters that nobody could
-count would look like events that are lost.
+A file that does not exist yet counts as empty if a listener's lock is beside it (the listener creates the file with its
+first letter). Any other name without a file is refused, and so is anything unreadable. Otherwise letters that nobody
+counted would look like lost events.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,13 +16,13 @@ PATTERN = frozenset("*?[")
 
 
 def letter_files(named: Iterable[Path]) -> list[Path]:
-    """The files that exist, where links lead to; or ``FileTrouble`` for a name that leads nowhere."""
+    """The existing files, with links resolved. Raises ``FileTrouble`` for a name that leads nowhere."""
     found = dict.fromkeys(file.resolve() for path in named for file in _files_of(path))
     return list(found)
 
 
 def is_several(named: Path) -> bool:
-    """Whether this may name more than one file."""
+    """Whether this name may mean more than one file."""
     return bool(PATTERN.intersection(str(named))) or named.is_dir()
 
 
@@ -42,7 +42,7 @@ def _files_of(path: Path) -> Iterator[Path]:
 
 
 def _inside(directory: Path) -> Iterator[Path]:
-    """What a directory holds, and the directories in it: one for each listener is usual."""
+    """The files in a directory and in its subdirectories: one directory per listener is usual."""
     for one in sorted(directory.iterdir()):
         if one.is_dir():
             yield from sorted(file for file in one.iterdir() if _is_letters(file))
@@ -55,7 +55,7 @@ def _is_letters(path: Path) -> bool:
 
 
 def _matching(pattern: Path) -> list[Path]:
-    """As a shell would, but a directory that cannot be read is an error: letters may stand in it."""
+    """Match like a shell, but raise if a directory cannot be read, because it may contain letters."""
     found = [Path(pattern.anchor)]
     for part in pattern.parts[bool(pattern.anchor) :]:
         found = [

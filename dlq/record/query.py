@@ -1,4 +1,4 @@
-"""Which letters are meant: filters over a letter and its state. Pure; ``now`` is an argument."""
+"""Selects letters: filters over a letter and its state. Pure; ``now`` is an argument."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _typed = msgspec.json.Decoder(_Typed)
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Letters that match every filter; a filter that is empty matches all."""
+    """Letters that match all filters. An empty filter matches every letter."""
 
     reasons: frozenset[str] = frozenset()
     error_classes: frozenset[str] = frozenset()
@@ -33,11 +33,11 @@ class Selection:
     ids: tuple[str, ...] = ()
     statuses: frozenset[str] = frozenset()
     rejected: bool = False
-    """Whether a replay takes letters that a handler refused for good, too."""
+    """Whether a replay also takes letters that a handler rejected for good."""
 
     @property
     def asks_for_rejected(self) -> bool:
-        """Whether somebody asked for those, by their reason or by naming letters."""
+        """Whether rejected letters were asked for, by reason or by naming letters."""
         return self.rejected or "rejected" in self.reasons or bool(self.ids) or bool(self.fingerprint)
 
     @property
@@ -46,7 +46,7 @@ class Selection:
         return self == Selection()
 
     def takes(self, letter: Letter, state: LetterState) -> bool:
-        """Whether the letter is meant."""
+        """Whether the letter matches."""
         return (
             _in(letter.reason, self.reasons)
             and _in(letter.error_class, self.error_classes)
@@ -61,7 +61,7 @@ class Selection:
 
 
 def names(text: str, letter: Letter) -> bool:
-    """Whether ``text`` is the event's id, or the beginning or end of the letter's."""
+    """Whether ``text`` is the event's id, or the beginning or the end of the letter's id."""
     return text == letter.event_id or letter.letter_id.startswith(text) or letter.letter_id.endswith(text)
 
 
@@ -76,7 +76,7 @@ def event_type(letter: Letter) -> str | None:
 
 
 def moment(text: str, now: float) -> float:
-    """An epoch second from ISO 8601 (UTC unless it says otherwise) or from an age like ``90m`` or ``7d``."""
+    """An epoch second from ISO 8601 (UTC unless it names a zone) or from an age such as ``90m`` or ``7d``."""
     ago = _AGO.fullmatch(text.strip())
     if ago:
         return now - float(ago[1]) * _SECONDS[ago[2]]

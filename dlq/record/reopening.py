@@ -1,6 +1,6 @@
-"""Resolved letters whose rows PostgreSQL may have lost: read from the file, and opened again.
+"""Finds resolved letters whose rows PostgreSQL may have lost, and reopens them.
 
-Memory is bounded: of a large file the states are read in parts, each with a look through all letters.
+Memory is bounded: for a large sidecar the states are read in parts, with one pass over all letters for each part.
 """
 
 import time
@@ -12,9 +12,9 @@ from unlost.dlq.record.letter import Letter
 from unlost.dlq.record.sidecar import Record, Sidecar, sidecar_path, states
 
 STATES_AT_ONCE = 32 * 1024 * 1024
-"""Bytes of the sidecar whose states are in memory at once."""
+"""How many bytes of the sidecar are turned into states at once."""
 SLACK_SECONDS = 86_400.0
-"""For clocks that differ: letters are noted as resolved by another one than PostgreSQL's."""
+"""Allows for clock differences: the time of a resolved state is not from PostgreSQL's clock."""
 WHY = "PostgreSQL went back, and lost the row"
 
 
@@ -34,11 +34,11 @@ def resolved_since(path: Path, since: float) -> Iterator[Letter]:
 
 
 def reopen(sidecar: Sidecar, letter_ids: Sequence[str]) -> None:
-    """Have these wait again, durably."""
+    """Reopen these letters, durably."""
     now = time.time()
     sidecar.append([Record(letter_id, "reopened", now, WHY) for letter_id in letter_ids])
 
 
 def note_checked(sidecar: Sidecar, loss_id: str) -> None:
-    """All that is resolved in this file was compared with PostgreSQL after this loss."""
+    """Note that all resolved letters of this file were compared with PostgreSQL after this loss."""
     sidecar.append([Record("", "checked", time.time(), loss_id)])

@@ -1,9 +1,9 @@
-"""What became of each letter: an append-only file next to the letters, so that these are never rewritten.
+"""The state of each letter, in an append-only file beside the letters, which are therefore never rewritten.
 
-Each line is one thing that happened, with a checksum, on disk before anybody relies on it. ``states`` folds
-them. A torn or damaged line is skipped and takes no neighbour with it; the worst that its loss can do is
-that an event is run again, which ends as "already stored". ``checked`` is of no letter: all letters that are resolved
-before it were compared with PostgreSQL, after the loss that its detail names.
+Each line is one record of something that happened, with a checksum. It is on disk before anyone relies on it.
+``states`` folds the records. A torn or damaged line is skipped without harm to its neighbours. In the worst case its
+loss makes an event run again, which ends as "already stored". A ``checked`` record belongs to no letter: all letters
+resolved before it were compared with PostgreSQL after the loss that its detail names.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ Status = Literal["open", "failed", "resolved", "archived", "quarantined"]
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that happened to a letter. ``detail`` says how it was stored, why archived, or what failed."""
+    """Something that happened to a letter. ``detail``: how it was stored, why it was archived, or what failed."""
 
     letter_id: str
     what: What
@@ -36,7 +36,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LetterState(msgspec.Struct, frozen=True):
-    """What became of a letter. ``replays`` counts those that failed since it was last restored."""
+    """The state of a letter. ``replays`` counts the failed ones since it was last restored."""
 
     status: Status = "open"
     replays: int = 0
@@ -46,7 +46,7 @@ class LetterState(msgspec.Struct, frozen=True):
 
     @property
     def waits(self) -> bool:
-        """Whether a replay would take it."""
+        """Whether a replay would take the letter."""
         return self.status in ("open", "failed")
 
 
@@ -66,13 +66,13 @@ _lines = msgspec.json.Decoder(_Line)
 
 
 class Sidecar:
-    """Appends records. Any number of processes may hold one on the same letters."""
+    """Appends records. Any number of processes may append for the same letters."""
 
     def __init__(self, letters: Path) -> None:
         self._file = LineFile(sidecar_path(letters))
 
     def append(self, records: Sequence[Record]) -> None:
-        """Put the records on disk, all or none; ``DiskFull`` or ``FileTrouble`` if that fails."""
+        """Put the records on disk, all or none. Raises ``DiskFull`` or ``FileTrouble``."""
         self._file.append([encode(record) for record in records])
 
     def close(self) -> None:
@@ -81,18 +81,18 @@ class Sidecar:
 
 
 class Sidecars:
-    """The states of letters of several files: what happened to a letter is written beside the file it was read from."""
+    """Sidecars of several files. A record goes beside the file from which its letter was read."""
 
     def __init__(self) -> None:
         self._open: dict[Path, Sidecar] = {}
         self._files_of: dict[str, set[Path]] = {}
 
     def expect(self, letter_id: str, file: Path) -> None:
-        """A letter of this file is about to be run."""
+        """Note that a letter of this file is about to be run."""
         self._files_of.setdefault(letter_id, set()).add(file)
 
     def append(self, records: Sequence[Record]) -> None:
-        """Put the records on disk, those of one file all or none; ``DiskFull`` or ``FileTrouble`` if that fails."""
+        """Put the records on disk, per file all or none. Raises ``DiskFull`` or ``FileTrouble``."""
         of_file: dict[Path, list[Record]] = {}
         for record in records:
             for file in self._files_of.get(record.letter_id, ()):
@@ -109,19 +109,19 @@ class Sidecars:
 
 
 def sidecar_path(letters: Path) -> Path:
-    """Where the states of a file's letters stand."""
+    """The path of the sidecar of a file of letters."""
     return letters.with_name(letters.name + ".state")
 
 
 def states(letters: Path, *, part: int = 0, parts: int = 1) -> dict[str, LetterState]:
-    """The state of each letter of the file that anything ever happened to, by its id; or of one part of these."""
+    """The states by letter id, of all letters with any record. With ``parts``, only one part of them."""
     path = sidecar_path(letters)
     records = (record for _, record in read_records(path) if record) if path.exists() else ()
     return fold(one for one in records if parts == 1 or crc32(one.letter_id.encode()) % parts == part)
 
 
 def last_checked(letters: Path) -> str:
-    """The loss after which the resolved letters were compared with PostgreSQL last; empty if that never was."""
+    """The loss after which the resolved letters were last compared with PostgreSQL. Empty if they never were."""
     path, loss = sidecar_path(letters), ""
     for _, record in read_records(path) if path.exists() else ():
         if record is not None and record.what == "checked":
@@ -130,7 +130,7 @@ def last_checked(letters: Path) -> str:
 
 
 def fold(records: Iterable[Record]) -> dict[str, LetterState]:
-    """The states that a sequence of records leads to."""
+    """The states that result from a sequence of records."""
     known: dict[str, LetterState] = {}
     for record in records:
         if record.letter_id:
@@ -139,7 +139,7 @@ def fold(records: Iterable[Record]) -> dict[str, LetterState]:
 
 
 def after(state: LetterState, record: Record) -> LetterState:
-    """The state after one more record. What is resolved stays so, unless the event's row was lost."""
+    """The state after one more record. A resolved letter stays resolved, unless its row was lost (``reopened``)."""
     if (state.status == "resolved") is not (record.what == "reopened"):
         return state
     return _STEPS[record.what](state, record)
@@ -152,7 +152,7 @@ def _with(status: Status, *, tries: int = 0) -> Callable[[LetterState, Record], 
 
 
 def _failed(state: LetterState, record: Record) -> LetterState:
-    # Archived meanwhile by somebody: that decision stands, the count still goes up.
+    # Someone archived it during the replay. That decision stands, but the failure counts.
     status: Status = state.status if state.status in ("archived", "quarantined") else "failed"
     return _with(status, tries=1)(state, record)
 
@@ -169,7 +169,7 @@ _STEPS: dict[What, Callable[[LetterState, Record], LetterState]] = {
 
 
 def read_records(path: Path) -> Iterator[tuple[int, Record | None]]:
-    """Each line's offset with its record, or with None where it is damaged."""
+    """Each line's offset and its record, or None if the line is damaged."""
     for offset, line, length, _ in read_lines(path, max_line=MAX_RECORD_BYTES):
         yield offset, decode(line) if length <= MAX_RECORD_BYTES else None
 
@@ -188,7 +188,7 @@ def encode(record: Record) -> bytes:
 
 
 def decode(line: bytes) -> Record | None:
-    """The record of one line, or None where it is damaged."""
+    """The record of one line, or None if it is damaged."""
     if broken_seal(line):
         return None
     try:

@@ -1,1 +1,1 @@
-"""Replaying dead letters: the plan, the run, and what it needs."""
+"""Replaying dead letters: the plan, the run, and the port that the run needs."""

@@ -1,17 +1,17 @@
 """Whether a replay has the handler of its group. Pure.
 
-What the group's listeners declare now decides. Where none lives, the handler that stands in the letters does, whatever
-its version: a handler that was repaired is what most replays are for.
+The handler that the group's live listeners declare decides. If none is live, the handler named in the letters decides,
+whatever its version: most replays follow a fix of the handler.
 """
 
 from collections.abc import Collection, Iterable
 
 Declared = tuple[str, str | None]
-"""A live listener, and what its handler is called; None: it has none."""
+"""A live listener and the name of its handler, or None if it has no handler."""
 
 
 def refusal(mine: str | None, live: Collection[Declared], letters: Collection[str | None]) -> str:
-    """Why a replay with the handler ``mine`` is refused, in one sentence; an empty text where it is not."""
+    """Why a replay with the handler ``mine`` is refused, in one sentence. Empty if it is not refused."""
     if live:
         if mine in {handler for _, handler in live}:
             return ""

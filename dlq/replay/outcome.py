@@ -1,4 +1,4 @@
-"""How the rerun of one letter's event ended, and the port through which events are run again."""
+"""The outcomes of running a letter's event again, and the port that runs events."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -16,11 +16,11 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class AlreadyStored(msgspec.Struct, frozen=True):
-    """The event was a row before: the handler did not run."""
+    """The event was a row already, so the handler did not run."""
 
 
 class FailedAgain(msgspec.Struct, frozen=True):
-    """All attempts failed once more, or the event was condemned."""
+    """All attempts failed again, or the event was condemned without one."""
 
     attempts: tuple[Failure, ...]
     reason: Reason
@@ -30,24 +30,24 @@ Outcome = Stored | AlreadyStored | FailedAgain
 
 
 class Rerun(Protocol):
-    """Runs single events through the same claim, handle and store path as a listener, under their own ids.
+    """Runs single events through a listener's path (claim, handle, store), under their own ids.
 
-    Entering connects and declares, and raises ``Transient`` or ``Misconfigured`` with a clear sentence. ``run``
-    may be called many times at once; attempts are bounded; it never writes a letter. It raises
-    ``Transient`` once no event could be run for too long. That, or cancelling ``run``, leaves the event as a crash
-    would: whoever runs it next finds out what is stored.
+    Entering connects and declares. It raises ``Transient`` or ``Misconfigured`` with a clear sentence. ``run`` may be
+    called concurrently. Its attempts are bounded, and it never writes a letter. It raises ``Transient`` if no event
+    could be run for too long. That, or cancelling ``run``, leaves the event as a crash would: the next owner finds out
+    what is stored.
     """
 
     async def __aenter__(self) -> Self:
-        """Be ready to run events."""
+        """Connect and get ready to run events."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """Give back what is held."""
+        """Release everything."""
 
     def live_handlers(self) -> Sequence[tuple[str, str | None]]:
-        """The listeners of the group that are at work now, each with what its handler is called; None: without one."""
+        """The live listeners of the group, each with the name of its handler or None."""
 
     async def run(self, event: Event) -> Outcome:
-        """Run one event to its end."""
+        """Run one event until it has an outcome."""

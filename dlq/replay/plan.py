@@ -1,4 +1,4 @@
-"""What a replay would do, and how it ended: sums and exit codes. Pure but for reading the files."""
+"""The plan and the report of a replay: sums and exit codes. Pure, except for reading the files."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ RESOLVED, SOME_FAILED, USAGE, LOCKED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far a replay goes. A ``max_failures`` of 0 is no limit; so are ``limit``, ``rate`` and ``canary``."""
+    """The limits of a replay. A 0 in ``max_failures``, ``limit``, ``rate`` or ``canary`` means no limit."""
 
     rate: float = 0.0
     limit: int = 0
@@ -29,7 +29,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Plan:
-    """The letters that a replay would take, and those that it passes over."""
+    """The letters that a replay would take, and those that it would skip."""
 
     letters: int = 0
     by_reason: Counter[str] = field(default_factory=Counter)
@@ -40,7 +40,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Report:
-    """How a replay went. ``stopped`` says which threshold ended it, ``trouble`` what broke."""
+    """How a replay went. ``stopped`` names the threshold that ended it, ``trouble`` the error that did."""
 
     stored: int = 0
     already_stored: int = 0
@@ -62,7 +62,7 @@ class Report:
         return self.resolved + self.failed
 
     def exit_code(self) -> int:
-        """The code that a command ends with."""
+        """The exit code of the command."""
         if self.interrupted:
             return INTERRUPTED
         if self.stopped:
@@ -72,7 +72,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A file as it is now: letters before ``end``, and what became of them so far."""
+    """A file at one moment: its letters before ``end``, and their states."""
 
     path: Path
     end: int
@@ -80,13 +80,13 @@ class Snapshot:
 
 
 def snapshot(path: Path) -> Snapshot:
-    """Look at a file. States first: what comes between the two looks is a letter that waits."""
+    """Read a file's states and size. States come first: a letter added in between then counts as waiting."""
     known = states(path)
     return Snapshot(path, settled_size(path), known)
 
 
 def is_held_back(letter: Letter, selection: Selection) -> bool:
-    """A handler said that the event is never to be tried again: it is not, unless somebody asks for it."""
+    """Whether to skip a letter because the handler rejected its event for good, and it was not asked for."""
     return letter.reason == "rejected" and not selection.asks_for_rejected
 
 

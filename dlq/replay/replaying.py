@@ -1,11 +1,11 @@
-"""Running letters again, and writing down what became of each.
+"""Runs letters again, and records the outcome of each.
 
-States: a letter waits, is under way, and ends as resolved or failed again (waiting once more, or quarantined after
-too many replays). What a listener works on just now is waited for, and ends as stored already. A letter is marked
-resolved only after its event is a row, so that a kill between the two costs one more run that ends as "already
-stored". Letters of one event run one after another: the second must see how the first ended. Outcomes are written
-in groups, one fsync each, and nothing waits for a group to fill. A stop, by threshold or by hand, takes no new
-letters and lets those under way finish.
+A letter waits, is in progress, and ends as resolved or as failed again. After a failure it waits once more, or it is
+quarantined after too many replays. If a listener is processing the event right now, the replay waits, and the letter
+ends as already stored. A letter is marked resolved only after its event is a row. A kill between the two costs one more
+run, which ends as "already stored". Letters of the same event run one after another, because the second must see how
+the first ended. Outcomes are written in groups with one fsync each; nothing waits for a group to fill. After a stop, by
+threshold or by signal, no new letters are taken, and those in progress finish.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Advance = Callable[[Report], None]
 
 
 def records_of(letter: Letter, state: LetterState, outcome: Outcome, *, at: float, max_replays: int) -> list[Record]:
-    """What is written down about an outcome."""
+    """The records to write for an outcome."""
     match outcome:
         case Stored():
             return [Record(letter.letter_id, "resolved", at, "stored")]
@@ -55,17 +55,17 @@ class Replay:
         self._limits = limits
         self._advance = advance
         self._stop = asyncio.Event()
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._told: asyncio.Queue[tuple[list[Record], asyncio.Future[None]]] = asyncio.Queue()
+        self._event_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._to_write: asyncio.Queue[tuple[list[Record], asyncio.Future[None]]] = asyncio.Queue()
         self._next_start = 0.0
 
     def interrupt(self) -> None:
-        """Take no more letters; ``run`` returns when those under way are done."""
+        """Take no more letters. ``run`` returns when those in progress are done."""
         self.report.interrupted = True
         self._stop.set()
 
     async def run(self, letters: Iterator[Item]) -> Report:
-        """Run the letters, the canaries first; what failed is in the report."""
+        """Run the letters, the canaries first. Failures are in the report."""
         writer = asyncio.create_task(self._write(), name="replay states")
         try:
             if self._limits.canary:
@@ -79,11 +79,11 @@ class Replay:
         return self.report
 
     async def _run_all(self, letters: Iterator[Item]) -> None:
-        """Keep up to ``concurrency`` letters under way until none is left or a stop came."""
+        """Keep up to ``concurrency`` letters in progress, until there are none left or the replay stops."""
         running: set[asyncio.Task[None]] = set()
         try:
             while not self._stop.is_set():
-                # Reading passes over what is resolved, which may be most of a large file.
+                # In a thread, because reading skips resolved letters, which may be most of a large file.
                 item = await asyncio.to_thread(next, letters, None)
                 if item is None or not await self._may_start():
                     break
@@ -101,7 +101,8 @@ class Replay:
                 await asyncio.wait(running)
 
     async def _may_start(self) -> bool:
-        """Wait for the rate's next turn, or less if a stop comes."""
+        """Wait for the next slot of the rate, but no longer once the replay stops. Returns whether a letter may
+        start."""
         if self._limits.rate:
             now = asyncio.get_running_loop().time()
             wait = self._next_start - now
@@ -119,8 +120,8 @@ class Replay:
             failure = Failure(time.time(), "receive", "permanent", "InvalidEvent", str(error))
             await self._settle(letter, state, FailedAgain((failure,), "invalid"))
             return
-        turn = self._turns.setdefault(event.event_id, asyncio.Lock())
-        async with turn:
+        lock = self._event_locks.setdefault(event.event_id, asyncio.Lock())
+        async with lock:
             if self._stop.is_set():
                 return
             try:
@@ -134,7 +135,7 @@ class Replay:
     async def _settle(self, letter: Letter, state: LetterState, outcome: Outcome) -> None:
         records = records_of(letter, state, outcome, at=time.time(), max_replays=self._limits.max_replays)
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._told.put_nowait((records, written))
+        self._to_write.put_nowait((records, written))
         await written
         self._count(outcome, records)
         self._advance(self.report)
@@ -158,11 +159,11 @@ class Replay:
         self._stop.set()
 
     async def _write(self) -> None:
-        """Write all that waits with one fsync, again and again."""
+        """Write everything that waits with one fsync, again and again."""
         while True:
-            waiting = [await self._told.get()]
-            while not self._told.empty():
-                waiting.append(self._told.get_nowait())
+            waiting = [await self._to_write.get()]
+            while not self._to_write.empty():
+                waiting.append(self._to_write.get_nowait())
             records = [record for some, _ in waiting for record in some]
             try:
                 await asyncio.to_thread(self._sidecars.append, records)

@@ -7,7 +7,7 @@ import msgspec
 Stage = Literal["receive", "claim", "handle", "store"]
 Reason = Literal["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped"]
 UNCLAIMED: frozenset[Reason] = frozenset(("overflow", "stopped"))
-"""Such letters are written without the claim: another listener may store the event, and then the letter is resolved."""
+"""Letters with these reasons are written without a claim. If another listener stores the event, they are resolved."""
 
 
 class DeadLetterCause(msgspec.Struct, frozen=True, gc=False):
