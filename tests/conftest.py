@@ -1,4 +1,4 @@
-"""Fixtures that every test may ask for, and one that every test has."""
+"""Fixtures for all tests, and one that runs for every test."""
 
 import os
 from itertools import islice
@@ -34,21 +34,22 @@ __all__ = [
 
 @pytest.fixture(autouse=True, scope="session")
 def no_settings_from_outside() -> None:
-    """A shell in which a system's addresses stand must change no test."""
+    """Environment variables with a system's addresses must not change any test."""
     for settings in (ListenerSettings, ProducerSettings, AuditSettings, UpSettings, ReplaySettings, ConsoleSettings):
         for name in settings.model_fields:
             os.environ.pop(name.upper(), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each worker begins with its part of the longest: begun last, they would be waited for alone."""
+    """Each worker begins with its share of the longest tests. If they started last, the run would wait for them
+    alone."""
     longest = [item for item in items if item.get_closest_marker("long")]
     others = iter([item for item in items if not item.get_closest_marker("long")])
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     left = len(items)
     items.clear()
     for worker in range(workers):
-        share = left // (workers - worker)  # as they are split when all begin
+        share = left // (workers - worker)  # how pytest-xdist splits them at the start
         left -= share
         own = longest[worker::workers]
         items += own + list(islice(others, share - len(own)))

@@ -1,11 +1,11 @@
 """Hunt for schedules that break the law.
 
     python -m tests.simulation --schedules 20000 --jobs 2     try the seeds 0 … 19999
-    python -m tests.simulation --replay 659                   run one seed, and tell every step
+    python -m tests.simulation --replay 659                   run one seed and print every step
     python -m tests.simulation --replay 659 --drop f1 e2 l2   the same without these faults, events, listeners
     python -m tests.simulation --replay 659 --mutate NAME     the same with a mistake built into the protocol
 
-What is found is shrunk, and printed as the command that replays it.
+A schedule that breaks the law is shrunk, and printed as the command that replays it.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def replay(plan: Schedule) -> int:
-    """Run one schedule and tell every step."""
+    """Run one schedule and print every step."""
     verdict = run(plan, traced=True)
     for thing in (*plan.listeners, *plan.happenings, *plan.faults):
         print(thing)
@@ -49,7 +49,7 @@ def replay(plan: Schedule) -> int:
 
 
 def search(options: argparse.Namespace) -> int:
-    """Run many schedules; shrink and print what is found."""
+    """Run many schedules. Shrink and print those that break the law."""
     started = time.monotonic()
     found = tried = 0
 

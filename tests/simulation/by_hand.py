@@ -1,4 +1,4 @@
-"""A wire to a simulated server under asyncio's real loop: what the contract suites cut and swallow by hand."""
+"""A wire to a simulated server under asyncio's real loop. The contract suites cut it and swallow replies by hand."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class HandWire:
-    """Speaks like ``tests.contract.wire.Wire``; its ``url`` is the wire itself."""
+    """Has the interface of ``tests.contract.wire.Wire``. Its ``url`` is the wire itself."""
 
     def __init__(self, *, refused: bool = False) -> None:
         self.cuts = 0
@@ -31,7 +31,7 @@ class HandWire:
         return self
 
     def cut_reply(self, request: bytes) -> None:
-        """Once a request that holds these bytes has been applied, its reply is lost."""
+        """Lose the reply to the next request that contains these bytes, after the request was applied."""
         self._cut_when = request
 
     def swallow(self) -> None:
@@ -41,7 +41,7 @@ class HandWire:
         self._open.set()
 
     def changed(self) -> None:
-        """Who was blocked may try again."""
+        """Let blocked requests try again."""
         self._changed.set()
         self._changed = asyncio.Event()
 

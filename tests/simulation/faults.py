@@ -1,4 +1,4 @@
-"""What goes wrong, and how it is healed. Each fault returns what heals it."""
+"""The faults, and how they are healed. Each fault returns the function that heals it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Heal = Callable[[], None]
 
 
 def strike(play: Play, fault: Fault) -> Heal:
-    """Do the damage; what is returned undoes it."""
+    """Do the damage. Returns the function that undoes it."""
     if fault.what in PROCESS_FAULTS and fault.target in play.current:
         return _process(play, fault)
     if fault.what in LINK_FAULTS:
@@ -105,10 +105,10 @@ def _postgres(play: Play, fault: Fault) -> Heal:
 
 
 def _to_be_restored(play: Play, dump: bool) -> Heal:
-    """A backup is taken now, and restored at the end.
+    """Take a backup now, and restore it at the end.
 
-    A dump is recognised by its version: by one that a listener, and Redis, have seen grow since. A data directory, as a
-    standby that takes over, is recognised at once.
+    A restored dump is recognised by its version: a listener, and Redis, have seen a higher one since. A restored data
+    directory, or a standby that takes over, is recognised at once.
     """
     postgres, redis = play.scene.postgres, play.scene.redis
     backup = postgres.memory.back_up()

@@ -1,4 +1,4 @@
-"""The user's code in a simulation: what each event's handler does stands in the schedule."""
+"""The user's code in a simulation. The schedule says what the handler of each event does."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ async def plain(delivery: Delivery) -> None:
 
 
 async def other(delivery: Delivery) -> None:
-    """Does the same, and is another handler to the listeners."""
+    """Does the same, but counts as another handler."""
     await _run(delivery, None)
 
 

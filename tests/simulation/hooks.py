@@ -1,4 +1,4 @@
-"""What the judge of a simulation hears from the servers."""
+"""What the simulated servers report to the judge."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Hooks:
-    """Here it hears nothing."""
+    """Hooks that do nothing."""
 
     def row_written(self, token: str, event_id: str) -> None: ...
 

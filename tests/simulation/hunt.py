@@ -21,7 +21,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def try_seeds(seeds: range, mutation: str = "") -> list[Finding]:
-    """Run these seeds here; what was found."""
+    """Run these seeds in this process. Returns the findings."""
     findings = []
     with mutated(mutation):
         for seed in seeds:
@@ -33,13 +33,13 @@ def try_seeds(seeds: range, mutation: str = "") -> list[Finding]:
 
 
 def _one_collection_a_schedule() -> None:
-    """A worker's modules are never looked at again: then collecting what a schedule leaves behind is soon done."""
+    """Exclude a worker's modules from garbage collection, so that collecting after each schedule is quick."""
     gc.disable()
     gc.freeze()
 
 
 def hunt(first: int, count: int, *, jobs: int, progress: Callable[[int], None] = lambda _: None) -> Iterator[Finding]:
-    """Run ``count`` schedules from seed ``first``; yield what is found, and tell how many are done."""
+    """Run ``count`` schedules from seed ``first``. Yields findings, and reports how many schedules are done."""
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
     with multiprocessing.get_context("spawn").Pool(jobs, _one_collection_a_schedule) as pool:
         done = 0

@@ -1,6 +1,6 @@
-"""A simulated journal: numbered entries and the producer's timelines, and copies of both that can be restored.
+"""A simulated journal: numbered entries and the producer's timelines, and restorable copies of both.
 
-What a cursor says, and where a stream goes on after one, the product decides (``producer/journal/timelines.py``).
+The product's own code builds cursors and decides where a stream continues (``producer/journal/timelines.py``).
 """
 
 import msgspec
@@ -9,14 +9,14 @@ from unlost.producer.journal.timelines import Start, Timeline, Timelines, next_t
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One accepted frame. ``serial`` counts all that was ever accepted, also what a restore has lost."""
+    """One accepted frame. ``serial`` counts everything ever accepted, including what a restore has lost."""
 
     serial: int
     frame: bytes
 
 
 class Copy(msgspec.Struct, frozen=True):
-    """What a backup holds."""
+    """The content of a backup."""
 
     identity: str
     entries: tuple[Entry, ...]
@@ -25,14 +25,14 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """The file, and the start of a producer that has it open."""
+    """The file, and the producer's start that has it open."""
 
     def __init__(self) -> None:
         self._files = self._starts = 0
         self.entries: list[Entry] = []
-        """The number of the first one is 1."""
+        """The first entry has the number 1."""
         self.removed = 0
-        """Up to which number retention has taken entries away."""
+        """Up to which number retention has removed entries."""
         self._known: list[Timeline] = []
         self._identity = self._new_identity()
         self.timelines: Timelines
@@ -41,7 +41,7 @@ class Journal:
         """A producer starts."""
         self._starts += 1
         begun = next_timeline(self._known, self.newest, now)
-        begun = msgspec.structs.replace(begun, random=f"{self._starts:08x}")  # each seed runs the same steps everywhere
+        begun = msgspec.structs.replace(begun, random=f"{self._starts:08x}")  # a seed runs the same everywhere
         self._known = still_needed([*self._known, begun], self.removed)
         self.timelines = Timelines(self._identity, self._known)
 
@@ -51,7 +51,7 @@ class Journal:
         return len(self.entries)
 
     def start_after(self, cursor: str) -> Start:
-        """Where a stream goes on after this cursor."""
+        """Where a stream continues after this cursor."""
         return self.timelines.start_after(cursor, (self.removed, self.newest))
 
     def back_up(self) -> Copy:
@@ -59,12 +59,12 @@ class Journal:
         return Copy(self._identity, tuple(self.entries), self.removed, tuple(self._known))
 
     def restore(self, copy: Copy) -> None:
-        """Put a copy in place; no producer runs."""
+        """Put a copy in place. No producer may run."""
         self._identity, self.entries, self.removed = copy.identity, list(copy.entries), copy.removed
         self._known = list(copy.known)
 
     def wipe(self) -> None:
-        """The file is gone, and a new one begins; no producer runs."""
+        """Lose the file and begin a new one. No producer may run."""
         self.restore(Copy(self._new_identity(), (), 0, ()))
 
     def _new_identity(self) -> str:

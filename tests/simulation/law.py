@@ -1,19 +1,22 @@
-"""The judge: hears what happens at the servers and in the listeners, and says at which step a rule was broken.
+"""The judge: observes the servers and the listeners, and reports at which step a rule was broken.
 
-The law      every accepted event ends as one row or as a letter; a handler's effect as often as its row
-Letters      one for an event, and none beside its row, but for what `letters.py` names; at the end, none at all
-Crash loops  only what kills its owners is condemned, never what was held beside it, unless faults ended enough owners
-Order        "done" is told only of a row that stands, "dead" only of a letter on disk; the cursor never passes
-             what is not settled, goes back only from what the journal has lost, and gets to its end
-Gaps         who had read what the journal has not, or lacks what it has not any more, says so before it reads on; what
-             a restore took ends too, where somebody received it who lives on, or was stopped when it knew
-Handlers     when a handler starts, no other live listener is at work with another one
-Owners       when a handler starts, no other live listener may start it too, and none has run it unless it was
-             killed, frozen, stopped, displaced, or cut off from both places in which claims are kept at once, or lost
-             its lease to one that was, or after a crash of PostgreSQL; or, cut off from PostgreSQL while another is
-             cut off from Redis, it was off the roll, or lost its lease in the one place that both still had. An owner
-             itself may run it again only if its own run had failed; in a transaction, also where that was not committed
-Outages      no event is buried as exhausted that fails for no reason of its own
+The law      every accepted event ends as one row or one letter; a handler's effect is committed as often as its row
+Letters      at most one for an event, and none beside its row, except as `letters.py` allows; at the end, no exception
+Crash loops  only events that kill their owners are condemned, not those held beside them, unless faults ended enough
+             owners
+Order        "done" is announced only of an existing row, "dead" only of a letter on disk; the cursor never passes an
+             unsettled event, goes back only from what the journal has lost, and reaches the journal's end
+Gaps         a listener that has read what the journal lost, or lacks what the journal removed, reports a gap before it
+             reads on; what a restore removed ends, too, if a listener received it that lives on, or that knew of the
+             gap when it was stopped
+Handlers     when a handler starts, no other live listener is at work with a different handler
+Owners       when a handler starts, no other live listener may start it too, and no earlier owner has run it, unless
+             that owner was killed, frozen, stopped, displaced, or cut off from both places of claims at once, or lost
+             its lease to such an owner, or after a crash of PostgreSQL; or, cut off from PostgreSQL while another
+             listener was cut off from Redis, had lost its membership row, or its lease in the one place that both still
+             had. The owner itself may run it again only if its own run had failed; in a transaction, also if that was
+             not committed
+Outages      no event is buried as exhausted unless it fails for a reason of its own
 """
 
 from collections import Counter
@@ -34,7 +37,7 @@ MAX_TAKEOVERS = 3
 
 
 class Run:
-    """One owner's runs of one event's handler."""
+    """One owner's runs of the handler for one event."""
 
     __slots__ = ("attempt", "degraded", "ended", "epoch", "failed", "process", "started")
 
@@ -49,7 +52,7 @@ class Run:
 
 
 class Law(Hooks):
-    """See the module's head."""
+    """Checks the rules above, at each step and at the end."""
 
     def __init__(
         self, world: World, *, lease: float, roll_life: float, poison: Collection[str] = (), losses: int = 0
@@ -59,12 +62,12 @@ class Law(Hooks):
         self.roll_life = roll_life
         self.poison = poison
         self.losses = losses
-        """How many owners may be lost by other faults."""
+        """How many owners other faults may end."""
         self.postgres: PostgresMemory
         self.processes: list[Process] = []
         self.by_token: dict[str, Process] = {}
         self.may_exhaust: Callable[[Process, str], bool] = lambda *_: True
-        """Whether this event may fail as often as it takes, for a reason of its own."""
+        """Whether this event may use up its attempts for a reason of its own."""
         self.in_transactions = False
         self._letters = Letters()
         self.letters: dict[tuple[str, bytes], int] = {}
@@ -78,18 +81,19 @@ class Law(Hooks):
         self._lost: set[tuple[Process, str]] = set()
         self.written: dict[str, int] = {}
         self.arrived: dict[int, list[Process]] = {}
-        """What came to whom, by serial number."""
+        """The processes that received each entry, by serial number."""
         self.histories = Histories()
         self._gaps: dict[Process, tuple[object, ...]] = {}
         self._gaps_told: set[tuple[object, ...]] = set()
         self._for_good: set[tuple[Process, int]] = set()
-        """Who had received what when it met a gap: the source does not have that any more."""
+        """Entries that a process had received when it met a gap. The source does not have them any more."""
         self._doubted: set[str] = set()
-        """The names that the store had when it went back: what is said of it under them may be lost."""
+        """The names that the store had when it went back. Announcements under these names may be about lost rows."""
         self._gone: set[str] = set()
-        """Whose rows were lost, once at least."""
+        """Events whose rows were lost at least once."""
         self._went_back = False
-        """Then claims and rows of the roll were lost too, and for as long as a row lives two may run the same event."""
+        """Claims and membership rows were lost then, too. For the life of such a row two listeners may run the same
+        event."""
 
     def starts(self, process: Process) -> None:
         self.processes.append(process)
@@ -135,7 +139,7 @@ class Law(Hooks):
 
     def frame_read(self, process: Process, serial: int) -> None:
         if process in self._gaps:
-            self.world.break_law(f"{process.name} reads on behind a gap that it did not tell, at {serial}")
+            self.world.break_law(f"{process.name} reads on after a gap that it did not report, at {serial}")
 
     def row_written(self, token: str, event_id: str) -> None:
         self.world.note("law", f"row {event_id} by {token}")
@@ -161,9 +165,9 @@ class Law(Hooks):
         if reason in UNCLAIMED:
             return
         if reason == "exhausted" and not self.may_exhaust(process, event_id):
-            self.world.break_law(f"{process.name} buries {event_id}, which fails for no reason of its own")
+            self.world.break_law(f"{process.name} buries {event_id}, which does not fail for a reason of its own")
         if reason == "crash_loop" and event_id not in self.poison and self.losses < MAX_TAKEOVERS:
-            self.world.break_law(f"{event_id} was condemned, and kills nobody")
+            self.world.break_law(f"{event_id} was condemned, and kills no process")
         others = self._letters.of(claim_id, digest)
         letter = self._letters.write(process, burial, self.world.now)
         for other in others:
@@ -193,17 +197,20 @@ class Law(Hooks):
         if place.partition("@")[2] in self._doubted:
             return
         if claim_id.startswith("stretch:"):
-            self._vouched(claim_id)
+            self._announced(claim_id)
             return
         if verdict == "dead":
             self._letters.told(place, token, claim_id)
         if verdict == "done" and claim_id not in self.postgres.rows:
-            self.world.break_law(f"{claim_id} was told done, and is no row")
+            self.world.break_law(f"{claim_id} was announced as done, and is no row")
         if verdict == "dead" and claim_id not in self.lettered and claim_id not in self.postgres.rows:
-            self.world.break_law(f"{claim_id} was told dead, and is no letter")
+            self.world.break_law(f"{claim_id} was announced as dead, and has no letter")
 
-    def _vouched(self, name: str) -> None:
-        """What was read with gaps has a name that is not found here, and that nobody else finds either."""
+    def _announced(self, name: str) -> None:
+        """Check that all events of an announced segment are settled.
+
+        A segment that was read with gaps has a name that matches nothing here. No listener looks for that name either.
+        """
         for history in self.histories.all:
             for first in range(len(history)):
                 for last in range(first + 1, len(history) + 1):
@@ -215,7 +222,7 @@ class Law(Hooks):
                         continue
                     for serial in history[first:last]:
                         if not self.is_settled(serial):
-                            self.world.break_law(f"{name} was vouched for, and event {serial} is not settled")
+                            self.world.break_law(f"{name} was announced as settled, and event {serial} is not settled")
 
     def cursor_moved(self, old: str | None, cursor: str) -> None:
         histories = self.histories
@@ -226,7 +233,7 @@ class Law(Hooks):
             self.world.break_law(f"the cursor moved from {old}, which the journal has, to {cursor}")
 
     def cursor_arrived(self, *, resumes: bool) -> bool:
-        """Whether the group's cursor stands at the end of the journal."""
+        """Whether the group's cursor is at the end of the journal."""
         stored = next(iter(self.postgres.cursors.values()), None)
         return not resumes or self.histories.is_reached(stored)
 
@@ -294,20 +301,18 @@ class Law(Hooks):
             return True
         if not process.alive or process.stopping or process.frozen_since(run.started):
             return True
-        if (
-            process.engine.manager.displaced.is_set()
-        ):  # it ends in order, since another handler's listener took its place
+        if process.engine.manager.displaced.is_set():  # ends in order: another handler is at work now
             return True
         if _cut_off(process, run.started) or (run.degraded and process.links[1].troubled_since(run.started)):
             return True
         if (process, event_id) not in self._lost:
             return False
-        if self.postgres.crashed_at >= run.started:  # Redis is another place since then, and it could cover nothing
+        if self.postgres.crashed_at >= run.started:  # Redis is another place since then
             return True
         return any(_cut_off(other, run.started - 2 * self.lease) for other in self.processes)
 
     def _apart(self, run: Run, event_id: str, starter: Process) -> bool:
-        """The owner was cut off from PostgreSQL, another from Redis: each place had lost one of them."""
+        """Whether the owner was cut off from PostgreSQL and the other from Redis, so that they shared no place."""
         owner, memory = run.process, self.postgres
         if not owner.links[1].troubled_since(run.started):
             return False
@@ -331,10 +336,10 @@ class Law(Hooks):
         return missing
 
     def _received(self, serial: int, *, resumes: bool) -> bool:
-        """Of a source that cannot resume, and of what retention or a restore of the journal took: only what came to
-        somebody who lives on.
+        """Whether somebody owes this entry. If the source cannot send it again (it cannot resume, or retention or a
+        restore removed the entry), only listeners that received it and live on owe it.
 
-        Whoever was stopped in an orderly way accounts for it too, where it knew that nobody sends it again.
+        A listener that was stopped in order owes it, too, if it knew that the source would not send it again.
         """
         return any(
             (process.alive and not process.stopping)
@@ -343,17 +348,17 @@ class Law(Hooks):
         )
 
     def _knew(self, process: Process, serial: int, *, resumes: bool) -> bool:
-        """Whether it was plain to this process that the source would not send this again."""
+        """Whether this process knew that the source would not send this again."""
         return not resumes or (process, serial) in self._for_good
 
     def judge(self, *, calm: bool, stopped: Collection[str]) -> None:
-        """After the end: what no single step shows. ``stopped``: letters of orderly stops that wait still.
+        """Check what no single step shows, after the end. ``stopped``: letters of orderly stops that still wait.
 
-        Those of a listener whose handler is not the one at work wait with it.
+        Letters of a listener whose handler differs from the one at work wait with it.
         """
         waiting = any(one.alive and not one.engine.manager.agreed for one in self.processes)
         if stopped and not waiting:
-            self.world.break_law(f"nobody settled what orderly stops left: {sorted(stopped)}")
+            self.world.break_law(f"nobody settled the letters of orderly stops: {sorted(stopped)}")
         owed = Counter((self.letters_by_id[one].claim_id, self.letters_by_id[one].digest) for one in stopped)
         for (claim_id, digest), every in self.letters.items():
             row = self.postgres.rows.get(claim_id)
@@ -366,12 +371,12 @@ class Law(Hooks):
 
 
 def _conflict(event_id: str, digest: bytes) -> tuple[str, bytes]:
-    """What is claimed, and buried, of an event whose id is taken by other content."""
+    """The claim and the content that are buried if the event's id belongs to other content."""
     return f"conflict:{digest.hex()}:{event_id}", digest
 
 
 def _cut_off(process: Process, since: float) -> bool:
-    """Whether both places in which it keeps claims were in trouble for it at once since then, or one soon after."""
+    """Whether both places of its claims were in trouble for it since then, at once or shortly after each other."""
     if not all(link.troubled_since(since) for link in process.links):
         return False
     redis, postgres = (link.troubled() for link in process.links)

@@ -1,18 +1,19 @@
-"""The judge of letters: one letter, and no row beside it, but for a moment and for what nobody could know.
+"""The judge of letters: one letter per event and no row beside it, with a few excusable exceptions.
 
-Once a letter is in PostgreSQL's register, no row may follow it, but for a transaction that was open then. Before
-that, it may stand beside a row, or beside a second letter, only where each place that its writer had declared had
-granted it the claim just before (``CONFIRMED``), or it was frozen after that; and where, besides,
+Once a letter is in PostgreSQL's register, no row may follow it, except from a transaction that was open then. Before
+that, a letter may stand beside a row, or beside a second letter, only under two conditions. First, each place that its
+writer had declared had granted it the claim just before (``CONFIRMED``), or the writer was frozen after that. Second,
+one of these applies:
 
-    the row came first     its writer was cut off from PostgreSQL while it held the event, and could not see it
-    the row was late       whoever wrote the row had claimed the event before the letter, and then was frozen, or its
-                           insert hung on a wire to PostgreSQL that was in trouble
+    the row came first     the letter's writer was cut off from PostgreSQL while it held the event, and could not see it
+    the row was late       the row's writer had claimed the event before the letter, and was then frozen, or its insert
+                           hung on a wire to PostgreSQL that was in trouble
     nobody was told        the letter's writer was killed, frozen, stopped, or cut off from all these places, after it
                            wrote and before it told any of them
-    a place forgot         whoever came later claimed in a place that had been told, and had lost its memory since
-    a place did not hear   or in one that the letter's writer could not tell, since it was in trouble then (``OPEN``),
-                           or since the writer was killed, frozen or stopped after it told the other place
-    the store went back    and forgot the letter, and what Redis knows is not believed any more
+    a place forgot         the later owner claimed in a place that had been told, and has lost its memory since
+    a place did not hear   or in one that the letter's writer could not tell, because it was in trouble then
+                           (``OPEN``), or because the writer was killed, frozen or stopped after telling the other place
+    the store went back    and forgot the letter; Redis' knowledge is not trusted any more
 """
 
 import math
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from unlost.listener.ports.dead_letters import Burial
 
 CONFIRMED = 1.2
-"""Seconds: what asking all places takes at most, and then a look at the disk."""
+"""Seconds. At most this long takes asking all places, followed by a check of the disk."""
 OPEN = 2.0
-"""Seconds for which a breaker may stay open when trouble is over."""
+"""Seconds for which a breaker may stay open after trouble is over."""
 
 
 class Letter:
@@ -40,11 +41,11 @@ class Letter:
         self.at = at
         self.confirmed = confirmed
         self.told: set[str] = set()
-        """The places that know of it."""
+        """The places that know of the letter."""
 
 
 class Claimed:
-    """What one process start was granted of one claim."""
+    """The grants of one claim to one process start."""
 
     __slots__ = ("at", "first", "won", "won_in")
 
@@ -52,11 +53,11 @@ class Claimed:
         self.first = self.won = now
         self.won_in = ""
         self.at: dict[str, float] = {}
-        """When each place granted it for the last time."""
+        """When each place last granted it."""
 
 
 class Letters:
-    """All letters of claimed events, and who was granted what."""
+    """All letters of claimed events, and the grants of their claims."""
 
     def __init__(self) -> None:
         self._claimed: dict[tuple[str, str], Claimed] = {}
@@ -65,11 +66,11 @@ class Letters:
         self._went_back = -math.inf
 
     def went_back(self, now: float) -> None:
-        """PostgreSQL has forgotten letters, and nobody believes what Redis knows of them."""
+        """PostgreSQL has forgotten letters, and Redis' knowledge of them is not trusted."""
         self._went_back = now
 
     def granted(self, place: str, token: str, claim_id: str, now: float, *, won: bool) -> None:
-        """A place granted a claim, for the first time or anew."""
+        """A place granted a claim, for the first time or again."""
         claimed = self._claimed.get((token, claim_id))
         if claimed is None:
             claimed = self._claimed[token, claim_id] = Claimed(now)
@@ -78,7 +79,7 @@ class Letters:
             claimed.won, claimed.won_in = now, place
 
     def told(self, place: str, token: str, claim_id: str) -> None:
-        """A place was told of a letter, by who wrote it."""
+        """The writer of a letter told a place of it."""
         for _, letter in self._written.get(claim_id, ()):
             if letter.process.token == token:
                 letter.told.add(place)
@@ -108,7 +109,7 @@ class Letters:
         return granted + CONFIRMED >= now or process.frozen_since(granted)
 
     def may_follow_a_row(self, letter: Letter, claim_id: str) -> bool:
-        """Whether this letter may be written although a row stands there."""
+        """Whether this letter may be written although a row exists."""
         if letter.at <= self._went_back + OPEN:
             return True
         writer = letter.process
@@ -121,7 +122,7 @@ class Letters:
         return later.confirmed and self._may_be_followed(letter, later.process, claim_id, late=False)
 
     def may_be_beside(self, letter: Letter, by: "Start", claim_id: str) -> bool:
-        """Whether this process may write a row although this letter stands there."""
+        """Whether this process may write a row although this letter exists."""
         if letter.at <= self._went_back + OPEN:
             return True
         if letter.registered is not None:

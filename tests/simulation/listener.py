@@ -35,7 +35,7 @@ from unlost.listener.pipeline.policy import Policy
 from unlost.listener.ports.dead_letters import Burial, Gone, Loss, Resolved, StoppedLetter
 
 LEASE = 2.5
-"""Enough to notice a silent Redis, and to cover elsewhere, before it runs out."""
+"""Long enough to notice a silent Redis, and to replicate claims elsewhere, before a lease expires."""
 ROLL_LIFE = 1.6
 PEER_WAIT = 0.2
 HANDLE_ATTEMPTS, HANDLE_TIMEOUT = 3, 2.0
@@ -48,34 +48,34 @@ HANDLERS = {
 }
 
 
-def hands_of(seed: int) -> int:
-    """In some schedules a single one, so that events wait for it, and transactions follow each other."""
+def workers_of(seed: int) -> int:
+    """Some schedules have a single worker, so that events wait for it, and transactions follow each other."""
     return 1 if seed % 4 == 3 else 16
 
 
 class Settings(ListenerSettings):
-    """A run has few events, and so have its stretches."""
+    """Small segments, because a run has few events."""
 
     def policy(self) -> Policy:
         return dataclasses.replace(super().policy(), segment=2, handled_segment=2)
 
 
 @functools.cache
-def settings_of(name: str, work: str, peer_wait: float, hands: int) -> ListenerSettings:
-    """Short times, so that a run is short; their order is that of the defaults."""
+def settings_of(name: str, work: str, peer_wait: float, workers: int) -> ListenerSettings:
+    """Short times, so that a run is short. Their order is that of the defaults."""
     given = {
         "instance_id": name, "handler": HANDLERS[work], "lease": LEASE, "handle_delay": 0.2, "insert_delay": 0.2,
         "startup_delay": 0.2, "startup_attempts": 2, "database_attempts": 2, "redis_timeout": 0.1,
         "database_timeout": 0.7, "handle_timeout": HANDLE_TIMEOUT, "handle_attempts": HANDLE_ATTEMPTS,
         "reconnect_first": 0.2, "reconnect_max": 1.0,
         "ws_url": "ws://source/", "shutdown_timeout": 1.0, "peer_wait": peer_wait,
-        "handle_concurrency": hands,
+        "handle_concurrency": workers,
     }  # fmt: skip
     return Settings.load({key: str(value) for key, value in given.items()})
 
 
 class Disk:
-    """One instance's dead-letter file: durable after a while, or full."""
+    """The dead-letter file of one instance: durable after a while, or full."""
 
     def __init__(self, world: World, law: Law) -> None:
         self.world = world
@@ -158,8 +158,8 @@ class Scene:
         self.poisoned: Callable[[Start], None] = lambda _: None
 
     def _may_exhaust(self, process: Process, event_id: str) -> bool:
-        """A wire that loses single requests cannot be told from an event that fails. One that fails by itself, if not
-        often enough, may lose an attempt more to what was over before it was seen.
+        """A wire that loses single requests cannot be told apart from an event that fails. An event that fails by
+        itself, but not often enough, may lose one more attempt to a fault that ended before it was noticed.
         """
         happening = self.happenings[event_id]
         unreliable = any(
@@ -188,7 +188,7 @@ class Start(Process):
             name,
             "odd" if name == scene.plan.odd else scene.plan.work,
             PEER_WAIT if scene.plan.affinity else 0.0,
-            hands_of(scene.plan.seed),
+            workers_of(scene.plan.seed),
         )
         self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]
         self.listening = Listening(
@@ -207,7 +207,7 @@ class Start(Process):
         self.main.add_done_callback(self._ended)
         self.on_exit: Callable[[], None] = lambda: None
 
-    # -- what the engine is given ---------------------------------------------------------------
+    # -- what the engine uses -------------------------------------------------------------------
 
     def _connect(self, settings: ConnectionSettings, token: str) -> Servers:
         scene = self.scene
@@ -232,7 +232,7 @@ class Start(Process):
         )  # fmt: skip
 
     async def bury(self, flights: Sequence[InFlight]) -> Sequence[Burial]:
-        """The graveyard: its letters survive this start."""
+        """The dead-letter sink. Its letters survive this start."""
         return await self.scene.disk(self.name).write(self, flights)
 
     async def waiting(self) -> AsyncIterator[Sequence[Burial]]:
@@ -272,7 +272,7 @@ class Start(Process):
             if self.unaccounted and not self.scene.disk(self.name).full:
                 self.world.break_law(f"{self.name} stopped with {drained} although its disk had room")
         except Transient:
-            return  # PostgreSQL was not to be had at the start: as a process, it ends, and is started again
+            return  # PostgreSQL was away at the start: like a real process, it ends and is started again
         await self.engine.close()
 
     def stop(self) -> None:
@@ -289,7 +289,7 @@ class Start(Process):
         self.state = "exited"
         self.on_exit()
 
-    # -- what the judge and the handlers ask ----------------------------------------------------
+    # -- what the judge and the handlers use ----------------------------------------------------
 
     def may_run(self, event_id: str) -> bool:
         return self.engine.manager.may_run(event_id)
@@ -305,7 +305,7 @@ class Start(Process):
         )
 
     async def handle(self, delivery: Delivery, connection: Any) -> None:
-        """What the schedule says that the handler does with this event."""
+        """Do what the schedule says that the handler does with this event."""
         happening = self.scene.happenings[delivery.event_id]
         law = self.scene.law
         if self.world.trace is not None:
@@ -333,7 +333,7 @@ class Start(Process):
 
 
 def session_opened(session: Session) -> Callable[[], Any]:
-    """Migrating is no more than being answered."""
+    """Migrating needs only one answer of the server."""
 
     async def migrate() -> None:
         await session.ask("migrate", lambda: None)

@@ -1,6 +1,6 @@
-"""Deliberate mistakes, each built into the product's own code for the time of a run.
+"""Deliberate mistakes. Each can be built into the product's own code for the time of a run.
 
-A simulation that does not notice them would prove nothing. ``MUTATIONS`` names each with what it does.
+A simulation that does not find them would prove nothing. ``MUTATIONS`` gives each a name and says what it does.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from tests.simulation.redis import Record, RedisMemory, SimulatedRedisClaims
 from unlost.listener.app.engine import Engine
 from unlost.listener.app.listening import Listening
 from unlost.listener.claims import known_store as known_store_module
-from unlost.listener.claims import manager as desk_module
+from unlost.listener.claims import manager as manager_module
 from unlost.listener.claims import quorum as places
 from unlost.listener.claims.leases import Leases
 from unlost.listener.claims.manager import ClaimManager
@@ -46,7 +46,7 @@ from unlost.listener.source.reader import Reader
 from unlost.producer.journal.timelines import Start, Timelines
 
 Patch = tuple[Any, str, Callable[[Any], Any]]
-"""Where, which attribute, and what it becomes, made from what it was."""
+"""The object, its attribute, and a function that makes the new value from the old."""
 
 
 def _overwrite(_: Any) -> Any:
@@ -167,7 +167,7 @@ def _declared_once_told(_: Any) -> Any:
         look = await self._membership.declare(places)
         self._leases.places = places
         self._see(look, started)
-        self._meets = desk_module.meets(places, self._peers)
+        self._meets = manager_module.meets(places, self._peers)
 
     return declare
 
@@ -191,13 +191,13 @@ def _waits_closed(real: Any) -> Any:
     async def take(self: ClaimManager, step: Any) -> bool:
         if await real(self, step):
             return True
-        raise Transient("must wait, and the desk stays as it was")
+        raise Transient("must wait, and the claim manager does not change")
 
     return take
 
 
 async def _nothing(*_: object) -> None:
-    """In place of what should have been done."""
+    """Replaces what should have been done."""
 
 
 def _one_place(_: Any) -> Any:
@@ -225,7 +225,7 @@ def _open_off_the_roll(real: Any) -> Any:
     def see(self: ClaimManager, look: Any, started: float) -> None:
         real(self, look, started)
         self._agreed.set()
-        self._fresh_until = started + self._membership.life_seconds * desk_module.FRESH_SHARE
+        self._fresh_until = started + self._membership.life_seconds * manager_module.FRESH_SHARE
 
     return see
 
@@ -321,7 +321,7 @@ def _vouched_unsettled(real: Any) -> Any:
 def _vouched_half_settled(_: Any) -> Any:
     def follow(self: Intake, segment: Segment | None, position: Position) -> None:
         if segment is not None and not segment.is_of_peer:
-            segment.unsettled = 1  # for the last position alone
+            segment.unsettled = 1  # counts only the last position
             self._ours[position] = segment
         elif segment is not None and segment.name:
             self._affinity.put_later(Part(segment))
@@ -485,146 +485,140 @@ def _reset_from_anywhere(real: Any) -> Any:
 
 
 MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
-    "forget-the-fence": ("an insert overwrites the row that is there", [(PostgresMemory, "insert", _overwrite)]),
+    "forget-the-fence": ("an insert overwrites an existing row", [(PostgresMemory, "insert", _overwrite)]),
     "foreign-row-is-mine": (
-        "a row met on insert counts as one's own",
+        "an existing row counts as one's own on insert",
         [(PostgresMemory, "_compare", _conflict_is_mine)],
     ),
-    "done-before-row": ("done is told before the row is stored", [(Storing, "_insert", _settle_first)]),
-    "dead-before-letter": ("dead is told before the letter is on disk", [(Settling, "_write", _dead_before_letter)]),
-    "no-letter": ("a doomed event ends without its letter", [(Settling, "_write", _finish_unburied)]),
+    "done-before-row": ('"done" is announced before the row is stored', [(Storing, "_insert", _settle_first)]),
+    "dead-before-letter": ('"dead" is announced before the letter is on disk', [(Settling, "_write", _dead_before_letter)]),
+    "no-letter": ("a condemned event ends without its letter", [(Settling, "_write", _finish_unburied)]),
     "buries-unconfirmed": (
         "a letter is written although its claim may be lost",
         [(ClaimManager, "confirmed", _always_confirmed)],
     ),
     "confirmed-once": (
-        "on a full disk a letter waits until its claim is another's, and is written",
+        "a letter that waited for disk space is written although another owner has won the claim",
         [(Settling, "_write", _once_confirmed)],
     ),
-    "unregistered": ("PostgreSQL is told of no letter", [(Registrar, "_enter", lambda _: _nothing_entered)]),
+    "unregistered": ("no letter is entered in PostgreSQL", [(Registrar, "_enter", lambda _: _nothing_entered)]),
     "unread": (
-        "what an earlier start left to be registered is not read",
+        "letters that an earlier start left unregistered are not read",
         [(Registrar, "_read", lambda _: _nothing_read)],
     ),
     "row-beside-a-burial": (
         "a row is written although its event is buried",
         [(PostgresMemory, "insert", _unforbidden)],
     ),
-    "outage-counts": ("attempts count while the store is away", [(StoreWatch, "counts", _all_counts)]),
+    "outage-counts": ("attempts count during an outage of the store", [(StoreWatch, "counts", _all_counts)]),
     "probe-without-locks": (
-        "the probe asks for no lock of the table",
+        "the probe does not lock the table",
         [(PostgresMemory, "probe", lambda _: lambda _: None)],
     ),
-    "drop-standby": ("an event held by another is let go of", [(Claiming, "stand_by", _drop_standby)]),
-    "standby-is-settled": ("an event held by another counts as settled", [(Claiming, "stand_by", _standby_is_settled)]),
+    "drop-standby": ("an event held by another owner is dropped", [(Claiming, "stand_by", _drop_standby)]),
+    "standby-is-settled": ("an event held by another owner counts as settled", [(Claiming, "stand_by", _standby_is_settled)]),
     "reset-epoch": ("a takeover starts at epoch 1 without a takeover", [(RedisMemory, "_win", _epoch_reset)]),
-    "never-renew": ("leases are believed to be renewed", [(Leases, "renew", _never_renewed)]),
-    "lease-ignored": ("who loses a lease goes on", [(Leases, "lose", _losses_ignored)]),
+    "never-renew": ("leases are not renewed, but are taken for renewed", [(Leases, "renew", _never_renewed)]),
+    "lease-ignored": ("an owner goes on after it lost its lease", [(Leases, "lose", _losses_ignored)]),
     "lost-unseen": (
-        "a handler's task that finds its lease run out just ends",
+        "a handler's task that finds its lease expired just ends",
         [(Handling, "_check_held", _lost_unseen)],
     ),
     "waits-for-the-settled": (
-        "who woke waits to cover what is settled meanwhile",
+        "a listener that woke waits until events are settled before it replicates",
         [(ClaimManager, "_all_settled", _waits_for_the_settled), (ClaimManager, "_take", _waits_closed)],
     ),
-    "lost-is-forgotten": ("a lost claim's event does not stand by again", [(Handling, "lose", _lost_is_forgotten)]),
-    "meet-nobody": ("events start although peers claim elsewhere", [(desk_module, "meets", lambda _: lambda *_: True)]),
-    "no-cover": ("a place is declared that is not covered", [(ClaimManager, "_take", _no_cover)]),
-    "declare-before-cover": ("a place is declared before it is covered", [(ClaimManager, "_take", _declare_first)]),
+    "lost-is-forgotten": ("the event of a lost claim does not stand by again", [(Handling, "lose", _lost_is_forgotten)]),
+    "meet-nobody": ("events start although peers claim elsewhere", [(manager_module, "meets", lambda _: lambda *_: True)]),
+    "no-cover": ("a place is declared in which claims are not replicated", [(ClaimManager, "_take", _no_cover)]),
+    "declare-before-cover": ("a place is declared before claims are replicated in it", [(ClaimManager, "_take", _declare_first)]),
     "declared-once-told": (
-        "a place of which peers know is not renewed, since the reply to its declaration was lost",
+        "leases are not renewed in a declared place if the reply to its declaration was lost",
         [(ClaimManager, "_declare", _declared_once_told)],
     ),
     "left-behind": (
-        "who is cut off from PostgreSQL keeps claims that were made void by its crash",
+        "a listener cut off from PostgreSQL keeps claims that its crash has erased",
         [(ClaimManager, "_lose_what_nobody_heeds", lambda _: lambda _: None)],
     ),
-    "give-up-early": ("PostgreSQL is given up while peers need it", [(desk_module, "next_step", _give_up_early)]),
+    "give-up-early": ("PostgreSQL is given up while peers need it", [(manager_module, "next_step", _give_up_early)]),
     "stale-cover": (
-        "what was claimed in a place long ago is not covered again",
+        "claims that were made in a place long ago are not replicated there again",
         [(Leases, "cover", _stays_where_it_was)],
     ),
     "any-place": ("Redis takes claims that are meant for another", [(RedisMemory, "check", _any_place)]),
-    "vouched-unsettled": ("a stretch is vouched for as soon as it ends", [(Intake, "_follow", _vouched_unsettled)]),
+    "vouched-unsettled": ("a segment is announced as settled as soon as it ends", [(Intake, "_follow", _vouched_unsettled)]),
     "vouched-half-settled": (
-        "a stretch is vouched for as soon as its last part is settled",
+        "a segment is announced as settled as soon as its last part is",
         [(Intake, "_follow", _vouched_half_settled)],
     ),
-    "any-bytes": ("a stretch's name does not tell what is in it", [(Segment, "add", _any_bytes)]),
-    "left-unread": ("what peers did not settle ends unread", [(Intake, "read", _left_unread)]),
+    "any-bytes": ("the name of a segment does not depend on its content", [(Segment, "add", _any_bytes)]),
+    "left-unread": ("events that peers did not settle end unread", [(Intake, "read", _left_unread)]),
     "no-look": (
-        "a handler runs without a look at the rows",
+        "a handler runs although the rows were not checked",
         [(Claiming, "_to_be_looked_up", lambda _: _nobody)],
     ),
     "no-last-look": (
-        "a handler starts without asking the desk",
+        "a handler starts without asking the claim manager",
         [
             (Handling, "_wait_until_it_may_run", lambda _: _nothing),
             (Handling, "_check_held", lambda _: lambda *_: None),
         ],
     ),
-    "stale-roll": ("who could not refresh the roll starts all the same", [(ClaimManager, "open", _stale_roll)]),
-    "open-off-the-roll": (
-        "who stands on the roll no more starts all the same",
-        [(ClaimManager, "_see", _open_off_the_roll)],
-    ),
+    "stale-roll": ("events start although the membership could not be refreshed", [(ClaimManager, "open", _stale_roll)]),
+    "open-off-the-roll": ("events start although the membership row has expired", [(ClaimManager, "_see", _open_off_the_roll)]),
     "any-handler": (
-        "a listener works beside others that have another handler",
-        [
-            (ClaimManager, "agreed", lambda _: property(lambda _: True)),
-            (ClaimManager, "wait_agreed", lambda _: _nothing),
-        ],
+        "a listener works beside listeners with another handler",
+        [(ClaimManager, "agreed", lambda _: property(lambda _: True)), (ClaimManager, "wait_agreed", lambda _: _nothing)],
     ),
     "agreed-for-ever": (
-        "who agreed once works on, though it was taken for gone and another handler is at work",
+        "a listener works on after it was taken for dead and another handler took over",
         [(ClaimManager, "_see", _agreed_for_ever)],
     ),
     "gap-untold": (
-        "what retention took is passed over in silence",
+        "a gap left by retention is not reported",
         [(reader_module, "SourceGap", lambda _: lambda *_: None)],
     ),
     "gap-is-a-wall": (
-        "who is told of a gap waits for what is gone",
+        "a reader waits at a gap for events that never come",
         [(reader_module, "SourceGap", lambda _: _gap_is_a_wall)],
     ),
     "stop-leaves-the-rest": (
-        "an orderly stop writes no letters for what nobody sends again",
+        "an orderly stop writes no letters for events that nobody sends again",
         [(Settling, "bury_rest", _leaves_the_rest)],
     ),
     "stop-leaves-what-came": (
-        "what came before a stop, and was not taken yet, is dropped",
+        "frames that arrived before a stop, but were not read yet, are dropped",
         [(Reader, "_take_the_rest", lambda _: lambda *_: None)],
     ),
     "stop-leaves-unread": (
-        "what waits unread for a peer is forgotten by a stop",
+        "a stop forgets events that wait unread for a peer",
         [(PeerAffinity, "unread", lambda _: property(_nobody))],
     ),
     "stop-leaves-copies": (
-        "of events with the same id only the first is accounted for by a stop",
+        "a stop accounts only for the first of several events with the same id",
         [(intake_module, "unlettered", _first_alone)],
     ),
     "stopped-forbids": (
-        "a letter of a stop forbids the row that a peer stores",
+        "the letter of a stop forbids the row that a peer stores",
         [(listener_module, "UNCLAIMED", lambda _: frozenset(("overflow",)))],
     ),
-    "never-healed": ("the next start does not settle what a stop left", [(Healer, "run", _heals_nothing)]),
+    "never-healed": ("the next start does not settle the letters of a stop", [(Healer, "run", _heals_nothing)]),
     "healed-at-offer": (
         "a letter is resolved when its event is offered again",
         [(Healer, "_heal", _resolved_at_offer)],
     ),
-    "one-place": ("of several places only the first is claimed in", [(ClaimManager, "_claim_also", _one_place)]),
-    "dead-untold": ("nobody is told of a letter", [(Settling, "_settle_dead", lambda _: _nothing)]),
+    "one-place": ("of several places only the first is used to claim", [(ClaimManager, "_claim_also", _one_place)]),
+    "dead-untold": ("no place learns of a letter", [(Settling, "_tell_dead", lambda _: _nothing)]),
     "cursor-at-receipt": ("the cursor moves when an event is received", [(Watermark, "open", _saved_at_receipt)]),
-    "cursor-any-order": ("the cursor moves to whatever settles", [(Watermark, "settle", _settled_in_any_order)]),
-    "start-from-now": ("who finds no cursor starts from now", [(Reader, "_session", _from_now)]),
+    "cursor-any-order": ("the cursor moves to any settled event", [(Watermark, "settle", _settled_in_any_order)]),
+    "start-from-now": ("without a cursor, reading starts at the end", [(Reader, "_session", _from_now)]),
     "token-per-host": ("a restarted process has its old token", [(Engine, "__init__", _one_token)]),
     "neighbours-condemned": (
-        "an event is condemned for each owner it was held by, whatever ran beside it",
+        "an event is condemned for all its lost owners, whatever ran beside it",
         [(Claiming, "_condemned", _every_lost_owner)],
     ),
     "clock-back-holds": (
-        "a lease granted before the clock went back runs for ever",
+        "a lease granted before the clock went back never expires",
         [(Record, "runs", _runs_for_ever)],
     ),
     "clock-back-ends": (
@@ -636,23 +630,23 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(Reader, "_go_back", _tells_the_gap_alone)],
     ),
     "gap-told-late": (
-        "a gap is reported only after PostgreSQL was asked, and is forgotten where that is another store by then",
+        "a gap is reported only after PostgreSQL answered, and is forgotten if it is another store by then",
         [(Reader, "_go_back", _told_when_all_is_done)],
     ),
     "stop-hands-back-the-lost": (
-        "a stop hands back what the source has lost",
+        "a stop leaves events to the source that the source has lost",
         [(Listening, "_drain", _hands_all_back)],
     ),
     "number-alone": (
-        "the source goes on after the number in a cursor, whatever its timeline",
+        "the source continues after the number in a cursor, whatever its timeline",
         [(Timelines, "start_after", _number_alone)],
     ),
     "further-by-number": (
-        "of two cursors the one with the larger number counts as further, whatever their timelines",
+        "the cursor with the larger number counts as further, whatever the timelines",
         [(postgres_module, "moves_on", _further_by_number)],
     ),
     "reset-from-anywhere": (
-        "a cursor that a peer has moved on since is set back all the same",
+        "a cursor is set back although a peer has advanced it since",
         [(PostgresMemory, "reset_cursor", _reset_from_anywhere)],
     ),
     "never-reopened": (
@@ -660,30 +654,30 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(Registrar, "_reopen", lambda _: _nothing)],
     ),
     "trusts-any-store": (
-        "what Redis remembers of a store that went back is believed",
+        "Redis' memory of a store that went back is trusted",
         [(SimulatedRedisClaims, "file_under", lambda _: lambda *_: None)],
     ),
     "saves-in-any-store": (
         "a cursor is saved in a store that went back",
         [(PostgresMemory, "advance_cursor", _saves_in_any_store)],
     ),
-    "not-read-again": ("what the store lost is not read again", [(Listening, "_read_anew", lambda _: lambda _: None)]),
-    "old-watermark": ("the cursor of what was read before is kept", [(Intake, "read_anew", lambda _: lambda _: None)]),
+    "not-read-again": ("events that the store lost are not read again", [(Listening, "_read_anew", lambda _: lambda _: None)]),
+    "old-watermark": ("the watermark of what was read before is kept", [(Intake, "read_anew", lambda _: lambda _: None)]),
     "version-unseen": (
-        "a store that has come less far than before is taken for the same",
+        "a store with a lower version than before is taken for the same",
         [(known_store_module, "change", _version_unseen)],
     ),
     "starts-without-doubt": (
-        "who starts takes any store for the one that it was",
+        "a starting listener takes any store for the one it knew",
         [(SimulatedRedisClaims, "remember", _remembers_nothing_else)],
     ),
-    "takeover-without-lease": ("a running lease is taken over", [(RedisMemory, "claim", _takes_leases)]),
+    "takeover-without-lease": ("a valid lease is taken over", [(RedisMemory, "claim", _takes_leases)]),
 }
 
 
 @contextlib.contextmanager
 def mutated(name: str) -> Iterator[None]:
-    """Build a mistake in; no name builds in none."""
+    """Build a mistake in. An empty name builds none."""
     with contextlib.ExitStack() as stack:
         for owner, attribute, change in MUTATIONS[name][1] if name else ():
             real = getattr(owner, attribute)

@@ -1,8 +1,8 @@
-"""A simulated PostgreSQL: what it remembers, and the rules of the SQL files told once more in Python.
+"""A simulated PostgreSQL: its memory, and the rules of the SQL files, repeated in Python.
 
-``events``, ``buried``, ``listeners`` and ``cursors`` survive a crash; ``claims`` and its incarnation do not. Rows
-that a transaction has written are locked for others until it ends; a transaction ends with its connection, as
-soon as the server hears of that.
+``events``, ``buried``, ``listeners`` and ``cursors`` survive a crash; ``claims`` and its incarnation do not. Rows that
+a transaction has written are locked for others until it ends. A transaction ends with its connection, as soon as the
+server learns that the connection is gone.
 """
 
 import copy
@@ -38,7 +38,7 @@ from unlost.listener.store.postgres.burials import standing
 
 LOCKS_ASKED_EVERY = 0.5
 Seen = tuple[dict[str, frozenset[str]], StoreMark]
-"""Who lives, and which store this is."""
+"""The live members with their places, and the mark of this store."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class Record(msgspec.Struct):
 
 
 class Transaction:
-    """Rows and a handler's effects that are not committed yet."""
+    """Rows and handler effects that are not committed yet."""
 
     def __init__(self, token: str, longest_idle: float) -> None:
         self.token = token
@@ -87,7 +87,7 @@ class Transaction:
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """What survives in a copy of the database."""
+    """What a copy of the database contains."""
 
     rows: dict[str, Row]
     effects: list[str]
@@ -101,11 +101,11 @@ class Backup(msgspec.Struct, frozen=True):
 
 
 class OtherPlace(Exception):
-    """The claims table is not the one that the caller believes in."""
+    """The claims table is not the one that the caller expects."""
 
 
 class PostgresMemory:
-    """What one PostgreSQL knows."""
+    """The memory of one PostgreSQL."""
 
     def __init__(self, clock: Callable[[], float], hooks: Hooks) -> None:
         self.clock = clock
@@ -120,12 +120,12 @@ class PostgresMemory:
         self.crashed_at = -math.inf
         self.listeners: dict[str, tuple[frozenset[str], float]] = {}
         self.declared_anew: dict[str, float] = {}
-        """When who had not stood on the roll, or no more, came on it."""
+        """When a listener appeared in ``listeners`` that was not, or no longer, in it."""
         self.handlers: dict[str, tuple[str | None, bool]] = {}
-        """What each listener's handler is called, and whether it agreed."""
+        """The name of each listener's handler, and whether the listener agreed with the others."""
         self.cursors: dict[tuple[str, str], str] = {}
         self.locked = False
-        """Whether somebody holds the lock of the table ``events``: nobody writes or reads it."""
+        """Whether another session holds a lock on the table ``events``, so that nobody can write or read it."""
         self.generation, self.version = "g1", 0
         self.grown_at = -math.inf
         self.losses: list[Loss] = []
@@ -134,7 +134,7 @@ class PostgresMemory:
         self._seq = 0
 
     def crash(self) -> None:
-        """Recovery has run: committed rows stand, unlogged tables are empty, nobody holds a lock."""
+        """After recovery: committed rows exist, unlogged tables are empty, and there are no locks."""
         self.locked = False
         self.crashed_at = self.clock()
         self.end_transactions()
@@ -142,14 +142,14 @@ class PostgresMemory:
         self.founded = None
 
     def back_up(self) -> Backup:
-        """What a backup holds that is taken now."""
+        """The content of a backup that is taken now."""
         return Backup(
             dict(self.rows), list(self.effects), copy.deepcopy(self.buried), dict(self.cursors),
             dict(self.listeners), self.generation, self.version, self.grown_at, list(self.losses),
         )  # fmt: skip
 
     def restore(self, backup: Backup, *, claims_too: bool) -> None:
-        """Go back. ``claims_too``: the claims table keeps its name, as after a dump that held unlogged tables too."""
+        """Go back. ``claims_too``: the claims table keeps its name, as after a dump that includes unlogged tables."""
         lost = [event_id for event_id in self.rows if event_id not in backup.rows]
         self.hooks.went_back(lost, self.name())
         self.end_transactions()
@@ -337,7 +337,8 @@ class PostgresMemory:
         return self._win(token, lease, had, over)
 
     def _may_win(self, record: Record, over: int, *, mine: bool) -> bool:
-        """What was fresh, or given back as such, with others; a suspect by an owner that takes over few enough."""
+        """Whether it may be won: together with others if fresh, or released as fresh; a suspect only by an owner that
+        takes over few enough."""
         if mine or (record.state == "released" and not record.takeovers):
             return over != 0 or not record.takeovers
         if over == UNHANDLED:
@@ -429,7 +430,7 @@ class PostgresMemory:
             del self.buried[key]
         return max(len(old), len(passed))
 
-    # -- roll and cursors -----------------------------------------------------------------------
+    # -- members and cursors --------------------------------------------------------------------
 
     def refresh(self, token: str, life: float, known: StoreMark | None) -> Seen:
         place, live = self.incarnation(), self.live(life)
@@ -463,7 +464,7 @@ class PostgresMemory:
         return tuple(Member(one, one.partition(":")[0], *self.handlers[one]) for one in self.live(life) if one != token)
 
     def live(self, life: float) -> dict[str, frozenset[str]]:
-        """Who stands on the roll now, and with which places."""
+        """The live members, and their places."""
         since = self.founded[1] if self.founded else 0.0
         now = self.clock()
         return {token: places for token, (places, seen) in self.listeners.items() if max(seen, since) + life > now}
@@ -533,7 +534,7 @@ class SimulatedPostgres(Server):
         self.unblock()
 
     def lock(self) -> None:
-        """Somebody locks the table of events; the roll and the cursors are free."""
+        """Another session locks the table of events. The members and the cursors stay free."""
         self.memory.locked = True
         self.troubles.begin(self.world.now)
 
@@ -544,6 +545,6 @@ class SimulatedPostgres(Server):
         self.unblock()
 
     def crash(self) -> None:
-        """Killed with -9; ``up`` starts it again."""
+        """Killed with -9. ``up`` starts it again."""
         self.down()
         self.memory.crash()

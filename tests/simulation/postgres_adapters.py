@@ -1,4 +1,4 @@
-"""The ports of PostgreSQL in a simulated one: claims, roll, rows and cursors of one process start."""
+"""The ports of PostgreSQL for one process start, on a simulated server: claims, membership, rows and cursors."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Session:
-    """What a process's adapters share: the wire, and the claims table that was last seen."""
+    """What a process's adapters share: the wire, and the claims table that was seen last."""
 
     def __init__(
         self, memory: PostgresMemory, wire: Wire, *, timeout: float, changed: Callable[[], None] = lambda: None
@@ -100,7 +100,7 @@ class SimulatedPostgresClaims:
 
 
 class SimulatedRoll:
-    """The roll."""
+    """The membership."""
 
     def __init__(
         self,
@@ -178,14 +178,14 @@ class SimulatedCursors:
 
 
 class SimulatedConnection:
-    """What a handler in a transaction is given."""
+    """The connection that a handler in a transaction receives."""
 
     def __init__(self, store: "SimulatedStore", transaction: Transaction) -> None:
         self._store = store
         self._transaction = transaction
 
     async def execute(self, effect: str) -> None:
-        """Write an effect on the transaction."""
+        """Write an effect in the transaction."""
         memory = self._store.session.memory
         await self._store.session.ask(f"effect {effect}", lambda: memory.add_effect(self._transaction, effect))
 
@@ -198,7 +198,7 @@ class Begun:
         self.transaction = transaction
 
     async def give_back(self) -> None:
-        """Nothing came of it."""
+        """Return it unused."""
         with contextlib.suppress(Transient):
             await self._store.roll_back(self.transaction)
 
@@ -317,7 +317,7 @@ class SimulatedStore:
         await self.session.ask(what, apply)
 
     def _hang_up(self, transaction: Transaction) -> None:
-        """The connection is cut; when the server hears of it, what was not committed is gone."""
+        """The connection is cut. Uncommitted work is gone once the server learns of it."""
 
         def rolled_back() -> None:
             self.session.memory.rollback(transaction)
@@ -359,5 +359,5 @@ def _shown(row: Row) -> dict[str, Any]:
 
 
 async def nothing() -> None:
-    """Migrating and closing take nothing here."""
+    """Migrating and closing do nothing here."""
     await asyncio.sleep(0)

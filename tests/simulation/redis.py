@@ -1,4 +1,4 @@
-"""A simulated Redis, and ``Claims`` in it: the scripts' rules, told once more in Python.
+"""A simulated Redis, and ``Claims`` in it: the rules of the scripts, repeated in Python.
 
 It can restart with or without its memory, be flushed, and fail over to a replica that is a little behind.
 """
@@ -32,7 +32,7 @@ LATENCY = 0.0006
 
 
 class Record(msgspec.Struct):
-    """One claim as Redis keeps it: L leased, R released, D done, X dead."""
+    """One claim in Redis: L leased, R released, D done, X dead."""
 
     state: str
     digest: bytes
@@ -45,12 +45,13 @@ class Record(msgspec.Struct):
     company: int = 0
 
     def runs(self, now: float) -> bool:
-        """Whether this lease runs; of one that ends too late to have been granted by now the clock went back."""
+        """Whether this lease is valid. If it ends later than any lease granted now could, the clock went back: not
+        valid."""
         self.until = min(self.until, now + self.span)
         return self.until > now
 
     def may_be_taken(self, together: int) -> bool:
-        """By an owner that takes over so many at once."""
+        """Whether an owner that takes over this many at once may take it."""
         most = max(1, self.company // 2) if self.company else together
         return together == UNHANDLED or 0 < together <= most
 
@@ -60,7 +61,7 @@ Replica = tuple[dict[str, dict[str, Record]], dict[str, int], str | None]
 
 
 class RedisMemory:
-    """What one Redis knows, and the rules of the scripts."""
+    """The memory of one Redis, and the rules of the scripts."""
 
     def __init__(self, clock: Callable[[], float], hooks: Hooks) -> None:
         self._clock = clock
@@ -70,7 +71,7 @@ class RedisMemory:
         self.run_id = "r0"
         self.mark: str | None = None
         self.filed = ""
-        """Under which store's name the call at work asks."""
+        """The name of the store for the current call."""
         self._files: dict[str, dict[str, Record]] = {}
         self.stores: dict[str, Remembered] = {}
 
@@ -93,7 +94,7 @@ class RedisMemory:
         return copy.deepcopy(self._files), dict(self.stores), self.mark
 
     def become(self, replica: Replica) -> None:
-        """Fail over to what the replica had."""
+        """Fail over to the state of the replica."""
         self._runs += 1
         self.run_id = f"r{self._runs}"
         self._files, self.stores, self.mark = replica
@@ -197,11 +198,11 @@ class SimulatedRedis(Server):
         self.memory = RedisMemory(lambda: world.now + self.ahead, hooks)
 
     def turn_clock_back(self, seconds: float) -> None:
-        """What its records say is in the future from now on."""
+        """From now on, the times in its records are in the future."""
         self.ahead -= seconds
 
     def fail_over(self, *, behind: float) -> None:
-        """A replica that is ``behind`` by some seconds takes its place after as long."""
+        """A replica that is ``behind`` by some seconds takes over, after as many seconds."""
         replica = self.memory.copy()
         self.world.later(behind, self._promote, replica)
 
@@ -211,7 +212,7 @@ class SimulatedRedis(Server):
 
 
 class SimulatedRedisClaims:
-    """``Claims`` in a simulated Redis; like the real adapter it tries once more at once, and no more."""
+    """``Claims`` in a simulated Redis. Like the real adapter, it retries a lost request once, at once."""
 
     def __init__(
         self, memory: RedisMemory, wire: Wire, *, token: str, lease_seconds: float, timeout: float = 0.3

@@ -1,4 +1,4 @@
-"""Runs one schedule, and says what came of it."""
+"""Runs one schedule and returns the verdict."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,7 +19,7 @@ LONGEST = 60.0
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What came of a run. ``broken`` is empty where the law held."""
+    """The result of a run. ``broken`` is empty if the law held."""
 
     schedule: Schedule
     broken: str
@@ -28,7 +28,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Play:
-    """One run: listeners are started, faults strike and are healed, and then all must end well."""
+    """One run: listeners start, faults strike and are healed, and then everything must end well."""
 
     def __init__(self, plan: Schedule, *, traced: bool) -> None:
         self.plan = plan
@@ -40,7 +40,7 @@ class Play:
         self._pending = 0
 
     def run(self) -> str:
-        """The violation, or an empty text."""
+        """Run it. Returns the violation, or an empty text."""
         world, plan = self.world, self.plan
         for name, at in plan.listeners:
             self.at(at, self.start, name)
@@ -89,7 +89,7 @@ class Play:
         return law.unsettled(resumes=resumes) or ([] if law.cursor_arrived(resumes=resumes) else ["the cursor"])
 
     def _calm(self) -> bool:
-        """Nothing happened on which a letter beside a row, or a second letter, could be blamed."""
+        """Whether nothing happened that could excuse a letter beside a row, or a second letter."""
         return not self.plan.faults and not any(one.poison for one in self.plan.happenings)
 
     # -- listeners ------------------------------------------------------------------------------

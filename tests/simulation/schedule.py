@@ -1,7 +1,7 @@
 """A schedule: everything that will happen in one run, made from a seed. Pure.
 
-What a seed makes never depends on what is dropped from it afterwards, so a failing schedule shrinks to a
-seed and a short list of what to leave out.
+What a seed makes does not depend on what is dropped from it afterwards. So a failing schedule shrinks to a seed and a
+short list of what to leave out.
 """
 
 import random
@@ -21,7 +21,7 @@ RESTORES = ("restore dump", "restore data")
 JOURNAL_RESTORES = ("restore journal", "lose journal")
 RETENTION_SALT, BOTH_SALT, TURNS_SALT, STOPS_SALT, OUTAGE_SALT, CLOCK_SALT, NEIGHBOURS_SALT = 33, 34, 35, 36, 37, 53, 42
 RESTORE_SALT, ODD_SALT, JOURNAL_SALT = 61, 38, 72
-"""Later additions have dice of their own, so that the seeds that found something once still find it."""
+"""Later additions have random generators of their own, so that old seeds still make what they once made."""
 
 
 class Happening(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class Happening(msgspec.Struct, frozen=True):
     poison: bool = False
 
     def frame(self) -> bytes:
-        """What the source accepts."""
+        """The frame that the source accepts."""
         event_id = f'"{self.event_id}"' if self.valid else str(int(self.event_id[1:]))
         return f'{{"event_id":{event_id},"payload":{{"content":{self.content}}}}}'.encode()
 
@@ -64,12 +64,12 @@ class Schedule(msgspec.Struct, frozen=True):
     happenings: tuple[Happening, ...]
     faults: tuple[Fault, ...]
     affinity: bool = False
-    """Whether the listeners wait for the one whose turn it is, instead of all asking at once."""
+    """Whether listeners leave events to the preferred peer for a while, instead of all claiming at once."""
     odd: str = ""
-    """The listener that has another handler than the others."""
+    """The listener whose handler differs from the others'."""
 
     def without(self, names: Collection[str]) -> "Schedule":
-        """The same run, but for these happenings, faults and listeners."""
+        """The same run without these happenings, faults and listeners."""
         return msgspec.structs.replace(
             self,
             listeners=tuple(one for one in self.listeners if one[0] not in names),
@@ -78,7 +78,7 @@ class Schedule(msgspec.Struct, frozen=True):
         )
 
     def names(self) -> list[str]:
-        """All that could be left out, the largest first."""
+        """The names of everything that can be left out, the largest first."""
         return [
             *(name for name, _ in self.listeners[1:]),
             *(fault.name for fault in self.faults),
@@ -125,7 +125,7 @@ def schedule(seed: int) -> Schedule:
 
 
 def _odd(dice: random.Random, listeners: list[str]) -> str:
-    """Now and then one listener has another handler."""
+    """Sometimes one listener has another handler."""
     return dice.choice(listeners) if len(listeners) > 1 and dice.random() < 0.1 else ""
 
 
@@ -161,7 +161,7 @@ def _happenings(dice: random.Random) -> tuple[Happening, ...]:
 
 
 def _retention(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
-    """Now and then the source removes what a listener that starts again would still have read."""
+    """Sometimes the source removes entries that a restarting listener would still have read."""
     if dice.random() >= 0.1:
         return ()
     at = dice.uniform(0.5, 3.5)
@@ -173,7 +173,7 @@ def _retention(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
 
 
 def _stops(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
-    """Where nobody sends an event again, orderly stops are what loses it."""
+    """If the source sends nothing again, orderly stops are what could lose events."""
     if dice.random() >= 0.6:
         return ()
     return tuple(
@@ -183,7 +183,7 @@ def _stops(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
 
 
 def _clock_back(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
-    """Now and then Redis' clock goes back, by more than anything lasts, while an owner is killed."""
+    """Sometimes Redis' clock goes back, by more than any duration in the run, while an owner is killed."""
     if dice.random() >= 0.05:
         return ()
     at = dice.uniform(0.4, 2.5)
@@ -195,7 +195,7 @@ def _clock_back(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
 
 
 def _neighbours(dice: random.Random, count: int) -> tuple[Happening, ...]:
-    """Now and then an event that kills its owners is one among many that are held at the same moment."""
+    """Sometimes an event that kills its owners is one among many that are held at the same moment."""
     if dice.random() >= 0.04:
         return ()
     size = dice.randint(6, 14)
@@ -213,7 +213,7 @@ def _neighbours(dice: random.Random, count: int) -> tuple[Happening, ...]:
 
 
 def _restored(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
-    """Now and then PostgreSQL goes back, mostly while listeners run."""
+    """Sometimes PostgreSQL goes back, mostly while listeners run."""
     if dice.random() >= 0.1:
         return ()
     at, seconds = dice.uniform(0.2, 2.5), dice.choice((0.1, 0.7, 1.2, 2.0, 3.0))
@@ -228,9 +228,9 @@ def _restored(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
 def _journal_set_back(
     dice: random.Random, listeners: list[str], count: int
 ) -> tuple[tuple[Fault, ...], tuple[Happening, ...]]:
-    """Now and then the journal goes back to a backup, or is lost, between events that it loses and others after it.
+    """Sometimes the journal goes back to a backup, or is lost, after some events and before others.
 
-    Listeners may be down or frozen meanwhile, and the producer may have started anew since the backup.
+    Listeners may be down or frozen meanwhile, and the producer may have been restarted since the backup.
     """
     if dice.random() >= 0.1:
         return (), ()
@@ -254,7 +254,7 @@ def _journal_set_back(
 
 
 def _cut_off_from_both(dice: random.Random, listeners: list[str]) -> tuple[Fault, ...]:
-    """Now and then one listener reaches neither place, and mostly something happens to Redis meanwhile."""
+    """Sometimes one listener reaches neither place, and mostly something happens to Redis meanwhile."""
     if dice.random() >= 0.08:
         return ()
     target, at = dice.choice(listeners), dice.uniform(0.3, 2.0)
@@ -270,7 +270,7 @@ def _cut_off_from_both(dice: random.Random, listeners: list[str]) -> tuple[Fault
 
 
 def _long_outage(dice: random.Random) -> tuple[Fault, ...]:
-    """Now and then PostgreSQL, or its table of events, is out of reach for longer than all attempts last."""
+    """Sometimes PostgreSQL, or its table of events, is out of reach for longer than all attempts take."""
     if dice.random() >= 0.1:
         return ()
     what = dice.choice(("locked", "locked", *POSTGRES_FAULTS))

@@ -6,7 +6,7 @@ from tests.simulation.schedule import Schedule
 
 
 def shrink(plan: Schedule, fails: Callable[[Schedule], bool]) -> list[str]:
-    """The names that can be left out of a failing schedule, one by one until none is left that can."""
+    """The names that can be left out of a failing schedule. They are tried one by one, until none is left."""
     dropped: list[str] = []
     again = True
     while again:

@@ -1,9 +1,9 @@
 """A simulated source: a journal and the connections that read it.
 
-One that can resume tells cursors in its frames and in the handshake, like our producer. One that cannot
-sends to whoever is connected at the moment, and keeps nothing. Retention takes the oldest events away: who
-has not read them is sent off, and learns of the gap when it comes back. The journal may be set back to a backup,
-or lost: what is accepted then has the numbers of what was lost, in another timeline.
+A source that can resume sends cursors in its frames and in the handshake, like our producer. One that cannot resume
+sends to the clients connected at the moment, and keeps nothing. Retention removes the oldest events. A client that has
+not read them is disconnected, and learns of the gap when it comes back. The journal may be set back to a backup, or
+lost. Events accepted then have the same numbers as the lost ones, in another timeline.
 """
 
 import asyncio
@@ -104,7 +104,7 @@ class SimulatedSource:
         self.hooks.timeline_begins(self.journal.timelines.stem)
 
     def publish(self, frame: bytes) -> bytes:
-        """Accept one frame, and return it as it is sent: from here on the law holds for it."""
+        """Accept one frame, and return it as it is sent. From here on the law holds for it."""
         number = self.journal.newest + 1
         if self.resumes:
             frame = b'%b,"cursor":"%b"}' % (frame[:-1], self.journal.timelines.cursor(number).encode())
@@ -115,13 +115,13 @@ class SimulatedSource:
         return frame
 
     def cut(self) -> None:
-        """End all connections; readers come back."""
+        """End all connections. Readers come back."""
         for connection in self._connections:
             connection.abort()
         self._connections.clear()
 
     def retain_nothing(self) -> None:
-        """Retention removes all that was accepted until now."""
+        """Retention removes everything accepted until now."""
         self.journal.removed = self.journal.newest
         self.hooks.journal_retired()
         for connection in self._connections:
@@ -140,7 +140,7 @@ class SimulatedSource:
             self._begin()
 
     def restore(self, copy: Copy | None) -> None:
-        """The producer is stopped, and a copy of the journal put in place; without one, the journal is gone."""
+        """Stop the producer and put a copy of the journal in place, or lose the journal if there is none."""
         self.down()
         if copy is None:
             self.journal.wipe()
@@ -149,11 +149,11 @@ class SimulatedSource:
         self.hooks.journal_restored(self.journal.newest, self.journal.removed)
 
     def forget(self, process: Process) -> None:
-        """Its connection is gone: it was killed."""
+        """The connection of a killed process is gone."""
         self._connections = [c for c in self._connections if c.process is not process]
 
     def connect(self, process: Process) -> "Callable[..., AbstractAsyncContextManager[Any]]":
-        """How a reader of this process opens a connection."""
+        """The function by which a reader of this process opens a connection."""
 
         @contextlib.asynccontextmanager
         async def opened(url: str, options: SourceOptions) -> AsyncIterator[SimulatedConnection]:

@@ -1,8 +1,8 @@
-"""The simulation bites: each deliberate mistake in the protocol is found.
+"""Tests of the simulation itself: it finds each deliberate mistake in the protocol.
 
-``FOUND_BY`` names a seed that found it, so that this is quick; when another change makes that seed miss,
-the seeds from 0 on are tried, and the number is to be renewed. What chance finds too seldom is found by a schedule
-that was written by hand.
+``FOUND_BY`` names a seed that found the mistake, so that this is quick. If that seed misses it after some change, the
+seeds from 0 on are tried, and the number should be renewed. Mistakes that random schedules find too rarely have a
+schedule written by hand.
 """
 
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from tests.simulation.shrink import shrink
 
 LONGEST_SEARCH = 1_500
 SHAKEN = 30
-"""With so many other delays a schedule that was written by hand is tried."""
-HANDS = 4
-"""Seeds that differ by a multiple of this have as many hands (``hands_of``)."""
+"""A schedule written by hand is tried with this many different random delays."""
+SEED_STEP = 4
+"""Seeds that differ by a multiple of this have the same number of workers (``workers_of``)."""
 
 FOUND_BY = {
     "left-behind": 7726, "any-handler": 20, "agreed-for-ever": 918,
@@ -52,7 +52,7 @@ BACK_ON_THE_ROLL = Schedule(
         Fault("f2", 3.1, 1.0, "deaf", "l0", "redis"),
     ),
 )
-"""One keeps its claims in Redis while its row runs out, the other moves to PostgreSQL, and the one returns."""
+"""One keeps its claims in Redis while its membership row expires; the other moves to PostgreSQL; the first returns."""
 
 FULL_FOR_LONG = Schedule(
     seed=0,
@@ -67,7 +67,7 @@ FULL_FOR_LONG = Schedule(
         Fault("f3", 2.0, 0.0, "flush", "redis"),
     ),
 )
-"""One cannot write its letter; meanwhile it is cut off, Redis forgets, and the other stores the event."""
+"""One cannot write its letter. Meanwhile it is cut off, Redis forgets, and the other stores the event."""
 
 KILLED_UNREGISTERED = Schedule(
     seed=0,
@@ -81,7 +81,7 @@ KILLED_UNREGISTERED = Schedule(
         Fault("f2", 1.65, 0.0, "flush", "redis"),
     ),
 )
-"""One buries an event while PostgreSQL is away, and is killed; Redis forgets; the other stores the event."""
+"""One buries an event while PostgreSQL is away, and is killed. Redis forgets, and the other stores the event."""
 
 STOPPED_WHILE_PAUSED = Schedule(
     seed=0,
@@ -95,7 +95,7 @@ STOPPED_WHILE_PAUSED = Schedule(
     ),
     faults=(Fault("f0", 0.0, 2.0, "full", "l0", "disk"), Fault("f1", 1.5, 0.0, "stop", "l0")),
 )
-"""No letter can be written, so nothing is read; what came meanwhile lies in the connection when the stop comes."""
+"""No letter can be written, so nothing is read. When the stop comes, frames wait unread in the connection."""
 
 STOPPED_WITH_UNREAD = Schedule(
     seed=0,
@@ -110,7 +110,7 @@ STOPPED_WITH_UNREAD = Schedule(
     ),
     affinity=True,
 )
-"""One waits for what the other would have settled, and is stopped before it reads that; the other is killed."""
+"""One waits for the other to settle an event, and is stopped before it reads the outcome. The other is killed."""
 
 CUT_OFF_FROM_BOTH = Schedule(
     seed=0,
@@ -124,7 +124,7 @@ CUT_OFF_FROM_BOTH = Schedule(
         Fault("f2", 1.1, 0.0, "flush", "redis"),
     ),
 )
-"""One rejects an event while it is cut off, and Redis has forgotten its claim; the other has won it by then."""
+"""One rejects an event while it is cut off and Redis has forgotten its claim. By then the other has won it."""
 
 WAITS_OFF_THE_ROLL = Schedule(
     seed=3,
@@ -137,7 +137,7 @@ WAITS_OFF_THE_ROLL = Schedule(
         Fault("f1", 1.0, 7.0, "refused", "l1", "redis"),
     ),
 )
-"""An event waits for the one hand of a listener whose row on the roll runs out; the other claims it elsewhere."""
+"""An event waits for the only worker of a listener whose membership row expires. The other claims it elsewhere."""
 
 POISON_AND_NEIGHBOURS = Schedule(
     seed=8,
@@ -160,7 +160,7 @@ RESTORED_WHILE_DOWN = Schedule(
         Fault("f1", 3.5, 1.0, "kill", "l0"),
     ),
 )
-"""While nobody listens, PostgreSQL is set back to before it stored an event; Redis remembers that as done."""
+"""While no listener runs, PostgreSQL is set back to before it stored an event, which Redis remembers as done."""
 
 RESTORED_AFTER_HEALING = Schedule(
     seed=0,
@@ -183,7 +183,7 @@ FORGOTTEN_BY_REDIS = Schedule(
     happenings=(Happening("e0", 0.6, "e0", failures=3),),
     faults=(Fault("f0", 1.35, 0.0, "flush", "redis"),),
 )
-"""One buries an event, and PostgreSQL knows; Redis forgets; the other wins it, and its handler would succeed."""
+"""One buries an event, and PostgreSQL knows it. Redis forgets it. The other wins it; its handler would succeed."""
 
 SLOW_TO_COVER = Schedule(
     seed=8,
@@ -193,7 +193,7 @@ SLOW_TO_COVER = Schedule(
     happenings=(Happening("e0", 0.6, "e0", seconds=3.0),),
     faults=(Fault("f0", 1.0, 6.0, "refused", "l1", "redis"), Fault("f1", 1.1, 4.0, "slow", "l0", "postgres")),
 )
-"""One moves to PostgreSQL; the other runs an event, and declares PostgreSQL too, of which it is never told."""
+"""One moves to PostgreSQL. The other runs an event and declares PostgreSQL, too, but the first never learns it."""
 
 SET_BACK_TWICE_AT_ONCE = Schedule(
     seed=4,
@@ -207,7 +207,7 @@ SET_BACK_TWICE_AT_ONCE = Schedule(
         *(Fault(f"f{n + 1}", 2.6, 2.0, "slow", f"l{n}", "postgres") for n in (1, 2, 3)),
     ),
 )
-"""Some are slow to set the group's cursor back; another does so, and moves it on."""
+"""Some are slow to set the group's cursor back. Another one does so, and advances it."""
 
 WOKEN_LATE = Schedule(
     seed=0,
@@ -217,7 +217,7 @@ WOKEN_LATE = Schedule(
     happenings=(Happening("e0", 1.2, "e0", seconds=0.2, failures=1),),
     faults=(Fault("f0", 0.5, 2.9, "refused", "l0", "redis"), Fault("f1", 1.5, 2.1, "freeze", "l0")),
 )
-"""One holds an event in PostgreSQL alone, and is frozen; another, in Redis, stores it; the one may use Redis again."""
+"""One holds an event only in PostgreSQL and is frozen. Another, in Redis, stores it. The first may use Redis again."""
 
 BACK_IN_REDIS = Schedule(
     seed=0,
@@ -227,7 +227,7 @@ BACK_IN_REDIS = Schedule(
     happenings=(Happening("e0", 0.6, "e0", seconds=1.9, failures=2),),
     faults=(Fault("f0", 1.0, 3.2, "refused", "l0", "redis"),),
 )
-"""One claims an event in Redis, keeps it in PostgreSQL for longer than the lease lasts, and returns to Redis."""
+"""One claims an event in Redis, keeps it in PostgreSQL for longer than a lease, and returns to Redis."""
 
 STOPPED_AFTER_A_GAP = Schedule(
     seed=3,
@@ -237,7 +237,7 @@ STOPPED_AFTER_A_GAP = Schedule(
     happenings=tuple(Happening(f"e{n}", 0.65 + n / 50, f"e{n}", seconds=1.5) for n in range(3)),
     faults=(Fault("f0", 0.6, 0.2, "restore journal", "source"), Fault("f1", 2.0, 0.0, "stop", "l0")),
 )
-"""The journal has lost what a listener holds; the listener knows, and is stopped."""
+"""The journal has lost what a listener holds. The listener knows it, and is stopped."""
 
 WRITTEN_FOR = {
     "declare-before-cover": SLOW_TO_COVER,
@@ -263,7 +263,7 @@ WRITTEN_FOR = {
 def schedules_for(name: str) -> Iterator[Schedule]:
     if name in WRITTEN_FOR:
         written = WRITTEN_FOR[name]
-        tried = [msgspec.structs.replace(written, seed=written.seed + HANDS * more) for more in range(SHAKEN)]
+        tried = [msgspec.structs.replace(written, seed=written.seed + SEED_STEP * more) for more in range(SHAKEN)]
     else:
         tried = [schedule(FOUND_BY[name])]
     for plan in tried:
@@ -276,7 +276,7 @@ def schedules_for(name: str) -> Iterator[Schedule]:
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_mistake_is_found(name: str) -> None:
     with mutated(name):
-        assert any(run(plan).broken for plan in schedules_for(name)), f"nobody noticed that {MUTATIONS[name][0]}"
+        assert any(run(plan).broken for plan in schedules_for(name)), f"nothing found that {MUTATIONS[name][0]}"
 
 
 def test_what_was_written_by_hand_breaks_nothing_by_itself() -> None:

@@ -1,4 +1,4 @@
-"""The law under a virtual clock: many schedules of faults, each replayed by its seed."""
+"""The law under a virtual clock: many schedules of faults. A seed replays each of them."""
 
 import hashlib
 import os

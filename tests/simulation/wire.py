@@ -1,12 +1,12 @@
-"""Between a process and a server: requests and replies that are delayed, lost, cut, or applied long after the
-caller gave up. One ``Link`` joins one process (by its name, across restarts) and one server.
+"""Links between a process and a server. Requests and replies are delayed, lost, cut, or applied long after the caller
+gave up. One ``Link`` joins one process (by its name, across restarts) and one server.
 
     ok       delays only
     refused  each request fails at once
     silent   nothing passes; half of what was sent meanwhile arrives when the link heals
     deaf     requests arrive, replies do not
     slow     delays around the caller's time limit
-    flaky    a bit of everything: lost requests, lost replies, cut connections, requests applied too late
+    flaky    some of everything: lost requests, lost replies, cut connections, requests applied too late
 """
 
 import asyncio
@@ -22,23 +22,23 @@ T = TypeVar("T")
 
 
 class Lost(Exception):
-    """No answer: refused, cut, or too late. Whether the request took effect is not known."""
+    """No answer: refused, cut, or too late. Whether the request took effect is unknown."""
 
 
 class Wire(Protocol):
     """How an adapter reaches its server."""
 
     def ask(self, what: str, apply: Callable[[], T], *, timeout: float) -> Awaitable[T]:
-        """Have ``apply`` run at the server, and return what it returned; ``Lost`` without an answer."""
+        """Run ``apply`` at the server, and return what it returned. Raises ``Lost`` if no answer comes."""
         ...
 
     def hang_up(self, callback: Callable[[], None]) -> None:
-        """The connection is cut: ``callback`` runs at the server when word of it arrives there."""
+        """Cut the connection. ``callback`` runs at the server when it learns of the cut."""
         ...
 
 
 class Blocked:
-    """What ``apply`` returns to say: not yet, ask me again when something has changed."""
+    """``apply`` returns this to say: not yet, ask again when something has changed."""
 
 
 BLOCKED = Blocked()
@@ -47,7 +47,7 @@ AFTER_ALL_ELSE = 0.01
 
 
 class Troubles:
-    """From when until when something was in trouble."""
+    """Periods in which something was in trouble."""
 
     def __init__(self) -> None:
         self.all: list[tuple[float, float]] = []
@@ -62,16 +62,16 @@ class Troubles:
         self._began = None
 
     def until(self, now: float) -> list[tuple[float, float]]:
-        """Those that are over, and one that lasts."""
+        """The finished periods, and the current one."""
         return self.all if self._began is None else [*self.all, (self._began, now)]
 
     def since(self, when: float) -> bool:
-        """Whether there was any since then."""
+        """Whether there was any trouble since then."""
         return self._began is not None or (bool(self.all) and self.all[-1][1] >= when)
 
 
 class Server:
-    """Up, frozen (requests wait, and are applied when it is woken) or down (they fail)."""
+    """Up, frozen (requests wait and are applied when it is woken) or down (they fail)."""
 
     def __init__(self, world: World, name: str, *, latency: float) -> None:
         self.world = world
@@ -94,7 +94,7 @@ class Server:
         self.troubles.begin(self.world.now)
 
     def down(self) -> None:
-        """As after kill -9: what was under way is lost."""
+        """As after kill -9: everything in progress is lost."""
         self.state = "down"
         self.troubles.begin(self.world.now)
         lost, self._waiting, self._blocked = self._waiting + self._blocked, [], []
@@ -147,7 +147,7 @@ class Server:
 
 
 def shown(result: object) -> object:
-    """The same text for the same result, wherever it runs: sets in order."""
+    """The same text for the same result in every run: sets are sorted."""
     if isinstance(result, set | frozenset):
         return sorted(result)
     if isinstance(result, dict):
@@ -160,7 +160,7 @@ def shown(result: object) -> object:
 
 
 class Request(msgspec.Struct, eq=False):
-    """One question under way."""
+    """One request in progress."""
 
     who: str
     link: Any
@@ -171,7 +171,7 @@ class Request(msgspec.Struct, eq=False):
     armed: bool = False
 
     def arm(self) -> None:
-        """The reply is no longer certain to come in time: let the caller's time limit strike."""
+        """The reply may not come in time any more, so start the caller's time limit."""
         if not self.armed:
             self.armed = True
             world = self.link.server.world
@@ -181,7 +181,7 @@ class Request(msgspec.Struct, eq=False):
         if not self.future.done():
             self.link.server.world.note(self.who, f"{self.what} ?? {why}")
             self.future.set_exception(Lost(why))
-            self.future.exception()  # read: the caller may be gone
+            self.future.exception()  # mark it as retrieved: the caller may be gone
 
     def answer(self, result: object, error: Exception | None) -> None:
         if self.future.done():
@@ -220,12 +220,12 @@ class Link:
         return self.troubles.since(when) or self.server.troubles.since(when)
 
     def troubled(self) -> list[tuple[float, float]]:
-        """From when until when this link or its server was in trouble."""
+        """The periods in which this link or its server was in trouble."""
         now = self.server.world.now
         return self.troubles.until(now) + self.server.troubles.until(now)
 
     def hang_up(self, process: Process, callback: Callable[[], None]) -> None:
-        """The end of a connection arrives, if late."""
+        """The server learns of the end of a connection, perhaps late."""
         server = self.server
         request = Request(process.name, self, HANG_UP, callback, process.create_future(), server.world.now)
         if self.mode == "silent":
@@ -295,5 +295,5 @@ class SimulatedWire:
         return future
 
     def hang_up(self, callback: Callable[[], None]) -> None:
-        """See ``Wire``. What was sent before on the connection arrives before."""
+        """See ``Wire``. Whatever was sent earlier on the connection arrives earlier."""
         self.link.hang_up(self.process, callback)

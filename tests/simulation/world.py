@@ -1,9 +1,9 @@
-"""A world under a virtual clock, and processes in it that can be killed and frozen at any step.
+"""A world under a virtual clock, with processes that can be killed and frozen at any step.
 
-Each process is an event loop of its own to asyncio; all of them share one clock and one queue. Nothing
-waits in real time: when nothing is ready, the clock jumps to the next timer. So a *kill -9* is exact:
-not one further step of that process runs, no ``finally`` either. And a *freeze* (SIGSTOP): its steps
-and due timers are held back until it is woken, while time, its leases and its peers go on.
+To asyncio, each process is an event loop of its own. All of them share one clock and one queue. Nothing waits in real
+time: when nothing is ready, the clock jumps to the next timer. So a *kill -9* is exact: not one further step of that
+process runs, no ``finally`` either. In a *freeze* (SIGSTOP), its steps and expired timers are held back until it is
+woken, while time, its leases and its peers go on.
 
 The same seed runs the same steps, in the same order (with the same ``PYTHONHASHSEED``).
 """
@@ -20,11 +20,11 @@ from typing import Any
 import msgspec
 
 STEPS_AT_ONCE = range(20_000)
-"""More steps than this without time passing is a loop that never ends."""
+"""More steps than this without time passing mean an endless loop."""
 
 
 class Step(msgspec.Struct, eq=False):
-    """One callback, due at a time. There are hundreds in a schedule, so it is the cheapest thing to make."""
+    """One callback at a time. A schedule has hundreds of them, so it must be cheap to make."""
 
     process: Any
     due: float
@@ -59,7 +59,7 @@ class World:
         self._order = itertools.count()
 
     def later(self, delay: float, callback: Callable[..., Any], *args: Any) -> None:
-        """Have the world itself do something, after ``delay`` seconds."""
+        """Call a function of the world itself after ``delay`` seconds."""
         when = self.now + delay
         heappush(self._timers, (when, next(self._order), Step(None, when, callback, args)))
 
@@ -76,7 +76,7 @@ class World:
             self.trace.append(f"{self.now:9.3f}  {who:<8}  {what}")
 
     def end(self, processes: "list[Process]") -> None:
-        """Unwind what is left of these processes; nothing of it reaches any server."""
+        """Unwind what is left of these processes. Nothing of it reaches a server."""
         for step in self.ready:
             if step.process is not None:
                 step.process.hold(step)
@@ -85,13 +85,13 @@ class World:
             process.bury_tasks()
 
     def break_law(self, what: str) -> None:
-        """State the first violation; the run ends after this step."""
+        """Record the first violation. The run ends after this step."""
         if self.broken is None:
             self.broken = what
             self.note("LAW", what)
 
     def run(self, *, until: float) -> None:
-        """Go on until that time, or until the law is broken."""
+        """Continue until that time, or until the law is broken."""
         ready, timers = self.ready, self._timers
         events._set_running_loop(None)
         try:
@@ -106,7 +106,8 @@ class World:
             events._set_running_loop(None)
 
     def _run_ready(self) -> bool:
-        """Run all that is due now, and what follows from it without time passing; whether the law still holds."""
+        """Run everything scheduled for now, and what follows without time passing. Returns whether the law still
+        holds."""
         ready, enter = self.ready, events._set_running_loop
         running: Process | None = None
         for _ in STEPS_AT_ONCE:
@@ -127,11 +128,11 @@ class World:
                     callback(*step.args)
                 except (SystemExit, KeyboardInterrupt):
                     raise
-                except BaseException as error:  # noqa: BLE001 - what asyncio does with it, too
+                except BaseException as error:  # noqa: BLE001 - asyncio does the same with it
                     process.callback_failed(error)
             else:
                 process.hold(step)
-        self.break_law("a loop that never ends: steps without time passing")
+        self.break_law("an endless loop: steps without time passing")
         return False
 
 
@@ -142,10 +143,10 @@ _started = itertools.count()
 
 
 class Job(asyncio.Task[Any]):
-    """A task whose hash does not depend on where it lies in memory: sets of tasks are cancelled in one order.
+    """A task whose hash does not depend on its memory address, so that sets of tasks are cancelled in a fixed order.
 
-    Its low bits, which order a small set, are the same in each run. The high ones keep asyncio's own set of
-    all tasks, which outlives a run, from becoming one long row of collisions.
+    The low bits of the hash, which order a small set, are the same in each run. The high bits differ, because asyncio's
+    own set of all tasks outlives a run: with equal hashes it would become one long chain of collisions.
     """
 
     __slots__ = ("number",)
@@ -197,14 +198,14 @@ class Process(asyncio.AbstractEventLoop):
         return self.state is FROZEN or (self.frozen_at is not None and self.woken_at >= when)
 
     def hold(self, step: Step) -> None:
-        """Keep a step that may not run: until it is woken, or until nothing that it does counts any more."""
+        """Keep a step that may not run, until the process is woken, or until nothing it does matters any more."""
         self._held.append(step)
 
     def callback_failed(self, error: BaseException) -> None:
         self.call_exception_handler({"message": "in a callback", "exception": error})
 
     def bury_tasks(self) -> None:
-        """After the end: unwind every coroutine quietly, so that collecting them runs nothing later."""
+        """After the end, unwind every coroutine quietly, so that garbage collection runs no code later."""
         self.state = AFTERLIFE
         events._set_running_loop(self)
         try:
@@ -228,7 +229,7 @@ class Process(asyncio.AbstractEventLoop):
                 if step.callback is not None:
                     step.callback(*step.args)
 
-    # -- what asyncio asks of a loop ------------------------------------------------------------
+    # -- what asyncio uses of a loop ------------------------------------------------------------
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Step:  # type: ignore[override]
         world = self.world
@@ -254,7 +255,7 @@ class Process(asyncio.AbstractEventLoop):
         return task
 
     get_debug = staticmethod(bool)  # type: ignore[assignment]
-    """False. Each future asks, so the answer costs no call of Python."""
+    """Always False. Each future asks, and ``bool`` answers without a call of a Python function."""
 
     def is_running(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Peers that mean harm, in a process of their own: their work is not in the way of those who watch."""
+"""Malicious peers, in a separate process, so that their work does not slow down the tests that observe."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Attackers:
-    """Runs what is given to it apart, with a low priority."""
+    """Runs attacks in another process, with a low priority."""
 
     pool: ProcessPoolExecutor
 
@@ -43,20 +43,21 @@ def _begin() -> None:
 
 
 async def exchanged(url: str, sent: bytes, *, seconds: float = 20) -> bytes:
-    """All that comes back until the server closes."""
+    """Everything that comes back until the server closes."""
     async with asyncio.timeout(seconds), _opened(url) as (reader, writer):
         writer.write(sent)
         return await reader.read()
 
 
 async def flooded(url: str, attacks: Sequence[tuple[bytes, bytes]], size: int) -> list[bytes]:
-    """All at once, send a beginning and then a piece without end, to ``size`` bytes; what each was answered."""
+    """Send many streams at once: a beginning, then one piece over and over, up to ``size`` bytes. Returns the
+    answers."""
     return await asyncio.gather(*(_flood(url, first, piece, size) for first, piece in attacks))
 
 
 async def _flood(url: str, first: bytes, piece: bytes, size: int) -> bytes:
     async with asyncio.timeout(60), _opened(url) as (reader, writer):
-        answer = asyncio.ensure_future(_rest(reader))  # meanwhile: a reset forgets what came before
+        answer = asyncio.ensure_future(_rest(reader))  # now: a reset discards what came before it
         with contextlib.suppress(ConnectionError):
             writer.write(first)
             for _ in range(size // len(piece)):
@@ -67,7 +68,8 @@ async def _flood(url: str, first: bytes, piece: bytes, size: int) -> bytes:
 
 
 async def crowded(url: str, sent: Sequence[bytes], count: int, *, at_once: int = 100) -> list[bytes]:
-    """So many connections, of which each sends one of ``sent`` and then waits; what each was answered in the end."""
+    """Open ``count`` connections. Each sends one of ``sent`` and then waits. Returns the answer that each got at the
+    end."""
     room = asyncio.Semaphore(at_once)
     async with asyncio.timeout(90):
         return await asyncio.gather(*(_wait(url, sent[number % len(sent)], room) for number in range(count)))

@@ -1,4 +1,4 @@
-"""Debian's Chromium for tests of pages: skipped where it is missing, except in CI."""
+"""Debian's Chromium for tests of pages. Such tests are skipped without it, except in CI."""
 
 from collections.abc import Iterator
 
@@ -12,12 +12,13 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 PATIENCE = 20_000
-"""Milliseconds that a busy machine may take for what is usually there at once."""
+"""Milliseconds. A busy machine may take this long for what is usually there at once."""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """For one module: Playwright's event loop occupies the thread for as long as it runs, and others need it."""
+    """One browser per module: Playwright's event loop occupies the thread while it runs, and other tests need the
+    thread."""
     path = needed("chromium", package="chromium")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
@@ -28,7 +29,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page that fails its test if its script or its policy complains."""
+    """A page that fails its test if a script error or a policy violation is logged."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
@@ -41,5 +42,5 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def _is_complaint(kind: str, text: str) -> bool:
-    # A refusal that the page expects (a token is asked for, an event is unknown) is logged by the browser itself.
+    # The browser itself logs each refusal that the page expects (a token is required, an event is unknown).
     return kind in ("error", "warning") and "Failed to load resource" not in text

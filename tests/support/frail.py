@@ -1,6 +1,6 @@
-"""A server that tests in an event loop may hurt: every call runs in one thread that outlives the tests.
+"""Lets tests in an event loop harm a server. Every call runs in one thread that outlives the tests.
 
-A child process is bound to the life of the thread that started it, and those of a test's loop end with the test.
+A child process is tied to the thread that started it, and the threads of a test's loop end with the test.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ Server = TypeVar("Server", PostgresServer, ValkeyServer)
 
 
 class Frail(Generic[Server]):
-    """``server`` with the harm as awaitables."""
+    """``server`` with its harmful methods as awaitables."""
 
     def __init__(self, server: Server, thread: ThreadPoolExecutor) -> None:
         self.server = server

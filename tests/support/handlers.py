@@ -1,4 +1,4 @@
-"""Handlers that write down their runs, and hold some of them until they are let go."""
+"""Handlers that record their runs, and hold some of them until the test releases them."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ class Watcher(Protocol):
 
 @dataclass
 class Runs:
-    """What ran in this process. ``forget`` before each test."""
+    """The runs in this process. Call ``forget`` before each test."""
 
     begun: list[str] = field(default_factory=list)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     watchers: "WeakSet[Watcher]" = field(default_factory=WeakSet)
 
     def begin(self, event_id: str) -> None:
-        """A handler has begun: no fact says so, and somebody may wait for it."""
+        """A handler has begun. No fact reports this, and a test may wait for it."""
         self.begun.append(event_id)
         for watcher in list(self.watchers):
             watcher.wake()
@@ -47,13 +47,13 @@ HOLD_IN_TRANSACTION = f"{__name__}:hold_in_transaction"
 
 
 async def hold_in_transaction(event: Delivery, connection: Connection) -> None:
-    """As ``hold``, with an effect on the connection."""
+    """Like ``hold``, with an effect on the connection."""
     await connection.execute("insert into effects values ($1)", event.event_id)
     await hold(event)
 
 
 async def starts_what_exits(event: Delivery) -> None:
-    """A user's task that nobody awaits calls ``sys.exit``; of event ``awaited`` it is awaited."""
+    """A task of the user's calls ``sys.exit``. Nobody awaits it, except for event ``awaited``."""
 
     async def leave() -> None:
         raise SystemExit(3)

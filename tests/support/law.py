@@ -1,4 +1,4 @@
-"""The law, asked of a database and of dead-letter files: each event is one row or one letter, and nothing is both."""
+"""Checks the law in a database and in dead-letter files: each event is one row or one letter, and none is both."""
 
 from collections import Counter
 from collections.abc import Collection

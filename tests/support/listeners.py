@@ -1,4 +1,4 @@
-"""Listeners in this process, on real servers, with every fact kept for tests to wait for."""
+"""Listeners in this process, on real servers. Every fact is kept, so that tests can wait for it."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ class Heard:
         self.wake()
 
     def wake(self) -> None:
-        """Have who waits look again."""
+        """Make waiting tests check again."""
         task = asyncio.create_task(self._tell())
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
@@ -45,7 +45,7 @@ class Heard:
 
     @property
     def ended(self) -> int:
-        """How many events ended here as rows or duplicates, read or not."""
+        """How many events ended here as rows or duplicates, whether they were read or not."""
         unread = sum(fact.count for fact in self.of(FramesUnread))
         return len(self.ids(EventsStored)) + len(self.ids(EventsDuplicate)) + unread
 
@@ -66,7 +66,7 @@ class RunningListener:
         await asyncio.wait_for(self.task, 30)
 
     async def crash(self) -> None:
-        """As after kill -9: nothing is given back, nothing is told."""
+        """As after kill -9: nothing is released or announced."""
         self.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.task
@@ -106,7 +106,7 @@ async def rows_of(database_url: str) -> list[dict[str, Any]]:
 
 
 async def until_among(listeners: Sequence[RunningListener], holds: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait until something holds that each fact of any of these listeners may have brought about."""
+    """Wait until a condition holds. It is checked after each fact of any of these listeners."""
     waiting = [asyncio.create_task(one.heard.until(lambda _: holds(), seconds)) for one in listeners]
     try:
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

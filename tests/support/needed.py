@@ -1,4 +1,4 @@
-"""Programs that come from Debian's packages: a test that needs one is skipped without it, but never in CI."""
+"""Programs from Debian packages. A test that needs one is skipped without it, but fails in CI."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import pytest
 
 
 def needed(program: str, *, package: str) -> str:
-    """The program's path; where it is missing, the test is skipped, and under ``CI=true`` it fails."""
+    """The program's path. If it is missing, the test is skipped, or fails under ``CI=true``."""
     path = shutil.which(program)
     if path is not None:
         return path

@@ -1,4 +1,4 @@
-"""A connection to publish on, without a network: what comes and goes is at the test's hand, turn by turn."""
+"""A connection for publishing, without a network. The test decides step by step what comes and goes."""
 
 import asyncio
 from functools import partial
@@ -26,7 +26,7 @@ TURNS = 100
 
 
 class Wire(asyncio.Transport):
-    """What lies below a connection: keeps what is written."""
+    """The transport of a connection. It keeps what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Wire(asyncio.Transport):
 
 
 class Places:
-    """A publisher that places by order of a name, and takes a while for it."""
+    """A publisher that answers by a name in the event, after a while."""
 
     def __init__(self) -> None:
         self.taken: list[Publication] = []
@@ -85,7 +85,7 @@ class Places:
 
 
 class Connected:
-    """A connection to a server, with or without the short way."""
+    """A connection to a server, with or without the fast path."""
 
     def __init__(self, *, shortened: bool) -> None:
         self.places = Places()
@@ -109,14 +109,14 @@ class Connected:
         self.protocol.connection_made(self.wire)
 
     async def read(self, piece: bytes) -> None:
-        """As the event loop does: only while it is asked to."""
+        """Deliver bytes as the event loop does: only while reading is not paused."""
         await self.settle()
         assert self.wire.reads, "who waits for answers is never read from again"
         if not self.wire.closed:
             self.protocol.data_received(piece)
 
     async def settle(self) -> None:
-        """Turns enough for all that can be done now."""
+        """Run the loop until everything possible has been done."""
         for _ in range(TURNS):
             await asyncio.sleep(0)
 

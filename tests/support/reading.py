@@ -1,4 +1,4 @@
-"""A reader between a source and nothing: what surrounds it in a listener, as far as it asks."""
+"""A reader with a source, and stand-ins for the parts of a listener that it uses."""
 
 import asyncio
 import contextlib
@@ -34,12 +34,12 @@ class Intake:
 
 
 class Cursors:
-    """One group's cursor."""
+    """The cursor of one group."""
 
     def __init__(self, stored: str | None = None) -> None:
         self.stored = stored
         self.away = 0
-        """So many reads fail."""
+        """How many reads fail."""
         self.saved_meanwhile: str | None = None
         """What a peer saves just before the next reset."""
 
@@ -63,7 +63,7 @@ class Cursors:
 
 
 class Reading:
-    """A running reader, and what it stated."""
+    """A running reader, and the facts that it stated."""
 
     def __init__(
         self, url: str, *, stored: str | None, open_connection: Open | None, clock: Any, **options: Any
@@ -92,7 +92,7 @@ class Reading:
         return [fact for fact in self.facts if isinstance(fact, kind)]
 
     async def until(self, holds: Callable[["Reading"], bool], seconds: float = 10) -> None:
-        """Return once its facts show this; it must be reading still."""
+        """Return once its facts show this. Fails if the reader ends before."""
         async with self._stated:
             await asyncio.wait_for(self._stated.wait_for(lambda: self.task.done() or holds(self)), seconds)
         assert not self.task.done(), f"the reader ended: {self.task}"

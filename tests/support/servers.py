@@ -1,4 +1,4 @@
-"""Real servers for tests: one PostgreSQL and one Valkey per session, and own ones to kill or freeze."""
+"""Real servers for tests: one PostgreSQL and one Valkey per session, and separate ones to kill or freeze."""
 
 import contextlib
 import itertools
@@ -15,20 +15,20 @@ from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.valkey import ValkeyServer
 
-# Many small tests share it; what would be risky for data is still on: fsync, synchronous_commit.
+# Many small tests share this server. The settings that protect data stay on: fsync, synchronous_commit.
 SMALL = ("-c", "shared_buffers=32MB", "-c", "max_wal_size=256MB")
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """The session's PostgreSQL. Use ``database_url`` for a database of your own."""
+    """The session's PostgreSQL. Use ``database_url`` for a separate database."""
     with running_postgres() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
-    """The session's Valkey. Use ``redis_url`` for a database of your own."""
+    """The session's Valkey. Use ``redis_url`` for a separate database."""
     with running_valkey() as server:
         yield server
 
@@ -54,21 +54,21 @@ def redis_url(valkey_server: ValkeyServer, _database_numbers: Iterator[int]) -> 
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL of this test alone, to be killed, frozen or restarted."""
+    """A PostgreSQL for this test alone, to be killed, frozen or restarted."""
     with running_postgres() as server:
         yield server
 
 
 @pytest.fixture
 def own_valkey() -> Iterator[ValkeyServer]:
-    """A Valkey of this test alone, to be killed, frozen, wiped or restarted."""
+    """A Valkey for this test alone, to be killed, frozen, wiped or restarted."""
     with running_valkey() as server:
         yield server
 
 
 @contextlib.contextmanager
 def running_postgres(*options: str, by_socket: bool = False) -> Iterator[PostgresServer]:
-    """A PostgreSQL in a directory of its own, gone afterwards."""
+    """A PostgreSQL in its own directory, which is removed afterwards."""
     with _directory() as directory:
         server = PostgresServer(directory / "postgres", options=(*SMALL, *options), by_socket=by_socket)
         _start(server)
@@ -80,7 +80,7 @@ def running_postgres(*options: str, by_socket: bool = False) -> Iterator[Postgre
 
 @contextlib.contextmanager
 def running_valkey(*, by_socket: bool = False) -> Iterator[ValkeyServer]:
-    """A Valkey in a directory of its own, gone afterwards."""
+    """A Valkey in its own directory, which is removed afterwards."""
     with _directory() as directory:
         server = ValkeyServer(directory / "valkey", by_socket=by_socket)
         _start(server)
@@ -101,7 +101,7 @@ def _start(server: PostgresServer | ValkeyServer) -> None:
 
 @contextlib.contextmanager
 def _directory() -> Iterator[Path]:
-    """A directory that an unprivileged server may enter (pytest's own are closed to others)."""
+    """A directory that an unprivileged server may enter. Other users cannot enter pytest's own directories."""
     directory = Path(tempfile.mkdtemp(prefix="unlost-test-"))
     directory.chmod(0o755)
     try:

@@ -9,7 +9,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 
 class Source:
-    """Sends what ``send`` is given to everybody connected; ``accept`` decides what a newcomer meets."""
+    """Sends each frame given to ``send`` to all connected clients. ``accept`` decides how a new client is answered."""
 
     def __init__(self) -> None:
         self.clients: set[ServerConnection] = set()

@@ -1,4 +1,4 @@
-"""A source that can resume, as Unlost's producer does, in this process: each client is a cursor over one list."""
+"""A source in this process that can resume, like Unlost's producer. Each client is a cursor over one list."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ STEM = "journal:"
 
 
 class ResumingSource:
-    """Sends what was published in order, to everybody from where they ask."""
+    """Sends what was published, in order, to each client from its cursor on."""
 
     def __init__(self) -> None:
         self.event_ids: list[str] = []
@@ -50,7 +50,7 @@ class ResumingSource:
             self._grown.notify_all()
 
     async def forget(self, number: int) -> None:
-        """Retention takes the first ``number`` events."""
+        """Retention removes the first ``number`` events."""
         self.oldest = number
 
     async def drop_clients(self, code: int = 1000) -> None:
@@ -102,7 +102,7 @@ class ResumingSource:
 
 
 async def _ignore(client: ServerConnection) -> None:
-    """Whatever a listener reports."""
+    """Read and ignore whatever a listener reports."""
     with contextlib.suppress(ConnectionClosed):
         async for _ in client:
             pass

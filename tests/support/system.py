@@ -1,4 +1,4 @@
-"""The whole system as processes, for tests that see it from outside."""
+"""The whole system as processes, for tests that observe it from outside."""
 
 import contextlib
 import shutil
@@ -13,7 +13,7 @@ from unlost.ops.system.system import System
 
 @contextlib.contextmanager
 def running_system(listeners: int = 2, *, console: bool = False, **settings: str) -> Iterator[System]:
-    """Producer, listeners, PostgreSQL and Valkey on free ports, all ready; ``settings`` go to every command."""
+    """Producer, listeners, PostgreSQL and Valkey on free ports, all ready. ``settings`` are passed to every command."""
     directory = Path(tempfile.mkdtemp(prefix="unlost-test-"))
     directory.chmod(0o711)
     system = System(

@@ -1,4 +1,4 @@
-"""Wires that can be hurt: a fault proxy in front of a server, ruled through toxiproxy-python."""
+"""Connections with faults: a fault proxy in front of a server, controlled with toxiproxy-python."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ _numbers = itertools.count(1)
 
 
 class ToxicWire:
-    """One proxy between a listener and a server. The client's calls block, so they go to a thread."""
+    """One proxy between a listener and a server. The client's calls block, so they run in a thread."""
 
     def __init__(self, proxy: Proxy, url: str) -> None:
         self._proxy = proxy
@@ -25,12 +25,12 @@ class ToxicWire:
         await asyncio.to_thread(self._proxy.disable)
 
     async def add(self, kind: str, *streams: str, **attributes: int) -> None:
-        """Put a toxic on these streams, by default on what flows towards the listener."""
+        """Add a toxic to these streams, by default to the data that flows towards the listener."""
         for stream in streams or ("downstream",):
             await asyncio.to_thread(self._proxy.add_toxic, type=kind, stream=stream, attributes=attributes)
 
     async def mend(self) -> None:
-        """Take all toxics off, and let connections in."""
+        """Remove all toxics and accept connections."""
         for name in await asyncio.to_thread(self._proxy.toxics):
             await asyncio.to_thread(self._proxy.destroy_toxic, name)
         await asyncio.to_thread(self._proxy.enable)

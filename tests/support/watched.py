@@ -1,7 +1,7 @@
-"""What a process's memory, files and answers about health do while others attack it.
+"""Measures memory, files and health answers of a process while others attack it.
 
-A probe's wait is divided: while the process, or the probe, stood in the kernel's run queue, others used the processors;
-that is the machine's part. All else is the process's own: its event loop was busy, or blocked.
+The wait for a probe is split. Time that the process or the probe spent in the kernel's run queue, while others used the
+processors, is the machine's part. The rest is the process's own: its event loop was busy or blocked.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ EVERY = 0.02
 
 @dataclass
 class Watched:
-    """Of one process, since the watching began."""
+    """The measurements of one process since the start of watching."""
 
     before: int
     most: int = 0
     files: int = 0
     longest: float = 0.0
-    """The longest wait for an answer about health, without what the machine had of it."""
+    """The longest wait for a health answer, without the machine's part."""
     waits: list[float] = field(default_factory=list)
-    """All waits as the clock had them."""
+    """All waits as measured by the clock."""
 
     @property
     def growth(self) -> float:
@@ -39,7 +39,7 @@ class Watched:
 
 @contextlib.contextmanager
 def watching(pid: int, url: str) -> Iterator[Watched]:
-    """Look at a process all the time, from a thread: probe its health over new connections."""
+    """Watch a process continuously, from a thread, and probe its health over new connections."""
     process = psutil.Process(pid)
     _probed(url)
     seen = Watched(process.memory_info().rss)
@@ -58,7 +58,7 @@ def _look(process: psutil.Process, url: str, seen: Watched, over: threading.Even
     me = Path("/proc/thread-self/schedstat")
     is_over = False
     while not is_over:
-        is_over = over.wait(EVERY)  # once more after the end
+        is_over = over.wait(EVERY)  # one more probe after the end
         queued = _queued(loop) + _queued(me)
         began = time.monotonic()
         _probed(url)
@@ -70,7 +70,7 @@ def _look(process: psutil.Process, url: str, seen: Watched, over: threading.Even
 
 
 def _queued(thread: Path) -> float:
-    """Seconds for which a thread could run and had no processor; 0 where the kernel does not count them."""
+    """Seconds for which a thread was runnable without a processor; 0 if the kernel does not count them."""
     try:
         return int(thread.read_text().split()[1]) / 1e9
     except FileNotFoundError:

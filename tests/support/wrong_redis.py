@@ -1,4 +1,4 @@
-"""A server that speaks Redis' protocol well enough, and answers whatever it is told to."""
+"""A server that speaks enough of the Redis protocol, and answers whatever a test wants."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +9,7 @@ Answer = Callable[[bytes], bytes]
 
 @asynccontextmanager
 async def answering(answer: Answer) -> AsyncIterator[str]:
-    """Its address, while it runs. ``answer`` makes what is sent back of what came."""
+    """Its address, while it runs. ``answer`` makes the reply from the bytes that came."""
     writers: set[asyncio.StreamWriter] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,9 +1,9 @@
-"""A yardstick for times: what the product took, and what the machine itself stood still meanwhile.
+"""Measures time without the time for which the machine itself was slow.
 
-Tests run side by side on machines that others use too, and a disk that takes a second to sync makes everything late
-that waits for it. Beside what is timed a commit is made again and again, by a thread and a connection of its own: what
-one takes beyond the usual is no fault of the product's. It is granted twice, since it may be waited out by a time limit
-and once more by what is tried after it.
+Tests run in parallel, on machines that others use too. A disk that takes a second to sync delays everything that waits
+for it. So while something is timed, a separate thread and connection commit again and again. Whatever such a commit
+takes beyond the usual is not the product's fault. It is allowed twice, because the product may wait for it until a time
+limit, and once more in its next attempt.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ COMMIT = "begin; select pg_current_xact_id(); commit"
 
 
 class Yardstick:
-    """Used as a context; ``seconds`` is what passed since it was entered, without what the machine stood still."""
+    """Use it as a context. ``seconds`` is the time since it was entered, without the machine's delays."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
@@ -44,12 +44,12 @@ class Yardstick:
 
     @property
     def seconds(self) -> float:
-        """What passed, less what the machine is to blame for."""
+        """The time passed, minus the machine's delays."""
         return time.monotonic() - self._started - 2 * (self._stood_still + self._late)
 
     @property
     def _late(self) -> float:
-        """How much longer than usual the commit under way has taken until now."""
+        """How much longer than usual the current commit has taken so far."""
         return max(0.0, time.monotonic() - self._began - EVERY_SECONDS - USUAL_SECONDS)
 
     async def _commit_again_and_again(self) -> None:
