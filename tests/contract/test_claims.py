@@ -1,4 +1,4 @@
-"""What every place that keeps claims promises, asked of a real Redis, a real PostgreSQL, and the simulated ones."""
+"""The promises of every place of claims, checked on a real Redis, a real PostgreSQL, and the simulated ones."""
 
 import asyncio
 import hashlib
@@ -43,7 +43,7 @@ def keep(event_id: str, epoch: int = 1, takeovers: int = 0) -> HeldClaim:
 
 
 class Place:
-    """One place, as many listeners as asked for."""
+    """One place, for any number of listeners."""
 
     def __init__(self, kind: str, url: str) -> None:
         self.kind = kind
@@ -63,7 +63,7 @@ class Place:
         return PostgresClaims(database, token=token, lease_seconds=lease, window_seconds=600)
 
     async def store(self, event_id: str, content: str = "content") -> None:
-        """Where "done" is told by a row, write it."""
+        """Write the row, if the place reads "done" from rows."""
         if self.kind == "postgres":
             database = Database(self.url)
             event = parse(b'{"event_id":"%s","payload":{}}' % event_id.encode(), max_bytes=1000)
@@ -73,7 +73,7 @@ class Place:
             await database.close()
 
     async def turn_clock_back(self, seconds: float) -> None:
-        """What the records look like after that: each ends so much later."""
+        """Change the records as if the clock had gone back: each ends that much later."""
         if self.kind == "postgres":
             database = Database(self.url)
             async with database.acquire() as connection:
@@ -96,7 +96,7 @@ class Place:
 
 
 class SimulatedPlace(Place):
-    """The same, of a simulated server."""
+    """The same for a simulated server."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind, "")
@@ -144,7 +144,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
 
 
 async def lapsed(claims: Claims, *event_ids: str) -> None:
-    """Wait until another token finds these leases run out."""
+    """Wait until another token sees that these leases have expired."""
     while not all(isinstance(a, Lapsed) for a in await claims.claim([ask(e) for e in event_ids], take_over=False)):  # noqa: ASYNC110 - only the server knows
         await asyncio.sleep(0.02)
 
@@ -297,7 +297,7 @@ async def test_what_is_covered_stays_the_suspect_that_it_was(place: Place) -> No
 
 @pytest.mark.parametrize("call", ["claim", "settle", "cover"])
 async def test_a_clock_that_went_back_holds_nothing_longer_than_a_lease(place: Place, call: str) -> None:
-    """Each lease has its own length, which is not the asker's: members of a group may differ."""
+    """Each lease has its own length, not the caller's: members of a group may have different ones."""
     dead, heir = place.listener("dead", lease=SHORT), place.listener("heir", lease=LEASE)
     await dead.claim([ask("e")], take_over=0)
     await place.turn_clock_back(3600)
@@ -444,7 +444,7 @@ async def test_a_lost_reply_to_a_claim_is_no_lost_event(place: Place) -> None:
         wire.cut_reply(b"EVALSHA" if place.kind == "redis" else b"lost-one")
         try:
             answers = await claims.claim([ask("lost-one")], take_over=False)
-        except Transient:  # one try more is the caller's business here
+        except Transient:  # retrying once is up to the caller here
             answers = await claims.claim([ask("lost-one")], take_over=False)
         assert wire.cuts == 1
         assert answers == [Won(1, 0)]
@@ -486,7 +486,7 @@ async def test_an_address_where_nobody_answers(place: Place) -> None:
 
 
 async def test_no_cancellation_is_swallowed(place: Place) -> None:
-    """At whatever step of a call it comes: a loop around the call ends."""
+    """Whatever step of a call is cancelled, a loop around the call ends."""
     claims = place.listener()
     await claims.claim([ask("e")], take_over=False)
 
@@ -569,7 +569,7 @@ async def test_a_redis_that_lost_its_scripts(redis_url: str) -> None:
 
 @pytest.mark.parametrize("rights", ["+@all", "+@all -msetex"])
 async def test_a_batch_is_written_alike_with_one_command_and_with_many(redis_url: str, rights: str) -> None:
-    """What knows no command for many records, or does not allow it, is told each by itself."""
+    """A server that lacks or forbids the command for many records receives one command per record."""
     client = connect_redis(redis_url)
     user = f"writer{len(rights)}"
     await client.execute_command("ACL", "SETUSER", user, "reset", "on", ">secret", "~*", *rights.split())  # type: ignore[no-untyped-call]
@@ -593,7 +593,7 @@ async def test_a_batch_is_written_alike_with_one_command_and_with_many(redis_url
 
 
 async def calls_of(command: str, client: Redis) -> int:
-    """How often the server carried it out."""
+    """How often the server executed this command."""
     stats = await client.info("commandstats")
     return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
 
@@ -689,7 +689,7 @@ def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url:
         await claims.place()
         for wire in claims._pool._free:
             wire.transport.abort()
-        await asyncio.sleep(0)  # now they are closed, and nobody has asked for anything since
+        await asyncio.sleep(0)  # now they are closed, and no call has been made since
         assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
         await claims.close()
 

@@ -1,4 +1,4 @@
-"""A drill turns back the clock of Redis, as its records show it."""
+"""A drill sets Redis' clock back, as far as its records show."""
 
 from hashlib import sha256
 

@@ -1,4 +1,4 @@
-"""What lending connections promises, asked of a real PostgreSQL."""
+"""The promises of the connection pool, checked on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -49,7 +49,7 @@ async def test_what_is_given_back_is_lent_again_and_no_more_than_were_allowed(po
 
 
 class Slow:
-    """Opens a connection when it is told to, or fails to."""
+    """Opens a connection, or fails to, when the test says so."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
@@ -170,8 +170,8 @@ async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url
     one = await patient
     waiting = asyncio.create_task(lending.acquire())
     await asyncio.sleep(0)
-    await lending.release(one)
-    waiting.cancel()  # in the very moment in which it was given one
+    await lending.take_back(one)
+    waiting.cancel()  # at the very moment when it was given one
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await lending.acquire() is one

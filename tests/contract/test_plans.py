@@ -1,4 +1,4 @@
-"""However many rows there are, what is asked for each event looks into no more of them than it is about."""
+"""A query for each event reads only the rows that it is about, however many rows there are."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -103,7 +103,7 @@ async def test_no_table_is_read_as_a_whole(
 
 
 async def scans_told(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
-    """What a session has read is told when it has ended, or, by this one, when it is asked to."""
+    """A session's reads are reported when it ends, or for this session when it flushes them."""
     while await connection.fetchval(OTHERS):  # noqa: ASYNC110 - only the server knows
         await asyncio.sleep(0.02)
     await connection.execute("select pg_stat_force_next_flush()")

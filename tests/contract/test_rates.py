@@ -1,4 +1,4 @@
-"""How fast, and how large. Floors are far below what one machine does; ``-s`` shows the figures."""
+"""Speed and size. The floors are far below what one machine achieves; ``-s`` prints the figures."""
 
 import hashlib
 import time

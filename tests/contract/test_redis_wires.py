@@ -1,4 +1,4 @@
-"""What a wire to Redis promises, asked of a real server: no call waits without a limit, and no answer is another's."""
+"""The promises of a Redis connection, on a real server: each call has a time limit, and answers are never mixed up."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -24,7 +24,7 @@ def _as_it_came(reply: object) -> object:
 
 
 async def seconds(asking: Awaitable[object]) -> float:
-    """How long it took to be told that no answer came."""
+    """How long it took to learn that no answer came."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     with pytest.raises(TimeoutError):
@@ -42,7 +42,7 @@ async def test_a_call_without_answer_ends_in_time_and_takes_its_connection_along
 
 
 async def test_the_limit_counts_from_each_calls_own_beginning(wires: RedisPool) -> None:
-    for _ in range(3):  # the connection's one timer strikes in the middle of the second call, and later again
+    for _ in range(3):  # the connection's single timer fires in the middle of the second call, and again later
         assert await wires.ask(_as_it_came, "BLPOP", "never", str(LIMIT * 0.6)) is None
     assert await seconds(wires.ask(_as_it_came, "BLPOP", "never", "0")) >= LIMIT - 0.01
 
@@ -81,7 +81,7 @@ async def test_where_opening_fails_whoever_waits_tries_it_too(redis_url: str, mo
 async def test_who_gives_up_leaves_no_answer_to_whoever_comes_next(wires: RedisPool) -> None:
     await wires.ask(_as_it_came, "PING")
     asking = asyncio.create_task(wires.ask(_as_it_came, "ECHO", "mine"))
-    await asyncio.sleep(0)  # now it has been asked
+    await asyncio.sleep(0)  # now the request is sent
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
@@ -93,7 +93,7 @@ async def test_an_answer_that_nobody_waits_for_ends_the_connection(wires: RedisP
     (wire,) = wires._free
     wire.transport.write(b"ECHO stray\r\n")
     async with asyncio.timeout(10):
-        while not wire.transport.is_closing():  # noqa: ASYNC110  nobody is told of it
+        while not wire.transport.is_closing():  # noqa: ASYNC110  nothing announces it
             await asyncio.sleep(0.001)
     with pytest.raises(ConnectionError):
         await wires.ask(_as_it_came, "ECHO", "mine")

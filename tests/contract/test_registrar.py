@@ -1,4 +1,4 @@
-"""The registrar: in the end an event is one row, or one letter that waits. Real files, a real PostgreSQL."""
+"""The registrar: in the end an event is one row, or one waiting letter. With real files and a real PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ def flight(event_id: str, reason: str = "exhausted") -> InFlight:
 
 
 class Noted:
-    """A register whose answers are noted."""
+    """A register that records its answers."""
 
     def __init__(self, yard: "Yard", register: PostgresLetterRegister) -> None:
         self._yard = yard
@@ -81,7 +81,7 @@ class Yard:
         self.resolved: asyncio.Queue[LettersResolved] = asyncio.Queue()
         self.reopened: asyncio.Queue[LettersReopened] = asyncio.Queue()
         self.checked: list[int] = []
-        """How many resolved letters each look at PostgreSQL was about."""
+        """How many resolved letters each query to PostgreSQL was about."""
         self.standings: list[list[Standing]] = []
         self.looked = asyncio.Event()
         self.registrar = self._registrar()
@@ -120,11 +120,11 @@ class Yard:
                 running.result()
 
     async def until_sure(self) -> None:
-        while self.registrar.unsure:  # noqa: ASYNC110  nothing tells the end of a second look
+        while self.registrar.unsure:  # noqa: ASYNC110  nothing announces the end of a second check
             await asyncio.sleep(0.02)
 
     def waiting(self) -> list[str | None]:
-        """Whose letters a replay would take."""
+        """The events whose letters a replay would take."""
         known = states(self.path)
         letters = [one.letter for one in read_letters(self.path) if isinstance(one, Located)]
         return [letter.event_id for letter in letters if known.get(letter.letter_id, OPEN).waits]
@@ -235,7 +235,7 @@ async def test_what_finds_no_room_is_read_from_the_file(yard: Yard, monkeypatch:
 
 
 async def test_without_its_states_a_file_shows_which_resolved_letters_lost_their_rows(yard: Yard) -> None:
-    """As after a restore of PostgreSQL, as documented."""
+    """As after a documented restore of PostgreSQL."""
     await yard.store_row("kept")
     await yard.store_row("lost")
     async with yard.running():
@@ -264,7 +264,7 @@ class Restored:
         self.membership = PostgresMembership(yard.database, token="a:1", instance_id="a")
 
     async def live(self) -> None:
-        """Listeners take the store further, so that it has a moment to go back to."""
+        """Listeners raise the store's version, so that it has an earlier state to go back to."""
         await self.membership.refresh((await self.membership.refresh()).store)
 
     async def go_back(self, *event_ids: str) -> None:
@@ -277,7 +277,7 @@ class Restored:
         self.yard.registrar.read_again()
 
     def resolve(self, *event_ids: str, at: float | None = None) -> None:
-        """As a replay notes it that stored them."""
+        """Record them as resolved, as a replay does after storing them."""
         letters = [one.letter for one in read_letters(self.yard.path) if isinstance(one, Located)]
         ids = [letter.letter_id for letter in letters if letter.event_id in event_ids]
         now = time.time() if at is None else at
@@ -355,7 +355,7 @@ async def test_a_reopened_letter_is_resolved_and_reopened_as_often_as_it_takes(y
 
 
 async def test_what_was_resolved_long_before_the_loss_is_not_looked_at(yard: Yard, restored: Restored):
-    """Its row may have been deleted by retention, and it is in the backup otherwise."""
+    """Its row may have been deleted by retention; otherwise it is in the backup."""
     await restored.live()
     await yard.sink.bury([flight("old")])
     restored.resolve("old", at=time.time() - 3 * 86_400)
@@ -376,7 +376,7 @@ async def test_a_letter_that_waits_under_another_one_stays_resolved(yard: Yard, 
 
 
 async def test_a_replay_that_runs_during_the_restore_is_waited_for(yard: Yard, restored: Restored):
-    """It may note a letter as resolved whose row it stored before."""
+    """It may mark a letter as resolved whose row it stored before the restore."""
     await restored.live()
     await yard.sink.bury([flight("lost")])
     guard = replay_guard(yard.path)

@@ -1,4 +1,4 @@
-"""The engine of a replay: what ends it ends the replay, and nobody waits for it."""
+"""The engine of a replay: an error that ends the engine ends the replay, and nothing waits for it."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from unlost.listener.core.event import parse
 
 
 class Broken(Exception):
-    """Of a mistake in the engine."""
+    """A mistake in the engine."""
 
 
 async def test_an_engine_that_dies_ends_the_replay(redis_url: str, database_url: str, monkeypatch) -> None:

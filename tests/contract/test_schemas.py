@@ -1,4 +1,4 @@
-"""Each group in a schema of its own: apart from other groups, from the user's tables, and from versions before it."""
+"""Each group in its own schema: separate from other groups, the user's tables, and earlier versions."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ async def done(url: str, group: str = "unlost") -> Migrated:
 
 
 async def make_earlier(connection: "asyncpg.Connection[asyncpg.Record]", *, files: int = 2, **cursors: str) -> None:
-    """The tables as a version made them that knew no schemas."""
+    """The tables as created by a version without schemas."""
     await connection.execute("CREATE TABLE migrations (name text PRIMARY KEY, sha256 text NOT NULL)")
     for one in known_migrations()[:files]:
         await connection.execute(one.sql)
@@ -59,7 +59,7 @@ async def make_earlier(connection: "asyncpg.Connection[asyncpg.Record]", *, file
 
 
 # -- names ------------------------------------------------------------------------------------
-
+# -- names ------------------------------------------------------------------------------------
 
 def test_a_groups_schema_is_like_no_other_groups() -> None:
     groups = ["unlost", "Unlost", "unlost_", "_unlost", "a", "A", "a.b", "a-b", "public", "pg_catalog", "x" * 56]
@@ -82,7 +82,7 @@ def test_sql_is_written_for_one_schema_and_read_for_any() -> None:
 
 
 # -- apart ------------------------------------------------------------------------------------
-
+# -- separation -------------------------------------------------------------------------------
 
 async def test_two_groups_on_one_database_store_the_same_events_each(database_url: str) -> None:
     for group in ("unlost", "billing"):
@@ -107,7 +107,7 @@ async def test_nothing_collides_with_the_users_own_tables(
     store = PostgresRows(database, instance_id="a", token="a")
 
     async def work(lent: "asyncpg.Connection[asyncpg.Record]") -> None:
-        assert await lent.fetchval("SELECT current_user") == "unlost"  # like the schema
+        assert await lent.fetchval("SELECT current_user") == "unlost"  # as the schema
         await lent.execute("INSERT INTO events (mine) VALUES (7)")
 
     assert await store.insert_with(new_row("e"), work) == Stored()
@@ -121,7 +121,7 @@ async def test_nothing_collides_with_the_users_own_tables(
 
 @pytest.fixture
 async def clerk(database_url: str, connection: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[str]:
-    """The address of the database for a role without any right to change its tables."""
+    """The database's address for a role without any right to change its tables."""
     name = f"clerk_{os.urandom(4).hex()}"
     await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'p'")
     base, _, database = database_url.rpartition("/")
@@ -170,7 +170,7 @@ async def _run(shown: CliRunner) -> str:
 
 
 # -- earlier tables ---------------------------------------------------------------------------
-
+# -- earlier tables ---------------------------------------------------------------------------
 
 @pytest.mark.parametrize("files", [1, 2])
 async def test_tables_of_an_earlier_version_are_moved_with_their_rows(

@@ -1,4 +1,4 @@
-"""Transactions that follow each other on one connection: each is whole, and nothing of it reaches the next."""
+"""Consecutive transactions on one connection: each is complete, and nothing of it reaches the next one."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ async def reject(_: Connection) -> None:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """With one connection: whoever comes next gets the same."""
+    """With one connection, so that the next caller gets the same one."""
     database = Database(database_url, connections=1, timeout=2.0)
     await migrate(database)
     yield database
@@ -79,7 +79,7 @@ async def test_the_message_that_commits_one_begins_the_next(
     for event_id in "abc":
         assert await store.insert_with(row(event_id), nothing, series) == Stored()
     await series.rest()
-    await asyncio.sleep(0)  # the library tells of a query a step later
+    await asyncio.sleep(0)  # the library reports a query one step later
     begins = [query for query in sent if query.startswith("BEGIN")]
     commits = [query for query in sent if "COMMIT" in query]
     assert (len(begins), len(commits), len(sent)) == (1, 3, 8), "one begins, three insert, three commit, one ends"
@@ -90,7 +90,7 @@ async def test_the_message_that_commits_one_begins_the_next(
 async def test_what_a_handler_leaves_reaches_no_later_one(
     database: Database, store: PostgresRows, series: TransactionPipeline, second: object
 ) -> None:
-    """Not the next one, and if that is taken back, not the one after it."""
+    """Neither the next one nor, if that one is returned unused, the one after it."""
     await store.insert_with(row("a"), leave, series)
     await store.insert_with(row("b"), look, series)
     await store.insert_with(row("c"), leave, series)
@@ -115,7 +115,7 @@ async def test_what_fails_takes_nothing_with_it(
     for event_id, work in (("a", nothing), ("b", reject), ("c", nothing), ("d", divide), ("e", nothing), ("f", go_on)):
         try:
             await store.insert_with(row(event_id), work, series)
-        except Exception:  # noqa: BLE001  whatever it is, the others are not concerned
+        except Exception:  # noqa: BLE001  whatever it is, it does not concern the others
             assert work is not nothing
         else:
             assert work is nothing
@@ -127,12 +127,12 @@ async def test_what_fails_takes_nothing_with_it(
 async def test_a_handler_that_goes_on_without_its_connection_has_failed(
     database: Database, store: PostgresRows, series: TransactionPipeline, statement: str
 ) -> None:
-    """Closed by itself, or lost, and the error swallowed."""
+    """The handler closed the connection itself or lost it, and swallowed the error."""
 
     async def go_on(connection: Connection) -> None:
         with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
             await (connection.execute(statement) if statement else connection.close())
-        while not connection.is_closed():  # noqa: ASYNC110  the connection hears of it, and tells nobody
+        while not connection.is_closed():  # noqa: ASYNC110  the connection notices, but announces nothing
             await asyncio.sleep(0.01)
 
     await store.insert_with(row("a"), nothing, series)

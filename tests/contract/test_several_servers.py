@@ -1,4 +1,4 @@
-"""A DATABASE_URL that names several servers, asked of two real ones."""
+"""A DATABASE_URL that names several servers, tested on two real ones."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ READ_WRITE = "?target_session_attrs=read-write"
 @pytest.fixture(scope="module")
 def both() -> Iterator[tuple[PostgresServer, PostgresServer]]:
     with running_postgres() as one, running_postgres() as other:
-        # Two clusters, one login: as a standby has its primary's.
+        # Two clusters with one login, as a standby has its primary's.
         password = (one._directory / "password").read_text()
         other.sql(f"alter role unlost password '{password}'")
         (other._directory / "password").write_text(password)
@@ -40,7 +40,7 @@ def pair(both: tuple[PostgresServer, PostgresServer]) -> Iterator[tuple[Postgres
 
 
 def make_read_only(server: PostgresServer, value: str) -> None:
-    """As far as clients can see, ``on`` makes a standby of it, and ``off`` promotes it."""
+    """To clients, ``on`` makes it look like a standby, and ``off`` promotes it."""
     server.sql(f"alter system set default_transaction_read_only = {value}")
     server.sql("select pg_reload_conf()")
 
@@ -63,7 +63,7 @@ async def test_the_first_that_answers_is_used(pair: tuple[PostgresServer, Postgr
     assert (await database.open())[0].isdigit()
     assert await port_of(database) == one.port
     one.stop()
-    with pytest.raises(Transient):  # the statement that finds the connection gone
+    with pytest.raises(Transient):  # the statement that finds the connection broken
         await port_of(database)
     assert await port_of(database) == other.port
     one.start()

@@ -1,4 +1,4 @@
-"""*Rows*, as console and ``unlost top`` show them, are rows: not numbers given out, and honest about an estimate."""
+"""*Rows* in the console and in ``unlost top`` counts rows, not assigned numbers, and an estimate is marked as one."""
 
 import asyncpg
 import pytest

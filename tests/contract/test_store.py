@@ -1,4 +1,4 @@
-"""What the store promises, asked of a real PostgreSQL, over wires that cut and swallow, and of the simulated one."""
+"""The promises of the store, on a real PostgreSQL, over wires that cut and swallow, and on the simulated one."""
 
 import asyncio
 import contextlib
@@ -70,7 +70,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 class Real:
-    """A real PostgreSQL, as many processes as asked for."""
+    """A real PostgreSQL, for any number of processes."""
 
     commit = b"COMMIT"
     effect = "INSERT INTO effects SELECT count(*) FROM effects"
@@ -113,7 +113,7 @@ class Real:
 
 
 class Simulated:
-    """The simulated one."""
+    """The simulated PostgreSQL."""
 
     commit = b"commit"
     effect = "e"
@@ -374,7 +374,7 @@ async def test_what_a_handler_raises_takes_its_row_back(database: Database) -> N
 
 @pytest.mark.parametrize("error", [None, Reject("no")])
 async def test_what_a_handler_leaves_in_its_session_ends_with_it(database_url: str, error: Exception | None) -> None:
-    """One connection: whoever comes next gets the same."""
+    """One connection, so that the next caller gets the same one."""
     database = Database(database_url, connections=1)
     await migrate(database)
     sent: list[str] = []
@@ -393,7 +393,7 @@ async def test_what_a_handler_leaves_in_its_session_ends_with_it(database_url: s
         if error:
             expected.enter_context(pytest.raises(Reject))
         await store_of(database).insert_with(row("e"), leave)
-    await asyncio.sleep(0)  # the library tells of a query a step later
+    await asyncio.sleep(0)  # the library reports a query one step later
     ended = [query for query in sent if "COMMIT;" in query or "ROLLBACK;" in query]
     assert ["RESET ALL" in query for query in ended] == [error is None], "a commit and the reset are one message"
     assert await store_of(database).insert_with(row("f"), look) == Stored()
@@ -618,7 +618,7 @@ async def test_cursors_of_one_journal_follow_its_timelines(server: Real | Simula
         (f"{OURS}.t5-0000000a.900", f"{OURS}.t5-0000000a.900"),
         (f"{OURS}.t5-0000000a.899", f"{OURS}.t5-0000000a.900"),
         (f"{OURS}.t12-0000000b.200", f"{OURS}.t12-0000000b.200"),
-        (f"{OURS}.t5-0000000a.1000", f"{OURS}.t12-0000000b.200"),  # a slow peer, on what is lost
+        (f"{OURS}.t5-0000000a.1000", f"{OURS}.t12-0000000b.200"),  # a slow peer, still in a lost history
         (f"{OTHER}.t99-0000000c.1", f"{OURS}.t12-0000000b.200"),
         (f"{OURS}.t1795886437830-0000000d.0", f"{OURS}.t1795886437830-0000000d.0"),
         (f"{OURS}.t1795886437830-0000000d.1", f"{OURS}.t1795886437830-0000000d.1"),
@@ -742,7 +742,7 @@ async def test_a_new_incarnation_lets_nobody_live_on_who_was_gone_for_long(datab
 
 
 async def clock_back(database: Database, *, spare: str = "") -> None:
-    """PostgreSQL's clock goes back an hour: what was noted before it lies an hour ahead."""
+    """PostgreSQL's clock goes back an hour, so that earlier times are an hour in the future."""
     async with database.acquire() as connection:
         hour = "interval '1 hour'"
         await connection.execute(f"UPDATE unlost.listeners SET seen_at = seen_at + {hour} WHERE token <> $1", spare)
@@ -752,7 +752,7 @@ async def clock_back(database: Database, *, spare: str = "") -> None:
 
 @pytest.mark.parametrize("spare", ["", "a"])
 async def test_a_clock_that_went_back_lets_nobody_live_on_longer_than_a_life(database: Database, spare: str) -> None:
-    """``spare``: who has refreshed its row since. The living stay on the roll throughout."""
+    """``spare``: the listener that has refreshed its row since. Live members stay members throughout."""
     a, b, dead = (PostgresMembership(database, token=t, instance_id=t, life_seconds=0.6) for t in ("a", "b", "dead"))
     for membership in (dead, b, a):
         await membership.declare(frozenset({"x"}))
@@ -770,7 +770,7 @@ async def test_a_clock_that_went_back_lets_nobody_live_on_longer_than_a_life(dat
 
 
 async def test_a_clock_that_went_back_keeps_no_newcomer_out(database: Database) -> None:
-    """It has another handler than the dead, whose row lies an hour ahead."""
+    """It has another handler than the dead listener, whose row is an hour in the future."""
     dead = PostgresMembership(database, token="dead", instance_id="dead", life_seconds=0.4, handler="shop:one")
     new = PostgresMembership(database, token="new", instance_id="new", life_seconds=0.4, handler="shop:two")
     await dead.declare(frozenset({"x"}))
@@ -783,7 +783,7 @@ async def test_a_clock_that_went_back_keeps_no_newcomer_out(database: Database) 
 
 
 async def test_a_clock_that_went_back_holds_no_lease_that_nobody_asks_for(database: Database) -> None:
-    """A letter is entered once no other's lease runs: nobody asks for the event meanwhile."""
+    """A letter is entered once no other owner's lease is valid. Meanwhile nobody asks for the event."""
     letter = Burial("held", b"d" * 32, "letter")
     owner, heir = (PostgresClaims(database, token=t, lease_seconds=0.4, window_seconds=60) for t in ("owner", "heir"))
     membership = PostgresMembership(database, token="heir", instance_id="heir")
@@ -834,7 +834,7 @@ async def test_a_probe_is_refused_where_no_row_could_be_written(database: Databa
 
 
 async def test_a_probe_writes_to_the_log_so_that_its_commit_waits_for_standbys(database: Database, database_url: str):
-    """What writes nothing is not waited for: it would succeed while every insert hangs."""
+    """A commit without writes waits for no standby, so such a probe would succeed while every insert hangs."""
     store = store_of(database)
     await store.probe()
     watching = await asyncpg.connect(database_url)

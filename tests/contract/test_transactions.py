@@ -1,4 +1,4 @@
-"""A handler's transaction is the one in which its row is inserted: whoever leaves it has failed, and is not retried."""
+"""The row is inserted in the handler's transaction. A handler that leaves it has failed, and is not retried."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -70,7 +70,7 @@ LEFT = {
 async def test_a_handler_that_leaves_its_transaction_fails_for_good(
     database: Database, statements: str, *, raises: bool
 ) -> None:
-    """Whatever it did, each further attempt would commit it again. What it committed itself is not undone."""
+    """Whatever it did, each further attempt would commit it again. Its own commits are not undone."""
     held: list[Connection] = []
 
     async def leave(connection) -> None:
@@ -100,7 +100,7 @@ async def test_a_handler_that_commits_by_itself_is_stored_once(database: Databas
 
 @pytest.mark.parametrize("swallowed", [False, True])
 async def test_a_handler_cannot_reset_its_connection(database: Database, *, swallowed: bool) -> None:
-    """What it wrote afterwards would be committed by itself, at every attempt."""
+    """Whatever it wrote afterwards would be committed by itself, at every attempt."""
 
     async def reset(connection) -> None:
         with contextlib.suppress(*([asyncpg.InterfaceError] if swallowed else [])):

@@ -1,4 +1,4 @@
-"""Each error of a server that cannot be reached says first what was being done: nobody else can tell a reader."""
+"""Each error about an unreachable server says first what was being done, because nothing else tells a reader."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ def membership(database: Database) -> PostgresMembership:
 
 
 async def nothing(_: object) -> None:
-    """A handler's work."""
+    """The work of a handler."""
 
 
 async def pruned(database: Database) -> None:
@@ -139,7 +139,7 @@ async def test_what_redis_was_asked_for_is_said(doing: str):
         connect_redis(f"redis://u:sesame@127.0.0.1:{free_port()}/0"), token="a:1", group="g", lease_seconds=30,
         window_seconds=600, shards=1,
     )  # fmt: skip
-    redis._places = (b"redis:1",)  # known already: else each call would ask for the place before
+    redis._places = (b"redis:1",)  # known already: otherwise each call would ask for the place first
     with pytest.raises(Transient) as failed:
         await OF_REDIS[doing](redis)
     await redis.close()

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Wire:
-    """Between a client and a server. ``cut_reply`` lets one request through and cuts what comes back."""
+    """Between a client and a server. ``cut_reply`` lets one request through and cuts the connection at the reply."""
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
@@ -33,22 +33,22 @@ class Wire:
 
     @property
     def url(self) -> str:
-        """The server's address, by way of this wire."""
+        """The server's address by way of this wire."""
         assert self._server
         port = self._server.sockets[0].getsockname()[1]
         login = self._parts.netloc.rpartition("@")[0]
         return urlunsplit(self._parts._replace(netloc=f"{login + '@' if login else ''}127.0.0.1:{port}"))
 
     def cut_reply(self, request: bytes) -> None:
-        """Once a request that holds these bytes has passed, cut the connection at the server's next bytes."""
+        """Once a request with these bytes has passed, cut the connection at the server's next bytes."""
         self._cut_when = request
 
     def hold_reply(self, request: bytes) -> None:
-        """Once a request that holds these bytes has passed, keep what comes back until ``pass_again``."""
+        """Once a request with these bytes has passed, hold the reply back until ``pass_again``."""
         self._hold_when = request
 
     def swallow(self) -> None:
-        """From now on nothing passes, and nothing is closed."""
+        """From now on pass nothing, and close nothing."""
         self._open.clear()
 
     def pass_again(self) -> None:

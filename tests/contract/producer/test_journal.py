@@ -1,4 +1,4 @@
-"""What every journal promises, run against each adapter."""
+"""The promises of every journal, run against each adapter."""
 
 import hashlib
 import os
@@ -197,7 +197,7 @@ def test_the_lock_is_let_go_where_the_file_is_none(tmp_path: Path) -> None:
 
 
 def test_full_synchronisation(tmp_path: Path) -> None:
-    """What is acknowledged survives the machine, not only the process: less than 2 (full) would not in this mode."""
+    """Acknowledged events survive a crash of the machine, not only of the process. In this mode that needs 2 (full)."""
     journal = SqliteJournal(tmp_path / "journal")
     for connection in (journal._writer, journal._reader, journal._checkpointer):
         assert connection.execute("pragma synchronous").fetchone() == (2,)
@@ -206,7 +206,7 @@ def test_full_synchronisation(tmp_path: Path) -> None:
 
 
 def copied(path: Path, to: Path) -> Path:
-    """A backup, as documented, of a journal in use."""
+    """Copy a journal in use, by the documented backup."""
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(to)) as target:
         source.backup(target)
     return to
@@ -344,7 +344,7 @@ def test_an_index_with_too_few_ids_is_told_and_nothing_is_placed(tmp_path: Path)
         with pytest.raises(JournalTrouble):
             journal.append([broken], 1.0)
         assert journal.bounds() == (0, known)
-        statuses(journal, named("event-7"), named("event-7"))  # so the next commit looks for what is known
+        statuses(journal, named("event-7"), named("event-7"))  # so that the next commit looks up known ids
     journal.close()
 
 
@@ -392,7 +392,7 @@ def test_what_it_holds_is_known_after_a_crash(tmp_path: Path) -> None:
     killed.retire(older_than=0.0, max_bytes=10 * len(event("old-1x").body), chunk=100)
     statuses(killed, event("new"))
     told = killed.stats()
-    killed._held_for_life.release()  # as the system does for a process that dies
+    killed._held_for_life.release()  # as the system does when a process dies
     for _ in range(2):
         journal = SqliteJournal(path)
         assert journal.stats() == told
