@@ -1,4 +1,4 @@
-"""Every command explains itself, and each example that it gives is understood by it."""
+"""Every command has help, and accepts each example in it."""
 
 import re
 import shlex
@@ -20,7 +20,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 def named(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """It, and all within it."""
+    """The command, and all commands within it."""
     yield name, command
     if isinstance(command, click.Group):
         for sub in command.list_commands(click.Context(command)):
@@ -35,7 +35,7 @@ def within(group: click.Group, name: str) -> click.Command:
 
 
 def arguments_of(example: str, name: str) -> list[str] | None:
-    """What the shell would give the command, or None where the example is one of another program."""
+    """The arguments that a shell would pass, or None if the example is of another program."""
     words = shlex.split(re.split(r"[|>]", example)[0])
     while re.match("[A-Z_]+=", words[0]):
         del words[0]

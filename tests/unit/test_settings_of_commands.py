@@ -1,4 +1,4 @@
-"""Each setting of each command but the listener's (see ``listener/test_settings.py``): its failure is one sentence."""
+"""Each wrong setting of each command is one sentence. For the listener see ``listener/test_settings.py``."""
 
 from typing import Any
 

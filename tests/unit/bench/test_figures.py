@@ -1,4 +1,4 @@
-"""What is made of measurements, and what is published to be measured."""
+"""Figures computed from measurements, and the events published for them."""
 
 import json
 import random

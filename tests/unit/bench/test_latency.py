@@ -1,4 +1,4 @@
-"""Between which looks a row became visible."""
+"""Between which two queries a row became visible."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The publisher that keeps time, against a server that reads requests by their length."""
+"""The publisher with a fixed rate, against a server that reads requests by their length."""
 
 import socketserver
 import threading

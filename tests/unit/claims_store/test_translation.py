@@ -1,4 +1,4 @@
-"""Errors by what to do next, cursors by the number at their end, statements by their name."""
+"""Errors are classed by what to do next, cursors by the number at their end, statements by their name."""
 
 import asyncpg
 import pytest

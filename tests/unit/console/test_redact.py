@@ -1,4 +1,4 @@
-"""Redacted fields are masked at any depth, in texts that quote them, and in what cannot be parsed."""
+"""Redacted fields are masked at any depth, in texts that quote them, and in unparsable input."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a replay that the console runs is told: the group's handler, and no secret that it does not need."""
+"""The environment of a replay run by the console: the group's handler, and no secret that it does not need."""
 
 from unlost.ops.console.replays import environment_of
 

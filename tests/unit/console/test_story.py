@@ -1,4 +1,4 @@
-"""The story of an event: who says what, in the order of time, and its end in one sentence."""
+"""The story of an event: reports in order of time with their origin, and the outcome in one sentence."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What files of letters promise of the disk: nothing counts as written before ``fsync`` of file and directory."""
+"""Durability of the files of letters: nothing counts as written before ``fsync`` of file and directory."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from unlost.dlq.record.letter import encode
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, states
 
 Seen = list[tuple[str, int]]
-"""What was made durable, in order: a file's or directory's name, and how many bytes it had then."""
+"""What was synced, in order: the name of a file or directory, and its size then."""
 
 
 @pytest.fixture

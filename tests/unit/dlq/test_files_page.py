@@ -1,4 +1,4 @@
-"""The reference of files tells them as they are: each field, and lines that are read as any other."""
+"""The reference of files is correct: each field exists, and its example lines can be read."""
 
 import re
 import sqlite3
@@ -15,7 +15,7 @@ LETTERS, STATES, JOURNAL = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
 
 
 def told(section: str) -> set[str]:
-    """What stands in the first column of a section's table."""
+    """The first column of a section's table."""
     rows = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 

@@ -1,4 +1,4 @@
-"""What stands in the file of letters, to the byte: long lines, ranges, damage, the lock's own words."""
+"""The file of letters byte by byte: long lines, ranges, damage, and the text in the lock file."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Filters: each alone, and times."""
+"""Filters: each one alone, and times."""
 
 import pytest
 

@@ -70,7 +70,7 @@ def test_a_directory_that_cannot_be_read_is_an_error(data: Path, monkeypatch: py
             raise PermissionError(errno.EACCES, "Permission denied")
         return look(path)
 
-    monkeypatch.setattr(Path, "iterdir", refused)  # root, who may run this, can read everything
+    monkeypatch.setattr(Path, "iterdir", refused)  # tests may run as root, who can read everything
     for named in (data / "*" / "*.jsonl", data, data / "a"):
         with pytest.raises(FileTrouble, match=r"cannot read .*: Permission denied"):
             letter_files([named])

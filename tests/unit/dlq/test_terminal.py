@@ -31,7 +31,7 @@ def on_a_terminal(*words: object) -> list[str]:
 def _read(fd: int) -> bytes:
     try:
         return os.read(fd, 65536)
-    except OSError:  # how Linux says that the other end of a terminal is closed
+    except OSError:  # how Linux reports that the other end of a terminal is closed
         return b""
 
 

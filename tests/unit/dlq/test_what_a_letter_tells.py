@@ -1,4 +1,4 @@
-"""A letter and what became of it, as whole values: each field says what it should, and nothing is made up."""
+"""A letter and its state as complete values: each field is right, and nothing is invented."""
 
 import hashlib
 from typing import Any, cast, get_args
@@ -122,7 +122,7 @@ def test_times_are_utc_to_the_microsecond():
 
 
 def changed(letter: Letter, **fields: Any) -> bytes:
-    """A line whose checksum is right, though its content is not."""
+    """A line with a valid checksum and changed content."""
     line = msgspec.json.decode(encode(letter))
     del line["checksum"]
     return seal(cast("Any", line | fields))
@@ -147,7 +147,7 @@ def test_a_line_that_is_sealed_and_wrong_is_damaged_and_says_why(fields: dict[st
 
 
 # -- what became of it ----------------------------------------------------------------------------
-
+# -- its state -------------------------------------------------------------------------------------
 SEEN = LetterState("failed", 2, 5.0, "before", "KeyError")
 
 

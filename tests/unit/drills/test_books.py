@@ -1,4 +1,4 @@
-"""What a drill counts: a file that cannot be read is one sentence in its verdict, never a traceback."""
+"""A drill's counts: an unreadable file becomes one sentence in the verdict, never a traceback."""
 
 from pathlib import Path
 

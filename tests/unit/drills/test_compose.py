@@ -1,6 +1,6 @@
-"""A compose project as a stage: calls that end, files that come back as they are, and projects that are refused.
+"""A compose project as a stage: calls with time limits, files copied back unchanged, and refused projects.
 
-The engine is a script here: ``exec`` runs its command on this machine. Real containers stand in docs/drills-compose.md.
+The engine is a script here: ``exec`` runs its command on this machine. docs/drills-compose.md covers real containers.
 """
 
 import os

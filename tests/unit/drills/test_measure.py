@@ -1,4 +1,4 @@
-"""Times and counts are read off records, and mean what they say."""
+"""Times and counts are computed from records, and are correct."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Plans of damage: replayable, within their time, and never two blows on one target at once."""
+"""Plans of damage: repeatable, within their time, and never two faults on one target at once."""
 
 import asyncio
 import itertools
@@ -34,7 +34,7 @@ def test_every_blow_is_healed_in_time_and_a_target_takes_one_at_a_time(seed: int
 
 
 class _Brittle:
-    """A stage in which a second blow on a part that was not healed is told."""
+    """A stage that reports a second fault on a part that was not healed."""
 
     def __init__(self) -> None:
         self.hurt = False

@@ -1,4 +1,4 @@
-"""A drill passes only where the law and its bars held, and says why where they did not."""
+"""A drill passes only if the law and its bars held. Otherwise it says why."""
 
 from dataclasses import replace
 

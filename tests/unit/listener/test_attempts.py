@@ -1,4 +1,4 @@
-"""Attempts are bounded, and what is not transient is never tried again."""
+"""Attempts are bounded, and errors that are not transient are never retried."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from unlost.listener.core.retry import attempts
 
 
 class Work:
-    """Fails so often, with that error."""
+    """Fails a given number of times, with a given error."""
 
     def __init__(self, failures: int, error: Exception | None = None) -> None:
         self.failures = failures

@@ -1,4 +1,4 @@
-"""What a listener tells whoever is on call of its own past: what changed, how often, and since when it lacks what."""
+"""A listener's own history for the operator on call: what changed, how often, and since when something is missing."""
 
 from unlost.listener.core.facts import (
     BreakerMoved,

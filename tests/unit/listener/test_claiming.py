@@ -1,4 +1,4 @@
-"""Claiming when the table cannot be asked: claims that were won fill all room, and must not be waited for."""
+"""Claiming while the table is out of reach: won claims fill all room, and must not be waited for."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ POLICY = Policy()
 
 
 class Room:
-    """As much of the desk as claiming asks: what it grants is held, and nobody ends it."""
+    """A stand-in for the claim manager: what it grants stays held."""
 
     open = True
 
@@ -44,14 +44,14 @@ class Room:
 
 
 class Watch:
-    """Of the outages."""
+    """A stand-in for the watch of outages."""
 
     async def counts(self, *_: object) -> bool:
         return True
 
 
 class Table:
-    """Away for the first question."""
+    """Fails the first query."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -81,17 +81,17 @@ class Work:
 
 
 class Ends:
-    """Hears of events, and does nothing."""
+    """Receives events, and does nothing."""
 
-    def report_received(self) -> None:
-        """Nothing is told."""
+    def tell_received(self) -> None:
+        """Does nothing."""
 
     def done(self, ended: Sequence[object]) -> None:
         """Nothing ends here."""
 
 
 class Event:
-    """A passage, as far as claiming looks at one."""
+    """A stand-in for ``InFlight``, as far as claiming reads it."""
 
     cause = None
     revive = of_peer = False
@@ -115,7 +115,7 @@ def claiming_of(ids: Sequence[str], work: Work, manager: Room) -> Claiming:
 
 
 class Alone(Work):
-    """Writes down when nothing else runs any more, and what is begun then."""
+    """Records when nothing else runs any more, and what is begun then."""
 
     must_look_before = False
 
@@ -138,7 +138,7 @@ class Alone(Work):
 
 
 class Lapses(Room):
-    """Everything has lapsed; what is taken over is written down."""
+    """All leases have expired. Records what is taken over."""
 
     def __init__(self, log: list[str]) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class Lapses(Room):
 
 
 async def test_suspects_are_claimed_once_nothing_else_runs_any_more():
-    """Claimed before, they would be held alone by a process that something else may kill."""
+    """If they were claimed earlier, they would be held alone by a process that something else may kill."""
     work = Alone(5)
     running = asyncio.create_task(claiming_of("abcde", work, Lapses(work.log)).run())
     async with asyncio.timeout(20):

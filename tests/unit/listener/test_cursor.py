@@ -1,4 +1,4 @@
-"""What a cursor says."""
+"""Parsing and comparing cursors."""
 
 import pytest
 
@@ -42,11 +42,11 @@ def test_any_other_is_opaque(cursor: str) -> None:
     ("stored", "unknown", "start", "back"),
     [
         (ours(5, 250), ours(5, 250), ours(5, 200), True),
-        (ours(5, 190), ours(5, 250), ours(5, 200), False),  # what lies between is not settled
-        (ours(6, 210), ours(5, 250), ours(5, 200), False),  # a peer has moved on
+        (ours(5, 190), ours(5, 250), ours(5, 200), False),  # the events in between are not settled
+        (ours(6, 210), ours(5, 250), ours(5, 200), False),  # a peer has advanced it
         (ours(7, 900), ours(7, 950), ours(5, 100), True),
-        (ours(5, 90), ours(5, 80), ours(5, 100), False),  # retention: forward all by itself
-        (ours(5, 110), ours(5, 80), ours(5, 100), False),  # retention, and a peer has moved on
+        (ours(5, 90), ours(5, 80), ours(5, 100), False),  # retention: forward by itself
+        (ours(5, 110), ours(5, 80), ours(5, 100), False),  # retention, and a peer has advanced it
         (ours(5, 90), ours(5, 90), ours(1, 0, journal=B), True),
         (ours(1, 7, journal=B), ours(5, 90), ours(1, 0, journal=B), False),
         ("j-7", "j-9", "j-1", False),

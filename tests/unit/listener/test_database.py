@@ -1,4 +1,4 @@
-"""To which server a database connects, and what is said where none lets us in; no server is asked."""
+"""Which server a database connects to, and the error if none accepts. No real server is used."""
 
 from typing import cast
 
@@ -16,7 +16,7 @@ A, B = servers_of(PAIR)
 
 
 class Servers(Database):
-    """Those that are ``down`` end with what is said of them; the others let us in."""
+    """Servers in ``down`` fail with their given error; the others accept."""
 
     def __init__(self, url: str = PAIR, **down: BaseException) -> None:
         super().__init__(url)

@@ -1,4 +1,4 @@
-"""What counts as an event, what does not and why, and that nothing of it is changed on the way in."""
+"""What counts as an event and what does not, and why. An event is not changed on the way in."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a failed attempt leads to: whether another follows, what is kept of it, and what is stated."""
+"""What a failed attempt leads to: a further attempt or none, what is kept, and which facts are stated."""
 
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from unlost.listener.pipeline.failures import Failures
 
 
 class Watch:
-    """Of an outage, or of none."""
+    """A stand-in for the watch: in an outage, or not."""
 
     def __init__(self, *, counts: bool) -> None:
         self._counts = counts

@@ -15,7 +15,7 @@ DELIVERY = Delivery("e", None, None, {}, 1, 1)
 
 
 class Odd(BaseException):
-    """What no ``except Exception`` catches."""
+    """An exception that no ``except Exception`` catches."""
 
 
 RAISED: list[BaseException] = []
@@ -114,6 +114,6 @@ async def test_threads_that_hang_are_bounded_and_make_room_when_they_end():
     assert threading.active_count() == before + MOST_HUNG
     GO_ON.set()
     async with asyncio.timeout(10):
-        while threading.active_count() > before:  # noqa: ASYNC110  threads end without telling the loop
+        while threading.active_count() > before:  # noqa: ASYNC110  threads end without notifying the loop
             await asyncio.sleep(0.01)
     await attempt(handler.call(delivery), timeout=10)

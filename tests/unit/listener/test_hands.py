@@ -1,4 +1,4 @@
-"""Hands: how many handlers run at once, and what becomes of an event that fails, waits, or is lost."""
+"""Workers: how many handlers run at once, and what happens to an event that fails, waits, or is lost."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ POLICY = Policy(handle_concurrency=2, handle_attempts=2, handle_delay=0.01)
 
 
 class Held:
-    """As much of the desk as handling asks: everything is held and may run, until it is gone."""
+    """A stand-in for the claim manager: everything is held and may run, until it is lost."""
 
     def __init__(self) -> None:
         self.gone: dict[str, asyncio.Event] = {}
@@ -39,7 +39,7 @@ class Held:
 
 
 class Put:
-    """As much of storing: keeps what is put, and what is given up."""
+    """A stand-in for storing: keeps what it is given, and what is given up."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -65,7 +65,7 @@ class Put:
 
 
 class Watch:
-    """As much of the watch: so many failures fall into an outage, and do not count."""
+    """A stand-in for the watch: this many failures fall into an outage, and do not count."""
 
     trouble = ""
 
@@ -78,7 +78,7 @@ class Watch:
 
 
 class Work:
-    """A handler whose events run until they are let go, or fail as often as is told."""
+    """A handler whose events run until released, or fail as often as the test says."""
 
     def __init__(self, *, at_once: bool = False, fails: dict[str, int] | None = None) -> None:
         self.running: list[str] = []
@@ -138,7 +138,7 @@ async def handling_with(
 
 
 class FakeRows:
-    """A plain handler asks nothing of the table."""
+    """A plain handler does not query the table."""
 
 
 async def test_so_many_run_at_once_and_all_in_their_turn() -> None:
@@ -256,7 +256,7 @@ async def test_an_event_that_is_stopped_in_its_pause_leaves_the_lane() -> None:
         (a,) = flights("a")
         handling.start_all([a])
         await work.until(lambda: work.begun == ["a"])
-        while work.running:  # noqa: ASYNC110  one turn of the loop, and it pauses
+        while work.running:  # noqa: ASYNC110  one iteration of the loop, and it pauses
             await asyncio.sleep(0)
         assert handling.lose(a)
         async with handling.alone():
@@ -281,7 +281,7 @@ async def test_what_a_handler_sets_in_its_context_is_its_own_events() -> None:
 
 
 async def test_a_handler_whose_own_work_was_cancelled_has_failed() -> None:
-    """Nobody cancelled the event: were it taken for that, nothing would end it."""
+    """The event itself was not cancelled. If it were taken for that, nothing would end it."""
 
     async def handle(delivery: Delivery) -> None:
         theirs = asyncio.get_running_loop().create_future()
@@ -333,7 +333,7 @@ async def test_at_the_end_a_hand_takes_nothing_more_whatever_its_handler_makes_o
     async with handling_with(handle) as (handling, _):
         handling.start_all(flights("a"))
         await begun.wait()
-        closing = asyncio.create_task(handling.alone().__aenter__())  # their lane is closed until "a" has ended
+        closing = asyncio.create_task(handling.alone().__aenter__())  # their gate is closed until "a" has ended
         await asyncio.sleep(0)
         handling.start_all(flights(*"bcd"))
     closing.cancel()

@@ -1,4 +1,4 @@
-"""Who hears which facts: what a hearer does not name is nothing to it, and each fact that somebody names is told."""
+"""Which facts reach which subscriber: only the kinds that it names, and each kind that any subscriber names."""
 
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -85,11 +85,11 @@ def seen_by_logs(fact: Fact) -> bool:
 
 
 def told(hear: Facts, fact: Fact) -> list[Fact]:
-    """What a hearer of these kinds is told."""
+    """The facts that a subscriber to these kinds receives."""
     heard: list[Fact] = []
 
     class Ear:
-        hears = getattr(hear, "hears")  # noqa: B009  an attribute that a plain hearer lacks
+        hears = getattr(hear, "hears")  # noqa: B009  an attribute that a plain subscriber lacks
 
         def __call__(self, fact: Fact) -> None:
             heard.append(fact)

@@ -1,4 +1,4 @@
-"""The intake: each event that enters leaves once, copies too, and what has not left can be told at any time."""
+"""The intake: each event that enters leaves once, copies too, and the remaining ones can be listed at any time."""
 
 import time
 
@@ -14,7 +14,7 @@ from unlost.listener.pipeline.policy import Policy
 
 
 class Admitted:
-    """An intake, and what it would have claimed."""
+    """An intake, and the events that it would have claimed."""
 
     def __init__(self, *, share: tuple[int, int] = (0, 1), length: int = 64) -> None:
         self.queue: BatchQueue[InFlight] = BatchQueue()

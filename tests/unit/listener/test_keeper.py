@@ -1,4 +1,4 @@
-"""What the keeper says that PostgreSQL has, and in which store that was so."""
+"""Which cursor PostgreSQL has according to the committer, and in which store."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ BEFORE, LATER, BACK = StoreMark("g", 7, "p"), StoreMark("g", 9, "p"), StoreMark(
 
 
 class Cursors:
-    """Answers what it was given."""
+    """Returns given answers."""
 
     def __init__(self, *answers: str | Exception | None) -> None:
         self.answers = list(answers)
@@ -25,7 +25,7 @@ class Cursors:
 
 
 class Place:
-    """A keeper whose watermark and store are set by the test."""
+    """A committer whose watermark and store the test sets."""
 
     def __init__(self, *answers: str | Exception | None) -> None:
         self.watermark = SimpleNamespace(cursor="j-8", reading=0)

@@ -1,4 +1,4 @@
-"""What a listener does about the store that PostgreSQL is: known, new, gone back, or doubtful."""
+"""How a listener treats the store that it finds: known, new, gone back, or in doubt."""
 
 import asyncio
 from typing import Any, cast
@@ -18,7 +18,7 @@ def at(version: int, generation: str = "g", incarnation: str = "postgres:1") -> 
 
 
 class Roll:
-    """Shows these marks one after the other; a renewed generation is another one from then on."""
+    """Shows these marks one after the other. After a renewal the generation differs."""
 
     def __init__(self, *seen: StoreMark) -> None:
         self._seen = list(seen)
@@ -35,7 +35,7 @@ class Roll:
 
 
 class Reach:
-    """Redis says that the store had come so far; ``None``: it does not answer."""
+    """Redis reports how far the store had come; ``None``: no answer."""
 
     redis: str | None = None
     redis_is_away = False

@@ -29,7 +29,7 @@ class Slow:
         return self.name
 
     def file_under(self, store: str) -> None:
-        """There is one store."""
+        """There is only one store."""
 
     async def remember(self, store: StoreMark) -> Remembered | None:
         return Remembered(store.version, store.name)
@@ -50,7 +50,7 @@ class Slow:
 
 
 class Roll:
-    """Nobody else is there."""
+    """No other member."""
 
     life_seconds = 1000.0
     handler = None

@@ -1,4 +1,4 @@
-"""Each place that granted a claim learns what becomes of it; a claim that one of them no longer grants is lost."""
+"""Each place that granted a claim learns its outcome. A claim that one of them no longer grants is lost."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -20,7 +20,7 @@ def ask(event_id: str) -> ClaimRequest:
 
 
 class Place:
-    """Grants all but what is ``foreign``; does not answer where it is ``away``; records each call."""
+    """Grants all but ``foreign`` claims. Does not answer while ``away``. Records each call."""
 
     def __init__(self) -> None:
         self.told: list[object] = []
@@ -49,7 +49,7 @@ class Place:
 
 
 class Held:
-    """Leases in two places, at a clock that stands still until it is set."""
+    """Leases in two places, with a clock that stands still until the test sets it."""
 
     def __init__(self, *places: str) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""How many connections are opened and when, without a server: none that nobody waits for."""
+"""How many connections are opened and when, without a server: none unless a caller waits for it."""
 
 import asyncio
 from typing import Any, cast
@@ -10,7 +10,7 @@ from unlost.listener.store.postgres.pool import ConnectionPool
 
 
 class Connection:
-    """As much of one as lending asks."""
+    """As much of a connection as the pool uses."""
 
     is_clean = True
     generation, free_since = -1, 0.0
@@ -26,7 +26,7 @@ class Connection:
 
 
 class Server:
-    """Lets in whom it ``takes``; it counts who came."""
+    """Accepts as many as it ``takes``, and counts connections."""
 
     def __init__(self, *, takes: bool = True) -> None:
         self.takes = takes
@@ -43,7 +43,7 @@ class Server:
 
 
 async def affinity() -> None:
-    """All that is ready in the loop, and what follows from it."""
+    """Run everything ready in the loop, and what follows from it."""
     for _ in range(10):
         await asyncio.sleep(0)
 

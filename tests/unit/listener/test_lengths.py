@@ -1,4 +1,4 @@
-"""What a Redis announces is checked however it is cut into pieces, and what it says is no announcement."""
+"""Lengths that a Redis announces are checked, however the bytes are cut. Content is not taken for a length."""
 
 import itertools
 

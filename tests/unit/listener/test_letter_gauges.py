@@ -1,4 +1,4 @@
-"""The tally of a dead-letter file keeps up with listeners, replays and ``compact``."""
+"""The counts of a dead-letter file keep up with listeners, replays and ``compact``."""
 
 import sys
 import threading
@@ -105,7 +105,7 @@ def test_what_is_shown_has_every_reason_from_the_start(path: Path, file: DeadLet
 
 
 def shown(registry: CollectorRegistry) -> dict[str, float]:
-    """What a scrape tells of single failures."""
+    """The single failures in a scrape."""
     (family,) = (one for one in registry.collect() if one.name == "unlost_dead_letters_unresolved_by_fingerprint")
     return {sample.labels["fingerprint"]: sample.value for sample in family.samples}
 
@@ -166,5 +166,5 @@ def test_a_scrape_in_the_middle_of_a_look_tells_of_one_look() -> None:
 
 
 def word(number: int) -> str:
-    """A fingerprint does not tell numbers apart."""
+    """A word for each number, because a fingerprint ignores numbers."""
     return "abcdefghijk"[number]

@@ -1,4 +1,4 @@
-"""Looking: what peers settled ends unread, what they did not is read; and what is one's own is vouched for."""
+"""Checking peers: events that peers settled end unread, others are read; own segments are announced as settled."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -23,7 +23,7 @@ CLOCKS = Clocks(lambda: 5.0, lambda: 7.0)
 
 
 class Desk:
-    """As much of the desk as looking asks: which names are vouched for, or no answer at all."""
+    """A stand-in for the claim manager: which names are announced as settled, or no answer at all."""
 
     def __init__(self, vouched: Collection[ClaimRequest] | None) -> None:
         self._vouched = vouched
@@ -35,7 +35,7 @@ class Desk:
 
 
 class Bench:
-    """An intake of the first of two listeners, with stretches of one or two frames, and a look at what it left."""
+    """The intake of the first of two listeners, with segments of one or two frames, and a check of what it left."""
 
     def __init__(self, vouched: Collection[ClaimRequest] | None = (), *, number: int = 0) -> None:
         self.queue: BatchQueue[InFlight] = BatchQueue()
@@ -60,13 +60,13 @@ class Bench:
             self.has_looked.set()
 
     async def claimed(self) -> list[InFlight]:
-        """What is to be claimed before all else."""
+        """The events to claim first."""
         taken = [] if self.queue.calm else await self.queue.take(999)
         self.affinity.taken()
         return taken
 
     async def left(self) -> list[InFlight]:
-        """What is to be claimed after one look."""
+        """The events to claim after one check."""
         running, looked = (asyncio.create_task(one) for one in (self.looking.run(), self.has_looked.wait()))
         await asyncio.wait({running, looked}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
         assert looked.done(), running
@@ -78,7 +78,7 @@ FRAMES = [b'{"event_id":"e%d","type":"t","payload":{"n":1},"cursor":"j.%d"}' % (
 
 
 async def vouched_by_peer(frames: Sequence[bytes] = FRAMES) -> list[ClaimRequest]:
-    """What the other of the two vouches for when it has settled all that it claimed."""
+    """The names that the other listener announces once it has settled everything it claimed."""
     peer = Bench(number=1)
     peer.intake.receive(frames)
     assert peer.intake.settled_segments() == []
@@ -94,7 +94,7 @@ async def test_what_two_share_is_everything_and_nothing_twice():
         names.append({flight.claim_id for flight in await bench.claimed()})
     both = names[0] & names[1]
     assert names[0] | names[1] == {f"e{n}" for n in range(24)}
-    assert both == {f"e{n}" for n in range(len(both))}  # nobody knows whose the first stretch is
+    assert both == {f"e{n}" for n in range(len(both))}  # whose the first segment is remains unknown
     assert min(len(names[0]), len(names[1])) > len(both)
 
 
@@ -140,7 +140,7 @@ async def test_other_bytes_are_not_vouched_for():
 
 async def test_a_stretch_is_vouched_for_once_and_only_when_all_of_it_is_settled():
     bench = Bench(number=1)
-    for frame in FRAMES:  # each at a position of its own
+    for frame in FRAMES:  # each at a different position
         bench.intake.receive([frame])
     own = await bench.claimed()
     told: list[ClaimRequest] = []
@@ -159,7 +159,7 @@ async def test_while_peers_are_not_waited_for_all_is_read_at_once_and_ones_own_c
     theirs = await bench.queue.take(999)
     assert {flight.claim_id for flight in (*own, *theirs)} == {f"e{n}" for n in range(24)}
     assert not await bench.left()
-    assert bench.affinity.waits  # that they settle theirs was learned all the same
+    assert bench.affinity.waits  # that they settle their share was learned all the same
     assert not [fact for fact in bench.facts if isinstance(fact, FramesUnread)]
 
 

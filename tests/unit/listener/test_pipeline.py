@@ -1,4 +1,4 @@
-"""Wires between the stages that no other test pulls alone."""
+"""Connections between the stages that no other test covers alone."""
 
 import time
 from typing import Any, cast
@@ -13,7 +13,7 @@ from unlost.listener.pipeline.policy import Policy
 
 
 class Holding:
-    """As much of the desk as this asks: what it holds, until told to let go."""
+    """A stand-in for the claim manager: holds its claims until told to release them."""
 
     def __init__(self, *event_ids: str) -> None:
         self.ids = set(event_ids)

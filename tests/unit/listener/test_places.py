@@ -1,7 +1,7 @@
-"""The rule "claims must meet", tried in every order of steps and faults for two listeners.
+"""The rule that places must intersect, in every order of steps and faults for two listeners.
 
-The worlds below are driven by the product's own ``next_step`` and ``meets``. Nobody is killed or frozen:
-then one event is never handled by two at once, and some listener can always go on.
+The product's own ``next_step`` and ``meets`` drive the worlds below. No listener is killed or frozen. Then two
+listeners never handle one event at once, and some listener can always go on.
 """
 
 from collections import deque

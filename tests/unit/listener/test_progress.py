@@ -1,4 +1,4 @@
-"""Connected and no longer consuming is told from idle, from slow, and from waiting for another."""
+"""A connected listener that no longer consumes is told apart from an idle, a slow, and a waiting one."""
 
 from unlost.listener.core.facts import EventsClaimed, EventsStored
 from unlost.listener.observe.progress import Progress

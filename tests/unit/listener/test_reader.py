@@ -1,4 +1,4 @@
-"""The reader: what proves that a source resumes, when the back-off starts anew, what is said of a lost connection."""
+"""The reader: what proves that a source resumes, when the backoff restarts, and how a lost connection is reported."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ SET_BACK = {"unlost-oldest": ours(0), "unlost-cursor": ours(4), "unlost-gap": ou
 
 
 class Connection:
-    """Brings these frames, and then ends, or stays."""
+    """Delivers these frames, and then ends or stays open."""
 
     def __init__(self, source: "Source", headers: Headers, frames: Sequence[bytes]) -> None:
         self._source, self.headers, self._frames = source, headers, list(frames)
@@ -57,7 +57,7 @@ class Connection:
 
 
 class Source:
-    """Answers each handshake as it is told."""
+    """Answers each handshake as the test says."""
 
     def __init__(
         self, headers: dict[str, str] | None = None, frames: Sequence[bytes] = (), ends: ConnectionClosed | None = None,

@@ -1,4 +1,4 @@
-"""How the client of Redis is made: it never waits or retries by itself, for the limit of a call is ours."""
+"""How the Redis client is built: it never waits or retries by itself, because each call has our own limit."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Letters that PostgreSQL refuses stand back alone, and what waits is looked at once more: no server is asked."""
+"""Letters that PostgreSQL refuses wait alone, and waiting ones are checked again. No real server is used."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -13,7 +13,7 @@ from unlost.listener.ports.dead_letters import Burial, Standing
 
 
 class Clock:
-    """Stands still until it is set."""
+    """Stands still until the test sets it."""
 
     now = 100.0
 
@@ -22,7 +22,7 @@ class Clock:
 
 
 class Register:
-    """Refuses each batch in which one of the ``refused`` is; of the others it says what it was told to."""
+    """Refuses each batch that contains one of ``refused``. For the others it gives the answers it was given."""
 
     def __init__(self, refused: set[str], **standings: Standing) -> None:
         self._refused = refused
@@ -50,7 +50,7 @@ class Register:
 
 
 class Letters:
-    """Notes what is resolved."""
+    """Records what is resolved."""
 
     def __init__(self) -> None:
         self.resolved: list[tuple[str, str]] = []
@@ -68,7 +68,7 @@ class Letters:
 
 
 class Around:
-    """A registrar, and all that it speaks with."""
+    """A registrar, and everything that it talks to."""
 
     def __init__(self, register: Register) -> None:
         self.clock, self.letters, self.register = Clock(), Letters(), register
@@ -79,7 +79,7 @@ class Around:
         )  # fmt: skip
 
     async def entered(self, ids: str, *later: float) -> None:
-        """Enter letters of these events, and look again at each of these times."""
+        """Enter letters of these events, and check again at each of these times."""
         running = asyncio.create_task(self.registrar.run())
         await _affinity()
         self.registrar.put([Burial(one, b"", f"letter {one}", claimed=one.islower()) for one in ids])
@@ -161,7 +161,7 @@ async def test_two_letters_of_one_event_are_entered_one_after_the_other():
 
 
 class LaterRefusing(Register):
-    """Takes everything once, and refuses one of them from then on."""
+    """Accepts everything once, and then refuses one of them."""
 
     async def enter(self, burials: Sequence[Burial]) -> list[Standing]:
         standings = await super().enter(burials)

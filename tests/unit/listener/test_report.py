@@ -10,7 +10,7 @@ from unlost.listener.source.report import Reporter
 
 
 class Cursors:
-    """Of a group. The last answer holds from then on."""
+    """The cursors of a group. The last answer repeats."""
 
     def __init__(self, *answers: str | Exception | None) -> None:
         self.answers = list(answers)
@@ -24,7 +24,7 @@ class Cursors:
 
 
 class Producer:
-    """Takes so many reports, then ends the connection."""
+    """Accepts this many reports, then ends the connection."""
 
     def __init__(self, most: int) -> None:
         self.told: list[str | None] = []
@@ -39,7 +39,7 @@ class Producer:
 
 
 async def reported(monkeypatch, cursors: Cursors, saved: list[str | None], most: int) -> tuple[list[str | None], int]:
-    """What was told, and how many times it waited for that."""
+    """The reports, and how many times it waited for them."""
     waited = 0
 
     async def sleep(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Each setting's failure is one sentence, and all mistakes come at once."""
+"""Each wrong setting is one sentence, and all mistakes are reported together."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A letter is final: it is written once the claim is confirmed, and by nobody whose claim is gone."""
+"""A letter is final: it is written once the claim is confirmed, and never by a listener whose claim is lost."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from unlost.listener.ports.dead_letters import Burial
 
 
 class CutOff:
-    """As much of the desk as burying asks: unreachable for some questions, and what is ``gone`` was lost meanwhile."""
+    """A stand-in for the claim manager: some questions get no answer, and claims in ``gone`` were lost meanwhile."""
 
     def __init__(self, questions: int, gone: set[str]) -> None:
         self.unanswered = questions
@@ -46,7 +46,7 @@ class CutOff:
 
 
 class Yard:
-    """Tells when a letter was written."""
+    """Records when a letter was written."""
 
     def __init__(self, enough: int) -> None:
         self.buried: list[str] = []
@@ -61,7 +61,7 @@ class Yard:
 
 
 class FullYard(Yard):
-    """Has no room when it is asked first; what others have taken by then is told to the desk."""
+    """Has no room the first time. Events that others have won by then are reported to the claim manager."""
 
     def __init__(self, enough: int, manager: CutOff, taken: set[str]) -> None:
         super().__init__(enough)
@@ -76,7 +76,7 @@ class FullYard(Yard):
 
 
 class Event:
-    """A passage, as far as burying looks at one."""
+    """A stand-in for ``InFlight``, as far as burying reads it."""
 
     def __init__(self, event_id: str) -> None:
         self.event_id = self.claim_id = event_id
@@ -89,7 +89,7 @@ class Event:
 
 
 class Out:
-    """What ended, each a stretch of its own."""
+    """The events that ended, each as a segment of its own."""
 
     def __init__(self) -> None:
         self._settled: list[ClaimRequest] = []

@@ -1,4 +1,4 @@
-"""Watermark, backoff, breaker, standby delays, inbox: the small pure decisions."""
+"""Watermark, backoff, breaker, standby delays, batch queue: the small pure decisions."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Whether a failure counts: only if the store takes rows meanwhile."""
+"""Whether a failure counts: only if the store accepts rows meanwhile."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ FAILED = Transient("no answer")
 
 
 class Probed:
-    """Answers each probe with the next of these; with the last one from then on."""
+    """Answers the probes with these, one after the other. The last one repeats."""
 
     def __init__(self, *answers: Exception | None) -> None:
         self.answers = list(answers)
@@ -84,7 +84,7 @@ async def test_during_an_outage_all_wait_and_know_why():
     store = Probed(Transient("away"))
     async with watching(store) as (watch, _):
         first = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
-        while not watch.trouble:  # noqa: ASYNC110  a few turns of the loop
+        while not watch.trouble:  # noqa: ASYNC110  a few iterations of the loop
             await asyncio.sleep(0)
         assert watch.trouble == "PostgreSQL takes no rows: away"
         second = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
@@ -131,7 +131,7 @@ async def test_a_breaker_that_closes_ends_the_pause(monkeypatch: pytest.MonkeyPa
     async with watching(store) as (watch, breaker):
         breaker.failed(0.0, "refused")
         waiting = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
-        while not breaker.is_open:  # noqa: ASYNC110  a few turns of the loop
+        while not breaker.is_open:  # noqa: ASYNC110  a few iterations of the loop
             await asyncio.sleep(0)
         store.answers = [None]
         breaker.succeeded()

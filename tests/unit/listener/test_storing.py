@@ -1,4 +1,4 @@
-"""Storing: a row at fault ends alone; an outage is waited for; what was given up is looked up once more."""
+"""Storing: a bad row ends alone; an outage is waited for; rows that were given up are looked up once more."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ POLICY = Policy(insert_attempts=3, insert_delay=0.0)
 
 
 class Rows:
-    """A table whose inserts, probes and looks fail as told."""
+    """A table whose inserts, probes and queries fail as the test says."""
 
     def __init__(self) -> None:
         self.inserts: list[list[str]] = []
@@ -56,7 +56,7 @@ class Rows:
 
 
 class Ends:
-    """Where passages end: as rows, as letters, or looked at elsewhere."""
+    """Collects ended events: as rows, as letters, or checked elsewhere."""
 
     def __init__(self) -> None:
         self.stored: list[str] = []
@@ -170,7 +170,7 @@ async def test_an_attempt_in_an_outage_is_none_of_those_that_a_row_at_fault_has(
 async def test_what_turns_out_to_be_settled_ends_by_what_the_table_holds(
     answer: Done | Dead, settled: list[tuple[str, bool]], dead: list[tuple[str, bool]]
 ):
-    """An event whose id is taken by other content is no duplicate: it would vanish."""
+    """An event whose id belongs to other content is no duplicate. Taken for one, it would vanish."""
     rows = Rows()
     rows.settles["a"] = answer
     async with storing_in(rows) as (storing, ends):

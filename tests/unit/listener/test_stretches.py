@@ -1,4 +1,4 @@
-"""Stretches: all who hear a stream cut it alike, and give the same name to the same bytes and to no others."""
+"""Segments: all readers of a stream cut it alike. Equal bytes get the same name, and other bytes another."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ streams = st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=40)
 
 
 def ends_of(frames: Sequence[bytes], number: int, count: int, cuts: Sequence[int]) -> dict[str, bool]:
-    """The names of all stretches that ended, and whether each is a peer's; received in these portions."""
+    """The names of all segments that ended, and whether each is a peer's. Frames are received in these portions."""
     segmenter = Segmenter(lambda: (number, count), length=LENGTH)
     found: list[Segment] = []
     begin = 0

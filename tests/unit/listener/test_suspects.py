@@ -1,4 +1,4 @@
-"""How many suspects run together: one half, then the other, fewer after each death, and at last one alone."""
+"""How many suspects run together: one half, then the other, fewer after each death, and finally one alone."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The traceback of a handler's error: the user's code first, bounded, and none of ours."""
+"""The traceback of a handler's error: the user's code first, bounded, and none of our own code."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Turns: a peer's share waits for the peer, while that pays."""
+"""Peer affinity: a peer's share is left to the peer, while that pays."""
 
 import asyncio
 from typing import cast

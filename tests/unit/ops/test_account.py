@@ -1,4 +1,4 @@
-"""The books of an audit: one column for each event, and nothing hides."""
+"""The sums of an audit: each event is counted in exactly one column."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Who gets a connection when there are many, and what all of them may hold together."""
+"""Which connections are admitted when there are many, and how much all of them may hold together."""
 
 from unlost.ops.kit.telemetry.admission import Admission, Place
 
@@ -11,7 +11,7 @@ class Peer:
         self.dropped = True
 
     def check(self) -> None:
-        """Never asked here."""
+        """Not used here."""
 
 
 def proven(admission: Admission, count: int) -> list[Peer]:

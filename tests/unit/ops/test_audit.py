@@ -1,4 +1,4 @@
-"""``unlost audit`` on a real system: it balances, it finds what is gone, and what waits is not called missing."""
+"""``unlost audit`` on a real system: the sums balance, lost events are found, and waiting ones are not missing."""
 
 import json
 import sqlite3
@@ -35,7 +35,7 @@ def audited(system, *arguments):
 
 
 def forget(system):
-    """As ``unlost journal forget`` does a minute after the last report; the producer is started again to know."""
+    """As ``unlost journal forget`` does a minute after the last report. The producer is restarted to notice it."""
     system.producer.stop()
     with closing(sqlite3.connect(system.layout.data / "producer" / "journal.sqlite")) as file, file:
         groups.forget(file, "unlost")

@@ -1,4 +1,4 @@
-"""The settings kit: one class makes flags, environment names, help and checks, and tells all mistakes at once."""
+"""The settings kit: one class makes flags, environment names, help and checks, and reports all mistakes together."""
 
 import json
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""What others run us with: accepted by Kubernetes' schemas and systemd's own check; each part confined as told."""
+"""Deployment files are valid for Kubernetes' schemas and systemd's check, and each part is confined as documented."""
 
 import re
 import shutil

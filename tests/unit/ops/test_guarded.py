@@ -1,4 +1,4 @@
-"""What a connection is refused for, and that answers keep their order whatever it is refused for."""
+"""Why a connection is refused. Answers keep their order, whatever the reason."""
 
 from typing import Any
 

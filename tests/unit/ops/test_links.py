@@ -1,4 +1,4 @@
-"""Whoever follows a link arrives: from page to page, from alert and dashboard to the runbook, among dashboards."""
+"""All links lead somewhere: between pages, from alerts and dashboards to the runbook, and among dashboards."""
 
 import json
 import re
@@ -17,14 +17,14 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def anchors(page: Path) -> set[str]:
-    """As GitHub makes them of headings."""
+    """Anchors as GitHub derives them from headings."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
 
 
 def broken(page: Path, link: str) -> str | None:
-    """Why nobody arrives there; None where somebody does. Addresses of other sites are not looked at."""
+    """Why this link leads nowhere, or None. Links to other sites are not checked."""
     if re.match(r"(https?|mailto):", link):
         return None
     name, _, anchor = link.partition("#")

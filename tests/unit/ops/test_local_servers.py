@@ -1,4 +1,4 @@
-"""The servers that everything else is tested on: they keep data, and can be killed, frozen and thawed."""
+"""The servers on which everything else is tested: they keep data, and can be killed, frozen and thawed."""
 
 import stat
 import subprocess

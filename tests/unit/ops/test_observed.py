@@ -1,4 +1,4 @@
-"""What is generated is up to date, and every alert has its case and its page in the runbook."""
+"""Generated files are up to date. Every alert has its case, and its page in the runbook."""
 
 import json
 import re

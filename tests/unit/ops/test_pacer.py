@@ -1,4 +1,4 @@
-"""Whose turn it is, and how long a turn may be."""
+"""Whose turn it is, and how long a turn may take."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Working:
 
 
 async def turns(log: list[str]) -> list[str]:
-    """What is done in each turn of the loop, until nothing is."""
+    """The work in each turn of the loop, until none is left."""
     each = []
     while True:
         before = len(log)

@@ -1,4 +1,4 @@
-"""The pictures of dashboards: numbers as Grafana writes them, round axes, and every kind of panel drawn."""
+"""The pictures of dashboards: numbers formatted like Grafana's, round axes, and every kind of panel."""
 
 import xml.etree.ElementTree as ET
 

@@ -1,4 +1,4 @@
-"""Files with other people's data are their owner's alone; mistakes about them come at the start, in one sentence."""
+"""Files with other people's data are private to their owner. Mistakes are reported at the start, in one sentence."""
 
 import os
 import shlex
@@ -78,8 +78,8 @@ def test_letters_and_their_lock_are_private(tmp_path: Path):
 def test_letters_that_cannot_be_written_are_a_mistake_at_start(tmp_path: Path, name: str):
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "device").symlink_to("/dev/null")  # its lock lies here: /dev is shared by all that runs on the machine
-    for _ in range(2):  # what was refused is not kept locked
+    (tmp_path / "device").symlink_to("/dev/null")  # its lock lies here, because all processes of the machine share /dev
+    for _ in range(2):  # a refused file does not stay locked
         with pytest.raises(FileTrouble, match=r"cannot (write|lock)"):
             DeadLetterFile(tmp_path / name)
 
@@ -116,7 +116,7 @@ def test_credentials_in_a_mistake_are_masked():
 
 
 def test_a_child_that_is_asked_to_stop_twice_is_signalled_once(tmp_path: Path):
-    """A second signal would meet a process that has drained and put its handlers away: exit code -15."""
+    """A second signal would reach a process that has drained and removed its handlers: exit code -15."""
     program = (
         "import signal, sys, time\n"
         "def drained(*_):\n"

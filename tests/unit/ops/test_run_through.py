@@ -1,4 +1,4 @@
-"""A task or a callback that calls ``sys.exit`` beside the work ends neither the loop nor anything that waits in it."""
+"""If a separate task or callback calls ``sys.exit``, neither the loop nor anything that waits in it ends."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Who is asked to stop while it still loads its modules ends in order, and ``unlost up`` calls that no failure."""
+"""A process stopped while it still loads its modules ends in order, and ``unlost up`` does not call that a failure."""
 
 import os
 import random
@@ -26,7 +26,7 @@ ARGUMENTS = {
 
 
 def heeds_sigterm(pid: int) -> bool:
-    """Whether the process has a handler of its own for it."""
+    """Whether the process has its own handler for it."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
@@ -60,7 +60,7 @@ def test_a_stop_at_any_moment_of_the_start_is_an_orderly_one(name: str, tmp_path
 
 
 def test_ops_up_calls_a_stop_before_the_start_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Python itself takes a moment, in which nobody heeds a signal."""
+    """Python itself needs a moment to start, in which no handler is installed."""
     steps: list[Step] = []
     system = System(Layout(tmp_path, free_ports(1), {}), steps.append, threading.Event())
     child = Child("listener a", ["sleep", "60"], log=tmp_path / "log")

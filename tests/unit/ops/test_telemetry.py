@@ -1,4 +1,4 @@
-"""What every process shows of itself: logs without secrets, metrics in batches, health, and HTTP with limits."""
+"""What every process exposes: logs without secrets, metrics in batches, health, and HTTP with limits."""
 
 import asyncio
 import contextlib

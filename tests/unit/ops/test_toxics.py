@@ -1,4 +1,4 @@
-"""A link of the fault proxy may swallow what it carries, but then nothing may follow: no connection has a hole."""
+"""A link of the fault proxy that dropped bytes passes nothing afterwards, so no connection has a hole."""
 
 import asyncio
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""``unlost up``: all or nothing at the start, everything gone at the end, and the data still there the next time."""
+"""``unlost up``: all or nothing at the start, everything stopped at the end, and the data kept for the next start."""
 
 import json
 import re

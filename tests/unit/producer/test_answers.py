@@ -1,4 +1,4 @@
-"""Answers are what was added, whether they are kept as they are or compressed."""
+"""Answers are returned as added, whether they are kept plain or compressed."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The backlog: what several clients lag behind for is read once, and what fails or is missing is not kept."""
+"""The backlog: entries for which several clients lag are read once. Failed or empty reads are not kept."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ NEWEST = 100
 
 
 class Journal:
-    """Numbered frames, so many at a time, of which all up to ``oldest`` are gone; it counts how often it is read."""
+    """Numbered frames, some at a time; those up to ``oldest`` are gone. Counts how often it is read."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []

@@ -1,4 +1,4 @@
-"""What the disk changed is not taken for what was accepted."""
+"""An entry that the disk changed is not taken for the accepted one."""
 
 import random
 

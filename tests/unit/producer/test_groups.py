@@ -41,9 +41,9 @@ def reporting(*known: Group) -> Groups:
 @pytest.mark.parametrize(
     ("known", "settled", "expected"),
     [
-        (None, None, 3),  # it has read nothing, as far as is known here
+        (None, None, 3),  # as far as known here, it has read nothing
         (None, LINES.cursor(15), 15),
-        (None, "0123456789ab.t1-0000000a.99", 10),  # of a history that was lost: what both have
+        (None, "0123456789ab.t1-0000000a.99", 10),  # a lost history: what both share
         (None, "0123456789ab.t7-0000000c.12", 3),
         (8, "0123456789ab.t7-0000000c.12", 8),
         (8, "nonsense", 8),
@@ -90,9 +90,9 @@ def test_a_clock_that_jumps_moves_nothing_far() -> None:
     assert clock.now(1_030.0, 30.0) == 1_030.0
     assert clock.now(1_060.0 + 8 * DAY, 60.0) == 1_090.0  # ahead
     assert clock.now(1_094.0 + 8 * DAY, 94.0) == 1_158.0
-    assert clock.now(1_095.0, 95.0) == 1_158.0  # right again: it waits
+    assert clock.now(1_095.0, 95.0) == 1_158.0  # right again: the steady clock waits
     assert clock.now(1_200.0, 200.0) == 1_200.0
-    assert clock.now(1_230.0 - 8 * DAY, 230.0) == 1_200.0  # behind: it never goes back
+    assert clock.now(1_230.0 - 8 * DAY, 230.0) == 1_200.0  # behind: the steady clock never goes back
     away = SteadyClock(1_000.0, 1_000.0 + DAY, 0.0)
     assert away.now(1_000.0 + DAY + 30, 30.0) == 1_060.0, "what was stopped catches up"
 

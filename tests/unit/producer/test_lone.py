@@ -1,4 +1,4 @@
-"""The short way in: what is plain, and what a connection does while it waits."""
+"""The fast path: which requests are plain, and what a connection does while it waits."""
 
 import msgspec
 import pytest
@@ -39,7 +39,7 @@ def test_what_is_plain_is_beyond_doubt(headers: tuple[bytes, ...], length: int |
     heads = Heads(max_bytes=LONGEST_BODY)
     head = b"\r\n".join((b"POST /publish HTTP/1.1", *headers))
     assert heads.body_length(head) == length
-    assert heads.body_length(head) == length  # from memory now
+    assert heads.body_length(head) == length  # from the cache now
 
 
 async def test_answers_keep_the_order_of_requests_and_only_one_event_is_under_way() -> None:

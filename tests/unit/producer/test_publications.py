@@ -1,4 +1,4 @@
-"""What is given to a journal in one piece: no larger than it can take, and with an index that fits."""
+"""Pieces for a journal: not larger than it can take, and with a matching index."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ def test_an_index_fits_its_own_text() -> None:
 
 @dataclass(frozen=True)
 class Other:
-    """An index that is another text's, or no text's."""
+    """The index of another text, or of none."""
 
     digests: bytes = INDEX.digests
     places: bytes = INDEX.places

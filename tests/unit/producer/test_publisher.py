@@ -1,4 +1,4 @@
-"""Publishing in groups: one commit at a time, and all that waits meanwhile in the next."""
+"""Group commit: one commit at a time, and everything that waits meanwhile goes into the next."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ def publication(name: str) -> Publication:
 
 
 class SlowJournal(SqliteJournal):
-    """Commits when it is let, and fails when it is told to."""
+    """Commits when the test allows it, and fails when the test says so."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -37,11 +37,11 @@ class SlowJournal(SqliteJournal):
         return super().append(groups, at)
 
     def append_at_once(self, groups: Sequence[Group], at: float) -> None:
-        """Never: then the test would not hold it up, but be held up."""
+        """Never here: it would block the test's loop."""
 
 
 class Scene:
-    """A publisher, and what it told."""
+    """A publisher, and what it reported."""
 
     def __init__(self, journal: SlowJournal) -> None:
         self.journal = journal
@@ -142,7 +142,7 @@ async def test_a_defect_ends_the_publisher(scene: Scene) -> None:
 
 
 class TalkativeJournal(SqliteJournal):
-    """Tells who called it how."""
+    """Records which call came from which thread."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -159,7 +159,7 @@ class TalkativeJournal(SqliteJournal):
 
 @contextlib.asynccontextmanager
 async def publishing(journal: SqliteJournal, *, quick: float) -> AsyncIterator[tuple[Publisher, list[int]]]:
-    """A publisher to which so many seconds are quick, and the numbers that it told."""
+    """A publisher with this limit for quick commits, and the numbers that it reported."""
     numbers = list[int]()
     publisher = Publisher(
         journal,

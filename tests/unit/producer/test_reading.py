@@ -1,4 +1,4 @@
-"""A process of its own reads what many lines publish, or leaves it to who asked, whatever becomes of it."""
+"""The parse process reads the lines of large batches, or leaves them to the caller, whatever happens to it."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ async def read(reading: ParseWorker, lines: list[bytes]) -> list[Publication] | 
 
 
 async def up(reading: ParseWorker) -> psutil.Process:
-    """Have the process started; once it is up."""
+    """Start the process, and wait until it is up."""
     assert await read(reading, LINES) is None
     assert reading.process
     async with asyncio.timeout(30):

@@ -1,4 +1,4 @@
-"""One request to publish: its body comes in pieces or not at all, and the last word on redelivery counts."""
+"""One publish request: its body comes in pieces or not at all, and the last ``redeliver`` counts."""
 
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ class Places:
 
 
 async def asked(publisher: Places, *messages: dict[str, Any]) -> list[dict[str, Any]]:
-    """What is answered to a request that comes in these messages."""
+    """The answer to a request that comes in these messages."""
     coming, said = iter(messages), list[dict[str, Any]]()
 
     async def receive() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The frames that clients are sent: the library reads what we write by hand."""
+"""Frames for clients: the library can read what we build by hand."""
 
 from collections.abc import Iterator
 

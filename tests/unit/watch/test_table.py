@@ -1,4 +1,4 @@
-"""What ``unlost top`` shows fits 80 columns, whatever the figures."""
+"""The output of ``unlost top`` fits 80 columns, whatever the figures."""
 
 import io
 

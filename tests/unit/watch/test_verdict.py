@@ -1,4 +1,4 @@
-"""Each thing that can be wrong is named once: what broke, what is affected, what to do; and nothing else is."""
+"""Each problem is named once: what broke, what is affected, what to do. Nothing else is named."""
 
 import re
 from pathlib import Path
