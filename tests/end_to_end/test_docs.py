@@ -1,4 +1,4 @@
-"""The documents: the tutorial is carried out as it stands, and every command that is shown anywhere is understood."""
+"""The documents: the tutorial is executed as written, and every shown command is valid."""
 
 import contextlib
 import json
@@ -31,9 +31,9 @@ BIN = Path(sys.executable).parent
 CURSOR_OR_TIME = r'"(?:cursor|received_at|processed_at)":"[^"]*"'
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 INLINE = re.compile(r"`((?:dlq|unlost) [a-z]+ [^`\n]+)`")
-"""Commands within a sentence; one without any argument is but a name."""
+"""Commands within a sentence. Without any argument it is only a name."""
 OF_OTHERS = ("pg_isready", "redis-cli", "sqlite3")
-"""Programs that come with the servers' own packages and may be missing where the tests run."""
+"""Programs from the servers' packages, which may be missing where the tests run."""
 
 
 def blocks(page: Path, kind: str) -> list[str]:
@@ -57,7 +57,7 @@ def test_every_command_that_is_shown_is_understood(page: str, command: str):
         name, *arguments = arguments
         target = target.get_command(click.Context(target), name)
     assert target, f"there is no command {name}"
-    with contextlib.suppress(click.exceptions.Exit):  # where it asks for help
+    with contextlib.suppress(click.exceptions.Exit):  # the example asks for help
         target.make_context(name, arguments)
 
 
@@ -84,21 +84,21 @@ def test_the_tour_of_the_readme_is_what_a_new_user_sees(tmp_path: Path):
 
 
 def typed(page: Path) -> Iterator[tuple[str, str]]:
-    """Each command of a page's sessions, with what the page says that it prints."""
+    """Each command in a page's sessions, with the output that the page shows."""
     for session in "".join(blocks(page, "console")).split("$ ")[1:]:
         command, _, shown = session.partition("\n")
         yield command, shown
 
 
 def plain_words(text: str) -> str:
-    """Without what differs from one system to the next, and without the breaks of long lines."""
+    """The text without parts that vary between systems, and without line breaks."""
     for varies in (CURSOR_OR_TIME, r'"(?:instance_id|seq|epoch)":"?\w+"?'):
         text = re.sub(varies, "…", text)
     return "".join(text.split())
 
 
 def until_said(command: str, wanted: str, moved: dict[str, str], directory: Path) -> None:
-    """Type a command until it prints this: what was accepted just now becomes a row soon."""
+    """Repeat a command until it prints this: an event accepted just now becomes a row soon."""
     deadline, said = time.monotonic() + 20, ""
     for here, there in moved.items():
         command = command.replace(here, there)
@@ -114,7 +114,7 @@ def until_said(command: str, wanted: str, moved: dict[str, str], directory: Path
 
 
 def without_settings() -> dict[str, str]:
-    """A new user's shell: nothing tells where the system is but what they type."""
+    """A new user's shell: only typed commands say where the system is."""
     return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")}
 
 
@@ -139,9 +139,9 @@ def test_the_tutorial_guides_and_runbook_work_as_they_stand(tmp_path: Path):
 
 
 def see_that_the_commands_for_operators_work(system: System, environment: dict[str, str], directory: Path) -> None:
-    """The commands of the guides and of the runbook, on the system that the tutorial leaves: well, with old letters.
+    """The commands of the guides and of the runbook, on the system that the tutorial leaves: healthy, with old letters.
 
-    Of ours each once: that its other flags are understood, another test sees, and each start takes its time.
+    Each of our own commands is run once, because each start takes time. Another test checks its other flags.
     """
     letters, data = str(system.layout.letter_files[0]), system.layout.data
     (directory / "backup").mkdir()
@@ -175,7 +175,7 @@ def test_every_heading_of_the_runbook_says_what_to_type():
 
 
 def addresses(system: System) -> dict[str, str]:
-    """Where what a page names stands here."""
+    """The addresses here for the names in a page."""
     ports = system.layout.ports
     usual = {3000: ports.listeners[0], 3005: ports.producer, 3006: ports.console}
     return {f"127.0.0.1:{there}": f"127.0.0.1:{here}" for there, here in usual.items()}
@@ -198,7 +198,7 @@ def test_the_guide_to_drills_works_as_it_stands(tmp_path: Path):
 
 
 def environment(system, path: str) -> dict[str, str]:
-    """What the tutorial has typed into the second terminal: the system's file, sourced by a shell, and the PATH."""
+    """The tutorial's second terminal: the system's file, sourced by a shell, and the PATH."""
     sourced = subprocess.run(
         ["sh", "-c", f"set -a; . {system.layout.environment_file}; set +a; env -0"],
         env={},
@@ -214,7 +214,7 @@ def carry_out(page: Path, moved: dict[str, str], environment: dict[str, str], di
 
 
 def typed_in(lines: list[str], moved: dict[str, str], environment: dict[str, str], directory: Path) -> list[str]:
-    """What each command said; each must succeed."""
+    """The output of each command. Each must succeed."""
     said = []
     for line in lines:
         command = line.removeprefix("$ ")

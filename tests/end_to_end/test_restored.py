@@ -1,4 +1,4 @@
-"""PostgreSQL set back to a backup, by its data directory and by a dump, while listeners run and while they are down."""
+"""PostgreSQL set back to a backup, by its data directory and by a dump, with and without running listeners."""
 
 import asyncio
 import json
@@ -37,18 +37,18 @@ async def changes(system: System) -> set[str]:
 
 
 async def until_saved(system: System, count: int, rows: int | None = None) -> None:
-    """Wait for the rows, and for a cursor behind them: then only a cursor that is set back has them read again."""
+    """Wait for the rows, and for a cursor behind them. Then only resetting the cursor makes them be read again."""
     await until_rows(system.postgres.url, count if rows is None else rows)
     connection = await asyncpg.connect(system.postgres.url)
     async with asyncio.timeout(30):
         while not str(await connection.fetchval("select cursor from unlost.cursors")).endswith(f".{count}"):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-    await asyncio.sleep(1.0)  # so long the store's version is further for sure
+    await asyncio.sleep(1.0)  # after this time the store's version has certainly grown
     await connection.close()
 
 
 async def copy_tables(url: str, source: str, target: str) -> None:
-    """As a dump and its restoration do, the restoration in one transaction."""
+    """Copy as a dump and its restoration do, with the restoration in one transaction."""
     connection = await asyncpg.connect(url)
     async with connection.transaction():
         for table in TABLES:
@@ -112,7 +112,7 @@ async def test_what_a_restored_postgres_lacks_is_stored_again(system: System, ba
 
 
 async def dlq(system: System, *arguments: str) -> dict | list:
-    """What a command says about the letters of both listeners."""
+    """The output of a command on the letters of both listeners."""
     process = await asyncio.create_subprocess_exec(
         executable("dlq"), *arguments, *map(str, system.layout.letter_files), "--json",
         stdout=asyncio.subprocess.PIPE, env={**os.environ, "DRILL_HEALED": "1"},
@@ -140,7 +140,7 @@ async def until_open(system: System, count: int) -> list:
 @pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_a_letter_whose_row_the_restore_took_waits_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """It was replayed after the backup, and its event lies behind the cursor of the backup: nobody reads it again."""
+    """It was replayed after the backup, and its event is before the backup's cursor, so nobody reads it again."""
     monkeypatch.setenv("DRILL_RUNS", str(tmp_path / "runs"))
     failing = b"".join(b'{"event_id": "bad-%d", "payload": {"drill": "fail"}}\n' % n for n in range(5))
     with running_system(listeners=2, lease="3", handle_delay="0.1", insert_delay="0.1", handler=HANDLER) as system:
@@ -172,7 +172,7 @@ async def test_a_letter_whose_row_the_restore_took_waits_again(monkeypatch: pyte
 
 
 async def until_unresolved(client: httpx.AsyncClient, system: System, count: int) -> None:
-    """Wait for the gauge of letters that a replay would take; it is looked at every five seconds."""
+    """Wait for the gauge of letters that a replay would take. It is updated every five seconds."""
     async with asyncio.timeout(20):
         while True:
             pages = [(await client.get(f"{url}/metrics")).text for url in system.layout.listener_urls]

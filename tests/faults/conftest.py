@@ -1,4 +1,4 @@
-"""A Toxiproxy for the tests: the stand-in everywhere, and a real server where one is to be had."""
+"""A Toxiproxy for the tests: always the stand-in, and a real server if one is available."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from unlost.ops.system.valkey import ValkeyServer
 
 REAL = "toxiproxy-server"
 QUICK_RECOVERY = ("-c", "fsync=off")
-"""A killed process leaves its writes to the kernel; only a machine that loses power would need more."""
+"""A killed process leaves its writes to the kernel. Only a machine that loses power would need more."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -63,7 +63,7 @@ def toxiproxy_port(toxiproxy_kind: str) -> Iterator[int]:
 
 @pytest.fixture
 def toxiproxy(toxiproxy_port: int) -> Iterator[Toxiproxy]:
-    """The client, pointed at the server; it has one address for all, so it is set for each test."""
+    """The client, pointed at the server. The library has one global address, so it is set for each test."""
     before = APIConsumer.host, APIConsumer.port
     client = Toxiproxy()
     client.update_api_consumer("127.0.0.1", toxiproxy_port)
@@ -81,7 +81,7 @@ def _fault_proxies_port() -> Iterator[int]:
 
 @pytest.fixture
 def fault_proxies(_fault_proxies_port: int, monkeypatch: pytest.MonkeyPatch) -> Toxiproxy:
-    """The client of a real Toxiproxy where there is one, else of the stand-in."""
+    """The client of a real Toxiproxy if there is one, otherwise of the stand-in."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(APIConsumer, "host", "127.0.0.1")
     monkeypatch.setattr(APIConsumer, "port", _fault_proxies_port)
@@ -108,14 +108,14 @@ def _frail_valkey(_lasting_thread: ThreadPoolExecutor) -> Iterator[Frail[ValkeyS
 
 @pytest.fixture
 def frail_postgres(_frail_postgres: Frail[PostgresServer]) -> Iterator[Frail[PostgresServer]]:
-    """A PostgreSQL that may be stopped, killed and frozen; well again before the next test."""
+    """A PostgreSQL that may be stopped, killed and frozen. It is restored before the next test."""
     yield _frail_postgres
     _frail_postgres.heal()
 
 
 @pytest.fixture
 def frail_valkey(_frail_valkey: Frail[ValkeyServer]) -> Iterator[Frail[ValkeyServer]]:
-    """A Valkey that may be stopped, frozen and emptied; well and empty before the next test."""
+    """A Valkey that may be stopped, frozen and emptied. It is restored and emptied before the next test."""
     yield _frail_valkey
     _frail_valkey.heal()
     _frail_valkey.server.flush()

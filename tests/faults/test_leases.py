@@ -1,4 +1,4 @@
-"""Leases on uneven wires: what is answered late, or out of order, is no loss."""
+"""Leases on slow connections: a late or reordered answer is no loss."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from unlost.listener.ports.claims import Claims
 
 
 class LateReplies:
-    """A place whose answer to ``settle`` is kept back; ``renewed`` counts the renewals that were answered."""
+    """A place that holds back its answer to ``settle``. ``renewed`` counts the answered renewals."""
 
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
@@ -41,7 +41,7 @@ class LateReplies:
         return result
 
     async def until_renewed(self, count: int) -> None:
-        """A claim that was lost is renewed no more: then this ends in ``TimeoutError``."""
+        """A lost claim is not renewed any more, so this would end in ``TimeoutError``."""
         async with self._renewed:
             await asyncio.wait_for(self._renewed.wait_for(lambda: self.renewed >= count), 10)
 

@@ -74,7 +74,7 @@ def open_breaker(heard: Heard) -> bool:
 
 
 async def with_some_held(source: ResumingSource, one: RunningListener) -> None:
-    """Ten events are stored, and five handlers are at work."""
+    """Ten events are stored, and five handlers are running."""
     await source.publish(*ids("before", 10), *ids("held", 5))
     await one.heard.until(lambda h: len(h.ids(EventsStored)) == 10 and len(RUNS.begun) == 15)
 

@@ -1,4 +1,4 @@
-"""The stand-in as a program, as drills start it."""
+"""The stand-in as a program, started as drills start it."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Listeners while Redis is frozen, emptied, or lost to one of them: events flow on, and no handler runs twice."""
+"""Listeners while Redis is frozen, emptied, or lost to one of them: events keep flowing, and no handler runs twice."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ def degraded(one: RunningListener) -> bool:
 
 
 class Pair:
-    """Two listeners of one group; both see every event, and five handlers of either are held."""
+    """Two listeners of one group. Both receive every event, and five handlers of each are held."""
 
     def __init__(self, source: ResumingSource, *listeners: RunningListener) -> None:
         self.source = source
@@ -50,7 +50,7 @@ class Pair:
 
     @property
     def seen(self) -> int:
-        """Events that both have seen the end of."""
+        """How many events have ended at both."""
         return min(one.heard.ended for one in self.listeners)
 
     @property

@@ -1,4 +1,4 @@
-"""What a dead owner leaves behind is taken over one event at a time, so that the guilty one condemns only itself."""
+"""Events of a dead owner are taken over one at a time, so that the one that kills condemns only itself."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a Toxiproxy server promises, asked of the stand-in and, where there is one, of a real server."""
+"""The promises of a Toxiproxy server, checked on the stand-in and, if available, on a real server."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ SLACK = 0.05
 
 
 class EchoServer:
-    """Sends back what it gets, and says goodbye to whom it is told to."""
+    """Sends back what it receives, and closes connections on request."""
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -302,7 +302,7 @@ def test_an_endless_timeout_ends_the_connection_when_it_is_lifted(proxy: Proxy):
 
 def test_reset_peer_resets(proxy: Proxy):
     proxy.add_toxic(type="reset_peer", attributes={"timeout": 0})
-    with pytest.raises(ConnectionResetError), connected(proxy) as client:  # whichever call sees it first
+    with pytest.raises(ConnectionResetError), connected(proxy) as client:  # whichever call notices it first
         said_back(client, b"a")
 
 

@@ -1,7 +1,7 @@
-"""Every wire of a listener times every failure: the law holds, nothing runs twice, and the listener comes back.
+"""Every connection of a listener with every fault: the law holds, nothing runs twice, and the listener recovers.
 
 One listener reads a source that can resume, with claims in Redis and rows in PostgreSQL, each behind a fault proxy.
-Before the damage some events are stored and some are in their handlers; more come during it and after it.
+Before the fault some events are stored and some are in their handlers. More arrive during it and after it.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ HELD = [f"held{number}" for number in range(5)]
 
 @dataclass
 class World:
-    """A running listener, its source, and the wires to hurt."""
+    """A running listener, its source, and the connections to damage."""
 
     listener: RunningListener
     source: ResumingSource
@@ -110,15 +110,15 @@ async def closed_by_the_other_side(world: World, wire: str) -> None:
 
 
 async def restored(world: World, wire: str) -> None:
-    """Refused, and there again before anybody has tried twice."""
+    """Refused, and restored before any second attempt."""
     await world.wires[wire].refuse()
     await world.wires[wire].mend()
 
 
 FORGOTTEN_BY_ASYNCPG = "unexpected connection_lost() call"
-"""Where connecting is cancelled between TCP's answer and the question for TLS: nobody holds that future any more."""
+"""Connecting was cancelled between TCP's answer and the request for TLS. Nobody holds that future any more."""
 LASTING = [refused, reset, silent, half_a_message, half_a_message_then_silence, reply_lost]
-"""Nothing gets through until the wire is mended."""
+"""Nothing gets through until the fault is removed."""
 PASSING = [slow, slow_and_jittery, closed_by_the_other_side, restored]
 """Work goes on."""
 
@@ -158,7 +158,7 @@ async def world_of(
 
 
 def felt(heard: Heard, wire: str) -> bool:
-    """Whether the listener has noticed that this wire leads nowhere."""
+    """Whether the listener has noticed that this connection does not work."""
     match wire:
         case "source":
             return bool(heard.of(SourceLost))

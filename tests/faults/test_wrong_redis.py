@@ -1,4 +1,4 @@
-"""A Redis that answers what it should not: the breaker opens and says why, degraded mode, the process lives."""
+"""A Redis with wrong answers: the breaker opens and says why, the mode is degraded, and the process survives."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize(
     ("name", "at"),
-    [(name, at) for name in ANSWERS for at in ("/0", "/3")],  # SELECT is the library's own call
+    [(name, at) for name in ANSWERS for at in ("/0", "/3")],  # the library itself sends SELECT
 )
 async def test_the_process_lives_and_works_without_it(database_url: str, tmp_path: Path, name: str, at: str) -> None:
     async with (

@@ -1,4 +1,4 @@
-"""One system with a console for all tests of it, and a way to put letters there."""
+"""One system with a console for all its tests, and a way to create letters in it."""
 
 import itertools
 import time
@@ -47,7 +47,7 @@ class Stage:
         return response.json()
 
     def publish(self, kind: str, count: int = 1, **payload: Any) -> list[str]:
-        """Publish events of a type; their ids."""
+        """Publish events of a type. Returns their ids."""
         ids = [f"{kind}-{next(_numbers)}" for _ in range(count)]
         for event_id in ids:
             event = {"event_id": event_id, "type": kind, "payload": {"card": CARD, **payload}}
@@ -55,7 +55,7 @@ class Stage:
         return ids
 
     def buried(self, kind: str, count: int = 1, **payload: Any) -> list[str]:
-        """Publish events that fail, and wait for their letters; their ids."""
+        """Publish events that fail, and wait for their letters. Returns their ids."""
         ids = self.publish(kind, count, **payload)
         until(lambda: all(self.letters_of(one) for one in ids))
         return ids
@@ -68,7 +68,7 @@ class Stage:
         return letter
 
     def ended(self, replay_id: str) -> dict[str, Any]:
-        """The replay, once it is over."""
+        """The replay, once it has ended."""
         return until(lambda: next((o for o in self.replays(replay_id) if o["state"] in ENDED), None))
 
     def replays(self, replay_id: str) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ class Stage:
 
 
 def until(look: Callable[[], Any], seconds: float = 30) -> Any:
-    """What ``look`` finds, as soon as it finds something: another process tells no facts."""
+    """What ``look`` returns, as soon as it is not empty. Polled, because another process reports no facts."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, "it did not happen"

@@ -1,4 +1,4 @@
-"""A look at a system of which parts hang, drip or talk nonsense: it comes soon, and says of each what it is."""
+"""The overview of a system whose parts hang, drip or talk nonsense: it comes soon, and describes each part."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ METRICS = b"# TYPE unlost_oldest_unsettled_seconds gauge\nunlost_oldest_unsettle
 
 @asynccontextmanager
 async def answering(pages: dict[str, bytes]) -> AsyncIterator[str]:
-    """A server with these pages. One that is not named is never answered; one that ends in dots drips for ever."""
+    """A server with these pages. Other pages are never answered. A page that ends in dots is sent without end."""
 
     serving: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
 

@@ -1,4 +1,4 @@
-"""What the console tells and does, asked as a program would, on a real system."""
+"""The console's reports and actions, used like a program would, on a real system."""
 
 import json
 from pathlib import Path

@@ -30,7 +30,7 @@ def test_the_overview_says_how_everything_is(page: Page, stage: Stage):
         expect(card).to_contain_text("ready")
         expect(card).to_contain_text("in Redis")
     expect(page.get_by_role("link", name="Overview")).to_have_attribute("aria-current", "page")
-    with page.expect_response("**/api/overview"):  # it looks again by itself
+    with page.expect_response("**/api/overview"):  # it refreshes by itself
         pass
 
 
@@ -53,7 +53,7 @@ def test_nobody_is_asked_while_the_page_is_hidden(page: Page, stage: Stage):
     )
     page.wait_for_load_state("networkidle")
     asked.clear()
-    page.wait_for_timeout(1500)  # nothing shall happen in more than the time between two looks
+    page.wait_for_timeout(1500)  # longer than the time between two refreshes: nothing must happen
     assert asked == []
     with page.expect_response("**/api/overview"):
         page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")

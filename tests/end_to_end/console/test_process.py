@@ -1,4 +1,4 @@
-"""A console that ends, in order or not, takes its replay with it; what the replay did stands, the rest waits."""
+"""A console that ends, in order or not, ends its replay, too. Replayed letters stay resolved, the others wait."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ HOST = "127.0.0.1"
 
 @pytest.fixture
 def second(stage: Stage) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
-    """A second console on the same system, with a token of nobody, that may be killed."""
+    """A second console on the same system, with its own token, which may be killed."""
     layout, port = stage.system.layout, free_port()
     settings = {
         "PORT": str(port), "LISTENERS": ",".join(layout.listener_urls), "LETTERS": ",".join(map(str, stage.files)),

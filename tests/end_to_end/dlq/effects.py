@@ -1,6 +1,6 @@
-"""A rerun for tests, in a process of its own: rows are files, so that they outlive a kill and tell "already stored".
+"""A rerun for tests, in a separate process. Rows are files, so that they survive a kill and show "already stored".
 
-Run as ``python -m tests.end_to_end.dlq.effects replay FILE …``. What happens to an event stands in its payload.
+Run as ``python -m tests.end_to_end.dlq.effects replay FILE …``. The payload says what happens to an event.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from unlost.listener.core.event import Event, decode
 
 
 class Effects:
-    """Stores each event as one line; a row is a file that is created only once."""
+    """Stores each event as one line. A row is a file that is created only once."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -47,7 +47,7 @@ class Effects:
             file.write(f"{event.event_id}\n")
         await asyncio.sleep(payload.get("takes", 0))
         if payload.get("hangs"):
-            while not (self._directory / "go").exists():  # noqa: ASYNC110 - the fact comes from another process
+            while not (self._directory / "go").exists():  # noqa: ASYNC110 - another process creates it
                 await asyncio.sleep(0.01)
         if payload.get("breaks"):
             raise Transient("PostgreSQL went away")

@@ -1,4 +1,4 @@
-"""Compacting, killed at any point, loses no letter and no state of one that is there."""
+"""A ``compact`` killed at any point loses no letter, and no state of an existing letter."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_killed_at_any_point_nothing_that_waits_is_lost(tmp_path: Path):
         sidecar_path(path).write_bytes(told)
         process = subprocess.Popen([sys.executable, "-c", CODE, path], stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"1\n"
-        time.sleep(0.03 * number)  # the point of the kill, not a wait
+        time.sleep(0.03 * number)  # this chooses the point of the kill
         process.kill()
         process.communicate()
         known = states(path)

@@ -1,4 +1,4 @@
-"""Letters of a real listener, replayed through a real engine, while listeners work or not."""
+"""Letters of a real listener, replayed through a real engine, with and without running listeners."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def frame(event_id: str, payload: object) -> str:
 
 
 async def replay(servers: dict, *flags: str) -> tuple[int, dict]:
-    """With another handler than the listener's, which was repaired meanwhile."""
+    """With another handler than the listener's, as if it had been fixed meanwhile."""
     code, out, err = await dlq_replay(servers, "--handler", f"{__name__}:repaired", "--other-handler", *flags)
     assert out, err
     return code, json.loads(out)["report"]
@@ -103,7 +103,7 @@ async def test_the_other_content_of_a_conflict_is_never_taken_for_stored(servers
 
 
 async def test_a_replay_without_the_groups_handler_is_refused(servers: dict):
-    """While its listener lives, and afterwards by what stands in the letters; the one sentence says what to do."""
+    """While its listener lives, and afterwards by the handler in the letters. One sentence says what to do."""
     right, other = f"{__name__}:fail", f"{__name__}:repaired"
     async with (
         running_source() as source,

@@ -240,7 +240,7 @@ def test_killed_at_any_point_and_run_again_each_letter_is_stored_once(work: Work
     assert work.run()[0] == 0
     assert (work.rows(), work.statuses()) == (count, {"resolved": count})
     assert {f"e{i}" for i in range(count)} == set(work.runs())
-    # An event that runs again was under way when a kill came: at most one group each.
+    # An event can run again only if it was in progress at a kill: at most one group per kill.
     assert len(work.runs()) - count <= kills * 16
 
 

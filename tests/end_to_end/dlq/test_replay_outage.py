@@ -1,4 +1,4 @@
-"""A replay while PostgreSQL or Redis is away: it ends by itself, and no letter is blamed."""
+"""A replay while PostgreSQL or Redis is away: it ends by itself, and no letter counts as failed."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ Outage = Callable[[], Awaitable[None]]
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Another process is waited for, by files."""
+    """Wait for another process, by its files."""
     for _ in range(2_000):
         if holds():
             return
@@ -45,7 +45,7 @@ async def fail(event: Delivery) -> None:
 
 
 async def hold(event: Delivery) -> None:
-    """Events of the payload ``held`` wait until the test lets them go."""
+    """Events with the payload ``held`` wait until the test releases them."""
     if event.payload == "held":
         directory = Path(os.environ[DIRECTORY])
         (directory / f"begun-{event.event_id}").touch()
@@ -95,7 +95,7 @@ async def end_of(process: asyncio.subprocess.Process) -> tuple[int | None, dict,
 
 
 async def until_held_at_work(servers: dict) -> None:
-    """All that is quick is a row, and the handlers of all others are at work."""
+    """All quick events are rows, and the handlers of all others are running."""
     await until(lambda: len(list(servers["directory"].glob("begun-*"))) == HELD)
     for _ in range(400):
         if len(await rows_of(servers["database_url"])) == QUICK:

@@ -1,4 +1,4 @@
-"""A short selection of drills, as a user runs them. Times are judged with patience: other tests may run beside them."""
+"""Some drills, run as a user runs them. Time limits are generous, because other tests may run in parallel."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What the tests of faults share: frames, letters, the law, and listeners as processes."""
+"""Shared by the tests of faults: frames, letters, the law, and listeners as processes."""
 
 import json
 import os
@@ -85,7 +85,7 @@ class ListenerProcess:
 
 @pytest.fixture
 def processes() -> Iterator[list[ListenerProcess]]:
-    """Listener processes put in here are gone afterwards."""
+    """Listener processes added here are stopped afterwards."""
     started: list[ListenerProcess] = []
     yield started
     for one in started:

@@ -1,7 +1,7 @@
 """Handlers for the tests of faults.
 
-Those that run in a listener's process are steered by files: ``RUNS_FILE`` takes a line for each run, and
-``GATE_FILE`` lets the slow ones end once it is there.
+Those in a listener's process are controlled by files: each run adds a line to ``RUNS_FILE``, and slow ones end once
+``GATE_FILE`` exists.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ async def wait_for_file(event: Delivery) -> None:
 
 
 async def block_the_loop(event: Delivery) -> None:
-    """What no `async def` may do: nothing else runs until the gate is open."""
+    """No `async def` may do this: nothing else runs until the gate is open."""
     _note_in_file(event)
     while not _gate_is_open():
-        time.sleep(0.02)  # noqa: ASYNC251  the fault that is tested
+        time.sleep(0.02)  # noqa: ASYNC251  the fault to test
 
 
 async def never_give_in(event: Delivery) -> None:
-    """What no `async def` may do either: the time limit cannot end it."""
+    """No `async def` may do this either: the time limit cannot end it."""
     _note_in_file(event)
     while not _gate_is_open():
         with contextlib.suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""The probes tell the truth of a real listener: what a restart would heal, what work it can take, and nothing else."""
+"""The probes of a real listener are correct: what a restart would fix, and whether it can take work."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ def asked(one: ListenerProcess, probe: str) -> tuple[int, dict]:
 
 
 def is_live(one: ListenerProcess) -> bool:
-    """As a supervisor asks: with a limit."""
+    """Probe as a supervisor does: with a time limit."""
     try:
         return httpx.get(f"{one.url}/health/live", trust_env=False, timeout=PROBE_SECONDS).status_code == 200
     except httpx.TimeoutException:

@@ -1,4 +1,4 @@
-"""Listeners as real processes: an orderly stop, an event that kills whoever handles it, and a full disk."""
+"""Listeners as real processes: an orderly stop, an event that kills every owner, and a full disk."""
 
 import asyncio
 import resource
@@ -120,7 +120,7 @@ async def test_an_event_that_kills_its_process_ends_as_a_letter_and_harms_no_oth
 
 
 def limit_files(pid: int, size: int) -> None:
-    """No file of this process may grow beyond ``size``: its appends fail as on a full disk (EFBIG)."""
+    """Limit the size of each file of this process. Larger appends fail (EFBIG), like on a full disk."""
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 

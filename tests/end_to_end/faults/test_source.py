@@ -1,4 +1,4 @@
-"""What a source can do to a listener: close at once, send giants, forget, and be without a memory."""
+"""What a source can do to a listener: close at once, send giants, forget, and lack any memory."""
 
 import asyncio
 import hashlib
@@ -79,7 +79,7 @@ async def test_a_group_resumes_after_its_cursor_and_hears_of_a_gap(servers: dict
 async def test_what_finds_no_room_while_postgres_is_away_is_buried_if_the_source_cannot_resume(
     servers: dict, own_postgres
 ):
-    """What is in memory waits for as long as it takes, on its only attempt; a replay brings all others home."""
+    """Events in memory wait for as long as necessary, on a single attempt. A replay stores all others."""
     servers["database_url"] = own_postgres.url
     few = {**servers, "insert_attempts": "1", "max_events": "20"}
     async with running_source() as source, running_listener(ws_url=source.url, **few) as one:
@@ -102,7 +102,7 @@ async def test_what_finds_no_room_while_postgres_is_away_is_buried_if_the_source
 
 
 async def replayed(servers: dict) -> dict[str, int]:
-    """What a replay of all letters says of them."""
+    """The result of a replay of all letters."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "unlost", "dlq", "replay", servers["directory"] / "a.jsonl", "--json",
         "--redis-url", servers["redis_url"], "--database-url", servers["database_url"],

@@ -1,4 +1,4 @@
-"""An orderly stop of a listener whose source sends nothing again: nothing that was received is unaccounted for."""
+"""An orderly stop of a listener whose source sends nothing again: every received event is accounted for."""
 
 import asyncio
 import contextlib
@@ -98,7 +98,7 @@ async def test_what_is_left_then_is_written_and_settled_by_the_next_start(server
 
 
 async def test_what_a_restored_journal_has_lost_is_not_handed_back(servers: dict):
-    """The source resumes, and had these events when it sent them."""
+    """The source can resume, and had these events when it sent them."""
     same = {**servers, "handler": HOLD, "handle_concurrency": "1", "shutdown_timeout": "0.3", "reconnect_first": "0.1"}
     begins = "0123456789ab.t1-0000000a."
     start = {"unlost-oldest": f"{begins}0", "unlost-cursor": f"{begins}0"}

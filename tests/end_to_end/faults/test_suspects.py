@@ -1,4 +1,4 @@
-"""Events whose owners died: a few run together until they are settled, and none that is a row already is condemned."""
+"""Events whose owners died: a few run together until they are settled, and no stored event is condemned."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ async def see_it_in_a_transaction(event: Delivery, connection: object) -> None:
 
 @pytest.mark.parametrize("handler", [see_who_is_settled, see_it_in_a_transaction])
 async def test_the_next_suspects_run_when_those_before_are_settled(servers: dict, handler):
-    """Otherwise an innocent event whose row is on its way would outlive one owner more, and may be condemned for it."""
+    """Otherwise an innocent event whose row is not written yet would lose one more owner, and might be condemned."""
     HEARD.clear()
     SETTLED_AT_START.clear()
     ids = [f"held{number}" for number in range(4)]

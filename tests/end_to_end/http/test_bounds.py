@@ -1,4 +1,4 @@
-"""Whatever comes to a port, the process behind it does not grow, and tells at once that it lives."""
+"""Whatever a port receives, the process behind it does not grow, and answers health probes at once."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ from tests.support.watched import MEBIBYTE, Watched, watching
 from unlost.ops.system.system import System
 
 PROMPT = 0.2
-"""Seconds that a process may have of any probe's wait."""
+"""Seconds. The process's part in any probe's wait must be shorter."""
 FLOOD = 40 * MEBIBYTE
 LINES = b"".join(b"x-%05d: %b\r\n" % (number, b"y" * 80) for number in range(700))
 HEAD = b"GET /health/live HTTP/1.1\r\nhost: here\r\n"
@@ -36,7 +36,7 @@ BUSY = {
     "chunks": (CHUNKED.replace(b"GET", b"POST", 1), b"1\r\ny\r\n" * 50_000),
     "requests": (b"", (HEAD + b"\r\n") * 6_000),
 }
-"""Refused for nothing, and much to do for few bytes."""
+"""Not refused, and a lot of work for few bytes."""
 PORTS = ("producer", "listener", "console", "stream")
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.long]
@@ -55,7 +55,7 @@ def attack() -> Iterator[Attackers]:
 
 
 def place(system: System, port: str) -> tuple[int, str, str]:
-    """The process, the port to attack, and where the process tells of its health."""
+    """The process, the port to attack, and the address of the process's health."""
     layout = system.layout
     child, url = {
         "producer": (system.producer, layout.producer_url),
@@ -80,7 +80,7 @@ async def test_what_never_ends_is_refused_and_costs_nothing(system: System, atta
             attack(flooded, url, list(BUSY.values()), 0 if port == "stream" else MEBIBYTE // 2),
         )
     for name, answer in zip(ENDLESS, told, strict=True):
-        if name in HEADS and (port, name) != ("stream", "nothing"):  # websockets says nothing to what is no request
+        if name in HEADS and (port, name) != ("stream", "nothing"):  # it answers only requests
             assert re.match(rb"HTTP/1.1 (431|414) ", answer), (name, answer[:300])
     assert seen.growth < 5, seen.growth
     see_that_it_was_prompt(seen)
@@ -102,7 +102,7 @@ HALF_EVENT = b"POST /publish HTTP/1.1\r\nhost: here\r\ncontent-length: 65000\r\n
 
 
 async def test_half_sent_heads_end_in_ten_seconds_and_keep_no_probe_out(system: System, attack: Attackers):
-    """All ports at once, since each waits for ten seconds."""
+    """All ports at once, because each test waits ten seconds."""
     with ExitStack() as watchers:
         seen = [watchers.enter_context(watching(*place(system, port)[::2])) for port in PORTS[:3]]
         told = await asyncio.gather(
@@ -152,6 +152,6 @@ def test_only_plain_digits_within_bounds_are_a_number(system: System, port: str)
             assert client.get(f"{path}7").status_code == 200
             for wrong in NO_NUMBERS:
                 if "before" in path and wrong == "9" * 18:
-                    continue  # as many rows may there be
+                    continue  # there may be as many rows
                 answer = client.get(path + quote(wrong) if wrong != "%00" else path + wrong)
                 assert (answer.status_code, "whole number" in answer.json()["error"]) == (400, True), (path, wrong)

@@ -1,4 +1,4 @@
-"""Each running server against its own description: whatever is asked, it answers as it says, and never breaks."""
+"""Each running server against its own description: every answer matches it, and no request breaks the server."""
 
 import importlib
 import json
@@ -37,8 +37,8 @@ def lines(context: schemathesis.SerializationContext, value: object) -> bytes:
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
-# The loader imports this when it is first asked. Pytest rewrites what it imports, and two threads that parse at once
-# are more than Python 3.11.7 bears (gh-106905): so it is imported here, before there are any.
+# The loader imports this at its first use. Pytest rewrites what it imports, and Python 3.11.7 crashes if two threads
+# parse at once (gh-106905). So it is imported here, before there are threads.
 importlib.import_module("schemathesis.specs.openapi.schemas")
 
 pytestmark = pytest.mark.timeout(180)
@@ -63,7 +63,7 @@ def url_of(system: System, server: str) -> str:
 
 
 def test_every_server_answers_as_it_describes_itself(system: System, subtests: pytest.Subtests):
-    """One test, for the system takes longer to start than all questions together."""
+    """One test, because the system takes longer to start than all requests together."""
     for server in ("listener", "producer", "console"):
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             with subtests.test(server=server, mode=mode.value):
@@ -79,7 +79,7 @@ def see_that_it_answers_as_told(url: str, server: str, mode: GenerationMode) -> 
     for found in schema.get_all_operations():
         operation = found.ok()
         if mode is GenerationMode.NEGATIVE and not (operation.query or operation.body):
-            continue  # nothing that could be said wrongly
+            continue  # it has no parameters that could be wrong
 
         @HURRIED
         @given(case=operation.as_strategy(generation_mode=mode))

@@ -29,7 +29,7 @@ def servers(redis_url: str, database_url: str, tmp_path: Path) -> dict:
 
 
 async def obey(event: Delivery, connection: Connection) -> None:
-    """Run the statements of the payload."""
+    """Run the statements in the payload."""
     RUNS.append(event.event_id)
     for statement in event.payload:
         await connection.execute(statement)
@@ -51,7 +51,7 @@ def letters(servers: dict) -> dict[str, Letter]:
 
 
 async def test_a_handler_that_leaves_its_transaction_ends_as_a_letter_after_one_attempt(servers: dict) -> None:
-    """Each further attempt would commit its effect again. Where it committed our row too, that row stands."""
+    """Each further attempt would commit its effect again. If it committed our row, too, the row stays."""
     effect = "insert into effects values ('e')"
     connection = await asyncpg.connect(servers["database_url"])
     await connection.execute("create table effects (event_id text)")
@@ -98,7 +98,7 @@ async def test_a_handler_that_would_end_the_process_fails_its_attempts(servers: 
 
 @pytest.mark.timeout(90)
 async def test_a_task_that_calls_sys_exit_ends_no_process() -> None:
-    """As a process: what ends a loop ends the test's too. Whoever awaits such a task has failed."""
+    """In a separate process: what ends a loop would end the test's loop, too. Whoever awaits such a task has failed."""
     handler = "tests.support.handlers:starts_what_exits"
     with running_system(listeners=1, handler=handler, handle_attempts="1", lease="3") as system:
         (listener,) = system.listeners

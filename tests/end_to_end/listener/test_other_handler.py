@@ -1,4 +1,4 @@
-"""Members of a group with different handlers: those at work go on, the newcomer waits and says why."""
+"""Members of a group with different handlers: running ones go on, and the new one waits and says why."""
 
 import asyncio
 import json
@@ -13,11 +13,11 @@ from unlost.listener.core.facts import EventsStored, SourceConnected
 
 
 async def handle(event: Delivery) -> None:
-    """The group's."""
+    """The group's handler."""
 
 
 async def other(event: Delivery) -> None:
-    """Another one."""
+    """Another handler."""
 
 
 RIGHT, OTHER = f"{__name__}:handle", f"{__name__}:other"
@@ -33,7 +33,7 @@ def frame(number: int) -> str:
 
 
 async def why_refused(one: RunningListener) -> str:
-    """Why it is not ready, once it says that another handler is at work."""
+    """Why it is not ready, once it reports that another handler is at work."""
     while "another handler" not in (why := str(one.daemon.health().ready()["reasons"])):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return why

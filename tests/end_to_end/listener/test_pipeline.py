@@ -1,4 +1,4 @@
-"""A listener between a foreign source and real servers: each way that an event can go."""
+"""A listener between a foreign source and real servers: every way that an event can take."""
 
 import asyncio
 import contextlib
@@ -73,10 +73,10 @@ async def hang_on_e0(event: Delivery) -> None:
 
 
 async def freeze_once(event: Delivery) -> None:
-    """Block the whole process past its lease, as SIGSTOP does, but only in the first run of all."""
+    """Block the whole process past its lease, as SIGSTOP does, but only in the very first run."""
     RUNS.append((event.event_id, event.attempt))
     if len(RUNS) == 1:
-        time.sleep(FROZEN)  # noqa: ASYNC251  that is the fault
+        time.sleep(FROZEN)  # noqa: ASYNC251  the fault to test
 
 
 async def freeze_once_with_row(event: Delivery, connection) -> None:
@@ -350,7 +350,7 @@ async def test_a_claim_under_way_when_a_drain_begins_is_given_back(servers: dict
             await source.send(frame("e0"))
             await asyncio.wait_for(wire.held.wait(), 20)
             one.daemon.stop()
-            while one.daemon.health().facts["phase"] != "draining":  # noqa: ASYNC110  no fact tells it
+            while one.daemon.health().facts["phase"] != "draining":  # noqa: ASYNC110  no fact reports it
                 await asyncio.sleep(0)
             wire.pass_again()
             await asyncio.wait_for(one.task, 20)

@@ -1,4 +1,4 @@
-"""Metrics, rules and dashboards against a real Prometheus that reads a system under load and in trouble."""
+"""Metrics, rules and dashboards with a real Prometheus that scrapes a system under load and in trouble."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ class Watched(NamedTuple):
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
-    """Two listeners with a handler that fails for some events, a producer under load, and who watches them."""
+    """Two listeners with a handler that fails for some events, a producer under load, and a Prometheus."""
     program = needed("prometheus", package="prometheus")
     settings = {
         "HANDLER": "unlost.ops.faults.drills.handlers:record",
@@ -58,7 +58,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 @contextlib.contextmanager
 def load(url: str) -> Iterator[None]:
-    """Batches of events, of which one a batch fails at every attempt, until the block ends."""
+    """Publish batches until the block ends. One event in each batch fails at every attempt."""
     ended = threading.Event()
 
     def publish() -> None:
@@ -80,7 +80,7 @@ def load(url: str) -> Iterator[None]:
 
 
 def test_metrics_rules_and_dashboards_are_true_of_a_running_system(watched: Watched) -> None:
-    """One test, for the system that it looks at takes longer to start than all looks together."""
+    """One test, because the system takes longer to start than all checks together."""
     layout = watched.system.layout
     with load(layout.producer_url):
         watched.prometheus.wait_until('sum(unlost_dead_letters_unresolved{reason="exhausted"}) > 0')
@@ -94,7 +94,7 @@ def test_metrics_rules_and_dashboards_are_true_of_a_running_system(watched: Watc
 
 
 def see_a_process_start(watched: Watched) -> None:
-    """The others may have been up for too long when they were first looked at."""
+    """A newly started process. The others may have been up for too long when they were first scraped."""
     child = watched.system.listeners[-1]
     child.stop()
     child.start()
@@ -103,7 +103,7 @@ def see_a_process_start(watched: Watched) -> None:
 
 
 def one_with_a_letter(watched: Watched) -> str:
-    """A listener that shows all it can, for fingerprints have series only where letters wait."""
+    """A listener with all its series: fingerprints have series only while letters wait."""
     asked = "unlost_dead_letters_unresolved_by_fingerprint"
     watched.prometheus.wait_until(asked)
     name = watched.prometheus.ask(asked)[0]["metric"]["instance"]
@@ -136,7 +136,7 @@ def see_that_every_rule_can_be_evaluated(prometheus: Prometheus) -> None:
 
 
 def panels() -> Iterator[tuple[str, str]]:
-    """Every expression of every panel, with the names of both."""
+    """Every expression of every panel, with the titles of dashboard and panel."""
     for path in sorted(DASHBOARDS.glob("*.json")):
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets", ()):
@@ -144,7 +144,7 @@ def panels() -> Iterator[tuple[str, str]]:
 
 
 def chosen(expression: str) -> str:
-    """As Grafana sends it when all listeners are chosen."""
+    """The expression as Grafana sends it when all listeners are selected."""
     return expression.replace("$__rate_interval", "15s").replace("$instance", ".+")
 
 
@@ -160,7 +160,7 @@ def see_that_every_panel_has_data(prometheus: Prometheus) -> None:
 
 
 async def see_what_a_drill_looks_like(watched: Watched) -> None:
-    """A real drill, whose damage lasts until everything was seen; then the marks that it left."""
+    """A real drill. Its damage lasts until everything was checked; then the marks that it left are checked."""
 
     async def look(stage: Stage) -> None:
         await asyncio.to_thread(see_what_the_loss_of_redis_looks_like, watched.prometheus)
@@ -223,7 +223,7 @@ GROUPED = re.compile(r"\b(?:by|on) \(([\w, ]*)\)")
 
 
 def check_names(expression: str) -> None:
-    """It names metrics that exist, and of each only labels that it has."""
+    """Check that it uses existing metrics, and for each only labels that it has."""
     bare = re.sub(r'"[^"]*"', '""', expression)
     allowed = set(OF_PROMETHEUS)
     found = list(SELECTOR.finditer(GROUPED.sub("", bare)))

@@ -1,4 +1,4 @@
-"""What the producer, with its reading process, takes of memory for one publisher, and for clients that do not read."""
+"""Memory of the producer and its parse process, for one publisher, and for clients that do not read."""
 
 import contextlib
 import re
@@ -35,7 +35,7 @@ class Grown:
 
 
 def resident(pid: int) -> int:
-    """Of the process and all its children."""
+    """The memory of the process and all its children."""
     process = psutil.Process(pid)
     total = process.memory_info().rss
     for child in process.children(recursive=True):
@@ -80,7 +80,7 @@ def posted(producer: RunningProducer, body: bytes) -> tuple[int, bytes]:
     ],
 )
 def test_a_body_of_short_lines_costs_little(producer: RunningProducer, line: bytes, ended: tuple[int, bytes]) -> None:
-    posted(producer, b"".join(EVENT % number for number in range(200)))  # this starts the reading process
+    posted(producer, b"".join(EVENT % number for number in range(200)))  # this starts the parse process
     with growing(producer.process.pid) as grown:
         status, end = posted(producer, line * (BODY // len(line)))
     assert (status, end[-8:]) == ended
@@ -102,7 +102,7 @@ def opened(producer: RunningProducer, after: str) -> socket.socket:
 
 
 def until_nothing_is_sent(producer: RunningProducer) -> None:
-    """Until all that sockets take was sent."""
+    """Wait until all sockets are full."""
     before, now = -1, 0
     while before != now or not now:
         time.sleep(1)

@@ -150,7 +150,7 @@ def test_a_journal_that_cannot_be_written_is_503_and_nothing_is_half_accepted(pr
 
 
 def test_a_full_disk_is_503_and_unready_until_there_is_room(producer: RunningProducer) -> None:
-    """The limit on a file's size meets every write as a full disk would."""
+    """A limit on the file's size makes every write fail like a full disk."""
     producer.http.post("/publish", json={"event_id": "before"})
     free = resource.prlimit(producer.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(producer.process.pid, resource.RLIMIT_FSIZE, (4096, free[1]))

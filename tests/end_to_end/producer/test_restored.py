@@ -1,4 +1,4 @@
-"""A journal set back to a backup that lacks what listeners have read since: nothing accepted afterwards is skipped."""
+"""A journal set back to a backup that lacks what listeners have read since. No later event is skipped."""
 
 import re
 import time

@@ -103,7 +103,7 @@ async def test_a_client_that_does_not_read_is_not_written_to_without_end(produce
 
     filler, count = "x" * 60_000, 0
     async with reading(producer, max_queue=1) as slow:
-        while await asyncio.to_thread(lag) < 5:  # its buffers, here and there, are full
+        while await asyncio.to_thread(lag) < 5:  # until the buffers on both sides are full
             assert count < 1_000
             for _ in range(10):
                 event = {"event_id": f"e{count}", "payload": filler}
