@@ -1,4 +1,4 @@
-"""``python -m tests.mutation``: try a sample of mutants. What was tried is kept: a run can be stopped and continued."""
+"""``python -m tests.mutation``: try a sample of mutants. Results are kept, so a run can be stopped and continued."""
 
 import argparse
 import datetime
@@ -26,7 +26,7 @@ BAR = 0.85
 
 
 def main() -> int:
-    """Exit code 1 where fewer than the wanted share were killed, 2 where the tests fail without a mutant."""
+    """Exit code 1 if fewer than the required share were killed, 2 if tests fail without a mutant."""
     asked, commit = _arguments(), _commit()
     KEPT.mkdir(exist_ok=True)
     samples = {seed: _sampled(asked, seed) for seed in asked.seeds}
@@ -59,7 +59,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _sampled(asked: argparse.Namespace, seed: int) -> Sequence[tuple[Mutant, str]]:
-    """Kept, because to make all mutants takes half a minute."""
+    """The sample is kept in a file, because making all mutants takes half a minute."""
     files = [file for room in asked.rooms for file in files_of(ROOT, room)]
     kept = KEPT / f"sample-{digest(ROOT, [*files, 'tests/mutation/mutants.py'])}-{seed}-{asked.mutants}.json"
     if not kept.exists():
@@ -68,7 +68,7 @@ def _sampled(asked: argparse.Namespace, seed: int) -> Sequence[tuple[Mutant, str
 
 
 class _Session:
-    """Runners, a few at once, and what they found."""
+    """Runs a few runners in parallel, and collects their results."""
 
     def __init__(self, asked: argparse.Namespace, reach: Reach, chosen: Sequence[tuple[Mutant, str]]) -> None:
         self._asked, self._reach, self._chosen = asked, reach, chosen
@@ -79,7 +79,7 @@ class _Session:
         self._writing = threading.Lock()
 
     def results(self) -> Mapping[str, Result]:
-        """Of all that were chosen: as known, or tried now."""
+        """The results of the whole sample: known ones, and those tried now."""
         new = [pair for pair in self._chosen if pair[0].name not in self._known]
         with tempfile.TemporaryDirectory(prefix="unlost-mutants-") as directory:
             Path(directory).chmod(0o755)  # PostgreSQL may run as another user
@@ -93,7 +93,7 @@ class _Session:
         return self._known
 
     def _check_killers(self, runners: Sequence[Runner]) -> None:
-        """What killed a mutant passes where nothing is changed."""
+        """Check that each test that killed a mutant passes on unchanged code."""
         tests = sorted({function_of(one.by) for one in self._known.values() if one.by})
         shares = [tests[number :: len(runners)] for number in range(len(runners))]
         with ThreadPoolExecutor(len(runners)) as threads:
@@ -103,7 +103,7 @@ class _Session:
                     raise Unsound(f"without any mutant, {answer.by or 'some test'} fails: no score would mean anything")
 
     def _forget(self, test: str) -> None:
-        """What it seemed to kill is tried again in the next run."""
+        """The mutants that this test seemed to kill are tried again in the next run."""
         lines = self._kept.read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if function_of(msgspec.json.decode(line, type=Result).by) != function_of(test)]
         self._kept.write_bytes(b"".join(kept))
@@ -139,7 +139,7 @@ class _Session:
         return self._reach.tests_of(ROOT, mutant.file, *lines_of(text, mutant), self._asked.seconds)
 
     def _read(self, texts: Mapping[Mutant, str]) -> Iterator[Result]:
-        """Results that still hold: of survivors while nothing changed, of others while file and test are the same."""
+        """Results that are still valid: survivors while nothing changed, others while file and test are unchanged."""
         for line in self._kept.read_bytes().splitlines() if self._kept.exists() else ():
             one = msgspec.json.decode(line, type=Result)
             text = texts.get(one.mutant)

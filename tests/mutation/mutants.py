@@ -1,4 +1,4 @@
-"""All mutants of a file, and a sample of them that a seed makes again. Pure, but for reading the files."""
+"""All mutants of a file, and a reproducible sample of them by a seed. Pure, except for reading the files."""
 
 import ast
 import contextlib
@@ -25,7 +25,7 @@ class Mutant(msgspec.Struct, frozen=True):
     """One mistake."""
 
     name: str
-    """From the file and the change, so that it stays when other lines move."""
+    """Made from the file and the change, so that it stays the same when other lines move."""
     room: str
     file: str
     line: int
@@ -34,9 +34,9 @@ class Mutant(msgspec.Struct, frozen=True):
 
 
 def sample(root: Path, rooms: Sequence[str], seed: int, size: int) -> Iterator[tuple[Mutant, str]]:
-    """So many mutants of each room, each with the whole text that it makes of its file.
+    """A sample of ``size`` mutants of each room, each with the complete changed text of its file.
 
-    Lots are drawn by what a mutant changes, so that nearly the same are drawn when other code has changed."""
+    Lots are drawn by the change of a mutant, so that nearly the same ones are drawn after other code has changed."""
     for room in rooms:
         sources = [Source(root, room, file) for file in files_of(root, room)]
         lots = sorted((lot, source, number) for source in sources for number, lot in enumerate(source.lots(seed)))
@@ -45,18 +45,18 @@ def sample(root: Path, rooms: Sequence[str], seed: int, size: int) -> Iterator[t
 
 
 class Source:
-    """A file, and where it can be changed."""
+    """A file, and the places where it can be changed."""
 
     def __init__(self, root: Path, room: str, file: str) -> None:
         self._room, self._file = room, file
         self._text = (root / file).read_text(encoding="utf-8")
-        with contextlib.chdir(Path(__file__).parent):  # where mutmut finds what it asks to be told at all
+        with contextlib.chdir(Path(__file__).parent):  # mutmut looks for its configuration here
             self._module, self.mutations, _, _ = create_mutations(file, self._text)
         wrapper = MetadataWrapper(self._module, unsafe_skip_copy=True)
         self._positions = wrapper.resolve(PositionProvider)
 
     def lots(self, seed: int) -> Iterator[str]:
-        """One for each mutation."""
+        """One lot for each mutation."""
         code, seen = self._module.code_for_node, Counter[tuple[str, str]]()
         for one in self.mutations:
             change = code(one.original_node), code(one.mutated_node)
@@ -64,7 +64,7 @@ class Source:
             yield hashlib.sha256(repr((seed, self._file, change, seen[change])).encode()).hexdigest()
 
     def mutant(self, number: int) -> tuple[Mutant, str] | None:
-        """The one of this number, and the whole text; nothing where the text stays the same."""
+        """The mutant with this number and the complete text, or None if the text stays the same."""
         one = self.mutations[number]
         changed = self._module.deep_replace(one.original_node, one.mutated_node).code  # type: ignore[attr-defined]
         if changed == self._text:
@@ -76,13 +76,13 @@ class Source:
 
 
 def files_of(root: Path, room: str) -> Sequence[str]:
-    """The room's files that have code."""
+    """The room's files that contain code."""
     paths = sorted(path for pattern in ROOMS[room] for path in root.glob(pattern))
     return [str(path.relative_to(root)) for path in paths if path.name != "__init__.py"]
 
 
 def _difference(old: str, new: str) -> tuple[str, str]:
-    """The lines that differ, of both."""
+    """The lines that differ, in each text."""
     a, b = old.splitlines(), new.splitlines()
     start = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     end = 0
@@ -92,7 +92,7 @@ def _difference(old: str, new: str) -> tuple[str, str]:
 
 
 def lines_of(text: str, mutant: Mutant) -> tuple[range, range]:
-    """The changed lines, and those of the function around them, its head left out; none where there is no function."""
+    """The changed lines, and those of the enclosing function without its head; an empty range outside of functions."""
     changed = range(mutant.line, mutant.line + mutant.before.count("\n") + 1)
     functions = [
         range(one.body[0].lineno, (one.end_lineno or one.lineno) + 1)

@@ -1,4 +1,4 @@
-"""Which tests reach which line, and how long each takes: measured, and kept for as long as it holds."""
+"""Which tests reach which line, and how long each test takes. Measured once, and kept while it is valid."""
 
 import hashlib
 import os
@@ -16,38 +16,38 @@ from coverage import CoverageData
 from tests.mutation.trial import function_of
 
 TESTS = ("tests/unit", "tests/property", "tests/contract", "tests/simulation/test_simulation.py")
-"""Of those that ``make test`` runs, the ones that are quick, depend on no clock, and run our code in pytest's own
-process: coverage cannot say which test reached a line in another process. Where these let a mutant live, the others
-may still notice it."""
+"""The tests of ``make test`` that are quick, do not depend on the clock, and run our code in pytest's own process.
+Coverage cannot tell which test reached a line in another process. A mutant that survives these may still be noticed
+by the others."""
 
 HUNT = "tests/simulation/test_simulation.py::test_the_law_holds_in_every_schedule"
 HUNTED = ("listener/pipeline/", "listener/claims/")
 HUNT_SECONDS = 15.0
-"""It runs in processes of its own, so nothing measures that it reaches these."""
+"""It runs in separate processes, so no measurement shows which lines it reaches."""
 
 MOST_SECONDS = 20.0
 
 SHARED = ""
-"""Coverage's name for what runs outside of all tests: at import."""
+"""Coverage's name for code that runs outside of all tests: at import."""
 
 
 class Unsound(Exception):
-    """Tests fail although nothing was changed."""
+    """Tests fail on unchanged code."""
 
 
 class Reach(msgspec.Struct):
-    """What was measured."""
+    """The measurement."""
 
     keys: dict[str, str]
-    """Of each test file, the state in which it was measured."""
+    """For each test file, the state in which it was measured."""
     seconds: dict[str, float]
     lines: dict[str, dict[str, list[str]]]
     """File, line, tests."""
 
     def tests_of(self, root: Path, file: str, changed: range, function: range, most: float) -> list[str]:
-        """Tests that reach any of the changed lines, then those that reach their function: coverage loses sight of a
-        coroutine into which an exception was thrown. Outside of functions, where an import alone is seen, tests that
-        name the module, then all that reach the file. Of either the quickest, for ``most`` seconds together."""
+        """Tests that reach a changed line, then those that reach its function, because coverage loses a coroutine into
+        which an exception was thrown. Outside of functions coverage sees only the import: there, tests that name the
+        module, then all that reach the file. Of each kind the quickest, for ``most`` seconds in total."""
         by_line = {int(line): tests for line, tests in self.lines.get(file, {}).items()}
         near = {one for line in changed for one in by_line.get(line, ())}
         if function:
@@ -60,11 +60,11 @@ class Reach(msgspec.Struct):
         return [*chosen, HUNT] if chosen and file.startswith(HUNTED) else chosen
 
     def seconds_of(self, tests: Iterable[str]) -> float:
-        """How long these took when they were measured."""
+        """How long these tests took when they were measured."""
         return sum(HUNT_SECONDS if one == HUNT else self.seconds.get(one, MOST_SECONDS) for one in tests)
 
     def without(self, files: Iterable[str]) -> "Reach":
-        """What is known of the other test files."""
+        """The measurement without these test files."""
         gone = set(files)
         seconds = {test: one for test, one in self.seconds.items() if _file_of(test) not in gone}
         lines = {
@@ -91,7 +91,7 @@ class Reach(msgspec.Struct):
 
 
 def measured(root: Path, kept: Path, files: Sequence[str]) -> Reach:
-    """From the file, and anew what has changed since."""
+    """Read the measurement from the file, and measure again what has changed since."""
     wanted = _keys(root)
     reach = _kept(kept)
     reach = reach.without(file for file in reach.keys if wanted.get(file) != reach.keys[file])
@@ -104,7 +104,7 @@ def measured(root: Path, kept: Path, files: Sequence[str]) -> Reach:
 
 
 def state(root: Path) -> str:
-    """Of everything that a test depends on."""
+    """A digest of everything that a test depends on."""
     return digest(root, ["unlost", "listener", "dlq", "producer", "ops", "tests", ":!tests/mutation"])
 
 
@@ -113,7 +113,7 @@ def _kept(kept: Path) -> Reach:
 
 
 def _keys(root: Path) -> dict[str, str]:
-    """What each test file's measurement depends on: the code, and the file."""
+    """What each test file's measurement depends on: the code, and the file itself."""
     shared = digest(root, ["listener", "dlq", "producer", "ops", "tests/support", "tests/simulation"])
     files = sorted({path for test in TESTS for path in _test_files(root / test)})
     return {str(path.relative_to(root)): _sha(shared.encode() + path.read_bytes()) for path in files}
@@ -124,7 +124,7 @@ def _test_files(path: Path) -> Iterable[Path]:
 
 
 def digest(root: Path, paths: Sequence[str]) -> str:
-    """Of what these paths hold."""
+    """A digest of the contents of these paths."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *paths]
     listed = subprocess.run(command, cwd=root, capture_output=True, check=True, text=True).stdout.split("\0")
     names = sorted({name for name in listed if name and (root / name).is_file()})
@@ -155,7 +155,8 @@ def _measure(root: Path, kept: Path, tests: Sequence[str], files: Sequence[str],
 
 
 def _alone(root: Path, failed: Sequence[str]) -> None:
-    """What failed by time passes now, and kills nothing. What fails again must be seen to first."""
+    """Failures caused by timing pass when run alone; such tests kill nothing. A repeated failure must be fixed
+    first."""
     if failed:
         command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *failed]
         environment = {**os.environ, "SIMULATION_SCHEDULES": "50"}
@@ -165,7 +166,7 @@ def _alone(root: Path, failed: Sequence[str]) -> None:
 
 
 def _outcomes(report: Path) -> tuple[Mapping[str, float], Sequence[str]]:
-    """Seconds of each test that passed, with all its parameters; those that failed."""
+    """The seconds of each passed test, with all its parameters, and the failed tests."""
     seconds: dict[str, float] = defaultdict(float)
     failed = set()
     for case in ElementTree.parse(report).iter("testcase"):
@@ -180,7 +181,8 @@ def _contexts(data: Path, file: Path) -> Iterable[tuple[str, set[str]]]:
     coverage = CoverageData(str(data))
     coverage.read()
     for line, contexts in coverage.contexts_by_lineno(str(file)).items():
-        # What reaches a line itself says more than what does so to prepare: a schema is migrated for nearly all.
+        # A test that reaches a line itself says more than one that reaches it in its setup: nearly all migrate a
+        # schema.
         itself = [context for context in contexts if context.endswith("|run")]
         yield str(line), {function_of(context.partition("|")[0]) for context in itself or contexts} - {SHARED}
 

@@ -1,4 +1,4 @@
-"""What came of a run, as a page: the score, each room's, and every survivor with what a person said of it."""
+"""The page about a run: the total score, each room's score, and every survivor with a person's judgement."""
 
 import tomllib
 from collections import Counter
@@ -19,7 +19,7 @@ class Result(msgspec.Struct, frozen=True):
 
     mutant: Mutant
     holds: str
-    """The state in which this is true: of everything for a survivor, of the file and the test for another."""
+    """The state for which this is valid: a digest of everything for a survivor, of file and test for others."""
     fate: Fate
     by: str
     seconds: float
@@ -32,30 +32,30 @@ class Run(msgspec.Struct, frozen=True):
     results: Sequence[Result]
 
     def of(self, room: str) -> "Run":
-        """This room's."""
+        """The results of this room."""
         return Run(self.seed, [one for one in self.results if one.mutant.room == room])
 
     @property
     def alive(self) -> Sequence[Result]:
-        """What no test noticed."""
+        """The mutants that no test noticed."""
         return [one for one in self.results if one.fate in ALIVE]
 
     @property
     def killed(self) -> int:
-        """How many a test noticed."""
+        """How many mutants a test noticed."""
         return len(self.results) - len(self.alive)
 
     @property
     def share(self) -> float:
-        """Of all that were tried."""
+        """The share of killed ones among those that were tried."""
         return self.killed / max(len(self.results), 1)
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What a person said."""
+    """The judgements of a person."""
 
     earlier: list[str]
-    """Lines on earlier runs."""
+    """Lines about earlier runs."""
     survivors: dict[str, tuple[str, str]]
     """By a mutant's name: ``equivalent``, ``text`` or ``gap``, and why."""
 
@@ -76,12 +76,12 @@ The goal is 85 % of all mutants, those included that change nothing.
 
 
 def judged() -> Judged:
-    """From the file."""
+    """Read from the file."""
     return msgspec.convert(tomllib.loads(JUDGED.read_text(encoding="utf-8")), Judged)
 
 
 def page(runs: Sequence[Run], *, commit: str, date: str, command: str, took: str) -> str:
-    """The whole page."""
+    """The complete page."""
     said = judged()
     lines = [
         INTRODUCTION,

@@ -1,7 +1,7 @@
 """Runs tests on a changed file, each time in a fork: ``python -m tests.mutation.runner`` in a copy of the repository.
 
-The process has imported all libraries and has forgotten our own modules again, so that a fork imports those anew, with
-the change, and nothing else. A PostgreSQL runs beside it for all forks; each test makes a database of its own there.
+The process has imported all libraries, and then dropped our own modules. So a fork imports only those again, with the
+change. One PostgreSQL serves all forks; each test creates its own database there.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ PYTEST = [
 
 
 def main() -> None:
-    """Answer each order on a line of its own, until there are no more."""
-    # Examples that are the same each time, and no failure because the machine is slow.
+    """Answer each order with one line, until there are no more orders."""
+    # The same examples each time, and no failure because the machine is slow.
     slow = [HealthCheck.too_slow]
     settings.register_profile("mutation", derandomize=True, database=None, deadline=None, suppress_health_check=slow)
     with os.fdopen(os.dup(1), "wb") as answers, running_postgres() as server:
@@ -71,7 +71,8 @@ def _import_libraries() -> None:
 def _changed(path: Path, text: str, number: int) -> Iterator[None]:
     original, stat = path.read_bytes(), path.stat()
     path.write_text(text, encoding="utf-8")
-    # Python takes a bytecode file for the source's own where second and size are the same: give each a second.
+    # Python takes a bytecode file as current if its source has the same second and size, so each change gets a new
+    # second.
     os.utime(path, (number, number))
     try:
         yield
@@ -95,7 +96,7 @@ def _answer(order: Order, server: PostgresServer) -> Answer:
 
 
 def _ended(child: int, seconds: float) -> int | None:
-    """Its exit code; nothing where it was killed because it took too long."""
+    """Its exit code, or None if it took too long and was killed."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -123,7 +124,7 @@ def _be_pytest(tests: list[str], server: PostgresServer, writing: int) -> None:
 
 
 class _FirstFailure:
-    """Tells which test failed."""
+    """Reports the test that failed first."""
 
     def __init__(self, writing: int) -> None:
         self._writing: int | None = writing
@@ -131,7 +132,7 @@ class _FirstFailure:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed and self._writing is not None:
             os.write(self._writing, report.nodeid.encode())
-            self._writing = None  # that its end fails too is no news
+            self._writing = None  # its teardown may fail, too
 
 
 if __name__ == "__main__":

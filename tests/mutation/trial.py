@@ -14,11 +14,11 @@ import msgspec
 SLOWER = 4.0
 MORE_SECONDS = 30.0
 EXACT = ("tests/unit/", "tests/property/", "tests/simulation/")
-"""What fails here fails again. Elsewhere a test might have failed by time."""
+"""A test that fails here fails again. Elsewhere a failure may be due to timing."""
 
 
 class Fate(StrEnum):
-    """What became of a mutant."""
+    """The fate of a mutant."""
 
     KILLED = "killed"
     ENDLESS = "killed by time"
@@ -28,7 +28,7 @@ class Fate(StrEnum):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What to run: these tests, with this text in the file, for at most so many seconds."""
+    """What to run: these tests, with this text in the file, for at most this many seconds."""
 
     file: str
     text: str
@@ -37,7 +37,7 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came of it, and the test that failed."""
+    """The fate, and the test that failed."""
 
     fate: Fate
     by: str
@@ -58,7 +58,7 @@ class Runner:
         )  # fmt: skip
 
     def tried(self, file: str, text: str, tests: Sequence[str], seconds: float) -> Answer:
-        """The mutant's fate. What killed it must do so twice, where it could have failed by time."""
+        """The mutant's fate. A test that may fail by timing must kill it twice."""
         left = list(tests)
         while left:
             answer = self.run(file, text, left, seconds)
@@ -75,7 +75,7 @@ class Runner:
         return self.run(file, (self._copy / file).read_text(encoding="utf-8"), tests, seconds)
 
     def run(self, file: str, text: str, tests: Sequence[str], seconds: float) -> Answer:
-        """Once."""
+        """Run the tests once."""
         order = Order(file, text, list(tests), seconds * SLOWER + MORE_SECONDS)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -84,19 +84,19 @@ class Runner:
         return msgspec.json.decode(self._process.stdout.readline(), type=Answer)
 
     def stop(self) -> None:
-        """No more orders; its servers end with it."""
+        """Stop the process, and its servers with it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
 
 def function_of(test: str) -> str:
-    """Without its parameters, which a mutant may change."""
+    """The test without its parameters, which a mutant may change."""
     return test.partition("[")[0]
 
 
 def copied(root: Path, where: Path) -> Path:
-    """All that git knows of, and what it does not ignore."""
+    """A copy of all files that git tracks or does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root, capture_output=True, check=True, text=True,
@@ -109,5 +109,5 @@ def copied(root: Path, where: Path) -> Path:
 
 
 def stopwatch() -> float:
-    """Seconds, from anywhere."""
+    """Seconds from an arbitrary start."""
     return time.monotonic()

@@ -1,4 +1,4 @@
-"""Whatever the credentials, and whatever text a URL stands in: they are not in what is shown, and the host is."""
+"""Any credentials in a URL in any text: they are not shown, and the host is."""
 
 from urllib.parse import quote
 

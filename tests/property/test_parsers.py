@@ -1,4 +1,4 @@
-"""Whatever comes from outside is either read, or refused with a reason: no input may end in any other error."""
+"""Any input from outside is either read, or refused with a reason. No input causes any other error."""
 
 import json
 from contextlib import suppress
@@ -39,7 +39,7 @@ marks = st.sampled_from([b'"', b"{", b"}", b"\\"])
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A good event with a few bytes changed, taken away or put in."""
+    """A good event with a few bytes changed, removed or inserted."""
     text = bytearray(draw(st.sampled_from(SEEDS) | objects.map(lambda one: json.dumps(one).encode())))
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(text)))
@@ -60,7 +60,7 @@ plain_fields = st.tuples(
 
 @st.composite
 def damaged_plainly(draw: st.DrawFn) -> bytes:
-    """The plain names alone, some twice, with values of every kind."""
+    """Only the plain field names, some of them twice, with values of every kind."""
     fields = [("event_id", '"e"'), ("payload", "1"), *draw(st.lists(plain_fields, max_size=4))]
     return ("{" + ",".join(f'"{name}":{value}' for name, value in draw(st.permutations(fields))) + "}").encode()
 
@@ -196,7 +196,7 @@ parts_of_cursors = st.one_of(
 @example(f"{JOURNAL}.t1-0000000a.٣", [0], 0)
 @example(f"{JOURNAL}.t1-0000000a.1" + "0" * 400, [0], 0)
 def test_a_cursor_is_known_or_unknown(text: str, lengths: list[int], oldest: int):
-    """Whatever is asked for, reading goes on where there is something, and nothing is skipped in silence."""
+    """For any cursor, reading goes on wherever something is left, and nothing is skipped silently."""
     firsts = list(accumulate(lengths, initial=1))
     timelines = Timelines(JOURNAL, [Timeline(one, "0000000a", first) for one, first in enumerate(firsts, 1)])
     bounds = (min(oldest, firsts[-1]), firsts[-1])

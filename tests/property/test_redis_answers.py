@@ -1,4 +1,4 @@
-"""Whatever a server answers to the calls on claims, the caller is told in time that Redis failed, or gets an answer."""
+"""Whatever a server answers to claim calls, the caller gets an answer, or learns in time that Redis failed."""
 
 import asyncio
 import resource
@@ -116,7 +116,7 @@ def test_no_answer_of_a_server_is_more_than_a_failed_call(name: str, reply: byte
 
 
 def memory() -> list[int]:
-    """Bytes of address space, and of memory."""
+    """Bytes of address space, and of resident memory."""
     return [int(pages) * resource.getpagesize() for pages in Path("/proc/self/statm").read_text().split()[:2]]
 
 
@@ -129,7 +129,8 @@ def memory() -> list[int]:
     ],
 )  # fmt: skip
 async def test_what_is_announced_is_not_allocated(announced: bytes) -> None:
-    """An array of so many elements would be made at once, and hold up the event loop for seconds when it goes."""
+    """An array of that announced size would be allocated at once, and freeing it would block the event loop for
+    seconds."""
     before = memory()
     started = time.process_time()
     for name in ("claim", "look"):
@@ -142,7 +143,7 @@ async def test_what_is_announced_is_not_allocated(announced: bytes) -> None:
 
 @pytest.mark.parametrize("announced", [b"*1000000000\r\n", b"$10000000000\r\n", b"*1\r\n%900000000\r\n", b"-MOVED\r\n"])
 async def test_neither_is_what_is_announced_while_a_connection_is_opened(announced: bytes) -> None:
-    """The answers to AUTH and SELECT are read by the library."""
+    """The library reads the answers to AUTH and SELECT."""
     before = memory()
     started = time.process_time()
     async with answering(lambda _: announced) as url:
@@ -160,7 +161,7 @@ async def test_neither_is_what_is_announced_while_a_connection_is_opened(announc
 
 
 async def test_an_answer_that_is_no_answer_ends_its_connection() -> None:
-    """The next on it might be the answer to an earlier call."""
+    """The next answer on it could be the answer to an earlier call."""
     answers = [b":1\r\n", PLACE]
     async with answering(lambda _: answers.pop()) as url:
         claims = RedisClaims(

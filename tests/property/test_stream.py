@@ -1,4 +1,4 @@
-"""Whatever a server sends, in whatever pieces it comes: a stream tells and answers what the library's protocol does."""
+"""Any bytes from a server, in any pieces: a stream reports and answers what the library's protocol does."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ DATA = (Opcode.CONT, Opcode.TEXT, Opcode.BINARY)
 
 
 class Wire(asyncio.Transport):
-    """What lies below a stream: keeps what is written, and whether reading pauses."""
+    """The transport of a stream. It records what is written, and whether reading is paused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ controls = st.builds(Frame, st.sampled_from([Opcode.PING, Opcode.PONG]), st.bina
 
 @st.composite
 def fragmented(draw: st.DrawFn) -> bytes:
-    """A message in several frames, pings among them; some are larger than allowed, by a frame or only together."""
+    """A message in several frames, with pings in between. Some exceed the limit, by one frame or only together."""
     pieces = st.binary(max_size=90) | st.sampled_from([b"a" * 600, b"b" * (LIMIT + 1), b"c" * 2 * HEAD_BYTES])
     parts = [Frame(Opcode.TEXT, draw(pieces), fin=False)]
     parts += [Frame(Opcode.CONT, draw(pieces), fin=False) for _ in range(draw(st.integers(0, 3)))]
@@ -119,7 +119,7 @@ def kept(message: bytes) -> Message:
 
 
 def by_the_library(frames: bytes) -> tuple[list[Message], bytes, bool]:
-    """The messages in these frames, what is answered, and whether the connection still stands."""
+    """The messages in these frames, the answers, and whether the connection is still open."""
     client = ClientProtocol(parse_uri("ws://source/"), max_size=LONGEST_FRAME)
     client.receive_data(shaken(client))
     client.events_received()
@@ -137,7 +137,7 @@ def by_the_library(frames: bytes) -> tuple[list[Message], bytes, bool]:
 
 
 def unmasked(answered: bytes) -> bytes:
-    """Frames of a client, without the dice in them."""
+    """A client's frames without their random masks."""
     server = Protocol(Side.SERVER)
     ended = answered.endswith(b"<end>")
     server.receive_data(answered.removesuffix(b"<end>"))
@@ -145,7 +145,7 @@ def unmasked(answered: bytes) -> bytes:
 
 
 async def streaming(pieces: Sequence[bytes], largest: int = LIMIT) -> tuple[Stream, Wire]:
-    """A stream to which the network brought these pieces, the server's handshake before the first."""
+    """A stream that received these pieces, after the server's handshake."""
     client = ClientProtocol(parse_uri("ws://source/"), max_size=LONGEST_FRAME)
     stream, wire = Stream(client, largest=largest, ping_interval=None), Wire()
     stream.connection_made(wire)

@@ -1,1 +1,1 @@
-"""Whether what is built can be installed and used by somebody who has nothing else: ``make release``."""
+"""Checks that the built packages can be installed and used on a bare machine: ``make release``."""

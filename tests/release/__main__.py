@@ -1,7 +1,7 @@
 """``python -m tests.release``: build wheel and sdist, check them, and install each into clean environments.
 
-In each environment, in an empty directory, ``unlost check`` starts the whole system and must pass. Every Python from
-3.11 on that is found is tried with the wheel, the first one with the sdist too.
+In each environment, in an empty directory, ``unlost check`` starts the whole system and must pass. The wheel is tried
+with every Python from 3.11 on that is found, the sdist only with the first one.
 """
 
 import os
@@ -26,7 +26,7 @@ TAKEN = (
 
 
 def main() -> None:
-    """Build and try; the exit code is 1 at the first thing that does not hold."""
+    """Build and try. Exit code 1 at the first failure."""
     shutil.rmtree(DIST, ignore_errors=True)
     _run([sys.executable, "-m", "build", "--outdir", str(DIST), str(ROOT)], quiet=True)
     wheel, sdist = *DIST.glob("*.whl"), *DIST.glob("*.tar.gz")
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _holds_all(wheel: Path, sdist: Path) -> None:
-    """One package in the wheel, and nothing of the repository missing in the sdist but what only its host needs."""
+    """The wheel has one package, and the sdist lacks nothing of the repository except what only its host needs."""
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     _require({top for top in tops if not top.endswith(".dist-info")} == {"unlost"}, f"the wheel installs {tops}")
     with tarfile.open(sdist) as file:
@@ -56,7 +56,7 @@ def _holds_all(wheel: Path, sdist: Path) -> None:
 
 
 def _pythons() -> Iterator[tuple[str, str]]:
-    """Version and path of each that runs; a name may be there without the Python that it stands for."""
+    """Version and path of each Python that runs. A name on the PATH may lead to nothing."""
     for minor in range(OLDEST, NEWEST):
         found = shutil.which(f"python3.{minor}")
         told = subprocess.run([found, "-V"], capture_output=True, text=True, check=False).stdout if found else ""
@@ -65,10 +65,10 @@ def _pythons() -> Iterator[tuple[str, str]]:
 
 
 def _try(version: str, python: str, artefact: Path) -> None:
-    """As a new user does: an environment, an install, a check, in a directory that holds nothing."""
+    """Do as a new user does: create an environment, install, and check, in an empty directory."""
     with tempfile.TemporaryDirectory(prefix="unlost-release-") as directory:
         place = Path(directory)
-        place.chmod(0o711)  # PostgreSQL runs as another user where this user is root
+        place.chmod(0o711)  # if this user is root, PostgreSQL runs as another one
         _run([python, "-m", "venv", str(place / "venv")])
         binaries, empty = place / "venv" / "bin", place / "empty"
         empty.mkdir(mode=0o755)

@@ -1,4 +1,4 @@
-"""Letters and states as lines: whatever is cut or damaged, every whole line is read and told apart."""
+"""Letters and states as lines: whatever is cut or damaged, every complete line is read, and damage is recognised."""
 
 import json
 import tempfile
@@ -153,7 +153,7 @@ def test_a_sidecar_cut_anywhere_keeps_every_whole_state_and_the_next(before, add
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), letters | st.binary(min_size=1, max_size=20)), max_size=12))
 def test_writers_and_torn_writes_interleave_without_loss(steps):
-    """Two writers append in turn; bytes stand for what a third left when it was killed."""
+    """Two writers append in turn. Random bytes stand for what a third one left when it was killed."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "letters.jsonl"
         writers = [LineFile(path), LineFile(path)]

@@ -1,4 +1,4 @@
-"""No text of others drives a terminal: whatever an event, an error or a server says."""
+"""No foreign text controls a terminal, whether it is from an event, an error or a server."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Whatever body is published, in whatever pieces it comes: each line is answered and placed as it would be alone."""
+"""Any published body, in any pieces: each line is answered and stored as it would be alone."""
 
 import asyncio
 import tempfile
@@ -29,7 +29,7 @@ lines = st.lists(st.one_of(plain, plain, plain, others), max_size=40)
 
 
 class ReadingHere(ParseWorker):
-    """Reads as the process does, without one."""
+    """Reads as the parse process does, in this process."""
 
     read = 0
 
@@ -47,7 +47,7 @@ def in_pieces(body: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def one_by_one(journal: SqliteJournal, body: bytes, *, redeliver: bool) -> bytes:
-    """What is to be answered."""
+    """The expected answer."""
     told = []
     for number, line in enumerate(map(bytes.strip, body.split(b"\n")), 1):
         try:
@@ -148,7 +148,7 @@ async def test_reads_no_more_of_a_body_whose_answers_are_too_large_and_tells_wha
 def test_answers_that_are_written_in_one_go_are_those_of_each_line(names: list[str], number: int, line: int) -> None:
     text = b"\n".join([b'{"event_id":%b,"payload":1}' % msgspec.json.encode(name) for name in names])
     index = plain_index(text, max_bytes=10_000)
-    if index is None:  # an escape that needs care
+    if index is None:  # an escape needs a closer look
         return
     published = Lines(text, index)
     placed = Accepted("a1b2c3.", range(number, number + len(names)))

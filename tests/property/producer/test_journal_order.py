@@ -1,4 +1,4 @@
-"""Whatever is published, in whatever batches: each accepted event is read back once, in order."""
+"""Any events in any batches: each accepted event is read back once, in order."""
 
 import hashlib
 import tempfile

@@ -1,4 +1,4 @@
-"""Whatever clients send, in whatever pieces it comes: they are answered as they would be without the short way in."""
+"""Any requests in any pieces: clients are answered as they would be without the fast path."""
 
 import asyncio
 import itertools
@@ -95,7 +95,7 @@ async def answered(pieces: list[bytes], *, shortened: bool) -> tuple[bytes, bool
 
 @pytest.fixture(autouse=True)
 def quiet() -> Any:
-    """Mistakes are logged; that is not what is asked here."""
+    """Errors are logged, which is not the subject here."""
     logger = logging.getLogger("uvicorn.error")
     before, logger.disabled = logger.disabled, True
     yield

@@ -1,4 +1,4 @@
-"""Whatever is published and dropped, in whatever order: the journal holds what a list in memory would hold."""
+"""Any events published and dropped in any order: the journal holds what a list in memory would hold."""
 
 import hashlib
 import tempfile
@@ -18,7 +18,7 @@ STEPS = st.lists(PUBLISH | RETIRE | st.just(("open again",)), max_size=14)
 
 
 class Model:
-    """Entries by their numbers, each with its time and the size of its body; 0 where that was dropped."""
+    """Entries by number, each with its time and the size of its body, which is 0 once the body was dropped."""
 
     def __init__(self) -> None:
         self.entries: dict[int, tuple[float, int]] = {}

@@ -1,4 +1,4 @@
-"""Timelines of a journal, without a journal: where a cursor leads, and which starts are remembered."""
+"""Timelines without a journal: where a cursor leads, and which starts are kept."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ LENGTHS = st.lists(st.integers(0, 3), min_size=1, max_size=6)
 
 
 def timelines_of(lengths: list[int]) -> list[Timeline]:
-    """One for each start, with so many entries each."""
+    """One timeline for each start, with this many entries each."""
     return [Timeline(10 + n, f"{n:08x}", 1 + sum(lengths[:n])) for n in range(len(lengths))]
 
 
