@@ -167,7 +167,7 @@ class Replay:
             records = [record for some, _ in waiting for record in some]
             try:
                 await asyncio.to_thread(self._sidecars.append, records)
-            except Exception as error:  # noqa: BLE001 - the border of a task: whoever waits gets what happened
+            except Exception as error:  # noqa: BLE001 - the border of a task: its waiters get the error
                 self._stop.set()
                 for _, written in waiting:
                     if not written.done():

@@ -170,7 +170,7 @@ class Publisher:
     def _append(self, batch: list[Waiting], append: Callable[[list[Group], float], T]) -> T | Exception:
         try:
             return append([group for group, _ in batch], time.time())
-        except Exception as error:  # noqa: BLE001  the thread's border: raised anew in ``_told``
+        except Exception as error:  # noqa: BLE001  the thread's border: handled in ``_told``
             return error
 
     def _written(self, batch: list[Waiting], outcome: Written | Exception, seconds: float) -> None:

@@ -20,6 +20,6 @@ async def test_every_lease_ends_later_and_nothing_else_is_touched(redis_url: str
     assert await turn_back(redis_url, 3_600) == 1
     answer = (await two.claim([request], take_over=0))[0]
     assert isinstance(answer, Held)
-    assert answer.seconds_left <= 30, "a lease that ends too late counts from now on"
+    assert answer.seconds_left <= 30, "a lease that ends too late counts from now"
     await one.close()
     await two.close()

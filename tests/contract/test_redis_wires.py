@@ -118,7 +118,7 @@ async def test_a_few_are_open_before_they_are_needed(redis_url: str) -> None:
     assert await asyncio.gather(*(wires.ask(_as_it_came, "PING") for _ in range(FEW))) == [b"PONG"] * FEW
     assert set(wires._free) == set(few)
     assert await seconds(wires.ask(_as_it_came, "BLPOP", "never", "0")) >= LIMIT - 0.01
-    assert wires._free == [], "they went with the one that failed"
+    assert wires._free == [], "they ended with the failed one"
     await wires.open_ahead()
     assert len(wires._free) == FEW
     await client.aclose()

@@ -166,7 +166,7 @@ async def test_what_an_earlier_start_left_is_read_from_the_file(yard: Yard) -> N
     assert yard.waiting() == ["taken", "dead"]
     async with yard.running(anew=True):
         await yard.until_sure()
-    assert yard.waiting() == ["taken", "dead"], "a letter is not taken for another's when it is entered again"
+    assert yard.waiting() == ["taken", "dead"], "no letter is taken for another one when it is entered again"
 
 
 async def test_a_transaction_that_was_under_way_is_seen_at_the_second_look(yard: Yard) -> None:
@@ -181,13 +181,13 @@ async def test_a_transaction_that_was_under_way_is_seen_at_the_second_look(yard:
     async with yard.running():
         await yard.bury(flight("e"))
         await yard.looked.wait()
-        assert ["stored"] not in yard.standings, "the first look sees no row yet"
+        assert ["stored"] not in yard.standings, "the first check sees no row yet"
         assert yard.waiting() == ["e"]
         entered.set()
         await late
         assert (await yard.resolved.get()).why == "already stored"
     assert yard.standings[-1] == ["stored"]
-    assert yard.standings[:-1] in ([["buried"]], [["buried"]] * 2), "it is entered twice if it is found in the file too"
+    assert yard.standings[:-1] in ([["buried"]], [["buried"]] * 2), "it is also found in the file"
     assert yard.waiting() == []
 
 
@@ -311,11 +311,11 @@ async def test_letters_whose_rows_a_restore_took_wait_again_and_others_do_not(ya
         assert (len(fact.letter_ids), yard.waiting()) == (1, ["lost"])
         assert [one.replays for one in states(yard.path).values() if one.waits] == [0]
         settled = await yard.store.settled([flight("lost").request])
-        assert isinstance(settled["lost"], Dead), "until it is replayed, nobody stores it beside its letter"
+        assert isinstance(settled["lost"], Dead), "until a replay, no listener stores it beside its letter"
     async with yard.running(anew=True):
         await yard.until_sure()
-    assert yard.waiting() == ["lost"], "what was reopened is not reopened twice"
-    assert yard.checked == [2], "no start looks again for what was checked"
+    assert yard.waiting() == ["lost"], "a reopened letter is not reopened twice"
+    assert yard.checked == [2], "no start checks it again"
 
 
 async def test_a_restore_while_the_listener_was_down_is_noticed_at_its_start(yard: Yard, restored: Restored):
@@ -390,7 +390,7 @@ async def test_a_replay_that_runs_during_the_restore_is_waited_for(yard: Yard, r
         await yard.reopened.get()
         await yard.until_sure()
     assert yard.waiting() == ["lost"]
-    assert guard.take(), "nobody keeps the lock"
+    assert guard.take(), "the lock was released"
     guard.release()
 
 
@@ -405,7 +405,7 @@ async def test_a_large_sidecar_is_looked_through_in_parts(
         await yard.reopened.get()
         await yard.until_sure()
     assert sorted(map(str, yard.waiting())) == sorted(ids[::2])
-    assert sum(yard.checked) == 20, "each letter in one part"
+    assert sum(yard.checked) == 20, "each letter is in exactly one part"
 
 
 async def test_compact_keeps_what_was_reopened_and_that_it_was_checked(yard: Yard, restored: Restored):

@@ -82,7 +82,7 @@ async def test_the_message_that_commits_one_begins_the_next(
     await asyncio.sleep(0)  # the library reports a query one step later
     begins = [query for query in sent if query.startswith("BEGIN")]
     commits = [query for query in sent if "COMMIT" in query]
-    assert (len(begins), len(commits), len(sent)) == (1, 3, 8), "one begins, three insert, three commit, one ends"
+    assert (len(begins), len(commits), len(sent)) == (1, 3, 8), "one begin, three inserts, three commits, one end"
     assert await stored(database) == {"a", "b", "c"}
 
 
@@ -202,7 +202,7 @@ async def test_a_server_that_ends_what_has_begun_costs_no_attempt(
     kept = series.kept
     assert kept is not None
     await other.execute("SELECT pg_terminate_backend($1)", pids[0])
-    while kept.is_usable:  # type: ignore[attr-defined]  # noqa: ASYNC110  the connection hears of it, and tells nobody
+    while kept.is_usable:  # type: ignore[attr-defined]  # noqa: ASYNC110  it notices, but announces nothing
         await asyncio.sleep(0.01)
     assert await store.insert_with(row("b"), note, series) == Stored()
     assert pids[0] != pids[1]

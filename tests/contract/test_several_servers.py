@@ -67,7 +67,7 @@ async def test_the_first_that_answers_is_used(pair: tuple[PostgresServer, Postgr
         await port_of(database)
     assert await port_of(database) == other.port
     one.start()
-    assert await port_of(database) == other.port, "no connection moves by itself"
+    assert await port_of(database) == other.port, "an open connection does not move by itself"
     await database.close()
 
 

@@ -51,7 +51,7 @@ async def test_many_rows_are_estimated_and_called_so(database_url: str, monkeypa
     monkeypatch.setattr(asking, "MOST_COUNTED", 1_000)
     await asked(database_url, "unlost", (STORE, 5_000))
     told = await shown(database_url, "unlost")
-    assert told.estimated, "not analysed yet: at least so many"
+    assert told.estimated, "not analysed yet: the estimate is a minimum"
     await asked(
         database_url, "unlost", ("delete from unlost.events where seq <= $1", 1_000), ("analyze unlost.events", None)
     )

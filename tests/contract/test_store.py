@@ -221,7 +221,7 @@ async def test_a_batch_keeps_each_rows_own_words(database: Database) -> None:
     rows = [odd, row("b"), row("c", "[ ]", ', "x": [1,\n 2]'), row("d", '""')]
     store = store_of(database)
     assert await store.insert(rows) == [Stored()] * 4
-    assert await store_of(database, "b").insert(rows) == [Duplicate()] * 4, "by their digests, each its own"
+    assert await store_of(database, "b").insert(rows) == [Duplicate()] * 4, "each with its own digest"
     found = [await store.one(one.event.event_id) for one in rows]
     assert [(one["type"], one["payload"], one["other"]) for one in found if one] == [
         ("t\x01", "\x01", {"x": "\x01"}),
@@ -395,7 +395,7 @@ async def test_what_a_handler_leaves_in_its_session_ends_with_it(database_url: s
         await store_of(database).insert_with(row("e"), leave)
     await asyncio.sleep(0)  # the library reports a query one step later
     ended = [query for query in sent if "COMMIT;" in query or "ROLLBACK;" in query]
-    assert ["RESET ALL" in query for query in ended] == [error is None], "a commit and the reset are one message"
+    assert ["RESET ALL" in query for query in ended] == [error is None], "commit and reset are one message"
     assert await store_of(database).insert_with(row("f"), look) == Stored()
     await database.close()
 
@@ -480,7 +480,7 @@ async def test_a_connection_that_was_made_ready_soon_keeps_one_plan_for_all_batc
             "select custom_plans from pg_prepared_statements where statement LIKE 'INSERT%'"
         )
     await database.close()
-    assert planned <= 5, "PostgreSQL plans five times before it compares"
+    assert planned <= 5, "PostgreSQL makes five custom plans before it compares"
 
 
 async def test_a_connection_that_cannot_be_made_ready_is_lent_to_nobody(database_url: str) -> None:
@@ -607,7 +607,7 @@ OURS, OTHER = "0123456789ab", "ba9876543210"
 async def test_a_recorded_start_is_never_moved_back_either(server: Real | Simulated) -> None:
     cursors = server.cursors()
     assert await cursors.start("s", "g", "j.7") == "j.7"
-    assert await cursors.start("s", "g", "j.9") == "j.7", "another was first"
+    assert await cursors.start("s", "g", "j.9") == "j.7", "another cursor was first"
     assert await cursors.advance("s", "g", "j.3") == "j.7"
     assert await cursors.advance("s", "g", "j.8") == "j.8"
 
@@ -648,7 +648,7 @@ async def test_only_who_knows_the_store_takes_it_further(server: Real | Simulate
     assert (second.name, second.version) == (first.name, first.version + 1)
     assert (await a.refresh(second)).store.version == first.version + 2
     ahead = msgspec.structs.replace(second, version=second.version + 10)
-    assert (await a.refresh(ahead)).store.version == first.version + 2, "one that has gone back stays where it is"
+    assert (await a.refresh(ahead)).store.version == first.version + 2, "a cursor that went back stays where it is"
 
 
 async def test_of_two_that_replace_a_generation_one_does(server: Real | Simulated) -> None:
@@ -759,7 +759,7 @@ async def test_a_clock_that_went_back_lets_nobody_live_on_longer_than_a_life(dat
     await clock_back(database, spare=spare)
     looks = await asyncio.gather(a.refresh(), b.refresh())
     assert [look.mine for look in looks] == [{"x"}] * 2
-    assert "dead" in looks[0].peers, "a row counts from the first look on"
+    assert "dead" in looks[0].peers, "a row counts from the first check on"
     async with asyncio.timeout(5):
         while "dead" in (await a.refresh()).peers:
             assert (await b.refresh()).mine == {"x"}
@@ -860,14 +860,14 @@ async def test_who_comes_with_another_handler_does_not_agree_until_the_others_ar
     assert look.share == (0, 2)
     look = await old.refresh()
     assert (look.agreed, look.others("shop:one")) == (True, [])
-    assert look.share == (0, 1), "one that does not work has no share"
+    assert look.share == (0, 1), "a member that is not at work has no share"
     third = await server.membership("third", handler="shop:one").declare(REDIS)
-    assert third.agreed, "one that does not work keeps nobody out"
+    assert third.agreed, "a member that is not at work excludes nobody"
     await old.leave()
     assert not (await new.declare(REDIS)).agreed, "the third is at work"
     assert not (await new.refresh()).agreed
     await server.membership("third").leave()
-    assert not (await new.refresh()).agreed, "it has to say so"
+    assert not (await new.refresh()).agreed, "it must report it"
     assert (await new.declare(REDIS)).agreed
     assert not (await server.membership("old again", handler="shop:one").declare(REDIS)).agreed
 
@@ -879,7 +879,7 @@ async def test_whoever_may_change_the_handler_works_beside_another(server: Real 
     )
     assert (await old.declare(REDIS)).agreed
     assert (await new.declare(REDIS)).agreed
-    assert (await old.declare(REDIS)).agreed, "who has agreed keeps that"
+    assert (await old.declare(REDIS)).agreed, "an agreed member stays agreed"
     assert not (await server.membership("late", handler=None).declare(REDIS)).agreed
     await old.leave()
     assert (await server.membership("next", handler="shop:two").declare(REDIS)).agreed

@@ -83,7 +83,7 @@ async def test_a_handler_that_leaves_its_transaction_fails_for_good(
 
     with pytest.raises(TransactionLeft, match="ended the transaction"):
         await store_of(database).insert_with(row("e"), leave)
-    assert held[0].is_closed(), "nobody knows what is on that connection"
+    assert held[0].is_closed(), "the state of that connection is unknown"
     assert await count(database) == statements.startswith("COMMIT")
 
 
@@ -94,7 +94,7 @@ async def test_a_handler_that_commits_by_itself_is_stored_once(database: Databas
     store = store_of(database)
     with pytest.raises(TransactionLeft):
         await store.insert_with(row("e"), commit)
-    assert await store.insert_with(row("e"), commit) == Stored(), "its own row is known again"
+    assert await store.insert_with(row("e"), commit) == Stored(), "its own row is recognised"
     assert await count(database) == 1
 
 

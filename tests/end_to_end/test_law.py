@@ -86,5 +86,5 @@ async def test_each_event_is_a_row_exactly_once_whoever_is_killed(system: System
     account = await audit(system)
     assert (account["missing"], account["doubled"]) == (0, 0)
     assert account["accepted"] == account["rows"] == EVENTS
-    assert account["redelivered"] == EVENTS // 10, "each further place in the journal counts by itself"
+    assert account["redelivered"] == EVENTS // 10, "each further entry in the journal counts separately"
     assert await rows_in(system.postgres.url) == EVENTS

@@ -111,7 +111,7 @@ async def test_away_for_longer_than_all_attempts_it_costs_no_letter(
     ran = Counter(RUNS.begun)
     assert set(ran) == set(source.event_ids)
     again = {event_id for event_id, times in ran.items() if times > 1}
-    assert again == (set() if form == HOLD else set(ids("held", 5))), "only what was rolled back runs again"
+    assert again == (set() if form == HOLD else set(ids("held", 5))), "only rolled back events run again"
     if form == HOLD_IN_TRANSACTION:
         assert await effects(servers["database_url"]) == Counter(source.event_ids)
 

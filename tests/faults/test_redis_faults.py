@@ -129,7 +129,7 @@ async def test_lost_to_one_listener_alone_it_has_nothing_run_twice(servers: dict
         await one.heard.until(lambda _: degraded(one))
         await both.source.publish(*ids("later", 50))
         await both.until(lambda: both.stored == 110)
-        assert not degraded(two), "who still has Redis keeps claims in both places"
+        assert not degraded(two), "the one that still has Redis keeps claims in both places"
         RUNS.go_on.set()
         await both.until(lambda: both.stored == 115)
         await wire.mend()

@@ -29,7 +29,7 @@ async def test_no_further_suspect_is_claimed_while_half_of_them_are_at_work(serv
             await source.publish("fresh")
             await two.heard.until(lambda h: "fresh" in h.ids(EventsClaimed))
             assert len(two.heard.ids(EventsTakenOver)) == 2, (
-                "were this owner killed now, an innocent event would suffer"
+                "if this owner were killed now, an innocent event would suffer"
             )
             assert len(RUNS.begun) == 6
             RUNS.go_on.set()

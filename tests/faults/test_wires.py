@@ -150,11 +150,11 @@ async def world_of(
         yield world
     gc.collect()
     ours = [told for told in unheard if str(told.get("exception")) != FORGOTTEN_BY_ASYNCPG]
-    assert ours == [], "an exception that nobody awaited"
+    assert ours == [], "an exception that was never retrieved"
     await assert_law(database_url, directory, source.event_ids)
-    assert letters_in(directory) == [], "an outage shorter than all attempts costs no letter"
+    assert letters_in(directory) == [], "an outage shorter than all attempts causes no letter"
     if "handler" not in settings:
-        assert sorted(RUNS.begun) == sorted(source.event_ids), "a handler ran twice, though its owner lived"
+        assert sorted(RUNS.begun) == sorted(source.event_ids), "a handler ran twice although its owner lived"
 
 
 def felt(heard: Heard, wire: str) -> bool:
@@ -213,7 +213,7 @@ async def test_work_goes_on(
         await world.stored([*during, *HELD])
         if wire == "source" and harm in (closed_by_the_other_side, restored):
             assert felt(world.heard, wire)
-        assert not world.heard.of(PlacesDeclared)[-1].degraded, "one failure alone does not mean that Redis is gone"
+        assert not world.heard.of(PlacesDeclared)[-1].degraded, "a single failure does not mean that Redis is away"
         await world.wires[wire].mend()
         await world.stored(await world.publish("after", 10))
 

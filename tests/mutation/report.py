@@ -63,7 +63,7 @@ class Judged(msgspec.Struct, frozen=True):
 INTRODUCTION = """\
 # Mutation testing
 
-Written by `make mutate`; do not edit. What was said of survivors stands in `tests/mutation/judged.toml`.
+Written by `make mutate`; do not edit. Judgements of survivors are in `tests/mutation/judged.toml`.
 
 A mutant is the code with one small mistake in it, made by [mutmut](https://mutmut.readthedocs.io): another operator,
 another constant, a missing argument. A seed draws the same number of mutants from the pipeline, the claims, the store,

@@ -36,7 +36,7 @@ def test_no_credential_of_a_url_is_shown(scheme, host, user_info, query, fragmen
         shown = masked(text.replace("{}", url).replace("{{", "{").replace("}}", "}"))
         assert SECRET not in shown
         assert f"{host}{path}" in shown
-        assert masked(shown) == shown, "what is masked twice stays as it is"
+        assert masked(shown) == shown, "masking twice changes nothing"
 
 
 @pytest.mark.parametrize(

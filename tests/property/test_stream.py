@@ -184,8 +184,8 @@ async def test_no_more_is_taken_than_asked_for_and_one_at_least() -> None:
     frames = [sent(Frame(Opcode.TEXT, b"x" * size)) for size in (400, 400, 400, 900, 1)]
     stream, _ = await streaming([b"".join(frames)])
     assert [len(one) for one in await stream.take(1, LIMIT)] == [400]
-    assert [len(one) for one in await stream.take(9, 500)] == [400, 400], "the last one may reach beyond"
-    assert [len(one) for one in await stream.take(0, 0)] == [900], "who asks for nothing can hold one"
+    assert [len(one) for one in await stream.take(9, 500)] == [400, 400], "the last one may exceed it"
+    assert [len(one) for one in await stream.take(0, 0)] == [900], "a limit of zero still returns one"
     assert [len(one) for one in await stream.take(9, LIMIT)] == [1]
 
 

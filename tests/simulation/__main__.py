@@ -23,11 +23,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--schedules", type=int, default=1_000_000, help="how many (default 1,000,000)")
+    parser.add_argument("--schedules", type=int, default=1_000_000, help="how many to run (default 1,000,000)")
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--stop-after", type=int, default=5, help="end after so many findings (default 5)")
-    parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed and tell every step")
+    parser.add_argument("--stop-after", type=int, default=5, help="stop after this many findings (default 5)")
+    parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed and print every step")
     parser.add_argument("--drop", nargs="*", default=[], metavar="NAME", help="what to leave out of it")
     parser.add_argument("--mutate", default="", choices=["", *MUTATIONS], help="build this mistake in", metavar="NAME")
     options = parser.parse_args()

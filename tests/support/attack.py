@@ -39,7 +39,7 @@ def attackers(processes: int) -> Iterator[Attackers]:
 
 def _begin() -> None:
     os.nice(10)
-    assert files_allowed() > 3_500, "more files must be allowed to this process: ulimit -n"
+    assert files_allowed() > 3_500, "this process needs a higher limit of open files: ulimit -n"
 
 
 async def exchanged(url: str, sent: bytes, *, seconds: float = 20) -> bytes:

@@ -111,7 +111,7 @@ class Connected:
     async def read(self, piece: bytes) -> None:
         """Deliver bytes as the event loop does: only while reading is not paused."""
         await self.settle()
-        assert self.wire.reads, "who waits for answers is never read from again"
+        assert self.wire.reads, "reading never resumes while it waits for answers"
         if not self.wire.closed:
             self.protocol.data_received(piece)
 

@@ -48,7 +48,7 @@ def test_help_says_what_it_does_and_its_examples_are_understood(name: str, comma
     assert command.help
     assert command.examples
     understood = [arguments for example in command.examples if (arguments := arguments_of(example, name)) is not None]
-    assert understood, "no example shows the command itself"
+    assert understood, "no example uses the command itself"
     for arguments in understood:
         if isinstance(command, CommandGroup):
             within(command, arguments[0]).make_context(arguments[0], arguments[1:])

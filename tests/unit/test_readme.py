@@ -9,5 +9,5 @@ README = Path(__file__).parents[2] / "README.md"
 
 def test_the_settings_in_the_readme_are_those_of_the_code():
     assert tables() in README.read_text(), (
-        "put what `python -m unlost.ops.generate.settings_page` prints between the settings marks"
+        "paste the output of `python -m unlost.ops.generate.settings_page` between the settings marks"
     )

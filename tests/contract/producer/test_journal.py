@@ -238,10 +238,10 @@ def test_a_cursor_from_a_history_that_was_lost_is_not_taken_for_one_of_ours(tmp_
     restored, new = opened(backup, *(f"new-{number}" for number in range(9)))
     bounds, timelines = restored.bounds(), restored.timelines
     for cursor in lost:
-        assert timelines.start_after(cursor, bounds) == Start(2, is_known=False), "both have it up to there"
-    assert timelines.start_after(lost_later[0], bounds) == Start(0, is_known=False), "all is sent again"
+        assert timelines.start_after(cursor, bounds) == Start(2, is_known=False), "both histories share it up to there"
+    assert timelines.start_after(lost_later[0], bounds) == Start(0, is_known=False), "everything is sent again"
     assert timelines.start_after(new[4], bounds) == Start(7, is_known=True)
-    assert place_of(new[0]).ordinal > place_of(lost_later[0]).ordinal, "a slow peer never seems to be further"
+    assert place_of(new[0]).ordinal > place_of(lost_later[0]).ordinal, "a slow peer's cursor never counts as further"
     assert timelines.shared_up_to(lost[1], bounds[1]) == 2
     assert timelines.shared_up_to(lost_later[0], bounds[1]) is None
     restored.close()

@@ -62,7 +62,7 @@ async def test_a_look_waits_for_nobody():
         started = time.monotonic()
         picture, judged = await watch.look()
         assert time.monotonic() - started < 4 * PATIENCE
-        assert [one.unmeasured for one in picture.listeners] == [""] * 6, "once is no trouble yet"
+        assert [one.unmeasured for one in picture.listeners] == [""] * 6, "one failure is no trouble yet"
         await asyncio.sleep(FRESH)
         picture, judged = await watch.look()
     late = f"no answer within {PATIENCE:g} s"

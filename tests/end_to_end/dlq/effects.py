@@ -35,7 +35,7 @@ class Effects:
         return []
 
     async def run(self, event: Event) -> Outcome:
-        assert event.event_id not in self._under_way, "one event under way twice"
+        assert event.event_id not in self._under_way, "one event is in progress twice"
         self._under_way.add(event.event_id)
         try:
             return await self._run(event, decode(event.payload))

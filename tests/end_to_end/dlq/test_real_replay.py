@@ -117,7 +117,7 @@ async def test_a_replay_without_the_groups_handler_is_refused(servers: dict):
         code, _, err = await dlq_replay(servers, "--handler", other)
         assert (code, "or insist with --other-handler" in err) == (2, True)
         code, _, err = await dlq_replay(servers, "--handler", right, "--handler-version", "8")
-        assert (code, "listener a has the handler" in err) == (2, True), "another version is another handler"
+        assert (code, "listener a has the handler" in err) == (2, True), "another version counts as another handler"
         code, out, _ = await dlq_replay(servers, "--handler", right, "--handler-version", "7")
         assert (code, json.loads(out)["report"]["failed"]) == (1, 1)
     code, _, err = await dlq_replay(servers)
@@ -125,7 +125,7 @@ async def test_a_replay_without_the_groups_handler_is_refused(servers: dict):
         2,
         True,
     )
-    assert await rows_of(servers["database_url"]) == [], "nothing was stored unhandled"
+    assert await rows_of(servers["database_url"]) == [], "nothing was stored without its handler"
     code, out, _ = await dlq_replay(servers, "--without-handler")
     assert (code, json.loads(out)["report"]["stored"]) == (0, 1)
     assert [row["handler"] for row in await rows_of(servers["database_url"])] == [None]

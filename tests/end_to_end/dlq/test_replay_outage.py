@@ -144,7 +144,7 @@ async def test_an_outage_of_postgresql_ends_a_replay_and_leaves_its_letters(
     assert err.count("error: ") == 1, err
     assert "run the replay again" in err
     known = states(servers["directory"] / "a.jsonl").values()
-    assert [state.status for state in known] == ["resolved"] * QUICK, "what was under way is as it was"
+    assert [state.status for state in known] == ["resolved"] * QUICK, "events in progress are unchanged"
     code, report, _ = await end_of(await start_replay(servers, handler))
     assert (code, report["resolved"], report["failed"]) == (0, HELD, 0)
     assert len(await rows_of(servers["database_url"])) == QUICK + HELD

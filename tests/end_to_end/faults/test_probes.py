@@ -44,7 +44,7 @@ async def test_without_redis_it_is_ready_and_says_so_and_without_postgres_unread
         status, told = asked(one, "ready")
         assert (status, len(told["remarks"])) == (200, 1)
         assert told["remarks"][0].startswith("degraded: claims are kept in PostgreSQL, without Redis (")
-        assert "Connection refused" in told["remarks"][0], "the breaker's cause"
+        assert "Connection refused" in told["remarks"][0], "the reason the breaker opened"
         own_postgres.stop()
         await until(one, lambda: not one.is_ready())
         assert "PostgreSQL" in str(asked(one, "ready")[1]["reasons"])
@@ -85,7 +85,7 @@ async def test_connected_and_no_longer_consuming_fails_readiness_and_not_livenes
         reasons = asked(one, "ready")[1]["reasons"]
         assert len(reasons) == 1
         assert reasons[0].startswith("progress: nothing in hand has moved for")
-        assert one.health()["checks"]["source"], "connected all the while"
+        assert one.health()["checks"]["source"], "connected the whole time"
         assert asked(one, "live")[0] == 200
         assert one.runs_of("behind") == 0
         one.gate.touch()

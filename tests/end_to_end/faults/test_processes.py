@@ -42,7 +42,7 @@ async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_ex
             await two.heard.until(lambda h: len(h.ids(EventsStandBy)) == 4)
             one.child.ask_to_stop()
             await two.heard.until(lambda h: set(h.ids(EventsStored)) == {"next0", "next1", "next2"})
-            assert one.child.is_running, "what runs may finish"
+            assert one.child.is_running, "running handlers may finish"
             one.gate.touch()
             await asyncio.to_thread(one.child._process.wait, 30)
             assert one.child.exit_code == 0
@@ -80,7 +80,7 @@ async def test_sigterm_ends_a_process_whose_handler_hangs_in_a_thread_and_a_peer
             assert await asyncio.to_thread(one.child._process.wait, 30) == 0
             assert time.monotonic() - asked_at < 10
             await two.heard.until(lambda h: h.ids(EventsStored) == ["hangs"])
-            assert two.heard.ids(EventsTakenOver) == [], "given back, not left to run out"
+            assert two.heard.ids(EventsTakenOver) == [], "claims were released, not left to expire"
 
 
 async def test_an_event_that_kills_its_process_ends_as_a_letter_and_harms_no_other(
@@ -104,12 +104,12 @@ async def test_an_event_that_kills_its_process_ends_as_a_letter_and_harms_no_oth
                 if not one.child.is_running:
                     assert one.child.exit_code == -signal.SIGKILL
                     deaths += 1
-                assert deaths <= most, "in groups of half the size each, and then alone"
+                assert deaths <= most, "in groups of half the size each time, and then alone"
             return deaths
 
         most = 1 + (len(ids) // 2).bit_length() - 1 + 2  # with all others, with 4 and 2 of them, and alone
         deaths = await asyncio.to_thread(dies_until_it_is_buried)
-        assert deaths >= 1 + 2, "only two owners lost while it ran alone condemn it"
+        assert deaths >= 1 + 2, "only losing two owners while it ran alone condemns it"
         await asyncio.to_thread(one.child.wait_until, lambda: one.health().get("in_memory") == 0, 20)
         assert await asyncio.to_thread(one.child.stop) == 0
     buried = letters(servers["directory"])
@@ -141,7 +141,7 @@ async def test_a_full_disk_holds_letters_back_turns_unready_and_loses_nothing(
         await asyncio.to_thread(one.child.wait_until, lambda: not one.is_ready(), 20)
         assert "no room" in str(one.health())
         await source.send(frame("bad2"), *frames("after", 5))
-        assert len(letters(servers["directory"])) == 1, "half a letter, or one that was not fsynced"
+        assert len(letters(servers["directory"])) == 1, "a torn letter, or one without fsync"
         limit_files(one.child.pid, resource.RLIM_INFINITY)
         await asyncio.to_thread(one.child.wait_until, one.is_ready, 20)
         await asyncio.to_thread(

@@ -35,7 +35,7 @@ async def test_a_source_that_accepts_and_closes_is_asked_ever_more_slowly(server
         async with running_listener(ws_url=url, **servers, reconnect_first="0.1", reconnect_max="0.8") as one:
             await one.heard.until(lambda h: len(h.of(SourceLost)) >= 6)
             lost = one.heard.of(SourceLost)
-            assert seen <= len(lost) + 1, "one connection for each loss that was waited for"
+            assert seen <= len(lost) + 1, "one connection after each backoff"
             for fact, ceiling in zip(lost, (0.1, 0.2, 0.4, 0.8, 0.8, 0.8), strict=False):
                 assert ceiling / 10 <= fact.delay <= ceiling
             assert not one.daemon.health().is_ready
@@ -53,7 +53,7 @@ async def test_a_giant_frame_is_buried_and_does_not_end_connection_after_connect
             assert len(one.heard.of(SourceConnected)) == 1
     found = letters(servers["directory"])
     assert [(letter.reason, letter.error_class) for letter in found] == [("invalid", "permanent")] * 2
-    assert found[0].raw == giant.encode()[:4096], "of a giant, only the beginning is ever held"
+    assert found[0].raw == giant.encode()[:4096], "only the beginning of a giant is ever held"
     assert (found[0].raw_length, found[0].raw_sha256) == (len(giant), hashlib.sha256(giant.encode()).hexdigest())
     assert f"{len(giant):,} bytes" in found[0].message
 

@@ -84,7 +84,7 @@ async def test_what_is_left_then_is_written_and_settled_by_the_next_start(server
             await again.heard.until(lambda h: bool(h.of(SourceConnected)))
             await source.send(frame("live"))
             await again.heard.until(lambda h: h.ids(EventsStored) == ["live"])
-            assert len(open_letters(servers["directory"])) == 43, "who replays the file is not disturbed"
+            assert len(open_letters(servers["directory"])) == 43, "a replay of the file is not disturbed"
             guard.release()
             await again.heard.until(lambda h: sum(len(f.letter_ids) for f in h.of(LettersResolved)) == 43)
     assert await ids_of(servers) == sorted(["first", "live", *(f"held{i}" for i in range(40))])

@@ -51,10 +51,10 @@ async def test_the_next_suspects_run_when_those_before_are_settled(servers: dict
     settled: set[str] = set()
     for fact in heard:
         if isinstance(fact, EventsTakenOver):
-            assert not held, "some were taken over while others were not settled"
+            assert not held, "some were taken over before others were settled"
             held.update(fact.event_ids)
             assert {frozenset(SETTLED_AT_START[event_id]) for event_id in held} == {frozenset(settled)}
-            assert len(held) <= 2, "no more than half of those that wait"
+            assert len(held) <= 2, "at most half of the waiting ones"
         else:
             settled.update(fact.event_ids)
             held.difference_update(fact.event_ids)

@@ -111,7 +111,7 @@ async def test_half_sent_heads_end_in_ten_seconds_and_keep_no_probe_out(system: 
     for answers in told[:3]:
         assert Counter(answer[:12] for answer in answers)[b"HTTP/1.1 408"] > 900
     for process, ports in zip(seen, (2, 1, 1), strict=True):
-        assert process.files < ports * 1_200, "a thousand for each port, and what else it needs"
+        assert process.files < ports * 1_200, "a thousand for each port, and some for its own needs"
         assert process.growth < 60, process.growth
         see_that_it_was_prompt(process)
 
@@ -133,7 +133,7 @@ async def test_half_sent_bodies_share_a_budget_and_end(system: System, attack: A
     for process in seen:
         assert process.growth < 200, process.growth
         see_that_it_was_prompt(process)
-    assert b"Traceback" not in system.console.log.read_bytes(), "a client that goes is no mistake of ours"
+    assert b"Traceback" not in system.console.log.read_bytes(), "a client that disconnects is no error of ours"
 
 
 NUMBERS = {

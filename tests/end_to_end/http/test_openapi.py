@@ -95,7 +95,7 @@ def see_that_any_id_can_be_looked_up(system: System, url: str) -> None:
     strange = "two\nlines/a slash, ü and a line's end\n"
     published = {"event_id": strange, "payload": 1}
     answer = httpx.post(f"{system.layout.producer_url}/publish", json=published, trust_env=False)
-    assert answer.status_code in (202, 409), "the other server's turn may have been first"
+    assert answer.status_code in (202, 409), "the other server may have been tested first"
     with httpx.Client(base_url=url, trust_env=False, headers=OWN) as client:
 
         def known() -> bool:
@@ -103,5 +103,5 @@ def see_that_any_id_can_be_looked_up(system: System, url: str) -> None:
             return told.json()["event_id"] == strange and bool(told.json()["row"])
 
         system.listeners[0].wait_until(known, 20)
-        assert client.get("/api/events/no%00text").status_code == 404, "PostgreSQL holds no such text"
+        assert client.get("/api/events/no%00text").status_code == 404, "PostgreSQL cannot store such text"
         assert client.get("/api/events", params={"before": 2**63}).status_code == 400

@@ -328,7 +328,7 @@ async def test_a_drain_gives_back_at_once_what_has_not_begun(servers: dict):
             await two.heard.until(lambda h: len(set(h.ids(EventsStandBy))) == 4)
             one.daemon.stop()
             await two.heard.until(lambda h: set(h.ids(EventsStored)) == {"e1", "e2", "e3"})
-            assert not one.task.done(), "what runs may finish"
+            assert not one.task.done(), "running handlers may finish"
             assert two.heard.ids(EventsTakenOver) == []
             GO_ON.set()
             await asyncio.wait_for(one.task, 20)
@@ -379,7 +379,7 @@ async def test_who_wakes_after_its_lease_does_not_commit_behind_its_heirs_back(s
         await source.wait_for_clients(1)
         await source.send(frame("e0"))
         await one.heard.until(lambda h: h.ids(EventsStored) == ["e0"])
-    assert len(RUNS) == 2, "the first run's transaction was rolled back, and the event claimed anew"
+    assert len(RUNS) == 2, "the first run's transaction was rolled back, and the event was claimed again"
     connection = await asyncpg.connect(servers["database_url"])
     assert await connection.fetchval("select count(*) from effects") == 1
     await connection.close()
@@ -404,7 +404,7 @@ async def test_without_redis_events_go_on_and_come_back_to_it(servers: dict, own
         await source.send(*(frame(f"g{i}") for i in range(50)))
         await one.heard.until(lambda _: len({e for e, _ in RUNS}) == 150)
     assert len(await rows_of(servers["database_url"])) == 150
-    assert len(RUNS) == 150, "a handler ran twice although nobody was killed"
+    assert len(RUNS) == 150, "a handler ran twice although no process was killed"
 
 
 async def test_a_redis_that_changes_its_password_is_as_good_as_none(servers: dict, own_valkey):

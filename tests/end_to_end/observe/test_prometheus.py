@@ -201,7 +201,7 @@ def see_the_marks_of(drill: str, began: float, prometheus: Prometheus) -> None:
     struck, healed = spans["Damage"][1:3]
     assert spans["Drill"][0] == spans["Damage"][0] == drill
     assert began <= started <= struck < healed <= ended
-    assert spans["Drill"][3] == ended - started + 1, "a span without holes"
+    assert spans["Drill"][3] == ended - started + 1, "a span without gaps"
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_answers_what_it_placed_of_a_body_that_is_refused_in_its_middle(producer
     answer = producer.http.post("/publish/batch", content="\n".join([*lines, "x" * 3_000_000]))
     *told, last = map(json.loads, answer.text.splitlines())
     assert (answer.status_code, last["status"]) == (413, "too_large")
-    assert told, "lines are placed as they arrive"
+    assert told, "lines are stored as they arrive"
     assert [one["event_id"] for one in told] == [one["event_id"] for one in listed(producer, limit=5_000)]
 
 

@@ -121,7 +121,7 @@ async def test_whole_lines_are_read_together_wherever_a_body_is_cut(tmp_path: Pa
     status, told = await published(journal, body, pieces, reading, redeliver=False)
     assert status == 200
     assert [one["line"] for one in msgspec.json.Decoder().decode_lines(told)] == list(range(1, 3_001))
-    assert reading.read == 3_000, "none needed care"
+    assert reading.read == 3_000, "none needed a closer look"
     assert journal.bounds() == (0, 3_000)
     journal.close()
 

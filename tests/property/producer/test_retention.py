@@ -96,6 +96,6 @@ def test_retention_takes_the_oldest_and_no_more_than_it_should(steps: list[tuple
 def test_what_groups_are_still_to_read_is_kept() -> None:
     slow, quick, gone = KnownGroup("slow", 4, 1.0), KnownGroup("quick", 9, 1.0), KnownGroup("gone", 2, 1.0, True)
     assert kept_for([slow, quick]) == Keep(4, 4)
-    assert kept_for([slow, quick, gone]) == Keep(4, 2), "what the forgotten one had not read is counted"
+    assert kept_for([slow, quick, gone]) == Keep(4, 2), "entries that the forgotten group had not read are counted"
     assert kept_for([gone]) == Keep(KEEP_NOTHING.after, 2)
-    assert kept_for([]) == Keep(KEEP_NOTHING.after, 0), "nobody has read anything"
+    assert kept_for([]) == Keep(KEEP_NOTHING.after, 0), "no group has read anything"

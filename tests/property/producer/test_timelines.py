@@ -71,7 +71,7 @@ def test_each_start_whose_entries_can_be_read_is_remembered(lengths: list[int], 
     kept = still_needed(known, before_oldest)
     ends = [sum(lengths[: n + 1]) for n in range(len(lengths))]
     gone = [one for one, end in zip(known[:-1], ends, strict=False) if end < before_oldest]
-    assert kept == [one for one in known if one not in gone], "few of these have no entries"
+    assert kept == [one for one in known if one not in gone], "only a few of these have no entries"
 
 
 def test_of_starts_without_entries_the_latest_few_are_remembered_and_all_that_have_one():

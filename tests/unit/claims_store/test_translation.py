@@ -38,7 +38,7 @@ def test_trouble_of_the_wire_is_transient(error: Exception, lost: bool) -> None:
 def test_what_fails_for_want_of_a_connection_says_nothing_of_an_event(error: Exception) -> None:
     assert isinstance(trouble.not_begun(error, "storing"), Unavailable)
     broken = trouble.not_begun(asyncpg.PostgresError.new({"C": "42P01", "M": "no"}), "storing")
-    assert isinstance(broken, Permanent), "no table: a connection would not help"
+    assert isinstance(broken, Permanent), "a table is missing: another connection would not help"
 
 
 def test_data_that_cannot_be_sent_is_permanent_and_costs_no_connection() -> None:

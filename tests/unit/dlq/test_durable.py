@@ -42,7 +42,7 @@ def test_an_append_ends_after_the_fsync_of_all_its_bytes_and_a_new_file_is_in_it
     size = path.stat().st_size
     assert (names(synced), synced[-1]) == ([tmp_path.name, path.name], (path.name, size))
     file.append([letter("c")])
-    assert synced[2:] == [(path.name, path.stat().st_size)], "one fsync for one group, and none of the directory again"
+    assert synced[2:] == [(path.name, path.stat().st_size)], "one fsync per group, and no second one of the directory"
     file.close()
 
 

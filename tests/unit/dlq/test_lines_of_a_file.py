@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_lock_says_what_its_holder_said_and_nothing_of_who_held_it_before(tmp_path: Path):
     first, second = Guard(tmp_path / "lock"), Guard(tmp_path / "lock")
-    assert first.holder() == "holder unknown", "there is no file"
+    assert first.holder() == "holder unknown", "the file does not exist"
     assert first.take("a replay, which began at noon")
     assert not second.take("another")
     assert second.holder() == "a replay, which began at noon"

@@ -317,7 +317,7 @@ async def test_a_lost_claim_ends_an_event_whatever_its_handler_makes_of_that() -
             await ended.wait()
         handling.start_all(flights("b"))
         await put.until(1)
-        assert (put.ids, put.given_up) == (["b"], []), "who lost it stands by, and must not end it too"
+        assert (put.ids, put.given_up) == (["b"], []), "the listener that lost it stands by, and must not end it, too"
 
 
 async def test_at_the_end_a_hand_takes_nothing_more_whatever_its_handler_makes_of_that() -> None:

@@ -122,7 +122,7 @@ def test_everything_leaves_a_trace_somewhere():
         seen = seen_by_changes(fact), seen_by_recent(fact), seen_by_progress(fact), seen_by_logs(fact)
         if generate_latest(registry) == before and not any(seen):
             traceless.append(kind.__name__)
-    assert traceless == ["CursorSaved"], "told to tests alone"
+    assert traceless == ["CursorSaved"], "used only by tests"
 
 
 def test_who_names_nothing_hears_everything():

@@ -38,7 +38,7 @@ def test_copies_of_what_becomes_a_conflict_go_on_and_the_cursor_does_not_stick()
     (first,) = admitted.queue.waiting()
     intake.rename(first, conflict_claim(first.event))
     again = admitted.queue.waiting()[1:]
-    assert [one.claim_id for one in again] == [first.claim_id, "e"], "a copy asks under the event's own name anew"
+    assert [one.claim_id for one in again] == [first.claim_id, "e"], "a copy claims under the event's own name again"
     intake.finish([(first, Buried("conflict"))])
     assert (intake.watermark.cursor, intake.count) == ("j.1", 2)
     intake.finish([(again[1], DUPLICATE)])
@@ -53,7 +53,7 @@ def test_frames_that_are_taken_apart_hold_the_cursor_back_and_do_not_move_it():
     intake.receive([frame("early", 1, "j.1")])
     late, nothing, early = admitted.queue.waiting()
     intake.finish([(early, STORED)])
-    assert intake.watermark.cursor is None, "what lies before it is not settled"
+    assert intake.watermark.cursor is None, "earlier events are not settled"
     intake.finish([(late, STORED), (nothing, Buried("invalid"))])
     assert (intake.watermark.cursor, intake.count, intake.size) == ("j.1", 0, 0)
 
@@ -81,7 +81,7 @@ async def test_what_waits_unread_for_a_peer_is_read_to_be_told():
     admitted = Admitted(share=(0, 10**9), length=1)
     frames = [frame(f"e{number}", 1, f"j.{number}") for number in range(5)]
     admitted.intake.receive(frames)
-    assert len(admitted.affinity.unread) == 4, "all but the first, which is of nobody's stretch"
+    assert len(admitted.affinity.unread) == 4, "all but the first, which is in nobody's segment"
     assert [one.event.event_id for one in admitted.intake.left()] == ["e0", "e1", "e2", "e3", "e4"]
     assert admitted.affinity.unread == []
 

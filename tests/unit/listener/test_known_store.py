@@ -69,8 +69,8 @@ def known(membership: Roll, backends: Reach, mark: StoreMark | None = MARK) -> t
 async def test_the_first_look_takes_the_store_no_further():
     membership = Roll(MARK)
     one, _, _ = known(membership, Reach(), mark=None)
-    assert (await one.refresh_membership()).store == MARK
-    assert membership.log == [None], "nobody has said yet that it is the store that it was"
+    assert (await one.look_at_roll()).store == MARK
+    assert membership.log == [None], "nothing has confirmed yet that it is the same store"
 
 
 async def test_without_a_look_at_postgres_redis_is_not_asked():
@@ -105,7 +105,7 @@ async def test_a_store_less_far_than_redis_remembers_is_doubted():
     one, _, _ = known(membership, backends)
     assert await one.look_for_redis()
     assert backends.redis is None
-    assert (await one.look_again()).store == at(8, "after g"), "it went back: another generation"
+    assert (await one.look_again()).store == at(8, "after g"), "it went back: a different generation"
     assert membership.log == [None, "renew g after 7", None]
 
 

@@ -104,7 +104,7 @@ async def test_a_letter_that_nobody_could_be_told_of_stays_held(verdict: Verdict
     held.backends.redis = None
     held.win("a", places=(REDIS,))
     assert not await held.leases.settle(["a"], verdict)
-    assert held.redis.told == [(verdict, ask("a"))], "out of reach, it was not asked"
+    assert held.redis.told == [(verdict, ask("a"))], "out of reach, so not asked"
 
 
 async def test_one_place_that_is_told_is_enough():
@@ -113,7 +113,7 @@ async def test_one_place_that_is_told_is_enough():
     held.redis.away = True
     assert await held.leases.settle(["a"], "dead")
     assert len(held.leases) == 0
-    assert await held.leases.settle(["a"], "dead"), "nothing is left to be told"
+    assert await held.leases.settle(["a"], "dead"), "nothing is left to announce"
 
 
 async def test_what_is_given_back_is_told_and_held_no_more():
@@ -146,8 +146,8 @@ async def test_what_is_not_granted_anew_is_lost_and_said_once():
     await held.leases.renew()
     assert (held.lost, held.facts) == (["b"], [LeasesLost(["b"])])
     held.now += 8.0
-    assert held.leases.run("a"), "it was granted anew"
-    assert not held.leases.run("c"), "it was not, but its end is being told"
+    assert held.leases.run("a"), "it was granted again"
+    assert not held.leases.run("c"), "it was not, but its outcome is being announced"
     await held.leases.renew()
     assert held.lost == ["b"]
 
@@ -163,7 +163,7 @@ async def test_what_ran_out_is_lost():
     held.leases.places = frozenset()
     held.now += 50.0
     held.leases.lose_what_ran_out()
-    assert held.lost == ["a"], "where no place is declared, none can refuse it"
+    assert held.lost == ["a"], "without a declared place, nothing can refuse it"
 
 
 async def test_where_one_place_is_away_the_others_are_renewed_all_the_same():

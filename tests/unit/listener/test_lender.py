@@ -75,7 +75,7 @@ async def test_who_waits_gets_another_in_place_of_what_went_away():
     lent = await pool.acquire()
     waiting = asyncio.create_task(pool.acquire())
     await affinity()
-    assert server.came == 1, "no more are allowed"
+    assert server.came == 1, "no more connections are allowed"
     pool.expire()
     await pool.release(lent)
     assert await waiting is not lent

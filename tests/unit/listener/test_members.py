@@ -18,7 +18,7 @@ def look(mine: set[str], **peers: set[str]) -> MembershipView:
 
 def test_members_that_are_set_up_alike_are_well():
     assert not [*differences(look({A}, b__2={A}, c__3={A, POSTGRES}, d__4={POSTGRES}))]
-    assert not [*differences(look({POSTGRES}, b__2={A}))], "this one is cut off, for now"
+    assert not [*differences(look({POSTGRES}, b__2={A}))], "this one is cut off for now"
 
 
 def test_members_on_different_databases_or_servers():
@@ -41,6 +41,6 @@ def test_only_what_lasts_is_told():
         assert members.warnings() == []
     members.seen(look({A}), LASTS_SECONDS)
     members.seen(wrong, LASTS_SECONDS + 1)
-    assert members.warnings() == [], "it was well in between"
+    assert members.warnings() == [], "it was healthy in between"
     members.seen(wrong, 2 * LASTS_SECONDS + 1)
     assert len(members.warnings()) == 1

@@ -18,7 +18,7 @@ def test_what_has_been_in_hand_for_long_without_anything_moving_is_stuck():
     clock.now += 90
     assert progress.stuck_for(in_hand=3, age_of_oldest=80) == 80
     progress(EventsClaimed(["e"]))
-    assert progress.stuck_for(in_hand=3, age_of_oldest=80) == 80, "a claim alone moves nothing on"
+    assert progress.stuck_for(in_hand=3, age_of_oldest=80) == 80, "a claim alone is no progress"
     progress(EventsStored(["e"], [1.0]))
     assert progress.stuck_for(in_hand=2, age_of_oldest=80) == 0
 

@@ -92,7 +92,7 @@ async def test_a_field_called_cursor_proves_nothing():
         one.intake.cursor = "foreign-8"
         await one.until(lambda r: len(r.of(SourceLost)) == 3)
         assert not one.reader.resumes
-    assert set(source.asked) == {"sig=a%2Fb+c&cursor=mine"}, "the address of a foreign source stays as it was given"
+    assert set(source.asked) == {"sig=a%2Fb+c&cursor=mine"}, "the address of a foreign source is used unchanged"
 
 
 async def test_our_producers_handshake_proves_it_and_reading_goes_on_after_the_groups_cursor():
@@ -150,7 +150,7 @@ async def test_a_gap_is_stated_once_although_postgresql_is_away():
         one.cursors.away = 2
         await connected(one)
         assert [(gap.cursor, gap.resumed_at) for gap in one.of(SourceGap)] == [(ours(8), ours(4))]
-        assert isinstance(one.facts[0], SourceGap), "before anything is asked of PostgreSQL"
+        assert isinstance(one.facts[0], SourceGap), "before any query to PostgreSQL"
         assert len(one.of(SourceLost)) == 2
         assert one.cursors.stored == ours(4)
 

@@ -86,7 +86,7 @@ def test_half_open_lets_one_probe_through_and_its_outcome_decides():
     one.failed(0.0, "refused")
     assert not one.may_try(0.9)
     assert one.may_try(1.0)
-    assert not one.may_try(1.0), "a second caller is no probe"
+    assert not one.may_try(1.0), "a second caller is not a probe"
     one.failed(1.1, "silent")
     assert not one.may_try(2.0)
     assert one.may_try(2.1)

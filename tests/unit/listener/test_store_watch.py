@@ -77,7 +77,7 @@ async def test_in_an_outage_nothing_counts_for_as_long_as_it_takes(refused: Exce
     paused, resumed = facts
     assert paused == StoringPaused(str(refused))
     assert isinstance(resumed, StoringResumed)
-    assert 0 < resumed.seconds < 20, "how long it was away, not a time of day"
+    assert 0 < resumed.seconds < 20, "the duration of the outage, not a time of day"
 
 
 async def test_during_an_outage_all_wait_and_know_why():
@@ -101,7 +101,7 @@ async def test_what_began_before_an_outage_ended_does_not_count_either():
     async with watching(store) as (watch, _):
         assert not await watch.counts(FAILED, began)
         assert not await watch.counts(FAILED, began)
-        assert store.probes == 2, "it is known without another probe"
+        assert store.probes == 2, "known without another probe"
         assert await watch.counts(FAILED, time.monotonic())
 
 

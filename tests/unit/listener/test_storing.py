@@ -143,7 +143,7 @@ async def test_in_an_outage_nothing_is_counted_and_nothing_buried():
         await ends.until(2)
         assert (ends.stored, ends.buried) == (["a", "b"], {})
     assert [flight.attempts for flight in batch] == [[], []]
-    assert rows.inserts == [["a", "b"], ["a", "b"]], "once when it began, once when it had ended"
+    assert rows.inserts == [["a", "b"], ["a", "b"]], "once at the beginning, once at the end"
     assert [fact.retried for fact in failed] == [True]
 
 

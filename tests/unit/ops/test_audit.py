@@ -74,7 +74,7 @@ def test_it_tells_rows_waiting_and_missing_apart():
         assert code == 1
         assert (books["missing_ids"], books["differing_ids"]) == (["e-3"], ["e-4"])
         assert (books["accepted"], books["redelivered"], books["rows"]) == (21, 1, 19)
-        assert (books["waiting"], books["unread"]) == (0, 1), "no listener lives that will read it"
+        assert (books["waiting"], books["unread"]) == (0, 1), "no live listener will read it"
         told = run(system, "audit", "--settle", "0").stderr
         assert told.startswith("group unlost has no live listener: nobody reads 1 events; start one\n"), told
         forget(system)

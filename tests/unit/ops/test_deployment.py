@@ -88,8 +88,8 @@ def test_every_container_is_confined_and_publishes_on_loopback_alone(name: str):
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
     assert "password" not in {key.lower() for key in service.get("environment", {})}
     lasting = service["restart"] != "no"
-    assert lasting is bool(service.get("deploy")), "what lasts is limited"
-    assert not (lasting and service.get("healthcheck", {}).get("disable")), "what lasts is watched"
+    assert lasting is bool(service.get("deploy")), "long-running services have limits"
+    assert not (lasting and service.get("healthcheck", {}).get("disable")), "long-running services have a health check"
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -66,7 +66,7 @@ async def test_a_head_without_an_end_is_refused_at_the_limit(connected: Connecte
     assert sent >= MAX_HEAD - len(HEALTH) - 3
     received(connected, b"y" * size, b"\r\n\r\n" + HEALTH + b"\r\n")
     await connected.settle()
-    assert statuses(connected) == [431], "nothing is read any more"
+    assert statuses(connected) == [431], "reading has stopped"
 
 
 async def test_a_head_has_so_many_fields_and_no_more(connected: Connected):
@@ -97,7 +97,7 @@ async def test_empty_lines_after_an_answer_are_the_beginning_of_a_head(connected
     received(connected, HEALTH + b"\r\n")
     await connected.settle()
     seconds_pass(connected, 30)
-    assert statuses(connected) == [404], "idle connections are uvicorn's to close"
+    assert statuses(connected) == [404], "uvicorn closes idle connections"
     received(connected, b"\r\n")
     seconds_pass(connected, HEAD_SECONDS)
     assert statuses(connected) == [404, 408]
@@ -173,7 +173,7 @@ async def test_an_answer_under_way_is_not_torn_by_a_refusal():
     assert statuses(connected) == []
     connected.places.held.pop()()
     await connected.settle()
-    assert statuses(connected) == [], "its connection was given up: the event is in doubt, and is sent again"
+    assert statuses(connected) == [], "its connection was closed: the event is in doubt, and is sent again"
 
 
 async def test_who_is_refused_has_a_while_to_read_why_and_is_then_cut_off():
@@ -212,7 +212,7 @@ async def test_of_one_that_was_refused_so_many_bytes_are_read_and_no_more():
     received(connected, b"nonsense\r\n\r\n")
     for _ in range(LINGER_BYTES // 100_000):
         await connected.read(b"y" * 100_000)
-        assert not connected.wire.reads, "once in a turn of the loop"
+        assert not connected.wire.reads, "once per iteration of the loop"
     await connected.read(b"y" * 100_000)
     await connected.settle()
     assert not connected.wire.reads
@@ -263,7 +263,7 @@ async def test_events_that_come_faster_than_they_are_placed_do_not_gather():
     received(connected, events[PIECE:])
     for _ in range(200):
         await connected.settle()
-        assert not connected.wire.reads, "nothing more is read while events wait"
+        assert not connected.wire.reads, "reading pauses while events wait"
         connected.places.held.pop()()
     await connected.settle()
     assert len(connected.places.taken) == 200

@@ -68,7 +68,7 @@ def test_dashboards_lead_to_each_other_and_to_the_runbook():
     for board in BOARDS.values():
         together, runbook = board["links"]
         assert (together["type"], together["tags"]) == ("dashboards", ["unlost"])
-        assert set(together["tags"]) <= set(board["tags"]), "it would not be among them itself"
+        assert set(together["tags"]) <= set(board["tags"]), "the page would not be in the list itself"
         assert runbook["url"].removeprefix("/d/") in uids
 
 

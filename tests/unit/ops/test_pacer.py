@@ -46,7 +46,7 @@ async def test_all_have_one_share_of_a_turn_together_and_come_in_turn():
     pacer = Pacer(clock)
     for name, pieces in (("a", 7), ("b", 1), ("c", 4)):
         pacer.add(Working(clock, name, pieces, log))
-    assert log == [], "nothing is done at once"
+    assert log == [], "nothing is done immediately"
     assert await turns(log) == ["aaa", "bcc", "aaa", "cca"]
 
 

@@ -94,7 +94,7 @@ def test_a_clock_that_jumps_moves_nothing_far() -> None:
     assert clock.now(1_200.0, 200.0) == 1_200.0
     assert clock.now(1_230.0 - 8 * DAY, 230.0) == 1_200.0  # behind: the steady clock never goes back
     away = SteadyClock(1_000.0, 1_000.0 + DAY, 0.0)
-    assert away.now(1_000.0 + DAY + 30, 30.0) == 1_060.0, "what was stopped catches up"
+    assert away.now(1_000.0 + DAY + 30, 30.0) == 1_060.0, "after a stop it catches up"
 
 
 class Times:

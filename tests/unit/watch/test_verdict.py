@@ -251,7 +251,7 @@ def test_one_listener_that_never_answered_gets_the_name_that_is_left():
     unknown = listener("127.0.0.1:3001", url="http://127.0.0.1:3001", error=REFUSED)
     told = named(picture(database=roll, listeners=(listener("a"), unknown)))
     assert [one.name for one in told.listeners] == ["a", "b"]
-    assert named(picture(database=roll, listeners=(unknown,))).listeners == (unknown,), "it could be either"
+    assert named(picture(database=roll, listeners=(unknown,))).listeners == (unknown,), "it could be either one"
 
 
 def test_letters_of_a_server_that_is_away_are_told_after_it():
