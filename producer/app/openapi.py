@@ -10,7 +10,7 @@ _OUTCOME: dict[str, Any] = {
     "properties": {
         "status": {"enum": ["accepted", "redelivered", "duplicate", "conflict", "invalid", "too_large", "unavailable"]},
         "event_id": {"type": ["string", "null"]},
-        "cursor": {"type": "string", "description": "Where the event stands in the stream"},
+        "cursor": {"type": "string", "description": "The event's position in the stream"},
         "error": {"type": "string"},
     },
 }
@@ -21,14 +21,14 @@ _EVENT: dict[str, Any] = {
         "type": {"type": ["string", "null"], "maxLength": 256},
         "payload": {},
     },
-    "description": "Other fields are kept; `cursor` is reserved. Without event_id, the id is made of the content.",
+    "description": "Other fields are kept; `cursor` is reserved. Without event_id, the id is made from the content.",
 }
 
 
 def _outcomes() -> dict[str, Any]:
     return {
         "202": answer("On disk", _OUTCOME),
-        "400": answer("No valid event", _OUTCOME),
+        "400": answer("Not a valid event", _OUTCOME),
         "403": answer("A page of another site", {"type": "object"}),
         "409": answer("Published before, with the same or other content", _OUTCOME),
         "413": answer("Too large", _OUTCOME),
@@ -53,32 +53,32 @@ DOCUMENT: dict[str, Any] = document(
         },
         "/publish/batch": {
             "post": {
-                "summary": "Publish many events, one a line; an answer a line",
+                "summary": "Publish many events, one per line; one answer per line",
                 "parameters": [_REDELIVER],
                 "requestBody": {"required": True, "content": _NDJSON},
                 "responses": {
-                    "200": {"description": "An outcome a line, with its line number", "content": _NDJSON},
+                    "200": {"description": "One outcome per line, with the line number", "content": _NDJSON},
                     "403": answer("A page of another site"),
-                    "413": {"description": "Too large; the lines answered before it are placed", "content": _NDJSON},
-                    "503": {"description": "Unavailable; the lines answered before it are placed", "content": _NDJSON},
+                    "413": {"description": "Too large; the lines answered before it are stored", "content": _NDJSON},
+                    "503": {"description": "Unavailable; the lines answered before it are stored", "content": _NDJSON},
                 },
             }
         },
         "/api/v1/ddup_service/events": {
             "post": {
-                "summary": "Publish any JSON object, its id made of its content",
+                "summary": "Publish any JSON object; its id is made from its content",
                 "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
                 "responses": _outcomes(),
             }
         },
-        "/api/v1/ddup_service/test": {"get": {"summary": "A sign of life", "responses": {"200": answer("Well")}}},
+        "/api/v1/ddup_service/test": {"get": {"summary": "Liveness check", "responses": {"200": answer("Well")}}},
         "/api/journal": {
             "get": {
-                "summary": "List what was accepted, oldest first, for audits",
+                "summary": "List accepted events, oldest first, for audits",
                 "parameters": [
-                    query("after", "List what comes after this cursor", {"type": "string"}),
-                    query("event_id", "The first place of this event alone", {"type": "string"}),
-                    query("limit", "Lines, at most", {"type": "integer", "minimum": 1, "maximum": 10000}),
+                    query("after", "List entries after this cursor", {"type": "string"}),
+                    query("event_id", "Only the first entry of this event", {"type": "string"}),
+                    query("limit", "The most lines to list", {"type": "integer", "minimum": 1, "maximum": 10000}),
                 ],
                 "responses": {
                     "200": {"description": "Lines of event_id, cursor, digest, at, state", "content": _NDJSON},
@@ -96,8 +96,8 @@ DOCUMENT: dict[str, Any] = document(
         },
         "/api/follow": {
             "get": {
-                "summary": "Ask the listeners what became of events",
-                "parameters": [query("ids", "Ids with commas between them", {"type": "string"}, required=True)],
+                "summary": "Ask the listeners for the outcomes of events",
+                "parameters": [query("ids", "Ids, separated by commas", {"type": "string"}, required=True)],
                 "responses": {"200": answer("Stories by id"), "400": answer("No ids, or too many")},
             }
         },

@@ -150,8 +150,8 @@ class Publisher:
         self._to_write.put(batch)
 
     def _take(self) -> list[Waiting]:
-        """The oldest publications, with everything that belongs together. So of two large bodies one is answered and
-        the next part of it read while the other is committed. The oldest waits for one commit at most."""
+        """The oldest publications, with everything that belongs together. So of two large bodies one is answered, and
+        the next body read in its place, while the other is committed. The oldest waits for one commit at most."""
         batch: list[Waiting] = []
         count = 0
         while self._waiting and count < ENOUGH:

@@ -33,13 +33,12 @@ from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
 LARGEST_LOG_PAGES = 16_000
-"""At 64 MB a commit checkpoints the log itself, and its callers wait. ``checkpoint`` runs often enough to prevent
-it."""
+"""At 64 MB a commit checkpoints the log itself, and its callers wait. ``checkpoint`` is there to prevent it."""
 SOON = 0.1
 """Seconds. If a checkpoint took less, little is left, and a second one may run while commits wait."""
 PATIENCE = 5.0
 """Seconds to wait while another process holds the file."""
-# SQLite rolls a failed transaction back itself (full disk), so nothing is half done. All other errors are these.
+# The errors of a broken journal. On a full disk SQLite rolls the transaction back itself, so nothing is half done.
 BROKEN = (sqlite3.Error, ValueError, OverflowError)
 
 
@@ -164,7 +163,7 @@ class SqliteJournal:
                     with self._lock:
                         self._checkpoint_log()
         except sqlite3.Error as error:
-            raise JournalTrouble(f"the journal {self._path} cannot be moved out of its log: {error}") from error
+            raise JournalTrouble(f"the log of the journal {self._path} cannot be checkpointed: {error}") from error
 
     def _checkpoint_log(self) -> None:
         self._checkpointer.execute("pragma wal_checkpoint(passive)")
