@@ -103,7 +103,7 @@ class Stream:
             process_request=self._before,
             process_response=self._after,
             compression=None,
-            max_size=4_096,
+            max_size=4_096,  # clients send only small reports
             ping_interval=20.0,
             ping_timeout=self._ping_timeout,
             write_limit=WRITE_LIMIT,

@@ -92,6 +92,7 @@ class SqliteJournal:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=PATIENCE)
         connection.execute("pragma journal_mode = wal")
+        # In WAL mode only ``full`` syncs the log at each commit: an acknowledged event survives a power failure.
         connection.execute("pragma synchronous = full")
         connection.execute("pragma cache_size = -32000")
         # Otherwise a step's undo data goes to a temporary file. With random ids that is one index page for each row.
@@ -187,6 +188,7 @@ class SqliteJournal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        # Immediate, so that waiting for another writer happens here, and not in the middle of the transaction.
         self._writer.execute("begin immediate")
         try:
             yield
