@@ -60,7 +60,7 @@ class Wire(asyncio.Transport):
 
 
 class Places:
-    """A publisher that answers by a name in the event, after a while."""
+    """A publisher whose outcome depends on the event's id. It can hold its answers back."""
 
     def __init__(self) -> None:
         self.taken: list[Publication] = []
