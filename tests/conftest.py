@@ -41,8 +41,7 @@ def no_settings_from_outside() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each worker begins with its share of the longest tests. If they started last, the run would wait for them
-    alone."""
+    """Each worker begins with its share of the longest tests. Started last, they would be waited for alone."""
     longest = [item for item in items if item.get_closest_marker("long")]
     others = iter([item for item in items if not item.get_closest_marker("long")])
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

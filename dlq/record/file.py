@@ -79,8 +79,8 @@ class DeadLetterFile:
         self._lines.append([encode(letter) for letter in letters])
 
     def _check_writable(self) -> None:
-        """Check at start, not at the first letter. If there is no file yet, the lock file proves that one can be
-        created."""
+        """Check at start, not at the first letter. If there is no file yet, the lock file shows that one can be
+        made."""
         with trouble(self._path, "write"), contextlib.suppress(FileNotFoundError):
             fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
             regular = stat.S_ISREG(os.fstat(fd).st_mode)

@@ -101,8 +101,7 @@ class Replay:
                 await asyncio.wait(running)
 
     async def _may_start(self) -> bool:
-        """Wait for the next slot of the rate, but no longer once the replay stops. Returns whether a letter may
-        start."""
+        """Wait for the next slot of the rate, or until the replay stops. Returns whether a letter may start."""
         if self._limits.rate:
             now = asyncio.get_running_loop().time()
             wait = self._next_start - now

@@ -52,8 +52,8 @@ class ParseWorker:
         self.process: ParseProcess | None = None
 
     async def elsewhere(self, text: bytes, count: int, *, redeliver: bool) -> Lines | None:
-        """Read these ``count`` lines (see ``accept.plain_index``). None also if the process is not ready or not worth
-        it."""
+        """Read these ``count`` lines (see ``accept.plain_index``). None also if they are too few, or no process is
+        ready."""
         process = self._process_for(count)
         if process is None:
             return None

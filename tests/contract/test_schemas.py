@@ -61,6 +61,7 @@ async def make_earlier(connection: "asyncpg.Connection[asyncpg.Record]", *, file
 # -- names ------------------------------------------------------------------------------------
 # -- names ------------------------------------------------------------------------------------
 
+
 def test_a_groups_schema_is_like_no_other_groups() -> None:
     groups = ["unlost", "Unlost", "unlost_", "_unlost", "a", "A", "a.b", "a-b", "public", "pg_catalog", "x" * 56]
     schemas = [schema_of(one) for one in groups]
@@ -83,6 +84,7 @@ def test_sql_is_written_for_one_schema_and_read_for_any() -> None:
 
 # -- apart ------------------------------------------------------------------------------------
 # -- separation -------------------------------------------------------------------------------
+
 
 async def test_two_groups_on_one_database_store_the_same_events_each(database_url: str) -> None:
     for group in ("unlost", "billing"):
@@ -171,6 +173,7 @@ async def _run(shown: CliRunner) -> str:
 
 # -- earlier tables ---------------------------------------------------------------------------
 # -- earlier tables ---------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("files", [1, 2])
 async def test_tables_of_an_earlier_version_are_moved_with_their_rows(

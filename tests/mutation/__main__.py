@@ -47,12 +47,14 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Try a sample of mutants.")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="each gives a reproducible sample (default: 7)")
-    parser.add_argument("--mutants", type=int, default=30, help="mutants per room (default: 30)")
-    parser.add_argument("--rooms", nargs="+", default=list(ROOMS), choices=list(ROOMS), help="rooms to mutate (default: all)")
     parser.add_argument(
-        "--seconds", type=float, default=MOST_SECONDS, help="seconds of tests per mutant (default: 20)"
+        "--seeds", type=int, nargs="+", default=[7], help="each gives a reproducible sample (default: 7)"
     )
+    parser.add_argument("--mutants", type=int, default=30, help="mutants per room (default: 30)")
+    parser.add_argument(
+        "--rooms", nargs="+", default=list(ROOMS), choices=list(ROOMS), help="rooms to mutate (default: all)"
+    )
+    parser.add_argument("--seconds", type=float, default=MOST_SECONDS, help="seconds of tests per mutant (default: 20)")
     parser.add_argument("--workers", type=int, default=2, help="mutants tried at once (default: 2)")
     parser.add_argument("--page", type=Path, help=f"write the results to this page, such as {PAGE.relative_to(ROOT)}")
     return parser.parse_args()

@@ -155,8 +155,7 @@ def _measure(root: Path, kept: Path, tests: Sequence[str], files: Sequence[str],
 
 
 def _alone(root: Path, failed: Sequence[str]) -> None:
-    """Failures caused by timing pass when run alone; such tests kill nothing. A repeated failure must be fixed
-    first."""
+    """Failures by timing pass when run alone, and kill nothing. A repeated failure must be fixed first."""
     if failed:
         command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *failed]
         environment = {**os.environ, "SIMULATION_SCHEDULES": "50"}

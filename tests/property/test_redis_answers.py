@@ -129,8 +129,7 @@ def memory() -> list[int]:
     ],
 )  # fmt: skip
 async def test_what_is_announced_is_not_allocated(announced: bytes) -> None:
-    """An array of that announced size would be allocated at once, and freeing it would block the event loop for
-    seconds."""
+    """An array of that size would be allocated at once, and freeing it would block the event loop for seconds."""
     before = memory()
     started = time.process_time()
     for name in ("claim", "look"):

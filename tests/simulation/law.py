@@ -92,7 +92,7 @@ class Law(Hooks):
         self._gone: set[str] = set()
         """Events whose rows were lost at least once."""
         self._went_back = False
-        """Claims and membership rows were lost then, too. For the life of such a row two listeners may run the same
+        """Claims and membership rows were lost then, too. For the life of a row two listeners may run the same
         event."""
 
     def starts(self, process: Process) -> None:

@@ -491,7 +491,10 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(PostgresMemory, "_compare", _conflict_is_mine)],
     ),
     "done-before-row": ('"done" is announced before the row is stored', [(Storing, "_insert", _settle_first)]),
-    "dead-before-letter": ('"dead" is announced before the letter is on disk', [(Settling, "_write", _dead_before_letter)]),
+    "dead-before-letter": (
+        '"dead" is announced before the letter is on disk',
+        [(Settling, "_write", _dead_before_letter)],
+    ),
     "no-letter": ("a condemned event ends without its letter", [(Settling, "_write", _finish_unburied)]),
     "buries-unconfirmed": (
         "a letter is written although its claim may be lost",
@@ -516,7 +519,10 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(PostgresMemory, "probe", lambda _: lambda _: None)],
     ),
     "drop-standby": ("an event held by another owner is dropped", [(Claiming, "stand_by", _drop_standby)]),
-    "standby-is-settled": ("an event held by another owner counts as settled", [(Claiming, "stand_by", _standby_is_settled)]),
+    "standby-is-settled": (
+        "an event held by another owner counts as settled",
+        [(Claiming, "stand_by", _standby_is_settled)],
+    ),
     "reset-epoch": ("a takeover starts at epoch 1 without a takeover", [(RedisMemory, "_win", _epoch_reset)]),
     "never-renew": ("leases are not renewed, but are taken for renewed", [(Leases, "renew", _never_renewed)]),
     "lease-ignored": ("an owner goes on after it lost its lease", [(Leases, "lose", _losses_ignored)]),
@@ -528,10 +534,19 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "a listener that woke waits until events are settled before it replicates",
         [(ClaimManager, "_all_settled", _waits_for_the_settled), (ClaimManager, "_take", _waits_closed)],
     ),
-    "lost-is-forgotten": ("the event of a lost claim does not stand by again", [(Handling, "lose", _lost_is_forgotten)]),
-    "meet-nobody": ("events start although peers claim elsewhere", [(manager_module, "meets", lambda _: lambda *_: True)]),
+    "lost-is-forgotten": (
+        "the event of a lost claim does not stand by again",
+        [(Handling, "lose", _lost_is_forgotten)],
+    ),
+    "meet-nobody": (
+        "events start although peers claim elsewhere",
+        [(manager_module, "meets", lambda _: lambda *_: True)],
+    ),
     "no-cover": ("a place is declared in which claims are not replicated", [(ClaimManager, "_take", _no_cover)]),
-    "declare-before-cover": ("a place is declared before claims are replicated in it", [(ClaimManager, "_take", _declare_first)]),
+    "declare-before-cover": (
+        "a place is declared before claims are replicated in it",
+        [(ClaimManager, "_take", _declare_first)],
+    ),
     "declared-once-told": (
         "leases are not renewed in a declared place if the reply to its declaration was lost",
         [(ClaimManager, "_declare", _declared_once_told)],
@@ -546,7 +561,10 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(Leases, "cover", _stays_where_it_was)],
     ),
     "any-place": ("Redis takes claims that are meant for another", [(RedisMemory, "check", _any_place)]),
-    "vouched-unsettled": ("a segment is announced as settled as soon as it ends", [(Intake, "_follow", _vouched_unsettled)]),
+    "vouched-unsettled": (
+        "a segment is announced as settled as soon as it ends",
+        [(Intake, "_follow", _vouched_unsettled)],
+    ),
     "vouched-half-settled": (
         "a segment is announced as settled as soon as its last part is",
         [(Intake, "_follow", _vouched_half_settled)],
@@ -564,11 +582,20 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
             (Handling, "_check_held", lambda _: lambda *_: None),
         ],
     ),
-    "stale-roll": ("events start although the membership could not be refreshed", [(ClaimManager, "open", _stale_roll)]),
-    "open-off-the-roll": ("events start although the membership row has expired", [(ClaimManager, "_see", _open_off_the_roll)]),
+    "stale-roll": (
+        "events start although the membership could not be refreshed",
+        [(ClaimManager, "open", _stale_roll)],
+    ),
+    "open-off-the-roll": (
+        "events start although the membership row has expired",
+        [(ClaimManager, "_see", _open_off_the_roll)],
+    ),
     "any-handler": (
         "a listener works beside listeners with another handler",
-        [(ClaimManager, "agreed", lambda _: property(lambda _: True)), (ClaimManager, "wait_agreed", lambda _: _nothing)],
+        [
+            (ClaimManager, "agreed", lambda _: property(lambda _: True)),
+            (ClaimManager, "wait_agreed", lambda _: _nothing),
+        ],
     ),
     "agreed-for-ever": (
         "a listener works on after it was taken for dead and another handler took over",
@@ -661,8 +688,14 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "a cursor is saved in a store that went back",
         [(PostgresMemory, "advance_cursor", _saves_in_any_store)],
     ),
-    "not-read-again": ("events that the store lost are not read again", [(Listening, "_read_anew", lambda _: lambda _: None)]),
-    "old-watermark": ("the watermark of what was read before is kept", [(Intake, "read_anew", lambda _: lambda _: None)]),
+    "not-read-again": (
+        "events that the store lost are not read again",
+        [(Listening, "_read_anew", lambda _: lambda _: None)],
+    ),
+    "old-watermark": (
+        "the watermark of what was read before is kept",
+        [(Intake, "read_anew", lambda _: lambda _: None)],
+    ),
     "version-unseen": (
         "a store with a lower version than before is taken for the same",
         [(known_store_module, "change", _version_unseen)],

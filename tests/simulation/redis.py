@@ -45,8 +45,7 @@ class Record(msgspec.Struct):
     company: int = 0
 
     def runs(self, now: float) -> bool:
-        """Whether this lease is valid. If it ends later than any lease granted now could, the clock went back: not
-        valid."""
+        """Whether this lease is valid. It is not if it ends later than any lease granted now: the clock went back."""
         self.until = min(self.until, now + self.span)
         return self.until > now
 

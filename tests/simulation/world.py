@@ -106,8 +106,7 @@ class World:
             events._set_running_loop(None)
 
     def _run_ready(self) -> bool:
-        """Run everything scheduled for now, and what follows without time passing. Returns whether the law still
-        holds."""
+        """Run everything scheduled for now, and what follows at once. Returns whether the law still holds."""
         ready, enter = self.ready, events._set_running_loop
         running: Process | None = None
         for _ in STEPS_AT_ONCE:

@@ -50,8 +50,7 @@ async def exchanged(url: str, sent: bytes, *, seconds: float = 20) -> bytes:
 
 
 async def flooded(url: str, attacks: Sequence[tuple[bytes, bytes]], size: int) -> list[bytes]:
-    """Send many streams at once: a beginning, then one piece over and over, up to ``size`` bytes. Returns the
-    answers."""
+    """Send many streams at once: a beginning, then one piece again and again, up to ``size`` bytes. Returns answers."""
     return await asyncio.gather(*(_flood(url, first, piece, size) for first, piece in attacks))
 
 
@@ -68,8 +67,7 @@ async def _flood(url: str, first: bytes, piece: bytes, size: int) -> bytes:
 
 
 async def crowded(url: str, sent: Sequence[bytes], count: int, *, at_once: int = 100) -> list[bytes]:
-    """Open ``count`` connections. Each sends one of ``sent`` and then waits. Returns the answer that each got at the
-    end."""
+    """Open ``count`` connections. Each sends one of ``sent`` and waits. Returns what each was answered in the end."""
     room = asyncio.Semaphore(at_once)
     async with asyncio.timeout(90):
         return await asyncio.gather(*(_wait(url, sent[number % len(sent)], room) for number in range(count)))

@@ -17,8 +17,7 @@ PATIENCE = 20_000
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser per module: Playwright's event loop occupies the thread while it runs, and other tests need the
-    thread."""
+    """One browser per module: Playwright's event loop occupies the thread, which other tests need."""
     path = needed("chromium", package="chromium")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:

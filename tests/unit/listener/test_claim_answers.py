@@ -192,6 +192,7 @@ async def test_what_is_won_although_it_is_a_letter_is_given_back():
 # -- the same id, and perhaps other content -------------------------------------------------------
 # -- the same id, and perhaps other content -------------------------------------------------------
 
+
 async def test_the_same_bytes_are_a_duplicate_and_nothing_is_compared():
     around = Around(Won(1, 0))
     await claiming(around)[0].already_settled([(flight(), True)])

@@ -1,5 +1,4 @@
-"""Members of a group on different Redis databases, or with the same name, are reported. A restart or failover is
-not."""
+"""Members on different Redis databases, or with the same name, are reported. A restart or failover is not."""
 
 from unlost.listener.claims.members import LASTS_SECONDS, Members, differences
 from unlost.listener.core.store_mark import StoreMark

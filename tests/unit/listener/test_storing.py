@@ -113,7 +113,7 @@ def flights(*ids: str) -> list[InFlight]:
 
 
 @pytest.mark.parametrize(
-    ("error", "cause", "attempts"),
+    ("error", "doom", "attempts"),
     [
         (Transient("hangs"), DeadLetterCause("exhausted", "store"), 3),
         (Permanent("refused"), DeadLetterCause("rejected", "store"), 1),
