@@ -1,4 +1,4 @@
-"""The flags and the argument that several ``dlq`` commands share, and how they make a selection."""
+"""The flags and the argument that several ``dlq`` commands share, and how they become a selection."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -38,34 +38,34 @@ class LetterSettings(Settings):
 
 
 def files_argument() -> click.Parameter:
-    """The argument FILES, which overrides the settings."""
+    """FILES, which override the settings."""
     return click.Argument(["files"], nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
 
 
 def json_option() -> click.Parameter:
-    """``--json``."""
-    return click.Option(["--json", "as_json"], is_flag=True, help="Answer as JSON.")
+    """The flag ``--json``."""
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
 
 
 def filter_options() -> list[click.Parameter]:
-    """The filters. Each may be given several times, except for times and the fingerprint."""
+    """The filters. Each may be given several times, except times and the fingerprint."""
     return [
         _several("--reason", "reasons", "Only letters of this reason.", get_args(Reason)),
         _several("--class", "error_classes", "Only letters of this class.", ("transient", "permanent")),
         _several("--type", "types", "Only events of this type."),
         _several("--error-type", "error_types", "Only failures of this type, such as TimeoutError."),
-        click.Option(["--fingerprint"], default="", help="Only the group whose fingerprint begins with this."),
+        click.Option(["--fingerprint"], default="", help="Only letters whose fingerprint begins with this."),
         click.Option(
-            ["--since"], metavar="TIME", help="Not before: 2026-01-31T12:00 (UTC), or an age such as 90m, 7d."
+            ["--since"], metavar="TIME", help="From this time on: 2026-01-31T12:00 (UTC), or an age such as 90m, 7d."
         ),
         click.Option(["--until"], metavar="TIME", help="Before this time or age."),
-        _several("--id", "ids", "An event's id, or the beginning or end of a letter's."),
+        _several("--id", "ids", "An event's id, or the beginning or end of a letter's id."),
         _several("--state", "statuses", "Only letters of this state.", get_args(Status)),
     ]
 
 
 def selection_of(values: dict[str, Any]) -> Selection:
-    """The selection that the filters make. Raises ``UsageProblem``."""
+    """Make a selection from the filters. Raises ``UsageProblem``."""
     now = time.time()
     times: dict[str, float | None] = {}
     problems = []
@@ -91,7 +91,7 @@ def selection_of(values: dict[str, Any]) -> Selection:
 
 
 def files_of(settings: Letters, files: Sequence[Path]) -> list[Path]:
-    """The files to work on, each once, with links resolved: FILES, else LETTERS, else DEAD_LETTER_FILE."""
+    """The files to read, each once, with links resolved: those given, else LETTERS, else DEAD_LETTER_FILE."""
     named = files or settings.letters or (settings.dead_letter_file,)
     try:
         found = letter_files(named)
@@ -104,7 +104,7 @@ def files_of(settings: Letters, files: Sequence[Path]) -> list[Path]:
 
 
 def as_usage(error: FileTrouble) -> UsageProblem:
-    """The usage problem for an error with a file."""
+    """Turn an error about a file into an error of the command."""
     return UsageProblem(str(error))
 
 

@@ -1,7 +1,4 @@
-"""The command ``replay``: plan, lock, run, report.
-
-After a first interrupt, letters in progress finish. A second interrupt ends the replay at once.
-"""
+"""The command ``replay``: plan, lock, run, report. An interrupt lets work in flight finish; a second one does not."""
 
 import asyncio
 import contextlib
@@ -33,7 +30,7 @@ OpenRerun = Callable[["ReplaySettings"], Rerun]
 
 
 class ReplaySettings(ConnectionSettings):
-    """Where the letters are, and the connections that a listener has, too."""
+    """Where the letters are, and how to reach the servers that a listener uses."""
 
     letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
     dead_letter_file: Path = Field(
@@ -43,27 +40,27 @@ class ReplaySettings(ConnectionSettings):
 
 
 def replay_params() -> list[click.Parameter]:
-    """The flags of ``replay`` besides its settings."""
+    """The flags of ``replay`` in addition to its settings."""
     count, some = click.IntRange(min=0), click.IntRange(min=1)
     return [
         files_argument(), *filter_options(), json_option(),
-        click.Option(["--follow"], is_flag=True, help="Answer as JSON lines while it runs: plan, progress, end."),
+        click.Option(["--follow"], is_flag=True, help="Print JSON lines while it runs: plan, progress, end."),
         click.Option(["--dry-run"], is_flag=True, help="Show the plan and stop."),
-        click.Option(["--rate"], type=click.FloatRange(min=0), default=0.0, help="Letters started per second at most."),
+        click.Option(["--rate"], type=click.FloatRange(min=0), default=0.0, help="Letters per second, at most."),
         click.Option(["--limit"], type=count, default=0, help="Letters to replay, at most."),
-        click.Option(["--canary"], type=count, default=0, help="Stop unless the first N are all stored (exit 4)."),
-        click.Option(["--max-failures"], type=count, default=0, help="Stop after this many failures (exit 4)."),
+        click.Option(["--canary"], type=count, default=0, help="Stop unless the first N are all stored (exit code 4)."),
+        click.Option(["--max-failures"], type=count, default=0, help="Stop after so many failures (exit code 4)."),
         click.Option(["--max-replays"], type=some, default=3, show_default=True,
-                     help="Quarantine a letter after this many failed replays."),
-        click.Option(["--all", "rejected"], is_flag=True, help="Also letters that a handler rejected for good."),
+                     help="Quarantine a letter that has failed so many replays."),
+        click.Option(["--all", "rejected"], is_flag=True, help="Also replay letters that a handler rejected for good."),
         click.Option(["--without-handler"], is_flag=True, help="Store the events without running a handler."),
-        click.Option(["--other-handler"], is_flag=True, help="Run another handler than the group's."),
-        click.Option(["--concurrency"], type=some, default=16, show_default=True, help="Letters run at once, at most."),
+        click.Option(["--other-handler"], is_flag=True, help="Allow another handler than the group's."),
+        click.Option(["--concurrency"], type=some, default=16, show_default=True, help="Most letters in work at once."),
     ]  # fmt: skip
 
 
 def replay_command(open_rerun: OpenRerun) -> click.Command:
-    """The command. ``open_rerun`` opens the engine that runs the letters."""
+    """Make the command; ``open_rerun`` opens the pipeline that its letters pass."""
 
     @command(
         ReplaySettings,
@@ -80,9 +77,9 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
     ) -> int:  # fmt: skip
         """Run the letters of FILES again, under their own ids, as a listener would.
 
-        An event that is stored already resolves its letter. A failure is recorded, without a second letter. A replay
-        can be interrupted, repeated, and run while listeners run. HANDLER must be the group's, or the replay is
-        refused.
+        An event that is already stored resolves its letter. A failure is noted; it makes no second letter. It is safe
+        to interrupt or repeat a replay, and to run it while listeners work. HANDLER must be the group's, or the
+        replay is refused.
 
         Exit codes: 0 all resolved, 1 some failed or the servers went away, 2 usage or file, 3 locked,
         4 stopped by a threshold, 130 interrupted.
@@ -97,8 +94,10 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
             concurrency=values.pop("concurrency"), max_event_bytes=settings.max_event_bytes + CURSOR_BYTES,
         )  # fmt: skip
         reporter = Follow() if follow else AsJson() if as_json else Words()
-        insists = without_handler or other_handler
-        job = Job(settings, paths, selection_of(values), limits, reporter, open_rerun, insists=insists)
+        job = Job(
+            settings, paths, selection_of(values), limits, reporter, open_rerun,
+            insists=without_handler or other_handler,
+        )  # fmt: skip
         try:
             return job.show_plan() if dry_run else job.run()
         except FileTrouble as error:
@@ -110,7 +109,7 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
 
 
 class Job:
-    """One call of the command."""
+    """One run of the command."""
 
     def __init__(
         self, settings: ReplaySettings, paths: Sequence[Path], selection: Selection, limits: Limits, reporter: Reporter,
@@ -126,7 +125,7 @@ class Job:
         self._replay: Replay | None = None
 
     def show_plan(self) -> int:
-        """Print what would be done."""
+        """Show what would be done."""
         found = plan(self._shots(), self._selection, self._limits.limit)
         warn_of(found.damages)
         if why := self._refusal((), found):
@@ -135,19 +134,19 @@ class Job:
         return RESOLVED
 
     def run(self) -> int:
-        """Run the replay, while holding the locks of these files."""
+        """Run the replay, with a lock on its files."""
         with replay_guards(self._paths):
             shots = self._shots()
             found = plan(shots, self._selection, self._limits.limit)
             warn_of(found.damages)
             self._reporter.begins(found)
             report = self._rerun_all(found, shots) if found.letters else Report()
-        return self._tell(found, report)
+        return self._report_end(found, report)
 
     def _shots(self) -> list[Snapshot]:
         return [snapshot(path) for path in self._paths]
 
-    def _tell(self, found: Plan, report: Report) -> int:
+    def _report_end(self, found: Plan, report: Report) -> int:
         self._reporter.ended(found, report)
         for why in (report.stopped and f"stopped: {report.stopped}", report.trouble and f"error: {report.trouble}"):
             if why:
@@ -167,7 +166,7 @@ class Job:
             return Report(trouble=str(error))
         except TimeoutError:
             return Report(trouble="the replay could not become ready: Redis, PostgreSQL or a peer does not answer")
-        except asyncio.CancelledError:  # the loop has ended, so this is the outermost place
+        except asyncio.CancelledError:  # the loop has ended, so there is no task left to cancel
             report = self._replay.report if self._replay else Report()
             report.interrupted = True
             return report
@@ -189,7 +188,7 @@ class Job:
                 return await self._replay.run(letters)
 
     def _interrupt(self, task: asyncio.Task[Any]) -> None:
-        """The first time, finish what is in progress. The second time, or if nothing is, end at once."""
+        """On the first call, let work in flight finish. On the second, or before the replay has begun, end now."""
         if self._replay is None or self._replay.report.interrupted:
             task.cancel()
         else:
