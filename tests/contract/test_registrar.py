@@ -39,12 +39,12 @@ def event(event_id: str) -> Event:
 
 def flight(event_id: str, reason: str = "exhausted") -> InFlight:
     one = event(event_id)
-    doomed = InFlight(one, invalid_claim(one.digest), None, received_at=time.time(), received_clock=0.0)
+    condemned = InFlight(one, invalid_claim(one.digest), None, received_at=time.time(), received_clock=0.0)
     if reason != "invalid":
-        doomed.request = type(doomed.request)(event_id, one.digest)
-    doomed.cause = DeadLetterCause(reason, "store")  # type: ignore[arg-type]
-    doomed.attempts.append(Failure(time.time(), "store", "transient", "Trouble", "it failed"))
-    return doomed
+        condemned.request = type(condemned.request)(event_id, one.digest)
+    condemned.cause = DeadLetterCause(reason, "store")  # type: ignore[arg-type]
+    condemned.attempts.append(Failure(time.time(), "store", "transient", "Trouble", "it failed"))
+    return condemned
 
 
 class Noted:

@@ -104,7 +104,7 @@ class Out:
 
 async def buried(
     manager: CutOff,
-    dooms: dict[str, DeadLetterCause],
+    causes: dict[str, DeadLetterCause],
     enough: int,
     yard: Yard | None = None,
     facts: Facts = lambda _: None,
@@ -115,7 +115,7 @@ async def buried(
         clocks=Clocks(time.time, time.monotonic), facts=facts,
     )  # fmt: skip
     settling.on_claim_lost = lambda flight: lost.append(flight.claim_id)
-    for event_id, cause in dooms.items():
+    for event_id, cause in causes.items():
         settling.bury(cast("InFlight", Event(event_id)), cause)
     running = asyncio.create_task(settling.run())
     async with asyncio.timeout(20):

@@ -113,7 +113,7 @@ def flights(*ids: str) -> list[InFlight]:
 
 
 @pytest.mark.parametrize(
-    ("error", "doom", "attempts"),
+    ("error", "cause", "attempts"),
     [
         (Transient("hangs"), DeadLetterCause("exhausted", "store"), 3),
         (Permanent("refused"), DeadLetterCause("rejected", "store"), 1),
