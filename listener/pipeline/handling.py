@@ -20,8 +20,7 @@ from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
 from unlost.listener.ports import rows
-from unlost.listener.ports.rows import Rows, TransactionPipeline
-from unlost.listener.store.postgres.database import Connection
+from unlost.listener.ports.rows import Connection, Rows, TransactionPipeline
 
 MAY_RUN_PAUSE_SECONDS = 0.05
 STOP_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""The promises of the connection pool, checked on a real PostgreSQL."""
+"""What lending connections promises, asked of a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -49,7 +49,7 @@ async def test_what_is_given_back_is_lent_again_and_no_more_than_were_allowed(po
 
 
 class Slow:
-    """Opens a connection, or fails to, when the test says so."""
+    """Opens a connection when it is told to, or fails to."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
@@ -76,8 +76,8 @@ async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
     await slow.starts.acquire()
     waiting = asyncio.create_task(lending.acquire())
     await slow.starts.acquire()
-    await lending.take_back(one)
-    assert await waiting is one, "it was released before the second was open"
+    await lending.release(one)
+    assert await waiting is one, "it was given back before the second was open"
     slow.go_on.set()
     two = await lending.acquire()
     assert two is not one
@@ -98,9 +98,9 @@ async def test_a_few_are_opened_with_the_first_and_kept(database_url: str, monke
     with pytest.raises(ConnectionRefusedError):
         await lending.acquire()
     slow.failure = None
-    lent = [await lending.lend()]
-    assert slow.begun == 4, "two failed ones and two good ones"
-    lent += await asyncio.gather(lending.lend(), lending.lend())
+    lent = [await lending.acquire()]
+    assert slow.begun == 4, "the two that failed, and two"
+    lent += await asyncio.gather(lending.acquire(), lending.acquire())
     assert slow.begun == 5
     monkeypatch.setattr(lender_module, "FREE_SECONDS", -1.0)
     for one in lent:
@@ -170,8 +170,8 @@ async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url
     one = await patient
     waiting = asyncio.create_task(lending.acquire())
     await asyncio.sleep(0)
-    await lending.take_back(one)
-    waiting.cancel()  # at the very moment when it was given one
+    await lending.release(one)
+    waiting.cancel()  # in the very moment in which it was given one
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await lending.acquire() is one
@@ -198,8 +198,8 @@ async def test_after_a_failure_nothing_is_lent_that_was_open_before(pool: Lend) 
     await lending.release(free)
     lending.expire()
     assert free.is_closed()
-    assert not lent.is_closed(), "its next user may succeed"
-    await lending.take_back(lent)
+    assert not lent.is_closed(), "whoever works with it may succeed"
+    await lending.release(lent)
     assert lent.is_closed()
     assert (await lending.acquire()).is_clean
 

@@ -1,4 +1,4 @@
-"""What happens to an event for each answer to its claim: no server, no clock."""
+"""What becomes of an event by the answer to its claim, with nothing but the answer: no server, no clock."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ CONFLICT = "an event with the same event_id and other content is settled already
 
 
 class Around:
-    """Stand-ins for claim manager, intake, settling, table and work. They record every call."""
+    """As much of desk, intake, settling, table and work as claiming meets; it writes down what is asked of them."""
 
     open, store_name, held, must_look_before = True, "", 0, False
 
@@ -70,8 +70,8 @@ class Around:
     def start_all(self, flights: Sequence[InFlight]) -> None:
         self.log += [f"start {flight.claim_id}" for flight in flights]
 
-    def tell_received(self) -> None:
-        """Called once per batch."""
+    def report_received(self) -> None:
+        """Once a batch is taken."""
 
 
 def claiming(around: Around, facts: list[Fact] | None = None) -> tuple[Claiming, BatchQueue[InFlight]]:
@@ -189,7 +189,6 @@ async def test_what_is_won_although_it_is_a_letter_is_given_back():
     assert around.log[1:] == ["release e", ("e", DUPLICATE)]
 
 
-# -- the same id, and perhaps other content -------------------------------------------------------
 # -- the same id, and perhaps other content -------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Claiming while the table is out of reach: won claims fill all room, and must not be waited for."""
+"""Claiming when the table cannot be asked: claims that were won fill all room, and must not be waited for."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ POLICY = Policy()
 
 
 class Room:
-    """A stand-in for the claim manager: what it grants stays held."""
+    """As much of the desk as claiming asks: what it grants is held, and nobody ends it."""
 
     open = True
 
@@ -44,14 +44,14 @@ class Room:
 
 
 class Watch:
-    """A stand-in for the watch of outages."""
+    """Of the outages."""
 
     async def counts(self, *_: object) -> bool:
         return True
 
 
 class Table:
-    """Fails the first query."""
+    """Away for the first question."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -81,17 +81,17 @@ class Work:
 
 
 class Ends:
-    """Receives events, and does nothing."""
+    """Hears of events, and does nothing."""
 
-    def tell_received(self) -> None:
-        """Does nothing."""
+    def report_received(self) -> None:
+        """Nothing is told."""
 
     def done(self, ended: Sequence[object]) -> None:
         """Nothing ends here."""
 
 
 class Event:
-    """A stand-in for ``InFlight``, as far as claiming reads it."""
+    """A passage, as far as claiming looks at one."""
 
     cause = None
     revive = of_peer = False
@@ -115,7 +115,7 @@ def claiming_of(ids: Sequence[str], work: Work, manager: Room) -> Claiming:
 
 
 class Alone(Work):
-    """Records when nothing else runs any more, and what is begun then."""
+    """Writes down when nothing else runs any more, and what is begun then."""
 
     must_look_before = False
 
@@ -138,7 +138,7 @@ class Alone(Work):
 
 
 class Lapses(Room):
-    """All leases have expired. Records what is taken over."""
+    """Everything has lapsed; what is taken over is written down."""
 
     def __init__(self, log: list[str]) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class Lapses(Room):
 
 
 async def test_suspects_are_claimed_once_nothing_else_runs_any_more():
-    """If they were claimed earlier, they would be held alone by a process that something else may kill."""
+    """Claimed before, they would be held alone by a process that something else may kill."""
     work = Alone(5)
     running = asyncio.create_task(claiming_of("abcde", work, Lapses(work.log)).run())
     async with asyncio.timeout(20):

@@ -1,4 +1,4 @@
-"""How a listener treats the store that it finds: known, new, gone back, or in doubt."""
+"""What a listener does about the store that PostgreSQL is: known, new, gone back, or doubtful."""
 
 import asyncio
 from typing import Any, cast
@@ -18,7 +18,7 @@ def at(version: int, generation: str = "g", incarnation: str = "postgres:1") -> 
 
 
 class Roll:
-    """Shows these marks one after the other. After a renewal the generation differs."""
+    """Shows these marks one after the other; a renewed generation is another one from then on."""
 
     def __init__(self, *seen: StoreMark) -> None:
         self._seen = list(seen)
@@ -35,7 +35,7 @@ class Roll:
 
 
 class Reach:
-    """Redis reports how far the store had come; ``None``: no answer."""
+    """Redis says that the store had come so far; ``None``: it does not answer."""
 
     redis: str | None = None
     redis_is_away = False
@@ -69,8 +69,8 @@ def known(membership: Roll, backends: Reach, mark: StoreMark | None = MARK) -> t
 async def test_the_first_look_takes_the_store_no_further():
     membership = Roll(MARK)
     one, _, _ = known(membership, Reach(), mark=None)
-    assert (await one.look_at_roll()).store == MARK
-    assert membership.log == [None], "nothing has confirmed yet that it is the same store"
+    assert (await one.refresh_membership()).store == MARK
+    assert membership.log == [None], "nobody has said yet that it is the store that it was"
 
 
 async def test_without_a_look_at_postgres_redis_is_not_asked():
@@ -105,7 +105,7 @@ async def test_a_store_less_far_than_redis_remembers_is_doubted():
     one, _, _ = known(membership, backends)
     assert await one.look_for_redis()
     assert backends.redis is None
-    assert (await one.look_again()).store == at(8, "after g"), "it went back: a different generation"
+    assert (await one.look_again()).store == at(8, "after g"), "it went back: another generation"
     assert membership.log == [None, "renew g after 7", None]
 
 

@@ -1,4 +1,4 @@
-"""Connections between the stages that no other test covers alone."""
+"""Wires between the stages that no other test pulls alone."""
 
 import time
 from typing import Any, cast
@@ -13,7 +13,7 @@ from unlost.listener.pipeline.policy import Policy
 
 
 class Holding:
-    """A stand-in for the claim manager: holds its claims until told to release them."""
+    """As much of the desk as this asks: what it holds, until told to let go."""
 
     def __init__(self, *event_ids: str) -> None:
         self.ids = set(event_ids)
@@ -38,5 +38,7 @@ async def test_what_ran_out_by_ones_own_clock_is_asked_for_again_and_not_held_on
     event = parse(b'{"event_id":"e","payload":{}}', max_bytes=100)
     flight = InFlight(event, ClaimRequest(event.event_id, event.digest), None, received_at=0.0, received_clock=0.0)
     pipeline.settling.on_claim_lost(flight)
-    assert manager.ids == {"other"}, "otherwise fresh events wait behind a suspect that waits for it"
+    assert manager.ids == {"other"}, (
+        "granted anew, it would keep out every fresh event behind a suspect that waits for it"
+    )
     assert pipeline.claiming.standing_by == 1

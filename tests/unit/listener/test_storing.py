@@ -1,4 +1,4 @@
-"""Storing: a bad row ends alone; an outage is waited for; rows that were given up are looked up once more."""
+"""Storing: a row at fault ends alone; an outage is waited for; what was given up is looked up once more."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ POLICY = Policy(insert_attempts=3, insert_delay=0.0)
 
 
 class Rows:
-    """A table whose inserts, probes and queries fail as the test says."""
+    """A table whose inserts, probes and looks fail as told."""
 
     def __init__(self) -> None:
         self.inserts: list[list[str]] = []
@@ -56,7 +56,7 @@ class Rows:
 
 
 class Ends:
-    """Collects ended events: as rows, as letters, or checked elsewhere."""
+    """Where passages end: as rows, as letters, or looked at elsewhere."""
 
     def __init__(self) -> None:
         self.stored: list[str] = []
@@ -143,7 +143,7 @@ async def test_in_an_outage_nothing_is_counted_and_nothing_buried():
         await ends.until(2)
         assert (ends.stored, ends.buried) == (["a", "b"], {})
     assert [flight.attempts for flight in batch] == [[], []]
-    assert rows.inserts == [["a", "b"], ["a", "b"]], "once at the beginning, once at the end"
+    assert rows.inserts == [["a", "b"], ["a", "b"]], "once when it began, once when it had ended"
     assert [fact.retried for fact in failed] == [True]
 
 
@@ -170,7 +170,7 @@ async def test_an_attempt_in_an_outage_is_none_of_those_that_a_row_at_fault_has(
 async def test_what_turns_out_to_be_settled_ends_by_what_the_table_holds(
     answer: Done | Dead, settled: list[tuple[str, bool]], dead: list[tuple[str, bool]]
 ):
-    """An event whose id belongs to other content is no duplicate. Taken for one, it would vanish."""
+    """An event whose id is taken by other content is no duplicate: it would vanish."""
     rows = Rows()
     rows.settles["a"] = answer
     async with storing_in(rows) as (storing, ends):
