@@ -1,1 +1,1 @@
-"""The ground floor: telemetry, settings and commands. Imports nothing else of ours."""
+"""The lowest layer: telemetry, settings and commands. It imports no other part of the package."""

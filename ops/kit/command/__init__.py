@@ -1,4 +1,4 @@
-"""The kit of which every command is made: settings, secrets, flags, help, exit codes."""
+"""The kit that every command is built from: settings, secrets, flags, help, exit codes."""
 
 from unlost.ops.kit.command.daemon import run_daemon, run_through
 from unlost.ops.kit.command.kit import command, lazy_group, main_group

@@ -1,8 +1,8 @@
-"""How a daemon of ours lives: an event loop, an orderly end at SIGTERM or Ctrl-C, and a garbage collector kept quiet.
+"""How a daemon runs: on an event loop, with an orderly end at SIGTERM or Ctrl-C, and few garbage collections.
 
-What is loaded when the daemon is made lives as long as the process, so no collection looks through it again. What
-passes through afterwards is freed by reference counts; only what is cyclic waits for a collection, and looking for that
-less often costs a little memory and saves the pauses that thousands of events in hand would make long.
+Objects that exist once the daemon is built live as long as the process, so they are frozen: no collection scans them
+again. Later objects are freed by reference counts; only reference cycles wait for a collection. Rare collections cost a
+little memory. They avoid pauses, which would be long while thousands of events are in flight.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ COLLECT_EVERY = (50_000, 20, 20)
 
 
 class Daemon(Protocol):
-    """What runs until it is told to stop."""
+    """Something that runs until ``stop()`` is called."""
 
     async def run(self) -> None:
         """Run."""
@@ -29,17 +29,17 @@ class Daemon(Protocol):
 
 
 def run_through(main: Coroutine[None, None, T]) -> T:
-    """Run this on an event loop to its own end, whatever a task or a callback beside it raises.
+    """Run ``main`` on an event loop until it ends, whatever another task or callback raises.
 
-    A task of a user's that calls ``sys.exit`` ends the loop's run, and with it all that is in hand. It is that task's
-    failure alone, so the loop goes on where it was. ``main`` sees to SIGINT in its first step.
+    When a user's task calls ``sys.exit``, asyncio leaves the loop, and all events in flight would be lost. Only that
+    task has failed, so the loop is entered again and continues. ``main`` must handle SIGINT in its first step.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         task = runner.get_loop().create_task(main)
         while True:
             try:
                 return runner.get_loop().run_until_complete(task)
-            except (SystemExit, KeyboardInterrupt) as error:  # Ctrl-C itself is a signal that the loop handles
+            except (SystemExit, KeyboardInterrupt) as error:  # not from Ctrl-C: the loop handles that signal itself
                 if task.done():
                     raise
                 structlog.get_logger().error(
@@ -48,7 +48,7 @@ def run_through(main: Coroutine[None, None, T]) -> T:
 
 
 def run_daemon(make: Callable[[], Daemon]) -> None:
-    """Make a daemon, on its event loop, and run it to its end."""
+    """Build a daemon on its event loop, and run it until it ends."""
 
     async def run() -> None:
         daemon = make()
@@ -58,7 +58,8 @@ def run_daemon(make: Callable[[], Daemon]) -> None:
         gc.freeze()
         gc.set_threshold(*COLLECT_EVERY)
         await daemon.run()
-        # The loop takes its handlers away with itself: a second SIGTERM would end a process that has ended in order.
+        # Closing the loop removes its handlers. Without this, a second SIGTERM would kill a process that is already
+        # exiting in order.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     run_through(run())

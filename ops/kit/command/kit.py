@@ -1,6 +1,6 @@
-"""From a settings class to a command: a flag for each field, help that says all, exit code 2 for misuse.
+"""Build a command from a settings class: a flag for each field, complete help, exit code 2 for wrong usage.
 
-Nothing is written twice: flags, help, environment names and defaults are read off the class.
+Nothing is written twice: flags, help, environment variables and defaults are read from the class.
 """
 
 import json
@@ -20,43 +20,43 @@ from unlost.ops.kit.telemetry.mask import masked_within
 S = TypeVar("S", bound=Settings)
 SHOW = "--show-settings"
 LONGEST_SUMMARY = 300
-"""A command's first sentence is shown whole."""
+"""Long enough that click never shortens a command's first sentence in a list of commands."""
 
 
 class SettingsCommand(click.Command):
-    """A command that explains its settings, and shows them without asking for its arguments."""
+    """A command that explains its settings. It can show them without its required arguments."""
 
     def __init__(self, *, examples: Sequence[str], **attributes: Any) -> None:
         super().__init__(**attributes)
         self.examples = examples
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Let missing arguments pass where only the settings are asked for."""
+        """Accept missing arguments if only the settings are to be shown."""
         if SHOW in args:
             ctx.resilient_parsing = True
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Close the help with the examples and the order in which settings count."""
+        """End the help with the examples and the precedence of settings."""
         _write_examples(formatter, self.examples)
         formatter.write_paragraph()
         formatter.write_text("Settings come from flags, then the environment, then .env in the working directory.")
 
 
 class CommandGroup(click.Group):
-    """Sub-commands, and examples of how they are used together."""
+    """A group of sub-commands with examples."""
 
     def __init__(self, *, examples: Sequence[str], **attributes: Any) -> None:
         super().__init__(**attributes)
         self.examples = examples
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Close the help with the examples."""
+        """End the help with the examples."""
         _write_examples(formatter, self.examples)
 
 
 class LazyGroup(CommandGroup):
-    """Sub-commands in sections; one is imported when it is asked for, since a daemon needs little of all that."""
+    """Sub-commands in sections. Each is imported only when used, because a daemon needs few of these modules."""
 
     def __init__(self, *, sections: Mapping[str, Mapping[str, str]], **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -67,7 +67,7 @@ class LazyGroup(CommandGroup):
         return [name for section in self._sections.values() for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import it; nothing where there is none of this name."""
+        """Import the command; ``None`` if there is none of this name."""
         for section in self._sections.values():
             if cmd_name in section:
                 module, _, name = section[cmd_name].partition(":")
@@ -76,7 +76,7 @@ class LazyGroup(CommandGroup):
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each section with what its commands do."""
+        """List each section with its commands and their summaries."""
         longest = max(map(len, self.list_commands(ctx)))
         for title, names in self._sections.items():
             with formatter.section(title):
@@ -98,7 +98,7 @@ def command(
     examples: Sequence[str] = (),
     params: Iterable[click.Parameter] = (),
 ) -> Callable[[Callable[..., int | None]], click.Command]:
-    """Make a function into a command. It gets the settings, then ``params`` by name; an int is its exit code."""
+    """Make a command from a function, which gets the settings, then ``params`` by name; an int is its exit code."""
 
     def wrap(function: Callable[..., int | None]) -> click.Command:
         own = list(params)
@@ -143,7 +143,7 @@ def lazy_group(
     help: str,  # noqa: A002 - click's word
     examples: Sequence[str],
 ) -> click.Group:
-    """The same in sections; each sub-command is named ``module:attribute``."""
+    """Like ``main_group``, in sections; each sub-command is given as ``module:attribute``."""
     return LazyGroup(name=name, help=help, sections=sections, params=[_version_option()], examples=examples)
 
 

@@ -1,4 +1,4 @@
-"""The one way in which commands speak: whatever stands in the text, it cannot drive the terminal."""
+"""Every command prints through this module: no text, whatever it contains, can control the terminal."""
 
 from typing import IO, Any
 
@@ -8,10 +8,10 @@ from unlost.ops.kit.telemetry.printable import printable_json, printable_lines
 
 
 def say(text: str = "", *, err: bool = False, file: IO[Any] | None = None) -> None:
-    """Print text of one line or several."""
+    """Print one or more lines of text."""
     click.echo(printable_lines(text), err=err, file=file)
 
 
 def say_json_text(text: str) -> None:
-    """Print JSON as it is, but for characters that would drive a terminal: these stand as their escapes."""
+    """Print JSON unchanged, except that characters that could control a terminal are written as JSON escapes."""
     click.echo(printable_json(text))

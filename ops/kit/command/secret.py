@@ -1,4 +1,4 @@
-"""Values that must not be shown: their ``str`` and ``repr`` are masked, ``reveal()`` is the way in."""
+"""Values that must not be shown: ``str`` and ``repr`` are masked; only ``reveal()`` returns the value."""
 
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from unlost.ops.kit.telemetry.mask import MASK, masked
 
 
 class Secret:
-    """A word that only its user may see."""
+    """A text that is never shown, such as a password."""
 
     __slots__ = ("_value",)
 
@@ -49,7 +49,7 @@ class Secret:
 
 
 class SecretUrl(Secret):
-    """A URL whose password is hidden, while host and path stay readable."""
+    """A URL whose password is masked; host and path stay readable."""
 
     __slots__ = ()
 
@@ -75,4 +75,4 @@ def _web_address(value: str) -> str:
 
 
 WebAddress = Annotated[str, AfterValidator(_web_address)]
-"""An address of an HTTP endpoint, without a slash at its end."""
+"""The base URL of an HTTP endpoint, without a trailing slash."""

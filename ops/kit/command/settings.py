@@ -1,7 +1,7 @@
-"""Settings: defined once as a class, filled from flags, environment and ``.env``, in that order.
+"""Settings: defined once as a class; flags take precedence over the environment, the environment over ``.env``.
 
-All mistakes come at once: those of single fields and those of relations between fields. A relation
-whose fields are themselves wrong is left out, since it could only repeat the first mistake.
+All errors are reported together: wrong fields, and broken relations between fields. A relation is not checked when one
+of its own fields is wrong, since its error would only repeat the first one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from unlost.ops.kit.telemetry.mask import masked
 
 
 class UsageProblem(click.ClickException):
-    """Starting makes no sense. One sentence per mistake in ``problems``; the command exits with 2."""
+    """The command cannot start. ``problems`` has one sentence per error; the exit code is 2."""
 
     exit_code = 2
 
@@ -27,13 +27,13 @@ class UsageProblem(click.ClickException):
         super().__init__("\n".join(self.problems))
 
     def show(self, file: Any = None) -> None:
-        """Print each mistake on a line of its own, on stderr."""
+        """Print each error on its own line, on stderr."""
         for problem in self.problems:
             say(f"error: {problem}", err=True, file=file)
 
 
 class Settings(BaseSettings):
-    """The base of every command's settings. Lists are written with commas between their items."""
+    """Base class of every command's settings. Lists are written with commas between their items."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -53,7 +53,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, given: Mapping[str, Any]) -> Self:
-        """The settings, with ``given`` (by field name) above the environment; or ``UsageProblem``."""
+        """Load the settings; ``given`` (by field name) overrides the environment. Raises ``UsageProblem``."""
         try:
             return cls(**given)
         except ValidationError as error:
@@ -63,13 +63,16 @@ class Settings(BaseSettings):
 
 
 class _Unchecked(BaseSettings):
-    """Reads what a command's settings read, and checks nothing. Pydantic looks at the configuration only once: here."""
+    """Reads from the same sources as a command's settings, but checks nothing.
+
+    Pydantic reads ``model_config`` only once, when a class is defined: here.
+    """
 
     model_config = Settings.model_config
 
 
 def flag_name(field: str) -> str:
-    """How a field is written on the command line."""
+    """The flag of a field on the command line."""
     return "--" + field.replace("_", "-")
 
 
@@ -102,13 +105,13 @@ def _is_secret(annotation: Any) -> bool:
 
 
 def secret_names(*kinds: type[Settings]) -> frozenset[str]:
-    """The variables in which secrets of these settings stand, or the files that hold them."""
+    """The environment variables that hold secrets of these settings, and those that name a file with a secret."""
     fields = {name for kind in kinds for name, info in kind.model_fields.items() if _is_secret(info.annotation)}
     return frozenset(one for name in fields for one in (name.upper(), f"{name.upper()}_FILE"))
 
 
 def _broken_relations(cls: type[Settings], given: Mapping[str, Any], wrong: set[str]) -> Iterator[str]:
-    """Run each relation by itself, on a model that simply lacks the fields that are wrong."""
+    """Run each relation's validator on a model without the wrong fields; it is skipped if it needs one of them."""
     model = cls.model_construct(**_sound_values(cls, given, wrong))
     for name in wrong:
         model.__dict__.pop(name, None)

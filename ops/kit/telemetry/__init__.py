@@ -1,1 +1,1 @@
-"""Logs, metrics, health and the HTTP endpoint: used by all rooms, uses none."""
+"""Logs, metrics, health and the HTTP endpoint. All parts of the package use it; it uses none of them."""

@@ -1,10 +1,11 @@
-"""How many connections a server has, and how much its peers can make it hold: shared by all connections of one server.
+"""Bounds the connections of one server, and the memory that its peers can make it use.
 
-Ordinary connections have *seats*. When all are taken, the oldest connection that has not sent a whole head yet makes
-room. Where there is none, a new connection gets a place in the *reserve*, which serves health alone; and where that is
-full too, it is closed at once. So neither half-sent requests nor busy clients keep a probe out.
+An ordinary connection takes a *seat*. When all seats are taken, the oldest connection that has not yet sent a complete
+head is closed. If there is none, the new connection gets a place in the *reserve*, which serves only health requests.
+If the reserve is full too, the new connection is closed at once. So neither half-sent requests nor busy clients can
+keep a probe out.
 
-The *budget* counts the bytes of all requests that have not been answered yet.
+The *budget* limits the bytes of all unanswered requests together.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ CHECK_EVERY = 1.0
 
 
 class Place(Enum):
-    """What a new connection gets."""
+    """Where a new connection is put."""
 
     SEAT = "seat"
     RESERVE = "reserve"
@@ -29,13 +30,13 @@ class Place(Enum):
 
 
 class Guarded(Protocol):
-    """A connection, as seen from here."""
+    """The part of a connection that ``Admission`` uses."""
 
     def drop(self) -> None:
-        """Close without an answer: another connection needs the seat."""
+        """Close without a response: another connection needs the seat."""
 
     def check(self) -> None:
-        """A second has passed: see whether the peer still does its part."""
+        """Check, once a second, that the peer still sends what it owes."""
 
 
 class Admission:
@@ -51,7 +52,7 @@ class Admission:
         self.pacer = Pacer()
 
     def enter(self, connection: Guarded) -> Place:
-        """A connection came."""
+        """Admit a new connection; this may drop an older one."""
         if len(self._present) >= self._seats and self._unproven:
             oldest = next(iter(self._unproven))
             self.leave(oldest)
@@ -64,23 +65,23 @@ class Admission:
         return Place.SEAT if here < self._seats else Place.RESERVE
 
     def prove(self, connection: Guarded) -> None:
-        """It has sent a whole head."""
+        """Record that the connection has sent a complete head; it will not be dropped for another one."""
         self._unproven.pop(connection, None)
 
     def leave(self, connection: Guarded) -> None:
-        """It is gone, or soon will be."""
+        """Free the place of a connection that is closed, or is being closed."""
         self._present.discard(connection)
         self._unproven.pop(connection, None)
 
     def hold(self, change: int) -> bool:
-        """So many bytes more are held, or fewer; False where the budget does not allow it."""
+        """Count ``change`` more bytes (or fewer, if negative). ``False`` if the budget does not allow it."""
         if change > 0 and self._held + change > self._budget:
             return False
         self._held += change
         return True
 
     async def watch(self) -> None:
-        """Have each connection checked, once a second."""
+        """Check each connection once a second, until cancelled."""
         while True:
             await asyncio.sleep(CHECK_EVERY)
             for one in tuple(self._present):
@@ -88,12 +89,12 @@ class Admission:
 
 
 def seats_within(wanted: int) -> int:
-    """As many as asked for, but no more than half of the files that this process may have: others need them too."""
+    """``wanted``, but at most half of the file descriptors that this process may open: the rest is for other uses."""
     return min(wanted, files_allowed() // 2)
 
 
 def files_allowed() -> int:
-    """How many this process may have open, after asking for more where they are few."""
+    """The limit of open files of this process, after raising it if it is low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MOST_FILES

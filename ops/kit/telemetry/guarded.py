@@ -1,17 +1,17 @@
-"""Uvicorn's connection, with bounds on what a peer can make it hold and wait for.
+"""Uvicorn's connection, with bounds on the memory and the time that a peer can cost.
 
-httptools limits no part of a head, and uvicorn does not limit how long a request takes to arrive. Here:
+httptools does not limit any part of a head, and uvicorn does not limit how long a request takes to arrive. The limits:
 
-- A head has ``MAX_HEAD`` bytes and ``MAX_FIELDS`` fields at most (431), and ``HEAD_SECONDS`` to arrive (408). What
-  stands between the pieces of a chunked body, and its trailers, has the same bound.
-- A body arrives at ``LEAST_RATE`` bytes a second, with ``BODY_SECONDS`` of patience (408). Time in which *we* do not
-  read is not counted.
-- Bytes of unanswered requests share one budget among all connections (503).
-- What comes is worked on in pieces of ``PIECE``, in turn with other connections (``pacer.py``), and no further than to
-  the first request that is to be answered. Of a peer that was refused, ``LINGER_BYTES`` are read at most.
+- A head has at most ``MAX_HEAD`` bytes and ``MAX_FIELDS`` fields (431), and must arrive within ``HEAD_SECONDS`` (408).
+  The bytes between the chunks of a chunked body, and its trailers, have the same size limit.
+- A body must arrive at ``LEAST_RATE`` bytes a second or faster. A peer may fall behind that rate by up to
+  ``BODY_SECONDS`` (408). Time in which *we* do not read is not counted.
+- The bytes of unanswered requests share one budget among all connections (503).
+- Input is parsed in pieces of ``PIECE`` bytes, in turn with other connections (``pacer.py``). Parsing pauses while a
+  request waits behind one that is being answered. After a refusal, at most ``LINGER_BYTES`` more are read.
 
-Bytes are counted before the parser gets them; the parser's own callbacks tell where a head ends. So there is one
-parser, and nothing here that could disagree with it about where a request begins.
+Bytes are counted before the parser gets them, and the parser's own callbacks report where a head ends. So there is
+only one parser, and nothing that could disagree with it about where a request begins.
 """
 
 import asyncio
@@ -39,11 +39,11 @@ HEALTH = b"/health"
 
 
 class _Refused(Exception):
-    """Stops the parser from within its callbacks."""
+    """Raised in a callback of the parser to stop the parser."""
 
 
 class Owed(Enum):
-    """What the peer has begun to send, and not ended."""
+    """The part of a request that the peer must complete next."""
 
     HEAD = "head"
     BODY = "body"
@@ -67,20 +67,20 @@ class GuardedProtocol(HttpToolsProtocol):
         self._owed = Owed.HEAD
         self._patience = HEAD_SECONDS
         self._barren = 0
-        """Bytes since the last head, or piece of a body, that was whole."""
+        """Bytes since the last complete head or piece of a body."""
         self._held = 0
-        """Bytes that count in the budget."""
+        """Bytes that this connection counts in the budget."""
         self._came = 0
         """Bytes of a body since the last check."""
         self._refusal: tuple[int, str] | None = None
         self._is_refused = False
         self._is_reserved = False
         self._input: deque[bytes] = deque()
-        """Pieces that came and wait for their turn; they count in the budget."""
+        """Pieces that have arrived and wait for their turn; they count in the budget."""
         self._is_paced = False
-        """The pacer will come."""
+        """This connection is in the pacer's queue."""
         self._lingered = 0
-        """Bytes that came after a refusal."""
+        """Bytes that arrived after a refusal."""
 
     # -- the connection ---------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take little at once, and much in turn with others."""
+        """Parse small input at once; queue large input, to be parsed in turn with other connections."""
         if self._is_refused:
             self._lingered += len(data)
             self._await_turn()
@@ -114,13 +114,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self.refuse(503, "too much is being received; try again later")
 
     def receive(self, data: bytes) -> None:
-        """Give the parser what came, and see what came of it."""
+        """Give these bytes to the parser, and then check the limits."""
         if self._owed is Owed.NOTHING:
             self._expect(Owed.HEAD, HEAD_SECONDS)
         self._parse(data)
 
     def advance(self) -> bool:
-        """Take a piece of what waits; whether there is more that can be taken now."""
+        """Parse one queued piece; return whether another one could be parsed now."""
         if self._may_take:
             piece = self._input.popleft()
             self._admission.hold(-len(piece))
@@ -141,7 +141,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._admission.pacer.add(self)
 
     def _go_on(self) -> None:
-        """What kept us from taking more may be gone."""
+        """Continue with queued input, if nothing prevents it any more."""
         if self._may_take:
             self._await_turn()
 
@@ -160,12 +160,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self.refuse(503, "too much is being received; try again later")
 
     def drop(self) -> None:
-        """Close without an answer."""
+        """Close without a response."""
         self._is_refused = True
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """The server stops."""
+        """Close, because the server stops."""
         if self._is_refused:
             self.transport.abort()
         else:
@@ -174,19 +174,19 @@ class GuardedProtocol(HttpToolsProtocol):
     # -- the parser's callbacks -------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """The first byte of a head. What came before it has been counted, unless it was another request's."""
+        """A request begins. Bytes before it, such as empty lines, stay counted unless another request owns them."""
         if self._owed is not Owed.HEAD:
             self._expect(Owed.HEAD, HEAD_SECONDS)
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One field, of the head or of trailers."""
+        """A header field or a trailer field was parsed."""
         if len(self.headers) >= MAX_FIELDS:
             self._stop(431, f"a request has {MAX_FIELDS} header fields at most")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """A whole head."""
+        """The head is complete."""
         self._hold(0)
         self._expect(Owed.BODY, BODY_SECONDS)
         self._admission.prove(self)
@@ -197,7 +197,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body."""
+        """A piece of a body was parsed."""
         self._barren = 0
         self._came += len(body)
         if not self.cycle.response_complete and not self._hold(self._held + len(body)):
@@ -205,13 +205,13 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A whole request."""
+        """The request is complete."""
         self._owed = Owed.NOTHING
         self._barren = 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """A whole answer."""
+        """The response is complete."""
         if self._held and (self.cycle is None or self.cycle.response_complete):
             self._hold(0)
         super().on_response_complete()
@@ -235,7 +235,7 @@ class GuardedProtocol(HttpToolsProtocol):
     # -- refusals ---------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Once a second: whether the peer has kept us waiting for too long."""
+        """Once a second: refuse a peer that has kept us waiting for too long."""
         if self._is_refused:
             self._patience -= 1
             if self._patience <= 0:
@@ -249,11 +249,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self.refuse(408, f"the {self._owed.value} of the request did not arrive in time")
 
     def send_400_response(self, msg: str) -> None:
-        """Of uvicorn: the parser has stopped, by itself or at one of our bounds."""
+        """Uvicorn calls this when the parser has stopped, by an error of its own or at one of our limits."""
         self.refuse(*(self._refusal or (400, msg)))
 
     def refuse(self, status: int, why: str) -> None:
-        """Answer, where it is this request's turn, and take no more."""
+        """Send an error response, if it is this request's turn to be answered, and accept no more input."""
         if self._is_refused or self.transport.is_closing():
             return
         if self._may_answer:
@@ -280,7 +280,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINE[status], b"".join(lines), body)
 
     def _give_up(self) -> None:
-        """To the application, its client is gone."""
+        """Make the application see that its client has disconnected."""
         self.pipeline.clear()
         self._unset_keepalive_if_required()
         if self.cycle is not None and not self.cycle.response_complete:
@@ -288,8 +288,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def _linger(self) -> None:
-        """Closed while bytes come, a connection is reset, and its peer may never read our answer (RFC 9112, 9.6)."""
+        """Keep reading for a while before closing.
+
+        If we closed while bytes still arrive, TCP would reset the connection, and the peer might never read our
+        response (RFC 9112, section 9.6).
+        """
         self._patience = LINGER_SECONDS
         self.flow.resume_reading()
-        with contextlib.suppress(OSError, RuntimeError):  # the peer has gone meanwhile: so be it
+        with contextlib.suppress(OSError, RuntimeError):  # the peer may have gone by now
             self.transport.write_eof()

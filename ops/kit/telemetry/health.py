@@ -1,8 +1,8 @@
-"""Health, as pure data: three questions about one process, answered from named checks.
+"""Health as pure data: three answers about one process, computed from named checks.
 
-- live: the loop turns and the watched tasks run. No dependency can fail it, for a restart heals none.
-- ready: new work can be taken; otherwise the reasons why not.
-- the whole picture: all checks and facts, for people.
+- live: the event loop turns and the watched tasks run. No dependency is part of it, since a restart repairs none.
+- ready: the process can take new work; if not, the reasons.
+- the whole state: all checks and facts, for people.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from unlost.ops.kit.telemetry.mask import masked_within
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One named thing that is well, or is not, and then why."""
+    """One named condition: it holds, or it does not and there is a reason."""
 
     name: str
     well: bool
@@ -26,31 +26,31 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is known now. ``alive``: loop and tasks only. ``able``: whatever new work needs."""
+    """The present state. ``alive``: checks of loop and tasks only. ``able``: checks of all that new work needs."""
 
     instance: str
     alive: tuple[Check, ...] = ()
     able: tuple[Check, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-    """What is not as usual, and yet no reason against new work."""
+    """Unusual facts that do not prevent new work."""
 
     @property
     def is_live(self) -> bool:
-        """Whether a restart would be of no use."""
+        """Whether all checks in ``alive`` hold. If so, a restart would not help."""
         return all(check.well for check in self.alive)
 
     @property
     def is_ready(self) -> bool:
-        """Whether new work is welcome; who is not alive is not ready either."""
+        """Whether the process can take new work. A process that is not live is not ready either."""
         return self.is_live and all(check.well for check in self.able)
 
     def live(self) -> dict[str, object]:
-        """The answer to ``/health/live``."""
+        """The response to ``/health/live``."""
         return _shown({"status": "live" if self.is_live else "dead", "reasons": _reasons(self.alive)})
 
     def ready(self) -> dict[str, object]:
-        """The answer to ``/health/ready``."""
+        """The response to ``/health/ready``."""
         return _shown(
             {
                 "status": "ready" if self.is_ready else "unready",
@@ -60,7 +60,7 @@ class Health:
         )
 
     def whole(self) -> dict[str, object]:
-        """The answer to ``/health``."""
+        """The response to ``/health``."""
         whole = {
             "instance": self.instance,
             "live": self.is_live,
@@ -74,7 +74,7 @@ class Health:
 
 
 def health_routes(now: Callable[[], Health]) -> list[Route]:
-    """``/health/live``, ``/health/ready`` and ``/health``: 200 where well, 503 where not."""
+    """The routes ``/health/live``, ``/health/ready`` and ``/health``: 200 if the answer is yes, else 503."""
 
     async def live(request: Request) -> JSONResponse:  # noqa: ARG001 - Starlette's signature
         health = now()
@@ -92,7 +92,7 @@ def health_routes(now: Callable[[], Health]) -> list[Route]:
 
 
 def _shown(told: dict[str, object]) -> dict[str, object]:
-    """Reasons quote errors, and errors quote URLs."""
+    """Mask credentials: reasons quote errors, and errors quote URLs."""
     return {name: masked_within(value) for name, value in told.items()}
 
 

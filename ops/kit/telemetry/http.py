@@ -1,6 +1,6 @@
-"""An HTTP server inside the running event loop, with limits, and without touching signals.
+"""An HTTP server inside the running event loop, with limits, and without signal handlers of its own.
 
-It owns its socket: a taken port is told before anything else happens, and port 0 means any free one.
+It binds its own socket, so a taken port is reported before anything else happens. Port 0 takes any free port.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from unlost.ops.kit.telemetry.guarded import GuardedProtocol
 MAX_BODY = 16 * 1024 * 1024
 MAX_HELD = 64 * 1024 * 1024
 ACCEPTS = 16
-"""Connections taken in one turn of the event loop. libuv takes one for each descriptor of the listening socket; so a
-probe that came after 500 others would wait for 500 turns."""
+"""Connections accepted in one turn of the event loop. In each turn, libuv accepts one per descriptor of the listening
+socket. With a single descriptor, a probe that arrives after 500 other connections would wait for 500 turns."""
 _digits = re.compile("[0-9]{1,20}")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class PortTaken(Exception):
-    """Somebody else listens on this port."""
+    """Another process listens on this port."""
 
     def __init__(self, port: int) -> None:
         super().__init__(f"port {port} is taken; stop what listens there, or choose another port")
@@ -40,7 +40,7 @@ class PortTaken(Exception):
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that leaves signals to the process and says when it has started."""
+    """Uvicorn's server, but it leaves signals to the process and reports when it has started."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -56,7 +56,7 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serve ``app`` until ``stop()``, which gives running requests ``grace`` seconds."""
+    """Serves ``app`` until ``stop()``, which gives running requests ``grace`` seconds."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class HttpServer:
             Departed(app if max_body is None else Limits(app, max_body=max_body)),
             http=cast(
                 "type[asyncio.Protocol]", partial(protocol, admission=self._admission)
-            ),  # makes them, as one does
+            ),  # a factory: uvicorn only calls it
             ws="none",
             lifespan="off",
             log_config=None,
@@ -89,7 +89,7 @@ class HttpServer:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Listen, and return the port; or raise ``PortTaken``."""
+        """Listen and return the port. Raises ``PortTaken``."""
         listening = listening_socket(self._host, self._port)
         bound: int = listening.getsockname()[1]
         self._server = server = _Server(self._config)
@@ -107,7 +107,7 @@ class HttpServer:
         return bound
 
     async def stop(self) -> None:
-        """Finish running requests, close the socket. Safe to call twice, or before ``start()``."""
+        """Finish running requests and close the socket. Safe to call twice, or before ``start()``."""
         if self._server is None or self._task is None or self._watch is None:
             return
         self._server.should_exit = True
@@ -117,7 +117,7 @@ class HttpServer:
 
 
 def whole_path(path: str, endpoint: Endpoint, methods: Sequence[str] = ("GET",)) -> Route:
-    """A route whose ``{name:path}`` takes any characters: Starlette's stops at a line's end, which an id may hold."""
+    """A route whose ``{name:path}`` matches any characters. Starlette's stops at a newline, which an id may contain."""
     route = Route(path, endpoint, methods=methods)
     route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
     return route
@@ -128,11 +128,11 @@ def whole_number(request: Request, name: str, default: int, *, least: int, most:
 @overload
 def whole_number(request: Request, name: str, default: None = None, *, least: int, most: int) -> int | None: ...
 def whole_number(request: Request, name: str, default: int | None = None, *, least: int, most: int) -> int | None:
-    """This parameter of the query; the default where it is missing. Anything but plain digits in bounds is a 400."""
+    """A query parameter, or the default if it is missing. Anything but ASCII digits within the bounds gets a 400."""
     asked = request.query_params.get(name)
     if asked is None:
         return default
-    if not _digits.fullmatch(asked) or not least <= int(asked) <= most:  # \d and int() take digits of other scripts too
+    if not _digits.fullmatch(asked) or not least <= int(asked) <= most:  # \d and int() would accept non-ASCII digits
         raise HTTPException(400, f"{name} is a whole number between {least:,} and {most:,}")
     return int(asked)
 
@@ -144,7 +144,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-        # Listening here, not later: two sockets with SO_REUSEADDR may both bind, but only one may listen.
+        # Listen here, not later: with SO_REUSEADDR two sockets may bind the same port, but only one may listen.
         listening.listen(1024)
         listening.setblocking(False)
     except OSError as error:
@@ -156,26 +156,26 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class Departed:
-    """Lets a request whose client has gone end in silence: as a mistake of ours, each would be logged at length."""
+    """Ends a request quietly when its client has disconnected; uvicorn would log a traceback for each as our error."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Nobody is there to be answered."""
+        """Run the application; there is nobody to answer if the client has gone."""
         with contextlib.suppress(ClientDisconnect):
             await self._app(scope, receive, send)
 
 
 class Limits:
-    """Refuse a body that is too large (413), before the application reads it."""
+    """Refuses a body that is too large (413) before the application has read it."""
 
     def __init__(self, app: ASGIApp, *, max_body: int) -> None:
         self._app = app
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer for the application where the limit is broken."""
+        """Run the application, or answer in its place if the limit is exceeded."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif _content_length(scope) > self._max_body:

@@ -1,9 +1,9 @@
-"""Logs: one JSON object a line on stderr, or readable lines where stderr is a terminal.
+"""Logs: one JSON object per line on stderr, or readable lines if stderr is a terminal.
 
-Promised for every line: an ISO time in UTC, the level, the instance, no password of any URL, and nothing that drives
-a terminal (JSON escapes it by itself). A line that cannot
-be written (a full disk, a closed pipe) is dropped: no work ever fails for the sake of its log.
-What libraries log through the standard library passes the same processors. Where a logger has a name, its lines say so.
+Every line has an ISO time in UTC, the level and the instance. It has no password of any URL, and nothing that controls
+a terminal (JSON escapes such characters anyway). A line that cannot be written (full disk, closed pipe) is dropped: no
+work fails because of its log. Lines that libraries log through the standard library pass the same processors. If a
+logger has a name, its lines have it too.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ from unlost.ops.kit.telemetry.printable import printable, printable_lines
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CHATTY = ("websockets", "httpx", "httpcore", "asyncio")
 _ABOUT_PEERS = ("uvicorn", "uvicorn.error", "uvicorn.access")
-"""They warn of each bad request, and say neither who sent it nor what was bad: any peer could fill a disk with it."""
+"""They warn of each bad request, but name neither its sender nor its fault. Any peer could fill a disk with that."""
 
 
 def configure_logs(level: str = "info", instance: str | None = None, *, stream: TextIO | None = None) -> None:
-    """Set up logging for this process; called once, by its command."""
+    """Set up logging for this process; its command calls this once."""
     stream = sys.stderr if stream is None else stream
     number = LEVELS.get(level.lower(), logging.INFO)
     terminal = stream.isatty()
     shared = _shared(instance)
-    # Tracebacks become text before the masking: an exception's message may quote a URL.
+    # Format tracebacks before masking: the message of an exception may quote a URL with a password.
     endings: list[Processor] = [structlog.processors.format_exc_info, mask_passwords]
     last: Processor = structlog.processors.JSONRenderer(default=str)
     if terminal:
@@ -59,20 +59,20 @@ def configure_logs(level: str = "info", instance: str | None = None, *, stream: 
 
 
 class _Named:
-    """Makes loggers that know what they were called."""
+    """A factory of loggers that remember their name."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def __call__(self, *names: Any) -> structlog.WriteLogger:
-        """A logger; ``get_logger(__name__)`` gives it that name."""
+        """Make a logger; ``get_logger(__name__)`` gives it that name."""
         logger = structlog.WriteLogger(self._stream)
         logger.name = names[0] if names else None  # type: ignore[attr-defined]
         return logger
 
 
 def name_logger(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001
-    """Say which logger wrote the line. Around a handler, one without a name is called like the handler."""
+    """Add the logger's name. While a handler runs, an unnamed logger has the handler's name."""
     record = event.get("_record")
     name = getattr(logger if record is None else record, "name", None)
     if name and name != "root":
@@ -81,31 +81,31 @@ def name_logger(logger: object, method: str, event: MutableMapping[str, Any]) ->
 
 
 class _Forgiving:
-    """A stream to which a write never fails."""
+    """A stream whose writes never fail."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> None:
-        """Write it, or drop it."""
+        """Write the text, or drop it."""
         with contextlib.suppress(OSError):
             self._stream.write(text)
 
     def flush(self) -> None:
-        """Pass on what is buffered, if that is possible."""
+        """Flush the buffer if possible."""
         with contextlib.suppress(OSError):
             self._stream.flush()
 
 
 def mask_passwords(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001
-    """Hide the password of every URL, however deep it stands in a line."""
+    """Mask the password of every URL, at any depth of the event."""
     for key, value in event.items():
         event[key] = _changed(value, masked)
     return event
 
 
 def make_printable(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001
-    """Let no text drive the terminal; a traceback alone may have several lines."""
+    """Escape text that would control the terminal. Only a traceback may have several lines."""
     for key, value in event.items():
         event[key] = _changed(value, printable_lines if key in ("exception", "traceback") else printable)
     return event

@@ -1,8 +1,8 @@
-"""Credentials never leave the process: one rule that hides them in any text. Applied at every edge where text leaves.
+"""Masks credentials in any text. Applied wherever text leaves the process, so that credentials never do.
 
-Of a URL, scheme, host and path stay. Hidden are the user information, each value of the query, and the fragment. Where
-an ``@`` may end a password or be part of a path, what stands before it is hidden. Outside of URLs, hidden is the value
-of ``name=value`` where the name is one of a secret. It rather hides too much than too little.
+In a URL, scheme, host and path stay readable; user information, query values and the fragment are masked. If an ``@``
+could end a password or be part of a path, everything before it is masked. Outside URLs, the value in ``name=value`` is
+masked if the name suggests a secret. In doubt it masks too much rather than too little.
 """
 
 import re
@@ -42,7 +42,7 @@ def _masked_url(found: re.Match[str]) -> str:
 
 
 def masked_within(value: Any) -> Any:
-    """The same for each text in decoded JSON, however deep."""
+    """Mask each text in decoded JSON, at any depth."""
     match value:
         case str():
             return masked(value)

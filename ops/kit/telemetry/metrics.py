@@ -1,6 +1,6 @@
-"""Metrics: one registry per process, handed around, never the library's global one.
+"""Metrics: one registry per process, passed as an argument; the library's global registry is not used.
 
-Beyond the library: a histogram that takes a whole batch in one call, a stopwatch, and the event loop's lag.
+It adds to the library: a histogram that observes a whole batch in one call, a stopwatch, and the event loop's lag.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 204
 
 
 def new_registry() -> CollectorRegistry:
-    """A registry that already tells of the version, the process, the platform and the garbage collector."""
+    """A registry that already has metrics of the version, the process, the platform and the garbage collector."""
     registry = CollectorRegistry(auto_describe=True)
     Gauge("unlost_build_info", "1, with the version that runs", ["version"], registry=registry).labels(
         version("unlost")
@@ -45,12 +45,12 @@ def metrics_route(registry: CollectorRegistry, path: str = "/metrics") -> Route:
 
 
 def metrics_response(registry: CollectorRegistry) -> Response:
-    """Everything in the registry, in the text format."""
+    """All metrics of the registry in Prometheus's text format."""
     return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 class BatchHistogram(Collector):
-    """A histogram, by default in seconds, with at most one label; observing costs one bisection a value."""
+    """A histogram with at most one label, by default in seconds. Each observed value costs one bisection."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class BatchHistogram(Collector):
         yield HistogramMetricFamily(self._name, self._documentation)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """Cumulative buckets, as the format wants them."""
+        """The metric with cumulative buckets, as Prometheus requires."""
         family = HistogramMetricFamily(
             self._name, self._documentation, labels=() if self._label is None else (self._label,)
         )
@@ -111,7 +111,7 @@ class BatchHistogram(Collector):
 
 
 class Stopwatch(Collector):
-    """Seconds for which something was so, as a counter that also counts while it still is."""
+    """Counts the seconds in which a condition holds, including the current period."""
 
     def __init__(
         self, name: str, documentation: str, registry: CollectorRegistry, *, clock: Callable[[], float] = time.monotonic
@@ -122,7 +122,7 @@ class Stopwatch(Collector):
         registry.register(self)
 
     def turn(self, on: bool) -> None:
-        """It is so from now on, or no longer; saying it again changes nothing."""
+        """The condition holds from now on, or no longer. Repeating the same value has no effect."""
         self._before = self.seconds
         self._since = self._clock() if on else None
 
@@ -141,7 +141,7 @@ class Stopwatch(Collector):
 
 
 class LoopLag:
-    """How late the event loop turns. ``run()`` is a task; ``age()`` tells how long ago it last turned."""
+    """Measures how late the event loop turns. ``run()`` is a task; ``age()`` is the time since the last turn."""
 
     def __init__(self, registry: CollectorRegistry, *, every: float = 0.25) -> None:
         self._every = every
@@ -151,7 +151,7 @@ class LoopLag:
         gauge.set_function(lambda: max(self.seconds, self.age() - self._every))
 
     def age(self) -> float:
-        """Seconds since the loop last turned; safe to ask from another thread."""
+        """Seconds since the loop last turned; safe to call from another thread."""
         return time.monotonic() - self._turned
 
     async def run(self) -> None:

@@ -1,6 +1,6 @@
-"""What every HTTP description of ours shares: answers, parameters, probes, metrics, and the route that serves it.
+"""What our OpenAPI descriptions share: responses, parameters, probes, metrics, and the route that serves them.
 
-A description is plain data, OpenAPI 3.1. Tests hold it against the running servers.
+A description is plain data in OpenAPI 3.1. Tests compare it with the running servers.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ OR_NULL: Schema = {"type": "null"}
 
 
 def record(required: Mapping[str, Schema] | None = None, **more: Schema) -> Schema:
-    """An object in which ``required`` always stand, and ``more`` may."""
+    """An object with the fields ``required``, and the optional fields ``more``."""
     told = dict(required or {})
     return {"type": "object", "required": list(told), "properties": {**told, **more}}
 
@@ -32,12 +32,12 @@ def many(items: Schema) -> Schema:
 
 
 def by_name(values: Schema) -> Schema:
-    """An object with names of its own."""
+    """An object with arbitrary names, whose values have this schema."""
     return {"type": "object", "additionalProperties": values}
 
 
 def either(*schemas: Schema) -> Schema:
-    """One of these."""
+    """A value that has one of these schemas."""
     return {"anyOf": list(schemas)}
 
 
@@ -56,22 +56,22 @@ PROBE = record({"status": {"enum": ["live", "dead", "ready", "unready"]}, "reaso
 
 
 def answer(description: str, schema: Schema | None = None, media_type: str = "application/json") -> dict[str, Any]:
-    """One answer, in JSON if nothing else is said."""
+    """A response, by default in JSON."""
     return {"description": description, "content": {media_type: {"schema": schema or {"type": "object"}}}}
 
 
 def mistake(description: str) -> dict[str, Any]:
-    """An answer that only says what is wrong."""
+    """A response that only explains an error."""
     return answer(description, MISTAKE)
 
 
 def query(name: str, about: str, schema: Schema, *, required: bool = False) -> dict[str, Any]:
-    """A parameter behind the question mark."""
+    """A query parameter."""
     return {"name": name, "in": "query", "description": about, "schema": schema, "required": required}
 
 
 def in_path(name: str, about: str, schema: Schema | None = None) -> dict[str, Any]:
-    """A parameter within the path."""
+    """A path parameter."""
     return {
         "name": name,
         "in": "path",
@@ -82,7 +82,7 @@ def in_path(name: str, about: str, schema: Schema | None = None) -> dict[str, An
 
 
 def asking(summary: str, ok: dict[str, Any], *parameters: dict[str, Any], **mistakes: dict[str, Any]) -> dict[str, Any]:
-    """A path that is only read; mistakes as ``_400=…``."""
+    """A path with a GET operation; error responses are given as ``_400=…``."""
     told: dict[str, Any] = {"summary": summary}
     if parameters:
         told["parameters"] = list(parameters)
@@ -113,7 +113,7 @@ def document(
 
 
 def openapi_route(told: Mapping[str, Any]) -> Route:
-    """Where it is served."""
+    """The route that serves the description."""
 
     async def openapi(request: Request) -> Response:  # noqa: ARG001  Starlette's signature
         return JSONResponse(told)
@@ -127,4 +127,4 @@ async def _mistaken(request: Request, error: Exception) -> Response:  # noqa: AR
 
 
 MISTAKEN = {HTTPException: _mistaken}
-"""Starlette's own refusals, in JSON like all others."""
+"""Exception handlers that turn Starlette's own error responses into JSON, like all others."""

@@ -1,8 +1,8 @@
-"""What peers send in large pieces is worked on in small ones, in turn, within a share of each turn of the event loop.
+"""Parses large input in small pieces, connection by connection, within a time limit per turn of the event loop.
 
-libuv reads up to 8 MiB from one connection before it looks at another, and a quarter of a mebibyte may hold thousands
-of requests. So a connection that was sent much stops reading and waits here; whoever sends little, like a probe, does
-not.
+libuv reads up to 8 MiB from one connection before it serves another, and 256 KiB may hold thousands of requests. So a
+connection with much input stops reading and waits here for its turn. A connection with little input, such as a probe,
+does not wait.
 """
 
 import asyncio
@@ -15,18 +15,18 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 PIECE = 8 * 1024
 SHARE = 0.002
-"""Seconds in one turn of the loop, for all connections together. A probe is answered after three or four turns."""
+"""Seconds per turn of the loop, for all connections together. A probe needs three or four turns to be answered."""
 
 
 class Paced(Protocol):
-    """A connection, as seen from here."""
+    """The part of a connection that the pacer uses."""
 
     def advance(self) -> bool:
-        """Work on one piece; whether to come again."""
+        """Parse one piece; return whether there is another one."""
 
 
 class Pacer:
-    """One server's queue of connections that have more than a piece to work on."""
+    """One server's queue of connections that have more than one piece to parse."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -34,7 +34,7 @@ class Pacer:
         self._is_called = False
 
     def add(self, connection: Paced) -> None:
-        """Have it advance, in a later turn of the loop; a connection is added once until ``advance`` says no."""
+        """Let it advance in a later turn of the loop. Do not add it again before ``advance`` has returned False."""
         self._queue.append(connection)
         self._call()
 
@@ -58,7 +58,7 @@ class Pacer:
 
 
 class PacedFlow(FlowControl):
-    """Uvicorn's, which reads only while the connection need not wait for its turn either."""
+    """Uvicorn's flow control, which also pauses reading while the connection waits for its turn."""
 
     def __init__(self, transport: asyncio.Transport, resumed: Callable[[], None]) -> None:
         super().__init__(transport)
@@ -67,11 +67,11 @@ class PacedFlow(FlowControl):
 
     @property
     def reads(self) -> bool:
-        """Whether bytes of the peer are taken from the wire."""
+        """Whether the transport reads from the peer."""
         return not (self.read_paused or self.waits)
 
     def resume_reading(self) -> None:
-        """The application wants more."""
+        """Read again, because the application wants more input."""
         if self.read_paused:
             self.read_paused = False
             self._read_again()
@@ -83,7 +83,7 @@ class PacedFlow(FlowControl):
         self._transport.pause_reading()
 
     def go_on(self) -> None:
-        """Read, if the application wants to."""
+        """End the wait; read again unless the application has paused reading."""
         self.waits = False
         self._read_again()
 

@@ -1,25 +1,25 @@
-"""Text of others on our terminals: nothing that drives a terminal, or turns its text around, gets through. Pure.
+"""Makes foreign text safe to print: it cannot control the terminal, nor reverse the direction of text. Pure.
 
-Escaped is everything that Python calls not printable: control characters (C0, and C1 such as U+009B, which many
-terminals read as ESC [), format characters (bidirectional overrides such as U+202E and U+2066, zero-width ones),
-separators other than the space, lone surrogates, and what no character is assigned to.
+All characters that Python does not consider printable are escaped: control characters (C0, and C1 such as U+009B,
+which many terminals read as ESC [), format characters (bidirectional overrides such as U+202E and U+2066, zero-width
+ones), separators other than the space, lone surrogates, and unassigned code points.
 """
 
 from collections.abc import Callable
 
 
 def printable(text: str) -> str:
-    """The text on one line, as Python would escape it."""
+    """The text on one line, with Python's escapes."""
     return text if text.isprintable() else _escaped(text, _as_python)
 
 
 def printable_lines(text: str) -> str:
-    """The same for text that may have several lines."""
+    """Like ``printable``, for text that may have several lines."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def printable_json(text: str) -> str:
-    """JSON text that means the same: escapes stand where they may, which is within strings."""
+    """JSON text with the same meaning; unprintable characters become JSON escapes within strings."""
     return "\n".join(line if line.isprintable() else _escaped(line, _as_json) for line in text.split("\n"))
 
 
@@ -32,7 +32,7 @@ def _as_python(one: str) -> str:
 
 
 def _as_json(one: str) -> str:
-    # JSON forbids raw tabs and carriage returns within strings, so these stand between tokens.
+    # JSON forbids raw tabs and carriage returns within strings, so these are between tokens: a space will do.
     if one in "\t\r":
         return " "
     units = one.encode("utf-16-be", "surrogatepass").hex()
