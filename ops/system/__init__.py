@@ -1,1 +1,1 @@
-"""The whole system on one machine: real servers from wheels, as children of one process."""
+"""The whole system on one machine: real servers installed from wheels, as children of one process."""

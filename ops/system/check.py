@@ -1,4 +1,4 @@
-"""The proof that a fresh system works: publish some hundred events, then count what became of them."""
+"""Proves that a fresh system works: publish some hundred events, then verify how each of them ended."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ SETTLED_WITHIN = 60.0
 
 
 async def verified(layout: Layout, database_url: str, say: Callable[[str], None]) -> list[str]:
-    """Publish, wait, verify; return what failed, in sentences. Nothing failed: an empty list."""
+    """Publish, wait, verify; return a sentence for each failure, or an empty list."""
     problems: list[str] = []
     single = [_event(f"check-single-{number}", number) for number in range(SINGLE)]
     batch = [_event(f"check-batch-{number}", number) for number in range(BATCH)]
@@ -54,7 +54,7 @@ def _expect(problems: list[str], response: httpx.Response, *statuses: int) -> No
 
 
 async def _stored(database_url: str, expected: dict[str, object]) -> list[tuple[str, object]]:
-    """All rows, as soon as there are as many as expected, or when time is up."""
+    """Return all rows once there are as many as expected, or when the time is up."""
     connection = await asyncpg.connect(database_url, timeout=10)
     try:
         deadline = time.monotonic() + SETTLED_WITHIN

@@ -1,8 +1,8 @@
-"""A child process that never outlives its parent, and that tests may kill, freeze and thaw.
+"""A child process that does not outlive its parent, and that tests can kill, freeze and thaw.
 
-Each child leads a session of its own, so that Ctrl-C in a terminal reaches the parent alone and the
-parent decides the order of stopping. Should the parent be killed, the kernel signals the child
-(Linux; the signal is bound to the *thread* that started it, so start children from the main thread).
+Each child leads its own session, so Ctrl-C in a terminal reaches only the parent, and the parent decides the order of
+stopping. If the parent is killed, the kernel sends a signal to the child (Linux only). The kernel binds that signal to
+the *thread* that started the child, so start children from the main thread.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class ChildFailed(Exception):
 
 
 class Child:
-    """One process, its log and its end."""
+    """One process and its log."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended; ``None`` while it runs or before it started."""
+        """Its exit code; ``None`` while it runs or before it was started."""
         return None if self._process is None else self._process.poll()
 
     @property
@@ -73,11 +73,11 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def tell(self, **settings: str) -> None:
-        """Have it be told something else from its next start on."""
+        """Change its environment variables, from its next start on."""
         self._environment.update(settings)
 
     def start(self) -> None:
-        """Start it; a child that runs already stays as it is."""
+        """Start it; does nothing if it runs already."""
         if self.is_running:
             return
         private_directory(self.log.parent)
@@ -109,14 +109,14 @@ class Child:
             time.sleep(POLL)
 
     def ask_to_stop(self) -> None:
-        """Send its stop signal, once, and return at once: a second one would end a process that is about to exit."""
+        """Send its stop signal and do not wait. It is sent once: a second one would kill a process that is exiting."""
         if self.is_running and self._process is not None and not self.stopping:
             self.thaw()
             self.stopping = True
             self._process.send_signal(self._stop_signal)
 
     def stop(self, timeout: float = 20.0) -> int | None:
-        """End it in an orderly way, or by force after ``timeout``; return its exit code."""
+        """Stop it in order, or by SIGKILL after ``timeout``; return its exit code."""
         self.ask_to_stop()
         if self._process is not None:
             try:
@@ -126,7 +126,7 @@ class Child:
         return self.exit_code
 
     def kill(self) -> None:
-        """End it and its own children by SIGKILL, and wait until they are gone."""
+        """Kill it and its own children with SIGKILL, and wait until they are gone."""
         if self._process is None:
             return
         family = self._family()
@@ -138,14 +138,14 @@ class Child:
         self._stopped = []
 
     def freeze(self) -> None:
-        """Stop it and its own children in their tracks: alive, connected and silent."""
+        """Suspend it and its own children: they stay alive and connected, but silent."""
         self._stopped = self._family()
         for member in self._stopped:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.suspend()
 
     def thaw(self) -> None:
-        """Let what was frozen go on."""
+        """Resume what was frozen."""
         for member in self._stopped:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.resume()
@@ -171,7 +171,7 @@ class Child:
 
 
 def dies_with_parent(with_signal: signal.Signals) -> Callable[[], None] | None:
-    """What a new child runs before its program: ask the kernel for a signal when the parent dies."""
+    """Make the function that a child runs before its program: it requests a signal for the death of its parent."""
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl

@@ -1,4 +1,4 @@
-"""A copy of a PostgreSQL's data directory, taken while it runs, and put in its place while it does not."""
+"""Copies the data directory of a running PostgreSQL, and restores the copy while the server is stopped."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ TAKES_AT_MOST = 120.0
 
 
 def copy_data(server: PostgresServer) -> None:
-    """By ``pg_basebackup``, as the manual of PostgreSQL and ours say. A copy of before is replaced."""
+    """Copy with ``pg_basebackup``, as PostgreSQL's manual and ours say. An earlier copy is replaced."""
     copy = _copy_of(server)
     shutil.rmtree(copy, ignore_errors=True)
     argv = [str(server.program("pg_basebackup")), "-d", server.url, "-D", str(copy), "-c", "fast", "-X", "stream"]
@@ -24,7 +24,7 @@ def copy_data(server: PostgresServer) -> None:
 
 
 def put_copy_in_place(server: PostgresServer) -> None:
-    """The server must not run; what it has is removed."""
+    """Replace the data directory by the copy. The server must not run."""
     shutil.rmtree(server.cluster)
     _copy_of(server).rename(server.cluster)
     for path in (server.cluster, *server.cluster.rglob("*")):

@@ -1,4 +1,4 @@
-"""Where everything of a local system lives: its directory, its ports, and what each process is told."""
+"""Where everything of a local system is: its directory, its ports, and the settings of each process."""
 
 import os
 import shlex
@@ -27,7 +27,7 @@ class Ports:
     console: int | None = None
 
     def named(self) -> Iterator[tuple[str, int]]:
-        """Each port, with the flag that moves it."""
+        """Each port, with the flag that changes it."""
         yield "--producer-port", self.producer
         yield "--ws-port", self.stream
         for port in self.listeners:
@@ -39,7 +39,7 @@ class Ports:
 
 
 def free_ports(listeners: int = 2, *, console: bool = False) -> Ports:
-    """Ports that nobody uses now."""
+    """Ports that are free now."""
     found: set[int] = set()
     while len(found) < listeners + 5:
         found.add(free_port())
@@ -47,40 +47,40 @@ def free_ports(listeners: int = 2, *, console: bool = False) -> Ports:
     return Ports(producer, stream, tuple(rest), postgres, redis, last if console else None)
 
 
-def _straight(name: str, url: str) -> str:  # noqa: ARG001  the name matters where something lies between
+def _straight(name: str, url: str) -> str:  # noqa: ARG001  only other routes use the name
     return url
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One local system, before anything of it runs."""
+    """The plan of a local system, before anything runs."""
 
     data: Path
     ports: Ports
     extra: dict[str, str] = field(default_factory=dict)
     route: Callable[[str, str], str] = _straight
-    """Where a listener of this name reaches what stands at this address: a fault proxy may lie between."""
+    """Maps a listener's name and a server's address to the address that it connects to, such as a fault proxy's."""
     console_extra: Mapping[str, str] = field(default_factory=dict)
-    """What only the console is told, and the replays that it runs."""
+    """Settings for the console only, and for the replays that it runs."""
 
     @property
     def producer_url(self) -> str:
-        """Where events are published."""
+        """The producer's URL, to which events are published."""
         return f"http://{LOOPBACK}:{self.ports.producer}"
 
     @property
     def stream_url(self) -> str:
-        """Where listeners read."""
+        """The URL of the event stream, which listeners read."""
         return f"ws://{LOOPBACK}:{self.ports.stream}/"
 
     @property
     def listener_urls(self) -> tuple[str, ...]:
-        """Each listener's address."""
+        """Each listener's URL."""
         return tuple(f"http://{LOOPBACK}:{port}" for port in self.ports.listeners)
 
     @property
     def console_url(self) -> str | None:
-        """Where people look, if this system has a console."""
+        """The console's URL, if this system has a console."""
         return None if self.ports.console is None else f"http://{LOOPBACK}:{self.ports.console}"
 
     @property
@@ -95,15 +95,15 @@ class Layout:
 
     @property
     def environment_file(self) -> Path:
-        """What tells other commands where this system is; a shell can source it."""
+        """A file of settings with which other commands find this system; a shell can source it."""
         return self.data / "env"
 
     def with_settings(self, **settings: str) -> "Layout":
-        """The same system, whose commands are told more."""
+        """The same system with additional settings."""
         return replace(self, extra={**self.extra, **settings})
 
     def with_listeners(self, count: int) -> "Layout":
-        """The same system with so many listeners, on ports that nobody uses now."""
+        """The same system with so many listeners, on free ports."""
         return replace(self, ports=replace(self.ports, listeners=free_ports(count).listeners))
 
     def log(self, name: str) -> Path:
@@ -164,21 +164,21 @@ class Layout:
 
 
 class _HandlerSettings(Settings):
-    """Which handler the listeners are told."""
+    """The handler of the listeners."""
 
     handler: str = ""
     handler_version: str = ""
 
 
 def _handler_of(layout: Layout) -> dict[str, str]:
-    """The listeners' handler: a replay must run the same."""
+    """The listeners' handler, for the environment file: a replay must run the same one."""
     given = {name.lower(): value for name, value in layout.extra.items()}
     told = _HandlerSettings.load({name: given[name] for name in _HandlerSettings.model_fields if name in given})
     return {name.upper(): value for name, value in told.model_dump().items() if value}
 
 
 def write_environment(layout: Layout, database_url: str, redis_url: str) -> None:
-    """Write the file that lets ``unlost`` and ``dlq`` find this system. It holds passwords: nobody else may read it."""
+    """Write the file by which ``unlost`` and ``dlq`` find this system. It is private, because it holds passwords."""
     values = {
         **_handler_of(layout),
         "DATABASE_URL": database_url,
@@ -195,5 +195,5 @@ def write_environment(layout: Layout, database_url: str, redis_url: str) -> None
 
 
 def executable(command: str) -> Path:
-    """The command that was installed next to the running Python."""
+    """The path of a command that is installed next to the running Python."""
     return Path(sys.executable).parent / command

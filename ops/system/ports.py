@@ -1,4 +1,4 @@
-"""Loopback ports: which are free, and which are taken."""
+"""Free and taken ports on the loopback interface."""
 
 import socket
 
@@ -6,7 +6,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Find a port on which nobody listens now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

