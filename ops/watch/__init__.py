@@ -1,1 +1,1 @@
-"""Watching a whole system from outside: what each part says of itself, as one picture, and what to do about it."""
+"""Watching a whole system from outside: one picture of what each part reports, and what to do about problems."""

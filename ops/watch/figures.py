@@ -1,4 +1,4 @@
-"""Figures of one process, read off its metrics, and rates between two readings. Pure."""
+"""Values from the metrics of one process, and rates between two readings. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,18 +10,18 @@ Samples = Mapping[str, tuple[tuple[Mapping[str, str], float], ...]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All samples of a process at one moment, in seconds of any clock that does not jump."""
+    """All samples of a process at one moment. ``at`` is in seconds of any monotonic clock."""
 
     at: float
     samples: Samples = field(default_factory=dict)
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum of all samples of this name that bear these labels."""
+        """The sum of all samples with this name and these labels."""
         return sum(value for worn, value in self.samples.get(name, ()) if labels.items() <= worn.items())
 
 
 def reading(text: str, at: float) -> Reading:
-    """What a page of metrics says; ``ValueError`` where it is none."""
+    """Parse a page of metrics. Raises ``ValueError`` if it is not one."""
     samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -30,7 +30,7 @@ def reading(text: str, at: float) -> Reading:
 
 
 def rate(before: Reading | None, after: Reading, name: str, **labels: str) -> float:
-    """By how much a counter grew each second. One that fell belongs to a process that started anew: it grew from 0."""
+    """The growth of a counter per second. If it fell, the process has restarted, and the counter grew from 0."""
     if before is None or after.at <= before.at:
         return 0.0
     was, now = before.total(name, **labels), after.total(name, **labels)
@@ -38,7 +38,7 @@ def rate(before: Reading | None, after: Reading, name: str, **labels: str) -> fl
 
 
 def quantile(before: Reading | None, after: Reading, histogram: str, part: float, **labels: str) -> float | None:
-    """The bound below which this part of what a histogram counted between two readings lies; None without any."""
+    """The bucket bound at this quantile of the values counted between two readings; None if there were none."""
     then = _buckets(before.samples.get(f"{histogram}_bucket", ()) if before else (), labels)
     now = _buckets(after.samples.get(f"{histogram}_bucket", ()), labels)
     if any(count < then.get(bound, 0.0) for bound, count in now.items()):

@@ -1,4 +1,4 @@
-"""Sums over dead-letter files, counted again only when a file or its states have changed."""
+"""Sums over dead-letter files. They are recounted only when a file or its sidecar (the letters' states) has changed."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from unlost.dlq.record.sidecar import sidecar_path
 from unlost.ops.watch.picture import Kind, LetterFile
 
 REST = 10.0
-"""A count that took a second is not repeated for so many seconds: a large file must not keep a core busy."""
+"""For each second that a count took, the next one waits so many seconds: a large file must not keep a core busy."""
 
 MOST_KINDS = 5
 
@@ -24,7 +24,7 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Kept(Generic[Sums]):
-    """What was counted over some files. ``now`` blocks, and may be called from any thread."""
+    """A cached count over some files. ``now`` blocks; any thread may call it."""
 
     def __init__(self, files: Callable[[], Sequence[Path]], count: Callable[[], Sums]) -> None:
         self._files = files
@@ -34,7 +34,7 @@ class Kept(Generic[Sums]):
         self._not_before = 0.0
 
     def now(self) -> Sums:
-        """The sums, counted again if a file has changed."""
+        """The sums, recounted if a file has changed."""
         with self._turn:
             stamp = tuple(_stamp(one) for path in self._files() for one in (path, sidecar_path(path)))
             if self._known is not None and (self._known[0] == stamp or time.monotonic() < self._not_before):
@@ -48,14 +48,14 @@ class Kept(Generic[Sums]):
 
 
 class LetterBooks:
-    """The sums of all files that were named; patterns and directories are looked through at each look."""
+    """The sums of all named files; patterns and directories are expanded again each time."""
 
     def __init__(self, named: Sequence[Path]) -> None:
         self._named = tuple(named)
         self._kept: dict[Path, Kept[LetterFile]] = {}
 
     def now(self) -> list[LetterFile]:
-        """The sums of each file. Blocks."""
+        """Return the sums of each file. Blocks."""
         sums: dict[str, LetterFile] = {}
         for name in self._named:
             try:
@@ -75,7 +75,7 @@ def _kept(path: Path) -> Kept[LetterFile]:
 
 
 def counted(path: Path) -> LetterFile:
-    """Count."""
+    """Count the letters of one file."""
     damages: list[Damage] = []
     by_state: Counter[str] = Counter()
     kinds: Counter[tuple[str, str, str, str]] = Counter()

@@ -1,6 +1,6 @@
-"""What is wrong with listeners, with the flow of events, and with dead letters. Pure.
+"""Problems of listeners, of the flow of events, and of dead letters. Pure.
 
-What follows from a server that is away is told with that server, and not here again.
+Consequences of an unreachable server are reported with that server (``servers.py``), and not repeated here.
 """
 
 import shlex
@@ -22,7 +22,7 @@ MOST_KINDS = 3
 HUNG = "HandlerTimeout"
 _go, _stand, _take, _write, _do = map(verb, ("go", "stand", "take", "write", "do"))
 
-# Checks of /health that no other problem tells, by their names: what that means, what to do, where to read on.
+# Checks of /health that no other problem covers, by name: what a failure means, what to do, heading in the runbook.
 CHECKS = {
     "running": ("It does no work yet, or no longer.", "Wait until it has started or drained; its log says more.", ""),
     "reading": (
@@ -49,7 +49,7 @@ CHECKS = {
 
 
 def of_absent(picture: Picture) -> Iterator[Problem]:
-    """Listeners that do not answer; those that fail alike are one problem."""
+    """Listeners that do not answer; those with the same error are one problem."""
     if not picture.listeners:
         yield Problem(
             key="listeners", level="bad", what="No listener is known here", affected="Nothing can be told of events.",
@@ -66,7 +66,7 @@ def of_absent(picture: Picture) -> Iterator[Problem]:
 
 
 def _twins(picture: Picture) -> Iterator[Problem]:
-    """Listeners that bear one name: as addresses that answer alike, or as processes that report to PostgreSQL."""
+    """Listeners that share a name: several addresses answer with it, or several processes report it to PostgreSQL."""
     urls: dict[str, list[str]] = {}
     for one in up(picture):
         urls.setdefault(one.name, []).append(one.url)
@@ -126,7 +126,7 @@ def _died(picture: Picture) -> Iterator[Problem]:
 
 
 def of_listeners(picture: Picture) -> Iterator[Problem]:
-    """What listeners that answer say of themselves, unless a server explains it."""
+    """Problems that listeners report about themselves, unless an unreachable server explains them."""
     alive = up(picture)
     stuck: dict[str, list[Listener]] = {}
     for one in alive:
@@ -142,7 +142,7 @@ def of_listeners(picture: Picture) -> Iterator[Problem]:
 
 
 def _is_away(one: Listener, name: str, reason: str) -> bool:
-    """Whether PostgreSQL is away for it. One that answers, and yet takes no rows, is another problem."""
+    """Whether this listener cannot reach PostgreSQL. A PostgreSQL that answers but takes no rows is another problem."""
     return "PostgreSQL" in reason and (name != "storing" or one.breakers.get("postgres") == "open")
 
 
@@ -210,7 +210,7 @@ def _slow(alive: Sequence[Listener], now: float) -> Iterator[Problem]:
 
 
 def of_flow(picture: Picture, explained: bool) -> Iterator[Problem]:
-    """Events that wait, unless a cause that was told explains it."""
+    """Events that wait, unless a reported cause explains it."""
     behind = picture.behind or 0
     if explained:
         return
@@ -287,7 +287,7 @@ def _waiting(picture: Picture) -> Problem:
 
 
 def _like(sums: Counter[Kind]) -> str:
-    """How most of them failed."""
+    """How most of the letters failed."""
     if not sums:
         return ""
     ((one, most),) = sums.most_common(1)

@@ -1,4 +1,4 @@
-"""One picture of a whole system: what each part said of itself, and the rates since the picture before. Pure."""
+"""One picture of a whole system: what each part reported, and the rates since the previous picture. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from unlost.listener.observe.changes import Change
 from unlost.ops.watch.figures import Reading, quantile, rate
 
 REDIS = "redis:"
-"""How the name of a place begins that is a Redis."""
+"""Prefix of a place's name if the place is a Redis."""
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -24,41 +24,41 @@ class Rates(msgspec.Struct, frozen=True):
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
-    """One listener. ``error`` says why it could not be asked; then nothing else is known."""
+    """One listener. If it did not answer, ``error`` says why, and nothing else is known."""
 
     url: str
     name: str
     error: str = ""
     unmeasured: str = ""
-    """Why its figures are not known, though it tells its health."""
+    """Why its metrics are not known although it reports its health."""
     ready: bool = False
     reasons: tuple[str, ...] = ()
     since: Mapping[str, float] = msgspec.field(default_factory=dict)
-    """What it lacks, by its own account, and since when."""
+    """What it reports as missing, and since when."""
     changes: tuple[Change, ...] = ()
     phase: str = "unknown"
     handler: str | None = None
-    """What it declares that its handler is called."""
+    """The name of its handler, as it declares it."""
     degraded: bool = False
     places: tuple[str, ...] = ()
     breakers: Mapping[str, str] = msgspec.field(default_factory=dict)
     causes: Mapping[str, str] = msgspec.field(default_factory=dict)
     """For each breaker that is not closed: the failure that opened it, or keeps it open."""
     source_lost: str = ""
-    """How the last connection to the source ended, with close code and reason, or why there was none."""
+    """How its last connection to the source ended (close code and reason), or why it could not connect."""
     connected: bool = False
     in_memory: int = 0
     holds: int = 0
     standing_by: int = 0
     cursor: str | None = None
     lag: int | None = None
-    """How many accepted events are not settled as far as it knows: not received yet, or received and not settled."""
+    """Accepted events that are not settled as far as it knows: not yet received, or received and not settled."""
     loop_lag: float = 0.0
     oldest: float = 0.0
-    """Seconds for which the oldest event in its memory has not been settled."""
+    """Seconds that the oldest event in its memory has been unsettled."""
     claim_seconds: float | None = None
     store_seconds: float | None = None
-    """What a batch typically takes now, to claim (mostly Redis) and to store (PostgreSQL)."""
+    """Median seconds that a batch takes now, to claim (mostly Redis) and to store (PostgreSQL)."""
     letters: int = 0
     rates: Rates = Rates()
     typical_seconds: float | None = None
@@ -66,7 +66,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> str:
-        """One word for a table."""
+        """Its state in one word, for a table."""
         if self.error:
             return "away"
         if not self.ready:
@@ -75,12 +75,12 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def open_breakers(self) -> tuple[str, ...]:
-        """Servers that this listener holds for lost."""
+        """Servers whose breaker is not closed in this listener."""
         return tuple(name for name, state in sorted(self.breakers.items()) if state != "closed")
 
 
 class Producer(msgspec.Struct, frozen=True, kw_only=True):
-    """The producer, if the system has one of ours."""
+    """The producer, if the system has Unlost's own."""
 
     url: str
     error: str = ""
@@ -93,19 +93,19 @@ class Producer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """What PostgreSQL remembers of a listener: when it last reported, and how often it started lately.
+    """PostgreSQL's record of a listener: when it last reported, and how often it started lately.
 
-    Who ends in order is taken off the roll, so each start but one is the heir of a process that was killed.
+    A process that ends in order removes its record. So each start but one follows a process that was killed.
     """
 
     seen_at: float
     starts: int
     alive: int = 1
-    """How many processes report under this name now."""
+    """How many processes report with this name now."""
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
-    """PostgreSQL. ``rows`` is exact, or the planner's estimate where there are many."""
+    """PostgreSQL. ``rows`` is exact, or the planner's estimate if there are many."""
 
     error: str = ""
     milliseconds: float = 0.0
@@ -114,11 +114,11 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     settled_up_to: str | None = None
     roll: Mapping[str, Mark] = msgspec.field(default_factory=dict)
     back_for: float | None = None
-    """Seconds for which it answers again, after it was seen not to; None: it always did, as far as is known."""
+    """Seconds since it last failed to answer; None: it has always answered, as far as is known."""
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """Letters that wait and failed alike, without any word of theirs: that could quote a payload."""
+    """Waiting letters that failed in the same way. Their messages are left out, since these could quote a payload."""
 
     fingerprint: str
     reason: str
@@ -141,7 +141,7 @@ class LetterFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole system at one moment. ``stalled`` counts seconds without progress while events waited."""
+    """The whole system at one moment. ``stalled``: seconds without progress while events waited."""
 
     at: float
     listeners: tuple[Listener, ...] = ()
@@ -150,11 +150,11 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     letter_files: tuple[LetterFile, ...] = ()
     stalled: float = 0.0
     apart: bool = False
-    """Whether listeners have used different Redis databases at two looks in a row."""
+    """Whether listeners used different Redis databases in two pictures in a row."""
 
     @property
     def redis_places(self) -> Mapping[str, tuple[str, ...]]:
-        """Each Redis that listeners keep claims in now, with those listeners."""
+        """Each Redis in which listeners keep claims now, with the names of those listeners."""
         found: dict[str, tuple[str, ...]] = {}
         for one in self.listeners:
             for place in one.places:
@@ -164,9 +164,9 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def behind(self) -> int | None:
-        """How many accepted events are not settled, as far as anybody knows: whoever knows of more has seen the end.
+        """How many accepted events are not settled: the smallest number that any part knows, as it is the most recent.
 
-        Not what the cursor has yet to pass: one event that takes long holds it back, and all others may be rows.
+        This is not the distance to the cursor: one slow event holds the cursor back, while all later ones may be rows.
         """
         if self.producer is None or self.producer.newest is None:
             return None
@@ -177,7 +177,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ordinal(cursor: str | None) -> int | None:
-    """The number at the end of a cursor of our own journal."""
+    """The number at the end of a cursor of Unlost's own journal."""
     digits = (cursor or "").rpartition(".")[2]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
@@ -185,7 +185,7 @@ def ordinal(cursor: str | None) -> int | None:
 def listener_of(
     url: str, health: Mapping[str, Any], before: Reading | None, now: Reading, newest: int | None
 ) -> Listener:
-    """A listener that answered."""
+    """Describe a listener that answered."""
     return Listener(
         url=url,
         name=str(health.get("instance", url)),
@@ -232,7 +232,7 @@ def _not_settled(health: Mapping[str, Any], newest: int | None) -> int | None:
 
 
 def producer_of(url: str, health: Mapping[str, Any], before: Reading | None, now: Reading) -> Producer:
-    """A producer that answered."""
+    """Describe a producer that answered."""
     return Producer(
         url=url,
         ready=bool(health.get("ready")),
@@ -247,5 +247,5 @@ def producer_of(url: str, health: Mapping[str, Any], before: Reading | None, now
 
 
 def handler_at_work(picture: Picture) -> str | None:
-    """The handler of the listeners that are ready; None where they have none, or none of them is."""
+    """The handler of a ready listener; None if no listener is ready, or none has a handler."""
     return next((one.handler for one in picture.listeners if one.ready and one.handler), None)

@@ -1,4 +1,4 @@
-"""The words of a judgement: what is wrong, what is affected, what to do, what to type. Pure, and plain data."""
+"""How a problem is described: what is wrong, what it affects, what to do, which commands. Pure, and plain data."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
@@ -11,9 +11,9 @@ Level = Literal["good", "warn", "bad"]
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is wrong. ``what`` ends without a full stop, for a span may follow it.
+    """Something that is wrong. ``what`` has no full stop at its end, since a duration may follow it.
 
-    ``key`` names the cause, so that it is known again in the next picture; ``runbook`` names a heading of the runbook.
+    ``key`` identifies the problem from picture to picture; ``runbook`` is a heading of the runbook.
     """
 
     key: str
@@ -33,13 +33,13 @@ def named(listeners: Sequence[Listener]) -> str:
 
 
 def inside(listeners: Sequence[Listener]) -> str:
-    """The same in the middle of a sentence."""
+    """Like ``named``, for the middle of a sentence."""
     told = named(listeners)
     return told[0].lower() + told[1:]
 
 
 def verb(word: str) -> Callable[[Sequence[Listener]], str]:
-    """A verb for one or for several."""
+    """A verb that agrees with one or several listeners."""
     return lambda listeners: word if len(listeners) != 1 else {"do": "does", "go": "goes"}.get(word, f"{word}s")
 
 
@@ -54,7 +54,7 @@ def up(picture: Picture) -> list[Listener]:
 
 
 def waiting(picture: Picture) -> str:
-    """How many events wait meanwhile, if that is known."""
+    """How many events wait, if that is known."""
     behind = picture.behind
     if not behind:
         return "No accepted event waits." if behind == 0 else ""
@@ -62,17 +62,17 @@ def waiting(picture: Picture) -> str:
 
 
 def earliest(moments: Iterable[float | None]) -> float | None:
-    """The first of the moments that are known."""
+    """The earliest known moment."""
     return min((one for one in moments if one is not None), default=None)
 
 
 def sentences(*parts: str) -> str:
-    """Those that say something, one after the other."""
+    """Join the parts that are not empty."""
     return " ".join(part for part in parts if part)
 
 
 def age(seconds: float) -> str:
-    """A span for people."""
+    """A duration for people."""
     for size, word in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {word}"

@@ -1,6 +1,6 @@
-"""Asking every part of a system what it says of itself. Who does not answer in time is part of the picture.
+"""Queries every part of a system for its state. A part that does not answer in time is shown as such.
 
-Nobody is asked unless somebody looks, and nobody is asked twice at once.
+Queries run only when somebody looks, and never twice at the same time.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from unlost.ops.watch.verdict import Past, Verdict, problems_of, remembered, ver
 PATIENCE = 1.5
 FRESH = 0.8
 STRANGE = "it answers, but not as one of ours"
-ROLL = """
+MEMBERS = """
 select instance_id, extract(epoch from max(seen_at))::float8 as seen_at,
        count(*) filter (where seen_at > clock_timestamp() - interval '10 minutes') as starts,
        count(*) filter (where seen_at > clock_timestamp() - interval '1.5 seconds') as alive
@@ -41,16 +41,16 @@ from (select reltuples / greatest(relpages, 1)
       from pg_class where oid = $2::text::regclass) b
 """
 MOST_COUNTED = 200_000
-"""Rows that are counted one by one, in some hundredths of a second. More are estimated as PostgreSQL's planner does it:
-rows in a page when the table was last analysed, times its pages now."""
+"""So many rows are counted exactly, in some hundredths of a second. More are estimated as PostgreSQL's planner does:
+rows per page when the table was last analysed, times its pages now."""
 
 Answer = tuple[dict[str, Any], Reading | str]
-"""Health, and figures or why there are none."""
+"""Health, and metrics or why there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Whom to ask."""
+    """The processes to query and the files to read."""
 
     listeners: tuple[str, ...]
     producer: str | None
@@ -59,7 +59,7 @@ class Targets:
 
 
 class Watch:
-    """Looks at a system, and remembers what it saw last, so that it can tell rates."""
+    """Looks at a system, and remembers the previous readings to compute rates."""
 
     def __init__(self, targets: Targets, door: Door | None) -> None:
         self._targets = targets
@@ -77,11 +77,11 @@ class Watch:
         self._last: tuple[float, Picture, Verdict] | None = None
 
     async def close(self) -> None:
-        """Let go of the connections to listeners and producer."""
+        """Close the connections to listeners and producer."""
         await self._client.aclose()
 
     async def look(self) -> tuple[Picture, Verdict]:
-        """The picture now, or one that is younger than a second, and the verdict on it."""
+        """Return a picture that is less than a second old, and the verdict on it."""
         async with self._turn:
             if self._last is None or time.monotonic() - self._last[0] >= FRESH:
                 picture = await self._look()
@@ -147,12 +147,15 @@ class Watch:
         return msgspec.structs.replace(database, back_for=None if self._failed_at is None else now - self._failed_at)
 
     def _with_redis(self, picture: Picture) -> Picture:
-        """Listeners notice a Redis that restarted within a second of each other: once alone is no trouble."""
+        """Mark the system as split between Redis databases only if the previous picture was split too.
+
+        Listeners notice a restarted Redis up to a second apart, so a single split picture is no problem.
+        """
         before, self._were_apart = self._were_apart, len(picture.redis_places) > 1
         return msgspec.structs.replace(picture, apart=before and self._were_apart)
 
     def _with_stall(self, picture: Picture) -> Picture:
-        """Add for how long nothing has moved although something waited."""
+        """Add how long nothing has moved although events waited."""
         places = [place for one in picture.listeners if (place := ordinal(one.cursor)) is not None]
         busy = any(one.rates.stored or one.rates.buried or one.rates.failed for one in picture.listeners)
         place, now = max(places, default=-1), time.monotonic()
@@ -161,7 +164,7 @@ class Watch:
         return msgspec.structs.replace(picture, stalled=now - self._moved[1])
 
     async def _ask(self, url: str) -> Answer | str:
-        """Health and metrics of one process, or why there is no health."""
+        """Return health and metrics of one process, or why there is no health."""
         health, page = await asyncio.gather(self._get(f"{url}/health"), self._get(f"{url}/metrics"))
         if isinstance(health, str):
             return health
@@ -174,7 +177,7 @@ class Watch:
         return dict(told), page if isinstance(page, str) else _figures(page)
 
     async def _get(self, url: str) -> httpx.Response | str:
-        """An answer, or why there is none; the limit is one for the whole of it, however slowly it drips."""
+        """Return the response, or why there is none. The limit is for the whole response, however slowly it comes."""
         try:
             async with asyncio.timeout(PATIENCE):
                 return await self._client.get(url)
@@ -195,10 +198,10 @@ class Watch:
                     in_schema(ROWS, schema), MOST_COUNTED, in_schema("unlost.events", schema)
                 )
                 cursor = await connection.fetchval(in_schema(SETTLED, schema))
-                roll = await connection.fetch(in_schema(ROLL, schema))
+                members = await connection.fetch(in_schema(MEMBERS, schema))
         except (Transient, Permanent, Misconfigured) as error:
             return Database(error=_why(error))
-        marks = {one["instance_id"]: Mark(one["seen_at"], one["starts"], one["alive"]) for one in roll}
+        marks = {one["instance_id"]: Mark(one["seen_at"], one["starts"], one["alive"]) for one in members}
         return Database(
             milliseconds=(time.monotonic() - started) * 1000, rows=rows, estimated=rows >= MOST_COUNTED,
             settled_up_to=cursor, roll=marks,
@@ -206,7 +209,7 @@ class Watch:
 
 
 def named(picture: Picture) -> Picture:
-    """With the name of the one listener that never answered, if PostgreSQL remembers but one that is not here."""
+    """Name the one listener that has never answered, if PostgreSQL knows exactly one listener that is missing here."""
     away = [one for one in picture.listeners if one.error and one.name == urlsplit(one.url).netloc]
     roll = picture.database.roll if picture.database else {}
     left = roll.keys() - {one.name for one in picture.listeners}
@@ -227,7 +230,7 @@ def _figures(page: httpx.Response) -> Reading | str:
 
 
 def _why(error: Exception) -> str:
-    """Why PostgreSQL could not be asked, in the words used of everybody else."""
+    """Why PostgreSQL did not answer, in the same words as for the other parts."""
     match error.__cause__:
         case ConnectionRefusedError():
             return "nobody listens there"

@@ -1,7 +1,7 @@
-"""What is wrong with PostgreSQL, Redis and the source, each told once, as the cause of all that follows from it. Pure.
+"""Problems of PostgreSQL, Redis and the source. Each is reported once, together with its consequences. Pure.
 
-Nobody asks Redis from here: what is known of it is what the listeners say. PostgreSQL is asked from here too, so that
-a server that is away is told apart from a way that is cut.
+Redis is not queried from here: all that is known of it comes from the listeners. PostgreSQL is queried from here too,
+so that a server that is down can be distinguished from a network that is cut.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +12,11 @@ from unlost.ops.watch.problem import Problem, count, earliest, inside, named, se
 
 MOMENT = 4.0
 BRIEF = 15.0
-"""Seconds for which claims may be on their way from one place to another without being a trouble of their own."""
+"""Seconds that claims may take to move from one place to another before that counts as a problem."""
 AGAIN_AND_AGAIN = 3
 SOON = "Wait some seconds: it is tried again all the time."
 STILL = 20.0
-"""Seconds after the last time for which what comes and goes is told."""
+"""Seconds for which a recurring failure is still reported after its last occurrence."""
 DEGRADED_LONG = 600.0
 PG_WHO = 'psql "$DATABASE_URL" -c "select usename, application_name, count(*) from pg_stat_activity group by 1, 2"'
 _wait, _reach, _work, _read, _reconnect = map(verb, ("wait", "reach", "work", "read", "reconnect"))
@@ -24,7 +24,10 @@ _do, _keep = verb("do"), verb("keep")
 
 
 def without_postgres(one: Listener, now: float) -> bool:
-    """Whether this listener cannot use PostgreSQL. One that has just woken up is not confirmed either, for a moment."""
+    """Whether this listener cannot use PostgreSQL.
+
+    A listener that has just resumed (after a freeze, say) is unconfirmed for a moment too; that does not count.
+    """
     if "postgres" in one.open_breakers or any(
         reason.startswith("reading: PostgreSQL is away") for reason in one.reasons
     ):
@@ -42,7 +45,7 @@ def without_redis(one: Listener) -> bool:
 
 
 def of_postgres(picture: Picture) -> Iterator[Problem]:
-    """PostgreSQL is away, or the way to it."""
+    """PostgreSQL is down, or cannot be reached."""
     error = picture.database.error if picture.database else ""
     alive = up(picture)
     hurt = [one for one in alive if without_postgres(one, picture.at)]
@@ -101,7 +104,7 @@ def _cut_off_from_postgres(hurt: Sequence[Listener], picture: Picture) -> tuple[
 
 
 def of_redis(picture: Picture) -> Iterator[Problem]:
-    """Redis is away, or the way to it; or it has just come back; or it comes and goes."""
+    """Redis is down or cannot be reached; or it has just come back; or it fails again and again."""
     alive = up(picture)
     hurt = [one for one in alive if without_redis(one)]
     cut = [one for one in hurt if "redis" in one.open_breakers]
@@ -127,7 +130,7 @@ def of_redis(picture: Picture) -> Iterator[Problem]:
 
 
 def of_places(picture: Picture) -> Iterator[Problem]:
-    """Listeners of one group that keep claims in different Redis databases."""
+    """Listeners of one group keep claims in different Redis databases."""
     if not picture.apart:
         return
     told = "; ".join(f"{', '.join(names)} in {place}" for place, names in sorted(picture.redis_places.items()))
@@ -141,7 +144,7 @@ def of_places(picture: Picture) -> Iterator[Problem]:
 
 
 def _causes(hurt: Sequence[Listener], server: str) -> str:
-    """What the listeners were told when they last tried."""
+    """The errors that the listeners got when they last tried."""
     causes = dict.fromkeys(why.rstrip(".") for one in hurt if (why := one.causes.get(server)))
     return f"The last error: {'; '.join(causes)}." if causes else ""
 
@@ -163,14 +166,14 @@ def _what_of_redis(
 
 
 def is_moving(one: Listener, reason: str, now: float) -> bool:
-    """Whether this reason tells of claims that change their place: no trouble, unless it lasts."""
+    """Whether this reason is about claims that change their place, which is a problem only if it lasts."""
     if not reason.startswith("claims:") or "PostgreSQL" in reason:
         return False
     return now - one.since.get("claims", now) < BRIEF
 
 
 def of_source(picture: Picture) -> Iterator[Problem]:
-    """The producer is away or refuses, or listeners are not connected."""
+    """The producer is down or refuses events, or listeners are not connected."""
     producer, alive = picture.producer, up(picture)
     lost = [one for one in alive if _source_reason(one)]
     since = earliest(one.since.get("source") for one in lost)
@@ -227,7 +230,7 @@ def _not_connected(
 
 
 def _endings(listeners: Sequence[Listener]) -> str:
-    """How connections ended last: the close code and its reason are the one hint that a source gives."""
+    """How connections last ended: the close code and its reason are the only hint that a source gives."""
     endings = dict.fromkeys(one.source_lost.rstrip(".") for one in listeners if one.source_lost)
     return f"The last ended so: {'; '.join(endings)}." if endings else ""
 
@@ -237,7 +240,7 @@ def _has(listeners: Sequence[Listener]) -> str:
 
 
 def _source_reason(one: Listener) -> str:
-    """Why it is not connected, in words, or an empty text."""
+    """Why the listener is not connected to the source, or an empty text."""
     for reason in one.reasons:
         name, _, why = reason.partition(": ")
         if name == "source":
@@ -246,7 +249,7 @@ def _source_reason(one: Listener) -> str:
 
 
 def _again(picture: Picture, wanted: Callable[[Change], bool]) -> str:
-    """How often one listener at most saw this lately, if that was again and again."""
+    """How often this change happened lately, in the listener that saw most of it; empty if it was not repeated."""
     found: list[Change] = [
         change
         for one in up(picture)

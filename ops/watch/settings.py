@@ -1,4 +1,4 @@
-"""Whom a command that watches the system asks; the same names as everywhere."""
+"""Settings of commands that watch the system, with the same names as everywhere."""
 
 from pathlib import Path
 
@@ -26,11 +26,11 @@ class WatchSettings(Settings):
     group: GroupName = Field("unlost", description="The group of listeners whose cursor counts")
 
     def targets(self) -> Targets:
-        """Whom to ask over HTTP, and which files to read."""
+        """The processes to query over HTTP, and the files to read."""
         return Targets(self.listeners, self.producer_url, self.letters, self.group)
 
     def door(self, name: str) -> Database | None:
-        """The way to PostgreSQL, not opened yet."""
+        """The connection pool to PostgreSQL, not opened yet; None without a URL."""
         if self.database_url is None:
             return None
         url = self.database_url.reveal()

@@ -1,4 +1,4 @@
-"""A picture as text for a terminal of 80 columns. Pure."""
+"""Renders a picture as text for a terminal of 80 columns. Pure."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ NOTHING = "-"
 
 
 def shown(picture: Picture, judged: Verdict, hint: str = "") -> RenderableType:
-    """The sentence, the listeners, the rest, and what to do."""
+    """The problems and what to do (or one sentence that all is right), the listeners, then the other parts."""
     parts: list[RenderableType] = [_text(judged.sentence, COLORS[judged.level])] if not judged.problems else []
     for problem in judged.problems[:MOST_PROBLEMS]:
         head = _text(f"{headline(problem, picture.at)}.", COLORS[problem.level])
@@ -75,12 +75,12 @@ def _rest(picture: Picture) -> Iterator[Text]:
 
 
 def _text(words: str, style: str = "") -> Text:
-    """What others say, names of listeners and errors, must not drive the terminal."""
+    """Foreign text, such as names of listeners and errors, must not control the terminal."""
     return Text(printable(words), style)
 
 
 def _short(number: float) -> str:
-    """At most five characters."""
+    """A number in at most five characters."""
     for size, sign in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if number >= size:
             scaled = number / (1e3 if sign == "k" else size)

@@ -22,7 +22,7 @@ from unlost.ops.watch.table import shown
 from unlost.ops.watch.verdict import Verdict
 
 APART = 1.0
-"""Seconds between the two looks of which rates are made."""
+"""Seconds between the two looks from which rates are computed."""
 PLAIN_WIDTH = 200
 HINT = "q quits"
 
@@ -38,7 +38,7 @@ HINT = "q quits"
     ],
 )  # fmt: skip
 def top(settings: WatchSettings, once: bool, as_json: bool, every: float) -> int:
-    """Show all listeners live: rates, lag, retries, breakers, letters, and what to do about what is wrong."""
+    """Show all listeners live: rates, lag, retries, breakers, letters, and what to do about problems."""
     live = sys.stdout.isatty() and not once and not as_json
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         return asyncio.run(_live(settings, every) if live else _printed(settings, once, as_json, every))
@@ -88,7 +88,7 @@ async def _watching(settings: WatchSettings) -> AsyncIterator[Watch]:
 
 @contextlib.contextmanager
 def _keys(quitting: asyncio.Event) -> Iterator[None]:
-    """Read single keys where there is a keyboard, and leave the terminal as it was."""
+    """Read single keys if stdin is a terminal, and restore the terminal afterwards."""
     if not sys.stdin.isatty():
         yield
         return

@@ -1,8 +1,8 @@
-"""Is everything all right? One sentence, and for each thing that is wrong what it means and what to do. Pure.
+"""Is everything all right? One sentence, and for each problem what it means and what to do. Pure.
 
-Causes are told, and what follows from a cause only with it: one server that is away is one problem, however many
-listeners suffer. A problem keeps its key from picture to picture, which is how ``Past`` knows since when it lasts,
-and what went wrong lately and is over.
+A cause is reported together with its consequences: one unreachable server is one problem, however many listeners it
+affects. A problem keeps its key from picture to picture. By this key, ``Past`` knows how long a problem lasts, and
+which recent problems are over.
 """
 
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from unlost.ops.watch.servers import of_places, of_postgres, of_redis, of_source
 
 MOST_EPISODES = 50
 SAME_WITHIN = 10.0
-"""What is back after no more seconds than this had not ended."""
+"""A problem that returns within so many seconds counts as one that never ended."""
 LATELY = 600.0
 BRIEFEST = 3.0
 FOLLOWS = ("behind", "letters")
-"""What follows from something else, and is not told any more once it is over."""
+"""Keys of problems that follow from others. Once over, they are not listed as recent."""
 
 
 class Episode(msgspec.Struct, frozen=True):
-    """Something that was wrong from ``began`` to ``seen`` at least; ``what`` is how it looked for the longest time."""
+    """A problem from ``began`` to ``seen`` at least; ``what`` is the description that it had for the longest time."""
 
     key: str
     level: Level
@@ -38,13 +38,13 @@ class Episode(msgspec.Struct, frozen=True):
 
 
 class Past(msgspec.Struct, frozen=True):
-    """What was wrong, the latest last."""
+    """Recent problems, the latest last."""
 
     episodes: tuple[Episode, ...] = ()
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The sentence for the top, all that is wrong, the worst first, and what was wrong lately, the latest first."""
+    """One sentence for the top; all problems, the worst first; and recent problems, the latest first."""
 
     level: Level
     sentence: str
@@ -53,7 +53,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def problems_of(picture: Picture) -> tuple[Problem, ...]:
-    """All that is wrong, the worst first, and causes before what may follow from them."""
+    """All problems, the worst first, and causes before their possible consequences."""
     order = {"bad": 0, "warn": 1}
     return tuple(sorted(_problems(picture), key=lambda one: order[one.level]))
 
@@ -73,7 +73,7 @@ def _problems(picture: Picture) -> Iterator[Problem]:
 
 
 def remembered(past: Past, picture: Picture, problems: tuple[Problem, ...]) -> Past:
-    """The past with this picture in it."""
+    """Add this picture to the past."""
     now, rest, found = picture.at, list(past.episodes), []
     for problem in problems:
         before = next((one for one in rest if one.key == problem.key and _goes_on(one, now)), None)
@@ -94,7 +94,7 @@ def _continued(before: Episode | None, problem: Problem, now: float) -> Episode:
 
 
 def _counts(one: Episode) -> bool:
-    """What one look alone saw is no news, unless it was bad."""
+    """Leave out warnings that were too brief (seen in a single look, say)."""
     return one.level == "bad" or one.seen - one.began >= BRIEFEST
 
 
@@ -103,7 +103,7 @@ def _goes_on(one: Episode, now: float) -> bool:
 
 
 def verdict(picture: Picture, past: Past | None = None) -> Verdict:
-    """Judge a picture. ``past`` has this picture in it, and tells since when what is wrong was seen."""
+    """Judge a picture. ``past`` includes this picture; it says since when each problem has been seen."""
     past = past or Past()
     seen = {one.key: one.began for one in past.episodes if not one.is_over}
     problems = tuple(
