@@ -1,1 +1,1 @@
-"""Running and watching Unlost: telemetry for all, the command kit, the local system, the audit."""
+"""Running and watching Unlost: shared telemetry, the command kit, the local system, audit, drills and benchmarks."""

@@ -1,4 +1,7 @@
-"""The command ``unlost``: run the system, look at it, look after it, and prove it. Each command is loaded when used."""
+"""The command ``unlost``: run the system, look at it, look after it, and prove it.
+
+A command's module is imported only when that command is used.
+"""
 
 from unlost.ops.kit.command import lazy_group
 

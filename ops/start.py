@@ -1,7 +1,8 @@
-"""The first lines of every process of ours. In a daemon's, a stop (SIGTERM, Ctrl-C) ends it in order from here on.
+"""The entry point of every process. In a daemon, SIGTERM and Ctrl-C end the process in order from here on.
 
-Loading all modules takes up to a second on a busy machine, and what is asked to stop meanwhile has begun nothing. This
-module imports nothing of ours at its head, so that its handler stands before that second. The event loop replaces it.
+Importing all modules takes up to a second on a busy machine. A process that is stopped in that second has begun
+nothing, so it exits with code 0. This module imports nothing else of the package at its top, so that its signal
+handler is installed before that second. The event loop replaces the handler later.
 """
 
 import os
@@ -22,7 +23,7 @@ def main() -> None:
 
 
 def end_at_signals() -> None:
-    """End the process at a signal. Not by an exception: in the middle of an import, that could end anywhere."""
+    """End the process at a signal. Not by an exception: raised in the middle of an import, it could end up anywhere."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
 
