@@ -72,7 +72,7 @@ class Child:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
-    def tell(self, **settings: str) -> None:
+    def configure(self, **settings: str) -> None:
         """Change its environment variables, from its next start on."""
         self._environment.update(settings)
 

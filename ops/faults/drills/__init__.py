@@ -1,1 +1,1 @@
-"""Drills: damage done on purpose to a running system, and a verdict on what became of every event."""
+"""Drills: they damage a running system on purpose and check how every event ended."""

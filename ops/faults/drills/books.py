@@ -1,4 +1,4 @@
-"""The books of one drill: its rows, its letters, its handler runs, and what they say of the law."""
+"""The records of one drill (rows, letters, effects of handlers), and whether they keep the law of the project."""
 
 import asyncio
 import time
@@ -29,19 +29,19 @@ REACHED_WITHIN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """How it stands. ``letters``: whose dead letters wait. ``effects``: how often each handler took effect."""
+    """Records at one moment. ``letters``: events with unresolved letters. ``effects``: committed effects per event."""
 
     rows: list[Row]
     letters: list[str]
     effects: Counter[str] = field(default_factory=Counter)
 
     def lost(self, accepted: Collection[str]) -> list[str]:
-        """Who is neither a row nor a letter."""
+        """Accepted events that are neither a row nor a letter."""
         ended = {row.event_id for row in self.rows} | set(self.letters)
         return [event_id for event_id in accepted if event_id not in ended]
 
     def doubled(self) -> list[str]:
-        """Who is more than one row or letter, or took effect more or less often than its row says."""
+        """Events with more than one row or letter, or with more or fewer committed effects than rows."""
         counts = Counter(row.event_id for row in self.rows) + Counter(self.letters)
         wrong = {event_id for event_id, count in counts.items() if count > 1}
         if self.effects:
@@ -51,7 +51,7 @@ class Books:
 
 
 async def connected(database_url: str) -> asyncpg.Connection:
-    """A connection, as soon as PostgreSQL gives one."""
+    """Connect, and try again until PostgreSQL accepts."""
     deadline = time.monotonic() + REACHED_WITHIN
     while True:
         try:
@@ -63,7 +63,7 @@ async def connected(database_url: str) -> asyncpg.Connection:
 
 
 async def locked(database_url: str) -> asyncpg.Connection:
-    """A connection that holds the lock of the table of events until it ends."""
+    """Return a connection that holds a lock on the table of events until it is closed."""
     connection = await connected(database_url)
     await connection.execute("begin; lock table unlost.events")
     return connection
@@ -79,19 +79,19 @@ async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def prepare(database_url: str) -> None:
-    """Make the table in which transactions leave their trace."""
+    """Create the table in which handlers' transactions record their effects."""
     async with _connection(database_url) as connection:
         await connection.execute(EFFECTS)
 
 
 async def rows_of(database_url: str, prefix: str) -> list[Row]:
-    """The rows of a drill."""
+    """Return the rows of a drill."""
     async with _connection(database_url) as connection:
         return [Row(*record) for record in await connection.fetch(ROWS, prefix)]
 
 
 def open_letters(files: Iterable[Path]) -> list[str]:
-    """Whose unresolved letters lie in these files."""
+    """The ids of events with unresolved letters in these files."""
     try:
         return [letter for file in files if file.exists() for letter in _open_in(file)]
     except FileTrouble as error:
@@ -106,7 +106,7 @@ def _open_in(file: Path) -> Iterator[str]:
 
 
 async def count_of(database_url: str, prefix: str) -> int:
-    """How many rows a drill has; asked once and in short."""
+    """Count the rows of a drill, with one try and a short limit."""
     try:
         connection = await asyncpg.connect(database_url, timeout=1, command_timeout=1)
         try:
@@ -118,12 +118,12 @@ async def count_of(database_url: str, prefix: str) -> int:
 
 
 async def effects_of(database_url: str, prefix: str) -> Counter[str]:
-    """How often the handler of each event took effect."""
+    """Count the committed effects of each event's handler."""
     async with _connection(database_url) as connection:
         return Counter({one["event_id"]: one["times"] for one in await connection.fetch(TIMES, prefix)})
 
 
 async def read(stage: Stage, prefix: str) -> Books:
-    """The books as of now."""
+    """Read all records as they are now."""
     letters = [event_id for event_id in await stage.letters() if event_id.startswith(prefix)]
     return Books(await stage.rows(prefix), letters, await stage.effects(prefix))

@@ -1,4 +1,4 @@
-"""Every drill but chaos: what is done to whom, and what is allowed to follow."""
+"""All drills except chaos: the damage that each does, and which consequences are allowed."""
 
 import asyncio
 import contextlib
@@ -12,9 +12,9 @@ from unlost.ops.faults.drills.restores import set_postgres_back, until_noticed
 from unlost.ops.faults.drills.stage import Stage, StageTrouble
 
 OUTLAST_ATTEMPTS = 9.0
-"""Three attempts, 2 s apart, and what was begun late."""
+"""Longer than three attempts, 2 s apart, including attempts that began late."""
 LONG_OUTAGE = 40.0
-"""More than a failover of Patroni takes (35 s)."""
+"""Longer than a failover by Patroni takes (35 s)."""
 REDIS_BARS = Bars(progress=3.0, recover=5.0, pause=1.0)
 POSTGRES_BACK = 2.0
 TAKEN_OVER = Bars(extra_runs=True, takeover=2.0)
@@ -24,12 +24,12 @@ HOLDS_SOME = 6
 REFUSED_WITHIN, LET_IT_TRY = 30.0, 2.0
 LOOKS, LOOK_SECONDS, LETTERS_LOOK_SECONDS = 200, 0.02, 0.1
 OWNED = {"handle_timeout": "5", "DRILL_SECONDS": "0.1"}
-"""The limit is no longer than the lease: a transaction may idle no longer than either, and its heir waits for it. A run
-is long enough that who held several events a moment ago holds some now."""
+"""HANDLE_TIMEOUT does not exceed the lease. A frozen owner's transaction may stay idle for the longer of the two, and
+the new owner waits for it. A run takes long enough that a listener that held several events still holds some."""
 
 
 def stop(part: str) -> Act:
-    """End a part in an orderly way."""
+    """Stop a part in order."""
     return lambda stage: stage.stop(part)
 
 
@@ -54,12 +54,12 @@ def start(part: str, *, empty: bool = False) -> Act:
 
 
 async def outlast_lease(stage: Stage) -> None:
-    """Let the damage last for longer than any claim that was held when it began."""
+    """Let the damage outlast every claim that was held when it began."""
     await asyncio.sleep(stage.lease + BEYOND_LEASE)
 
 
 def an_owner(act: str) -> Act:
-    """Do it to a listener that holds events at this moment; to one that holds none, it would prove nothing."""
+    """Do it to a listener that holds events now. With one that holds none, the drill would prove nothing."""
 
     async def do(stage: Stage) -> None:
         await getattr(stage, act)(await busiest(stage))
@@ -68,7 +68,7 @@ def an_owner(act: str) -> Act:
 
 
 async def busiest(stage: Stage) -> str:
-    """The listener with the most claims, as soon as one has some."""
+    """Return the listener with the most claims, once one has several."""
     async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
         for _ in range(LOOKS):
             told = [(await client.get(f"{url}/health")).json()["claims_held"] for url in stage.listener_urls]
@@ -89,7 +89,7 @@ def every_listener(act: str) -> Act:
 
 
 async def letters_are_written(stage: Stage) -> None:
-    """Wait until stops have left letters; without any, they proved nothing."""
+    """Wait until the stops have left letters. Without letters, the drill would prove nothing."""
     for _ in range(LOOKS):
         if await stage.letters():
             return
@@ -97,8 +97,8 @@ async def letters_are_written(stage: Stage) -> None:
     raise StageTrouble("the stops left no letters; publish faster (--rate)")
 
 
-async def roll(stage: Stage) -> None:
-    """Stop and start each listener, and wait until it is ready before the next."""
+async def restart_one_by_one(stage: Stage) -> None:
+    """Stop and start each listener, and wait until it is ready before the next one."""
     async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
         for listener, url in zip(stage.listeners, stage.listener_urls, strict=True):
             await stage.stop(listener)
@@ -116,7 +116,7 @@ async def _ready(client: httpx.AsyncClient, url: str) -> None:
 
 
 def every_wire(kind: str, *wires: str, **attributes: float) -> Act:
-    """Put a toxic on these wires of every listener."""
+    """Add a toxic to these wires of every listener."""
 
     async def do(stage: Stage) -> None:
         for listener in stage.listeners:
@@ -127,20 +127,20 @@ def every_wire(kind: str, *wires: str, **attributes: float) -> Act:
 
 
 async def kill_an_owner_and_turn_the_clock_back(stage: Stage) -> None:
-    """What it held must not stay held for as long as the jump is."""
+    """The claims of the killed owner must not stay held for as long as the clock jumped."""
     await an_owner("kill")(stage)
     await stage.turn_clock_back()
 
 
-async def mend_all(stage: Stage) -> None:
-    """Make every wire well."""
+async def repair_all(stage: Stage) -> None:
+    """Repair every wire."""
     for listener in stage.listeners:
         for wire in ("redis", "postgres", "source"):
-            await stage.wires.mend(listener, wire)
+            await stage.wires.repair(listener, wire)
 
 
 async def flap(stage: Stage) -> None:
-    """Redis comes and goes, faster than anything settles."""
+    """Start and kill Redis repeatedly, faster than anything can settle."""
     for _ in range(5):
         await asyncio.sleep(0.5)
         await stage.start("redis")
@@ -149,30 +149,30 @@ async def flap(stage: Stage) -> None:
 
 
 async def reset_again_and_again(stage: Stage) -> None:
-    """Connections that were made anew are reset again."""
+    """Let connections come back, and reset them again."""
     for _ in range(4):
         await asyncio.sleep(0.5)
-        await mend_all(stage)
+        await repair_all(stage)
         await asyncio.sleep(0.5)
         await RESET(stage)
 
 
 async def cut_one_off(stage: Stage) -> None:
-    """PostgreSQL is gone, and then one listener hears nothing of Redis either."""
+    """Stop PostgreSQL, then cut one listener off from Redis too."""
     await stage.stop("postgres")
     await stage.wires.cut(stage.listeners[0], "redis")
 
 
 async def forget_letters(stage: Stage) -> None:
-    """Whatever the others had buried meanwhile would be known to Redis alone, and Redis forgets it."""
+    """Empty Redis. Only Redis could know of events that the other listeners have buried by then."""
     await asyncio.sleep(OUTLAST_ATTEMPTS)
     await stage.kill("redis")
     await stage.start("redis", empty=True)
 
 
 async def let_all_meet(stage: Stage) -> None:
-    """PostgreSQL is there again, and everybody reaches the empty Redis."""
-    await mend_all(stage)
+    """Start PostgreSQL again, and let every listener reach the empty Redis."""
+    await repair_all(stage)
     await stage.start("postgres")
 
 
@@ -182,14 +182,14 @@ def come_with(handler: str) -> Act:
     async def do(stage: Stage) -> None:
         newcomer = stage.listeners[-1]
         await stage.stop(newcomer)
-        await stage.tell(newcomer, handler=handler)
+        await stage.configure(newcomer, handler=handler)
         await stage.start(newcomer)
 
     return do
 
 
 async def until_refused(stage: Stage) -> None:
-    """Return some seconds after the last listener has said that another handler is at work."""
+    """Return some seconds after the last listener has reported that another handler is at work."""
     deadline = time.monotonic() + REFUSED_WITHIN
     async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
         while time.monotonic() < deadline:
@@ -214,7 +214,7 @@ REDIS = (
     Drill("redis-flapping", "Redis is killed and started again every half second, five times.",
           damage=kill("redis"), during=flap, heal=start("redis"), bars=REDIS_BARS, progress_from="damage"),
     Drill("redis-cut-off", "One listener loses its way to Redis; the others keep theirs.",
-          damage=lambda stage: stage.wires.cut(stage.listeners[0], "redis"), heal=mend_all, bars=REDIS_BARS,
+          damage=lambda stage: stage.wires.cut(stage.listeners[0], "redis"), heal=repair_all, bars=REDIS_BARS,
           progress_from="damage", wires=True),
 )  # fmt: skip
 
@@ -282,7 +282,7 @@ STOPS = (
           damage=every_listener("stop"), during=letters_are_written, heal=every_listener("start"), foreign=True,
           bars=Bars(extra_runs=True), poison=Poison("slow", 10), settings={"shutdown_timeout": "1"}),
     Drill("rolling-deploy", "The same source: each listener is stopped and started, one after the other.",
-          damage=roll, during=pause(0.5), foreign=True, poison=Poison("slow", 20)),
+          damage=restart_one_by_one, during=pause(0.5), foreign=True, poison=Poison("slow", 20)),
 )  # fmt: skip
 
 HANDLERS = (
@@ -305,13 +305,13 @@ HANDLERS = (
 
 NETWORK = (
     Drill("slow-network", "Every wire is slow and uneven: 150 ms, give or take 50.",
-          damage=every_wire("latency", "redis", "postgres", "source", latency=150, jitter=50), heal=mend_all,
+          damage=every_wire("latency", "redis", "postgres", "source", latency=150, jitter=50), heal=repair_all,
           bars=Bars(felt=False), progress_from="damage", wires=True),
     Drill("connections-reset", "Every connection of the listeners is reset, again and again for four seconds.",
-          damage=RESET, during=reset_again_and_again, heal=mend_all, bars=Bars(letters="any"), wires=True),
+          damage=RESET, during=reset_again_and_again, heal=repair_all, bars=Bars(letters="any"), wires=True),
     Drill("half-reply", "Half a reply comes, then silence, from Redis and from PostgreSQL.",
           damage=every_wire("slicer", "redis", "postgres", average_size=3, size_variation=0, delay=60_000_000),
-          heal=mend_all, bars=Bars(letters="any"), wires=True),
+          heal=repair_all, bars=Bars(letters="any"), wires=True),
 )  # fmt: skip
 
 DRILLS = {

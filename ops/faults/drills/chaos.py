@@ -1,6 +1,6 @@
-"""Chaos: blows at random, several at once, from a seed. The plan is pure: the same seed and settings, the same plan.
+"""Chaos: random faults ("blows"), several at once, from a seed. The same seed and settings give the same plan.
 
-Each blow has a target, and a target takes one blow at a time. All are healed before the time is up.
+Each blow has a target, and a target has only one blow at a time. All blows are healed before the time is up.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from unlost.ops.faults.drills.stage import Stage, StageTrouble
 FIRST_BLOW = 1.0
 SHORTEST, LONGEST = 0.3, 8.0
 GAP = 1.2
-"""Seconds from one blow to the next, on average: with blows of some seconds each, several last at once."""
+"""Mean seconds between two blows. Since a blow lasts some seconds, several overlap."""
 WIRES = ("redis", "postgres", "source")
 SERVERS = {
     "redis": ("stop", "kill", "freeze", "empty"),
@@ -34,7 +34,7 @@ TOXICS: dict[str, tuple[str, dict[str, int | float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """One blow: what, on whom, from when to when; seconds from the beginning."""
+    """One blow: what it does, to which target, from when to when (in seconds from the beginning)."""
 
     at: float
     until: float
@@ -46,8 +46,8 @@ class Blow:
 
 
 def plan(seed: int, seconds: float, listeners: Sequence[str]) -> list[Blow]:
-    """Blows in the order of time."""
-    dice = random.Random(seed)  # noqa: S311  a plan that can be made again
+    """Plan the blows, in order of time."""
+    dice = random.Random(seed)  # noqa: S311  a reproducible plan, no secret
     choices = [(what, part) for part, blows in SERVERS.items() for what in blows]
     choices += [(what, listener) for listener in listeners for what in LISTENER_BLOWS]
     choices += [(what, f"{listener}-{wire}") for listener in listeners for wire in WIRES for what in WIRE_BLOWS]
@@ -65,7 +65,7 @@ def plan(seed: int, seconds: float, listeners: Sequence[str]) -> list[Blow]:
 
 
 def chaos(seed: int, seconds: float, listeners: Sequence[str], say: Callable[[str], None]) -> Drill:
-    """The drill of this seed. Even seeds handle events before their rows, odd ones in the rows' transactions."""
+    """The drill for this seed. Even seeds run handlers before the rows, odd seeds in the rows' transactions."""
     blows = plan(seed, seconds, listeners)
     return Drill(
         "chaos",
@@ -82,7 +82,7 @@ def chaos(seed: int, seconds: float, listeners: Sequence[str], say: Callable[[st
 
 
 def carry_out(blows: Sequence[Blow], seconds: float, say: Callable[[str], None]) -> Act:
-    """Each blow at its time; a target that is not healed in time takes its next blow later."""
+    """Carry out each blow at its time. If a target is not healed in time, its next blow comes later."""
 
     async def during(stage: Stage) -> None:
         started = time.monotonic()
@@ -96,7 +96,7 @@ def carry_out(blows: Sequence[Blow], seconds: float, say: Callable[[str], None])
 
 
 async def _one(stage: Stage, blow: Blow, started: float, target: asyncio.Lock, say: Callable[[str], None]) -> None:
-    """However late a busy machine is, a target is healed of one blow before it takes the next."""
+    """Carry out and heal one blow. On a busy machine it waits until the target is healed of its previous blow."""
     await _until(started + blow.at)
     async with target:
         say(str(blow))
@@ -127,7 +127,7 @@ async def _strike(stage: Stage, blow: Blow) -> None:
 
 async def _heal(stage: Stage, blow: Blow) -> None:
     if "-" in blow.target:
-        await stage.wires.mend(*blow.target.rsplit("-", 1))
+        await stage.wires.repair(*blow.target.rsplit("-", 1))
     elif blow.what == "freeze":
         await stage.thaw(blow.target)
     else:
@@ -140,7 +140,7 @@ async def _heal_everything(stage: Stage) -> None:
         await stage.start(part)
     for listener in stage.listeners:
         for wire in WIRES:
-            await stage.wires.mend(listener, wire)
+            await stage.wires.repair(listener, wire)
 
 
 async def _until(moment: float) -> None:

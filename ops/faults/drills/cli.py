@@ -1,4 +1,4 @@
-"""``unlost drill``: hurt a running system on purpose, and say whether the law held."""
+"""``unlost drill``: damage a running system on purpose, and report whether every event was kept."""
 
 import asyncio
 import json
@@ -36,9 +36,9 @@ CHAOS = "chaos"
 
 
 class DrillSettings(Settings):
-    """Where a compose project is reached; a local stage needs none of it."""
+    """How to reach a compose project. A local stage needs none of this."""
 
-    compose_command: str = Field("docker compose", description="With --compose: the command that rules the project")
+    compose_command: str = Field("docker compose", description="With --compose: the command that controls the project")
     producer_url: str = Field("http://127.0.0.1:3005", description="With --compose: the producer")
     listener_urls: tuple[str, ...] = Field(
         ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="With --compose: the listeners"
@@ -51,7 +51,7 @@ class DrillSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What was asked for."""
+    """The options of the command."""
 
     rate: float
     events: int | None
@@ -64,7 +64,7 @@ class Wish:
     hold: float
 
     def stream(self, drill: Drill) -> Stream:
-        """The stream of one drill; ids never met before."""
+        """The stream of one drill, with new event ids."""
         usual = round(self.rate * self.seconds * 1.1) if drill.name == CHAOS else self._usual
         prefix = f"drill-{drill.name}-{random.randrange(16**8):08x}-"  # noqa: S311  a name, no secret
         return Stream(
@@ -72,7 +72,7 @@ class Wish:
         )
 
     def paced(self, drill: Drill) -> Drill:
-        """The drill; where its stream is longer, for people to look at, the damage comes no later."""
+        """The drill, adjusted to --hold: although the stream is longer, the damage does not come later."""
         if self.events or drill.name == CHAOS:
             return drill
         return replace(drill, begins_after=drill.begins_after * USUAL / self._usual)
@@ -85,10 +85,10 @@ class Wish:
 def _params() -> list[click.Parameter]:
     return [
         click.Argument(["names"], nargs=-1, metavar="NAME..."),
-        click.Option(["--list", "listing"], is_flag=True, help="Tell all drills, and exit."),
-        click.Option(["--compose"], is_flag=True, help="Hurt the compose project that runs in this directory."),
+        click.Option(["--list", "listing"], is_flag=True, help="List all drills, and exit."),
+        click.Option(["--compose"], is_flag=True, help="Damage the compose project that runs in this directory."),
         click.Option(["--json", "json_file"], type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-                     help="Write the result there: an object for one drill, a list for several."),
+                     help="Write the result to this file: an object for one drill, a list for several."),
         click.Option(["--rate"], type=click.FloatRange(1, 5000), default=200.0, show_default=True,
                      help="Events published a second."),
         click.Option(["--events"], type=click.IntRange(10), help="Events to publish.  [default: 3000; chaos: enough]"),
@@ -96,13 +96,13 @@ def _params() -> list[click.Parameter]:
                      help="How many listeners."),
         click.Option(["--seconds"], type=click.FloatRange(2), default=60.0, show_default=True,
                      help="How long chaos lasts."),
-        click.Option(["--seed"], type=click.IntRange(0), help="Chaos of this seed.  [default: told when it starts]"),
+        click.Option(["--seed"], type=click.IntRange(0), help="Seed of chaos.  [default: random, shown at the start]"),
         click.Option(["--patience"], type=click.FloatRange(1), default=1.0, show_default=True,
-                     help="Allow so many times the time, on a busy machine."),
-        click.Option(["--console"], is_flag=True, help="Start a console of the private system, to look at the damage."),
+                     help="Multiply the time limits by this number, on a busy machine."),
+        click.Option(["--console"], is_flag=True, help="Start a console for the private system, to watch the damage."),
         click.Option(["--hold"], type=click.FloatRange(0), default=0.0, metavar="SECONDS",
-                     help="Let the damage last so long, and then what it left behind, for people to look at."),
-        click.Option(["--keep"], is_flag=True, help="Keep data and logs of drills that passed, too."),
+                     help="Let the damage last so long, and then keep its aftermath so long, for people to watch."),
+        click.Option(["--keep"], is_flag=True, help="Keep data and logs of passed drills too."),
     ]  # fmt: skip
 
 
@@ -127,9 +127,9 @@ def drill(
     seed: int | None,
     **wish: float,
 ) -> int:
-    """Hurt a private system on this machine, heal it, and say whether every event was kept. NAME is a drill, or all.
+    """Damage a private system on this machine, heal it, and report whether every event was kept. NAME: a drill, or all.
 
-    Exit code 0 where every drill passed, 1 where one failed, 2 for misuse, 130 when interrupted.
+    Exit codes: 0 every drill passed, 1 one failed, 2 wrong usage, 130 interrupted.
     """
     console = Console(highlight=False, soft_wrap=True)
     wished = Wish(**wish, seed=random.randrange(1_000_000) if seed is None else seed)  # type: ignore[arg-type]  # noqa: S311
@@ -229,7 +229,7 @@ def _write(file: Path | None, results: list[Result], *, several: bool) -> None:
 
 @contextmanager
 def _interruptible():  # type: ignore[no-untyped-def]  # noqa: ANN202
-    """SIGTERM ends a drill as Ctrl-C does: everything that it started is stopped."""
+    """Make SIGTERM end a drill as Ctrl-C does: everything that it started is stopped."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

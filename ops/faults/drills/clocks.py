@@ -1,6 +1,6 @@
-"""A clock of Redis that went back, as far as its records can show it: every lease that stands ends so much later.
+"""Makes Redis's records look as if its clock had gone back: every present lease ends later by that much.
 
-The server's own clock is left alone: setting it takes rights, and would turn back everything else on this machine.
+The server's own clock is not changed: that needs privileges, and would affect everything else on this machine.
 """
 
 from redis.asyncio import Redis
@@ -26,7 +26,7 @@ return turned
 
 
 async def turn_back(url: str, seconds: float = BACK) -> int:
-    """Turn it back; how many leases stand."""
+    """Move the end of all leases; return how many there were."""
     client = Redis.from_url(url)
     try:
         return int(await client.eval(TURN, 0, int(seconds * 1000)))

@@ -1,6 +1,6 @@
-"""Calls of ``docker compose`` about one project, in this directory. A call that fails, or never ends, is trouble.
+"""Calls ``docker compose`` for the project in this directory. A call that fails or hangs raises ``StageTrouble``.
 
-Safe to use from several threads at once, each with its own event loop.
+Several threads may use it at once, each with its own event loop.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ SHOWN = 300
 
 
 class Compose:
-    """One command, and what it answers."""
+    """Runs the compose command with arguments and returns its output."""
 
     def __init__(self, command: str, *, seconds: float = CALL_SECONDS) -> None:
         self.command = command
@@ -23,24 +23,24 @@ class Compose:
         self._words = shlex.split(command)
 
     async def call(self, *arguments: str) -> str:
-        """What it printed."""
+        """Run it and return what it printed."""
         code, told = await self.run(*arguments)
         if code:
             raise StageTrouble(f"{shlex.join([*self._words, *arguments])[:200]} ended with {code}: {told[-SHOWN:]}")
         return told
 
     async def inside(self, service: str, *arguments: str) -> str:
-        """What a program in a service's container printed."""
+        """Run a program in a service's container and return what it printed."""
         return await self.call("exec", "-T", service, *arguments)
 
     async def files(self, service: str, names: Sequence[str]) -> list[str]:
-        """Files in a container's working directory; nothing for those that are not there."""
+        """Read files in a container's working directory; missing files are empty texts."""
         script = 'for name in "$@"; do if [ -e "$name" ]; then cat -- "$name"; fi; printf "\\036"; done'
         told = await self.inside(service, "sh", "-c", script, "sh", *names)
         return told.split("\x1e")[: len(names)]
 
     async def run(self, *arguments: str) -> tuple[int, str]:
-        """The exit code, and what it printed: its complaint where it failed, else its output."""
+        """Return the exit code and the output; if it failed, its error output."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._words, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,

@@ -1,8 +1,9 @@
-"""The stage of a compose project that runs already: hurt with ``docker compose`` stop, kill, pause, start.
+"""A stage made of a running compose project, which is damaged by ``docker compose`` stop, kill, pause, start.
 
-PostgreSQL need not be published: rows are asked for inside its container. Letters and handler runs are read from the
-listeners' containers, and replayed there. What only a local stage can do (fault proxies, a full disk, poisoned events)
-is refused in one sentence, and so is a project whose handler does not write its runs down: no verdict could be given.
+PostgreSQL's port need not be published: queries run inside its container. Letters and handler runs are read in the
+listeners' containers, and letters are replayed there. Acts that only a local stage supports (fault proxies, a full
+disk, poisoned events) are refused with one sentence. A project whose handler does not record its runs is refused too,
+since no verdict would be possible.
 """
 
 import asyncio
@@ -27,11 +28,11 @@ RUNS = "drill-runs"
 READY_SECONDS, LOOK_SECONDS = 60.0, 0.1
 REPLAY_AGAIN, REPLAYS = 2.0, 20
 FORGET = ("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "redis", "-c", "rm -rf /data/*")
-"""Done while it is away: emptied after its start, it would forget claims that were made in it meanwhile."""
+"""Empties Redis before its start. Emptied afterwards, it would also forget claims made since the start."""
 
 
 class ComposeStage:
-    """See the module's head, and ``Stage`` for the calls."""
+    """See the module's docstring, and ``Stage`` for the methods."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class ComposeStage:
 
     @property
     def wires(self) -> Wires:
-        """None here."""
+        """Not available here."""
         raise StageTrouble("fault proxies are only to be had without --compose")
 
     async def stop(self, part: str) -> None:
@@ -61,7 +62,7 @@ class ComposeStage:
         await self._compose.call("stop", part)
 
     async def kill(self, part: str) -> None:
-        """``docker compose kill``: SIGKILL, which no restart policy heals."""
+        """``docker compose kill``: SIGKILL, after which no restart policy applies."""
         await self._compose.call("kill", part)
 
     async def freeze(self, part: str) -> None:
@@ -76,15 +77,15 @@ class ComposeStage:
             await self._compose.call("unpause", part)
 
     async def start(self, part: str, *, empty: bool = False) -> None:
-        """``docker compose start``; a server is ready on return, listeners and the producer are on their way."""
+        """``docker compose start``; on return a server is ready, but listeners and producer may still be starting."""
         if empty:
             await self._compose.call(*FORGET)
         await self._compose.call("start", part)
         if part in ("redis", "postgres"):
             await self._until_ready(part)
 
-    async def tell(self, part: str, **settings: str) -> None:  # noqa: ARG002
-        """Nothing here changes what a container was made with."""
+    async def configure(self, part: str, **settings: str) -> None:  # noqa: ARG002
+        """Not here: a container keeps the environment that it was created with."""
         raise StageTrouble(f"the settings of {part} stand in the project's files; run this drill locally")
 
     async def revive(self) -> None:
@@ -136,31 +137,31 @@ class ComposeStage:
         """Nothing was filled."""
 
     async def prepare(self) -> None:
-        """Make the table in which transactions leave their trace."""
+        """Create the table in which handlers' transactions record their effects."""
         await self._sql(EFFECTS)
 
     async def rows(self, prefix: str) -> list[Row]:
-        """The rows of a drill."""
+        """Return the rows of a drill."""
         found = await self._sql(ROWS.replace("$1", f"'{prefix}'"))
         fields = (line.rsplit("|", 3) for line in found.splitlines())
         return [Row(one, float(came), float(went), int(epoch)) for one, came, went, epoch in fields]
 
     async def effects(self, prefix: str) -> Counter[str]:
-        """How often the handler of each event took effect."""
+        """Count the committed effects of each event's handler."""
         found = await self._sql(TIMES.replace("$1", f"'{prefix}'"))
         return Counter({one: int(times) for one, times in (line.rsplit("|", 1) for line in found.splitlines())})
 
     async def count(self, prefix: str) -> int:
-        """How many rows a drill has."""
+        """Count the rows of a drill."""
         return int(await self._sql(f"select count(*) from unlost.events where starts_with(event_id, '{prefix}')"))  # noqa: S608  our own prefix
 
     async def runs(self) -> list[Run]:
-        """Every run that the handlers wrote down, in this drill or before."""
+        """Return every recorded handler run, of this drill and of earlier ones."""
         told = [text for one in self.listeners for text in await self._compose.files(one, [RUNS])]
         return [Run.of(line) for text in told for line in text.splitlines()]
 
     async def letters(self) -> list[str]:
-        """Whose letters are unresolved."""
+        """The ids of events with unresolved letters."""
         with tempfile.TemporaryDirectory(prefix="unlost-drill-") as directory:
             files = []
             for listener in self.listeners:
@@ -174,7 +175,7 @@ class ComposeStage:
             return open_letters(files)
 
     async def replay(self) -> list[str]:
-        """``dlq replay`` in each listener's container, again while letters are held by an owner that is gone."""
+        """Run ``dlq replay`` in each listener's container; repeat while a dead owner still holds claims on letters."""
         problems = []
         for listener in self.listeners:
             if not any(await self._compose.files(listener, [LETTERS])):
@@ -191,11 +192,11 @@ class ComposeStage:
         return problems
 
     async def audit(self) -> list[str]:
-        """The rows and letters of the drill are the only count: the journal may hold more than this drill's events."""
+        """Nothing: the journal may hold other events too, so only the rows and letters of the drill are checked."""
         return []
 
     async def _until_ready(self, server: str) -> None:
-        """Return once it answers; an engine says that it was started, not that it is ready."""
+        """Return once the server answers: ``docker compose start`` does not wait until it is ready."""
         deadline = time.monotonic() + READY_SECONDS
         while refused := await self._refusal(server):
             if time.monotonic() > deadline:
@@ -203,7 +204,7 @@ class ComposeStage:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _refusal(self, server: str) -> str:
-        """Why a server cannot be used yet."""
+        """Return why a server cannot be used yet, or an empty text."""
         try:
             if server == "postgres":
                 await self._sql("select 1")
@@ -220,7 +221,7 @@ class ComposeStage:
 async def compose_stage(
     command: str, *, producer_url: str, listener_urls: Sequence[str], console: ConsoleAt | None
 ) -> ComposeStage:
-    """The stage of the project in this directory, its services and its lease found out."""
+    """Make the stage of the project in this directory, after finding its services and its lease."""
     compose = Compose(command)
     code, told = await compose.run("ps", "--services", "--status", "running")
     services = sorted(told.split()) if not code else []
@@ -244,7 +245,7 @@ async def compose_stage(
 
 
 async def _lease(compose: Compose, listener: str) -> float:
-    """The lease of a listener that is fit for drills."""
+    """Return the lease of a listener, after checking that its handler is suitable for drills."""
     settings = json.loads(await compose.inside(listener, "unlost", "listener", "--show-settings", "--json"))
     if settings["handler"] not in (RECORD, IN_TRANSACTION):
         raise StageTrouble(

@@ -1,9 +1,9 @@
-"""A foreign source for drills: hands on each event of a producer's stream to all that are connected, and forgets it.
+"""A foreign source for drills: forwards each event of a producer's stream to all connected clients, and forgets it.
 
     python -m unlost.ops.faults.drills.feed ws://127.0.0.1:8080/ 8090
 
-It has no cursors, says nothing in its handshake and knows no ``after``: who is not connected misses what is sent. While
-nobody at all is connected it waits, so that a drill can say which events some listener must have received.
+It has no cursors, adds nothing to the handshake and ignores ``after``: a client that is not connected misses events.
+While no client is connected at all, it waits, so that a drill knows which events some listener must have received.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ AGAIN_SECONDS = 0.2
 
 
 class Feed:
-    """Everybody who is connected."""
+    """All connected clients."""
 
     def __init__(self) -> None:
         self._clients: set[ServerConnection] = set()
         self._somebody = asyncio.Event()
 
     async def serve(self, client: ServerConnection) -> None:
-        """Keep one connected until it leaves."""
+        """Keep a client registered until it disconnects."""
         self._clients.add(client)
         self._somebody.set()
         try:
@@ -37,7 +37,7 @@ class Feed:
             self._clients.discard(client)
 
     async def hand_on(self, frame: bytes) -> None:
-        """Send it to all that are connected, one at least."""
+        """Send a frame to all connected clients; wait until there is at least one."""
         while not await self._send(frame):
             self._somebody.clear()
             if not self._clients:
@@ -57,7 +57,7 @@ class Feed:
 
 
 async def run(upstream: str, port: int) -> None:
-    """Hand on for ever."""
+    """Forward events for ever."""
     feed = Feed()
     async with serve(feed.serve, "127.0.0.1", port, compression=None, close_timeout=2.0):
         while True:

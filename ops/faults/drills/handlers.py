@@ -1,7 +1,7 @@
-"""The handlers that drills use. Each run is written down as it begins, by one append that survives a kill.
+"""The handlers that drills use. Each run is recorded when it begins, by one append that survives a kill.
 
-``DRILL_RUNS`` names the file; ``DRILL_SECONDS`` is how long a run takes. An event whose payload asks for it under
-``drill`` is slow, fails, hangs, or kills its process; with ``DRILL_HEALED`` set (as a replay has it) it does not.
+``DRILL_RUNS`` names the file; ``DRILL_SECONDS`` is the duration of a run. The field ``drill`` of a payload can make the
+run slow, fail, hang, or kill its process. It has no such effect if ``DRILL_HEALED`` is set, as in a replay.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ SLOW_SECONDS = 3.0
 
 
 async def record(event: Delivery) -> None:
-    """Runs before the row is inserted."""
+    """A handler that runs before the row is inserted."""
     kind = _kind(event)
     _write(kind, event)
     if kind == "fail":
@@ -30,13 +30,13 @@ async def record(event: Delivery) -> None:
 
 
 async def record_in_transaction(event: Delivery, connection: Any) -> None:
-    """Shares the transaction of the row, and leaves a second row there that shows whether it took effect once."""
+    """A handler in the transaction of the row. It inserts a second row, which shows how often it took effect."""
     await connection.execute("insert into drill_effects (event_id) values ($1)", event.event_id)
     await record(event)
 
 
 async def another(event: Delivery) -> None:
-    """What a listener is given by mistake: no event of the group may ever be handled by it."""
+    """A handler that a listener gets by mistake; it must never handle an event of the group."""
     _write("strange", event)
 
 

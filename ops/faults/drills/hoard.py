@@ -1,4 +1,4 @@
-"""Every connection that PostgreSQL has, held: those of others are ended, and their places taken, until none is left."""
+"""Takes all of PostgreSQL's connections: ends those of other clients and takes their slots, until none is left."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ where backend_type = 'client backend' and application_name <> 'unlost drill' and
 
 
 class Hoard:
-    """Takes and gives back."""
+    """Takes all connections, and gives them back."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
@@ -24,7 +24,7 @@ class Hoard:
         self._keeping: asyncio.Task[None] | None = None
 
     async def take(self) -> None:
-        """Return when all are ours; what becomes free later is taken too."""
+        """Return when all connections are held here. Slots that become free later are taken too."""
         await self._grab()
         for _ in range(3):
             await self._held[0].fetch(END_OTHERS)
@@ -32,7 +32,7 @@ class Hoard:
         self._keeping = asyncio.create_task(self._keep(), name="hoard")
 
     async def give(self) -> None:
-        """Give all back at once."""
+        """Close all of them at once."""
         if self._keeping is not None:
             self._keeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):

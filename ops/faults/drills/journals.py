@@ -1,4 +1,4 @@
-"""What drills do to the producer's journal on this machine."""
+"""Acts of drills on the producer's journal on this machine."""
 
 import asyncio
 import contextlib
@@ -16,13 +16,13 @@ from unlost.ops.system.layout import executable
 REFUSED = 2
 REFUSED_WITHIN = 30.0
 WRITTEN_SINCE = 1.5
-"""Seconds between a backup of the journal and its end: what was accepted meanwhile is in no backup."""
+"""Seconds between the backup of the journal and the producer's stop: events accepted in them are in no backup."""
 LOOKS, LOOK_SECONDS = 2_000, 0.02
 GAP = re.compile(r"^unlost_source_gaps_total(?:\{[^}]*\})? [1-9]", re.MULTILINE)
 
 
 async def start_second_producer(journal: Path) -> None:
-    """It ends by itself, with exit code 2; ``StageTrouble`` if it does anything else."""
+    """Start a second producer, which must exit by itself with code 2. Raises ``StageTrouble`` if it does not."""
     environment = {**os.environ, "JOURNAL": str(journal), "PORT": "0", "WS_PORT": "0"}
     second = await asyncio.create_subprocess_exec(
         executable("unlost"),
@@ -43,13 +43,13 @@ async def start_second_producer(journal: Path) -> None:
 
 
 def back_up(journal: Path) -> None:
-    """As documented, while it is in use."""
+    """Copy the journal while it is in use, as documented."""
     with closing(sqlite3.connect(journal)) as source, closing(sqlite3.connect(_copy_of(journal))) as copy:
         source.backup(copy)
 
 
 def restore(journal: Path) -> None:
-    """As documented, while no producer runs."""
+    """Put the copy in the journal's place while no producer runs, as documented."""
     for suffix in ("-wal", "-shm"):
         journal.with_name(journal.name + suffix).unlink(missing_ok=True)
     _copy_of(journal).replace(journal)
@@ -60,7 +60,11 @@ def _copy_of(journal: Path) -> Path:
 
 
 async def set_journal_back(stage: Stage) -> None:
-    """Orderly, so that listeners have read all that the backup lacks: what nobody has read is lost with the file."""
+    """Set the journal back to a backup.
+
+    The producer is stopped in order, so that listeners have read everything that the backup lacks. Unread events would
+    be lost with the file.
+    """
     await stage.back_up_journal()
     await asyncio.sleep(WRITTEN_SINCE)
     await stage.stop("producer")
@@ -68,7 +72,7 @@ async def set_journal_back(stage: Stage) -> None:
 
 
 async def start_and_see_gaps(stage: Stage) -> None:
-    """Each listener holds a cursor that the restored journal does not know, and must say so."""
+    """Start the producer. Each listener has a cursor that the restored journal does not know, and must report a gap."""
     await stage.start("producer")
     async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
         for url in stage.listener_urls:

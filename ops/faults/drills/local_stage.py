@@ -1,8 +1,8 @@
-"""The stage on this machine: a private system in a directory of its own, hurt by signals.
+"""A stage on this machine: a private system in its own directory, damaged mostly by signals.
 
-SIGKILL, SIGSTOP and orderly stops need no rights. A full disk is made with a limit on the size of files
-(RLIMIT_FSIZE) that is put on the running listeners and lifted again: their appends then fail as on a full disk, with
-"file too large", and so do their logs. The runs of handlers are passed through a pipe there, which has no size.
+SIGKILL, SIGSTOP and orderly stops need no privileges. A full disk is imitated by a limit on the size of files
+(RLIMIT_FSIZE), which is set on the running listeners and lifted later. Their appends then fail as on a full disk, with
+"file too large", and so do their logs. In that drill, handler runs are recorded through a pipe, which has no size.
 """
 
 import asyncio
@@ -44,12 +44,12 @@ FEW_CONNECTIONS = ("-c", "max_connections=60")
 ROOM_ON_FULL_DISK = 1
 REPLAY_AGAIN = 1.0
 STOPPED_WITHIN = 35.0
-"""SHUTDOWN_TIMEOUT, and what closing and writing letters may take beside it."""
+"""SHUTDOWN_TIMEOUT, plus the time for closing and for writing letters."""
 HEALED = {"DRILL_HEALED": "1"}
 
 
 class LocalStage:
-    """See the module's head, and ``Stage`` for the calls."""
+    """See the module's docstring, and ``Stage`` for the methods."""
 
     def __init__(self, system: System, drill: Drill, wires: ProxyWires | None) -> None:
         layout = system.layout
@@ -66,27 +66,27 @@ class LocalStage:
 
     @property
     def layout(self) -> Layout:
-        """Where everything is."""
+        """The directory, ports and settings of the system."""
         return self._system.layout
 
     @property
     def console_url(self) -> str | None:
-        """Where people can watch, if that was asked for."""
+        """The console's URL, if a console was requested."""
         return self._system.layout.console_url
 
     @property
     def console(self) -> ConsoleAt | None:
-        """The console that takes the drill's marks."""
+        """The console that receives the drill's marks."""
         return ConsoleAt(self.console_url) if self.console_url else None
 
     @property
     def environment_file(self) -> Path:
-        """What tells ``unlost`` and ``dlq`` in another terminal where this stage is."""
+        """The settings with which ``unlost`` and ``dlq`` in another terminal find this stage."""
         return self._system.layout.environment_file
 
     @property
     def database_url(self) -> str:
-        """Straight to PostgreSQL, past all fault proxies."""
+        """The direct URL of PostgreSQL, without any fault proxy."""
         return self._system.postgres.url
 
     @property
@@ -99,7 +99,7 @@ class LocalStage:
     # -- parts ----------------------------------------------------------------------------------
 
     async def stop(self, part: str) -> None:
-        """End it in an orderly way; a listener is only asked to, for it finishes its work first."""
+        """Stop it in order. A listener only gets the signal, since it finishes its work first."""
         match part:
             case "redis":
                 self._system.valkey.stop()
@@ -111,7 +111,7 @@ class LocalStage:
                 self._listener(part).ask_to_stop()
 
     async def kill(self, part: str) -> None:
-        """SIGKILL to it and its children."""
+        """Send SIGKILL to it and its children."""
         self._child(part).kill()
 
     async def freeze(self, part: str) -> None:
@@ -123,10 +123,10 @@ class LocalStage:
         self._child(part).thaw()
 
     async def start(self, part: str, *, empty: bool = False) -> None:
-        """Start it; the servers are ready on return, listeners and the producer are on their way.
+        """Start it. On return, a server is ready, but listeners and the producer may still be starting.
 
-        Whatever else the drill does waits meanwhile: a child ends with the thread that started it, so this is no work
-        for another thread.
+        This blocks the rest of the drill. It cannot run in another thread, because a child ends with the thread that
+        started it.
         """
         system = self._system
         match part:
@@ -142,9 +142,9 @@ class LocalStage:
                 await self._ended_if_asked(self._child(part))
                 self._child(part).start()
 
-    async def tell(self, part: str, **settings: str) -> None:
-        """Its environment."""
-        self._child(part).tell(**settings)
+    async def configure(self, part: str, **settings: str) -> None:
+        """Change its environment variables, from its next start on."""
+        self._child(part).configure(**settings)
 
     async def revive(self) -> None:
         """Start every listener that has ended."""
@@ -161,7 +161,7 @@ class LocalStage:
         return self._system.listeners[self.listeners.index(part)]
 
     async def _ended_if_asked(self, child: Child) -> None:
-        """A listener that was asked to stop is on its way out; one that was not, stays."""
+        """Wait until a listener that was asked to stop has ended; leave a running one alone."""
         if child.name.startswith("listener") and child.stopping:
             code = await asyncio.to_thread(child.stop, STOPPED_WITHIN)
             if code:
@@ -172,7 +172,7 @@ class LocalStage:
     # -- shortages ------------------------------------------------------------------------------
 
     async def take_connections(self) -> None:
-        """Hold every connection that PostgreSQL has."""
+        """Take all of PostgreSQL's connections."""
         self._hoard = self._hoard or Hoard(self.database_url)
         await self._hoard.take()
 
@@ -182,7 +182,7 @@ class LocalStage:
             await self._hoard.give()
 
     async def lock_events(self) -> None:
-        """Lock the table of events, as a migration of somebody's might."""
+        """Lock the table of events, as somebody's migration might."""
         self._lock = self._lock or await bookkeeping.locked(self.database_url)
 
     async def unlock_events(self) -> None:
@@ -208,7 +208,7 @@ class LocalStage:
         return self._system.layout.data / "producer" / "journal.sqlite"
 
     async def turn_clock_back(self) -> None:
-        """Have every lease that stands in Redis end an hour later."""
+        """Make every lease in Redis end an hour later."""
         if not await turn_back(self._system.valkey.url):
             raise StageTrouble("no lease stood in Redis; publish faster (--rate)")
 
@@ -237,32 +237,32 @@ class LocalStage:
     # -- the end --------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        """Make the table in which transactions leave their trace."""
+        """Create the table in which handlers' transactions record their effects."""
         await bookkeeping.prepare(self.database_url)
 
     async def rows(self, prefix: str) -> list[Row]:
-        """The rows of a drill."""
+        """Return the rows of a drill."""
         return await bookkeeping.rows_of(self.database_url, prefix)
 
     async def effects(self, prefix: str) -> Counter[str]:
-        """How often the handler of each event took effect."""
+        """Count the committed effects of each event's handler."""
         return await bookkeeping.effects_of(self.database_url, prefix)
 
     async def count(self, prefix: str) -> int:
-        """How many rows there are; a PostgreSQL that does not answer at once raises ``StageTrouble``."""
+        """Count the rows. Raises ``StageTrouble`` if PostgreSQL does not answer at once."""
         return await bookkeeping.count_of(self.database_url, prefix)
 
     async def runs(self) -> list[Run]:
-        """Every run that the handlers wrote down."""
+        """Return every recorded handler run."""
         path = self._system.layout.data / "runs"
         return [Run.of(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     async def letters(self) -> list[str]:
-        """Whose letters are unresolved."""
+        """The ids of events with unresolved letters."""
         return bookkeeping.open_letters(self._system.layout.letter_files)
 
     async def replay(self) -> list[str]:
-        """``dlq replay`` on every file, again while letters are held by an owner whose lease still runs."""
+        """Run ``dlq replay`` on every file; repeat while a lost owner's lease on a letter's event still runs."""
         deadline = time.monotonic() + self.lease + 20
         problems = []
         for file in self._system.layout.letter_files:
@@ -296,11 +296,11 @@ class LocalStage:
         }
 
     def add_group(self, layout: Layout) -> None:
-        """Another group is to be audited too."""
+        """Audit another group too."""
         self._second = layout
 
     async def audit(self) -> list[str]:
-        """What ``unlost audit`` finds wrong, in each group."""
+        """Return the problems that ``unlost audit`` finds in each group."""
         found = await self._audit(self._system.layout, "unlost")
         if self._second is not None:
             found += await second.different_rows(self.database_url)
@@ -325,7 +325,7 @@ class LocalStage:
 
 @contextmanager
 def _fed(data: Path, layout: Layout, foreign: bool) -> Iterator[Layout]:
-    """The layout, whose listeners read a source that cannot resume, if that is needed."""
+    """If the drill needs it, run a source that cannot resume, and make the listeners read it."""
     if not foreign:
         yield layout
         return
@@ -357,9 +357,9 @@ def _environment_of(drill: Drill, data: Path, settings: Mapping[str, str]) -> di
 def local_stage(
     drill: Drill, data: Path, listeners: int, say: Callable[[Step], None], *, console: bool = False
 ) -> Iterator[LocalStage]:
-    """A private system, running, and stopped at the end. Its console replays with the handler well again."""
+    """Run a private system within the block. Its console replays with the handler healed."""
     data.mkdir(parents=True, exist_ok=True)
-    data.chmod(0o711)  # PostgreSQL runs as another user where this user is root
+    data.chmod(0o711)  # if this user is root, PostgreSQL runs as another user
     ports = free_ports(listeners, console=console)
     extra = _environment_of(drill, data, drill.settings)
     with (
@@ -387,13 +387,13 @@ def local_stage(
 
 @contextmanager
 def _pipe_of_runs(data: Path, needed: bool) -> Iterator[None]:
-    """A pipe that a child of ours empties into the file of runs."""
+    """If needed, make a pipe that a child process copies into the file of runs."""
     if not needed:
         yield
         return
     pipe = data / "runs.pipe"
     os.mkfifo(pipe, 0o600)
-    held_open = os.open(pipe, os.O_RDWR)  # so that its reader never meets an end
+    held_open = os.open(pipe, os.O_RDWR)  # so that its reader never sees an end of file
     copy = "import sys; [print(line, end='', flush=True) for line in open(sys.argv[1])]"
     reader = Child("runs", [sys.executable, "-c", copy, str(pipe)], log=data / "runs")
     reader.start()

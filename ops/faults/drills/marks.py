@@ -1,6 +1,6 @@
-"""Tells the console where a drill stands, so that dashboards can mark its start, its damage and its end.
+"""Reports the state of a drill to the console, so that dashboards can mark its start, its damage and its end.
 
-A drill never fails for the sake of its marks: where no console takes them, that is said once, and the drill goes on.
+A drill never fails because of its marks. If no console accepts them, that is reported once, and the drill continues.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ State = Literal["running", "damaged", "ended"]
 
 @dataclass(frozen=True, slots=True)
 class ConsoleAt:
-    """Where a console is, and its word."""
+    """The URL of a console and its token."""
 
     url: str
     token: str = field(default="", repr=False)
 
     def headers(self) -> dict[str, str]:
-        """What a request that changes something brings."""
+        """The headers that the console requires of requests that change something."""
         return {"x-unlost-console": "1", **({"authorization": f"Bearer {self.token}"} if self.token else {})}
 
 
 class Marks:
-    """The marks of one drill; ``failure`` says why they could not be left."""
+    """The marks of one drill; ``failure`` says why the console did not accept them."""
 
     def __init__(self, drill: str, client: httpx.AsyncClient | None) -> None:
         self._drill = drill
@@ -38,12 +38,12 @@ class Marks:
         self.failure = ""
 
     async def put(self, state: State) -> None:
-        """Tell where the drill stands, now and whenever the mark is renewed."""
+        """Report this state, now and at each renewal."""
         self._state = state
         await self._tell()
 
     async def renew(self) -> None:
-        """Keep the mark alive, until cancelled."""
+        """Renew the mark until cancelled."""
         while True:
             await asyncio.sleep(RENEW_EVERY)
             await self._tell()
@@ -60,7 +60,7 @@ class Marks:
 
 @contextlib.asynccontextmanager
 async def marks(drill: str, console: ConsoleAt | None) -> AsyncIterator[Marks]:
-    """The marks of a drill that runs within the block; without a console they go nowhere."""
+    """Keep marks while the block runs; without a console, they are not sent."""
     if console is None:
         yield Marks(drill, None)
         return

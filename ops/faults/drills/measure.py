@@ -1,6 +1,6 @@
-"""Measuring, from records alone: rows, handler runs, answers of the producer, and samples of the listeners' health.
+"""Measures a drill from records alone: rows, handler runs, the producer's responses, samples of listeners' health.
 
-Nothing here asks anybody. All times are epoch seconds of one machine's clock.
+It queries nothing. All times are seconds since the epoch, by the clock of one machine.
 """
 
 from collections import Counter
@@ -20,8 +20,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the drill's handler, written down as it began. ``kind``: run, fail, hang, kill, replay, or
-    strange, where another handler than the group's was at work."""
+    """One run of the drill's handler, recorded when it began.
+
+    ``kind`` is run, fail, hang, kill, replay, or strange (another handler than the group's ran).
+    """
 
     kind: str
     at: float
@@ -31,19 +33,19 @@ class Run:
     event_id: str
 
     def line(self) -> bytes:
-        """The run as it stands in the file of runs."""
+        """The run as a line of the file of runs."""
         return f"{self.kind} {self.at:.6f} {self.epoch} {self.attempt} {self.process} {self.event_id}\n".encode()
 
     @classmethod
     def of(cls, line: str) -> "Run":
-        """The run that a line tells of."""
+        """Parse a line of the file of runs."""
         kind, at, epoch, attempt, process, event_id = line.split(" ", 5)
         return cls(kind, float(at), int(epoch), int(attempt), int(process), event_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a listener said about itself: ``well`` is ready, in normal mode, all breakers closed."""
+    """A listener's health at one moment. ``well``: ready, in normal mode, all breakers closed."""
 
     at: float
     listener: str
@@ -52,7 +54,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """When the damage was done (``struck``: its first blow had landed), when healing began, and when it was done."""
+    """When the damage was done (``struck``: its first blow had landed), when healing began, and when it ended."""
 
     struck: float
     heal_began: float
@@ -60,19 +62,19 @@ class Moments:
 
 
 def extra_runs(runs: Iterable[Run]) -> int:
-    """Runs beyond one per event. Runs that failed because the drill asked for it, and replays, are none."""
+    """Count runs beyond one per event, without replays and without runs that failed on purpose."""
     counted = Counter(run.event_id for run in runs if run.kind == "run")
     return sum(count - 1 for count in counted.values())
 
 
 def progress_from_damage(rows: Iterable[Row], moments: Moments) -> float | None:
-    """Until the first row of an event that a listener received after the damage."""
+    """Seconds from the damage to the first row of an event that was received after the damage."""
     first = min((row.processed_at for row in rows if row.received_at > moments.struck), default=None)
     return None if first is None else first - moments.struck
 
 
 def progress_from_heal(rows: Iterable[Row], moments: Moments) -> float | None:
-    """Until the first row after the healing began, reckoned from its end; 0 where it came before that."""
+    """Seconds from the end of healing to the first row after healing began; 0 if that row came before the end."""
     first = min((row.processed_at for row in rows if row.processed_at > moments.heal_began), default=None)
     return None if first is None else max(0.0, first - moments.healed)
 
@@ -80,7 +82,7 @@ def progress_from_heal(rows: Iterable[Row], moments: Moments) -> float | None:
 def recovery(
     rows: Iterable[Row], samples: Iterable[Sample], accepted: Mapping[str, float], moments: Moments
 ) -> float | None:
-    """From the healing until all that was accepted before it is stored, and every listener is, and stays, well."""
+    """Seconds from healing until every event accepted before it is stored, and every listener is and stays well."""
     waiting = (row.processed_at for row in rows if accepted.get(row.event_id, moments.healed) < moments.healed)
     caught_up = max(waiting, default=moments.healed)
     well = well_since(samples, moments.healed)
@@ -88,7 +90,7 @@ def recovery(
 
 
 def well_since(samples: Iterable[Sample], start: float) -> float | None:
-    """From when on every listener was well; None where one was unwell, or silent, to the last."""
+    """The time from which every listener was well; None if one was unwell or silent at the end."""
     since: dict[str, float | None] = {}
     for sample in samples:
         if not sample.well:
@@ -100,12 +102,12 @@ def well_since(samples: Iterable[Sample], start: float) -> float | None:
 
 
 def felt(samples: Iterable[Sample], moments: Moments) -> bool:
-    """Whether some listener was unwell between the damage and the end."""
+    """Whether some listener was unwell after the damage."""
     return any(sample.at >= moments.struck and not sample.well for sample in samples)
 
 
 def in_flight_pause(rows: Collection[Row], runs: Iterable[Run], moments: Moments) -> float | None:
-    """How long after the damage the last event was stored whose handler ran at that moment."""
+    """Seconds from the damage until the last event was stored whose handler ran at that moment."""
     stored = {row.event_id: row.processed_at for row in rows}
     waits = [
         stored[run.event_id] - moments.struck
@@ -116,6 +118,6 @@ def in_flight_pause(rows: Collection[Row], runs: Iterable[Run], moments: Moments
 
 
 def taken_over(rows: Iterable[Row], moments: Moments) -> float | None:
-    """How long after the damage the last event of a lost owner was stored by its heir."""
+    """Seconds from the damage until the last event of a lost owner was stored by its new owner."""
     waits = [row.processed_at - moments.struck for row in rows if row.epoch > 1]
     return max(waits, default=None)

@@ -1,4 +1,4 @@
-"""What a person sees: the list of drills, where a drill stands, and its verdict."""
+"""Text output of drills: their list, the progress of a drill, and its verdict."""
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ COLUMNS = (("events", 8), ("rows", 8), ("lost", 5), ("doubled", 8), ("letters", 
 
 
 def listed(drills: Iterable[Drill]) -> Iterator[str]:
-    """Each drill with its story, at most 80 columns wide."""
+    """List each drill with its story, in at most 80 columns."""
     for drill in drills:
         told = textwrap.wrap(drill.story, WIDTH - NAME - 1)
         yield from (f"{drill.name if not i else '':<{NAME}} {line}" for i, line in enumerate(told))
@@ -26,7 +26,7 @@ def listed(drills: Iterable[Drill]) -> Iterator[str]:
 
 @contextmanager
 def progress(console: Console) -> Iterator[Callable[[Phase], None]]:
-    """On a terminal one line that changes; otherwise a line for each phase."""
+    """Show progress: on a terminal as one changing line, otherwise as one line per phase."""
     last = ""
 
     def line(phase: Phase) -> str:
@@ -57,7 +57,7 @@ def progress(console: Console) -> Iterator[Callable[[Phase], None]]:
 
 
 def verdict(console: Console, result: Result, reasons: Iterable[str]) -> None:
-    """The verdict on one drill."""
+    """Print the verdict on one drill."""
     console.print(
         f"  {result.published:,} published, {result.rows:,} rows: {result.lost} lost, {result.doubled} doubled\n"
         f"  {result.letters:,} dead letters, {result.letters_after_replay:,} after the replay; "
@@ -72,7 +72,7 @@ def verdict(console: Console, result: Result, reasons: Iterable[str]) -> None:
 
 
 def summary(console: Console, results: list[Result]) -> None:
-    """All verdicts, one a line."""
+    """Print all verdicts, one per line."""
     console.print(f"\n{'drill':<{NAME - 1}}" + "".join(f"{head:>{width}}" for head, width in COLUMNS), markup=False)
     for one in results:
         values = (

@@ -1,4 +1,4 @@
-"""PostgreSQL set back to a backup while listeners work, and how a drill sees that they noticed."""
+"""Sets PostgreSQL back to a backup while listeners work, and checks that they notice."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,13 @@ import httpx
 from unlost.ops.faults.drills.stage import Stage, StageTrouble
 
 WRITTEN_SINCE = 3.0
-"""Seconds between the backup and the end of PostgreSQL: in them, rows are stored and the group's cursor moves."""
+"""Seconds between the backup and the stop of PostgreSQL. In them, rows are stored and the group's cursor moves."""
 ATTEMPTS, LOOK_SECONDS = 1_500, 0.02
 NOTICED = re.compile(r"^unlost_store_changes_total\{[^}]*\} [1-9]", re.MULTILINE)
 
 
 async def set_postgres_back(stage: Stage) -> None:
-    """What was stored after the backup is gone; ``StageTrouble`` if that was nothing."""
+    """Drop everything stored since the backup. Raises ``StageTrouble`` if that was nothing."""
     await stage.back_up_postgres()
     await asyncio.sleep(WRITTEN_SINCE)
     before = await stage.count("")
@@ -28,7 +28,7 @@ async def set_postgres_back(stage: Stage) -> None:
 
 
 async def until_noticed(stage: Stage) -> None:
-    """Each listener must say that PostgreSQL lacks something."""
+    """Wait until each listener has reported that PostgreSQL was set back."""
     async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
         for url in stage.listener_urls:
             await _noticed(client, url)

@@ -1,4 +1,4 @@
-"""One drill from beginning to end: stream, damage, healing, the end of every event, replay, books, verdict."""
+"""Runs one drill from beginning to end: stream, damage, healing, settling, replay, records, verdict."""
 
 import asyncio
 import math
@@ -31,25 +31,25 @@ from unlost.ops.system.child import ChildFailed
 PUBLISHED_WITHIN = 180.0
 ANSWERED_WITHIN = 30.0
 CALM = 10.0
-"""So long the stream goes on after the healing, where it would go on for ever."""
+"""Seconds that an open-ended stream continues after healing."""
 SETTLED_WITHIN = 90.0
-"""So long nothing may move before it is taken for stuck: a stream that is read again after an outage takes its time."""
+"""Seconds without any change before events count as stuck. Reading a stream again after an outage takes its time."""
 LETTERS_SURE_WITHIN = 45.0
-"""So long a listener may take to find a letter of its own needless: its second look, and some seconds."""
+"""Seconds that a listener may take to resolve a needless letter of its own: its second check, and some reserve."""
 LOOK_EVERY = 0.25
 REVIVE_EVERY = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Where a drill stands, for those who watch."""
+    """The state of a drill, for display."""
 
     what: str = ""
     published: int = 0
     rows: int = 0
     letters: int = 0
     note: str = ""
-    """Something to be told beside, once."""
+    """An additional message, shown once."""
 
 
 Say = Callable[[Phase], None]
@@ -68,7 +68,7 @@ class Runner:
         self._troubles: list[str] = []
 
     async def run(self) -> Observed:
-        """What was observed."""
+        """Run the drill and return what was observed."""
         await self._stage.prepare()
         reviving = asyncio.create_task(self._revive(), name="revive") if self._drill.revives else None
         showing = asyncio.create_task(self._show(), name="show")
@@ -116,22 +116,22 @@ class Runner:
         return Moments(struck, heal_began, healed)
 
     async def _endure(self) -> None:
-        """Let the damage last, for as long as somebody wants to look at it."""
+        """Let the damage last: one round of ``during``, and more until --hold has passed."""
         until = time.monotonic() + self._hold
         await self._drill.during(self._stage)
         while time.monotonic() < until:
             await self._drill.during(self._stage)
 
     async def _let_look(self) -> None:
-        """Leave what the damage left behind as it is, for as long as somebody wants to look at it."""
+        """Keep the aftermath unchanged for --hold seconds, so that people can look at it."""
         if self._hold:
             self._phase("aftermath")
             await asyncio.sleep(self._hold)
 
     async def _until_settled(self) -> Books:
-        """The books once every accepted event is one row or letter, and no listener holds anything; or nothing moves.
+        """Return the records once each accepted event has one row or letter and no listener holds any, or all is stuck.
 
-        A listener that wrote a letter looks whether it was needless, and again when nothing can have been under way.
+        A listener that wrote a letter checks whether it was needless, and again when nothing can be in flight any more.
         """
         self._phase("settling")
         await self._until_published()
@@ -157,7 +157,7 @@ class Runner:
             await asyncio.sleep(LOOK_EVERY)
 
     async def _until_published(self) -> None:
-        """What is audited must stand still, so nothing is published beyond this."""
+        """Wait for the end of the stream, or end it: nothing may be published during the audit."""
         ended_early = self._stream.until_healed
         if await self._watcher.until_all_published(CALM if ended_early else PUBLISHED_WITHIN):
             return
@@ -168,7 +168,7 @@ class Runner:
             self._troubles.append(f"not all events were answered within {ANSWERED_WITHIN:g} s")
 
     async def _until_normal(self, rows: list[Row], moments: Moments) -> float | None:
-        """When recovery was complete, once all events are settled; None where it is not in time."""
+        """Return the seconds to recovery, once all events are settled; None if there was no recovery in time."""
         seen = self._watcher.seen
         deadline = time.monotonic() + SETTLED_WITHIN
         while True:
@@ -229,9 +229,9 @@ class Runner:
 
 
 async def observe(drill: Drill, stage: Stage, stream: Stream, say: Say, hold: float = 0.0) -> Observed:
-    """Run it; what goes wrong with the stage itself becomes part of what was observed.
+    """Run a drill; a failure of the stage itself becomes part of the observation.
 
-    ``hold``: for so many seconds at least the damage lasts, and what it left behind stays, for people who watch.
+    ``hold``: the damage lasts at least so many seconds, and its aftermath stays as long, for people who watch.
     """
     try:
         return await Runner(drill, stage, stream, say, hold).run()
@@ -240,5 +240,5 @@ async def observe(drill: Drill, stage: Stage, stream: Stream, say: Say, hold: fl
 
 
 def broken(drill: Drill, why: str) -> Observed:
-    """A drill that could not be carried out."""
+    """The observation of a drill that could not be carried out."""
     return Observed(drill.name, 0, 0, 0, 0, 0, 0, 0, None, None, troubles=(why,))

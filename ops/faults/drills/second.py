@@ -1,4 +1,4 @@
-"""A second group of listeners beside the first: same producer, same database, other ports, files and runs."""
+"""A second group of listeners with the same producer and database, but its own ports, files and runs."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ WHERE a.event_id IS NULL OR b.event_id IS NULL"""
 
 @contextmanager
 def second_group(system: System) -> Iterator[Layout]:
-    """Its listeners run meanwhile."""
+    """Run the second group's listeners within the block."""
     first = system.layout
     data = first.data / "second"
     data.mkdir()
@@ -39,7 +39,7 @@ def second_group(system: System) -> Iterator[Layout]:
 
 
 async def different_rows(database_url: str) -> list[str]:
-    """Waits until both groups have rows for the same events; what is left to say if they never have."""
+    """Wait until both groups have rows for the same events; return a sentence if they do not in time."""
     connection = await books.connected(database_url)
     try:
         deadline = time.monotonic() + SAME_WITHIN

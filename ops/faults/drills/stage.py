@@ -1,7 +1,7 @@
-"""The stage: a running system as a drill sees it. Two implementations: local processes, and a compose project.
+"""The stage: a running system as drills use it. It has two implementations: local processes, and a compose project.
 
-Parts are named ``redis``, ``postgres``, ``producer`` and as the stage names its listeners. Every call returns when
-what it says has happened; healing what is not hurt does nothing.
+Parts are named ``redis``, ``postgres``, ``producer``, and by the stage's names of its listeners. Each method returns
+when its effect has happened. Healing an undamaged part has no effect.
 """
 
 from collections import Counter
@@ -13,32 +13,32 @@ from unlost.ops.faults.drills.measure import Row, Run
 
 
 class StageTrouble(Exception):
-    """The stage cannot do what was asked. The text says what, and what to do."""
+    """The stage cannot do something. The text says what, and what to do about it."""
 
 
 class Wires(Protocol):
     """Fault proxies: one for each wire (``redis``, ``postgres``, ``source``) of each listener."""
 
     async def add(self, listener: str, wire: str, kind: str, **attributes: float) -> None:
-        """Put a toxic on what flows towards the listener."""
+        """Add a toxic to the data that flows to the listener."""
 
     async def cut(self, listener: str, wire: str) -> None:
-        """Close the wire and refuse it."""
+        """Cut the wire's connections and refuse new ones."""
 
-    async def mend(self, listener: str, wire: str) -> None:
-        """Take every toxic off this wire, and let it connect."""
+    async def repair(self, listener: str, wire: str) -> None:
+        """Remove all toxics from this wire, and accept connections."""
 
 
 class Stage(Protocol):
-    """See the module's head."""
+    """See the module's docstring."""
 
     @property
     def producer_url(self) -> str:
-        """Where events are published."""
+        """The URL to which events are published."""
 
     @property
     def listener_urls(self) -> Sequence[str]:
-        """Where each listener tells its health."""
+        """Each listener's HTTP endpoint."""
 
     @property
     def listeners(self) -> Sequence[str]:
@@ -46,7 +46,7 @@ class Stage(Protocol):
 
     @property
     def console(self) -> ConsoleAt | None:
-        """The console that takes the drill's marks, if there is one."""
+        """The console that receives the drill's marks, if there is one."""
 
     @property
     def lease(self) -> float:
@@ -54,31 +54,31 @@ class Stage(Protocol):
 
     @property
     def wires(self) -> Wires:
-        """The fault proxies, where the drill asked for them."""
+        """The fault proxies, if the drill needs them."""
 
     async def stop(self, part: str) -> None:
-        """End it in an orderly way."""
+        """Stop it in order."""
 
     async def kill(self, part: str) -> None:
         """SIGKILL."""
 
     async def freeze(self, part: str) -> None:
-        """Alive, connected and silent."""
+        """Suspend it: it stays alive and connected, but silent."""
 
     async def thaw(self, part: str) -> None:
-        """Let it go on."""
+        """Resume it."""
 
     async def start(self, part: str, *, empty: bool = False) -> None:
-        """Start it again; ``empty``: without what it held (Redis)."""
+        """Start it again; ``empty`` (for Redis): without its data."""
 
-    async def tell(self, part: str, **settings: str) -> None:
-        """Have a part be told other settings from its next start on."""
+    async def configure(self, part: str, **settings: str) -> None:
+        """Change a part's settings, from its next start on."""
 
     async def revive(self) -> None:
         """Start every listener that has ended."""
 
     async def take_connections(self) -> None:
-        """Hold every connection that PostgreSQL has, those of the listeners included."""
+        """Take all of PostgreSQL's connections, including those of the listeners."""
 
     async def give_connections(self) -> None:
         """Give them back."""
@@ -87,13 +87,13 @@ class Stage(Protocol):
         """Lock the table of events, against reading too."""
 
     async def unlock_events(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
 
     async def start_second_producer(self) -> None:
         """Start another producer on the same journal; it must end by itself, with exit code 2."""
 
     async def turn_clock_back(self) -> None:
-        """Have Redis' records look as after its clock went back by an hour."""
+        """Make Redis's records look as if its clock had gone back by an hour."""
 
     async def back_up_journal(self) -> None:
         """Copy the journal as documented, while it is in use."""
@@ -111,28 +111,28 @@ class Stage(Protocol):
         """Leave no room for dead letters."""
 
     async def free_disk(self) -> None:
-        """Make room."""
+        """Make room again."""
 
     async def prepare(self) -> None:
-        """Make the table in which transactions leave their trace."""
+        """Create the table in which handlers' transactions record their effects."""
 
     async def rows(self, prefix: str) -> list[Row]:
-        """The rows of a drill, whose events' ids begin so."""
+        """The rows of a drill: its events' ids have this prefix."""
 
     async def effects(self, prefix: str) -> Counter[str]:
-        """How often the handler of each event took effect, where it left a trace."""
+        """How many effects of each event's handler were committed, if the handler records them."""
 
     async def count(self, prefix: str) -> int:
-        """How many rows there are now; may be asked from any thread, and may fail."""
+        """How many rows there are now. Any thread may call it, and it may fail."""
 
     async def runs(self) -> list[Run]:
         """Every run of the drill's handler."""
 
     async def letters(self) -> list[str]:
-        """Whose letters are unresolved."""
+        """The ids of events with unresolved letters."""
 
     async def replay(self) -> list[str]:
-        """Replay all letters, the handler being well again; what went wrong, in sentences."""
+        """Replay all letters with a healed handler; return problems as sentences."""
 
     async def audit(self) -> list[str]:
-        """Have a second, independent count close the books; what it finds wrong."""
+        """Run a second, independent count; return the problems that it finds."""

@@ -1,7 +1,7 @@
-"""The steady stream: events published one by one at a rate, each until it is answered, and who was answered when.
+"""A steady stream: publishes events one by one at a rate, each until it is answered, and records when that was.
 
-An event counts as published when the producer said 202, or 409 to a repetition whose first answer was lost. It is
-never sent again after that, so a producer that forgets what it acknowledged is found out.
+An event counts as published when the producer has answered 202, or 409 to a repetition whose first response was lost.
+It is never sent again after that, so the drill detects a producer that loses acknowledged events.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ ANSWER_WITHIN = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What is published, and how fast. ``until_healed``: no more of it once the damage is past, if it lasts so long."""
+    """The events to publish, and their rate. ``until_healed``: the stream ends soon after the healing."""
 
     prefix: str
     events: int
@@ -38,7 +38,7 @@ class Stream:
 
 @dataclass(slots=True)
 class Published:
-    """Who was answered when, by event id; ``refused`` keeps answers that no healthy producer gives."""
+    """When each event was accepted, by event id; ``refused`` keeps responses that no healthy producer gives."""
 
     accepted: dict[str, float] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ async def publish(
     ending: Callable[[], bool],
     stopping: Callable[[], bool],
 ) -> None:
-    """Publish all of it, however long the producer is away. Once it is ``ending``, what was sent is still answered."""
+    """Publish the stream, however long the producer is away. Once ``ending``, only sent requests are awaited."""
     waiting: asyncio.Queue[int] = asyncio.Queue()
     limits = httpx.Limits(max_connections=SENDERS, max_keepalive_connections=SENDERS)
     async with (
@@ -78,7 +78,7 @@ async def publish(
 
 
 def _emptied(waiting: "asyncio.Queue[int]") -> int:
-    """Forget what nobody has begun to send; how many that were."""
+    """Drop events that no sender has taken yet; return how many."""
     count = waiting.qsize()
     for _ in range(count):
         waiting.get_nowait()
@@ -90,12 +90,12 @@ async def _send_for_ever(
 ) -> None:
     while True:
         event = stream.event(await waiting.get())
-        while not await _send(client, event, published):  # noqa: ASYNC110  nobody tells when it is back
+        while not await _send(client, event, published):  # noqa: ASYNC110  nothing signals that the producer is back
             await asyncio.sleep(AGAIN)
 
 
 async def _send(client: httpx.AsyncClient, event: dict[str, object], published: Published) -> bool:
-    """One try; whether it was answered for good."""
+    """Try once; return whether there was a final response."""
     event_id = str(event["event_id"])
     try:
         response = await client.post("/publish", json=event)

@@ -1,4 +1,4 @@
-"""The verdict: from what was observed to a result that a program reads, and reasons that a person understands. Pure."""
+"""The verdict: turns an observation into a result for programs, and reasons for people. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from unlost.ops.faults.drills.drill import Bars
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What a drill left behind. ``troubles``: whatever kept it from its course, in sentences."""
+    """What was observed in a drill. ``troubles``: sentences about whatever disturbed the drill itself."""
 
     drill: str
     published: int
@@ -29,7 +29,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What ``--json`` writes."""
+    """The result that ``--json`` writes."""
 
     drill: str
     published: int
@@ -44,12 +44,12 @@ class Result:
     passed: bool
 
     def as_json(self) -> dict[str, object]:
-        """The result under its names."""
+        """The result as a mapping."""
         return asdict(self)
 
 
 def judge(seen: Observed, bars: Bars) -> tuple[Result, list[str]]:
-    """The result, and why it is no pass: nothing, where it is one."""
+    """Return the result, and the reasons why the drill failed (none if it passed)."""
     reasons = [*seen.troubles, *_law(seen), *_letters(seen, bars), *_work(seen, bars), *_times(seen, bars)]
     result = Result(
         drill=seen.drill,

@@ -1,7 +1,7 @@
-"""Watching from beside: a thread of its own publishes, samples health and counts rows, whatever the drill is busy with.
+"""Watches a drill from a separate thread: it publishes, samples health and counts rows while the drill does its acts.
 
-The drill itself owns the main thread, since children of this process are bound to the thread that started them, and
-starting a server takes its time.
+The drill itself runs in the main thread, because child processes are bound to the thread that started them; and
+starting a server blocks that thread for a while.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ JOIN_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Seen:
-    """What the thread has seen so far; others only read it."""
+    """What the thread has seen so far; other threads only read it."""
 
     published: Published = field(default_factory=Published)
     samples: list[Sample] = field(default_factory=list)
@@ -38,18 +38,18 @@ class Seen:
     failure: str = ""
 
     def cursor(self, url: str, cursor: str | None) -> None:
-        """How far this listener has come in the stream."""
+        """Note a listener's position in the stream."""
         if self.cursors.get(url) != cursor:
             self.cursors[url], self.moved_at = cursor, time.monotonic()
 
     def counted(self, rows: int) -> None:
-        """How many rows there are."""
+        """Note the number of rows."""
         if self.rows != rows:
             self.rows, self.moved_at = rows, time.monotonic()
 
 
 class Watcher:
-    """A context: inside it the stream flows and everything is sampled."""
+    """A context manager: within it, the stream is published and everything is sampled."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Watcher:
         self._thread.join(JOIN_SECONDS)
 
     async def until_published(self, count: int) -> None:
-        """Return once so many events were accepted."""
+        """Return once so many events have been accepted."""
         while len(self.seen.published.accepted) < count and self._thread.is_alive():  # noqa: ASYNC110  a thread's work
             await asyncio.sleep(0.01)
 
@@ -88,14 +88,14 @@ class Watcher:
         return self.seen.published.done
 
     async def end_stream(self, seconds: float) -> bool:
-        """Publish nothing more; whether all that was sent is answered within ``seconds``."""
+        """Publish nothing more; return whether everything sent was answered within ``seconds``."""
         self._ending.set()
         return await self.until_all_published(seconds)
 
     def _run(self) -> None:
         try:
             asyncio.run(self._watch())
-        except Exception as error:  # noqa: BLE001  the border of the thread: told in the verdict
+        except Exception as error:  # noqa: BLE001  the border of the thread: reported in the verdict
             why = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
             self.seen.failure = f"the watcher failed: {type(why).__name__}: {why}"
 
@@ -127,7 +127,7 @@ class Watcher:
                 await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _count(self) -> None:
-        """The number of rows, for those who watch; it may lag, and costs the machine little however dear a count is."""
+        """Count rows for display. The pauses grow with the cost of a count, so that it burdens the machine little."""
         while True:
             began = time.monotonic()
             with contextlib.suppress(StageTrouble):

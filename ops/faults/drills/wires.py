@@ -1,4 +1,4 @@
-"""Fault proxies on every wire of every listener: a Toxiproxy server, or the stand-in that speaks the same calls."""
+"""Fault proxies on every wire of every listener, through Toxiproxy's HTTP interface (its stand-in has the same one)."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ READY_SECONDS = 20.0
 
 
 class ProxyWires:
-    """Proxies named ``LISTENER-WIRE``, made through Toxiproxy's HTTP interface."""
+    """Proxies named ``LISTENER-WIRE``, created through Toxiproxy's HTTP interface."""
 
     def __init__(self, api_url: str) -> None:
         self._api_url = api_url
@@ -34,7 +34,7 @@ class ProxyWires:
         self._ports[listener, upstream] = int(answer["listen"].rpartition(":")[2])
 
     def route(self, listener: str, url: str) -> str:
-        """The address behind which the proxy stands, instead of the server's."""
+        """Return the URL with the proxy's address in place of the server's."""
         parts = urlsplit(url)
         port = self._ports.get((listener, parts.port or 0))
         if port is None:
@@ -43,23 +43,23 @@ class ProxyWires:
         return urlunsplit(parts._replace(netloc=f"{before}{at}{LOOPBACK}:{port}"))
 
     async def add(self, listener: str, wire: str, kind: str, **attributes: float) -> None:
-        """Put a toxic on what flows towards the listener."""
+        """Add a toxic to the data that flows to the listener."""
         toxic = {"name": kind, "type": kind, "stream": "downstream", "toxicity": 1.0, "attributes": attributes}
         self._call("POST", f"/proxies/{listener}-{wire}/toxics", toxic)
 
     async def cut(self, listener: str, wire: str) -> None:
-        """Close the wire and refuse it."""
+        """Cut the wire's connections and refuse new ones."""
         self._call("POST", f"/proxies/{listener}-{wire}", {"enabled": False})
 
-    async def mend(self, listener: str, wire: str) -> None:
-        """Take every toxic off this wire, and let it connect."""
+    async def repair(self, listener: str, wire: str) -> None:
+        """Remove all toxics from this wire, and accept connections."""
         proxy = f"/proxies/{listener}-{wire}"
         for toxic in self._call("GET", f"{proxy}/toxics").json():
             self._call("DELETE", f"{proxy}/toxics/{toxic['name']}")
         self._call("POST", proxy, {"enabled": True})
 
     def close(self) -> None:
-        """Be done."""
+        """Close the connection to the proxy server."""
         self._client.close()
 
     def _call(self, method: str, path: str, told: dict[str, object] | None = None) -> httpx.Response:
@@ -71,7 +71,7 @@ class ProxyWires:
 
 @contextmanager
 def proxied(data: Path, ports: Ports, needed: bool) -> Iterator[ProxyWires | None]:
-    """A fault proxy of our own with a wire for each listener and server, if it is needed."""
+    """If needed, run a private fault proxy server with a wire for each listener and server."""
     if not needed:
         yield None
         return

@@ -1,5 +1,5 @@
-"""A stand-in for Toxiproxy: fault proxies for TCP, ruled by the same HTTP calls, for machines without the real server.
+"""A stand-in for Toxiproxy: TCP fault proxies with the same HTTP interface, for machines without the real server.
 
-It is for tests and drills; nothing of the running system uses it. What it does is what Toxiproxy documents, and
-the same contract tests run on both.
+It is for tests and drills; the running system does not use it. It does what Toxiproxy's documentation says, and the
+same contract tests run on both.
 """

@@ -1,4 +1,4 @@
-"""``python -m unlost.ops.faults.toxics``: the stand-in as a program. It says ``{"port": N}`` when it can be called."""
+"""``python -m unlost.ops.faults.toxics``: the stand-in as a program. It prints ``{"port": N}`` once it is ready."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from unlost.ops.kit.telemetry.http import PortTaken
 
 
 class ToxicsSettings(Settings):
-    """Nothing of it comes from the environment."""
+    """No settings: nothing comes from the environment."""
 
 
 @command(
@@ -27,7 +27,7 @@ class ToxicsSettings(Settings):
     ],
 )  # fmt: skip
 def toxics(settings: ToxicsSettings, host: str, port: int) -> None:  # noqa: ARG001
-    """Run fault proxies that are ruled by Toxiproxy's HTTP calls, until SIGTERM or Ctrl-C."""
+    """Run fault proxies with Toxiproxy's HTTP interface, until SIGTERM or Ctrl-C."""
     try:
         asyncio.run(_serve(host, port))
     except PortTaken as taken:

@@ -1,7 +1,7 @@
-"""What each toxic does to the data of one direction of one connection.
+"""The effect of each kind of toxic on one direction of one connection.
 
-An effect gets each chunk with the time at which it arrived and passes on what it lets through, when it lets it
-through. It is over when its toxic is removed or changed: every wait of it then ends at once.
+An effect gets each chunk with its time of arrival. It decides what to forward, and when. It ends when its toxic is
+removed or changed; all its waits then return at once.
 """
 
 import asyncio
@@ -28,36 +28,36 @@ BANDWIDTH_PORTION_SECONDS = 0.1
 
 
 class Cut(Exception):
-    """A toxic ends this direction: close what it leads to."""
+    """A toxic ends this direction: its destination is closed."""
 
 
 class Effect:
-    """A toxic that does nothing; the others do more."""
+    """Base class: forwards everything unchanged."""
 
     closes_when_removed = False
-    """Whether something may have been swallowed, so that nothing may follow."""
+    """Whether bytes may have been dropped. Then no later bytes may follow, so the connection must end."""
 
     def __init__(self, toxic: Toxic) -> None:
         self.toxic = toxic
         self._over = asyncio.Event()
 
     def end(self) -> None:
-        """The toxic is gone."""
+        """The toxic was removed or changed."""
         self._over.set()
 
     async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
-        """Let one chunk, arrived ``at``, through."""
+        """Forward one chunk that arrived ``at`` this time, or parts of it, or nothing."""
         await forward(data, at)
 
     async def before_close(self) -> None:
-        """Return when the end may be passed on."""
+        """Return when the sender's end of stream may be passed on."""
 
     async def strike(self) -> "bool | None":
-        """Return when the connection shall end: true resets it, false closes it, ``None`` leaves it alone."""
+        """Return when the connection must end: true resets it, false closes it, ``None`` leaves it alone."""
         return None
 
     async def _wait(self, seconds: float | None) -> bool:
-        """Wait, unless the toxic is removed; whether the whole time passed."""
+        """Wait, but no longer than until the toxic is removed. Return whether the whole time has passed."""
         if seconds is not None and seconds <= 0:
             return not self._over.is_set()
         with contextlib.suppress(TimeoutError):
@@ -103,7 +103,7 @@ class _SlowClose(Effect):
 
 
 class _Silence(Effect):
-    """``timeout``: nothing passes any more but the sender's end, and after that time comes the end."""
+    """``timeout``: drops all data, but passes on the sender's end of stream; closes the connection after that time."""
 
     closes_when_removed = True
 
@@ -112,14 +112,14 @@ class _Silence(Effect):
         self._seconds = told.timeout * MILLISECOND if told.timeout > 0 else None
 
     async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
-        """Swallow it."""
+        """Drop the data."""
 
     async def strike(self) -> bool | None:
         return False if await self._wait(self._seconds) else None
 
 
 class _Reset(Effect):
-    """``reset_peer``: the first bytes, or the sender's end, are answered by a reset after that time."""
+    """``reset_peer``: resets the connection some time after the first bytes, or after the sender's end of stream."""
 
     def __init__(self, toxic: Toxic, told: ResetPeer) -> None:
         super().__init__(toxic)
@@ -130,8 +130,8 @@ class _Reset(Effect):
         super().end()
         self._provoked.set()
 
-    async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:  # noqa: ARG002  all is swallowed
-        """Swallow it."""
+    async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:  # noqa: ARG002  all data is dropped
+        """Drop the data."""
         self.closes_when_removed = True
         self._provoked.set()
 
@@ -179,7 +179,7 @@ class _LimitData(Effect):
 
 
 def effect_of(toxic: Toxic) -> Effect:
-    """This toxic at work; to be made inside the running loop."""
+    """Make the effect of a toxic. Call it inside the running loop."""
     match toxic.attributes:
         case Latency() as told:
             return _Latency(toxic, told)

@@ -1,4 +1,4 @@
-"""Toxiproxy's HTTP calls: the same paths, fields and status codes."""
+"""Toxiproxy's HTTP interface: the same paths, fields and status codes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from unlost.ops.faults.toxics.toxic import Toxic, ToxicTrouble, changed_toxic, d
 from unlost.ops.kit.telemetry.http import PortTaken
 
 VERSION = "2.9.0-stand-in"
-"""The version whose documented calls are spoken here."""
+"""The version of Toxiproxy whose documented interface this is."""
 ANY_PORT = f"{LOOPBACK}:0"
 
 
@@ -32,7 +32,7 @@ class _Change(msgspec.Struct, frozen=True):
 
 
 class Proxies:
-    """All proxies of a server, and the calls that make and change them."""
+    """All proxies of a server, and the HTTP endpoints that create and change them."""
 
     def __init__(self) -> None:
         self._proxies: dict[str, Proxy] = {}
@@ -56,7 +56,7 @@ class Proxies:
         )
 
     async def close(self) -> None:
-        """End all proxies."""
+        """Close all proxies."""
         for proxy in self._proxies.values():
             await proxy.close()
         self._proxies.clear()

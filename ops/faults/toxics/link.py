@@ -1,7 +1,7 @@
-"""One direction of one connection: what comes in goes out again, through the effects of its toxics.
+"""One direction of one connection: data passes from a reader to a writer through the effects of its toxics.
 
-Reading and delivering are apart, so that latency delays but does not slow. Toxics may come and go meanwhile; a
-chunk that is on its way through the old ones goes on without further delay.
+Reading and delivering are separate tasks, so that latency does not reduce throughput. Toxics may be added and removed
+at any time. A chunk that is waiting in a removed toxic continues without further delay.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ HELD_BYTES = 16 * 1024 * 1024
 
 
 class Link:
-    """Carries from a reader to a writer. ``reset`` is called when a toxic wants the whole connection reset."""
+    """Carries data from a reader to a writer. It calls ``reset`` when a toxic resets the whole connection."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Link:
         self._strikes: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Carry until an end, and then close what the writer leads to."""
+        """Carry data until the end, then close the writer."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 working = [tasks.create_task(self._read()), tasks.create_task(self._deliver())]
@@ -55,11 +55,11 @@ class Link:
             self._writer.close()
 
     def end(self) -> None:
-        """Carry nothing more."""
+        """Stop carrying data."""
         self._ended.set()
 
     def set_toxics(self, toxics: Sequence[Toxic]) -> None:
-        """From now on these, in this order. One that stays keeps its state; the dice are cast for each new one."""
+        """Use these toxics, in this order. One that stays keeps its state; a new one takes effect by its toxicity."""
         before = dict(self._toxics)
         staying = {toxic for toxic in toxics if toxic in before}
         for toxic, effect in self._toxics:
@@ -121,7 +121,7 @@ class Link:
         return [effect for _, effect in self._toxics if effect is not None]
 
     def _way(self) -> Forward:
-        """Through all effects that are there now, and out."""
+        """Compose all present effects and the final write."""
         way: Forward = self._write
         for effect in reversed(self._effects()):
             way = functools.partial(effect.pass_on, forward=way)
@@ -129,6 +129,6 @@ class Link:
 
     async def _write(self, data: bytes, at: float) -> None:  # noqa: ARG002  only effects look at the time
         if self._ended.is_set():
-            raise Cut  # what came before may have been swallowed, and no connection loses bytes in its middle
+            raise Cut  # earlier bytes may have been dropped, and a connection must never lose bytes in its middle
         self._writer.write(data)
         await self._writer.drain()

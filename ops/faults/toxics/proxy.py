@@ -1,6 +1,7 @@
-"""A fault proxy: a port that leads to a server, the connections through it, and the toxics on them.
+"""A fault proxy: a port that forwards to a server, the connections through it, and their toxics.
 
-A disabled proxy refuses: nobody listens on its port, which stays reserved so that nobody else gets it meanwhile.
+A disabled proxy refuses connections. It does not listen, but keeps its port reserved, so that no other process can
+take the port meanwhile.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ _port = re.compile("[0-9]{1,5}")
 
 
 class Proxy:
-    """One proxy. ``listen`` and ``upstream`` are ``host:port``; port 0 becomes the one that was got."""
+    """One proxy. ``listen`` and ``upstream`` are ``host:port``; port 0 is replaced by the port that was assigned."""
 
     def __init__(self, name: str, listen: str, upstream: str, dice: Callable[[], float] = random.random) -> None:
         self.name = name
@@ -36,11 +37,11 @@ class Proxy:
 
     @property
     def enabled(self) -> bool:
-        """Whether it lets connections in."""
+        """Whether it accepts connections."""
         return self._server is not None
 
     async def enable(self) -> None:
-        """Listen."""
+        """Start to listen."""
         if self._server is not None:
             return
         host, port = address(self.listen)
@@ -62,45 +63,45 @@ class Proxy:
             await asyncio.wait(tasks)
 
     async def move(self, listen: str, upstream: str) -> None:
-        """Listen elsewhere or lead elsewhere; connections are cut, and it is disabled after."""
+        """Change its addresses. Connections are cut, and the proxy is disabled afterwards."""
         await self.disable()
         if listen != self.listen:
             self._release()
         self.listen, self.upstream = listen, upstream
 
     async def close(self) -> None:
-        """End it for good."""
+        """Disable it for good and release the port."""
         await self.disable()
         self._release()
 
     # -- toxics ---------------------------------------------------------------------------------
 
     def add(self, toxic: Toxic) -> None:
-        """Put a toxic on every connection, those of now included."""
+        """Add a toxic to all present and future connections."""
         if toxic.name in self.toxics:
             raise ToxicTrouble(409, "toxic already exists")
         self.toxics[toxic.name] = toxic
         self._tell()
 
     def toxic(self, name: str) -> Toxic:
-        """The toxic of this name."""
+        """Return the toxic with this name."""
         try:
             return self.toxics[name]
         except KeyError:
             raise ToxicTrouble(404, "toxic not found") from None
 
     def replace(self, toxic: Toxic) -> None:
-        """Change the toxic of this name; it keeps its place among the others."""
+        """Replace the toxic with this name; its position among the others stays."""
         self.toxics[toxic.name] = toxic
         self._tell()
 
     def remove(self, name: str) -> None:
-        """Take a toxic off."""
+        """Remove a toxic."""
         del self.toxics[self.toxic(name).name]
         self._tell()
 
     def heal(self) -> None:
-        """Take all toxics off."""
+        """Remove all toxics."""
         self.toxics.clear()
         self._tell()
 
@@ -124,9 +125,9 @@ class Proxy:
             self._connections[task] = connection
             await connection.run()
         except (OSError, TimeoutError):
-            pass  # nobody answers behind this proxy: the client sees its connection closed
+            pass  # the server behind the proxy does not answer: the client's connection is closed
         except asyncio.CancelledError:
-            pass  # cut; this task ends here, and nobody else awaits its outcome
+            pass  # the connection was cut; this task ends here, and nothing awaits its result
         finally:
             del self._connections[task]
             for end in (writer, other):
@@ -136,7 +137,7 @@ class Proxy:
     # -- the port -------------------------------------------------------------------------------
 
     def _reserve(self) -> None:
-        """Bound but not listening: connections are refused, and the port is nobody else's."""
+        """Bind the port without listening: connections are refused, and no other process can take the port."""
         host, port = address(self.listen)
         reserved = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -178,7 +179,7 @@ class _Connection:
             link.set_toxics([toxic for toxic in toxics.values() if toxic.stream == stream])
 
     def _reset(self) -> None:
-        """End both ends with RST."""
+        """Reset both sides with RST."""
         for writer in self._writers:
             with contextlib.suppress(OSError):
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
@@ -188,7 +189,7 @@ class _Connection:
 
 
 def address(text: str) -> tuple[str, int]:
-    """``host:port`` apart; without a host it is loopback."""
+    """Split ``host:port``; the default host is loopback."""
     host, colon, port = text.rpartition(":")
     if not colon or not _port.fullmatch(port) or int(port) > 65535:
         raise ToxicTrouble(400, f"bad request body: {text!r} is no address; write host:port")

@@ -1,4 +1,4 @@
-"""The stand-in as a server: in the running loop, or in a thread with a loop of its own for callers that block."""
+"""The stand-in as a server: in the running loop, or in a thread with its own loop for callers that block."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ START_SECONDS = 20.0
 
 
 class ToxicServer:
-    """Fault proxies, and the HTTP endpoint that rules them."""
+    """Fault proxies and the HTTP endpoint that controls them."""
 
     def __init__(self, host: str = LOOPBACK, port: int = 0) -> None:
         self._proxies = Proxies()
@@ -24,14 +24,14 @@ class ToxicServer:
         return await self._http.start()
 
     async def stop(self) -> None:
-        """Cut everything, and end."""
+        """Cut all connections and stop."""
         await self._proxies.close()
         await self._http.stop()
 
 
 @contextmanager
 def running_in_thread() -> Iterator[int]:
-    """A stand-in on a free loopback port, told as the value; gone afterwards."""
+    """Run a stand-in on a free loopback port within the block; yield the port."""
     ready: list[int | BaseException] = []
     is_ready = threading.Event()
     loop = asyncio.new_event_loop()
@@ -47,7 +47,7 @@ def running_in_thread() -> Iterator[int]:
     def work() -> None:
         try:
             loop.run_until_complete(serve())
-        except BaseException as error:  # noqa: BLE001  told to whoever waits for the start
+        except BaseException as error:  # noqa: BLE001  raised again in the thread that waits for the start
             ready.append(error)
             is_ready.set()
         finally:

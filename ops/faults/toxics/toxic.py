@@ -1,7 +1,7 @@
-"""Toxics as data: what may be asked for, checked, with the names and defaults that Toxiproxy documents.
+"""Toxics as data: validated requests, with the names and defaults of Toxiproxy's documentation.
 
-Times are whole milliseconds, but ``slicer``'s delay is in microseconds and ``bandwidth``'s rate in KB a second, as
-there. Nothing here touches a connection.
+Times are whole milliseconds. As in Toxiproxy, ``slicer``'s delay is in microseconds, and ``bandwidth``'s rate in KB a
+second. Nothing here touches a connection.
 """
 
 from typing import Any, Literal
@@ -13,7 +13,7 @@ MILLISECOND = 1e-3
 
 
 class ToxicTrouble(Exception):
-    """A request that cannot be done. ``status`` is the HTTP status that says so."""
+    """A request that cannot be carried out. ``status`` is the HTTP status of the response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -21,42 +21,42 @@ class ToxicTrouble(Exception):
 
 
 class Attributes(msgspec.Struct, frozen=True):
-    """What a kind of toxic can be told; what is not told is zero."""
+    """The attributes of one kind of toxic; the default is zero."""
 
 
 class Latency(Attributes, frozen=True):
-    """Everything comes later."""
+    """Delays all data."""
 
     latency: int = 0
     jitter: int = 0
 
 
 class Bandwidth(Attributes, frozen=True):
-    """So many KB a second, at most; zero sets no limit."""
+    """Limits the rate to so many KB a second; zero means no limit."""
 
     rate: int = 0
 
 
 class SlowClose(Attributes, frozen=True):
-    """The end comes later."""
+    """Delays the end of the stream."""
 
     delay: int = 0
 
 
 class Timeout(Attributes, frozen=True):
-    """Nothing passes, and after that time the connection is closed; zero: never."""
+    """Drops all data, and closes the connection after that time; zero means never."""
 
     timeout: int = 0
 
 
 class ResetPeer(Attributes, frozen=True):
-    """Nothing passes, and after that time the connection is reset."""
+    """Drops all data, and resets the connection after that time."""
 
     timeout: int = 0
 
 
 class Slicer(Attributes, frozen=True):
-    """Data comes in small pieces."""
+    """Cuts data into small pieces."""
 
     average_size: int = 0
     size_variation: int = 0
@@ -64,7 +64,7 @@ class Slicer(Attributes, frozen=True):
 
 
 class LimitData(Attributes, frozen=True):
-    """So many bytes pass, and the connection is closed."""
+    """Closes the connection after so many bytes."""
 
     bytes: int = 0
 
@@ -81,7 +81,7 @@ KINDS: dict[str, type[Attributes]] = {
 
 
 class Toxic(msgspec.Struct, frozen=True):
-    """One toxic on one direction of a proxy; ``toxicity`` is the share of connections that it takes hold of."""
+    """One toxic on one direction of a proxy; ``toxicity`` is the share of connections that it affects."""
 
     name: str
     type: str
@@ -104,7 +104,7 @@ class _Change(msgspec.Struct, frozen=True):
 
 
 def new_toxic(body: bytes) -> Toxic:
-    """The toxic that a request describes, or ``ToxicTrouble``."""
+    """Return the toxic that a request describes. Raises ``ToxicTrouble``."""
     asked = decoded(body, _Asked)
     stream = _stream(asked.stream)
     kind = KINDS.get(asked.type)
@@ -115,7 +115,7 @@ def new_toxic(body: bytes) -> Toxic:
 
 
 def changed_toxic(toxic: Toxic, body: bytes) -> Toxic:
-    """The same toxic with what the request changes of toxicity and attributes."""
+    """Return the toxic with the toxicity and attributes that the request changes."""
     change = decoded(body, _Change)
     attributes = {**msgspec.to_builtins(toxic.attributes), **change.attributes}
     toxicity = toxic.toxicity if change.toxicity is None else change.toxicity
@@ -137,7 +137,7 @@ def _attributes(kind: type[Attributes], told: dict[str, Any]) -> Attributes:
 
 
 def decoded(body: bytes, kind: Any) -> Any:
-    """The body as this kind of thing, or ``ToxicTrouble``."""
+    """Decode the body as this type. Raises ``ToxicTrouble``."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as error:
