@@ -1,4 +1,4 @@
-"""The console's HTTP surface: the page, what it reads, and the few things that it may change."""
+"""The console's HTTP interface: the page, the data that it reads, and the few things that it may change."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -39,7 +39,7 @@ STATIC = Path(str(resources.files("unlost.ops.console").joinpath("static")))
 
 
 class Surface:
-    """The routes."""
+    """All routes of the console."""
 
     def __init__(
         self, settings: ConsoleSettings, *, watch: Watch, asking: ConsoleQueries, shelf: Shelf, replays: Replays,
@@ -79,7 +79,7 @@ class Surface:
         self.application = Starlette(routes=routes, middleware=[guard], exception_handlers=MISTAKEN)
 
     async def overview(self, request: Request) -> Response:  # noqa: ARG002  Starlette's signature
-        """The picture and the verdict on it."""
+        """Return the picture and the verdict on it."""
         picture, judged = await self._watch.look()
         return _json(
             {
@@ -90,42 +90,42 @@ class Surface:
         )  # fmt: skip
 
     async def token(self, request: Request) -> Response:  # noqa: ARG002
-        """Answers only where the guard let pass: so the page learns whether its token is right."""
+        """Confirm the token: the guard lets a request through only if its token is right."""
         return _json({"well": True})
 
     async def events(self, request: Request) -> Response:
-        """Rows, newest first."""
+        """Return rows, newest first."""
         last = whole_number(request, "before", least=0, most=LAST)
         limit = whole_number(request, "limit", 50, least=1, most=MOST_ROWS)
         rows = await self._asking.rows(last, limit)
         return _json({"events": rows, "next": rows[-1]["seq"] if len(rows) == limit else None})
 
     async def event(self, request: Request) -> Response:
-        """The story of one."""
+        """Return the story of one event."""
         story = await self._asking.story(request.path_params["event_id"])
         return _json(story, 200 if story["found"] else 404)
 
     async def follow(self, request: Request) -> Response:
-        """What became of events that the page has sent."""
+        """Return what became of events that the page has published."""
         ids = [one for one in request.query_params.get("ids", "").split(",") if one]
         if not 1 <= len(ids) <= MOST_IDS:
             raise Refused(f"ids takes 1 to {MOST_IDS} ids with commas between them")
         return _json(await self._asking.follow(ids))
 
     async def publish(self, request: Request) -> Response:
-        """Hand one event, or many lines, to the producer."""
+        """Pass one event, or many lines, to the producer."""
         path = "/publish/batch" if request.url.path.endswith("/batch") else "/publish"
         redeliver = request.query_params.get("redeliver") == "true"
         status, content, kind = await self._asking.publish(path, await request.body(), redeliver)
         return Response(content, status, media_type=kind)
 
     async def groups(self, request: Request) -> Response:  # noqa: ARG002
-        """Letters that failed alike."""
+        """Return groups of letters that failed in the same way."""
         groups, troubles = await asyncio.to_thread(lambda: (self._shelf.groups(), self._shelf.troubles()))
         return _json({"groups": groups, "troubles": troubles})
 
     async def letters(self, request: Request) -> Response:
-        """The latest letters of a group, of a state, or of all."""
+        """Return the latest letters of a group, of some states, or of all."""
         query = request.query_params
         states = frozenset(one for one in query.get("state", "").split(",") if one)
         chosen = Selection(fingerprint=query.get("fingerprint", ""), statuses=states)
@@ -133,11 +133,11 @@ class Surface:
         return _json(await asyncio.to_thread(self._shelf.letters, chosen, limit))
 
     async def letter(self, request: Request) -> Response:
-        """One letter in full."""
+        """Return one letter in full."""
         return _json(await asyncio.to_thread(self._shelf.letter, request.path_params["letter_id"]))
 
     async def archive(self, request: Request) -> Response:
-        """Put letters aside, with a reason."""
+        """Archive letters, with a reason."""
         asked = await _body(request, LettersAsked)
         why = asked.why.strip()
         if not 1 <= len(why) <= MOST_WORDS:
@@ -146,16 +146,16 @@ class Surface:
         return _json({"archived": count})
 
     async def restore(self, request: Request) -> Response:
-        """Bring letters back."""
+        """Restore archived or quarantined letters."""
         asked = await _body(request, LettersAsked)
         return _json({"restored": await asyncio.to_thread(self._shelf.restore, selection_of(asked), asked.file)})
 
     async def replays(self, request: Request) -> Response:  # noqa: ARG002
-        """The replays of this console."""
+        """Return the replays of this console."""
         return _json({"replays": self._replays.values()})
 
     async def replay(self, request: Request) -> Response:
-        """Begin one, or say what it would do."""
+        """Start a replay, or with ``dry_run`` return its plan."""
         asked = await _body(request, ReplayAsked)
         if min(asked.rate, asked.limit, asked.canary, asked.max_failures) < 0:
             raise Refused("rate, limit, canary and max_failures are not below 0")
@@ -166,12 +166,12 @@ class Surface:
         return _json(self._replays.start(asked, plans, handler_at_work(picture)), 202)
 
     async def drill(self, request: Request) -> Response:
-        """Take the mark of a drill."""
+        """Accept a mark of a drill."""
         self._drills.hear(await _body(request, DrillTold))
         return _json({"drills": self._drills.running()})
 
     async def cancel(self, request: Request) -> Response:
-        """Cancel one."""
+        """Cancel a replay."""
         told = self._replays.cancel(request.path_params["replay_id"])
         return _json(told) if told else _error(404, "no such replay")
 
@@ -181,7 +181,7 @@ async def _page(request: Request) -> Response:  # noqa: ARG001  Starlette's sign
 
 
 def _told(work: Work) -> Work:
-    """Turn what can go wrong into an answer."""
+    """Turn expected errors into responses."""
 
     async def told(request: Request) -> Response:
         try:

@@ -1,4 +1,4 @@
-"""``unlost console``."""
+"""The command ``unlost console``."""
 
 from unlost.ops.console.daemon import Daemon
 from unlost.ops.console.settings import ConsoleSettings
@@ -15,7 +15,7 @@ from unlost.ops.kit.telemetry.logs import configure_logs
     ],
 )
 def console(settings: ConsoleSettings) -> int:
-    """Serve one page that shows the whole system, tells the story of each event, and replays dead letters."""
+    """Serve one page that shows the whole system and the story of each event, and replays dead letters."""
     configure_logs(settings.log_level, "console")
 
     try:

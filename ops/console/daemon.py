@@ -1,4 +1,4 @@
-"""The console as a process: started, shown as healthy, stopped; its replays end with it."""
+"""The console as a process: start, health, stop. Its replays end with it."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ WATCH_SECONDS = 5.0
 
 
 class Daemon:
-    """One console. ``run`` returns when it was asked to stop."""
+    """One console. ``run`` returns after ``stop``."""
 
     def __init__(self, settings: ConsoleSettings) -> None:
         self._settings = settings
@@ -49,11 +49,11 @@ class Daemon:
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
-        """Ask it to end."""
+        """Begin to stop."""
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until ``stop`` is called."""
         log = structlog.get_logger()
         port = await self._http.start()
         log.info("listening", address=f"http://{self._settings.host}:{port}/")
@@ -77,12 +77,12 @@ class Daemon:
             await self._door.close()
 
     async def _keep_watch(self) -> None:
-        """Look now and then though nobody does: so that whoever comes is told since when something is wrong."""
+        """Look at the system now and then, even if no page does: a later visitor sees since when a problem lasts."""
         while True:
             await self._watch.look()
             await asyncio.sleep(WATCH_SECONDS)
 
     def health(self) -> Health:
-        """It can show that others are away, so it is ready as long as it runs."""
+        """The console is ready as long as it runs: if other parts are away, it can still show that."""
         stopping = self._stop.is_set()
         return Health("console", (), (Check("running", not stopping, "the console is stopping"),))

@@ -1,6 +1,6 @@
-"""Which drill runs now, as told by whoever runs it: for the overview, and for Prometheus, so that dashboards mark it.
+"""Which drill runs now, as the drill itself reports it: shown in the overview, and as metrics for dashboards.
 
-A mark lives for a few seconds and is renewed while its drill runs: a drill that was killed leaves no mark behind.
+A mark expires after some seconds and is renewed while its drill runs. So a killed drill leaves no mark behind.
 """
 
 import time
@@ -18,21 +18,21 @@ Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,39}$")]
 
 
 class DrillTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a drill stands: ``damaged`` from the first blow until all is healed again."""
+    """The state of a drill: ``damaged`` from the first blow until everything is healed."""
 
     drill: Name
     state: Literal["running", "damaged", "ended"]
 
 
 class TooManyDrills(Exception):
-    """Nobody has so many; a label's values must stay few."""
+    """Too many different names of drills: a label must have few values."""
 
     def __init__(self) -> None:
         super().__init__(f"{MOST_NAMES} drills were told of already; restart the console to forget them")
 
 
 class Drills(Collector):
-    """What was told, as long as it holds."""
+    """The last report of each drill, until it expires."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -40,18 +40,18 @@ class Drills(Collector):
         registry.register(self)
 
     def hear(self, told: DrillTold) -> None:
-        """Take a mark, or renew it."""
+        """Store a mark, or renew it."""
         if told.drill not in self._told and len(self._told) >= MOST_NAMES:
             raise TooManyDrills
         self._told[told.drill] = (told.state, self._clock())
 
     def now(self) -> dict[str, str]:
-        """Each drill that was told of in this console's life, with its state."""
+        """Each drill that has been reported to this console, with its state."""
         now = self._clock()
         return {name: state if now - at < LIFE else "ended" for name, (state, at) in self._told.items()}
 
     def running(self) -> list[dict[str, str]]:
-        """Those that run."""
+        """The drills that run now."""
         return [{"drill": name, "state": state} for name, state in self.now().items() if state != "ended"]
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
@@ -59,7 +59,7 @@ class Drills(Collector):
         yield from self._families()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Two gauges for each drill."""
+        """Return two gauges for each drill."""
         running, damage = self._families()
         for name, state in self.now().items():
             running.add_metric((name,), float(state != "ended"))

@@ -1,9 +1,9 @@
-"""Who may use the console: only pages of its own, and to change something only who knows the token.
+"""Access control of the console: only its own pages may use it, and changes need the token, if one is set.
 
-A page of another site can make a visitor's browser send requests here. So a request that changes anything must
-bear a header that no foreign page can add without asking first (and we answer no such question), come from our
-own origin, and bring the token where one is set. A foreign name that was made to lead to this address (DNS
-rebinding) would be "our own origin" to the browser: only the names that were set are answered.
+A page of another site can make a visitor's browser send requests here (CSRF). So a request that changes something must
+have a header that a foreign page can add only after a CORS preflight, which we never grant. It must also come from our
+own origin, and have the token if one is set. With DNS rebinding, a foreign name that points to this address would
+be "our own origin" to the browser. So the console answers only to its configured host names.
 """
 
 import hmac
@@ -32,7 +32,7 @@ HARDENING = {
 
 
 def refusal(method: str, headers: Mapping[str, str], *, names: frozenset[str], token: str) -> tuple[int, str] | None:
-    """Why a request is refused, with its status; None where it may pass."""
+    """Return the status and the reason for refusing a request; None if it may pass."""
     host = headers.get("host", "")
     if _host_name(host) not in names:
         return 421, f"this console is not called {host!r}; add the name to CONSOLE_NAMES if it is"
@@ -65,7 +65,7 @@ def _host_name(host: str) -> str:
 
 
 class Guard:
-    """Refuses what ``refusal`` refuses, and hardens each answer."""
+    """Middleware that applies ``refusal`` and adds security headers to each response."""
 
     def __init__(self, app: ASGIApp, *, names: frozenset[str], token: str) -> None:
         self._app = app
@@ -73,7 +73,7 @@ class Guard:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what may pass."""
+        """Refuse the request, or pass it to the application."""
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return

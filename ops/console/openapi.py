@@ -1,4 +1,4 @@
-"""The description of the console's HTTP endpoint, as OpenAPI 3.1. What is decoded by types is described by the same."""
+"""The OpenAPI 3.1 description of the console. Bodies that types decode are described by the same types."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ HTML = "text/html"
 (_letters_asked, _replay_asked, _drill_told, _picture, _verdict), COMPONENTS = msgspec.json.schema_components(
     (LettersAsked, ReplayAsked, DrillTold, Picture, Verdict), ref_template="#/components/schemas/{name}"
 )
-AWAY = mistake("Who would have to be asked is away")
+AWAY = mistake("A part that is needed for the answer is away")
 STATE = record(
     {"status": TEXT, "failed_replays": WHOLE, "at": either(TEXT, OR_NULL), "detail": TEXT, "error_type": TEXT}
 )
@@ -75,10 +75,10 @@ PLANS = record({
 })  # fmt: skip
 _OWN = {
     "name": OWN_HEADER, "in": "header", "required": True, "schema": {"enum": ["1"]},
-    "description": "No page of another site can add it",
+    "description": "A page of another site cannot add it",
 }  # fmt: skip
 _REFUSED = {
-    "400": mistake("The body makes no sense, and why"),
+    "400": mistake("The body is wrong, and why"),
     "401": mistake("The token is missing or wrong (`Authorization: Bearer …`)"),
     "403": mistake("A page of another site, or the header is missing"),
     "404": mistake("No such letter, file or replay"),
@@ -119,10 +119,10 @@ PATHS: dict[str, Any] = {
     ),
     "/api/events/{event_id}": asking(
         "The whole story of one event", answer("The story", STORY), in_path("event_id", "The event's id"),
-        _404=answer("Nobody knows it", STORY), _503=AWAY,
+        _404=answer("No part of the system knows it", STORY), _503=AWAY,
     ),
     "/api/follow": asking(
-        "What the listeners say of events",
+        "What the listeners know of events",
         answer("Stories by id", record({"outcomes": by_name(many(HAPPENED)), "away": by_name(TEXT)})),
         query("ids", f"1 to {MOST_IDS} ids with commas between them", {**TEXT, "pattern": "[^,]"}, required=True),
         _400=mistake("No ids, or too many"),
@@ -142,8 +142,8 @@ PATHS: dict[str, Any] = {
     "/api/letters": asking(
         "The latest letters, without their events",
         answer("Letters", record({"letters": many(LETTER), "count": WHOLE})),
-        query("fingerprint", "Only those that failed so", TEXT),
-        query("state", "Only those in one of these states, with commas between them", TEXT),
+        query("fingerprint", "Only letters with this fingerprint", TEXT),
+        query("state", "Only letters in one of these states, with commas between them", TEXT),
         query("limit", "Letters, at most", {**WHOLE, "minimum": 1, "maximum": MOST_LISTED, "default": MOST_LISTED}),
         _400=mistake("A wrong limit"), _503=AWAY,
     ),
@@ -152,24 +152,24 @@ PATHS: dict[str, Any] = {
         _404=mistake("No such letter"), _503=AWAY,
     ),
     "/api/letters/archive": _changing(
-        "Put letters aside, with a reason", {"200": answer("How many", record({"archived": WHOLE}))}, _letters_asked
+        "Archive letters, with a reason", {"200": answer("How many", record({"archived": WHOLE}))}, _letters_asked
     ),
     "/api/letters/restore": _changing(
-        "Bring letters back", {"200": answer("How many", record({"restored": WHOLE}))}, _letters_asked
+        "Restore letters", {"200": answer("How many", record({"restored": WHOLE}))}, _letters_asked
     ),
     "/api/replays": {
         **asking("The replays of this console", answer("The latest first", record({"replays": many(REPLAY)}))),
         **_changing(
-            "Replay letters, or say what that would do",
+            "Replay letters, or show the plan only",
             {"200": answer("The plan, with dry_run", PLANS), "202": answer("Begun", REPLAY)}, _replay_asked,
         ),
     },
     "/api/replays/{replay_id}/cancel": _changing(
-        "End a replay; a second time: at once", {"200": answer("The replay", REPLAY)}, None,
+        "Stop a replay after the work in flight; a second time: at once", {"200": answer("The replay", REPLAY)}, None,
         in_path("replay_id", "The replay's id"),
     ),
     "/api/drill": _changing(
-        "Tell where a drill stands; forgotten after 15 s without another word",
+        "Report the state of a drill; forgotten after 15 s without a new report",
         {"200": answer("Drills that run", record({"drills": DRILLS}))}, _drill_told,
     ),
     "/api/token": _changing("See whether the token is right", {"200": answer("It is", record({"well": TRUTH}))}),

@@ -1,4 +1,4 @@
-"""What the console asks listeners, producer and PostgreSQL on behalf of a page; what they say is redacted here."""
+"""Queries listeners, producer and PostgreSQL on behalf of a page, and redacts their answers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ PUBLISH_PATIENCE = 30.0
 
 
 class Away(Exception):
-    """Somebody who is needed does not answer."""
+    """A part that is needed does not answer."""
 
 
 class ConsoleQueries:
-    """Everything that is read from others."""
+    """All queries of the console to other parts."""
 
     def __init__(self, settings: ConsoleSettings, door: Database, shelf: Shelf, redactor: Redactor) -> None:
         self._settings = settings
@@ -38,11 +38,11 @@ class ConsoleQueries:
         self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         await self._client.aclose()
 
     async def rows(self, before: int | None, limit: int) -> list[dict[str, Any]]:
-        """A page of rows, newest first."""
+        """Return a page of rows, newest first."""
         try:
             found = await self._store.page(before, limit)
         except (Transient, Permanent) as error:
@@ -50,7 +50,7 @@ class ConsoleQueries:
         return [self._row(one) for one in found]
 
     async def story(self, event_id: str) -> dict[str, Any]:
-        """All that anybody knows of an event; who could not be asked is named in ``away``."""
+        """Return all that is known of an event. ``away`` names the parts that did not answer."""
         away: dict[str, str] = {}
         journal, row, letters, listeners = await asyncio.gather(
             self._journal(event_id, away),
@@ -69,7 +69,7 @@ class ConsoleQueries:
         }  # fmt: skip
 
     async def follow(self, ids: Sequence[str]) -> dict[str, Any]:
-        """What the listeners say of these events."""
+        """Return what the listeners know of these events."""
         away: dict[str, str] = {}
         merged: dict[str, list[dict[str, Any]]] = {event_id: [] for event_id in ids}
         answers = await asyncio.gather(*(self._outcomes(url, ids, away) for url in self._settings.listeners))
@@ -83,7 +83,7 @@ class ConsoleQueries:
         return {"outcomes": merged, "away": away}
 
     async def publish(self, path: str, body: bytes, redeliver: bool) -> tuple[int, bytes, str]:
-        """Hand something to the producer: its status, its answer, and of what type that is."""
+        """Pass a request to the producer; return the status, body and content type of its response."""
         url = self._settings.producer_url
         if url is None:
             raise Away("no producer is known here; set PRODUCER_URL")

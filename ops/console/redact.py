@@ -1,7 +1,7 @@
-"""Payload fields that nobody may see are masked here, before anything leaves the process. Pure.
+"""Masks secret payload fields before anything leaves the process. Pure.
 
-A field is masked by its name, at any depth, whatever its value. Texts of errors often quote values: those that
-stood in masked fields are masked in them too, and a text about an event whose content is not at hand is withheld.
+A field is masked by its name, at any depth, whatever its value. Texts of errors often quote values, so the values of
+masked fields are masked in texts too. If the content of an event is not available, a text about it is withheld.
 """
 
 import json
@@ -17,22 +17,22 @@ MASK = "***"
 WITHHELD = "(withheld here: it may quote the payload)"
 UNREADABLE = b"(withheld: it cannot be parsed, so its fields cannot be masked)"
 SHORTEST = 3
-"""A value shorter than this is not looked for in texts: it would be found everywhere."""
+"""Shorter values are not masked in texts: they would match everywhere."""
 
 
 class Redactor:
-    """Masks fields of these names."""
+    """Masks fields with these names."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(name.lower() for name in names)
 
     @property
     def masks(self) -> bool:
-        """Whether anything is masked at all."""
+        """Whether any field is masked."""
         return bool(self._names)
 
     def value(self, value: Any) -> Any:
-        """Decoded JSON without the fields that are masked."""
+        """Mask fields in decoded JSON."""
         if not self._names:
             return value
         if isinstance(value, dict):
@@ -42,7 +42,7 @@ class Redactor:
         return value
 
     def text(self, text: str, content: Any) -> str:
-        """A text about an event of this content."""
+        """Mask a text about an event with this content."""
         if not self._names:
             return text
         if content is None:
@@ -52,15 +52,15 @@ class Redactor:
         return text
 
     def unknown(self, text: str) -> str:
-        """A text about an event whose content is not at hand."""
+        """Withhold a text about an event whose content is not available."""
         return WITHHELD if self._names and text else text
 
     def about(self, text: str, letter: Letter) -> str:
-        """A text about the event of a letter."""
+        """Mask a text about the event of a letter."""
         return self.text(text, _decoded(letter.event if letter.event is not None else letter.raw))
 
     def letter(self, letter: Letter) -> Letter:
-        """A letter that may be shown."""
+        """Mask a letter."""
         if not self._names:
             return letter
         content = _decoded(letter.event if letter.event is not None else letter.raw)
@@ -88,7 +88,7 @@ class Redactor:
         return json.dumps(self.value(content), ensure_ascii=False).encode("utf-8", "backslashreplace")
 
     def _secrets(self, value: Any, *, inside: bool) -> Iterator[str]:
-        """Every scalar that stands in a masked field."""
+        """All scalar values within masked fields."""
         if isinstance(value, dict):
             for key, one in value.items():
                 yield from self._secrets(one, inside=inside or key.lower() in self._names)

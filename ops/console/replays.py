@@ -1,8 +1,8 @@
-"""Replays that the console runs: ``dlq replay`` as a child for each file, followed line by line.
+"""Replays that the console runs: one ``dlq replay`` as a child process per file, followed line by line.
 
-A child, because it runs the user's handler: whatever that does, the console goes on. The child takes the same lock
-as everybody's ``dlq replay``. A cancel is its Ctrl-C: it finishes what is under way; a second one ends it now.
-When the console ends, so do its replays, and may be repeated.
+It is a child process because it runs the user's handler: whatever that does, the console goes on. The child takes the
+same lock as any ``dlq replay``. A cancel is like Ctrl-C: the child finishes work in flight; a second cancel ends it
+at once. When the console ends, its replays end too; they can be repeated.
 """
 
 import asyncio
@@ -36,15 +36,16 @@ END_WITHIN = 10.0
 
 
 SECRETS_OF_OTHERS = secret_names(ConsoleSettings, ListenerSettings, ProducerSettings) - secret_names(ReplaySettings)
-"""Variables that hold a secret of the console, of a listener or of the producer, or name the file of one."""
+"""Environment variables with a secret of the console, a listener or the producer, or with the name of a secret's file.
+A replay does not need these."""
 
 
 class Busy(Exception):
-    """A replay runs already."""
+    """Another replay is running."""
 
 
 class ReplayAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a replay shall do. Without ids and fingerprint: all letters that wait."""
+    """The options of a replay. Without ids and fingerprint: all waiting letters."""
 
     ids: tuple[str, ...] = ()
     fingerprint: str = ""
@@ -57,7 +58,7 @@ class ReplayAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     everything: bool = False
 
     def arguments(self) -> list[str]:
-        """As flags of ``dlq replay``."""
+        """The options as flags of ``dlq replay``."""
         flags = [f"--id={one}" for one in self.ids]
         if self.fingerprint:
             flags.append(f"--fingerprint={self.fingerprint}")
@@ -85,7 +86,7 @@ class Part:
 
 @dataclass(slots=True)
 class Replay:
-    """One replay over one file or several, one after another."""
+    """One replay of one or several files, one after another."""
 
     asked: ReplayAsked
     parts: list[Part]
@@ -96,11 +97,11 @@ class Replay:
     state: Literal["running", "cancelling", "done", "cancelled", "failed"] = "running"
     child: asyncio.subprocess.Process | None = None
     handler: str | None = None
-    """What the listeners that are at work call their handler."""
+    """The handler of the listeners, by its name."""
 
     @property
     def runs(self) -> bool:
-        """Whether it is not over."""
+        """Whether it is still running."""
         return self.ended_at is None
 
     def values(self) -> dict[str, Any]:
@@ -117,7 +118,7 @@ class Replay:
 
 
 class Replays:
-    """The replays of this console, one at a time, the latest remembered."""
+    """The replays of this console. One runs at a time; the latest are remembered."""
 
     def __init__(self, environment: Mapping[str, str], redactor: Redactor) -> None:
         self._environment = dict(environment)
@@ -126,13 +127,13 @@ class Replays:
         self._task: asyncio.Task[None] | None = None
 
     def values(self) -> list[dict[str, Any]]:
-        """All that are remembered, the latest first."""
+        """All remembered replays, the latest first."""
         return [one.values() for one in reversed(self._known)]
 
     def start(
         self, asked: ReplayAsked, plans: Sequence[Mapping[str, Any]], handler: str | None = None
     ) -> dict[str, Any]:
-        """Begin, or raise ``Busy``. ``handler``: the listeners'; one that the console was given goes before it."""
+        """Start a replay. Raises ``Busy``. ``handler``: the listeners'; the console's own setting has precedence."""
         if self._known and self._known[-1].runs:
             raise Busy("a replay runs already; wait for its end, or cancel it")
         parts = [Part(Path(one["file"])) for one in plans if one["letters"]]
@@ -142,7 +143,7 @@ class Replays:
         return replay.values()
 
     def cancel(self, replay_id: str) -> dict[str, Any] | None:
-        """Let it finish what is under way and end; asked again: end now. None: no such replay."""
+        """Let it finish work in flight and end; a second call ends it at once. None if there is no such replay."""
         for one in self._known:
             if one.replay_id == replay_id:
                 if one.runs:
@@ -152,7 +153,7 @@ class Replays:
         return None
 
     async def close(self) -> None:
-        """End what runs."""
+        """End the running replay."""
         if self._task is None or self._task.done():
             return
         running = self._known[-1]
@@ -209,11 +210,11 @@ class Replays:
                 part.report = self._tame(report)
 
     def _tame(self, report: dict[str, Any]) -> dict[str, Any]:
-        """Without texts that may quote payloads, where fields are masked: each letter tells its own, masked."""
+        """If fields are masked, drop texts that may quote payloads. Each letter shows its own text, masked."""
         return {**report, "failures": {}} if self._redactor.masks else report
 
     async def _listen(self, child: asyncio.subprocess.Process, part: Part) -> None:
-        """Sentences go to the page, log lines to our own log."""
+        """Pass sentences for people to the page, and log lines to our own log."""
         assert child.stderr is not None
         async for line in child.stderr:
             text = line.decode(errors="replace").rstrip()
@@ -224,9 +225,9 @@ class Replays:
 
 
 def environment_of(outer: Mapping[str, str], told: Mapping[str, str], handler: str | None) -> dict[str, str]:
-    """What a replay is told: all that the console was, but none of the secrets that only others need.
+    """The environment of a replay: the console's, without the secrets that only other commands need.
 
-    It runs code that is not ours. Its handler is the listeners', unless the console was given one.
+    A replay runs the user's code, so it must not see them. Its handler is the listeners', unless the console has one.
     """
     kept = {name: value for name, value in outer.items() if name.upper() not in SECRETS_OF_OTHERS}
     name, _, version = (handler or "").partition("@")

@@ -1,4 +1,4 @@
-"""What a request says of letters, and the letters that it means. Pure."""
+"""Turns the part of a request that names letters into a selection. Pure."""
 
 import msgspec
 
@@ -9,11 +9,11 @@ SHORTEST_ID = 16
 
 
 class Refused(Exception):
-    """The request makes no sense; the text says why."""
+    """The request is wrong; the text says why."""
 
 
 class LettersAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which letters to put aside or to bring back."""
+    """Which letters to archive or to restore."""
 
     ids: tuple[str, ...] = ()
     fingerprint: str = ""
@@ -23,7 +23,7 @@ class LettersAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def selection_of(asked: LettersAsked | ReplayAsked) -> Selection:
-    """The letters that are meant; all of them only if that was said."""
+    """Return the selected letters; all of them only if the request says so explicitly."""
     if any(len(one) < SHORTEST_ID for one in asked.ids):
         raise Refused('"ids" holds whole ids of letters: a part of one could mean others too')
     chosen = Selection(ids=asked.ids, fingerprint=asked.fingerprint)

@@ -1,4 +1,4 @@
-"""What can be set on a console."""
+"""The settings of the console."""
 
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ TIMEOUT = 3.0
 
 
 class ConsoleSettings(ConnectionSettings):
-    """Whom the console asks, who may use it, and, for replays, what a listener is told."""
+    """Where the parts of the system are, who may use the console, and, for replays, a listener's settings."""
 
     host: str = Field("127.0.0.1", description="Address of the console")
     port: int = Field(3006, ge=0, le=65535, description="Port of the console; 0 takes a free one")
@@ -32,29 +32,29 @@ class ConsoleSettings(ConnectionSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log")
 
     def targets(self) -> Targets:
-        """Whom to ask over HTTP, and which files to read."""
+        """The processes to query over HTTP, and the files to read."""
         return Targets(self.listeners, self.producer_url, self.letters, self.group)
 
     def names(self) -> frozenset[str]:
-        """Under which host names the console answers: a foreign name that leads here must not reach it."""
+        """The host names to which the console answers. A foreign name that points here must not reach it."""
         return frozenset(name.lower() for name in (*LOOPBACK, self.host, *self.console_names))
 
     def door(self) -> Database:
-        """The way to PostgreSQL, not opened yet."""
+        """The connection pool to PostgreSQL, not opened yet."""
         return Database(
             self.database_url.reveal(), group=self.group, name="unlost console", connections=4,
             timeout=TIMEOUT, connect_timeout=TIMEOUT,
         )  # fmt: skip
 
     def quick_door(self) -> Database:
-        """The way to PostgreSQL for a look: who does not answer soon is told to be away."""
+        """The pool for looks at the system. Its limit is short: if PostgreSQL is slow, it is shown as away."""
         return Database(
             self.database_url.reveal(), group=self.group, name="unlost console", connections=2,
             timeout=PATIENCE, connect_timeout=PATIENCE,
         )  # fmt: skip
 
     def replay_environment(self) -> dict[str, str]:
-        """What ``dlq replay`` is told, secrets and all: the settings that it shares with a listener."""
+        """The environment for ``dlq replay``, with secrets: the settings that it shares with a listener."""
         values = {name: getattr(self, name) for name in ConnectionSettings.model_fields if name != "log_level"}
         return {
             name.upper(): str(value.reveal() if hasattr(value, "reveal") else value)

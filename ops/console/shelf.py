@@ -1,6 +1,6 @@
-"""All dead-letter files as one: groups over all of them, single letters, what is put aside and brought back.
+"""All dead-letter files together: groups over all files, single letters, archiving and restoring.
 
-What reads blocks, and is called from threads. Groups are counted again only when a file has changed.
+Reading blocks, so it is called from threads. Groups are recounted only when a file has changed.
 """
 
 import heapq
@@ -31,7 +31,7 @@ class Unknown(Exception):
 
 
 class Shelf:
-    """The files that were set."""
+    """The configured dead-letter files."""
 
     def __init__(self, named: Sequence[Path], redactor: Redactor) -> None:
         self._named = tuple(named)
@@ -39,11 +39,11 @@ class Shelf:
         self._groups = Kept(self.files, self._count)
 
     def groups(self) -> list[dict[str, Any]]:
-        """Letters that failed alike, over all files."""
+        """Groups of letters that failed in the same way, over all files."""
         return self._groups.now()
 
     def letters(self, selection: Selection, limit: int) -> dict[str, Any]:
-        """The latest of the selected letters, newest first, without their events."""
+        """Return the latest of the selected letters, newest first, without their events."""
         most = max(1, min(limit, MOST_LISTED))
         latest: list[tuple[float, int, Path, Entry]] = []
         count = 0
@@ -61,19 +61,19 @@ class Shelf:
         return {"letters": found, "count": count}
 
     def letter(self, letter_id: str) -> dict[str, Any]:
-        """One letter in full, or ``Unknown``."""
+        """Return one letter in full. Raises ``Unknown``."""
         for path, entry in self._entries(Selection(ids=(letter_id,))):
             if entry.letter.letter_id == letter_id:
                 return self._values(path, entry)
         raise Unknown(f"no dead-letter file holds a letter {letter_id!r}; it may have been compacted away")
 
     def of_event(self, event_id: str) -> list[dict[str, Any]]:
-        """All letters of an event."""
+        """Return all letters of an event."""
         chosen = Selection(ids=(event_id,))
         return [self._values(path, entry) for path, entry in self._entries(chosen) if entry.letter.event_id == event_id]
 
     def plans(self, selection: Selection, file: str | None, limit: int = 0) -> list[dict[str, Any]]:
-        """What a replay would do to each file that holds any of the letters."""
+        """Plan a replay for each file that holds any of the letters."""
         found = []
         for path in self.files(file):
             sums = plan([snapshot(path)], selection, limit)
@@ -82,15 +82,15 @@ class Shelf:
         return found
 
     def archive(self, selection: Selection, file: str | None, why: str) -> int:
-        """Put letters aside; how many."""
+        """Archive letters; return how many."""
         return sum(change(path, selection, "archived", why)[0] for path in self.files(file))
 
     def restore(self, selection: Selection, file: str | None) -> int:
-        """Bring letters back; how many."""
+        """Restore letters; return how many."""
         return sum(change(path, selection, "restored")[0] for path in self.files(file))
 
     def files(self, name: str | None = None) -> list[Path]:
-        """The files that exist and can be found; or the one of this name, or ``Unknown``."""
+        """Return all files that are found, or only the one with this name. Raises ``Unknown``."""
         found = list(dict.fromkeys(path for named in self._named for path in _found(named)[0]))
         if name is None:
             return found
@@ -100,7 +100,7 @@ class Shelf:
         return [wanted]
 
     def troubles(self) -> list[str]:
-        """What was named and cannot be found or looked through."""
+        """Why configured files or directories cannot be found or read."""
         return [why for named in self._named if (why := _found(named)[1])]
 
     def _entries(self, selection: Selection) -> Iterator[tuple[Path, Entry]]:
@@ -118,7 +118,7 @@ class Shelf:
         return values
 
     def _told(self, entry: Entry) -> str:
-        """What became of a letter, unless that may quote its payload."""
+        """The detail of a letter's state, masked if it may quote the payload."""
         if entry.state.status in ("open", "resolved", "archived"):
             return entry.state.detail
         return self._redactor.about(entry.state.detail, entry.letter)

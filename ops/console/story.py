@@ -1,4 +1,4 @@
-"""The story of one event, told by everybody who knows something of it, as one line of time. Pure."""
+"""The story of one event: all that the parts of the system know of it, on one timeline. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ SAME_SECONDS = 0.1
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One thing that happened to an event, and who says so."""
+    """One thing that happened to an event, and which part reported it."""
 
     at: float
     who: str
@@ -24,14 +24,14 @@ def steps(
     listeners: Sequence[Mapping[str, Any]],
     letters: Sequence[Mapping[str, Any]],
 ) -> list[Step]:
-    """All steps in the order of time."""
+    """All steps in order of time."""
     written = list(_of_letters(letters))
     heard = [one for one in _of_listeners(listeners) if not _is_written(one, written)]
     return sorted([*_of_journal(journal), *_of_row(row), *heard, *written], key=lambda one: one.at)
 
 
 def _is_written(step: Step, written: Sequence[Step]) -> bool:
-    """Whether a letter tells of this step too, and says more."""
+    """Whether a letter records this step too, with more details."""
     same = {"failed": "attempt failed", "buried": "dead letter"}.get(step.what)
     return any((one.what, one.who) == (same, step.who) and abs(one.at - step.at) < SAME_SECONDS for one in written)
 
