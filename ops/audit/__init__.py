@@ -1,1 +1,1 @@
-"""Accounting: what became of every event that the producer accepted."""
+"""The audit: it accounts for every event that the producer accepted."""

@@ -1,16 +1,16 @@
-"""The books, as pure data: each accepted event stands in exactly one column, or something is wrong.
+"""The account, as pure data: each accepted event is in exactly one column, or something is wrong.
 
-row: it is stored. letter: it is an unresolved dead letter. in flight: a listener holds it. waiting: it
-stands behind the group's cursor, still to be read. unread: it stands there too, but no listener of the group is alive,
-so nobody reads it. Whatever is in none of them is *missing*; what is a
-row and an unresolved letter at once, or more than one letter, is *doubled*; a row whose content is not what the
-journal has is *differing*; a row that no handler has seen, where the group has one, is *unhandled*. An event that
-was sent once more (redelivered) is one event.
+Columns: *row* (stored), *letter* (an unresolved dead letter), *in flight* (a listener holds it), *waiting* (after the
+group's cursor, still to be read), *unread* (like waiting, but the group has no live listener to read it).
 
-Of the journal itself: *dropped* entries were removed by retention before a group had read them. *Damaged* is an event
-of which the journal has no whole entry; it is never sent, so it is missing too, unless it is a row or a letter already.
+Problems: an event in no column is *missing*. An event with a row and an unresolved letter, or with several letters, is
+*doubled*. A row whose content differs from the journal is *differing*. A row that no handler has processed, although
+the group has one, is *unhandled*. A redelivered event counts as one event.
 
-An id is remembered by a hash of 64 bits, about 70 bytes an event.
+Problems of the journal: *dropped* entries were removed by retention before a group had read them. A *damaged* event has
+no intact entry in the journal. It is never sent, so it is missing too, unless it is a row or a letter already.
+
+Each id is remembered by a 64-bit hash, at about 70 bytes per event.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 Digests = dict[str, set[str]]
-"""Events that are neither a row nor a letter yet, each with the digests under which the journal has it."""
+"""Events that are neither a row nor a letter yet, each with its digests in the journal."""
 
 
 class Accepted(Protocol):
@@ -27,11 +27,11 @@ class Accepted(Protocol):
 
     @property
     def event_id(self) -> str:
-        """Its id."""
+        """The event's id."""
 
     @property
     def digest(self) -> str:
-        """Of its content, in hex digits."""
+        """The digest of its content, in hex digits."""
 
     @property
     def state(self) -> str:
@@ -39,7 +39,7 @@ class Accepted(Protocol):
 
 
 class Row(NamedTuple):
-    """What a row says of how it was stored; ``handled``: by the group's handler, or the group has none."""
+    """What the audit needs of a row. ``handled``: a handler has processed it, or the group has none."""
 
     digest: str
     handled: bool = True
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class Account:
-    """The sums so far, and the ids that need somebody's eyes."""
+    """The sums so far, and the ids of events with problems."""
 
     accepted: int = 0
     redelivered: int = 0
@@ -59,27 +59,27 @@ class Account:
     missing: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     differing: dict[str, str] = field(default_factory=dict)
-    """Rows whose digest the journal does not have, as far as it has been read."""
+    """Rows whose digest is not in the journal, as far as it has been read."""
     unhandled: list[str] = field(default_factory=list)
     dropped: int = 0
     damaged: set[str] = field(default_factory=set)
-    """Events of which the journal has no whole entry, as far as it has been read."""
+    """Events without an intact entry in the journal, as far as it has been read."""
     damaged_lines: int = 0
     is_retained: bool = True
-    """Whether retention keeps for the group what it has not read."""
+    """Whether retention keeps events that the group has not read."""
     left: Digests = field(default_factory=dict)
     _seen: set[int] = field(default_factory=set)
 
     @property
     def is_balanced(self) -> bool:
-        """Whether every accepted event is in exactly one place as it was accepted, or will be, and all was read."""
+        """Whether every accepted event is, or will be, unchanged in exactly one place, and every line could be read."""
         return not (
             self.missing or self.doubled or self.differing or self.unhandled or self.dropped or self.damaged_lines
             or self.unread
         )  # fmt: skip
 
     def counts(self) -> dict[str, int]:
-        """Each column's sum."""
+        """The sum of each column."""
         return {
             "accepted": self.accepted,
             "redelivered": self.redelivered,
@@ -98,14 +98,14 @@ class Account:
         }
 
     def ids(self) -> dict[str, list[str]]:
-        """The events that need somebody's eyes, by what is wrong with them."""
+        """The ids of events with problems, by problem."""
         return {
             "missing": self.missing, "doubled": self.doubled, "differing": [*self.differing],
             "unhandled": self.unhandled, "damaged": sorted(self.damaged),
         }  # fmt: skip
 
     def accept(self, entries: Iterable[Accepted], rows: Mapping[str, Row], letters: Mapping[str, int]) -> None:
-        """Enter a page of the journal; ``rows`` holds each event in it that is a row."""
+        """Enter a page of the journal; ``rows`` holds those of its events that have a row."""
         new: Digests = {}
         for entry in entries:
             known = hash(entry.event_id)
@@ -122,16 +122,16 @@ class Account:
             for waiting in (new, self.left):
                 if entry.event_id in waiting:
                     waiting[entry.event_id].add(entry.digest)
-            if self.differing.get(entry.event_id) == entry.digest:  # the same value, written another way
+            if self.differing.get(entry.event_id) == entry.digest:  # the same JSON value in another notation
                 del self.differing[entry.event_id]
         self.left |= self._entered(new, rows, letters)
 
     def look_again(self, rows: Mapping[str, Row], letters: Mapping[str, int]) -> None:
-        """Enter what has become a row or a letter meanwhile."""
+        """Enter events that have become a row or a letter since the last check."""
         self.left = self._entered(self.left, rows, letters)
 
     def _entered(self, events: Digests, rows: Mapping[str, Row], letters: Mapping[str, int]) -> Digests:
-        """Enter what is a row or a letter; what is neither."""
+        """Enter events that are a row or a letter; return the others."""
         left: Digests = {}
         for event_id, digests in events.items():
             unresolved = letters.get(event_id, 0)
@@ -150,7 +150,7 @@ class Account:
         return left
 
     def close(self, in_flight: AbstractSet[str], waiting: AbstractSet[str], *, is_read: bool = True) -> None:
-        """Enter what was left open, now that everybody has been asked. ``is_read``: the group has a live listener."""
+        """Enter the remaining events, after all parts have been queried. ``is_read``: the group has a live listener."""
         for event_id in self.left:
             if event_id in in_flight:
                 self.in_flight += 1

@@ -1,4 +1,4 @@
-"""``unlost audit``: every accepted event accounted for. ``unlost event``: all that is known of one."""
+"""``unlost audit`` accounts for every accepted event. ``unlost event`` shows all that is known of one event."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ AGAIN = 0.5
 
 
 class AuditSettings(Settings):
-    """Whom to ask."""
+    """Where the parts of the system are."""
 
     producer_url: WebAddress = Field("http://127.0.0.1:3005", description="The producer, for its journal")
     listeners: tuple[WebAddress, ...] = Field(
@@ -57,7 +57,7 @@ _as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
 def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> int:
     """Account for every event that the producer accepted: row, letter in FILES, in flight, waiting, or missing.
 
-    Unread is what waits for a group that has no live listener.
+    Unread events wait for a group that has no live listener.
     """
     named = files or settings.letters
     with _one_sentence(settings):
@@ -90,7 +90,7 @@ def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> in
     params=[click.Argument(["event_id"]), _files],
 )
 def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> int:
-    """Tell all that is known of the event EVENT_ID, as JSON: journal, row, listeners, letters in FILES."""
+    """Show all that is known of the event EVENT_ID, as JSON: journal, row, listeners, letters in FILES."""
     with _one_sentence(settings):
         known = asyncio.run(_known(settings, event_id, files or settings.letters))
     say_json_text(json.dumps(known, indent=2, default=str, ensure_ascii=False))
@@ -98,7 +98,7 @@ def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> in
 
 
 async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
-    """The books, closed: whoever could know was asked."""
+    """Query all parts and return the closed account."""
     account = Account()
     letters, account.damaged_lines = unresolved_letters(files)
     async with _everybody(settings) as (client, connection):
@@ -120,7 +120,7 @@ async def _close(
     connection: asyncpg.Connection,
     handler: str | None,
 ) -> None:
-    """Ask again about what was in neither place: it may have been on its way from one to the other."""
+    """Query again for events that were found nowhere: they may have been moving from one place to another."""
     deadline = time.monotonic() + settings.settle
     while account.left:
         left = [*account.left]
@@ -137,7 +137,7 @@ async def _close(
 async def _unread(
     settings: AuditSettings, client: httpx.AsyncClient, connection: asyncpg.Connection, among: set[str]
 ) -> set[str]:
-    """Which of these stand behind the group's cursor, so that they will still be read, or read again."""
+    """Return those of these events that come after the group's cursor, so that they will still be read."""
     unread: set[str] = set()
     cursors: list[str | None] = [*await asking.group_cursors(connection, settings.group)]
     for cursor in cursors or [None]:
@@ -145,7 +145,7 @@ async def _unread(
             async for page in asking.journal(client, settings.producer_url, cursor):
                 unread.update(entry.event_id for entry in page if entry.event_id in among)
         except asking.UnknownCursor:
-            return among  # who brings a cursor that the journal does not know is sent everything
+            return among  # a client with a cursor that the journal does not know is sent everything
     return unread
 
 

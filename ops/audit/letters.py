@@ -1,4 +1,4 @@
-"""Reading dead-letter files for the books: what is unresolved, and what each event's letters say."""
+"""Reads dead-letter files for the audit: unresolved letters, and all letters of one event."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ from unlost.dlq.record.letter import Letter
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.sidecar import OPEN, states
 
-# The producer accepted the event once; a second one with the same id and other content is no copy of it.
+# The producer accepted the event once. A second one with the same id but other content is not a copy of it.
 NO_COPY = frozenset({"conflict", "invalid"})
 
 
 def unresolved_letters(named: Iterable[Path]) -> tuple[Counter[str], int]:
-    """How many unresolved letters each event has, and how many lines could not be read.
+    """Count unresolved letters by event, and lines that could not be read.
 
-    ``FileTrouble`` for a file that cannot be read: its letters would look like events that are missing.
+    Raises ``FileTrouble`` if a file cannot be read: otherwise its letters would look like missing events.
     """
     letters: Counter[str] = Counter()
     damaged = 0
@@ -37,7 +37,7 @@ def unresolved_letters(named: Iterable[Path]) -> tuple[Counter[str], int]:
 
 
 def letters_of(named: Iterable[Path], event_id: str) -> list[dict[str, Any]]:
-    """Every letter of one event in these files, each with what became of it."""
+    """Return all letters of one event in these files, each with its state."""
     return [letter for file in letter_files(named) for letter in _letters_in(file, event_id)]
 
 

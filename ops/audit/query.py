@@ -1,4 +1,4 @@
-"""Asking those who know: the producer's journal, PostgreSQL, the dead-letter files, the listeners."""
+"""Queries of the audit: to the producer's journal, to PostgreSQL and to the listeners."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
@@ -27,14 +27,14 @@ CURSOR_REFUSED = frozenset({400, 404, 409, 410, 416})
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One accepted event, as the journal tells it."""
+    """One accepted event in the journal."""
 
     event_id: str
     cursor: str | int
     digest: str = ""
     at: Any = None
     state: str = "whole"
-    """``whole``, ``damaged`` (its bytes are not those that were accepted) or ``dropped``."""
+    """``whole``, ``damaged`` (its bytes differ from those that were accepted) or ``dropped``."""
 
 
 class UnknownCursor(Exception):
@@ -47,7 +47,7 @@ _entry = msgspec.json.Decoder(Entry)
 async def journal(
     client: httpx.AsyncClient, producer_url: str, after: str | int | None = None
 ) -> AsyncIterator[list[Entry]]:
-    """Every accepted event after a cursor, oldest first, in pages."""
+    """Yield all accepted events after a cursor, oldest first, in pages."""
     while True:
         asked: dict[str, Any] = {"limit": PAGE} | ({} if after is None else {"after": after})
         response = await _get(client, f"{producer_url}/api/journal", asked)
@@ -59,21 +59,21 @@ async def journal(
 
 
 async def first_entry(client: httpx.AsyncClient, producer_url: str, event_id: str) -> Entry | None:
-    """Where the journal has an event first; None if it was never accepted, or is forgotten."""
+    """Return the first entry of an event; None if it was never accepted, or has been forgotten."""
     response = await _get(client, f"{producer_url}/api/journal", {"event_id": event_id})
     lines = response.content.splitlines()
     return _entry.decode(lines[0]) if lines else None
 
 
 class Retained(msgspec.Struct, frozen=True):
-    """What retention removed before a group had read it, and whether it waits for the group that is asked about."""
+    """How many events retention removed before a group had read them, and whether it waits for this group."""
 
     dropped: int = 0
     waits: bool = True
 
 
 async def retained(client: httpx.AsyncClient, producer_url: str, group: str) -> Retained:
-    """What retention did, and will do."""
+    """Query what retention has dropped, and whether it waits for the group."""
     try:
         answer = await client.get(f"{producer_url}/api/journal/groups", timeout=TIMEOUT)
         if not answer.is_success:
@@ -88,13 +88,13 @@ async def retained(client: httpx.AsyncClient, producer_url: str, group: str) -> 
 async def rows(
     connection: asyncpg.Connection, group: str, event_ids: Sequence[str], *, handler: str | None
 ) -> dict[str, Row]:
-    """Which of these are rows. ``handler``: the group's, if it has one."""
+    """Return those of these events that have rows. ``handler``: the group's, if it has one."""
     found = await connection.fetch(in_schema(ROWS, schema_of(group)), list(event_ids), timeout=TIMEOUT)
     return {row["event_id"]: Row(row["payload_sha256"].hex(), not handler or bool(row["handler"])) for row in found}
 
 
 async def handler(client: httpx.AsyncClient, listeners: Iterable[str]) -> str | None:
-    """What the listeners that answer call their handler; None where they have none."""
+    """Return the handler's name from the listeners that answer; None if they have none."""
     for url in listeners:
         try:
             told = (await client.get(f"{url}/health", timeout=TIMEOUT)).json().get("handler")
@@ -106,9 +106,9 @@ async def handler(client: httpx.AsyncClient, listeners: Iterable[str]) -> str | 
 
 
 async def in_flight(client: httpx.AsyncClient, listeners: Iterable[str], event_ids: Sequence[str]) -> set[str]:
-    """Which of these a listener says it holds. A listener that does not answer is taken to hold nothing."""
+    """Return those of these events that some listener holds. A listener that does not answer counts as holding none."""
     plain = [one for one in event_ids if "," not in one]
-    odd = [one for one in event_ids if "," in one]  # the list of ids is written with commas
+    odd = [one for one in event_ids if "," in one]  # the list of ids in the URL is separated by commas
     held: set[str] = set()
     for url in listeners:
         try:
@@ -123,26 +123,26 @@ async def in_flight(client: httpx.AsyncClient, listeners: Iterable[str], event_i
 
 
 async def known_to(client: httpx.AsyncClient, listener_url: str, event_id: str) -> dict[str, Any]:
-    """All that one listener knows of an event."""
+    """Return all that one listener knows of an event."""
     answer = await client.get(f"{listener_url}/api/events/{quote(event_id, safe='')}", timeout=TIMEOUT)
     known: dict[str, Any] = answer.json()
     return known
 
 
 async def group_cursors(connection: asyncpg.Connection, group: str) -> list[str]:
-    """The group's cursors, of whatever sources; everything up to one of them is settled."""
+    """Return the group's cursors, of all sources. Everything up to a cursor is settled."""
     found = await connection.fetch(in_schema(CURSORS, schema_of(group)), timeout=TIMEOUT)
     return [row["cursor"] for row in found]
 
 
 async def is_read(connection: asyncpg.Connection, group: str) -> bool:
-    """Whether the group has a listener that is alive."""
+    """Whether the group has a live listener."""
     alive: bool = await connection.fetchval(in_schema(ALIVE, schema_of(group)), timeout=TIMEOUT)
     return alive
 
 
 async def row(connection: asyncpg.Connection, group: str, event_id: str) -> asyncpg.Record | None:
-    """The row of an event, all of it."""
+    """Return the whole row of an event."""
     return await connection.fetchrow(in_schema(ROW, schema_of(group)), event_id, timeout=TIMEOUT)
 
 
