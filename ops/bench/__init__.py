@@ -1,1 +1,1 @@
-"""Measuring on this machine, on real servers, with an audit of its own rows."""
+"""The benchmark: it measures on this machine, with real servers, and audits its own rows."""

@@ -1,4 +1,4 @@
-"""The bed that everything is measured on: one private system, whose listeners run only while they are measured."""
+"""The test bed of all measurements: one private system, whose listeners run only while they are measured."""
 
 import asyncio
 import secrets
@@ -27,7 +27,7 @@ LOOK = 0.2
 WARMING = 200
 """Events that each round stores before it is measured."""
 BODIES_AT_ONCE = 4
-"""One is on its way, one is read, one is committed, one is answered."""
+"""One is being sent, one read, one committed, and one answered."""
 SPAN = "select extract(epoch from max(processed_at) - min(received_at))::float8 from unlost.events where seq > $1"
 NEWEST = "select coalesce(max(seq), 0) from unlost.events"
 COUNT = "select count(*) from unlost.events where seq > $1"
@@ -35,12 +35,12 @@ COUNTS = "select count(*), count(distinct event_id) from unlost.events where seq
 
 
 def publishing(line: bytes) -> bytes:
-    """A request to publish one event."""
+    """Make a request that publishes one event."""
     return request("/publish", line)
 
 
 class Bed:
-    """Publishes, runs listeners, and knows from PostgreSQL what became of it."""
+    """Publishes events, runs listeners, and checks the rows in PostgreSQL."""
 
     def __init__(self, system: System, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self.system = system
@@ -53,11 +53,11 @@ class Bed:
 
     @property
     def server_pids(self) -> list[int | None]:
-        """PostgreSQL, Valkey, producer."""
+        """The process ids of PostgreSQL, Valkey and the producer."""
         return [self.system.postgres.child.pid, self.system.valkey.child.pid, self.system.producer.pid]
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self.publisher.close()
         await self.redis.aclose()
         await self._database.close()
@@ -65,26 +65,26 @@ class Bed:
 
     @staticmethod
     def new_run() -> str:
-        """A prefix for ids that no round used before."""
+        """Make a prefix for ids that no earlier round has used."""
         return secrets.token_hex(4)
 
     async def here(self) -> str:
-        """The cursor of the stream's end."""
+        """Return the cursor of the stream's end."""
         async with connect(self.system.layout.stream_url, proxy=None) as stream:
             assert stream.response
             return stream.response.headers["unlost-cursor"]
 
     async def stream_from_here(self) -> str:
-        """The stream's address from its end on: what is published from now on comes, and nothing else."""
+        """Return a stream URL that starts at the present end, so that it sends only events published from now on."""
         return f"{self.system.layout.stream_url}?after={await self.here()}"
 
     async def begin_here(self) -> None:
-        """Move the listeners' cursor over what was published for others."""
+        """Move the listeners' cursor past events that were published for other measurements."""
         url = self.system.layout.stream_url
         await self._cursors.advance(source_name(url), GROUP, await self.here())
 
     async def publish(self, lines: Sequence[bytes]) -> float:
-        """Publish in batches, known ids once more; how many seconds it took."""
+        """Publish in batches, and redeliver known ids; return the seconds that it took."""
         started = time.perf_counter()
         waiting = bodies(lines)
 
@@ -96,7 +96,7 @@ class Bed:
         return time.perf_counter() - started
 
     async def publish_each(self, lines: Sequence[bytes]) -> None:
-        """Publish each event in a request of its own, as many at once as there are connections."""
+        """Publish each event in its own request, with as many requests at once as there are connections."""
         await self.publisher.open()
         for answer in await asyncio.gather(*[self.publisher.send(publishing(line)) for line in lines]):
             checked(answer)
@@ -107,13 +107,13 @@ class Bed:
         await self.keep_rows()
 
     async def keep_rows(self) -> None:
-        """Begin a round beside the rows that are there, with an empty Redis."""
+        """Begin a round with the present rows and an empty Redis."""
         self._base = await self.connection.fetchval(NEWEST)
         await self.connection.execute("checkpoint", timeout=WAIT)
         await self.redis.flushall()
 
     async def rows(self, count: int) -> int:
-        """Wait for so many rows; how many there are."""
+        """Wait for so many rows; return how many there are."""
         async with asyncio.timeout(WAIT):
             while (found := await self._count()) < count:  # noqa: ASYNC110  other processes write them
                 await asyncio.sleep(LOOK)
@@ -124,9 +124,10 @@ class Bed:
         return found
 
     async def stored(self, children: Sequence[Child], lines: Sequence[bytes], distinct: int) -> Measured:
-        """How fast these listeners empty what waits in the journal: from the first frame received to the last row.
+        """Measure how fast these listeners store waiting events: from the first received frame to the last row.
 
-        They are up and have met, and stand still while it is published: no start of a process is in the figure.
+        They are up and know each other, and are frozen while events are published. So the figure includes no start of
+        a process.
         """
         await self.begin_here()
         for child in children:
@@ -147,7 +148,7 @@ class Bed:
         return Measured(len(lines), seconds)
 
     async def _met(self, count: int) -> None:
-        """Wait until so many listeners are ready, each has stored its part of a few events, and all know of all."""
+        """Wait until so many listeners are ready and know each other, and have stored some events together."""
         async with asyncio.timeout(WAIT), httpx.AsyncClient(trust_env=False) as client:
             for url in self.system.layout.listener_urls[:count]:
                 while not await _is_ready(client, url):  # noqa: ASYNC110  another process gets ready
@@ -158,7 +159,7 @@ class Bed:
         self._base = await self.connection.fetchval(NEWEST)
 
     async def _audit(self, distinct: int) -> None:
-        """A fast figure of wrong rows is worth nothing."""
+        """Check the rows: a fast figure with wrong rows is worthless."""
         found: Any = await self.connection.fetchrow(COUNTS, self._base)
         if tuple(found) != (distinct, distinct):
             raise RuntimeError(f"{distinct:,} rows were due, and there are {found[0]:,}")

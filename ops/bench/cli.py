@@ -1,4 +1,4 @@
-"""The command ``unlost bench``: measures on a private system, shows tables, holds the ratios against their bars."""
+"""The command ``unlost bench``: measures on a private system, shows tables, compares ratios with their bars."""
 
 import json
 import tempfile
@@ -26,11 +26,11 @@ QUICK_EVENTS = 10_000
 
 
 class BenchSettings(Settings):
-    """How much is measured."""
+    """The amount of measurement."""
 
-    events: int = Field(40_000, ge=1_000, description="Events of a round")
-    listeners: int = Field(2, ge=1, le=2, description="Listeners, at most")
-    rounds: int = Field(3, ge=1, le=99, description="Rounds of which the middle one counts, more of some figures")
+    events: int = Field(40_000, ge=1_000, description="Events per round")
+    listeners: int = Field(2, ge=1, le=2, description="Most listeners at once")
+    rounds: int = Field(3, ge=1, le=99, description="Rounds; the median counts. Some figures need more rounds")
 
 
 @command(
@@ -43,8 +43,8 @@ class BenchSettings(Settings):
             ["--handler"], type=click.Choice(["none", "plain", "transaction"]), multiple=True,
             help="Handlers to measure; by default all.",
         ),
-        click.Option(["--quick"], is_flag=True, help="Short rounds, and few; fails only on what noise cannot explain."),
-        click.Option(["--full"], is_flag=True, help="Growth too: 10 million rows, a million events that wait."),
+        click.Option(["--quick"], is_flag=True, help="Few and short rounds; fails only if noise cannot be the reason."),
+        click.Option(["--full"], is_flag=True, help="Measure growth too: 10 million rows, a million waiting events."),
     ],
 )  # fmt: skip
 def bench(
@@ -56,7 +56,7 @@ def bench(
     quick: bool,
     full: bool,
 ) -> int:
-    """Measure stages, pipeline, the loops that people write, latency and handlers, side by side, on private servers."""
+    """Measure stages, pipeline, usual hand-written loops, latency and handlers, side by side, on private servers."""
     extent = Extent(
         events=min(settings.events, QUICK_EVENTS) if quick else settings.events,
         rounds=1 if quick else settings.rounds,

@@ -1,6 +1,6 @@
-"""A lean publisher: HTTP over connections that stay open, and no more Python on an event's way than it takes.
+"""A lean publisher: HTTP over persistent connections, with as little Python per event as possible.
 
-What it costs is taken from the same two cores as what is measured, and waits in front of each event.
+It shares the two cores with the measured processes, and its own time delays each event.
 """
 
 import asyncio
@@ -11,16 +11,16 @@ from typing import cast
 from urllib.parse import urlsplit
 
 CONNECTIONS = 128
-"""Enough that no event waits for the answer to an earlier one: independent publishers do not either."""
+"""Enough that no event waits for the response to an earlier one, as with independent publishers."""
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 HEAD_ENDS = b"\r\n\r\n"
 
 Answer = tuple[bytes, bytes]
-"""Its head and its body."""
+"""A response: its head and its body."""
 
 
 class Publisher:
-    """Sends requests, each on a connection that is free."""
+    """Sends each request on a free connection."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -29,22 +29,22 @@ class Publisher:
         self._waiting: deque[tuple[bytes, asyncio.Future[Answer]]] = deque()
 
     async def open(self, count: int = CONNECTIONS) -> None:
-        """Have so many connections that are free; what the server closed for idling is replaced."""
-        await asyncio.sleep(0)  # who was busy for long hears only now of those that are closed
+        """Provide so many free connections; replace those that the server closed because they were idle."""
+        await asyncio.sleep(0)  # after a long busy time, the loop learns only now which ones are closed
         self._free = [wire for wire in self._free if not wire.is_closed]
         loop = asyncio.get_running_loop()
         while len(self._free) < count:
             self._free.append((await loop.create_connection(lambda: _Wire(self._freed), *self.address))[1])
 
     def send(self, request: bytes) -> "asyncio.Future[Answer]":
-        """Send this, or have it sent when a connection is free. No task is made for it."""
+        """Send a request, at once or when a connection is free. It creates no task."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         self._send_on()
         return answer
 
     async def post(self, path: str, body: bytes) -> bytes:
-        """Post this; the answer's body, or ``RuntimeError`` where it is not 2xx."""
+        """Post a body; return the response's body. Raises ``RuntimeError`` unless the status is 2xx."""
         await self.open(1)
         return checked(await self.send(request(path, body)))
 
@@ -65,12 +65,12 @@ class Publisher:
 
 
 def request(path: str, body: bytes) -> bytes:
-    """A request to post this."""
+    """Make a POST request."""
     return b"POST %b HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
 
 
 def checked(answer: Answer) -> bytes:
-    """The answer's body; ``RuntimeError`` where it is not 2xx."""
+    """Return a response's body. Raises ``RuntimeError`` unless the status is 2xx."""
     head, body = answer
     if head[9:10] != b"2":
         raise RuntimeError(f"publishing was answered {head.splitlines()[0].decode()}: {body[:200]!r}")
@@ -78,7 +78,7 @@ def checked(answer: Answer) -> bytes:
 
 
 def answer_in(read: bytes) -> tuple[Answer, bytes] | None:
-    """The first answer in what was read, and what follows it; None where more is to come."""
+    """Return the first response in the bytes, and the bytes after it; None if the response is incomplete."""
     head, ended, body = read.partition(HEAD_ENDS)
     length = LENGTH.search(head) if ended else None
     if length is None or len(body) < (size := int(length[1])):
@@ -87,7 +87,7 @@ def answer_in(read: bytes) -> tuple[Answer, bytes] | None:
 
 
 class _Wire(asyncio.Protocol):
-    """One connection, with one request under way at most."""
+    """One connection, with at most one request at a time."""
 
     def __init__(self, freed: Callable[["_Wire"], None]) -> None:
         self._freed = freed
@@ -100,10 +100,10 @@ class _Wire(asyncio.Protocol):
         return self._transport is None or self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's class is not a subclass of it
 
     def ask(self, request: bytes, answer: "asyncio.Future[Answer]") -> None:
-        """Send a request, and end ``answer`` with what comes back."""
+        """Send a request, and resolve ``answer`` with the response."""
         assert self._transport
         self._answer = answer
         self._transport.write(request)

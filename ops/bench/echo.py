@@ -1,6 +1,6 @@
-"""A WebSocket server that sends back what it is sent, in a process of its own: a hop leads from one to another.
+"""A WebSocket echo server in a process of its own, since a hop leads from one process to another.
 
-Prints its port, and ends with its standard input.
+It prints its port, and ends when its standard input ends.
 """
 
 import asyncio

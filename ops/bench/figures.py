@@ -1,4 +1,4 @@
-"""Figures: what was measured, the ratios that count, and the bars that they are held against. Pure."""
+"""Figures: measured values, the ratios that count, and their bars. Pure."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """So many events in so many seconds, at the cost of so much processor time over all processes."""
+    """Events, the seconds that they took, and the processor seconds of all processes."""
 
     events: int
     seconds: float
@@ -20,13 +20,13 @@ class Measured:
 
     @property
     def cost(self) -> float:
-        """Processor microseconds an event."""
+        """Processor microseconds per event."""
         return self.processor / self.events * 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds."""
+    """Percentiles of latency, in milliseconds."""
 
     p50: float
     p99: float
@@ -35,9 +35,9 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A ratio, and what it must reach, or must not exceed.
+    """The limit that a ratio must reach, or must not exceed.
 
-    ``noise``: by what factor the figure of one short round may miss its bar on a machine that does other work too.
+    ``noise``: the factor by which one short round may miss its bar on a machine that does other work too.
     """
 
     about: str
@@ -46,7 +46,7 @@ class Bar:
     noise: float = 3.0
 
     def met(self, value: float, *, noisy: bool = False) -> bool:
-        """Whether the figure is good enough; where it is ``noisy``, whether noise may explain that it is not."""
+        """Whether a value meets the bar; if ``noisy``, whether it meets it or noise may be the reason."""
         allowed = self.noise if noisy else 1.0
         return value <= self.limit * allowed if self.at_most else value >= self.limit / allowed
 
@@ -66,7 +66,7 @@ BARS: Mapping[str, Bar] = {
 
 
 def percentiles(values: Sequence[float]) -> Latency:
-    """Of seconds, in milliseconds."""
+    """The percentiles of values in seconds, as milliseconds."""
     ordered = sorted(values)
 
     def at(share: float) -> float:
@@ -76,28 +76,28 @@ def percentiles(values: Sequence[float]) -> Latency:
 
 
 def median_of(rounds: Sequence[Latency]) -> Latency:
-    """The median of each figure, so that one bad moment of the machine does not decide."""
+    """The median of each percentile, so that one bad moment of the machine does not decide."""
     return Latency(*(statistics.median(one) for one in zip(*map(astuple, rounds), strict=True)))
 
 
 def median_by_rate(rounds: Sequence[Measured]) -> Measured:
-    """The round in the middle."""
+    """The round with the median rate."""
     return sorted(rounds, key=lambda one: one.rate)[len(rounds) // 2]
 
 
 def spread(rounds: Sequence[Measured]) -> float:
-    """How far the rounds lie apart, as a share of their median."""
+    """The range of the rounds' rates, as a share of their median."""
     rates = [one.rate for one in rounds]
     return (max(rates) - min(rates)) / statistics.median(rates)
 
 
 def work_conserving_limit(stages: Mapping[str, Measured], cores: int, needed: Sequence[str]) -> float:
-    """Events a second if all cores did nothing but these stages' work."""
+    """Events a second if all cores did only the work of these stages."""
     return cores * 1e6 / sum(stages[name].cost for name in needed)
 
 
 def better(name: str, one: float, other: float) -> float:
-    """Of two values of this ratio, the one that is nearer to its bar or farther beyond it."""
+    """The better of two values of this ratio."""
     return min(one, other) if BARS[name].at_most else max(one, other)
 
 

@@ -1,4 +1,4 @@
-"""What grows: rows, keys in Redis, events that wait. And what must not grow with it: time and memory."""
+"""Measures growth: with more rows, Redis keys and waiting events, time and memory must not grow too."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -21,12 +21,12 @@ FILL = """
 FILL_AT_ONCE = 500_000
 WATCH_SECONDS = 20.0
 SETTLE_SECONDS = 5.0
-"""After its first event a listener still tells the group's cursor."""
+"""After its first event, a listener still reports the group's cursor."""
 IDLE_SECONDS = 15.0
 
 
 async def redis_bytes(bed: Bed, *, count: int) -> float:
-    """Bytes of Redis for each settled event."""
+    """Measure the bytes of Redis per settled event."""
     await bed.forget_rows()
     await bed.redis.execute_command("MEMORY", "PURGE")  # type: ignore[no-untyped-call]
     before = (await bed.redis.info("memory"))["used_memory"]
@@ -36,7 +36,7 @@ async def redis_bytes(bed: Bed, *, count: int) -> float:
 
 
 async def at_rows(bed: Bed, rows: int, *, count: int) -> AsyncIterator[Measured]:
-    """The pipeline on an empty table, and on one with so many rows."""
+    """Measure the pipeline on an empty table, and on one with so many rows."""
     yield await pipeline.stored(bed, listeners=1, count=count, size=300, duplicates=0)
     for first in range(0, rows, FILL_AT_ONCE):
         await bed.connection.execute(FILL, first, min(rows, first + FILL_AT_ONCE) - 1, timeout=600)
@@ -46,7 +46,7 @@ async def at_rows(bed: Bed, rows: int, *, count: int) -> AsyncIterator[Measured]
 
 
 async def idle(bed: Bed, *, listeners: int) -> tuple[float, float, float]:
-    """Of so many listeners with nothing to do: processor ms a second and MB of each, and what it costs the servers."""
+    """Measure idle listeners: processor ms per second of each, MB of the largest, processor ms per second of servers."""
     children = bed.system.layout.with_listeners(listeners).listeners(bed.system.database_url, bed.system.redis_url)
     try:
         for child in children:
@@ -70,7 +70,7 @@ def _used(children: Sequence[Child]) -> float:
 
 
 async def memory_without_postgres(bed: Bed, *, waiting: int) -> float:
-    """Most MB of one listener while so many events wait for it and PostgreSQL is frozen."""
+    """Measure the peak memory (MB) of a listener while so many events wait and PostgreSQL is frozen."""
     child = bed.system.listeners[0]
     child.start()
     try:
@@ -88,6 +88,6 @@ async def memory_without_postgres(bed: Bed, *, waiting: int) -> float:
 
 
 def _most_memory(pid: int | None) -> float:
-    """The most it ever had, as Linux remembers it."""
+    """The peak resident memory in MB, as Linux reports it."""
     told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return int(told["VmHWM"].split()[0]) * 1024 / 1e6

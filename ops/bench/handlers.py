@@ -1,4 +1,4 @@
-"""Handlers that are measured, and the same work written by hand."""
+"""Handlers to measure, and the same work written by hand."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ from unlost.ops.system.child import Child
 COUNTERS = 997
 AWAITED_SECONDS = 0.005
 BY_HAND = 16
-"""As many at once as a listener runs handlers by default."""
+"""A listener's default number of concurrent handlers."""
 TABLE = "create table if not exists counters (id int primary key, n bigint not null)"
 FILL = "insert into counters select i, 0 from generate_series(0, $1 - 1) i on conflict do nothing"
 UPDATE = "update counters set n = n + 1 where id = $1"
@@ -26,18 +26,18 @@ INSERT = """insert into by_hand
     values ($1, $2, $3, $4, 'hand', 'hand', 1, 1, to_timestamp($5)) on conflict do nothing returning event_id"""
 
 
-async def plain(event: Delivery) -> None:  # noqa: ARG001  a handler takes it
-    """Wait as for a quick answer of somebody else's."""
+async def plain(event: Delivery) -> None:  # noqa: ARG001  the signature of a handler
+    """Wait, as for a quick response of another service."""
     await asyncio.sleep(AWAITED_SECONDS)
 
 
 async def transaction(event: Delivery, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """One update beside the row."""
+    """Update one row in the transaction of the event's row."""
     await connection.execute(UPDATE, _counter(event.event_id))
 
 
 def child_with(bed: Bed, handler: str) -> Child:
-    """A listener with one of the handlers above, not yet started."""
+    """Make a listener with one of the handlers above, not yet started."""
     system = bed.system
     return system.layout.with_settings(HANDLER=f"{__name__}:{handler}").listeners(
         system.database_url, system.redis_url
@@ -45,7 +45,7 @@ def child_with(bed: Bed, handler: str) -> Child:
 
 
 async def stored(bed: Bed, handler: str, *, count: int) -> Measured:
-    """One listener with this handler."""
+    """Measure one listener with this handler."""
     await _counters(bed)
     await bed.forget_rows()
     child = child_with(bed, handler)
@@ -53,9 +53,9 @@ async def stored(bed: Bed, handler: str, *, count: int) -> Measured:
 
 
 async def by_hand(bed: Bed, *, count: int) -> Measured:
-    """Frame to row and update in one transaction, on a pool as large, without claims, retries or anything else.
+    """Measure hand-written code: row and update in one transaction, on a pool of the same size, and nothing else.
 
-    The row is the same: as many columns, in a table of the same shape.
+    It has no claims and no retries. The row is the same: the same columns, in a table of the same shape.
     """
     await _counters(bed)
     await bed.connection.execute("drop table if exists by_hand")

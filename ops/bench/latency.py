@@ -1,6 +1,6 @@
-"""Latency: from the moment an event is due to be sent to the producer to the moment its row can be seen.
+"""Latency: from the moment when an event should be sent to the producer until its row is visible.
 
-Beside it, in the same run, what no design gets below: one WebSocket hop, one Redis round trip, one durable commit
+The same run measures a floor that no design can beat: one WebSocket hop, one Redis round trip, and one durable commit
 in PostgreSQL, measured alone.
 """
 
@@ -23,13 +23,13 @@ from unlost.ops.bench.pacing import Paced, wait_until
 
 SETTLE = 60.0
 WARM_SECONDS = 1.5
-"""A listener that has just started is not what is measured: what is sent within these does not count."""
+"""Events of the first seconds do not count, since a listener that has just started is slower."""
 WARM_TIMES = 200
-"""The same for what is done one after another."""
+"""The same for the floor: its first measurements do not count."""
 MOMENT = 0.2
-"""After the last answer, before rows are counted: by then nearly all are there, and counting disturbs nobody."""
+"""Pause between the last response and counting rows: by then nearly all are there, and counting disturbs nothing."""
 LOOKING = 4_610
-"""The advisory lock that is held as long as looks are to be taken."""
+"""The advisory lock that is held for as long as looks must be taken."""
 MAKE_LOOKS = f"""
 create or replace function pg_temp.looks() returns table (snapshot text, at float8) language plpgsql as $$
 declare
@@ -45,15 +45,15 @@ begin
     end loop;
 end $$
 """
-"""Looks from a session of its own. A look is a snapshot, taken anew each time, and then the time: any statement with
-that snapshot would have seen what was committed in it. Which row is in which is found afterwards, so a look costs next
-to nothing and can be taken often. The last one begins when nobody holds the lock any more."""
+"""Takes looks from a separate session. A look is a new snapshot and then the time: any statement with that snapshot
+would have seen everything committed in it. Rows are matched with looks afterwards, so a look costs next to nothing and
+can be taken often. The last look begins when the lock is free."""
 LOOKS = "select snapshot, at from pg_temp.looks()"
 ROWS = "select event_id, xmin::text::bigint as written_by from unlost.events where seq > $1"
 
 
 async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latency:
-    """Send at an even rate, and look at the table all the while."""
+    """Publish at an even rate, and take looks at the table all the time."""
     await bed.forget_rows()
     await bed.begin_here()
     child = bed.system.listeners[0]
@@ -82,7 +82,7 @@ async def _under_way(bed: Bed, run: str, rate: int, seconds: float) -> Latency:
 
 
 async def _sent(bed: Bed, requests: Sequence[bytes], rate: int) -> list[float]:
-    """Send these at an even rate; when each was due, after all are answered."""
+    """Send requests at an even rate; after all responses, return the time at which each should have been sent."""
     paced = await asyncio.to_thread(Paced, *bed.publisher.address)
     try:
         return await asyncio.to_thread(paced.send, requests, rate)
@@ -92,7 +92,7 @@ async def _sent(bed: Bed, requests: Sequence[bytes], rate: int) -> list[float]:
 
 @contextlib.asynccontextmanager
 async def _looking(bed: Bed, limit: float) -> AsyncIterator[asyncio.Task[list[asyncpg.Record]]]:
-    """Looks are taken meanwhile, and one more at the end."""
+    """Take looks within the block, and one more at its end."""
     session = await asyncpg.connect(bed.system.database_url)
     try:
         await session.execute(MAKE_LOOKS)
@@ -108,9 +108,9 @@ async def _looking(bed: Bed, limit: float) -> AsyncIterator[asyncio.Task[list[as
 
 
 def became_visible(looks: Iterable[tuple[str, float]], transactions: Iterable[int]) -> dict[int, float]:
-    """When each of these came to be seen: midway between the last look without it and the first one with it.
+    """When each transaction became visible: midway between the last look without it and the first look with it.
 
-    Looks are snapshots and times, in order.
+    Looks are pairs of snapshot and time, in order.
     """
     before: float | None = None
     to_begin = sorted(transactions, reverse=True)
@@ -129,11 +129,11 @@ def became_visible(looks: Iterable[tuple[str, float]], transactions: Iterable[in
 
 
 async def floor(bed: Bed, *, times: int, rate: int | None = None) -> Latency:
-    """One hop, one round trip, one commit, in a row, so many times: at once, or at an even rate.
+    """Measure one hop, one round trip and one commit in a row, so many times: back to back, or at an even rate.
 
-    At a rate, what would have been sent while one took too long is counted as if it had waited for that and for nothing
-    else. Who only sends the next when the last has ended forgives the machine its stalls: they meet one event, where at
-    that rate they meet many.
+    At a rate, events that should have been sent during a slow one are counted as if they had waited for it. A loop that
+    sends the next event only after the last one would hide stalls of the machine (coordinated omission): a stall would
+    delay only one event, where at that rate it delays many.
     """
 
     line = event(0, "floor", 300).decode()
@@ -156,13 +156,13 @@ async def floor(bed: Bed, *, times: int, rate: int | None = None) -> Latency:
 
 
 def missed(took: float, interval: float) -> list[float]:
-    """How long those would have taken that were due while one took so long."""
+    """The times that events would have taken that should have been sent during one that took so long."""
     return [took - interval * number for number in range(1, math.ceil(took / interval))]
 
 
 @contextlib.asynccontextmanager
 async def _echo() -> AsyncIterator[str]:
-    """The other end of a hop is another process."""
+    """Run the other end of a hop, which is another process."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "unlost.ops.bench.echo", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -183,7 +183,7 @@ async def _once(
     key: str,
     payload: str,
 ) -> float:
-    """All three, in a row; how much of that was the way back, since what is sent over a hop does not come back."""
+    """Do all three; return the time of the echo's way back, which a one-way hop does not have."""
     started = time.perf_counter()
     await stream.send(line)
     await stream.recv()

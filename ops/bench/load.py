@@ -1,4 +1,4 @@
-"""What is published: bodies of a given size, each once, a share of them again later. Pure, the dice are an argument."""
+"""The published load: events of a given size, and a share of duplicates. Pure: random numbers are an argument."""
 
 import json
 import random
@@ -7,23 +7,23 @@ from collections.abc import Iterator, Sequence
 LINES = 2_000
 """Events in the body of one batch."""
 AROUND = 112
-"""Bytes of an event beside its filling, near enough."""
+"""Bytes of an event without its filler text, approximately."""
 
 
 def event(number: int, run: str, size: int) -> bytes:
-    """One event of about ``size`` bytes; ``run`` keeps the ids of different rounds apart."""
+    """Make an event of about ``size`` bytes; ``run`` keeps the ids of different rounds apart."""
     filling = "x" * max(0, size - AROUND)
     payload = {"number": number, "user": f"user-{number % 997}", "text": filling}
     return json.dumps({"event_id": f"{run}-{number:08}", "type": "bench", "payload": payload}).encode()
 
 
 def events(count: int, run: str, size: int) -> list[bytes]:
-    """Distinct events."""
+    """Make distinct events."""
     return [event(number, run, size) for number in range(count)]
 
 
 def with_duplicates(distinct: Sequence[bytes], share: float, dice: random.Random) -> list[bytes]:
-    """The events, and so many copies among them that they make up ``share`` of the whole, each after its original."""
+    """Mix copies among the events, each after its original, until they are ``share`` of the whole."""
     copies = round(len(distinct) * share / (1 - share))
     places = [(number + 0.0, one) for number, one in enumerate(distinct)]
     for _ in range(copies):
@@ -33,6 +33,6 @@ def with_duplicates(distinct: Sequence[bytes], share: float, dice: random.Random
 
 
 def bodies(lines: Sequence[bytes]) -> Iterator[bytes]:
-    """Bodies for publishing in batches."""
+    """Group lines into bodies of batches."""
     for first in range(0, len(lines), LINES):
         yield b"\n".join(lines[first : first + LINES])

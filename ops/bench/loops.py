@@ -1,8 +1,8 @@
-"""The loop that people write, in its two usual forms, as fair as we can make it.
+"""The usual hand-written loop, in its two usual forms, as fair as we can make it.
 
-The same job as a listener's without a handler, without its promises: read a frame, claim its id in Redis with
-``SET NX EX``, insert the row with ``ON CONFLICT DO NOTHING``, delete the key. Both forms run on uvloop with hiredis,
-prepared statements and connections that stay open. The concurrent one keeps many events under way on pools.
+It does the same job as a listener without a handler, but without a listener's guarantees: read a frame, claim its id in
+Redis with ``SET NX EX``, insert the row with ``ON CONFLICT DO NOTHING``, delete the key. Both forms use uvloop,
+hiredis, prepared statements and persistent connections. The concurrent form processes many events at once, on pools.
 
     python -m unlost.ops.bench.loops sequential WS_URL REDIS_URL DATABASE_URL COUNT
 """
@@ -29,14 +29,14 @@ INSERT = """insert into loop_events (event_id, type, payload, received_at)
 
 
 class Loop:
-    """One event's way, and how many are under way at once."""
+    """The loop in both forms."""
 
     def __init__(self, redis: Redis, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._redis = redis
         self._pool = pool
 
     async def one(self, frame: bytes) -> None:
-        """Claim, insert, give the claim back."""
+        """Process one event: claim, insert, release the claim."""
         received = time.time()
         event = json.loads(frame)
         key = f"claim:{event['event_id']}"
@@ -47,13 +47,13 @@ class Loop:
         await self._redis.delete(key)
 
     async def sequential(self, url: str, count: int) -> None:
-        """One after another."""
+        """Process events one after another."""
         async with connect(url, compression=None, proxy=None) as stream:
             for _ in range(count):
                 await self.one(await stream.recv(decode=False))
 
     async def concurrent(self, url: str, count: int) -> None:
-        """Many at once, bounded."""
+        """Process many events at once, up to a limit."""
         free = asyncio.Semaphore(UNDER_WAY)
 
         async def run(frame: bytes) -> None:
@@ -69,7 +69,7 @@ class Loop:
 
 
 async def main(form: str, url: str, redis_url: str, database_url: str, count: str) -> None:
-    """Run one form over so many frames."""
+    """Run one form for so many frames."""
     wide = form == "concurrent"
     redis = Redis.from_pool(BlockingConnectionPool.from_url(redis_url, max_connections=REDIS_POOL if wide else 1))
     size = POSTGRES_POOL if wide else 1

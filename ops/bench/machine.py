@@ -1,4 +1,4 @@
-"""The machine, in a few words: figures mean nothing without it."""
+"""A short description of the machine, without which figures mean nothing."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ def cores() -> int:
 
 
 def described() -> dict[str, str | int | float]:
-    """What it is, and how busy others keep it."""
+    """Describe the machine and its present load."""
     return {
         "cores": cores(),
         "processor": _model(),

@@ -1,7 +1,7 @@
-"""Things done at an even rate, each in its own time.
+"""Sends requests at an even rate, each at its own time.
 
-An event loop's timers count whole milliseconds, which at 1,000 a second sends two at once and then none; ``time.sleep``
-counts microseconds. What is late counts from when it was due: who stood still, sent late.
+An event loop's timers count whole milliseconds; at 1,000 a second they would send two at once and then none.
+``time.sleep`` counts microseconds. Latency counts from the scheduled time, so that a stalled sender does not hide it.
 """
 
 import socket
@@ -13,26 +13,26 @@ from unlost.ops.bench.client import CONNECTIONS, answer_in, checked
 
 ENOUGH = 64 * 1024
 MOST_UNHEARD = 200
-"""So many answers fit into what a connection holds. No measurement comes to it: who reads them does not send."""
+"""So many responses fit into a connection's buffers. Measurements stay below it: reading them would delay sending."""
 PATIENCE = 60.0
 
 
 def wait_until(due: float) -> None:
-    """Return when ``perf_counter`` says so."""
+    """Return when ``perf_counter`` reaches this time."""
     if (early := due - time.perf_counter()) > 0:
         time.sleep(early)
 
 
 class Paced:
-    """A publisher that keeps time, in a thread of its own. Each request goes over the next connection in turn.
+    """A punctual publisher for a thread of its own. It uses its connections in turn.
 
-    Answers are read later, many at once: to be woken by each would cost as much as to send."""
+    Responses are read later, many at once: a wake-up for each would cost as much as sending."""
 
     def __init__(self, host: str, port: int) -> None:
         self._wires = [_Wire(host, port) for _ in range(CONNECTIONS)]
 
     def send(self, requests: Sequence[bytes], rate: float) -> list[float]:
-        """Send these; when each was due, by the clock of the day."""
+        """Send the requests; return the scheduled time of each, by the wall clock."""
         began, offset = time.perf_counter(), time.time() - time.perf_counter()
         due = [began + number / rate for number in range(len(requests))]
         for request, at, wire in zip(requests, due, cycle(self._wires), strict=False):
@@ -49,7 +49,7 @@ class Paced:
 
 
 class _Wire:
-    """One connection. Who asks before the last answer has come waits for its turn in the server."""
+    """One connection. The server queues a request that is sent before the last response has come."""
 
     def __init__(self, host: str, port: int) -> None:
         self._socket = socket.create_connection((host, port), PATIENCE)
@@ -64,7 +64,7 @@ class _Wire:
         self._unheard += 1
 
     def hear(self) -> None:
-        """Wait for all answers, which are 2xx, or ``RuntimeError``."""
+        """Wait for all responses. Raises ``RuntimeError`` unless each status is 2xx."""
         while self._unheard:
             found = answer_in(self._read)
             if found is not None:

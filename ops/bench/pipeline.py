@@ -1,4 +1,4 @@
-"""The pipeline: from the journal to rows, by the real listener processes; and the loops, for the same job."""
+"""Measures the pipeline, from the journal to rows by real listener processes, and the loops at the same job."""
 
 import asyncio
 import random
@@ -12,20 +12,20 @@ LOOP_SPAN = "select extract(epoch from max(processed_at) - min(received_at))::fl
 
 
 async def stored(bed: Bed, *, listeners: int, count: int, size: int, duplicates: float) -> Measured:
-    """So many listeners, so many events, a share of duplicates among them, into an empty table."""
+    """Measure listeners that store events, with a share of duplicates, into an empty table."""
     await bed.forget_rows()
     return await into_table(bed, listeners=listeners, count=count, size=size, duplicates=duplicates)
 
 
 async def into_table(bed: Bed, *, listeners: int, count: int, size: int, duplicates: float = 0.0) -> Measured:
-    """The same, into the table as it stands."""
+    """Measure the same with the table as it is."""
     distinct = events(count, bed.new_run(), size)
     lines = with_duplicates(distinct, duplicates, random.Random(count)) if duplicates else distinct  # noqa: S311
     return await bed.stored(bed.system.listeners[:listeners], lines, count)
 
 
 async def loop(bed: Bed, form: str, *, count: int, size: int) -> Measured:
-    """The loop that people write, in a process of its own, like a listener."""
+    """Measure a usual hand-written loop in a process of its own, like a listener."""
     url = await bed.stream_from_here()
     await bed.publish(events(count, bed.new_run(), size))
     await bed.connection.execute("drop table if exists loop_events")

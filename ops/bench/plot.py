@@ -1,4 +1,4 @@
-"""The rates as bars, in one SVG without anything from elsewhere. Pure."""
+"""Draws the rates as bars into one self-contained SVG. Pure."""
 
 from html import escape
 
@@ -12,7 +12,7 @@ STYLE = (
 
 
 def drawn(found: Findings) -> str:
-    """The figure."""
+    """Return the SVG."""
     rates = {name: one.rate for name, one in found.rates.items()}
     longest = max(rates.values())
     lines = []

@@ -1,7 +1,7 @@
-"""Seconds of processor that processes have used, their children's included: what a stage truly costs.
+"""Processor seconds that processes and their children have used: the real cost of a stage.
 
-A server's connections may be processes of their own that end meanwhile; what they used is counted with the
-process that started them.
+A server may have one process per connection, which may end during a measurement. The time of such a process is counted
+with the process that started it.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import psutil
 
 
 def seconds(pids: Iterable[int | None], *, self_too: bool = True) -> float:
-    """Processor seconds used until now by these process trees, and by this process."""
+    """Processor seconds used so far by these process trees and, if ``self_too``, by this process."""
     total = 0.0
     for pid in pids:
         if pid is not None:

@@ -1,6 +1,6 @@
-"""Each stage alone, the best that we know how to do: their processor time adds up to the machine's limit.
+"""Measures each stage alone, as fast as we can run it. The sum of their processor times gives the machine's limit.
 
-The pieces are the product's own; only what lies between them is left out.
+The parts are the product's own; only the code between them is left out.
 """
 
 import asyncio
@@ -34,15 +34,15 @@ COMMIT = 4_096
 LARGEST = 1 << 30
 TOKEN = "bench:0123456789abcdef"  # noqa: S105  a name, no secret
 SINGLES = 10
-"""One event in so many is published again in a request of its own."""
+"""The number of events published one per request is this fraction of all."""
 NEEDED = ("receive", "claim", "insert", "settle")
-"""The stages through which each event goes between the journal and its settlement."""
+"""The stages of each event between the journal and its settlement."""
 AT_ONCE = 3
-"""Batches under way at once, as in the listener."""
+"""Concurrent batches, as in the listener."""
 
 
 async def measure(bed: Bed, *, count: int, size: int) -> dict[str, Measured]:
-    """All stages, one after the other."""
+    """Measure all stages, one after the other."""
     lines = events(count, bed.new_run(), size)
     await bed.forget_rows()
     measured = {"journal": await _journal(lines)}
@@ -90,7 +90,7 @@ async def _each(items: Sequence[object], call: Callable[..., Awaitable[object]],
 
 
 async def _receive(url: str, count: int, into: list[Event]) -> None:
-    """Read the stream, and decode what a listener decodes."""
+    """Read the stream, and decode it as a listener does."""
     options = SourceOptions(url, "bench", "bench")
     async with open_stream(url, options) as stream:
         while len(into) < count:
@@ -101,7 +101,7 @@ async def _receive(url: str, count: int, into: list[Event]) -> None:
 
 
 async def _journal(lines: Sequence[bytes]) -> Measured:
-    """Durable places in the journal, in commits of the size that a busy producer makes."""
+    """Measure the journal alone, with commits as large as a busy producer's."""
     publications = [publication(line, max_bytes=LARGEST) for line in lines]
     with tempfile.TemporaryDirectory(prefix="unlost-journal-") as directory:
         journal = SqliteJournal(Path(directory) / "journal.sqlite3")

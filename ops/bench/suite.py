@@ -1,4 +1,4 @@
-"""What is measured, in which order, and which ratios come of it. Each round is told as it ends."""
+"""The order of all measurements, and the ratios that follow from them. Each result is printed when it is known."""
 
 import asyncio
 import statistics
@@ -24,7 +24,7 @@ from unlost.ops.bench.figures import (
 SIZE = 300
 RATE = 1_000
 LATENCY_SECONDS = 2.0
-"""How long each rate is kept up."""
+"""Duration of each rate."""
 FLOOR = "hop + round trip + commit"
 IN_A_ROW = "the same, one right after another"
 SIZES = (100, 1_000, 16_000)
@@ -38,7 +38,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much of everything."""
+    """The amount of each measurement."""
 
     events: int = 40_000
     rounds: int = 3
@@ -49,18 +49,18 @@ class Extent:
 
     @property
     def rounds_of_listeners(self) -> int:
-        """One and two differ by less than rounds do."""
+        """More rounds, because one and two listeners differ less than rounds do."""
         return self.rounds if self.quick else self.rounds + 2
 
     @property
     def rounds_of_latency(self) -> int:
-        """Short ones: what one stall of the machine meets is a hundredth of them."""
+        """More rounds, because they are short: one stall of the machine affects a hundredth of a round's events."""
         return 2 * self.rounds + 1
 
 
 @dataclass(slots=True)
 class Findings:
-    """All that was measured, by name."""
+    """All measured values, by name."""
 
     rates: dict[str, Measured] = field(default_factory=dict)
     spreads: dict[str, float] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Findings:
     ratios: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """The values as JSON."""
         return {
             "machine": machine.described(),
             "stages_and_pipeline": {
@@ -86,7 +86,7 @@ class Findings:
 
 
 class Suite:
-    """One run of the whole."""
+    """One run of all measurements."""
 
     def __init__(self, bed: Bed, extent: Extent, say: Say) -> None:
         self._bed = bed
@@ -96,7 +96,7 @@ class Suite:
         self._compared: dict[str, float] = {}
 
     async def run(self) -> Findings:
-        """Measure all that was asked for."""
+        """Run all requested measurements."""
         for child in self._bed.system.listeners:
             await asyncio.to_thread(child.stop)
         await self._in_turn()
@@ -111,10 +111,10 @@ class Suite:
         return self.found
 
     async def _look_again(self) -> None:
-        """What one short round tells may be the noise of that moment: what misses its bar by far is measured anew.
+        """Measure again what misses its bar by far: one short round may show only the noise of that moment.
 
-        Either side may have had a bad moment, so both are measured, and the better look counts. It decides only whether
-        a quick run fails; a whole run looks once.
+        Either side may have had a bad moment, so both are measured, and the better result counts. This only decides
+        whether a quick run fails; a whole run measures once.
         """
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "sequential": self._beside_loops, "concurrent": self._beside_loops, "limit": self._in_turn,
@@ -133,9 +133,9 @@ class Suite:
                 self.found.ratios[name] = better(name, self.found.ratios[name], again[name])
 
     async def _in_turn(self) -> None:
-        """Stages, one listener, two listeners, and again: what else the machine does meanwhile meets all of them alike.
+        """Measure stages, one listener, two listeners, and repeat: so other work of the machine affects all alike.
 
-        Its speed changes by a third within minutes, so what is compared is what was measured within the same round.
+        The machine's speed changes by a third within minutes, so only values of the same round are compared.
         """
         count, several = self._extent.events, self._extent.listeners > 1
         taken: list[dict[str, Measured]] = []
@@ -170,7 +170,7 @@ class Suite:
         return await pipeline.stored(self._bed, listeners=listeners, count=count, size=size, duplicates=share)
 
     async def _beside_loops(self) -> None:
-        """Both sides anew: a second look at the loops alone would choose among their bad moments only."""
+        """Measure both sides again: to measure only the loops again would pick their worst moments."""
         await self._rounds("pipeline", lambda: self._stored(1, self._extent.events, SIZE, 0.0))
         await self._loops()
 
@@ -181,7 +181,7 @@ class Suite:
 
     async def _latency(self) -> None:
         found: defaultdict[str, list[Latency]] = defaultdict(list)
-        for _ in range(self._extent.rounds_of_latency):  # in turn, so that both see the same machine
+        for _ in range(self._extent.rounds_of_latency):  # alternate, so that both see the same machine
             found[FLOOR].append(await latency.floor(self._bed, times=round(RATE * LATENCY_SECONDS), rate=RATE))
             found[_at(RATE)].append(await self._seen(RATE))
         for _ in range(self._extent.rounds):
@@ -220,7 +220,7 @@ class Suite:
 
     async def _full_growth(self) -> None:
         bed = self._bed
-        # Idling comes first: PostgreSQL has work for a while after a million rows.
+        # Idle listeners come first: after a million rows, PostgreSQL is busy for a while.
         for name, found in zip(IDLE, await growth.idle(bed, listeners=IDLE_LISTENERS), strict=True):
             self._keep_amount(name, found)
         ended = await pipeline.stored(bed, listeners=1, count=WAITING, size=SIZE, duplicates=0)
@@ -249,7 +249,7 @@ class Suite:
         self._say(f"{name:<32}{found.p50:>8.1f}{found.p99:>8.1f}{found.p999:>8.1f} ms")
 
     def _compare(self, name: str, ours: Sequence[float], with_what: Iterable[float]) -> None:
-        """Of what was measured in turn, round by round; the median counts."""
+        """Compare values round by round; the median of the ratios counts."""
         self._compared[name] = statistics.median(map(truediv, ours, with_what))
 
     def _ratios(self) -> dict[str, float]:
