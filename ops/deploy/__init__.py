@@ -1,1 +1,1 @@
-"""What others run us with: containers, Compose, Kubernetes, systemd, Prometheus."""
+"""Files for deployments: containers, Compose, Kubernetes, systemd, Prometheus."""

@@ -1,1 +1,1 @@
-"""What is generated from the code: the pages of metrics and settings, the OpenAPI files."""
+"""Generates documents from the code: the pages of metrics and settings, and the OpenAPI files."""

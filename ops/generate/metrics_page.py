@@ -1,6 +1,6 @@
-"""Every metric of ours: what it is, what moves it, when to worry. Prints the page for ``docs/metrics.md``.
+"""Every metric of Unlost: what it is, what moves it, when to worry. Prints the page for ``docs/metrics.md``.
 
-The tests compare this table with what running processes show, and the page with ``docs/metrics.md``.
+Tests compare this table with the metrics of running processes, and the page with ``docs/metrics.md``.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 
 
 class Told(msgspec.Struct, frozen=True):
-    """One metric. A counter's name ends with ``_total``, a histogram's stands for its three series."""
+    """One metric. A counter's name ends with ``_total``; a histogram's name is for its three series."""
 
     name: str
     kind: Kind
@@ -158,7 +158,7 @@ TABLE = "| name | type | labels | what moves it | when to worry |\n|---|---|---|
 
 
 def page() -> str:
-    """The page, as Markdown."""
+    """Return the page as Markdown."""
     return HEAD + "".join(_section(*one) for one in SECTIONS)
 
 

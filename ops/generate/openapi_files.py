@@ -1,4 +1,4 @@
-"""The descriptions of all HTTP endpoints as files: ``python -m unlost.ops.generate.openapi_files`` writes them."""
+"""Writes the OpenAPI descriptions of all HTTP endpoints: ``python -m unlost.ops.generate.openapi_files``."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ HERE = Path(__file__).parents[3] / "docs" / "reference" / "openapi"
 
 
 def written() -> dict[Path, str]:
-    """Each file with what stands in it."""
+    """Return each file's path and content."""
     made = {
         "producer": unlost.producer.app.openapi.DOCUMENT,
         "listener": unlost.listener.app.openapi.DOCUMENT,
@@ -21,7 +21,7 @@ def written() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write them all."""
+    """Write all files."""
     HERE.mkdir(exist_ok=True)
     for path, text in written().items():
         path.write_text(text)

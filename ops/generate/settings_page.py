@@ -20,7 +20,7 @@ HEAD = """# Settings
 
 Flags come first, then the environment, then `.env`. `--show-settings` prints the effective settings, secrets masked.
 All errors are reported together; exit code 2. `unlost audit`, `unlost event`, `unlost migrate`, `unlost retention` and
-`dlq` take the same names, and their `--help` lists them. `NAME_FILE` reads a secret from a file.
+`dlq` take the same names, and their `--help` lists them.
 
 <!-- made by `make reference` -->
 """
@@ -41,7 +41,7 @@ def _table(settings: type[Settings]) -> str:
 
 def _default(name: str, value: Any) -> str:
     if isinstance(value, Secret):
-        value = value.reveal()  # a default stands in the code, for all to read
+        value = value.reveal()  # a default is no secret: everybody can read it in the code
     if name == "instance_id" and value != "producer":
         return "the host's name"
     if value in ("", None, ()) or str(value) == "":

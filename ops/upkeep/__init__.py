@@ -1,1 +1,1 @@
-"""Commands that look after data: migrations, retention, the journal's groups."""
+"""Commands for the upkeep of data: migrations, retention, the journal's groups."""

@@ -1,4 +1,4 @@
-"""``unlost journal``: which groups a producer's journal waits for, and forgetting one. Works on a file in use."""
+"""``unlost journal``: list the groups for which a journal keeps events, and forget one. It works on a file in use."""
 
 import sqlite3
 import time
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class JournalSettings(Settings):
-    """Which journal."""
+    """The journal's file."""
 
     journal: Path = Field(Path("journal.sqlite3"), description="File of the journal")
 
@@ -70,6 +70,6 @@ def _in(path: Path, what: Callable[[sqlite3.Connection], T]) -> T:
 journal: click.Group = main_group(
     "journal",
     [list_groups, forget_group],
-    help="Which groups a producer's journal keeps events for.",
+    help="Manage the groups for which a producer's journal keeps events.",
     examples=["unlost journal groups", "unlost journal forget old-group"],
 )

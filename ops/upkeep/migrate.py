@@ -1,4 +1,4 @@
-"""``unlost migrate``: make or bring up to date the tables of one group, as a role that may, before listeners start."""
+"""``unlost migrate``: create or update the tables of one group before listeners start, with a role that may do so."""
 
 import asyncio
 
@@ -13,13 +13,13 @@ from unlost.ops.kit.command import SecretUrl, Settings, UsageProblem, command
 
 
 class MigrateSettings(Settings):
-    """Whose tables, and where."""
+    """The group, and where its tables are."""
 
     database_url: SecretUrl = Field(
         SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"),
-        description="PostgreSQL, as a role that may change it",
+        description="PostgreSQL, with a role that may change the schema",
     )
-    group: GroupName = Field("unlost", description="The group of listeners whose tables they are")
+    group: GroupName = Field("unlost", description="The group of listeners that owns the tables")
 
 
 @command(
@@ -28,7 +28,7 @@ class MigrateSettings(Settings):
     examples=["unlost migrate", "unlost migrate --group billing --database-url postgresql://owner@db/shop"],
 )
 def migrate_command(settings: MigrateSettings) -> int:
-    """Make the schema of a group, or bring its tables up to date; what is up to date is left alone."""
+    """Create the schema of a group, or bring its tables up to date; up-to-date tables are not changed."""
     try:
         done = asyncio.run(_migrate(settings))
     except Misconfigured as error:
@@ -42,7 +42,7 @@ def migrate_command(settings: MigrateSettings) -> int:
 
 
 def told(done: Migrated) -> list[str]:
-    """What was done, in lines."""
+    """Describe what was done, line by line."""
     lines = ["moved the tables of an earlier version from schema public"] if done.moved else []
     lines += [f"applied {name}" for name in done.applied]
     return [*lines, f"schema {done.schema} is up to date"]

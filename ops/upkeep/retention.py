@@ -1,4 +1,4 @@
-"""``unlost retention``: delete old rows in batches, never what a duplicate could still be told by."""
+"""``unlost retention``: delete old rows in batches, but never rows that may still be needed to detect a duplicate."""
 
 import asyncio
 import re
@@ -16,18 +16,18 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 class RetentionSettings(Settings):
-    """What is deleted from where."""
+    """What to delete, and where."""
 
     database_url: SecretUrl = Field(
         SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL with the rows"
     )
     group: GroupName = Field("unlost", description="The group of listeners whose rows are deleted")
-    dedup_window: float = Field(7 * 86_400.0, ge=60, description="Seconds in which a duplicate may still come")
+    dedup_window: float = Field(7 * 86_400.0, ge=60, description="Seconds within which a duplicate may still arrive")
     batch: int = Field(5_000, ge=1, le=100_000, description="Rows deleted in one statement")
 
 
 def seconds_of(text: str) -> float:
-    """``30d``, ``12h``, ``90m`` or ``45s`` in seconds."""
+    """Parse ``30d``, ``12h``, ``90m`` or ``45s`` into seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if match is None:
         raise UsageProblem(f"--older-than: write a number with s, m, h or d behind it, such as 30d, not {text!r}")
@@ -37,10 +37,10 @@ def seconds_of(text: str) -> float:
 @command(
     RetentionSettings,
     examples=["unlost retention --older-than 30d", "unlost retention --older-than 12h --dedup-window 3600"],
-    params=[click.Option(["--older-than"], required=True, help="Age from which rows are deleted, such as 30d.")],
+    params=[click.Option(["--older-than"], required=True, help="Delete rows that are older than this, such as 30d.")],
 )
 def retention(settings: RetentionSettings, older_than: str) -> int:
-    """Delete rows older than an age, which must not be below the dedup window."""
+    """Delete rows older than an age, which must not be shorter than the dedup window."""
     seconds = seconds_of(older_than)
     if seconds < settings.dedup_window:
         raise UsageProblem(

@@ -1,1 +1,1 @@
-"""What only containers need: a first password, and a question about health without curl."""
+"""Programs for containers only: create the database password, and check health without curl."""

@@ -1,7 +1,7 @@
-"""The database's password, made once: ``python -m unlost.ops.deploy.container.passwords DIRECTORY``.
+"""Creates the database password once: ``python -m unlost.ops.deploy.container.passwords DIRECTORY``.
 
-Owns two files that only their owner may read: ``password`` for the server and ``pgpass`` for its clients (libpq's
-format). Whatever stands there already is kept, so a second start changes nothing. Refuses to overwrite.
+It owns two private files: ``password`` for the server, and ``pgpass`` for its clients (libpq's format). An existing
+password is kept, never overwritten, so a second start changes nothing.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def provide(directory: Path, user: str = "unlost") -> bool:
-    """Have both files in ``directory``; whether the password is new."""
+    """Create missing files in ``directory``; return whether the password is new."""
     password = directory / "password"
     is_new = not password.exists()
     if is_new:
@@ -21,7 +21,7 @@ def provide(directory: Path, user: str = "unlost") -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    """All of it or nothing: whoever is stopped half way leaves no half password behind."""
+    """Write the file atomically: an interrupted write leaves no partial password behind."""
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -32,7 +32,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Say what was done, never the password."""
+    """Report what was done, but never print the password."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m unlost.ops.deploy.container.passwords DIRECTORY")
     directory = Path(sys.argv[1])

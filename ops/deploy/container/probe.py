@@ -1,7 +1,7 @@
-"""One question about health: ``python -m unlost.ops.deploy.container.probe URL``, exit 0 for yes.
+"""A health check: ``python -m unlost.ops.deploy.container.probe URL``; exit code 0 if the answer is 200.
 
-Uses the standard library alone, since it runs every few seconds. What is not well is printed, so that
-``docker inspect`` shows the reasons.
+It imports only the standard library, since it runs every few seconds. It prints the response, so that
+``docker inspect`` shows why a container is unhealthy.
 """
 
 import sys
@@ -12,7 +12,7 @@ SECONDS = 2.5
 
 
 def ask(url: str, seconds: float = SECONDS) -> tuple[bool, str]:
-    """Whether ``url`` answers 200, and what it said."""
+    """Return whether ``url`` answers 200, and the response's text."""
     straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with straight.open(url, timeout=seconds) as answer:
@@ -24,7 +24,7 @@ def ask(url: str, seconds: float = SECONDS) -> tuple[bool, str]:
 
 
 def main() -> None:
-    """Print the answer; 1 where it is no."""
+    """Print the response; exit with 1 if the check fails."""
     if len(sys.argv) != 2 or not sys.argv[1].startswith("http://"):
         sys.exit("usage: python -m unlost.ops.deploy.container.probe http://HOST:PORT/PATH")
     is_well, said = ask(sys.argv[1])
