@@ -1,1 +1,1 @@
-"""Grafana's dashboards, written down as code. ``python -m grafana`` writes ``grafana/dashboards/*.json``."""
+"""Grafana's dashboards as code. ``python -m grafana`` writes ``grafana/dashboards/*.json``."""

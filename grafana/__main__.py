@@ -1,4 +1,4 @@
-"""Writes the dashboards, and the runbook where the console finds it: ``python -m grafana``."""
+"""``python -m grafana`` writes the dashboards, and copies the runbook to where the console finds it."""
 
 import json
 from pathlib import Path
@@ -15,18 +15,18 @@ IN_CONSOLE = ROOT / "ops" / "console" / "static" / "runbook.md"
 
 
 def written() -> dict[Path, str]:
-    """Each file with what stands in it."""
+    """Return each file's path and content."""
     text = RUNBOOK.read_text()
     return {HERE / f"{name}.json": encoded(board) for name, board in boards(text).items()} | {IN_CONSOLE: text}
 
 
 def encoded(board: Dashboard) -> str:
-    """As Grafana reads it."""
+    """Encode a dashboard as Grafana's JSON."""
     return json.dumps(board, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
 def main() -> None:
-    """Write them all."""
+    """Write all files."""
     for path, text in written().items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""The dashboards: what to look at, in the order in which it is asked."""
+"""The dashboards, with panels in the order in which people on call need them."""
 
 from collections.abc import Iterable
 
@@ -18,7 +18,7 @@ REPLAYED = '{instance=~"$instance",status=~"resolved|failed|quarantined"}'
 
 
 def boards(runbook_text: str) -> dict[str, models.Dashboard]:
-    """Each dashboard by the name of its file."""
+    """Return each dashboard by the name of its file."""
     return {
         "overview": overview(),
         "listener": listener(),
@@ -29,7 +29,7 @@ def boards(runbook_text: str) -> dict[str, models.Dashboard]:
 
 
 def overview() -> models.Dashboard:
-    """Is everything all right, in one look."""
+    """Is everything all right, at one glance."""
     return _board("overview", "Overview", "Green is good. What is not green has a heading in the runbook.", [
         figure("Processes", "Those that answer Prometheus.", "up", says=UP, legend="{{instance}}", width=6),
         figure("Source", "Whether each listener is connected.", "unlost_source_connected", says=CONNECTED,
@@ -101,7 +101,7 @@ def listener() -> models.Dashboard:
 
 
 def failures() -> models.Dashboard:
-    """What could not be done, and what waits for a person."""
+    """Failures, and what waits for a person."""
     return _board("failures", "Failures", "Which events share a fingerprint: dlq groups FILE.", [
         figure("Dead-letter file", "1: it cannot be written, and reading has stopped.",
                f"max(unlost_dead_letter_trouble{SELECTED})", steps=NONE_IS_GOOD, width=5),
@@ -145,7 +145,7 @@ def failures() -> models.Dashboard:
 
 
 def drill() -> models.Dashboard:
-    """What a drill does to the system, second by second."""
+    """The effects of a drill on the system, second by second."""
     marks = [
         _mark("Drill", "blue", "unlost_drill_running == 1", of="drill"),
         _mark("Damage", "red", "unlost_drill_damage == 1", of="drill"),
@@ -174,7 +174,7 @@ def drill() -> models.Dashboard:
 
 
 def runbook(text: str) -> models.Dashboard:
-    """The runbook itself, so that whoever is on call needs no other page."""
+    """The runbook itself, so that people on call need no other page."""
     return _board("runbook", "Runbook", "What to look at and what to type, by alert.", [page("Runbook", text)])
 
 
@@ -206,12 +206,12 @@ def _board(
 
 
 class _Told(models.AnnotationQuery):
-    """With what Grafana reads of a mark from Prometheus beside the common schema: its step, and words for a series."""
+    """An annotation from Prometheus, with two fields that the common schema lacks: step and the title of a series."""
 
     words = ""
 
     def to_json(self) -> dict[str, object]:
-        """As Grafana reads it."""
+        """Encode it as Grafana's JSON."""
         return {**super().to_json(), "step": "5s", "titleFormat": self.words}
 
 
@@ -227,6 +227,6 @@ class _Mark(dashboard.AnnotationQuery):
 
 
 def _mark(name: str, color: str, expression: str, *, of: str) -> dashboard.AnnotationQuery:
-    """A mark; a span where samples are no more than a step apart."""
+    """Make a mark; samples at most one step apart form a span."""
     mark = _Mark(f"{name}: {{{{{of}}}}}")
     return mark.name(name).datasource(SOURCE).enable(True).icon_color(color).expr(expression)

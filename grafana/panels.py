@@ -1,6 +1,7 @@
-"""The kinds of panels that our dashboards have, built with Grafana's own schema.
+"""The kinds of panels in our dashboards, built with Grafana's own schema.
 
-Owns looks: sizes, colours, legends, the data source. Each panel has a sentence that says what is good and what is not.
+This module owns the appearance: sizes, colours, legends, the data source. Each panel has a sentence that says what is
+good and what is not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ NONE_IS_GOOD: Steps = ((None, "green"), (1, "red"))
 
 
 def query(expression: str, legend: str = "") -> prometheus.Dataquery:
-    """One expression, with the words that stand for its series."""
+    """Make a query: one expression, and the legend of its series."""
     return prometheus.Dataquery().expr(expression).legend_format(legend or "__auto").datasource(SOURCE)
 
 
@@ -41,7 +42,7 @@ def figure(
     title: str, about: str, expression: str, *, unit: str = "short", steps: Steps = CALM, width: int = 4,
     says: Words | None = None, legend: str = "",
 ) -> Panel:  # fmt: skip
-    """One number, coloured by what it means; ``says`` gives words and colours in place of numbers."""
+    """Make a panel with one number, coloured by its meaning; ``says`` replaces numbers by words and colours."""
     panel = (
         stat.Panel().title(title).description(about).datasource(SOURCE).unit(unit).height(4).span(width)
         .with_target(query(expression, legend).instant()).thresholds(_thresholds(steps))
@@ -56,7 +57,7 @@ def figure(
 def lines(
     title: str, about: str, *queries: tuple[str, str], unit: str = "short", stacked: bool = False, width: int = 12
 ) -> Panel:
-    """Lines over time."""
+    """Make a panel with lines over time."""
     panel = (
         timeseries.Panel().title(title).description(about).datasource(SOURCE).unit(unit).height(8).span(width)
         .min(0).line_width(2).fill_opacity(60 if stacked else 8).show_points(words.VisibilityMode.NEVER)
@@ -74,7 +75,7 @@ def lines(
 
 
 def states(title: str, about: str, expression: str, *, says: Words, legend: str, width: int = 12) -> Panel:
-    """A band for each series, coloured by what it was when."""
+    """Make a panel with a band for each series, coloured by its state at each time."""
     return (
         statetimeline.Panel().title(title).description(about).datasource(SOURCE).height(8).span(width)
         .with_target(query(expression, legend)).mappings([_words(says)]).merge_values(True)
@@ -85,7 +86,7 @@ def states(title: str, about: str, expression: str, *, says: Words, legend: str,
 
 
 def bars(title: str, about: str, expression: str, legend: str, *, unit: str = "short", width: int = 8) -> Panel:
-    """One bar for each series, as it is now."""
+    """Make a panel with one bar for each series, for the present value."""
     return (
         bargauge.Panel().title(title).description(about).datasource(SOURCE).unit(unit).height(8).span(width).min(0)
         .orientation(words.VizOrientation.HORIZONTAL).thresholds(_thresholds(((None, "blue"),)))
@@ -95,7 +96,7 @@ def bars(title: str, about: str, expression: str, legend: str, *, unit: str = "s
 
 
 def heatmap_of(title: str, about: str, histogram: str, *, width: int = 12) -> Panel:
-    """Where the values of a histogram lie, over time."""
+    """Make a panel with the distribution of a histogram's values over time."""
     expression = f"sum by (le) (increase({histogram}_bucket{SELECTED}[$__rate_interval]))"
     return (
         heatmap.Panel().title(title).description(about).datasource(SOURCE).height(8).span(width)
@@ -106,12 +107,12 @@ def heatmap_of(title: str, about: str, histogram: str, *, width: int = 12) -> Pa
 
 
 def page(title: str, markdown: str) -> Panel:
-    """A page of text."""
+    """Make a panel with a page of text."""
     return text.Panel().title(title).height(40).span(WIDTH).mode(TextMode.MARKDOWN).content(markdown)
 
 
 SELECTED = '{instance=~"$instance"}'
-"""The instances that the reader chose."""
+"""Restricts a query to the instances that the viewer has selected."""
 
 
 def _words(says: Words) -> models.ValueMap:

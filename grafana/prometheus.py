@@ -1,4 +1,4 @@
-"""A real Prometheus with our rules, reading a local system every second: for tests and for pictures of dashboards."""
+"""A real Prometheus with our rules that scrapes a local system every second, for tests and pictures of dashboards."""
 
 import contextlib
 import os
@@ -16,19 +16,19 @@ RULES = Path(__file__).parents[1] / "ops" / "deploy" / "prometheus"
 
 
 class Prometheus:
-    """What is asked of it."""
+    """Queries to a running Prometheus."""
 
     def __init__(self, child: Child, client: httpx.Client) -> None:
         self._child = child
         self._client = client
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
-        """The series that an expression has now; an error is told in Prometheus's own words."""
+        """Return the present series of an expression. An error has Prometheus's own message."""
         answer = self.get("query", query=expression)
         return list(answer["result"])
 
     def get(self, path: str, **parameters: str) -> dict[str, Any]:
-        """One call of its API."""
+        """Call its API."""
         response = self._client.get(f"/api/v1/{path}", params=parameters)
         if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             raise httpx.ConnectError("Prometheus is still starting")
@@ -38,11 +38,11 @@ class Prometheus:
         return dict(answer["data"])
 
     def wait_until(self, expression: str, within: float = 45.0) -> None:
-        """Until the expression has a series."""
+        """Wait until the expression has a series."""
         self.wait(lambda: bool(self.ask(expression)), within)
 
     def wait(self, so: Callable[[], bool], within: float = 45.0) -> None:
-        """Until something is so."""
+        """Wait until a condition holds."""
 
         def ready() -> bool:
             try:
@@ -55,7 +55,7 @@ class Prometheus:
 
 @contextlib.contextmanager
 def running_prometheus(program: str, directory: Path, layout: Layout) -> Iterator[Prometheus]:
-    """Prometheus with our rules, that reads all of a local system."""
+    """Run Prometheus with our rules; it scrapes all processes of a local system."""
     targets = _targets(layout)
     jobs = "".join(_job(*who, at) for who, at in targets.items())
     config = directory / "prometheus.yml"
@@ -85,7 +85,7 @@ def running_prometheus(program: str, directory: Path, layout: Layout) -> Iterato
 
 
 def _targets(layout: Layout) -> Mapping[tuple[str, str], str]:
-    """Job and instance, as in ``prometheus.yml``, with the address of each."""
+    """Job and instance of each process, as in ``prometheus.yml``, with its address."""
     urls = {("producer", "producer"): layout.producer_url}
     urls |= {("listener", name): url for name, url in zip(layout.listener_names, layout.listener_urls, strict=True)}
     if layout.console_url:

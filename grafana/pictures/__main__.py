@@ -1,4 +1,4 @@
-"""``python -m grafana.pictures``: run the scene, ask, draw into ``docs/pictures``. Takes about five minutes."""
+"""``python -m grafana.pictures``: run the scene, query, draw into ``docs/pictures``. It takes about five minutes."""
 
 import argparse
 import shutil
@@ -16,7 +16,7 @@ PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
 
 def main() -> int:
-    """Draw all."""
+    """Draw all dashboards."""
     reading = argparse.ArgumentParser(prog="python -m grafana.pictures", description="Draw every dashboard.")
     reading.add_argument(
         "--answers", type=Path, help="where Prometheus's answers are kept; drawn again if they are there"

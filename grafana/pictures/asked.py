@@ -1,4 +1,4 @@
-"""What each panel of a dashboard would show: its own queries, asked as Grafana asks them."""
+"""The data that each panel of a dashboard would show: its own queries, sent as Grafana sends them."""
 
 import json
 import math
@@ -16,11 +16,11 @@ STEPS = 150
 RATE_INTERVAL = "15s"
 LISTENERS = "count by (instance) (count_over_time(unlost_claims_held[10m]))"
 STALE = 2.5
-"""Samples further apart than so many steps are not joined."""
+"""Samples more than so many steps apart are not joined."""
 
 
 class Series(msgspec.Struct, frozen=True):
-    """One series under the words of its legend."""
+    """One series with its legend."""
 
     legend: str
     points: tuple[tuple[float, float], ...]
@@ -32,7 +32,7 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Panel(msgspec.Struct, frozen=True):
-    """A panel as it was defined, and what came back for it."""
+    """A panel's definition and the results of its queries."""
 
     defined: dict[str, Any]
     series: tuple[Series, ...]
@@ -49,7 +49,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class Board(msgspec.Struct, frozen=True):
-    """One dashboard, all told, from ``since`` to ``until``."""
+    """One dashboard with all its data from ``since`` to ``until``."""
 
     title: str
     panels: tuple[Panel, ...]
@@ -59,7 +59,7 @@ class Board(msgspec.Struct, frozen=True):
 
 
 class Span(msgspec.Struct, frozen=True):
-    """What is asked for: from when to when, how finely, and which listeners."""
+    """The range of the queries: time, step, and listeners."""
 
     since: float
     until: float
@@ -68,7 +68,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 def boards(prometheus: Prometheus, since: float, until: float) -> dict[str, Board]:
-    """Every dashboard that shows data, by the name of its file."""
+    """Return every dashboard that shows data, by the name of its file."""
     found = {}
     for path in sorted(DASHBOARDS.glob("*.json")):
         defined = json.loads(path.read_text())
@@ -78,7 +78,7 @@ def boards(prometheus: Prometheus, since: float, until: float) -> dict[str, Boar
 
 
 def chosen(expression: str, instances: str = ".+") -> str:
-    """As Grafana sends it when all listeners are chosen."""
+    """Expand an expression's variables as Grafana does if all listeners are selected."""
     return expression.replace("$__rate_interval", RATE_INTERVAL).replace("$instance", instances)
 
 
@@ -114,7 +114,7 @@ def _series(panel: dict[str, Any], prometheus: Prometheus, span: Span) -> Iterat
 
 
 def _marks(told: dict[str, Any], prometheus: Prometheus, since: float, until: float) -> Iterator[Mark]:
-    """Samples that are close to each other make one span."""
+    """Yield marks; samples close to each other make one span."""
     found = prometheus.get("query_range", query=told["expr"], start=str(since), end=str(until), step="1")
     for one in found["result"]:
         words = worded(told.get("titleFormat", ""), one["metric"])
@@ -128,7 +128,7 @@ def _marks(told: dict[str, Any], prometheus: Prometheus, since: float, until: fl
 
 
 def worded(template: str, labels: dict[str, str]) -> str:
-    """The legend of a series."""
+    """Return the legend of a series."""
     if template in ("", "__auto"):
         return ", ".join(f"{name}={value}" for name, value in labels.items() if name != "__name__")
     return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: labels.get(found[1], ""), template)

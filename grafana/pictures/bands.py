@@ -1,4 +1,4 @@
-"""Panels that show what was so, and when: a band for each series. Pure."""
+"""Panels of states over time: one band for each series. Pure."""
 
 from collections.abc import Iterator
 from html import escape
@@ -9,11 +9,11 @@ from grafana.pictures.lines import AXIS, CLOCK, Frame, grid
 from grafana.pictures.numbers import WIDEST, nothing
 
 NAMES = 20.0
-"""More room for names than an axis needs."""
+"""Additional room for names, beyond that of an axis."""
 
 
 def states(panel: Panel, board: Board, box: Box) -> str:
-    """Bands in the colours of what each value means, with its word where there is room."""
+    """Draw bands in the colours of the values' meanings, with words where there is room."""
     if not panel.series:
         return nothing(box)
     plot = Box(box.x + AXIS + NAMES, box.y, box.width - AXIS - NAMES, box.height - CLOCK)
@@ -27,7 +27,7 @@ def states(panel: Panel, board: Board, box: Box) -> str:
             f'<text x="{plot.x - 8:.1f}" y="{top + height / 2 + 4:.1f}" text-anchor="end">'
             f"{escape(series.legend)}</text>"
         )
-        for begins, ends, value in _stretches(series, apart):
+        for begins, ends, value in _spans(series, apart):
             text, color = said(panel.defined["fieldConfig"]["defaults"], value)
             left, width = frame.x(begins), frame.x(ends) - frame.x(begins)
             parts.append(
@@ -41,8 +41,8 @@ def states(panel: Panel, board: Board, box: Box) -> str:
     return "".join(parts)
 
 
-def _stretches(series: Series, apart: float) -> Iterator[tuple[float, float, float]]:
-    """From when to when it had which value; not beyond the time for which anything is known."""
+def _spans(series: Series, apart: float) -> Iterator[tuple[float, float, float]]:
+    """Yield begin, end and value of each span; a span ends where no samples are known."""
     begins, value = series.points[0]
     last = begins
     for at, now in series.points[1:]:

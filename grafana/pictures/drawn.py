@@ -1,4 +1,4 @@
-"""A dashboard as one SVG: its grid, and on it the panels. Pure."""
+"""Draws a dashboard as one SVG: panels on its grid. Pure."""
 
 from collections.abc import Callable
 from html import escape
@@ -20,7 +20,7 @@ KINDS: dict[str, Callable[[Panel, Board, Box], str]] = {
 
 
 def drawn(board: Board) -> str:
-    """The picture."""
+    """Return the picture as SVG."""
     height = HEAD + GAP + max(_bottom(panel.defined["gridPos"]) for panel in board.panels) * ROW
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '

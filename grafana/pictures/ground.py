@@ -1,4 +1,4 @@
-"""What all drawings stand on: boxes, colours, and the words for a value. Pure."""
+"""What all drawings share: boxes, colours, and the text for a value. Pure."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ PALETTE = ("#56a64b", "#3274d9", "#e67300", "#8f3bb8", "#d3273e", "#1aa3a3", "#b
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A part of the picture."""
+    """A rectangle of the picture."""
 
     x: float
     y: float
@@ -20,16 +20,16 @@ class Box:
     height: float
 
     def below(self, head: float) -> "Box":
-        """Without its head."""
+        """The box without its top."""
         return Box(self.x, self.y + head, self.width, self.height - head)
 
     def inset(self, sides: float, top: float, bottom: float) -> "Box":
-        """Without its margins."""
+        """The box without its margins."""
         return Box(self.x + sides, self.y + top, self.width - 2 * sides, self.height - top - bottom)
 
 
 def said(defaults: dict[str, Any], value: float) -> tuple[str, str]:
-    """What a panel says of a value, and in which colour: by its words for values, else by its steps."""
+    """Return a panel's text and colour for a value, by its value mappings, else by its thresholds."""
     for mapping in defaults.get("mappings", ()):
         for text, result in mapping["options"].items():
             if float(text) == value:

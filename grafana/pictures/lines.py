@@ -1,4 +1,4 @@
-"""Panels that show how it came: lines over time, and heat maps of histograms. Pure."""
+"""Panels of values over time: lines, and heat maps of histograms. Pure."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,12 +12,12 @@ from grafana.pictures.scale import MINUTE, moments, ticks, written
 
 AXIS, CLOCK, LEGEND, LETTER = 70.0, 18.0, 18.0, 6.6
 WIDE = 1000.0
-"""What plot has room for the words of marks; elsewhere they are the same marks."""
+"""Minimal width of a plot that shows the words of marks; narrower plots show the marks without words."""
 HEAT = ("#f1f6c5", "#d2e7a1", "#9ad0a4", "#57b5ab", "#2f93ab", "#2a6ba2", "#274690", "#1d2469")
 
 
 def lines(panel: Panel, board: Board, box: Box) -> str:
-    """Lines, or areas that stand on each other."""
+    """Draw lines, or stacked areas."""
     legend = list(_legend([series.legend for series in panel.series], box))
     plot = Box(box.x + AXIS, box.y, box.width - AXIS, box.height - CLOCK - _rows(legend, box) * LEGEND)
     defaults = panel.defined["fieldConfig"]["defaults"]
@@ -37,7 +37,7 @@ def lines(panel: Panel, board: Board, box: Box) -> str:
 
 
 def heatmap(panel: Panel, board: Board, box: Box) -> str:
-    """Buckets above each other; the darker, the more values."""
+    """Draw buckets as rows of cells; a darker cell has more values."""
     plot = Box(box.x + AXIS, box.y, box.width - AXIS, box.height - CLOCK)
     buckets = sorted(panel.series, key=lambda one: float(one.legend.replace("+Inf", "inf")))
     cells = list(_cells(buckets))
@@ -63,22 +63,22 @@ def heatmap(panel: Panel, board: Board, box: Box) -> str:
 
 
 class Frame:
-    """Where a moment and a value lie in a plot."""
+    """Maps times and values to positions in a plot."""
 
     def __init__(self, plot: Box, since: float, until: float, highest: float) -> None:
         self.plot, self.since, self.until, self._highest = plot, since, until, highest
 
     def x(self, at: float) -> float:
-        """Of a moment."""
+        """The x coordinate of a time."""
         return self.plot.x + self.plot.width * (at - self.since) / (self.until - self.since)
 
     def y(self, value: float) -> float:
-        """Of a value."""
+        """The y coordinate of a value."""
         return self.plot.y + self.plot.height * (1 - value / self._highest)
 
 
 def grid(frame: Frame, marks: Iterable[tuple[float, str]]) -> str:
-    """The lines behind, with what they stand for."""
+    """Draw grid lines with their labels."""
     plot = frame.plot
     parts = []
     for value, text in marks:
@@ -97,7 +97,7 @@ def grid(frame: Frame, marks: Iterable[tuple[float, str]]) -> str:
 
 
 def _marked(board: Board, frame: Frame) -> str:
-    """Spans as Grafana shows them: a faint area, and a strip beneath the plot."""
+    """Draw marks as Grafana does: a faint area, and a strip below the plot."""
     parts = []
     for mark in board.marks:
         begins, ends = max(mark.begins, board.since), min(mark.ends, board.until)
@@ -160,7 +160,7 @@ def _stacked(series: Sequence[Series]) -> Iterator[Pair]:
 
 
 def _cells(buckets: Sequence[Series]) -> Iterator[tuple[int, float, float]]:
-    """Row, time and count of each bucket that is not empty; Prometheus's buckets count all below them too."""
+    """Yield row, time and count of each non-empty bucket. Prometheus's buckets are cumulative, so differences count."""
     before: dict[float, float] = {}
     for row, bucket in enumerate(buckets):
         now = dict(bucket.points)
@@ -179,7 +179,7 @@ def _rows(legend: Sequence[tuple[float, str]], box: Box) -> int:
 
 
 def _legend(names: Sequence[str], box: Box) -> Iterator[tuple[float, str]]:
-    """Rows of names beneath the plot, the last row at the bottom."""
+    """Yield the names below the plot in rows, the last row at the bottom."""
     rows: list[list[tuple[float, int]]] = [[]]
     x = box.x
     for number, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""Panels that show how it is now: figures and bars. Pure."""
+"""Panels of present values: figures and bars. Pure."""
 
 from html import escape
 
@@ -7,11 +7,11 @@ from grafana.pictures.ground import GRID, MUTED, Box, said
 from grafana.pictures.scale import ticks
 
 WIDEST = 0.62
-"""How wide a letter is, in its height."""
+"""Width of a letter as a share of its height."""
 
 
-def stat(panel: Panel, board: Board, box: Box) -> str:  # noqa: ARG001  all panels are drawn alike
-    """A tile for each series, in the colour of what it means."""
+def stat(panel: Panel, board: Board, box: Box) -> str:  # noqa: ARG001  all panels have the same signature
+    """Draw a tile for each series, in the colour of its meaning."""
     if not panel.series:
         return nothing(box)
     width = box.width / len(panel.series)
@@ -37,7 +37,7 @@ def stat(panel: Panel, board: Board, box: Box) -> str:  # noqa: ARG001  all pane
 
 
 def bars(panel: Panel, board: Board, box: Box) -> str:  # noqa: ARG001
-    """A bar for each series, with its value behind it."""
+    """Draw a bar for each series, with its value at the right."""
     if not panel.series:
         return nothing(box)
     highest = ticks(max(series.last for series in panel.series))[-1]
@@ -62,7 +62,7 @@ def bars(panel: Panel, board: Board, box: Box) -> str:  # noqa: ARG001
 
 
 def nothing(box: Box) -> str:
-    """As Grafana says it."""
+    """Draw "No data", as Grafana does."""
     return (
         f'<text x="{box.x + box.width / 2:.1f}" y="{box.y + box.height / 2:.1f}" text-anchor="middle" fill="{MUTED}">'
         "No data</text>"

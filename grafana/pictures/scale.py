@@ -1,4 +1,4 @@
-"""Numbers as Grafana writes them, and round steps for axes. Pure."""
+"""Formats numbers as Grafana does, and chooses round steps for axes. Pure."""
 
 import math
 import time
@@ -11,7 +11,7 @@ SHORT = ("", " K", " Mil", " Bil")
 
 
 def written(value: float, unit: str) -> str:
-    """A value with its unit."""
+    """Format a value with its unit."""
     if math.isnan(value):
         return "no value"
     match unit:
@@ -43,7 +43,7 @@ def _scaled(value: float, names: tuple[str, ...], base: int, gap: str = "") -> s
 
 
 def _digits(value: float) -> str:
-    """Three that matter, none that say nothing."""
+    """Format with three significant digits and no trailing zeros."""
     if value == 0 or abs(value) >= 1000:
         return f"{value:.0f}"
     places = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -51,7 +51,7 @@ def _digits(value: float) -> str:
 
 
 def ticks(highest: float, count: int = 4, base: float = 10.0) -> list[float]:
-    """Round values from 0 to a little beyond the highest; ``base`` 60 for times, 1024 for bytes."""
+    """Choose round values from 0 to a little beyond the highest; ``base`` is 60 for times, 1024 for bytes."""
     if highest <= 0:
         return [0.0, 1.0]
     rough = highest / count
@@ -66,7 +66,7 @@ def ticks(highest: float, count: int = 4, base: float = 10.0) -> list[float]:
 
 
 def moments(since: float, until: float, every: float = 60.0) -> Iterator[tuple[float, str]]:
-    """The full minutes within, with how a clock shows them in UTC."""
+    """Yield the full minutes of the range, with their UTC clock times."""
     at = math.ceil(since / every) * every
     while at <= until:
         yield at, time.strftime("%H:%M", time.gmtime(at))

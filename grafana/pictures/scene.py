@@ -1,4 +1,4 @@
-"""What the pictures show: a system under load, and three drills, the last one at its worst."""
+"""The scene of the pictures: a system under load, and three drills; the last one is shown at its worst moment."""
 
 import asyncio
 import contextlib
@@ -25,14 +25,14 @@ AT_WORST = 20.0
 FIRST, LAST = ("postgres-stopped", "listener-killed"), "redis-stopped"
 REPLAYED_AFTER = "postgres-stopped"
 TYPES = ("order", "order", "order", "refund", "refund", "invoice")
-"""What fails alike is a group for each."""
+"""Event types. Failures of each type form a group of letters."""
 BATCH, FAILING = 9, 8
 
 
 def played(program: str, directory: Path) -> dict[str, Board]:
-    """Play it, and ask for all dashboards at its end."""
-    drill = replace(DRILLS[LAST], settings={"DRILL_SECONDS": "0.1"})  # so that there is something to take over
-    directory.chmod(0o711)  # PostgreSQL runs as another user where this user is root
+    """Play the scene, and query all dashboards at its end."""
+    drill = replace(DRILLS[LAST], settings={"DRILL_SECONDS": "0.1"})  # slow enough that a killed owner holds events
+    directory.chmod(0o711)  # if this user is root, PostgreSQL runs as another user
     with (
         local_stage(drill, directory / "system", 2, lambda _: None, console=True) as stage,
         running_prometheus(program, directory, stage.layout) as prometheus,
@@ -71,14 +71,14 @@ async def _carried_out(drill: Drill, stage: LocalStage) -> None:
 
 
 async def _replayed(stage: LocalStage) -> None:
-    """With a handler that is well again, so that letters become rows."""
+    """Replay letters with a healed handler, so that they become rows."""
     if problems := await stage.replay():
         raise StageTrouble("; ".join(problems))
 
 
 @contextlib.contextmanager
 def load(url: str, failing: int = FAILING) -> Iterator[None]:
-    """Batches of events until the block ends; now and then one a batch fails at every attempt."""
+    """Publish batches of events until the block ends. In some batches one event fails at every attempt."""
     ended = threading.Event()
 
     def publish() -> None:
