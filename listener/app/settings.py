@@ -33,7 +33,9 @@ class ConnectionSettings(Settings):
         default_factory=lambda: os.environ.get("HOSTNAME") or socket.gethostname(),
         min_length=1, max_length=128, description="Name of this instance, unlike any peer's",
     )  # fmt: skip
-    group: GroupName = Field(DEFAULT_GROUP, description="Listeners that share their work, and a schema in PostgreSQL")
+    group: GroupName = Field(
+        DEFAULT_GROUP, description="Group of listeners that share their work; it names the schema in PostgreSQL"
+    )
     redis_url: SecretUrl = Field(SecretUrl("redis://127.0.0.1:6379/0"), description="Redis or Valkey, for claims")
     database_url: SecretUrl = Field(
         SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL, for rows"
@@ -42,18 +44,18 @@ class ConnectionSettings(Settings):
     redis_timeout: float = Field(0.3, gt=0, le=5, description="Seconds that Redis may take to connect or to answer")
     redis_shards: int = Field(1, ge=1, le=256, description="Hash slots over which claims are spread (Redis Cluster)")
     database_timeout: float = Field(5.0, gt=0, le=120, description="Seconds that one statement may take")
-    database_connections: int = Field(8, ge=4, le=200, description="Connections to PostgreSQL beside the handler's")
-    database_attempts: int = Field(10, ge=1, description="Tries to reach PostgreSQL at the start")
+    database_connections: int = Field(8, ge=4, le=200, description="Connections to PostgreSQL besides the handler's")
+    database_attempts: int = Field(10, ge=1, description="Attempts to reach PostgreSQL at the start")
     migrate: Literal["yes", "no"] = Field(
         "yes", description="Whether the tables are brought up to date at the start; no: `unlost migrate` does it"
     )
-    startup_attempts: int = Field(3, ge=1, description="Tries to reach Redis at the start; then it goes on without")
-    startup_delay: float = Field(3.0, ge=0, description="Seconds between two tries at the start")
+    startup_attempts: int = Field(3, ge=1, description="Attempts to reach Redis at the start; then it works without")
+    startup_delay: float = Field(3.0, ge=0, description="Seconds between two attempts at the start")
     lease: float = Field(30.0, ge=1, le=3600, description="Seconds that a claim lasts unless renewed")
-    dedup_window: float = Field(7 * 86400.0, ge=60, description="Seconds for which Redis remembers settled events")
+    dedup_window: float = Field(7 * 86400.0, ge=60, description="Seconds that Redis remembers settled events")
     handler: str = Field("", description="package.module:function that handles each event; none: events are recorded")
     handler_version: str = Field(
-        "", pattern=r"^[A-Za-z0-9_.+-]{0,64}$", description="Version of HANDLER; another one is another handler"
+        "", pattern=r"^[A-Za-z0-9_.+-]{0,64}$", description="Version of HANDLER; another version is another handler"
     )
     handle_attempts: int = Field(3, ge=1, le=100, description="Attempts of the handler for one event")
     handle_delay: float = Field(2.0, ge=0, description="Seconds between two attempts of the handler")
@@ -62,7 +64,7 @@ class ConnectionSettings(Settings):
     stuck_after: float = Field(
         60.0,
         gt=0,
-        description="Seconds without any progress in hand after which it is unready; twice HANDLE_TIMEOUT at least",
+        description="Seconds without progress on held events before it is unready; at least twice HANDLE_TIMEOUT",
     )
     insert_attempts: int = Field(
         3, ge=1, le=100, description="Attempts to insert one row; none counts while PostgreSQL takes no rows"
@@ -153,7 +155,7 @@ CURSOR_BYTES = 1024
 
 
 class ListenerSettings(ConnectionSettings):
-    """Everything that can be set on a listener."""
+    """All settings of a listener."""
 
     host: str = Field("127.0.0.1", description="Address of the HTTP endpoint")
     port: int = Field(3000, ge=0, le=65535, description="Port of the HTTP endpoint; 0 takes a free one")
@@ -166,18 +168,18 @@ class ListenerSettings(ConnectionSettings):
     start_from: Literal["oldest", "now"] = Field("oldest", description="Where a group without a cursor starts")
     reconnect_first: float = Field(1.0, gt=0, description="Seconds before the first reconnect, at most")
     reconnect_max: float = Field(30.0, gt=0, description="Seconds before any reconnect, at most")
-    keepalive: float = Field(20.0, ge=1, description="Seconds of silence before the source is asked for a sign of life")
+    keepalive: float = Field(20.0, ge=1, description="Seconds of silence before the source is pinged")
     dead_letter_file: Path = Field(Path("failed_events.jsonl"), description="File for events that cannot succeed")
     peer_wait: float = Field(
-        0.2, ge=0, le=5, description="Seconds that an event waits for the peer whose turn it is; 0: all ask at once"
+        0.2, ge=0, le=5, description="Seconds an event waits for the peer that should claim it; 0: all claim at once"
     )
     max_events: int = Field(50_000, ge=1, description="Events held in memory, at most")
     max_bytes: int = Field(64 * 1024 * 1024, ge=65536, description="Bytes of events held in memory, at most")
     console_url: WebAddress | None = Field(
-        None, description="The console, to which browsers are sent on; none: a page of its own"
+        None, description="URL of the console, to which browsers are redirected; none: its own page"
     )
     handler_change: Literal["no", "yes"] = Field(
-        "no", description="Whether it works beside peers that have another HANDLER: for a deploy that changes it"
+        "no", description="Whether it may work beside peers with another HANDLER, for a deploy that changes HANDLER"
     )
     shutdown_timeout: float = Field(20.0, ge=0, description="Seconds that running work may take to finish on SIGTERM")
 

@@ -38,7 +38,7 @@ class AuditSettings(Settings):
     )
     letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
     group: GroupName = Field("unlost", description="The group of listeners whose cursor counts")
-    settle: float = Field(10.0, ge=0, description="Seconds that what nobody knows may take to turn up")
+    settle: float = Field(10.0, ge=0, description="Seconds to keep looking for events that are found nowhere")
 
 
 _files = click.Argument(["files"], nargs=-1, type=click.Path(path_type=Path))

@@ -46,7 +46,7 @@ async def at_rows(bed: Bed, rows: int, *, count: int) -> AsyncIterator[Measured]
 
 
 async def idle(bed: Bed, *, listeners: int) -> tuple[float, float, float]:
-    """Measure idle listeners: processor ms per second of each, MB of the largest, processor ms per second of servers."""
+    """Measure idle listeners: processor ms/s of each, MB of the largest, and processor ms/s of all servers."""
     children = bed.system.layout.with_listeners(listeners).listeners(bed.system.database_url, bed.system.redis_url)
     try:
         for child in children:

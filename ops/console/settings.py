@@ -22,12 +22,12 @@ class ConsoleSettings(ConnectionSettings):
     listeners: tuple[WebAddress, ...] = Field(
         ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="The listeners"
     )
-    producer_url: WebAddress | None = Field(None, description="The producer, if there is one of ours")
+    producer_url: WebAddress | None = Field(None, description="The producer, if the source is Unlost's own")
     letters: tuple[Path, ...] = Field(
         (), description="Dead-letter files, directories or patterns that the console can read and write"
     )
-    console_token: Secret = Field(Secret(""), description="Word that whoever changes anything must know; none: anybody")
-    console_names: tuple[str, ...] = Field((), description="Host names of the console beside localhost and HOST")
+    console_token: Secret = Field(Secret(""), description="Token that changes require; none: anybody may make changes")
+    console_names: tuple[str, ...] = Field((), description="Host names of the console besides localhost and HOST")
     redact: tuple[str, ...] = Field((), description="Names of payload fields that are never shown")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log")
 

@@ -30,7 +30,7 @@ class UpSettings(Settings):
     producer_port: int = Field(3005, ge=1, le=65535, description="Port to publish to")
     ws_port: int = Field(8080, ge=1, le=65535, description="Port of the event stream")
     listener_port: int = Field(3000, ge=1, le=65535, description="Port of the first listener; the others follow it")
-    listener_count: int = Field(2, ge=1, le=len(NAMES), description="How many listeners")
+    listener_count: int = Field(2, ge=1, le=len(NAMES), description="Number of listeners")
     postgres_port: int = Field(54320, ge=1, le=65535, description="Port of PostgreSQL")
     redis_port: int = Field(63790, ge=1, le=65535, description="Port of Valkey (Redis)")
     console_port: int = Field(3006, ge=1, le=65535, description="Port of the console")
@@ -57,7 +57,7 @@ class UpSettings(Settings):
 class CheckSettings(Settings):
     """The size of the system."""
 
-    listener_count: int = Field(2, ge=1, le=len(NAMES), description="How many listeners")
+    listener_count: int = Field(2, ge=1, le=len(NAMES), description="Number of listeners")
 
 
 @command(UpSettings, examples=["unlost up", "unlost up --data /tmp/unlost --listener-count 3"])

@@ -18,7 +18,7 @@ class WatchSettings(Settings):
     listeners: tuple[WebAddress, ...] = Field(
         ("http://127.0.0.1:3000", "http://127.0.0.1:3001"), description="The listeners"
     )
-    producer_url: WebAddress | None = Field(None, description="The producer, if there is one of ours")
+    producer_url: WebAddress | None = Field(None, description="The producer, if the source is Unlost's own")
     database_url: SecretUrl | None = Field(None, description="PostgreSQL, for rows and the group's cursor")
     letters: tuple[Path, ...] = Field(
         (), description="Dead-letter files, directories or patterns that can be read from here"

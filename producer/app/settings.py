@@ -18,19 +18,19 @@ class ProducerSettings(Settings):
     port: int = Field(3005, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     ws_port: int = Field(8080, ge=0, le=65535, description="WebSocket port; 0 takes a free one")
     journal: Path = Field(Path("journal.sqlite3"), description="File of the journal")
-    listeners: tuple[WebAddress, ...] = Field((), description="Base URLs of listeners, for the page to follow events")
+    listeners: tuple[WebAddress, ...] = Field((), description="URLs of listeners, with which the page follows events")
     max_event_bytes: int = Field(1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Largest event, in bytes")
     max_batch_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest body of a batch, in bytes")
-    retention: float = Field(7 * DAY, ge=60, description="Seconds for which events and their ids are kept")
+    retention: float = Field(7 * DAY, ge=60, description="Seconds that events and their ids are kept")
     max_journal_bytes: int = Field(
         10 * 1024**3,
         ge=1024 * 1024,
         description="Size beyond which events that all groups have read are dropped; if there are none: 503",
     )
     max_clients: int = Field(1_000, ge=1, description="WebSocket clients at once, at most")
-    ping_timeout: float = Field(120.0, ge=1, description="Seconds a client may leave a ping unanswered")
+    ping_timeout: float = Field(120.0, ge=1, description="Seconds that a client may leave a ping unanswered")
     console_url: WebAddress | None = Field(
-        None, description="The console, to which browsers are sent on; none: a page of its own"
+        None, description="URL of the console, to which browsers are redirected; none: its own page"
     )
     allowed_origins: tuple[str, ...] = Field((), description="Origins of other sites' pages that may use this producer")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log")

@@ -93,7 +93,7 @@ def _params() -> list[click.Parameter]:
                      help="Events published a second."),
         click.Option(["--events"], type=click.IntRange(10), help="Events to publish.  [default: 3000; chaos: enough]"),
         click.Option(["--listeners"], type=click.IntRange(1, len(NAMES)), default=2, show_default=True,
-                     help="How many listeners."),
+                     help="Number of listeners."),
         click.Option(["--seconds"], type=click.FloatRange(2), default=60.0, show_default=True,
                      help="How long chaos lasts."),
         click.Option(["--seed"], type=click.IntRange(0), help="Seed of chaos.  [default: random, shown at the start]"),
