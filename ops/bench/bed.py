@@ -162,7 +162,7 @@ class Bed:
         """Check the rows: a fast figure with wrong rows is worthless."""
         found: Any = await self.connection.fetchrow(COUNTS, self._base)
         if tuple(found) != (distinct, distinct):
-            raise RuntimeError(f"{distinct:,} rows were due, and there are {found[0]:,}")
+            raise RuntimeError(f"{distinct:,} rows were expected, and there are {found[0]:,}")
 
 
 async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:

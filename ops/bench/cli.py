@@ -107,6 +107,6 @@ def _show_ratios(console: Console, found: Findings, *, noisy: bool) -> None:
         sign = "≤" if bar.at_most else "≥"
         verdict = "[green]met[/]" if bar.met(value) else "[red]missed[/]"
         if noisy and not bar.met(value) and bar.met(value, noisy=True):
-            verdict = "[yellow]missed, as far as one round tells[/]"
+            verdict = "[yellow]missed, but one round may be noise[/]"
         table.add_row(bar.about, f"{value:,.2f}", f"{sign} {bar.limit:g}", verdict)
     console.print(table)

@@ -58,7 +58,7 @@ class Daemon:
         port = await self._http.start()
         log.info("listening", address=f"http://{self._settings.host}:{port}/")
         if self._settings.host not in LOOPBACK and not self._settings.console_token.reveal():
-            log.warning("console_open", why="whoever reaches it may replay and archive; set CONSOLE_TOKEN")
+            log.warning("console_open", why="anybody who reaches it may replay and archive; set CONSOLE_TOKEN")
         side = [
             asyncio.create_task(self._lag.run(), name="loop lag"),
             asyncio.create_task(self._keep_watch(), name="watch"),

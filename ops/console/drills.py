@@ -28,7 +28,7 @@ class TooManyDrills(Exception):
     """Too many different names of drills: a label must have few values."""
 
     def __init__(self) -> None:
-        super().__init__(f"{MOST_NAMES} drills were told of already; restart the console to forget them")
+        super().__init__(f"{MOST_NAMES} drills have been reported already; restart the console to forget them")
 
 
 class Drills(Collector):

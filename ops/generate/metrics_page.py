@@ -109,10 +109,10 @@ LETTERS = (
           "`quarantined` above 0"),
     _told("dead_letters_unresolved", "gauge", "reason", "letters that a replay would take", "above 0"),
     _told("dead_letters_unresolved_groups", "gauge", "", "different failures (fingerprints) among them",
-          "grows: something new fails; `dlq groups` tells what"),
+          "grows: something new fails; `dlq groups` shows what"),
     _told("dead_letters_unresolved_by_fingerprint", "gauge", "fingerprint",
           "letters that a replay would take, of the ten failures that have most in this file; others have no series",
-          "one grows: `dlq groups` tells what it is"),
+          "one grows: `dlq groups` shows what it is"),
     _told("dead_letters_oldest_unresolved_seconds", "gauge", "", "age of the oldest of them", "above 3600"),
     _told("dead_letters_damaged", "gauge", "", "lines that are no letters", "above 0"),
     _told("dead_letter_file_bytes", "gauge", "", "letters, and `dlq compact`", NEVER),
@@ -132,14 +132,14 @@ CONSOLE = (
     ),
 )
 SECTIONS: tuple[tuple[str, str, tuple[Told, ...]], ...] = (
-    ("Every process", "Beside these, what the Python client tells of process, platform and garbage collector.", BOTH),
+    ("Every process", "Besides these: the Python client's metrics of process, platform and garbage collector.", BOTH),
     ("The producer", "", PRODUCER),
     ("Flow", "Of a listener, as all that follow.", FLOW),
     ("Claims", "", CLAIMS),
     ("Attempts", "", TRIES),
     ("The source", "", SOURCE),
     ("Dead letters", "", LETTERS),
-    ("The console", "Each drill that it was told of since it started.", CONSOLE),
+    ("The console", "Each drill that has been reported to it since its start.", CONSOLE),
 )
 OF_PRODUCER = BOTH + PRODUCER
 OF_CONSOLE = BOTH + CONSOLE

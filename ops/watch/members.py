@@ -52,7 +52,7 @@ def of_absent(picture: Picture) -> Iterator[Problem]:
     """Listeners that do not answer; those with the same error are one problem."""
     if not picture.listeners:
         yield Problem(
-            key="listeners", level="bad", what="No listener is known here", affected="Nothing can be told of events.",
+            key="listeners", level="bad", what="No listener is known here", affected="Nothing is known of events.",
             todo="Name the listeners in LISTENERS.",
         )  # fmt: skip
     away: dict[str, list[Listener]] = {}

@@ -226,7 +226,7 @@ def _figures(page: httpx.Response) -> Reading | str:
     try:
         return reading(page.text, time.monotonic())
     except ValueError:
-        return "what it tells are no metrics"
+        return "its answer is not in the format of metrics"
 
 
 def _why(error: Exception) -> str:

@@ -122,7 +122,7 @@ async def _strike(stage: Stage, blow: Blow) -> None:
         case "freeze":
             await stage.freeze(blow.target)
         case _:
-            raise StageTrouble(f"nobody knows how to {blow.what} {blow.target}")
+            raise StageTrouble(f"chaos cannot {blow.what} {blow.target}")
 
 
 async def _heal(stage: Stage, blow: Blow) -> None:

@@ -155,9 +155,9 @@ def drill(
 def _chosen(names: Sequence[str], wished: Wish, console: Console, *, compose: bool) -> list[Drill]:
     known = {**DRILLS, CHAOS: _chaos(wished, console)}
     if not names:
-        raise UsageProblem("name a drill, or all; `unlost drill --list` tells them")
+        raise UsageProblem("name a drill, or all; `unlost drill --list` shows them")
     if strange := [name for name in names if name not in known and name != "all"]:
-        raise UsageProblem(*(f"there is no drill {name!r}; `unlost drill --list` tells them" for name in strange))
+        raise UsageProblem(*(f"there is no drill {name!r}; `unlost drill --list` shows them" for name in strange))
     if "all" in names:
         return [one for one in known.values() if one.is_portable or not compose]
     if compose and wished.console:

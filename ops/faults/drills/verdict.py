@@ -80,9 +80,9 @@ def _law(seen: Observed) -> Iterator[str]:
 
 def _letters(seen: Observed, bars: Bars) -> Iterator[str]:
     if seen.letters and bars.letters == "none":
-        yield f"{seen.letters} dead letters, and none is due here"
+        yield f"{seen.letters} dead letters, and none is expected here"
     if not seen.letters and bars.letters == "some":
-        yield "no dead letter was written, and some are due here"
+        yield "no dead letter was written, and some are expected here"
     if seen.letters_after_replay:
         yield f"{seen.letters_after_replay} dead letters are left after the replay"
 
@@ -105,7 +105,7 @@ def _times(seen: Observed, bars: Bars) -> Iterator[str]:
         ("the lost owner's last event was stored", seen.seconds_to_take_over or 0.0, take_over),
     ):
         if bar is not None and seconds is None:
-            yield f"never was it seen that {what}"
+            yield f"it was never observed that {what}"
         elif bar is not None and seconds is not None and seconds > bar:
             yield f"{what} after {seconds:.1f} s; {bar:g} s are allowed"
 
