@@ -180,6 +180,8 @@ class Replays:
         return "done" if all(code == 0 for code in codes) else "failed"
 
     async def _run_part(self, replay: Replay, part: Part) -> None:
+        # In its own session, the child does not get a terminal's Ctrl-C: the console cancels it. If the console is
+        # killed, the kernel interrupts the child.
         replay.child = child = await asyncio.create_subprocess_exec(
             executable("dlq"), "replay", str(part.file), "--follow", *replay.asked.arguments(),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -49,7 +49,7 @@ class Shelf:
         count = 0
         for path, entry in self._entries(selection):
             count += 1
-            held = (entry.letter.last_at, count, path, entry)
+            held = (entry.letter.last_at, count, path, entry)  # count is unique, so entries are never compared
             if len(latest) < most:
                 heapq.heappush(latest, held)
             else:

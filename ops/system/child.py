@@ -111,7 +111,7 @@ class Child:
     def ask_to_stop(self) -> None:
         """Send its stop signal and do not wait. It is sent once: a second one would kill a process that is exiting."""
         if self.is_running and self._process is not None and not self.stopping:
-            self.thaw()
+            self.thaw()  # a frozen process could not handle the signal
             self.stopping = True
             self._process.send_signal(self._stop_signal)
 

@@ -186,7 +186,7 @@ class PostgresServer:
         )
         if done.returncode:
             raise ChildFailed("initdb", f"failed: {done.stderr.strip()[-1000:]}")
-        fresh.rename(self.cluster)
+        fresh.rename(self.cluster)  # atomic, so an interrupted initdb never leaves an incomplete cluster here
 
     def _new_child(self) -> Child:
         settings = {
@@ -211,6 +211,7 @@ class PostgresServer:
             lines = (self.cluster / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
+        # The first line of postmaster.pid is the process id, the eighth is the status.
         return len(lines) > 7 and lines[0] == str(self.child.pid) and lines[7].strip() == "ready"
 
     def _create_database_once(self) -> None:

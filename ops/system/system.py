@@ -141,7 +141,7 @@ class System:
 
     def stop(self) -> None:
         """Stop readers before what they read from, and the two servers last."""
-        for child in self.listeners:
+        for child in self.listeners:  # all at once, so that they drain at the same time
             child.ask_to_stop()
         for child in self._commands:
             if child.pid is not None:

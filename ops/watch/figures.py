@@ -42,7 +42,7 @@ def quantile(before: Reading | None, after: Reading, histogram: str, part: float
     then = _buckets(before.samples.get(f"{histogram}_bucket", ()) if before else (), labels)
     now = _buckets(after.samples.get(f"{histogram}_bucket", ()), labels)
     if any(count < then.get(bound, 0.0) for bound, count in now.items()):
-        then = {}
+        then = {}  # the process has restarted, and its counts began at 0
     grown = [(bound, count - then.get(bound, 0.0)) for bound, count in sorted(now.items())]
     if not grown or not grown[-1][1]:
         return None

@@ -32,6 +32,7 @@ select instance_id, extract(epoch from max(seen_at))::float8 as seen_at,
        count(*) filter (where seen_at > clock_timestamp() - interval '1.5 seconds') as alive
 from unlost.listeners group by instance_id
 """
+"""One row per listener's name. A listener reports twice a second, so one that was silent for 1.5 s is not alive."""
 SETTLED = "select cursor from unlost.cursors order by updated_at desc limit 1"
 ROWS = """
 select case when estimate > $1::bigint then estimate::bigint

@@ -6,6 +6,8 @@ The server's own clock is not changed: that needs privileges, and would affect e
 from redis.asyncio import Redis
 
 BACK = 3_600.0
+# A leased or released record, as in ``prelude.lua``: state (1 byte), digest (8), end of the lease in ms (8), further
+# fields up to byte 31, then the owner's token.
 TURN = """
 local turned = 0
 local cursor = '0'

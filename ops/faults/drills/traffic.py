@@ -101,6 +101,7 @@ async def _send(client: httpx.AsyncClient, event: dict[str, object], published: 
         response = await client.post("/publish", json=event)
     except httpx.TransportError:
         return False
+    # A 409 with "conflict" means another content under this id; other 409s say that the event is already accepted.
     if response.status_code in ACCEPTED and "conflict" not in response.text:
         published.accepted[event_id] = time.time()
         return True

@@ -18,7 +18,7 @@ from unlost.ops.kit.telemetry.http import listening_socket
 
 LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 10.0
-LINGER_ZERO = struct.pack("ii", 1, 0)
+LINGER_ZERO = struct.pack("ii", 1, 0)  # SO_LINGER with 0 seconds: closing sends RST
 _port = re.compile("[0-9]{1,5}")
 
 

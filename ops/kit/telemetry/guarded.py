@@ -105,7 +105,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._is_refused:
             self._lingered += len(data)
             self._await_turn()
-        elif len(data) <= PIECE and not (self._input or self.pipeline):
+        elif len(data) <= PIECE and not (self._input or self.pipeline):  # bytes keep their order
             self.receive(data)
         elif self._admission.hold(len(data)):
             self._input.extend(data[start : start + PIECE] for start in range(0, len(data), PIECE))
@@ -266,6 +266,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @property
     def _may_answer(self) -> bool:
+        # Responses are sent in the order of requests: ours must not overtake one that an earlier request still waits for.
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             return True

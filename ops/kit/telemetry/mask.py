@@ -11,6 +11,7 @@ from typing import Any
 
 MASK = "***"
 _url = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/{2,3})([^\s\"'<>]+)")
+# A host without user information and port. An @ after it is part of the path; after a colon, it may end a password.
 _plain_host = re.compile(r"[\w.-]*(?=[/?#]|$)")
 _query = re.compile(r"(?P<start>[?&;][^=&;]*=|\?)[^&;]*")
 _named = re.compile(

@@ -76,7 +76,7 @@ class BatchHistogram(Collector):
         counts, bounds = self._row(label), self._bounds
         total = 0.0
         for value in values:
-            counts[bisect_left(bounds, value)] += 1
+            counts[bisect_left(bounds, value)] += 1  # a bucket includes its bound (``le``)
             total += value
         self._sums[label] += total
 
