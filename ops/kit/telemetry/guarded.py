@@ -266,7 +266,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @property
     def _may_answer(self) -> bool:
-        # Responses are sent in the order of requests: ours must not overtake one that an earlier request still waits for.
+        # Responses are sent in the order of requests: ours must not overtake the response to an earlier request.
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             return True
