@@ -25,12 +25,12 @@ class Daemon:
 
     def __init__(self, settings: ConsoleSettings) -> None:
         self._settings = settings
-        self._door = settings.door()
-        self._quick_door = settings.quick_door()
-        self._watch = Watch(settings.targets(), self._quick_door)
+        self._database = settings.database()
+        self._quick_database = settings.quick_database()
+        self._watch = Watch(settings.targets(), self._quick_database)
         redactor = Redactor(settings.redact)
         shelf = Shelf(settings.letters, redactor)
-        self._asking = ConsoleQueries(settings, self._door, shelf, redactor)
+        self._asking = ConsoleQueries(settings, self._database, shelf, redactor)
         self._replays = Replays(settings.replay_environment(), redactor)
         registry = new_registry()
         self._lag = LoopLag(registry)
@@ -73,8 +73,8 @@ class Daemon:
             await self._http.stop()
             await self._asking.close()
             await self._watch.close()
-            await self._quick_door.close()
-            await self._door.close()
+            await self._quick_database.close()
+            await self._database.close()
 
     async def _keep_watch(self) -> None:
         """Look at the system now and then, even if no page does: a later visitor sees since when a problem lasts."""

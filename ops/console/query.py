@@ -30,9 +30,9 @@ class Away(Exception):
 class ConsoleQueries:
     """All queries of the console to other parts."""
 
-    def __init__(self, settings: ConsoleSettings, door: Database, shelf: Shelf, redactor: Redactor) -> None:
+    def __init__(self, settings: ConsoleSettings, database: Database, shelf: Shelf, redactor: Redactor) -> None:
         self._settings = settings
-        self._store = PostgresRows(door, instance_id="console", token="console")  # noqa: S106  it only reads
+        self._store = PostgresRows(database, instance_id="console", token="console")  # noqa: S106  it only reads
         self._shelf = shelf
         self._redactor = redactor
         self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)

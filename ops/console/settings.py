@@ -39,14 +39,14 @@ class ConsoleSettings(ConnectionSettings):
         """The host names to which the console answers. A foreign name that points here must not reach it."""
         return frozenset(name.lower() for name in (*LOOPBACK, self.host, *self.console_names))
 
-    def door(self) -> Database:
+    def database(self) -> Database:
         """The connection pool to PostgreSQL, not opened yet."""
         return Database(
             self.database_url.reveal(), group=self.group, name="unlost console", connections=4,
             timeout=TIMEOUT, connect_timeout=TIMEOUT,
         )  # fmt: skip
 
-    def quick_door(self) -> Database:
+    def quick_database(self) -> Database:
         """The pool for looks at the system. Its limit is short: if PostgreSQL is slow, it is shown as away."""
         return Database(
             self.database_url.reveal(), group=self.group, name="unlost console", connections=2,

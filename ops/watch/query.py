@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
-from unlost.listener.store.postgres.database import Database as Door
+from unlost.listener.store.postgres.database import Database as Pool
 from unlost.listener.store.postgres.statements import in_schema
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.watch.figures import Reading, reading
@@ -62,9 +62,9 @@ class Targets:
 class Watch:
     """Looks at a system, and remembers the previous readings to compute rates."""
 
-    def __init__(self, targets: Targets, door: Door | None) -> None:
+    def __init__(self, targets: Targets, pool: Pool | None) -> None:
         self._targets = targets
-        self._door = door
+        self._pool = pool
         self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)
         self._books = LetterBooks(targets.letters)
         self._before: dict[str, Reading] = {}
@@ -190,11 +190,11 @@ class Watch:
             return masked(str(error)) or type(error).__name__
 
     async def _ask_database(self) -> Database | None:
-        if self._door is None:
+        if self._pool is None:
             return None
-        started, schema = time.monotonic(), self._door.schema
+        started, schema = time.monotonic(), self._pool.schema
         try:
-            async with self._door.acquire("looking at the system") as connection:
+            async with self._pool.acquire("looking at the system") as connection:
                 rows = await connection.fetchval(
                     in_schema(ROWS, schema), MOST_COUNTED, in_schema("unlost.events", schema)
                 )

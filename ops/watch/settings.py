@@ -29,7 +29,7 @@ class WatchSettings(Settings):
         """The processes to query over HTTP, and the files to read."""
         return Targets(self.listeners, self.producer_url, self.letters, self.group)
 
-    def door(self, name: str) -> Database | None:
+    def database(self, name: str) -> Database | None:
         """The connection pool to PostgreSQL, not opened yet; None without a URL."""
         if self.database_url is None:
             return None

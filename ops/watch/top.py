@@ -76,14 +76,14 @@ async def _live(settings: WatchSettings, every: float) -> int:
 
 @contextlib.asynccontextmanager
 async def _watching(settings: WatchSettings) -> AsyncIterator[Watch]:
-    door = settings.door("unlost top")
-    watch = Watch(settings.targets(), door)
+    database = settings.database("unlost top")
+    watch = Watch(settings.targets(), database)
     try:
         yield watch
     finally:
         await watch.close()
-        if door is not None:
-            await door.close()
+        if database is not None:
+            await database.close()
 
 
 @contextlib.contextmanager
