@@ -110,7 +110,7 @@ _PLACED = {
 }
 
 PATHS: dict[str, Any] = {
-    "/api/overview": asking("The picture of everything, and the verdict", answer("How everything is", OVERVIEW)),
+    "/api/overview": asking("The state of everything, and the verdict", answer("The overview", OVERVIEW)),
     "/api/events": asking(
         "Rows, the newest first", answer("Rows; `next` is the `before` of the next page", ROWS),
         query("before", "Only rows with a lower `seq`", {**WHOLE, "minimum": 0, "maximum": LAST}),

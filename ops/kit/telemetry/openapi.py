@@ -91,13 +91,13 @@ def asking(summary: str, ok: dict[str, Any], *parameters: dict[str, Any], **mist
 
 
 def _probe(summary: str, schema: Schema) -> dict[str, Any]:
-    return asking(summary, answer("Well", schema), _503=answer("Not well, and why", schema))
+    return asking(summary, answer("Yes", schema), _503=answer("No, and why", schema))
 
 
 COMMON: dict[str, Any] = {
-    "/health": _probe("The whole picture", HEALTH),
-    "/health/live": _probe("Whether a restart would be of no use", PROBE),
-    "/health/ready": _probe("Whether new work is welcome", PROBE),
+    "/health": _probe("Readiness with all checks and facts", HEALTH),
+    "/health/live": _probe("Liveness: 503 means that a restart would help", PROBE),
+    "/health/ready": _probe("Readiness: whether it can take new work", PROBE),
     "/metrics": asking("For Prometheus", answer("Metrics", TEXT, "text/plain")),
     "/openapi.json": asking("This description", answer("OpenAPI 3.1")),
 }
