@@ -125,7 +125,7 @@ CASES = [
     ({"listeners": both(changes=changed("source_connected", "", 4), source_lost="closed with code 4003: go away")},
      "warn", "Connections to the source break", "The last ended so: closed with code 4003: go away.", "Look at"),
     # listeners
-    ({"listeners": ()}, "bad", "No listener is known", "Nothing can be told", "Name the listeners in LISTENERS"),
+    ({"listeners": ()}, "bad", "No listener is known", "Nothing is known of", "Name the listeners in LISTENERS"),
     ({"listeners": both(error=REFUSED), "database": Database(settled_up_to="j.10"), "producer": WAITS}, "bad",
      "Listeners a and b do not answer (nobody listens there)", "Nothing is consumed. 2,500 accepted events wait",
      "Start it again"),
