@@ -4,7 +4,7 @@ The handler that the group's live listeners declare decides. If none is live, th
 whatever its version: most replays follow a fix of the handler.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 Declared = tuple[str, str | None]
 """A live listener and the name of its handler, or None if it has no handler."""
@@ -17,9 +17,9 @@ def refusal(mine: str | None, live: Collection[Declared], letters: Collection[st
             return ""
         instance, theirs = min(live, key=lambda one: one[0])
         return _sentence(mine, theirs, f"listener {instance} has")
-    if not letters or _name(mine) in set(map(_name, letters)):
-        return ""
-    return _sentence(mine, _first(letters), "no listener is running, the letters name")
+    # A letter that names no handler fits any: it was written before the group had one.
+    others = [one for one in letters if one and _name(one) != _name(mine)]
+    return _sentence(mine, min(others), "no listener is running, the letters name") if others else ""
 
 
 def _sentence(mine: str | None, theirs: str | None, whose: str) -> str:
@@ -44,7 +44,3 @@ def _called(handler: str | None) -> str:
 
 def _name(handler: str | None) -> str | None:
     return handler and handler.partition("@")[0]
-
-
-def _first(letters: Iterable[str | None]) -> str | None:
-    return min(letters, key=lambda one: one or "")

@@ -21,7 +21,7 @@ from unlost.listener.claims.members import Members
 from unlost.listener.claims.quorum import Place, Places, Step, View, meets, next_step
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.claim import Answer, ClaimRequest, Dead, Done, Verdict, Won
-from unlost.listener.core.errors import Transient
+from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import Facts, MeetingChanged, PlacesDeclared
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.ports.claims import Claims, StoreMemory
@@ -296,7 +296,9 @@ class ClaimManager:
             while True:
                 started = self._clock()
                 self._backends.lost.clear()
-                with contextlib.suppress(Transient):  # the breakers have recorded it; the next round tries again
+                # The breakers have recorded it, and the next round tries again. Nothing that PostgreSQL answers ends the
+                # process, not even a permission that was taken away: what it holds would be lost.
+                with contextlib.suppress(Transient, Permanent):
                     await self._tick()
                 self._leases.lose_what_ran_out()
                 self._report_whether_open()
@@ -318,7 +320,7 @@ class ClaimManager:
         started = self._clock()
         try:
             look = await self._store.refresh_membership()
-        except Transient as error:
+        except (Transient, Permanent) as error:
             self._backends.postgres_failed(str(error))
             await self._store.look_for_redis()
             self._lose_what_nobody_heeds()

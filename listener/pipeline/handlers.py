@@ -67,7 +67,7 @@ def _import(name: str) -> Callable[..., Any]:
         sys.path.insert(0, here)
     try:
         target: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module that ends the process would end it without a word
         raise Misconfigured(
             f"HANDLER={name}: importing {module_name} failed: {type(error).__name__}: {error}"
         ) from error

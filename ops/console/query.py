@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 
@@ -18,6 +18,7 @@ from unlost.ops.console.shelf import Shelf
 from unlost.ops.console.story import sentence, steps
 from unlost.ops.kit.command import UsageProblem
 from unlost.ops.kit.telemetry.mask import masked
+from unlost.ops.watch.query import place_of
 
 PATIENCE = 3.0
 PUBLISH_PATIENCE = 30.0
@@ -93,7 +94,7 @@ class ConsoleQueries:
                 timeout=PUBLISH_PATIENCE,
             )  # fmt: skip
         except httpx.HTTPError as error:
-            raise Away(f"the producer at {url} cannot be reached: {error or type(error).__name__}") from None
+            raise Away(f"the producer at {masked(url)} cannot be reached: {error or type(error).__name__}") from None
         return answer.status_code, answer.content, answer.headers.get("content-type", "application/json")
 
     def _letters(self, event_id: str, away: dict[str, str]) -> list[dict[str, Any]]:
@@ -124,7 +125,7 @@ class ConsoleQueries:
             return None
 
     async def _known_to(self, url: str, event_id: str, away: dict[str, str]) -> dict[str, Any] | None:
-        name = urlsplit(url).netloc
+        name = place_of(url)
         try:
             answer = await self._client.get(f"{url}/api/outcomes", params={"ids": event_id})
             if "," in event_id:  # the list of ids is written with commas
@@ -135,8 +136,13 @@ class ConsoleQueries:
             return None
         if "outcomes" in told:
             story, held = told["outcomes"].get(event_id, []), told["in_flight"].get(event_id)
-            return {"url": url, "instance": told["instance"], "recent": story, "in_flight": held}
-        return {"url": url, "instance": name, "recent": told.get("recent") or [], "in_flight": told.get("in_flight")}
+            return {"url": masked(url), "instance": told["instance"], "recent": story, "in_flight": held}
+        return {
+            "url": masked(url),
+            "instance": name,
+            "recent": told.get("recent") or [],
+            "in_flight": told.get("in_flight"),
+        }
 
     async def _outcomes(self, url: str, ids: Sequence[str], away: dict[str, str]) -> dict[str, Any]:
         try:

@@ -94,6 +94,11 @@ class Layout:
         return NAMES[: len(self.ports.listeners)]
 
     @property
+    def journal(self) -> Path:
+        """The producer's journal."""
+        return self.data / "producer" / "journal.sqlite"
+
+    @property
     def environment_file(self) -> Path:
         """A file of settings with which other commands find this system; a shell can source it."""
         return self.data / "env"
@@ -117,7 +122,7 @@ class Layout:
             "producer",
             PORT=str(self.ports.producer),
             WS_PORT=str(self.ports.stream),
-            JOURNAL=str(self.data / "producer" / "journal.sqlite"),
+            JOURNAL=str(self.journal),
             INSTANCE_ID="producer",
             LISTENERS=",".join(self.listener_urls),
             CONSOLE_URL=self.console_url or "",
@@ -163,30 +168,32 @@ class Layout:
         return Child(name, [str(executable("unlost")), command], log=self.log(name), environment=environment)
 
 
-class _HandlerSettings(Settings):
-    """The handler of the listeners."""
+class _GroupSettings(Settings):
+    """The listeners' handler and group."""
 
     handler: str = ""
     handler_version: str = ""
+    group: str = ""
 
 
-def _handler_of(layout: Layout) -> dict[str, str]:
-    """The listeners' handler, for the environment file: a replay must run the same one."""
+def _group_of(layout: Layout) -> dict[str, str]:
+    """The listeners' handler and group, for the environment file: a replay must run for the same ones."""
     given = {name.lower(): value for name, value in layout.extra.items()}
-    told = _HandlerSettings.load({name: given[name] for name in _HandlerSettings.model_fields if name in given})
+    told = _GroupSettings.load({name: given[name] for name in _GroupSettings.model_fields if name in given})
     return {name.upper(): value for name, value in told.model_dump().items() if value}
 
 
 def write_environment(layout: Layout, database_url: str, redis_url: str) -> None:
     """Write the file by which ``unlost`` and ``dlq`` find this system. It is private, because it holds passwords."""
     values = {
-        **_handler_of(layout),
+        **_group_of(layout),
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "WS_URL": layout.stream_url,
         "PRODUCER_URL": layout.producer_url,
         "LISTENERS": ",".join(layout.listener_urls),
         "LETTERS": ",".join(map(str, layout.letter_files)),
+        "JOURNAL": str(layout.journal),
         **({"CONSOLE_URL": layout.console_url} if layout.console_url else {}),
     }
     descriptor = private_descriptor(layout.environment_file, os.O_WRONLY | os.O_TRUNC)

@@ -115,13 +115,13 @@ class Watch:
 
     def _listener(self, url: str, answer: Answer | str, newest: int | None) -> Listener:
         if isinstance(answer, str):
-            return Listener(url=url, name=self._names.get(url, urlsplit(url).netloc), error=answer)
+            return Listener(url=masked(url), name=self._names.get(url, place_of(url)), error=answer)
         health, figures = answer
         now = figures if isinstance(figures, Reading) else Reading(time.monotonic())
         try:
-            listener = listener_of(url, health, self._before.get(url, now), now, newest)
+            listener = listener_of(masked(url), health, self._before.get(url, now), now, newest)
         except (ValueError, TypeError, AttributeError):
-            return Listener(url=url, name=self._names.get(url, urlsplit(url).netloc), error=STRANGE)
+            return Listener(url=masked(url), name=self._names.get(url, place_of(url)), error=STRANGE)
         self._names[url] = listener.name
         if isinstance(figures, str):
             again = url in self._unmeasured
@@ -132,12 +132,12 @@ class Watch:
 
     def _producer(self, url: str, answer: Answer | str) -> Producer:
         if isinstance(answer, str):
-            return Producer(url=url, error=answer)
+            return Producer(url=masked(url), error=answer)
         now = answer[1] if isinstance(answer[1], Reading) else Reading(time.monotonic())
         try:
-            return producer_of(url, answer[0], self._before.get(url, now), now)
+            return producer_of(masked(url), answer[0], self._before.get(url, now), now)
         except (ValueError, TypeError, AttributeError):
-            return Producer(url=url, error=STRANGE)
+            return Producer(url=masked(url), error=STRANGE)
 
     def _since_it_failed(self, database: Database | None) -> Database | None:
         if database is None:
@@ -211,7 +211,7 @@ class Watch:
 
 def named(picture: Picture) -> Picture:
     """Name the one listener that has never answered, if PostgreSQL knows exactly one listener that is missing here."""
-    away = [one for one in picture.listeners if one.error and one.name == urlsplit(one.url).netloc]
+    away = [one for one in picture.listeners if one.error and one.name == place_of(one.url)]
     roll = picture.database.roll if picture.database else {}
     left = roll.keys() - {one.name for one in picture.listeners}
     if len(away) != 1 or len(left) != 1:
@@ -241,3 +241,8 @@ def _why(error: Exception) -> str:
             return masked(str(error))
         case cause:
             return str(cause).partition("\n")[0] or type(cause).__name__
+
+
+def place_of(url: str) -> str:
+    """Host and port of an address, without credentials."""
+    return urlsplit(url).netloc.rpartition("@")[2]

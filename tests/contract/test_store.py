@@ -827,7 +827,7 @@ async def test_a_probe_is_refused_where_no_row_could_be_written(database: Databa
         await admin.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
         await admin.execute("ALTER TABLE unlost.events RENAME TO elsewhere")
         await database.close()
-        with pytest.raises(Permanent, match="42P01"):
+        with pytest.raises(Unavailable, match="42P01"):
             await store.probe()
     finally:
         await admin.close()

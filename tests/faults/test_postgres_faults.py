@@ -143,6 +143,35 @@ async def test_a_locked_table_costs_no_letter(servers: dict, form: str):
         assert await effects(servers["database_url"]) == Counter(source.event_ids)
 
 
+@pytest.mark.parametrize("form", ["", HOLD, HOLD_IN_TRANSACTION])
+async def test_tables_that_are_missing_for_a_while_cost_no_letter_and_end_nobody(servers: dict, form: str):
+    """A backup is being restored into an empty database while listeners run."""
+    await create_effects(servers["database_url"])
+    few = {"insert_attempts": "1", "handle_attempts": "1", "handler": form}
+    async with (
+        resuming_source() as source,
+        running_listener(ws_url=source.url, **servers | few) as one,
+    ):
+        await source.publish(*ids("before", 10))
+        await stored_or_buried(one, 10)
+        restoring = await asyncpg.connect(servers["database_url"])
+        await restoring.execute("ALTER SCHEMA unlost RENAME TO elsewhere")
+        await source.publish(*ids("during", 50))
+        while one.daemon.health().is_ready:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(OUTAGE_SECONDS)
+        await restoring.execute("ALTER SCHEMA elsewhere RENAME TO unlost")
+        await restoring.close()
+        await stored_or_buried(one, 60)
+        await source.publish(*ids("after", 10))
+        await stored_or_buried(one, 70)
+    assert letters_in(servers["directory"]) == []
+    await assert_law(servers["database_url"], servers["directory"], source.event_ids)
+    assert set(RUNS.begun) == (set(source.event_ids) if form else set())
+    if form == HOLD_IN_TRANSACTION:
+        assert await effects(servers["database_url"]) == Counter(source.event_ids)
+
+
 async def test_a_synchronous_standby_that_is_cut_off_costs_no_letter(
     servers: dict, frail_postgres: Frail[PostgresServer]
 ):

@@ -23,6 +23,8 @@ UNAVAILABLE_CLASSES = frozenset({"40", "53", "57"})
 A lost connection (08) may be the data's fault: a row may be more than a proxy or the server can bear.
 """
 READ_ONLY, LOCK_NOT_AVAILABLE = "25006", "55P03"
+RESTORING = {"42P01": "a table", "42703": "a column", "3F000": "the group's schema", "3D000": "the database"}
+"""What is missing while somebody restores a backup. Our migrations made it, so it will be there again: an outage."""
 QUERY_CANCELED = "57014"
 """May be this row's own fault: a trigger that hangs, and a time limit in the server."""
 
@@ -34,10 +36,18 @@ LIBRARY_ERRORS = (asyncpg.PostgresError, *LOST)
 MISCONFIGURED_CLASSES = frozenset({"28", "3D"})
 
 
-def translated(error: BaseException, doing: str) -> UnlostError:
-    """Return the error as one of ours. ``doing`` says in the message what was being done."""
+def translated(error: BaseException, doing: str, *, own_tables: bool = True) -> UnlostError:
+    """Return the error as one of ours. ``doing`` says in the message what was being done.
+
+    ``own_tables`` is false for a handler's statements: a table that they miss is their mistake.
+    """
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
+        if own_tables and (lacking := RESTORING.get(state)):
+            return Unavailable(
+                f"{doing}: {lacking} is missing: {error} (SQLSTATE {state}); is PostgreSQL being restored?",
+                sqlstate=state,
+            )
         if meaning := PERMANENT_CLASSES.get(state[:2]):
             return Permanent(f"{doing}: {meaning}: {error} (SQLSTATE {state})", sqlstate=state)
         kind = Unavailable if _says_unavailable(state) else Transient

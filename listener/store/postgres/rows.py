@@ -113,7 +113,7 @@ class PostgresRows:
             except TransactionLeft as left:
                 raise left from failed
         if isinstance(failed, asyncpg.PostgresError | asyncpg.InterfaceError):
-            raise translated(failed, "the handler's work on its transaction") from failed
+            raise translated(failed, "the handler's work on its transaction", own_tables=False) from failed
         raise failed
 
     async def _next_of(self, series: TransactionPipeline | None) -> Borrowed:

@@ -54,7 +54,11 @@ class SecretUrl(Secret):
     __slots__ = ()
 
     def __str__(self) -> str:
-        return masked(self._value)
+        scheme, _, rest = self._value.partition("://")
+        if "@" not in rest:
+            return masked(self._value)
+        # All of it is one URL, so everything before the last @ is user information, whatever characters a password has.
+        return masked(f"{scheme}://{MASK}@{rest.rpartition('@')[2]}")
 
     @classmethod
     def _validated(cls, value: object) -> "Secret":

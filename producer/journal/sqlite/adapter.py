@@ -91,6 +91,8 @@ class SqliteJournal:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=PATIENCE)
+        # A damaged byte must not stop reading. The entry is found damaged when its digest is compared.
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")
         connection.execute("pragma journal_mode = wal")
         # In WAL mode only ``full`` syncs the log at each commit: an acknowledged event survives a power failure.
         connection.execute("pragma synchronous = full")

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from unlost.listener.core.cursor import place_of
+from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.groups import Group as KnownGroup
 from unlost.producer.journal.groups import Keep, forget, kept_for
 from unlost.producer.journal.port import Journal, JournalTrouble
@@ -22,6 +23,7 @@ from unlost.producer.journal.sqlite import statements
 from unlost.producer.journal.sqlite.adapter import PATIENCE, SqliteJournal
 from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.timelines import EMPTY_KEPT, Start
+from unlost.producer.publish.accept import publication as parsed
 
 ADAPTERS = {"sqlite": lambda directory: SqliteJournal(directory / "journal.sqlite")}
 PLENTY = 10**12
@@ -532,3 +534,26 @@ def test_what_nobody_read_is_dropped_and_counted(journal: Journal) -> None:
     statuses(journal, *(event(f"event-{number}") for number in range(10)), at=1.0)
     assert journal.retire(older_than=99.0, max_bytes=PLENTY, chunk=100, keep=kept_for([])) == 10
     assert journal.stats().dropped_unread == 10
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["event_id = cast(x'612d80' as text)", "body = null", "body = 'text'", "digest = null", "digest = 'text'", "at = null"],
+)
+def test_no_damaged_column_stops_reading(tmp_path: Path, change: str) -> None:
+    journal = SqliteJournal(tmp_path / "journal.sqlite")
+    lines = [parsed(b'{"event_id":"%b","payload":1}' % name, max_bytes=1_000) for name in (b"a", b"b", b"c")]
+    journal.append([lines], 1.0)
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)) as file:
+        file.execute("pragma ignore_check_constraints = on")
+        file.execute("pragma writable_schema = on")
+        file.execute("update sqlite_schema set sql = replace(sql, ' not null', '') where name = 'entries'")
+    journal.close()
+    journal = SqliteJournal(tmp_path / "journal.sqlite")
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)) as file:
+        file.execute(f"update entries set {change} where number = 2")
+    entries = journal.read(0, 10)
+    assert [entry.number for entry in entries] == [1, 2, 3]
+    assert [entry.number for entry in damaged_of(entries)] == ([] if change.startswith("at") else [2])
+    assert statuses(journal, event("d")) == ["accepted"]
+    journal.close()

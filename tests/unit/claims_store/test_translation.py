@@ -11,7 +11,7 @@ from unlost.listener.store.postgres import errors as trouble
 from unlost.listener.store.postgres.statements import statements
 
 
-@pytest.mark.parametrize("sqlstate", ["22003", "22P05", "23505", "42P01", "54001"])
+@pytest.mark.parametrize("sqlstate", ["22003", "22P05", "23505", "42501", "54001"])
 def test_bad_data_is_permanent(sqlstate: str) -> None:
     error = trouble.translated(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"}), "storing")
     assert isinstance(error, Permanent)
@@ -37,8 +37,16 @@ def test_trouble_of_the_wire_is_transient(error: Exception, lost: bool) -> None:
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), asyncpg.PostgresError.new({"C": "08006"})])
 def test_what_fails_for_want_of_a_connection_says_nothing_of_an_event(error: Exception) -> None:
     assert isinstance(trouble.not_begun(error, "storing"), Unavailable)
-    broken = trouble.not_begun(asyncpg.PostgresError.new({"C": "42P01", "M": "no"}), "storing")
-    assert isinstance(broken, Permanent), "a table is missing: another connection would not help"
+    broken = trouble.not_begun(asyncpg.PostgresError.new({"C": "42501", "M": "no"}), "storing")
+    assert isinstance(broken, Permanent), "a right is missing: another connection would not help"
+
+
+@pytest.mark.parametrize("sqlstate", trouble.RESTORING)
+def test_tables_of_ours_that_are_missing_are_an_outage_and_a_handlers_are_its_mistake(sqlstate: str) -> None:
+    error = asyncpg.PostgresError.new({"C": sqlstate, "M": "no"})
+    assert isinstance(trouble.translated(error, "storing"), Unavailable)
+    assert "is PostgreSQL being restored?" in str(trouble.translated(error, "storing"))
+    assert not isinstance(trouble.translated(error, "handling", own_tables=False), Unavailable)
 
 
 def test_data_that_cannot_be_sent_is_permanent_and_costs_no_connection() -> None:

@@ -14,6 +14,7 @@ SHOP, OTHER = "shop:handle", "shop:other"
         (None, [("a", None)], [SHOP]),
         (OTHER, [("a", SHOP), ("b", OTHER)], []),
         ("shop:handle@2", [], ["shop:handle@1", None]),
+        (SHOP, [], [None]),
         (SHOP, [], []),
         (None, [], [None]),
     ],
@@ -44,6 +45,16 @@ def test_who_has_it_may_go_on(mine: str | None, live: list[tuple[str, str | None
             None, [], [SHOP],
             ("no listener is running, the letters name the handler shop:handle, and this replay has no handler, so the "
             "events would be stored without being handled; set HANDLER=shop:handle, or insist with --without-handler"),
+        ),
+        (
+            None, [], [None, SHOP, None],
+            ("no listener is running, the letters name the handler shop:handle, and this replay has no handler, so the "
+            "events would be stored without being handled; set HANDLER=shop:handle, or insist with --without-handler"),
+        ),
+        (
+            SHOP, [], [SHOP, OTHER],
+            ("no listener is running, the letters name the handler shop:other, and this replay has the handler "
+            "shop:handle; set HANDLER=shop:other, or insist with --other-handler"),
         ),
         ("shop:handle@8", [("a", "shop:handle@7")], [],
          ("listener a has the handler shop:handle@7, and this replay has the handler shop:handle@8; set "
