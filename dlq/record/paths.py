@@ -28,30 +28,41 @@ def is_several(named: Path) -> bool:
 
 def _files_of(path: Path) -> Iterator[Path]:
     with trouble(path, "read"):
-        if path.is_dir():
-            yield from _inside(path)
-        elif path.exists():
-            yield path
-        elif PATTERN.intersection(str(path)):
-            yield from _matching(path)
-        elif not lock_of_writer(path).exists():
-            raise FileTrouble(
-                f"there is no dead-letter file {path}, and no listener has used it (a listener creates it with its "
-                "first letter); correct FILE, LETTERS or DEAD_LETTER_FILE"
-            )
+        found = list(_named_by(path, ENDING))
+        locks = path if path.is_dir() else lock_of_writer(path)
+        if not found and not any(_named_by(locks, lock_of_writer(Path(ENDING)).name)):
+            raise FileTrouble(_leads_nowhere(path))
+        yield from found
 
 
-def _inside(directory: Path) -> Iterator[Path]:
+def _leads_nowhere(path: Path) -> str:
+    if is_several(path):
+        return (
+            f"{path} names no dead-letter file (a directory and the directories in it are searched for *{ENDING}); "
+            "correct FILES or LETTERS"
+        )
+    return (
+        f"there is no dead-letter file {path}, and no listener has used it (a listener creates it with its first "
+        "letter); correct FILE, LETTERS or DEAD_LETTER_FILE"
+    )
+
+
+def _named_by(path: Path, ending: str) -> Iterator[Path]:
+    if path.is_dir():
+        yield from _inside(path, ending)
+    elif path.exists():
+        yield path
+    elif PATTERN.intersection(str(path)):
+        yield from _matching(path)
+
+
+def _inside(directory: Path, ending: str) -> Iterator[Path]:
     """The files in a directory and in its subdirectories: one directory per listener is usual."""
     for one in sorted(directory.iterdir()):
         if one.is_dir():
-            yield from sorted(file for file in one.iterdir() if _is_letters(file))
-        elif _is_letters(one):
+            yield from sorted(file for file in one.iterdir() if file.name.endswith(ending) and file.is_file())
+        elif one.name.endswith(ending) and one.is_file():
             yield one
-
-
-def _is_letters(path: Path) -> bool:
-    return path.name.endswith(ENDING) and path.is_file()
 
 
 def _matching(pattern: Path) -> list[Path]:

@@ -538,7 +538,14 @@ def test_what_nobody_read_is_dropped_and_counted(journal: Journal) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["event_id = cast(x'612d80' as text)", "body = null", "body = 'text'", "digest = null", "digest = 'text'", "at = null"],
+    [
+        "event_id = cast(x'612d80' as text)",
+        "body = null",
+        "body = 'text'",
+        "digest = null",
+        "digest = 'text'",
+        "at = null",
+    ],
 )
 def test_no_damaged_column_stops_reading(tmp_path: Path, change: str) -> None:
     journal = SqliteJournal(tmp_path / "journal.sqlite")

@@ -46,7 +46,17 @@ def test_files_directories_and_patterns_name_the_same_letters_each_once(data: Pa
     ):
         assert sorted(letter_files(named)) == files, named
     assert letter_files([data / "a"]) == files[:1]
-    assert letter_files([data / "*.none", data / "none" / "*.jsonl"]) == []
+
+
+@pytest.mark.parametrize("name", ["*.none", "none/*.jsonl", "empty"])
+def test_a_pattern_or_directory_that_leads_nowhere_is_refused_but_not_where_a_listener_runs(data: Path, name: str):
+    (data / "empty" / "deep" / "deeper").mkdir(parents=True)
+    (data / "empty" / "deep" / "deeper" / "failed_events.jsonl").touch()
+    with pytest.raises(FileTrouble, match="names no dead-letter file"):
+        letter_files([data / name])
+    (data / "empty" / "failed_events.jsonl.writer").touch()
+    assert letter_files([data / "empty"]) == []
+    assert letter_files([data / "empty" / "*.jsonl"]) == []
 
 
 def test_relative_patterns_are_looked_for_here(data: Path, monkeypatch: pytest.MonkeyPatch):
