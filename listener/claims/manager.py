@@ -296,8 +296,8 @@ class ClaimManager:
             while True:
                 started = self._clock()
                 self._backends.lost.clear()
-                # The breakers have recorded it, and the next round tries again. No answer of PostgreSQL's ends the process,
-                # not even that a permission was taken away: the events that it holds would be lost.
+                # The breakers have recorded it, and the next round tries again. No answer of PostgreSQL's ends the
+                # process, not even that a permission was taken away: the events that it holds would be lost.
                 with contextlib.suppress(Transient, Permanent):
                     await self._tick()
                 self._leases.lose_what_ran_out()

@@ -56,6 +56,8 @@ class Settings(BaseSettings):
         """Load the settings; ``given`` (by field name) overrides the environment. Raises ``UsageProblem``."""
         try:
             return cls(**given)
+        except UnicodeDecodeError as error:
+            raise UsageProblem(f".env in the working directory is not UTF-8 text: {error}") from None
         except ValidationError as error:
             wrong = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
             fields = [_sentence(one, cls) for one in error.errors() if one["loc"]]

@@ -46,6 +46,13 @@ def run(tmp_path, monkeypatch):
     return lambda *args, **env: CliRunner().invoke(sample, args, env=env, prog_name="sample")
 
 
+def test_an_env_file_that_is_no_text_is_one_sentence(run, tmp_path):
+    (tmp_path / ".env").write_bytes(b"PORT=\xff")
+    done = run("p")
+    assert done.exit_code == 2
+    assert ".env in the working directory is not UTF-8 text" in done.stderr
+
+
 def test_a_flag_beats_the_environment_which_beats_the_file(run, tmp_path):
     (tmp_path / ".env").write_text("PORT=1\nNAMES=x, y\nLOW=0.5\n")
     assert json.loads(run("p").output)[:2] == [1, ["x", "y"]]
