@@ -17,7 +17,7 @@ from unlost.dlq.commands.reporter import AsJson, Follow, Reporter, Words
 from unlost.dlq.record.file import FileTrouble
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import Sidecars
-from unlost.dlq.replay.handler_check import Declared, refusal
+from unlost.dlq.replay.handler_check import Declared, refusal, wrong_group
 from unlost.dlq.replay.outcome import Rerun
 from unlost.dlq.replay.plan import RESOLVED, Limits, Plan, Report, Snapshot, chosen, plan, snapshot
 from unlost.dlq.replay.replaying import Item, Replay
@@ -128,7 +128,7 @@ class Job:
         """Show what would be done."""
         found = plan(self._shots(), self._selection, self._limits.limit)
         warn_of(found.damages)
-        if why := self._refusal((), found):
+        if why := wrong_group(self._settings.group, found.groups) or self._refusal((), found):
             say(f"warning: {why}", err=True)
         self._reporter.planned(found)
         return RESOLVED
@@ -139,6 +139,8 @@ class Job:
             shots = self._shots()
             found = plan(shots, self._selection, self._limits.limit)
             warn_of(found.damages)
+            if why := wrong_group(self._settings.group, found.groups):
+                raise UsageProblem(why)
             self._reporter.begins(found)
             report = self._rerun_all(found, shots) if found.letters else Report()
         return self._report_end(found, report)

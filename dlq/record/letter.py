@@ -69,6 +69,7 @@ class Letter(msgspec.Struct, frozen=True):
     raw_length: int | None = None
     raw_sha256: str | None = None
     handler: str | None = None
+    group: str | None = None
 
 
 _NO_EVENT = msgspec.Raw()
@@ -106,6 +107,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     cursor: str | None = None
     source: str | None = None
     handler: str | None = None
+    group: str | None = None
     event: msgspec.Raw = _NO_EVENT
     raw_text: str | None = None
     raw_base64: str | None = None
@@ -155,6 +157,7 @@ def letter_for(
     mode: Mode,
     source: str | None,
     handler: str | None = None,
+    group: str | None = None,
 ) -> Letter:
     """The letter of an event that ends with ``reason`` at ``stage``."""
     failures = tuple(map(_clean, _without_repetition(attempts)))
@@ -168,7 +171,7 @@ def letter_for(
         event=event.without_cursor(), raw=None, attempts=failures, error_type=kind, message=message,
         sqlstate=sqlstate, fingerprint=fingerprint(reason, kind, message, sqlstate, stage, event),
         first_at=failures[0].at if failures else at, last_at=at, instance=instance, epoch=epoch, mode=mode,
-        cursor=event.cursor, source=_said(source), handler=_said(handler),
+        cursor=event.cursor, source=_said(source), handler=_said(handler), group=group,
     )  # fmt: skip
 
 
@@ -195,6 +198,7 @@ def letter_for_frame(
     whole: Oversized | None = None,
     reason: Reason = "invalid",
     handler: str | None = None,
+    group: str | None = None,
 ) -> Letter:
     """The letter of a frame that is no valid event, with its bytes; of an oversized frame, with its beginning."""
     kind, _, error_class = _UNATTEMPTED[reason]
@@ -204,7 +208,7 @@ def letter_for_frame(
         event=None, raw=frame, attempts=(failure,), error_type=kind, message=failure.message,
         sqlstate=None, fingerprint=fingerprint(reason, kind, failure.message, None, "receive", None),
         first_at=at, last_at=at, instance=instance, epoch=0, mode="normal", cursor=cursor, source=_said(source),
-        handler=_said(handler),
+        handler=_said(handler), group=group,
         raw_length=whole.length if whole else None, raw_sha256=whole.digest.hex() if whole else None,
     )  # fmt: skip
 
@@ -236,7 +240,7 @@ def _line(letter: Letter) -> _Line:
         fingerprint=letter.fingerprint, first_at=iso(letter.first_at), last_at=iso(letter.last_at),
         instance=plain(letter.instance), epoch=letter.epoch, mode=letter.mode,
         attempts=tuple(map(_attempt, letter.attempts)), event_id=letter.event_id, sqlstate=letter.sqlstate,
-        cursor=letter.cursor, source=_said(letter.source), handler=_said(letter.handler),
+        cursor=letter.cursor, source=_said(letter.source), handler=_said(letter.handler), group=letter.group,
         event=_NO_EVENT if letter.event is None else msgspec.Raw(on_one_line(letter.event)),
         raw_text=text, raw_base64=encoded, raw_length=letter.raw_length, raw_sha256=letter.raw_sha256,
     )  # fmt: skip
@@ -291,6 +295,7 @@ def _letter(line: _Line) -> Letter:
         error_type=line.error_type, message=line.message, sqlstate=line.sqlstate, fingerprint=line.fingerprint,
         first_at=epoch_second(line.first_at), last_at=epoch_second(line.last_at), instance=line.instance,
         epoch=line.epoch, mode=line.mode, cursor=line.cursor, source=line.source, handler=line.handler,
+        group=line.group,
         raw_length=line.raw_length, raw_sha256=line.raw_sha256,
     )  # fmt: skip
 

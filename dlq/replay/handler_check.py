@@ -1,4 +1,4 @@
-"""Whether a replay has the handler of its group. Pure.
+"""Whether a replay has the handler and the group of its letters. Pure.
 
 The handler that the group's live listeners declare decides. If none is live, the handler named in the letters decides,
 whatever its version: most replays follow a fix of the handler.
@@ -20,6 +20,17 @@ def refusal(mine: str | None, live: Collection[Declared], letters: Collection[st
     # A letter that names no handler fits any: it was written before the group had one.
     others = [one for one in letters if one and _name(one) != _name(mine)]
     return _sentence(mine, min(others), "no listener is running, the letters name") if others else ""
+
+
+def wrong_group(mine: str, letters: Collection[str | None]) -> str:
+    """Why letters are not replayed in the group ``mine``. A letter from before letters named their group fits any."""
+    others = [one for one in letters if one and one != mine]
+    if not others:
+        return ""
+    return (
+        f"letters of the group {min(others)} would be stored in the group {mine}, where nobody of theirs reads them; "
+        f"set GROUP={min(others)}"
+    )
 
 
 def _sentence(mine: str | None, theirs: str | None, whose: str) -> str:

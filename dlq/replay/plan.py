@@ -35,6 +35,7 @@ class Plan:
     by_reason: Counter[str] = field(default_factory=Counter)
     over: Counter[str] = field(default_factory=Counter)
     handlers: Counter[str | None] = field(default_factory=Counter)
+    groups: Counter[str | None] = field(default_factory=Counter)
     damages: list[Damage] = field(default_factory=list)
 
 
@@ -109,6 +110,7 @@ def plan(shots: Sequence[Snapshot], selection: Selection, limit: int) -> Plan:
                 sums.letters += 1
                 sums.by_reason[one.letter.reason] += 1
                 sums.handlers[one.letter.handler] += 1
+                sums.groups[one.letter.group] += 1
     return sums
 
 

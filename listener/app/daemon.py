@@ -50,6 +50,7 @@ class Daemon:
             instance=settings.instance_id,
             source=source.name,
             handler=settings.handler_name,
+            group=settings.group,
             degraded=lambda: self._engine.manager.degraded,
         )
         self._listening = Listening(settings, self._sink, facts)

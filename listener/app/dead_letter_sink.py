@@ -38,6 +38,7 @@ class FileDeadLetterSink:
         source: str,
         degraded: Callable[[], bool],
         handler: str | None = None,
+        group: str | None = None,
     ) -> None:
         self._file = file
         self._path = path
@@ -46,6 +47,7 @@ class FileDeadLetterSink:
         self._source = source
         self._degraded = degraded
         self._handler = handler
+        self._group = group
 
     async def bury(self, flights: Sequence[InFlight]) -> list[Burial]:
         """Write one letter for each event, durable on return."""
@@ -155,12 +157,13 @@ class FileDeadLetterSink:
                 event.frame, letter_id=letter_id, message=flight.attempts[-1].message,
                 event_id=event.event_id or None, at=flight.received_at, instance=self._instance,
                 source=self._source, cursor=event.cursor, whole=flight.whole, reason=cause.reason,
-                handler=self._handler,
+                handler=self._handler, group=self._group,
             )  # fmt: skip
         return letter_for(
             event, letter_id=letter_id, reason=cause.reason, stage=cause.stage, attempts=flight.attempts,
             at=time.time(), instance=self._instance, epoch=flight.epoch,
             mode="degraded" if self._degraded() else "normal", source=self._source, handler=self._handler,
+            group=self._group,
         )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unlost.dlq.replay.handler_check import refusal
+from unlost.dlq.replay.handler_check import refusal, wrong_group
 
 SHOP, OTHER = "shop:handle", "shop:other"
 
@@ -65,3 +65,8 @@ def test_who_has_not_is_refused(
     mine: str | None, live: list[tuple[str, str | None]], letters: list[str | None], told: str
 ) -> None:
     assert refusal(mine, live, letters) == told
+
+
+def test_letters_are_replayed_in_their_own_group() -> None:
+    assert wrong_group("unlost", []) == wrong_group("unlost", [None, "unlost"]) == ""
+    assert wrong_group("unlost", ["unlost", "EU"]).endswith("set GROUP=EU")
