@@ -66,6 +66,7 @@ class SqliteJournal:
         try:
             # SQLite creates the log and its index with the mode of this file, so it must be private from the start.
             os.close(private_descriptor(self._path, os.O_RDWR))
+            self._file = _file_at(self._path)
             self._writer = self._connect()
             self._writer.executescript(statements.SCHEMA + groups.SCHEMA)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
@@ -111,6 +112,7 @@ class SqliteJournal:
     def append(self, groups: Sequence[Group], at: float) -> Written:
         """See ``Journal``."""
         with self._lock, self._translating("written"):
+            self._require_same_file()
             self._be_patient(PATIENCE)
             if not self._met_known:
                 with suppress(sqlite3.IntegrityError):
@@ -124,9 +126,18 @@ class SqliteJournal:
             return None
         try:
             with self._translating("written"):
+                self._require_same_file()
                 return self._place_now(groups, at)
         finally:
             self._lock.release()
+
+    def _require_same_file(self) -> None:
+        """A backup that was moved over the open file, or its removal, would make every further event vanish."""
+        if _file_at(self._path) != self._file:
+            raise JournalTrouble(
+                f"the journal {self._path} was replaced or removed while the producer runs, so nothing more is "
+                "accepted; start the producer again"
+            )
 
     def _place_now(self, groups: Sequence[Group], at: float) -> Written | None:
         self._be_patient(0.0)
@@ -314,3 +325,12 @@ class SqliteJournal:
         with self._checkpointing:
             self._checkpointer.close()
         self._held_for_life.release()
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file is there; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -564,3 +564,19 @@ def test_no_damaged_column_stops_reading(tmp_path: Path, change: str) -> None:
     assert [entry.number for entry in damaged_of(entries)] == ([] if change.startswith("at") else [2])
     assert statuses(journal, event("d")) == ["accepted"]
     journal.close()
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_accepts_nothing_into_a_file_that_is_not_there_any_more(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = SqliteJournal(path)
+    assert statuses(journal, event("a")) == ["accepted"]
+    if replaced:
+        (tmp_path / "backup").write_bytes(path.read_bytes())
+        (tmp_path / "backup").replace(path)
+    else:
+        path.unlink()
+    for append in (journal.append, journal.append_at_once):
+        with pytest.raises(JournalTrouble, match="was replaced or removed while the producer runs"):
+            append([[event("b")]], 2.0)
+    journal.close()
