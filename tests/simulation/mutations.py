@@ -635,7 +635,7 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(Healer, "_heal", _resolved_at_offer)],
     ),
     "one-place": ("of several places only the first is used to claim", [(ClaimManager, "_claim_also", _one_place)]),
-    "dead-untold": ("no place learns of a letter", [(Settling, "_tell_dead", lambda _: _nothing)]),
+    "dead-untold": ("no place learns of a letter", [(Settling, "_settle_dead", lambda _: _nothing)]),
     "cursor-at-receipt": ("the cursor moves when an event is received", [(Watermark, "open", _saved_at_receipt)]),
     "cursor-any-order": ("the cursor moves to any settled event", [(Watermark, "settle", _settled_in_any_order)]),
     "start-from-now": ("without a cursor, reading starts at the end", [(Reader, "_session", _from_now)]),
