@@ -7,7 +7,7 @@ RUN python -m venv /opt/unlost
 COPY pyproject.toml constraints.txt ./
 RUN /opt/unlost/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > needed.txt \
     && /opt/unlost/bin/pip install --quiet --constraint constraints.txt --requirement needed.txt
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY unlost unlost
 COPY listener listener
 COPY producer producer
