@@ -44,9 +44,11 @@ class Daemon:
             *([] if hear is None else [hear]),
         )
         source = settings.source()
+        # As every command for letters does: by another name, the lock and the sidecar would be others.
+        letters = settings.dead_letter_file.resolve()
         self._sink = FileDeadLetterSink(
-            DeadLetterFile(settings.dead_letter_file),
-            settings.dead_letter_file,
+            DeadLetterFile(letters),
+            letters,
             instance=settings.instance_id,
             source=source.name,
             handler=settings.handler_name,
@@ -57,7 +59,7 @@ class Daemon:
         self._engine = self._listening.engine
         self._reader = self._listening.reader
         self._lag = LoopLag(registry)
-        self._letter_gauges = LetterGauges(settings.dead_letter_file, registry)
+        self._letter_gauges = LetterGauges(letters, registry)
         self._gauges(registry)
         self._http = HttpServer(
             application(

@@ -418,3 +418,19 @@ async def test_a_redis_that_changes_its_password_is_as_good_as_none(servers: dic
         await one.heard.until(lambda h: h.of(PlacesDeclared)[-1].degraded)
         await source.send(frame("e"))
         await one.heard.until(lambda h: h.ids(EventsStored) == ["e"])
+
+
+async def test_a_link_to_the_dead_letter_file_leads_to_the_same_lock_and_sidecar(servers: dict):
+    directory: Path = servers["directory"]
+    link = directory / "link.jsonl"
+    link.symlink_to(directory / "file.jsonl")
+    async with (
+        running_source() as source,
+        running_listener(ws_url=source.url, **servers, dead_letter_file=str(link)) as one,
+    ):
+        await source.wait_for_clients(1)
+        await source.send("no event")
+        await one.heard.until(lambda h: len(h.of(EventBuried)) == 1)
+    found = {one.name for one in await asyncio.to_thread(lambda: list(directory.iterdir()))}
+    assert found >= {"file.jsonl", "file.jsonl.writer", "link.jsonl"}
+    assert "link.jsonl.writer" not in found
