@@ -76,7 +76,11 @@ class EngineRerun:
 
     async def __aenter__(self) -> Self:
         """Connect and join the membership."""
-        await self._engine.prepare()
+        try:
+            await self._engine.prepare()
+        except BaseException:
+            await self._engine.close()
+            raise
         self._running = asyncio.create_task(self._engine.run(), name="replay engine")
         async with asyncio.timeout(OPEN_SECONDS):
             await self._engine.manager.wait_open()

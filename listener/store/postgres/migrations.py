@@ -93,8 +93,8 @@ async def check(database: Database) -> Migrated:
             raise _not_allowed(database.schema, error) from None
     if missing:
         raise Misconfigured(
-            f"schema {database.schema} lacks {', '.join(one.name for one in missing)}, and MIGRATE is no; "
-            "run `unlost migrate` first"
+            f"schema {database.schema} lacks {', '.join(one.name for one in missing)}, and nothing is "
+            "migrated here; correct GROUP, or run `unlost migrate` first"
         )
     return Migrated(database.schema)
 
