@@ -49,7 +49,7 @@ async def test_what_is_given_back_is_lent_again_and_no_more_than_were_allowed(po
 
 
 class Slow:
-    """Opens a connection when it is told to, or fails to."""
+    """Opens a connection on request, or fails to."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url

@@ -158,7 +158,7 @@ class Scene:
         self.poisoned: Callable[[Start], None] = lambda _: None
 
     def _may_exhaust(self, process: Process, event_id: str) -> bool:
-        """A wire that loses single requests cannot be told apart from an event that fails. An event that fails by
+        """A wire that loses single requests cannot be distinguished from an event that fails. An event that fails by
         itself, but not often enough, may lose one more attempt to a fault that ended before it was noticed.
         """
         happening = self.happenings[event_id]

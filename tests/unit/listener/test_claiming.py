@@ -84,7 +84,7 @@ class Ends:
     """Hears of events, and does nothing."""
 
     def report_received(self) -> None:
-        """Nothing is told."""
+        """Report nothing."""
 
     def done(self, ended: Sequence[object]) -> None:
         """Nothing ends here."""

@@ -1,4 +1,4 @@
-"""A connected listener that no longer consumes is told apart from an idle, a slow, and a waiting one."""
+"""A connected listener that stops consuming is distinguished from an idle, a slow, and a waiting one."""
 
 from unlost.listener.core.facts import EventsClaimed, EventsStored
 from unlost.listener.observe.progress import Progress
