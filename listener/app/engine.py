@@ -15,7 +15,7 @@ from unlost.listener.app.wiring import Connect, connect_servers
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Transient
+from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import AttemptFailed, Facts
 from unlost.listener.core.retry import Work, attempts
 from unlost.listener.pipeline.handlers import find_handler
@@ -80,7 +80,7 @@ class Engine:
         settings = self._settings
         await self._reach("PostgreSQL", settings.database_attempts, lambda _: self._servers.migrate())
         with contextlib.suppress(Transient):
-            await self._reach("Redis", settings.startup_attempts, lambda _: self._servers.redis.place())
+            await self._reach("Redis", settings.startup_attempts, self._look_for_redis)
         await self._reach("PostgreSQL", settings.startup_attempts, lambda _: self.manager.join())
 
     async def _reach(self, what: str, count: int, work: Work) -> None:
@@ -88,6 +88,12 @@ class Engine:
             self._facts(AttemptFailed("start", "transient", f"{what}: {error}", retried, 0, None))
 
         await attempts(work, count=count, delay=self._settings.startup_delay, failed=note)
+
+    async def _look_for_redis(self, _: int) -> None:
+        try:
+            await self._servers.redis.place()
+        except Permanent as error:  # a Redis that refuses us is as good as none
+            self._facts(AttemptFailed("start", "permanent", f"Redis: {error}", False, 0, None))
 
     async def run(self) -> None:
         """Claim, handle, store and settle until cancelled."""

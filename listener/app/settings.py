@@ -225,6 +225,7 @@ class ListenerSettings(ConnectionSettings):
             start_from=self.start_from,
             resumes=self.source_resumes,
             headers={"Authorization": authorization} if authorization else {},
+            max_event=self.max_event_bytes,
             max_frame=self.max_event_bytes + CURSOR_BYTES,
             keepalive=self.keepalive,
             backoff=Backoff(self.reconnect_first, self.reconnect_max),

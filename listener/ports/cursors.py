@@ -12,6 +12,10 @@ from unlost.listener.core.store_mark import StoreMark
 class GroupCursors(Protocol):
     """The settled cursors of whole groups, one for each source."""
 
+    async def database(self) -> str:
+        """Return a short name of the database in which they are: of no other, in all its life."""
+        ...
+
     async def start(self, source: str, group: str, cursor: str) -> str:
         """Record where the group starts, if no cursor is recorded yet; return the group's cursor."""
         ...

@@ -66,6 +66,7 @@ class SourceOptions:
     start_from: Literal["oldest", "now"] = "oldest"
     resumes: Literal["auto", "yes", "no"] = "auto"
     headers: dict[str, str] = field(default_factory=dict)
+    max_event: int = 1024 * 1024
     max_frame: int = 1024 * 1024
     open_timeout: float = 10.0
     keepalive: float = 20.0

@@ -20,15 +20,20 @@ ABNORMAL = 1006
 LONGEST_WAIT = 600.0
 LONGEST_WORDS = 300
 _CURSOR = re.compile(r"[!-~]{0,255}[0-9]")
+_BYTES = re.compile(r"[0-9]{1,12}")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 class Handshake(NamedTuple):
-    """The headers of a source about itself. ``oldest`` and ``cursor`` are set together or not at all."""
+    """The headers of a source about itself. ``oldest`` and ``cursor`` are set together or not at all.
+
+    ``max_event``: how many bytes the largest event may have that it sends.
+    """
 
     oldest: str | None = None
     cursor: str | None = None
     gap: str | None = None
+    max_event: int = 0
 
     @property
     def is_ours(self) -> bool:
@@ -65,10 +70,10 @@ class SourceRefused(UnlostError):
 def handshake_of(headers: Headers) -> Handshake:
     """Read the headers; ``Transient`` if one that is allowed once occurs twice."""
     oldest, cursor = _one(headers, "unlost-oldest"), _one(headers, "unlost-cursor")
-    gap = _one(headers, "unlost-gap")
+    gap, max_event = _one(headers, "unlost-gap"), _one(headers, "unlost-max-event") or ""
     if oldest is None or cursor is None or not (_CURSOR.fullmatch(oldest) and _CURSOR.fullmatch(cursor)):
         return Handshake()
-    return Handshake(oldest, cursor, gap)
+    return Handshake(oldest, cursor, gap, int(max_event) if _BYTES.fullmatch(max_event) else 0)
 
 
 def loss_of(error: Exception) -> Loss:

@@ -156,6 +156,11 @@ class Reader:
         self._prove_again, self._is_ours = False, told.is_ours
         if self._options.resumes == "auto":
             self._resumes = told.is_ours
+        if told.max_event > self._options.max_event:  # of such an event only the beginning would be kept
+            raise Transient(
+                f"the producer accepts events of up to {told.max_event:,} bytes, and this listener reads at most "
+                f"{self._options.max_event:,}: set its MAX_EVENT_BYTES to {told.max_event} or more"
+            )
         # A group without a cursor records where it starts, and connects again after that point.
         if after is None and self._resumes and told.oldest and told.cursor:
             begin = told.oldest if self._options.start_from == "oldest" else told.cursor

@@ -1,10 +1,12 @@
 """Reports to our own producer what the group has settled, so that its journal keeps everything else.
 
 The reported cursor is the one in PostgreSQL, never one that is settled in memory only: what a restart reads again must
-still be there. Only a source that proved in its handshake to be our producer gets reports.
+still be there. The report names the group and its database, since groups of one name on two databases must each read
+everything. Only a source that proved in its handshake to be our producer gets reports.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -39,21 +41,20 @@ class Reporter:
 
     async def run(self, connection: Sends) -> None:
         """Report until cancelled, or until the connection ends."""
-        told: str | None = None
-        silent = AGAIN_AFTER
+        database = reported = None
+        rounds = AGAIN_AFTER
         while True:
-            settled = self._saved() or await self._stored()
-            silent += 1
-            if settled != told or silent >= AGAIN_AFTER:
-                try:
-                    await connection.send(msgspec.json.encode({"group": self._group, "settled": settled}).decode())
-                except ConnectionClosed:
-                    return
-                told, silent = settled, 0
+            rounds += 1
+            with contextlib.suppress(UnlostError):  # without PostgreSQL there is nothing new to report
+                database = database or await self._cursors.database()
+                settled = self._saved() or await self._cursors.read(self._source, self._group)
+                if settled != reported or rounds >= AGAIN_AFTER:
+                    try:
+                        await connection.send(self._report(database, settled))
+                    except ConnectionClosed:
+                        return
+                    reported, rounds = settled, 0
             await asyncio.sleep(EVERY)
 
-    async def _stored(self) -> str | None:
-        try:
-            return await self._cursors.read(self._source, self._group)
-        except UnlostError:
-            return None
+    def _report(self, database: str, settled: str | None) -> str:
+        return msgspec.json.encode({"group": self._group, "database": database, "settled": settled}).decode()

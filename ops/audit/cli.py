@@ -103,7 +103,7 @@ async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
     letters, account.damaged_lines = unresolved_letters(files)
     async with _everybody(settings) as (client, connection):
         handler = await asking.handler(client, settings.listeners)
-        retained = await asking.retained(client, settings.producer_url, settings.group)
+        retained = await asking.retained(client, settings.producer_url, connection, settings.group)
         account.dropped, account.is_retained = retained.dropped, retained.waits
         async for page in asking.journal(client, settings.producer_url):
             rows = await asking.rows(connection, settings.group, [entry.event_id for entry in page], handler=handler)

@@ -8,6 +8,7 @@ import asyncpg
 import httpx
 import msgspec
 
+from unlost.listener.store.postgres.database_name import name_of_database
 from unlost.listener.store.postgres.statements import in_schema, schema_of
 from unlost.ops.audit.account import Row
 from unlost.ops.kit.command import UsageProblem
@@ -72,15 +73,18 @@ class Retained(msgspec.Struct, frozen=True):
     waits: bool = True
 
 
-async def retained(client: httpx.AsyncClient, producer_url: str, group: str) -> Retained:
-    """Query what retention has dropped, and whether it waits for the group."""
+async def retained(
+    client: httpx.AsyncClient, producer_url: str, connection: asyncpg.Connection, group: str
+) -> Retained:
+    """Query what retention has dropped, and whether it waits for the group in this database."""
+    database = await name_of_database(connection)
     try:
         answer = await client.get(f"{producer_url}/api/journal/groups", timeout=TIMEOUT)
         if not answer.is_success:
             return Retained()
         told = answer.json()
         known = {one["group"] for one in told["groups"] if not one["forgotten"]}
-        return Retained(int(told["dropped_unread"]), group in known)
+        return Retained(int(told["dropped_unread"]), f"{group}@{database}" in known)
     except (httpx.TransportError, ValueError, KeyError) as error:
         raise UsageProblem(f"{producer_url} cannot be asked what it dropped ({error})") from None
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -44,18 +44,29 @@ def list_groups(settings: JournalSettings) -> int:
     params=[click.Argument(["group"])],
 )
 def forget_group(settings: JournalSettings, group: str) -> int:
-    """Forget a group whose listeners will not come back: the journal no longer keeps events for it."""
-    known = {one.name: one for one in _in(settings.journal, groups.groups_in) if not one.forgotten}
-    if group not in known:
-        raise UsageProblem(f"the journal knows no group {group!r}; it knows: {', '.join(sorted(known)) or 'none'}")
-    if abs(time.time() - known[group].at) < ALIVE_SECONDS:
+    """Forget a group whose listeners will not come back: the journal no longer keeps events for it.
+
+    The id of its database, after the @, is needed only where groups of one name read from two databases.
+    """
+    one = _named(group, [one for one in _in(settings.journal, groups.groups_in) if not one.forgotten])
+    if abs(time.time() - one.at) < ALIVE_SECONDS:
         raise UsageProblem(
-            f"group {group} reported {time.time() - known[group].at:,.0f} s ago and would be known again at once; "
+            f"group {one.name} reported {time.time() - one.at:,.0f} s ago and would be known again at once; "
             f"stop its listeners, wait {ALIVE_SECONDS:.0f} s, then forget it"
         )
-    _in(settings.journal, lambda file: groups.forget(file, group))
-    click.echo(f"group {group} is forgotten; a running producer knows it within 30 s")
+    _in(settings.journal, lambda file: groups.forget(file, one.name))
+    click.echo(f"group {one.name} is forgotten; a running producer knows it within 30 s")
     return 0
+
+
+def _named(group: str, known: Sequence[groups.Group]) -> groups.Group:
+    names = ", ".join(one.name for one in known) or "none"
+    found = [one for one in known if group in {one.name, one.name.partition("@")[0]}]
+    if not found:
+        raise UsageProblem(f"the journal knows no group {group!r}; it knows: {names}")
+    if len(found) > 1:
+        raise UsageProblem(f"group {group} reads from {len(found)} databases; name one of these: {names}")
+    return found[0]
 
 
 def _in(path: Path, what: Callable[[sqlite3.Connection], T]) -> T:

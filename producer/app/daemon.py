@@ -58,6 +58,7 @@ class Daemon:
             page=page,
             origins=settings.allowed_origins,
             most_clients=settings.max_clients,
+            max_event=settings.max_event_bytes,
             ping_timeout=settings.ping_timeout,
             sent=self._metrics.sent,
             damage=self._damage,

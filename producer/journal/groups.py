@@ -26,7 +26,10 @@ UNREAD = "select count(*), coalesce(sum(length(body)), 0) from entries where num
 
 
 class Group(msgspec.Struct, frozen=True):
-    """A group. Every number up to ``settled`` is a row or a dead letter. ``at``: when the group last reported."""
+    """A group. Every number up to ``settled`` is a row or a dead letter. ``at``: when the group last reported.
+
+    ``name``: with the database in which its rows are, ``orders@1f6a03bc``.
+    """
 
     name: str
     settled: int

@@ -1,6 +1,7 @@
 """Reports of listeners: how far their group has settled the stream, as saved in PostgreSQL.
 
-A report is a text message from a stream client: ``{"group": NAME, "settled": CURSOR}``, at most about once a second.
+A report is a text message from a stream client: ``{"group": NAME, "database": ID, "settled": CURSOR}``, at most about
+once a second. Groups of one name on two databases are two groups here, since each must read everything: ``NAME@ID``.
 Without a cursor, the group has settled nothing yet. The last report counts, also if it is lower: a group whose
 PostgreSQL was restored reads again. Any other message from a client is ignored.
 """
@@ -21,6 +22,12 @@ class Report(msgspec.Struct, frozen=True):
 
     group: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
     settled: Annotated[str, msgspec.Meta(max_length=LONGEST_CURSOR)] | None = None
+    database: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name under which the journal keeps the group."""
+        return self.group if self.database is None else f"{self.group}@{self.database}"
 
 
 _report = msgspec.json.Decoder(Report)
@@ -51,15 +58,15 @@ class Groups:
 
     def report(self, report: Report, *, bounds: tuple[int, int], at: float) -> None:
         """Record a report. ``bounds``: see ``Journal``. Raises ``TooManyGroups`` for a new group beyond the limit."""
-        known = self._known.get(report.group)
+        known = self._known.get(report.name)
         if (known is None or known.forgotten) and sum(not one.forgotten for one in self._known.values()) >= MOST:
             raise TooManyGroups
         before_oldest, newest = bounds
         settled = None if report.settled is None else self._timelines.shared_up_to(report.settled, newest)
         if settled is None:  # the cursor names an unknown history, so the number recorded before stays
             settled = before_oldest if known is None or known.forgotten else known.settled
-        self._known[report.group] = Group(report.group, settled, at)
-        self._reported.add(report.group)
+        self._known[report.name] = Group(report.name, settled, at)
+        self._reported.add(report.name)
 
     def reported(self) -> list[Group]:
         """The groups that reported since the last call, for the journal to store."""

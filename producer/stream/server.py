@@ -8,6 +8,7 @@ directly as they come, without waking its task. The handshake's response says wh
     unlost-oldest   the cursor just before the oldest event that can be read
     unlost-gap      the requested cursor, if it is unknown; the stream then starts where both histories part, or at the
                     oldest event
+    unlost-max-event    how many bytes the largest event may have; a listener that cannot read that much does not begin
 
 A client that retention overtakes is disconnected with 1012 (service restart). When it reconnects, it learns of the gap.
 """
@@ -65,6 +66,7 @@ class Stream:
         page: Page,
         origins: tuple[str, ...],
         most_clients: int,
+        max_event: int,
         ping_timeout: float,
         sent: Callable[[int], None],
         damage: Damage,
@@ -76,6 +78,7 @@ class Stream:
         self._page = page
         self._origins = origins
         self._most_clients = most_clients
+        self._max_event = max_event
         self._ping_timeout = ping_timeout
         self._sent = sent
         self._damage = damage
@@ -161,6 +164,7 @@ class Stream:
             response.headers["unlost-gap"] = printable[:LONGEST_CURSOR]
         response.headers["unlost-cursor"] = timelines.cursor(start.number)
         response.headers["unlost-oldest"] = timelines.cursor(bounds[0])
+        response.headers["unlost-max-event"] = str(self._max_event)
         self._starts[connection] = start.number
         return None
 

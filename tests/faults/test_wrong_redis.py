@@ -22,6 +22,10 @@ ANSWERS = {
     "no protocol": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "a huge bulk": b"$10000000000\r\n",
     "a huge array": b"*1000000000\r\n",
+    "a password is missing": b"-NOAUTH Authentication required.\r\n",
+    "a right is missing": b"-NOPERM this user has no permissions\r\n",
+    "a key of somebody else": b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+    "no scripts": b"-ERR unknown command 'EVALSHA'\r\n",
 }
 
 

@@ -158,6 +158,9 @@ class SimulatedCursors:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    async def database(self) -> str:
+        return "5151a7ed"
+
     async def start(self, source: str, group: str, cursor: str) -> str:
         memory = self._session.memory
         return await self._session.ask(f"cursor start {cursor}", lambda: memory.start_cursor(source, group, cursor))

@@ -43,6 +43,9 @@ class Cursors:
         self.saved_meanwhile: str | None = None
         """What a peer saves just before the next reset."""
 
+    async def database(self) -> str:
+        return "0123abcd"
+
     async def read(self, source: str, group: str) -> str | None:
         if self.away:
             self.away -= 1

@@ -8,6 +8,7 @@ of ours. Then the listener that learned of the other journal in its handshake re
 from unlost.listener.core.cursor import OURS, ordinal_of, place_of, stem_of
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.database_name import name_of_database
 
 
 class PostgresCursors:
@@ -16,6 +17,11 @@ class PostgresCursors:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sql = database.statements("unlost.listener.store.postgres", "cursors.sql")
+
+    async def database(self) -> str:
+        """Return a short name of the database in which the rows are."""
+        async with self._database.acquire("asking which database this is") as connection:
+            return await name_of_database(connection)
 
     async def start(self, source: str, group: str, cursor: str) -> str:
         """Record where the group starts, if no cursor is recorded yet; return the recorded cursor."""

@@ -58,6 +58,24 @@ async def test_a_giant_frame_is_buried_and_does_not_end_connection_after_connect
     assert f"{len(giant):,} bytes" in found[0].message
 
 
+async def test_events_that_it_could_not_read_are_left_to_the_source(servers: dict):
+    """Our producer says how large an event may be. A letter with the beginning of one could never become a row."""
+    async with running_source() as source:
+        source.headers = {"unlost-oldest": "c-0", "unlost-cursor": "c-0", "unlost-max-event": "65537"}
+        source.backlog = lambda after: [frame("giant", "x" * 65_000, cursor="c-1")]
+        options = {"reconnect_first": "0.1", "reconnect_max": "0.1", "max_event_bytes": "65536"}
+        async with running_listener(ws_url=source.url, **servers, **options) as one:
+            await one.heard.until(lambda h: len(h.of(SourceLost)) >= 2)
+            assert not one.daemon.health().is_ready
+            assert one.heard.of(SourceLost)[0].why == (
+                "the producer accepts events of up to 65,537 bytes, and this listener reads at most 65,536: "
+                "set its MAX_EVENT_BYTES to 65537 or more"
+            )
+        source.headers["unlost-max-event"] = "65536"
+        async with running_listener(ws_url=source.url, **servers, **options) as one:
+            await one.heard.until(lambda h: set(h.ids(EventsStored)) == {"giant"})
+
+
 async def test_a_group_resumes_after_its_cursor_and_hears_of_a_gap(servers: dict):
     async with running_source() as source:
         source.headers = {"unlost-oldest": "c-0", "unlost-cursor": "c-0"}

@@ -1,5 +1,7 @@
 """A real listener reports to a real producer what its group has settled."""
 
+import re
+
 import httpx
 import pytest
 
@@ -22,6 +24,7 @@ def test_the_journal_learns_what_a_group_has_settled():
         (group,) = groups()
         stored = system.postgres.sql("select cursor from unlost.cursors", "unlost").strip()
         assert (group["settled"], group["forgotten"]) == (stored, False)
+        assert re.fullmatch("unlost@[0-9a-f]{8}", group["group"]), "the name says in which database it reads"
         system.listeners[0].stop()
         assert producer.post("/publish", json={"event_id": "late", "payload": {}}).status_code == 202
         assert groups()[0]["unread"] == 1

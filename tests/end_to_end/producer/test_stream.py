@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.end_to_end.producer.conftest import RunningProducer
+from unlost.producer.journal import groups
 
 
 def publish(producer: RunningProducer, *ids: str) -> list[str]:
@@ -263,6 +264,12 @@ async def test_a_group_is_forgotten_while_the_producer_runs(producer: RunningPro
             [*run, "--journal", str(producer.journal)], capture_output=True, text=True, timeout=30, check=False
         )
 
+    with closing(sqlite3.connect(producer.journal)) as file, file:
+        for name in ("old@0000000a", "two@0000000a", "two@0000000b"):
+            groups.remember(file, [groups.Group(name, 0, 0.0)])
+    assert "name one of these: " in (await asyncio.to_thread(ops, "forget", "two")).stderr
+    for name in ("two@0000000a", "two", "old@0000000a"):
+        assert f"group {name}" in (await asyncio.to_thread(ops, "forget", name)).stdout
     listed = await asyncio.to_thread(ops, "groups")
     assert listed.returncode == 0
     assert "old  150 unread" in listed.stdout

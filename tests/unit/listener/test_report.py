@@ -12,6 +12,9 @@ from unlost.listener.source.report import Reporter
 class Cursors:
     """The cursors of a group. The last answer repeats."""
 
+    async def database(self) -> str:
+        return "0123abcd"
+
     def __init__(self, *answers: str | Exception | None) -> None:
         self.answers = list(answers)
 
@@ -32,7 +35,7 @@ class Producer:
 
     async def send(self, message: str) -> None:
         report = json.loads(message)
-        assert report["group"] == "g"
+        assert (report["group"], report["database"]) == ("g", "0123abcd")
         if len(self.told) == self.most:
             raise ConnectionClosedError(None, None)
         self.told.append(report["settled"])
@@ -65,9 +68,14 @@ async def test_the_same_is_told_again_now_and_then(monkeypatch) -> None:
 
 
 async def test_a_group_makes_itself_known_before_it_has_a_cursor(monkeypatch) -> None:
-    cursors = Cursors(None, Transient("away"), "j-1")
+    cursors = Cursors(None, "j-1")
     told, _ = await reported(monkeypatch, cursors, [None], 2)
     assert told == [None, "j-1"]
+
+
+async def test_without_postgresql_nothing_is_told(monkeypatch) -> None:
+    told, _ = await reported(monkeypatch, Cursors(Transient("away"), "j-1", Transient("away"), "j-2"), [None], 2)
+    assert told == ["j-1", "j-2"]
 
 
 async def test_each_connection_is_told_anew(monkeypatch) -> None:

@@ -38,7 +38,8 @@ def forget(system):
     """As ``unlost journal forget`` does a minute after the last report. The producer is restarted to notice it."""
     system.producer.stop()
     with closing(sqlite3.connect(system.layout.data / "producer" / "journal.sqlite")) as file, file:
-        groups.forget(file, "unlost")
+        for one in groups.groups_in(file):
+            groups.forget(file, one.name)
     system.producer.start()
     with httpx.Client(base_url=system.layout.producer_url, trust_env=False) as client:
         while not _is_ready(client):

@@ -22,7 +22,8 @@ BOUNDS = (3, 20)
 @pytest.mark.parametrize(
     "message",
     ["", "hello", "[]", "{}", '{"group":1}', '{"group":""}', '{"group":"a b"}', '{"group":"a\\n"}',
-     '{"group":"' + "a" * 65 + '"}', '{"group":"a","settled":7}', '{"group":"a","settled":"' + "9" * 600 + '"}',
+     '{"group":"' + "a" * 65 + '"}', '{"group":"a","settled":7}', '{"group":"a","database":"0123ABCD"}',
+     '{"group":"a","database":"0123abcde"}', '{"group":"a","settled":"' + "9" * 600 + '"}',
      "[" * 4_000, b"\xff", b"\x00"],
 )  # fmt: skip
 def test_whatever_is_no_report_is_ignored(message: str | bytes) -> None:
@@ -32,6 +33,16 @@ def test_whatever_is_no_report_is_ignored(message: str | bytes) -> None:
 def test_a_report_is_read() -> None:
     assert report_of('{"group":"unlost","settled":null,"more":1}') == Report("unlost")
     assert report_of('{"group":"a-b_c.D","settled":"x"}') == Report("a-b_c.D", "x")
+
+
+def test_groups_of_one_name_on_two_databases_each_read_everything() -> None:
+    groups = reporting()
+    for database, number in (("0000000a", 15), ("0000000b", 5), ("0000000a", 20)):
+        report = report_of(f'{{"group":"g","settled":"{LINES.cursor(number)}","database":"{database}"}}')
+        assert report is not None
+        groups.report(report, bounds=BOUNDS, at=2.0)
+    assert [(one.name, one.settled) for one in groups.all] == [("g@0000000a", 20), ("g@0000000b", 5)]
+    assert groups.keep == Keep(5, 5)
 
 
 def reporting(*known: Group) -> Groups:
