@@ -5,7 +5,7 @@ group's cursor, still to be read), *unread* (like waiting, but the group has no 
 
 Problems: an event in no column is *missing*. An event with a row and an unresolved letter, or with several letters, is
 *doubled*. A row whose content differs from the journal is *differing*. A row that no handler has processed, although
-the group has one, is *unhandled*. A redelivered event counts as one event.
+the group had one by then, is *unhandled*. A redelivered event counts as one event.
 
 Problems of the journal: *dropped* entries were removed by retention before a group had read them. A *damaged* event has
 no intact entry in the journal. It is never sent, so it is missing too, unless it is a row or a letter already.
@@ -39,7 +39,7 @@ class Accepted(Protocol):
 
 
 class Row(NamedTuple):
-    """What the audit needs of a row. ``handled``: a handler has processed it, or the group has none."""
+    """What the audit needs of a row. ``handled``: a handler has processed it, or the group had none then."""
 
     digest: str
     handled: bool = True

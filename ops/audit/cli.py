@@ -102,13 +102,13 @@ async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
     account = Account()
     letters, account.damaged_lines = unresolved_letters(files)
     async with _everybody(settings) as (client, connection):
-        handler = await asking.handler(client, settings.listeners)
+        handled_from = await asking.handled_from(client, settings.listeners, connection, settings.group)
         retained = await asking.retained(client, settings.producer_url, connection, settings.group)
         account.dropped, account.is_retained = retained.dropped, retained.waits
         async for page in asking.journal(client, settings.producer_url):
-            rows = await asking.rows(connection, settings.group, [entry.event_id for entry in page], handler=handler)
-            account.accept(page, rows, letters)
-        await _close(account, settings, files, client, connection, handler)
+            ids = [entry.event_id for entry in page]
+            account.accept(page, await asking.rows(connection, settings.group, ids, handled_from=handled_from), letters)
+        await _close(account, settings, files, client, connection, handled_from)
     return account
 
 
@@ -118,7 +118,7 @@ async def _close(
     files: tuple[Path, ...],
     client: httpx.AsyncClient,
     connection: asyncpg.Connection,
-    handler: str | None,
+    handled_from: int | None,
 ) -> None:
     """Query again for events that were found nowhere: they may have been moving from one place to another."""
     deadline = time.monotonic() + settings.settle
@@ -127,7 +127,7 @@ async def _close(
         held = await asking.in_flight(client, settings.listeners, left)
         unread = await _unread(settings, client, connection, set(left))
         letters, account.damaged_lines = unresolved_letters(files)
-        account.look_again(await asking.rows(connection, settings.group, left, handler=handler), letters)
+        account.look_again(await asking.rows(connection, settings.group, left, handled_from=handled_from), letters)
         if not account.left.keys() - held - unread or time.monotonic() > deadline:
             account.close(held, unread, is_read=await asking.is_read(connection, settings.group))
             return

@@ -16,7 +16,8 @@ from unlost.ops.kit.command import UsageProblem
 PAGE = 5_000
 IDS_PER_CALL = 100
 TIMEOUT = 15.0
-ROWS = "select event_id, payload_sha256, handler from unlost.events where event_id = any($1::text[])"
+ROWS = "select event_id, seq, payload_sha256, handler from unlost.events where event_id = any($1::text[])"
+FIRST_HANDLED = "select seq from unlost.events where handler is not null order by seq limit 1"
 ROW = "select * from unlost.events where event_id = $1"
 CURSORS = "select cursor from unlost.cursors"
 ALIVE = """
@@ -90,11 +91,28 @@ async def retained(
 
 
 async def rows(
-    connection: asyncpg.Connection, group: str, event_ids: Sequence[str], *, handler: str | None
+    connection: asyncpg.Connection, group: str, event_ids: Sequence[str], *, handled_from: int | None
 ) -> dict[str, Row]:
-    """Return those of these events that have rows. ``handler``: the group's, if it has one."""
+    """Return those of these events that have rows. ``handled_from``: from this row on, each was to be handled."""
     found = await connection.fetch(in_schema(ROWS, schema_of(group)), list(event_ids), timeout=TIMEOUT)
-    return {row["event_id"]: Row(row["payload_sha256"].hex(), not handler or bool(row["handler"])) for row in found}
+
+    def is_right(row: asyncpg.Record) -> bool:
+        return bool(row["handler"]) or handled_from is None or row["seq"] < handled_from
+
+    return {row["event_id"]: Row(row["payload_sha256"].hex(), is_right(row)) for row in found}
+
+
+async def handled_from(
+    client: httpx.AsyncClient, listeners: Iterable[str], connection: asyncpg.Connection, group: str
+) -> int | None:
+    """Return the number of the first row that a handler processed: rows before it are from a time without a handler.
+
+    None: the group has no handler now. If no row was handled, all were to be.
+    """
+    if await handler(client, listeners) is None:
+        return None
+    first: int | None = await connection.fetchval(in_schema(FIRST_HANDLED, schema_of(group)), timeout=TIMEOUT)
+    return first or 0
 
 
 async def handler(client: httpx.AsyncClient, listeners: Iterable[str]) -> str | None:

@@ -1,0 +1,37 @@
+"""What the audit reads of rows: which of them a handler should have processed."""
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.contract.test_schemas import new_row
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.rows import PostgresRows
+from unlost.ops.audit import query
+
+
+@pytest.mark.parametrize(
+    ("handler_now", "stored", "unhandled"),
+    [
+        ("shop:handle", {"early": None, "handled": "shop:handle@1", "skipped": None}, {"skipped"}),
+        ("shop:handle", {"one": None, "two": None}, {"one", "two"}),
+        (None, {"handled": "shop:handle@1", "later": None}, set()),
+    ],
+)
+async def test_rows_from_before_there_was_a_handler_are_right(
+    database_url: str, handler_now: str | None, stored: dict[str, str | None], unhandled: set[str]
+) -> None:
+    database = Database(database_url)
+    await migrate(database)
+    for event_id, handler in stored.items():
+        await PostgresRows(database, instance_id="a", token="a", handler=handler).insert([new_row(event_id)])
+    await database.close()
+    listener = httpx.MockTransport(lambda _: httpx.Response(200, json={"handler": handler_now}))
+    connection = await asyncpg.connect(database_url)
+    async with httpx.AsyncClient(transport=listener) as client:
+        since = await query.handled_from(client, ["http://listener"], connection, "unlost")
+    rows = await query.rows(connection, "unlost", [*stored, "absent"], handled_from=since)
+    await connection.close()
+    assert rows.keys() == stored.keys()
+    assert {event_id for event_id, row in rows.items() if not row.handled} == unhandled
