@@ -122,7 +122,10 @@ class Journal(Protocol):
         ...
 
     def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
-        """Entries above ``after``, in order: at most ``limit``, and no more once their bodies reach ``max_bytes``."""
+        """Entries above ``after``, in order: at most ``limit``, and no more once their bodies reach ``max_bytes``.
+
+        One that cannot be read stands there without a body. It fails the comparison with its digest.
+        """
         ...
 
     def first(self, event_id: str) -> Entry | None:

@@ -30,6 +30,7 @@ from unlost.producer.journal.publications import Group, Lines, in_pieces
 from unlost.producer.journal.sqlite import retention, rows, statements
 from unlost.producer.journal.sqlite.known import FIRST, Judged, judge
 from unlost.producer.journal.sqlite.lock import JournalLock
+from unlost.producer.journal.sqlite.reading import entries_after
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
 LARGEST_LOG_PAGES = 16_000
@@ -255,15 +256,8 @@ class SqliteJournal:
 
     def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
         """See ``Journal``."""
-        entries: list[Entry] = []
-        size = 0
         with self._asking() as reader:
-            for row in reader.execute(statements.READ, (after, limit)):
-                entries.append(Entry(*row))
-                size += len(entries[-1].body)
-                if size >= max_bytes:
-                    break
-        return entries
+            return entries_after(reader, after, limit, max_bytes)
 
     def first(self, event_id: str) -> Entry | None:
         """See ``Journal``."""

@@ -42,6 +42,7 @@ COUNTS = """select max(coalesce((select max(number) from entries), 0), upto),
     (select bytes from held) + coalesce((select sum(length(body)) from entries where number > upto), 0) from counted"""
 READ = """select number, event_id, digest, coalesce(body, x''), at from entries
     where number > max(?, (select dropped from held)) order by number limit ?"""
+ENTRY = "select number, event_id, digest, coalesce(body, x''), at from entries where number = ?"
 FIRST = "select number, event_id, digest, coalesce(body, x''), at from entries where first and event_id = ?"
 BOUNDS = """select (select min(number) from entries where number > (select dropped from held)),
     max(coalesce((select max(number) from entries), 0), upto) from counted"""

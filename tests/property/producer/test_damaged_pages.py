@@ -1,0 +1,82 @@
+"""One flipped bit anywhere in the journal's file hides no event: each is read whole, or its number is known as lost."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from unlost.listener.core.event import parse
+from unlost.producer.journal.damage import damaged_of
+from unlost.producer.journal.port import JournalTrouble
+from unlost.producer.journal.publications import Publication
+from unlost.producer.journal.sqlite.adapter import SqliteJournal
+
+COUNT = 600
+FLIPS = 150
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("journal") / "journal.sqlite3"
+    journal = SqliteJournal(path)
+    for first in range(0, COUNT, 50):
+        bodies = [
+            json.dumps({"event_id": f"e{number}", "payload": "x" * (9_000 if number % 97 == 0 else 40)}).encode()
+            for number in range(first, first + 50)
+        ]
+        events = [parse(body, max_bytes=len(body)) for body in bodies]
+        some = [Publication(one.event_id, one.digest, body) for one, body in zip(events, bodies, strict=True)]
+        journal.append([some], 1.0)
+    journal.close()
+    return path
+
+
+def read(path: Path) -> tuple[set[str], set[int]]:
+    """The ids of all whole entries, and the numbers of those that are known to be damaged or gone."""
+    journal = SqliteJournal(path)
+    try:
+        after, newest = journal.bounds()
+        whole: set[str] = set()
+        lost = set(range(1, after + 1))
+        while entries := journal.read(after, 50):
+            damaged = damaged_of(entries)
+            numbers = {one.number for one in damaged}
+            whole |= {one.event_id for one in entries if one.number not in numbers}
+            lost |= numbers
+            assert [one.number for one in entries] == list(range(after + 1, after + 1 + len(entries)))
+            after = entries[-1].number
+        return whole, lost | set(range(newest + 1, COUNT + 1))
+    finally:
+        journal.close()
+
+
+def test_what_is_intact_is_whole(intact: Path) -> None:
+    assert read(intact) == ({f"e{number}" for number in range(COUNT)}, set())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_flipped_bit_hides_an_event(intact: Path, tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    file = intact.read_bytes()
+    refused = hurt = 0
+    for flip in range(FLIPS):
+        path = tmp_path / f"{flip}.sqlite3"
+        place = dice.randrange(len(file))
+        if flip % 2:  # half of them hit the beginning of a page, where its structure is
+            place = place // 4096 * 4096 + dice.randrange(100)
+        broken = bytearray(file)
+        broken[place] ^= 1 << dice.randrange(8)
+        path.write_bytes(broken)
+        try:
+            whole, lost = read(path)
+        except JournalTrouble:
+            refused += 1
+            continue
+        finally:
+            path.unlink()
+        hurt += bool(lost)
+        missing = {f"e{number}" for number in range(COUNT)} - whole
+        assert missing <= {f"e{number - 1}" for number in lost}, (place, sorted(missing))
+    assert hurt, "no bit hurt an entry"
+    assert refused < FLIPS / 3, f"{refused} times the journal as a whole was refused"
