@@ -106,7 +106,7 @@ class Daemon:
         """Return the complete health, from what this process knows without asking any server."""
         engine, reader = self._engine, self._reader
         intake, manager = engine.pipeline.intake, engine.manager
-        in_hand = intake.count - engine.pipeline.claiming.standing_by
+        in_hand = intake.count - engine.pipeline.standby.count
         stuck_for = self._progress.stuck_for(in_hand, self._oldest_age())
         limit = max(self._settings.stuck_after, 2 * self._settings.handle_timeout)
         able = (
@@ -129,7 +129,7 @@ class Daemon:
             "peer_warnings": list(manager.peer_warnings),
             "in_memory": intake.count,
             "claims_held": manager.held,
-            "standing_by": engine.pipeline.claiming.standing_by,
+            "standing_by": engine.pipeline.standby.count,
             "source_resumes": reader.resumes,
             "source_lost": None if reader.last_loss is None else reader.last_loss.shown(),
             "cursor": intake.watermark.cursor,
@@ -175,7 +175,7 @@ class Daemon:
             ("in_memory_events", "Events in memory", lambda: intake.count),
             ("in_memory_bytes", "Bytes that events in memory count for", lambda: intake.size),
             ("claims_held", "Claims that this process holds", lambda: engine.manager.held),
-            ("standing_by", "Events that wait for another owner", lambda: engine.pipeline.claiming.standing_by),
+            ("standing_by", "Events that wait for another owner", lambda: engine.pipeline.standby.count),
             ("oldest_unsettled_seconds", "Age of the oldest event in memory, 0 without one", self._oldest_age),
             ("unsettled_positions", "Positions behind the cursor", lambda: intake.watermark.waiting),
             ("handlers_differ", "1 while a live peer has another handler", lambda: not self._same_handler),

@@ -158,7 +158,11 @@ class Leases:
         return recorded
 
     async def cover(self, place: Place) -> list[ClaimRequest]:
-        """Have one more place grant every claim; return those it refused because another owner has them there."""
+        """Have one more place grant every claim; return those it refused because another owner has them there.
+
+        What ran out is lost first: a peer may own it by now, and this place would keep that peer's letter out.
+        """
+        self.lose_what_ran_out()
         claims = self.all()  # every claim: while a place is not declared, nothing is renewed there
         if not claims:
             return []

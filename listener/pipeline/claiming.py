@@ -6,10 +6,6 @@ itself. Without a handler none of the user's code runs, and lapsed claims are ta
 """
 
 import asyncio
-import contextlib
-import heapq
-import itertools
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import assert_never
 
@@ -20,11 +16,13 @@ from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Do
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Permanent, Transient, failure_of
 from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
-from unlost.listener.core.in_flight import DUPLICATE, InFlight, conflict_claim
+from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.settled_before import SettledBefore
 from unlost.listener.pipeline.settling import Settling
+from unlost.listener.pipeline.standby import Standby
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.suspects import Suspect, Suspects
 from unlost.listener.pipeline.work import Work
@@ -42,6 +40,7 @@ class Claiming:
         self,
         *,
         queue: BatchQueue[InFlight],
+        standby: Standby,
         affinity: PeerAffinity,
         manager: ClaimManager,
         intake: Intake,
@@ -49,11 +48,13 @@ class Claiming:
         watch: StoreWatch,
         work: Work,
         settling: Settling,
+        settled_before: SettledBefore,
         policy: Policy,
         clocks: Clocks,
         facts: Facts,
     ) -> None:
         self._queue = queue
+        self._standby = standby
         self._affinity = affinity
         self._suspects = Suspects(at_once=policy.handle_concurrency)
         self._manager = manager
@@ -62,29 +63,21 @@ class Claiming:
         self._watch = watch
         self._work = work
         self._settling = settling
+        self._settled_before = settled_before
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
-        self._waiting: list[tuple[float, int, list[InFlight]]] = []
-        self._standing_by = 0
-        self._order = itertools.count()
-        self._due = asyncio.Event()
         self._asking = 0
         self._answered = asyncio.Event()
         self._ending = False
         self._limit = policy.claims_at_once(handled=work.handled)
         self._wait_below = policy.claims_wait_below(handled=work.handled)
 
-    @property
-    def standing_by(self) -> int:
-        """How many events wait here until another owner has settled them."""
-        return self._standing_by
-
     async def run(self) -> None:
         """Claim until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._claim_for_ever(), name="claim")
-            tasks.create_task(self._wake_standbys(), name="wake standbys")
+            tasks.create_task(self._standby.run(), name="wake standbys")
             if self._work.handled:
                 tasks.create_task(self._take_suspects(), name="take over suspects")
 
@@ -155,9 +148,9 @@ class Claiming:
                 case Done(same):
                     ended.append((flight, same))
                 case Dead(same):
-                    await self.buried_before(flight, same=same)
+                    await self._settled_before.end_buried(flight, same=same)
         if ended:
-            await self.already_settled(ended)
+            await self._settled_before.end(ended)
         return True
 
     async def _settled(self, requests: Sequence[ClaimRequest]) -> Mapping[str, Done | Dead]:
@@ -246,70 +239,9 @@ class Claiming:
                     assert_never(answer)
         self._suspects.put_all(suspects)
         if held:
-            self.stand_by(held)
+            self._standby.put(held)
             self._facts(EventsStandBy([flight.event.event_id for flight, _ in held]))
         return settled
-
-    async def already_settled(self, settled: Sequence[tuple[InFlight, bool]]) -> None:
-        """End these as duplicates. If the bytes of the content differ, PostgreSQL decides whether the values do."""
-        self._settling.done([(p, DUPLICATE) for p, same in settled if same or p.cause is not None])
-        for flight in [p for p, same in settled if not same and p.cause is None]:
-            try:
-                same = bool(await self._store.same_content(flight.event))
-            except Transient:
-                self.stand_by([(flight, 0.0)])
-                continue
-            if same:
-                self._settling.done([(flight, DUPLICATE)])
-            else:
-                await self.conflict(flight)
-
-    async def buried_before(self, flight: InFlight, *, same: bool) -> None:
-        """End a held event that turns out to be a dead letter: release it, then end it as a duplicate or a conflict."""
-        if not same and flight.cause is None:
-            await self.conflict(flight)
-            return
-        await self._manager.release([flight.claim_id])
-        self._settling.done([(flight, DUPLICATE)])
-
-    async def conflict(self, flight: InFlight) -> None:
-        """Bury an event whose id belongs to other content, under a claim of its own: one listener writes the letter."""
-        error = Permanent("an event with the same event_id and other content is settled already")
-        flight.attempts.append(failure_of(error, stage="claim", at=self._clocks.now()))
-        flight.cause = DeadLetterCause("conflict", "claim")
-        await self._manager.release([flight.claim_id])
-        self._intake.rename(flight, conflict_claim(flight.event))
-
-    # -- standbys -------------------------------------------------------------------------------
-
-    def stand_by(self, held: Sequence[tuple[InFlight, float]]) -> None:
-        """Keep these events in memory and ask again later. Each comes with the seconds for which another holds it.
-
-        Events with the same delay wait together.
-        """
-        now = self._clocks.monotonic()
-        together: defaultdict[float, list[InFlight]] = defaultdict(list)
-        for flight, seconds_left in held:
-            flight.asked += 1
-            together[self._policy.stand_by_delay(flight.asked, seconds_left)].append(flight)
-        for delay, flights in together.items():
-            heapq.heappush(self._waiting, (now + delay, next(self._order), flights))
-        self._standing_by += len(held)
-        self._due.set()
-
-    async def _wake_standbys(self) -> None:
-        while True:
-            now = self._clocks.monotonic()
-            woken: list[InFlight] = []
-            while self._waiting and self._waiting[0][0] <= now:
-                woken += heapq.heappop(self._waiting)[2]
-            self._standing_by -= len(woken)
-            self._queue.put_all(woken)
-            self._due.clear()
-            pause = max(0.02, self._waiting[0][0] - now) if self._waiting else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._due.wait()
 
 
 def _note(flight: InFlight, answer: Answer) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import NamedTuple
 
 from unlost.listener.claims.manager import ClaimManager
@@ -17,6 +17,7 @@ from unlost.listener.pipeline.failures import Failures
 from unlost.listener.pipeline.handlers import Handler, attempt
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settling import Settling
+from unlost.listener.pipeline.standby import Standby
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
 from unlost.listener.ports import rows
@@ -54,6 +55,7 @@ class Handling:
         storing: Storing,
         watch: StoreWatch,
         settling: Settling,
+        standby: Standby,
         policy: Policy,
         clocks: Clocks,
         facts: Facts,
@@ -73,6 +75,7 @@ class Handling:
             facts=facts,
         )
         self._settling = settling
+        self._standby = standby
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
@@ -85,7 +88,6 @@ class Handling:
         self._suspects: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._ending = False
-        self.on_claim_lost: Callable[[InFlight], None] = lambda _: None
 
     async def run(self) -> None:
         """Handle until cancelled."""
@@ -199,7 +201,7 @@ class Handling:
             after = self._in_own_task(flight, self._after_failure(flight, number, error, began))
             after.add_done_callback(self._stopped_after_failure)
         except _ClaimLost:
-            self.on_claim_lost(flight)
+            self._standby.ran_out(flight)
         finally:
             if not goes_on:
                 self._gate.leave()
@@ -259,7 +261,7 @@ class Handling:
         except (Transient, Permanent) as error:
             await self._give_up(flight, error)
         except _ClaimLost:
-            self.on_claim_lost(flight)
+            self._standby.ran_out(flight)
 
     async def _attempts_alone(self, flight: InFlight) -> None:
         """Return once an attempt has succeeded; raise the last one's error."""

@@ -34,7 +34,9 @@ from unlost.listener.pipeline.peers.segments import Segmenter
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.recording import Recording
 from unlost.listener.pipeline.registrar import Registrar
+from unlost.listener.pipeline.settled_before import SettledBefore
 from unlost.listener.pipeline.settling import Settling
+from unlost.listener.pipeline.standby import Standby
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
 from unlost.listener.ports.dead_letters import DeadLetters, LetterRegister
@@ -79,43 +81,45 @@ class Pipeline:
         facts: Facts,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        claiming: BatchQueue[InFlight] = BatchQueue()
+        queue: BatchQueue[InFlight] = BatchQueue()
         self._manager = manager
         self._store = store
         self._clocks = clocks
-        affinity = PeerAffinity(claiming, peer_wait=policy.peer_wait)
+        affinity = PeerAffinity(queue, peer_wait=policy.peer_wait)
         length = policy.events_in_a_row(handled=handler is not None)
         segmenter = Segmenter(manager.share if policy.peer_wait else _alone, length=length)
         self.intake = Intake(policy=policy, segmenter=segmenter, affinity=affinity, clocks=clocks, facts=facts)
         self._peer_check = PeerCheck(affinity=affinity, manager=manager, intake=self.intake, clocks=clocks, facts=facts)
-        self.registrar = Registrar(
-            register=register, letters=sink, look_again_after=policy.letters_sure_after, clocks=clocks, facts=facts
-        )
         self.healer = Healer(intake=self.intake, letters=sink, who=who, facts=facts)
-        self.registrar.on_reopened = self.healer.again
+        self.registrar = Registrar(
+            register=register, letters=sink, reopened=self.healer.again, look_again_after=policy.letters_sure_after,
+            clocks=clocks, facts=facts,
+        )  # fmt: skip
+        self.standby = Standby(queue=queue, manager=manager, policy=policy, clocks=clocks)
         self.settling = Settling(
-            manager=manager, intake=self.intake, sink=sink, written=self.registrar.put, clocks=clocks, facts=facts
-        )
+            manager=manager, standby=self.standby, intake=self.intake, sink=sink, written=self.registrar.put,
+            clocks=clocks, facts=facts,
+        )  # fmt: skip
+        settled_before = SettledBefore(
+            manager=manager, store=store, intake=self.intake, settling=self.settling, standby=self.standby,
+            clocks=clocks,
+        )  # fmt: skip
         self.store_watch = StoreWatch(store=store, breaker=store_breaker, clocks=clocks, facts=facts, dice=dice)
         storing = Storing(
-            store=store, breaker=store_breaker, watch=self.store_watch, settling=self.settling, policy=policy,
-            clocks=clocks, facts=facts,
+            store=store, breaker=store_breaker, watch=self.store_watch, settling=self.settling,
+            settled_before=settled_before, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
         self.work: Recording | Handling = Recording(storing)
         if handler is not None:
             self.work = Handling(
                 handler=handler, manager=manager, store=store, storing=storing, watch=self.store_watch,
-                settling=self.settling, policy=policy, clocks=clocks, facts=facts,
+                settling=self.settling, standby=self.standby, policy=policy, clocks=clocks, facts=facts,
             )  # fmt: skip
-            self.work.on_claim_lost = self._ran_out
         self.claiming = Claiming(
-            queue=claiming, affinity=affinity, manager=manager, intake=self.intake, store=store, watch=self.store_watch,
-            work=self.work, settling=self.settling, policy=policy, clocks=clocks, facts=facts,
+            queue=queue, standby=self.standby, affinity=affinity, manager=manager, intake=self.intake, store=store,
+            watch=self.store_watch, work=self.work, settling=self.settling, settled_before=settled_before,
+            policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
-        storing.on_conflict = self.claiming.conflict
-        storing.on_buried = self.claiming.buried_before
-        storing.on_settled = self.claiming.already_settled
-        self.settling.on_claim_lost = self._ran_out
         manager.on_claims_lost(self._lost)
         self._claiming_task: asyncio.Task[None] | None = None
 
@@ -183,16 +187,8 @@ class Pipeline:
         await self._manager.release(held)
         return len(held)
 
-    def _ran_out(self, flight: InFlight) -> None:
-        """Stand by: the lease ran out by our own clock.
-
-        If the claim stayed held, it could be renewed, and a suspect that waits for its end would wait on.
-        """
-        self._manager.let_go([flight.claim_id])
-        self.claiming.stand_by([(flight, 0.0)])
-
     def _lost(self, claim_ids: Sequence[str]) -> None:
         for claim_id in claim_ids:
             flight = self.intake.find(claim_id)
             if flight is not None and self.work.lose(flight):
-                self.claiming.stand_by([(flight, 0.0)])
+                self.standby.put([(flight, 0.0)])

@@ -48,10 +48,19 @@ class Registrar:
     """Receives letters with ``put``; ``run`` registers them."""
 
     def __init__(
-        self, *, register: LetterRegister, letters: Letters, look_again_after: float, clocks: Clocks, facts: Facts
+        self,
+        *,
+        register: LetterRegister,
+        letters: Letters,
+        reopened: Callable[[], None],
+        look_again_after: float,
+        clocks: Clocks,
+        facts: Facts,
     ) -> None:
+        """Make one. ``reopened`` is called when letters wait again."""
         self._register = register
         self._letters = letters
+        self._reopened = reopened
         self._after = look_again_after
         self._clocks = clocks
         self._facts = facts
@@ -60,8 +69,6 @@ class Registrar:
         self._changed = asyncio.Event()
         self._read_at = self._check_at = -math.inf
         self._busy = False
-        self.on_reopened: Callable[[], None] = lambda: None
-        """Called when letters wait again."""
 
     @property
     def unsure(self) -> bool:
@@ -128,12 +135,12 @@ class Registrar:
             self._check_at = self._clocks.monotonic() + CHECK_AGAIN_SECONDS
 
     async def _reopen(self, loss: Loss) -> None:
-        async with contextlib.aclosing(self._letters.reopened(loss, self._register.gone)) as reopened:
-            async for burials in reopened:
+        async with contextlib.aclosing(self._letters.reopened(loss, self._register.gone)) as again:
+            async for burials in again:
                 if burials:
                     self._facts(LettersReopened([one.letter_id for one in burials]))
                     await self._enter(burials, entered=False)
-                    self.on_reopened()
+                    self._reopened()
 
     def _take(self) -> list[_Entry]:
         """Take the entries whose time has come, at most one batch."""

@@ -19,6 +19,7 @@ from unlost.listener.core.facts import (
 )
 from unlost.listener.core.in_flight import STORED, Buried, Duplicate, End, InFlight, Stored
 from unlost.listener.pipeline.intake import Intake
+from unlost.listener.pipeline.standby import Standby
 from unlost.listener.ports.dead_letters import Burial, DeadLetterSink
 
 RETRY_SECONDS = 0.5
@@ -36,6 +37,7 @@ class Settling:
         self,
         *,
         manager: ClaimManager,
+        standby: Standby,
         intake: Intake,
         sink: DeadLetterSink,
         written: Callable[[Sequence[Burial]], None],
@@ -44,6 +46,7 @@ class Settling:
     ) -> None:
         """Make one. ``written`` is called with letters that are on disk."""
         self._manager = manager
+        self._standby = standby
         self._written = written
         self._intake = intake
         self._sink = sink
@@ -55,7 +58,6 @@ class Settling:
         self._closed = False
         self._settled_now: Sequence[tuple[InFlight, Stored | Duplicate]] = ()
         self._lettered_now: Sequence[InFlight] = ()
-        self.on_claim_lost: Callable[[InFlight], None] = lambda _: None
         self.trouble = ""
 
     def done(self, ended: Iterable[tuple[InFlight, Stored | Duplicate]]) -> None:
@@ -174,7 +176,7 @@ class Settling:
                 if flight.cause is None or flight.cause.reason not in OF_THEMSELVES:
                     flight.cause = None
                     flight.attempts.clear()
-                self.on_claim_lost(flight)
+                self._standby.ran_out(flight)
             else:
                 ours.append(flight)
         return ours

@@ -5,8 +5,8 @@ for a single row.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol, assert_never
+from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.breaker import Breaker
@@ -18,6 +18,7 @@ from unlost.listener.core.facts import BatchDone, Facts
 from unlost.listener.core.in_flight import DUPLICATE, STORED, Duplicate, InFlight, Stored
 from unlost.listener.pipeline.failures import Failures
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.settled_before import SettledBefore
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.ports import rows
@@ -27,13 +28,6 @@ WORKERS = 3
 """Batches in progress at once: one is sent while the reply to another is read."""
 AGAIN_AT_ONCE = 2
 """Failed batches and rows that are retried at once. Rows that hang leave connections to the others."""
-
-
-class Buried(Protocol):
-    """Ends an event that was about to be stored and turns out to be a dead letter, of the same content or not."""
-
-    async def __call__(self, flight: InFlight, *, same: bool) -> None:
-        """End the event."""
 
 
 class Storing:
@@ -46,6 +40,7 @@ class Storing:
         breaker: Breaker,
         watch: StoreWatch,
         settling: Settling,
+        settled_before: SettledBefore,
         policy: Policy,
         clocks: Clocks,
         facts: Facts,
@@ -60,13 +55,10 @@ class Storing:
         self._again = asyncio.Semaphore(AGAIN_AT_ONCE)
         self._tasks: asyncio.TaskGroup
         self._settling = settling
+        self._settled_before = settled_before
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
-        self.on_conflict: Callable[[InFlight], Awaitable[None]]
-        self.on_buried: Buried
-        self.on_settled: Callable[[Sequence[tuple[InFlight, bool]]], Awaitable[None]]
-        """Ends events that are rows, each with whether the bytes of its content are the row's."""
 
     def put_all(self, flights: Iterable[InFlight]) -> None:
         """Queue these rows for insertion."""
@@ -161,20 +153,20 @@ class Storing:
                 case rows.Conflict():
                     conflicts.append(flight)
                 case Dead(same):
-                    await self.on_buried(flight, same=same)
+                    await self._settled_before.end_buried(flight, same=same)
                 case _:
                     assert_never(result)
         self._settling.done(ended)
         for flight in conflicts:
-            await self.on_conflict(flight)
+            await self._settled_before.conflict(flight)
 
     async def give_up(self, flight: InFlight, stage: Stage) -> None:
         """End an event whose attempts are used up. Perhaps only replies were lost, so the table is asked once more."""
         match (await self._settled(flight)).get(flight.claim_id):
             case Done(same):
-                await self.on_settled([(flight, same)])
+                await self._settled_before.end([(flight, same)])
             case Dead(same):
-                await self.on_buried(flight, same=same)
+                await self._settled_before.end_buried(flight, same=same)
             case None:
                 self._settling.bury(flight, DeadLetterCause("exhausted", stage))
 

@@ -89,7 +89,8 @@ class Yard:
     def _registrar(self) -> Registrar:
         return Registrar(
             register=Noted(self, PostgresLetterRegister(self.database, token="a:1")), letters=self.sink,
-            look_again_after=LOOK_AGAIN, clocks=Clocks(time.time, time.monotonic), facts=self._hear,
+            reopened=lambda: None, look_again_after=LOOK_AGAIN, clocks=Clocks(time.time, time.monotonic),
+            facts=self._hear,
         )  # fmt: skip
 
     def _hear(self, fact: Fact) -> None:

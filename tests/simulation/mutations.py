@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 from tests.simulation import listener as listener_module
 from tests.simulation import postgres as postgres_module
@@ -21,7 +22,7 @@ from unlost.listener.claims import manager as manager_module
 from unlost.listener.claims import quorum as places
 from unlost.listener.claims.leases import Leases
 from unlost.listener.claims.manager import ClaimManager
-from unlost.listener.core.claim import ClaimRequest, HeldClaim, Won
+from unlost.listener.core.claim import Answer, ClaimRequest, Held, HeldClaim, Won
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import LeasesLost
 from unlost.listener.core.in_flight import DUPLICATE, InFlight
@@ -102,25 +103,37 @@ def _dead_before_letter(real: Any) -> Any:
 
 
 def _drop_standby(real: Any) -> Any:
-    def stand_by(self: Claiming, held: Sequence[tuple[InFlight, float]]) -> None:
-        for flight, seconds_left in held:
-            if seconds_left > 0:
-                self._intake.forget(flight)
-            else:
-                real(self, [(flight, seconds_left)])
+    def route_lost(self: Claiming, batch: Sequence[InFlight], answers: Sequence[Answer]) -> Any:
+        return real(self, *_without_held(batch, answers, self._intake.forget))
 
-    return stand_by
+    return route_lost
 
 
 def _standby_is_settled(real: Any) -> Any:
-    def stand_by(self: Claiming, held: Sequence[tuple[InFlight, float]]) -> None:
-        for flight, seconds_left in held:
-            if seconds_left > 0:
-                self._intake.finish([(flight, DUPLICATE)])
-            else:
-                real(self, [(flight, seconds_left)])
+    def route_lost(self: Claiming, batch: Sequence[InFlight], answers: Sequence[Answer]) -> Any:
+        return real(self, *_without_held(batch, answers, lambda one: self._intake.finish([(one, DUPLICATE)])))
 
-    return stand_by
+    return route_lost
+
+
+def _without_held(
+    batch: Sequence[InFlight], answers: Sequence[Answer], end: Callable[[InFlight], None]
+) -> tuple[list[InFlight], list[Answer]]:
+    left = []
+    for flight, answer in zip(batch, answers, strict=True):
+        if isinstance(answer, Held) and answer.seconds_left > 0:
+            end(flight)
+        else:
+            left.append((flight, answer))
+    return [flight for flight, _ in left], [answer for _, answer in left]
+
+
+def _ran_out_is_covered(real: Any) -> Any:
+    async def cover(self: Leases, place: str) -> Any:
+        with mock.patch.object(self, "lose_what_ran_out"):
+            return await real(self, place)
+
+    return cover
 
 
 def _epoch_reset(real: Any) -> Any:
@@ -518,10 +531,10 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "the probe does not lock the table",
         [(PostgresMemory, "probe", lambda _: lambda _: None)],
     ),
-    "drop-standby": ("an event held by another owner is dropped", [(Claiming, "stand_by", _drop_standby)]),
+    "drop-standby": ("an event held by another owner is dropped", [(Claiming, "_route_lost", _drop_standby)]),
     "standby-is-settled": (
         "an event held by another owner counts as settled",
-        [(Claiming, "stand_by", _standby_is_settled)],
+        [(Claiming, "_route_lost", _standby_is_settled)],
     ),
     "reset-epoch": ("a takeover starts at epoch 1 without a takeover", [(RedisMemory, "_win", _epoch_reset)]),
     "never-renew": ("leases are not renewed, but are taken for renewed", [(Leases, "renew", _never_renewed)]),
@@ -541,6 +554,10 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "meet-nobody": (
         "events start although peers claim elsewhere",
         [(manager_module, "meets", lambda _: lambda *_: True)],
+    ),
+    "ran-out-is-covered": (
+        "a claim whose lease ran out is held again in another place",
+        [(Leases, "cover", _ran_out_is_covered)],
     ),
     "no-cover": ("a place is declared in which claims are not replicated", [(ClaimManager, "_take", _no_cover)]),
     "declare-before-cover": (

@@ -17,13 +17,16 @@ from unlost.listener.core.in_flight import DUPLICATE, End, InFlight, conflict_cl
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.settled_before import SettledBefore
+from unlost.listener.pipeline.standby import Standby
 
 POLICY = Policy(batch=8)
+CLOCKS = Clocks(lambda: 12.0, lambda: 0.0)
 CONFLICT = "an event with the same event_id and other content is settled already"
 
 
 class Around:
-    """As much of desk, intake, settling, table and work as claiming meets; it writes down what is asked of them."""
+    """As much of manager, intake, settling, table and work as claiming meets; it writes down what is asked of them."""
 
     open, store_name, held, must_look_before = True, "", 0, False
 
@@ -37,6 +40,7 @@ class Around:
     ) -> None:
         self.log: list[object] = []
         self.over = asyncio.Event()
+        self.standby: Standby | None = None
         self.handled = handled
         self.must_look_before = settled is not None
         self._answer, self._same, self._settled = answer, same, settled
@@ -78,11 +82,22 @@ def claiming(around: Around, facts: list[Fact] | None = None) -> tuple[Claiming,
     queue: BatchQueue[InFlight] = BatchQueue()
     some = cast("Any", around)
     made = Claiming(
-        queue=queue, affinity=PeerAffinity(queue, peer_wait=0), manager=some, intake=some, store=some, watch=some,
-        work=some, settling=some, policy=POLICY, clocks=Clocks(lambda: 12.0, lambda: 0.0),
-        facts=([] if facts is None else facts).append,
+        queue=queue, standby=standing_by(around, queue), affinity=PeerAffinity(queue, peer_wait=0), manager=some,
+        intake=some, store=some, watch=some, work=some, settling=some, settled_before=settled_before(around),
+        policy=POLICY, clocks=CLOCKS, facts=([] if facts is None else facts).append,
     )  # fmt: skip
     return made, queue
+
+
+def standing_by(around: Around, queue: BatchQueue[InFlight]) -> Standby:
+    around.standby = Standby(queue=queue, manager=cast("Any", around), policy=POLICY, clocks=CLOCKS)
+    return around.standby
+
+
+def settled_before(around: Around) -> SettledBefore:
+    some = cast("Any", around)
+    standby = around.standby or standing_by(around, BatchQueue())
+    return SettledBefore(manager=some, store=some, intake=some, settling=some, standby=standby, clocks=CLOCKS)
 
 
 def flight(event_id: str = "e", cause: DeadLetterCause | None = None) -> InFlight:
@@ -158,15 +173,15 @@ async def test_what_is_doomed_is_buried_once_it_is_won():
 
 async def test_what_another_holds_stands_by():
     around = Around(Held(5.0, True))
-    made, facts = await asked(around, flight())
-    assert (around.log[1:], made.standing_by) == ([], 1)
+    _, facts = await asked(around, flight())
+    assert (around.log[1:], around.standby.count) == ([], 1)
     assert facts[1:] == [EventsStandBy(["e"])]
 
 
 async def test_what_lapsed_without_a_handler_stands_by_too():
     around = Around(Lapsed(True))
-    made, facts = await asked(around, flight())
-    assert (around.log[1:], made.standing_by) == ([], 1)
+    _, facts = await asked(around, flight())
+    assert (around.log[1:], around.standby.count) == ([], 1)
     assert facts[1:] == [EventsStandBy(["e"])]
 
 
@@ -194,19 +209,19 @@ async def test_what_is_won_although_it_is_a_letter_is_given_back():
 
 async def test_the_same_bytes_are_a_duplicate_and_nothing_is_compared():
     around = Around(Won(1, 0))
-    await claiming(around)[0].already_settled([(flight(), True)])
+    await settled_before(around).end([(flight(), True)])
     assert around.log == [("e", DUPLICATE)]
 
 
 async def test_other_bytes_of_the_same_value_are_a_duplicate():
     around = Around(Won(1, 0), same=True)
-    await claiming(around)[0].already_settled([(flight(), False)])
+    await settled_before(around).end([(flight(), False)])
     assert around.log == ["compare e", ("e", DUPLICATE)]
 
 
 async def test_what_is_doomed_anyhow_conflicts_with_nothing():
     around = Around(Won(1, 0), same=False)
-    await claiming(around)[0].already_settled([(flight(cause=DeadLetterCause("invalid", "receive")), False)])
+    await settled_before(around).end([(flight(cause=DeadLetterCause("invalid", "receive")), False)])
     assert around.log == [("e", DUPLICATE)]
 
 
@@ -220,32 +235,31 @@ def assert_conflict(one: InFlight, log: Sequence[object]) -> None:
 
 async def test_other_content_is_a_conflict_under_a_name_of_its_own():
     around, one = Around(Won(1, 0), same=False), flight()
-    await claiming(around)[0].already_settled([(one, False)])
+    await settled_before(around).end([(one, False)])
     assert around.log.pop(0) == "compare e"
     assert_conflict(one, around.log)
 
 
 async def test_what_cannot_be_compared_now_stands_by():
     around = Around(Won(1, 0), same=Transient("away"))
-    made, _ = claiming(around)
-    await made.already_settled([(flight("e"), False), (flight("f"), False)])
+    await settled_before(around).end([(flight("e"), False), (flight("f"), False)])
     assert around.log == ["compare e", "compare f"]
-    assert made.standing_by == 2
+    assert around.standby.count == 2
 
 
 async def test_a_letter_of_the_same_content_ends_what_is_held_as_a_duplicate():
     around = Around(Won(1, 0))
-    await claiming(around)[0].buried_before(flight(), same=True)
+    await settled_before(around).end_buried(flight(), same=True)
     assert around.log == ["release e", ("e", DUPLICATE)]
 
 
 async def test_a_letter_of_other_content_ends_what_is_held_as_a_conflict():
     around, one = Around(Won(1, 0)), flight()
-    await claiming(around)[0].buried_before(one, same=False)
+    await settled_before(around).end_buried(one, same=False)
     assert_conflict(one, around.log)
 
 
 async def test_a_letter_of_other_content_ends_what_is_doomed_anyhow_as_a_duplicate():
     around, one = Around(Won(1, 0)), flight(cause=DeadLetterCause("conflict", "claim"))
-    await claiming(around)[0].buried_before(one, same=False)
+    await settled_before(around).end_buried(one, same=False)
     assert around.log == ["release e", ("e", DUPLICATE)]

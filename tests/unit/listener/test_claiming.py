@@ -15,6 +15,8 @@ from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.settled_before import SettledBefore
+from unlost.listener.pipeline.standby import Standby
 
 POLICY = Policy()
 
@@ -106,11 +108,16 @@ class Event:
 def claiming_of(ids: Sequence[str], work: Work, manager: Room) -> Claiming:
     queue = cast("BatchQueue[InFlight]", BatchQueue())
     queue.put_all(cast("list[InFlight]", [Event(id_) for id_ in ids]))
+    some, ends, store = cast("ClaimManager", manager), cast("Any", Ends()), cast("Any", Table())
+    clocks = Clocks(time.time, time.monotonic)
+    standby = Standby(queue=queue, manager=some, policy=POLICY, clocks=clocks)
+    settled_before = SettledBefore(
+        manager=some, store=store, intake=ends, settling=ends, standby=standby, clocks=clocks
+    )
     return Claiming(
-        queue=queue, affinity=PeerAffinity(queue, peer_wait=0),
-        manager=cast("ClaimManager", manager), intake=cast("Any", Ends()),
-        store=cast("Any", Table()), watch=cast("Any", Watch()), work=cast("Any", work), settling=cast("Any", Ends()),
-        policy=POLICY, clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+        queue=queue, standby=standby, affinity=PeerAffinity(queue, peer_wait=0), manager=some, intake=ends,
+        store=store, watch=cast("Any", Watch()), work=cast("Any", work), settling=ends, settled_before=settled_before,
+        policy=POLICY, clocks=clocks, facts=lambda _: None,
     )  # fmt: skip
 
 

@@ -166,6 +166,18 @@ async def test_what_ran_out_is_lost():
     assert held.lost == ["a"], "without a declared place, nothing can refuse it"
 
 
+async def test_what_ran_out_is_not_held_again_in_another_place():
+    """A peer may have taken it over, and buried it. The other place would keep that peer's letter out."""
+    held = Held(REDIS)
+    held.win("a")
+    held.now += 5.0
+    held.win("b")
+    held.now += 5.0
+    assert await held.leases.cover(POSTGRES) == []
+    assert held.lost == ["a"]
+    assert [told[1].event_id for told in held.postgres.told] == ["b"]  # type: ignore[index, attr-defined]
+
+
 async def test_where_one_place_is_away_the_others_are_renewed_all_the_same():
     held = Held(REDIS, POSTGRES)
     held.win("a")

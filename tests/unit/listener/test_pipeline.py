@@ -37,8 +37,8 @@ async def test_what_ran_out_by_ones_own_clock_is_asked_for_again_and_not_held_on
     )  # fmt: skip
     event = parse(b'{"event_id":"e","payload":{}}', max_bytes=100)
     flight = InFlight(event, ClaimRequest(event.event_id, event.digest), None, received_at=0.0, received_clock=0.0)
-    pipeline.settling.on_claim_lost(flight)
+    pipeline.standby.ran_out(flight)
     assert manager.ids == {"other"}, (
         "granted anew, it would keep out every fresh event behind a suspect that waits for it"
     )
-    assert pipeline.claiming.standing_by == 1
+    assert pipeline.standby.count == 1

@@ -74,8 +74,8 @@ class Around:
         self.clock, self.letters, self.register = Clock(), Letters(), register
         self.facts: list[Fact] = []
         self.registrar = Registrar(
-            register=cast("Any", register), letters=cast("Any", self.letters), look_again_after=10.0,
-            clocks=Clocks(lambda: 0.0, self.clock), facts=self.facts.append,
+            register=cast("Any", register), letters=cast("Any", self.letters), reopened=lambda: None,
+            look_again_after=10.0, clocks=Clocks(lambda: 0.0, self.clock), facts=self.facts.append,
         )  # fmt: skip
 
     async def entered(self, ids: str, *later: float) -> None:

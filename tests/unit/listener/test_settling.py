@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.stages import Returned
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.cause import DeadLetterCause, Reason
 from unlost.listener.core.claim import ClaimRequest, Verdict
@@ -109,12 +110,11 @@ async def buried(
     yard: Yard | None = None,
     facts: Facts = lambda _: None,
 ) -> tuple[list[str], list[str]]:
-    yard, lost = yard or Yard(enough), list[str]()
+    yard, standby = yard or Yard(enough), Returned()
     settling = Settling(
-        manager=cast("ClaimManager", manager), intake=cast("Any", Out()), sink=yard, written=lambda _: None,
-        clocks=Clocks(time.time, time.monotonic), facts=facts,
+        manager=cast("ClaimManager", manager), standby=cast("Any", standby), intake=cast("Any", Out()), sink=yard,
+        written=lambda _: None, clocks=Clocks(time.time, time.monotonic), facts=facts,
     )  # fmt: skip
-    settling.on_claim_lost = lambda flight: lost.append(flight.claim_id)
     for event_id, cause in causes.items():
         settling.bury(cast("InFlight", Event(event_id)), cause)
     running = asyncio.create_task(settling.run())
@@ -123,7 +123,7 @@ async def buried(
     running.cancel()
     await asyncio.wait([running])
     assert running.cancelled()
-    return yard.buried, lost
+    return yard.buried, [standby.lost.get_nowait().claim_id for _ in range(standby.lost.qsize())]
 
 
 EXHAUSTED = DeadLetterCause("exhausted", "store")
@@ -156,17 +156,15 @@ async def test_a_full_disk_is_no_trouble_when_nothing_waits_for_it_any_more():
 
 @pytest.mark.parametrize("reason", ["invalid", "conflict"])
 async def test_what_is_doomed_whoever_holds_it_still_says_why(reason: Reason):
-    manager, event = CutOff(0, gone={"taken"}), cast("InFlight", Event("taken"))
+    manager, event, standby = CutOff(0, gone={"taken"}), cast("InFlight", Event("taken")), Returned()
     settling = Settling(
-        manager=cast("ClaimManager", manager), intake=cast("Any", Out()), sink=Yard(1), written=lambda _: None,
-        clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+        manager=cast("ClaimManager", manager), standby=cast("Any", standby), intake=cast("Any", Out()), sink=Yard(1),
+        written=lambda _: None, clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
-    lost = asyncio.get_running_loop().create_future()
-    settling.on_claim_lost = lost.set_result
     settling.bury(event, DeadLetterCause(reason, "receive"))
     running = asyncio.create_task(settling.run())
     async with asyncio.timeout(20):
-        assert await lost is event
+        assert await standby.lost.get() is event
     running.cancel()
     await asyncio.wait([running])
     assert running.cancelled()
@@ -186,8 +184,8 @@ async def test_what_is_claimed_by_nobody_waits_for_nobody():
 async def test_peers_are_told_of_what_is_settled_after_everybody_else(verdict: Verdict):
     manager, facts = CutOff(0, gone=set()), list[Fact]()
     settling = Settling(
-        manager=cast("ClaimManager", manager), intake=cast("Any", Out()), sink=Yard(1), written=lambda _: None,
-        clocks=Clocks(time.time, time.monotonic), facts=facts.append,
+        manager=cast("ClaimManager", manager), standby=cast("Any", Returned()), intake=cast("Any", Out()), sink=Yard(1),
+        written=lambda _: None, clocks=Clocks(time.time, time.monotonic), facts=facts.append,
     )  # fmt: skip
     event = cast("InFlight", Event("e"))
     if verdict == "done":

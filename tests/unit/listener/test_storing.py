@@ -73,11 +73,11 @@ class Ends:
         self.buried[flight.claim_id] = cause
         self._changed.set()
 
-    async def on_settled(self, ended: Sequence[tuple[InFlight, bool]]) -> None:
+    async def end(self, ended: Sequence[tuple[InFlight, bool]]) -> None:
         self.settled += [(flight.claim_id, same) for flight, same in ended]
         self._changed.set()
 
-    async def on_buried(self, flight: InFlight, *, same: bool) -> None:
+    async def end_buried(self, flight: InFlight, *, same: bool) -> None:
         self.dead.append((flight.claim_id, same))
         self._changed.set()
 
@@ -94,10 +94,9 @@ async def storing_in(rows: Rows, facts: Callable[[Fact], None] = lambda _: None)
     clocks = Clocks(clock, clock)
     watch = StoreWatch(store=cast("Any", rows), breaker=breaker, clocks=clocks, facts=facts, dice=lambda: 0.0)
     storing = Storing(
-        store=cast("Any", rows), breaker=breaker, watch=watch, settling=cast("Any", ends), policy=POLICY,
-        clocks=clocks, facts=facts,
+        store=cast("Any", rows), breaker=breaker, watch=watch, settling=cast("Any", ends),
+        settled_before=cast("Any", ends), policy=POLICY, clocks=clocks, facts=facts,
     )  # fmt: skip
-    storing.on_settled, storing.on_buried = ends.on_settled, ends.on_buried
     running = [asyncio.create_task(one.run()) for one in (watch, storing)]
     async with asyncio.timeout(20):
         yield storing, ends

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.stages import Returned
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.event import parse
@@ -126,8 +127,8 @@ async def handling_with(
     put = Put()
     handling = Handling(
         handler=Handler("h", "plain", work), manager=cast("Any", manager or Held()), store=cast("Any", FakeRows()),
-        storing=cast("Any", put), watch=cast("Any", Watch(outages)), settling=cast("Any", None), policy=POLICY,
-        clocks=Clocks(lambda: 0.0, lambda: 0.0), facts=lambda _: None,
+        storing=cast("Any", put), watch=cast("Any", Watch(outages)), settling=cast("Any", None),
+        standby=cast("Any", Returned()), policy=POLICY, clocks=Clocks(lambda: 0.0, lambda: 0.0), facts=lambda _: None,
     )  # fmt: skip
     running = asyncio.create_task(handling.run())
     await asyncio.sleep(0)
