@@ -113,7 +113,7 @@ class Daemon:
             Check("running", self._listening.phase == "running", f"the listener is {self._listening.phase}"),
             Check("source", reader.connected, reader.trouble),
             Check("reading", not reader.paused, reader.paused),
-            Check("handler", self._same_handler, manager.why_another_handler()),
+            Check("handler", self._same_handler, manager.agreement.why_not()),
             Check("claims", manager.open, manager.why_closed()),
             Check("storing", not engine.pipeline.store_watch.trouble, engine.pipeline.store_watch.trouble),
             Check("dead_letters", not engine.pipeline.settling.trouble, engine.pipeline.settling.trouble),
@@ -123,12 +123,12 @@ class Daemon:
             "phase": self._listening.phase,
             "handler": self._settings.handler_name,
             "mode": "degraded" if manager.degraded else "normal",
-            "places": sorted(manager.places),
+            "places": sorted(manager.leases.places),
             "breakers": {b.name: b.state for b in (engine.redis_breaker, engine.store_breaker)},
             "breaker_causes": {b.name: b.why for b in (engine.redis_breaker, engine.store_breaker) if b.is_open},
             "peer_warnings": list(manager.peer_warnings),
             "in_memory": intake.count,
-            "claims_held": manager.held,
+            "claims_held": len(manager.leases),
             "standing_by": engine.pipeline.standby.count,
             "source_resumes": reader.resumes,
             "source_lost": None if reader.last_loss is None else reader.last_loss.shown(),
@@ -147,14 +147,14 @@ class Daemon:
     @property
     def _same_handler(self) -> bool:
         manager = self._engine.manager
-        return manager.agreed or not manager.places
+        return manager.agreement.reached or not manager.leases.places
 
     def in_flight(self, event_id: str) -> Mapping[str, object] | None:
         """Return the state of an event that is in memory now."""
         flight = self._engine.pipeline.intake.find(event_id)
         if flight is None:
             return None
-        held = self._engine.manager.is_held(event_id)
+        held = self._engine.manager.leases.is_held(event_id)
         return {
             "state": "owner" if held else "waiting",
             "epoch": flight.epoch,
@@ -174,7 +174,7 @@ class Daemon:
         for name, about, value in (
             ("in_memory_events", "Events in memory", lambda: intake.count),
             ("in_memory_bytes", "Bytes that events in memory count for", lambda: intake.size),
-            ("claims_held", "Claims that this process holds", lambda: engine.manager.held),
+            ("claims_held", "Claims that this process holds", lambda: len(engine.manager.leases)),
             ("standing_by", "Events that wait for another owner", lambda: engine.pipeline.standby.count),
             ("oldest_unsettled_seconds", "Age of the oldest event in memory, 0 without one", self._oldest_age),
             ("unsettled_positions", "Positions behind the cursor", lambda: intake.watermark.waiting),

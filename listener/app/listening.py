@@ -64,10 +64,10 @@ class Listening:
             ),
         )
         self._committer = CursorCommitter(
-            lambda: pipeline.intake.watermark, self.engine.cursors, store=lambda: self.engine.manager.store,
+            lambda: pipeline.intake.watermark, self.engine.cursors, store=lambda: self.engine.manager.known_store.mark,
             source=source.name, group=source.group, facts=facts,
         )  # fmt: skip
-        self.engine.manager.on_other_store(self._read_anew)
+        self.engine.manager.known_store.on_other = self._read_anew
 
     def stop(self) -> None:
         """Ask it to drain and end."""
@@ -98,7 +98,7 @@ class Listening:
             await self._committer.save()
             for task in (committer, engine, *side):
                 task.cancel()
-        why = self.engine.manager.why_another_handler()
+        why = self.engine.manager.agreement.why_not()
         await self.engine.leave()
         if not self._stop.is_set():
             raise Transient(f"this listener was taken for gone, and {why}")
@@ -115,7 +115,7 @@ class Listening:
 
     async def _asked_or_displaced(self) -> None:
         """Return once a stop is requested, or this listener was taken for dead and another handler is at work."""
-        waiting = [asyncio.create_task(one.wait()) for one in (self._stop, self.engine.manager.displaced)]
+        waiting = [asyncio.create_task(one.wait()) for one in (self._stop, self.engine.manager.agreement.displaced)]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -124,7 +124,7 @@ class Listening:
 
     async def _read(self) -> None:
         """Read only once no other handler is at work: until then this listener could settle nothing it reads."""
-        await self.engine.manager.wait_agreed()
+        await self.engine.manager.agreement.wait()
         await self.reader.run()
 
     async def _prepared(self) -> bool:

@@ -100,7 +100,7 @@ class EngineRerun:
 
     def live_handlers(self) -> Sequence[tuple[str, str | None]]:
         """Return the handlers that the group's listeners declared."""
-        return [(one.instance_id, one.handler) for one in self._engine.manager.members if one.agreed]
+        return [(one.instance_id, one.handler) for one in self._engine.manager.agreement.members if one.agreed]
 
     async def run(self, event: Event) -> Outcome:
         """Claim, handle and store one event; return its outcome."""

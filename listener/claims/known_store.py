@@ -29,6 +29,11 @@ class KnownStore:
         """Called in the same step in which PostgreSQL turns out to be another store, or to have gone back."""
 
     @property
+    def name(self) -> str:
+        """The store's short name, without its version; empty before the first look."""
+        return "" if self.mark is None else self.mark.name
+
+    @property
     def left_behind(self) -> bool:
         """Whether Redis shows that peers moved on to a PostgreSQL that this listener has not seen yet.
 

@@ -63,8 +63,8 @@ class Leases:
         """Return the held claims among these events."""
         return [claim for event_id in event_ids if (claim := self._claims.get(event_id))]
 
-    def run(self, event_id: str) -> bool:
-        """Return whether this event is held and all declared places still grant it."""
+    def is_held(self, event_id: str) -> bool:
+        """Return whether this event is held, and all declared places still grant it by this process's own clock."""
         claim = self._claims.get(event_id)
         return claim is not None and self._ends(claim) > self._clock()
 
@@ -84,7 +84,7 @@ class Leases:
                 self._claims[request.event_id] = Claim(request, answer, company, until)
 
     def drop(self, event_ids: Iterable[str]) -> None:
-        """Stop holding these."""
+        """Stop holding these without calling any place: a later claim is answered by the places."""
         for event_id in event_ids:
             self._claims.pop(event_id, None)
         self._freed.set()

@@ -2,7 +2,7 @@
 
 ``quorum.py`` decides; this module carries it out. One lock, ``_turn``, separates claiming from moving. So whatever is
 held while the lock is free is covered in all declared places. ``leases.py`` keeps what is held, ``backends.py`` knows
-which places there are, and ``known_store.py`` knows which store PostgreSQL is.
+which places there are, ``known_store.py`` which store PostgreSQL is, and ``agreement.py`` whether all have one handler.
 
 Failures. If Redis is silent or refuses calls, its breaker opens within about a second. Then everything held is covered
 in PostgreSQL, and running work goes on. If PostgreSQL is away, the membership cannot be refreshed: nothing new starts,
@@ -14,6 +14,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
+from unlost.listener.claims.agreement import Agreement
 from unlost.listener.claims.backends import ClaimBackends
 from unlost.listener.claims.known_store import KnownStore
 from unlost.listener.claims.leases import Leases
@@ -23,9 +24,8 @@ from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.claim import Answer, ClaimRequest, Dead, Done, Verdict, Won
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import Facts, MeetingChanged, PlacesDeclared
-from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.ports.claims import Claims, StoreMemory
-from unlost.listener.ports.membership import Member, Membership, MembershipView
+from unlost.listener.ports.membership import Membership, MembershipView
 
 TICK_SECONDS = 0.5
 FRESH_SHARE = 0.75
@@ -53,23 +53,19 @@ class ClaimManager:
         self._backends = ClaimBackends(
             redis=redis, postgres=postgres, redis_breaker=redis_breaker, store_breaker=store_breaker, clock=clock
         )
-        self._leases = Leases(self._backends, seconds=lease_seconds, facts=facts, clock=clock)
+        self.leases = Leases(self._backends, seconds=lease_seconds, facts=facts, clock=clock)
         self._turn = asyncio.Lock()
         self._opened = asyncio.Event()
         self._peers: tuple[Places, ...] = ()
         self._share = (0, 1)
-        self._look: MembershipView | None = None
-        self._agreed = asyncio.Event()
-        self._had_agreed = False
-        self.displaced = asyncio.Event()
-        """Set once peers took this listener for dead and work with another handler: it can only start again."""
+        self.agreement = Agreement(membership.handler)
         self._meets = False
         self._moving = False
         self._fresh_until = 0.0
         self._row_ends = 0.0
         self._reported: str | None = None
         self._members = Members()
-        self._store = KnownStore(membership=membership, backends=self._backends, facts=facts)
+        self.known_store = KnownStore(membership=membership, backends=self._backends, facts=facts)
 
     # -- state ----------------------------------------------------------------------------------
 
@@ -78,21 +74,11 @@ class ClaimManager:
         """Whether new events may be started now."""
         return (
             self._meets
-            and self.agreed
+            and self.agreement.reached
             and not self._moving
-            and self._clock() < self._fresh_until
-            and self._backends.has_all(self._leases.places)
+            and self._fresh
+            and self._backends.has_all(self.leases.places)
         )
-
-    @property
-    def agreed(self) -> bool:
-        """Whether no live peer works with another handler."""
-        return self._agreed.is_set()
-
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """The other listeners of the group, as last seen."""
-        return () if self._look is None else self._look.members
 
     @property
     def _fresh(self) -> bool:
@@ -101,40 +87,12 @@ class ClaimManager:
     @property
     def degraded(self) -> bool:
         """Whether claims are kept without Redis."""
-        return bool(self.places) and self._backends.redis not in self.places
-
-    @property
-    def places(self) -> Places:
-        """The places declared."""
-        return self._leases.places
-
-    @property
-    def held(self) -> int:
-        """How many claims this process holds."""
-        return len(self._leases)
-
-    def on_claims_lost(self, on_lost: Callable[[Sequence[str]], None]) -> None:
-        """Call this with the events whose claims were lost."""
-        self._leases.on_lost = on_lost
+        return bool(self.leases.places) and self._backends.redis not in self.leases.places
 
     @property
     def peer_warnings(self) -> Sequence[str]:
         """Configuration mistakes in this group, as the membership shows them. Nothing stops for them."""
         return self._members.warnings()
-
-    @property
-    def store(self) -> StoreMark | None:
-        """The mark of the store that PostgreSQL is, as last seen; None before the first look."""
-        return self._store.mark
-
-    @property
-    def store_name(self) -> str:
-        """The store's short name, without its version."""
-        return "" if self._store.mark is None else self._store.mark.name
-
-    def on_other_store(self, on_other_store: Callable[[], None]) -> None:
-        """Call this in the same step in which PostgreSQL turns out to be another store, or to have gone back."""
-        self._store.on_other = on_other_store
 
     def why_closed(self) -> str:
         """Return why nothing new may start, or an empty text."""
@@ -142,26 +100,11 @@ class ClaimManager:
             return ""
         if not self._fresh:
             return "PostgreSQL has not confirmed this listener for some seconds"
-        if not self.agreed:
-            return self.why_another_handler()
-        if self._moving or not self._backends.has_all(self.places):
+        if not self.agreement.reached:
+            return self.agreement.why_not()
+        if self._moving or not self._backends.has_all(self.leases.places):
             return "claims are moving to another place"
         return "a live peer keeps its claims elsewhere"
-
-    def why_another_handler(self) -> str:
-        """Return which listener has another handler than this one, or an empty text."""
-        if self.agreed or self._look is None:
-            return ""
-        mine = self._membership.handler
-        theirs = ", ".join(f"listener {one.instance_id} has {named(one.handler)}" for one in self._look.others(mine))
-        return (
-            f"another handler is at work: this listener has {named(mine)}, {theirs or 'a peer had another'}; "
-            "start it with the same, or with HANDLER_CHANGE=yes to change the group's"
-        )
-
-    async def wait_agreed(self) -> None:
-        """Return once no live peer works with another handler."""
-        await self._agreed.wait()
 
     async def wait_open(self) -> None:
         """Return once new events may be started."""
@@ -169,25 +112,13 @@ class ClaimManager:
             self._opened.clear()
             await self._opened.wait()
 
-    async def wait_below(self, limit: int) -> None:
-        """Return once fewer claims than ``limit`` are held."""
-        await self._leases.wait_below(limit)
-
-    async def wait_gone(self, event_id: str) -> None:
-        """Return once this claim is no longer held: settled, released or lost."""
-        await self._leases.wait_gone(event_id)
-
     def share(self) -> tuple[int, int]:
         """Return this listener's number among the live ones, and how many there are."""
         return self._share
 
     def may_run(self, event_id: str) -> bool:
         """Return whether this event's handler may start: claim covered everywhere, lease running, places intersect."""
-        return self.open and self._leases.run(event_id)
-
-    def is_held(self, event_id: str) -> bool:
-        """Return whether this process's claim still runs, by its own clock, which never counts too long."""
-        return self._leases.run(event_id)
+        return self.open and self.leases.is_held(event_id)
 
     # -- claims ---------------------------------------------------------------------------------
 
@@ -195,7 +126,7 @@ class ClaimManager:
         """Claim these events in every declared place, Redis first. ``Transient`` if a place does not answer."""
         async with self._turn:  # excludes a move: a claim won during one would be missing in a declared place
             self._must_be_open()
-            places = self._leases.places
+            places = self.leases.places
             first, *rest = self._backends.in_order(places)
             started = self._clock()  # leases count from before the request, so they never end later than the server's
             asking = self._backends.at(first).claim(requests, take_over=take_over, revive=revive)
@@ -204,7 +135,7 @@ class ClaimManager:
                 self._must_be_open()  # if a place went away, the next claim recognises our token
                 won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
                 await self._claim_also(place, first, requests, answers, won, take_over=take_over, revive=revive)
-            self._leases.add(requests, answers, places, started, company=max(0, take_over))
+            self.leases.add(requests, answers, places, started, company=max(0, take_over))
             return answers
 
     async def look(self, names: Sequence[ClaimRequest]) -> list[bool]:
@@ -263,10 +194,6 @@ class ClaimManager:
         if refused:
             await self._backends.call(first, self._backends.at(first).release(refused))
 
-    async def settle(self, event_ids: Sequence[str], verdict: Verdict) -> bool:
-        """End these claims with a verdict; return whether any place that keeps claims recorded it."""
-        return await self._leases.settle(event_ids, verdict)
-
     async def confirmed(self, event_ids: Sequence[str]) -> bool:
         """Ask every declared place for these claims once more; return whether all answered. Claims of others are lost.
 
@@ -274,25 +201,17 @@ class ClaimManager:
         that took it for dead and claims elsewhere.
         """
         try:
-            await self._leases.confirm(event_ids)
+            await self.leases.confirm(event_ids)
         except Transient:
             return False
         return self._meets and (self._fresh or self._backends.postgres_is_away)
-
-    def let_go(self, event_ids: Sequence[str]) -> None:
-        """Stop holding these without calling any place: a later claim is answered by the places."""
-        self._leases.drop(event_ids)
-
-    async def release(self, event_ids: Sequence[str]) -> None:
-        """Release these claims: peers may win them at once."""
-        await self._leases.release(event_ids)
 
     # -- the loop -------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Refresh the membership, follow Redis, and move when the rule says so. Runs until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._leases.renew_for_ever(), name="renew leases")
+            tasks.create_task(self.leases.renew_for_ever(), name="renew leases")
             while True:
                 started = self._clock()
                 self._backends.lost.clear()
@@ -300,7 +219,7 @@ class ClaimManager:
                 # process, not even that a permission was taken away: the events that it holds would be lost.
                 with contextlib.suppress(Transient, Permanent):
                     await self._tick()
-                self._leases.lose_what_ran_out()
+                self.leases.lose_what_ran_out()
                 self._report_whether_open()
                 pause = TICK_SECONDS if self.open else TICK_SECONDS / 2
                 with contextlib.suppress(TimeoutError):
@@ -319,61 +238,50 @@ class ClaimManager:
     async def _tick(self) -> None:
         started = self._clock()
         try:
-            look = await self._store.refresh_membership()
+            look = await self.known_store.refresh_membership()
         except (Transient, Permanent) as error:
             self._backends.postgres_failed(str(error))
-            await self._store.look_for_redis()
+            await self.known_store.look_for_redis()
             self._lose_what_nobody_heeds()
             raise
         self._backends.postgres_answered()
         self._see(look, started)
-        if await self._store.look_for_redis():
-            look = await self._store.look_again()
+        if await self.known_store.look_for_redis():
+            look = await self.known_store.look_again()
             self._see(look, started)
-            await self._store.look_for_redis()
-        if self.places and (look.mine != self.places or self._may_agree(look)):
+            await self.known_store.look_for_redis()
+        if self.leases.places and (look.mine != self.leases.places or self.agreement.may_be_reached(look)):
             await self._declare_again(look)
-        while step := next_step(View(self.places, self._peers, self._backends.redis, self._backends.postgres)):
+        while step := next_step(View(self.leases.places, self._peers, self._backends.redis, self._backends.postgres)):
             if not await self._take(step):
                 break
         self._moving = False
-        self._meets = meets(self.places, self._peers)
+        self._meets = meets(self.leases.places, self._peers)
 
     def _lose_what_nobody_heeds(self) -> None:
         """Lose every claim once peers moved on to another PostgreSQL and our membership row has expired.
 
         Peers wait until that row expires, and not for the claims of a PostgreSQL that is gone.
         """
-        if self._store.left_behind and self._clock() >= self._row_ends:
-            self._leases.lose([claim.request.event_id for claim in self._leases.all()])
-
-    def _may_agree(self, look: MembershipView) -> bool:
-        """Return whether every listener with another handler is gone."""
-        return not look.agreed and not look.others(self._membership.handler)
+        if self.known_store.left_behind and self._clock() >= self._row_ends:
+            self.leases.lose([claim.request.event_id for claim in self.leases.all()])
 
     def _see(self, look: MembershipView, started: float) -> None:
-        self._store.see(look.store)
-        self._look = look
-        if look.agreed:
-            self._had_agreed = True
-            self._agreed.set()
-        else:
-            self._agreed.clear()
-            if self._had_agreed and look.mine is not None:
-                self.displaced.set()
+        self.known_store.see(look.store)
+        self.agreement.see(look)
         self._peers = tuple(look.peers.values())
         self._members.seen(look, started)
         self._share = look.share
         self._backends.postgres = look.postgres_place
         self._row_ends = started + self._membership.life_seconds
-        shown = look.mine == self.places  # else peers do not see it, and may start what it holds
+        shown = look.mine == self.leases.places  # else peers do not see it, and may start what it holds
         self._fresh_until = started + self._membership.life_seconds * FRESH_SHARE if shown else 0.0
 
     async def _declare_again(self, look: MembershipView) -> None:
         """Declare again, since PostgreSQL shows other places than ours: a reply was lost, or the row expired."""
         async with self._turn:
             self._meets = False
-            await self._declare(look.mine or self.places)
+            await self._declare(look.mine or self.leases.places)
 
     async def _take(self, step: Step) -> bool:
         """Cover first, declare second, refresh again. Return False if covering must wait."""
@@ -389,20 +297,20 @@ class ClaimManager:
     async def _declare(self, places: Places) -> None:
         self._meets = False
         started = self._clock()
-        self._leases.places |= places  # if the reply is lost, peers may see these already: they must be renewed too
+        self.leases.places |= places  # if the reply is lost, peers may see these already: they must be renewed too
         look = await self._membership.declare(places)
-        self._leases.places = places
+        self.leases.places = places
         self._see(look, started)
         self._meets = meets(places, self._peers)
         self._facts(PlacesDeclared(tuple(sorted(places)), self.degraded))
 
     async def _cover(self, place: Place) -> bool:
         """Cover here what is held elsewhere. What another owns in PostgreSQL is lost; in Redis, the move waits."""
-        refused = await self._leases.cover(place)
+        refused = await self.leases.cover(place)
         if place == self._backends.postgres:
-            claims = self._leases.these([request.event_id for request in refused])
-            self._leases.lose([request.event_id for request in refused])
-            await self._leases.give_back(claims)  # the owner in PostgreSQL need not wait for it elsewhere
+            claims = self.leases.these([request.event_id for request in refused])
+            self.leases.lose([request.event_id for request in refused])
+            await self.leases.give_back(claims)  # the owner in PostgreSQL need not wait for it elsewhere
             return True
         return not refused or await self._all_settled(place, refused)
 
@@ -417,7 +325,7 @@ class ClaimManager:
             for request, answer in zip(requests, answers, strict=True)
             if isinstance(answer, Done | Dead)
         ]
-        self._leases.lose(settled)
+        self.leases.lose(settled)
         return len(settled) == len(requests)
 
     def _report_whether_open(self) -> None:
@@ -427,8 +335,3 @@ class ClaimManager:
         if why != self._reported:
             self._reported = why
             self._facts(MeetingChanged(not why, why))
-
-
-def named(handler: str | None) -> str:
-    """Return a handler's name for use in a sentence."""
-    return handler or "no handler"

@@ -92,8 +92,8 @@ class Claiming:
         while True:
             if not self._manager.open:
                 await self._manager.wait_open()
-            while (held := self._manager.held) >= self._wait_below:
-                await self._manager.wait_below(self._wait_below)
+            while (held := len(self._manager.leases)) >= self._wait_below:
+                await self._manager.leases.wait_below(self._wait_below)
             batch = await self._queue.take(max(1, min(self._policy.batch, self._limit - held)))
             self._affinity.taken()
             self._intake.report_received()

@@ -282,7 +282,7 @@ class Handling:
         """Wait until this event is settled. If the next suspect killed us first, this would be a suspect again."""
         self._running.pop(flight.claim_id, None)  # storing has it now: a lost claim sends it nowhere else
         self._begun.discard(flight.claim_id)
-        await self._manager.wait_gone(flight.claim_id)
+        await self._manager.leases.wait_gone(flight.claim_id)
 
     # -- attempts -------------------------------------------------------------------------------
 
@@ -315,7 +315,7 @@ class Handling:
             await asyncio.sleep(MAY_RUN_PAUSE_SECONDS)
 
     def _check_held(self, flight: InFlight) -> None:
-        if not self._manager.is_held(flight.claim_id):
+        if not self._manager.leases.is_held(flight.claim_id):
             raise _ClaimLost
 
     async def _timed(self, flight: InFlight, work: Awaitable[None]) -> None:

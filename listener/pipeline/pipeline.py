@@ -120,7 +120,7 @@ class Pipeline:
             watch=self.store_watch, work=self.work, settling=self.settling, settled_before=settled_before,
             policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
-        manager.on_claims_lost(self._lost)
+        manager.leases.on_lost = self._lost
         self._claiming_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -136,7 +136,7 @@ class Pipeline:
 
     async def _heal(self) -> None:
         """Heal letters once no other handler is at work: until then this listener could settle none of their events."""
-        await self._manager.wait_agreed()
+        await self._manager.agreement.wait()
         await self.healer.run()
 
     async def drain(self, seconds: float) -> Drained:
@@ -148,7 +148,7 @@ class Pipeline:
         given_back = await self._give_back(await self.work.stop(begun=False))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._manager.wait_below(1)
+                await self._manager.leases.wait_below(1)
         await self.work.stop(begun=True)
         return Drained(given_back + await self._give_back([flight.claim_id for flight in self.intake.inside()]))
 
@@ -183,8 +183,8 @@ class Pipeline:
             self._claiming_task.cancel()
 
     async def _give_back(self, claim_ids: Sequence[str]) -> int:
-        held = [claim_id for claim_id in claim_ids if self._manager.is_held(claim_id)]
-        await self._manager.release(held)
+        held = [claim_id for claim_id in claim_ids if self._manager.leases.is_held(claim_id)]
+        await self._manager.leases.release(held)
         return len(held)
 
     def _lost(self, claim_ids: Sequence[str]) -> None:

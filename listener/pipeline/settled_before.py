@@ -55,7 +55,7 @@ class SettledBefore:
         if not same and flight.cause is None:
             await self.conflict(flight)
             return
-        await self._manager.release([flight.claim_id])
+        await self._manager.leases.release([flight.claim_id])
         self._settling.done([(flight, DUPLICATE)])
 
     async def conflict(self, flight: InFlight) -> None:
@@ -63,5 +63,5 @@ class SettledBefore:
         error = Permanent("an event with the same event_id and other content is settled already")
         flight.attempts.append(failure_of(error, stage="claim", at=self._clocks.now()))
         flight.cause = DeadLetterCause("conflict", "claim")
-        await self._manager.release([flight.claim_id])
+        await self._manager.leases.release([flight.claim_id])
         self._intake.rename(flight, conflict_claim(flight.event))

@@ -62,7 +62,7 @@ class Settling:
 
     def done(self, ended: Iterable[tuple[InFlight, Stored | Duplicate]]) -> None:
         """End these events, whose rows exist, written by this listener or another."""
-        store = self._manager.store_name
+        store = self._manager.known_store.name
         self._ended.put_all([(flight, end, store) for flight, end in ended])
 
     def bury(self, flight: InFlight, cause: DeadLetterCause) -> None:
@@ -95,11 +95,11 @@ class Settling:
 
     async def _settle_done(self, ended: Sequence[tuple[InFlight, End, str]]) -> None:
         """Announce to peers only rows of the present store. Rows of an earlier store may be lost."""
-        store = self._manager.store_name
+        store = self._manager.known_store.name
         if stale := [flight.request.event_id for flight, _, stored_in in ended if stored_in != store]:
-            await self._manager.release(stale)
+            await self._manager.leases.release(stale)
         if done := [flight.request.event_id for flight, _, stored_in in ended if stored_in == store]:
-            await self._manager.settle(done, "done")
+            await self._manager.leases.settle(done, "done")
 
     async def _bury_for_ever(self) -> None:
         while True:
@@ -172,7 +172,7 @@ class Settling:
         """Return the events that we still own. A lost event is left to its new owner."""
         ours = []
         for flight in batch:
-            if self._needs_claim(flight) and not self._manager.is_held(flight.claim_id):
+            if self._needs_claim(flight) and not self._manager.leases.is_held(flight.claim_id):
                 if flight.cause is None or flight.cause.reason not in OF_THEMSELVES:
                     flight.cause = None
                     flight.attempts.clear()
@@ -202,7 +202,7 @@ class Settling:
 
     async def _settle_dead(self, claim_ids: Sequence[str]) -> None:
         """Settle these as dead. The event is not settled until one place can answer "dead"."""
-        while not await self._manager.settle(claim_ids, "dead"):  # noqa: ASYNC110  the end of an outage is not signalled
+        while not await self._manager.leases.settle(claim_ids, "dead"):  # noqa: ASYNC110  the end of an outage is not signalled
             await asyncio.sleep(RETRY_SECONDS)
 
     def _end_buried(self, flight: InFlight) -> None:

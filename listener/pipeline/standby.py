@@ -48,7 +48,7 @@ class Standby:
 
         If the claim stayed held, it could be renewed, and a suspect that waits for its end would wait on.
         """
-        self._manager.let_go([flight.claim_id])
+        self._manager.leases.drop([flight.claim_id])
         self.put([(flight, 0.0)])
 
     async def run(self) -> None:

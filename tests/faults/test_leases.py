@@ -63,13 +63,13 @@ async def test_a_renewal_that_overtakes_the_answer_to_settling_loses_nothing(
     try:
         await asyncio.wait_for(manager.wait_open(), 20)
         assert await manager.claim([ClaimRequest("e", bytes(32))], take_over=False) == [Won(1, 0)]
-        settling = asyncio.create_task(manager.settle(["e"], "done"))
+        settling = asyncio.create_task(manager.leases.settle(["e"], "done"))
         await asyncio.wait_for(redis.settled.wait(), 20)
         await redis.until_renewed(redis.renewed + 2)
         assert [fact for fact in facts if isinstance(fact, LeasesLost)] == []
         redis.answer.set()
         assert await settling
-        assert manager.held == 0
+        assert len(manager.leases) == 0
     finally:
         running.cancel()
         await asyncio.wait([running])

@@ -301,7 +301,7 @@ class Law(Hooks):
             return True
         if not process.alive or process.stopping or process.frozen_since(run.started):
             return True
-        if process.engine.manager.displaced.is_set():  # ends in order: another handler is at work now
+        if process.engine.manager.agreement.displaced.is_set():  # ends in order: another handler is at work now
             return True
         if _cut_off(process, run.started) or (run.degraded and process.links[1].troubled_since(run.started)):
             return True
@@ -356,7 +356,7 @@ class Law(Hooks):
 
         Letters of a listener whose handler differs from the one at work wait with it.
         """
-        waiting = any(one.alive and not one.engine.manager.agreed for one in self.processes)
+        waiting = any(one.alive and not one.engine.manager.agreement.reached for one in self.processes)
         if stopped and not waiting:
             self.world.break_law(f"nobody settled the letters of orderly stops: {sorted(stopped)}")
         owed = Counter((self.letters_by_id[one].claim_id, self.letters_by_id[one].digest) for one in stopped)

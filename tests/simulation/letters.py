@@ -105,7 +105,9 @@ class Letters:
         claimed = self._claimed.get((process.token, claim_id))
         if claimed is None:
             return False
-        granted = min((claimed.at.get(place, -math.inf) for place in process.engine.manager.places), default=-math.inf)
+        granted = min(
+            (claimed.at.get(place, -math.inf) for place in process.engine.manager.leases.places), default=-math.inf
+        )
         return granted + CONFIRMED >= now or process.frozen_since(granted)
 
     def may_follow_a_row(self, letter: Letter, claim_id: str) -> bool:

@@ -299,9 +299,9 @@ class Start(Process):
         pipeline = self.engine.pipeline
         return (
             pipeline.intake.count > 0
-            or self.engine.manager.held > 0
+            or len(self.engine.manager.leases) > 0
             or pipeline.registrar.unsure
-            or (self.engine.manager.agreed and not pipeline.healer.done)
+            or (self.engine.manager.agreement.reached and not pipeline.healer.done)
         )
 
     async def handle(self, delivery: Delivery, connection: Any) -> None:

@@ -20,6 +20,7 @@ from unlost.listener.app.listening import Listening
 from unlost.listener.claims import known_store as known_store_module
 from unlost.listener.claims import manager as manager_module
 from unlost.listener.claims import quorum as places
+from unlost.listener.claims.agreement import Agreement
 from unlost.listener.claims.leases import Leases
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.claim import Answer, ClaimRequest, Held, HeldClaim, Won
@@ -88,7 +89,7 @@ def _conflict_is_mine(real: Any) -> Any:
 
 def _settle_first(real: Any) -> Any:
     async def insert(self: Storing, batch: Any) -> None:
-        await self._settling._manager.settle([p.claim_id for p in batch], "done")
+        await self._settling._manager.leases.settle([p.claim_id for p in batch], "done")
         await real(self, batch)
 
     return insert
@@ -96,7 +97,7 @@ def _settle_first(real: Any) -> Any:
 
 def _dead_before_letter(real: Any) -> Any:
     async def write(self: Settling, batch: Any) -> bool:
-        await self._manager.settle([p.claim_id for p in batch], "dead")
+        await self._manager.leases.settle([p.claim_id for p in batch], "dead")
         return await real(self, batch)
 
     return write
@@ -178,7 +179,7 @@ def _declared_once_told(_: Any) -> Any:
         self._meets = False
         started = self._clock()
         look = await self._membership.declare(places)
-        self._leases.places = places
+        self.leases.places = places
         self._see(look, started)
         self._meets = manager_module.meets(places, self._peers)
 
@@ -187,7 +188,7 @@ def _declared_once_told(_: Any) -> Any:
 
 def _lost_unseen(_: Any) -> Any:
     def check(self: Handling, flight: InFlight) -> None:
-        if not self._manager.is_held(flight.claim_id):
+        if not self._manager.leases.is_held(flight.claim_id):
             raise asyncio.CancelledError
 
     return check
@@ -221,15 +222,15 @@ def _one_place(_: Any) -> Any:
 
 
 def _stale_roll(_: Any) -> Any:
-    return property(lambda self: self._meets and not self._moving and self._backends.has_all(self.places))
+    return property(lambda self: self._meets and not self._moving and self._backends.has_all(self.leases.places))
 
 
 def _agreed_for_ever(real: Any) -> Any:
-    def see(self: ClaimManager, look: Any, started: float) -> None:
-        had_agreed = self.agreed
-        real(self, look, started)
-        if had_agreed:
-            self._agreed.set()
+    def see(self: Agreement, view: Any) -> None:
+        was_reached = self.reached
+        real(self, view)
+        if was_reached:
+            self._reached.set()
 
     return see
 
@@ -237,7 +238,7 @@ def _agreed_for_ever(real: Any) -> Any:
 def _open_off_the_roll(real: Any) -> Any:
     def see(self: ClaimManager, look: Any, started: float) -> None:
         real(self, look, started)
-        self._agreed.set()
+        self.agreement._reached.set()
         self._fresh_until = started + self._membership.life_seconds * manager_module.FRESH_SHARE
 
     return see
@@ -610,13 +611,13 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     "any-handler": (
         "a listener works beside listeners with another handler",
         [
-            (ClaimManager, "agreed", lambda _: property(lambda _: True)),
-            (ClaimManager, "wait_agreed", lambda _: _nothing),
+            (Agreement, "reached", lambda _: property(lambda _: True)),
+            (Agreement, "wait", lambda _: _nothing),
         ],
     ),
     "agreed-for-ever": (
         "a listener works on after it was taken for dead and another handler took over",
-        [(ClaimManager, "_see", _agreed_for_ever)],
+        [(Agreement, "see", _agreed_for_ever)],
     ),
     "gap-untold": (
         "a gap left by retention is not reported",

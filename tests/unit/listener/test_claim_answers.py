@@ -28,7 +28,7 @@ CONFLICT = "an event with the same event_id and other content is settled already
 class Around:
     """As much of manager, intake, settling, table and work as claiming meets; it writes down what is asked of them."""
 
-    open, store_name, held, must_look_before = True, "", 0, False
+    open, must_look_before = True, False
 
     def __init__(
         self,
@@ -40,10 +40,14 @@ class Around:
     ) -> None:
         self.log: list[object] = []
         self.over = asyncio.Event()
+        self.leases = self
         self.standby: Standby | None = None
         self.handled = handled
         self.must_look_before = settled is not None
         self._answer, self._same, self._settled = answer, same, settled
+
+    def __len__(self) -> int:
+        return 0
 
     async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int) -> list[Answer]:
         self.over.set()

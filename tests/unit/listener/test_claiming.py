@@ -22,15 +22,15 @@ POLICY = Policy()
 
 
 class Room:
-    """As much of the desk as claiming asks: what it grants is held, and nobody ends it."""
+    """As much of the claim manager and its leases as claiming asks: what it grants is held, and nobody ends it."""
 
     open = True
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
+        self.leases = self
 
-    @property
-    def held(self) -> int:
+    def __len__(self) -> int:
         return len(self.ids)
 
     async def wait_open(self) -> None:

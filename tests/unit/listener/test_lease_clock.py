@@ -94,14 +94,14 @@ async def claimed(manager: ClaimManager, redis: Slow) -> float:
 async def renewed(manager: ClaimManager, redis: Slow) -> float:
     await manager.claim([ASK], take_over=0)
     asked_at = redis.now
-    await manager._leases.renew()
+    await manager.leases.renew()
     return asked_at
 
 
 async def covered(manager: ClaimManager, redis: Slow) -> float:
     await manager.claim([ASK], take_over=0)
     asked_at = redis.now
-    await manager._leases.cover("redis:1.m")
+    await manager.leases.cover("redis:1.m")
     return asked_at
 
 
@@ -110,9 +110,9 @@ async def test_a_lease_counts_from_its_request(desk_and_redis: tuple[ClaimManage
     manager, redis = desk_and_redis
     asked_at = await grant(manager, redis)
     redis.now = asked_at + LEASE - 0.1
-    assert manager.is_held("e")
+    assert manager.leases.is_held("e")
     redis.now = asked_at + LEASE + 0.1
-    assert not manager.is_held("e")
+    assert not manager.leases.is_held("e")
 
 
 @pytest.mark.parametrize(("take_over", "company"), [(3, 3), (1, 1), (0, 0), (UNHANDLED, 0)])
@@ -121,7 +121,7 @@ async def test_with_how_many_suspects_it_was_taken_over_is_told_to_every_further
 ) -> None:
     manager, _ = desk_and_redis
     await manager.claim([ASK], take_over=take_over)
-    (held,) = manager._leases.all()
+    (held,) = manager.leases.all()
     assert held.as_held == HeldClaim("e", ASK.digest, 1, 0, 0, company)
 
 
@@ -149,6 +149,6 @@ async def test_the_roll_is_refreshed_twice_a_second_and_not_all_the_time(
 async def test_an_end_is_told_as_what_it_is(desk_and_redis: tuple[ClaimManager, Slow], verdict: Verdict) -> None:
     manager, redis = desk_and_redis
     await manager.claim([ASK], take_over=0)
-    assert await manager.settle(["e"], verdict)
+    assert await manager.leases.settle(["e"], verdict)
     assert redis.told == [(ASK, verdict)]
-    assert not manager.is_held("e")
+    assert not manager.leases.is_held("e")

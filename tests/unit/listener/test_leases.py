@@ -121,8 +121,8 @@ async def test_what_is_given_back_is_told_and_held_no_more():
     held.win("a", "b")
     await held.leases.release(["a", "unknown"])
     assert held.redis.told == [("release", "a")]
-    assert not held.leases.run("a")
-    assert held.leases.run("b")
+    assert not held.leases.is_held("a")
+    assert held.leases.is_held("b")
 
 
 async def test_a_further_place_is_told_all_that_is_known_of_each():
@@ -133,7 +133,7 @@ async def test_a_further_place_is_told_all_that_is_known_of_each():
     held_claims = [HeldClaim(event_id, bytes(32), 2, 1, 1, 3) for event_id in "ab"]
     assert held.postgres.told == [("cover", *held_claims)]
     held.leases.places = frozenset({REDIS, POSTGRES})
-    assert (held.leases.run("a"), held.leases.run("b")) == (True, False)
+    assert (held.leases.is_held("a"), held.leases.is_held("b")) == (True, False)
     assert await Held(REDIS).leases.cover(POSTGRES) == []
 
 
@@ -146,8 +146,8 @@ async def test_what_is_not_granted_anew_is_lost_and_said_once():
     await held.leases.renew()
     assert (held.lost, held.facts) == (["b"], [LeasesLost(["b"])])
     held.now += 8.0
-    assert held.leases.run("a"), "it was granted again"
-    assert not held.leases.run("c"), "it was not, but its outcome is being announced"
+    assert held.leases.is_held("a"), "it was granted again"
+    assert not held.leases.is_held("c"), "it was not, but its outcome is being announced"
     await held.leases.renew()
     assert held.lost == ["b"]
 

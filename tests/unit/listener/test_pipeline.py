@@ -13,18 +13,16 @@ from unlost.listener.pipeline.policy import Policy
 
 
 class Holding:
-    """As much of the desk as this asks: what it holds, until told to let go."""
+    """As much of the claim manager and its leases as this asks: what it holds, until told to let go."""
 
     def __init__(self, *event_ids: str) -> None:
         self.ids = set(event_ids)
+        self.leases = self
 
     def share(self) -> tuple[int, int]:
         return 0, 1
 
-    def on_claims_lost(self, _: object) -> None:
-        """Nothing is lost here."""
-
-    def let_go(self, event_ids: list[str]) -> None:
+    def drop(self, event_ids: list[str]) -> None:
         self.ids -= set(event_ids)
 
 

@@ -20,11 +20,12 @@ from unlost.listener.ports.dead_letters import Burial
 
 
 class CutOff:
-    """A stand-in for the claim manager: some questions get no answer, and claims in ``gone`` were lost meanwhile."""
+    """For the manager and its leases: some questions get no answer, and claims in ``gone`` were lost meanwhile."""
 
     def __init__(self, questions: int, gone: set[str]) -> None:
         self.unanswered = questions
         self.gone = gone
+        self.leases = self.known_store = self
         self.told: list[tuple[str, ...]] = []
         self.vouched: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
 
@@ -39,7 +40,7 @@ class CutOff:
         self.told.append((*event_ids, verdict))
         return True
 
-    store_name = ""
+    name = ""
 
     async def announce_settled(self, names: Sequence[ClaimRequest]) -> None:
         self.vouched.set_result([name.event_id for name in names])

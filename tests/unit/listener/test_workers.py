@@ -24,10 +24,11 @@ POLICY = Policy(handle_concurrency=2, handle_attempts=2, handle_delay=0.01)
 
 
 class Held:
-    """A stand-in for the claim manager: everything is held and may run, until it is lost."""
+    """A stand-in for the claim manager and its leases: everything is held and may run, until it is lost."""
 
     def __init__(self) -> None:
         self.gone: dict[str, asyncio.Event] = {}
+        self.leases = self
 
     def may_run(self, _: str) -> bool:
         return True
