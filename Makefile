@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up proof drill test mutate simulate check format measure reference release constraints clean
+.PHONY: help install up proof drill test mutate simulate check format measure reference docs release constraints clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ reference: $(INSTALLED) ## Write docs/metrics.md, docs/reference/openapi and Gra
 	@$(BIN)/python -m unlost.ops.generate.openapi_files
 	@$(BIN)/python -m grafana
 
+docs: $(INSTALLED) $(VENV)/.docs ## Build the documents' site in build/site; a broken link or anchor fails
+	@$(BIN)/python -m properdocs build --config-file docs/site/properdocs.yml
+
 constraints: $(INSTALLED) ## Pin what is installed now
 	@{ echo "# Exact versions of all that the tests ran with; renewed by: make constraints"; $(BIN)/pip freeze --exclude-editable | sort -f; } > constraints.txt
 
@@ -66,6 +69,10 @@ clean: ## Remove the environment and all caches; .unlost, the data, stays
 
 $(VENV)/.mutate: tests/mutation/requirements.txt $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -r tests/mutation/requirements.txt
+	@touch $@
+
+$(VENV)/.docs: docs/site/requirements.txt $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -r docs/site/requirements.txt
 	@touch $@
 
 $(VENV)/.release: tests/release/requirements.txt $(INSTALLED)

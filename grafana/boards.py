@@ -104,7 +104,7 @@ def failures() -> models.Dashboard:
     """Failures, and what waits for a person."""
     return _board("failures", "Failures", "Which events share a fingerprint: dlq groups FILE.", [
         figure("Dead-letter file", "1: it cannot be written, and reading has stopped.",
-               f"max(unlost_dead_letter_trouble{SELECTED})", steps=NONE_IS_GOOD, width=5),
+               f"max(unlost_dead_letter_file_failed{SELECTED})", steps=NONE_IS_GOOD, width=5),
         figure("Damaged lines", "Lines of dead-letter files that are no letters.",
                f"sum(unlost_dead_letters_damaged{SELECTED})", steps=NONE_IS_GOOD, width=5),
         figure("Different failures", "Fingerprints of letters that wait, where most differ; dlq groups has them.",

@@ -24,7 +24,7 @@ from unlost.dlq.commands.options import (
     selection_of,
 )
 from unlost.dlq.commands.render import say_json, warn_of
-from unlost.dlq.record.file import Damage, FileTrouble, replay_guard
+from unlost.dlq.record.file import Damage, FileError, replay_guard
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import Record, Sidecar, What
 from unlost.dlq.replay.plan import LOCKED
@@ -131,7 +131,7 @@ def _change(
         raise UsageProblem("say which letters are meant, by --id or another filter, or give --all")
     try:
         done = [change(path, selection, what, detail) for path in paths]
-    except FileTrouble as error:
+    except FileError as error:
         raise as_usage(error) from None
     changed = sum(count for count, _ in done)
     warn_of(damage for _, damages in done for damage in damages)
@@ -168,7 +168,7 @@ def compact(
     try:
         with replay_guards(paths):
             every = [compact_file(path, drop_archived=drop_archived, drop_damaged=drop_damaged) for path in paths]
-    except FileTrouble as error:
+    except FileError as error:
         raise as_usage(error) from None
     except Locked as error:
         return say_locked(error)

@@ -16,14 +16,14 @@ from typing import BinaryIO
 
 from unlost.dlq.record.file import (
     MAX_LINE_BYTES,
-    FileTrouble,
+    FileError,
     Located,
+    file_errors,
     is_current,
     read_letters,
     read_lines,
     settled_size,
     sync_directory,
-    trouble,
 )
 from unlost.dlq.record.letter import Damaged, decode
 from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, sidecar_path, states
@@ -96,7 +96,7 @@ def _compact_sidecar(letters: Path) -> None:
 def rewrite(path: Path, keep: Keep, *, max_line: int) -> None:
     """Replace a file of lines by one with only the lines to keep, without losing a concurrent append."""
     target = path.with_name(path.name + ".compacting")
-    with trouble(path, "compact"):
+    with file_errors(path, "compact"):
         # A failed append truncates the file to its previous size, which is at least this one.
         settled = settled_size(path)
         with path.open("rb") as source, _new(target, source) as copy:
@@ -137,7 +137,7 @@ def _new(target: Path, like: BinaryIO) -> Iterator[BinaryIO]:
                 os.fchown(fd, old.st_uid, old.st_gid)
             except PermissionError:
                 target.unlink()
-                raise FileTrouble(
+                raise FileError(
                     "the file belongs to another user, who could not write its replacement; "
                     "run compact as that user or as root"
                 ) from None

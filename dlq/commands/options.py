@@ -8,7 +8,7 @@ from typing import Any, Protocol, get_args
 import click
 from pydantic import Field
 
-from unlost.dlq.record.file import FileTrouble
+from unlost.dlq.record.file import FileError
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.query import Selection, moment
 from unlost.dlq.record.sidecar import Status
@@ -95,7 +95,7 @@ def files_of(settings: Letters, files: Sequence[Path]) -> list[Path]:
     named = files or settings.letters or (settings.dead_letter_file,)
     try:
         found = letter_files(named)
-    except FileTrouble as error:
+    except FileError as error:
         raise as_usage(error) from None
     for path in found:
         if not path.is_file():
@@ -103,7 +103,7 @@ def files_of(settings: Letters, files: Sequence[Path]) -> list[Path]:
     return found
 
 
-def as_usage(error: FileTrouble) -> UsageProblem:
+def as_usage(error: FileError) -> UsageProblem:
     """Turn an error about a file into an error of the command."""
     return UsageProblem(str(error))
 

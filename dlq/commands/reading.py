@@ -28,7 +28,7 @@ from unlost.dlq.commands.render import (
     say_json,
     warn_of,
 )
-from unlost.dlq.record.file import Damage, FileTrouble
+from unlost.dlq.record.file import Damage, FileError
 from unlost.dlq.record.letter import encode, iso
 from unlost.dlq.record.query import Selection, names
 from unlost.dlq.record.sidecar import read_records, sidecar_path
@@ -58,7 +58,7 @@ def list_letters(
         for entry in in_time(paths, selection, damages):
             latest.append(entry)
             count += 1
-    except FileTrouble as error:
+    except FileError as error:
         raise as_usage(error) from None
     warn_of(damages)
     if as_json:
@@ -83,7 +83,7 @@ def show(settings: LetterSettings, *, wanted: str, files: tuple[Path, ...], as_j
     paths = files_of(settings, files)
     try:
         found = [entry for entry in in_time(paths, Selection(), damages) if names(wanted, entry.letter)]
-    except FileTrouble as error:
+    except FileError as error:
         raise as_usage(error) from None
     if not found:
         where = ", ".join(map(str, paths)) or "any file"
@@ -110,7 +110,7 @@ def show_groups(settings: LetterSettings, *, files: tuple[Path, ...], as_json: b
     paths, selection = files_of(settings, files), selection_of(filters)
     try:
         found = groups(books(paths, selection, damages))
-    except FileTrouble as error:
+    except FileError as error:
         raise as_usage(error) from None
     warn_of(damages)
     if as_json:
@@ -136,7 +136,7 @@ def stats(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, *
     try:
         sums = statistics(books(paths, selection, damages))
         size = sum(path.stat().st_size for path in paths)
-    except FileTrouble as error:
+    except FileError as error:
         raise as_usage(error) from None
     if not as_json:
         print_statistics(sums, len(damages), size)
@@ -177,7 +177,7 @@ def export(
                 continue
             output.write(_for(output, line) + b"\n")
             written += 1
-    except FileTrouble as error:
+    except FileError as error:
         raise as_usage(error) from None
     output.flush()
     warn_of(damages)
@@ -199,7 +199,7 @@ def verify(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool) 
         letters = sum(1 for _ in books(paths, Selection(), damages))
         sidecars = [sidecar for path in paths if (sidecar := sidecar_path(path)).exists()]
         records = [(sidecar, *one) for sidecar in sidecars for one in read_records(sidecar)]
-    except FileTrouble as error:
+    except FileError as error:
         raise as_usage(error) from None
     lost = [(sidecar, offset) for sidecar, offset, record in records if record is None]
     rows = [(_named(one.file, paths), one.offset, one.length, one.reason) for one in damages]

@@ -14,7 +14,7 @@ from unlost.dlq.commands.changing import Locked, replay_guards, say_locked
 from unlost.dlq.commands.options import as_usage, files_argument, files_of, filter_options, json_option, selection_of
 from unlost.dlq.commands.render import warn_of
 from unlost.dlq.commands.reporter import AsJson, Follow, Reporter, Words
-from unlost.dlq.record.file import FileTrouble
+from unlost.dlq.record.file import FileError
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import Sidecars
 from unlost.dlq.replay.handler_check import Declared, refusal, wrong_group
@@ -100,7 +100,7 @@ def replay_command(open_rerun: OpenRerun) -> click.Command:
         )  # fmt: skip
         try:
             return job.show_plan() if dry_run else job.run()
-        except FileTrouble as error:
+        except FileError as error:
             raise as_usage(error) from None
         except Locked as error:
             return say_locked(error)
@@ -150,7 +150,7 @@ class Job:
 
     def _report_end(self, found: Plan, report: Report) -> int:
         self._reporter.ended(found, report)
-        for why in (report.stopped and f"stopped: {report.stopped}", report.trouble and f"error: {report.trouble}"):
+        for why in (report.stopped and f"stopped: {report.stopped}", report.error and f"error: {report.error}"):
             if why:
                 say(why, err=True)
         if report.interrupted:
@@ -165,9 +165,9 @@ class Job:
         except Misconfigured as error:
             raise UsageProblem(*error.mistakes) from None
         except (Transient, Permanent) as error:
-            return Report(trouble=str(error))
+            return Report(error=str(error))
         except TimeoutError:
-            return Report(trouble="the replay could not become ready: Redis, PostgreSQL or a peer does not answer")
+            return Report(error="the replay could not become ready: Redis, PostgreSQL or a peer does not answer")
         except asyncio.CancelledError:  # the loop has ended, so there is no task left to cancel
             report = self._replay.report if self._replay else Report()
             report.interrupted = True

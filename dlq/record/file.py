@@ -25,11 +25,11 @@ SHOWN_OF_DAMAGE = 4096
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class FileTrouble(UnlostError):
+class FileError(UnlostError):
     """The file cannot be read or written. The text says which file, why, and what to do."""
 
 
-class DiskFull(FileTrouble):
+class DiskFull(FileError):
     """The disk is full. Nothing of this append is in the file; try again later."""
 
 
@@ -64,24 +64,24 @@ class DeadLetterFile:
         self._lines = LineFile(self._path)
         self._guard = Guard(lock_of_writer(self._path))
         if not self._guard.take():
-            raise FileTrouble(
+            raise FileError(
                 f"{self._path} is another running instance's dead-letter file ({self._guard.holder()}); "
                 "give each instance a DEAD_LETTER_FILE of its own"
             )
         try:
             self._check_writable()
-        except FileTrouble:
+        except FileError:
             self._guard.release()
             raise
 
     def append(self, letters: Sequence[Letter]) -> None:
-        """Put the letters on disk, all or none. Raises ``DiskFull`` or ``FileTrouble``."""
+        """Put the letters on disk, all or none. Raises ``DiskFull`` or ``FileError``."""
         self._lines.append([encode(letter) for letter in letters])
 
     def _check_writable(self) -> None:
         """Check at start, not at the first letter. If there is no file yet, the lock file shows that one can be
         made."""
-        with trouble(self._path, "write"), contextlib.suppress(FileNotFoundError):
+        with file_errors(self._path, "write"), contextlib.suppress(FileNotFoundError):
             fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
             regular = stat.S_ISREG(os.fstat(fd).st_mode)
             os.close(fd)
@@ -103,7 +103,7 @@ class Guard:
 
     def take(self, about: str = "") -> bool:
         """Take the lock if it is free. ``about`` describes this holder to others."""
-        with trouble(self._path, "lock"):
+        with file_errors(self._path, "lock"):
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +145,7 @@ class LineFile:
         """Append the lines with one write and one fsync."""
         if not lines:
             return
-        with trouble(self._path, "write"):
+        with file_errors(self._path, "write"):
             fd = self._locked()
             try:
                 _append(fd, b"".join(line + b"\n" for line in lines))
@@ -198,7 +198,7 @@ def read_lines(
     path: Path, *, start: int = 0, end: int | None = None, max_line: int = MAX_LINE_BYTES
 ) -> Iterator[tuple[int, bytes, int, bool]]:
     """Each non-empty line: offset, bytes (the beginning, if over ``max_line``), length, whether it ended."""
-    with trouble(path, "read"), Path(path).open("rb") as file:
+    with file_errors(path, "read"), Path(path).open("rb") as file:
         offset = file.seek(start)
         while end is None or offset < end:
             line = file.readline(max_line + 1)
@@ -216,7 +216,7 @@ def read_lines(
 
 def settled_size(path: Path) -> int:
     """The file's size while no append is in progress. Every letter before that offset is there for good."""
-    with trouble(path, "read"), Path(path).open("rb") as file:
+    with file_errors(path, "read"), Path(path).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         return os.fstat(file.fileno()).st_size
 
@@ -231,15 +231,15 @@ def sync_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def trouble(path: Path, what: str) -> Iterator[None]:
-    """Translate errors of the system into ``FileTrouble``."""
+def file_errors(path: Path, what: str) -> Iterator[None]:
+    """Translate errors of the system into ``FileError``."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise DiskFull(f"cannot {what} {path}: there is no room ({error.strerror}); free some space") from error
         hint = "; create its directory" if error.errno == errno.ENOENT and not Path(path).parent.exists() else ""
-        raise FileTrouble(f"cannot {what} {path}: {error.strerror or error}{hint}") from error
+        raise FileError(f"cannot {what} {path}: {error.strerror or error}{hint}") from error
 
 
 def _open(path: Path) -> int:

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from unlost.dlq.record.file import FileTrouble, lock_of_writer, trouble
+from unlost.dlq.record.file import FileError, file_errors, lock_of_writer
 
 ENDING = ".jsonl"
 PATTERN = frozenset("*?[")
 
 
 def letter_files(named: Iterable[Path]) -> list[Path]:
-    """The existing files, with links resolved. Raises ``FileTrouble`` for a name that leads nowhere."""
+    """The existing files, with links resolved. Raises ``FileError`` for a name that leads nowhere."""
     found = dict.fromkeys(file.resolve() for path in named for file in _files_of(path))
     return list(found)
 
@@ -27,11 +27,11 @@ def is_several(named: Path) -> bool:
 
 
 def _files_of(path: Path) -> Iterator[Path]:
-    with trouble(path, "read"):
+    with file_errors(path, "read"):
         found = list(_named_by(path, ENDING))
         locks = path if path.is_dir() else lock_of_writer(path)
         if not found and not any(_named_by(locks, lock_of_writer(Path(ENDING)).name)):
-            raise FileTrouble(_leads_nowhere(path))
+            raise FileError(_leads_nowhere(path))
         yield from found
 
 

@@ -72,7 +72,7 @@ class Sidecar:
         self._file = LineFile(sidecar_path(letters))
 
     def append(self, records: Sequence[Record]) -> None:
-        """Put the records on disk, all or none. Raises ``DiskFull`` or ``FileTrouble``."""
+        """Put the records on disk, all or none. Raises ``DiskFull`` or ``FileError``."""
         self._file.append([encode(record) for record in records])
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Sidecars:
         self._files_of.setdefault(letter_id, set()).add(file)
 
     def append(self, records: Sequence[Record]) -> None:
-        """Put the records on disk, per file all or none. Raises ``DiskFull`` or ``FileTrouble``."""
+        """Put the records on disk, per file all or none. Raises ``DiskFull`` or ``FileError``."""
         of_file: dict[Path, list[Record]] = {}
         for record in records:
             for file in self._files_of.get(record.letter_id, ()):

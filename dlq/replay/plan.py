@@ -41,7 +41,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Report:
-    """How a replay went. ``stopped`` names the threshold that ended it, ``trouble`` the error that did."""
+    """How a replay went. ``stopped`` names the threshold that ended it, ``error`` the error that did."""
 
     stored: int = 0
     already_stored: int = 0
@@ -49,7 +49,7 @@ class Report:
     quarantined: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     stopped: str = ""
-    trouble: str = ""
+    error: str = ""
     interrupted: bool = False
 
     @property
@@ -68,7 +68,7 @@ class Report:
             return INTERRUPTED
         if self.stopped:
             return STOPPED
-        return SOME_FAILED if self.failed or self.trouble else RESOLVED
+        return SOME_FAILED if self.failed or self.error else RESOLVED
 
 
 @dataclass(frozen=True, slots=True)

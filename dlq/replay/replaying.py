@@ -126,7 +126,7 @@ class Replay:
             try:
                 outcome = await self._rerun.run(event)
             except (Transient, Permanent) as error:
-                self.report.trouble = self.report.trouble or str(error)
+                self.report.error = self.report.error or str(error)
                 self._stop.set()
                 return
             await self._settle(letter, state, outcome)

@@ -18,7 +18,7 @@ from unlost.ops.faults.drills.catalogue import DRILLS
 from unlost.ops.faults.drills.drill import Drill
 from unlost.ops.faults.drills.local_stage import LocalStage, local_stage
 from unlost.ops.faults.drills.marks import marks
-from unlost.ops.faults.drills.stage import StageTrouble
+from unlost.ops.faults.drills.stage import StageError
 
 CALM = 40.0
 AT_WORST = 20.0
@@ -73,7 +73,7 @@ async def _carried_out(drill: Drill, stage: LocalStage) -> None:
 async def _replayed(stage: LocalStage) -> None:
     """Replay letters with a healed handler, so that they become rows."""
     if problems := await stage.replay():
-        raise StageTrouble("; ".join(problems))
+        raise StageError("; ".join(problems))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import structlog
 
-from unlost.dlq.record.file import FileTrouble
+from unlost.dlq.record.file import FileError
 from unlost.listener.app.daemon import Daemon
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient, Unaccounted
@@ -30,12 +30,12 @@ def main(settings: ListenerSettings) -> int:
         raise UsageProblem(*error.mistakes) from None
     except PortTaken as error:
         raise UsageProblem(str(error)) from None
-    except (Permanent, FileTrouble) as error:
+    except (Permanent, FileError) as error:
         raise UsageProblem(str(error)) from None
     except Unaccounted as error:
         structlog.get_logger().error("stopped_incomplete", why=str(error))
         return 1
     except Transient as error:
-        structlog.get_logger().error("gave_up_at_start", why=str(error))
+        structlog.get_logger().error("startup_failed", why=str(error))
         return 1
     return 0

@@ -97,7 +97,7 @@ class Daemon:
         if drained.missing:
             raise Unaccounted(
                 f"stopped, and {drained.missing:,} received events are in no row and no letter: "
-                f"{self._engine.pipeline.settling.trouble}; only a peer that received them too can store them"
+                f"{self._engine.pipeline.settling.error}; only a peer that received them too can store them"
             )
 
     # -- health and gauges ----------------------------------------------------------------------
@@ -111,12 +111,12 @@ class Daemon:
         limit = max(self._settings.stuck_after, 2 * self._settings.handle_timeout)
         able = (
             Check("running", self._listening.phase == "running", f"the listener is {self._listening.phase}"),
-            Check("source", reader.connected, reader.trouble),
+            Check("source", reader.connected, reader.error),
             Check("reading", not reader.paused, reader.paused),
             Check("handler", self._same_handler, manager.agreement.why_not()),
             Check("claims", manager.open, manager.why_closed()),
-            Check("storing", not engine.pipeline.store_watch.trouble, engine.pipeline.store_watch.trouble),
-            Check("dead_letters", not engine.pipeline.settling.trouble, engine.pipeline.settling.trouble),
+            Check("storing", not engine.pipeline.store_watch.error, engine.pipeline.store_watch.error),
+            Check("dead_letters", not engine.pipeline.settling.error, engine.pipeline.settling.error),
             Check("progress", stuck_for < limit, f"nothing in hand has moved for {stuck_for:.0f} s"),
         )
         facts = {

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from unlost.dlq.record.event import event_of
-from unlost.dlq.record.file import DeadLetterFile, FileTrouble, Located, read_letters, replay_guard
+from unlost.dlq.record.file import DeadLetterFile, FileError, Located, read_letters, replay_guard
 from unlost.dlq.record.letter import Letter, letter_for, letter_for_frame
 from unlost.dlq.record.reopening import note_checked, reopen, resolved_since
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, last_checked, states
@@ -54,7 +54,7 @@ class FileDeadLetterSink:
         letters = [self._letter(flight) for flight in flights]
         try:
             await asyncio.to_thread(self._file.append, letters)
-        except FileTrouble as error:
+        except FileError as error:
             raise Transient(str(error)) from error
         return [
             Burial(flight.claim_id, flight.event.digest, letter.letter_id, letter.reason not in UNCLAIMED)
@@ -67,21 +67,21 @@ class FileDeadLetterSink:
         try:
             while some := await asyncio.to_thread(lambda: list(islice(burials, READ_AT_ONCE))):
                 yield some
-        except FileTrouble as error:
+        except FileError as error:
             raise Transient(str(error)) from error
 
     async def resolve(self, letter_ids: Sequence[str], why: str) -> list[str]:
         """Record this next to the letters, durably. A letter that a replay resolved meanwhile is left as it is."""
         try:
             return await asyncio.to_thread(self._resolve, letter_ids, why)
-        except FileTrouble as error:
+        except FileError as error:
             raise Transient(str(error)) from error
 
     async def checked(self) -> str:
         """Return the loss after which the resolved letters were last checked."""
         try:
             return await asyncio.to_thread(last_checked, self._path)
-        except FileTrouble as error:
+        except FileError as error:
             raise Transient(str(error)) from error
 
     async def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
@@ -96,7 +96,7 @@ class FileDeadLetterSink:
                 await asyncio.to_thread(reopen, self._sidecar, [one.letter_id for one in burials])
                 yield burials
             await asyncio.to_thread(note_checked, self._sidecar, loss.loss_id)
-        except FileTrouble as error:
+        except FileError as error:
             raise Transient(str(error)) from error
         finally:
             guard.release()
@@ -115,7 +115,7 @@ class FileDeadLetterSink:
                         yield waiting
                 finally:
                     guard.release()
-        except FileTrouble as error:
+        except FileError as error:
             raise Transient(str(error)) from error
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ class Listening:
             source,
             intake=pipeline.intake,
             cursors=self.engine.cursors,
-            must_pause=lambda: pipeline.settling.trouble,
+            must_pause=lambda: pipeline.settling.error,
             database_away=self._database_away,
             overflow=self._overflow,
             facts=facts,
@@ -147,7 +147,7 @@ class Listening:
         """Return why events that are read now could not be stored soon, or an empty text."""
         if self.engine.store_breaker.is_open:
             return "PostgreSQL is away"
-        return "PostgreSQL takes no rows" if self.engine.pipeline.store_watch.trouble else ""
+        return "PostgreSQL takes no rows" if self.engine.pipeline.store_watch.error else ""
 
     def _read_anew(self) -> None:
         """Read again: PostgreSQL may lack settled events. Done in one step, so that no earlier cursor is saved."""

@@ -128,7 +128,7 @@ class EngineRerun:
                 return f"{why}; that has lasted {self._patience:g} s; all other letters wait: run the replay again"
 
     def _why_unable(self) -> str:
-        return self._engine.pipeline.store_watch.trouble or self._engine.manager.why_closed()
+        return self._engine.pipeline.store_watch.error or self._engine.manager.why_closed()
 
 
 def _outcome(flight: InFlight) -> Outcome:

@@ -198,7 +198,7 @@ class Leases:
         await self._renew(lambda: self.these(event_ids))
 
     async def _renew(self, chosen: Callable[[], list[Claim]]) -> None:
-        trouble: Transient | None = None
+        failure: Transient | None = None
         for place in self._backends.in_order(self.places):
             claims = [claim for claim in chosen() if place in claim.until]
             if not claims or not self._backends.has(place):
@@ -209,7 +209,7 @@ class Leases:
                     place, self._backends.at(place).renew([claim.as_held for claim in claims])
                 )
             except Transient as error:
-                trouble = error
+                failure = error
                 continue
             for claim, mine in zip(claims, renewed, strict=True):
                 if mine and place in claim.until:
@@ -217,8 +217,8 @@ class Leases:
             self.lose(
                 [c.request.event_id for c, mine in zip(claims, renewed, strict=True) if not mine and self._still(c)]
             )
-        if trouble:
-            raise trouble
+        if failure:
+            raise failure
 
     def _ends(self, claim: Claim) -> float:
         ends = [claim.until.get(place, 0.0) for place in self.places]

@@ -23,7 +23,7 @@ from unlost.listener.claims.quorum import Place, Places, Step, View, meets, next
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.claim import Answer, ClaimRequest, Dead, Done, Verdict, Won
 from unlost.listener.core.errors import Permanent, Transient
-from unlost.listener.core.facts import Facts, MeetingChanged, PlacesDeclared
+from unlost.listener.core.facts import ClaimingChanged, Facts, PlacesDeclared
 from unlost.listener.ports.claims import Claims, StoreMemory
 from unlost.listener.ports.membership import Membership, MembershipView
 
@@ -334,4 +334,4 @@ class ClaimManager:
         why = self.why_closed()
         if why != self._reported:
             self._reported = why
-            self._facts(MeetingChanged(not why, why))
+            self._facts(ClaimingChanged(not why, why))

@@ -10,7 +10,7 @@ import contextlib
 
 import pybreaker
 
-from unlost.listener.core.facts import BreakerMoved, Facts
+from unlost.listener.core.facts import BreakerChanged, Facts
 
 
 class _Told(Exception):
@@ -106,4 +106,4 @@ class _Teller(pybreaker.CircuitBreakerListener):
 
     def state_change(self, cb: pybreaker.CircuitBreaker, old_state: object, new_state: object) -> None:  # noqa: ARG002
         state = str(getattr(new_state, "name", new_state))
-        self._facts(BreakerMoved(str(cb.name), state, "" if state == pybreaker.STATE_CLOSED else self._breaker.why))
+        self._facts(BreakerChanged(str(cb.name), state, "" if state == pybreaker.STATE_CLOSED else self._breaker.why))

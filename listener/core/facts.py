@@ -125,12 +125,12 @@ class LeasesLost(Fact, frozen=True):
 class BatchDone(Fact, frozen=True):
     """A stage finished one batch."""
 
-    stage: Literal["claim", "look", "store", "settle", "bury"]
+    stage: Literal["claim", "peer_check", "store", "settle", "bury"]
     count: int
     seconds: float
 
 
-class BreakerMoved(Fact, frozen=True):
+class BreakerChanged(Fact, frozen=True):
     """A circuit breaker changed its state. ``why``: the failure that opened it or kept it open."""
 
     name: str
@@ -145,7 +145,7 @@ class PlacesDeclared(Fact, frozen=True):
     degraded: bool
 
 
-class MeetingChanged(Fact, frozen=True):
+class ClaimingChanged(Fact, frozen=True):
     """New events may start (our places intersect every live peer's), or may not, and why."""
 
     open: bool
@@ -231,13 +231,13 @@ class StoreReplaced(Fact, frozen=True):
     place: str
 
 
-class DeadLetterTrouble(Fact, frozen=True):
+class DeadLetterFileFailed(Fact, frozen=True):
     """The dead-letter file cannot be written. Events to bury are held, and reading stops."""
 
     why: str
 
 
-class DeadLetterHealed(Fact, frozen=True):
+class DeadLetterFileRecovered(Fact, frozen=True):
     """The dead-letter file accepts letters again."""
 
 

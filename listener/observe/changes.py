@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from unlost.listener.core.facts import (
-    BreakerMoved,
-    DeadLetterHealed,
-    DeadLetterTrouble,
+    BreakerChanged,
+    ClaimingChanged,
+    DeadLetterFileFailed,
+    DeadLetterFileRecovered,
     EventBuried,
     EventsTakenOver,
     Fact,
     LeasesLost,
     LettersReopened,
-    MeetingChanged,
     PlacesDeclared,
     ReadingPaused,
     ReadingResumed,
@@ -34,10 +34,9 @@ from unlost.listener.core.facts import (
 
 MOST = 40
 HEARD = frozenset((
-    BreakerMoved, DeadLetterHealed, DeadLetterTrouble, EventBuried, EventsTakenOver, LeasesLost, MeetingChanged,
-    PlacesDeclared, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost, StoringPaused,
-    StoringResumed,
-    StoreReplaced, StoreWentBack, LettersReopened,
+    BreakerChanged, ClaimingChanged, DeadLetterFileFailed, DeadLetterFileRecovered, EventBuried, EventsTakenOver,
+    LeasesLost, LettersReopened, PlacesDeclared, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost,
+    StoreReplaced, StoreWentBack, StoringPaused, StoringResumed,
 ))  # fmt: skip
 REMARK_SECONDS = 3600.0
 """How long health mentions that PostgreSQL went back."""
@@ -70,8 +69,8 @@ class Changes:
         lacking = set(self._since)
         self._mark(fact)
         match fact:
-            case BreakerMoved(name=name, state=state) if (name in lacking) is not (name in self._since):
-                self._keep("breaker_moved", f"{name} {state}")
+            case BreakerChanged(name=name, state=state) if (name in lacking) is not (name in self._since):
+                self._keep("breaker_changed", f"{name} {state}")
             case PlacesDeclared(degraded=degraded) if degraded is not ("degraded" in lacking):
                 self._turn("degraded", degraded)
                 self._keep("degraded" if degraded else "normal", "")
@@ -91,10 +90,10 @@ class Changes:
                 self._keep("reading_paused", why)
             case StoringPaused(why=why):
                 self._keep("storing_paused", why)
-            case DeadLetterTrouble(why=why):
-                self._keep("dead_letter_trouble", why)
-            case DeadLetterHealed():
-                self._keep("dead_letter_healed", "")
+            case DeadLetterFileFailed(why=why):
+                self._keep("dead_letter_file_failed", why)
+            case DeadLetterFileRecovered():
+                self._keep("dead_letter_file_recovered", "")
             case EventsTakenOver(event_ids=ids):
                 self._keep("events_taken_over", "", len(ids))
             case LeasesLost(event_ids=ids):
@@ -120,9 +119,9 @@ class Changes:
 
     def _mark(self, fact: Fact) -> None:
         match fact:
-            case BreakerMoved(name=name, state=state):
+            case BreakerChanged(name=name, state=state):
                 self._turn(name, state != "closed")
-            case MeetingChanged(open=is_open):
+            case ClaimingChanged(open=is_open):
                 self._turn("claims", not is_open)
             case SourceConnected() | SourceLost():
                 self._turn("source", isinstance(fact, SourceLost))
@@ -130,8 +129,8 @@ class Changes:
                 self._turn("reading", isinstance(fact, ReadingPaused))
             case StoringPaused() | StoringResumed():
                 self._turn("storing", isinstance(fact, StoringPaused))
-            case DeadLetterTrouble() | DeadLetterHealed():
-                self._turn("dead_letters", isinstance(fact, DeadLetterTrouble))
+            case DeadLetterFileFailed() | DeadLetterFileRecovered():
+                self._turn("dead_letters", isinstance(fact, DeadLetterFileFailed))
             case _:
                 pass
 

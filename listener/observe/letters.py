@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from unlost.dlq.record.file import Damage, FileTrouble, Located, read_letters, read_lines
+from unlost.dlq.record.file import Damage, FileError, Located, read_letters, read_lines
 from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, OPEN, LetterState, after, decode, sidecar_path
 
 LOOK_EVERY_SECONDS = 5.0
@@ -51,7 +51,7 @@ class LettersTally:
         self.damaged = 0
 
     def look(self) -> bool:
-        """Read what was added to the file and its sidecar; return whether anything was. Raises ``FileTrouble``."""
+        """Read what was added to the file and its sidecar; return whether anything was. Raises ``FileError``."""
         sidecar = sidecar_path(self._path)
         inodes = _inode(self._path), _inode(sidecar)
         before = (self._inodes, *self._ends)
@@ -158,9 +158,9 @@ class LetterGauges:
         self._show()
 
     async def run(self) -> None:
-        """Look until cancelled. What cannot be read now is read later; the writer reports trouble with the disk."""
+        """Poll until cancelled. A file that cannot be read now is read later; the writer reports errors of the disk."""
         while True:
-            with contextlib.suppress(FileTrouble, OSError):
+            with contextlib.suppress(FileError, OSError):
                 await asyncio.to_thread(self.look)
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 

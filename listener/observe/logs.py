@@ -9,7 +9,7 @@ from unlost.listener.core.facts import (
     BatchDone,
     CursorNotSaved,
     CursorSaved,
-    DeadLetterTrouble,
+    DeadLetterFileFailed,
     EventBuried,
     EventsClaimed,
     EventsDuplicate,
@@ -63,7 +63,7 @@ class ListenerLogs:
         write = self._log.debug if type(fact) in _AT_DEBUG else self._log.info
         if isinstance(fact, _WARN):
             write = self._log.warning
-        elif isinstance(fact, DeadLetterTrouble):
+        elif isinstance(fact, DeadLetterFileFailed):
             write = self._log.error
         write(_words(type(fact).__name__), **fields)
 

@@ -12,10 +12,11 @@ from prometheus_client.registry import Collector
 from unlost.listener.core.facts import (
     AttemptFailed,
     BatchDone,
-    BreakerMoved,
+    BreakerChanged,
+    ClaimingChanged,
     CursorNotSaved,
-    DeadLetterHealed,
-    DeadLetterTrouble,
+    DeadLetterFileFailed,
+    DeadLetterFileRecovered,
     EventBuried,
     EventsClaimed,
     EventsDuplicate,
@@ -27,7 +28,6 @@ from unlost.listener.core.facts import (
     FramesUnread,
     HandlerRan,
     LeasesLost,
-    MeetingChanged,
     PlacesDeclared,
     ReadingPaused,
     ReadingResumed,
@@ -81,7 +81,7 @@ class ListenerMetrics:
         self._paused = gauge("reading_paused", "1 while reading from the source is paused")
         self._paused_seconds = counter("reading_paused_seconds_total", "Seconds for which reading was paused")
         self._storing_paused = gauge("storing_paused", "1 while PostgreSQL takes no rows, and they wait")
-        self._trouble = gauge("dead_letter_trouble", "1 while the dead-letter file cannot be written")
+        self._file_failed = gauge("dead_letter_file_failed", "1 while the dead-letter file cannot be written")
         self._cursor_failures = counter("cursor_save_failures_total", "Writes of the cursor that failed")
         self._stores = counter(
             "store_changes_total", "Times PostgreSQL turned out to lack commits, or may lack some", "what"
@@ -179,12 +179,12 @@ class ListenerMetrics:
 
     def _count_change_of_state(self, fact: Fact) -> None:  # noqa: C901
         match fact:
-            case BreakerMoved(name, state):
+            case BreakerChanged(name, state):
                 self._breaker.labels(name).set(state != "closed")
             case PlacesDeclared(degraded=degraded):
                 self._degraded.set(degraded)
                 self._degraded_time.turn(degraded)
-            case MeetingChanged(is_open):
+            case ClaimingChanged(is_open):
                 self._open.set(is_open)
             case SourceConnected():
                 self._connected.set(1)
@@ -202,10 +202,10 @@ class ListenerMetrics:
                 self._storing_paused.set(1)
             case StoringResumed():
                 self._storing_paused.set(0)
-            case DeadLetterTrouble():
-                self._trouble.set(1)
-            case DeadLetterHealed():
-                self._trouble.set(0)
+            case DeadLetterFileFailed():
+                self._file_failed.set(1)
+            case DeadLetterFileRecovered():
+                self._file_failed.set(0)
             case CursorNotSaved():
                 self._cursor_failures.inc()
             case StoreWentBack():

@@ -308,7 +308,7 @@ class Handling:
 
     async def _wait_until_it_may_run(self, flight: InFlight, series: TransactionPipeline | None) -> None:
         """Check the quorum rule and the claim for the last time before the user's code runs."""
-        while self._watch.trouble or not self._manager.may_run(flight.claim_id):
+        while self._watch.error or not self._manager.may_run(flight.claim_id):
             self._check_held(flight)
             if series is not None:
                 await series.rest()

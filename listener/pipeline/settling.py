@@ -10,8 +10,8 @@ from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Transient
 from unlost.listener.core.facts import (
     BatchDone,
-    DeadLetterHealed,
-    DeadLetterTrouble,
+    DeadLetterFileFailed,
+    DeadLetterFileRecovered,
     EventBuried,
     EventsDuplicate,
     EventsStored,
@@ -58,7 +58,7 @@ class Settling:
         self._closed = False
         self._settled_now: Sequence[tuple[InFlight, Stored | Duplicate]] = ()
         self._lettered_now: Sequence[InFlight] = ()
-        self.trouble = ""
+        self.error = ""
 
     def done(self, ended: Iterable[tuple[InFlight, Stored | Duplicate]]) -> None:
         """End these events, whose rows exist, written by this listener or another."""
@@ -140,7 +140,7 @@ class Settling:
             for flight in left:
                 flight.cause = cause
                 flight.attempts.append(failure)
-            while left and (self._clocks.monotonic() < until or not self.trouble):
+            while left and (self._clocks.monotonic() < until or not self.error):
                 if await self._write(left[:BATCH]):
                     for flight in left[:BATCH]:
                         self._end_buried(flight)
@@ -191,13 +191,13 @@ class Settling:
             if batch:
                 self._written(await self._sink.bury(batch))
         except Transient as error:
-            if not self.trouble:
-                self._facts(DeadLetterTrouble(str(error)))
-            self.trouble = str(error)
+            if not self.error:
+                self._facts(DeadLetterFileFailed(str(error)))
+            self.error = str(error)
             return False
-        if self.trouble and not self._to_bury:
-            self.trouble = ""
-            self._facts(DeadLetterHealed())
+        if self.error and not self._to_bury:
+            self.error = ""
+            self._facts(DeadLetterFileRecovered())
         return True
 
     async def _settle_dead(self, claim_ids: Sequence[str]) -> None:

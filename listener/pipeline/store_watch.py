@@ -45,7 +45,7 @@ class StoreWatch:
         self._taking = asyncio.Event()
         self._taking.set()
         self._recovered_at = float("-inf")
-        self.trouble = ""
+        self.error = ""
         """Why no rows can be stored; empty if they can."""
 
     async def counts(self, error: Transient | Permanent, began: float) -> bool:
@@ -93,11 +93,11 @@ class StoreWatch:
         self._taking.clear()
         self._facts(StoringPaused(why))
         while why:
-            self.trouble = f"PostgreSQL takes no rows: {why}"
+            self.error = f"PostgreSQL takes no rows: {why}"
             failures += 1
             await self._pause(PAUSES.delay(failures, self._dice()))
             why = await self._probe()
-        self.trouble = ""
+        self.error = ""
         self._recovered_at = self._clocks.monotonic()
         self._taking.set()
         self._facts(StoringResumed(self._recovered_at - started))

@@ -88,7 +88,7 @@ class Reader:
         self._anew = False
         self._frames = 0
         self.paused = ""
-        self.trouble = "not connected yet"
+        self.error = "not connected yet"
         self.last_loss: Loss | None = None
         self.took_for_good = False
         """Whether memory holds, or lately held, an event that nobody will send again."""
@@ -135,7 +135,7 @@ class Reader:
             loss = Loss(f"the source was silent for {self._options.keepalive:g} s and answered no ping", ABNORMAL)
         if isinstance(error, SourceRefused) and error.status is not None:
             self._prove_again = True  # the address may lead elsewhere now, to a source that always refuses ``after``
-        self.last_loss, self.trouble, self._silent = loss, loss.why, False
+        self.last_loss, self.error, self._silent = loss, loss.why, False
         return loss
 
     async def _session(self) -> None:
@@ -169,7 +169,7 @@ class Reader:
             return False
         if told.gap and told.cursor and self._resumes:
             await self._go_back(told.gap, told.cursor)
-        self._connection, self.trouble = connection, ""
+        self._connection, self.error = connection, ""
         self._facts(SourceConnected(self._options.name, after))
         return True
 
@@ -263,8 +263,8 @@ class Reader:
             self._place(frames)
 
     def _reason_to_pause(self) -> str:
-        if trouble := self._must_pause():
-            return trouble
+        if why := self._must_pause():
+            return why
         away = self._database_away()
         if away and self._resumes:
             return away

@@ -13,7 +13,7 @@ import click
 import httpx
 from pydantic import Field
 
-from unlost.dlq.record.file import FileTrouble
+from unlost.dlq.record.file import FileError
 from unlost.listener.app.settings import GroupName
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
@@ -171,7 +171,7 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
 def _one_sentence(settings: AuditSettings) -> Iterator[None]:
     try:
         yield
-    except FileTrouble as error:
+    except FileError as error:
         raise UsageProblem(str(error)) from None
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
         raise UsageProblem(

@@ -19,7 +19,7 @@ NO_COPY = frozenset({"conflict", "invalid"})
 def unresolved_letters(named: Iterable[Path]) -> tuple[Counter[str], int]:
     """Count unresolved letters by event, and lines that could not be read.
 
-    Raises ``FileTrouble`` if a file cannot be read: otherwise its letters would look like missing events.
+    Raises ``FileError`` if a file cannot be read: otherwise its letters would look like missing events.
     """
     letters: Counter[str] = Counter()
     damaged = 0

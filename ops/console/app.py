@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from unlost.dlq.record.file import FileTrouble
+from unlost.dlq.record.file import FileError
 from unlost.dlq.record.query import Selection
 from unlost.listener.app.openapi import LAST
 from unlost.ops.console.drills import Drills, DrillTold, TooManyDrills
@@ -121,8 +121,8 @@ class Surface:
 
     async def groups(self, request: Request) -> Response:  # noqa: ARG002
         """Return groups of letters that failed in the same way."""
-        groups, troubles = await asyncio.to_thread(lambda: (self._shelf.groups(), self._shelf.troubles()))
-        return _json({"groups": groups, "troubles": troubles})
+        groups, errors = await asyncio.to_thread(lambda: (self._shelf.groups(), self._shelf.errors()))
+        return _json({"groups": groups, "errors": errors})
 
     async def letters(self, request: Request) -> Response:
         """Return the latest letters of a group, of some states, or of all."""
@@ -192,7 +192,7 @@ def _told(work: Work) -> Work:
             return _error(404, masked(str(error)))
         except (Busy, TooManyDrills) as error:
             return _error(409, masked(str(error)))
-        except (Away, FileTrouble, OSError) as error:
+        except (Away, FileError, OSError) as error:
             return _error(503, masked(str(error)))
 
     return told

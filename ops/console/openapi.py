@@ -137,7 +137,7 @@ PATHS: dict[str, Any] = {
     ),
     "/api/letters/groups": asking(
         "Letters that failed alike, and files that cannot be found or read",
-        answer("Groups", record({"groups": many(GROUP), "troubles": many(TEXT)})), _503=AWAY,
+        answer("Groups", record({"groups": many(GROUP), "errors": many(TEXT)})), _503=AWAY,
     ),
     "/api/letters": asking(
         "The latest letters, without their events",

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
-from unlost.dlq.record.file import FileTrouble
+from unlost.dlq.record.file import FileError
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.rows import PostgresRows
@@ -99,10 +99,10 @@ class ConsoleQueries:
 
     def _letters(self, event_id: str, away: dict[str, str]) -> list[dict[str, Any]]:
         try:
-            if troubles := self._shelf.troubles():
-                away["dead letters"] = "; ".join(troubles)
+            if errors := self._shelf.errors():
+                away["dead letters"] = "; ".join(errors)
             return self._shelf.of_event(event_id)
-        except FileTrouble as error:
+        except FileError as error:
             away["dead letters"] = masked(str(error))
             return []
 

@@ -15,7 +15,7 @@ import msgspec
 from unlost.dlq.commands.changing import change
 from unlost.dlq.commands.collector import Entry, as_values, book, groups
 from unlost.dlq.commands.reporter import plan_values
-from unlost.dlq.record.file import Damage, FileTrouble
+from unlost.dlq.record.file import Damage, FileError
 from unlost.dlq.record.letter import iso
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.query import Selection
@@ -99,7 +99,7 @@ class Shelf:
             raise Unknown(f"{name} is none of this console's dead-letter files (LETTERS)")
         return [wanted]
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         """Why configured files or directories cannot be found or read."""
         return [why for named in self._named if (why := _found(named)[1])]
 
@@ -141,5 +141,5 @@ class Shelf:
 def _found(named: Path) -> tuple[list[Path], str]:
     try:
         return letter_files([named]), ""
-    except FileTrouble as error:
+    except FileError as error:
         return [], str(error)

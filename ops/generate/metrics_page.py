@@ -117,7 +117,7 @@ LETTERS = (
     _told("dead_letters_damaged", "gauge", "", "lines that are no letters", "above 0"),
     _told("dead_letter_file_bytes", "gauge", "", "letters, and `dlq compact`", NEVER),
     _told("dead_letter_disk_free_bytes", "gauge", "", "whatever is on that disk", "below 512 MiB"),
-    _told("dead_letter_trouble", "gauge", "", "1 while the file cannot be written", "1: reading has stopped"),
+    _told("dead_letter_file_failed", "gauge", "", "1 while the file cannot be written", "1: reading has stopped"),
 )  # fmt: skip
 CONSOLE = (
     _told(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from unlost.dlq.commands.collector import book
-from unlost.dlq.record.file import Damage, FileTrouble
+from unlost.dlq.record.file import Damage, FileError
 from unlost.dlq.record.paths import is_several, letter_files
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import sidecar_path
@@ -60,7 +60,7 @@ class LetterBooks:
         for name in self._named:
             try:
                 found = letter_files([name])
-            except FileTrouble as error:
+            except FileError as error:
                 sums[str(name)] = LetterFile(path=str(name), error=str(error))
                 continue
             for path in found:
@@ -89,7 +89,7 @@ def counted(path: Path) -> LetterFile:
                 kinds[one.fingerprint, one.reason, one.stage, one.error_type] += 1
                 waiting += 1
                 oldest = entry.letter.last_at if oldest is None else min(oldest, entry.letter.last_at)
-    except (FileTrouble, OSError) as error:
+    except (FileError, OSError) as error:
         return LetterFile(path=str(path), error=str(error))
     return LetterFile(
         path=str(path), letters=by_state.total(), by_state=dict(by_state), waiting=waiting,

@@ -157,7 +157,7 @@ def _stuck(reason: str, some: Sequence[Listener]) -> Problem:
             affected=f"Reading has stopped there, {count(held, '1 event is', 'events are')} held in memory, "
             "and nothing is dropped.",
             todo="Make room on that disk, or let it write there; it goes on by itself.",
-            commands=("df -h",), runbook="UnlostDeadLetterTrouble",
+            commands=("df -h",), runbook="UnlostDeadLetterFileFailed",
         )  # fmt: skip
     affected, todo, runbook = CHECKS.get(name, ("It takes no new work.", "Its log says more.", ""))
     return Problem(

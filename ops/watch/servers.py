@@ -108,7 +108,7 @@ def of_redis(picture: Picture) -> Iterator[Problem]:
     alive = up(picture)
     hurt = [one for one in alive if without_redis(one)]
     cut = [one for one in hurt if "redis" in one.open_breakers]
-    flaps = _again(picture, lambda one: one.what == "breaker_moved" and one.detail == "redis open")
+    flaps = _again(picture, lambda one: one.what == "breaker_changed" and one.detail == "redis open")
     if not hurt and not flaps:
         return
     what, todo = _what_of_redis(alive, cut, hurt, flaps)

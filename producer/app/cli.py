@@ -8,7 +8,7 @@ from unlost.ops.kit.telemetry.http import PortTaken
 from unlost.ops.kit.telemetry.logs import configure_logs
 from unlost.producer.app.daemon import Daemon
 from unlost.producer.app.settings import ProducerSettings
-from unlost.producer.journal.port import JournalTrouble
+from unlost.producer.journal.port import JournalError
 
 TURN_SECONDS = 0.00005
 """How long a computing thread may keep the interpreter while another waits. A commit needs about ten turns. With
@@ -31,6 +31,6 @@ def main(settings: ProducerSettings) -> int:
 
     try:
         run_daemon(lambda: Daemon(settings))
-    except* (PortTaken, JournalTrouble, Misconfigured) as group:
+    except* (PortTaken, JournalError, Misconfigured) as group:
         raise UsageProblem(*(str(error) for error in group.exceptions)) from None
     return 0

@@ -15,7 +15,7 @@ from unlost.producer.app.http import Publishing
 from unlost.producer.app.keeping import Keeping, Looked
 from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.journal.groups import Group
-from unlost.producer.journal.port import JournalTrouble
+from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
 from unlost.producer.publish.accept import STATUS
 from unlost.producer.publish.publisher import Publisher
@@ -27,7 +27,7 @@ from unlost.producer.stream.tail import Tail
 
 RETENTION_EVERY = 30.0
 CHECKPOINT_EVERY = 1.0
-TROUBLE_EVERY = 0.5
+FAILED_EVERY = 0.5
 LOOK_AT_MOST_EVERY = 0.5
 """Each check takes the journal's write lock between commits, so checks must not follow each other too closely."""
 
@@ -86,7 +86,7 @@ class Daemon:
             protocol=self._publishing.protocol,
         )
         self._lag = LoopLag(self._registry)
-        self._trouble = ""
+        self._error = ""
         self._look_again = asyncio.Event()
         self._stop = asyncio.Event()
         self._phase = "starting"
@@ -136,12 +136,12 @@ class Daemon:
             self._look_again.clear()
             try:
                 self._note(await self._keeping.look())
-                self._trouble = ""
-            except JournalTrouble as trouble:
-                self._in_trouble(trouble)
+                self._error = ""
+            except JournalError as error:
+                self._failed(error)
             await asyncio.sleep(LOOK_AT_MOST_EVERY)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TROUBLE_EVERY if self._trouble or self._publisher.full else RETENTION_EVERY):
+                async with asyncio.timeout(FAILED_EVERY if self._error or self._publisher.full else RETENTION_EVERY):
                     await self._look_again.wait()
 
     def _note(self, looked: Looked) -> None:
@@ -167,20 +167,20 @@ class Daemon:
     async def _checkpoint_for_ever(self) -> None:
         """Checkpoint the log, so that no commit has to. Errors are ignored here: the writers find and report them."""
         while True:
-            with contextlib.suppress(JournalTrouble):
+            with contextlib.suppress(JournalError):
                 await asyncio.to_thread(self._journal.checkpoint)
             await asyncio.sleep(CHECKPOINT_EVERY)
 
-    def _in_trouble(self, trouble: JournalTrouble) -> None:
-        if not self._trouble:
-            structlog.get_logger().error("journal_trouble", why=str(trouble))
-        self._trouble = str(trouble)
+    def _failed(self, error: JournalError) -> None:
+        if not self._error:
+            structlog.get_logger().error("journal_failed", why=str(error))
+        self._error = str(error)
 
-    def _publishing_failed(self, trouble: JournalTrouble) -> None:
+    def _publishing_failed(self, error: JournalError) -> None:
         """Become unready at once, until a check has written to the journal again."""
-        if not self._trouble:
+        if not self._error:
             self._look_again.set()
-        self._in_trouble(trouble)
+        self._failed(error)
 
     def health(self) -> Health:
         """Ready while events can be written."""
@@ -191,7 +191,7 @@ class Daemon:
             facts |= {"entries": self._looked.stats.entries, "journal_bytes": self._looked.stats.size}
         able = (
             Check("running", self._phase == "running", f"the producer is {self._phase}"),
-            Check("journal", not self._trouble, self._trouble),
+            Check("journal", not self._error, self._error),
             Check("room", not full, full),
         )
         return Health(

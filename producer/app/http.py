@@ -21,7 +21,7 @@ from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.fast.parse_worker import ParseWorker
 from unlost.producer.fast.publish import PATH, FastPublishProtocol, Heads
 from unlost.producer.journal.damage import damaged_of
-from unlost.producer.journal.port import Entry, Journal, JournalTrouble
+from unlost.producer.journal.port import Entry, Journal, JournalError
 from unlost.producer.publish.accept import publication, wrapped
 from unlost.producer.publish.batch import Batch, Told
 from unlost.producer.publish.origin import SameSite
@@ -138,7 +138,7 @@ class Publishing:
             if number is None:
                 return JSONResponse({"error": "this journal does not know that cursor"}, 404)
             entries = await asyncio.to_thread(self._journal.read, number, limit)
-        except JournalTrouble as error:
+        except JournalError as error:
             return _unavailable(error, None)
         return await self._lines(entries)
 
@@ -146,7 +146,7 @@ class Publishing:
         """What each group has settled, and what was dropped before a group had read it."""
         try:
             stats = await asyncio.to_thread(self._journal.stats)
-        except JournalTrouble as error:
+        except JournalError as error:
             return _unavailable(error, None)
         cursor = self._journal.timelines.cursor
         groups = [
@@ -166,7 +166,7 @@ class Publishing:
     async def _first(self, event_id: str) -> Response:
         try:
             entry = await asyncio.to_thread(self._journal.first, event_id)
-        except JournalTrouble as error:
+        except JournalError as error:
             return _unavailable(error, event_id)
         return await self._lines([entry] if entry else [])
 

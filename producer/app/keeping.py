@@ -55,7 +55,7 @@ class Keeping:
     async def look(self) -> Looked:
         """Check that the journal can be written, drop what may be dropped, and find out how full it is.
 
-        Raises ``JournalTrouble`` if the journal cannot be written.
+        Raises ``JournalError`` if the journal cannot be written.
         """
         now = self._steady.now(self._wall(), self._monotonic())
         await asyncio.to_thread(self._journal.probe, now)

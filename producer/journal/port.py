@@ -77,7 +77,7 @@ class JournalStats(msgspec.Struct, frozen=True):
     """How many entries retention has ever dropped before some group had read them."""
 
 
-class JournalTrouble(Exception):
+class JournalError(Exception):
     """The journal cannot be read or written now. Nothing of the batch was accepted."""
 
 
@@ -93,7 +93,7 @@ class Journal(Protocol):
         ...
 
     def append(self, groups: Sequence[Group], at: float) -> Written:
-        """Store a batch durably, all or nothing. Raises ``JournalTrouble`` otherwise."""
+        """Store a batch durably, all or nothing. Raises ``JournalError`` otherwise."""
         ...
 
     def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
@@ -114,7 +114,7 @@ class Journal(Protocol):
         ...
 
     def probe(self, at: float) -> None:
-        """Write the time durably, to check that the journal can be written. Raises ``JournalTrouble`` if it cannot."""
+        """Write the time durably, to check that the journal can be written. Raises ``JournalError`` if it cannot."""
         ...
 
     def probed_at(self) -> float | None:

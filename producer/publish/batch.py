@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from unlost.listener.core.event import how_often
-from unlost.producer.journal.port import JournalTrouble, Placed
+from unlost.producer.journal.port import JournalError, Placed
 from unlost.producer.journal.publications import LINE_END, Group, Lines, Publication
 from unlost.producer.publish.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
 from unlost.producer.publish.answers import Answers
@@ -73,14 +73,14 @@ class Batch:
         status, last = 200, b""
         try:
             await self._read(chunks)
-        except (JournalTrouble, Overloaded) as error:
+        except (JournalError, Overloaded) as error:
             status, last = 503, self._unavailable(error)
         except Refused as refused:
             status, last = 413, _line({"status": refused.status, "error": str(refused)})
         finally:
-            trouble = await self._end_all()
-        if trouble and status != 503:
-            status, last = 503, last + self._unavailable(trouble)
+            failure = await self._end_all()
+        if failure and status != 503:
+            status, last = 503, last + self._unavailable(failure)
         self._answers.add(last)
         return status, self._answers
 
@@ -143,15 +143,15 @@ class Batch:
             self._told(status, count)
         self._answers.add(_encoder.encode_lines(sorted(told, key=_line_of) if len(told) > len(part.lines) else told))
 
-    async def _end_all(self) -> JournalTrouble | None:
+    async def _end_all(self) -> JournalError | None:
         """Wait for all parts in progress. If a body fails in the middle, later parts may be stored all the same."""
-        trouble = None
+        failure = None
         while self._under_way:
             try:
                 await self._end(self._under_way.popleft())
-            except JournalTrouble as error:
-                trouble = error
-        return trouble
+            except JournalError as error:
+                failure = error
+        return failure
 
     def _unavailable(self, error: Exception) -> bytes:
         self._told("unavailable", 1)

@@ -19,7 +19,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
-from unlost.producer.journal.port import Entry, Journal, JournalTrouble, Placed, Written
+from unlost.producer.journal.port import Entry, Journal, JournalError, Placed, Written
 from unlost.producer.journal.publications import Group
 
 MOST_WAITING = 50_000
@@ -53,7 +53,7 @@ class Publisher:
         *,
         placed: Callable[[int, Iterable[Entry]], None],
         committed: Callable[[int, float], None],
-        failed: Callable[[JournalTrouble], None],
+        failed: Callable[[JournalError], None],
         quick: float = QUICK,
     ) -> None:
         self._journal = journal
@@ -83,7 +83,7 @@ class Publisher:
         return self._count >= MOST_WAITING
 
     async def publish(self, publications: Group) -> Sequence[Placed]:
-        """Store these events and return when they are durable. Raises ``JournalTrouble`` or ``Overloaded``."""
+        """Store these events and return when they are durable. Raises ``JournalError`` or ``Overloaded``."""
         return await self.place(publications)
 
     def place(self, publications: Group, *, together: Hashable | None = None) -> asyncio.Future[Sequence[Placed]]:
@@ -182,7 +182,7 @@ class Publisher:
 
     def _told(self, batch: list[Waiting], outcome: Written | Exception, seconds: float) -> None:
         self._is_quick = seconds < self._quick
-        if isinstance(outcome, JournalTrouble):
+        if isinstance(outcome, JournalError):
             self._failed(outcome)
             _refuse(batch, outcome)
         elif isinstance(outcome, Exception):

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from unlost.producer.journal.port import JournalTrouble, Placed
+from unlost.producer.journal.port import JournalError, Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import STATUS, Answer, Refused, answer
 from unlost.producer.publish.batch import Told
@@ -54,7 +54,7 @@ class PublishOne:
             self._unavailable(reply, one.event_id, error)
 
     def _placed(self, event_id: str, reply: Reply, failed: Failed, outcome: Sequence[Placed] | Exception) -> None:
-        if isinstance(outcome, JournalTrouble):
+        if isinstance(outcome, JournalError):
             self._unavailable(reply, event_id, outcome)
         elif isinstance(outcome, Exception):
             failed(outcome)

@@ -32,7 +32,7 @@ from websockets.protocol import State
 from unlost.ops.kit.telemetry.admission import Admission, seats_within
 from unlost.ops.kit.telemetry.http import listening_socket
 from unlost.producer.journal.damage import damaged_of
-from unlost.producer.journal.port import Journal, JournalTrouble
+from unlost.producer.journal.port import Journal, JournalError
 from unlost.producer.journal.timelines import Start
 from unlost.producer.stream.backlog import Backlog
 from unlost.producer.stream.damage import Damage
@@ -154,8 +154,8 @@ class Stream:
             return None
         try:
             bounds = await asyncio.to_thread(self._journal.bounds)
-        except JournalTrouble as trouble:
-            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{trouble}\n")
+        except JournalError as error:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n")
         asked = parse_qs(urlsplit(request.path).query, keep_blank_values=True).get("after", [None])[0]
         timelines = self._journal.timelines
         start = Start(self._tail.newest, is_known=True) if asked is None else timelines.start_after(asked, bounds)
@@ -184,8 +184,8 @@ class Stream:
                     await reader.rest()
         except ConnectionClosed:
             return
-        except JournalTrouble as trouble:
-            await connection.close(CloseCode.TRY_AGAIN_LATER, str(trouble)[:100])
+        except JournalError as error:
+            await connection.close(CloseCode.TRY_AGAIN_LATER, str(error)[:100])
         finally:
             self.clients -= 1
             self._tail.unsubscribe(grown)

@@ -29,7 +29,6 @@ COMMANDS = {"dlq": dlq, "unlost": unlost}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 CURSOR_OR_TIME = r'"(?:cursor|received_at|processed_at)":"[^"]*"'
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 INLINE = re.compile(r"`((?:dlq|unlost) [a-z]+ [^`\n]+)`")
 """Commands within a sentence. Without any argument it is only a name."""
 OF_OTHERS = ("pg_isready", "redis-cli", "sqlite3")
@@ -59,12 +58,6 @@ def test_every_command_that_is_shown_is_understood(page: str, command: str):
     assert target, f"there is no command {name}"
     with contextlib.suppress(click.exceptions.Exit):  # the example asks for help
         target.make_context(name, arguments)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path):
-    for target in LINK.findall(page.read_text()):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ from tests.support.listeners import Heard, RunningListener, running_listener, un
 from tests.support.stream import ResumingSource, resuming_source
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.facts import (
-    BreakerMoved,
+    BreakerChanged,
     EventBuried,
     EventsStandBy,
     EventsStored,
@@ -69,7 +69,7 @@ def ids(stem: str, count: int) -> list[str]:
 
 
 def open_breaker(heard: Heard) -> bool:
-    moves = [fact.state for fact in heard.of(BreakerMoved) if fact.name == "postgres"]
+    moves = [fact.state for fact in heard.of(BreakerChanged) if fact.name == "postgres"]
     return bool(moves) and moves[-1] == "open"
 
 

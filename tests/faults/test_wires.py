@@ -24,7 +24,7 @@ from tests.support.toxics import ToxicWire, toxic_wire
 from tests.support.yardstick import Yardstick
 from unlost.listener.core.facts import (
     AttemptFailed,
-    BreakerMoved,
+    BreakerChanged,
     EventsStored,
     PlacesDeclared,
     SourceConnected,
@@ -164,7 +164,7 @@ def felt(heard: Heard, wire: str) -> bool:
             return bool(heard.of(SourceLost))
         case "redis":
             return heard.of(PlacesDeclared)[-1].degraded
-    return any(fact.name == "postgres" and fact.state == "open" for fact in heard.of(BreakerMoved))
+    return any(fact.name == "postgres" and fact.state == "open" for fact in heard.of(BreakerChanged))
 
 
 def well_again(heard: Heard, wire: str) -> bool:
@@ -174,7 +174,7 @@ def well_again(heard: Heard, wire: str) -> bool:
             return isinstance(connections[-1], SourceConnected)
         case "redis":
             return not heard.of(PlacesDeclared)[-1].degraded
-    return [fact.state for fact in heard.of(BreakerMoved) if fact.name == "postgres"][-1] == "closed"
+    return [fact.state for fact in heard.of(BreakerChanged) if fact.name == "postgres"][-1] == "closed"
 
 
 @pytest.mark.parametrize("harm", LASTING, ids=lambda harm: harm.__name__)

@@ -7,7 +7,7 @@ import pytest
 from tests.support.listeners import running_listener
 from tests.support.stream import resuming_source
 from tests.support.wrong_redis import answering
-from unlost.listener.core.facts import BreakerMoved, EventsStored, PlacesDeclared
+from unlost.listener.core.facts import BreakerChanged, EventsStored, PlacesDeclared
 
 ANSWERS = {
     "a number": b":1\r\n",
@@ -45,8 +45,8 @@ async def test_the_process_lives_and_works_without_it(database_url: str, tmp_pat
         await source.publish(*[f"e{number}" for number in range(20)])
         await one.heard.until(lambda h: len(h.ids(EventsStored)) == 20)
         assert one.heard.of(PlacesDeclared)[-1].degraded
-        await one.heard.until(lambda h: any(f.name == "redis" and f.state == "open" for f in h.of(BreakerMoved)))
-        opened = next(fact for fact in one.heard.of(BreakerMoved) if fact.name == "redis")
+        await one.heard.until(lambda h: any(f.name == "redis" and f.state == "open" for f in h.of(BreakerChanged)))
+        opened = next(fact for fact in one.heard.of(BreakerChanged) if fact.name == "redis")
         assert opened.why.startswith("asking which Redis this is: ")
         health = one.daemon.health().whole()
         assert health["breaker_causes"]["redis"].startswith("asking which Redis this is: ")

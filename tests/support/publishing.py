@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 from unlost.ops.kit.telemetry.admission import Admission
 from unlost.ops.kit.telemetry.guarded import GuardedProtocol
 from unlost.producer.fast.publish import PATH, FastPublishProtocol, Heads
-from unlost.producer.journal.port import JournalTrouble, Placed
+from unlost.producer.journal.port import JournalError, Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import publication
 from unlost.producer.publish.origin import SameSite
@@ -72,7 +72,7 @@ class Places:
             raise Overloaded("too many")
         outcome: list[Placed] | Exception = [Placed("accepted", f"j.{len(self.taken)}")]
         if one.event_id == "trouble":
-            outcome = JournalTrouble("the disk is full")
+            outcome = JournalError("the disk is full")
         elif one.event_id == "defect":
             outcome = ZeroDivisionError("a defect")
         elif one.event_id in {old.event_id for old in self.taken}:

@@ -48,7 +48,7 @@ class PeerCheck:
             self._intake.end_unread([part for part in parts if part.segment in settled])
             self._intake.read(self._affinity.wait_again([part for part in parts if part.segment not in settled]))
             count = sum([len(part.frames) for part in parts])
-            self._facts(BatchDone("look", count, self._clocks.monotonic() - started))
+            self._facts(BatchDone("peer_check", count, self._clocks.monotonic() - started))
 
     async def _settled(self, segments: Sequence[Segment]) -> set[Segment]:
         ended = {segment: segment.name for segment in segments if segment.name}

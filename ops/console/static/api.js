@@ -4,7 +4,7 @@ import {dialog, h} from "./dom.js";
 
 const KEY = "unlost-token", PATIENCE = 10_000;
 
-export class Trouble extends Error {
+export class ApiError extends Error {
   constructor(status, message) { super(message); this.status = status; }
 }
 
@@ -25,7 +25,7 @@ export async function raw(path, body) {
     const response = await call(path, {method: "POST", body, headers});
     if (response.status !== 401) return response;
     const given = await askToken(Boolean(token));
-    if (given === null) throw new Trouble(401, "nothing was changed: the token is needed");
+    if (given === null) throw new ApiError(401, "nothing was changed: the token is needed");
     sessionStorage.setItem(KEY, given);
   }
 }
@@ -34,14 +34,14 @@ async function call(path, options) {
   try {
     return await fetch(path, options.method ? options : {...options, signal: AbortSignal.timeout(PATIENCE)});
   } catch (error) {
-    if (error.name === "TimeoutError") throw new Trouble(0, `the console has not answered for ${PATIENCE / 1000} s; does its process hang?`);
-    throw new Trouble(0, "the console cannot be reached; does unlost console still run?");
+    if (error.name === "TimeoutError") throw new ApiError(0, `the console has not answered for ${PATIENCE / 1000} s; does its process hang?`);
+    throw new ApiError(0, "the console cannot be reached; does unlost console still run?");
   }
 }
 
 async function answer(response) {
   const told = await response.json().catch(() => ({error: `the console answered ${response.status}`}));
-  if (!response.ok && !(response.status === 404 && told.found === false)) throw new Trouble(response.status, told.error);
+  if (!response.ok && !(response.status === 404 && told.found === false)) throw new ApiError(response.status, told.error);
   return told;
 }
 

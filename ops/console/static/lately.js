@@ -8,7 +8,7 @@ const WORDS = {
   degraded: ["works without Redis", "warn"], normal: ["uses Redis again", "good"], source_connected: ["connected", "good"],
   source_lost: ["lost the source", "warn"], source_gap: ["gap in the source", "bad"], reading_paused: ["stopped reading", "warn"],
   storing_paused: ["cannot store rows", "bad"],
-  dead_letter_trouble: ["cannot write letters", "bad"], dead_letter_healed: ["writes letters again", "good"],
+  dead_letter_file_failed: ["cannot write letters", "bad"], dead_letter_file_recovered: ["writes letters again", "good"],
   events_taken_over: ["took over", "warn"], leases_lost: ["lost leases", "warn"], event_buried: ["buried", "bad"],
 };
 const EVENTS = ["events_taken_over", "leases_lost", "event_buried"];
@@ -30,11 +30,11 @@ function episode(one) {
 }
 
 function change(one) {
-  const [word, kind] = one.what === "breaker_moved" ? breaker(one.detail) : WORDS[one.what] ?? [one.what.replaceAll("_", " "), "plain"];
+  const [word, kind] = one.what === "breaker_changed" ? breaker(one.detail) : WORDS[one.what] ?? [one.what.replaceAll("_", " "), "plain"];
   const events = EVENTS.includes(one.what);
   const often = events ? `${count(one.times)} ${one.times === 1 ? "event" : "events"}` : one.times > 1 ? `${count(one.times)} times` : "";
   const since = one.times > 1 && one.at - one.first_at >= 1 ? `within ${span(one.at - one.first_at)}` : "";
-  const detail = one.what === "breaker_moved" ? "" : one.detail;
+  const detail = one.what === "breaker_changed" ? "" : one.detail;
   return h("li", {}, time(one.at), h("span", {class: "who"}, one.who), pill(word, kind),
     h("span", {class: "detail"}, [often, since, detail].filter(Boolean).join(" · ")));
 }

@@ -41,9 +41,9 @@ function all(root, running, say) {
     "Replay all that wait…");
   root.append(h("section", {"aria-labelledby": "groups"}, h("div", {class: "row spread"}, h("h2", {id: "groups"}, "By failure"), replayAll),
     h("div", {class: "scroll"}, h("table", {class: "groups"}, head("Failure", "Letters", "States", "First", "Last"), body))));
-  const troubles = h("div", {role: "status"});
-  root.prepend(troubles);
-  const drawTroubles = drawer(troubles, all => all.map(one => h("p", {class: "bad"}, one)));
+  const errors = h("div", {role: "status"});
+  root.prepend(errors);
+  const drawErrors = drawer(errors, all => all.map(one => h("p", {class: "bad"}, one)));
   const draw = drawer(body, found => found.length ? found.map(groupRow) :
     h("tr", {}, h("td", {colspan: "5", class: "empty"}, "No dead letters. What cannot succeed would stand here.")));
   return {
@@ -51,7 +51,7 @@ function all(root, running, say) {
       try {
         const told = await get("/api/letters/groups");
         replayAll.disabled = !told.groups.some(one => one.waiting);
-        drawTroubles(told.troubles);
+        drawErrors(told.errors);
         draw(told.groups);
       } catch (error) { say(error.message); }
     },

@@ -130,9 +130,9 @@ function drawnRest(now) {
   const {producer, database} = now;
   const without = now.listeners.filter(([, breakers, error]) => !error && breakers.redis && breakers.redis !== "closed").map(one => one[0]);
   const asked = now.listeners.filter(([, , error]) => !error).length;
-  const producerTrouble = producer && (producer.error || (producer.ready ? "" : producer.reasons.join("; ")));
+  const producerError = producer && (producer.error || (producer.ready ? "" : producer.reasons.join("; ")));
   return [
-    producer && server("Producer", producerTrouble, [line("Accepted", `${rate(producer.accepted)} /s`),
+    producer && server("Producer", producerError, [line("Accepted", `${rate(producer.accepted)} /s`),
       line("Journal", `${count(producer.newest)} events so far`), line("Connected", `${count(producer.clients)} listeners`)], producer.url),
     database && server("PostgreSQL", database.error, [line("Rows", `${database.estimated ? "about " : ""}${count(database.rows)}`),
       line("Answers in", span(database.milliseconds / 1000)), line("Settled up to", database.settled_up_to ?? "–")]),

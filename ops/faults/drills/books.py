@@ -10,11 +10,11 @@ from pathlib import Path
 
 import asyncpg
 
-from unlost.dlq.record.file import Damage, FileTrouble, read_letters
+from unlost.dlq.record.file import Damage, FileError, read_letters
 from unlost.dlq.record.sidecar import OPEN, states
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
 from unlost.ops.faults.drills.measure import Row
-from unlost.ops.faults.drills.stage import Stage, StageTrouble
+from unlost.ops.faults.drills.stage import Stage, StageError
 
 ROWS = """
 select event_id, extract(epoch from received_at)::float8 as received_at,
@@ -58,7 +58,7 @@ async def connected(database_url: str) -> asyncpg.Connection:
             return await asyncpg.connect(database_url, timeout=2, command_timeout=30)
         except LIBRARY_ERRORS as error:
             if time.monotonic() > deadline:
-                raise StageTrouble(f"PostgreSQL cannot be asked ({error}); is the stage up?") from error
+                raise StageError(f"PostgreSQL cannot be asked ({error}); is the stage up?") from error
         await asyncio.sleep(0.1)
 
 
@@ -94,8 +94,8 @@ def open_letters(files: Iterable[Path]) -> list[str]:
     """The ids of events with unresolved letters in these files."""
     try:
         return [letter for file in files if file.exists() for letter in _open_in(file)]
-    except FileTrouble as error:
-        raise StageTrouble(str(error)) from error
+    except FileError as error:
+        raise StageError(str(error)) from error
 
 
 def _open_in(file: Path) -> Iterator[str]:
@@ -114,7 +114,7 @@ async def count_of(database_url: str, prefix: str) -> int:
         finally:
             connection.terminate()
     except LIBRARY_ERRORS as error:
-        raise StageTrouble(f"PostgreSQL cannot be asked: {error}") from error
+        raise StageError(f"PostgreSQL cannot be asked: {error}") from error
 
 
 async def effects_of(database_url: str, prefix: str) -> Counter[str]:

@@ -9,7 +9,7 @@ import httpx
 from unlost.ops.faults.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Act, Bars, Drill, Poison, pause
 from unlost.ops.faults.drills.journals import set_journal_back, start_and_see_gaps
 from unlost.ops.faults.drills.restores import set_postgres_back, until_noticed
-from unlost.ops.faults.drills.stage import Stage, StageTrouble
+from unlost.ops.faults.drills.stage import Stage, StageError
 
 OUTLAST_ATTEMPTS = 9.0
 """Longer than three attempts, 2 s apart, including attempts that began late."""
@@ -75,7 +75,7 @@ async def busiest(stage: Stage) -> str:
             if max(told) >= HOLDS_SOME:
                 return stage.listeners[told.index(max(told))]
             await asyncio.sleep(LOOK_SECONDS)
-    raise StageTrouble("no listener held several events at once; publish faster (--rate)")
+    raise StageError("no listener held several events at once; publish faster (--rate)")
 
 
 def every_listener(act: str) -> Act:
@@ -94,7 +94,7 @@ async def letters_are_written(stage: Stage) -> None:
         if await stage.letters():
             return
         await asyncio.sleep(LETTERS_LOOK_SECONDS)
-    raise StageTrouble("the stops left no letters; publish faster (--rate)")
+    raise StageError("the stops left no letters; publish faster (--rate)")
 
 
 async def restart_one_by_one(stage: Stage) -> None:
@@ -112,7 +112,7 @@ async def _ready(client: httpx.AsyncClient, url: str) -> None:
             if (await client.get(f"{url}/health/ready")).status_code == httpx.codes.OK:
                 return
         await asyncio.sleep(LOOK_SECONDS)
-    raise StageTrouble(f"{url} was not ready again")
+    raise StageError(f"{url} was not ready again")
 
 
 def every_wire(kind: str, *wires: str, **attributes: float) -> Act:
@@ -199,7 +199,7 @@ async def until_refused(stage: Stage) -> None:
                     await asyncio.sleep(LET_IT_TRY)
                     return
             await asyncio.sleep(LOOK_SECONDS)
-    raise StageTrouble(f"the listener with another handler did not say so within {REFUSED_WITHIN:g} s")
+    raise StageError(f"the listener with another handler did not say so within {REFUSED_WITHIN:g} s")
 
 
 RESET = every_wire("reset_peer", "redis", "postgres", "source", timeout=0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unlost.ops.faults.drills.drill import IN_TRANSACTION, RECORD, Act, Bars, Drill
-from unlost.ops.faults.drills.stage import Stage, StageTrouble
+from unlost.ops.faults.drills.stage import Stage, StageError
 
 FIRST_BLOW = 1.0
 SHORTEST, LONGEST = 0.3, 8.0
@@ -122,7 +122,7 @@ async def _strike(stage: Stage, blow: Blow) -> None:
         case "freeze":
             await stage.freeze(blow.target)
         case _:
-            raise StageTrouble(f"chaos cannot {blow.what} {blow.target}")
+            raise StageError(f"chaos cannot {blow.what} {blow.target}")
 
 
 async def _heal(stage: Stage, blow: Blow) -> None:

@@ -23,7 +23,7 @@ from unlost.ops.faults.drills.local_stage import local_stage
 from unlost.ops.faults.drills.marks import ConsoleAt
 from unlost.ops.faults.drills.render import listed, progress, summary, verdict
 from unlost.ops.faults.drills.runner import Phase, broken, observe
-from unlost.ops.faults.drills.stage import StageTrouble
+from unlost.ops.faults.drills.stage import StageError
 from unlost.ops.faults.drills.traffic import Stream
 from unlost.ops.faults.drills.verdict import Observed, Result, judge
 from unlost.ops.kit.command import Secret, Settings, UsageProblem, WebAddress, command
@@ -215,8 +215,8 @@ async def _on_compose(one: Drill, project: DrillSettings, wished: Wish, say: Cal
             listener_urls=project.listener_urls,
             console=ConsoleAt(project.console_url, project.console_token.reveal()) if project.console_url else None,
         )
-    except StageTrouble as trouble:
-        raise UsageProblem(str(trouble)) from None
+    except StageError as error:
+        raise UsageProblem(str(error)) from None
     return await observe(one, stage, wished.stream(one), say, wished.hold)
 
 

@@ -1,4 +1,4 @@
-"""Calls ``docker compose`` for the project in this directory. A call that fails or hangs raises ``StageTrouble``.
+"""Calls ``docker compose`` for the project in this directory. A call that fails or hangs raises ``StageError``.
 
 Several threads may use it at once, each with its own event loop.
 """
@@ -8,7 +8,7 @@ import contextlib
 import shlex
 from collections.abc import Sequence
 
-from unlost.ops.faults.drills.stage import StageTrouble
+from unlost.ops.faults.drills.stage import StageError
 
 CALL_SECONDS = 120.0
 SHOWN = 300
@@ -26,7 +26,7 @@ class Compose:
         """Run it and return what it printed."""
         code, told = await self.run(*arguments)
         if code:
-            raise StageTrouble(f"{shlex.join([*self._words, *arguments])[:200]} ended with {code}: {told[-SHOWN:]}")
+            raise StageError(f"{shlex.join([*self._words, *arguments])[:200]} ended with {code}: {told[-SHOWN:]}")
         return told
 
     async def inside(self, service: str, *arguments: str) -> str:
@@ -47,12 +47,12 @@ class Compose:
                 stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
         except OSError as error:
-            raise StageTrouble(f"{self.command} cannot be run: {error}; give --compose-command") from error
+            raise StageError(f"{self.command} cannot be run: {error}; give --compose-command") from error
         try:
             async with asyncio.timeout(self._seconds):
                 out, told = await process.communicate()
         except TimeoutError as error:
-            raise StageTrouble(
+            raise StageError(
                 f"{shlex.join([*self._words, *arguments])[:200]} did not end within {self._seconds:g} s"
             ) from error
         finally:

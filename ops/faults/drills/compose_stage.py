@@ -20,7 +20,7 @@ from unlost.ops.faults.drills.compose_calls import SHOWN, Compose
 from unlost.ops.faults.drills.drill import IN_TRANSACTION, RECORD
 from unlost.ops.faults.drills.marks import ConsoleAt
 from unlost.ops.faults.drills.measure import Row, Run
-from unlost.ops.faults.drills.stage import StageTrouble, Wires
+from unlost.ops.faults.drills.stage import StageError, Wires
 
 PSQL = 'exec psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XAtq -v ON_ERROR_STOP=1 -c "$0"'
 LETTERS = "failed_events.jsonl"
@@ -55,7 +55,7 @@ class ComposeStage:
     @property
     def wires(self) -> Wires:
         """Not available here."""
-        raise StageTrouble("fault proxies are only to be had without --compose")
+        raise StageError("fault proxies are only to be had without --compose")
 
     async def stop(self, part: str) -> None:
         """``docker compose stop``."""
@@ -86,18 +86,18 @@ class ComposeStage:
 
     async def configure(self, part: str, **settings: str) -> None:  # noqa: ARG002
         """Not here: a container keeps the environment that it was created with."""
-        raise StageTrouble(f"the settings of {part} stand in the project's files; run this drill locally")
+        raise StageError(f"the settings of {part} stand in the project's files; run this drill locally")
 
     async def revive(self) -> None:
         """The restart policy does it."""
 
     async def take_connections(self) -> None:
         """Not here."""
-        raise StageTrouble("PostgreSQL's connections can only be taken without --compose")
+        raise StageError("PostgreSQL's connections can only be taken without --compose")
 
     async def lock_events(self) -> None:
         """Not here."""
-        raise StageTrouble("The table of events can only be locked without --compose")
+        raise StageError("The table of events can only be locked without --compose")
 
     async def unlock_events(self) -> None:
         """Nothing was locked."""
@@ -107,31 +107,31 @@ class ComposeStage:
 
     async def start_second_producer(self) -> None:
         """Not here."""
-        raise StageTrouble("a second producer is started on this machine only")
+        raise StageError("a second producer is started on this machine only")
 
     async def turn_clock_back(self) -> None:
         """Not here."""
-        raise StageTrouble("Redis' clock is turned back only without --compose")
+        raise StageError("Redis' clock is turned back only without --compose")
 
     async def back_up_journal(self) -> None:
         """Not here."""
-        raise StageTrouble("the journal is restored on this machine only")
+        raise StageError("the journal is restored on this machine only")
 
     async def restore_journal(self) -> None:
         """Not here."""
-        raise StageTrouble("the journal is restored on this machine only")
+        raise StageError("the journal is restored on this machine only")
 
     async def back_up_postgres(self) -> None:
         """Not here."""
-        raise StageTrouble("PostgreSQL is restored on this machine only")
+        raise StageError("PostgreSQL is restored on this machine only")
 
     async def restore_postgres(self) -> None:
         """Not here."""
-        raise StageTrouble("PostgreSQL is restored on this machine only")
+        raise StageError("PostgreSQL is restored on this machine only")
 
     async def fill_disk(self) -> None:
         """Not here."""
-        raise StageTrouble("a full disk is only to be had without --compose")
+        raise StageError("a full disk is only to be had without --compose")
 
     async def free_disk(self) -> None:
         """Nothing was filled."""
@@ -200,7 +200,7 @@ class ComposeStage:
         deadline = time.monotonic() + READY_SECONDS
         while refused := await self._refusal(server):
             if time.monotonic() > deadline:
-                raise StageTrouble(f"{server} was started, and is not ready: {refused}")
+                raise StageError(f"{server} was started, and is not ready: {refused}")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _refusal(self, server: str) -> str:
@@ -210,8 +210,8 @@ class ComposeStage:
                 await self._sql("select 1")
                 return ""
             told = await self._compose.inside(server, "redis-cli", "ping")
-        except StageTrouble as trouble:
-            return str(trouble)
+        except StageError as error:
+            return str(error)
         return "" if told == "PONG" else told or "no answer"
 
     async def _sql(self, statement: str) -> str:
@@ -229,7 +229,7 @@ async def compose_stage(
     missing = {"redis", "postgres", "producer"} - set(services)
     if code or missing or len(listeners) != len(listener_urls):
         found = told[-SHOWN:] if code else json.dumps(services)
-        raise StageTrouble(
+        raise StageError(
             f"`{command}` shows no running project with redis, postgres, producer and {len(listener_urls)} listeners "
             f"here ({found}); start it, or name the listeners' addresses with --listener-urls"
         )
@@ -248,7 +248,7 @@ async def _lease(compose: Compose, listener: str) -> float:
     """Return the lease of a listener, after checking that its handler is suitable for drills."""
     settings = json.loads(await compose.inside(listener, "unlost", "listener", "--show-settings", "--json"))
     if settings["handler"] not in (RECORD, IN_TRANSACTION):
-        raise StageTrouble(
+        raise StageError(
             f"{listener} runs with HANDLER={settings['handler']}, which does not write its runs down; start it again "
             f"with HANDLER={RECORD}, as `docker compose --env-file ops/deploy/compose/drills.env up -d` does"
         )

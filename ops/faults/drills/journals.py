@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from unlost.ops.faults.drills.stage import Stage, StageTrouble
+from unlost.ops.faults.drills.stage import Stage, StageError
 from unlost.ops.system.layout import executable
 
 REFUSED = 2
@@ -22,7 +22,7 @@ GAP = re.compile(r"^unlost_source_gaps_total(?:\{[^}]*\})? [1-9]", re.MULTILINE)
 
 
 async def start_second_producer(journal: Path) -> None:
-    """Start a second producer, which must exit by itself with code 2. Raises ``StageTrouble`` if it does not."""
+    """Start a second producer, which must exit by itself with code 2. Raises ``StageError`` if it does not."""
     environment = {**os.environ, "JOURNAL": str(journal), "PORT": "0", "WS_PORT": "0"}
     second = await asyncio.create_subprocess_exec(
         executable("unlost"),
@@ -37,9 +37,9 @@ async def start_second_producer(journal: Path) -> None:
     except TimeoutError:
         second.kill()
         await second.wait()
-        raise StageTrouble("a second producer runs on the same journal") from None
+        raise StageError("a second producer runs on the same journal") from None
     if second.returncode != REFUSED or b"in use by another producer" not in said:
-        raise StageTrouble(f"a second producer ended with {second.returncode}: {said[-300:].decode(errors='replace')}")
+        raise StageError(f"a second producer ended with {second.returncode}: {said[-300:].decode(errors='replace')}")
 
 
 def back_up(journal: Path) -> None:
@@ -85,4 +85,4 @@ async def _gap(client: httpx.AsyncClient, url: str) -> None:
             if GAP.search((await client.get(f"{url}/metrics")).text):
                 return
         await asyncio.sleep(LOOK_SECONDS)
-    raise StageTrouble(f"{url} declared no gap, though the journal was set back")
+    raise StageError(f"{url} declared no gap, though the journal was set back")

@@ -21,7 +21,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from unlost.dlq.record.file import FileTrouble
+from unlost.dlq.record.file import FileError
 from unlost.ops.audit.cli import AuditSettings, audited
 from unlost.ops.faults.drills import books as bookkeeping
 from unlost.ops.faults.drills import journals, second
@@ -30,7 +30,7 @@ from unlost.ops.faults.drills.drill import Drill
 from unlost.ops.faults.drills.hoard import Hoard
 from unlost.ops.faults.drills.marks import ConsoleAt
 from unlost.ops.faults.drills.measure import Row, Run
-from unlost.ops.faults.drills.stage import StageTrouble, Wires
+from unlost.ops.faults.drills.stage import StageError, Wires
 from unlost.ops.faults.drills.wires import ProxyWires, proxied
 from unlost.ops.kit.command import SecretUrl, UsageProblem
 from unlost.ops.system import copies
@@ -93,7 +93,7 @@ class LocalStage:
     def wires(self) -> Wires:
         """The fault proxies."""
         if self._wires is None:
-            raise StageTrouble("this stage was set up without fault proxies")
+            raise StageError("this stage was set up without fault proxies")
         return self._wires
 
     # -- parts ----------------------------------------------------------------------------------
@@ -165,9 +165,7 @@ class LocalStage:
         if child.name.startswith("listener") and child.stopping:
             code = await asyncio.to_thread(child.stop, STOPPED_WITHIN)
             if code:
-                raise StageTrouble(
-                    f"{child.name} was stopped and ended with {code}; the end of its log:\n{child.tail()}"
-                )
+                raise StageError(f"{child.name} was stopped and ended with {code}; the end of its log:\n{child.tail()}")
 
     # -- shortages ------------------------------------------------------------------------------
 
@@ -210,7 +208,7 @@ class LocalStage:
     async def turn_clock_back(self) -> None:
         """Make every lease in Redis end an hour later."""
         if not await turn_back(self._system.valkey.url):
-            raise StageTrouble("no lease stood in Redis; publish faster (--rate)")
+            raise StageError("no lease stood in Redis; publish faster (--rate)")
 
     async def back_up_postgres(self) -> None:
         """See ``Stage``."""
@@ -249,7 +247,7 @@ class LocalStage:
         return await bookkeeping.effects_of(self.database_url, prefix)
 
     async def count(self, prefix: str) -> int:
-        """Count the rows. Raises ``StageTrouble`` if PostgreSQL does not answer at once."""
+        """Count the rows. Raises ``StageError`` if PostgreSQL does not answer at once."""
         return await bookkeeping.count_of(self.database_url, prefix)
 
     async def runs(self) -> list[Run]:
@@ -318,7 +316,7 @@ class LocalStage:
         )
         try:
             account = await audited(settings, settings.letters)
-        except (FileTrouble, UsageProblem) as error:
+        except (FileError, UsageProblem) as error:
             return [f"unlost audit of group {group}: {error}"]
         return [] if account.is_balanced else [f"unlost audit of group {group}: {json.dumps(account.counts())}"]
 

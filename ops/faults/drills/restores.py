@@ -6,7 +6,7 @@ import re
 
 import httpx
 
-from unlost.ops.faults.drills.stage import Stage, StageTrouble
+from unlost.ops.faults.drills.stage import Stage, StageError
 
 WRITTEN_SINCE = 3.0
 """Seconds between the backup and the stop of PostgreSQL. In them, rows are stored and the group's cursor moves."""
@@ -15,7 +15,7 @@ NOTICED = re.compile(r"^unlost_store_changes_total\{[^}]*\} [1-9]", re.MULTILINE
 
 
 async def set_postgres_back(stage: Stage) -> None:
-    """Drop everything stored since the backup. Raises ``StageTrouble`` if that was nothing."""
+    """Drop everything stored since the backup. Raises ``StageError`` if that was nothing."""
     await stage.back_up_postgres()
     await asyncio.sleep(WRITTEN_SINCE)
     before = await stage.count("")
@@ -24,7 +24,7 @@ async def set_postgres_back(stage: Stage) -> None:
     await stage.start("postgres")
     after = await stage.count("")
     if after >= before:
-        raise StageTrouble(f"the backup has {after} rows of {before}: nothing was set back; publish faster (--rate)")
+        raise StageError(f"the backup has {after} rows of {before}: nothing was set back; publish faster (--rate)")
 
 
 async def until_noticed(stage: Stage) -> None:
@@ -40,4 +40,4 @@ async def _noticed(client: httpx.AsyncClient, url: str) -> None:
             if NOTICED.search((await client.get(f"{url}/metrics")).text):
                 return
         await asyncio.sleep(LOOK_SECONDS)
-    raise StageTrouble(f"{url} did not say that PostgreSQL was set back")
+    raise StageError(f"{url} did not say that PostgreSQL was set back")

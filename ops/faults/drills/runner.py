@@ -22,7 +22,7 @@ from unlost.ops.faults.drills.measure import (
     recovery,
     taken_over,
 )
-from unlost.ops.faults.drills.stage import Stage, StageTrouble
+from unlost.ops.faults.drills.stage import Stage, StageError
 from unlost.ops.faults.drills.traffic import Stream
 from unlost.ops.faults.drills.verdict import Observed
 from unlost.ops.faults.drills.watching import Watcher
@@ -65,7 +65,7 @@ class Runner:
         self._say = say
         self._hold = hold
         self._watcher = Watcher(stream, stage.producer_url, stage.listener_urls, stage.count)
-        self._troubles: list[str] = []
+        self._errors: list[str] = []
 
     async def run(self) -> Observed:
         """Run the drill and return what was observed."""
@@ -88,11 +88,11 @@ class Runner:
         self._phase("replay" if before.letters else "audit", len(before.rows))
         runs = [run for run in await self._stage.runs() if run.event_id.startswith(self._stream.prefix)]
         if strange := sum(run.kind == "strange" for run in runs):
-            self._troubles.append(f"{strange} events were handled by another handler than the group's")
+            self._errors.append(f"{strange} events were handled by another handler than the group's")
         if before.letters:
-            self._troubles += await self._stage.replay()
+            self._errors += await self._stage.replay()
         after = await bookkeeping.read(self._stage, self._stream.prefix)
-        self._troubles += await self._stage.audit()
+        self._errors += await self._stage.audit()
         self._note_watcher()
         return self._observed(before, after, runs, moments, normal)
 
@@ -144,7 +144,7 @@ class Runner:
             if not held or is_last:
                 books = await bookkeeping.read(self._stage, self._stream.prefix)
                 if is_last and held and not seen.failure:
-                    self._troubles.append(
+                    self._errors.append(
                         f"{held} events were still in memory after nothing had moved for {SETTLED_WITHIN:g} s; "
                         "what was under way then may be counted as lost or doubled"
                     )
@@ -163,9 +163,9 @@ class Runner:
             return
         answered = await self._watcher.end_stream(ANSWERED_WITHIN)
         if not ended_early:
-            self._troubles.append(f"not all events were published within {PUBLISHED_WITHIN:g} s")
+            self._errors.append(f"not all events were published within {PUBLISHED_WITHIN:g} s")
         if not answered:
-            self._troubles.append(f"not all events were answered within {ANSWERED_WITHIN:g} s")
+            self._errors.append(f"not all events were answered within {ANSWERED_WITHIN:g} s")
 
     async def _until_normal(self, rows: list[Row], moments: Moments) -> float | None:
         """Return the seconds to recovery, once all events are settled; None if there was no recovery in time."""
@@ -176,7 +176,7 @@ class Runner:
             if seconds is not None or seen.failure:
                 return seconds
             if time.monotonic() > deadline:
-                self._troubles.append(f"some listener was not back to normal after {SETTLED_WITHIN:g} s")
+                self._errors.append(f"some listener was not back to normal after {SETTLED_WITHIN:g} s")
                 return None
             await asyncio.sleep(LOOK_EVERY)
 
@@ -203,15 +203,15 @@ class Runner:
             seconds_to_take_over=over,
             felt=felt(seen.samples, moments),
             lease=self._stage.lease,
-            troubles=tuple(self._troubles),
+            errors=tuple(self._errors),
         )
 
     def _note_watcher(self) -> None:
         seen = self._watcher.seen
         if seen.failure:
-            self._troubles.append(seen.failure)
+            self._errors.append(seen.failure)
         if seen.published.refused:
-            self._troubles.append(f"the producer refused {len(seen.published.refused)}: {seen.published.refused[0]}")
+            self._errors.append(f"the producer refused {len(seen.published.refused)}: {seen.published.refused[0]}")
 
     async def _revive(self) -> None:
         while True:
@@ -235,10 +235,10 @@ async def observe(drill: Drill, stage: Stage, stream: Stream, say: Say, hold: fl
     """
     try:
         return await Runner(drill, stage, stream, say, hold).run()
-    except (StageTrouble, ChildFailed) as error:
+    except (StageError, ChildFailed) as error:
         return broken(drill, str(error))
 
 
 def broken(drill: Drill, why: str) -> Observed:
     """The observation of a drill that could not be carried out."""
-    return Observed(drill.name, 0, 0, 0, 0, 0, 0, 0, None, None, troubles=(why,))
+    return Observed(drill.name, 0, 0, 0, 0, 0, 0, 0, None, None, errors=(why,))

@@ -12,7 +12,7 @@ from unlost.ops.faults.drills.marks import ConsoleAt
 from unlost.ops.faults.drills.measure import Row, Run
 
 
-class StageTrouble(Exception):
+class StageError(Exception):
     """The stage cannot do something. The text says what, and what to do about it."""
 
 

@@ -8,7 +8,7 @@ from unlost.ops.faults.drills.drill import Bars
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was observed in a drill. ``troubles``: sentences about whatever disturbed the drill itself."""
+    """What was observed in a drill. ``errors``: sentences about whatever disturbed the drill itself."""
 
     drill: str
     published: int
@@ -24,7 +24,7 @@ class Observed:
     seconds_to_take_over: float | None = None
     felt: bool = True
     lease: float = 30.0
-    troubles: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Result:
 
 def judge(seen: Observed, bars: Bars) -> tuple[Result, list[str]]:
     """Return the result, and the reasons why the drill failed (none if it passed)."""
-    reasons = [*seen.troubles, *_law(seen), *_letters(seen, bars), *_work(seen, bars), *_times(seen, bars)]
+    reasons = [*seen.errors, *_law(seen), *_letters(seen, bars), *_work(seen, bars), *_times(seen, bars)]
     result = Result(
         drill=seen.drill,
         published=seen.published,

@@ -15,7 +15,7 @@ from typing import Self
 import httpx
 
 from unlost.ops.faults.drills.measure import Sample
-from unlost.ops.faults.drills.stage import StageTrouble
+from unlost.ops.faults.drills.stage import StageError
 from unlost.ops.faults.drills.traffic import Published, Stream, publish
 
 SAMPLE_SECONDS = 0.1
@@ -130,6 +130,6 @@ class Watcher:
         """Count rows for display. The pauses grow with the cost of a count, so that it burdens the machine little."""
         while True:
             began = time.monotonic()
-            with contextlib.suppress(StageTrouble):
+            with contextlib.suppress(StageError):
                 self.seen.counted(await self._count_rows(self._stream.prefix))
             await asyncio.sleep(COUNT_SECONDS + COUNT_PAUSES * (time.monotonic() - began))

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from unlost.ops.faults.drills.stage import StageTrouble
+from unlost.ops.faults.drills.stage import StageError
 from unlost.ops.system.child import Child
 from unlost.ops.system.layout import NAMES, Ports
 from unlost.ops.system.ports import LOOPBACK
@@ -66,7 +66,7 @@ class ProxyWires:
         try:
             return self._client.request(method, path, json=told).raise_for_status()
         except httpx.HTTPError as error:
-            raise StageTrouble(f"the fault proxy at {self._api_url} did not do {method} {path}: {error}") from error
+            raise StageError(f"the fault proxy at {self._api_url} did not do {method} {path}: {error}") from error
 
 
 @contextmanager

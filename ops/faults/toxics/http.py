@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from unlost.ops.faults.toxics.proxy import LOOPBACK, Proxy, address
-from unlost.ops.faults.toxics.toxic import Toxic, ToxicTrouble, changed_toxic, decoded, new_toxic
+from unlost.ops.faults.toxics.toxic import Toxic, ToxicError, changed_toxic, decoded, new_toxic
 from unlost.ops.kit.telemetry.http import PortTaken
 
 VERSION = "2.9.0-stand-in"
@@ -52,7 +52,7 @@ class Proxies:
                 Route("/proxies/{proxy}/toxics/{toxic}", self._change_toxic, methods=["POST", "PATCH"]),
                 Route("/proxies/{proxy}/toxics/{toxic}", self._remove_toxic, methods=["DELETE"]),
             ],
-            exception_handlers={ToxicTrouble: _refused, PortTaken: _refused, OSError: _refused},
+            exception_handlers={ToxicError: _refused, PortTaken: _refused, OSError: _refused},
         )
 
     async def close(self) -> None:
@@ -94,7 +94,7 @@ class Proxies:
         asked: _Asked = decoded(await request.body(), _Asked)
         _check(asked)
         if asked.name in self._proxies:
-            raise ToxicTrouble(409, "proxy already exists")
+            raise ToxicError(409, "proxy already exists")
         return JSONResponse(_shown(await self._open(asked)), 201)
 
     async def _open(self, asked: _Asked) -> Proxy:
@@ -126,7 +126,7 @@ class Proxies:
         try:
             return self._proxies[request.path_params["proxy"]]
         except KeyError:
-            raise ToxicTrouble(404, "proxy not found") from None
+            raise ToxicError(404, "proxy not found") from None
 
     # -- toxics ---------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class Proxies:
 def _check(asked: _Asked) -> None:
     for field in ("name", "upstream"):
         if not getattr(asked, field):
-            raise ToxicTrouble(400, f"missing required field: {field}")
+            raise ToxicError(400, f"missing required field: {field}")
     address(asked.upstream)
     address(asked.listen or ANY_PORT)
 
@@ -177,5 +177,5 @@ def _told(toxic: Toxic) -> Any:
 
 
 async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    status = error.status if isinstance(error, ToxicTrouble) else 500
+    status = error.status if isinstance(error, ToxicError) else 500
     return JSONResponse({"error": str(error), "status": status}, status)

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 
 from unlost.ops.faults.toxics.link import Link
-from unlost.ops.faults.toxics.toxic import Stream, Toxic, ToxicTrouble
+from unlost.ops.faults.toxics.toxic import Stream, Toxic, ToxicError
 from unlost.ops.kit.telemetry.http import listening_socket
 
 LOOPBACK = "127.0.0.1"
@@ -79,7 +79,7 @@ class Proxy:
     def add(self, toxic: Toxic) -> None:
         """Add a toxic to all present and future connections."""
         if toxic.name in self.toxics:
-            raise ToxicTrouble(409, "toxic already exists")
+            raise ToxicError(409, "toxic already exists")
         self.toxics[toxic.name] = toxic
         self._tell()
 
@@ -88,7 +88,7 @@ class Proxy:
         try:
             return self.toxics[name]
         except KeyError:
-            raise ToxicTrouble(404, "toxic not found") from None
+            raise ToxicError(404, "toxic not found") from None
 
     def replace(self, toxic: Toxic) -> None:
         """Replace the toxic with this name; its position among the others stays."""
@@ -192,7 +192,7 @@ def address(text: str) -> tuple[str, int]:
     """Split ``host:port``; the default host is loopback."""
     host, colon, port = text.rpartition(":")
     if not colon or not _port.fullmatch(port) or int(port) > 65535:
-        raise ToxicTrouble(400, f"bad request body: {text!r} is no address; write host:port")
+        raise ToxicError(400, f"bad request body: {text!r} is no address; write host:port")
     return host.strip("[]") or LOOPBACK, int(port)
 
 

@@ -12,7 +12,7 @@ Stream = Literal["upstream", "downstream"]
 MILLISECOND = 1e-3
 
 
-class ToxicTrouble(Exception):
+class ToxicError(Exception):
     """A request that cannot be carried out. ``status`` is the HTTP status of the response."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -104,12 +104,12 @@ class _Change(msgspec.Struct, frozen=True):
 
 
 def new_toxic(body: bytes) -> Toxic:
-    """Return the toxic that a request describes. Raises ``ToxicTrouble``."""
+    """Return the toxic that a request describes. Raises ``ToxicError``."""
     asked = decoded(body, _Asked)
     stream = _stream(asked.stream)
     kind = KINDS.get(asked.type)
     if kind is None:
-        raise ToxicTrouble(400, f"invalid toxic type: {asked.type!r}")
+        raise ToxicError(400, f"invalid toxic type: {asked.type!r}")
     name = asked.name or f"{asked.type}_{stream}"
     return Toxic(name, asked.type, stream, asked.toxicity, _attributes(kind, asked.attributes))
 
@@ -126,19 +126,19 @@ def _stream(told: str) -> Stream:
     match told.lower() or "downstream":
         case "upstream" | "downstream" as stream:
             return stream
-    raise ToxicTrouble(400, "stream was invalid, can be either upstream or downstream")
+    raise ToxicError(400, "stream was invalid, can be either upstream or downstream")
 
 
 def _attributes(kind: type[Attributes], told: dict[str, Any]) -> Attributes:
     try:
         return msgspec.convert(told, kind)
     except msgspec.ValidationError as error:
-        raise ToxicTrouble(400, f"bad request body: {error}") from None
+        raise ToxicError(400, f"bad request body: {error}") from None
 
 
 def decoded(body: bytes, kind: Any) -> Any:
-    """Decode the body as this type. Raises ``ToxicTrouble``."""
+    """Decode the body as this type. Raises ``ToxicError``."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as error:
-        raise ToxicTrouble(400, f"bad request body: {error}") from None
+        raise ToxicError(400, f"bad request body: {error}") from None

@@ -25,7 +25,7 @@ from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 from unlost.producer.journal import groups
 from unlost.producer.journal.groups import KEEP_NOTHING, Keep
 from unlost.producer.journal.groups import Group as KnownGroup
-from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalStats, JournalTrouble, Placed, Written
+from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalError, JournalStats, Placed, Written
 from unlost.producer.journal.publications import Group, Lines, in_pieces
 from unlost.producer.journal.sqlite import retention, rows, statements
 from unlost.producer.journal.sqlite.known import FIRST, Judged, judge
@@ -61,7 +61,7 @@ class SqliteJournal:
             self._held_for_life = JournalLock(path)
             self._open()
         except (sqlite3.Error, OSError) as error:
-            raise JournalTrouble(f"the journal {path} cannot be opened: {error}") from error
+            raise JournalError(f"the journal {path} cannot be opened: {error}") from error
 
     def _open(self) -> None:
         try:
@@ -135,7 +135,7 @@ class SqliteJournal:
     def _require_same_file(self) -> None:
         """A backup that was moved over the open file, or its removal, would make every further event vanish."""
         if _file_at(self._path) != self._file:
-            raise JournalTrouble(
+            raise JournalError(
                 f"the journal {self._path} was replaced or removed while the producer runs, so nothing more is "
                 "accepted; start the producer again"
             )
@@ -178,7 +178,7 @@ class SqliteJournal:
                     with self._lock:
                         self._checkpoint_log()
         except sqlite3.Error as error:
-            raise JournalTrouble(f"the log of the journal {self._path} cannot be checkpointed: {error}") from error
+            raise JournalError(f"the log of the journal {self._path} cannot be checkpointed: {error}") from error
 
     def _checkpoint_log(self) -> None:
         self._checkpointer.execute("pragma wal_checkpoint(passive)")
@@ -198,7 +198,7 @@ class SqliteJournal:
             self._counts = None
             if not isinstance(error, BROKEN):
                 raise
-            raise JournalTrouble(f"the journal {self._path} cannot be {what}: {error}") from error
+            raise JournalError(f"the journal {self._path} cannot be {what}: {error}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -289,7 +289,7 @@ class SqliteJournal:
             with self._reading:
                 yield self._reader
         except sqlite3.Error as error:
-            raise JournalTrouble(f"the journal {self._path} cannot be read: {error}") from error
+            raise JournalError(f"the journal {self._path} cannot be read: {error}") from error
 
     def retire(self, *, older_than: float, max_bytes: int, chunk: int = 5_000, keep: Keep = KEEP_NOTHING) -> int:
         """See ``Journal``."""

@@ -4,11 +4,11 @@ import fcntl
 import os
 from pathlib import Path
 
-from unlost.producer.journal.port import JournalTrouble
+from unlost.producer.journal.port import JournalError
 
 
 class JournalLock:
-    """Held from construction until ``release``. Raises ``JournalTrouble`` if another producer holds it."""
+    """Held from construction until ``release``. Raises ``JournalError`` if another producer holds it."""
 
     def __init__(self, journal: Path) -> None:
         journal = journal.resolve()  # the same lock, whatever link leads to the journal
@@ -20,7 +20,7 @@ class JournalLock:
         except BlockingIOError:
             holder = _named(self._file)
             os.close(self._file)
-            raise JournalTrouble(
+            raise JournalError(
                 f"the journal {journal} is in use by another producer{holder}; "
                 "stop that one, or give this one a journal of its own (--journal)"
             ) from None

@@ -17,7 +17,7 @@ from unlost.listener.core.cursor import place_of
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.groups import Group as KnownGroup
 from unlost.producer.journal.groups import Keep, forget, kept_for
-from unlost.producer.journal.port import Journal, JournalTrouble
+from unlost.producer.journal.port import Journal, JournalError
 from unlost.producer.journal.publications import Lines, Publication, lines_of
 from unlost.producer.journal.sqlite import statements
 from unlost.producer.journal.sqlite.adapter import PATIENCE, SqliteJournal
@@ -163,7 +163,7 @@ def test_goes_on_with_a_file_in_which_sqlite_counted(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_placed_leaves_nothing(journal: Journal) -> None:
-    with pytest.raises(JournalTrouble):
+    with pytest.raises(JournalError):
         journal.append([[event("a"), Publication("\ud800", b"d", b"{}")]], 1.0)
     assert journal.bounds() == (0, 0)
     assert statuses(journal, event("a")) == ["accepted"]
@@ -184,7 +184,7 @@ def test_only_one_may_have_the_file_and_by_any_name(tmp_path: Path) -> None:
     first = SqliteJournal(tmp_path / "journal")
     (tmp_path / "link").symlink_to(tmp_path / "journal")
     for name in ("journal", "link"):
-        with pytest.raises(JournalTrouble, match=rf"in use by another producer \(process {os.getpid()}\)"):
+        with pytest.raises(JournalError, match=rf"in use by another producer \(process {os.getpid()}\)"):
             SqliteJournal(tmp_path / name)
     assert statuses(first, event("a")) == ["accepted"]
     first.close()
@@ -194,7 +194,7 @@ def test_only_one_may_have_the_file_and_by_any_name(tmp_path: Path) -> None:
 def test_the_lock_is_let_go_where_the_file_is_none(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(b"no database at all, and longer than a header" * 9)
     for _ in range(2):
-        with pytest.raises(JournalTrouble, match="cannot be opened"):
+        with pytest.raises(JournalError, match="cannot be opened"):
             SqliteJournal(tmp_path / "journal")
 
 
@@ -343,7 +343,7 @@ def test_an_index_with_too_few_ids_is_told_and_nothing_is_placed(tmp_path: Path)
     ids = msgspec.json.encode(whole.ids()[1:]).decode()
     broken = msgspec.structs.replace(whole, index=msgspec.structs.replace(whole.index, ids=ids))
     for known in (0, 1):
-        with pytest.raises(JournalTrouble):
+        with pytest.raises(JournalError):
             journal.append([broken], 1.0)
         assert journal.bounds() == (0, known)
         statuses(journal, named("event-7"), named("event-7"))  # so that the next commit looks up known ids
@@ -367,7 +367,7 @@ def test_places_events_whose_numbers_are_long(tmp_path: Path) -> None:
 
 
 def test_a_digest_that_is_none_is_told_and_nothing_is_placed(journal: Journal) -> None:
-    with pytest.raises(JournalTrouble):
+    with pytest.raises(JournalError):
         journal.append([[*(named(str(number)) for number in range(50)), Publication("x", b"short", b"{}")]], 1.0)
     assert journal.bounds() == (0, 0)
 
@@ -408,7 +408,7 @@ def test_what_it_holds_is_known_after_a_crash(tmp_path: Path) -> None:
 def test_after_a_failure_the_numbers_go_on_where_the_file_stands(journal: Journal) -> None:
     statuses(journal, event("a"))
     broken = Publication("b", b"", None, redeliver=False)  # type: ignore[arg-type]
-    with pytest.raises((JournalTrouble, TypeError)):
+    with pytest.raises((JournalError, TypeError)):
         journal.append([[broken]], 1.0)
     assert statuses(journal, event("c")) == ["accepted"]
     assert [entry.event_id for entry in journal.read(0, 10)] == ["a", "c"]
@@ -487,10 +487,10 @@ def test_waits_for_nobody_where_it_should_place_at_once(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_tells_of_trouble_at_once_too(tmp_path: Path) -> None:
+def test_an_error_of_the_writer_is_raised_at_once(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "journal")
     journal.close()
-    with pytest.raises(JournalTrouble):
+    with pytest.raises(JournalError):
         journal.append_at_once([[event("a")]], 1.0)
 
 
@@ -577,6 +577,6 @@ def test_accepts_nothing_into_a_file_that_is_not_there_any_more(tmp_path: Path, 
     else:
         path.unlink()
     for append in (journal.append, journal.append_at_once):
-        with pytest.raises(JournalTrouble, match="was replaced or removed while the producer runs"):
+        with pytest.raises(JournalError, match="was replaced or removed while the producer runs"):
             append([[event("b")]], 2.0)
     journal.close()

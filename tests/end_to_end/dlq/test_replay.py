@@ -95,7 +95,7 @@ def test_what_fails_again_is_noted_and_quarantined_in_the_end(work: Work):
     work.put({}, {"fails": True})
     assert work.report()["report"] | {"failures": 0} == {
         "resolved": 1, "stored": 1, "already_stored": 0, "failed": 1, "quarantined": 0, "failures": 0,
-        "stopped": "", "trouble": "", "interrupted": False,
+        "stopped": "", "error": "", "interrupted": False,
     }  # fmt: skip
     assert work.run()[0] == 1
     code, out, _ = work.run()

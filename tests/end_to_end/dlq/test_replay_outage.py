@@ -140,7 +140,7 @@ async def test_an_outage_of_postgresql_ends_a_replay_and_leaves_its_letters(
         (servers["directory"] / "go").touch()
         code, report, err = await end_of(process)
     assert (code, report["stored"], report["failed"]) == (1, QUICK, 0)
-    assert report["trouble"].startswith("PostgreSQL ")
+    assert report["error"].startswith("PostgreSQL ")
     assert err.count("error: ") == 1, err
     assert "run the replay again" in err
     known = states(servers["directory"] / "a.jsonl").values()

@@ -12,7 +12,7 @@ from tests.end_to_end.faults.conftest import assert_law, frame, frames, letters
 from tests.support.listeners import rows_of, running_listener
 from tests.support.source import running_source
 from unlost.listener.core.facts import (
-    BreakerMoved,
+    BreakerChanged,
     CursorSaved,
     EventBuried,
     EventsStored,
@@ -105,7 +105,7 @@ async def test_what_finds_no_room_while_postgres_is_away_is_buried_if_the_source
         await source.send(*frames("before", 5))
         await one.heard.until(lambda h: len(h.ids(EventsStored)) == 5)
         own_postgres.stop()
-        await one.heard.until(lambda h: any(f.name == "postgres" and f.state == "open" for f in h.of(BreakerMoved)))
+        await one.heard.until(lambda h: any(f.name == "postgres" and f.state == "open" for f in h.of(BreakerChanged)))
         await source.send(*frames("away", 100))
         await one.heard.until(lambda h: len(h.of(EventBuried)) == 80)
         own_postgres.start()

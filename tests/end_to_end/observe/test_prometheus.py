@@ -169,7 +169,7 @@ async def see_what_a_drill_looks_like(watched: Watched) -> None:
     began = time.time()
     stage = LocalStage(watched.system, drill, None)
     observed = await observe(drill, stage, Stream("drilled-", 600, 100), lambda _: None)
-    assert (observed.published, observed.lost, observed.troubles) == (600, 0, ())
+    assert (observed.published, observed.lost, observed.errors) == (600, 0, ())
     see_the_marks_of(drill.name, began, watched.prometheus)
 
 

@@ -69,7 +69,7 @@ async def published(
     most_answer_bytes: int = MOST_ANSWER_BYTES,
 ) -> tuple[int, bytes]:
     publisher = Publisher(
-        journal, placed=lambda newest, entries: None, committed=lambda count, seconds: None, failed=lambda trouble: None
+        journal, placed=lambda newest, entries: None, committed=lambda count, seconds: None, failed=lambda error: None
     )
     batch = Batch(
         publisher, reading, lambda status, count: None, max_event_bytes=LIMIT, max_batch_bytes=len(body),

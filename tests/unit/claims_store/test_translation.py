@@ -7,20 +7,20 @@ from redis import exceptions
 from unlost.listener.claims.redis import errors as redis_errors
 from unlost.listener.core.cursor import ordinal_of
 from unlost.listener.core.errors import Permanent, Transient, Unavailable
-from unlost.listener.store.postgres import errors as trouble
+from unlost.listener.store.postgres import errors
 from unlost.listener.store.postgres.statements import statements
 
 
 @pytest.mark.parametrize("sqlstate", ["22003", "22P05", "23505", "42501", "54001"])
 def test_bad_data_is_permanent(sqlstate: str) -> None:
-    error = trouble.translated(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"}), "storing")
+    error = errors.translated(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"}), "storing")
     assert isinstance(error, Permanent)
     assert error.sqlstate == sqlstate
 
 
 @pytest.mark.parametrize("sqlstate", ["08006", "40001", "40P01", "53300", "57P01", "58030", "55P03", "25006", "XX000"])
-def test_trouble_of_the_server_is_transient(sqlstate: str) -> None:
-    error = trouble.translated(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"}), "storing")
+def test_an_error_of_the_server_is_transient(sqlstate: str) -> None:
+    error = errors.translated(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"}), "storing")
     assert isinstance(error, Transient)
     assert error.sqlstate == sqlstate
 
@@ -29,30 +29,30 @@ def test_trouble_of_the_server_is_transient(sqlstate: str) -> None:
     ("error", "lost"),
     [(TimeoutError(), False), (ConnectionResetError(), True), (asyncpg.InterfaceError("closed"), True)],
 )
-def test_trouble_of_the_wire_is_transient(error: Exception, lost: bool) -> None:
-    assert isinstance(trouble.translated(error, "storing"), Transient)
-    assert trouble.lost_connection(error) is lost
+def test_an_error_of_the_wire_is_transient(error: Exception, lost: bool) -> None:
+    assert isinstance(errors.translated(error, "storing"), Transient)
+    assert errors.lost_connection(error) is lost
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), asyncpg.PostgresError.new({"C": "08006"})])
 def test_what_fails_for_want_of_a_connection_says_nothing_of_an_event(error: Exception) -> None:
-    assert isinstance(trouble.not_begun(error, "storing"), Unavailable)
-    broken = trouble.not_begun(asyncpg.PostgresError.new({"C": "42501", "M": "no"}), "storing")
+    assert isinstance(errors.not_begun(error, "storing"), Unavailable)
+    broken = errors.not_begun(asyncpg.PostgresError.new({"C": "42501", "M": "no"}), "storing")
     assert isinstance(broken, Permanent), "a right is missing: another connection would not help"
 
 
-@pytest.mark.parametrize("sqlstate", trouble.RESTORING)
+@pytest.mark.parametrize("sqlstate", errors.RESTORING)
 def test_tables_of_ours_that_are_missing_are_an_outage_and_a_handlers_are_its_mistake(sqlstate: str) -> None:
     error = asyncpg.PostgresError.new({"C": sqlstate, "M": "no"})
-    assert isinstance(trouble.translated(error, "storing"), Unavailable)
-    assert "is PostgreSQL being restored?" in str(trouble.translated(error, "storing"))
-    assert not isinstance(trouble.translated(error, "handling", own_tables=False), Unavailable)
+    assert isinstance(errors.translated(error, "storing"), Unavailable)
+    assert "is PostgreSQL being restored?" in str(errors.translated(error, "storing"))
+    assert not isinstance(errors.translated(error, "handling", own_tables=False), Unavailable)
 
 
 def test_data_that_cannot_be_sent_is_permanent_and_costs_no_connection() -> None:
     error = asyncpg.exceptions._base.DataError("invalid input for query argument $1: value out of int64 range")
-    assert isinstance(trouble.translated(error, "reading"), Permanent)
-    assert not trouble.lost_connection(error)
+    assert isinstance(errors.translated(error, "reading"), Permanent)
+    assert not errors.lost_connection(error)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_data_that_cannot_be_sent_is_permanent_and_costs_no_connection() -> None
         OSError("name resolution"),
     ],
 )
-def test_trouble_of_redis_is_transient(error: Exception) -> None:
+def test_an_error_of_redis_is_transient(error: Exception) -> None:
     assert isinstance(redis_errors.translated(error, "claiming"), Transient)
 
 
@@ -101,4 +101,4 @@ def test_statements_are_found_by_name() -> None:
     [("57P01", True), ("57P02", True), ("57P03", True), ("25006", True), ("57014", False), ("53300", False)],
 )
 def test_a_server_that_ends_takes_all_its_connections_along(sqlstate: str, gone: bool) -> None:
-    assert trouble.lost_connection(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"})) is gone
+    assert errors.lost_connection(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"})) is gone

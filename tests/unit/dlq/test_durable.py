@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.dlq.letters import letter, mark, write
 from unlost.dlq.commands.compact import compact
-from unlost.dlq.record.file import Damage, DeadLetterFile, FileTrouble, LineFile, Located, read_letters
+from unlost.dlq.record.file import Damage, DeadLetterFile, FileError, LineFile, Located, read_letters
 from unlost.dlq.record.letter import encode
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, states
 
@@ -69,7 +69,7 @@ def test_an_fsync_that_fails_fails_the_append_and_nothing_is_left(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", refuses)
-    with pytest.raises(FileTrouble, match="Input/output error"):
+    with pytest.raises(FileError, match="Input/output error"):
         make(path)
     assert path.read_bytes() == b""
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.dlq.letters import letter, mark, write
 from unlost.dlq.commands.compact import compact
-from unlost.dlq.record.file import Damage, DeadLetterFile, DiskFull, FileTrouble, Located, read_letters
+from unlost.dlq.record.file import Damage, DeadLetterFile, DiskFull, FileError, Located, read_letters
 from unlost.dlq.record.letter import decode, encode
 from unlost.dlq.record.line import _checksum
 from unlost.dlq.record.sidecar import sidecar_path, states
@@ -33,14 +33,14 @@ def test_the_file_appears_with_the_first_letter_and_is_its_owners_alone(tmp_path
 
 def test_a_second_writer_is_refused_with_a_sentence(tmp_path: Path):
     first = DeadLetterFile(tmp_path / "letters.jsonl")
-    with pytest.raises(FileTrouble, match=f"another running instance.*pid {os.getpid()}.*DEAD_LETTER_FILE"):
+    with pytest.raises(FileError, match=f"another running instance.*pid {os.getpid()}.*DEAD_LETTER_FILE"):
         DeadLetterFile(tmp_path / "letters.jsonl")
     first.close()
     DeadLetterFile(tmp_path / "letters.jsonl").close()
 
 
 def test_a_missing_directory_is_told_at_the_start(tmp_path: Path):
-    with pytest.raises(FileTrouble, match="create its directory"):
+    with pytest.raises(FileError, match="create its directory"):
         DeadLetterFile(tmp_path / "none" / "letters.jsonl")
 
 

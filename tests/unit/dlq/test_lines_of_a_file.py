@@ -13,14 +13,14 @@ from unlost.dlq.record.file import (
     Damage,
     DeadLetterFile,
     DiskFull,
-    FileTrouble,
+    FileError,
     Guard,
     LineFile,
     Located,
+    file_errors,
     read_letters,
     read_lines,
     settled_size,
-    trouble,
 )
 from unlost.dlq.record.letter import encode
 
@@ -57,7 +57,7 @@ def test_a_lock_is_private(tmp_path: Path):
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
 def test_what_is_no_file_is_refused_at_the_start_and_the_lock_is_free_again(path: Path, kind: str):
     path.mkdir() if kind == "directory" else os.mkfifo(path)
-    with pytest.raises(FileTrouble) as refused:
+    with pytest.raises(FileError) as refused:
         DeadLetterFile(path)
     assert str(refused.value).startswith(f"cannot write {path}: ")
     assert "no ordinary file" in str(refused.value) or kind == "directory"
@@ -127,14 +127,14 @@ def test_a_write_that_fails_and_cannot_be_cut_back_is_told_as_the_failed_write(
     LineFile(path).append([b"one"])
     monkeypatch.setattr(unlost.dlq.record.file.os, "fsync", fails)
     monkeypatch.setattr(unlost.dlq.record.file.os, "ftruncate", fails)
-    with pytest.raises(FileTrouble, match=f"cannot write {path}: broken disk"):
+    with pytest.raises(FileError, match=f"cannot write {path}: broken disk"):
         LineFile(path).append([b"two"])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_an_error_of_its_own(path: Path, number: int):
     told = f"cannot write {path}: there is no room .*; free some space"
-    with pytest.raises(DiskFull, match=told), trouble(path, "write"):
+    with pytest.raises(DiskFull, match=told), file_errors(path, "write"):
         raise OSError(number, os.strerror(number))
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from tests.unit.dlq.letters import letter, mark, write
 from unlost.dlq.commands.cli import main
-from unlost.dlq.record.file import FileTrouble, lock_of_writer, replay_guard
+from unlost.dlq.record.file import FileError, lock_of_writer, replay_guard
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.sidecar import Record, Sidecars, states
 
@@ -52,7 +52,7 @@ def test_files_directories_and_patterns_name_the_same_letters_each_once(data: Pa
 def test_a_pattern_or_directory_that_leads_nowhere_is_refused_but_not_where_a_listener_runs(data: Path, name: str):
     (data / "empty" / "deep" / "deeper").mkdir(parents=True)
     (data / "empty" / "deep" / "deeper" / "failed_events.jsonl").touch()
-    with pytest.raises(FileTrouble, match="names no dead-letter file"):
+    with pytest.raises(FileError, match="names no dead-letter file"):
         letter_files([data / name])
     (data / "empty" / "failed_events.jsonl.writer").touch()
     assert letter_files([data / "empty"]) == []
@@ -82,7 +82,7 @@ def test_a_directory_that_cannot_be_read_is_an_error(data: Path, monkeypatch: py
 
     monkeypatch.setattr(Path, "iterdir", refused)  # tests may run as root, who can read everything
     for named in (data / "*" / "*.jsonl", data, data / "a"):
-        with pytest.raises(FileTrouble, match=r"cannot read .*: Permission denied"):
+        with pytest.raises(FileError, match=r"cannot read .*: Permission denied"):
             letter_files([named])
 
 

@@ -8,13 +8,13 @@ from unlost.ops.audit.cli import audited
 from unlost.ops.faults.drills import local_stage
 from unlost.ops.faults.drills.books import open_letters
 from unlost.ops.faults.drills.local_stage import LocalStage
-from unlost.ops.faults.drills.stage import StageTrouble
+from unlost.ops.faults.drills.stage import StageError
 from unlost.ops.system.layout import Layout, free_ports
 
 
-def test_letters_that_cannot_be_read_are_a_trouble_of_the_stage(tmp_path: Path):
+def test_letters_that_cannot_be_read_are_an_error_of_the_stage(tmp_path: Path):
     assert open_letters([tmp_path / "none.jsonl"]) == [], "a listener creates its file with its first letter"
-    with pytest.raises(StageTrouble, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(StageError, match=r"cannot read .*: Is a directory"):
         open_letters([tmp_path])
 
 

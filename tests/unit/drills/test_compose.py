@@ -12,7 +12,7 @@ import pytest
 from unlost.ops.faults.drills.compose_calls import Compose
 from unlost.ops.faults.drills.compose_stage import compose_stage
 from unlost.ops.faults.drills.drill import RECORD
-from unlost.ops.faults.drills.stage import StageTrouble
+from unlost.ops.faults.drills.stage import StageError
 
 SERVICES = "listener-a listener-b postgres producer redis"
 HERE = 'shift 3; exec "$@"'
@@ -36,7 +36,7 @@ async def test_files_come_back_as_they_are_and_missing_ones_empty(tmp_path: Path
 
 async def test_a_container_that_cannot_be_asked_has_no_empty_files(tmp_path: Path):
     compose = Compose(engine(tmp_path, "echo container is paused >&2; exit 1"))
-    with pytest.raises(StageTrouble, match="ended with 1: container is paused"):
+    with pytest.raises(StageError, match="ended with 1: container is paused"):
         await compose.files("listener-a", ["one"])
 
 
@@ -45,14 +45,14 @@ async def test_a_call_that_never_ends_is_ended_and_told(tmp_path: Path):
     compose = Compose(
         engine(tmp_path, f"echo $$ > {shlex.quote(str(pid))}.new; mv {pid}.new {pid}; exec sleep 600"), seconds=5
     )
-    with pytest.raises(StageTrouble, match="pause redis did not end within 5 s"):
+    with pytest.raises(StageError, match="pause redis did not end within 5 s"):
         await compose.call("pause", "redis")
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 
 
 async def test_a_command_that_is_not_there_is_told():
-    with pytest.raises(StageTrouble, match="give --compose-command"):
+    with pytest.raises(StageError, match="give --compose-command"):
         await Compose("/nowhere/docker compose").run("ps")
 
 
@@ -63,7 +63,7 @@ def settings(handler: str, lease: float) -> str:
 
 @pytest.mark.parametrize("handler", ["", "shop.orders:handle"])
 async def test_a_project_whose_handler_writes_no_run_down_is_refused(tmp_path: Path, handler: str):
-    with pytest.raises(StageTrouble, match=r"ops/deploy/compose/drills\.env"):
+    with pytest.raises(StageError, match=r"ops/deploy/compose/drills\.env"):
         await compose_stage(
             engine(tmp_path, settings(handler, 30.0)), producer_url="", listener_urls=("a", "b"), console=None
         )
@@ -77,5 +77,5 @@ async def test_the_lease_is_learnt_from_the_listeners(tmp_path: Path):
 
 async def test_a_project_of_which_a_part_is_missing_is_refused(tmp_path: Path):
     command = engine(tmp_path, "printf '%s\\n' listener-a producer redis")
-    with pytest.raises(StageTrouble, match="no running project"):
+    with pytest.raises(StageError, match="no running project"):
         await compose_stage(command, producer_url="", listener_urls=("a",), console=None)

@@ -55,7 +55,7 @@ def test_the_json_has_exactly_the_promised_names():
         ({"seconds_in_flight": 1.5}, STRICT, "in flight"),
         ({"seconds_to_take_over": 7.1}, Bars(takeover=2.0), "after 7.1 s; 7 s"),
         ({"seconds_to_take_over": None}, Bars(takeover=2.0), "no event was taken over"),
-        ({"troubles": ("the stage fell down",)}, STRICT, "the stage fell down"),
+        ({"errors": ("the stage fell down",)}, STRICT, "the stage fell down"),
     ],
 )
 def test_whatever_did_not_hold_fails_the_drill_and_is_told(change: dict, bars: Bars, word: str):

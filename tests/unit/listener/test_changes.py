@@ -1,14 +1,14 @@
 """A listener's own history for the operator on call: what changed, how often, and since when something is missing."""
 
 from unlost.listener.core.facts import (
-    BreakerMoved,
-    DeadLetterHealed,
-    DeadLetterTrouble,
+    BreakerChanged,
+    ClaimingChanged,
+    DeadLetterFileFailed,
+    DeadLetterFileRecovered,
     EventBuried,
     EventsStored,
     EventsTakenOver,
     LeasesLost,
-    MeetingChanged,
     PlacesDeclared,
     ReadingPaused,
     ReadingResumed,
@@ -41,9 +41,9 @@ def told(*facts, apart: float = 1.0) -> Changes:
 
 def test_what_is_lacking_is_told_since_when_it_was_first_lost():
     lost = (
-        BreakerMoved("redis", "open"), BreakerMoved("redis", "half-open"), BreakerMoved("redis", "open"),
-        PlacesDeclared(("postgres:1",), True), MeetingChanged(False, "away"), SourceLost("ws", "reset", 1.0),
-        SourceLost("ws", "refused", 2.0), ReadingPaused("full"), DeadLetterTrouble("no room"),
+        BreakerChanged("redis", "open"), BreakerChanged("redis", "half-open"), BreakerChanged("redis", "open"),
+        PlacesDeclared(("postgres:1",), True), ClaimingChanged(False, "away"), SourceLost("ws", "reset", 1.0),
+        SourceLost("ws", "refused", 2.0), ReadingPaused("full"), DeadLetterFileFailed("no room"),
         StoringPaused("locked"),
     )  # fmt: skip
     assert told(*lost).since() == {
@@ -51,24 +51,28 @@ def test_what_is_lacking_is_told_since_when_it_was_first_lost():
         "storing": 109.0,
     }  # fmt: skip
     found = (
-        BreakerMoved("redis", "closed"), PlacesDeclared(("redis:1",), False), MeetingChanged(True, ""),
-        SourceConnected("ws", None), ReadingResumed(1.0), DeadLetterHealed(), StoringResumed(1.0),
+        BreakerChanged("redis", "closed"), PlacesDeclared(("redis:1",), False), ClaimingChanged(True, ""),
+        SourceConnected("ws", None), ReadingResumed(1.0), DeadLetterFileRecovered(), StoringResumed(1.0),
     )  # fmt: skip
     assert told(*lost, *found).since() == {}
 
 
 def test_what_repeats_itself_is_one_entry_though_other_things_happen_between():
-    flapping = [BreakerMoved("redis", "open"), BreakerMoved("redis", "half-open"), BreakerMoved("redis", "closed")] * 3
+    flapping = [
+        BreakerChanged("redis", "open"),
+        BreakerChanged("redis", "half-open"),
+        BreakerChanged("redis", "closed"),
+    ] * 3
     assert told(*flapping, EventsTakenOver(["x", "y"])).lately() == [
-        Change(106.0, "breaker_moved", "redis open", 3, 100.0),
-        Change(108.0, "breaker_moved", "redis closed", 3, 102.0),
+        Change(106.0, "breaker_changed", "redis open", 3, 100.0),
+        Change(108.0, "breaker_changed", "redis closed", 3, 102.0),
         Change(109.0, "events_taken_over", "", 2, 109.0),
     ]
     assert len(told(*flapping, apart=ALIKE_SECONDS).lately()) == 6
 
 
 def test_a_probe_that_fails_is_no_change():
-    probes = [BreakerMoved("redis", state) for state in ("open", "half-open", "open", "half-open", "open", "closed")]
+    probes = [BreakerChanged("redis", state) for state in ("open", "half-open", "open", "half-open", "open", "closed")]
     assert [(one.detail, one.times) for one in told(*probes).lately()] == [("redis open", 1), ("redis closed", 1)]
 
 

@@ -10,14 +10,14 @@ from structlog.testing import capture_logs
 
 from unlost.listener.core.facts import (
     BatchDone,
-    DeadLetterTrouble,
+    ClaimingChanged,
+    DeadLetterFileFailed,
     EventsClaimed,
     EventsStored,
     Fact,
     Facts,
     FramesReceived,
     HandlerRan,
-    MeetingChanged,
     ReadingPaused,
     SourceLost,
     tell_all,
@@ -29,7 +29,7 @@ from unlost.listener.observe.progress import Progress
 from unlost.listener.observe.recent import Recent
 
 KINDS = sorted(Fact.__subclasses__(), key=lambda kind: kind.__name__)
-CLOSED = MeetingChanged(False, "a peer is elsewhere")
+CLOSED = ClaimingChanged(False, "a peer is elsewhere")
 SAMPLES: dict[type, Any] = {int: 1, float: 0.5, str: "it", bool: True}
 
 
@@ -57,8 +57,8 @@ class Clock:
 
 def seen_by_changes(fact: Fact) -> bool:
     changes = Changes(Clock())
-    for trouble in (SourceLost("s", "gone", 1.0), ReadingPaused("full"), DeadLetterTrouble("full"), CLOSED):
-        changes(trouble)
+    for error in (SourceLost("s", "gone", 1.0), ReadingPaused("full"), DeadLetterFileFailed("full"), CLOSED):
+        changes(error)
     before = changes.lately(), changes.since()
     changes(fact)
     return (changes.lately(), changes.since()) != before

@@ -202,7 +202,7 @@ async def test_code_and_reason_of_a_lost_connection_are_stated_and_shown():
         assert loss.why == f"the source closed the connection with code 1012: {said}"
         assert one.reader.last_loss is not None
         assert one.reader.last_loss.shown() == {"why": loss.why, "code": 1012, "reason": said}
-        assert one.reader.trouble == loss.why
+        assert one.reader.error == loss.why
 
 
 def test_each_end_of_a_connection_has_words_of_its_own():

@@ -13,7 +13,7 @@ from unlost.listener.core.cause import DeadLetterCause, Reason
 from unlost.listener.core.claim import ClaimRequest, Verdict
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
-from unlost.listener.core.facts import DeadLetterHealed, EventBuried, Fact, Facts
+from unlost.listener.core.facts import DeadLetterFileRecovered, EventBuried, Fact, Facts
 from unlost.listener.core.in_flight import STORED, InFlight
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.ports.dead_letters import Burial
@@ -142,17 +142,17 @@ async def test_what_waited_for_room_on_the_disk_is_confirmed_again():
     assert await buried(manager, {"mine": EXHAUSTED, "taken": EXHAUSTED}, 1, yard) == (["mine"], ["taken"])
 
 
-async def test_a_full_disk_is_no_trouble_when_nothing_waits_for_it_any_more():
+async def test_a_full_disk_is_no_error_when_nothing_waits_for_it_any_more():
     manager, told = CutOff(0, gone=set()), list[str]()
     yard = FullYard(1, manager, {"taken"})
 
     def hear(fact: Fact) -> None:
         told.append(type(fact).__name__)
-        if isinstance(fact, DeadLetterHealed):
+        if isinstance(fact, DeadLetterFileRecovered):
             yard.enough.set()
 
     assert await buried(manager, {"taken": EXHAUSTED}, 1, yard, hear) == ([], ["taken"])
-    assert told == ["DeadLetterTrouble", "DeadLetterHealed"]
+    assert told == ["DeadLetterFileFailed", "DeadLetterFileRecovered"]
 
 
 @pytest.mark.parametrize("reason", ["invalid", "conflict"])

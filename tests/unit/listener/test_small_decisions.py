@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from unlost.listener.core.backoff import Backoff
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.facts import BreakerMoved, Fact
+from unlost.listener.core.facts import BreakerChanged, Fact
 from unlost.listener.core.watermark import Watermark
 from unlost.listener.pipeline.policy import Policy
 
@@ -74,10 +74,10 @@ def test_two_failures_in_a_row_open_it_and_a_success_between_them_does_not():
     assert not one.is_open
     one.failed(2.0, "silent")
     assert one.is_open
-    assert facts == [BreakerMoved("redis", "open", "silent")]
+    assert facts == [BreakerChanged("redis", "open", "silent")]
     assert one.why == "silent"
     one.succeeded()
-    assert (facts[-1], one.why) == (BreakerMoved("redis", "closed"), "")
+    assert (facts[-1], one.why) == (BreakerChanged("redis", "closed"), "")
 
 
 def test_half_open_lets_one_probe_through_and_its_outcome_decides():

@@ -62,7 +62,7 @@ async def test_a_failure_counts_if_a_probe_succeeds_after_it():
         assert await watch.counts(FAILED, time.monotonic())
         assert await watch.counts(Permanent("a row of its own"), time.monotonic())
         assert store.probes == 2
-        assert watch.trouble == ""
+        assert watch.error == ""
 
 
 @pytest.mark.parametrize("refused", [Transient("away"), Permanent("no table")])
@@ -72,7 +72,7 @@ async def test_in_an_outage_nothing_counts_for_as_long_as_it_takes(refused: Exce
         assert not await watch.counts(FAILED, time.monotonic())
         assert store.probes == 6
         await watch.until_taking()
-        assert watch.trouble == ""
+        assert watch.error == ""
     assert [type(fact) for fact in facts] == [StoringPaused, StoringResumed]
     paused, resumed = facts
     assert paused == StoringPaused(str(refused))
@@ -84,9 +84,9 @@ async def test_during_an_outage_all_wait_and_know_why():
     store = Probed(Transient("away"))
     async with watching(store) as (watch, _):
         first = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
-        while not watch.trouble:  # noqa: ASYNC110  a few iterations of the loop
+        while not watch.error:  # noqa: ASYNC110  a few iterations of the loop
             await asyncio.sleep(0)
-        assert watch.trouble == "PostgreSQL takes no rows: away"
+        assert watch.error == "PostgreSQL takes no rows: away"
         second = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
         third = asyncio.create_task(watch.until_taking())
         await asyncio.sleep(0)

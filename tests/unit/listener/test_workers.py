@@ -69,7 +69,7 @@ class Put:
 class Watch:
     """A stand-in for the watch: this many failures fall into an outage, and do not count."""
 
-    trouble = ""
+    error = ""
 
     def __init__(self, outages: int = 0) -> None:
         self.outages = outages

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unlost.dlq.record.file import DeadLetterFile, FileTrouble
+from unlost.dlq.record.file import DeadLetterFile, FileError
 from unlost.ops.kit.command import UsageProblem
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 from unlost.ops.system.child import Child
@@ -80,7 +80,7 @@ def test_letters_that_cannot_be_written_are_a_mistake_at_start(tmp_path: Path, n
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "device").symlink_to("/dev/null")  # its lock lies here, because all processes of the machine share /dev
     for _ in range(2):  # a refused file does not stay locked
-        with pytest.raises(FileTrouble, match=r"cannot (write|lock)"):
+        with pytest.raises(FileError, match=r"cannot (write|lock)"):
             DeadLetterFile(tmp_path / name)
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from unlost.producer.journal.port import JournalTrouble
+from unlost.producer.journal.port import JournalError
 from unlost.producer.stream.backlog import KEPT, Backlog
 
 PIECE = 10
@@ -18,15 +18,15 @@ class Journal:
     def __init__(self) -> None:
         self.asked: list[int] = []
         self.oldest = 0
-        self.trouble = False
+        self.error = False
         self.goes_on = threading.Event()
         self.goes_on.set()
 
     def read(self, number: int) -> list[bytes]:
         self.asked.append(number)
         assert self.goes_on.wait(20)
-        if self.trouble:
-            raise JournalTrouble("no disk")
+        if self.error:
+            raise JournalError("no disk")
         if number < self.oldest:
             return []
         return [b"%d" % n for n in range(number + 1, min(number + PIECE, NEWEST) + 1)]
@@ -71,10 +71,10 @@ async def test_what_is_missing_or_fails_is_asked_for_again():
     backlog = Backlog(journal.read)
     journal.oldest = 5
     assert await backlog.after(0) == []
-    journal.trouble = True
+    journal.error = True
     for result in await asyncio.gather(backlog.after(7), backlog.after(7), return_exceptions=True):
-        assert isinstance(result, JournalTrouble)
-    journal.trouble = False
+        assert isinstance(result, JournalError)
+    journal.error = False
     assert await backlog.after(7)
     assert journal.asked == [0, 7, 7]
 

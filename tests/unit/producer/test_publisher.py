@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from unlost.producer.journal.port import JournalTrouble, Placed, Written
+from unlost.producer.journal.port import JournalError, Placed, Written
 from unlost.producer.journal.publications import DIGEST_BYTES, Group, Publication
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
 from unlost.producer.publish.publisher import ENOUGH, Publisher
@@ -46,12 +46,12 @@ class Scene:
     def __init__(self, journal: SlowJournal) -> None:
         self.journal = journal
         self.numbers: list[int] = []
-        self.troubles: list[JournalTrouble] = []
+        self.errors: list[JournalError] = []
         self.publisher = Publisher(
             journal,
             placed=lambda newest, entries: self.numbers.extend(entry.number for entry in entries),
             committed=lambda count, seconds: None,
-            failed=self.troubles.append,
+            failed=self.errors.append,
         )
         self.run = asyncio.create_task(self.publisher.run())
 
@@ -105,17 +105,17 @@ async def test_of_large_bodies_the_oldest_is_committed_whole_and_alone(scene: Sc
     assert scene.journal.sizes == [1, ENOUGH // 2 * 3, ENOUGH // 2 * 3, 1]
 
 
-async def test_trouble_is_told_to_those_it_concerns_and_to_nobody_else(scene: Scene) -> None:
-    scene.journal.error = JournalTrouble("no room")
+async def test_an_error_reaches_those_it_concerns_and_nobody_else(scene: Scene) -> None:
+    scene.journal.error = JournalError("no room")
     first = scene.place("a")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     second = scene.place("b")
     scene.journal.let.set()
-    with pytest.raises(JournalTrouble):
+    with pytest.raises(JournalError):
         await first
     assert [one.status for one in await second] == ["accepted"]
-    assert [str(trouble) for trouble in scene.troubles] == ["no room"]
+    assert [str(error) for error in scene.errors] == ["no room"]
 
 
 async def test_what_was_taken_is_finished_before_an_end(scene: Scene) -> None:
@@ -165,7 +165,7 @@ async def publishing(journal: SqliteJournal, *, quick: float) -> AsyncIterator[t
         journal,
         placed=lambda newest, entries: numbers.extend(entry.number for entry in entries),
         committed=lambda count, seconds: None,
-        failed=lambda trouble: None,
+        failed=lambda error: None,
         quick=quick,
     )
     run = asyncio.create_task(publisher.run())

@@ -100,7 +100,7 @@ CASES = [
      "Listener a does not reach Redis, though listener b does", "events flow on", "look at the network between it and"),
     ({"listeners": both(degraded=True)}, "warn",
      "Redis answers again, and listeners a and b still keep claims in PostgreSQL", "events flow on", "Wait some"),
-    ({"listeners": (listener("a", changes=changed("breaker_moved", "redis open", 5)), listener("b"))}, "warn",
+    ({"listeners": (listener("a", changes=changed("breaker_changed", "redis open", 5)), listener("b"))}, "warn",
      "Redis comes and goes: lost 5 times within 4 s", "Nothing is lost.", "See in its log why it ends"),
     ({"listeners": (listener("a", **NO_REDIS), listener("b", **MOVING))}, "warn",
      "Listener a does not reach Redis, though listener b does", "Listener b waits for all to meet", "Redis runs"),
