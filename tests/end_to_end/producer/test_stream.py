@@ -211,8 +211,8 @@ def fill(producer: RunningProducer, count: int, first: int = 0) -> httpx.Respons
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not await asyncio.to_thread(condition):
-            pass
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110  another process reports no facts
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("producer", [FULL], indirect=True)
