@@ -5,10 +5,14 @@ PYTHON ?= $(shell for one in python3.13 python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 ARGS ?=
+# Without compiled files, each process that a test starts would compile the whole package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install up proof drill test mutate simulate check format measure reference docs release constraints clean
+.PHONY: help install up proof drill test collect mutate simulate measure reference docs release constraints clean
+.PHONY: check check-types check-style check-imports format
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,11 +40,20 @@ mutate: $(INSTALLED) $(VENV)/.mutate ## Put mistakes into the code, and see that
 simulate: $(INSTALLED) ## Hunt for schedules that break the law (ARGS="--schedules 20000 --seed 7" ...)
 	@$(BIN)/python -m tests.simulation $(ARGS)
 
-check: $(INSTALLED) ## Check format, lint, types and the import contract
+check: check-types check-style check-imports ## Check format, lint, types and the import contract
+
+check-types: $(INSTALLED)
+	@$(BIN)/mypy
+
+check-style: $(INSTALLED)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
+
+check-imports: $(INSTALLED)
 	@$(BIN)/lint-imports --no-logo
+
+collect: $(INSTALLED) # Import all tests once, so that their compiled files are there before several processes need them
+	@$(BIN)/pytest --collect-only > $(VENV)/collected || { cat $(VENV)/collected; exit 1; }
 
 format: $(INSTALLED) ## Bring the code into form
 	@$(BIN)/ruff format .
@@ -68,21 +81,21 @@ clean: ## Remove the environment and all caches; .unlost, the data, stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutation *.egg-info build dist
 
 $(VENV)/.mutate: tests/mutation/requirements.txt $(INSTALLED)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -r tests/mutation/requirements.txt
+	@$(PIP) -c constraints.txt -r tests/mutation/requirements.txt
 	@touch $@
 
 $(VENV)/.docs: docs/site/requirements.txt $(INSTALLED)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -r docs/site/requirements.txt
+	@$(PIP) -c constraints.txt -r docs/site/requirements.txt
 	@touch $@
 
 $(VENV)/.release: tests/release/requirements.txt $(INSTALLED)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -r tests/release/requirements.txt
+	@$(PIP) -r tests/release/requirements.txt
 	@touch $@
 
-# pip older than 25.1 cannot read [dependency-groups], so Python reads them to it.
+# The pip that Python brings is older than 25.1: it cannot read [dependency-groups], and resolves three times as long.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with its venv module is needed" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' > $(VENV)/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -r $(VENV)/dev.txt -e '.[local]'
+	@$(PIP) 'pip>=25.1'
+	@$(PIP) -c constraints.txt --group dev -e '.[local]'
 	@touch $@

@@ -3,6 +3,7 @@
 Nothing is written twice: flags, help, environment variables and defaults are read from the class.
 """
 
+import gc
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -175,11 +176,19 @@ def _callback(
             as_json = bool(values.get("show_as_json") or values.get("json") or values.get("as_json"))
             click.echo(_shown(loaded, given, as_json=as_json))
             return
+        _collect_from_now_on()
         code = function(loaded, **{key: value for key, value in values.items() if key in own_names})
         if code:
             click.get_current_context().exit(code)
 
     return run
+
+
+def _collect_from_now_on() -> None:
+    """Collect garbage, if the start of the process put it off. What is loaded is never scanned, not even at the end."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _option(field: str, info: FieldInfo) -> click.Option:

@@ -44,6 +44,23 @@ def test_the_handler_stands_before_anything_is_loaded(name: str):
     assert not {"click", "uvloop", "pydantic", "asyncio"}.intersection(told)
 
 
+@pytest.mark.parametrize(
+    ("start", "frozen"),
+    [
+        pytest.param("unlost.ops.start import dlq as main", True, id="dlq"),
+        pytest.param("unlost.ops.start import main", True, id="unlost dlq"),
+        pytest.param("unlost.dlq.commands.cli import main", False, id="another program"),
+    ],
+)
+def test_garbage_is_collected_once_all_is_loaded(start: str, frozen: bool, tmp_path: Path):
+    (tmp_path / "letters.jsonl").touch()
+    words = [*(["dlq"] if "start import main" in start else []), "stats", str(tmp_path / "letters.jsonl")]
+    look = "atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 10_000))"
+    program = f"import atexit, gc, sys; {look}; sys.argv[1:] = {words}; from {start}; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"True {frozen}"
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_a_stop_at_any_moment_of_the_start_is_an_orderly_one(name: str, tmp_path: Path):
