@@ -60,4 +60,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         share = left // (workers - worker)  # how pytest-xdist splits them at the start
         left -= share
         own = longest[worker::workers]
-        items += own + list(islice(others, share - len(own)))
+        items += own + list(islice(others, max(0, share - len(own))))

@@ -81,7 +81,7 @@ class Engine:
         await self._reach("PostgreSQL", settings.database_attempts, lambda _: self._servers.migrate())
         with contextlib.suppress(Transient):
             await self._reach("Redis", settings.startup_attempts, self._look_for_redis)
-        await self._reach("PostgreSQL", settings.startup_attempts, lambda _: self.manager.join())
+        await self._reach("PostgreSQL", settings.database_attempts, lambda _: self.manager.join())
 
     async def _reach(self, what: str, count: int, work: Work) -> None:
         def note(error: Transient, retried: bool) -> None:

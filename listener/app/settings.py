@@ -45,7 +45,9 @@ class ConnectionSettings(Settings):
     redis_shards: int = Field(1, ge=1, le=256, description="Hash slots over which claims are spread (Redis Cluster)")
     database_timeout: float = Field(5.0, gt=0, le=120, description="Seconds that one statement may take")
     database_connections: int = Field(8, ge=4, le=200, description="Connections to PostgreSQL besides the handler's")
-    database_attempts: int = Field(10, ge=1, description="Attempts to reach PostgreSQL at the start")
+    database_attempts: int = Field(
+        10, ge=1, description="Attempts to reach PostgreSQL, and then to join the group, at the start"
+    )
     migrate: Literal["yes", "no"] = Field(
         "yes", description="Whether the tables are brought up to date at the start; no: `unlost migrate` does it"
     )

@@ -284,16 +284,18 @@ class Intake:
 
     def _finish_followers(self, flight: InFlight, end: End, reading: int) -> list[Position | None]:
         followers, flight.followers = flight.followers, None
-        exited = []
+        exited, ended = [], list[str]()
         for follower in followers or ():
             # Events stored before the source was read again may be lost, and the follower is read to replace one.
             stale = not isinstance(end, Buried) and _reading(follower) != reading
             if follower.request.digest == flight.request.digest and not stale:
                 exited.append(self._exit(follower, DUPLICATE if isinstance(end, Stored) else end))
-                self._facts(EventsDuplicate((follower.event.event_id,)))
+                ended.append(follower.event.event_id)
             else:
                 self._leave_count(follower)
                 self._enter(follower)
+        if ended:
+            self._facts(EventsDuplicate(tuple(ended)))
         return exited
 
     def forget(self, flight: InFlight) -> None:

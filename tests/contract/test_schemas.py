@@ -59,7 +59,6 @@ async def make_earlier(connection: "asyncpg.Connection[asyncpg.Record]", *, file
 
 
 # -- names ------------------------------------------------------------------------------------
-# -- names ------------------------------------------------------------------------------------
 
 
 def test_a_groups_schema_is_like_no_other_groups() -> None:
@@ -82,7 +81,6 @@ def test_sql_is_written_for_one_schema_and_read_for_any() -> None:
     assert quoted("a") == '"a"'
 
 
-# -- apart ------------------------------------------------------------------------------------
 # -- separation -------------------------------------------------------------------------------
 
 
@@ -149,6 +147,22 @@ async def test_a_role_that_may_only_write_rows_starts_where_nothing_is_missing(
     await database.close()
 
 
+async def test_a_schema_that_a_restore_is_making_is_not_made_twice(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """A listener that starts meanwhile looks again, and finds what the restore has made."""
+    restoring = connection.transaction()
+    await restoring.start()
+    await connection.execute("CREATE SCHEMA unlost")
+    migrating = asyncio.create_task(done(database_url))
+    while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        assert not migrating.done()
+    await restoring.commit()
+    with pytest.raises(Transient, match="being restored"):
+        await migrating
+    assert (await done(database_url)).applied == NAMES
+
+
 async def test_one_who_is_not_to_migrate_changes_nothing(database_url: str) -> None:
     database = Database(database_url)
     with pytest.raises(Misconfigured, match=f"lacks {NAMES[0]}, .*run `unlost migrate` first"):
@@ -171,7 +185,6 @@ async def _run(shown: CliRunner) -> str:
     return result.output
 
 
-# -- earlier tables ---------------------------------------------------------------------------
 # -- earlier tables ---------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import click
+import httpx
 import pytest
 
 from tests.support.system import running_system
@@ -156,9 +157,22 @@ def see_that_the_commands_for_operators_work(system: System, environment: dict[s
             if once not in seen:
                 said += "".join(typed_in([line], moved, environment, directory))
             seen.add(once)
+            if "--single-transaction" in words:
+                until_recovered(system.layout.listener_urls[0])
     assert (directory / "backup" / "failed_events.jsonl.state").exists()
     for told in ("Everything is all right", '"status":"live"', "unlost_event_loop_lag_seconds", "missing", "WS_URL"):
         assert told in said
+
+
+def until_recovered(url: str) -> None:
+    """Wait until the listener has noticed that PostgreSQL was restored, and works again."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        health = httpx.get(f"{url}/health", trust_env=False, timeout=5).json()
+        if health["ready"] and "store_went_back" in {change["what"] for change in health["changes"]}:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the restored database is not in use: {health}")
 
 
 def test_every_heading_of_the_runbook_says_what_to_type():
@@ -199,7 +213,8 @@ def environment(system, path: str) -> dict[str, str]:
         check=True,
     ).stdout.decode()
     told = dict(one.split("=", 1) for one in sourced.split("\0") if one)
-    return os.environ | told | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": path}
+    places = os.pathsep.join([str(BIN), str(system.postgres.program("psql").parent), os.environ["PATH"]])
+    return os.environ | told | {"PATH": places, "PYTHONPATH": path, "ADMIN_URL": system.postgres.url_of("postgres")}
 
 
 def carry_out(page: Path, moved: dict[str, str], environment: dict[str, str], directory: Path) -> list[str]:

@@ -15,6 +15,7 @@ from tests.support.listeners import Heard, RunningListener, running_listener, un
 from tests.support.stream import ResumingSource, resuming_source
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.facts import (
+    AttemptFailed,
     BreakerChanged,
     EventBuried,
     EventsStandBy,
@@ -254,6 +255,20 @@ async def test_away_for_less_than_all_attempts_it_costs_no_letter_and_no_second_
     assert letters_in(servers["directory"]) == []
     await assert_law(servers["database_url"], servers["directory"], source.event_ids)
     assert sorted(RUNS.begun) == sorted(source.event_ids)
+
+
+async def test_joining_the_group_is_tried_as_often_as_reaching_postgres(servers: dict):
+    """On a busy machine the first statement may fail too, although PostgreSQL has just answered."""
+    no_redis = {"redis_url": f"redis://127.0.0.1:{free_port()}/0", "startup_attempts": "1"}
+    async with resuming_source() as source:
+        async with running_listener(ws_url=source.url, **servers) as earlier:
+            await earlier.heard.until(lambda h: bool(h.of(PlacesDeclared)))
+        busy = await asyncpg.connect(servers["database_url"])
+        await busy.execute("BEGIN; LOCK TABLE unlost.listeners")
+        async with running_listener(ws_url=source.url, **servers | no_redis, instance_id="b") as one:
+            await one.heard.until(lambda h: any("PostgreSQL" in fact.message for fact in h.of(AttemptFailed)))
+            await busy.close()
+            await one.heard.until(lambda h: bool(h.of(PlacesDeclared)))
 
 
 async def test_killed_while_it_keeps_the_claims_it_forgets_them_and_nothing_runs_twice(

@@ -23,8 +23,17 @@ UNAVAILABLE_CLASSES = frozenset({"40", "53", "57"})
 A lost connection (08) may be the data's fault: a row may be more than a proxy or the server can bear.
 """
 READ_ONLY, LOCK_NOT_AVAILABLE = "25006", "55P03"
-RESTORING = {"42P01": "a table", "42703": "a column", "3F000": "the group's schema", "3D000": "the database"}
-"""What is missing while somebody restores a backup. Our migrations made it, so it will be there again: an outage."""
+RESTORING = {
+    "42P01": "a table",
+    "42703": "a column",
+    "42P10": "a key",
+    "3F000": "the group's schema",
+    "3D000": "the database",
+}
+"""What is missing while somebody restores a backup. Our migrations made it, so it will be there again: an outage.
+
+Keys come last, after all rows. Each insert names its key, so nothing is inserted before it is there.
+"""
 QUERY_CANCELED = "57014"
 """May be this row's own fault: a trigger that hangs, and a time limit in the server."""
 

@@ -58,7 +58,8 @@ SELECT id FROM unlost.claims_place
 
 -- name: found_place
 -- The server has crashed, failed over or been restored: rows of the last moment may be lost.
-WITH founded AS (INSERT INTO unlost.claims_place DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING 1)
+-- The named column makes this fail while a restore has made the table, but not its key yet. The same holds for store.
+WITH founded AS (INSERT INTO unlost.claims_place DEFAULT VALUES ON CONFLICT (one) DO NOTHING RETURNING 1)
 INSERT INTO unlost.losses (number, since)
 SELECT coalesce((SELECT max(number) FROM unlost.losses), 0) + 1, least(grown_at, clock_timestamp())
 FROM unlost.store, founded WHERE version > 0
@@ -67,7 +68,7 @@ FROM unlost.store, founded WHERE version > 0
 SELECT generation, version FROM unlost.store
 
 -- name: found_store
-INSERT INTO unlost.store DEFAULT VALUES ON CONFLICT DO NOTHING
+INSERT INTO unlost.store DEFAULT VALUES ON CONFLICT (one) DO NOTHING
 
 -- name: grow
 -- Not if the store went back: the version must not hide that.

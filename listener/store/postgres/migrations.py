@@ -19,7 +19,7 @@ from importlib import resources
 import asyncpg
 import msgspec
 
-from unlost.listener.core.errors import Misconfigured
+from unlost.listener.core.errors import Misconfigured, Unavailable
 from unlost.listener.store.postgres import earlier
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.statements import quoted
@@ -37,6 +37,8 @@ CREATE TABLE migrations (
 HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)"
 HAS_RECORD = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'migrations')"
 
+MADE_MEANWHILE = (asyncpg.UniqueViolationError, asyncpg.DuplicateSchemaError)
+"""Our own lock keeps listeners apart, but not a restore that makes the same schema in its transaction."""
 NOWHERE = "''"
 MISLED = """
 SELECT current_setting('search_path') AS path, quote_ident(current_database()) AS database
@@ -81,6 +83,10 @@ async def migrate(database: Database) -> Migrated:
             return await _brought_up(connection, database)
         except asyncpg.InsufficientPrivilegeError as error:
             raise _not_allowed(database.schema, error) from None
+        except MADE_MEANWHILE as error:
+            raise Unavailable(
+                f"somebody else has just made {database.schema}: {error}; is it being restored?"
+            ) from None
 
 
 async def check(database: Database) -> Migrated:

@@ -8,7 +8,12 @@ import httpx
 
 from unlost.ops.faults.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Act, Bars, Drill, Poison, pause
 from unlost.ops.faults.drills.journals import set_journal_back, start_and_see_gaps
-from unlost.ops.faults.drills.restores import set_postgres_back, until_noticed
+from unlost.ops.faults.drills.restores import (
+    restore_dump_beside_listeners,
+    set_postgres_back,
+    stop_listeners_and_restore_dump,
+    until_noticed,
+)
 from unlost.ops.faults.drills.stage import Stage, StageError
 
 OUTLAST_ATTEMPTS = 9.0
@@ -238,6 +243,9 @@ POSTGRES = (
           bars=Bars(progress=POSTGRES_BACK), few_connections=True),
     Drill("postgres-restored", "PostgreSQL is set back to a backup that lacks what was stored in the last seconds.",
           damage=set_postgres_back, during=until_noticed, bars=Bars(extra_runs=True), on_compose=False),
+    Drill("dump-restored", "A pg_dump is restored into an empty database: while listeners run, and while none does.",
+          damage=restore_dump_beside_listeners, during=stop_listeners_and_restore_dump,
+          heal=every_listener("start"), bars=Bars(extra_runs=True), on_compose=False),
     Drill("letters-forgotten", "PostgreSQL is away, Redis is emptied, and one listener is cut off from both.",
           damage=cut_one_off, during=forget_letters, heal=let_all_meet,
           bars=Bars(progress=REDIS_BARS.progress), wires=True, handler=NONE),

@@ -129,6 +129,14 @@ class ComposeStage:
         """Not here."""
         raise StageError("PostgreSQL is restored on this machine only")
 
+    async def dump_postgres(self) -> None:
+        """Not here."""
+        raise StageError("a dump is restored on this machine only")
+
+    async def restore_dump(self) -> None:
+        """Not here."""
+        raise StageError("a dump is restored on this machine only")
+
     async def fill_disk(self) -> None:
         """Not here."""
         raise StageError("a full disk is only to be had without --compose")

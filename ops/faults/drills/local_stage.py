@@ -218,6 +218,14 @@ class LocalStage:
         """See ``Stage``."""
         await asyncio.to_thread(copies.put_copy_in_place, self._system.postgres)
 
+    async def dump_postgres(self) -> None:
+        """See ``Stage``."""
+        await asyncio.to_thread(copies.dump, self._system.postgres)
+
+    async def restore_dump(self) -> None:
+        """See ``Stage``."""
+        await asyncio.to_thread(copies.restore_dump, self._system.postgres)
+
     async def fill_disk(self) -> None:
         """Let no file of a listener grow."""
         self._limit_files(ROOM_ON_FULL_DISK)

@@ -107,6 +107,12 @@ class Stage(Protocol):
     async def restore_postgres(self) -> None:
         """Put the copy in place, while PostgreSQL does not run."""
 
+    async def dump_postgres(self) -> None:
+        """Dump the database as documented, while it is in use."""
+
+    async def restore_dump(self) -> None:
+        """Replace the database by an empty one, whoever is connected, and restore the dump into it as documented."""
+
     async def fill_disk(self) -> None:
         """Leave no room for dead letters."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from unlost.listener.core.event import parse
 from unlost.producer.journal.damage import damaged_of
-from unlost.producer.journal.port import JournalTrouble
+from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.publications import Publication
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
 
@@ -70,7 +70,7 @@ def test_no_flipped_bit_hides_an_event(intact: Path, tmp_path: Path, seed: int) 
         path.write_bytes(broken)
         try:
             whole, lost = read(path)
-        except JournalTrouble:
+        except JournalError:
             refused += 1
             continue
         finally:

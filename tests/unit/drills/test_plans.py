@@ -70,7 +70,7 @@ def test_both_forms_of_handlers_are_drilled_by_chaos():
 def test_only_where_an_owner_ends_in_the_middle_or_rows_are_lost_may_handlers_run_again():
     allowed = {name for name, drill in DRILLS.items() if drill.bars.extra_runs}
     listeners = {"listener-killed", "all-listeners-killed", "listener-frozen", "clock-jump"}
-    assert allowed == {*listeners, "handler-kills", "stop-foreign", "postgres-restored"}
+    assert allowed == {*listeners, "handler-kills", "stop-foreign", "postgres-restored", "dump-restored"}
 
 
 def test_the_list_fits_a_terminal():
