@@ -17,9 +17,10 @@ from unlost.listener.core.errors import Transient, failure_of
 from unlost.listener.core.event import Event
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.fast.pool import FAST
+from unlost.listener.fast.websocket import open_stream
 from unlost.listener.pipeline.frames import read_frames
 from unlost.listener.ports.rows import NewRow
-from unlost.listener.source.connection import SourceOptions, open_stream
+from unlost.listener.source.connection import SourceOptions
 from unlost.listener.source.reader import AT_ONCE as FRAMES
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.rows import PostgresRows
