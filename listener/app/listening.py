@@ -16,12 +16,14 @@ from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts
+from unlost.listener.fast.websocket import open_stream
 from unlost.listener.pipeline.pipeline import Drained
 from unlost.listener.ports.dead_letters import DeadLetters
 from unlost.listener.source.committer import CursorCommitter
 from unlost.listener.source.connection import Open
 from unlost.listener.source.reader import Reader
 from unlost.listener.source.report import Reporter
+from unlost.listener.source.websocket import open_messages
 
 Phase = Literal["starting", "running", "draining", "stopped"]
 
@@ -56,7 +58,7 @@ class Listening:
             database_away=self._database_away,
             overflow=self._overflow,
             facts=facts,
-            open_connection=open_connection,
+            open_connection=open_connection or (open_stream if settings.fast == "on" else open_messages),
             clock=clocks.monotonic,
             dice=dice,
             reporter=Reporter(

@@ -76,6 +76,9 @@ class ConnectionSettings(Settings):
         3, ge=1, le=100, description="Owners lost while they run an event alone, before it is buried"
     )
     max_event_bytes: int = Field(1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Largest event, in bytes")
+    fast: Literal["on", "off"] = Field(
+        "on", description="Whether faster code of our own replaces libraries' ordinary ways where both do the same"
+    )
     batch_size: int = Field(1024, ge=1, le=10_000, description="Events in one batch of a stage, at most")
 
     @model_validator(mode="after")

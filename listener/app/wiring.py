@@ -10,6 +10,7 @@ from functools import partial
 from unlost.listener.app.settings import ConnectionSettings
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.fast.pool import FAST
 from unlost.listener.ports.claims import StandingClaims, StoreMemory
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.dead_letters import LetterRegister
@@ -20,6 +21,7 @@ from unlost.listener.store.postgres.cursors import PostgresCursors
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import check, migrate
+from unlost.listener.store.postgres.pool import PLAIN
 from unlost.listener.store.postgres.rows import PostgresRows, make_ready
 
 KEPT_OPEN = 6
@@ -56,6 +58,7 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
         group=settings.group,
         timeout=settings.database_timeout,
         name=f"unlost {settings.instance_id}",
+        kind=FAST if settings.fast == "on" else PLAIN,
     )
     redis = RedisClaims(
         connect_redis(settings.redis_url.reveal(), timeout=settings.redis_timeout),

@@ -1,18 +1,19 @@
-"""The connection that a reader uses, the settings of a source, and how a connection is opened."""
+"""The connection that a reader uses, and the settings of a source.
+
+Two implement it: ``websocket.py`` beside this file, as the authors of ``websockets`` meant, and
+``listener/fast/websocket.py``, which costs less.
+"""
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, Protocol
 
-from websockets.asyncio.client import connect
 from websockets.datastructures import Headers
 
 from unlost.listener.core.backoff import Backoff
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.source.websocket import LONGEST_FRAME, Stream
 
 
 class Response(Protocol):
@@ -22,7 +23,7 @@ class Response(Protocol):
 
 
 class Connection(Protocol):
-    """The part of a ``Stream`` that a reader uses."""
+    """One connection to a source."""
 
     @property
     def response(self) -> Response | None:
@@ -43,8 +44,8 @@ class Connection(Protocol):
         """Return the next messages, at least one, within these limits; ``ConnectionClosed`` at the end."""
         ...
 
-    def take_now(self, most: int, size: int) -> Sequence[bytes] | Oversized:
-        """Return what is here now, which may be nothing. May be called after the connection has ended."""
+    async def take_rest(self, most: int, size: int) -> Sequence[bytes] | Oversized:
+        """Return messages that had arrived when the connection ended; nothing if all were taken."""
         ...
 
     async def send(self, message: str) -> None:
@@ -75,19 +76,3 @@ class SourceOptions:
 
 Open = Callable[[str, SourceOptions], AbstractAsyncContextManager[Connection]]
 """Opens one connection to an address."""
-
-
-def open_stream(url: str, options: SourceOptions) -> AbstractAsyncContextManager[Connection]:
-    """Open one connection to this address. Frames of more than ``max_frame`` bytes are measured, not held."""
-    opening = connect(
-        url,
-        create_connection=cast("Any", functools.partial(Stream, largest=options.max_frame)),
-        additional_headers=options.headers,
-        compression=None,
-        max_size=LONGEST_FRAME,
-        open_timeout=options.open_timeout,
-        ping_interval=None,
-        close_timeout=2.0,
-        proxy=None,
-    )
-    return cast("AbstractAsyncContextManager[Connection]", opening)

@@ -26,7 +26,7 @@ from unlost.listener.core.facts import Facts, ReadingPaused, ReadingResumed, Sou
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.pipeline.intake import Intake
 from unlost.listener.ports.cursors import GroupCursors
-from unlost.listener.source.connection import Connection, Open, SourceOptions, open_stream
+from unlost.listener.source.connection import Connection, Open, SourceOptions
 from unlost.listener.source.handshake import (
     ABNORMAL,
     Handshake,
@@ -37,6 +37,7 @@ from unlost.listener.source.handshake import (
     with_cursor,
 )
 from unlost.listener.source.report import Reporter
+from unlost.listener.source.websocket import open_messages
 
 LIVED_SECONDS = 1.0
 AT_ONCE = 512
@@ -73,7 +74,7 @@ class Reader:
         self._database_away = database_away
         self._overflow = overflow
         self._facts = facts
-        self._open = open_connection or open_stream
+        self._open = open_connection or open_messages
         self._clock = clock
         self._dice = dice
         self._after: str | None = None
@@ -148,7 +149,7 @@ class Reader:
                 if await self._begins(connection, after):
                     await self._read(connection)
         finally:
-            self._take_the_rest()
+            await self._take_the_rest()
 
     async def _begins(self, connection: Connection, after: str | None) -> bool:
         """Act on the handshake. Return False if the group's starting point was just recorded."""
@@ -251,7 +252,7 @@ class Reader:
         else:
             self._intake.receive_apart(frames)
 
-    def _take_the_rest(self) -> None:
+    async def _take_the_rest(self) -> None:
         """Admit what arrived before the connection ended. A source that cannot resume does not send it again."""
         connection, self._connection = self._connection, None
         if connection is None or self._resumes:
@@ -259,7 +260,7 @@ class Reader:
         if self._unplaced:
             self._place(list(self._unplaced))
             self._unplaced.clear()
-        while frames := connection.take_now(AT_ONCE, BYTES_AT_ONCE):
+        while frames := await connection.take_rest(AT_ONCE, BYTES_AT_ONCE):
             self._place(frames)
 
     def _reason_to_pause(self) -> str:

@@ -16,9 +16,11 @@ from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.errors import Transient, failure_of
 from unlost.listener.core.event import Event
 from unlost.listener.core.oversized import Oversized
+from unlost.listener.fast.pool import FAST
+from unlost.listener.fast.websocket import open_stream
 from unlost.listener.pipeline.frames import read_frames
 from unlost.listener.ports.rows import NewRow
-from unlost.listener.source.connection import SourceOptions, open_stream
+from unlost.listener.source.connection import SourceOptions
 from unlost.listener.source.reader import AT_ONCE as FRAMES
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.rows import PostgresRows
@@ -61,7 +63,7 @@ async def measure(bed: Bed, *, count: int, size: int) -> dict[str, Measured]:
     measured["claim"] = await _counted(
         bed, count, lambda: _each(requests, lambda few: claims.claim(few, take_over=False))
     )
-    database = Database(bed.system.database_url)
+    database = Database(bed.system.database_url, kind=FAST)
     store = PostgresRows(database, instance_id="bench", token=TOKEN)
     rows = [NewRow(one, 1, 1, time.time()) for one in frames]
     measured["insert"] = await _counted(bed, count, lambda: _each(rows, store.insert, at_once=AT_ONCE))

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from unlost.ops.kit.telemetry.guarded import GuardedProtocol
 from unlost.ops.kit.telemetry.health import Health, health_routes
 from unlost.ops.kit.telemetry.http import whole_number
 from unlost.ops.kit.telemetry.mask import masked, masked_within
@@ -23,7 +24,7 @@ from unlost.producer.fast.publish import PATH, FastPublishProtocol, Heads
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Entry, Journal, JournalError
 from unlost.producer.publish.accept import publication, wrapped
-from unlost.producer.publish.batch import Batch, Told
+from unlost.producer.publish.batch import Batch, LineReader, ReadHere, Told
 from unlost.producer.publish.origin import SameSite
 from unlost.producer.publish.publisher import Publisher
 from unlost.producer.publish.single import PublishOne, Shortcut, asks_again
@@ -70,7 +71,8 @@ class Publishing:
         self._damage = damage
         self._groups = groups
         self.stream_port = 0
-        self._reading = ParseWorker(max_bytes=settings.max_event_bytes)
+        fast = settings.fast == "on"
+        self._reading: LineReader = ParseWorker(max_bytes=settings.max_event_bytes) if fast else ReadHere()
         self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
         most = settings.max_event_bytes
         single = PublishOne(
@@ -90,7 +92,9 @@ class Publishing:
             openapi_route(DOCUMENT),
             Route("/", self.index),
         ]
-        self.protocol = partial(FastPublishProtocol, single, Heads(max_bytes=most))
+        self.protocol: Callable[..., GuardedProtocol] = (
+            partial(FastPublishProtocol, single, Heads(max_bytes=most)) if fast else GuardedProtocol
+        )
         """The protocol of each connection."""
         others = Starlette(routes=routes, exception_handlers=MISTAKEN)
         self.application = SameSite(

@@ -33,4 +33,7 @@ class ProducerSettings(Settings):
         None, description="URL of the console, to which browsers are redirected; none: its own page"
     )
     allowed_origins: tuple[str, ...] = Field((), description="Origins of other sites' pages that may use this producer")
+    fast: Literal["on", "off"] = Field(
+        "on", description="Whether faster code of our own replaces libraries' ordinary ways where both do the same"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log")

@@ -43,6 +43,22 @@ class LineReader(Protocol):
         """Read these ``count`` lines. None if the caller must read them itself."""
         ...
 
+    def close(self) -> None:
+        """End what reads them."""
+        ...
+
+
+class ReadHere:
+    """Leaves all lines to the caller. The fast way is ``ParseWorker``."""
+
+    async def elsewhere(self, text: bytes, count: int, *, redeliver: bool) -> Lines | None:
+        """See ``LineReader``."""
+        del text, count, redeliver
+        return None
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
 
 class Batch:
     """One body on its way into the journal."""

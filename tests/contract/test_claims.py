@@ -683,13 +683,16 @@ async def test_old_claims_and_burials_are_forgotten(database_url: str) -> None:
     await database.close()
 
 
-def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url: str) -> None:
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url: str, noticed: bool) -> None:
     async def run() -> None:
-        claims = RedisClaims(connect_redis(redis_url), token="a", group="g", lease_seconds=LEASE, window_seconds=600)
+        client = connect_redis(redis_url)
+        claims = RedisClaims(client, token="a", group="g", lease_seconds=LEASE, window_seconds=600)
         await claims.place()
-        for wire in claims._pool._free:
-            wire.transport.abort()
-        await asyncio.sleep(0)  # now they are closed, and no call has been made since
+        for connection in client.connection_pool._available_connections:
+            connection._writer.transport.abort()
+        if noticed:
+            await asyncio.sleep(0)  # now they are closed, and no call has been made since
         assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
         await claims.close()
 
@@ -697,16 +700,18 @@ def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url:
 
 
 def test_a_defect_beneath_a_call_to_redis_is_no_lost_connection(redis_url: str) -> None:
-    claims = RedisClaims(connect_redis(redis_url), token="a", group="g", lease_seconds=LEASE, window_seconds=600)
-
     async def misuse() -> None:
+        client = connect_redis(redis_url)
+        claims = RedisClaims(client, token="a", group="g", lease_seconds=LEASE, window_seconds=600)
         await claims.place()
-        wire = claims._pool._free[-1]  # the one that is used next
-        waiting = wire.ask(b"PING\r\n", asyncio.get_running_loop().time() + 60)
-        with pytest.raises(RuntimeError, match="somebody else"):
+        used_next = client.connection_pool._available_connections[-1]
+        reading = asyncio.create_task(used_next.read_response())
+        await asyncio.sleep(0)  # now it waits
+        with pytest.raises(RuntimeError, match="another coroutine is already waiting"):
             await claims.claim([ask("e")], take_over=False)
+        reading.cancel()
+        await asyncio.wait([reading])
         await claims.close()
-        waiting.cancel()
 
     uvloop.run(misuse())
 

@@ -8,12 +8,13 @@ import pytest
 
 from unlost.listener.core.errors import Unavailable
 from unlost.listener.core.event import parse
+from unlost.listener.fast import pool as lender_module
+from unlost.listener.fast.connection import OwnConnection
+from unlost.listener.fast.pool import ConnectionPool
 from unlost.listener.ports.rows import NewRow
-from unlost.listener.store.postgres import pool as lender_module
-from unlost.listener.store.postgres.connection import OwnConnection
+from unlost.listener.store.postgres.connections import ConnectionKind, PoolLimits
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.pool import ConnectionPool
 from unlost.listener.store.postgres.rows import PostgresRows
 
 Lend = Callable[..., ConnectionPool]
@@ -27,12 +28,12 @@ async def pool(database_url: str) -> AsyncIterator[Lend]:
         def connect() -> Awaitable[OwnConnection]:
             return asyncpg.connect(database_url, connection_class=OwnConnection)
 
-        made.append(ConnectionPool(connect, max_size=max_size, timeout=timeout, reset_timeout=1.0))
+        made.append(ConnectionPool(connect, PoolLimits(max_size, 0, timeout, 1.0)))
         return made[-1]
 
     yield make
     for one in made:
-        await one.end_all()
+        await one.close()
 
 
 async def test_what_is_given_back_is_lent_again_and_no_more_than_were_allowed(pool: Lend) -> None:
@@ -69,7 +70,7 @@ class Slow:
 
 async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, max_size=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(slow.connect, PoolLimits(2, 0, 10.0, 1.0))
     slow.go_on.set()
     one = await lending.acquire()
     slow.go_on.clear()
@@ -85,14 +86,14 @@ async def test_who_waits_gets_what_comes_first(database_url: str) -> None:
         async with asyncio.timeout(0.05):
             await lending.acquire()
     assert slow.begun == 2
-    await lending.end_all()
+    await lending.close()
     assert one.is_closed()
     assert two.is_closed()
 
 
 async def test_a_few_are_opened_with_the_first_and_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, max_size=5, min_size=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(slow.connect, PoolLimits(5, 2, 10.0, 1.0))
     slow.failure = ConnectionRefusedError("nobody there")
     slow.go_on.set()
     with pytest.raises(ConnectionRefusedError):
@@ -106,7 +107,7 @@ async def test_a_few_are_opened_with_the_first_and_kept(database_url: str, monke
     for one in lent:
         await lending.release(one)
     assert [one.is_closed() for one in lent] == [True, False, False]
-    await lending.end_all()
+    await lending.close()
 
 
 async def test_one_of_a_few_that_cannot_be_opened_fails_nobody_who_gets_another(database_url: str) -> None:
@@ -119,10 +120,10 @@ async def test_one_of_a_few_that_cannot_be_opened_fails_nobody_who_gets_another(
             raise ConnectionRefusedError("no room for one more")
         return await asyncpg.connect(database_url, connection_class=OwnConnection)
 
-    lending = ConnectionPool(connect, max_size=2, min_size=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(connect, PoolLimits(2, 2, 10.0, 1.0))
     assert not (await lending.acquire()).is_closed()
     assert begun == 2
-    await lending.end_all()
+    await lending.close()
 
 
 async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
@@ -134,18 +135,18 @@ async def test_what_is_being_opened_in_the_end_is_not_left_half_open() -> None:
         finally:
             ended.set()
 
-    lending = ConnectionPool(connect, max_size=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(connect, PoolLimits(2, 0, 10.0, 1.0))
     waiting = asyncio.create_task(lending.acquire())
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.sleep(0)
-    await lending.end_all()
+    await lending.close()
     assert ended.is_set()
 
 
 async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, max_size=2, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(slow.connect, PoolLimits(2, 0, 10.0, 1.0))
     waiting = [asyncio.create_task(lending.acquire()) for _ in range(5)]
     await slow.starts.acquire()
     await slow.starts.acquire()
@@ -156,12 +157,12 @@ async def test_each_that_waits_is_told_that_none_can_be_opened(database_url: str
     assert [type(one) for one in told] == [ConnectionRefusedError] * 5
     slow.failure = None
     assert not (await lending.acquire()).is_closed()
-    await lending.end_all()
+    await lending.close()
 
 
 async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url: str) -> None:
     slow = Slow(database_url)
-    lending = ConnectionPool(slow.connect, max_size=1, timeout=10.0, reset_timeout=1.0)
+    lending = ConnectionPool(slow.connect, PoolLimits(1, 0, 10.0, 1.0))
     impatient = asyncio.create_task(lending.acquire())
     await slow.starts.acquire()
     impatient.cancel()
@@ -176,7 +177,7 @@ async def test_who_gives_up_waiting_leaves_its_connection_to_others(database_url
         await waiting
     assert await lending.acquire() is one
     assert slow.begun == 1
-    await lending.end_all()
+    await lending.close()
 
 
 async def test_what_is_not_needed_any_more_is_closed(pool: Lend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +197,7 @@ async def test_after_a_failure_nothing_is_lent_that_was_open_before(pool: Lend) 
     lending = pool()
     free, lent = await lending.acquire(), await lending.acquire()
     await lending.release(free)
-    lending.expire()
+    await lending.expire()
     assert free.is_closed()
     assert not lent.is_closed(), "whoever works with it may succeed"
     await lending.release(lent)
@@ -227,8 +228,10 @@ async def test_who_cannot_be_reset_in_time_is_cut_off_and_its_place_is_free(pool
     assert await lending.acquire() is not connection
 
 
-async def test_what_a_handler_keeps_of_its_connection_is_good_for_nothing(database_url: str) -> None:
-    database = Database(database_url, connections=1)
+async def test_what_a_handler_keeps_of_its_connection_is_good_for_nothing(
+    database_url: str, kind: ConnectionKind
+) -> None:
+    database = Database(database_url, connections=1, kind=kind)
     await migrate(database)
     kept: list[object] = []
 
@@ -246,8 +249,8 @@ async def test_what_a_handler_keeps_of_its_connection_is_good_for_nothing(databa
     await database.close()
 
 
-async def test_a_server_that_gives_no_connection_is_known_in_time(database_url: str) -> None:
-    database = Database(database_url, connections=1, timeout=0.2)
+async def test_a_server_that_gives_no_connection_is_known_in_time(database_url: str, kind: ConnectionKind) -> None:
+    database = Database(database_url, connections=1, timeout=1.0, kind=kind)
     async with database.acquire():
         with pytest.raises(Unavailable, match="all connections were in use"):
             async with database.acquire("asking for one more"):

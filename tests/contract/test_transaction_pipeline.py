@@ -9,11 +9,15 @@ import pytest
 
 from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.event import parse
+from unlost.listener.fast.pool import FAST
 from unlost.listener.ports.rows import NewRow, Stored, TransactionPipeline
+from unlost.listener.store.postgres.connections import ConnectionKind
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
+begun_with_the_commit = pytest.mark.parametrize("kind", [FAST], ids=["fast"])
+"""The other kind keeps no connection between two transactions."""
 LEFT = """select current_setting('work_mem') as work_mem, current_setting('transaction_read_only') as read_only,
     current_setting('default_transaction_read_only') as all_read_only,
     (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks,
@@ -44,9 +48,9 @@ async def reject(_: Connection) -> None:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+async def database(database_url: str, kind: ConnectionKind) -> AsyncIterator[Database]:
     """With one connection, so that the next caller gets the same one."""
-    database = Database(database_url, connections=1, timeout=2.0)
+    database = Database(database_url, connections=1, timeout=2.0, kind=kind)
     await migrate(database)
     yield database
     await database.close()
@@ -70,6 +74,7 @@ async def stored(database: Database) -> set[str]:
         return {row["event_id"] for row in await connection.fetch("SELECT event_id FROM unlost.events")}
 
 
+@begun_with_the_commit
 async def test_the_message_that_commits_one_begins_the_next(
     database: Database, store: PostgresRows, series: TransactionPipeline
 ) -> None:
@@ -158,6 +163,7 @@ async def test_a_handlers_own_transactions_are_parts_of_one_that_has_begun(
     assert await stored(database) == {"a", "b"}
 
 
+@begun_with_the_commit
 async def test_who_rests_holds_nothing(database: Database, store: PostgresRows, series: TransactionPipeline) -> None:
     await store.insert_with(row("a"), nothing, series)
     with pytest.raises(Transient, match="did not answer in time"):
@@ -169,7 +175,7 @@ async def test_who_rests_holds_nothing(database: Database, store: PostgresRows, 
 
 
 async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
-    database_url: str, store: PostgresRows, series: TransactionPipeline
+    database_url: str, store: PostgresRows, series: TransactionPipeline, kind: ConnectionKind
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
@@ -180,7 +186,7 @@ async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
     await store.insert_with(row("a"), nothing, series)
     frozen = asyncio.create_task(store.insert_with(row("b"), freeze, series))
     await begun.wait()
-    heirs = Database(database_url)
+    heirs = Database(database_url, kind=kind)
     heir = PostgresRows(heirs, instance_id="b", token="b")
     assert await heir.insert_with(row("b"), nothing) == Stored()
     go_on.set()
@@ -189,6 +195,7 @@ async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
     await heirs.close()
 
 
+@begun_with_the_commit
 async def test_a_server_that_ends_what_has_begun_costs_no_attempt(
     database_url: str, store: PostgresRows, series: TransactionPipeline
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import parse
 from unlost.listener.ports.rows import NewRow, Stored
-from unlost.listener.store.postgres.connection import TransactionLeft
+from unlost.listener.store.postgres.connections import ConnectionKind, TransactionLeft, is_closed
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
@@ -24,8 +24,8 @@ def store_of(database: Database) -> PostgresRows:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
+async def database(database_url: str, kind: ConnectionKind) -> AsyncIterator[Database]:
+    database = Database(database_url, kind=kind)
     await migrate(database)
     yield database
     await database.close()
@@ -83,7 +83,7 @@ async def test_a_handler_that_leaves_its_transaction_fails_for_good(
 
     with pytest.raises(TransactionLeft, match="ended the transaction"):
         await store_of(database).insert_with(row("e"), leave)
-    assert held[0].is_closed(), "the state of that connection is unknown"
+    assert is_closed(held[0]), "the state of that connection is unknown"
     assert await count(database) == statements.startswith("COMMIT")
 
 

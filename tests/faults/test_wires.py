@@ -218,6 +218,21 @@ async def test_work_goes_on(
         await world.stored(await world.publish("after", 10))
 
 
+@pytest.mark.parametrize("harm", [reset, silent, closed_by_the_other_side], ids=lambda harm: harm.__name__)
+@pytest.mark.parametrize("wire", ["source", "postgres"])
+async def test_the_libraries_ordinary_ways_recover_too(
+    redis_url: str, database_url: str, tmp_path: Path, fault_proxies: Toxiproxy, wire: str, harm: Harm
+):
+    async with world_of(redis_url, database_url, tmp_path, fault_proxies, fast="off") as world:
+        await harm(world, wire)
+        during = await world.publish("during", 20)
+        RUNS.go_on.set()
+        if harm is not closed_by_the_other_side:
+            await world.heard.until(lambda h: felt(h, wire))
+        await world.wires[wire].mend()
+        await world.stored([*HELD, *during, *await world.publish("after", 10)])
+
+
 @pytest.mark.parametrize("harm", [reset, silent, reply_lost], ids=lambda harm: harm.__name__)
 async def test_a_handlers_effect_in_the_rows_transaction_happens_exactly_once(
     redis_url: str, database_url: str, tmp_path: Path, fault_proxies: Toxiproxy, harm: Harm

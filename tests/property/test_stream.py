@@ -19,7 +19,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from unlost.listener.core.oversized import HEAD_BYTES, Oversized
-from unlost.listener.source.websocket import ENOUGH_BYTES, LONGEST_FRAME, MESSAGE_BYTES, Stream
+from unlost.listener.fast.websocket import ENOUGH_BYTES, LONGEST_FRAME, MESSAGE_BYTES, Stream
 
 LIMIT = 1_000
 Message = bytes | Oversized

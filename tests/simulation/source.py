@@ -62,6 +62,9 @@ class SimulatedConnection:
             await self._reader
         return self.take_now(most, size)
 
+    async def take_rest(self, most: int, size: int) -> list[bytes]:
+        return self.take_now(most, size)
+
     def take_now(self, most: int, size: int) -> list[bytes]:
         taken: list[bytes] = []
         while self._frames and (not taken or (len(taken) < most and size > 0)):

@@ -27,6 +27,7 @@ WRONG: list[tuple[type[Settings], dict[str, Any]]] = [
     (ProducerSettings, {"max_clients": "0"}),
     (ProducerSettings, {"ping_timeout": "0"}),
     (ProducerSettings, {"log_level": "loud"}),
+    (ProducerSettings, {"fast": "maybe"}),
     (ProducerSettings, {"console_url": "nonsense"}),
     (UpSettings, {"producer_port": "0"}),
     (UpSettings, {"ws_port": "x"}),

@@ -27,9 +27,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from unlost.listener.claims.redis import replies
+from unlost.listener.claims.redis.calls import RedisCalls
 from unlost.listener.claims.redis.errors import LIBRARY_ERRORS, may_try_again, translated
 from unlost.listener.claims.redis.parser import BoundedParser
-from unlost.listener.claims.redis.pool import RedisPool
 from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, HeldClaim, Verdict
 from unlost.listener.core.errors import Misconfigured, Transient
 from unlost.listener.core.store_mark import Remembered, StoreMark
@@ -48,14 +48,14 @@ _blake = hashlib.blake2b
 def connect_redis(url: str, *, timeout: float = 0.3, connections: int = 4) -> Redis:
     """Make a client that connects within ``timeout`` and never retries by itself.
 
-    It gets no time limit for answers: on Python 3.11 redis-py would use ``asyncio.wait_for``, which can swallow a
-    cancellation. ``RedisClaims`` limits each call as a whole instead.
+    It gets no time limit for a free connection and for answers: ``RedisCalls`` limits each call as a whole. On Python
+    3.11 redis-py would use ``asyncio.wait_for``, which can swallow a cancellation.
     """
     try:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=connections,
-            timeout=timeout,
+            timeout=None,
             socket_timeout=None,
             socket_connect_timeout=timeout,
             health_check_interval=0,
@@ -96,7 +96,7 @@ class RedisClaims:
         timeout: float = 0.3,
     ) -> None:
         self._client = client
-        self._pool = RedisPool(client, timeout=timeout)
+        self._calls = RedisCalls(client, timeout=timeout)
         self._terms = (token.encode(), b"%d" % int(lease_seconds * 1000), b"%d" % int(window_seconds * 1000))
         """The caller's token, and for how many milliseconds leases and records live."""
         self._tags = [f"{{{group}.{shard}}}".encode() for shard in range(shards)]
@@ -123,7 +123,7 @@ class RedisClaims:
         self._places = tuple(places)
         # Redis answered, so this may fail: a call that needs one more connection then fails by itself.
         with contextlib.suppress(*LIBRARY_ERRORS):
-            await self._pool.open_ahead()
+            await self._calls.open_ahead()
         return (
             "redis:" + "+".join(dict.fromkeys(place.decode() for place in places)) + (self._store and f"@{self._store}")
         )
@@ -244,12 +244,12 @@ class RedisClaims:
     ) -> T:
         """Run one command, and once more if that may help: then a script is sent as text, not by its name."""
         try:
-            return await self._pool.ask(read, *first, *call)
+            return await self._calls.ask(read, *first, *call)
         except LIBRARY_ERRORS as error:
             if not isinstance(error, NoScriptError) and not may_try_again(error):
                 raise translated(error, doing) from error
         try:
-            return await self._pool.ask(read, *again, *call)
+            return await self._calls.ask(read, *again, *call)
         except LIBRARY_ERRORS as error:
             raise translated(error, doing) from error
 

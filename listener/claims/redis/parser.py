@@ -1,4 +1,7 @@
-"""The library's parser, which reads the answers to AUTH and SELECT, with the same bounds as ours (``resp.py``)."""
+"""The library's parser with bounds (``resp.py``). It reads every answer, also those to AUTH and SELECT.
+
+The library has no public place for this: a length must be checked between the socket and its reader.
+"""
 
 from typing import Any
 

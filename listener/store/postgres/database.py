@@ -15,7 +15,14 @@ import asyncpg
 
 from unlost.listener.core.errors import Misconfigured, Transient
 from unlost.listener.store.postgres.address import place_of, servers_of
-from unlost.listener.store.postgres.connection import OwnConnection
+from unlost.listener.store.postgres.connections import (
+    Connection,
+    ConnectionKind,
+    Connections,
+    HandlerTransaction,
+    PoolLimits,
+    is_closed,
+)
 from unlost.listener.store.postgres.errors import (
     LIBRARY_ERRORS,
     LOST,
@@ -26,10 +33,9 @@ from unlost.listener.store.postgres.errors import (
     not_sendable,
     translated,
 )
-from unlost.listener.store.postgres.pool import ConnectionPool
+from unlost.listener.store.postgres.pool import PLAIN
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, statements
 
-Connection = OwnConnection
 MakeReady = Callable[[Connection], Awaitable[None]]
 """Prepares a new connection before anybody waits for it, to save time at its first use."""
 
@@ -52,6 +58,7 @@ class Database:
         make_ready: MakeReady | None = None,
         timeout: float = 5.0,
         connect_timeout: float = 2.0,
+        kind: ConnectionKind = PLAIN,
     ) -> None:
         self.group = group
         self.schema = schema_of(group)
@@ -62,9 +69,8 @@ class Database:
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._make_ready = make_ready
-        self._pool = ConnectionPool(
-            self._connect, max_size=connections, min_size=kept_open, timeout=timeout, reset_timeout=connect_timeout
-        )
+        self._connection_class = kind.connection_class
+        self._pool = kind.make_pool(self._connect, PoolLimits(connections, kept_open, timeout, connect_timeout))
         self.claims_place: str | None = None
         """The incarnation of the claims table that this process saw last. Claims in any other are refused."""
 
@@ -93,15 +99,15 @@ class Database:
         """Acquire a connection, with ``async with``. ``doing`` is part of the message of any failure."""
         return Borrowed(self._pool, doing)
 
-    def expire(self) -> None:
+    async def expire(self) -> None:
         """Hand out no connection again that is open now."""
-        self._pool.expire()
+        await self._pool.expire()
 
     async def close(self) -> None:
         """Cut all connections. Callers that finished have released theirs by now."""
-        await self._pool.end_all()
+        await self._pool.close()
 
-    async def _connect(self) -> OwnConnection:
+    async def _connect(self) -> Connection:
         connection = await self.connect_alone()
         if self._make_ready is not None:
             try:
@@ -111,7 +117,7 @@ class Database:
                 raise
         return connection
 
-    async def connect_alone(self) -> OwnConnection:
+    async def connect_alone(self) -> Connection:
         """Open a connection that the caller closes: to the server that answered last, or else the first that answers.
 
         Each server has a time limit of its own. Errors of the library are raised as they are.
@@ -127,12 +133,12 @@ class Database:
                 return connection
         raise most_telling(failed)
 
-    async def _connect_to(self, url: str) -> OwnConnection:
+    async def _connect_to(self, url: str) -> Connection:
         return await asyncpg.connect(
             url,
             timeout=self._connect_timeout,
             command_timeout=self._timeout,
-            connection_class=OwnConnection,
+            connection_class=self._connection_class,
             server_settings={"application_name": self._name},
         )
 
@@ -146,11 +152,15 @@ class Borrowed:
 
     __slots__ = ("_connection", "_doing", "_kept", "_pool")
 
-    def __init__(self, pool: ConnectionPool, doing: str) -> None:
+    def __init__(self, pool: Connections, doing: str) -> None:
         self._pool = pool
         self._doing = doing
         self._kept = False
         self._connection: Connection
+
+    async def begin(self, longest_idle: int) -> HandlerTransaction:
+        """Return a transaction for a handler, which PostgreSQL ends after so many idle milliseconds."""
+        return await self._pool.begin(self._connection, longest_idle)
 
     def keep(self) -> None:
         """Keep the connection after leaving, if no error occurs."""
@@ -165,8 +175,8 @@ class Borrowed:
         """End the kept transaction and release the connection."""
         with contextlib.suppress(Transient):  # it is cut off; nothing was done on it
             async with self as connection:
-                if not connection.is_closed():
-                    await connection.end_begun()
+                if not is_closed(connection):
+                    await self._pool.end_begun(connection)
 
     async def __aenter__(self) -> Connection:
         if self._kept:
@@ -179,7 +189,7 @@ class Borrowed:
         try:
             self._connection = await self._pool.acquire()
         except LIBRARY_ERRORS as error:
-            self._react(error)
+            await self._react(error)
             raise not_begun(error, self._doing) from error
         return self._connection
 
@@ -193,17 +203,17 @@ class Borrowed:
         elif isinstance(error, LIBRARY_ERRORS):
             if not isinstance(error, asyncpg.PostgresError) and not not_sendable(error):
                 _cut_off(self._connection)
-            self._react(error)
+            await self._react(error)
         with contextlib.suppress(*LIBRARY_ERRORS):
             await self._pool.release(self._connection)
         if isinstance(error, LIBRARY_ERRORS):
             raise translated(error, self._doing) from error
 
-    def _react(self, error: BaseException) -> None:
+    async def _react(self, error: BaseException) -> None:
         if lost_connection(error):
-            self._pool.expire()
+            await self._pool.expire()
 
 
 def _cut_off(connection: Connection) -> None:
-    if not connection.is_closed():
+    if not is_closed(connection):
         connection.terminate()

@@ -8,7 +8,7 @@ rows belong to which group. So that is refused.
 import asyncpg
 
 from unlost.listener.core.errors import Misconfigured, Transient
-from unlost.listener.store.postgres.database import Connection
+from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP
 
 FIRST = "0001_events_and_claims.sql"

@@ -5,7 +5,7 @@ So is the row that names it. The first process that looks then writes a new name
 
 from collections.abc import Mapping
 
-from unlost.listener.store.postgres.database import Connection
+from unlost.listener.store.postgres.connections import Connection
 
 
 async def incarnation(connection: Connection, sql: Mapping[str, str]) -> str:

@@ -15,7 +15,8 @@ import asyncpg
 
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.ports.membership import Member, MembershipView
-from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.connections import Connection
+from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.incarnation import incarnation
 
 

@@ -21,7 +21,8 @@ import msgspec
 
 from unlost.listener.core.errors import Misconfigured, Unavailable
 from unlost.listener.store.postgres import earlier
-from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.store.postgres.connections import Connection
+from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.statements import quoted
 
 LOCK = 7_316_540_112_839
@@ -113,7 +114,7 @@ async def _brought_up(connection: Connection, database: Database) -> Migrated:
     misled = await connection.fetchrow(MISLED, database.schema)
     if misled and '"$user"' in misled["path"]:  # otherwise somebody has named the schema on purpose
         await _lead_elsewhere(connection, **misled)
-        database.expire()
+        await database.expire()
     return done
 
 

@@ -19,8 +19,8 @@ from unlost.listener.core.claim import ClaimRequest, Dead, Done
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
 from unlost.listener.ports.rows import CONFLICT, DUPLICATE, STORED, NewRow, Result, TransactionPipeline
-from unlost.listener.store.postgres.connection import TransactionLeft
-from unlost.listener.store.postgres.database import Borrowed, Connection, Database
+from unlost.listener.store.postgres.connections import Connection, TransactionLeft
+from unlost.listener.store.postgres.database import Borrowed, Database
 from unlost.listener.store.postgres.errors import translated
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, statements
 
@@ -90,11 +90,11 @@ class PostgresRows:
         failed: Exception | None = None
         borrowed = await self._next_of(series)
         async with borrowed as connection:
-            transaction = await connection.begin(self._longest_idle)
+            transaction = await borrowed.begin(self._longest_idle)
             if not await self._insert_one(connection, row):
-                await transaction.rollback()
+                await transaction.abandon()
                 return (await self._told_apart(connection, [row]))[0]
-            proxy = connection.proxy()
+            proxy = transaction.proxy()
             try:
                 await work(cast("Connection", proxy))
             except Exception as error:  # noqa: BLE001 - the border to a user's handler: kept, raised below
@@ -102,14 +102,13 @@ class PostgresRows:
             finally:
                 proxy.detach()
             if failed is None:
-                begin_next = self._longest_idle if series is not None and series.more() else None
-                await connection.commit_and_reset(transaction, begin_next=begin_next)
-                if series is not None and begin_next is not None:
+                follows = series is not None and series.more()
+                if await transaction.commit(begin_next=follows) and series is not None:
                     borrowed.keep()
                     series.kept = borrowed
                 return STORED
             try:
-                await connection.roll_back(transaction)
+                await transaction.undo()
             except TransactionLeft as left:
                 raise left from failed
         if isinstance(failed, asyncpg.PostgresError | asyncpg.InterfaceError):

@@ -5,8 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.store.postgres.connection import OwnConnection
-from unlost.listener.store.postgres.pool import ConnectionPool
+from unlost.listener.fast.connection import OwnConnection
+from unlost.listener.fast.pool import ConnectionPool
+from unlost.listener.store.postgres.connections import PoolLimits
 
 
 class Connection:
@@ -39,7 +40,7 @@ class Server:
         return cast("Any", Connection())
 
     def pool(self, *, max_size: int = 3, min_size: int = 0) -> ConnectionPool:
-        return ConnectionPool(self.connect, max_size=max_size, min_size=min_size, timeout=5.0, reset_timeout=1.0)
+        return ConnectionPool(self.connect, PoolLimits(max_size, min_size, 5.0, 1.0))
 
 
 async def affinity() -> None:
@@ -62,7 +63,7 @@ async def test_where_nobody_waits_nothing_is_opened_in_place_of_what_went_away()
     server = Server()
     pool = server.pool()
     lent = await pool.acquire()
-    pool.expire()
+    await pool.expire()
     await pool.release(lent)
     await affinity()
     assert lent.is_closed()
@@ -76,7 +77,7 @@ async def test_who_waits_gets_another_in_place_of_what_went_away():
     waiting = asyncio.create_task(pool.acquire())
     await affinity()
     assert server.came == 1, "no more connections are allowed"
-    pool.expire()
+    await pool.expire()
     await pool.release(lent)
     assert await waiting is not lent
     assert server.came == 2
@@ -111,7 +112,7 @@ async def test_what_is_lent_since_before_a_failure_is_not_to_be_used_again():
     pool = Server().pool()
     before = await pool.acquire()
     assert pool.may_use(before)
-    pool.expire()
+    await pool.expire()
     assert not pool.may_use(before)
     after = await pool.acquire()
     assert pool.may_use(after)

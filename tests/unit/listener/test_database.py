@@ -7,7 +7,7 @@ import pytest
 
 from unlost.listener.core.errors import Misconfigured, Transient
 from unlost.listener.store.postgres.address import place_of, servers_of
-from unlost.listener.store.postgres.connection import OwnConnection
+from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.errors import most_telling
 
@@ -23,11 +23,11 @@ class Servers(Database):
         self.down = {url: down[name] for url, name in ((A, "a"), (B, "b"), (url, "all")) if name in down}
         self.asked: list[str] = []
 
-    async def _connect_to(self, url: str) -> OwnConnection:
+    async def _connect_to(self, url: str) -> Connection:
         self.asked.append(url)
         if url in self.down:
             raise self.down[url]
-        return cast("OwnConnection", url)
+        return cast("Connection", url)
 
 
 async def test_the_server_that_answered_last_is_asked_first():

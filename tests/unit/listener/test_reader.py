@@ -49,7 +49,7 @@ class Connection:
         assert self._source.ends is not None
         raise self._source.ends
 
-    def take_now(self, most: int, size: int) -> Sequence[bytes] | Oversized:
+    async def take_rest(self, most: int, size: int) -> Sequence[bytes] | Oversized:
         return ()
 
     async def ping(self) -> Awaitable[float]:

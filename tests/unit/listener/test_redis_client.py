@@ -1,4 +1,4 @@
-"""How the Redis client is built: it never waits or retries by itself, because each call has our own limit."""
+"""How the Redis client is built: it neither limits nor retries calls, because each call has our own limit."""
 
 import pytest
 
@@ -15,7 +15,7 @@ async def test_an_answer_has_no_limit_of_the_librarys_but_connecting_has():
     assert connection.retry.get_retries() == 0
     assert connection.health_check_interval == 0
     assert (connection.host, connection.port, connection.db) == ("h", 7, 3)
-    assert (pool.max_connections, pool.timeout) == (5, 0.7)
+    assert (pool.max_connections, pool.timeout) == (5, None)
     assert connection.encoder.decode_responses is False
     await client.aclose()
 

@@ -19,6 +19,7 @@ from unlost.ops.kit.command import UsageProblem
         ({"database_url": "mysql://x/"}, "--database-url"),
         ({"ws_url": "http://x/"}, "--ws-url"),
         ({"log_level": "loud"}, "--log-level"),
+        ({"fast": "maybe"}, "--fast"),
         ({"redis_timeout": "0"}, "--redis-timeout"),
         ({"redis_shards": "0"}, "--redis-shards"),
         ({"database_timeout": "-1"}, "--database-timeout"),

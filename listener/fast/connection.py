@@ -1,41 +1,24 @@
-"""A connection that knows whether it must be reset before its next use, and the proxy that a handler gets.
+"""A connection that knows whether it must be reset before its next use.
 
 Our own statements leave nothing behind in a session, so nothing is sent between them. A handler may leave anything:
 settings, advisory locks, listening. After a handler's use a connection is reset in full; if the transaction commits, in
-the same message as the commit. If anything fails before that, it is reset when it is released. A handler's proxy stops
-working once the handler has ended. If another transaction follows at once, the message that commits also begins it.
-
-A savepoint proves that we commit the transaction in which the row was inserted, and not one that a handler began. The
-message that begins sets it, and the message that commits releases it, which fails without it.
+the same message as the commit. If anything fails before that, it is reset when it is released. If another transaction
+follows at once, the message that commits also begins it.
 """
-
-import secrets
-from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
 from asyncpg.transaction import Transaction, TransactionState
 
-from unlost.listener.core.errors import Permanent, Transient
-
-if TYPE_CHECKING:
-    Plain = asyncpg.Connection[asyncpg.Record]
-else:
-    Plain = asyncpg.Connection
-
-PROOF = f"unlost_{secrets.token_hex(6)}"
-"""The savepoint's name. A handler that rolled back to it would undo the row, so no handler may know it."""
-NOT_OURS = (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError)
-"""PostgreSQL's errors if the savepoint is not part of the current transaction, or there is no transaction."""
-
-
-class TransactionLeft(Permanent):
-    """A handler ended its transaction. Its commits stand, and a retry would repeat them, so there is none."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the handler ended the transaction that it was given (COMMIT, ROLLBACK); what it wrote outside of it may "
-            "stand, and is not undone. Commit nothing by hand; wrap parts in connection.transaction()"
-        )
+from unlost.listener.store.postgres.connections import (
+    NOT_OURS,
+    PROOF,
+    Connection,
+    ConnectionProxy,
+    TransactionLeft,
+    closed_under_handler,
+    failed_under_handler,
+    limit_idling,
+)
 
 
 class Begun(Transaction):
@@ -55,30 +38,7 @@ class Begun(Transaction):
         connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-class ConnectionProxy:
-    """The connection that a handler gets: it works like the real one until the handler has ended."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: "OwnConnection") -> None:
-        self._connection: OwnConnection | None = connection
-
-    def __getattr__(self, name: str) -> Any:
-        if self._connection is None:
-            raise asyncpg.InterfaceError(f"{name} cannot be used: the handler that was given this connection has ended")
-        return getattr(self._connection, name)
-
-    async def reset(self, *, timeout: float | None = None) -> NoReturn:
-        """Refuse: it would end the transaction, and everything after it would be committed separately."""
-        del timeout
-        raise asyncpg.InterfaceError("reset() cannot be used: it would end the transaction that the handler was given")
-
-    def detach(self) -> None:
-        """Stop working."""
-        self._connection = None
-
-
-class OwnConnection(Plain):
+class OwnConnection(Connection):
     """A connection that tracks whether it is clean."""
 
     generation = 0
@@ -88,27 +48,21 @@ class OwnConnection(Plain):
     _lent = False
     _begun: Begun | None = None
 
-    def proxy(self) -> ConnectionProxy:
-        """Let a handler use it, until ``detach`` of the proxy."""
-        self._lent = True
-        return ConnectionProxy(self)
-
     @property
     def is_clean(self) -> bool:
         """Whether the last user left nothing behind."""
         return not self._lent and not self.is_in_transaction()
 
-    async def begin(self, longest_idle: int) -> Begun:
-        """Return a transaction: the one that the last commit began, or a new one.
+    async def begin(self, longest_idle: int) -> "OwnTransaction":
+        """Return a transaction: the one that the last commit began, or a new one. See ``Connections``.
 
-        PostgreSQL ends it after so many idle milliseconds. The limit is set in the message that begins, for this
-        transaction only.
+        The longest idle time is set in the message that begins, for this transaction only.
         """
         begun, self._begun = self._begun, None
         if begun is None:
             await self.execute(_beginning(longest_idle))
             begun = Begun(self)
-        return begun
+        return OwnTransaction(self, begun, longest_idle)
 
     async def end_begun(self) -> None:
         """End the transaction that the last commit began: it is not needed."""
@@ -116,14 +70,19 @@ class OwnConnection(Plain):
         if begun is not None:
             await begun.rollback()
 
-    async def commit_and_reset(self, transaction: Begun, *, begin_next: int | None = None) -> None:
-        """Commit a handler's work and reset the connection; ``Transient`` if there is nothing to commit.
+    def proxy(self) -> ConnectionProxy:
+        """Let a handler use it, until ``detach`` of the proxy."""
+        self._lent = True
+        return ConnectionProxy(self)
+
+    async def commit_and_reset(self, transaction: Begun, begin_next: int | None) -> None:
+        """Commit a handler's work and reset the connection.
 
         ``begin_next``: also begin another transaction, which may idle for so long; ``begin`` returns it. PostgreSQL
         answers the commit of a failed transaction with a rollback and no error.
         """
         if self.is_closed():
-            raise Transient("the connection was closed or lost while the handler had it, and the handler went on")
+            raise closed_under_handler()
         following = self.get_reset_query()
         if begin_next is not None:
             # Reset in a transaction of its own: the next one must not roll it back, nor begin with this handler's
@@ -136,10 +95,7 @@ class OwnConnection(Plain):
             raise self._left() from None
         except asyncpg.InFailedSQLTransactionError as error:
             await self.roll_back(transaction)
-            raise Transient(
-                "the handler went on after an error that had ended its transaction; "
-                "let it pass, or wrap what may fail in connection.transaction()"
-            ) from error
+            raise failed_under_handler() from error
         self._become_clean()
         if begin_next is not None:
             self._begun = Begun(self)
@@ -175,5 +131,33 @@ class OwnConnection(Plain):
             self._on_release()  # type: ignore[attr-defined]  # ends statements a handler may have prepared
 
 
+class OwnTransaction:
+    """``HandlerTransaction`` on such a connection."""
+
+    __slots__ = ("_begun", "_connection", "_longest_idle")
+
+    def __init__(self, connection: OwnConnection, begun: Begun, longest_idle: int) -> None:
+        self._connection = connection
+        self._begun = begun
+        self._longest_idle = longest_idle
+
+    async def abandon(self) -> None:
+        """See ``HandlerTransaction``, as for the other methods."""
+        await self._begun.rollback()
+
+    def proxy(self) -> ConnectionProxy:
+        """See ``HandlerTransaction``."""
+        return self._connection.proxy()
+
+    async def commit(self, *, begin_next: bool) -> bool:
+        """See ``HandlerTransaction``."""
+        await self._connection.commit_and_reset(self._begun, self._longest_idle if begin_next else None)
+        return begin_next
+
+    async def undo(self) -> None:
+        """See ``HandlerTransaction``."""
+        await self._connection.roll_back(self._begun)
+
+
 def _beginning(longest_idle: int) -> str:
-    return f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {longest_idle:d}; SAVEPOINT {PROOF};"
+    return f"BEGIN; {limit_idling(longest_idle)}"

@@ -1,0 +1,103 @@
+"""Calls to one Redis, on redis-py's own connections and pool. No call waits without a limit.
+
+redis-py opens connections (names, TLS, passwords, database), checks one before each use, and disconnects one whose call
+fails or is cancelled. So no answer is taken for that of another call. This module adds four things: one time limit for
+the call as a whole; what ``read`` refuses also ends its connection; a failure ends all idle connections, since whatever
+ended one has most likely ended all, so no call meets a dead one a second time; and whatever a server's bytes make the
+library raise becomes one of the library's own errors.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import hiredis
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError, InvalidResponse, ResponseError  # noqa: A004  the library's name
+
+from unlost.listener.claims.redis.errors import LIBRARY_ERRORS, is_reset
+
+T = TypeVar("T")
+FEW = 3
+"""Nearly always needed: to claim, to settle, and to renew leases."""
+
+
+class RedisCalls:
+    """Calls one Redis, on one connection for each call under way, up to the pool's limit."""
+
+    def __init__(self, client: Redis, *, timeout: float) -> None:
+        """Make it. A call as a whole takes no longer than ``timeout`` seconds."""
+        self._pool = client.connection_pool
+        self._timeout = timeout
+
+    async def ask(self, read: Callable[[object], T], *command: bytes | str | int) -> T:
+        """Send a command and return what ``read`` makes of its answer.
+
+        Raises one of the library's errors, or ``TimeoutError``. If ``read`` refuses the answer with
+        ``InvalidResponse``, nothing that arrives later on this connection is believed either.
+        """
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # it takes any number of arguments
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._call(read, packed)
+        except ResponseError:  # the server is well, and so is the connection
+            raise
+        except LIBRARY_ERRORS:
+            await self._drop_idle()
+            raise
+
+    async def open_ahead(self) -> None:
+        """Open a few connections before a call waits for one. Raises as ``ask`` does."""
+        _, (in_use, _) = self._pool.get_connection_count()
+        opened = []
+        try:
+            async with asyncio.timeout(self._timeout):
+                for _ in range(min(FEW, self._pool.max_connections) - in_use):
+                    with _library_errors():
+                        opened.append(await self._pool.get_connection())  # type: ignore[no-untyped-call]
+        finally:
+            for connection in opened:
+                await self._pool.release(connection)
+
+    async def _call(self, read: Callable[[object], T], packed: bytes) -> T:
+        with _library_errors():
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            with _library_errors():
+                # hiredis packs a thousand arguments many times faster than the connection's ``send_command``.
+                await connection.send_packed_command(packed)
+                reply = await connection.read_response()
+            return read(reply)
+        except InvalidResponse:
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await self._pool.release(connection)
+
+    async def _drop_idle(self) -> None:
+        """Disconnect all idle connections.
+
+        The pool's own ``disconnect`` would wait for a silent server to close TLS.
+        """
+        (idle, _), _ = self._pool.get_connection_count()
+        for connection in [self._pool.get_available_connection() for _ in range(idle)]:  # type: ignore[no-untyped-call]
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+
+
+@contextlib.contextmanager
+def _library_errors() -> Iterator[None]:
+    """Turn all that a server, or a lost connection, can make the library raise into the library's own errors."""
+    try:
+        yield
+    except LIBRARY_ERRORS:
+        raise
+    except RuntimeError as error:
+        if is_reset(error):
+            raise ConnectionError(str(error)) from error
+        if not isinstance(error, RecursionError):  # the library reads one push message inside the other
+            raise
+        raise InvalidResponse(f"too many push messages: {error}") from error
+    except Exception as error:  # a border: the library may raise anything for what a server sends
+        raise InvalidResponse(f"{type(error).__name__}: {error}") from error
