@@ -9,7 +9,7 @@ import hashlib
 
 import asyncpg
 
-from unlost.listener.store.postgres.database import Connection
+from unlost.listener.store.postgres.connections import Connection
 
 MAY_ASK = "select has_function_privilege('pg_control_system()', 'execute')"
 SERVER = "select system_identifier::text from pg_control_system()"
