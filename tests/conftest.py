@@ -1,10 +1,12 @@
 """Fixtures for all tests, and one that runs for every test."""
 
 import os
+from collections.abc import Iterator
 from itertools import islice
 
 import pytest
 
+from tests.support.clusters import remove_cluster
 from tests.support.servers import (
     _database_numbers,
     database_url,
@@ -38,6 +40,13 @@ def no_settings_from_outside() -> None:
     for settings in (ListenerSettings, ProducerSettings, AuditSettings, UpSettings, ReplaySettings, ConsoleSettings):
         for name in settings.model_fields:
             os.environ.pop(name.upper(), None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_cluster_is_left() -> Iterator[None]:
+    """The cluster that servers of tests begin with is removed at the end."""
+    yield
+    remove_cluster()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

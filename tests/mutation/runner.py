@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.mutation.trial import Answer, Fate, Order
+from tests.support.clusters import remove_cluster
 from tests.support.servers import running_postgres
 from unlost.ops.cli import main as unlost
 from unlost.ops.system.postgres import PostgresServer
@@ -42,6 +43,7 @@ def main() -> None:
     slow = [HealthCheck.too_slow]
     settings.register_profile("mutation", derandomize=True, database=None, deadline=None, suppress_health_check=slow)
     with os.fdopen(os.dup(1), "wb") as answers, running_postgres() as server:
+        remove_cluster()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _import_libraries()
         for number, line in enumerate(sys.stdin.buffer):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clusters import put_cluster
 from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.valkey import ValkeyServer
@@ -92,6 +93,8 @@ def running_valkey(*, by_socket: bool = False) -> Iterator[ValkeyServer]:
 
 def _start(server: PostgresServer | ValkeyServer) -> None:
     try:
+        if isinstance(server, PostgresServer):
+            put_cluster(server.cluster.parent)
         server.start()
     except ChildFailed as failed:
         if "is not installed" in str(failed) and not os.environ.get("CI"):

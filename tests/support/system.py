@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.clusters import put_cluster
 from unlost.ops.system.layout import Layout, free_ports
 from unlost.ops.system.system import System
 
@@ -20,6 +21,7 @@ def running_system(listeners: int = 2, *, console: bool = False, **settings: str
         Layout(directory, free_ports(listeners, console=console), settings), lambda step: None, threading.Event()
     )
     try:
+        put_cluster(system.postgres.cluster.parent)
         system.start()
         yield system
     finally:
