@@ -3,13 +3,14 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
+
+from unlost.ops.system.layout import executable
 
 HTTP, STREAM = re.compile(r'"http": "([^"]+)"'), re.compile(r'"stream": "([^"]+)"')
 
@@ -21,7 +22,7 @@ class RunningProducer:
 
     def start(self) -> None:
         environment = {**os.environ, "PORT": "0", "WS_PORT": "0", "JOURNAL": str(self.journal), **self.settings}
-        run = [sys.executable, "-c", "from unlost.producer.app.cli import main; main()"]
+        run = [executable("unlost"), "producer"]
         self.process = subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
         lines = []
         for line in self.process.stderr:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,6 +19,9 @@ from tests.end_to_end.producer.conftest import RunningProducer
 MEBIBYTE = 1024 * 1024
 BODY = 64 * MEBIBYTE
 CLIENTS = 1_000
+EVERY = 0.02
+LOOKS = 20
+"""After so many looks at the memory, children are looked for again: that reads about all processes of the machine."""
 SENT = re.compile(r"^unlost_producer_frames_sent_total (\S+)", re.MULTILINE)
 EVENT = b'{"event_id":"event-%06d","payload":"' + b"x" * 900 + b'"}\n'
 
@@ -34,24 +38,34 @@ class Grown:
         return (self.most - self.before) / MEBIBYTE
 
 
-def resident(pid: int) -> int:
-    """The memory of the process and all its children."""
+def family(pid: int) -> list[psutil.Process]:
+    """The process and all its children."""
     process = psutil.Process(pid)
-    total = process.memory_info().rss
-    for child in process.children(recursive=True):
+    return [process, *process.children(recursive=True)]
+
+
+def resident(processes: list[psutil.Process]) -> int:
+    """The memory of these processes."""
+    total = 0
+    for one in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            total += child.memory_info().rss
+            total += one.memory_info().rss
     return total
 
 
 @contextlib.contextmanager
 def growing(pid: int) -> Iterator[Grown]:
-    grown = Grown(resident(pid))
+    grown = Grown(resident(family(pid)))
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(0.02):
-            grown.most = max(grown.most, resident(pid))
+        processes: list[psutil.Process] = []
+        for number in count():
+            if number % LOOKS == 0:
+                processes = family(pid)
+            grown.most = max(grown.most, resident(processes))
+            if over.wait(EVERY):
+                return
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -60,7 +74,7 @@ def growing(pid: int) -> Iterator[Grown]:
     finally:
         over.set()
         looking.join()
-        grown.most = max(grown.most, resident(pid))
+        grown.most = max(grown.most, resident(family(pid)))
 
 
 def posted(producer: RunningProducer, body: bytes) -> tuple[int, bytes]:

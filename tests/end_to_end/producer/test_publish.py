@@ -5,7 +5,6 @@ import os
 import resource
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 from tests.end_to_end.producer.conftest import RunningProducer
+from unlost.ops.system.layout import executable
 
 EVENT = {"event_id": "a", "payload": {"total": 1}}
 
@@ -193,7 +193,7 @@ def test_ends_in_order_and_refuses_to_start_with_one_sentence(producer: RunningP
     port = producer.url.rsplit(":")[-1]
 
     def refused(*arguments: str) -> str:
-        run = [sys.executable, "-c", "from unlost.producer.app.cli import main; main()", *arguments]
+        run = [executable("unlost"), "producer", *arguments]
         done = subprocess.run(run, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
@@ -206,7 +206,7 @@ def test_ends_in_order_and_refuses_to_start_with_one_sentence(producer: RunningP
 
 
 def test_a_second_producer_on_the_same_journal_ends_at_once(producer: RunningProducer, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from unlost.producer.app.cli import main; main()"]
+    command = [executable("unlost"), "producer"]
     environment = {**os.environ, "PORT": "0", "WS_PORT": "0", "JOURNAL": str(producer.journal)}
     second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode == 2

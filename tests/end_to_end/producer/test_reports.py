@@ -13,12 +13,10 @@ def test_the_journal_learns_what_a_group_has_settled():
         def groups() -> list[dict]:
             return producer.get("/api/journal/groups").json()["groups"]
 
-        while not groups():
-            pass
+        system.producer.wait_until(lambda: bool(groups()), 30)
         for number in range(20):
             assert producer.post("/publish", json={"event_id": f"e-{number}", "payload": number}).status_code == 202
-        while groups()[0]["unread"]:
-            pass
+        system.producer.wait_until(lambda: not groups()[0]["unread"], 30)
         (group,) = groups()
         stored = system.postgres.sql("select cursor from unlost.cursors", "unlost").strip()
         assert (group["settled"], group["forgotten"]) == (stored, False)

@@ -5,7 +5,6 @@ import json
 import re
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 
@@ -15,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.end_to_end.producer.conftest import RunningProducer
+from unlost.ops.system.layout import executable
 
 
 def publish(producer: RunningProducer, *ids: str) -> list[str]:
@@ -211,8 +211,8 @@ def fill(producer: RunningProducer, count: int, first: int = 0) -> httpx.Respons
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not await asyncio.to_thread(condition):
-            pass
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110  another process reports no facts
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("producer", [FULL], indirect=True)
@@ -258,7 +258,7 @@ async def test_a_group_is_forgotten_while_the_producer_runs(producer: RunningPro
     await until(lambda: producer.http.get("/health/ready").status_code == 503)
 
     def ops(*arguments: str) -> subprocess.CompletedProcess[str]:
-        run = [sys.executable, "-c", "from unlost.ops.cli import main; main()", "journal", *arguments]
+        run = [executable("unlost"), "journal", *arguments]
         return subprocess.run(
             [*run, "--journal", str(producer.journal)], capture_output=True, text=True, timeout=30, check=False
         )

@@ -41,8 +41,7 @@ def forget(system):
         groups.forget(file, "unlost")
     system.producer.start()
     with httpx.Client(base_url=system.layout.producer_url, trust_env=False) as client:
-        while not _is_ready(client):
-            pass
+        system.producer.wait_until(lambda: _is_ready(client), 30)
 
 
 def _is_ready(client):
@@ -58,8 +57,8 @@ def test_it_tells_rows_waiting_and_missing_apart():
         for number in range(20):
             answer = producer.post("/publish", json={"event_id": f"e-{number}", "payload": {"n": number}})
             assert answer.status_code == 202
-        while audited(system)[1]["rows"] < 20:
-            pass
+        rows = "select count(*) from unlost.events"
+        system.listeners[0].wait_until(lambda: system.postgres.sql(rows, "unlost") == "20", 30)
         code, books = audited(system)
         assert (code, books["accepted"], books["rows"], books["missing"]) == (0, 20, 20, 0)
         known = json.loads(run(system, "event", "e-7").stdout)
