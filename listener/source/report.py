@@ -39,17 +39,17 @@ class Reporter:
 
     async def run(self, connection: Sends) -> None:
         """Report until cancelled, or until the connection ends."""
-        told: str | None = None
+        reported: str | None = None
         silent = AGAIN_AFTER
         while True:
             settled = self._saved() or await self._stored()
             silent += 1
-            if settled != told or silent >= AGAIN_AFTER:
+            if settled != reported or silent >= AGAIN_AFTER:
                 try:
                     await connection.send(msgspec.json.encode({"group": self._group, "settled": settled}).decode())
                 except ConnectionClosed:
                     return
-                told, silent = settled, 0
+                reported, silent = settled, 0
             await asyncio.sleep(EVERY)
 
     async def _stored(self) -> str | None:
