@@ -205,7 +205,7 @@ def _board(
     return board.build()
 
 
-class _Told(models.AnnotationQuery):
+class _TitledQuery(models.AnnotationQuery):
     """An annotation from Prometheus, with two fields that the common schema lacks: step and the title of a series."""
 
     words = ""
@@ -221,9 +221,9 @@ class _Mark(dashboard.AnnotationQuery):
         self._words = words
 
     def build(self) -> models.AnnotationQuery:
-        told = _Told(**vars(super().build()))
-        told.words = self._words
-        return told
+        query = _TitledQuery(**vars(super().build()))
+        query.words = self._words
+        return query
 
 
 def _mark(name: str, color: str, expression: str, *, of: str) -> dashboard.AnnotationQuery:

@@ -22,7 +22,7 @@ class Prometheus:
         self._child = child
         self._client = client
 
-    def ask(self, expression: str) -> list[dict[str, Any]]:
+    def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the present series of an expression. An error has Prometheus's own message."""
         answer = self.get("query", query=expression)
         return list(answer["result"])
@@ -39,7 +39,7 @@ class Prometheus:
 
     def wait_until(self, expression: str, within: float = 45.0) -> None:
         """Wait until the expression has a series."""
-        self.wait(lambda: bool(self.ask(expression)), within)
+        self.wait(lambda: bool(self.query(expression)), within)
 
     def wait(self, so: Callable[[], bool], within: float = 45.0) -> None:
         """Wait until a condition holds."""

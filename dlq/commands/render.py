@@ -106,13 +106,13 @@ def print_entry(entry: Entry) -> None:
     width = max(map(len, values))
     for name, value in values.items():
         say(f"{name:<{width}}  {printable(str(value))}")
-    told = f"{state['status']}, {state['failed_replays']} failed replays"
-    say(f"{'state':<{width}}  {told}" + (f", {state['at']}" if state["at"] else ""))
+    line = f"{state['status']}, {state['failed_replays']} failed replays"
+    say(f"{'state':<{width}}  {line}" + (f", {state['at']}" if state["at"] else ""))
     if state["detail"]:
         say(f"{'':<{width}}  {printable(state['detail'])}")
     for number, one in enumerate(attempts, 1):
-        told = f"{one['at']} {one['stage']} {one['error_class']} {one['error_type']}: {one['message']}"
-        say(f"{f'attempt {number}':<{width}}  {printable(told)}")
+        line = f"{one['at']} {one['stage']} {one['error_class']} {one['error_type']}: {one['message']}"
+        say(f"{f'attempt {number}':<{width}}  {printable(line)}")
         for line in one.get("traceback", "").splitlines():
             say(f"{'':<{width}}    {printable(line)}")
     if event is not None:
@@ -126,9 +126,9 @@ def print_statistics(sums: Statistics, damaged: int, size: int) -> None:
     if sums.first_at is not None:
         say(f"from      {minute(sums.first_at)} to {minute(sums.last_at)} UTC")
     for name, counted in (("reason", sums.by_reason), ("class", sums.by_class), ("state", sums.by_state)):
-        told = ", ".join(f"{word} {number:,}" for word, number in counted.most_common())
-        if told:
-            say(f"{name:<8}  {told}")
+        line = ", ".join(f"{word} {number:,}" for word, number in counted.most_common())
+        if line:
+            say(f"{name:<8}  {line}")
 
 
 def warn_of(damages: Iterable[Damage], *, most: int = 5) -> None:

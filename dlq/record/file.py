@@ -111,9 +111,9 @@ class Guard:
                 os.close(fd)
                 return False
             self._fd = fd
-            told = (about or f"pid {os.getpid()} on {os.uname().nodename}").encode()
-            os.pwrite(fd, told, 0)
-            os.ftruncate(fd, len(told))
+            holder = (about or f"pid {os.getpid()} on {os.uname().nodename}").encode()
+            os.pwrite(fd, holder, 0)
+            os.ftruncate(fd, len(holder))
         return True
 
     def holder(self) -> str:

@@ -34,14 +34,14 @@ def wrong_group(mine: str, letters: Collection[str | None]) -> str:
 
 
 def _sentence(mine: str | None, theirs: str | None, whose: str) -> str:
-    told = f"{whose} {_called(theirs)}, and this replay has {_called(mine)}"
+    difference = f"{whose} {_called(theirs)}, and this replay has {_called(mine)}"
     if mine is None:
         return (
-            f"{told}, so the events would be stored without being handled; set {_settings(theirs)}, "
+            f"{difference}, so the events would be stored without being handled; set {_settings(theirs)}, "
             "or insist with --without-handler"
         )
     right = f"set {_settings(theirs)}" if theirs else "unset HANDLER"
-    return f"{told}; {right}, or insist with --other-handler"
+    return f"{difference}; {right}, or insist with --other-handler"
 
 
 def _settings(handler: str | None) -> str:

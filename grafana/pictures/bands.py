@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from html import escape
 
-from grafana.pictures.asked import STALE, STEPS, Board, Panel, Series
 from grafana.pictures.ground import Box, said
 from grafana.pictures.lines import AXIS, CLOCK, Frame, grid
 from grafana.pictures.numbers import WIDEST, nothing
+from grafana.pictures.queried import STALE, STEPS, Board, Panel, Series
 
 NAMES = 20.0
 """Additional room for names, beyond that of an axis."""

@@ -5,8 +5,8 @@ from html import escape
 from typing import Any
 
 from grafana.pictures import bands, lines, numbers
-from grafana.pictures.asked import Board, Panel
 from grafana.pictures.ground import FONT, INK, MUTED, Box
+from grafana.pictures.queried import Board, Panel
 
 WIDTH, COLUMNS, ROW, GAP, HEAD = 1440, 24, 34, 8, 56
 ORIGIN = "drawn from Prometheus's answers by python -m grafana.pictures; no screenshot of Grafana"

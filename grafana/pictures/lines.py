@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import pairwise
 
-from grafana.pictures.asked import STALE, STEPS, Board, Panel, Series
 from grafana.pictures.ground import GRID, MUTED, NAMED, PALETTE, Box
 from grafana.pictures.numbers import nothing
+from grafana.pictures.queried import STALE, STEPS, Board, Panel, Series
 from grafana.pictures.scale import MINUTE, moments, ticks, written
 
 AXIS, CLOCK, LEGEND, LETTER = 70.0, 18.0, 18.0, 6.6

@@ -2,8 +2,8 @@
 
 from html import escape
 
-from grafana.pictures.asked import Board, Panel
 from grafana.pictures.ground import GRID, MUTED, Box, said
+from grafana.pictures.queried import Board, Panel
 from grafana.pictures.scale import ticks
 
 WIDEST = 0.62

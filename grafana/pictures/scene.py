@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from grafana.pictures.asked import Board, boards
+from grafana.pictures.queried import Board, boards
 from grafana.prometheus import Prometheus, running_prometheus
 from unlost.ops.faults.drills.catalogue import DRILLS
 from unlost.ops.faults.drills.drill import Drill
@@ -55,9 +55,9 @@ async def _played(stage: LocalStage, prometheus: Prometheus) -> dict[str, Board]
         await left.put("damaged")
         await drill.damage(stage)
         await asyncio.sleep(AT_WORST)
-        told = await asyncio.to_thread(boards, prometheus, began, time.time())
+        answers = await asyncio.to_thread(boards, prometheus, began, time.time())
         await drill.heal(stage)
-    return told
+    return answers
 
 
 async def _carried_out(drill: Drill, stage: LocalStage) -> None:
@@ -89,8 +89,8 @@ def load(url: str, failing: int = FAILING) -> Iterator[None]:
                 kinds = ["fail" if number % 300 < failing else "", *[""] * (BATCH - 1)]
                 kind = TYPES[number % len(TYPES)]
                 lines = [
-                    {"event_id": f"load-{number}-{i}", "type": kind, "payload": {"drill": asked}}
-                    for i, asked in enumerate(kinds)
+                    {"event_id": f"load-{number}-{i}", "type": kind, "payload": {"drill": behaviour}}
+                    for i, behaviour in enumerate(kinds)
                 ]
                 client.post("/publish/batch", content="\n".join(map(json.dumps, lines))).raise_for_status()
 

@@ -13,7 +13,7 @@ from unlost.listener.app.http import application
 from unlost.listener.app.listening import Listening
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.core.errors import Unaccounted
-from unlost.listener.core.facts import Facts, tell_all
+from unlost.listener.core.facts import Facts, broadcast
 from unlost.listener.observe.changes import Changes
 from unlost.listener.observe.letters import LetterGauges
 from unlost.listener.observe.logs import ListenerLogs
@@ -29,19 +29,19 @@ from unlost.ops.kit.telemetry.metrics import LoopLag, metrics_route, new_registr
 class Daemon:
     """One listener process. ``run`` returns once it was asked to stop and has drained."""
 
-    def __init__(self, settings: ListenerSettings, *, hear: Facts | None = None) -> None:
+    def __init__(self, settings: ListenerSettings, *, subscriber: Facts | None = None) -> None:
         self._settings = settings
         registry = new_registry()
         self._recent = Recent(time.time)
         self._changes = Changes(time.time)
         self._progress = Progress(time.monotonic)
-        facts = tell_all(
+        facts = broadcast(
             ListenerMetrics(registry),
             ListenerLogs(debug=settings.log_level == "debug"),
             self._recent,
             self._changes,
             self._progress,
-            *([] if hear is None else [hear]),
+            *([] if subscriber is None else [subscriber]),
         )
         source = settings.source()
         # As every command for letters does: by another name, the lock and the sidecar would be others.

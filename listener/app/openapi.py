@@ -9,10 +9,10 @@ from unlost.ops.kit.telemetry.openapi import (
     WHOLE,
     Schema,
     answer,
-    asking,
     by_name,
     document,
     either,
+    get_operation,
     in_path,
     many,
     mistake,
@@ -42,24 +42,35 @@ STORY: Schema = record(
 OUTCOMES: Schema = record({"instance": TEXT, "outcomes": by_name(many(HAPPENED)), "in_flight": by_name(IN_FLIGHT)})
 ROWS: Schema = record({"events": many(ROW), "next": either(WHOLE, OR_NULL)})
 AWAY = mistake("PostgreSQL cannot be asked now")
+WRONG_IDS = mistake("No ids, or too many")
 
-DOCUMENT: dict[str, Any] = document("Unlost listener", "Look at one listener: its health, and what became of events.", {
-    "/api/events": asking(
+
+def page_of_rows(most: int, away: dict[str, Any]) -> dict[str, Any]:
+    """A GET operation that returns rows, page by page. The console has the same."""
+    return get_operation(
         "Rows, the newest first",
         answer("Rows; `next` is the `before` of the next page", ROWS),
         query("before", "Only rows with a lower `seq`", {**WHOLE, "minimum": 0, "maximum": LAST}),
-        query("limit", "Rows, at most", {**WHOLE, "minimum": 1, "maximum": MOST_ROWS, "default": 50}),
-        _400=mistake("A wrong limit, or before"), _503=AWAY,
-    ),
-    "/api/events/{event_id}": asking(
+        query("limit", "Rows, at most", {**WHOLE, "minimum": 1, "maximum": most, "default": 50}),
+        _400=mistake("A wrong limit, or before"), _503=away,
+    )  # fmt: skip
+
+
+def several_ids(most: int) -> dict[str, Any]:
+    """The query parameter that names events."""
+    return query("ids", f"1 to {most} ids with commas between them", {**TEXT, "pattern": "[^,]"}, required=True)
+
+
+DOCUMENT: dict[str, Any] = document("Unlost listener", "Look at one listener: its health, and what became of events.", {
+    "/api/events": page_of_rows(MOST_ROWS, AWAY),
+    "/api/events/{event_id}": get_operation(
         "One event: its row, where it stands in memory, and what lately happened to it here",
         answer("What is known", STORY), in_path("event_id", "The event's id"),
         _404=answer("Nothing is known here", STORY), _503=AWAY,
     ),
-    "/api/outcomes": asking(
+    "/api/outcomes": get_operation(
         "What lately happened to these events here",
         answer("Stories by id", OUTCOMES),
-        query("ids", f"1 to {MOST_IDS} ids with commas between them", {**TEXT, "pattern": "[^,]"}, required=True),
-        _400=mistake("No ids, or too many"),
+        several_ids(MOST_IDS), _400=WRONG_IDS,
     ),
 })  # fmt: skip

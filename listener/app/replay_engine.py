@@ -65,13 +65,15 @@ class EngineRerun:
     """Runs single events through an engine of its own, which is in the group's membership like a listener."""
 
     def __init__(self, settings: ConnectionSettings, *, patience: float = PATIENCE_SECONDS) -> None:
-        self._engine = Engine(settings, NoDeadLetterSink(), self._hear, connect=partial(connect_servers, digs_out=True))
+        self._engine = Engine(
+            settings, NoDeadLetterSink(), self._on_fact, connect=partial(connect_servers, digs_out=True)
+        )
         self._logs = ListenerLogs(debug=False)
         self._patience = patience
         self._running: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[str] | None = None
 
-    def _hear(self, fact: Fact) -> None:
+    def _on_fact(self, fact: Fact) -> None:
         self._logs(fact)
 
     async def __aenter__(self) -> Self:

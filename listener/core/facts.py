@@ -244,16 +244,17 @@ class DeadLetterFileRecovered(Fact, frozen=True):
 Facts = Callable[[Fact], None]
 
 
-def tell_all(*hearers: Facts) -> Facts:
-    """Combine several subscribers into one. A subscriber with an attribute ``hears`` gets only those kinds of facts."""
-    told: dict[type[Fact], tuple[Facts, ...]] = {}
+def broadcast(*subscribers: Facts) -> Facts:
+    """Combine subscribers into one. A subscriber with an attribute ``subscribes_to`` gets only those kinds of facts."""
+    by_kind: dict[type[Fact], tuple[Facts, ...]] = {}
 
-    def tell(fact: Fact) -> None:
+    def publish(fact: Fact) -> None:
         kind = type(fact)
-        concerned = told.get(kind)
+        concerned = by_kind.get(kind)
         if concerned is None:
-            concerned = told[kind] = tuple(hear for hear in hearers if kind in getattr(hear, "hears", (kind,)))
-        for hear in concerned:
-            hear(fact)
+            concerned = tuple(one for one in subscribers if kind in getattr(one, "subscribes_to", (kind,)))
+            by_kind[kind] = concerned
+        for subscriber in concerned:
+            subscriber(fact)
 
-    return tell
+    return publish

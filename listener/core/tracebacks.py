@@ -24,29 +24,33 @@ Frames = Sequence[traceback.FrameSummary]
 
 def traceback_of(error: BaseException) -> str | None:
     """Return the traceback of ``error``, or None if none of the user's code is in it."""
-    told = traceback.TracebackException.from_exception(error, compact=True)
-    shortened = [_shorten(one) for one in _chain(told)]
+    captured = traceback.TracebackException.from_exception(error, compact=True)
+    shortened = [_shorten(one) for one in _chain(captured)]
     if not any(shortened):
         return None
-    text = "".join(told.format()).rstrip()
+    text = "".join(captured.format()).rstrip()
     return text if len(text) <= LONGEST else f"{text[: LONGEST - TAIL]}\n[…]\n{text[-TAIL:]}"
 
 
-def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
-    yield told
-    for one in (told.__cause__, None if told.__suppress_context__ else told.__context__, *(told.exceptions or ())):
+def _chain(captured: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    yield captured
+    for one in (
+        captured.__cause__,
+        None if captured.__suppress_context__ else captured.__context__,
+        *(captured.exceptions or ()),
+    ):
         if one is not None:
             yield from _chain(one)
 
 
-def _shorten(told: traceback.TracebackException) -> bool:
+def _shorten(captured: traceback.TracebackException) -> bool:
     """Keep the most useful frames; return whether there are any."""
-    frames = list(told.stack)
+    frames = list(captured.stack)
     while frames and frames[-1].filename == _BORDER:  # where a cancellation came from
         del frames[-1]
     while frames and (frames[0].filename.startswith(_OURS) or any(one.filename == _BORDER for one in frames)):
         del frames[0]
-    told.stack[:] = _chosen(frames)
+    captured.stack[:] = _chosen(frames)
     return bool(frames)
 
 

@@ -33,7 +33,7 @@ from unlost.listener.core.facts import (
 )
 
 MOST = 40
-HEARD = frozenset((
+SUBSCRIBED = frozenset((
     BreakerChanged, ClaimingChanged, DeadLetterFileFailed, DeadLetterFileRecovered, EventBuried, EventsTakenOver,
     LeasesLost, LettersReopened, PlacesDeclared, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost,
     StoreReplaced, StoreWentBack, StoringPaused, StoringResumed,
@@ -57,7 +57,7 @@ class Change(msgspec.Struct, frozen=True):
 class Changes:
     """Subscribes to facts, and remembers changes."""
 
-    hears = HEARD
+    subscribes_to = SUBSCRIBED
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -114,8 +114,10 @@ class Changes:
     def remarks(self) -> list[str]:
         """Return remarks that matter even if the listener is ready."""
         since = self._now() - REMARK_SECONDS
-        told = (one for one in self._past if one.what == "store_went_back" and one.at > since)
-        return [f"{one.detail} (since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(one.at))})" for one in told]
+        went_back = (one for one in self._past if one.what == "store_went_back" and one.at > since)
+        return [
+            f"{one.detail} (since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(one.at))})" for one in went_back
+        ]
 
     def _mark(self, fact: Fact) -> None:
         match fact:

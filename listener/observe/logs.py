@@ -42,11 +42,11 @@ class ListenerLogs:
 
     def __init__(self, *, debug: bool) -> None:
         self._log = structlog.get_logger()
-        self.hears = frozenset(Fact.__subclasses__()) - _SILENT - (frozenset() if debug else _AT_DEBUG)
+        self.subscribes_to = frozenset(Fact.__subclasses__()) - _SILENT - (frozenset() if debug else _AT_DEBUG)
 
     def __call__(self, fact: Fact) -> None:
         """Log one fact."""
-        if type(fact) not in self.hears:
+        if type(fact) not in self.subscribes_to:
             return
         if isinstance(fact, EventsStored | EventsDuplicate):
             for event_id in fact.event_ids:

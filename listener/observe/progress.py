@@ -18,7 +18,7 @@ MOVES = frozenset((AttemptFailed, EventBuried, EventsDuplicate, EventsStored, Fr
 class Progress:
     """Subscribes to facts that mean progress."""
 
-    hears = MOVES
+    subscribes_to = MOVES
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

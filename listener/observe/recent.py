@@ -32,7 +32,7 @@ Happening = Mapping[str, object]
 class Recent:
     """Keeps batches as they were stated, and searches them only on request."""
 
-    hears = frozenset((*WORDS, EventBuried, AttemptFailed))
+    subscribes_to = frozenset((*WORDS, EventBuried, AttemptFailed))
 
     def __init__(self, now: Callable[[], float], *, batches: int = 2_000, events: int = 20_000) -> None:
         self._now = now
@@ -46,9 +46,9 @@ class Recent:
         if what := WORDS.get(type(fact)):
             ids: Sequence[str] = fact.event_ids  # type: ignore[attr-defined]  # all that have a word have ids
         elif type(fact) is EventBuried:
-            what, detail, ids = "buried", f"{fact.reason}: {_told(fact)}", (fact.event_id,)
+            what, detail, ids = "buried", f"{fact.reason}: {_described(fact)}", (fact.event_id,)
         elif type(fact) is AttemptFailed and fact.event_id is not None:
-            what, detail, ids = "failed", f"{fact.stage}: {_told(fact)}", (fact.event_id,)
+            what, detail, ids = "failed", f"{fact.stage}: {_described(fact)}", (fact.event_id,)
         else:
             return
         self._batches.append((self._now(), what, detail, ids))
@@ -66,5 +66,5 @@ class Recent:
         return {event_id: story[-LONGEST_STORY:] for event_id, story in stories.items()}
 
 
-def _told(fact: EventBuried | AttemptFailed) -> str:
+def _described(fact: EventBuried | AttemptFailed) -> str:
     return masked(f"{fact.error_type}: {fact.message}" if fact.error_type else fact.message)

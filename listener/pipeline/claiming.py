@@ -67,7 +67,7 @@ class Claiming:
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
-        self._asking = 0
+        self._under_way = 0
         self._answered = asyncio.Event()
         self._ending = False
         self._limit = policy.claims_at_once(handled=work.handled)
@@ -84,7 +84,7 @@ class Claiming:
     async def quiet(self) -> None:
         """Ask nothing more; return once every request is answered. A claim whose answer is not read would not end."""
         self._ending = True
-        while self._asking:
+        while self._under_way:
             self._answered.clear()
             await self._answered.wait()
 
@@ -97,7 +97,7 @@ class Claiming:
             batch = await self._queue.take(max(1, min(self._policy.batch, self._limit - held)))
             self._affinity.taken()
             self._intake.report_received()
-            while not await self._ask(batch, take_over=0 if self._work.handled else UNHANDLED):
+            while not await self._claim_batch(batch, take_over=0 if self._work.handled else UNHANDLED):
                 # These and no others: those won may use up the claims limit, for which the loop above waits.
                 await asyncio.sleep(CLOSED_PAUSE_SECONDS)
                 await self._manager.wait_open()
@@ -110,24 +110,24 @@ class Claiming:
             # Nothing else may run from before the claim on: if this process died, it would count against these.
             async with self._work.alone():
                 group = self._suspects.take_group()
-                if await self._ask([suspect.flight for suspect in group], take_over=len(group)):
+                if await self._claim_batch([suspect.flight for suspect in group], take_over=len(group)):
                     await self._work.idle_of_suspects()
                     continue
             self._suspects.put_all(group)
             await asyncio.sleep(CLOSED_PAUSE_SECONDS)
 
-    async def _ask(self, batch: Sequence[InFlight], *, take_over: int) -> bool:
+    async def _claim_batch(self, batch: Sequence[InFlight], *, take_over: int) -> bool:
         """Claim a batch and route it. Return False if no answer came: the whole batch must be asked again."""
         if self._ending:
             return False
-        self._asking += 1
+        self._under_way += 1
         try:
-            return await self._ask_and_route(batch, take_over=take_over)
+            return await self._claim_and_route(batch, take_over=take_over)
         finally:
-            self._asking -= 1
+            self._under_way -= 1
             self._answered.set()
 
-    async def _ask_and_route(self, batch: Sequence[InFlight], *, take_over: int) -> bool:
+    async def _claim_and_route(self, batch: Sequence[InFlight], *, take_over: int) -> bool:
         started = self._clocks.monotonic()
         try:
             answers = await self._claim(batch, take_over=take_over)
@@ -137,8 +137,8 @@ class Claiming:
         except Transient:
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
-        self._affinity.heard(
-            [isinstance(a, Won) for p, a in zip(batch, answers, strict=True) if p.of_peer and not p.asked]
+        self._affinity.record_won(
+            [isinstance(a, Won) for p, a in zip(batch, answers, strict=True) if p.of_peer and not p.requests]
         )
         ours = [p for p in won if p.claim_id not in settled] if settled else won
         self._route_won(ours, self._work.start_suspects if take_over > 0 else self._work.start_all)

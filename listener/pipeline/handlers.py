@@ -151,18 +151,18 @@ def _in_own_context(work: Awaitable[None], said: Mapping[str, str]) -> Generator
     steps = _awaited(work)
     closing = False
     try:
-        asked = run(steps.send, None)
+        awaited = run(steps.send, None)
         while True:
             try:
-                answer = yield asked
+                answer = yield awaited
             except GeneratorExit:
                 closing = True
                 run(steps.close)
                 raise
             except BaseException as error:  # noqa: BLE001  passed on to the work, as ``await`` does
-                asked = run(steps.throw, error)
+                awaited = run(steps.throw, error)
             else:
-                asked = run(steps.send, answer)
+                awaited = run(steps.send, answer)
     except StopIteration:
         return
     except (Exception, asyncio.CancelledError):

@@ -32,33 +32,33 @@ class Healer:
         self._letters = letters
         self._who = who
         self._facts = facts
-        self._asked = asyncio.Event()
-        self._asked.set()
+        self._requested = asyncio.Event()
+        self._requested.set()
         self._busy = True
 
     @property
     def done(self) -> bool:
         """Whether every letter that waited has ended."""
-        return not self._busy and not self._asked.is_set()
+        return not self._busy and not self._requested.is_set()
 
     def again(self) -> None:
         """Offer the letters again: some may wait again."""
-        self._asked.set()
+        self._requested.set()
 
     async def run(self) -> None:
         """Offer all waiting letters, each time this is requested, until cancelled."""
         while True:
             self._busy = False
-            await self._asked.wait()
+            await self._requested.wait()
             self._busy = True
-            self._asked.clear()
+            self._requested.clear()
             try:
                 async with contextlib.aclosing(self._letters.stopped()) as letters:
                     async for some in letters:
                         await self._heal(some)
             except Transient:
                 await asyncio.sleep(AGAIN_SECONDS)
-                self._asked.set()
+                self._requested.set()
 
     async def _heal(self, some: Sequence[StoppedLetter]) -> None:
         ended: Ended = asyncio.Queue()

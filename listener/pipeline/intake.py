@@ -100,7 +100,7 @@ class Intake:
             frames = [frame for piece, segment in pieces if not _is_of_peer(segment) for frame in piece]
         found = iter(read_frames(frames, max_bytes=self._policy.max_event_bytes))
         at, clock = self._clocks.now(), self._clocks.monotonic()
-        told: str | None = None
+        newest: str | None = None
         own: list[InFlight] = []
         of_peers: list[InFlight] = []
         for piece, segment in pieces:
@@ -115,12 +115,12 @@ class Intake:
                 ]
                 (of_peers if _is_of_peer(segment) else own).extend(filter(self._comes_first, flights))
                 self._follow(segment, position)
-            told = told if position.cursor is None else position.cursor
+            newest = newest if position.cursor is None else position.cursor
         if own:
             self._affinity.put_all(own)
         if of_peers:
             self._affinity.put_behind(of_peers)
-        return told
+        return newest
 
     def read_anew(self) -> None:
         """Prepare for reading the source from a stored cursor again. Nothing received before counts for the new cursor.

@@ -47,7 +47,7 @@ class Policy:
         """How many events in a row belong to one listener, on average. With a handler few, so that all have work."""
         return self.handled_segment if handled else self.segment
 
-    def stand_by_delay(self, asked: int, seconds_left: float) -> float:
+    def stand_by_delay(self, requests: int, seconds_left: float) -> float:
         """How long to wait before asking again about another's event: briefly, then longer, but not past its lease."""
-        delay = min(self.stand_by_first * 1.5 ** max(0, asked - 1), self.stand_by_longest)
+        delay = min(self.stand_by_first * 1.5 ** max(0, requests - 1), self.stand_by_longest)
         return min(delay, seconds_left + 0.05) if seconds_left > 0 else delay

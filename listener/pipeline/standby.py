@@ -36,8 +36,8 @@ class Standby:
         now = self._clocks.monotonic()
         together: defaultdict[float, list[InFlight]] = defaultdict(list)
         for flight, seconds_left in held:
-            flight.asked += 1
-            together[self._policy.stand_by_delay(flight.asked, seconds_left)].append(flight)
+            flight.requests += 1
+            together[self._policy.stand_by_delay(flight.requests, seconds_left)].append(flight)
         for delay, flights in together.items():
             heapq.heappush(self._waiting, (now + delay, next(self._order), flights))
         self.count += len(held)

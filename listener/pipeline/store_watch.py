@@ -41,7 +41,7 @@ class StoreWatch:
         self._facts = facts
         self._dice = dice
         self._waiting: list[asyncio.Future[bool]] = []
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
         self._taking = asyncio.Event()
         self._taking.set()
         self._recovered_at = float("-inf")
@@ -57,7 +57,7 @@ class StoreWatch:
             return False
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        self._asked.set()
+        self._requested.set()
         counts = await answer
         if counts and isinstance(error, Unavailable):
             await asyncio.sleep(UNAVAILABLE_SECONDS * (0.5 + 0.5 * self._dice()))
@@ -71,8 +71,8 @@ class StoreWatch:
     async def run(self) -> None:
         """Send probes on request, until cancelled."""
         while True:
-            await self._asked.wait()
-            self._asked.clear()
+            await self._requested.wait()
+            self._requested.clear()
             waiting = self._take_waiting()
             if not waiting:
                 continue

@@ -92,8 +92,8 @@ def loss_of(error: Exception) -> Loss:
 
 def retry_after(headers: Headers) -> float:
     """Return the longest ``Retry-After`` in whole seconds, up to ten minutes; anything else counts as 0."""
-    asked = [float(one) for one in headers.get_all("Retry-After") if _SECONDS.fullmatch(one.strip())]
-    return min(LONGEST_WAIT, max(asked, default=0.0))
+    delays = [float(one) for one in headers.get_all("Retry-After") if _SECONDS.fullmatch(one.strip())]
+    return min(LONGEST_WAIT, max(delays, default=0.0))
 
 
 def with_cursor(url: str, after: str | None) -> str:

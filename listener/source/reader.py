@@ -153,23 +153,23 @@ class Reader:
 
     async def _begins(self, connection: Connection, after: str | None) -> bool:
         """Act on the handshake. Return False if the group's starting point was just recorded."""
-        told = handshake_of(connection.response.headers) if connection.response else Handshake()
-        self._prove_again, self._is_ours = False, told.is_ours
+        handshake = handshake_of(connection.response.headers) if connection.response else Handshake()
+        self._prove_again, self._is_ours = False, handshake.is_ours
         if self._options.resumes == "auto":
-            self._resumes = told.is_ours
-        if told.max_event > self._options.max_event:  # of such an event only the beginning would be kept
+            self._resumes = handshake.is_ours
+        if handshake.max_event > self._options.max_event:  # of such an event only the beginning would be kept
             raise Transient(
-                f"the producer accepts events of up to {told.max_event:,} bytes, and this listener reads at most "
-                f"{self._options.max_event:,}: set its MAX_EVENT_BYTES to {told.max_event} or more"
+                f"the producer accepts events of up to {handshake.max_event:,} bytes, and this listener reads at most "
+                f"{self._options.max_event:,}: set its MAX_EVENT_BYTES to {handshake.max_event} or more"
             )
         # A group without a cursor records where it starts, and connects again after that point.
-        if after is None and self._resumes and told.oldest and told.cursor:
-            begin = told.oldest if self._options.start_from == "oldest" else told.cursor
+        if after is None and self._resumes and handshake.oldest and handshake.cursor:
+            begin = handshake.oldest if self._options.start_from == "oldest" else handshake.cursor
             learnt = await self._cursors.start(self._options.name, self._options.group, begin)
             self._after = self._after or learnt
             return False
-        if told.gap and told.cursor and self._resumes:
-            await self._go_back(told.gap, told.cursor)
+        if handshake.gap and handshake.cursor and self._resumes:
+            await self._go_back(handshake.gap, handshake.cursor)
         self._connection, self.error = connection, ""
         self._facts(SourceConnected(self._options.name, after))
         return True

@@ -17,7 +17,7 @@ from unlost.dlq.record.file import FileError
 from unlost.listener.app.settings import GroupName
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
-from unlost.ops.audit import query as asking
+from unlost.ops.audit import query
 from unlost.ops.audit.account import Account
 from unlost.ops.audit.letters import letters_of, unresolved_letters
 from unlost.ops.kit.command import SecretUrl, Settings, UsageProblem, WebAddress, command, say, say_json_text
@@ -102,12 +102,12 @@ async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
     account = Account()
     letters, account.damaged_lines = unresolved_letters(files)
     async with _everybody(settings) as (client, connection):
-        handled_from = await asking.handled_from(client, settings.listeners, connection, settings.group)
-        retained = await asking.retained(client, settings.producer_url, connection, settings.group)
+        handled_from = await query.handled_from(client, settings.listeners, connection, settings.group)
+        retained = await query.retained(client, settings.producer_url, connection, settings.group)
         account.dropped, account.is_retained = retained.dropped, retained.waits
-        async for page in asking.journal(client, settings.producer_url):
+        async for page in query.journal(client, settings.producer_url):
             ids = [entry.event_id for entry in page]
-            account.accept(page, await asking.rows(connection, settings.group, ids, handled_from=handled_from), letters)
+            account.accept(page, await query.rows(connection, settings.group, ids, handled_from=handled_from), letters)
         await _close(account, settings, files, client, connection, handled_from)
     return account
 
@@ -124,12 +124,12 @@ async def _close(
     deadline = time.monotonic() + settings.settle
     while account.left:
         left = [*account.left]
-        held = await asking.in_flight(client, settings.listeners, left)
+        held = await query.in_flight(client, settings.listeners, left)
         unread = await _unread(settings, client, connection, set(left))
         letters, account.damaged_lines = unresolved_letters(files)
-        account.look_again(await asking.rows(connection, settings.group, left, handled_from=handled_from), letters)
+        account.look_again(await query.rows(connection, settings.group, left, handled_from=handled_from), letters)
         if not account.left.keys() - held - unread or time.monotonic() > deadline:
-            account.close(held, unread, is_read=await asking.is_read(connection, settings.group))
+            account.close(held, unread, is_read=await query.is_read(connection, settings.group))
             return
         await asyncio.sleep(AGAIN)
 
@@ -139,12 +139,12 @@ async def _unread(
 ) -> set[str]:
     """Return those of these events that come after the group's cursor, so that they will still be read."""
     unread: set[str] = set()
-    cursors: list[str | None] = [*await asking.group_cursors(connection, settings.group)]
+    cursors: list[str | None] = [*await query.group_cursors(connection, settings.group)]
     for cursor in cursors or [None]:
         try:
-            async for page in asking.journal(client, settings.producer_url, cursor):
+            async for page in query.journal(client, settings.producer_url, cursor):
                 unread.update(entry.event_id for entry in page if entry.event_id in among)
-        except asking.UnknownCursor:
+        except query.UnknownCursor:
             return among  # a client with a cursor that the journal does not know is sent everything
     return unread
 
@@ -152,15 +152,15 @@ async def _unread(
 async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> dict[str, Any]:
     known: dict[str, Any] = {"event_id": event_id, "journal": None, "row": None, "listeners": {}, "letters": []}
     async with _everybody(settings) as (client, connection):
-        entry = await asking.first_entry(client, settings.producer_url, event_id)
+        entry = await query.first_entry(client, settings.producer_url, event_id)
         if entry is not None:
             known["journal"] = {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at, "state": entry.state}
         await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
-        row = await asking.row(connection, settings.group, event_id)
+        row = await query.row(connection, settings.group, event_id)
         known["row"] = None if row is None else {name: _readable(value) for name, value in row.items()}
         for url in settings.listeners:
             try:
-                known["listeners"][url] = await asking.known_to(client, url, event_id)
+                known["listeners"][url] = await query.known_to(client, url, event_id)
             except (httpx.TransportError, ValueError) as error:
                 known["listeners"][url] = {"error": f"cannot be asked: {error}"}
     known["letters"] = letters_of(files, event_id)
@@ -188,7 +188,7 @@ def _readable(value: object) -> object:
 async def _everybody(settings: AuditSettings) -> AsyncIterator[tuple[httpx.AsyncClient, asyncpg.Connection]]:
     try:
         connection = await Database(
-            settings.database_url.reveal(), name="unlost audit", timeout=asking.TIMEOUT, connect_timeout=asking.TIMEOUT
+            settings.database_url.reveal(), name="unlost audit", timeout=query.TIMEOUT, connect_timeout=query.TIMEOUT
         ).connect_alone()
     except (*LIBRARY_ERRORS, ValueError) as error:
         raise UsageProblem(f"PostgreSQL at {settings.database_url} cannot be reached: {error}") from None

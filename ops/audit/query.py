@@ -51,8 +51,8 @@ async def journal(
 ) -> AsyncIterator[list[Entry]]:
     """Yield all accepted events after a cursor, oldest first, in pages."""
     while True:
-        asked: dict[str, Any] = {"limit": PAGE} | ({} if after is None else {"after": after})
-        response = await _get(client, f"{producer_url}/api/journal", asked)
+        parameters: dict[str, Any] = {"limit": PAGE} | ({} if after is None else {"after": after})
+        response = await _get(client, f"{producer_url}/api/journal", parameters)
         page = [_entry.decode(line) for line in response.content.splitlines() if line.strip()]
         if not page:
             return
@@ -83,9 +83,9 @@ async def retained(
         answer = await client.get(f"{producer_url}/api/journal/groups", timeout=TIMEOUT)
         if not answer.is_success:
             return Retained()
-        told = answer.json()
-        known = {one["group"] for one in told["groups"] if not one["forgotten"]}
-        return Retained(int(told["dropped_unread"]), f"{group}@{database}" in known)
+        state = answer.json()
+        known = {one["group"] for one in state["groups"] if not one["forgotten"]}
+        return Retained(int(state["dropped_unread"]), f"{group}@{database}" in known)
     except (httpx.TransportError, ValueError, KeyError) as error:
         raise UsageProblem(f"{producer_url} cannot be asked what it dropped ({error})") from None
 
@@ -119,11 +119,11 @@ async def handler(client: httpx.AsyncClient, listeners: Iterable[str]) -> str | 
     """Return the handler's name from the listeners that answer; None if they have none."""
     for url in listeners:
         try:
-            told = (await client.get(f"{url}/health", timeout=TIMEOUT)).json().get("handler")
+            handler = (await client.get(f"{url}/health", timeout=TIMEOUT)).json().get("handler")
         except (httpx.TransportError, ValueError, AttributeError):
             continue
-        if told:
-            return str(told)
+        if handler:
+            return str(handler)
     return None
 
 

@@ -61,7 +61,7 @@ class Publisher:
         while self._waiting and self._free:
             wire = self._free.pop()
             if not wire.is_closed:
-                wire.ask(*self._waiting.popleft())
+                wire.send(*self._waiting.popleft())
 
 
 def request(path: str, body: bytes) -> bytes:
@@ -102,7 +102,7 @@ class _Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's class is not a subclass of it
 
-    def ask(self, request: bytes, answer: "asyncio.Future[Answer]") -> None:
+    def send(self, request: bytes, answer: "asyncio.Future[Answer]") -> None:
         """Send a request, and resolve ``answer`` with the response."""
         assert self._transport
         self._answer = answer

@@ -89,5 +89,5 @@ async def memory_without_postgres(bed: Bed, *, waiting: int) -> float:
 
 def _most_memory(pid: int | None) -> float:
     """The peak resident memory in MB, as Linux reports it."""
-    told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(told["VmHWM"].split()[0]) * 1024 / 1e6
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024 / 1e6

@@ -12,7 +12,7 @@ from itertools import cycle
 from unlost.ops.bench.client import CONNECTIONS, answer_in, checked
 
 ENOUGH = 64 * 1024
-MOST_UNHEARD = 200
+MAX_UNANSWERED = 200
 """So many responses fit into a connection's buffers. Measurements stay below it: reading them would delay sending."""
 PATIENCE = 60.0
 
@@ -37,9 +37,9 @@ class Paced:
         due = [began + number / rate for number in range(len(requests))]
         for request, at, wire in zip(requests, due, cycle(self._wires), strict=False):
             wait_until(at)
-            wire.ask(request)
+            wire.send_one(request)
         for wire in self._wires:
-            wire.hear()
+            wire.receive()
         return [offset + at for at in due]
 
     def close(self) -> None:
@@ -54,23 +54,23 @@ class _Wire:
     def __init__(self, host: str, port: int) -> None:
         self._socket = socket.create_connection((host, port), PATIENCE)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._unheard = 0
+        self._unanswered = 0
         self._read = b""
 
-    def ask(self, request: bytes) -> None:
-        if self._unheard == MOST_UNHEARD:
-            self.hear()
+    def send_one(self, request: bytes) -> None:
+        if self._unanswered == MAX_UNANSWERED:
+            self.receive()
         self._socket.sendall(request)
-        self._unheard += 1
+        self._unanswered += 1
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         """Wait for all responses. Raises ``RuntimeError`` unless each status is 2xx."""
-        while self._unheard:
+        while self._unanswered:
             found = answer_in(self._read)
             if found is not None:
                 answer, self._read = found
                 checked(answer)
-                self._unheard -= 1
+                self._unanswered -= 1
             elif data := self._socket.recv(ENOUGH):
                 self._read += data
             else:

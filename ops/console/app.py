@@ -17,12 +17,12 @@ from starlette.staticfiles import StaticFiles
 from unlost.dlq.record.file import FileError
 from unlost.dlq.record.query import Selection
 from unlost.listener.app.openapi import LAST
-from unlost.ops.console.drills import Drills, DrillTold, TooManyDrills
+from unlost.ops.console.drills import DrillReport, Drills, TooManyDrills
 from unlost.ops.console.guard import Guard
 from unlost.ops.console.openapi import DOCUMENT, MOST_IDS, MOST_ROWS
 from unlost.ops.console.query import Away, ConsoleQueries
-from unlost.ops.console.replays import Busy, ReplayAsked, Replays
-from unlost.ops.console.selecting import LettersAsked, Refused, selection_of
+from unlost.ops.console.replays import Busy, ReplayRequest, Replays
+from unlost.ops.console.selecting import LettersRequest, Refused, selection_of
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.console.shelf import MOST_LISTED, Shelf, Unknown
 from unlost.ops.kit.telemetry.health import Health, health_routes
@@ -33,7 +33,7 @@ from unlost.ops.watch.picture import handler_at_work
 from unlost.ops.watch.query import Watch
 
 MOST_WORDS = 500
-Asked = TypeVar("Asked")
+Body = TypeVar("Body")
 Work = Callable[[Request], Awaitable[Response]]
 STATIC = Path(str(resources.files("unlost.ops.console").joinpath("static")))
 
@@ -42,12 +42,12 @@ class Surface:
     """All routes of the console."""
 
     def __init__(
-        self, settings: ConsoleSettings, *, watch: Watch, asking: ConsoleQueries, shelf: Shelf, replays: Replays,
+        self, settings: ConsoleSettings, *, watch: Watch, queries: ConsoleQueries, shelf: Shelf, replays: Replays,
         drills: Drills, health: Callable[[], Health], metrics: Route,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._watch = watch
-        self._asking = asking
+        self._queries = queries
         self._shelf = shelf
         self._replays = replays
         self._drills = drills
@@ -57,22 +57,22 @@ class Surface:
             metrics,
             openapi_route(DOCUMENT),
             Route("/", _page, methods=get),
-            Route("/api/overview", _told(self.overview), methods=get),
-            Route("/api/events", _told(self.events), methods=get),
-            whole_path("/api/events/{event_id:path}", _told(self.event), get),
-            Route("/api/follow", _told(self.follow), methods=get),
-            Route("/api/publish", _told(self.publish), methods=post),
-            Route("/api/publish/batch", _told(self.publish), methods=post),
-            Route("/api/letters/groups", _told(self.groups), methods=get),
-            Route("/api/letters", _told(self.letters), methods=get),
-            Route("/api/letters/archive", _told(self.archive), methods=post),
-            Route("/api/letters/restore", _told(self.restore), methods=post),
-            Route("/api/letters/{letter_id}", _told(self.letter), methods=get),
-            Route("/api/replays", _told(self.replays), methods=get),
-            Route("/api/replays", _told(self.replay), methods=post),
-            Route("/api/replays/{replay_id}/cancel", _told(self.cancel), methods=post),
-            Route("/api/drill", _told(self.drill), methods=post),
-            Route("/api/token", _told(self.token), methods=post),
+            Route("/api/overview", _answering(self.overview), methods=get),
+            Route("/api/events", _answering(self.events), methods=get),
+            whole_path("/api/events/{event_id:path}", _answering(self.event), get),
+            Route("/api/follow", _answering(self.follow), methods=get),
+            Route("/api/publish", _answering(self.publish), methods=post),
+            Route("/api/publish/batch", _answering(self.publish), methods=post),
+            Route("/api/letters/groups", _answering(self.groups), methods=get),
+            Route("/api/letters", _answering(self.letters), methods=get),
+            Route("/api/letters/archive", _answering(self.archive), methods=post),
+            Route("/api/letters/restore", _answering(self.restore), methods=post),
+            Route("/api/letters/{letter_id}", _answering(self.letter), methods=get),
+            Route("/api/replays", _answering(self.replays), methods=get),
+            Route("/api/replays", _answering(self.replay), methods=post),
+            Route("/api/replays/{replay_id}/cancel", _answering(self.cancel), methods=post),
+            Route("/api/drill", _answering(self.drill), methods=post),
+            Route("/api/token", _answering(self.token), methods=post),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
         guard = Middleware(Guard, names=settings.names(), token=settings.console_token.reveal())
@@ -97,12 +97,12 @@ class Surface:
         """Return rows, newest first."""
         last = whole_number(request, "before", least=0, most=LAST)
         limit = whole_number(request, "limit", 50, least=1, most=MOST_ROWS)
-        rows = await self._asking.rows(last, limit)
+        rows = await self._queries.rows(last, limit)
         return _json({"events": rows, "next": rows[-1]["seq"] if len(rows) == limit else None})
 
     async def event(self, request: Request) -> Response:
         """Return the story of one event."""
-        story = await self._asking.story(request.path_params["event_id"])
+        story = await self._queries.story(request.path_params["event_id"])
         return _json(story, 200 if story["found"] else 404)
 
     async def follow(self, request: Request) -> Response:
@@ -110,13 +110,13 @@ class Surface:
         ids = [one for one in request.query_params.get("ids", "").split(",") if one]
         if not 1 <= len(ids) <= MOST_IDS:
             raise Refused(f"ids takes 1 to {MOST_IDS} ids with commas between them")
-        return _json(await self._asking.follow(ids))
+        return _json(await self._queries.follow(ids))
 
     async def publish(self, request: Request) -> Response:
         """Pass one event, or many lines, to the producer."""
         path = "/publish/batch" if request.url.path.endswith("/batch") else "/publish"
         redeliver = request.query_params.get("redeliver") == "true"
-        status, content, kind = await self._asking.publish(path, await request.body(), redeliver)
+        status, content, kind = await self._queries.publish(path, await request.body(), redeliver)
         return Response(content, status, media_type=kind)
 
     async def groups(self, request: Request) -> Response:  # noqa: ARG002
@@ -138,17 +138,17 @@ class Surface:
 
     async def archive(self, request: Request) -> Response:
         """Archive letters, with a reason."""
-        asked = await _body(request, LettersAsked)
-        why = asked.why.strip()
+        letters = await _body(request, LettersRequest)
+        why = letters.why.strip()
         if not 1 <= len(why) <= MOST_WORDS:
             raise Refused(f'"why" says in 1 to {MOST_WORDS} characters for what reason they are put aside')
-        count = await asyncio.to_thread(self._shelf.archive, selection_of(asked), asked.file, why)
+        count = await asyncio.to_thread(self._shelf.archive, selection_of(letters), letters.file, why)
         return _json({"archived": count})
 
     async def restore(self, request: Request) -> Response:
         """Restore archived or quarantined letters."""
-        asked = await _body(request, LettersAsked)
-        return _json({"restored": await asyncio.to_thread(self._shelf.restore, selection_of(asked), asked.file)})
+        letters = await _body(request, LettersRequest)
+        return _json({"restored": await asyncio.to_thread(self._shelf.restore, selection_of(letters), letters.file)})
 
     async def replays(self, request: Request) -> Response:  # noqa: ARG002
         """Return the replays of this console."""
@@ -156,34 +156,34 @@ class Surface:
 
     async def replay(self, request: Request) -> Response:
         """Start a replay, or with ``dry_run`` return its plan."""
-        asked = await _body(request, ReplayAsked)
-        if min(asked.rate, asked.limit, asked.canary, asked.max_failures) < 0:
+        wanted = await _body(request, ReplayRequest)
+        if min(wanted.rate, wanted.limit, wanted.canary, wanted.max_failures) < 0:
             raise Refused("rate, limit, canary and max_failures are not below 0")
-        plans = await asyncio.to_thread(self._shelf.plans, selection_of(asked), asked.file, asked.limit)
-        if asked.dry_run:
+        plans = await asyncio.to_thread(self._shelf.plans, selection_of(wanted), wanted.file, wanted.limit)
+        if wanted.dry_run:
             return _json({"plans": plans, "letters": sum(one["letters"] for one in plans)})
         picture, _ = await self._watch.look()
-        return _json(self._replays.start(asked, plans, handler_at_work(picture)), 202)
+        return _json(self._replays.start(wanted, plans, handler_at_work(picture)), 202)
 
     async def drill(self, request: Request) -> Response:
         """Accept a mark of a drill."""
-        self._drills.hear(await _body(request, DrillTold))
+        self._drills.note(await _body(request, DrillReport))
         return _json({"drills": self._drills.running()})
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a replay."""
-        told = self._replays.cancel(request.path_params["replay_id"])
-        return _json(told) if told else _error(404, "no such replay")
+        cancelled = self._replays.cancel(request.path_params["replay_id"])
+        return _json(cancelled) if cancelled else _error(404, "no such replay")
 
 
 async def _page(request: Request) -> Response:  # noqa: ARG001  Starlette's signature
     return FileResponse(STATIC / "index.html")
 
 
-def _told(work: Work) -> Work:
+def _answering(work: Work) -> Work:
     """Turn expected errors into responses."""
 
-    async def told(request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         try:
             return await work(request)
         except Refused as error:
@@ -195,10 +195,10 @@ def _told(work: Work) -> Work:
         except (Away, FileError, OSError) as error:
             return _error(503, masked(str(error)))
 
-    return told
+    return answer
 
 
-async def _body(request: Request, kind: type[Asked]) -> Asked:
+async def _body(request: Request, kind: type[Body]) -> Body:
     try:
         return msgspec.json.decode(await request.body(), type=kind)
     except msgspec.DecodeError as error:

@@ -30,14 +30,14 @@ class Daemon:
         self._watch = Watch(settings.targets(), self._quick_database)
         redactor = Redactor(settings.redact)
         shelf = Shelf(settings.letters, redactor)
-        self._asking = ConsoleQueries(settings, self._database, shelf, redactor)
+        self._queries = ConsoleQueries(settings, self._database, shelf, redactor)
         self._replays = Replays(settings.replay_environment(), redactor)
         registry = new_registry()
         self._lag = LoopLag(registry)
         surface = Surface(
             settings,
             watch=self._watch,
-            asking=self._asking,
+            queries=self._queries,
             shelf=shelf,
             replays=self._replays,
             drills=Drills(registry),
@@ -71,7 +71,7 @@ class Daemon:
             await asyncio.wait(side)
             await self._replays.close()
             await self._http.stop()
-            await self._asking.close()
+            await self._queries.close()
             await self._watch.close()
             await self._quick_database.close()
             await self._database.close()

@@ -17,7 +17,7 @@ MOST_NAMES = 100
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,39}$")]
 
 
-class DrillTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DrillReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The state of a drill: ``damaged`` from the first blow until everything is healed."""
 
     drill: Name
@@ -36,19 +36,19 @@ class Drills(Collector):
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[str, tuple[str, float]] = {}
+        self._states: dict[str, tuple[str, float]] = {}
         registry.register(self)
 
-    def hear(self, told: DrillTold) -> None:
+    def note(self, report: DrillReport) -> None:
         """Store a mark, or renew it."""
-        if told.drill not in self._told and len(self._told) >= MOST_NAMES:
+        if report.drill not in self._states and len(self._states) >= MOST_NAMES:
             raise TooManyDrills
-        self._told[told.drill] = (told.state, self._clock())
+        self._states[report.drill] = (report.state, self._clock())
 
     def now(self) -> dict[str, str]:
         """Each drill that has been reported to this console, with its state."""
         now = self._clock()
-        return {name: state if now - at < LIFE else "ended" for name, (state, at) in self._told.items()}
+        return {name: state if now - at < LIFE else "ended" for name, (state, at) in self._states.items()}
 
     def running(self) -> list[dict[str, str]]:
         """The drills that run now."""

@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
-from unlost.listener.app.openapi import HAPPENED, IN_FLIGHT, LAST, ROW, ROWS
-from unlost.ops.console.drills import DrillTold
+from unlost.listener.app.openapi import HAPPENED, IN_FLIGHT, ROW, WRONG_IDS, page_of_rows, several_ids
+from unlost.ops.console.drills import DrillReport
 from unlost.ops.console.guard import OWN_HEADER
-from unlost.ops.console.replays import ReplayAsked
-from unlost.ops.console.selecting import LettersAsked
+from unlost.ops.console.replays import ReplayRequest
+from unlost.ops.console.selecting import LettersRequest
 from unlost.ops.console.shelf import MOST_LISTED
 from unlost.ops.kit.telemetry.openapi import (
     NUMBER,
@@ -18,10 +18,10 @@ from unlost.ops.kit.telemetry.openapi import (
     WHOLE,
     Schema,
     answer,
-    asking,
     by_name,
     document,
     either,
+    get_operation,
     in_path,
     many,
     mistake,
@@ -35,8 +35,8 @@ MOST_ROWS = 200
 MOST_IDS = 100
 HTML = "text/html"
 
-(_letters_asked, _replay_asked, _drill_told, _picture, _verdict), COMPONENTS = msgspec.json.schema_components(
-    (LettersAsked, ReplayAsked, DrillTold, Picture, Verdict), ref_template="#/components/schemas/{name}"
+(_letters_request, _replay_request, _drill_report, _picture, _verdict), COMPONENTS = msgspec.json.schema_components(
+    (LettersRequest, ReplayRequest, DrillReport, Picture, Verdict), ref_template="#/components/schemas/{name}"
 )
 AWAY = mistake("A part that is needed for the answer is away")
 STATE = record(
@@ -64,7 +64,7 @@ OVERVIEW = record({
     "redacted": many(TEXT), "handler": either(TEXT, OR_NULL), "drills": DRILLS,
 })  # fmt: skip
 REPLAY = record({
-    "replay_id": TEXT, "asked": _replay_asked, "began_at": NUMBER, "ended_at": either(NUMBER, OR_NULL),
+    "replay_id": TEXT, "request": _replay_request, "began_at": NUMBER, "ended_at": either(NUMBER, OR_NULL),
     "state": {"enum": ["running", "cancelling", "done", "cancelled", "failed"]}, "total": WHOLE, "done": WHOLE,
     "resolved": WHOLE, "already_stored": WHOLE, "failed": WHOLE, "quarantined": WHOLE,
     "parts": many(record({"file": TEXT, "plan": {"type": "object"}, "report": {"type": "object"}, "said": many(TEXT)})),
@@ -88,14 +88,14 @@ _REFUSED = {
 }
 
 
-def _changing(
+def _post_operation(
     summary: str, done: dict[str, dict[str, Any]], body: Schema | None = None, *parameters: dict[str, Any],
     media_type: str = "application/json", also: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    told: dict[str, Any] = {"summary": summary, "parameters": [_OWN, *parameters]}
+    operation: dict[str, Any] = {"summary": summary, "parameters": [_OWN, *parameters]}
     if body is not None:
-        told["requestBody"] = {"required": True, "content": {media_type: {"schema": body}}}
-    return {"post": {**told, "responses": {**done, **_REFUSED, **(also or {})}}}
+        operation["requestBody"] = {"required": True, "content": {media_type: {"schema": body}}}
+    return {"post": {**operation, "responses": {**done, **_REFUSED, **(also or {})}}}
 
 
 _REDELIVER = query("redeliver", "Send a known id once more", TRUTH)
@@ -110,36 +110,30 @@ _PLACED = {
 }
 
 PATHS: dict[str, Any] = {
-    "/api/overview": asking("The state of everything, and the verdict", answer("The overview", OVERVIEW)),
-    "/api/events": asking(
-        "Rows, the newest first", answer("Rows; `next` is the `before` of the next page", ROWS),
-        query("before", "Only rows with a lower `seq`", {**WHOLE, "minimum": 0, "maximum": LAST}),
-        query("limit", "Rows, at most", {**WHOLE, "minimum": 1, "maximum": MOST_ROWS, "default": 50}),
-        _400=mistake("A wrong limit, or before"), _503=AWAY,
-    ),
-    "/api/events/{event_id}": asking(
+    "/api/overview": get_operation("The state of everything, and the verdict", answer("The overview", OVERVIEW)),
+    "/api/events": page_of_rows(MOST_ROWS, AWAY),
+    "/api/events/{event_id}": get_operation(
         "The whole story of one event", answer("The story", STORY), in_path("event_id", "The event's id"),
         _404=answer("No part of the system knows it", STORY), _503=AWAY,
     ),
-    "/api/follow": asking(
+    "/api/follow": get_operation(
         "What the listeners know of events",
         answer("Stories by id", record({"outcomes": by_name(many(HAPPENED)), "away": by_name(TEXT)})),
-        query("ids", f"1 to {MOST_IDS} ids with commas between them", {**TEXT, "pattern": "[^,]"}, required=True),
-        _400=mistake("No ids, or too many"),
+        several_ids(MOST_IDS), _400=WRONG_IDS,
     ),
-    "/api/publish": _changing(
+    "/api/publish": _post_operation(
         "Hand one event to the producer", _PUBLISHED, {"type": "object"}, _REDELIVER,
         also={status: one for status, one in _PUBLISHED.items() if status != "202"},
     ),
-    "/api/publish/batch": _changing(
+    "/api/publish/batch": _post_operation(
         "Hand many events to the producer, one a line", {}, TEXT, _REDELIVER,
         media_type="application/x-ndjson", also=_PLACED,
     ),
-    "/api/letters/groups": asking(
+    "/api/letters/groups": get_operation(
         "Letters that failed alike, and files that cannot be found or read",
         answer("Groups", record({"groups": many(GROUP), "errors": many(TEXT)})), _503=AWAY,
     ),
-    "/api/letters": asking(
+    "/api/letters": get_operation(
         "The latest letters, without their events",
         answer("Letters", record({"letters": many(LETTER), "count": WHOLE})),
         query("fingerprint", "Only letters with this fingerprint", TEXT),
@@ -147,32 +141,32 @@ PATHS: dict[str, Any] = {
         query("limit", "Letters, at most", {**WHOLE, "minimum": 1, "maximum": MOST_LISTED, "default": MOST_LISTED}),
         _400=mistake("A wrong limit"), _503=AWAY,
     ),
-    "/api/letters/{letter_id}": asking(
+    "/api/letters/{letter_id}": get_operation(
         "One letter in full", answer("The letter", LETTER), in_path("letter_id", "The letter's whole id"),
         _404=mistake("No such letter"), _503=AWAY,
     ),
-    "/api/letters/archive": _changing(
-        "Archive letters, with a reason", {"200": answer("How many", record({"archived": WHOLE}))}, _letters_asked
+    "/api/letters/archive": _post_operation(
+        "Archive letters, with a reason", {"200": answer("How many", record({"archived": WHOLE}))}, _letters_request
     ),
-    "/api/letters/restore": _changing(
-        "Restore letters", {"200": answer("How many", record({"restored": WHOLE}))}, _letters_asked
+    "/api/letters/restore": _post_operation(
+        "Restore letters", {"200": answer("How many", record({"restored": WHOLE}))}, _letters_request
     ),
     "/api/replays": {
-        **asking("The replays of this console", answer("The latest first", record({"replays": many(REPLAY)}))),
-        **_changing(
+        **get_operation("The replays of this console", answer("The latest first", record({"replays": many(REPLAY)}))),
+        **_post_operation(
             "Replay letters, or show the plan only",
-            {"200": answer("The plan, with dry_run", PLANS), "202": answer("Begun", REPLAY)}, _replay_asked,
+            {"200": answer("The plan, with dry_run", PLANS), "202": answer("Begun", REPLAY)}, _replay_request,
         ),
     },
-    "/api/replays/{replay_id}/cancel": _changing(
+    "/api/replays/{replay_id}/cancel": _post_operation(
         "Stop a replay after the work in flight; a second time: at once", {"200": answer("The replay", REPLAY)}, None,
         in_path("replay_id", "The replay's id"),
     ),
-    "/api/drill": _changing(
+    "/api/drill": _post_operation(
         "Report the state of a drill; forgotten after 15 s without a new report",
-        {"200": answer("Drills that run", record({"drills": DRILLS}))}, _drill_told,
+        {"200": answer("Drills that run", record({"drills": DRILLS}))}, _drill_report,
     ),
-    "/api/token": _changing("See whether the token is right", {"200": answer("It is", record({"well": TRUTH}))}),
+    "/api/token": _post_operation("See whether the token is right", {"200": answer("It is", record({"well": TRUTH}))}),
 }  # fmt: skip
 
 DOCUMENT: dict[str, Any] = document(

@@ -11,7 +11,7 @@ from unlost.dlq.record.file import FileError
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.rows import PostgresRows
-from unlost.ops.audit import query as asking
+from unlost.ops.audit import query
 from unlost.ops.console.redact import Redactor
 from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.console.shelf import Shelf
@@ -62,10 +62,10 @@ class ConsoleQueries:
         content = row["payload"] if row is not None else None
         known = [self._tame(one, content) for one in listeners if one is not None]
         shown = None if row is None else self._row(row)
-        told = (journal, shown, known, letters)
+        evidence = (journal, shown, known, letters)
         return {
-            "event_id": event_id, "sentence": sentence(event_id, *told), "steps": steps(*told), "journal": journal,
-            "row": shown, "letters": letters, "listeners": known, "away": away,
+            "event_id": event_id, "sentence": sentence(event_id, *evidence), "steps": steps(*evidence),
+            "journal": journal, "row": shown, "letters": letters, "listeners": known, "away": away,
             "found": any((journal, row, letters, *(one["recent"] or one["in_flight"] for one in known))),
         }  # fmt: skip
 
@@ -74,10 +74,10 @@ class ConsoleQueries:
         away: dict[str, str] = {}
         merged: dict[str, list[dict[str, Any]]] = {event_id: [] for event_id in ids}
         answers = await asyncio.gather(*(self._outcomes(url, ids, away) for url in self._settings.listeners))
-        for told in answers:
-            for event_id, story in told.get("outcomes", {}).items():
+        for answer in answers:
+            for event_id, story in answer.get("outcomes", {}).items():
                 for one in story:
-                    tame = {**one, "detail": self._redactor.unknown(one["detail"]), "instance": told["instance"]}
+                    tame = {**one, "detail": self._redactor.unknown(one["detail"]), "instance": answer["instance"]}
                     merged.setdefault(event_id, []).append(tame)
         for story in merged.values():
             story.sort(key=lambda one: one["at"])
@@ -111,7 +111,7 @@ class ConsoleQueries:
         if url is None:
             return None
         try:
-            entry = await asking.first_entry(self._client, url, event_id)
+            entry = await query.first_entry(self._client, url, event_id)
         except UsageProblem as problem:
             away["producer"] = str(problem)
             return None
@@ -130,29 +130,29 @@ class ConsoleQueries:
             answer = await self._client.get(f"{url}/api/outcomes", params={"ids": event_id})
             if "," in event_id:  # the list of ids is written with commas
                 answer = await self._client.get(f"{url}/api/events/{quote(event_id, safe='')}")
-            told = answer.json()
+            body = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             away[name] = masked(str(error)) or type(error).__name__
             return None
-        if "outcomes" in told:
-            story, held = told["outcomes"].get(event_id, []), told["in_flight"].get(event_id)
-            return {"url": masked(url), "instance": told["instance"], "recent": story, "in_flight": held}
+        if "outcomes" in body:
+            story, held = body["outcomes"].get(event_id, []), body["in_flight"].get(event_id)
+            return {"url": masked(url), "instance": body["instance"], "recent": story, "in_flight": held}
         return {
             "url": masked(url),
             "instance": name,
-            "recent": told.get("recent") or [],
-            "in_flight": told.get("in_flight"),
+            "recent": body.get("recent") or [],
+            "in_flight": body.get("in_flight"),
         }
 
     async def _outcomes(self, url: str, ids: Sequence[str], away: dict[str, str]) -> dict[str, Any]:
         try:
             answer = await self._client.get(f"{url}/api/outcomes", params={"ids": ",".join(ids)})
             answer.raise_for_status()
-            told: dict[str, Any] = answer.json()
+            body: dict[str, Any] = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             away[masked(url)] = masked(str(error)) or type(error).__name__
             return {}
-        return told
+        return body
 
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "payload": self._redactor.value(row["payload"]), "other": self._redactor.value(row["other"])}

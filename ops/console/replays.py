@@ -44,7 +44,7 @@ class Busy(Exception):
     """Another replay is running."""
 
 
-class ReplayAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReplayRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The options of a replay. Without ids and fingerprint: all waiting letters."""
 
     ids: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class Part:
 class Replay:
     """One replay of one or several files, one after another."""
 
-    asked: ReplayAsked
+    request: ReplayRequest
     parts: list[Part]
     total: int
     replay_id: str = field(default_factory=lambda: secrets.token_hex(6))
@@ -111,7 +111,7 @@ class Replay:
             for name in ("resolved", "already_stored", "failed", "quarantined")
         }
         return {
-            "replay_id": self.replay_id, "asked": self.asked, "began_at": self.began_at, "ended_at": self.ended_at,
+            "replay_id": self.replay_id, "request": self.request, "began_at": self.began_at, "ended_at": self.ended_at,
             "state": self.state, "total": self.total, "done": sums["resolved"] + sums["failed"], **sums,
             "parts": [part.values() for part in self.parts],
         }  # fmt: skip
@@ -131,13 +131,13 @@ class Replays:
         return [one.values() for one in reversed(self._known)]
 
     def start(
-        self, asked: ReplayAsked, plans: Sequence[Mapping[str, Any]], handler: str | None = None
+        self, request: ReplayRequest, plans: Sequence[Mapping[str, Any]], handler: str | None = None
     ) -> dict[str, Any]:
         """Start a replay. Raises ``Busy``. ``handler``: the listeners'; the console's own setting has precedence."""
         if self._known and self._known[-1].runs:
             raise Busy("a replay runs already; wait for its end, or cancel it")
         parts = [Part(Path(one["file"])) for one in plans if one["letters"]]
-        replay = Replay(asked, parts, sum(one["letters"] for one in plans), handler=handler)
+        replay = Replay(request, parts, sum(one["letters"] for one in plans), handler=handler)
         self._known = [*self._known[-KEPT + 1 :], replay]
         self._task = asyncio.create_task(self._run(replay), name=f"replay {replay.replay_id}")
         return replay.values()
@@ -183,7 +183,7 @@ class Replays:
         # In its own session, the child does not get a terminal's Ctrl-C: the console cancels it. If the console is
         # killed, the kernel interrupts the child.
         replay.child = child = await asyncio.create_subprocess_exec(
-            executable("dlq"), "replay", str(part.file), "--follow", *replay.asked.arguments(),
+            executable("dlq"), "replay", str(part.file), "--follow", *replay.request.arguments(),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=environment_of(os.environ, self._environment, replay.handler), limit=LONGEST_LINE,
             start_new_session=True, preexec_fn=dies_with_parent(signal.SIGINT),
@@ -205,9 +205,9 @@ class Replays:
     async def _follow(self, child: asyncio.subprocess.Process, part: Part) -> None:
         assert child.stdout is not None
         async for line in child.stdout:
-            told = msgspec.json.decode(line)
-            part.plan = told.get("plan", part.plan)
-            report = told.get("progress") or told.get("report")
+            message = msgspec.json.decode(line)
+            part.plan = message.get("plan", part.plan)
+            report = message.get("progress") or message.get("report")
             if report:
                 part.report = self._tame(report)
 
@@ -226,15 +226,15 @@ class Replays:
                 sys.stderr.write(text + "\n")
 
 
-def environment_of(outer: Mapping[str, str], told: Mapping[str, str], handler: str | None) -> dict[str, str]:
+def environment_of(outer: Mapping[str, str], given: Mapping[str, str], handler: str | None) -> dict[str, str]:
     """The environment of a replay: the console's, without the secrets that only other commands need.
 
     A replay runs the user's code, so it must not see them. Its handler is the listeners', unless the console has one.
     """
     kept = {name: value for name, value in outer.items() if name.upper() not in SECRETS_OF_OTHERS}
     name, _, version = (handler or "").partition("@")
-    theirs = {"HANDLER": name, "HANDLER_VERSION": version} if name and not told.get("HANDLER") else {}
-    return {**kept, **told, **theirs}
+    theirs = {"HANDLER": name, "HANDLER_VERSION": version} if name and not given.get("HANDLER") else {}
+    return {**kept, **given, **theirs}
 
 
 def _interrupt(child: asyncio.subprocess.Process | None) -> None:

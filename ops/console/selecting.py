@@ -3,7 +3,7 @@
 import msgspec
 
 from unlost.dlq.record.query import Selection
-from unlost.ops.console.replays import ReplayAsked
+from unlost.ops.console.replays import ReplayRequest
 
 SHORTEST_ID = 16
 
@@ -12,7 +12,7 @@ class Refused(Exception):
     """The request is wrong; the text says why."""
 
 
-class LettersAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LettersRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which letters to archive or to restore."""
 
     ids: tuple[str, ...] = ()
@@ -22,11 +22,11 @@ class LettersAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     why: str = ""
 
 
-def selection_of(asked: LettersAsked | ReplayAsked) -> Selection:
+def selection_of(request: LettersRequest | ReplayRequest) -> Selection:
     """Return the selected letters; all of them only if the request says so explicitly."""
-    if any(len(one) < SHORTEST_ID for one in asked.ids):
+    if any(len(one) < SHORTEST_ID for one in request.ids):
         raise Refused('"ids" holds whole ids of letters: a part of one could mean others too')
-    chosen = Selection(ids=asked.ids, fingerprint=asked.fingerprint)
-    if chosen.everything and not asked.everything:
+    chosen = Selection(ids=request.ids, fingerprint=request.fingerprint)
+    if chosen.everything and not request.everything:
         raise Refused('say which letters are meant, by "ids" or "fingerprint", or "everything": true')
     return chosen

@@ -114,10 +114,10 @@ class Shelf:
 
     def _values(self, path: Path, entry: Entry) -> dict[str, Any]:
         values = as_values(self._shown(entry)) | {"file": str(path)}
-        values["state"]["detail"] = self._told(entry)
+        values["state"]["detail"] = self._detail(entry)
         return values
 
-    def _told(self, entry: Entry) -> str:
+    def _detail(self, entry: Entry) -> str:
         """The detail of a letter's state, masked if it may quote the payload."""
         if entry.state.status in ("open", "resolved", "archived"):
             return entry.state.detail

@@ -26,8 +26,8 @@ def steps(
 ) -> list[Step]:
     """All steps in order of time."""
     written = list(_of_letters(letters))
-    heard = [one for one in _of_listeners(listeners) if not _is_written(one, written)]
-    return sorted([*_of_journal(journal), *_of_row(row), *heard, *written], key=lambda one: one.at)
+    outcomes = [one for one in _of_listeners(listeners) if not _is_written(one, written)]
+    return sorted([*_of_journal(journal), *_of_row(row), *outcomes, *written], key=lambda one: one.at)
 
 
 def _is_written(step: Step, written: Sequence[Step]) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 Kind = Literal["counter", "gauge", "histogram"]
 
 
-class Told(msgspec.Struct, frozen=True):
+class Metric(msgspec.Struct, frozen=True):
     """One metric. A counter's name ends with ``_total``; a histogram's name is for its three series."""
 
     name: str
@@ -21,117 +21,117 @@ class Told(msgspec.Struct, frozen=True):
     worry: str
 
 
-def _told(name: str, kind: Kind, labels: str, moves: str, worry: str) -> Told:
-    return Told(f"unlost_{name}", kind, tuple(labels.split()), moves, worry)
+def _metric(name: str, kind: Kind, labels: str, moves: str, worry: str) -> Metric:
+    return Metric(f"unlost_{name}", kind, tuple(labels.split()), moves, worry)
 
 
 NEVER = "never"
 BOTH = (
-    _told("build_info", "gauge", "version", "nothing; always 1", "when instances differ for longer than an upgrade"),
-    _told("event_loop_lag_seconds", "gauge", "", "code that blocks the loop, a machine without a free core",
-          "above 0.25 for a minute"),
+    _metric("build_info", "gauge", "version", "nothing; always 1", "when instances differ for longer than an upgrade"),
+    _metric("event_loop_lag_seconds", "gauge", "", "code that blocks the loop, a machine without a free core",
+            "above 0.25 for a minute"),
 )  # fmt: skip
 PRODUCER = (
-    _told("producer_published_total", "counter", "outcome", "each answer to a publish request",
-          "`unavailable`: the journal is not writable; `invalid`, `conflict`: a publisher errs"),
-    _told("producer_frames_sent_total", "counter", "", "frames sent to clients", "still, while events are accepted"),
-    _told("producer_commit_events", "histogram", "", "each commit of the journal", NEVER),
-    _told("producer_commit_seconds", "histogram", "", "each commit of the journal", "a slow disk: above 0.1"),
-    _told("producer_journal_entries", "gauge", "", "publishing and retention; looked at every 30 s", NEVER),
-    _told("producer_journal_bytes", "gauge", "", "publishing and retention", "near MAX_JOURNAL_BYTES too early"),
-    _told("producer_journal_oldest", "gauge", "", "retention", "when it comes near to where a reader stands"),
-    _told("producer_journal_newest", "gauge", "", "publishing", NEVER),
-    _told("producer_group_unread_entries", "gauge", "group", "publishing, and the reports of a group's listeners",
-          "growing: MAX_JOURNAL_BYTES of them, and publishing is refused"),
-    _told("producer_journal_dropped_unread", "gauge", "", "retention, where a group was forgotten, or none was known",
-          "above 0, where groups should have read all"),
-    _told("producer_journal_nearly_full", "gauge", "",
-          "1 while four fifths of MAX_JOURNAL_BYTES are events that a group has not read; looked at every 30 s", "1"),
-    _told("producer_journal_damaged_entries", "gauge", "", "entries that are not what was accepted, once read",
-          "above 0: see `journal_entry_damaged` in the log"),
-    _told("producer_clients", "gauge", "", "WebSocket clients that come and go", "fewer than there are listeners"),
-    _told("producer_stream_lag_entries", "gauge", "", "how far the slowest client is behind",
-          "growing for 5 minutes"),
+    _metric("producer_published_total", "counter", "outcome", "each answer to a publish request",
+            "`unavailable`: the journal is not writable; `invalid`, `conflict`: a publisher errs"),
+    _metric("producer_frames_sent_total", "counter", "", "frames sent to clients", "still, while events are accepted"),
+    _metric("producer_commit_events", "histogram", "", "each commit of the journal", NEVER),
+    _metric("producer_commit_seconds", "histogram", "", "each commit of the journal", "a slow disk: above 0.1"),
+    _metric("producer_journal_entries", "gauge", "", "publishing and retention; looked at every 30 s", NEVER),
+    _metric("producer_journal_bytes", "gauge", "", "publishing and retention", "near MAX_JOURNAL_BYTES too early"),
+    _metric("producer_journal_oldest", "gauge", "", "retention", "when it comes near to where a reader stands"),
+    _metric("producer_journal_newest", "gauge", "", "publishing", NEVER),
+    _metric("producer_group_unread_entries", "gauge", "group", "publishing, and the reports of a group's listeners",
+            "growing: MAX_JOURNAL_BYTES of them, and publishing is refused"),
+    _metric("producer_journal_dropped_unread", "gauge", "", "retention, where a group was forgotten, or none was known",
+            "above 0, where groups should have read all"),
+    _metric("producer_journal_nearly_full", "gauge", "",
+            "1 while four fifths of MAX_JOURNAL_BYTES are events that a group has not read; looked at every 30 s", "1"),
+    _metric("producer_journal_damaged_entries", "gauge", "", "entries that are not what was accepted, once read",
+            "above 0: see `journal_entry_damaged` in the log"),
+    _metric("producer_clients", "gauge", "", "WebSocket clients that come and go", "fewer than there are listeners"),
+    _metric("producer_stream_lag_entries", "gauge", "", "how far the slowest client is behind",
+            "growing for 5 minutes"),
 )  # fmt: skip
 FLOW = (
-    _told("frames_received_total", "counter", "", "frames from the source", "still"),
-    _told("frame_bytes_total", "counter", "", "their bytes", NEVER),
-    _told("events_total", "counter", "outcome", "each event that ended here; `duplicate`: settled before or elsewhere",
-          "`buried` grows"),
-    _told("settle_seconds", "histogram", "", "each stored event: from receipt to settlement",
-          "more than 0.1 % above 5"),
-    _told("batch_events", "histogram", "stage", "each batch of a stage", NEVER),
-    _told("batch_seconds", "histogram", "stage", "each batch of a stage", "one stage grows while the others do not"),
-    _told("in_memory_events", "gauge", "", "receipt and settlement", "at MAX_EVENTS: reading pauses"),
-    _told("in_memory_bytes", "gauge", "", "receipt and settlement", "at MAX_BYTES: reading pauses"),
-    _told("oldest_unsettled_seconds", "gauge", "", "the age of the oldest event in memory", "above 120"),
-    _told("unsettled_positions", "gauge", "", "positions behind the cursor, not settled yet",
-          "grows for long: one event holds the cursor back"),
-    _told("cursor_save_failures_total", "counter", "", "a write of the cursor that failed", "grows for 10 minutes"),
-    _told("store_changes_total", "counter", "what", "PostgreSQL lacks commits (`went_back`), or may lack some: it "
-          "crashed or failed over (`replaced`). What is lost is read again", "`went_back` grows unasked"),
+    _metric("frames_received_total", "counter", "", "frames from the source", "still"),
+    _metric("frame_bytes_total", "counter", "", "their bytes", NEVER),
+    _metric("events_total", "counter", "outcome", "each event that ended here; `duplicate`: settled before or "
+            "elsewhere", "`buried` grows"),
+    _metric("settle_seconds", "histogram", "", "each stored event: from receipt to settlement",
+            "more than 0.1 % above 5"),
+    _metric("batch_events", "histogram", "stage", "each batch of a stage", NEVER),
+    _metric("batch_seconds", "histogram", "stage", "each batch of a stage", "one stage grows while the others do not"),
+    _metric("in_memory_events", "gauge", "", "receipt and settlement", "at MAX_EVENTS: reading pauses"),
+    _metric("in_memory_bytes", "gauge", "", "receipt and settlement", "at MAX_BYTES: reading pauses"),
+    _metric("oldest_unsettled_seconds", "gauge", "", "the age of the oldest event in memory", "above 120"),
+    _metric("unsettled_positions", "gauge", "", "positions behind the cursor, not settled yet",
+            "grows for long: one event holds the cursor back"),
+    _metric("cursor_save_failures_total", "counter", "", "a write of the cursor that failed", "grows for 10 minutes"),
+    _metric("store_changes_total", "counter", "what", "PostgreSQL lacks commits (`went_back`), or may lack some: it "
+            "crashed or failed over (`replaced`). What is lost is read again", "`went_back` grows unasked"),
 )  # fmt: skip
 CLAIMS = (
-    _told("claims_total", "counter", "answer", "claims `won`, `held` by another, `taken_over` from one that vanished",
-          "`taken_over` grows without a restart"),
-    _told("claims_held", "gauge", "", "claims won and given up", "high, while nothing is stored"),
-    _told("standing_by", "gauge", "", "events that another listener holds", "high, for longer than a lease"),
-    _told("leases_lost_total", "counter", "", "leases that were not renewed in time",
-          "any: a handler may have run twice"),
-    _told("handlers_differ", "gauge", "", "1 while a live peer has another handler: this listener waits",
-          "1 for a minute"),
-    _told("claiming_open", "gauge", "", "1 while new events may be started", "0 for a minute"),
-    _told("degraded", "gauge", "", "1 while claims are kept without Redis", "1 for 10 minutes"),
-    _told("degraded_seconds_total", "counter", "", "the time spent so", "the same"),
-    _told("breaker_open", "gauge", "name", "1 while `redis` or `postgres` is taken for gone", "1 for a minute"),
+    _metric("claims_total", "counter", "answer", "claims `won`, `held` by another, `taken_over` from one that vanished",
+            "`taken_over` grows without a restart"),
+    _metric("claims_held", "gauge", "", "claims won and given up", "high, while nothing is stored"),
+    _metric("standing_by", "gauge", "", "events that another listener holds", "high, for longer than a lease"),
+    _metric("leases_lost_total", "counter", "", "leases that were not renewed in time",
+            "any: a handler may have run twice"),
+    _metric("handlers_differ", "gauge", "", "1 while a live peer has another handler: this listener waits",
+            "1 for a minute"),
+    _metric("claiming_open", "gauge", "", "1 while new events may be started", "0 for a minute"),
+    _metric("degraded", "gauge", "", "1 while claims are kept without Redis", "1 for 10 minutes"),
+    _metric("degraded_seconds_total", "counter", "", "the time spent so", "the same"),
+    _metric("breaker_open", "gauge", "name", "1 while `redis` or `postgres` is taken for gone", "1 for a minute"),
 )  # fmt: skip
 TRIES = (
-    _told("handler_runs_total", "counter", "result", "attempts of the handler", "`failed` grows"),
-    _told("handler_seconds", "histogram", "", "attempts of the handler", "near HANDLE_TIMEOUT"),
-    _told("attempts_failed_total", "counter", "stage error_class", "failed attempts; `permanent` is not tried again",
-          "grows steadily"),
-    _told("retries_total", "counter", "stage", "failed attempts that were followed by another", "grows steadily"),
+    _metric("handler_runs_total", "counter", "result", "attempts of the handler", "`failed` grows"),
+    _metric("handler_seconds", "histogram", "", "attempts of the handler", "near HANDLE_TIMEOUT"),
+    _metric("attempts_failed_total", "counter", "stage error_class", "failed attempts; `permanent` is not tried again",
+            "grows steadily"),
+    _metric("retries_total", "counter", "stage", "failed attempts that were followed by another", "grows steadily"),
 )  # fmt: skip
 SOURCE = (
-    _told("source_connected", "gauge", "", "1 while the source is connected", "0 for a minute"),
-    _told("source_disconnects_total", "counter", "", "connections that ended or failed", "several a minute"),
-    _told("source_gaps_total", "counter", "", "the source no longer knew the cursor", "any: events were not seen"),
-    _told("reading_paused", "gauge", "", "1 while reading stands, for want of room, PostgreSQL or disk",
-          "1 for 5 minutes"),
-    _told("reading_paused_seconds_total", "counter", "", "the time for which it stood, once it goes on",
-          "grows steadily"),
-    _told("storing_paused", "gauge", "", "1 while PostgreSQL takes no rows: they wait, and no attempt is counted",
-          "1 for a minute"),
+    _metric("source_connected", "gauge", "", "1 while the source is connected", "0 for a minute"),
+    _metric("source_disconnects_total", "counter", "", "connections that ended or failed", "several a minute"),
+    _metric("source_gaps_total", "counter", "", "the source no longer knew the cursor", "any: events were not seen"),
+    _metric("reading_paused", "gauge", "", "1 while reading stands, for want of room, PostgreSQL or disk",
+            "1 for 5 minutes"),
+    _metric("reading_paused_seconds_total", "counter", "", "the time for which it stood, once it goes on",
+            "grows steadily"),
+    _metric("storing_paused", "gauge", "", "1 while PostgreSQL takes no rows: they wait, and no attempt is counted",
+            "1 for a minute"),
 )  # fmt: skip
 LETTERS = (
-    _told("letters_total", "counter", "reason error_class", "letters that this process wrote", "grows"),
-    _told("dead_letters", "gauge", "status", "letters in the file, by what became of them; looked at every 5 s",
-          "`quarantined` above 0"),
-    _told("dead_letters_unresolved", "gauge", "reason", "letters that a replay would take", "above 0"),
-    _told("dead_letters_unresolved_groups", "gauge", "", "different failures (fingerprints) among them",
-          "grows: something new fails; `dlq groups` shows what"),
-    _told("dead_letters_unresolved_by_fingerprint", "gauge", "fingerprint",
-          "letters that a replay would take, of the ten failures that have most in this file; others have no series",
-          "one grows: `dlq groups` shows what it is"),
-    _told("dead_letters_oldest_unresolved_seconds", "gauge", "", "age of the oldest of them", "above 3600"),
-    _told("dead_letters_damaged", "gauge", "", "lines that are no letters", "above 0"),
-    _told("dead_letter_file_bytes", "gauge", "", "letters, and `dlq compact`", NEVER),
-    _told("dead_letter_disk_free_bytes", "gauge", "", "whatever is on that disk", "below 512 MiB"),
-    _told("dead_letter_file_failed", "gauge", "", "1 while the file cannot be written", "1: reading has stopped"),
+    _metric("letters_total", "counter", "reason error_class", "letters that this process wrote", "grows"),
+    _metric("dead_letters", "gauge", "status", "letters in the file, by what became of them; looked at every 5 s",
+            "`quarantined` above 0"),
+    _metric("dead_letters_unresolved", "gauge", "reason", "letters that a replay would take", "above 0"),
+    _metric("dead_letters_unresolved_groups", "gauge", "", "different failures (fingerprints) among them",
+            "grows: something new fails; `dlq groups` shows what"),
+    _metric("dead_letters_unresolved_by_fingerprint", "gauge", "fingerprint",
+            "letters that a replay would take, of the ten failures that have most in this file; others have no series",
+            "one grows: `dlq groups` shows what it is"),
+    _metric("dead_letters_oldest_unresolved_seconds", "gauge", "", "age of the oldest of them", "above 3600"),
+    _metric("dead_letters_damaged", "gauge", "", "lines that are no letters", "above 0"),
+    _metric("dead_letter_file_bytes", "gauge", "", "letters, and `dlq compact`", NEVER),
+    _metric("dead_letter_disk_free_bytes", "gauge", "", "whatever is on that disk", "below 512 MiB"),
+    _metric("dead_letter_file_failed", "gauge", "", "1 while the file cannot be written", "1: reading has stopped"),
 )  # fmt: skip
 CONSOLE = (
-    _told(
+    _metric(
         "drill_running",
         "gauge",
         "drill",
         "1 from the start of `unlost drill` until all is as usual again",
         "never: dashboards mark it",
     ),
-    _told(
+    _metric(
         "drill_damage", "gauge", "drill", "1 from the damage until it is healed", "1, without a drill that you know of"
     ),
 )
-SECTIONS: tuple[tuple[str, str, tuple[Told, ...]], ...] = (
+SECTIONS: tuple[tuple[str, str, tuple[Metric, ...]], ...] = (
     ("Every process", "Besides these: the Python client's metrics of process, platform and garbage collector.", BOTH),
     ("The producer", "", PRODUCER),
     ("Flow", "Of a listener, as all that follow.", FLOW),
@@ -162,7 +162,7 @@ def page() -> str:
     return HEAD + "".join(_section(*one) for one in SECTIONS)
 
 
-def _section(title: str, about: str, metrics: Iterable[Told]) -> str:
+def _section(title: str, about: str, metrics: Iterable[Metric]) -> str:
     head = f"\n## {title}\n\n" + (f"{about}\n\n" if about else "")
     return (
         head
@@ -171,7 +171,7 @@ def _section(title: str, about: str, metrics: Iterable[Told]) -> str:
     )
 
 
-def _row(one: Told) -> str:
+def _row(one: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in one.labels)
     return f"| `{one.name}` | {one.kind} | {labels} | {one.moves} | {one.worry} |\n"
 

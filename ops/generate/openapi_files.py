@@ -17,7 +17,7 @@ def written() -> dict[Path, str]:
         "listener": unlost.listener.app.openapi.DOCUMENT,
         "console": unlost.ops.console.openapi.DOCUMENT,
     }
-    return {HERE / f"{name}.json": json.dumps(told, indent=2) + "\n" for name, told in made.items()}
+    return {HERE / f"{name}.json": json.dumps(document, indent=2) + "\n" for name, document in made.items()}
 
 
 def main() -> None:

@@ -179,8 +179,8 @@ class _GroupSettings(Settings):
 def _group_of(layout: Layout) -> dict[str, str]:
     """The listeners' handler and group, for the environment file: a replay must run for the same ones."""
     given = {name.lower(): value for name, value in layout.extra.items()}
-    told = _GroupSettings.load({name: given[name] for name in _GroupSettings.model_fields if name in given})
-    return {name.upper(): value for name, value in told.model_dump().items() if value}
+    settings = _GroupSettings.load({name: given[name] for name in _GroupSettings.model_fields if name in given})
+    return {name.upper(): value for name, value in settings.model_dump().items() if value}
 
 
 def write_environment(layout: Layout, database_url: str, redis_url: str) -> None:

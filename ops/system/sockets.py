@@ -18,7 +18,7 @@ def socket_at(path: Path) -> Path | None:
     return path if len(os.fsencode(path)) <= LONGEST else None
 
 
-def told(port: int, socket: Path | None, *, wanted: bool) -> str:
+def address_of(port: int, socket: Path | None, *, wanted: bool) -> str:
     """Describe for people where a server listens."""
     address = f"127.0.0.1:{port}"
     if socket is not None:

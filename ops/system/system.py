@@ -22,7 +22,7 @@ from unlost.ops.system.child import Child, ChildFailed
 from unlost.ops.system.layout import Layout, executable
 from unlost.ops.system.ports import is_free
 from unlost.ops.system.postgres import PostgresServer
-from unlost.ops.system.sockets import told
+from unlost.ops.system.sockets import address_of
 from unlost.ops.system.valkey import ValkeyServer
 
 READY_WITHIN = 60.0
@@ -96,7 +96,7 @@ class System:
     def start(self) -> None:
         """Start all processes, and return when they are ready."""
         for name, server in (("postgres", self.postgres), ("valkey", self.valkey)):
-            self._timed(name, server.start, told(server.port, server.socket, wanted=self._by_socket))
+            self._timed(name, server.start, address_of(server.port, server.socket, wanted=self._by_socket))
         self._timed("producer", lambda: self._start_ready(self.producer, self.layout.producer_url), self._producer_at)
         self.listeners = self.layout.listeners(self.database_url, self.redis_url)
         for child in self.listeners:

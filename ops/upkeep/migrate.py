@@ -36,12 +36,12 @@ def migrate_command(settings: MigrateSettings) -> int:
     except (Transient, Permanent) as error:
         click.echo(f"error: {error}; nothing was changed", err=True)
         return 1
-    for line in told(done):
+    for line in lines_of(done):
         click.echo(line)
     return 0
 
 
-def told(done: Migrated) -> list[str]:
+def lines_of(done: Migrated) -> list[str]:
     """Describe what was done, line by line."""
     lines = ["moved the tables of an earlier version from schema public"] if done.moved else []
     lines += [f"applied {name}" for name in done.applied]

@@ -116,9 +116,9 @@ def _died(picture: Picture) -> Iterator[Problem]:
     marks = picture.database.roll if picture.database else {}
     dead = {name: mark.starts - 1 for name, mark in marks.items() if mark.starts > DEATHS}
     if dead:
-        told = ", ".join(f"listener {name} {times} times" for name, times in sorted(dead.items()))
+        deaths = ", ".join(f"listener {name} {times} times" for name, times in sorted(dead.items()))
         yield Problem(
-            key="died", level="warn", what=f"Within 10 minutes processes ended without order: {told}",
+            key="died", level="warn", what=f"Within 10 minutes processes ended without order: {deaths}",
             affected="Each time peers take over what it held; handlers may have run twice.",
             todo="The end of its log says why. An event that kills its process ends as a letter, reason crash_loop.",
             commands=("dlq list --reason crash_loop FILE",), runbook="UnlostTakeovers",
@@ -133,8 +133,8 @@ def of_listeners(picture: Picture) -> Iterator[Problem]:
         names = {reason.partition(":")[0] for reason in one.reasons}
         for reason in one.reasons:
             name = reason.partition(":")[0]
-            told = name == "source" or _is_away(one, name, reason) or is_moving(one, reason, picture.at)
-            if not told and not (name == "reading" and "dead_letters" in names):
+            explained = name == "source" or _is_away(one, name, reason) or is_moving(one, reason, picture.at)
+            if not explained and not (name == "reading" and "dead_letters" in names):
                 stuck.setdefault(reason, []).append(one)
     for reason, some in stuck.items():
         yield _stuck(reason, some)

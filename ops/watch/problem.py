@@ -34,8 +34,8 @@ def named(listeners: Sequence[Listener]) -> str:
 
 def inside(listeners: Sequence[Listener]) -> str:
     """Like ``named``, for the middle of a sentence."""
-    told = named(listeners)
-    return told[0].lower() + told[1:]
+    names = named(listeners)
+    return names[0].lower() + names[1:]
 
 
 def verb(word: str) -> Callable[[Sequence[Listener]], str]:

@@ -94,21 +94,21 @@ class Watch:
         targets = self._targets
         urls = [*targets.listeners, *([targets.producer] if targets.producer else [])]
         database, letters, answers = await asyncio.gather(
-            self._ask_database(),
+            self._query_database(),
             asyncio.to_thread(self._books.now),
-            asyncio.gather(*(self._ask(url) for url in urls)),
+            asyncio.gather(*(self._query(url) for url in urls)),
         )
-        told = dict(zip(urls, answers, strict=True))
-        producer = self._producer(targets.producer, told[targets.producer]) if targets.producer else None
+        answer_of = dict(zip(urls, answers, strict=True))
+        producer = self._producer(targets.producer, answer_of[targets.producer]) if targets.producer else None
         newest = producer.newest if producer else None
         picture = Picture(
             at=time.time(),
-            listeners=tuple(self._listener(url, told[url], newest) for url in targets.listeners),
+            listeners=tuple(self._listener(url, answer_of[url], newest) for url in targets.listeners),
             producer=producer,
             database=self._since_it_failed(database),
             letter_files=tuple(letters),
         )
-        for url, answer in told.items():
+        for url, answer in answer_of.items():
             if not isinstance(answer, str) and isinstance(answer[1], Reading):
                 self._before[url] = answer[1]
         return self._with_stall(self._with_redis(named(picture)))
@@ -164,18 +164,18 @@ class Watch:
             self._moved = (place, now)
         return msgspec.structs.replace(picture, stalled=now - self._moved[1])
 
-    async def _ask(self, url: str) -> Answer | str:
+    async def _query(self, url: str) -> Answer | str:
         """Return health and metrics of one process, or why there is no health."""
         health, page = await asyncio.gather(self._get(f"{url}/health"), self._get(f"{url}/metrics"))
         if isinstance(health, str):
             return health
         try:
-            told: object = health.json()
+            body: object = health.json()
         except ValueError:
-            told = None
-        if not isinstance(told, Mapping):
+            body = None
+        if not isinstance(body, Mapping):
             return STRANGE
-        return dict(told), page if isinstance(page, str) else _figures(page)
+        return dict(body), page if isinstance(page, str) else _figures(page)
 
     async def _get(self, url: str) -> httpx.Response | str:
         """Return the response, or why there is none. The limit is for the whole response, however slowly it comes."""
@@ -189,7 +189,7 @@ class Watch:
         except httpx.HTTPError as error:
             return masked(str(error)) or type(error).__name__
 
-    async def _ask_database(self) -> Database | None:
+    async def _query_database(self) -> Database | None:
         if self._pool is None:
             return None
         started, schema = time.monotonic(), self._pool.schema

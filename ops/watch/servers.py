@@ -133,9 +133,9 @@ def of_places(picture: Picture) -> Iterator[Problem]:
     """Listeners of one group keep claims in different Redis databases."""
     if not picture.apart:
         return
-    told = "; ".join(f"{', '.join(names)} in {place}" for place, names in sorted(picture.redis_places.items()))
+    listed = "; ".join(f"{', '.join(names)} in {place}" for place, names in sorted(picture.redis_places.items()))
     yield Problem(
-        key="places", level="bad", what=f"Listeners of one group use different Redis databases ({told})",
+        key="places", level="bad", what=f"Listeners of one group use different Redis databases ({listed})",
         affected="Nothing is lost or stored twice, but their claims can meet in PostgreSQL only, or not at all: "
         "events wait, or handlers run twice.",
         todo="Give all of them the same REDIS_URL, with the same database number, and restart those that had another.",

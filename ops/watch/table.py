@@ -58,10 +58,10 @@ def _figures(one: Listener) -> Iterator[str]:
 def _rest(picture: Picture) -> Iterator[Text]:
     if picture.producer:
         one = picture.producer
-        told = (
+        figures = (
             one.error or f"{_short(one.accepted)}/s accepted, {one.clients} connected, {picture.behind or 0:,} behind"
         )
-        yield _text(f"producer     {told}")
+        yield _text(f"producer     {figures}")
     if picture.database:
         store = picture.database
         count = f"{'about ' if store.estimated else ''}{store.rows:,} rows"

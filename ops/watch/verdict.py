@@ -133,9 +133,9 @@ def _all_right(picture: Picture, lately: tuple[Episode, ...]) -> str:
     ready = "1 listener is ready" if many == 1 else f"{many} listeners are ready"
     stored = sum(one.rates.stored for one in picture.listeners)
     flow = f"{stored:,.0f} events a second are stored" if stored >= 1 else "little or nothing comes in"
-    told = f"Everything is all right: {ready}, {flow}, no dead letter waits."
+    sentence = f"Everything is all right: {ready}, {flow}, no dead letter waits."
     worst = max(lately, key=lambda one: (one.level == "bad", one.seen - one.began), default=None)
     if worst:
         lasted, ago = age(max(1.0, worst.seen - worst.began)), age(picture.at - worst.seen)
-        told += f" Lately wrong: {worst.what}, for {lasted} until {ago} ago."
-    return told
+        sentence += f" Lately wrong: {worst.what}, for {lasted} until {ago} ago."
+    return sentence

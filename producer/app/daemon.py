@@ -73,7 +73,7 @@ class Daemon:
             page=page,
             health=self.health,
             metrics=metrics_route(self._registry),
-            told=self._metrics.told,
+            count_outcome=self._metrics.count_outcome,
             groups=self._keeping.groups,
             damage=self._damage,
         )
@@ -240,7 +240,7 @@ class ProducerMetrics:
             "unlost_producer_stream_lag_entries", "Entries that the slowest client is yet to be sent", registry=registry
         )
 
-    def told(self, outcome: str, count: int) -> None:
+    def count_outcome(self, outcome: str, count: int) -> None:
         """Count answers by outcome."""
         self._published[outcome].inc(count)
 

@@ -24,7 +24,7 @@ from unlost.producer.fast.publish import PATH, FastPublishProtocol, Heads
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Entry, Journal, JournalError
 from unlost.producer.publish.accept import publication, wrapped
-from unlost.producer.publish.batch import Batch, LineReader, ReadHere, Told
+from unlost.producer.publish.batch import Batch, CountOutcome, LineReader, ReadHere
 from unlost.producer.publish.origin import SameSite
 from unlost.producer.publish.publisher import Publisher
 from unlost.producer.publish.single import PublishOne, Shortcut, asks_again
@@ -59,7 +59,7 @@ class Publishing:
         page: Page,
         health: Callable[[], Health],
         metrics: Route,
-        told: Told,
+        count_outcome: CountOutcome,
         damage: Damage,
         groups: Groups,
     ) -> None:
@@ -67,7 +67,7 @@ class Publishing:
         self._journal = journal
         self._publisher = publisher
         self._page = page
-        self._told = told
+        self._count_outcome = count_outcome
         self._damage = damage
         self._groups = groups
         self.stream_port = 0
@@ -76,9 +76,12 @@ class Publishing:
         self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
         most = settings.max_event_bytes
         single = PublishOne(
-            publisher, told, lambda body, again: publication(body, max_bytes=most, redeliver=again), max_bytes=most
+            publisher,
+            count_outcome,
+            lambda body, again: publication(body, max_bytes=most, redeliver=again),
+            max_bytes=most,
         )
-        wrapping = PublishOne(publisher, told, lambda body, _: wrapped(body, max_bytes=most), max_bytes=most)
+        wrapping = PublishOne(publisher, count_outcome, lambda body, _: wrapped(body, max_bytes=most), max_bytes=most)
         routes = [
             *health_routes(health),
             metrics,
@@ -112,7 +115,7 @@ class Publishing:
         """NDJSON in, one answer per line out. Lines are stored as they arrive."""
         settings = self._settings
         batch = Batch(
-            self._publisher, self._reading, self._told, max_event_bytes=settings.max_event_bytes,
+            self._publisher, self._reading, self._count_outcome, max_event_bytes=settings.max_event_bytes,
             max_batch_bytes=settings.max_batch_bytes,
             redeliver=asks_again(request.scope["query_string"]),
         )  # fmt: skip
@@ -161,11 +164,11 @@ class Publishing:
             }
             for one in self._groups.all
         ]  # fmt: skip
-        told = {
+        body = {
             "groups": groups, "oldest": cursor(stats.oldest - 1), "newest": cursor(stats.newest),
             "dropped_unread": stats.dropped_unread, "damaged": self._damage.count,
         }  # fmt: skip
-        return JSONResponse(told)
+        return JSONResponse(body)
 
     async def _first(self, event_id: str) -> Response:
         try:
@@ -197,20 +200,20 @@ class Publishing:
         ids = request.query_params.get("ids", "")
         if not 1 <= len(ids.split(",")) <= MOST_IDS or not ids:
             return JSONResponse({"error": f"ids takes 1 to {MOST_IDS} ids with commas between them"}, 400)
-        answers = await asyncio.gather(*(self._ask(url, ids) for url in self._settings.listeners))
+        answers = await asyncio.gather(*(self._query(url, ids) for url in self._settings.listeners))
         merged: dict[str, list[Any]] = {event_id: [] for event_id in ids.split(",")}
         away = {}
-        for url, told in zip(self._settings.listeners, answers, strict=True):
-            if "error" in told:
-                away[url] = told["error"]
+        for url, answer in zip(self._settings.listeners, answers, strict=True):
+            if "error" in answer:
+                away[url] = answer["error"]
                 continue
-            for event_id, story in told["outcomes"].items():
-                merged.setdefault(event_id, []).extend({"instance": told["instance"], **one} for one in story)
+            for event_id, story in answer["outcomes"].items():
+                merged.setdefault(event_id, []).extend({"instance": answer["instance"], **one} for one in story)
         for story in merged.values():
             story.sort(key=lambda one: float(one.get("at") or 0))
         return JSONResponse({"outcomes": merged, "away": masked_within(away)})
 
-    async def _ask(self, url: str, ids: str) -> dict[str, Any]:
+    async def _query(self, url: str, ids: str) -> dict[str, Any]:
         try:
             response = await self._listeners.get(f"{url.rstrip('/')}/api/outcomes", params={"ids": ids})
             response.raise_for_status()
@@ -226,5 +229,5 @@ class Publishing:
 
 
 def _unavailable(error: Exception, event_id: str | None) -> JSONResponse:
-    told = {"status": "unavailable", "event_id": event_id, "error": masked(str(error))}
-    return JSONResponse(told, 503, {"Retry-After": "1"})
+    body = {"status": "unavailable", "event_id": event_id, "error": masked(str(error))}
+    return JSONResponse(body, 503, {"Retry-After": "1"})

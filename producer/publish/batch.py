@@ -30,7 +30,7 @@ UNDER_WAY = 4
 MOST_ANSWER_BYTES = 256 * 1024 * 1024
 """Reading stops once the answers exceed this: a line of two bytes can have an answer of two hundred."""
 
-Told = Callable[[str, int], None]
+CountOutcome = Callable[[str, int], None]
 
 _encoder = msgspec.json.Encoder()
 _line_of = attrgetter("line")
@@ -67,7 +67,7 @@ class Batch:
         self,
         publisher: Publisher,
         reading: LineReader,
-        told: Told,
+        count_outcome: CountOutcome,
         *,
         max_event_bytes: int,
         max_batch_bytes: int,
@@ -76,7 +76,7 @@ class Batch:
     ) -> None:
         self._publisher = publisher
         self._reading = reading
-        self._told = told
+        self._count_outcome = count_outcome
         self._max_event_bytes = max_event_bytes
         self._redeliver = redeliver
         self._lines = _Lines(max_event_bytes, max_batch_bytes)
@@ -146,18 +146,20 @@ class Batch:
         return _Part(good, accepted, refusals)
 
     async def _end(self, part: "_Part") -> None:
-        told = list(part.refused)
+        answered = list(part.refused)
         if part.placing is not None:
             placed = await part.placing
             written = accepted_lines(placed, part.good, part.lines)
             if written is not None:
-                self._told("accepted", len(placed))
+                self._count_outcome("accepted", len(placed))
                 self._answers.add(written)
                 return
-            told += answers(placed, part.good, part.lines)
-        for status, count in Counter([one.status for one in told]).items():
-            self._told(status, count)
-        self._answers.add(_encoder.encode_lines(sorted(told, key=_line_of) if len(told) > len(part.lines) else told))
+            answered += answers(placed, part.good, part.lines)
+        for status, count in Counter([one.status for one in answered]).items():
+            self._count_outcome(status, count)
+        self._answers.add(
+            _encoder.encode_lines(sorted(answered, key=_line_of) if len(answered) > len(part.lines) else answered)
+        )
 
     async def _end_all(self) -> JournalError | None:
         """Wait for all parts in progress. If a body fails in the middle, later parts may be stored all the same."""
@@ -170,7 +172,7 @@ class Batch:
         return failure
 
     def _unavailable(self, error: Exception) -> bytes:
-        self._told("unavailable", 1)
+        self._count_outcome("unavailable", 1)
         return _line({"status": "unavailable", "error": str(error)})
 
 
@@ -247,5 +249,5 @@ def _cut(numbered: range, text: bytes) -> tuple[list[int], list[bytes]]:
     return [number for number, _ in some], [line for _, line in some]
 
 
-def _line(told: dict[str, Any]) -> bytes:
-    return _encoder.encode(told) + b"\n"
+def _line(answer: dict[str, Any]) -> bytes:
+    return _encoder.encode(answer) + b"\n"

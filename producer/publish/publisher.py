@@ -29,10 +29,10 @@ ENOUGH = 1_024
 QUICK = 0.01
 """Seconds. Longer commits would block the event loop too long for others, so they go to the thread."""
 
-Tell = Callable[[Sequence[Placed] | Exception], None]
+Done = Callable[[Sequence[Placed] | Exception], None]
 """Called once, on the event loop, with the outcomes or the error. It must not raise."""
 
-Waiting = tuple[Group, Tell]
+Waiting = tuple[Group, Done]
 T = TypeVar("T")
 
 
@@ -95,15 +95,15 @@ class Publisher:
         self.submit(publications, partial(_end, future), together=together)
         return future
 
-    def submit(self, publications: Group, tell: Tell, *, together: Hashable | None = None) -> None:
-        """Like ``place``, without a future: ``tell`` is called directly at the end of the commit."""
+    def submit(self, publications: Group, done: Done, *, together: Hashable | None = None) -> None:
+        """Like ``place``, without a future: ``done`` is called directly at the end of the commit."""
         if self.full:
             raise JournalFull(self.full)
         if self.is_full:
             raise Overloaded(f"{self._count:,} events wait to be written; slow down")
         if self._loop is not None and not self._waiting and not self._writes:
             self._loop.call_soon(self._write_waiting)  # others of this iteration join the commit
-        self._waiting.setdefault(object() if together is None else together, []).append((publications, tell))
+        self._waiting.setdefault(object() if together is None else together, []).append((publications, done))
         self._count += len(publications)
 
     async def run(self) -> None:
@@ -135,7 +135,7 @@ class Publisher:
         if outcome is None:
             self._hand_over(batch)
             return
-        self._told(batch, outcome, time.monotonic() - started)
+        self._finish(batch, outcome, time.monotonic() - started)
         if self._waiting:
             self._loop.call_soon(self._write_waiting)
 
@@ -170,7 +170,7 @@ class Publisher:
     def _append(self, batch: list[Waiting], append: Callable[[list[Group], float], T]) -> T | Exception:
         try:
             return append([group for group, _ in batch], time.time())
-        except Exception as error:  # noqa: BLE001  the thread's border: handled in ``_told``
+        except Exception as error:  # noqa: BLE001  the thread's border: handled in ``_finish``
             return error
 
     def _written(self, batch: list[Waiting], outcome: Written | Exception, seconds: float) -> None:
@@ -178,9 +178,9 @@ class Publisher:
         self._write()  # start the thread's next commit first, because callers get their answers only now
         if not self._writes:
             self._rests.set()
-        self._told(batch, outcome, seconds)
+        self._finish(batch, outcome, seconds)
 
-    def _told(self, batch: list[Waiting], outcome: Written | Exception, seconds: float) -> None:
+    def _finish(self, batch: list[Waiting], outcome: Written | Exception, seconds: float) -> None:
         self._is_quick = seconds < self._quick
         if isinstance(outcome, JournalError):
             self._failed(outcome)
@@ -189,7 +189,7 @@ class Publisher:
             self._break(batch, outcome)
         else:
             try:
-                self._tell(batch, outcome, seconds)
+                self._answer(batch, outcome, seconds)
             except Exception as defect:  # noqa: BLE001  a callback's border: raised here, it would reach nobody
                 self._break(batch, defect)
 
@@ -198,18 +198,18 @@ class Publisher:
         self._found.set()
         _refuse(batch, defect)
 
-    def _tell(self, batch: Sequence[Waiting], written: Written, seconds: float) -> None:
+    def _answer(self, batch: Sequence[Waiting], written: Written, seconds: float) -> None:
         self._committed(len(written.placed), seconds)
         self._placed(written.newest, written.entries)
         start = 0
-        for group, tell in batch:
-            tell(written.placed[start : start + len(group)])
+        for group, done in batch:
+            done(written.placed[start : start + len(group)])
             start += len(group)
 
 
 def _refuse(batch: Sequence[Waiting], error: Exception) -> None:
-    for _, tell in batch:
-        tell(error)
+    for _, done in batch:
+        done(error)
 
 
 def _end(future: asyncio.Future[Sequence[Placed]], outcome: Sequence[Placed] | Exception) -> None:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from unlost.producer.journal.port import JournalError, Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import STATUS, Answer, Refused, answer
-from unlost.producer.publish.batch import Told
+from unlost.producer.publish.batch import CountOutcome
 from unlost.producer.publish.gathered import Gathered
 from unlost.producer.publish.publisher import Overloaded, Publisher
 
@@ -37,9 +37,9 @@ _encode = msgspec.json.Encoder().encode
 class PublishOne:
     """Answers a POST with the outcome of the event in its body."""
 
-    def __init__(self, publisher: Publisher, told: Told, read: Read, *, max_bytes: int) -> None:
+    def __init__(self, publisher: Publisher, count_outcome: CountOutcome, read: Read, *, max_bytes: int) -> None:
         self._publisher = publisher
-        self._told = told
+        self._count_outcome = count_outcome
         self._read = read
         self._max_bytes = max_bytes
 
@@ -61,12 +61,12 @@ class PublishOne:
         else:
             self._answer(reply, answer(outcome[0], event_id))
 
-    def _answer(self, reply: Reply, told: Answer) -> None:
-        self._told(told.status, 1)
-        reply(STATUS[told.status], _encode(told))
+    def _answer(self, reply: Reply, answer: Answer) -> None:
+        self._count_outcome(answer.status, 1)
+        reply(STATUS[answer.status], _encode(answer))
 
     def _unavailable(self, reply: Reply, event_id: str, error: Exception) -> None:
-        self._told("unavailable", 1)
+        self._count_outcome("unavailable", 1)
         reply(UNAVAILABLE, _encode(Answer(UNSET, "unavailable", event_id, UNSET, str(error))))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,8 +116,8 @@ def asks_again(query: bytes) -> bool:
     """Whether the query asks to send a known event once more."""
     if not query:
         return False
-    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("redeliver", [""])
-    return asked[-1].lower() in ("1", "true", "yes")
+    values = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("redeliver", [""])
+    return values[-1].lower() in ("1", "true", "yes")
 
 
 def _reply(replied: asyncio.Future[tuple[int, bytes]], status: int, body: bytes) -> None:

@@ -156,11 +156,11 @@ class Stream:
             bounds = await asyncio.to_thread(self._journal.bounds)
         except JournalError as error:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n")
-        asked = parse_qs(urlsplit(request.path).query, keep_blank_values=True).get("after", [None])[0]
+        after = parse_qs(urlsplit(request.path).query, keep_blank_values=True).get("after", [None])[0]
         timelines = self._journal.timelines
-        start = Start(self._tail.newest, is_known=True) if asked is None else timelines.start_after(asked, bounds)
+        start = Start(self._tail.newest, is_known=True) if after is None else timelines.start_after(after, bounds)
         if not start.is_known:
-            printable = "".join(char for char in asked or "" if char.isascii() and char.isprintable())
+            printable = "".join(char for char in after or "" if char.isascii() and char.isprintable())
             response.headers["unlost-gap"] = printable[:LONGEST_CURSOR]
         response.headers["unlost-cursor"] = timelines.cursor(start.number)
         response.headers["unlost-oldest"] = timelines.cursor(bounds[0])

@@ -26,7 +26,7 @@ async def test_an_engine_that_dies_ends_the_replay(redis_url: str, database_url:
         async def broken(*_: object, **__: object) -> None:
             raise Broken
 
-        monkeypatch.setattr(pipeline.claiming, "_ask", broken)
+        monkeypatch.setattr(pipeline.claiming, "_claim_batch", broken)
         with pytest.raises(ExceptionGroup) as told:
             await rerun.run(parse(b'{"event_id":"x","payload":1}', max_bytes=1_000))
         assert told.group_contains(Broken)

@@ -5,7 +5,7 @@ import pytest
 
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.ops.watch import query as asking
+from unlost.ops.watch import query
 from unlost.ops.watch.picture import Database as Shown
 from unlost.ops.watch.query import Targets, Watch
 
@@ -34,7 +34,7 @@ async def asked(url: str, group: str, *statements: tuple[str, object]) -> None:
     await database.close()
     connection = await asyncpg.connect(url)
     for sql, value in statements:
-        await connection.execute(asking.in_schema(sql, database.schema), *([] if value is None else [value]))
+        await connection.execute(query.in_schema(sql, database.schema), *([] if value is None else [value]))
     await connection.close()
 
 
@@ -48,7 +48,7 @@ async def test_numbers_that_were_given_out_are_no_rows(database_url: str, group:
 
 
 async def test_many_rows_are_estimated_and_called_so(database_url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(asking, "MOST_COUNTED", 1_000)
+    monkeypatch.setattr(query, "MOST_COUNTED", 1_000)
     await asked(database_url, "unlost", (STORE, 5_000))
     told = await shown(database_url, "unlost")
     assert told.estimated, "not analysed yet: the estimate is a minimum"

@@ -11,13 +11,13 @@ from typing import Generic, TypeVar
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.valkey import ValkeyServer
 
-Server = TypeVar("Server", PostgresServer, ValkeyServer)
+ServerT = TypeVar("ServerT", PostgresServer, ValkeyServer)
 
 
-class Frail(Generic[Server]):
+class Frail(Generic[ServerT]):
     """``server`` with its harmful methods as awaitables."""
 
-    def __init__(self, server: Server, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, server: ServerT, thread: ThreadPoolExecutor) -> None:
         self.server = server
         self._thread = thread
 

@@ -58,7 +58,7 @@ class RunningListener:
     def __init__(self, settings: ListenerSettings) -> None:
         self.settings = settings
         self.heard = Heard()
-        self.daemon = Daemon(settings, hear=self.heard)
+        self.daemon = Daemon(settings, subscriber=self.heard)
         self.task = asyncio.create_task(self.daemon.run(), name=f"listener {settings.instance_id}")
 
     async def stop(self) -> None:

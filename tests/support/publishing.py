@@ -18,7 +18,7 @@ from unlost.producer.journal.port import JournalError, Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import publication
 from unlost.producer.publish.origin import SameSite
-from unlost.producer.publish.publisher import Overloaded, Publisher, Tell
+from unlost.producer.publish.publisher import Done, Overloaded, Publisher
 from unlost.producer.publish.single import PublishOne, Shortcut
 
 LIMIT = 2_000
@@ -66,7 +66,7 @@ class Places:
         self.taken: list[Publication] = []
         self.held: list[Any] | None = None
 
-    def submit(self, publications: tuple[Publication], tell: Tell) -> None:
+    def submit(self, publications: tuple[Publication], done: Done) -> None:
         (one,) = publications
         if one.event_id == "crowd":
             raise Overloaded("too many")
@@ -79,9 +79,9 @@ class Places:
             outcome = [Placed("redelivered" if one.redeliver else "duplicate", "j.0")]
         self.taken.append(one)
         if self.held is None:
-            asyncio.get_running_loop().call_soon(tell, outcome)
+            asyncio.get_running_loop().call_soon(done, outcome)
         else:
-            self.held.append(partial(tell, outcome))
+            self.held.append(partial(done, outcome))
 
 
 class Connected:

@@ -108,7 +108,7 @@ class PeerAffinity:
             self.put_later(part)
         return [part for part in parts if part not in again]
 
-    def heard(self, won: Sequence[bool]) -> None:
+    def record_won(self, won: Sequence[bool]) -> None:
         """Record which peer events we won after waiting for their owner: nobody had claimed those."""
         if won and not self._peers_settle:
             self.waits = won.count(False) >= len(won) * WORTH_WAITING

@@ -72,8 +72,8 @@ def not_begun(error: BaseException, doing: str) -> UnlostError:
     """Translate an error from before any statement, for lack of a connection: it says nothing about data."""
     if isinstance(error, TimeoutError):
         return Unavailable(f"{doing}: PostgreSQL did not answer in time, or all connections were in use")
-    told = translated(error, doing)
-    return Unavailable(str(told), sqlstate=told.sqlstate) if type(told) is Transient else told
+    meant = translated(error, doing)
+    return Unavailable(str(meant), sqlstate=meant.sqlstate) if type(meant) is Transient else meant
 
 
 def most_telling(failed: Mapping[str, BaseException]) -> BaseException:

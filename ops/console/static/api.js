@@ -40,9 +40,9 @@ async function call(path, options) {
 }
 
 async function answer(response) {
-  const told = await response.json().catch(() => ({error: `the console answered ${response.status}`}));
-  if (!response.ok && !(response.status === 404 && told.found === false)) throw new ApiError(response.status, told.error);
-  return told;
+  const body = await response.json().catch(() => ({error: `the console answered ${response.status}`}));
+  if (!response.ok && !(response.status === 404 && body.found === false)) throw new ApiError(response.status, body.error);
+  return body;
 }
 
 function askToken(again) {

@@ -9,7 +9,7 @@ const KINDS = {stored: "good", row: "good", resolved: "good", "dead letter": "ba
   "attempt failed": "bad", lease_lost: "bad", taken_over: "warn", duplicate: "soft", standby: "soft", quarantined: "bad"};
 const MEANINGS = {accepted: "The producer has it on disk", standby: "Another listener holds it; this one waits to see it settled",
   claimed: "This listener has the right to process it now", taken_over: "The lease of its owner ran out; it belongs to this listener now",
-  stored: "This listener wrote its row", duplicate: "It was settled already when this listener asked", row: "When PostgreSQL got its row",
+  stored: "This listener wrote its row", duplicate: "It was settled already when this listener claimed it", row: "When PostgreSQL got its row",
   lease_lost: "This listener lost its lease, and stopped its handler", buried: "This listener wrote a dead letter", failed: "An attempt failed",
   "in memory": "A listener holds it now"};
 const link = id => `#/events/${encodeURIComponent(id)}`;
@@ -34,11 +34,11 @@ function recent(root, say) {
     h("tr", {}, h("td", {colspan: "6", class: "empty"}, "No event is stored yet. Send one.")));
   async function load() {
     try {
-      const told = await get(`/api/events?limit=${PAGE}${before === null ? "" : `&before=${before}`}`);
-      draw(told.events);
+      const page = await get(`/api/events?limit=${PAGE}${before === null ? "" : `&before=${before}`}`);
+      draw(page.events);
       say("");
-      older.hidden = told.next === null;
-      older.onclick = () => { before = told.next; load(); scrollTo(0, 0); };
+      older.hidden = page.next === null;
+      older.onclick = () => { before = page.next; load(); scrollTo(0, 0); };
       newest.hidden = before === null;
     } catch (error) { say(error.message); }
   }
@@ -62,7 +62,7 @@ function row(one) {
 function story(root, wanted, say) {
   const box = h("section", {"aria-labelledby": "story", "aria-live": "polite"}, h("p", {}, "Asking everybody…"));
   root.append(h("p", {}, h("a", {href: "#/events"}, "← all events")), box);
-  const draw = drawer(box, told => drawn(told));
+  const draw = drawer(box, known => drawn(known));
   let left = STORY_AGAIN;
   async function load() {
     try { draw(await get(`/api/events/${encodeURIComponent(wanted)}`)); } catch (error) { say(error.message); }
@@ -71,20 +71,20 @@ function story(root, wanted, say) {
   return {look: () => left-- > 0 ? load() : undefined, escape: () => { location.hash = "#/events"; }};
 }
 
-function drawn(told) {
-  const away = Object.entries(told.away);
-  const end = told.row ? "good" : told.letters.some(one => one.state.status !== "resolved") ? "bad" : told.found ? "warn" : "soft";
+function drawn(known) {
+  const away = Object.entries(known.away);
+  const end = known.row ? "good" : known.letters.some(one => one.state.status !== "resolved") ? "bad" : known.found ? "warn" : "soft";
   return [
-    h("h2", {id: "story", class: "id"}, told.event_id),
-    h("p", {class: `lead ${end}`}, told.sentence),
-    away.length ? h("p", {class: "warn"}, `Could not be asked: ${away.map(([name, why]) => `${name} (${why})`).join("; ")}`) : null,
-    told.steps.length ? h("ol", {class: "story"}, told.steps.map(one => h("li", {}, time(one.at, true), h("span", {class: "who"}, one.who),
+    h("h2", {id: "story", class: "id"}, known.event_id),
+    h("p", {class: `lead ${end}`}, known.sentence),
+    away.length ? h("p", {class: "warn"}, `No answer from: ${away.map(([name, why]) => `${name} (${why})`).join("; ")}`) : null,
+    known.steps.length ? h("ol", {class: "story"}, known.steps.map(one => h("li", {}, time(one.at, true), h("span", {class: "who"}, one.who),
       
       pill(one.what.replace("_", " "), KINDS[one.what] ?? "plain", MEANINGS[one.what]), h("span", {class: "detail"}, one.detail)))) : null,
-    told.letters.map(one => h("p", {}, h("a", {href: `#/letters/letter/${encodeURIComponent(one.letter_id)}`}, "Open its dead letter"),
+    known.letters.map(one => h("p", {}, h("a", {href: `#/letters/letter/${encodeURIComponent(one.letter_id)}`}, "Open its dead letter"),
       ` (${one.reason}, ${one.state.status})`)),
-    told.row ? [h("h3", {}, "Payload"), json(told.row.payload)] : told.letters.length ? [h("h3", {}, "Event"),
-      json(told.letters.at(-1).event ?? told.letters.at(-1).raw_text ?? "")] : null,
-    told.row ? h("details", {}, h("summary", {}, "The row"), json(told.row)) : null,
+    known.row ? [h("h3", {}, "Payload"), json(known.row.payload)] : known.letters.length ? [h("h3", {}, "Event"),
+      json(known.letters.at(-1).event ?? known.letters.at(-1).raw_text ?? "")] : null,
+    known.row ? h("details", {}, h("summary", {}, "The row"), json(known.row)) : null,
   ];
 }

@@ -13,9 +13,9 @@ const WORDS = {
 };
 const EVENTS = ["events_taken_over", "leases_lost", "event_buried"];
 
-export function lately(told) {
-  const own = told.picture.listeners.flatMap(one => one.changes.map(change => ({...change, who: one.name})));
-  const over = told.verdict.lately.map(one => ({at: one.seen, episode: one}));
+export function lately(overview) {
+  const own = overview.picture.listeners.flatMap(one => one.changes.map(change => ({...change, who: one.name})));
+  const over = overview.verdict.lately.map(one => ({at: one.seen, episode: one}));
   return [...own, ...over].sort((one, other) => other.at - one.at).slice(0, MOST);
 }
 

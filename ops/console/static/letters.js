@@ -17,9 +17,9 @@ export const letters = {
     let seen = "";
     return {
       escape: kind ? () => { location.hash = "#/letters"; } : undefined,
-      async look(told) {
+      async look(overview) {
         await running.look();
-        const now = JSON.stringify(told.picture.letter_files);
+        const now = JSON.stringify(overview.picture.letter_files);
         if (now !== seen) { seen = now; await page.load(); }
       },
     };
@@ -37,22 +37,22 @@ function head(...names) {
 }
 
 function all(root, running, say) {
-  const body = h("tbody"), replayAll = h("button", {class: "main", onclick: tried(say, () => running.ask({everything: true}, "all dead letters that wait"))},
+  const body = h("tbody"), replayAll = h("button", {class: "main", onclick: tried(say, () => running.begin({everything: true}, "all dead letters that wait"))},
     "Replay all that wait…");
   root.append(h("section", {"aria-labelledby": "groups"}, h("div", {class: "row spread"}, h("h2", {id: "groups"}, "By failure"), replayAll),
     h("div", {class: "scroll"}, h("table", {class: "groups"}, head("Failure", "Letters", "States", "First", "Last"), body))));
   const errors = h("div", {role: "status"});
   root.prepend(errors);
   const drawErrors = drawer(errors, all => all.map(one => h("p", {class: "bad"}, one)));
-  const draw = drawer(body, found => found.length ? found.map(groupRow) :
+  const draw = drawer(body, groups => groups.length ? groups.map(groupRow) :
     h("tr", {}, h("td", {colspan: "5", class: "empty"}, "No dead letters. What cannot succeed would stand here.")));
   return {
     async load() {
       try {
-        const told = await get("/api/letters/groups");
-        replayAll.disabled = !told.groups.some(one => one.waiting);
-        drawErrors(told.errors);
-        draw(told.groups);
+        const found = await get("/api/letters/groups");
+        replayAll.disabled = !found.groups.some(one => one.waiting);
+        drawErrors(found.errors);
+        draw(found.groups);
       } catch (error) { say(error.message); }
     },
   };
@@ -67,19 +67,19 @@ function groupRow(one) {
 
 function group(root, fingerprint, running, say) {
   const body = h("tbody"), title = h("h2", {id: "group"}, "Group ", fingerprint), about = h("p", {class: "lead bad"});
-  const asked = {fingerprint};
+  const chosen = {fingerprint};
   root.append(h("p", {}, h("a", {href: "#/letters"}, "← all groups")), h("section", {"aria-labelledby": "group"}, title, about,
-    actions(asked, "this group", running, say),
+    actions(chosen, "this group", running, say),
     h("div", {class: "scroll"}, h("table", {class: "letters"}, head("Last", "Event", "State", "By", "Replays"), body))));
-  const draw = drawer(body, told => told.letters.map(letterRow));
+  const draw = drawer(body, page => page.letters.map(letterRow));
   return {
     async load() {
       try {
-        const told = await get(`/api/letters?fingerprint=${encodeURIComponent(fingerprint)}&limit=200`);
-        const first = told.letters[0];
+        const page = await get(`/api/letters?fingerprint=${encodeURIComponent(fingerprint)}&limit=200`);
+        const first = page.letters[0];
         fill(about, first ? `${first.reason}: ${first.error_type}: ${first.message}` : "No letter of this group is left.");
-        title.textContent = `${count(told.count)} letters that failed alike`;
-        draw(told);
+        title.textContent = `${count(page.count)} letters that failed alike`;
+        draw(page);
       } catch (error) { say(error.message); }
     },
   };
@@ -92,17 +92,17 @@ function letterRow(one) {
     h("td", {class: "number"}, count(one.state.failed_replays)));
 }
 
-function actions(asked, what, running, say) {
+function actions(chosen, what, running, say) {
   return h("div", {class: "row"},
-    h("button", {class: "main", onclick: tried(say, () => running.ask(asked, what))}, "Replay…"),
-    h("button", {onclick: tried(say, () => archive(asked, what, say))}, "Archive…"),
+    h("button", {class: "main", onclick: tried(say, () => running.begin(chosen, what))}, "Replay…"),
+    h("button", {onclick: tried(say, () => archive(chosen, what, say))}, "Archive…"),
     h("button", {onclick: tried(say, async () => {
-      const told = await post("/api/letters/restore", asked);
-      say(`${count(told.restored)} brought back`);
+      const done = await post("/api/letters/restore", chosen);
+      say(`${count(done.restored)} brought back`);
     })}, "Restore"));
 }
 
-async function archive(asked, what, say) {
+async function archive(chosen, what, say) {
   const why = await dialog(`Archive ${what}`, end => {
     const input = h("input", {id: "why", autofocus: true, required: true, maxlength: "500", autocomplete: "off"});
     const done = event => { event.preventDefault(); if (input.value.trim()) end(input.value.trim()); };
@@ -110,8 +110,8 @@ async function archive(asked, what, say) {
       h("label", {for: "why"}, "Why"), input, h("div", {class: "row"}, h("button", {class: "main", type: "submit"}, "Archive")));
   });
   if (why === null) return;
-  const told = await post("/api/letters/archive", {...asked, why});
-  say(`${count(told.archived)} archived`);
+  const done = await post("/api/letters/archive", {...chosen, why});
+  say(`${count(done.archived)} archived`);
 }
 
 function letter(root, id, running, say) {

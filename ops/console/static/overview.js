@@ -22,37 +22,37 @@ export const overview = {
     const drawProblems = drawer(problems, drawnProblems), drawRest = drawer(rest, drawnRest);
     const drawPast = drawer(past, drawnLately);
     return {
-      look(told) {
-        remember(told);
-        drawFigures({...figuresOf(told), past: seen});
-        problems.hidden = !told.verdict.problems.length;
-        drawProblems(told.verdict.problems);
-        const changes = lately(told);
+      look(overview) {
+        remember(overview);
+        drawFigures({...figuresOf(overview), past: seen});
+        problems.hidden = !overview.verdict.problems.length;
+        drawProblems(overview.verdict.problems);
+        const changes = lately(overview);
         past.hidden = !changes.length;
         drawPast(changes);
-        drawListeners(told.picture.listeners);
-        drawRest({producer: told.picture.producer, database: told.picture.database, behind: told.behind,
-          files: told.picture.letter_files, listeners: told.picture.listeners.map(one => [one.name, one.breakers, one.error])});
+        drawListeners(overview.picture.listeners);
+        drawRest({producer: overview.picture.producer, database: overview.picture.database, behind: overview.behind,
+          files: overview.picture.letter_files, listeners: overview.picture.listeners.map(one => [one.name, one.breakers, one.error])});
       },
     };
   },
 };
 
-function figuresOf(told) {
-  const up = told.picture.listeners.filter(one => !one.error);
+function figuresOf(overview) {
+  const up = overview.picture.listeners.filter(one => !one.error);
   const sum = name => up.reduce((total, one) => total + one.rates[name], 0);
   const slow = up.map(one => one.slow_seconds).filter(one => one !== undefined && one !== null);
   return {
-    accepted: told.picture.producer ? told.picture.producer.accepted : null,
-    stored: sum("stored"), retried: sum("retried"), behind: told.behind, slow: slow.length ? Math.max(...slow) : null,
-    waiting: told.picture.letter_files.reduce((total, one) => total + one.waiting, 0),
+    accepted: overview.picture.producer ? overview.picture.producer.accepted : null,
+    stored: sum("stored"), retried: sum("retried"), behind: overview.behind, slow: slow.length ? Math.max(...slow) : null,
+    waiting: overview.picture.letter_files.reduce((total, one) => total + one.waiting, 0),
   };
 }
 
-function remember(told) {
-  if (told.picture.at === lastAt) return;
-  lastAt = told.picture.at;
-  const figures = figuresOf(told);
+function remember(overview) {
+  if (overview.picture.at === lastAt) return;
+  lastAt = overview.picture.at;
+  const figures = figuresOf(overview);
   for (const [name, value] of Object.entries(figures)) (seen[name] ??= []).push(value || 0);
   for (const values of Object.values(seen)) values.splice(0, values.length - SECONDS);
 }
@@ -129,15 +129,15 @@ function server(name, error, pairs, url, word = "away", kind = "bad") {
 function drawnRest(now) {
   const {producer, database} = now;
   const without = now.listeners.filter(([, breakers, error]) => !error && breakers.redis && breakers.redis !== "closed").map(one => one[0]);
-  const asked = now.listeners.filter(([, , error]) => !error).length;
+  const answering = now.listeners.filter(([, , error]) => !error).length;
   const producerError = producer && (producer.error || (producer.ready ? "" : producer.reasons.join("; ")));
   return [
     producer && server("Producer", producerError, [line("Accepted", `${rate(producer.accepted)} /s`),
       line("Journal", `${count(producer.newest)} events so far`), line("Connected", `${count(producer.clients)} listeners`)], producer.url),
     database && server("PostgreSQL", database.error, [line("Rows", `${database.estimated ? "about " : ""}${count(database.rows)}`),
       line("Answers in", span(database.milliseconds / 1000)), line("Settled up to", database.settled_up_to ?? "–")]),
-    asked ? server("Redis", without.length ? `Not reached by ${without.join(", ")}.` : "", [line("Reached by", `${asked} listeners`)], "",
-      ...without.length < asked ? ["not by all", "warn"] : []) : null,
+    answering ? server("Redis", without.length ? `Not reached by ${without.join(", ")}.` : "", [line("Reached by", `${answering} listeners`)], "",
+      ...without.length < answering ? ["not by all", "warn"] : []) : null,
     now.files.map(file => h("article", {class: `card ${file.error || file.waiting ? "warn" : "good"}`},
       h("header", {}, h("h3", {}, "Dead letters"), pill(file.waiting ? `${count(file.waiting)} wait` : "none waits", file.waiting ? "warn" : "good")),
       file.error ? h("p", {class: "bad"}, file.error) : h("dl", {class: "pairs"},

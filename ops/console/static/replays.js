@@ -12,12 +12,12 @@ export function replays(root, say) {
   const draw = drawer(box, all => [h("h2", {id: "replays"}, "Replays"), all.map(one => drawn(one, say))]);
   async function look() {
     try {
-      const told = (await get("/api/replays")).replays.slice(0, SHOWN);
-      box.hidden = !told.length;
-      draw(told);
+      const latest = (await get("/api/replays")).replays.slice(0, SHOWN);
+      box.hidden = !latest.length;
+      draw(latest);
     } catch (error) { say(error.message); }
   }
-  return {look, ask: async (asked, what) => { if (await begin(asked, what)) { await look(); box.scrollIntoView?.({block: "nearest"}); } }};
+  return {look, begin: async (chosen, what) => { if (await begin(chosen, what)) { await look(); box.scrollIntoView?.({block: "nearest"}); } }};
 }
 
 function drawn(one, say) {
@@ -28,7 +28,7 @@ function drawn(one, say) {
   const said = one.parts.flatMap(part => part.said);
   const running = one.ended_at === null;
   return h("article", {class: "replay"},
-    h("div", {class: "row spread"}, h("span", {}, pill(one.state, KINDS[one.state]), " ", `${meant(one.asked)}, begun ${ago(one.began_at)}`),
+    h("div", {class: "row spread"}, h("span", {}, pill(one.state, KINDS[one.state]), " ", `${described(one.request)}, begun ${ago(one.began_at)}`),
       running ? h("button", {"data-key": "cancel", onclick: cancel}, one.state === "cancelling" ? "End it now" : "Cancel") : null),
     h("progress", {max: Math.max(1, one.total), value: one.done, "aria-label": "Letters replayed"}),
     h("p", {}, `${count(one.done)} of ${count(one.total)}: ${count(one.resolved)} resolved (${count(one.already_stored)} were stored already), `
@@ -37,18 +37,18 @@ function drawn(one, say) {
     said.length ? h("p", {class: "warn"}, said.join(" · ")) : null);
 }
 
-function meant(asked) {
-  if (asked.ids.length) return asked.ids.length === 1 ? "one letter" : `${asked.ids.length} letters`;
-  return asked.fingerprint ? `group ${asked.fingerprint}` : "all that wait";
+function described(chosen) {
+  if (chosen.ids.length) return chosen.ids.length === 1 ? "one letter" : `${chosen.ids.length} letters`;
+  return chosen.fingerprint ? `group ${chosen.fingerprint}` : "all that wait";
 }
 
-function begin(asked, what) {
+function begin(chosen, what) {
   return dialog(`Replay ${what}`, end => {
     const field = (id, label, about, start) => [h("label", {for: id}, label), h("input", {id, type: "number", min: "0", value: start, step: "any"}),
       h("small", {}, about)];
     const plan = h("p", {class: "plan", role: "status"}), problem = h("p", {class: "bad", role: "alert"});
     const number = id => Number(document.getElementById(id).value) || 0;
-    const request = dry => ({...asked, dry_run: dry, rate: number("rate"), limit: Math.floor(number("limit")),
+    const request = dry => ({...chosen, dry_run: dry, rate: number("rate"), limit: Math.floor(number("limit")),
       canary: Math.floor(number("canary")), max_failures: Math.floor(number("failures"))});
     const dry = async () => {
       try { fill(problem, ""); fill(plan, planned(await post("/api/replays", request(true)))); } catch (error) { fill(problem, error.message); }
@@ -69,13 +69,13 @@ function begin(asked, what) {
   });
 }
 
-function planned(told) {
+function planned(plan) {
   const sums = {}, over = {};
-  for (const one of told.plans) {
+  for (const one of plan.plans) {
     for (const [word, number] of Object.entries(one.by_reason)) sums[word] = (sums[word] ?? 0) + number;
     for (const [word, number] of Object.entries(one.passed_over)) over[word] = (over[word] ?? 0) + number;
   }
   const words = found => Object.entries(found).map(([word, number]) => `${count(number)} ${word}`).join(", ");
-  return `It would replay ${count(told.letters)}${told.letters ? ` (${words(sums)})` : ""}`
+  return `It would replay ${count(plan.letters)}${plan.letters ? ` (${words(sums)})` : ""}`
     + `${Object.keys(over).length ? ` and pass over ${words(over)}` : ""}.`;
 }

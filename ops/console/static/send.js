@@ -24,11 +24,11 @@ export const send = {
     const button = (text, work, kind) => h("button", {class: kind ?? "", onclick: tried(work)}, text);
     root.append(h("h2", {class: "hidden"}, "Send"), h("section", {}, h("label", {for: "body"}, "Event, as JSON"), body,
       h("div", {class: "row"},
-        button("Send event", async () => { lastBody = body.value; const told = await publish(lastBody); lastId = told.event_id ?? "";
-          body.value = fresh(); return heard(told); }, "main"),
+        button("Send event", async () => { lastBody = body.value; const answer = await publish(lastBody); lastId = answer.event_id ?? "";
+          body.value = fresh(); return outcome(answer); }, "main"),
         button("Send the last one again", again),
-        button("Send a malformed one", async () => heard(await publish(`{"event_id": "bad-${Date.now()}", "payload": {"total": 1, "total": 2}}`))),
-        button("Send one that cannot be stored", async () => heard(await publish(`{"event_id": "doomed-${Date.now()}", "payload": 1e200000}`)))),
+        button("Send a malformed one", async () => outcome(await publish(`{"event_id": "bad-${Date.now()}", "payload": {"total": 1, "total": 2}}`))),
+        button("Send one that cannot be stored", async () => outcome(await publish(`{"event_id": "doomed-${Date.now()}", "payload": 1e200000}`)))),
       h("div", {class: "row"}, h("label", {for: "many"}, "Burst of"), many,
         button("Send burst", () => burst(Math.max(1, Math.min(10000, Number(many.value) || 1)))))),
       h("section", {"aria-labelledby": "seen"}, h("h2", {id: "seen"}, "Sent from here"), counts,
@@ -39,7 +39,7 @@ export const send = {
   },
 };
 
-const heard = told => `${told.status}${told.error ? `: ${told.error}` : ""}`;
+const outcome = answer => `${answer.status}${answer.error ? `: ${answer.error}` : ""}`;
 
 function add(id, status, detail, since = 0) {
   const open = status === "accepted" || status === "redelivered";
@@ -50,16 +50,16 @@ function add(id, status, detail, since = 0) {
 
 async function publish(text, query = "", since = 0) {
   const response = await raw(`/api/publish${query}`, text);
-  const told = await response.json();
-  if (!told.status) throw new Error(told.error ?? `the console answered ${response.status}`);
-  add(told.event_id ?? "(none)", told.status, told.error, since);
-  return told;
+  const answer = await response.json();
+  if (!answer.status) throw new Error(answer.error ?? `the console answered ${response.status}`);
+  add(answer.event_id ?? "(none)", answer.status, answer.error, since);
+  return answer;
 }
 
 async function again() {
   if (!lastId) return "Send one first.";
   const known = (await stories([lastId]))[lastId] ?? [];
-  return heard(await publish(lastBody, "?redeliver=true", Math.max(0, ...known.map(one => one.at))));
+  return outcome(await publish(lastBody, "?redeliver=true", Math.max(0, ...known.map(one => one.at))));
 }
 
 async function burst(number) {
@@ -68,9 +68,9 @@ async function burst(number) {
   const response = await raw("/api/publish/batch", lines);
   const text = await response.text();
   if (!response.ok) throw new Error(text.slice(0, 300));
-  const told = text.trim().split("\n").map(line => JSON.parse(line));
-  for (const one of told) add(one.event_id, one.status, one.error);
-  return `${count(told.length)} answers in ${span((performance.now() - started) / 1000)}`;
+  const answer = text.trim().split("\n").map(line => JSON.parse(line));
+  for (const one of answer) add(one.event_id, one.status, one.error);
+  return `${count(answer.length)} answers in ${span((performance.now() - started) / 1000)}`;
 }
 
 const stories = async ids => (await get(`/api/follow?ids=${ids.map(encodeURIComponent).join(",")}`)).outcomes;
@@ -91,8 +91,8 @@ async function follow(say) {
   const waiting = sent.filter(one => one.open && Date.now() - one.at < GIVE_UP).slice(0, 10 * AT_ONCE);
   try {
     for (let start = 0; start < waiting.length; start += AT_ONCE) {
-      const part = waiting.slice(start, start + AT_ONCE), told = await stories(part.map(one => one.id));
-      for (const one of part) learn(one, told[one.id] ?? []);
+      const part = waiting.slice(start, start + AT_ONCE), answer = await stories(part.map(one => one.id));
+      for (const one of part) learn(one, answer[one.id] ?? []);
     }
   } catch (error) { say(error.message); }
   return waiting.length > 0;

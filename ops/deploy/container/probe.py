@@ -11,7 +11,7 @@ import urllib.request
 SECONDS = 2.5
 
 
-def ask(url: str, seconds: float = SECONDS) -> tuple[bool, str]:
+def probe(url: str, seconds: float = SECONDS) -> tuple[bool, str]:
     """Return whether ``url`` answers 200, and the response's text."""
     straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -27,7 +27,7 @@ def main() -> None:
     """Print the response; exit with 1 if the check fails."""
     if len(sys.argv) != 2 or not sys.argv[1].startswith("http://"):
         sys.exit("usage: python -m unlost.ops.deploy.container.probe http://HOST:PORT/PATH")
-    is_well, said = ask(sys.argv[1])
+    is_well, said = probe(sys.argv[1])
     print(said)
     sys.exit(not is_well)
 

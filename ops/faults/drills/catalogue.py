@@ -76,9 +76,9 @@ async def busiest(stage: Stage) -> str:
     """Return the listener with the most claims, once one has several."""
     async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
         for _ in range(LOOKS):
-            told = [(await client.get(f"{url}/health")).json()["claims_held"] for url in stage.listener_urls]
-            if max(told) >= HOLDS_SOME:
-                return stage.listeners[told.index(max(told))]
+            held = [(await client.get(f"{url}/health")).json()["claims_held"] for url in stage.listener_urls]
+            if max(held) >= HOLDS_SOME:
+                return stage.listeners[held.index(max(held))]
             await asyncio.sleep(LOOK_SECONDS)
     raise StageError("no listener held several events at once; publish faster (--rate)")
 
@@ -199,8 +199,8 @@ async def until_refused(stage: Stage) -> None:
     async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
-                told = await client.get(f"{stage.listener_urls[-1]}/health/ready")
-                if "another handler is at work" in told.text:
+                answer = await client.get(f"{stage.listener_urls[-1]}/health/ready")
+                if "another handler is at work" in answer.text:
                     await asyncio.sleep(LET_IT_TRY)
                     return
             await asyncio.sleep(LOOK_SECONDS)

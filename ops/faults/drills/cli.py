@@ -168,8 +168,8 @@ def _chosen(names: Sequence[str], wished: Wish, console: Console, *, compose: bo
 
 
 def _chaos(wished: Wish, console: Console) -> Drill:
-    told = lambda line: console.print(f"  {line}", markup=False)  # noqa: E731
-    return chaos(wished.seed, wished.seconds, NAMES[: wished.listeners], told)
+    show = lambda line: console.print(f"  {line}", markup=False)  # noqa: E731
+    return chaos(wished.seed, wished.seconds, NAMES[: wished.listeners], show)
 
 
 def _carry_out(one: Drill, wished: Wish, console: Console, project: DrillSettings | None) -> Result:
@@ -223,8 +223,8 @@ async def _on_compose(one: Drill, project: DrillSettings, wished: Wish, say: Cal
 def _write(file: Path | None, results: list[Result], *, several: bool) -> None:
     if file is None or not results:
         return
-    told = [result.as_json() for result in results]
-    file.write_text(json.dumps(told if several else told[0], indent=2) + "\n")
+    rows = [result.as_json() for result in results]
+    file.write_text(json.dumps(rows if several else rows[0], indent=2) + "\n")
 
 
 @contextmanager

@@ -24,10 +24,10 @@ class Compose:
 
     async def call(self, *arguments: str) -> str:
         """Run it and return what it printed."""
-        code, told = await self.run(*arguments)
+        code, output = await self.run(*arguments)
         if code:
-            raise StageError(f"{shlex.join([*self._words, *arguments])[:200]} ended with {code}: {told[-SHOWN:]}")
-        return told
+            raise StageError(f"{shlex.join([*self._words, *arguments])[:200]} ended with {code}: {output[-SHOWN:]}")
+        return output
 
     async def inside(self, service: str, *arguments: str) -> str:
         """Run a program in a service's container and return what it printed."""
@@ -36,8 +36,8 @@ class Compose:
     async def files(self, service: str, names: Sequence[str]) -> list[str]:
         """Read files in a container's working directory; missing files are empty texts."""
         script = 'for name in "$@"; do if [ -e "$name" ]; then cat -- "$name"; fi; printf "\\036"; done'
-        told = await self.inside(service, "sh", "-c", script, "sh", *names)
-        return told.split("\x1e")[: len(names)]
+        output = await self.inside(service, "sh", "-c", script, "sh", *names)
+        return output.split("\x1e")[: len(names)]
 
     async def run(self, *arguments: str) -> tuple[int, str]:
         """Return the exit code and the output; if it failed, its error output."""
@@ -50,7 +50,7 @@ class Compose:
             raise StageError(f"{self.command} cannot be run: {error}; give --compose-command") from error
         try:
             async with asyncio.timeout(self._seconds):
-                out, told = await process.communicate()
+                out, err = await process.communicate()
         except TimeoutError as error:
             raise StageError(
                 f"{shlex.join([*self._words, *arguments])[:200]} did not end within {self._seconds:g} s"
@@ -61,4 +61,4 @@ class Compose:
                     process.kill()
                 await process.wait()  # in this loop, which may end next
         code = process.returncode or 0
-        return code, ((told or out) if code else out).decode(errors="replace").strip("\n")
+        return code, ((err or out) if code else out).decode(errors="replace").strip("\n")

@@ -165,8 +165,8 @@ class ComposeStage:
 
     async def runs(self) -> list[Run]:
         """Return every recorded handler run, of this drill and of earlier ones."""
-        told = [text for one in self.listeners for text in await self._compose.files(one, [RUNS])]
-        return [Run.of(line) for text in told for line in text.splitlines()]
+        texts = [text for one in self.listeners for text in await self._compose.files(one, [RUNS])]
+        return [Run.of(line) for text in texts for line in text.splitlines()]
 
     async def letters(self) -> list[str]:
         """The ids of events with unresolved letters."""
@@ -189,14 +189,14 @@ class ComposeStage:
             if not any(await self._compose.files(listener, [LETTERS])):
                 continue
             for _ in range(REPLAYS):
-                code, told = await self._compose.run(
+                code, output = await self._compose.run(
                     "exec", "-T", "-e", "DRILL_HEALED=1", listener, "dlq", "replay", LETTERS
                 )
                 if code == 0:
                     break
                 await asyncio.sleep(REPLAY_AGAIN)
             if code:
-                problems.append(f"dlq replay in {listener} ended with {code}: {told[-SHOWN:]}")
+                problems.append(f"dlq replay in {listener} ended with {code}: {output[-SHOWN:]}")
         return problems
 
     async def audit(self) -> list[str]:
@@ -217,10 +217,10 @@ class ComposeStage:
             if server == "postgres":
                 await self._sql("select 1")
                 return ""
-            told = await self._compose.inside(server, "redis-cli", "ping")
+            answer = await self._compose.inside(server, "redis-cli", "ping")
         except StageError as error:
             return str(error)
-        return "" if told == "PONG" else told or "no answer"
+        return "" if answer == "PONG" else answer or "no answer"
 
     async def _sql(self, statement: str) -> str:
         return await self._compose.inside("postgres", "sh", "-c", PSQL, statement)
@@ -231,12 +231,12 @@ async def compose_stage(
 ) -> ComposeStage:
     """Make the stage of the project in this directory, after finding its services and its lease."""
     compose = Compose(command)
-    code, told = await compose.run("ps", "--services", "--status", "running")
-    services = sorted(told.split()) if not code else []
+    code, output = await compose.run("ps", "--services", "--status", "running")
+    services = sorted(output.split()) if not code else []
     listeners = [service for service in services if service.startswith("listener")]
     missing = {"redis", "postgres", "producer"} - set(services)
     if code or missing or len(listeners) != len(listener_urls):
-        found = told[-SHOWN:] if code else json.dumps(services)
+        found = output[-SHOWN:] if code else json.dumps(services)
         raise StageError(
             f"`{command}` shows no running project with redis, postgres, producer and {len(listener_urls)} listeners "
             f"here ({found}); start it, or name the listeners' addresses with --listener-urls"

@@ -23,10 +23,10 @@ async def record(event: Delivery) -> None:
     kind = _kind(event)
     _write(kind, event)
     if kind == "fail":
-        raise RuntimeError("the drill asked for a failure")
+        raise RuntimeError("the drill behaviour for a failure")
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    await asyncio.sleep(HANG_SECONDS if kind == "hang" else SLOW_SECONDS if _asked(event) == "slow" else _seconds())
+    await asyncio.sleep(HANG_SECONDS if kind == "hang" else SLOW_SECONDS if _behaviour(event) == "slow" else _seconds())
 
 
 async def record_in_transaction(event: Delivery, connection: Any) -> None:
@@ -43,11 +43,11 @@ async def another(event: Delivery) -> None:
 def _kind(event: Delivery) -> str:
     if os.environ.get("DRILL_HEALED"):
         return "replay"
-    asked = _asked(event)
-    return asked if asked in ("fail", "hang", "kill") else "run"
+    behaviour = _behaviour(event)
+    return behaviour if behaviour in ("fail", "hang", "kill") else "run"
 
 
-def _asked(event: Delivery) -> str | None:
+def _behaviour(event: Delivery) -> str | None:
     return event.payload.get("drill") if isinstance(event.payload, dict) else None
 
 

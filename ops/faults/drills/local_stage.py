@@ -275,12 +275,12 @@ class LocalStage:
             if not file.exists():
                 continue
             while True:
-                code, told = await self._dlq("replay", str(file), "--json")
+                code, output = await self._dlq("replay", str(file), "--json")
                 if code == 0 or time.monotonic() > deadline:
                     break
                 await asyncio.sleep(REPLAY_AGAIN)
             if code:
-                problems.append(f"dlq replay ended with {code}: {told[-300:]}")
+                problems.append(f"dlq replay ended with {code}: {output[-300:]}")
         return problems
 
     async def _dlq(self, *arguments: str) -> tuple[int, str]:

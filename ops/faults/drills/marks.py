@@ -40,15 +40,15 @@ class Marks:
     async def put(self, state: State) -> None:
         """Report this state, now and at each renewal."""
         self._state = state
-        await self._tell()
+        await self._post()
 
     async def renew(self) -> None:
         """Renew the mark until cancelled."""
         while True:
             await asyncio.sleep(RENEW_EVERY)
-            await self._tell()
+            await self._post()
 
-    async def _tell(self) -> None:
+    async def _post(self) -> None:
         if self._client is None:
             return
         try:

@@ -20,8 +20,8 @@ COLUMNS = (("events", 8), ("rows", 8), ("lost", 5), ("doubled", 8), ("letters", 
 def listed(drills: Iterable[Drill]) -> Iterator[str]:
     """List each drill with its story, in at most 80 columns."""
     for drill in drills:
-        told = textwrap.wrap(drill.story, WIDTH - NAME - 1)
-        yield from (f"{drill.name if not i else '':<{NAME}} {line}" for i, line in enumerate(told))
+        lines = textwrap.wrap(drill.story, WIDTH - NAME - 1)
+        yield from (f"{drill.name if not i else '':<{NAME}} {line}" for i, line in enumerate(lines))
 
 
 @contextmanager
@@ -80,11 +80,11 @@ def summary(console: Console, results: list[Result]) -> None:
             _seconds(one.seconds_to_progress), _seconds(one.seconds_to_recover),
         )  # fmt: skip
         row = "".join(f"{value:>{width}}" for value, (_, width) in zip(values, COLUMNS, strict=True))
-        told = f"{one.drill:<{NAME - 1}}{row}{'' if one.passed else '  FAIL'}"
-        console.print(Text(told, style="" if one.passed else "red"))
+        line = f"{one.drill:<{NAME - 1}}{row}{'' if one.passed else '  FAIL'}"
+        console.print(Text(line, style="" if one.passed else "red"))
     failed = [one.drill for one in results if not one.passed]
-    told = f"{len(failed)} of {len(results)} failed: {', '.join(failed)}" if failed else f"all {len(results)} passed"
-    console.print(Text(told, style="bold red" if failed else "bold green"))
+    line = f"{len(failed)} of {len(results)} failed: {', '.join(failed)}" if failed else f"all {len(results)} passed"
+    console.print(Text(line, style="bold red" if failed else "bold green"))
 
 
 def _seconds(seconds: float | None) -> str:

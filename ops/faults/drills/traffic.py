@@ -31,8 +31,8 @@ class Stream:
 
     def event(self, number: int) -> dict[str, object]:
         """The event with this number."""
-        asked = self.poison.what if self.poison and self.poison.is_in(number, self.events) else None
-        payload = {"number": number} | ({"drill": asked} if asked else {})
+        behaviour = self.poison.what if self.poison and self.poison.is_in(number, self.events) else None
+        payload = {"number": number} | ({"drill": behaviour} if behaviour else {})
         return {"event_id": f"{self.prefix}{number}", "type": "drill", "payload": payload}
 
 

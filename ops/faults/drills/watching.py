@@ -117,10 +117,14 @@ class Watcher:
             while True:
                 at = time.time()
                 try:
-                    told = (await client.get("/health")).json()
-                    self.seen.in_memory[url] = told["in_memory"]
-                    self.seen.cursor(url, told["cursor"])
-                    well = told["ready"] and told["mode"] == "normal" and set(told["breakers"].values()) == {"closed"}
+                    health = (await client.get("/health")).json()
+                    self.seen.in_memory[url] = health["in_memory"]
+                    self.seen.cursor(url, health["cursor"])
+                    well = (
+                        health["ready"]
+                        and health["mode"] == "normal"
+                        and set(health["breakers"].values()) == {"closed"}
+                    )
                 except (httpx.TransportError, ValueError, KeyError):
                     well = False
                 self.seen.samples.append(Sample(at, url, bool(well)))

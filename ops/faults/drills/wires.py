@@ -29,8 +29,8 @@ class ProxyWires:
 
     def make(self, listener: str, wire: str, upstream: int) -> None:
         """Put a proxy in front of a port."""
-        told = {"name": f"{listener}-{wire}", "listen": f"{LOOPBACK}:0", "upstream": f"{LOOPBACK}:{upstream}"}
-        answer = self._client.post("/proxies", json=told).raise_for_status().json()
+        proxy = {"name": f"{listener}-{wire}", "listen": f"{LOOPBACK}:0", "upstream": f"{LOOPBACK}:{upstream}"}
+        answer = self._client.post("/proxies", json=proxy).raise_for_status().json()
         self._ports[listener, upstream] = int(answer["listen"].rpartition(":")[2])
 
     def route(self, listener: str, url: str) -> str:
@@ -62,9 +62,9 @@ class ProxyWires:
         """Close the connection to the proxy server."""
         self._client.close()
 
-    def _call(self, method: str, path: str, told: dict[str, object] | None = None) -> httpx.Response:
+    def _call(self, method: str, path: str, body: dict[str, object] | None = None) -> httpx.Response:
         try:
-            return self._client.request(method, path, json=told).raise_for_status()
+            return self._client.request(method, path, json=body).raise_for_status()
         except httpx.HTTPError as error:
             raise StageError(f"the fault proxy at {self._api_url} did not do {method} {path}: {error}") from error
 
@@ -82,8 +82,8 @@ def proxied(data: Path, ports: Ports, needed: bool) -> Iterator[ProxyWires | Non
     child.start()
     try:
         child.wait_until(lambda: log.exists() and b"}" in log.read_bytes(), READY_SECONDS)
-        told = log.read_text().splitlines()
-        port = next(json.loads(line)["port"] for line in told if line.startswith('{"port"'))
+        lines = log.read_text().splitlines()
+        port = next(json.loads(line)["port"] for line in lines if line.startswith('{"port"'))
         wires = ProxyWires(f"http://{LOOPBACK}:{port}")
         for name in NAMES[: len(ports.listeners)]:
             for wire, upstream in zip(WIRES, (ports.redis, ports.postgres, ports.stream), strict=True):

@@ -68,21 +68,21 @@ class Effect:
 
 
 class _Latency(Effect):
-    def __init__(self, toxic: Toxic, told: Latency) -> None:
+    def __init__(self, toxic: Toxic, attributes: Latency) -> None:
         super().__init__(toxic)
-        self._told = told
+        self._attributes = attributes
 
     async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
-        jitter = self._told.jitter * random.uniform(-1, 1)  # noqa: S311  no secret
-        due = at + (self._told.latency + jitter) * MILLISECOND
+        jitter = self._attributes.jitter * random.uniform(-1, 1)  # noqa: S311  no secret
+        due = at + (self._attributes.latency + jitter) * MILLISECOND
         await self._wait(due - asyncio.get_running_loop().time())
         await forward(data, max(at, due))
 
 
 class _Bandwidth(Effect):
-    def __init__(self, toxic: Toxic, told: Bandwidth) -> None:
+    def __init__(self, toxic: Toxic, attributes: Bandwidth) -> None:
         super().__init__(toxic)
-        self._rate = told.rate * KILOBYTE
+        self._rate = attributes.rate * KILOBYTE
 
     async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
         portion = max(1, int(self._rate * BANDWIDTH_PORTION_SECONDS)) if self._rate > 0 else len(data)
@@ -94,9 +94,9 @@ class _Bandwidth(Effect):
 
 
 class _SlowClose(Effect):
-    def __init__(self, toxic: Toxic, told: SlowClose) -> None:
+    def __init__(self, toxic: Toxic, attributes: SlowClose) -> None:
         super().__init__(toxic)
-        self._delay = told.delay * MILLISECOND
+        self._delay = attributes.delay * MILLISECOND
 
     async def before_close(self) -> None:
         await self._wait(self._delay)
@@ -107,9 +107,9 @@ class _Silence(Effect):
 
     closes_when_removed = True
 
-    def __init__(self, toxic: Toxic, told: Timeout) -> None:
+    def __init__(self, toxic: Toxic, attributes: Timeout) -> None:
         super().__init__(toxic)
-        self._seconds = told.timeout * MILLISECOND if told.timeout > 0 else None
+        self._seconds = attributes.timeout * MILLISECOND if attributes.timeout > 0 else None
 
     async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
         """Drop the data."""
@@ -121,9 +121,9 @@ class _Silence(Effect):
 class _Reset(Effect):
     """``reset_peer``: resets the connection some time after the first bytes, or after the sender's end of stream."""
 
-    def __init__(self, toxic: Toxic, told: ResetPeer) -> None:
+    def __init__(self, toxic: Toxic, attributes: ResetPeer) -> None:
         super().__init__(toxic)
-        self._seconds = told.timeout * MILLISECOND
+        self._seconds = attributes.timeout * MILLISECOND
         self._provoked = asyncio.Event()
 
     def end(self) -> None:
@@ -145,27 +145,27 @@ class _Reset(Effect):
 
 
 class _Slicer(Effect):
-    def __init__(self, toxic: Toxic, told: Slicer) -> None:
+    def __init__(self, toxic: Toxic, attributes: Slicer) -> None:
         super().__init__(toxic)
-        self._told = told
+        self._attributes = attributes
 
     async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
         start = 0
         while start < len(data):
-            end = start + self._size() if self._told.average_size > 0 else len(data)
+            end = start + self._size() if self._attributes.average_size > 0 else len(data)
             await forward(data[start:end], at)
             start = end
-            await self._wait(self._told.delay * MICROSECOND)
+            await self._wait(self._attributes.delay * MICROSECOND)
 
     def _size(self) -> int:
-        variation = min(max(self._told.size_variation, 0), self._told.average_size - 1)
-        return self._told.average_size + random.randint(-variation, variation)  # noqa: S311  no secret
+        variation = min(max(self._attributes.size_variation, 0), self._attributes.average_size - 1)
+        return self._attributes.average_size + random.randint(-variation, variation)  # noqa: S311  no secret
 
 
 class _LimitData(Effect):
-    def __init__(self, toxic: Toxic, told: LimitData) -> None:
+    def __init__(self, toxic: Toxic, attributes: LimitData) -> None:
         super().__init__(toxic)
-        self._left = max(0, told.bytes)
+        self._left = max(0, attributes.bytes)
 
     async def pass_on(self, data: bytes, at: float, forward: Forward) -> None:
         if self._over.is_set():
@@ -181,18 +181,18 @@ class _LimitData(Effect):
 def effect_of(toxic: Toxic) -> Effect:
     """Make the effect of a toxic. Call it inside the running loop."""
     match toxic.attributes:
-        case Latency() as told:
-            return _Latency(toxic, told)
-        case Bandwidth() as told:
-            return _Bandwidth(toxic, told)
-        case SlowClose() as told:
-            return _SlowClose(toxic, told)
-        case Timeout() as told:
-            return _Silence(toxic, told)
-        case ResetPeer() as told:
-            return _Reset(toxic, told)
-        case Slicer() as told:
-            return _Slicer(toxic, told)
-        case LimitData() as told:
-            return _LimitData(toxic, told)
+        case Latency() as attributes:
+            return _Latency(toxic, attributes)
+        case Bandwidth() as attributes:
+            return _Bandwidth(toxic, attributes)
+        case SlowClose() as attributes:
+            return _SlowClose(toxic, attributes)
+        case Timeout() as attributes:
+            return _Silence(toxic, attributes)
+        case ResetPeer() as attributes:
+            return _Reset(toxic, attributes)
+        case Slicer() as attributes:
+            return _Slicer(toxic, attributes)
+        case LimitData() as attributes:
+            return _LimitData(toxic, attributes)
     raise AssertionError(f"no effect for the toxic {toxic.type!r}")

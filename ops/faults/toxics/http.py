@@ -18,7 +18,7 @@ VERSION = "2.9.0-stand-in"
 ANY_PORT = f"{LOOPBACK}:0"
 
 
-class _Asked(msgspec.Struct, frozen=True):
+class _ProxyRequest(msgspec.Struct, frozen=True):
     name: str = ""
     upstream: str = ""
     listen: str = ANY_PORT
@@ -73,17 +73,17 @@ class Proxies:
         return Response(status_code=204)
 
     async def _populate(self, request: Request) -> Response:
-        asked: Sequence[_Asked] = decoded(await request.body(), list[_Asked])
-        for one in asked:
+        wanted: Sequence[_ProxyRequest] = decoded(await request.body(), list[_ProxyRequest])
+        for one in wanted:
             _check(one)
-        for one in asked:
+        for one in wanted:
             there = self._proxies.get(one.name)
             if there is not None and (there.listen, there.upstream) == (one.listen, one.upstream):
                 continue
             if there is not None:
                 await self._proxies.pop(one.name).close()
             await self._open(one)
-        return JSONResponse({"proxies": [_shown(self._proxies[one.name]) for one in asked]}, 201)
+        return JSONResponse({"proxies": [_shown(self._proxies[one.name]) for one in wanted]}, 201)
 
     # -- proxies --------------------------------------------------------------------------------
 
@@ -91,17 +91,17 @@ class Proxies:
         return JSONResponse({name: _shown(proxy) for name, proxy in self._proxies.items()})
 
     async def _create(self, request: Request) -> Response:
-        asked: _Asked = decoded(await request.body(), _Asked)
-        _check(asked)
-        if asked.name in self._proxies:
+        wanted: _ProxyRequest = decoded(await request.body(), _ProxyRequest)
+        _check(wanted)
+        if wanted.name in self._proxies:
             raise ToxicError(409, "proxy already exists")
-        return JSONResponse(_shown(await self._open(asked)), 201)
+        return JSONResponse(_shown(await self._open(wanted)), 201)
 
-    async def _open(self, asked: _Asked) -> Proxy:
-        proxy = Proxy(asked.name, asked.listen or ANY_PORT, asked.upstream)
-        if asked.enabled:
+    async def _open(self, wanted: _ProxyRequest) -> Proxy:
+        proxy = Proxy(wanted.name, wanted.listen or ANY_PORT, wanted.upstream)
+        if wanted.enabled:
             await proxy.enable()
-        self._proxies[asked.name] = proxy
+        self._proxies[wanted.name] = proxy
         return proxy
 
     async def _show(self, request: Request) -> Response:
@@ -131,35 +131,35 @@ class Proxies:
     # -- toxics ---------------------------------------------------------------------------------
 
     async def _toxics(self, request: Request) -> Response:
-        return JSONResponse([_told(toxic) for toxic in self._proxy(request).toxics.values()])
+        return JSONResponse([_described(toxic) for toxic in self._proxy(request).toxics.values()])
 
     async def _add_toxic(self, request: Request) -> Response:
         proxy = self._proxy(request)
         toxic = new_toxic(await request.body())
         proxy.add(toxic)
-        return JSONResponse(_told(toxic))
+        return JSONResponse(_described(toxic))
 
     async def _toxic(self, request: Request) -> Response:
-        return JSONResponse(_told(self._proxy(request).toxic(request.path_params["toxic"])))
+        return JSONResponse(_described(self._proxy(request).toxic(request.path_params["toxic"])))
 
     async def _change_toxic(self, request: Request) -> Response:
         body = await request.body()
         proxy = self._proxy(request)
         toxic = changed_toxic(proxy.toxic(request.path_params["toxic"]), body)
         proxy.replace(toxic)
-        return JSONResponse(_told(toxic))
+        return JSONResponse(_described(toxic))
 
     async def _remove_toxic(self, request: Request) -> Response:
         self._proxy(request).remove(request.path_params["toxic"])
         return Response(status_code=204)
 
 
-def _check(asked: _Asked) -> None:
+def _check(wanted: _ProxyRequest) -> None:
     for field in ("name", "upstream"):
-        if not getattr(asked, field):
+        if not getattr(wanted, field):
             raise ToxicError(400, f"missing required field: {field}")
-    address(asked.upstream)
-    address(asked.listen or ANY_PORT)
+    address(wanted.upstream)
+    address(wanted.listen or ANY_PORT)
 
 
 def _shown(proxy: Proxy) -> dict[str, object]:
@@ -168,11 +168,11 @@ def _shown(proxy: Proxy) -> dict[str, object]:
         "listen": proxy.listen,
         "upstream": proxy.upstream,
         "enabled": proxy.enabled,
-        "toxics": [_told(toxic) for toxic in proxy.toxics.values()],
+        "toxics": [_described(toxic) for toxic in proxy.toxics.values()],
     }
 
 
-def _told(toxic: Toxic) -> Any:
+def _described(toxic: Toxic) -> Any:
     return msgspec.to_builtins(toxic)
 
 

@@ -81,7 +81,7 @@ class Proxy:
         if toxic.name in self.toxics:
             raise ToxicError(409, "toxic already exists")
         self.toxics[toxic.name] = toxic
-        self._tell()
+        self._apply()
 
     def toxic(self, name: str) -> Toxic:
         """Return the toxic with this name."""
@@ -93,19 +93,19 @@ class Proxy:
     def replace(self, toxic: Toxic) -> None:
         """Replace the toxic with this name; its position among the others stays."""
         self.toxics[toxic.name] = toxic
-        self._tell()
+        self._apply()
 
     def remove(self, name: str) -> None:
         """Remove a toxic."""
         del self.toxics[self.toxic(name).name]
-        self._tell()
+        self._apply()
 
     def heal(self) -> None:
         """Remove all toxics."""
         self.toxics.clear()
-        self._tell()
+        self._apply()
 
-    def _tell(self) -> None:
+    def _apply(self) -> None:
         for connection in self._connections.values():
             if connection is not None:
                 connection.set_toxics(self.toxics)

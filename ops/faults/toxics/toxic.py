@@ -90,7 +90,7 @@ class Toxic(msgspec.Struct, frozen=True):
     attributes: Attributes
 
 
-class _Asked(msgspec.Struct, frozen=True):
+class _ToxicRequest(msgspec.Struct, frozen=True):
     type: str = ""
     name: str = ""
     stream: str = "downstream"
@@ -105,13 +105,13 @@ class _Change(msgspec.Struct, frozen=True):
 
 def new_toxic(body: bytes) -> Toxic:
     """Return the toxic that a request describes. Raises ``ToxicError``."""
-    asked = decoded(body, _Asked)
-    stream = _stream(asked.stream)
-    kind = KINDS.get(asked.type)
+    wanted = decoded(body, _ToxicRequest)
+    stream = _stream(wanted.stream)
+    kind = KINDS.get(wanted.type)
     if kind is None:
-        raise ToxicError(400, f"invalid toxic type: {asked.type!r}")
-    name = asked.name or f"{asked.type}_{stream}"
-    return Toxic(name, asked.type, stream, asked.toxicity, _attributes(kind, asked.attributes))
+        raise ToxicError(400, f"invalid toxic type: {wanted.type!r}")
+    name = wanted.name or f"{wanted.type}_{stream}"
+    return Toxic(name, wanted.type, stream, wanted.toxicity, _attributes(kind, wanted.attributes))
 
 
 def changed_toxic(toxic: Toxic, body: bytes) -> Toxic:
@@ -122,16 +122,16 @@ def changed_toxic(toxic: Toxic, body: bytes) -> Toxic:
     return Toxic(toxic.name, toxic.type, toxic.stream, toxicity, _attributes(KINDS[toxic.type], attributes))
 
 
-def _stream(told: str) -> Stream:
-    match told.lower() or "downstream":
+def _stream(given: str) -> Stream:
+    match given.lower() or "downstream":
         case "upstream" | "downstream" as stream:
             return stream
     raise ToxicError(400, "stream was invalid, can be either upstream or downstream")
 
 
-def _attributes(kind: type[Attributes], told: dict[str, Any]) -> Attributes:
+def _attributes(kind: type[Attributes], given: dict[str, Any]) -> Attributes:
     try:
-        return msgspec.convert(told, kind)
+        return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
         raise ToxicError(400, f"bad request body: {error}") from None
 

@@ -91,9 +91,9 @@ def health_routes(now: Callable[[], Health]) -> list[Route]:
     return [Route("/health/live", live), Route("/health/ready", ready), Route("/health", whole)]
 
 
-def _shown(told: dict[str, object]) -> dict[str, object]:
+def _shown(facts: dict[str, object]) -> dict[str, object]:
     """Mask credentials: reasons quote errors, and errors quote URLs."""
-    return {name: masked_within(value) for name, value in told.items()}
+    return {name: masked_within(value) for name, value in facts.items()}
 
 
 def _reasons(checks: tuple[Check, ...]) -> list[str]:

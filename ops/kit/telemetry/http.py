@@ -129,12 +129,12 @@ def whole_number(request: Request, name: str, default: int, *, least: int, most:
 def whole_number(request: Request, name: str, default: None = None, *, least: int, most: int) -> int | None: ...
 def whole_number(request: Request, name: str, default: int | None = None, *, least: int, most: int) -> int | None:
     """A query parameter, or the default if it is missing. Anything but ASCII digits within the bounds gets a 400."""
-    asked = request.query_params.get(name)
-    if asked is None:
+    given = request.query_params.get(name)
+    if given is None:
         return default
-    if not _digits.fullmatch(asked) or not least <= int(asked) <= most:  # \d and int() would accept non-ASCII digits
+    if not _digits.fullmatch(given) or not least <= int(given) <= most:  # \d and int() would accept non-ASCII digits
         raise HTTPException(400, f"{name} is a whole number between {least:,} and {most:,}")
-    return int(asked)
+    return int(given)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -22,8 +22,8 @@ OR_NULL: Schema = {"type": "null"}
 
 def record(required: Mapping[str, Schema] | None = None, **more: Schema) -> Schema:
     """An object with the fields ``required``, and the optional fields ``more``."""
-    told = dict(required or {})
-    return {"type": "object", "required": list(told), "properties": {**told, **more}}
+    properties = dict(required or {})
+    return {"type": "object", "required": list(properties), "properties": {**properties, **more}}
 
 
 def many(items: Schema) -> Schema:
@@ -81,25 +81,27 @@ def in_path(name: str, about: str, schema: Schema | None = None) -> dict[str, An
     }
 
 
-def asking(summary: str, ok: dict[str, Any], *parameters: dict[str, Any], **mistakes: dict[str, Any]) -> dict[str, Any]:
+def get_operation(
+    summary: str, ok: dict[str, Any], *parameters: dict[str, Any], **mistakes: dict[str, Any]
+) -> dict[str, Any]:
     """A path with a GET operation; error responses are given as ``_400=…``."""
-    told: dict[str, Any] = {"summary": summary}
+    operation: dict[str, Any] = {"summary": summary}
     if parameters:
-        told["parameters"] = list(parameters)
-    told["responses"] = {"200": ok, **{status.strip("_"): one for status, one in mistakes.items()}}
-    return {"get": told}
+        operation["parameters"] = list(parameters)
+    operation["responses"] = {"200": ok, **{status.strip("_"): one for status, one in mistakes.items()}}
+    return {"get": operation}
 
 
 def _probe(summary: str, schema: Schema) -> dict[str, Any]:
-    return asking(summary, answer("Yes", schema), _503=answer("No, and why", schema))
+    return get_operation(summary, answer("Yes", schema), _503=answer("No, and why", schema))
 
 
 COMMON: dict[str, Any] = {
     "/health": _probe("Readiness with all checks and facts", HEALTH),
     "/health/live": _probe("Liveness: 503 means that a restart would help", PROBE),
     "/health/ready": _probe("Readiness: whether it can take new work", PROBE),
-    "/metrics": asking("For Prometheus", answer("Metrics", TEXT, "text/plain")),
-    "/openapi.json": asking("This description", answer("OpenAPI 3.1")),
+    "/metrics": get_operation("For Prometheus", answer("Metrics", TEXT, "text/plain")),
+    "/openapi.json": get_operation("This description", answer("OpenAPI 3.1")),
 }
 
 
@@ -108,15 +110,15 @@ def document(
 ) -> dict[str, Any]:
     """The whole description."""
     info = {"title": title, "version": version("unlost"), "description": about}
-    told = {"openapi": "3.1.0", "info": info, "paths": {**paths, **COMMON}}
-    return {**told, "components": {"schemas": dict(schemas)}} if schemas else told
+    document = {"openapi": "3.1.0", "info": info, "paths": {**paths, **COMMON}}
+    return {**document, "components": {"schemas": dict(schemas)}} if schemas else document
 
 
-def openapi_route(told: Mapping[str, Any]) -> Route:
+def openapi_route(document: Mapping[str, Any]) -> Route:
     """The route that serves the description."""
 
     async def openapi(request: Request) -> Response:  # noqa: ARG001  Starlette's signature
-        return JSONResponse(told)
+        return JSONResponse(document)
 
     return Route("/openapi.json", openapi)
 

@@ -24,7 +24,7 @@ from unlost.ops.faults.drills.local_stage import LocalStage
 from unlost.ops.faults.drills.runner import observe
 from unlost.ops.faults.drills.stage import Stage
 from unlost.ops.faults.drills.traffic import Stream
-from unlost.ops.generate.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, Told
+from unlost.ops.generate.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, Metric
 from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.system import System
 
@@ -106,12 +106,12 @@ def one_with_a_letter(watched: Watched) -> str:
     """A listener with all its series: fingerprints have series only while letters wait."""
     asked = "unlost_dead_letters_unresolved_by_fingerprint"
     watched.prometheus.wait_until(asked)
-    name = watched.prometheus.ask(asked)[0]["metric"]["instance"]
+    name = watched.prometheus.query(asked)[0]["metric"]["instance"]
     layout = watched.system.layout
     return dict(zip(layout.listener_names, layout.listener_urls, strict=True))[name]
 
 
-def see_that_a_process_shows_what_is_told_of_it(url: str, told: tuple[Told, ...]) -> None:
+def see_that_a_process_shows_what_is_told_of_it(url: str, told: tuple[Metric, ...]) -> None:
     text = httpx.get(f"{url}/metrics", trust_env=False).text
     shown = {
         family.name + ("_total" if family.type == "counter" else ""): (
@@ -154,7 +154,7 @@ def see_that_every_panel_has_data(prometheus: Prometheus) -> None:
         check_names(expression)
         asked = chosen(expression)
         try:
-            prometheus.wait(lambda asked=asked: any(one["value"][1] != "NaN" for one in prometheus.ask(asked)))
+            prometheus.wait(lambda asked=asked: any(one["value"][1] != "NaN" for one in prometheus.query(asked)))
         except ChildFailed:
             pytest.fail(f"no data for {name}: {expression}")
 

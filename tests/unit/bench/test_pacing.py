@@ -45,7 +45,7 @@ def paced(host: str, port: int) -> Iterator[Paced]:
 
 def test_each_is_due_at_its_own_time_and_all_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "CONNECTIONS", 3)
-    monkeypatch.setattr(pacing, "MOST_UNHEARD", 4)
+    monkeypatch.setattr(pacing, "MAX_UNANSWERED", 4)
     requests = [b"%d" % number for number in range(50)]
     with server() as (host, port, bodies), paced(host, port) as publisher:
         due = publisher.send([request("/publish", one) for one in requests], 10_000.0)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from unlost.ops.console.drills import LIFE, MOST_NAMES, Drills, DrillTold, TooManyDrills
+from unlost.ops.console.drills import LIFE, MOST_NAMES, DrillReport, Drills, TooManyDrills
 
 
 class Clock:
@@ -26,7 +26,7 @@ def test_a_drill_is_marked_from_start_to_end_and_its_damage_within():
 
     assert seen() == (None, None)
     for state, shown in (("running", (1, 0)), ("damaged", (1, 1)), ("running", (1, 0)), ("ended", (0, 0))):
-        drills.hear(DrillTold("redis-frozen", state))
+        drills.note(DrillReport("redis-frozen", state))
         assert seen() == shown
     assert drills.running() == []
 
@@ -34,7 +34,7 @@ def test_a_drill_is_marked_from_start_to_end_and_its_damage_within():
 def test_a_mark_that_is_not_renewed_ends_by_itself():
     clock = Clock()
     drills = Drills(CollectorRegistry(), clock)
-    drills.hear(DrillTold("redis-frozen", "damaged"))
+    drills.note(DrillReport("redis-frozen", "damaged"))
     clock.now = LIFE - 0.1
     assert drills.running() == [{"drill": "redis-frozen", "state": "damaged"}]
     clock.now = LIFE
@@ -44,9 +44,9 @@ def test_a_mark_that_is_not_renewed_ends_by_itself():
 def test_names_stay_few_and_plain():
     drills = Drills(CollectorRegistry(), Clock())
     for number in range(MOST_NAMES):
-        drills.hear(DrillTold(f"drill-{number}", "ended"))
-    drills.hear(DrillTold("drill-7", "running"))
+        drills.note(DrillReport(f"drill-{number}", "ended"))
+    drills.note(DrillReport("drill-7", "running"))
     with pytest.raises(TooManyDrills):
-        drills.hear(DrillTold("one-more", "running"))
+        drills.note(DrillReport("one-more", "running"))
     with pytest.raises(msgspec.ValidationError):
-        msgspec.json.decode(b'{"drill": "A B", "state": "running"}', type=DrillTold)
+        msgspec.json.decode(b'{"drill": "A B", "state": "running"}', type=DrillReport)

@@ -91,16 +91,16 @@ async def test_what_peers_did_not_settle_is_asked_for_when_nothing_else_waits():
 @pytest.mark.parametrize(("won", "waits"), [([True] * 9 + [False], False), ([True] * 8 + [False] * 2, True)])
 async def test_a_peer_that_takes_hardly_anything_is_waited_for_no_more(won: list[bool], waits: bool):
     gate, _ = affinity()
-    gate.heard(won)
+    gate.record_won(won)
     assert gate.waits is waits
-    gate.heard([])
+    gate.record_won([])
     assert gate.waits is waits
 
 
 @pytest.mark.parametrize(("settled", "waits"), [(1, False), (2, True), (10, True)])
 async def test_it_is_waited_for_again_once_it_settles_its_share(settled: int, waits: bool):
     gate, _ = affinity()
-    gate.heard([True])
+    gate.record_won([True])
     gate.saw(settled, 10)
     assert gate.waits is waits
 
@@ -109,10 +109,10 @@ async def test_what_a_peer_left_of_what_it_settles_does_not_count_against_it():
     gate, _ = affinity()
     gate.saw(5, 10)
     gate.saw(0, 10)
-    gate.heard([True] * 10)
+    gate.record_won([True] * 10)
     assert gate.waits
     await asyncio.sleep(WAIT * LATELY)
-    gate.heard([True] * 10)
+    gate.record_won([True] * 10)
     assert not gate.waits
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from unlost.ops.deploy.container.passwords import provide
-from unlost.ops.deploy.container.probe import ask
+from unlost.ops.deploy.container.probe import probe
 
 COMPOSE = (Path(__file__).parents[3] / "docker-compose.yml").read_text()
 
@@ -44,12 +44,12 @@ def test_the_probe_tells_ready_from_unready_and_why(status):
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        assert ask(f"http://127.0.0.1:{server.server_port}/health/ready", 20) == (status == 200, "the reason")
+        assert probe(f"http://127.0.0.1:{server.server_port}/health/ready", 20) == (status == 200, "the reason")
         thread.join()
 
 
 def test_the_probe_takes_a_refusal_for_no():
-    well, said = ask("http://127.0.0.1:1/health/ready")
+    well, said = probe("http://127.0.0.1:1/health/ready")
     assert not well
     assert "does not answer" in said
 

@@ -14,7 +14,7 @@ from tests.support.servers import running_postgres, running_valkey
 from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
 from unlost.listener.core.claim import ClaimRequest, Won
 from unlost.ops.system.postgres import PostgresServer
-from unlost.ops.system.sockets import told
+from unlost.ops.system.sockets import address_of
 from unlost.ops.system.valkey import ValkeyServer
 
 
@@ -104,7 +104,7 @@ def test_where_the_path_is_too_long_for_a_socket_there_is_loopback(tmp_path):
     valkey = ValkeyServer(deep, 6379, by_socket=True)
     assert valkey.nearest_url == valkey.url
     assert PostgresServer(deep, 5432, by_socket=True).socket is None
-    assert "path is too long" in told(6379, valkey.socket, wanted=True)
+    assert "path is too long" in address_of(6379, valkey.socket, wanted=True)
 
 
 def test_a_child_dies_with_its_killed_parent(tmp_path):

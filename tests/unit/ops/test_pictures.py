@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from grafana.pictures.__main__ import PICTURES
-from grafana.pictures.asked import DASHBOARDS, Board, Mark, Panel, Series, worded
 from grafana.pictures.drawn import KINDS, drawn
+from grafana.pictures.queried import DASHBOARDS, Board, Mark, Panel, Series, worded
 from grafana.pictures.scale import ticks, written
 from tests.unit.ops.test_links import BOARDS
 

@@ -8,7 +8,7 @@ import pytest
 from unlost.producer.journal.port import Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import publication
-from unlost.producer.publish.publisher import Publisher, Tell
+from unlost.producer.publish.publisher import Done, Publisher
 from unlost.producer.publish.single import PublishOne, asks_again
 
 EVENT = b'{"event_id":"e","payload":1}'
@@ -21,9 +21,9 @@ class Places:
     def __init__(self) -> None:
         self.taken: list[Publication] = []
 
-    def submit(self, publications: tuple[Publication], tell: Tell) -> None:
+    def submit(self, publications: tuple[Publication], done: Done) -> None:
         self.taken += publications
-        tell([Placed("accepted", "j.1")])
+        done([Placed("accepted", "j.1")])
 
 
 async def asked(publisher: Places, *messages: dict[str, Any]) -> list[dict[str, Any]]:

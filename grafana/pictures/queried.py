@@ -83,48 +83,48 @@ def chosen(expression: str, instances: str = ".+") -> str:
 
 
 def _board(defined: dict[str, Any], prometheus: Prometheus, since: float, until: float) -> Board:
-    instances = "|".join(one["metric"]["instance"] for one in prometheus.ask(LISTENERS))
+    instances = "|".join(one["metric"]["instance"] for one in prometheus.query(LISTENERS))
     span = Span(since, until, max(1.0, (until - since) / STEPS), instances)
     panels = tuple(Panel(one, tuple(_series(one, prometheus, span))) for one in defined["panels"])
     marks = [
         mark
-        for told in defined["annotations"].get("list", ())
-        if "expr" in told
-        for mark in _marks(told, prometheus, since, until)
+        for annotation in defined["annotations"].get("list", ())
+        if "expr" in annotation
+        for mark in _marks(annotation, prometheus, since, until)
     ]
     return Board(defined["title"], panels, tuple(marks), since, until)
 
 
 def _series(panel: dict[str, Any], prometheus: Prometheus, span: Span) -> Iterator[Series]:
     for target in panel.get("targets", ()):
-        asked = chosen(target["expr"], span.instances)
+        expression = chosen(target["expr"], span.instances)
         if target.get("instant"):
-            result = prometheus.get("query", query=asked, time=str(span.until))["result"]
+            result = prometheus.get("query", query=expression, time=str(span.until))["result"]
             rows = [(one["metric"], [one["value"]]) for one in result]
         else:
             step = max(span.step, 5.0) if panel["type"] == "heatmap" else span.step
-            told = prometheus.get(
-                "query_range", query=asked, start=str(span.since), end=str(span.until), step=str(step)
+            answer = prometheus.get(
+                "query_range", query=expression, start=str(span.since), end=str(span.until), step=str(step)
             )
-            rows = [(one["metric"], one["values"]) for one in told["result"]]
+            rows = [(one["metric"], one["values"]) for one in answer["result"]]
         for labels, values in rows:
             points = tuple((at, float(value)) for at, value in values if math.isfinite(float(value)))
             if points:
                 yield Series(worded(target.get("legendFormat", ""), labels), points)
 
 
-def _marks(told: dict[str, Any], prometheus: Prometheus, since: float, until: float) -> Iterator[Mark]:
+def _marks(annotation: dict[str, Any], prometheus: Prometheus, since: float, until: float) -> Iterator[Mark]:
     """Yield marks; samples close to each other make one span."""
-    found = prometheus.get("query_range", query=told["expr"], start=str(since), end=str(until), step="1")
+    found = prometheus.get("query_range", query=annotation["expr"], start=str(since), end=str(until), step="1")
     for one in found["result"]:
-        words = worded(told.get("titleFormat", ""), one["metric"])
+        words = worded(annotation.get("titleFormat", ""), one["metric"])
         begins = ends = one["values"][0][0]
         for at, _ in one["values"][1:]:
             if at - ends > 2 * STALE:
-                yield Mark(told["name"], told["iconColor"], words, begins, ends)
+                yield Mark(annotation["name"], annotation["iconColor"], words, begins, ends)
                 begins = at
             ends = at
-        yield Mark(told["name"], told["iconColor"], words, begins, ends)
+        yield Mark(annotation["name"], annotation["iconColor"], words, begins, ends)
 
 
 def worded(template: str, labels: dict[str, str]) -> str:

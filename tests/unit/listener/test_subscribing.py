@@ -20,7 +20,7 @@ from unlost.listener.core.facts import (
     HandlerRan,
     ReadingPaused,
     SourceLost,
-    tell_all,
+    broadcast,
 )
 from unlost.listener.observe.changes import Changes
 from unlost.listener.observe.logs import ListenerLogs
@@ -89,12 +89,12 @@ def told(hear: Facts, fact: Fact) -> list[Fact]:
     heard: list[Fact] = []
 
     class Ear:
-        hears = getattr(hear, "hears")  # noqa: B009  an attribute that a plain subscriber lacks
+        subscribes_to = getattr(hear, "subscribes_to")  # noqa: B009  an attribute that a plain subscriber lacks
 
         def __call__(self, fact: Fact) -> None:
             heard.append(fact)
 
-    tell_all(Ear())(fact)
+    broadcast(Ear())(fact)
     return heard
 
 
@@ -127,7 +127,7 @@ def test_everything_leaves_a_trace_somewhere():
 
 def test_who_names_nothing_hears_everything():
     heard: list[Fact] = []
-    tell = tell_all(heard.append)
+    tell = broadcast(heard.append)
     for kind in KINDS:
         tell(sample(kind))
     assert [type(fact) for fact in heard] == KINDS
