@@ -9,6 +9,7 @@ import pytest
 from tests.support.clusters import remove_cluster
 from tests.support.servers import (
     _database_numbers,
+    _empty_databases,
     database_url,
     own_postgres,
     own_valkey,
@@ -25,6 +26,7 @@ from unlost.producer.app.settings import ProducerSettings
 
 __all__ = [
     "_database_numbers",
+    "_empty_databases",
     "database_url",
     "own_postgres",
     "own_valkey",

@@ -371,6 +371,7 @@ async def test_a_letter_that_waits_under_another_one_stays_resolved(yard: Yard, 
     async with yard.running():
         await yard.bury(flight("dead"), flight("dead"))
         await yard.resolved.get()
+        await yard.until_sure()  # its first check is over: between the loss and its notice it would reopen one
         await restored.go_back()
         await yard.until_sure()
     assert (yard.waiting(), yard.checked, yard.reopened.empty()) == (["dead"], [1], True)
