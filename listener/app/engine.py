@@ -15,7 +15,7 @@ from unlost.listener.app.wiring import Connect, connect_servers
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Permanent, Transient
+from unlost.listener.core.errors import Permanent, Transient, class_of
 from unlost.listener.core.facts import AttemptFailed, Facts
 from unlost.listener.core.retry import Work, attempts
 from unlost.listener.pipeline.handlers import find_handler
@@ -106,7 +106,7 @@ class Engine:
         """Delete claims from PostgreSQL after the dedup window. In Redis they expire by themselves."""
         while True:
             await asyncio.sleep(FORGET_EVERY_SECONDS)
-            with contextlib.suppress(Transient):
+            with contextlib.suppress(Transient, Permanent):
                 forgotten = FORGET_BATCH
                 while forgotten == FORGET_BATCH:
                     forgotten = await self._servers.postgres.prune(batch=FORGET_BATCH)
@@ -115,8 +115,8 @@ class Engine:
         """Remove this process from the membership, so that peers need not wait until its row expires."""
         try:
             await self.manager.leave()
-        except Transient as error:
-            self._facts(AttemptFailed("stop", "transient", f"PostgreSQL: {error}", False, 0, None))
+        except (Transient, Permanent) as error:
+            self._facts(AttemptFailed("stop", class_of(error), f"PostgreSQL: {error}", False, 0, None))
 
     async def close(self) -> None:
         """Close all connections."""

@@ -22,7 +22,7 @@ from unlost.listener.ports.dead_letters import DeadLetters
 from unlost.listener.source.committer import CursorCommitter
 from unlost.listener.source.connection import Open
 from unlost.listener.source.reader import Reader
-from unlost.listener.source.report import Reporter
+from unlost.listener.source.report import CursorReporter
 from unlost.listener.source.websocket import open_messages
 
 Phase = Literal["starting", "running", "draining", "stopped"]
@@ -61,7 +61,7 @@ class Listening:
             open_connection=open_connection or (open_stream if settings.fast == "on" else open_messages),
             clock=clocks.monotonic,
             dice=dice,
-            reporter=Reporter(
+            reporter=CursorReporter(
                 self.engine.cursors, source=source.name, group=source.group, saved=lambda: self._committer.stored
             ),
         )
@@ -69,7 +69,7 @@ class Listening:
             lambda: pipeline.intake.watermark, self.engine.cursors, store=lambda: self.engine.manager.known_store.mark,
             source=source.name, group=source.group, facts=facts,
         )  # fmt: skip
-        self.engine.manager.known_store.on_other = self._read_anew
+        self.engine.manager.known_store.on_other = self._read_again
 
     def stop(self) -> None:
         """Ask it to drain and end."""
@@ -151,11 +151,11 @@ class Listening:
             return "PostgreSQL is away"
         return "PostgreSQL takes no rows" if self.engine.pipeline.store_watch.error else ""
 
-    def _read_anew(self) -> None:
+    def _read_again(self) -> None:
         """Read again: PostgreSQL may lack settled events. Done in one step, so that no earlier cursor is saved."""
         pipeline = self.engine.pipeline
-        pipeline.intake.read_anew()
-        self.reader.read_anew()
+        pipeline.intake.read_again()
+        self.reader.read_again()
         pipeline.registrar.read_again()
 
     def _overflow(self, frame: bytes) -> None:

@@ -66,7 +66,7 @@ class EngineRerun:
 
     def __init__(self, settings: ConnectionSettings, *, patience: float = PATIENCE_SECONDS) -> None:
         self._engine = Engine(
-            settings, NoDeadLetterSink(), self._on_fact, connect=partial(connect_servers, digs_out=True)
+            settings, NoDeadLetterSink(), self._on_fact, connect=partial(connect_servers, revives=True)
         )
         self._logs = ListenerLogs(debug=False)
         self._patience = patience

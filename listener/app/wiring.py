@@ -48,8 +48,8 @@ Connect = Callable[[ConnectionSettings, str], Servers]
 """Builds the servers for these settings and this token. Connections open when first needed."""
 
 
-def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool = False) -> Servers:
-    """Build the real servers. ``digs_out``: dead letters may become rows, only in a replay."""
+def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool = False) -> Servers:
+    """Build the real servers. ``revives``: dead letters may become rows, as in a replay."""
     database = Database(
         settings.database_url.reveal(),
         connections=settings.database_connections + (settings.handle_concurrency if settings.handler else 0),
@@ -81,19 +81,19 @@ def connect_servers(settings: ConnectionSettings, token: str, *, digs_out: bool 
             instance_id=settings.instance_id,
             handler=settings.handler_name,
             changes_handler=settings.changes_handler,
-            listens=not digs_out,
+            listens=not revives,
         ),
         store=PostgresRows(
             database,
             instance_id=settings.instance_id,
             token=token,
             handler=settings.handler_name,
-            heeds_burials=not digs_out,
+            respects_burials=not revives,
             longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE,
         ),
         register=PostgresLetterRegister(database, token=token),
         cursors=PostgresCursors(database),
         # A replay makes no schema: a mistyped GROUP must not become a group that nobody reads.
-        migrate=lambda: (migrate if settings.migrate == "yes" and not digs_out else check)(database),
+        migrate=lambda: (migrate if settings.migrate == "yes" and not revives else check)(database),
         close=close,
     )

@@ -31,7 +31,7 @@ class Claim(msgspec.Struct, eq=False, gc=False):
 
     @property
     def as_held(self) -> HeldClaim:
-        """The claim in the form in which another place covers or renews it."""
+        """The claim in the form in which another place replicates or renews it."""
         won = self.won
         return HeldClaim(self.request.event_id, self.request.digest, won.epoch, won.takeovers, won.alone, self.company)
 
@@ -157,7 +157,7 @@ class Leases:
                 continue  # the lease ends by itself; a later claim finds the row or the burial
         return recorded
 
-    async def cover(self, place: Place) -> list[ClaimRequest]:
+    async def replicate(self, place: Place) -> list[ClaimRequest]:
         """Have one more place grant every claim; return those it refused because another owner has them there.
 
         What ran out is lost first: a peer may own it by now, and this place would keep that peer's letter out.
@@ -167,9 +167,10 @@ class Leases:
         if not claims:
             return []
         started = self._clock()
-        covered = await self._backends.call(place, self._backends.at(place).cover([claim.as_held for claim in claims]))
+        replicating = self._backends.at(place).replicate([claim.as_held for claim in claims])
+        replicated = await self._backends.call(place, replicating)
         refused = []
-        for claim, mine in zip(claims, covered, strict=True):
+        for claim, mine in zip(claims, replicated, strict=True):
             if mine:
                 claim.grant(place, started + self._seconds)
             else:

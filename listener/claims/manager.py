@@ -1,12 +1,13 @@
 """The claim manager: claims events in every declared place, and keeps those places intersecting the peers'.
 
 ``quorum.py`` decides; this module carries it out. One lock, ``_turn``, separates claiming from moving. So whatever is
-held while the lock is free is covered in all declared places. ``leases.py`` keeps what is held, ``backends.py`` knows
-which places there are, ``known_store.py`` which store PostgreSQL is, and ``agreement.py`` whether all have one handler.
+held while the lock is free is replicated in all declared places. ``leases.py`` keeps what is held, ``backends.py``
+knows which places there are, ``known_store.py`` which store PostgreSQL is, and ``agreement.py`` whether all have one
+handler.
 
-Failures. If Redis is silent or refuses calls, its breaker opens within about a second. Then everything held is covered
-in PostgreSQL, and running work goes on. If PostgreSQL is away, the membership cannot be refreshed: nothing new starts,
-and running work goes on. A lease that was lost or ran out is reported to ``on_lost``, once.
+Failures. If Redis is silent or refuses calls, its breaker opens within about a second. Then everything held is
+replicated in PostgreSQL, and running work goes on. If PostgreSQL is away, the membership cannot be refreshed: nothing
+new starts, and running work goes on.
 """
 
 import asyncio
@@ -117,7 +118,7 @@ class ClaimManager:
         return self._share
 
     def may_run(self, event_id: str) -> bool:
-        """Return whether this event's handler may start: claim covered everywhere, lease running, places intersect."""
+        """Return whether this event's handler may start: replicated everywhere, lease running, places intersect."""
         return self.open and self.leases.is_held(event_id)
 
     # -- claims ---------------------------------------------------------------------------------
@@ -242,7 +243,7 @@ class ClaimManager:
         except (Transient, Permanent) as error:
             self._backends.postgres_failed(str(error))
             await self.known_store.look_for_redis()
-            self._lose_what_nobody_heeds()
+            self._lose_what_no_peer_respects()
             raise
         self._backends.postgres_answered()
         self._see(look, started)
@@ -258,7 +259,7 @@ class ClaimManager:
         self._moving = False
         self._meets = meets(self.leases.places, self._peers)
 
-    def _lose_what_nobody_heeds(self) -> None:
+    def _lose_what_no_peer_respects(self) -> None:
         """Lose every claim once peers moved on to another PostgreSQL and our membership row has expired.
 
         Peers wait until that row expires, and not for the claims of a PostgreSQL that is gone.
@@ -284,11 +285,11 @@ class ClaimManager:
             await self._declare(look.mine or self.leases.places)
 
     async def _take(self, step: Step) -> bool:
-        """Cover first, declare second, refresh again. Return False if covering must wait."""
+        """Replicate first, declare second, refresh again. Return False if replicating must wait."""
         self._moving = self._moving or step.urgent
         async with self._turn:
-            for place in step.cover:
-                if not await self._cover(place):
+            for place in step.replicate:
+                if not await self._replicate(place):
                     return False
             await self._declare(step.declare)
         self._moving = False
@@ -304,9 +305,9 @@ class ClaimManager:
         self._meets = meets(places, self._peers)
         self._facts(PlacesDeclared(tuple(sorted(places)), self.degraded))
 
-    async def _cover(self, place: Place) -> bool:
-        """Cover here what is held elsewhere. What another owns in PostgreSQL is lost; in Redis, the move waits."""
-        refused = await self.leases.cover(place)
+    async def _replicate(self, place: Place) -> bool:
+        """Replicate here what is held elsewhere. What another owns in PostgreSQL is lost; in Redis, the move waits."""
+        refused = await self.leases.replicate(place)
         if place == self._backends.postgres:
             claims = self.leases.these([request.event_id for request in refused])
             self.leases.lose([request.event_id for request in refused])

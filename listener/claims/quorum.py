@@ -3,15 +3,15 @@
 A *place* is where claims are kept. It is one Redis, named by its run id, or the claims table of PostgreSQL, named by
 its incarnation. The table is unlogged: after a crash it is empty, so it is another place then.
 
-The rule. Each listener declares the places in which it covers everything it holds. It claims each new event in all of
-them. It starts an event only while its places intersect those of every live peer. It covers first and declares second.
-It gives up a place only if it still intersects every peer, and refreshes its view after each change of its own. So two
-listeners that could run the same event share a place, and that place grants the event to only one of them.
+The rule. Each listener declares the places in which it replicates everything it holds. It claims each new event in
+all of them. It starts an event only while its places intersect those of every live peer. It replicates first and
+declares second. It gives up a place only if it still intersects every peer, and refreshes its view after each change of
+its own. So two listeners that could run the same event share a place, and that place grants the event to only one.
 
     normal          every listener declares the one Redis
-    one loses it    it covers in PostgreSQL, declares that alone, and waits until it intersects all peers;
-                    the peers see a peer without their place, cover in PostgreSQL too, and declare both
-    Redis is back   it is covered and declared beside PostgreSQL; once all share it, PostgreSQL is given up
+    one loses it    it replicates in PostgreSQL, declares that alone, and waits until it intersects all peers;
+                    the peers see a peer without their place, replicate in PostgreSQL too, and declare both
+    Redis is back   it is replicated and declared beside PostgreSQL; once all share it, PostgreSQL is given up
 """
 
 from collections.abc import Iterable
@@ -32,9 +32,12 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """Cover everything held in ``cover``, then declare ``declare``. Nothing may start before an urgent step is done."""
+    """Replicate everything held in the places ``replicate``, then declare ``declare``.
 
-    cover: tuple[Place, ...]
+    Nothing may start before an urgent step is done.
+    """
+
+    replicate: tuple[Place, ...]
     declare: Places
     urgent: bool
 
@@ -50,7 +53,7 @@ def next_step(view: View) -> Step | None:
     if not view.declared:
         return _move(view, frozenset({view.redis or view.postgres}), urgent=True)
     lost = view.declared - reachable
-    if lost:  # cover in PostgreSQL what the lost place kept
+    if lost:  # replicate in PostgreSQL what the lost place kept
         return _move(view, (view.declared & reachable) | {view.postgres}, urgent=True)
     # A peer lacks one of our places: PostgreSQL is the place that both can share.
     if view.postgres not in view.declared and any(not view.declared <= peer for peer in view.peers):

@@ -13,12 +13,12 @@ import pybreaker
 from unlost.listener.core.facts import BreakerChanged, Facts
 
 
-class _Told(Exception):
+class _Failed(Exception):
     """The failure that is reported to pybreaker."""
 
 
 def _fail() -> None:
-    raise _Told
+    raise _Failed
 
 
 def _succeed() -> None:
@@ -34,7 +34,7 @@ class Breaker:
         self._calm = True
         """Closed, with no failures in a row: there is nothing to report to pybreaker."""
         self._circuit = pybreaker.CircuitBreaker(
-            fail_max=fail_max, reset_timeout=0, name=name, listeners=[_Teller(self, facts)],
+            fail_max=fail_max, reset_timeout=0, name=name, listeners=[_StatesFacts(self, facts)],
             throw_new_error_on_trip=False,
         )  # fmt: skip
         self._reset_seconds = reset_seconds
@@ -76,7 +76,7 @@ class Breaker:
             self._opened_at = now
             self._circuit.open()
         elif not self.is_open:
-            with contextlib.suppress(_Told, pybreaker.CircuitBreakerError):
+            with contextlib.suppress(_Failed, pybreaker.CircuitBreakerError):
                 self._circuit.call(_fail)
             self._opened_at = now
         if self.is_open:
@@ -97,7 +97,7 @@ class Breaker:
         return True
 
 
-class _Teller(pybreaker.CircuitBreakerListener):
+class _StatesFacts(pybreaker.CircuitBreakerListener):
     """Turns pybreaker's state changes into facts."""
 
     def __init__(self, breaker: Breaker, facts: Facts) -> None:

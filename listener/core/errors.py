@@ -80,6 +80,11 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 MESSAGE_LIMIT = 2_000
 
 
+def class_of(error: BaseException) -> ErrorClass:
+    """Return the class of an error: everything that is not permanent may be tried again."""
+    return "permanent" if isinstance(error, Permanent) else "transient"
+
+
 def failure_of(error: BaseException, *, stage: Literal["receive", "claim", "handle", "store"], at: float) -> Failure:
     """Describe ``error`` as an attempt that failed at ``stage`` at the epoch second ``at``.
 
@@ -88,7 +93,7 @@ def failure_of(error: BaseException, *, stage: Literal["receive", "claim", "hand
     return Failure(
         at=at,
         stage=stage,
-        error_class="permanent" if isinstance(error, Permanent) else "transient",
+        error_class=class_of(error),
         error_type=getattr(error, "error_type", type(error).__name__),
         message=str(error)[:MESSAGE_LIMIT],
         sqlstate=getattr(error, "sqlstate", None),

@@ -61,7 +61,7 @@ class InFlight(msgspec.Struct, eq=False):
     requests: int = 0
     attempts: list[Failure] = []
     cause: DeadLetterCause | None = None
-    followers: "list[InFlight] | None" = None
+    copies: "list[InFlight] | None" = None
     end: End | None = None
     on_end: "Callable[[InFlight], None] | None" = None
     revive: bool = False
@@ -93,7 +93,7 @@ def unlettered(firsts: Iterable[InFlight]) -> list[InFlight]:
     found: dict[tuple[str, bytes], InFlight] = {}
     lettered = set[tuple[str, bytes]]()
     for first in firsts:
-        for flight in (first, *(first.followers or ())):
+        for flight in (first, *(first.copies or ())):
             content = flight.claim_id, flight.request.digest
             found.setdefault(content, flight)
             if flight.on_end is not None:

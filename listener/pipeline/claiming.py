@@ -1,4 +1,6 @@
-"""Claiming: decides which listener processes an event. Handles batches of fresh events, standbys and takeovers.
+"""Claiming: decides which listener processes an event.
+
+Fresh events come in batches, those that stood by come back through the same queue, and suspects come in groups.
 
 With a handler, an event whose owner's lease ran out is a *suspect*: it may have killed its owner. Suspects are claimed
 and run in small groups (``suspects.py``), while nothing else runs, so an event that kills its process condemns only
@@ -15,7 +17,7 @@ from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, Held, Lapsed, Won
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Permanent, Transient, failure_of
-from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
+from unlost.listener.core.facts import AttemptFailed, BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Facts
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
@@ -29,6 +31,7 @@ from unlost.listener.pipeline.work import Work
 from unlost.listener.ports.rows import Rows
 
 CLOSED_PAUSE_SECONDS = 0.1
+REFUSED_PAUSE_SECONDS = 1.0
 GATHER_SECONDS = 0.1
 """One owner's claims run out within about this time. A suspect that came first would run alone, before all others."""
 
@@ -134,7 +137,7 @@ class Claiming:
             won = [p for p, answer in zip(batch, answers, strict=True) if _note(p, answer)]
             unsure = self._to_be_looked_up(won)
             settled = await self._settled(unsure) if unsure else {}
-        except Transient:
+        except (Transient, Permanent):  # no answer ends the process: what it holds from some sources would be lost
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
         self._affinity.record_won(
@@ -157,8 +160,11 @@ class Claiming:
         began = self._clocks.monotonic()
         try:
             return await self._store.settled(requests)
-        except Transient as error:
+        except (Transient, Permanent) as error:
             await self._watch.counts(error, began)  # in an outage, this returns once it has ended
+            if isinstance(error, Permanent):  # a right was taken away, say: the events wait, and somebody must be told
+                self._facts(AttemptFailed("claim", "permanent", str(error), True, len(requests), None))
+                await asyncio.sleep(REFUSED_PAUSE_SECONDS)
             raise
 
     def _claim(self, batch: Sequence[InFlight], *, take_over: int) -> Awaitable[list[Answer]]:

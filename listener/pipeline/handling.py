@@ -28,7 +28,7 @@ STOP_SECONDS = 1.0
 """How long a cancelled handler may take to clean up."""
 
 
-class Turn(NamedTuple):
+class WaitingAttempt(NamedTuple):
     """An event that waits for a worker, and the number of its attempt. ``entered``: it is inside the gate already."""
 
     flight: InFlight
@@ -81,7 +81,7 @@ class Handling:
         self._facts = facts
         self._gate = ExclusiveGate(opened=self._start_workers)
         self.alone = self._gate.alone
-        self._waiting: OrderedDict[str, Turn] = OrderedDict()
+        self._waiting: OrderedDict[str, WaitingAttempt] = OrderedDict()
         self._workers: set[asyncio.Task[None]] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._begun: set[str] = set()
@@ -103,7 +103,7 @@ class Handling:
             if flight.handled:
                 self._storing.put_all((flight,))
             else:
-                self._waiting[flight.claim_id] = Turn(flight, 1, entered=False)
+                self._waiting[flight.claim_id] = WaitingAttempt(flight, 1, entered=False)
                 self._start_worker()
 
     def start_suspects(self, flights: Sequence[InFlight]) -> None:
@@ -120,7 +120,7 @@ class Handling:
 
     async def stop(self, *, begun: bool) -> list[str]:
         """Cancel handlers and wait until they have ended. Only then may their claims be released."""
-        stopped = [id_ for id_, turn in self._waiting.items() if begun or not turn.entered]
+        stopped = [id_ for id_, waiting in self._waiting.items() if begun or not waiting.entered]
         for claim_id in stopped:
             self._take_out(claim_id)
         stopping = {id_: task for id_, task in self._running.items() if begun or id_ not in self._begun}
@@ -147,7 +147,7 @@ class Handling:
             self._start_worker()
 
     def _start_worker(self) -> None:
-        if not self._ending and len(self._workers) < self._policy.handle_concurrency and self._first_turn():
+        if not self._ending and len(self._workers) < self._policy.handle_concurrency and self._next_attempt():
             task = self._new_task(self._worker(), "worker")
             self._workers.add(task)
             task.add_done_callback(self._worker_ended)
@@ -160,40 +160,40 @@ class Handling:
         self._start_worker()
 
     async def _worker(self) -> None:
-        task, series = _this_task(), TransactionPipeline(self._another_waits)
+        task, transactions = _this_task(), TransactionPipeline(self._another_waits)
         try:
-            while not task.cancelling() and (turn := self._first_turn()):  # a handler may swallow it
-                del self._waiting[turn.flight.claim_id]
-                await self._take(turn, series)
+            while not task.cancelling() and (waiting := self._next_attempt()):  # a handler may swallow it
+                del self._waiting[waiting.flight.claim_id]
+                await self._take(waiting, transactions)
         finally:
-            await series.rest()
+            await transactions.rest()
 
     def _another_waits(self) -> bool:
         """Return whether an event waits for this worker: all others are busy too."""
-        return len(self._workers) == self._policy.handle_concurrency and self._first_turn() is not None
+        return len(self._workers) == self._policy.handle_concurrency and self._next_attempt() is not None
 
-    def _first_turn(self) -> Turn | None:
+    def _next_attempt(self) -> WaitingAttempt | None:
         """Return the next event to run. Those that have begun go on; fresh ones wait while the gate is closed."""
-        turn = next(iter(self._waiting.values()), None)
-        return None if turn and not turn.entered and self._gate.closed else turn
+        waiting = next(iter(self._waiting.values()), None)
+        return None if waiting and not waiting.entered and self._gate.closed else waiting
 
     def _take_out(self, claim_id: str) -> None:
-        turn = self._waiting.pop(claim_id)
+        waiting = self._waiting.pop(claim_id)
         self._begun.discard(claim_id)
-        if turn.entered:
+        if waiting.entered:
             self._gate.leave()
 
-    async def _take(self, turn: Turn, series: TransactionPipeline) -> None:
+    async def _take(self, waiting: WaitingAttempt, transactions: TransactionPipeline) -> None:
         """Run one attempt of a fresh event. The event stays inside the gate until its last attempt."""
-        flight, number = turn.flight, turn.number
+        flight, number = waiting.flight, waiting.number
         claim_id = flight.claim_id  # a conflict gives the event another claim
         self._running[claim_id] = task = _this_task()
-        if not turn.entered:
+        if not waiting.entered:
             self._gate.enter()
         goes_on = False
         began = self._clocks.monotonic()
         try:
-            await self._one_attempt(flight, number, series)
+            await self._one_attempt(flight, number, transactions)
         except Reject as error:
             self._reject(flight, error)
         except (Transient, Permanent) as error:
@@ -213,7 +213,7 @@ class Handling:
             self._gate.leave()
             self._in_own_task(flight, self._give_up(flight, error))
             return
-        self._waiting[flight.claim_id] = Turn(flight, following, entered=True)
+        self._waiting[flight.claim_id] = WaitingAttempt(flight, following, entered=True)
         self._waiting.move_to_end(flight.claim_id, last=False)
         self._start_worker()
 
@@ -286,8 +286,8 @@ class Handling:
 
     # -- attempts -------------------------------------------------------------------------------
 
-    async def _one_attempt(self, flight: InFlight, number: int, series: TransactionPipeline | None) -> None:
-        await self._wait_until_it_may_run(flight, series)
+    async def _one_attempt(self, flight: InFlight, number: int, transactions: TransactionPipeline | None) -> None:
+        await self._wait_until_it_may_run(flight, transactions)
         self._begun.add(flight.claim_id)
         delivery = delivery_of(flight, number)
         if self._handler.form == "plain":
@@ -295,23 +295,25 @@ class Handling:
             flight.handled = True
             self._storing.put_all((flight,))
         else:
-            await self._in_transaction(flight, delivery, series)
+            await self._in_transaction(flight, delivery, transactions)
 
-    async def _in_transaction(self, flight: InFlight, delivery: Delivery, series: TransactionPipeline | None) -> None:
+    async def _in_transaction(
+        self, flight: InFlight, delivery: Delivery, transactions: TransactionPipeline | None
+    ) -> None:
         async def work(connection: Connection) -> None:
             self._check_held(flight)  # the insert may have waited long for another transaction
             await self._timed(flight, self._handler.call(delivery, connection))
             self._check_held(flight)  # the lease may have ended meanwhile: another owner may run or have buried it
 
         row = rows.NewRow(flight.event, flight.epoch, len(flight.attempts) + 1, flight.received_at)
-        await self._storing.stored([flight], [await self._store.insert_with(row, work, series)])
+        await self._storing.stored([flight], [await self._store.insert_with(row, work, transactions)])
 
-    async def _wait_until_it_may_run(self, flight: InFlight, series: TransactionPipeline | None) -> None:
+    async def _wait_until_it_may_run(self, flight: InFlight, transactions: TransactionPipeline | None) -> None:
         """Check the quorum rule and the claim for the last time before the user's code runs."""
         while self._watch.error or not self._manager.may_run(flight.claim_id):
             self._check_held(flight)
-            if series is not None:
-                await series.rest()
+            if transactions is not None:
+                await transactions.rest()
             await asyncio.sleep(MAY_RUN_PAUSE_SECONDS)
 
     def _check_held(self, flight: InFlight) -> None:

@@ -122,7 +122,7 @@ class Intake:
             self._affinity.put_behind(of_peers)
         return newest
 
-    def read_anew(self) -> None:
+    def read_again(self) -> None:
         """Prepare for reading the source from a stored cursor again. Nothing received before counts for the new cursor.
 
         Events in memory are processed as before. Segments that have begun are not announced as settled.
@@ -235,21 +235,21 @@ class Intake:
         first = self._inside.setdefault(flight.request.event_id, flight)
         if first is flight:
             return True
-        if first.followers is None:
-            first.followers = []
-        first.followers.append(flight)
+        if first.copies is None:
+            first.copies = []
+        first.copies.append(flight)
         return False
 
     def rename(self, flight: InFlight, request: ClaimRequest) -> None:
         """Let an event go on under another claim. Copies that followed it start again."""
         self._take_out(flight)
-        followers, flight.followers = flight.followers, None
+        copies, flight.copies = flight.copies, None
         flight.request = request
         self._leave_count(flight)
         self._enter(flight)
-        for follower in followers or ():
-            self._leave_count(follower)
-            self._enter(follower)
+        for copy in copies or ():
+            self._leave_count(copy)
+            self._enter(copy)
 
     def report_received(self) -> None:
         """State what was received since the last call."""
@@ -264,8 +264,8 @@ class Intake:
             self._take_out(flight)
             reading = _reading(flight)
             exited.append(self._exit(flight, end))
-            if flight.followers:
-                exited += self._finish_followers(flight, end, reading)
+            if flight.copies:
+                exited += self._finish_copies(flight, end, reading)
         self._settle([position for position in exited if position is not None])
 
     def _settle(self, positions: Sequence[Position]) -> None:
@@ -282,18 +282,18 @@ class Intake:
         if not self._count:
             self._emptied.set()
 
-    def _finish_followers(self, flight: InFlight, end: End, reading: int) -> list[Position | None]:
-        followers, flight.followers = flight.followers, None
+    def _finish_copies(self, flight: InFlight, end: End, reading: int) -> list[Position | None]:
+        copies, flight.copies = flight.copies, None
         exited, ended = [], list[str]()
-        for follower in followers or ():
-            # Events stored before the source was read again may be lost, and the follower is read to replace one.
-            stale = not isinstance(end, Buried) and _reading(follower) != reading
-            if follower.request.digest == flight.request.digest and not stale:
-                exited.append(self._exit(follower, DUPLICATE if isinstance(end, Stored) else end))
-                ended.append(follower.event.event_id)
+        for copy in copies or ():
+            # Events stored before the source was read again may be lost, and the copy is read to replace one.
+            stale = not isinstance(end, Buried) and _reading(copy) != reading
+            if copy.request.digest == flight.request.digest and not stale:
+                exited.append(self._exit(copy, DUPLICATE if isinstance(end, Stored) else end))
+                ended.append(copy.event.event_id)
             else:
-                self._leave_count(follower)
-                self._enter(follower)
+                self._leave_count(copy)
+                self._enter(copy)
         if ended:
             self._facts(EventsDuplicate(tuple(ended)))
         return exited

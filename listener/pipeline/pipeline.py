@@ -20,7 +20,7 @@ from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.claim import Dead, Done
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Stopped, Transient, failure_of
+from unlost.listener.core.errors import Permanent, Stopped, Transient, failure_of
 from unlost.listener.core.facts import Facts
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.claiming import Claiming
@@ -169,7 +169,7 @@ class Pipeline:
     async def _unsettled(self, flights: Sequence[InFlight]) -> list[InFlight]:
         """Leave out what a peer has settled meanwhile. If PostgreSQL does not answer, all get letters."""
         known: dict[str, Done | Dead] = {}
-        with contextlib.suppress(Transient, TimeoutError):
+        with contextlib.suppress(Transient, Permanent, TimeoutError):
             async with asyncio.timeout(QUIET_SECONDS):
                 for first in range(0, len(flights), LOOK_AT_ONCE):
                     known |= await self._store.settled([one.request for one in flights[first : first + LOOK_AT_ONCE]])

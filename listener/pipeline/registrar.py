@@ -131,7 +131,7 @@ class Registrar:
             loss = await self._register.loss(await self._letters.checked())
             if loss is not None:
                 await self._reopen(loss)
-        except Transient:
+        except (Transient, Permanent):
             self._check_at = self._clocks.monotonic() + CHECK_AGAIN_SECONDS
 
     async def _reopen(self, loss: Loss) -> None:

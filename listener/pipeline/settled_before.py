@@ -42,6 +42,8 @@ class SettledBefore:
         for flight in [p for p, same in settled if not same and p.cause is None]:
             try:
                 same = bool(await self._store.same_content(flight.event))
+            except Permanent:
+                same = False  # content that PostgreSQL refuses is not the content of a row
             except Transient:
                 self._standby.put([(flight, 0.0)])
                 continue

@@ -41,7 +41,7 @@ class Claims(Protocol):
         """
         ...
 
-    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+    async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """Hold here what is held elsewhere already, with its epoch and takeovers. False: it is another's.
 
         It is another's if it is settled here or still leased to another. A lapsed or released lease is free.

@@ -1,4 +1,4 @@
-"""Which listeners of a group are alive, and in which places each of them covers what it holds.
+"""Which listeners of a group are alive, and in which places each of them replicates what it holds.
 
 A failed call raises ``Transient`` (it may have taken effect, or may still do so) or ``Permanent`` (it can never succeed
 as it is).
@@ -46,7 +46,7 @@ class MembershipView(msgspec.Struct, frozen=True):
 
 
 class Membership(Protocol):
-    """The live listeners, and the places in which each covers what it holds."""
+    """The live listeners, and the places in which each replicates what it holds."""
 
     life_seconds: float
     """How long a row lives after a refresh."""

@@ -79,11 +79,15 @@ class Rows(Protocol):
         ...
 
     async def insert_with(
-        self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: TransactionPipeline | None = None
+        self,
+        row: NewRow,
+        work: Callable[[Connection], Awaitable[None]],
+        transactions: TransactionPipeline | None = None,
     ) -> Result:
         """Store one event and do ``work`` in the same transaction, unless the row exists or the event is buried.
 
-        In a series, this transaction may have begun with the previous commit, and the next may begin with this one.
+        In a pipeline of transactions, this one may have begun with the previous commit, and the next one may begin
+        with this commit.
         """
         ...
 

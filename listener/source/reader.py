@@ -36,7 +36,7 @@ from unlost.listener.source.handshake import (
     loss_of,
     with_cursor,
 )
-from unlost.listener.source.report import Reporter
+from unlost.listener.source.report import CursorReporter
 from unlost.listener.source.websocket import open_messages
 
 LIVED_SECONDS = 1.0
@@ -64,7 +64,7 @@ class Reader:
         open_connection: Open | None = None,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
-        reporter: Reporter | None = None,
+        reporter: CursorReporter | None = None,
     ) -> None:
         self._options = options
         self._reporter = reporter
@@ -86,7 +86,7 @@ class Reader:
         """The connected source proved in its handshake that it is our producer."""
         self._silent = False
         self._unplaced: deque[bytes] = deque()
-        self._anew = False
+        self._again = False
         self._frames = 0
         self.paused = ""
         self.error = "not connected yet"
@@ -105,12 +105,12 @@ class Reader:
         """Whether events that are missed now can be read later."""
         return self._resumes
 
-    def read_anew(self) -> None:
+    def read_again(self) -> None:
         """Continue after the group's cursor as stored now, on another connection; read nothing more from this one.
 
         A source that cannot resume sends nothing again.
         """
-        self._anew = True
+        self._again = True
         if self._resumes and self._connection is not None:
             self._connection.transport.abort()
 
@@ -141,8 +141,8 @@ class Reader:
 
     async def _session(self) -> None:
         """Run one connection. Return early if the group's starting point was just recorded."""
-        if self._anew:
-            self._anew, self._after = False, None
+        if self._again:
+            self._again, self._after = False, None
         after = await self._cursor_to_ask_for()
         try:
             async with self._opened(with_cursor(self._options.url, after)) as connection:
@@ -219,7 +219,7 @@ class Reader:
             await self._pause(why)
         events, size = self._intake.room
         frames = await connection.take(min(events, AT_ONCE), min(size, BYTES_AT_ONCE))
-        if self._anew and self._resumes:
+        if self._again and self._resumes:
             self._take_apart(frames)
             raise Transient("PostgreSQL is another store now: reading goes on after the cursor that it has")
         self.last_frame_at = self._clock()

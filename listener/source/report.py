@@ -29,7 +29,7 @@ class Sends(Protocol):
         ...
 
 
-class Reporter:
+class CursorReporter:
     """Reports on all connections of a reader, one after another."""
 
     def __init__(self, cursors: GroupCursors, *, source: str, group: str, saved: Callable[[], str | None]) -> None:

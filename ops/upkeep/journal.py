@@ -61,7 +61,8 @@ def forget_group(settings: JournalSettings, group: str) -> int:
 
 def _named(group: str, known: Sequence[groups.Group]) -> groups.Group:
     names = ", ".join(one.name for one in known) or "none"
-    found = [one for one in known if group in {one.name, one.name.partition("@")[0]}]
+    found = [one for one in known if one.name == group]
+    found = found or [one for one in known if one.name.partition("@")[0] == group]
     if not found:
         raise UsageProblem(f"the journal knows no group {group!r}; it knows: {names}")
     if len(found) > 1:

@@ -70,7 +70,7 @@ def _twins(picture: Picture) -> Iterator[Problem]:
     urls: dict[str, list[str]] = {}
     for one in up(picture):
         urls.setdefault(one.name, []).append(one.url)
-    marks = picture.database.roll if picture.database else {}
+    marks = picture.database.listeners_seen if picture.database else {}
     for name in sorted({*urls, *marks}):
         many = max(len(urls.get(name, ())), marks[name].alive if name in marks else 0)
         if many > 1:
@@ -87,7 +87,7 @@ def _twins(picture: Picture) -> Iterator[Problem]:
 def _absent(picture: Picture, error: str, some: Sequence[Listener]) -> Problem:
     alive = up(picture)
     standing = sum(one.standing_by for one in alive)
-    marks = picture.database.roll if picture.database else {}
+    marks = picture.database.listeners_seen if picture.database else {}
     seen = [marks[one.name].seen_at for one in some if one.name in marks]
     if alive:
         waits = f" ({count(standing, '1 event stands', 'events stand')} by)" if standing else ""
@@ -113,7 +113,7 @@ def _absent(picture: Picture, error: str, some: Sequence[Listener]) -> Problem:
 
 
 def _died(picture: Picture) -> Iterator[Problem]:
-    marks = picture.database.roll if picture.database else {}
+    marks = picture.database.listeners_seen if picture.database else {}
     dead = {name: mark.starts - 1 for name, mark in marks.items() if mark.starts > DEATHS}
     if dead:
         deaths = ", ".join(f"listener {name} {times} times" for name, times in sorted(dead.items()))

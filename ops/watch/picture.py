@@ -112,7 +112,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     rows: int = 0
     estimated: bool = False
     settled_up_to: str | None = None
-    roll: Mapping[str, Mark] = msgspec.field(default_factory=dict)
+    listeners_seen: Mapping[str, Mark] = msgspec.field(default_factory=dict)
     back_for: float | None = None
     """Seconds since it last failed to answer; None: it has always answered, as far as is known."""
 

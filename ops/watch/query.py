@@ -205,15 +205,15 @@ class Watch:
         marks = {one["instance_id"]: Mark(one["seen_at"], one["starts"], one["alive"]) for one in members}
         return Database(
             milliseconds=(time.monotonic() - started) * 1000, rows=rows, estimated=rows >= MOST_COUNTED,
-            settled_up_to=cursor, roll=marks,
+            settled_up_to=cursor, listeners_seen=marks,
         )  # fmt: skip
 
 
 def named(picture: Picture) -> Picture:
     """Name the one listener that has never answered, if PostgreSQL knows exactly one listener that is missing here."""
     away = [one for one in picture.listeners if one.error and one.name == place_of(one.url)]
-    roll = picture.database.roll if picture.database else {}
-    left = roll.keys() - {one.name for one in picture.listeners}
+    listeners_seen = picture.database.listeners_seen if picture.database else {}
+    left = listeners_seen.keys() - {one.name for one in picture.listeners}
     if len(away) != 1 or len(left) != 1:
         return picture
     (name,) = left

@@ -52,7 +52,7 @@ def of_postgres(picture: Picture) -> Iterator[Problem]:
     if not error and not hurt:
         return
     back = picture.database.back_for if picture.database else None
-    rest = "Listeners go on by themselves; what they buried meanwhile, a replay stores."
+    rest = "Listeners go on by themselves; nothing is buried meanwhile."
     if error and (hurt or not alive):
         what, todo, commands = f"PostgreSQL is away ({error})", *_heal_postgres(error)
         affected = f"{named(hurt)} {_wait(hurt)} for it, and nothing is stored." if hurt else "Nothing can be stored."
@@ -196,7 +196,8 @@ def of_source(picture: Picture) -> Iterator[Problem]:
         yield Problem(
             key="producer", level="bad", what=f"The producer takes no events ({'; '.join(producer.reasons)})",
             affected="Publishers are answered 503 and must try again; what it answered 202 for is safe.",
-            todo="Make room on the disk of its journal; it goes on by itself.", commands=("df -h",),
+            todo="Make room on the disk of its journal, or start the group that it waits for; it goes on by itself.",
+            commands=("df -h", f"curl -s {producer.url}/api/journal/groups"),
             runbook="UnlostJournalRefuses",
         )  # fmt: skip
     if lost:

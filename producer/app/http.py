@@ -178,7 +178,8 @@ class Publishing:
         return await self._lines([entry] if entry else [])
 
     async def _lines(self, entries: Sequence[Entry]) -> Response:
-        damaged = await asyncio.to_thread(damaged_of, [entry for entry in entries if entry.body])
+        # Retention leaves the digest of an entry whose body it drops; one that cannot be read has none.
+        damaged = await asyncio.to_thread(damaged_of, [one for one in entries if one.body or not one.digest])
         self._damage.meet(damaged)
         numbers = {entry.number for entry in damaged}
         lines = [

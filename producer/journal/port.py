@@ -10,9 +10,8 @@ from typing import Literal, Protocol, overload
 
 import msgspec
 
-from unlost.producer.journal.groups import KEEP_NOTHING, Keep
-from unlost.producer.journal.groups import Group as KnownGroup
-from unlost.producer.journal.publications import Group
+from unlost.producer.journal.groups import KEEP_NOTHING, Group, Keep
+from unlost.producer.journal.publications import Publications
 from unlost.producer.journal.timelines import Timelines
 
 READ_BYTES = 1024 * 1024
@@ -92,11 +91,11 @@ class Journal(Protocol):
         """Total bytes of all bodies, as far as known. The event loop reads it after each commit."""
         ...
 
-    def append(self, groups: Sequence[Group], at: float) -> Written:
+    def append(self, groups: Sequence[Publications], at: float) -> Written:
         """Store a batch durably, all or nothing. Raises ``JournalError`` otherwise."""
         ...
 
-    def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
+    def append_at_once(self, groups: Sequence[Publications], at: float) -> Written | None:
         """Like ``append``, but called on the event loop, for a few new events. Just as durable.
 
         Returns None if it did nothing: there are too many events, they are too large, some ids are known already, or
@@ -147,7 +146,7 @@ class Journal(Protocol):
         """
         ...
 
-    def remember(self, reported: Sequence[KnownGroup]) -> list[KnownGroup]:
+    def remember(self, reported: Sequence[Group]) -> list[Group]:
         """Store what these groups have settled. Returns all groups, including forgotten ones."""
         ...
 

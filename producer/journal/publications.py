@@ -84,7 +84,7 @@ class Lines(msgspec.Struct, frozen=True, gc=False):
         return len(self.text) - (len(self) - 1) * len(LINE_END)
 
 
-Group = Sequence[Publication] | Lines
+Publications = Sequence[Publication] | Lines
 """Publications that arrived together."""
 
 
@@ -95,7 +95,7 @@ def lines_of(publications: Sequence[Publication]) -> Lines:
     return Lines(LINE_END.join(bodies), index, publications[0].redeliver)
 
 
-def in_pieces(groups: Sequence[Group]) -> Iterator[Lines]:
+def in_pieces(groups: Sequence[Publications]) -> Iterator[Lines]:
     """Join the groups into few texts, in order."""
     for are_lines, some in groupby(groups, lambda group: isinstance(group, Lines)):
         if are_lines:
@@ -118,7 +118,7 @@ def _in_parts(publications: Iterable[Publication]) -> Iterator[list[Publication]
         yield part
 
 
-def ids_of(group: Group) -> list[str]:
+def ids_of(group: Publications) -> list[str]:
     """The ids of these publications."""
     return group.ids() if isinstance(group, Lines) else [one.event_id for one in group]
 

@@ -12,7 +12,7 @@ from unlost.listener.core.bulk import plain_ids
 from unlost.listener.core.errors import InvalidEvent
 from unlost.listener.core.event import CURSOR, Event, content_id, on_one_line, parse, parse_named
 from unlost.producer.journal.port import Accepted, Placed
-from unlost.producer.journal.publications import LINE_END, Group, Index, Lines, Publication, ids_of, index_of
+from unlost.producer.journal.publications import LINE_END, Index, Lines, Publication, Publications, ids_of, index_of
 
 STATUS = {"accepted": 202, "redelivered": 202, "duplicate": 409, "conflict": 409, "invalid": 400, "too_large": 413}
 SAYINGS = {
@@ -99,7 +99,7 @@ def answer(placed: Placed | Refused, event_id: str | None, line: int | UnsetType
     return Answer(line, placed.status, event_id, placed.cursor, SAYINGS.get(placed.status, UNSET))
 
 
-def answers(placed: Sequence[Placed], published: Group, lines: Sequence[int]) -> list[Answer]:
+def answers(placed: Sequence[Placed], published: Publications, lines: Sequence[int]) -> list[Answer]:
     """The answers for events of a batch that were stored or recognised."""
     return [
         Answer(line, one.status, event_id, one.cursor, SAYINGS.get(one.status, UNSET))
@@ -107,7 +107,7 @@ def answers(placed: Sequence[Placed], published: Group, lines: Sequence[int]) ->
     ]
 
 
-def accepted_lines(placed: Sequence[Placed], published: Group, lines: Sequence[int]) -> bytes | None:
+def accepted_lines(placed: Sequence[Placed], published: Publications, lines: Sequence[int]) -> bytes | None:
     """The JSON of all answers, made at once from the JSON of the ids. None unless all lines are new."""
     if not isinstance(placed, Accepted) or not isinstance(published, Lines) or "\\" in published.index.ids:
         return None

@@ -15,10 +15,10 @@ import msgspec
 
 from unlost.listener.core.event import how_often
 from unlost.producer.journal.port import JournalError, Placed
-from unlost.producer.journal.publications import LINE_END, Group, Lines, Publication
+from unlost.producer.journal.publications import LINE_END, Lines, Publication, Publications
 from unlost.producer.publish.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
 from unlost.producer.publish.answers import Answers
-from unlost.producer.publish.gathered import Gathered
+from unlost.producer.publish.piece_buffer import PieceBuffer
 from unlost.producer.publish.publisher import Overloaded, Publisher
 
 LINES_AT_ONCE = 2_048
@@ -181,7 +181,7 @@ class _Part:
 
     __slots__ = ("good", "lines", "placing", "refused")
 
-    def __init__(self, good: Group, lines: Sequence[int], refused: Sequence[Answer] = ()) -> None:
+    def __init__(self, good: Publications, lines: Sequence[int], refused: Sequence[Answer] = ()) -> None:
         self.good = good
         self.lines = lines
         """The line numbers of the accepted lines."""
@@ -198,7 +198,7 @@ class _Lines:
         self._taken = 0
         """How many lines were taken already."""
         self._number = 0
-        self._rest = Gathered()
+        self._rest = PieceBuffer()
         """The beginning of a line whose end has not come yet."""
         self._read = 0
         self._max_line = max_line

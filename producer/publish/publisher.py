@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from unlost.producer.journal.port import Entry, Journal, JournalError, Placed, Written
-from unlost.producer.journal.publications import Group
+from unlost.producer.journal.publications import Publications
 
 MOST_WAITING = 50_000
 ENOUGH = 1_024
@@ -32,7 +32,7 @@ QUICK = 0.01
 Done = Callable[[Sequence[Placed] | Exception], None]
 """Called once, on the event loop, with the outcomes or the error. It must not raise."""
 
-Waiting = tuple[Group, Done]
+Waiting = tuple[Publications, Done]
 T = TypeVar("T")
 
 
@@ -82,11 +82,13 @@ class Publisher:
         """Whether a new caller is refused."""
         return self._count >= MOST_WAITING
 
-    async def publish(self, publications: Group) -> Sequence[Placed]:
+    async def publish(self, publications: Publications) -> Sequence[Placed]:
         """Store these events and return when they are durable. Raises ``JournalError`` or ``Overloaded``."""
         return await self.place(publications)
 
-    def place(self, publications: Group, *, together: Hashable | None = None) -> asyncio.Future[Sequence[Placed]]:
+    def place(
+        self, publications: Publications, *, together: Hashable | None = None
+    ) -> asyncio.Future[Sequence[Placed]]:
         """Like ``publish``, but returns a future. ``Overloaded`` is raised here, not by the future.
 
         Publications with the same ``together`` are committed together.
@@ -95,7 +97,7 @@ class Publisher:
         self.submit(publications, partial(_end, future), together=together)
         return future
 
-    def submit(self, publications: Group, done: Done, *, together: Hashable | None = None) -> None:
+    def submit(self, publications: Publications, done: Done, *, together: Hashable | None = None) -> None:
         """Like ``place``, without a future: ``done`` is called directly at the end of the commit."""
         if self.full:
             raise JournalFull(self.full)
@@ -167,7 +169,7 @@ class Publisher:
             outcome = self._append(batch, self._journal.append)
             loop.call_soon_threadsafe(self._written, batch, outcome, time.monotonic() - started)
 
-    def _append(self, batch: list[Waiting], append: Callable[[list[Group], float], T]) -> T | Exception:
+    def _append(self, batch: list[Waiting], append: Callable[[list[Publications], float], T]) -> T | Exception:
         try:
             return append([group for group, _ in batch], time.time())
         except Exception as error:  # noqa: BLE001  the thread's border: handled in ``_finish``

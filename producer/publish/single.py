@@ -15,7 +15,7 @@ from unlost.producer.journal.port import JournalError, Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import STATUS, Answer, Refused, answer
 from unlost.producer.publish.batch import CountOutcome
-from unlost.producer.publish.gathered import Gathered
+from unlost.producer.publish.piece_buffer import PieceBuffer
 from unlost.producer.publish.publisher import Overloaded, Publisher
 
 UNAVAILABLE = 503
@@ -84,7 +84,7 @@ class PublishOne:
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The complete body, or None if the client disconnected."""
-        body = Gathered()
+        body = PieceBuffer()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":

@@ -281,10 +281,10 @@ async def test_a_suspect_that_was_given_back_or_is_mine_still_is_one(place: Plac
     assert await a.claim([ask("e")], take_over=1) == [Won(3, 1)]
 
 
-async def test_what_is_covered_stays_the_suspect_that_it_was(place: Place) -> None:
+async def test_what_is_replicated_stays_the_suspect_that_it_was(place: Place) -> None:
     a, b = place.listener("a", lease=SHORT), place.listener("b")
     assert (
-        await a.cover([HeldClaim("e", ask("e").digest, 4, 3, 2, 1), HeldClaim("f", ask("f").digest, 4, 3, 2, 4)])
+        await a.replicate([HeldClaim("e", ask("e").digest, 4, 3, 2, 1), HeldClaim("f", ask("f").digest, 4, 3, 2, 4)])
         == [True] * 2
     )
     await lapsed(b, "e", "f")
@@ -295,7 +295,7 @@ async def test_what_is_covered_stays_the_suspect_that_it_was(place: Place) -> No
     assert await b.claim([ask("g")], take_over=4) == [Won(4, 3, 2)]
 
 
-@pytest.mark.parametrize("call", ["claim", "settle", "cover"])
+@pytest.mark.parametrize("call", ["claim", "settle", "replicate"])
 async def test_a_clock_that_went_back_holds_nothing_longer_than_a_lease(place: Place, call: str) -> None:
     """Each lease has its own length, not the caller's: members of a group may have different ones."""
     dead, heir = place.listener("dead", lease=SHORT), place.listener("heir", lease=LEASE)
@@ -303,8 +303,8 @@ async def test_a_clock_that_went_back_holds_nothing_longer_than_a_lease(place: P
     await place.turn_clock_back(3600)
     if call == "settle":
         assert await heir.settle([ask("e")], "dead") == [False]
-    elif call == "cover":
-        assert await heir.cover([keep("e")]) == [False]
+    elif call == "replicate":
+        assert await heir.replicate([keep("e")]) == [False]
     (held,) = await heir.claim([ask("e")], take_over=1)
     assert isinstance(held, Held)
     assert held.seconds_left < SHORT + 0.001
@@ -333,7 +333,7 @@ async def test_done(place: Place) -> None:
     assert await a.settle([ask("e")], "done") == [True]
     assert await b.claim([ask("e")], take_over=True, revive=True) == [Done(True)]
     assert await b.claim([ask("e", "other")], take_over=True) == [Done(False)]
-    assert await b.cover([keep("e")]) == [False]
+    assert await b.replicate([keep("e")]) == [False]
 
 
 async def test_dead_and_revived(place: Place) -> None:
@@ -375,21 +375,21 @@ async def test_renewing_extends_and_tells_what_was_lost(place: Place) -> None:
     assert await longer.claim([ask("missing")], take_over=True) == [Won(7, 2)]
 
 
-async def test_covering_keeps_epoch_and_takeovers(place: Place) -> None:
+async def test_replicating_keeps_epoch_and_takeovers(place: Place) -> None:
     a, b = place.listener("a"), place.listener("b")
     await b.claim([ask("taken"), ask("released")], take_over=False)
     await b.release(["released"])
-    assert await a.cover([keep("new", 4, 2), keep("taken"), keep("released", 9)]) == [True, False, True]
-    assert await a.cover([keep("new", 4, 2)]) == [True]
+    assert await a.replicate([keep("new", 4, 2), keep("taken"), keep("released", 9)]) == [True, False, True]
+    assert await a.replicate([keep("new", 4, 2)]) == [True]
     assert await a.claim([ask("new"), ask("released")], take_over=True) == [Won(4, 2), Won(9, 0)]
     assert isinstance((await b.claim([ask("new")], take_over=True))[0], Held)
 
 
-async def test_covering_what_lapsed(place: Place) -> None:
+async def test_replicating_what_lapsed(place: Place) -> None:
     a, b = place.listener("a"), place.listener("b", lease=SHORT)
     await b.claim([ask("e")], take_over=False)
     await lapsed(a, "e")
-    assert await a.cover([keep("e")]) == [True]
+    assert await a.replicate([keep("e")]) == [True]
     assert await b.renew([keep("e")]) == [False]
 
 

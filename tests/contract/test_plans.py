@@ -83,7 +83,7 @@ async def claims(database: Database) -> None:
             ids = named(prefix, count)
             await place.claim([ClaimRequest(event_id, b"") for event_id in ids], take_over=True)
             await place.renew([HeldClaim(event_id, b"", 1, 0) for event_id in ids])
-            await place.cover([HeldClaim(event_id, b"", 1, 0) for event_id in ids])
+            await place.replicate([HeldClaim(event_id, b"", 1, 0) for event_id in ids])
             await place.release(ids)
             await place.settle([ClaimRequest(event_id, b"") for event_id in ids], "dead")
             await place.settle([ClaimRequest(event_id, b"") for event_id in ids], "done")

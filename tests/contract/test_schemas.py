@@ -147,6 +147,19 @@ async def test_a_role_that_may_only_write_rows_starts_where_nothing_is_missing(
     await database.close()
 
 
+@pytest.mark.parametrize("migrating", [True, False])
+async def test_tables_whose_rows_a_restore_has_not_read_yet_are_waited_for(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]", migrating: bool
+) -> None:
+    """Without one transaction around it, a restore makes all tables first."""
+    await done(database_url)
+    await connection.execute("DELETE FROM unlost.migrations")
+    database = Database(database_url)
+    with pytest.raises(Transient, match="being restored"):
+        await (migrate if migrating else check)(database)
+    await database.close()
+
+
 async def test_a_schema_that_a_restore_is_making_is_not_made_twice(
     database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:

@@ -17,9 +17,9 @@ from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import (
     Session,
     SimulatedCursors,
+    SimulatedMembership,
     SimulatedPostgresClaims,
     SimulatedRegister,
-    SimulatedRoll,
     SimulatedStore,
 )
 from tests.support.yardstick import Yardstick
@@ -142,7 +142,7 @@ class Simulated:
         return SimulatedCursors(self._session)
 
     def membership(self, token: str, *, life: float = 4.0, **handler: Any) -> Membership:
-        return SimulatedRoll(self._open(HandWire()), token=token, life_seconds=life, **handler)
+        return SimulatedMembership(self._open(HandWire()), token=token, life_seconds=life, **handler)
 
     async def count(self) -> int:
         return len(self._memory.rows)
@@ -305,7 +305,7 @@ async def test_nobody_is_buried_whom_another_may_store(server: Real | Simulated)
 
 async def test_a_replay_stores_what_is_buried(database: Database) -> None:
     await PostgresLetterRegister(database, token="a").enter([burial("e")])
-    digging = PostgresRows(database, instance_id="dlq", token="dlq", heeds_burials=False)
+    digging = PostgresRows(database, instance_id="dlq", token="dlq", respects_burials=False)
     assert await digging.settled([ClaimRequest("e", event("e").digest)]) == {}
     assert await digging.insert([row("e")]) == [Stored()]
     assert await store_of(database).settled([ClaimRequest("e", event("e").digest)]) == {"e": Done(True)}

@@ -62,11 +62,11 @@ def store(database: Database) -> PostgresRows:
 
 
 @pytest.fixture
-async def series() -> AsyncIterator[TransactionPipeline]:
+async def transactions() -> AsyncIterator[TransactionPipeline]:
     """Another event always follows, until the test ends."""
-    series = TransactionPipeline(lambda: True)
-    yield series
-    await series.rest()
+    transactions = TransactionPipeline(lambda: True)
+    yield transactions
+    await transactions.rest()
 
 
 async def stored(database: Database) -> set[str]:
@@ -76,14 +76,14 @@ async def stored(database: Database) -> set[str]:
 
 @begun_with_the_commit
 async def test_the_message_that_commits_one_begins_the_next(
-    database: Database, store: PostgresRows, series: TransactionPipeline
+    database: Database, store: PostgresRows, transactions: TransactionPipeline
 ) -> None:
     sent: list[str] = []
     async with database.acquire() as connection:
         connection.add_query_logger(lambda query: sent.append(query.query))
     for event_id in "abc":
-        assert await store.insert_with(row(event_id), nothing, series) == Stored()
-    await series.rest()
+        assert await store.insert_with(row(event_id), nothing, transactions) == Stored()
+    await transactions.rest()
     await asyncio.sleep(0)  # the library reports a query one step later
     begins = [query for query in sent if query.startswith("BEGIN")]
     commits = [query for query in sent if "COMMIT" in query]
@@ -93,22 +93,22 @@ async def test_the_message_that_commits_one_begins_the_next(
 
 @pytest.mark.parametrize("second", [nothing, reject])
 async def test_what_a_handler_leaves_reaches_no_later_one(
-    database: Database, store: PostgresRows, series: TransactionPipeline, second: object
+    database: Database, store: PostgresRows, transactions: TransactionPipeline, second: object
 ) -> None:
     """Neither the next one nor, if that one is returned unused, the one after it."""
-    await store.insert_with(row("a"), leave, series)
-    await store.insert_with(row("b"), look, series)
-    await store.insert_with(row("c"), leave, series)
+    await store.insert_with(row("a"), leave, transactions)
+    await store.insert_with(row("b"), look, transactions)
+    await store.insert_with(row("c"), leave, transactions)
     if second is reject:
         with pytest.raises(Reject):
-            await store.insert_with(row("d"), reject, series)
-    await store.insert_with(row("e"), look, series)
-    await series.rest()
+            await store.insert_with(row("d"), reject, transactions)
+    await store.insert_with(row("e"), look, transactions)
+    await transactions.rest()
     assert await stored(database) == {"a", "b", "c", "e"}
 
 
 async def test_what_fails_takes_nothing_with_it(
-    database: Database, store: PostgresRows, series: TransactionPipeline
+    database: Database, store: PostgresRows, transactions: TransactionPipeline
 ) -> None:
     async def divide(connection: Connection) -> None:
         await connection.execute("SELECT 1 / 0")
@@ -119,18 +119,18 @@ async def test_what_fails_takes_nothing_with_it(
 
     for event_id, work in (("a", nothing), ("b", reject), ("c", nothing), ("d", divide), ("e", nothing), ("f", go_on)):
         try:
-            await store.insert_with(row(event_id), work, series)
+            await store.insert_with(row(event_id), work, transactions)
         except Exception:  # noqa: BLE001  whatever it is, it does not concern the others
             assert work is not nothing
         else:
             assert work is nothing
-    await series.rest()
+    await transactions.rest()
     assert await stored(database) == {"a", "c", "e"}
 
 
 @pytest.mark.parametrize("statement", ["", "SELECT pg_terminate_backend(pg_backend_pid())"])
 async def test_a_handler_that_goes_on_without_its_connection_has_failed(
-    database: Database, store: PostgresRows, series: TransactionPipeline, statement: str
+    database: Database, store: PostgresRows, transactions: TransactionPipeline, statement: str
 ) -> None:
     """The handler closed the connection itself or lost it, and swallowed the error."""
 
@@ -140,16 +140,16 @@ async def test_a_handler_that_goes_on_without_its_connection_has_failed(
         while not connection.is_closed():  # noqa: ASYNC110  the connection notices, but announces nothing
             await asyncio.sleep(0.01)
 
-    await store.insert_with(row("a"), nothing, series)
+    await store.insert_with(row("a"), nothing, transactions)
     with pytest.raises(Transient, match="closed or lost"):
-        await store.insert_with(row("b"), go_on, series)
-    await store.insert_with(row("c"), nothing, series)
-    await series.rest()
+        await store.insert_with(row("b"), go_on, transactions)
+    await store.insert_with(row("c"), nothing, transactions)
+    await transactions.rest()
     assert await stored(database) == {"a", "c"}
 
 
 async def test_a_handlers_own_transactions_are_parts_of_one_that_has_begun(
-    database: Database, store: PostgresRows, series: TransactionPipeline
+    database: Database, store: PostgresRows, transactions: TransactionPipeline
 ) -> None:
     async def partly(connection: Connection) -> None:
         assert connection.is_in_transaction()
@@ -158,24 +158,26 @@ async def test_a_handlers_own_transactions_are_parts_of_one_that_has_begun(
                 await connection.execute("SELECT 1 / 0")
 
     for event_id in "ab":
-        await store.insert_with(row(event_id), partly, series)
-    await series.rest()
+        await store.insert_with(row(event_id), partly, transactions)
+    await transactions.rest()
     assert await stored(database) == {"a", "b"}
 
 
 @begun_with_the_commit
-async def test_who_rests_holds_nothing(database: Database, store: PostgresRows, series: TransactionPipeline) -> None:
-    await store.insert_with(row("a"), nothing, series)
+async def test_who_rests_holds_nothing(
+    database: Database, store: PostgresRows, transactions: TransactionPipeline
+) -> None:
+    await store.insert_with(row("a"), nothing, transactions)
     with pytest.raises(Transient, match="did not answer in time"):
         await stored(database)
-    await series.rest()
+    await transactions.rest()
     async with database.acquire() as connection:
         assert not connection.is_in_transaction()
-    await store.insert_with(row("b"), nothing, series)
+    await store.insert_with(row("b"), nothing, transactions)
 
 
 async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
-    database_url: str, store: PostgresRows, series: TransactionPipeline, kind: ConnectionKind
+    database_url: str, store: PostgresRows, transactions: TransactionPipeline, kind: ConnectionKind
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
@@ -183,8 +185,8 @@ async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
         begun.set()
         await go_on.wait()
 
-    await store.insert_with(row("a"), nothing, series)
-    frozen = asyncio.create_task(store.insert_with(row("b"), freeze, series))
+    await store.insert_with(row("a"), nothing, transactions)
+    frozen = asyncio.create_task(store.insert_with(row("b"), freeze, transactions))
     await begun.wait()
     heirs = Database(database_url, kind=kind)
     heir = PostgresRows(heirs, instance_id="b", token="b")
@@ -197,27 +199,27 @@ async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
 
 @begun_with_the_commit
 async def test_a_server_that_ends_what_has_begun_costs_no_attempt(
-    database_url: str, store: PostgresRows, series: TransactionPipeline
+    database_url: str, store: PostgresRows, transactions: TransactionPipeline
 ) -> None:
     pids: list[int] = []
 
     async def note(connection: Connection) -> None:
         pids.append(connection.get_server_pid())
 
-    await store.insert_with(row("a"), note, series)
+    await store.insert_with(row("a"), note, transactions)
     other = await asyncpg.connect(database_url)
-    kept = series.kept
+    kept = transactions.kept
     assert kept is not None
     await other.execute("SELECT pg_terminate_backend($1)", pids[0])
     while kept.is_usable:  # type: ignore[attr-defined]  # noqa: ASYNC110  it notices, but announces nothing
         await asyncio.sleep(0.01)
-    assert await store.insert_with(row("b"), note, series) == Stored()
+    assert await store.insert_with(row("b"), note, transactions) == Stored()
     assert pids[0] != pids[1]
     await other.close()
 
 
 async def test_whoever_is_cancelled_in_a_series_leaves_nothing_behind(
-    database: Database, store: PostgresRows, series: TransactionPipeline
+    database: Database, store: PostgresRows, transactions: TransactionPipeline
 ) -> None:
     begun = asyncio.Event()
 
@@ -225,11 +227,11 @@ async def test_whoever_is_cancelled_in_a_series_leaves_nothing_behind(
         begun.set()
         await connection.execute("SELECT pg_sleep(30)")
 
-    await store.insert_with(row("a"), nothing, series)
-    task = asyncio.create_task(store.insert_with(row("b"), hang, series))
+    await store.insert_with(row("a"), nothing, transactions)
+    task = asyncio.create_task(store.insert_with(row("b"), hang, transactions))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert series.kept is None
+    assert transactions.kept is None
     assert await stored(database) == {"a"}

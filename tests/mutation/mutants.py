@@ -13,11 +13,11 @@ from libcst.metadata import MetadataWrapper, PositionProvider
 from mutmut.mutation.file_mutation import create_mutations
 
 ROOMS = {
-    "pipeline": ("listener/pipeline/*.py",),
-    "claims": ("listener/claims/*.py",),
-    "store": ("listener/store/*.py",),
+    "pipeline": ("listener/pipeline/**/*.py",),
+    "claims": ("listener/claims/**/*.py",),
+    "store": ("listener/store/**/*.py",),
     "dead letters": ("dlq/record/file.py", "dlq/record/letter.py", "dlq/record/sidecar.py"),
-    "journal": ("producer/journal/*.py",),
+    "journal": ("producer/journal/**/*.py",),
 }
 
 

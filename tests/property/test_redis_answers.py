@@ -24,7 +24,7 @@ CALLS: dict[str, Callable[[RedisClaims], Awaitable[object]]] = {
     "place": lambda claims: claims.place(),
     "claim": lambda claims: claims.claim(ASKS, take_over=1),
     "renew": lambda claims: claims.renew(KEEPS),
-    "cover": lambda claims: claims.cover(KEEPS),
+    "replicate": lambda claims: claims.replicate(KEEPS),
     "settle": lambda claims: claims.settle(ASKS, "done"),
     "release": lambda claims: claims.release([request.event_id for request in ASKS]),
     "look": lambda claims: claims.look(ASKS),

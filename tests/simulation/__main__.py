@@ -4,6 +4,7 @@
     python -m tests.simulation --replay 659                   run one seed and print every step
     python -m tests.simulation --replay 659 --drop f1 e2 l2   the same without these faults, events, listeners
     python -m tests.simulation --replay 659 --mutate NAME     the same with a mistake built into the protocol
+    python -m tests.simulation --mutate NAME --schedules 1500 look for a seed that finds this mistake
 
 A schedule that breaks the law is shrunk, and printed as the command that replays it.
 """
@@ -31,10 +32,10 @@ def main() -> int:
     parser.add_argument("--drop", nargs="*", default=[], metavar="NAME", help="what to leave out of it")
     parser.add_argument("--mutate", default="", choices=["", *MUTATIONS], help="build this mistake in", metavar="NAME")
     options = parser.parse_args()
-    if options.replay is not None:
-        with mutated(options.mutate):
+    with mutated(options.mutate):
+        if options.replay is not None:
             return replay(schedule(options.replay).without(options.drop))
-    return search(options)
+        return search(options)
 
 
 def replay(plan: Schedule) -> int:
@@ -63,12 +64,14 @@ def search(options: argparse.Namespace) -> int:
                 f"{done:,} of {options.schedules:,} schedules, {rate:,.0f}/s, {found} found", end=end, file=sys.stderr
             )
 
-    for finding in hunt(options.seed, options.schedules, jobs=options.jobs, progress=progress):
+    mistake = f" --mutate {options.mutate}" if options.mutate else ""
+    for finding in hunt(options.seed, options.schedules, jobs=options.jobs, mutation=options.mutate, progress=progress):
         found += 1
         plan = schedule(finding.seed)
         dropped = shrink(plan, lambda smaller: bool(run(smaller).broken))
         print(f"\nseed {finding.seed}: {finding.broken}")
-        print(f"  python -m tests.simulation --replay {finding.seed}{' --drop ' if dropped else ''}{' '.join(dropped)}")
+        drop = f" --drop {' '.join(dropped)}" if dropped else ""
+        print(f"  python -m tests.simulation --replay {finding.seed}{mistake}{drop}")
         if found >= options.stop_after:
             break
     seconds = time.monotonic() - started

@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 
@@ -38,12 +39,14 @@ def _one_collection_a_schedule() -> None:
     gc.freeze()
 
 
-def hunt(first: int, count: int, *, jobs: int, progress: Callable[[int], None] = lambda _: None) -> Iterator[Finding]:
+def hunt(
+    first: int, count: int, *, jobs: int, mutation: str = "", progress: Callable[[int], None] = lambda _: None
+) -> Iterator[Finding]:
     """Run ``count`` schedules from seed ``first``. Yields findings, and reports how many schedules are done."""
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
     with multiprocessing.get_context("spawn").Pool(jobs, _one_collection_a_schedule) as pool:
         done = 0
-        for chunk, findings in zip(chunks, pool.imap(try_seeds, chunks), strict=True):
+        for chunk, findings in zip(chunks, pool.imap(partial(try_seeds, mutation=mutation), chunks), strict=True):
             yield from findings
             done += len(chunk)
             progress(done)

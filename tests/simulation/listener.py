@@ -11,9 +11,9 @@ from tests.simulation.postgres import SimulatedPostgres
 from tests.simulation.postgres_adapters import (
     Session,
     SimulatedCursors,
+    SimulatedMembership,
     SimulatedPostgresClaims,
     SimulatedRegister,
-    SimulatedRoll,
     SimulatedStore,
     nothing,
 )
@@ -221,7 +221,7 @@ class Start(Process):
                 timeout=settings.redis_timeout,
             ),
             postgres=SimulatedPostgresClaims(session, token=token, lease_seconds=settings.lease),
-            membership=SimulatedRoll(session, token=token, life_seconds=ROLL_LIFE, handler=settings.handler_name),
+            membership=SimulatedMembership(session, token=token, life_seconds=ROLL_LIFE, handler=settings.handler_name),
             register=SimulatedRegister(session, token=token),
             store=SimulatedStore(
                 session, token=token, longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE

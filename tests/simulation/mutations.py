@@ -129,12 +129,12 @@ def _without_held(
     return [flight for flight, _ in left], [answer for _, answer in left]
 
 
-def _ran_out_is_covered(real: Any) -> Any:
-    async def cover(self: Leases, place: str) -> Any:
+def _ran_out_is_replicated(real: Any) -> Any:
+    async def replicate(self: Leases, place: str) -> Any:
         with mock.patch.object(self, "lose_what_ran_out"):
             return await real(self, place)
 
-    return cover
+    return replicate
 
 
 def _epoch_reset(real: Any) -> Any:
@@ -157,7 +157,7 @@ def _losses_ignored(_: Any) -> Any:
     return lambda self, event_ids: self._facts(LeasesLost(event_ids)) if event_ids else None
 
 
-def _no_cover(real: Any) -> Any:
+def _no_replica(real: Any) -> Any:
     return lambda self, step: real(self, places.Step((), step.declare, step.urgent))
 
 
@@ -167,8 +167,8 @@ def _declare_first(real: Any) -> Any:
         async with self._turn:
             await self._declare(step.declare)
         self._moving = False
-        for place in step.cover:
-            await self._cover(place)
+        for place in step.replicate:
+            await self._replicate(place)
         return True
 
     return take
@@ -221,7 +221,7 @@ def _one_place(_: Any) -> Any:
     return also
 
 
-def _stale_roll(_: Any) -> Any:
+def _stale_view(_: Any) -> Any:
     return property(lambda self: self._meets and not self._moving and self._backends.has_all(self.leases.places))
 
 
@@ -235,7 +235,7 @@ def _agreed_for_ever(real: Any) -> Any:
     return see
 
 
-def _open_off_the_roll(real: Any) -> Any:
+def _open_outside_the_membership(real: Any) -> Any:
     def see(self: ClaimManager, look: Any, started: float) -> None:
         real(self, look, started)
         self.agreement._reached.set()
@@ -258,7 +258,7 @@ def _give_up_early(real: Any) -> Any:
 
 
 def _stays_where_it_was(real: Any) -> Any:
-    async def cover(self: Leases, place: str) -> list[ClaimRequest]:
+    async def replicate(self: Leases, place: str) -> list[ClaimRequest]:
         kept = {event_id: claim for event_id, claim in self._claims.items() if place in claim.until}
         claims, self._claims = self._claims, {k: v for k, v in self._claims.items() if k not in kept}
         try:
@@ -267,7 +267,7 @@ def _stays_where_it_was(real: Any) -> Any:
             gone = set(claims) - set(kept) - set(self._claims)
             self._claims = {k: v for k, v in claims.items() if k not in gone}
 
-    return cover
+    return replicate
 
 
 def _saved_at_receipt(real: Any) -> Any:
@@ -556,12 +556,12 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "events start although peers claim elsewhere",
         [(manager_module, "meets", lambda _: lambda *_: True)],
     ),
-    "ran-out-is-covered": (
+    "ran-out-is-replicated": (
         "a claim whose lease ran out is held again in another place",
-        [(Leases, "cover", _ran_out_is_covered)],
+        [(Leases, "replicate", _ran_out_is_replicated)],
     ),
-    "no-cover": ("a place is declared in which claims are not replicated", [(ClaimManager, "_take", _no_cover)]),
-    "declare-before-cover": (
+    "no-replicate": ("a place is declared in which claims are not replicated", [(ClaimManager, "_take", _no_replica)]),
+    "declare-before-replicate": (
         "a place is declared before claims are replicated in it",
         [(ClaimManager, "_take", _declare_first)],
     ),
@@ -571,19 +571,19 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "left-behind": (
         "a listener cut off from PostgreSQL keeps claims that its crash has erased",
-        [(ClaimManager, "_lose_what_nobody_heeds", lambda _: lambda _: None)],
+        [(ClaimManager, "_lose_what_no_peer_respects", lambda _: lambda _: None)],
     ),
     "give-up-early": ("PostgreSQL is given up while peers need it", [(manager_module, "next_step", _give_up_early)]),
-    "stale-cover": (
+    "stale-replicate": (
         "claims that were made in a place long ago are not replicated there again",
-        [(Leases, "cover", _stays_where_it_was)],
+        [(Leases, "replicate", _stays_where_it_was)],
     ),
     "any-place": ("Redis takes claims that are meant for another", [(RedisMemory, "check", _any_place)]),
-    "vouched-unsettled": (
+    "announced-unsettled": (
         "a segment is announced as settled as soon as it ends",
         [(Intake, "_follow", _vouched_unsettled)],
     ),
-    "vouched-half-settled": (
+    "announced-half-settled": (
         "a segment is announced as settled as soon as its last part is",
         [(Intake, "_follow", _vouched_half_settled)],
     ),
@@ -600,13 +600,13 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
             (Handling, "_check_held", lambda _: lambda *_: None),
         ],
     ),
-    "stale-roll": (
+    "stale-view": (
         "events start although the membership could not be refreshed",
-        [(ClaimManager, "open", _stale_roll)],
+        [(ClaimManager, "open", _stale_view)],
     ),
-    "open-off-the-roll": (
+    "open-outside-the-membership": (
         "events start although the membership row has expired",
-        [(ClaimManager, "_see", _open_off_the_roll)],
+        [(ClaimManager, "_see", _open_outside_the_membership)],
     ),
     "any-handler": (
         "a listener works beside listeners with another handler",
@@ -708,11 +708,11 @@ MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "not-read-again": (
         "events that the store lost are not read again",
-        [(Listening, "_read_anew", lambda _: lambda _: None)],
+        [(Listening, "_read_again", lambda _: lambda _: None)],
     ),
     "old-watermark": (
         "the watermark of what was read before is kept",
-        [(Intake, "read_anew", lambda _: lambda _: None)],
+        [(Intake, "read_again", lambda _: lambda _: None)],
     ),
     "version-unseen": (
         "a store with a lower version than before is taken for the same",

@@ -357,21 +357,21 @@ class PostgresMemory:
         )  # fmt: skip
 
     def keep(
-        self, place: str, token: str, lease: float, held_claims: Sequence[HeldClaim], *, cover: bool
+        self, place: str, token: str, lease: float, held_claims: Sequence[HeldClaim], *, replicate: bool
     ) -> list[bool] | Blocked:
-        if self.locked and cover:
+        if self.locked and replicate:
             return BLOCKED
         self.check(place)
-        return [self._keep(place, token, lease, keep, cover=cover) for keep in held_claims]
+        return [self._keep(place, token, lease, keep, replicate=replicate) for keep in held_claims]
 
-    def _keep(self, place: str, token: str, lease: float, keep: HeldClaim, *, cover: bool) -> bool:
+    def _keep(self, place: str, token: str, lease: float, keep: HeldClaim, *, replicate: bool) -> bool:
         record, now = self.claims.get(keep.event_id), self.clock()
         mine = record is not None and record.state == "leased" and record.token == token
-        if (cover and keep.event_id in self.rows) or (keep.event_id in self.buried and not mine):
+        if (replicate and keep.event_id in self.rows) or (keep.event_id in self.buried and not mine):
             return False
         if record is not None:
             free = record.state == "released" or (record.state == "leased" and record.until <= now)
-            if not mine and not (cover and free):
+            if not mine and not (replicate and free):
                 return False
             keep = msgspec.structs.replace(
                 keep,

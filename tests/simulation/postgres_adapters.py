@@ -60,11 +60,11 @@ class SimulatedPostgresClaims:
             lambda: memory.claim(place, self._token, self._lease, requests, over=take_over, revive=revive),
         )
 
-    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
-        return await self._keep("pg cover", held_claims, cover=True)
+    async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+        return await self._keep("pg replicate", held_claims, replicate=True)
 
     async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
-        return await self._keep("pg renew", held_claims, cover=False)
+        return await self._keep("pg renew", held_claims, replicate=False)
 
     async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
         if not requests:
@@ -86,20 +86,20 @@ class SimulatedPostgresClaims:
     async def close(self) -> None:
         pass
 
-    async def _keep(self, what: str, held_claims: Sequence[HeldClaim], *, cover: bool) -> list[bool]:
+    async def _keep(self, what: str, held_claims: Sequence[HeldClaim], *, replicate: bool) -> list[bool]:
         if not held_claims:
             return []
         place, memory = await self._believed(), self._session.memory
         return await self._session.ask(
             f"{what} {[k.event_id for k in held_claims]}",
-            lambda: memory.keep(place, self._token, self._lease, held_claims, cover=cover),
+            lambda: memory.keep(place, self._token, self._lease, held_claims, replicate=replicate),
         )
 
     async def _believed(self) -> str:
         return self._session.claims_place or await self.place()
 
 
-class SimulatedRoll:
+class SimulatedMembership:
     """The membership."""
 
     def __init__(
@@ -266,13 +266,13 @@ class SimulatedStore:
         return [result for result in results if result is not None]
 
     async def insert_with(
-        self, row: NewRow, work: Callable[[Any], Awaitable[None]], series: TransactionPipeline | None = None
+        self, row: NewRow, work: Callable[[Any], Awaitable[None]], transactions: TransactionPipeline | None = None
     ) -> Result:
         session, memory = self.session, self.session.memory
-        kept, transaction = series.kept if series else None, self.new_transaction()
+        kept, transaction = transactions.kept if transactions else None, self.new_transaction()
         try:
-            if series is not None and isinstance(kept, Begun):
-                series.kept, transaction = None, kept.transaction
+            if transactions is not None and isinstance(kept, Begun):
+                transactions.kept, transaction = None, kept.transaction
             else:
                 await session.ask("begin", lambda: memory.begin(transaction))
             what = f"insert in transaction {row.event.event_id}"
@@ -285,10 +285,10 @@ class SimulatedStore:
             except Exception:
                 await self._end(transaction, "rollback", memory.rollback)
                 raise
-            following = self.new_transaction() if series is not None and series.more() else None
+            following = self.new_transaction() if transactions is not None and transactions.more() else None
             await self._end(transaction, f"commit {row.event.event_id}", memory.commit, following)
-            if series is not None and following is not None:
-                series.kept = Begun(self, following)
+            if transactions is not None and following is not None:
+                transactions.kept = Begun(self, following)
         except BaseException:
             self._hang_up(transaction)
             raise

@@ -153,12 +153,12 @@ class RedisMemory:
         record = self.records.get(request.event_id)
         return record is not None and record.state in "DX" and record.digest == request.digest[:8]
 
-    def keep(self, token: str, lease: float, keep: HeldClaim, *, cover: bool) -> bool:
+    def keep(self, token: str, lease: float, keep: HeldClaim, *, replicate: bool) -> bool:
         record = self.records.get(keep.event_id)
         mine = record is None
         if record is not None and record.state in "LR":
             free = record.state == "R" or not record.runs(self._clock())
-            mine = (record.state == "L" and record.token == token) or (cover and free)
+            mine = (record.state == "L" and record.token == token) or (replicate and free)
             keep = msgspec.structs.replace(
                 keep,
                 epoch=max(keep.epoch, record.epoch),
@@ -252,18 +252,18 @@ class SimulatedRedisClaims:
 
         return await self._asked(f"redis look {names}", apply)
 
-    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+    async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         return await self._each(
-            f"redis cover {[k.event_id for k in held_claims]}",
+            f"redis replicate {[k.event_id for k in held_claims]}",
             held_claims,
-            lambda keep: self._memory.keep(self._token, self._lease, keep, cover=True),
+            lambda keep: self._memory.keep(self._token, self._lease, keep, replicate=True),
         )
 
     async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         return await self._each(
             f"redis renew {[k.event_id for k in held_claims]}",
             held_claims,
-            lambda keep: self._memory.keep(self._token, self._lease, keep, cover=False),
+            lambda keep: self._memory.keep(self._token, self._lease, keep, replicate=False),
         )
 
     async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:

@@ -25,12 +25,12 @@ FOUND_BY = {
     "left-behind": 7726, "any-handler": 20, "agreed-for-ever": 918,
     "forget-the-fence": 1, "foreign-row-is-mine": 10, "done-before-row": 0, "dead-before-letter": 1, "no-letter":
     1, "drop-standby": 9, "standby-is-settled": 2, "reset-epoch": 20, "never-renew": 6, "lease-ignored": 714,
-    "lost-unseen": 431, "lost-is-forgotten": 75, "meet-nobody": 87, "no-cover": 9, "ran-out-is-covered": 90424,
+    "lost-unseen": 431, "lost-is-forgotten": 75, "meet-nobody": 87, "no-replicate": 9, "ran-out-is-replicated": 90424,
     "give-up-early": 135, "any-place": 4549, "no-look": 68, "no-last-look": 51,
     "one-place": 35, "dead-untold": 1, "cursor-at-receipt": 2,
     "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 1,
     "stop-leaves-the-rest": 233, "stop-leaves-copies": 1214, "stopped-forbids": 138, "never-healed": 138,
-    "healed-at-offer": 138, "vouched-unsettled": 2, "vouched-half-settled": 2, "any-bytes": 6, "left-unread": 2,
+    "healed-at-offer": 138, "announced-unsettled": 2, "announced-half-settled": 2, "any-bytes": 6, "left-unread": 2,
     "gap-untold": 2, "gap-is-a-wall": 529, "unregistered": 32,
     "outage-counts": 6, "probe-without-locks": 281,
     "trusts-any-store": 143, "saves-in-any-store": 315, "not-read-again": 426, "old-watermark": 426,
@@ -185,7 +185,7 @@ FORGOTTEN_BY_REDIS = Schedule(
 )
 """One buries an event, and PostgreSQL knows it. Redis forgets it. The other wins it; its handler would succeed."""
 
-SLOW_TO_COVER = Schedule(
+SLOW_TO_REPLICATE = Schedule(
     seed=8,
     work="plain",
     resumes=True,
@@ -240,10 +240,10 @@ STOPPED_AFTER_A_GAP = Schedule(
 """The journal has lost what a listener holds. The listener knows it, and is stopped."""
 
 WRITTEN_FOR = {
-    "declare-before-cover": SLOW_TO_COVER,
-    "declared-once-told": SLOW_TO_COVER,
+    "declare-before-replicate": SLOW_TO_REPLICATE,
+    "declared-once-told": SLOW_TO_REPLICATE,
     "waits-for-the-settled": WOKEN_LATE,
-    "stale-cover": BACK_IN_REDIS,
+    "stale-replicate": BACK_IN_REDIS,
     "reset-from-anywhere": SET_BACK_TWICE_AT_ONCE,
     "stop-hands-back-the-lost": STOPPED_AFTER_A_GAP,
     "starts-without-doubt": RESTORED_WHILE_DOWN,
@@ -252,10 +252,10 @@ WRITTEN_FOR = {
     "stop-leaves-what-came": STOPPED_WHILE_PAUSED,
     "stop-leaves-unread": STOPPED_WITH_UNREAD,
     "buries-unconfirmed": CUT_OFF_FROM_BOTH,
-    "stale-roll": WAITS_OFF_THE_ROLL,
+    "stale-view": WAITS_OFF_THE_ROLL,
     "neighbours-condemned": POISON_AND_NEIGHBOURS,
     "confirmed-once": FULL_FOR_LONG,
-    "open-off-the-roll": BACK_ON_THE_ROLL,
+    "open-outside-the-membership": BACK_ON_THE_ROLL,
     "unread": KILLED_UNREGISTERED,
 }
 
@@ -284,8 +284,8 @@ def test_what_was_written_by_hand_breaks_nothing_by_itself() -> None:
 
 
 def test_a_failing_schedule_is_made_small() -> None:
-    plan = schedule(FOUND_BY["no-cover"])
-    with mutated("no-cover"):
+    plan = schedule(FOUND_BY["no-replicate"])
+    with mutated("no-replicate"):
         dropped = shrink(plan, lambda smaller: bool(run(smaller).broken))
         small = plan.without(dropped)
         assert run(small).broken

@@ -16,10 +16,10 @@ SCHEDULES = int(os.environ.get("SIMULATION_SCHEDULES", "4000"))
 
 FORMER_FINDINGS = {
     101457: "who had expired on the roll stayed open until Redis had been asked",
-    102873: "who woke waited for ever to cover what was settled meanwhile",
+    102873: "who woke waited for ever to replicate what was settled meanwhile",
     523: "lost between the desk's look and the handler's, an event stood by nowhere",
     796: "the same, with a plain handler",
-    1153: "what was claimed in a place before it was given up was not covered there again",
+    1153: "what was claimed in a place before it was given up was not replicated there again",
     1375: "the same, in Redis",
     3139: "what another had given back in Redis was claimed there, and PostgreSQL knew of its letter",
     5477: "a letter waited for room on the disk, and was written when its claim had gone",

@@ -69,9 +69,9 @@ class PostgresClaims:
                 await self._check(place)
         raise Transient("claiming events: rows came and went faster than they could be read; ask again")
 
-    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+    async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """See ``Claims``."""
-        return await self._kept(held_claims, True, "covering claims")
+        return await self._kept(held_claims, True, "replicating claims")
 
     async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """See ``Claims``."""
@@ -102,14 +102,14 @@ class PostgresClaims:
     async def close(self) -> None:
         """See ``Claims``. The pool belongs to the code that made it."""
 
-    async def _kept(self, held_claims: Sequence[HeldClaim], cover: bool, doing: str) -> list[bool]:
+    async def _kept(self, held_claims: Sequence[HeldClaim], also_free: bool, doing: str) -> list[bool]:
         place = await self._believed()
         event_ids = [keep.event_id for keep in held_claims]
         rows = await self._fetch(
             "keep", doing, event_ids,
             [keep.digest for keep in held_claims], [keep.epoch for keep in held_claims],
             [keep.takeovers for keep in held_claims], [keep.alone for keep in held_claims],
-            [keep.company for keep in held_claims], self._lease, place, cover,
+            [keep.company for keep in held_claims], self._lease, place, also_free,
         )  # fmt: skip
         return await self._found(event_ids, rows, place)
 

@@ -72,7 +72,7 @@ WHERE c.event_id = late.event_id
 RETURNING c.event_id
 
 -- name: keep
--- $10: also take what nobody is running (cover), not only extend what is mine or missing (renew). Nobody holds a buried
+-- $10: also take what nobody is running (replicate), not only extend mine or missing ones (renew). Nobody holds a buried
 -- event, except a replay that has revived it.
 INSERT INTO unlost.claims AS c (event_id, digest, token, epoch, takeovers, alone, company, state, span, until)
 SELECT event_id, digest, $1, epoch, takeovers, alone, company, 'leased',

@@ -82,7 +82,7 @@ class Script:
 
 
 class RedisClaims:
-    """``ReadableClaims`` in one Redis, or in one Redis Cluster with ``shards`` above 1."""
+    """``StoreMemory`` in one Redis, or in one Redis Cluster with ``shards`` above 1."""
 
     def __init__(
         self,
@@ -162,9 +162,9 @@ class RedisClaims:
                 settled[i] = record is not None and record[1:] == requests[i].digest[:8]
         return settled
 
-    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+    async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """See ``Claims``."""
-        return await self._kept(held_claims, b"1", "covering claims")
+        return await self._kept(held_claims, b"1", "replicating claims")
 
     async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """See ``Claims``."""
@@ -182,13 +182,16 @@ class RedisClaims:
 
     async def close(self) -> None:
         """See ``Claims``."""
-        await self._client.aclose()
+        with contextlib.suppress(*LIBRARY_ERRORS):  # a silent server does not close TLS
+            await self._client.aclose()
 
-    async def _kept(self, held_claims: Sequence[HeldClaim], cover: bytes, doing: str) -> list[bool]:
+    async def _kept(self, held_claims: Sequence[HeldClaim], also_free: bytes, doing: str) -> list[bool]:
         ids = [keep.event_id for keep in held_claims]
         epochs = b"".join([_pair(keep.epoch, keep.company) for keep in held_claims])
         losses = b"".join([_pair(keep.takeovers, keep.alone) for keep in held_claims])
-        return await self._ask(self._keep, ids, [_digests(held_claims), epochs, losses], [cover], doing, replies.marks)
+        return await self._ask(
+            self._keep, ids, [_digests(held_claims), epochs, losses], [also_free], doing, replies.marks
+        )
 
     async def _ask(
         self,

@@ -82,8 +82,10 @@ class RedisCalls:
         """
         (idle, _), _ = self._pool.get_connection_count()
         for connection in [self._pool.get_available_connection() for _ in range(idle)]:  # type: ignore[no-untyped-call]
-            await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+            try:
+                await connection.disconnect(nowait=True)
+            finally:
+                await self._pool.release(connection)
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ class Segment:
     def end(self) -> None:
         """End the segment. The hashed lengths, read from the end, say how many frames it has and how long each is."""
         self._bytes.update(array("Q", (*self._lengths, len(self._lengths))).tobytes())
-        self.name = ClaimRequest(f"stretch:{self._bytes.hexdigest()}", self._bytes.digest())
+        self.name = ClaimRequest(f"segment:{self._bytes.hexdigest()}", self._bytes.digest())
 
 
 class Part(msgspec.Struct, eq=False):

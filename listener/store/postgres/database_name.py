@@ -5,6 +5,7 @@ database of another name or on another server has another one. So a test system 
 system is not taken for it.
 """
 
+import contextlib
 import hashlib
 
 import asyncpg
@@ -20,6 +21,9 @@ async def name_of_database(connection: "Connection | asyncpg.Connection") -> str
     """Return the name, eight hexadecimal digits. Where the server keeps its own identity to itself, only the name of
     the database counts.
     """
-    server = await connection.fetchval(SERVER) if await connection.fetchval(MAY_ASK) else ""
+    server = ""
+    if await connection.fetchval(MAY_ASK):
+        with contextlib.suppress(asyncpg.PostgresError):
+            server = await connection.fetchval(SERVER)
     database = await connection.fetchval(DATABASE)
     return hashlib.blake2b(f"{server} {database}".encode(), digest_size=4).hexdigest()

@@ -1,4 +1,4 @@
-"""The membership: which listeners of a group are alive, and in which places each covers what it holds.
+"""The membership: which listeners of a group are alive, and in which places each replicates what it holds.
 
 A row lives for some seconds after its last refresh, by the server's clock. If that clock goes back, each row and each
 lease counts from then on: dead listeners do not live on for the size of the jump, and living ones keep what they have.

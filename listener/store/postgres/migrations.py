@@ -38,8 +38,9 @@ CREATE TABLE migrations (
 HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)"
 HAS_RECORD = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'migrations')"
 
-MADE_MEANWHILE = (asyncpg.UniqueViolationError, asyncpg.DuplicateSchemaError)
-"""Our own lock keeps listeners apart, but not a restore that makes the same schema in its transaction."""
+MADE_MEANWHILE = (asyncpg.UniqueViolationError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateTableError)
+"""Our own lock keeps listeners apart, but not a restore. It makes the same schema and tables, and fills them later."""
+HAS_EVENTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'events')"
 NOWHERE = "''"
 MISLED = """
 SELECT current_setting('search_path') AS path, quote_ident(current_database()) AS database
@@ -98,6 +99,10 @@ async def check(database: Database) -> Migrated:
             missing = await _missing(connection, database.schema)
         except asyncpg.InsufficientPrivilegeError as error:
             raise _not_allowed(database.schema, error) from None
+        if len(missing) == len(known_migrations()) and await connection.fetchval(HAS_EVENTS, database.schema):
+            raise Unavailable(
+                f"{database.schema} has tables, but not the list of what made them; is it being restored?"
+            )
     if missing:
         raise Misconfigured(
             f"schema {database.schema} lacks {', '.join(one.name for one in missing)}, and nothing is "

@@ -48,16 +48,16 @@ class PostgresRows:
         *,
         instance_id: str,
         token: str,
-        heeds_burials: bool = True,
+        respects_burials: bool = True,
         longest_idle: float = 31.0,
         handler: str | None = None,
     ) -> None:
-        """Make one. ``heeds_burials``: buried events are not stored. A replay revives them, so it heeds none.
+        """Make one. ``respects_burials``: buried events are not stored. A replay revives them, so it respects none.
 
         ``longest_idle``: seconds that a handler may leave its transaction idle, see ``insert_with``.
         """
         self._database = database
-        self._heeds_burials = heeds_burials
+        self._respects_burials = respects_burials
         self._instance_id = instance_id
         self._handler = handler
         self._token = token
@@ -72,14 +72,17 @@ class PostgresRows:
         statement, columns = ("insert_lone", _values(rows[0])) if len(rows) == 1 else ("insert", _columns(rows))
         async with self._database.acquire("storing events") as connection:
             status = await connection.execute(
-                self._sql[statement], self._instance_id, self._token, *columns, self._heeds_burials, self._handler
+                self._sql[statement], self._instance_id, self._token, *columns, self._respects_burials, self._handler
             )
             if status == f"INSERT 0 {len(rows)}":
                 return [STORED] * len(rows)
             return await self._told_apart(connection, rows)
 
     async def insert_with(
-        self, row: NewRow, work: Callable[[Connection], Awaitable[None]], series: TransactionPipeline | None = None
+        self,
+        row: NewRow,
+        work: Callable[[Connection], Awaitable[None]],
+        transactions: TransactionPipeline | None = None,
     ) -> Result:
         """Store one event and do ``work`` in the same transaction: both take effect, or neither.
 
@@ -88,7 +91,7 @@ class PostgresRows:
         frozen in it, the next owner would wait for it, so PostgreSQL ends a transaction that idles for too long.
         """
         failed: Exception | None = None
-        borrowed = await self._next_of(series)
+        borrowed = await self._next_of(transactions)
         async with borrowed as connection:
             transaction = await borrowed.begin(self._longest_idle)
             if not await self._insert_one(connection, row):
@@ -102,10 +105,10 @@ class PostgresRows:
             finally:
                 proxy.detach()
             if failed is None:
-                follows = series is not None and series.more()
-                if await transaction.commit(begin_next=follows) and series is not None:
+                follows = transactions is not None and transactions.more()
+                if await transaction.commit(begin_next=follows) and transactions is not None:
                     borrowed.keep()
-                    series.kept = borrowed
+                    transactions.kept = borrowed
                 return STORED
             try:
                 await transaction.undo()
@@ -115,13 +118,13 @@ class PostgresRows:
             raise translated(failed, "the handler's work on its transaction", own_tables=False) from failed
         raise failed
 
-    async def _next_of(self, series: TransactionPipeline | None) -> Borrowed:
-        if series is not None:
-            kept = series.kept
+    async def _next_of(self, transactions: TransactionPipeline | None) -> Borrowed:
+        if transactions is not None:
+            kept = transactions.kept
             if isinstance(kept, Borrowed) and kept.is_usable:
-                series.kept = None
+                transactions.kept = None
                 return kept
-            await series.rest()
+            await transactions.rest()
         return self._database.acquire("storing an event with its handler")
 
     async def probe(self) -> None:
@@ -175,7 +178,12 @@ class PostgresRows:
 
     async def _insert_one(self, connection: Connection, row: NewRow) -> bool:
         status = await connection.execute(
-            self._sql["insert_lone"], self._instance_id, self._token, *_values(row), self._heeds_burials, self._handler
+            self._sql["insert_lone"],
+            self._instance_id,
+            self._token,
+            *_values(row),
+            self._respects_burials,
+            self._handler,
         )
         return _count(status) == 1
 
@@ -184,7 +192,7 @@ class PostgresRows:
             self._sql["settled"],
             [request.event_id for request in requests],
             [request.digest for request in requests],
-            self._heeds_burials,
+            self._respects_burials,
         )
         return {event_id: Done(same) if stored else Dead(same) for event_id, same, stored in found}
 

@@ -23,10 +23,9 @@ from pathlib import Path
 
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 from unlost.producer.journal import groups
-from unlost.producer.journal.groups import KEEP_NOTHING, Keep
-from unlost.producer.journal.groups import Group as KnownGroup
+from unlost.producer.journal.groups import KEEP_NOTHING, Group, Keep
 from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalError, JournalStats, Placed, Written
-from unlost.producer.journal.publications import Group, Lines, in_pieces
+from unlost.producer.journal.publications import Lines, Publications, in_pieces
 from unlost.producer.journal.sqlite import retention, rows, statements
 from unlost.producer.journal.sqlite.known import FIRST, Judged, judge
 from unlost.producer.journal.sqlite.lock import JournalLock
@@ -110,7 +109,7 @@ class SqliteJournal:
         counts = self._counts
         return 0 if counts is None else counts[1]
 
-    def append(self, groups: Sequence[Group], at: float) -> Written:
+    def append(self, groups: Sequence[Publications], at: float) -> Written:
         """See ``Journal``."""
         with self._lock, self._translating("written"):
             self._require_same_file()
@@ -121,7 +120,7 @@ class SqliteJournal:
             with self._transaction():
                 return self._place_some(groups, at)
 
-    def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
+    def append_at_once(self, groups: Sequence[Publications], at: float) -> Written | None:
         """See ``Journal``."""
         if not rows.are_little(groups) or not self._lock.acquire(blocking=False):
             return None
@@ -140,7 +139,7 @@ class SqliteJournal:
                 "accepted; start the producer again"
             )
 
-    def _place_now(self, groups: Sequence[Group], at: float) -> Written | None:
+    def _place_now(self, groups: Sequence[Publications], at: float) -> Written | None:
         self._be_patient(0.0)
         try:
             return self._place_new(groups, at)
@@ -212,7 +211,7 @@ class SqliteJournal:
                 self._writer.execute("rollback")
             raise
 
-    def _place_new(self, groups: Sequence[Group], at: float) -> Written:
+    def _place_new(self, groups: Sequence[Publications], at: float) -> Written:
         """Store them all as new. ``IntegrityError`` if an id is known or occurs twice; then nothing was written."""
         newest, held = self._counted()
         numbers = range(newest + 1, newest + 1 + sum(map(len, groups)))
@@ -227,7 +226,7 @@ class SqliteJournal:
             Accepted(self.timelines.stem, numbers), numbers.stop - 1, rows.new_entries(numbers.start, groups, at)
         )
 
-    def _place_some(self, groups: Sequence[Group], at: float) -> Written:
+    def _place_some(self, groups: Sequence[Publications], at: float) -> Written:
         """Store a batch in which some ids are known or occur twice."""
         newest, held = self._counted()
         placed: list[Placed] = []
@@ -300,7 +299,7 @@ class SqliteJournal:
             self._writer.execute("update counted set upto = ?", (newest,))
             return retention.retire(self._writer, older_than, max_bytes, chunk, keep)
 
-    def remember(self, reported: Sequence[KnownGroup]) -> list[KnownGroup]:
+    def remember(self, reported: Sequence[Group]) -> list[Group]:
         """See ``Journal``."""
         with self._writing("written"):
             groups.remember(self._writer, reported)

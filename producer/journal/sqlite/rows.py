@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, count, repeat
 
 from unlost.producer.journal.port import Entry
-from unlost.producer.journal.publications import Group, Lines, Publication, in_pieces
+from unlost.producer.journal.publications import Lines, Publication, Publications, in_pieces
 from unlost.producer.journal.sqlite import statements
 from unlost.producer.journal.sqlite.known import LEFT, Judged
 
@@ -15,7 +15,7 @@ NUMBER = b"%018d"
 """As many digits as a cursor may have, and of fixed width (``statements.py``)."""
 
 
-def insert_new(writer: sqlite3.Connection, number: int, groups: Sequence[Group], at: float) -> int:
+def insert_new(writer: sqlite3.Connection, number: int, groups: Sequence[Publications], at: float) -> int:
     """Insert all of these, starting at ``number``. Returns the total bytes of their bodies."""
     size = 0
     for lines in in_pieces(groups):
@@ -51,14 +51,14 @@ def _check(done: sqlite3.Cursor, expected: int) -> None:
         raise ValueError(f"{done.rowcount:,} rows came of {expected:,} lines")
 
 
-def are_little(groups: Sequence[Group]) -> bool:
+def are_little(groups: Sequence[Publications]) -> bool:
     """Whether writing them on the event loop takes short enough."""
     if sum(map(len, groups)) > statements.FEW:
         return False
     return sum([len(one.body) for one in chain.from_iterable(groups)]) <= LITTLE_BYTES
 
 
-def new_entries(first: int, groups: Sequence[Group], at: float) -> Iterator[Entry]:
+def new_entries(first: int, groups: Sequence[Publications], at: float) -> Iterator[Entry]:
     """The entries that ``insert_new`` stored."""
     for number, one in enumerate(chain.from_iterable(groups), first):
         yield Entry(number, one.event_id, one.digest, one.body, at)

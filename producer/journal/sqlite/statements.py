@@ -40,11 +40,15 @@ INSERT_SOME_LINES = (
 """The same for some of the lines. Numbers and marks (``known.py``) are strings with a fixed width per line."""
 COUNTS = """select max(coalesce((select max(number) from entries), 0), upto),
     (select bytes from held) + coalesce((select sum(length(body)) from entries where number > upto), 0) from counted"""
-READ = """select number, event_id, digest, coalesce(body, x''), at from entries
-    where number > max(?, (select dropped from held)) order by number limit ?"""
-ENTRY = "select number, event_id, digest, coalesce(body, x''), at from entries where number = ?"
-FIRST = "select number, event_id, digest, coalesce(body, x''), at from entries where first and event_id = ?"
+ENTRIES = """select number, event_id, digest, coalesce(body, x''), at from entries
+    where typeof(event_id) = 'text' and typeof(digest) = 'blob' and typeof(body) in ('blob', 'null')
+    and typeof(at) = 'real'"""
+"""One changed bit can make a column another type. Such a row counts as missing, and so as damaged."""
+READ = ENTRIES + " and number > max(?, (select dropped from held)) order by number limit ?"  # noqa: S608  made of constants
+ENTRY = ENTRIES + " and number = ?"
+FIRST = ENTRIES + " and first and event_id = ?"
 BOUNDS = """select (select min(number) from entries where number > (select dropped from held)),
     max(coalesce((select max(number) from entries), 0), upto) from counted"""
 """A number is never given twice: ``counted`` remembers the highest, also when retention has deleted its row."""
-OLDEST = "select number, length(body), at from entries where number > ? order by number limit ?"
+OLDEST = """select number, length(body), case typeof(at) when 'real' then at else 0.0 end from entries
+    where number > ? order by number limit ?"""

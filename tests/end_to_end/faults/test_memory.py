@@ -19,6 +19,8 @@ from tests.support.watched import MEBIBYTE, watching
 
 MAX_BYTES = 64
 """The default, in MiB."""
+MAX_EVENTS = "10000"
+"""So that the events behind them come sooner."""
 LINE = b"y\n"
 GIANT = 2_900_000_000
 GIANT_SHA256 = "b317a36461aaecf3bd9ce35f90cfa0c05425a25b3319e0ad61648a69720b271b"
@@ -101,7 +103,7 @@ async def repeated(writer: asyncio.StreamWriter, piece: bytes, size: int) -> Non
 async def listening(servers: dict, source: Hostile, processes: list[ListenerProcess]) -> AsyncIterator[ListenerProcess]:
     one = ListenerProcess(
         servers["directory"], "a", redis_url=servers["redis_url"], database_url=servers["database_url"],
-        ws_url=source.url,
+        ws_url=source.url, max_events=MAX_EVENTS,
     )  # fmt: skip
     processes.append(one)
     await asyncio.to_thread(one.start)

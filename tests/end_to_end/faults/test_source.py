@@ -58,6 +58,18 @@ async def test_a_giant_frame_is_buried_and_does_not_end_connection_after_connect
     assert f"{len(giant):,} bytes" in found[0].message
 
 
+async def test_a_number_that_postgresql_cannot_hold_is_a_conflict_and_ends_no_listener(servers: dict):
+    """The second content can only be compared in PostgreSQL, which refuses it."""
+    async with running_source() as source:
+        source.backlog = lambda after: ['{"event_id":"x","payload":1}']
+        async with running_listener(ws_url=source.url, **servers) as one:
+            await one.heard.until(lambda h: h.ids(EventsStored) == ["x"])
+            await source.send('{"event_id":"x","payload":1e400000}', frame("after"))
+            await one.heard.until(lambda h: len(h.of(EventBuried)) == 1 and "after" in h.ids(EventsStored))
+            assert not one.task.done()
+    assert [(letter.reason, letter.event_id) for letter in letters(servers["directory"])] == [("conflict", "x")]
+
+
 async def test_events_that_it_could_not_read_are_left_to_the_source(servers: dict):
     """Our producer says how large an event may be. A letter with the beginning of one could never become a row."""
     async with running_source() as source:

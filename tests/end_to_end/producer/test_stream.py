@@ -265,10 +265,10 @@ async def test_a_group_is_forgotten_while_the_producer_runs(producer: RunningPro
         )
 
     with closing(sqlite3.connect(producer.journal)) as file, file:
-        for name in ("old@0000000a", "two@0000000a", "two@0000000b"):
+        for name in ("old@0000000a", "two@0000000a", "two@0000000b", "plain", "plain@0000000a"):
             groups.remember(file, [groups.Group(name, 0, 0.0)])
     assert "name one of these: " in (await asyncio.to_thread(ops, "forget", "two")).stderr
-    for name in ("two@0000000a", "two", "old@0000000a"):
+    for name in ("two@0000000a", "two", "old@0000000a", "plain", "plain"):
         assert f"group {name}" in (await asyncio.to_thread(ops, "forget", name)).stdout
     listed = await asyncio.to_thread(ops, "groups")
     assert listed.returncode == 0

@@ -2,6 +2,9 @@
 
 import json
 import random
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import JournalError
 from unlost.producer.journal.publications import Publication
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
+from unlost.producer.stream.tail import wire_of
 
 COUNT = 600
 FLIPS = 150
@@ -45,14 +49,17 @@ def read(path: Path) -> tuple[set[str], set[int]]:
             whole |= {one.event_id for one in entries if one.number not in numbers}
             lost |= numbers
             assert [one.number for one in entries] == list(range(after + 1, after + 1 + len(entries)))
+            assert all(wire_of(one, journal.timelines) for one in entries if one.number not in numbers)
             after = entries[-1].number
-        return whole, lost | set(range(newest + 1, COUNT + 1))
+        lost |= set(range(newest + 1, COUNT + 1))
+        journal.retire(older_than=2.0, max_bytes=10**9)
+        return whole, lost
     finally:
         journal.close()
 
 
-def test_what_is_intact_is_whole(intact: Path) -> None:
-    assert read(intact) == ({f"e{number}" for number in range(COUNT)}, set())
+def test_what_is_intact_is_whole(intact: Path, tmp_path: Path) -> None:
+    assert read(Path(shutil.copy(intact, tmp_path))) == ({f"e{number}" for number in range(COUNT)}, set())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -80,3 +87,19 @@ def test_no_flipped_bit_hides_an_event(intact: Path, tmp_path: Path, seed: int) 
         assert missing <= {f"e{number - 1}" for number in lost}, (place, sorted(missing))
     assert hurt, "no bit hurt an entry"
     assert refused < FLIPS / 3, f"{refused} times the journal as a whole was refused"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("body", "cast(body as text)"), ("body", "12"), ("body", "1.5"), ("digest", "cast(digest as text)"),
+     ("event_id", "cast(event_id as blob)"), ("at", "'soon'"), ("at", "x'00'")],
+)  # fmt: skip
+def test_a_column_of_another_type_is_damage(intact: Path, tmp_path: Path, column: str, value: str) -> None:
+    """One bit of a row's header decides the type of a column."""
+    path = tmp_path / "journal.sqlite3"
+    shutil.copy(intact, path)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(f"update entries set {column} = {value} where number = 7")
+    whole, lost = read(path)
+    assert lost == {7}
+    assert len(whole) == COUNT - 1

@@ -7,8 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlost.producer.journal.groups import KEEP_NOTHING, Keep, kept_for
-from unlost.producer.journal.groups import Group as KnownGroup
+from unlost.producer.journal.groups import KEEP_NOTHING, Group, Keep, kept_for
 from unlost.producer.journal.publications import Publication
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
 
@@ -75,7 +74,7 @@ def test_retention_takes_the_oldest_and_no_more_than_it_should(steps: list[tuple
                 model.publish([len(one.body) for one in some], float(at))
             elif what == "retire":
                 older_than, max_bytes, chunk, settled = given_
-                keep = kept_for([KnownGroup("g", settled, 1.0)]) if settled else KEEP_NOTHING
+                keep = kept_for([Group("g", settled, 1.0)]) if settled else KEEP_NOTHING
                 done = journal.retire(older_than=float(older_than), max_bytes=max_bytes, chunk=chunk, keep=keep)
                 assert done == model.retire(float(older_than), max_bytes, chunk, keep)
             else:
@@ -94,7 +93,7 @@ def test_retention_takes_the_oldest_and_no_more_than_it_should(steps: list[tuple
 
 
 def test_what_groups_are_still_to_read_is_kept() -> None:
-    slow, quick, gone = KnownGroup("slow", 4, 1.0), KnownGroup("quick", 9, 1.0), KnownGroup("gone", 2, 1.0, True)
+    slow, quick, gone = Group("slow", 4, 1.0), Group("quick", 9, 1.0), Group("gone", 2, 1.0, True)
     assert kept_for([slow, quick]) == Keep(4, 4)
     assert kept_for([slow, quick, gone]) == Keep(4, 2), "entries that the forgotten group had not read are counted"
     assert kept_for([gone]) == Keep(KEEP_NOTHING.after, 2)

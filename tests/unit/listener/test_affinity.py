@@ -47,7 +47,7 @@ async def test_a_peers_share_waits_for_the_peer_and_is_then_looked_at():
     assert not len(queue)
 
 
-async def test_a_stretch_that_goes_on_is_waited_for_as_long_again():
+async def test_a_segment_that_goes_on_is_waited_for_as_long_again():
     gate, _ = affinity()
     going_on = part(ended=False)
     loop = asyncio.get_running_loop()
@@ -57,7 +57,7 @@ async def test_a_stretch_that_goes_on_is_waited_for_as_long_again():
     assert loop.time() - started >= WAIT * 1.5
 
 
-async def test_a_stretch_that_ends_late_is_looked_at_soon_after():
+async def test_a_segment_that_ends_late_is_looked_at_soon_after():
     gate, _ = affinity()
     late = part(ended=False)
     gate.put_later(late)

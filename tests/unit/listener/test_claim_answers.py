@@ -10,7 +10,7 @@ from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, Held, Lapsed, Won
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Transient
+from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Fact
 from unlost.listener.core.in_flight import DUPLICATE, End, InFlight, conflict_claim
@@ -34,7 +34,7 @@ class Around:
         self,
         answer: Answer,
         *,
-        same: bool | Transient = True,
+        same: bool | Transient | Permanent = True,
         handled: bool = False,
         settled: Done | Dead | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class Around:
 
     async def same_content(self, event: Any) -> bool:
         self.log.append(f"compare {event.event_id}")
-        if isinstance(self._same, Transient):
+        if isinstance(self._same, Transient | Permanent):
             raise self._same
         return self._same
 
@@ -239,6 +239,13 @@ def assert_conflict(one: InFlight, log: Sequence[object]) -> None:
 
 async def test_other_content_is_a_conflict_under_a_name_of_its_own():
     around, one = Around(Won(1, 0), same=False), flight()
+    await settled_before(around).end([(one, False)])
+    assert around.log.pop(0) == "compare e"
+    assert_conflict(one, around.log)
+
+
+async def test_content_that_the_table_refuses_is_a_conflict():
+    around, one = Around(Won(1, 0), same=Permanent("22003: out of range")), flight()
     await settled_before(around).end([(one, False)])
     assert around.log.pop(0) == "compare e"
     assert_conflict(one, around.log)

@@ -17,7 +17,7 @@ def at(version: int, generation: str = "g", incarnation: str = "postgres:1") -> 
     return StoreMark(generation, version, incarnation)
 
 
-class Roll:
+class FakeMembership:
     """Shows these marks one after the other; a renewed generation is another one from then on."""
 
     def __init__(self, *seen: StoreMark) -> None:
@@ -34,7 +34,7 @@ class Roll:
         self._seen = [at(version + 1, f"after {generation}")]
 
 
-class Reach:
+class FakeBackends:
     """Redis says that the store had come so far; ``None``: it does not answer."""
 
     redis: str | None = None
@@ -58,7 +58,9 @@ class Reach:
         self.filed.append(store)
 
 
-def known(membership: Roll, backends: Reach, mark: StoreMark | None = MARK) -> tuple[KnownStore, list[Fact], list[str]]:
+def known(
+    membership: FakeMembership, backends: FakeBackends, mark: StoreMark | None = MARK
+) -> tuple[KnownStore, list[Fact], list[str]]:
     facts, others = list[Fact](), list[str]()
     one = KnownStore(membership=cast("Any", membership), backends=cast("Any", backends), facts=facts.append)
     one.mark = mark
@@ -67,21 +69,21 @@ def known(membership: Roll, backends: Reach, mark: StoreMark | None = MARK) -> t
 
 
 async def test_the_first_look_takes_the_store_no_further():
-    membership = Roll(MARK)
-    one, _, _ = known(membership, Reach(), mark=None)
+    membership = FakeMembership(MARK)
+    one, _, _ = known(membership, FakeBackends(), mark=None)
     assert (await one.refresh_membership()).store == MARK
     assert membership.log == [None], "nobody has said yet that it is the store that it was"
 
 
 async def test_without_a_look_at_postgres_redis_is_not_asked():
-    backends = Reach(("redis:1", 7))
-    assert not await known(Roll(MARK), backends, mark=None)[0].look_for_redis()
+    backends = FakeBackends(("redis:1", 7))
+    assert not await known(FakeMembership(MARK), backends, mark=None)[0].look_for_redis()
     assert backends.told == []
 
 
 @pytest.mark.parametrize("remembered", [7, 6, 0])
 async def test_a_store_that_redis_remembers_is_taken_further_from_then_on(remembered: int):
-    membership, backends = Roll(at(8)), Reach(("redis:1", remembered))
+    membership, backends = FakeMembership(at(8)), FakeBackends(("redis:1", remembered))
     one, _, _ = known(membership, backends)
     assert not await one.look_for_redis()
     assert (backends.redis, backends.told) == ("redis:1", [MARK])
@@ -94,14 +96,16 @@ async def test_a_store_that_redis_remembers_is_taken_further_from_then_on(rememb
     [(7, "postgres:1", False), (8, "postgres:1", False), (7, "postgres:2", False), (8, "postgres:2", True)],
 )
 async def test_peers_that_are_further_on_under_another_name_have_left_this_one_behind(version, incarnation, left):
-    one, _, _ = known(Roll(MARK), Reach(("redis:1", version), at(version, incarnation=incarnation).name))
+    one, _, _ = known(
+        FakeMembership(MARK), FakeBackends(("redis:1", version), at(version, incarnation=incarnation).name)
+    )
     assert not one.left_behind
     await one.look_for_redis()
     assert one.left_behind is left
 
 
 async def test_a_store_less_far_than_redis_remembers_is_doubted():
-    membership, backends = Roll(MARK), Reach(("redis:1", 8))
+    membership, backends = FakeMembership(MARK), FakeBackends(("redis:1", 8))
     one, _, _ = known(membership, backends)
     assert await one.look_for_redis()
     assert backends.redis is None
@@ -110,29 +114,29 @@ async def test_a_store_less_far_than_redis_remembers_is_doubted():
 
 
 async def test_a_store_that_a_peer_has_taken_as_far_meanwhile_is_the_same():
-    membership = Roll(at(8))
-    one, _, _ = known(membership, Reach(("redis:1", 8)))
+    membership = FakeMembership(at(8))
+    one, _, _ = known(membership, FakeBackends(("redis:1", 8)))
     assert await one.look_for_redis()
     assert (await one.look_again()).store == at(8)
     assert membership.log == [None]
 
 
 async def test_a_store_that_redis_does_not_know_is_doubted_by_a_newcomer():
-    membership = Roll(MARK)
-    one, _, _ = known(membership, Reach(("redis:1", None)))
+    membership = FakeMembership(MARK)
+    one, _, _ = known(membership, FakeBackends(("redis:1", None)))
     assert await one.look_for_redis()
     assert (await one.look_again()).store.generation == "after g"
 
 
 async def test_a_store_that_nobody_has_taken_further_is_believed():
-    backends = Reach(("redis:1", None))
-    assert not await known(Roll(at(0)), backends, mark=at(0))[0].look_for_redis()
+    backends = FakeBackends(("redis:1", None))
+    assert not await known(FakeMembership(at(0)), backends, mark=at(0))[0].look_for_redis()
     assert backends.redis == "redis:1"
 
 
 async def test_who_has_seen_the_store_all_along_believes_it_although_redis_forgot():
-    backends = Reach(("redis:1", 7))
-    one, _, _ = known(Roll(MARK), backends)
+    backends = FakeBackends(("redis:1", 7))
+    one, _, _ = known(FakeMembership(MARK), backends)
     await one.look_for_redis()
     backends.found, backends.redis = ("redis:2", None), None
     assert not await one.look_for_redis()
@@ -141,23 +145,23 @@ async def test_who_has_seen_the_store_all_along_believes_it_although_redis_forgo
 
 @pytest.mark.parametrize("away", [False, True])
 async def test_a_newcomer_that_cannot_ask_redis_doubts_the_store_once_redis_is_known_to_be_away(away: bool):
-    backends = Reach(None)
+    backends = FakeBackends(None)
     backends.redis_is_away = away
-    one, _, _ = known(Roll(MARK), backends)
+    one, _, _ = known(FakeMembership(MARK), backends)
     assert await one.look_for_redis() is away
 
 
 async def test_who_knows_the_store_needs_no_redis():
-    backends = Reach(("redis:1", 7))
-    one, _, _ = known(Roll(MARK), backends)
+    backends = FakeBackends(("redis:1", 7))
+    one, _, _ = known(FakeMembership(MARK), backends)
     await one.look_for_redis()
     backends.found, backends.redis_is_away = None, True
     assert not await one.look_for_redis()
 
 
 async def test_a_store_that_went_back_gets_a_generation_that_has_come_further_than_it_ever_had():
-    membership = Roll(at(3))
-    one, _, _ = known(membership, Reach())
+    membership = FakeMembership(at(3))
+    one, _, _ = known(membership, FakeBackends())
     assert (await one.refresh_membership()).store == at(8, "after g")
     assert membership.log == [None, "renew g after 7", None]
     await one.refresh_membership()
@@ -165,23 +169,23 @@ async def test_a_store_that_went_back_gets_a_generation_that_has_come_further_th
 
 
 def test_what_is_seen_first_is_what_redis_files_under():
-    backends = Reach()
-    one, facts, others = known(Roll(MARK), backends, mark=None)
+    backends = FakeBackends()
+    one, facts, others = known(FakeMembership(MARK), backends, mark=None)
     one.see(MARK)
     assert (one.mark, backends.filed, facts, others) == (MARK, [MARK.name], [], [])
 
 
 def test_the_same_store_further_on_changes_nothing():
-    backends = Reach()
-    one, facts, others = known(Roll(MARK), backends)
+    backends = FakeBackends()
+    one, facts, others = known(FakeMembership(MARK), backends)
     one.see(at(9))
     assert (one.mark, backends.filed, facts, others) == (at(9), [], [], [])
     assert not backends.lost.is_set()
 
 
 def test_a_store_that_is_seen_to_have_gone_back_is_left_to_the_next_round():
-    backends = Reach()
-    one, facts, others = known(Roll(MARK), backends)
+    backends = FakeBackends()
+    one, facts, others = known(FakeMembership(MARK), backends)
     one.see(at(6))
     assert (one.mark, backends.filed, facts, others) == (MARK, [], [], [])
     assert backends.lost.is_set()
@@ -196,7 +200,7 @@ def test_a_store_that_is_seen_to_have_gone_back_is_left_to_the_next_round():
     ],
 )
 def test_another_store_is_filed_anew_told_of_and_read_again(seen: StoreMark, fact: Fact):
-    backends = Reach()
-    one, facts, others = known(Roll(MARK), backends)
+    backends = FakeBackends()
+    one, facts, others = known(FakeMembership(MARK), backends)
     one.see(seen)
     assert (one.mark, backends.filed, facts, others) == (seen, [seen.name], [fact], ["other"])

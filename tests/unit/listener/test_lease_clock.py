@@ -38,18 +38,18 @@ class Slow:
         self.now += SLOW
         return [Won(1, 0) for _ in requests]
 
-    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+    async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         self.now += SLOW
         return [True for _ in held_claims]
 
-    renew = cover
+    renew = replicate
 
     async def settle(self, requests: Sequence[ClaimRequest], verdict: str) -> list[bool]:
         self.told.append((*requests, verdict))
         return [True for _ in requests]
 
 
-class Roll:
+class FakeMembership:
     """No other member."""
 
     life_seconds = 1000.0
@@ -77,7 +77,7 @@ def breaker(name: str) -> Breaker:
 async def desk_and_redis() -> tuple[ClaimManager, Slow]:
     redis = Slow("redis:1.m")
     manager = ClaimManager(
-        membership=cast("Any", Roll()), postgres=cast("Any", Slow("postgres:1")), redis=cast("Any", redis),
+        membership=cast("Any", FakeMembership()), postgres=cast("Any", Slow("postgres:1")), redis=cast("Any", redis),
         redis_breaker=breaker("redis"), store_breaker=breaker("postgres"), lease_seconds=LEASE, facts=lambda _: None,
         clock=lambda: redis.now,
     )  # fmt: skip
@@ -98,14 +98,14 @@ async def renewed(manager: ClaimManager, redis: Slow) -> float:
     return asked_at
 
 
-async def covered(manager: ClaimManager, redis: Slow) -> float:
+async def replicated(manager: ClaimManager, redis: Slow) -> float:
     await manager.claim([ASK], take_over=0)
     asked_at = redis.now
-    await manager.leases.cover("redis:1.m")
+    await manager.leases.replicate("redis:1.m")
     return asked_at
 
 
-@pytest.mark.parametrize("grant", [claimed, renewed, covered])
+@pytest.mark.parametrize("grant", [claimed, renewed, replicated])
 async def test_a_lease_counts_from_its_request(desk_and_redis: tuple[ClaimManager, Slow], grant: Any) -> None:
     manager, redis = desk_and_redis
     asked_at = await grant(manager, redis)

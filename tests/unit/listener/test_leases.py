@@ -43,8 +43,8 @@ class Place:
         self._note("renew", *held_claims)
         return [keep.event_id not in self.foreign for keep in held_claims]
 
-    async def cover(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
-        self._note("cover", *held_claims)
+    async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
+        self._note("replicate", *held_claims)
         return [keep.event_id not in self.foreign for keep in held_claims]
 
 
@@ -129,12 +129,12 @@ async def test_a_further_place_is_told_all_that_is_known_of_each():
     held = Held(REDIS)
     held.win("a", "b", company=3)
     held.postgres.foreign = {"b"}
-    assert await held.leases.cover(POSTGRES) == [ask("b")]
+    assert await held.leases.replicate(POSTGRES) == [ask("b")]
     held_claims = [HeldClaim(event_id, bytes(32), 2, 1, 1, 3) for event_id in "ab"]
-    assert held.postgres.told == [("cover", *held_claims)]
+    assert held.postgres.told == [("replicate", *held_claims)]
     held.leases.places = frozenset({REDIS, POSTGRES})
     assert (held.leases.is_held("a"), held.leases.is_held("b")) == (True, False)
-    assert await Held(REDIS).leases.cover(POSTGRES) == []
+    assert await Held(REDIS).leases.replicate(POSTGRES) == []
 
 
 async def test_what_is_not_granted_anew_is_lost_and_said_once():
@@ -173,7 +173,7 @@ async def test_what_ran_out_is_not_held_again_in_another_place():
     held.now += 5.0
     held.win("b")
     held.now += 5.0
-    assert await held.leases.cover(POSTGRES) == []
+    assert await held.leases.replicate(POSTGRES) == []
     assert held.lost == ["a"]
     assert [told[1].event_id for told in held.postgres.told] == ["b"]  # type: ignore[index, attr-defined]
 

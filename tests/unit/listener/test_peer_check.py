@@ -22,22 +22,22 @@ POLICY = Policy(peer_wait=0.01)
 CLOCKS = Clocks(lambda: 5.0, lambda: 7.0)
 
 
-class Desk:
+class FakeManager:
     """A stand-in for the claim manager: which names are announced as settled, or no answer at all."""
 
-    def __init__(self, vouched: Collection[ClaimRequest] | None) -> None:
-        self._vouched = vouched
+    def __init__(self, announced: Collection[ClaimRequest] | None) -> None:
+        self._announced = announced
 
     async def look(self, names: Sequence[ClaimRequest]) -> list[bool]:
-        if self._vouched is None:
+        if self._announced is None:
             raise Transient("no place answers")
-        return [name in self._vouched for name in names]
+        return [name in self._announced for name in names]
 
 
 class Bench:
     """The intake of the first of two listeners, with segments of one or two frames, and a check of what it left."""
 
-    def __init__(self, vouched: Collection[ClaimRequest] | None = (), *, number: int = 0) -> None:
+    def __init__(self, announced: Collection[ClaimRequest] | None = (), *, number: int = 0) -> None:
         self.queue: BatchQueue[InFlight] = BatchQueue()
         self.facts: list[Fact] = []
         self.has_looked = asyncio.Event()
@@ -48,7 +48,7 @@ class Bench:
         )  # fmt: skip
         self.looking = PeerCheck(
             affinity=self.affinity,
-            manager=cast("Any", Desk(vouched)),
+            manager=cast("Any", FakeManager(announced)),
             intake=self.intake,
             clocks=CLOCKS,
             facts=self.hear,
@@ -77,7 +77,7 @@ class Bench:
 FRAMES = [b'{"event_id":"e%d","type":"t","payload":{"n":1},"cursor":"j.%d"}' % (n, n) for n in range(24)]
 
 
-async def vouched_by_peer(frames: Sequence[bytes] = FRAMES) -> list[ClaimRequest]:
+async def announced_by_peer(frames: Sequence[bytes] = FRAMES) -> list[ClaimRequest]:
     """The names that the other listener announces once it has settled everything it claimed."""
     peer = Bench(number=1)
     peer.intake.receive(frames)
@@ -98,8 +98,8 @@ async def test_what_two_share_is_everything_and_nothing_twice():
     assert min(len(names[0]), len(names[1])) > len(both)
 
 
-async def test_what_a_peer_vouches_for_ends_unread():
-    bench = Bench(await vouched_by_peer())
+async def test_what_a_peer_announces_ends_unread():
+    bench = Bench(await announced_by_peer())
     assert bench.intake.receive(FRAMES) == "j.23"
     own = await bench.claimed()
     unread = len(FRAMES) - len(own)
@@ -111,9 +111,9 @@ async def test_what_a_peer_vouches_for_ends_unread():
     assert (bench.intake.watermark.cursor, bench.intake.watermark.waiting) == ("j.23", 0)
 
 
-@pytest.mark.parametrize("vouched", [[], None])
-async def test_what_nobody_vouches_for_is_read_and_keeps_its_place(vouched: list[ClaimRequest] | None):
-    bench = Bench(vouched)
+@pytest.mark.parametrize("announced", [[], None])
+async def test_what_nobody_announces_is_read_and_keeps_its_place(announced: list[ClaimRequest] | None):
+    bench = Bench(announced)
     bench.intake.receive(FRAMES)
     own = await bench.claimed()
     left = await bench.left()
@@ -127,10 +127,10 @@ async def test_what_nobody_vouches_for_is_read_and_keeps_its_place(vouched: list
     assert (bench.intake.watermark.cursor, bench.intake.count) == ("j.23", 0)
 
 
-async def test_other_bytes_are_not_vouched_for():
-    vouched = await vouched_by_peer()
+async def test_other_bytes_are_not_announced():
+    announced = await announced_by_peer()
     other = [frame.replace(b'"n":1', b'"n":2') if b'"e2"' not in frame else frame for frame in FRAMES]
-    bench = Bench(vouched)
+    bench = Bench(announced)
     bench.intake.receive(other)
     own = await bench.claimed()
     left = await bench.left()
@@ -138,7 +138,7 @@ async def test_other_bytes_are_not_vouched_for():
     assert {b'{"n":2}'} >= {flight.event.payload for flight in left if flight.claim_id != "e2"}
 
 
-async def test_a_stretch_is_vouched_for_once_and_only_when_all_of_it_is_settled():
+async def test_a_segment_is_announced_once_and_only_when_all_of_it_is_settled():
     bench = Bench(number=1)
     for frame in FRAMES:  # each at a different position
         bench.intake.receive([frame])
@@ -147,12 +147,12 @@ async def test_a_stretch_is_vouched_for_once_and_only_when_all_of_it_is_settled(
     for flight in reversed(own):
         bench.intake.finish([(flight, STORED)])
         told += bench.intake.settled_segments()
-    assert set(told) == set(await vouched_by_peer())
+    assert set(told) == set(await announced_by_peer())
     assert len(told) == len(set(told))
 
 
 async def test_while_peers_are_not_waited_for_all_is_read_at_once_and_ones_own_comes_first():
-    bench = Bench(await vouched_by_peer())
+    bench = Bench(await announced_by_peer())
     bench.affinity.waits = False
     bench.intake.receive(FRAMES)
     own = await bench.claimed()
@@ -179,7 +179,7 @@ async def test_a_copy_of_what_is_at_work_follows_it():
     bench.intake.receive(FRAMES)
     bench.has_looked.clear()
     assert not [*await bench.claimed(), *await bench.left()]
-    assert all(flight.followers for flight in first)
+    assert all(flight.copies for flight in first)
     bench.intake.finish([(flight, STORED) for flight in first])
     assert bench.intake.count == 0
     assert sum(len(f.event_ids) for f in bench.facts if isinstance(f, EventsDuplicate)) == len(FRAMES)

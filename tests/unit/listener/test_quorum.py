@@ -78,7 +78,7 @@ def steps(w: World, i: int, decide: Decide, *, look: bool) -> Iterator[World]:  
     if step and step.urgent and not me.moving:
         yield become(moving=True, looked=False)
     if step and (me.moving or not step.urgent):
-        missing = [p for p in step.cover if me.phase != "idle" and p not in me.held]
+        missing = [p for p in step.replicate if me.phase != "idle" and p not in me.held]
         for place in missing[:1]:
             if backends(place) and free(place):
                 yield claim(place)
@@ -133,15 +133,15 @@ def test_two_listeners_never_handle_one_event_at_once_and_never_get_stuck():
     assert explore(2).startswith("safe in "), explore(2)
 
 
-def without_covering(view: View) -> Step | None:
+def without_replicating(view: View) -> Step | None:
     step = next_step(view)
     return step and Step((), step.declare, step.urgent)
 
 
 @pytest.mark.parametrize(
     ("decide", "look"),
-    [(without_covering, True), (next_step, False)],
-    ids=["declares uncovered", "does not look again"],
+    [(without_replicating, True), (next_step, False)],
+    ids=["declares what is not replicated", "does not look again"],
 )
 def test_the_check_bites(decide: Decide, look: bool):
     assert explore(2, decide, look=look) == "twice"

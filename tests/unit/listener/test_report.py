@@ -6,7 +6,7 @@ import json
 from websockets.exceptions import ConnectionClosedError
 
 from unlost.listener.core.errors import Transient
-from unlost.listener.source.report import Reporter
+from unlost.listener.source.report import CursorReporter
 
 
 class Cursors:
@@ -52,7 +52,9 @@ async def reported(monkeypatch, cursors: Cursors, saved: list[str | None], most:
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     producer = Producer(most)
-    reporter = Reporter(cursors, source="s", group="g", saved=lambda: saved.pop(0) if len(saved) > 1 else saved[0])
+    reporter = CursorReporter(
+        cursors, source="s", group="g", saved=lambda: saved.pop(0) if len(saved) > 1 else saved[0]
+    )
     await reporter.run(producer)
     return producer.told, waited
 

@@ -26,7 +26,7 @@ def ends_of(frames: Sequence[bytes], number: int, count: int, cuts: Sequence[int
 
 
 @given(streams, st.integers(2, 4), st.lists(st.integers(0, 40)), st.lists(st.integers(0, 40)))
-def test_all_cut_alike_and_each_stretch_is_ones_own(frames, count, cuts, other_cuts):
+def test_all_cut_alike_and_each_segment_is_ones_own(frames, count, cuts, other_cuts):
     seen = [ends_of(frames, number, count, cuts if number else other_cuts) for number in range(count)]
     assert len({frozenset(names) for names in seen}) == 1
     for name in seen[0]:
@@ -55,7 +55,7 @@ def test_who_is_alone_cuts_nothing():
     assert Segmenter(lambda: (0, 1), length=1).cut(frames) == [(frames, None)]
 
 
-def test_a_source_that_ends_no_stretch_costs_no_memory():
+def test_a_source_that_ends_no_segment_costs_no_memory():
     ending = next(frame for n in range(1_000) if (frame := b"%d" % n) and _ends(frame))
     same = next(frame for n in range(1_000) if (frame := b"%d" % n) and not _ends(frame))
     segmenter = Segmenter(lambda: (0, 2), length=LENGTH)

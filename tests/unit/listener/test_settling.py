@@ -27,7 +27,7 @@ class CutOff:
         self.gone = gone
         self.leases = self.known_store = self
         self.told: list[tuple[str, ...]] = []
-        self.vouched: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self.announced: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
 
     async def confirmed(self, event_ids: Sequence[str]) -> bool:
         self.unanswered -= 1
@@ -43,7 +43,7 @@ class CutOff:
     name = ""
 
     async def announce_settled(self, names: Sequence[ClaimRequest]) -> None:
-        self.vouched.set_result([name.event_id for name in names])
+        self.announced.set_result([name.event_id for name in names])
         await asyncio.get_running_loop().create_future()  # Redis does not answer
 
 
@@ -97,7 +97,7 @@ class Out:
         self._settled: list[ClaimRequest] = []
 
     def finish(self, ended: Sequence[tuple[InFlight, object]]) -> None:
-        self._settled += [ClaimRequest(f"stretch of {flight.claim_id}", b"") for flight, _ in ended]
+        self._settled += [ClaimRequest(f"segment of {flight.claim_id}", b"") for flight, _ in ended]
 
     def settled_segments(self) -> list[ClaimRequest]:
         names, self._settled = self._settled, []
@@ -195,7 +195,7 @@ async def test_peers_are_told_of_what_is_settled_after_everybody_else(verdict: V
         settling.bury(event, EXHAUSTED)
     running = asyncio.create_task(settling.run())
     async with asyncio.timeout(20):
-        assert await manager.vouched == ["stretch of e"]
+        assert await manager.announced == ["segment of e"]
     assert manager.told == [("e", verdict)]
     if verdict == "dead":
         assert facts[0] == EventBuried("e", "exhausted", "transient", "it failed", "Trouble")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from unlost.producer.publish.gathered import LEAST, Gathered
+from unlost.producer.publish.piece_buffer import LEAST, PieceBuffer
 
 
 @pytest.mark.parametrize("sizes", [(), (0,), (1,) * 100, (LEAST, 1, LEAST), (1, LEAST, 1), (LEAST - 1, 1, 5)])
 def test_what_came_in_pieces_is_whole_again(sizes: tuple[int, ...]) -> None:
-    gathered = Gathered()
+    gathered = PieceBuffer()
     pieces = [bytes([65 + number % 26]) * size for number, size in enumerate(sizes)]
     for _ in range(2):
         for piece in pieces:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from unlost.producer.journal.port import JournalError, Placed, Written
-from unlost.producer.journal.publications import DIGEST_BYTES, Group, Publication
+from unlost.producer.journal.publications import DIGEST_BYTES, Publication, Publications
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
 from unlost.producer.publish.publisher import ENOUGH, Publisher
 
@@ -28,7 +28,7 @@ class SlowJournal(SqliteJournal):
         self.sizes: list[int] = []
         self.error: Exception | None = None
 
-    def append(self, groups: Sequence[Group], at: float) -> Written:
+    def append(self, groups: Sequence[Publications], at: float) -> Written:
         self.let.wait(30)
         self.sizes.append(sum(map(len, groups)))
         error, self.error = self.error, None
@@ -36,7 +36,7 @@ class SlowJournal(SqliteJournal):
             raise error
         return super().append(groups, at)
 
-    def append_at_once(self, groups: Sequence[Group], at: float) -> None:
+    def append_at_once(self, groups: Sequence[Publications], at: float) -> None:
         """Never here: it would block the test's loop."""
 
 
@@ -148,11 +148,11 @@ class TalkativeJournal(SqliteJournal):
         super().__init__(path)
         self.calls: list[str] = []
 
-    def append(self, groups: Sequence[Group], at: float) -> Written:
+    def append(self, groups: Sequence[Publications], at: float) -> Written:
         self.calls.append(f"append on {threading.current_thread().name}")
         return super().append(groups, at)
 
-    def append_at_once(self, groups: Sequence[Group], at: float) -> Written | None:
+    def append_at_once(self, groups: Sequence[Publications], at: float) -> Written | None:
         self.calls.append(f"at once on {threading.current_thread().name}")
         return super().append_at_once(groups, at)
 

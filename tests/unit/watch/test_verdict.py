@@ -133,7 +133,7 @@ CASES = [
      f"Listener a does not answer ({SILENT})",
      "Listener b goes on, and takes over what was held there when its lease ends (3 events stand by).",
      "Its process hangs, is stopped"),
-    ({"database": Database(roll={"a": Mark(999.0, 4), "b": Mark(999.0, 1)})}, "warn",
+    ({"database": Database(listeners_seen={"a": Mark(999.0, 4), "b": Mark(999.0, 1)})}, "warn",
      "Within 10 minutes processes ended without order: listener a 3 times", "may have run twice", "crash_loop"),
     ({"listeners": (listener("a", **NO_ROOM), listener("b"))}, "bad",
      "Listener a cannot write dead letters (f: no room)", "7 events are held in memory", "Make room"),
@@ -163,7 +163,7 @@ CASES = [
      "PostgreSQL, or the way there, is slow: storing a batch takes listeners a and b up to 1 s", "later", "load"),
     ({"listeners": (listener("a", url="http://1"), listener("a", url="http://2"))}, "bad",
      "2 listeners are called a (http://1, http://2)", "cannot tell them apart", "an INSTANCE_ID of its own"),
-    ({"database": Database(roll={"a": Mark(999.0, 2, 2), "b": Mark(999.0, 1, 1)})}, "bad",
+    ({"database": Database(listeners_seen={"a": Mark(999.0, 2, 2), "b": Mark(999.0, 1, 1)})}, "bad",
      "2 listeners are called a", "Nothing is stored twice", "an INSTANCE_ID of its own"),
     # flow
     ({"producer": WAITS, "listeners": both(rates=Rates(stored=50.0))}, "warn", "2,500 events wait to be settled",
@@ -241,17 +241,19 @@ def test_the_listeners_say_since_when_and_the_first_of_them_counts():
 
 
 def test_when_a_listener_was_last_seen_is_asked_of_postgres():
-    roll = Database(roll={"a": Mark(700.0, 1)})
-    judged = verdict(picture(database=roll, listeners=(listener("a", error=REFUSED), listener("b"))))
+    listeners_seen = Database(listeners_seen={"a": Mark(700.0, 1)})
+    judged = verdict(picture(database=listeners_seen, listeners=(listener("a", error=REFUSED), listener("b"))))
     assert judged.sentence.startswith("Listener a does not answer (nobody listens there), for 5 min. Start it again")
 
 
 def test_one_listener_that_never_answered_gets_the_name_that_is_left():
-    roll = Database(roll={"a": Mark(999.0, 1), "b": Mark(990.0, 1)})
+    listeners_seen = Database(listeners_seen={"a": Mark(999.0, 1), "b": Mark(990.0, 1)})
     unknown = listener("127.0.0.1:3001", url="http://127.0.0.1:3001", error=REFUSED)
-    told = named(picture(database=roll, listeners=(listener("a"), unknown)))
+    told = named(picture(database=listeners_seen, listeners=(listener("a"), unknown)))
     assert [one.name for one in told.listeners] == ["a", "b"]
-    assert named(picture(database=roll, listeners=(unknown,))).listeners == (unknown,), "it could be either one"
+    assert named(picture(database=listeners_seen, listeners=(unknown,))).listeners == (unknown,), (
+        "it could be either one"
+    )
 
 
 def test_letters_of_a_server_that_is_away_are_told_after_it():

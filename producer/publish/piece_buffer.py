@@ -8,7 +8,7 @@ LEAST = 16 * 1024
 """Shorter pieces are joined."""
 
 
-class Gathered:
+class PieceBuffer:
     """The pieces so far."""
 
     def __init__(self) -> None:
