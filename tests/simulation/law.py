@@ -196,7 +196,7 @@ class Law(Hooks):
     def told(self, place: str, token: str, claim_id: str, verdict: str) -> None:
         if place.partition("@")[2] in self._doubted:
             return
-        if claim_id.startswith("stretch:"):
+        if claim_id.startswith("segment:"):
             self._announced(claim_id)
             return
         if verdict == "dead":
