@@ -1,7 +1,8 @@
 """One connection to the source, read message by message as the authors of ``websockets`` meant.
 
 A message larger than any event may be is held in memory once, and measured; the fast connection measures it as it
-arrives. One that is larger than ``LONGEST`` ends the connection, each time the source sends it.
+arrives. One that is ``SPARE_BYTES`` larger than an event ends the connection, each time the source sends it. The
+library stops reading while more than ``MOST_WAITING`` messages wait. So a hostile source can fill six times that size.
 """
 
 import asyncio
@@ -17,8 +18,9 @@ from websockets.http11 import Response
 from unlost.listener.core.oversized import Measure, Oversized
 from unlost.listener.source.connection import SourceOptions
 
-LONGEST = 257 * 1024 * 1024
-"""More than ``MAX_EVENT_BYTES`` may ever be, with the cursor that a source adds."""
+SPARE_BYTES = 8 * 1024 * 1024
+MOST_WAITING = 4
+"""The library's own number is 16. Messages of a source that sends many are small, and come many in one read."""
 
 
 class MessageConnection:
@@ -77,6 +79,7 @@ def connect_source(
         additional_headers=options.headers,
         compression=None,
         max_size=max_size,
+        max_queue=MOST_WAITING,
         open_timeout=options.open_timeout,
         ping_interval=None,
         close_timeout=2.0,
@@ -87,5 +90,5 @@ def connect_source(
 @contextlib.asynccontextmanager
 async def open_messages(url: str, options: SourceOptions) -> AsyncIterator[MessageConnection]:
     """Open one connection to this address."""
-    async with connect_source(url, options, max_size=LONGEST) as connection:
+    async with connect_source(url, options, max_size=options.max_frame + SPARE_BYTES) as connection:
         yield MessageConnection(connection, largest=options.max_frame)

@@ -69,6 +69,26 @@ async def test_what_is_too_large_is_measured_and_the_next_message_follows(opened
     assert taken == [b"one", kept(giant.encode()), b"two", kept("".join(parts).encode()), b"three"]
 
 
+async def test_the_plain_way_holds_few_large_messages_that_are_not_taken() -> None:
+    """The fast way holds none: it measures them as they arrive."""
+    sent = 0
+
+    async def serving(client: ServerConnection) -> None:
+        nonlocal sent
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(24):
+                await client.send(b"z" * 4 * 1024 * 1024)
+                sent += 1
+            await client.wait_closed()
+
+    async with connected(open_messages, serving) as connection:
+        async with asyncio.timeout(20):
+            while connection.transport.is_reading():  # noqa: ASYNC110  a paused transport announces nothing
+                await asyncio.sleep(0.01)
+        assert sent < 12, "five wait, one is incomplete, and the kernel has the rest"
+        connection.transport.abort()
+
+
 async def test_no_more_is_taken_than_was_asked_for(opened: Open) -> None:
     async with connected(opened, sending(*["m"] * 10)) as connection:
         taken: list[bytes] = []
@@ -161,7 +181,7 @@ async def test_reports_and_pings_go_both_ways(opened: Open) -> None:
 
 
 async def test_the_ordinary_connection_holds_no_more_than_its_longest_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "LONGEST", 2 * LIMIT)
+    monkeypatch.setattr(websocket, "SPARE_BYTES", LIMIT)
     async with connected(open_messages, sending("one", "z" * (2 * LIMIT + 1))) as connection:
         assert await until(connection, 1) == [b"one"]
         with pytest.raises(ConnectionClosed) as ended:
