@@ -162,7 +162,7 @@ async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]
             try:
                 known["listeners"][url] = await query.known_to(client, url, event_id)
             except (httpx.TransportError, ValueError) as error:
-                known["listeners"][url] = {"error": f"cannot be asked: {error}"}
+                known["listeners"][url] = {"error": f"does not answer: {error}"}
     known["letters"] = letters_of(files, event_id)
     return known
 
@@ -173,6 +173,11 @@ def _one_sentence(settings: AuditSettings) -> Iterator[None]:
         yield
     except FileError as error:
         raise UsageProblem(str(error)) from None
+    except TimeoutError:
+        raise UsageProblem(
+            f"PostgreSQL at {settings.database_url} did not answer within {query.TIMEOUT:g} s: try again, or look for "
+            "what keeps it busy in pg_stat_activity"
+        ) from None
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
         raise UsageProblem(
             f"PostgreSQL has no tables of this version for group {settings.group}: correct GROUP or DATABASE_URL, or "

@@ -87,7 +87,7 @@ async def retained(
         known = {one["group"] for one in state["groups"] if not one["forgotten"]}
         return Retained(int(state["dropped_unread"]), f"{group}@{database}" in known)
     except (httpx.TransportError, ValueError, KeyError) as error:
-        raise UsageProblem(f"{producer_url} cannot be asked what it dropped ({error})") from None
+        raise UsageProblem(f"{producer_url} does not say what it dropped ({error})") from None
 
 
 async def rows(

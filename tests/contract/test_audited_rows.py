@@ -9,6 +9,22 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.audit import query
+from unlost.ops.audit.cli import AuditSettings, _one_sentence
+from unlost.ops.kit.command import UsageProblem
+
+
+async def test_a_table_that_does_not_answer_is_one_sentence(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(database_url)
+    await migrate(database)
+    await database.close()
+    monkeypatch.setattr(query, "TIMEOUT", 0.5)
+    locking, asking = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    async with locking.transaction():
+        await locking.execute("LOCK TABLE unlost.events")
+        with pytest.raises(UsageProblem, match="did not answer within"), _one_sentence(AuditSettings()):
+            await query.rows(asking, "unlost", ["e"], handled_from=None)
+    await locking.close()
+    await asking.close()
 
 
 @pytest.mark.parametrize(
