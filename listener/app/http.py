@@ -108,7 +108,7 @@ def _json(body: object, status: int = 200) -> Response:
 
 
 def _away(error: Exception) -> JSONResponse:
-    return JSONResponse({"error": masked(f"PostgreSQL cannot be asked now: {error}")}, 503, {"Retry-After": "2"})
+    return JSONResponse({"error": masked(f"PostgreSQL does not answer now: {error}")}, 503, {"Retry-After": "2"})
 
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Unlost listener {instance}</title>

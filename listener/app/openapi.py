@@ -41,7 +41,7 @@ STORY: Schema = record(
 )
 OUTCOMES: Schema = record({"instance": TEXT, "outcomes": by_name(many(HAPPENED)), "in_flight": by_name(IN_FLIGHT)})
 ROWS: Schema = record({"events": many(ROW), "next": either(WHOLE, OR_NULL)})
-AWAY = mistake("PostgreSQL cannot be asked now")
+AWAY = mistake("PostgreSQL does not answer now")
 WRONG_IDS = mistake("No ids, or too many")
 
 

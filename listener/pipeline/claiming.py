@@ -162,7 +162,7 @@ class Claiming:
             return await self._store.settled(requests)
         except (Transient, Permanent) as error:
             await self._watch.counts(error, began)  # in an outage, this returns once it has ended
-            if isinstance(error, Permanent):  # a right was taken away, say: the events wait, and somebody must be told
+            if isinstance(error, Permanent):  # such as a right that was taken away: the events wait, and this must show
                 self._facts(AttemptFailed("claim", "permanent", str(error), True, len(requests), None))
                 await asyncio.sleep(REFUSED_PAUSE_SECONDS)
             raise

@@ -47,7 +47,7 @@ class ConsoleQueries:
         try:
             found = await self._store.page(before, limit)
         except (Transient, Permanent) as error:
-            raise Away(f"PostgreSQL cannot be asked: {error}") from None
+            raise Away(f"PostgreSQL does not answer: {error}") from None
         return [self._row(one) for one in found]
 
     async def story(self, event_id: str) -> dict[str, Any]:

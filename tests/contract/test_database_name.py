@@ -1,4 +1,4 @@
-"""The name by which a producer tells apart groups of one name: of one database, whoever asks and after a restore."""
+"""The name by which a producer tells groups of one name apart. It stays the same for every role and after a restore."""
 
 import os
 import re

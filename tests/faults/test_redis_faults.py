@@ -132,7 +132,7 @@ async def test_lost_to_one_listener_alone_it_has_nothing_run_twice(servers: dict
         assert not degraded(two), "the one that still has Redis keeps claims in both places"
         RUNS.go_on.set()
         await both.until(lambda: both.stored == 115)
-        await wire.mend()
+        await wire.heal()
         await both.until(lambda: both.in_redis_alone)
         await both.source.publish(*ids("after", 10))
         await both.until(lambda: both.seen == 125)

@@ -112,7 +112,7 @@ async def closed_by_the_other_side(world: World, wire: str) -> None:
 async def restored(world: World, wire: str) -> None:
     """Refused, and restored before any second attempt."""
     await world.wires[wire].refuse()
-    await world.wires[wire].mend()
+    await world.wires[wire].heal()
 
 
 FORGOTTEN_BY_ASYNCPG = "unexpected connection_lost() call"
@@ -195,7 +195,7 @@ async def test_nothing_gets_through(
             await world.heard.until(lambda h: h.of(StoringPaused))
         else:
             await world.stored(HELD)
-        await world.wires[wire].mend()
+        await world.wires[wire].heal()
         after = await world.publish("after", 10)
         await world.stored([*HELD, *during, *after])
         await world.heard.until(lambda h: well_again(h, wire))
@@ -214,7 +214,7 @@ async def test_work_goes_on(
         if wire == "source" and harm in (closed_by_the_other_side, restored):
             assert felt(world.heard, wire)
         assert not world.heard.of(PlacesDeclared)[-1].degraded, "a single failure does not mean that Redis is away"
-        await world.wires[wire].mend()
+        await world.wires[wire].heal()
         await world.stored(await world.publish("after", 10))
 
 
@@ -229,7 +229,7 @@ async def test_the_libraries_ordinary_ways_recover_too(
         RUNS.go_on.set()
         if harm is not closed_by_the_other_side:
             await world.heard.until(lambda h: felt(h, wire))
-        await world.wires[wire].mend()
+        await world.wires[wire].heal()
         await world.stored([*HELD, *during, *await world.publish("after", 10)])
 
 
@@ -247,7 +247,7 @@ async def test_a_handlers_effect_in_the_rows_transaction_happens_exactly_once(
         await world.heard.until(
             lambda h: {fact.event_id for fact in h.of(AttemptFailed)} >= set(HELD) or h.of(StoringPaused)
         )
-        await world.wires["postgres"].mend()
+        await world.wires["postgres"].heal()
         await world.stored([*HELD, *during, *await world.publish("after", 10)])
     effects = [row["event_id"] for row in await connection.fetch("select event_id from effects")]
     await connection.close()

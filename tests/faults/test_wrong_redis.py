@@ -24,7 +24,7 @@ ANSWERS = {
     "a huge array": b"*1000000000\r\n",
     "a password is missing": b"-NOAUTH Authentication required.\r\n",
     "a right is missing": b"-NOPERM this user has no permissions\r\n",
-    "a key of somebody else": b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+    "a key of another program": b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
     "no scripts": b"-ERR unknown command 'EVALSHA'\r\n",
 }
 

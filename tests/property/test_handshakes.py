@@ -17,8 +17,8 @@ UPGRADE = (("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-
 
 lines = st.text(st.characters(max_codepoint=0x17F, exclude_characters="\r\n"), max_size=30)
 names = st.sampled_from([
-    "unlost-oldest", "unlost-cursor", "unlost-gap", "Retry-After", "Location", "Upgrade", "Connection",
-    "Sec-WebSocket-Accept", "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol", "Content-Length",
+    "unlost-oldest", "unlost-cursor", "unlost-gap", "unlost-max-event", "Retry-After", "Location", "Upgrade",
+    "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol", "Content-Length",
     "Transfer-Encoding", "Set-Cookie",
 ])  # fmt: skip
 values = lines | st.sampled_from([

@@ -13,7 +13,7 @@ _made: dict[int, Path] = {}
 
 
 def put_cluster(directory: Path) -> None:
-    """Put a cluster that nobody has used into the directory of a PostgreSQL that has none."""
+    """Put an unused cluster into the directory of a PostgreSQL that has none."""
     if os.getpid() not in _made:
         _made[os.getpid()] = _make()
     directory.mkdir()

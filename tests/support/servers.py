@@ -45,7 +45,7 @@ do $$ declare one text; begin
     grant usage on schema public to public;
     execute format('alter database %I reset all', current_database());
 end $$"""
-"""Making an empty database anew takes ten times as long."""
+"""Empties a database. Creating another one takes ten times as long."""
 
 
 @pytest.fixture(scope="session")

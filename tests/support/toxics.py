@@ -29,7 +29,7 @@ class ToxicWire:
         for stream in streams or ("downstream",):
             await asyncio.to_thread(self._proxy.add_toxic, type=kind, stream=stream, attributes=attributes)
 
-    async def mend(self) -> None:
+    async def heal(self) -> None:
         """Remove all toxics and accept connections."""
         for name in await asyncio.to_thread(self._proxy.toxics):
             await asyncio.to_thread(self._proxy.destroy_toxic, name)

@@ -87,7 +87,7 @@ async def migrate(database: Database) -> Migrated:
             raise _not_allowed(database.schema, error) from None
         except MADE_MEANWHILE as error:
             raise Unavailable(
-                f"somebody else has just made {database.schema}: {error}; is it being restored?"
+                f"another process has just made {database.schema}: {error}; is it being restored?"
             ) from None
 
 

@@ -58,7 +58,7 @@ async def connected(database_url: str) -> asyncpg.Connection:
             return await asyncpg.connect(database_url, timeout=2, command_timeout=30)
         except LIBRARY_ERRORS as error:
             if time.monotonic() > deadline:
-                raise StageError(f"PostgreSQL cannot be asked ({error}); is the stage up?") from error
+                raise StageError(f"PostgreSQL does not answer ({error}); is the stage up?") from error
         await asyncio.sleep(0.1)
 
 
@@ -114,7 +114,7 @@ async def count_of(database_url: str, prefix: str) -> int:
         finally:
             connection.terminate()
     except LIBRARY_ERRORS as error:
-        raise StageError(f"PostgreSQL cannot be asked: {error}") from error
+        raise StageError(f"PostgreSQL does not answer: {error}") from error
 
 
 async def effects_of(database_url: str, prefix: str) -> Counter[str]:

@@ -149,15 +149,15 @@ def test_a_replay_of_a_strange_file_is_refused(stage: Stage, tmp_path: Path):
 
 
 def test_one_letter_is_replayed_when_its_cause_is_mended(stage: Stage, tmp_path: Path):
-    mended = tmp_path / "mended"
-    (event_id,) = stage.buried("broken", file=str(mended))
+    repaired = tmp_path / "repaired"
+    (event_id,) = stage.buried("broken", file=str(repaired))
     letter = stage.letter_of(event_id)
     plan = stage.post("/api/replays", ids=[letter["letter_id"]], dry_run=True)
     assert plan["letters"] == 1
     assert plan["plans"][0]["by_reason"] == {"exhausted": 1}
     again = stage.ended(stage.post("/api/replays", ids=[letter["letter_id"]])["replay_id"])
     assert (again["state"], again["failed"]) == ("failed", 1)
-    mended.touch()
+    repaired.touch()
     done = stage.ended(stage.post("/api/replays", ids=[letter["letter_id"]], file=letter["file"])["replay_id"])
     assert (done["state"], done["resolved"], done["total"]) == ("done", 1, 1)
     assert outcome(stage, event_id).startswith("Stored by console ")
@@ -165,9 +165,9 @@ def test_one_letter_is_replayed_when_its_cause_is_mended(stage: Stage, tmp_path:
 
 
 def test_a_group_is_replayed_with_progress_and_can_be_cancelled(stage: Stage, tmp_path: Path):
-    mended = tmp_path / "mended"
-    ids = stage.buried("broken", 8, file=str(mended))
-    mended.touch()
+    repaired = tmp_path / "repaired"
+    ids = stage.buried("broken", 8, file=str(repaired))
+    repaired.touch()
     fingerprint = stage.letter_of(ids[0])["fingerprint"]
     asked = stage.post("/api/replays", fingerprint=fingerprint, rate=4)
     busy = stage.client.post("/api/replays", json={"everything": True}, headers=OWN)

@@ -93,8 +93,8 @@ def test_an_event_is_sent_watched_and_its_story_read_by_keyboard(page: Page, sta
 
 
 def test_a_group_is_read_planned_replayed_and_one_letter_archived(page: Page, stage: Stage, tmp_path: Path):
-    mended = tmp_path / "mended"
-    ids = stage.buried("broken", 3, file=str(mended))
+    repaired = tmp_path / "repaired"
+    ids = stage.buried("broken", 3, file=str(repaired))
     open_view(page, stage, "letters")
     page.get_by_role("link", name="exhausted: RuntimeError").click()
     expect(page.locator(".lead")).to_contain_text("the stock service is away")
@@ -113,7 +113,7 @@ def test_a_group_is_read_planned_replayed_and_one_letter_archived(page: Page, st
     expect(page.get_by_role("dialog")).to_contain_text("It would replay 2 (2 exhausted) and pass over")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
-    mended.touch()
+    repaired.touch()
     page.get_by_role("button", name="Replay…").click()
     page.get_by_role("button", name="Start replay").click()
     replay = page.locator("article.replay").first
@@ -161,9 +161,9 @@ def test_a_drill_that_runs_is_told_in_every_view_and_its_name_when_asked(page: P
 
 
 def test_a_replay_is_cancelled_by_its_button(page: Page, stage: Stage, tmp_path: Path):
-    mended = tmp_path / "mended"
-    stage.buried("broken", 6, file=str(mended))
-    mended.touch()
+    repaired = tmp_path / "repaired"
+    stage.buried("broken", 6, file=str(repaired))
+    repaired.touch()
     open_view(page, stage, "letters")
     page.get_by_role("button", name="Replay all that wait…").click()
     page.get_by_label("Rate").fill("2")

@@ -49,10 +49,10 @@ def test_a_replay_ends_with_its_console(
     stage: Stage, second: tuple[subprocess.Popen[bytes], httpx.Client], tmp_path: Path, how: signal.Signals
 ):
     process, client = second
-    mended = tmp_path / "mended"
-    ids = stage.buried("broken", 6, file=str(mended))
+    repaired = tmp_path / "repaired"
+    ids = stage.buried("broken", 6, file=str(repaired))
     letters = [stage.letter_of(one) for one in ids]
-    mended.touch()
+    repaired.touch()
     body = {"ids": [one["letter_id"] for one in letters], "rate": 2}
     client.post("/api/replays", json=body, headers=OWN).raise_for_status()
     until(lambda: client.get("/api/replays").json()["replays"][0]["done"])

@@ -26,7 +26,7 @@ CONFLICT = "an event with the same event_id and other content is settled already
 
 
 class Around:
-    """As much of manager, intake, settling, table and work as claiming meets; it writes down what is asked of them."""
+    """Stands in for manager, intake, settling, store and work, and records each call to them."""
 
     open, must_look_before = True, False
 

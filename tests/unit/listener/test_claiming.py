@@ -1,4 +1,4 @@
-"""Claiming when the table cannot be asked: claims that were won fill all room, and must not be waited for."""
+"""Claiming when the table does not answer: claims that were won fill all room, and must not be waited for."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ POLICY = Policy()
 
 
 class Room:
-    """As much of the claim manager and its leases as claiming asks: what it grants is held, and nobody ends it."""
+    """Stands in for the claim manager and its leases. Claims that it grants stay held."""
 
     open = True
 

@@ -14,7 +14,7 @@ from unlost.listener.pipeline.policy import Policy
 
 
 class Holding:
-    """As much of the claim manager and its leases as this asks: what it holds, until told to let go."""
+    """Stands in for the claim manager and its leases. Holds these claims until they are dropped."""
 
     def __init__(self, *event_ids: str) -> None:
         self.ids = set(event_ids)
