@@ -27,9 +27,10 @@ async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_ex
         )
         processes.append(one)
         await asyncio.to_thread(one.start)
-        await source.publish("held", "next0", "next1", "next2")
+        # With one handler, no further claim is requested while three are held, and these may come in several batches.
+        await source.publish("held", "next0", "next1")
         await asyncio.to_thread(
-            one.child.wait_until, lambda: one.runs_of("held") == 1 and one.health().get("claims_held") == 4, 20
+            one.child.wait_until, lambda: one.runs_of("held") == 1 and one.health().get("claims_held") == 3, 20
         )
         async with running_listener(
             ws_url=source.url,
@@ -39,16 +40,16 @@ async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_ex
             handler=named(accept),
             handler_change="yes",
         ) as two:
-            await two.heard.until(lambda h: len(h.ids(EventsStandBy)) == 4)
+            await two.heard.until(lambda h: len(h.ids(EventsStandBy)) == 3)
             one.child.ask_to_stop()
-            await two.heard.until(lambda h: set(h.ids(EventsStored)) == {"next0", "next1", "next2"})
+            await two.heard.until(lambda h: set(h.ids(EventsStored)) == {"next0", "next1"})
             assert one.child.is_running, "running handlers may finish"
             one.gate.touch()
             await asyncio.to_thread(one.child._process.wait, 30)
             assert one.child.exit_code == 0
             assert two.heard.ids(EventsTakenOver) == []
     rows = {row["event_id"]: row["instance_id"] for row in await rows_of(servers["database_url"])}
-    assert rows == {"held": "a", "next0": "b", "next1": "b", "next2": "b"}
+    assert rows == {"held": "a", "next0": "b", "next1": "b"}
     assert one.runs_of("held") == 1
 
 
