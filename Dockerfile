@@ -3,22 +3,26 @@ FROM python:3.11-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN python -m venv /opt/unlost
-# What we depend on comes first: it changes seldom, and stays cached while our own code changes.
-COPY pyproject.toml constraints.txt ./
-RUN /opt/unlost/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > needed.txt \
-    && /opt/unlost/bin/pip install --quiet --constraint constraints.txt --requirement needed.txt
-COPY README.md LICENSE ./
+# What we depend on comes first: it changes seldom, and stays cached while our own code changes. Each file has its hash.
+COPY ops/deploy/container/requirements.txt ops/deploy/container/build-requirements.txt ./
+RUN /opt/unlost/bin/pip install --quiet --require-hashes --no-deps --requirement requirements.txt \
+    && python -m venv /opt/build \
+    && /opt/build/bin/pip install --quiet --require-hashes --no-deps --requirement build-requirements.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY unlost unlost
 COPY listener listener
 COPY producer producer
 COPY dlq dlq
 COPY ops ops
-RUN /opt/unlost/bin/pip install --quiet --no-deps --constraint constraints.txt .
+RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/unlost/bin/pip install --quiet --no-deps --no-index /wheels/*.whl
 
 FROM python:3.11-slim
 RUN groupadd --system --gid 10001 unlost \
     && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/unlost --shell /usr/sbin/nologin unlost \
-    && install -d -o unlost -g unlost -m 0750 /var/lib/unlost /run/unlost
+    && install -d -o unlost -g unlost -m 0750 /var/lib/unlost \
+    && for one in tokens producer listener console tools migrate prometheus postgres redis; do \
+        install -d -o unlost -g unlost -m 0755 "/run/unlost-secrets/$one"; done
 COPY --from=build /opt/unlost /opt/unlost
 ENV PATH=/opt/unlost/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0
 USER 10001:10001

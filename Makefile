@@ -1,4 +1,4 @@
-# The door to everything. Each target makes the virtual environment first, when it is missing or stale.
+# Each target makes the virtual environment first, if it is missing or stale.
 
 PYTHON ?= $(shell for one in python3.13 python3.12 python3.11 python3; do \
 	$$one -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$one && break; done)
@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 ARGS ?=
+CONTAINER := ops/deploy/container
+HASHED = $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 # Without compiled files, each process that a test starts would compile the whole package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -31,7 +33,7 @@ bench: $(INSTALLED) ## Measure on this machine, side by side (ARGS="--full --jso
 test: $(INSTALLED) ## Run the tests, on real servers, four at a time (ARGS="-k name" ...)
 	@$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
-drill: $(INSTALLED) ## Hurt a private system and see that nothing is lost (ARGS="redis-frozen", ARGS=all, ARGS=--list)
+drill: $(INSTALLED) ## Damage a private system and report whether every event was kept (ARGS="redis-frozen", ARGS=all, ARGS=--list)
 	@$(BIN)/unlost drill $(ARGS)
 
 mutate: $(INSTALLED) $(VENV)/.mutate ## Put mistakes into the code, and see that tests notice (ARGS="--seeds 7 --mutants 40" ...)
@@ -55,24 +57,27 @@ check-imports: $(INSTALLED)
 collect: $(INSTALLED) # Import all tests once, so that their compiled files are there before several processes need them
 	@$(BIN)/pytest --collect-only > $(VENV)/collected || { cat $(VENV)/collected; exit 1; }
 
-format: $(INSTALLED) ## Bring the code into form
+format: $(INSTALLED) ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 measure: $(INSTALLED) ## Show how long files, functions and sentences are
 	@$(BIN)/python -m tests.measure
 
-reference: $(INSTALLED) ## Write docs/metrics.md, docs/reference/openapi and Grafana's dashboards anew
+reference: $(INSTALLED) ## Generate docs/metrics.md, docs/reference and Grafana's dashboards
 	@$(BIN)/python -m unlost.ops.generate.metrics_page > docs/metrics.md
 	@$(BIN)/python -m unlost.ops.generate.settings_page > docs/reference/settings.md
+	@$(BIN)/python -m unlost.ops.generate.profile_page > docs/reference/profiles.md
 	@$(BIN)/python -m unlost.ops.generate.openapi_files
 	@$(BIN)/python -m grafana
 
 docs: $(INSTALLED) $(VENV)/.docs ## Build the documents' site in build/site; a broken link or anchor fails
 	@$(BIN)/python -m properdocs build --config-file docs/site/properdocs.yml
 
-constraints: $(INSTALLED) ## Pin what is installed now
+constraints: $(INSTALLED) $(VENV)/.release ## Pin what is installed now, and what the image installs by hash
 	@{ echo "# Exact versions of all that the tests ran with; renewed by: make constraints"; $(BIN)/pip freeze --exclude-editable | sort -f; } > constraints.txt
+	@$(HASHED) -c constraints.txt pyproject.toml -o $(CONTAINER)/requirements.txt
+	@printf 'setuptools\nwheel\n' | $(HASHED) - -o $(CONTAINER)/build-requirements.txt
 
 release: $(INSTALLED) $(VENV)/.release ## Build wheel and sdist, check them, install each anew on every Python, run unlost check
 	@$(BIN)/python -m tests.release

@@ -1,1 +1,1 @@
-"""Dead letters: the record, its file, the state of each letter, and the command that works with them."""
+"""Dead letters: the record, its file, the state of each letter, and the command ``dlq``."""

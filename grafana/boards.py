@@ -14,6 +14,7 @@ CONNECTED = {"0": ("away", "red"), "1": ("connected", "green")}
 MODE = {"0": ("normal", "green"), "1": ("degraded", "orange")}
 BREAKER = {"0": ("closed", "green"), "1": ("open", "red")}
 SOME_ARE_BAD = ((None, "green"), (1, "orange"), (100, "red"))
+FAILED = '{instance=~"$instance",result="failed"}'
 REPLAYED = '{instance=~"$instance",status=~"resolved|failed|quarantined"}'
 
 
@@ -91,13 +92,28 @@ def listener() -> models.Dashboard:
               (f"sum by (instance) (rate(unlost_leases_lost_total{SELECTED}[{RATE}]))", "{{instance}}"), unit="ops"),
         lines("Retries", "Failed attempts that were followed by another, a second.",
               (f"sum by (stage) (rate(unlost_retries_total{SELECTED}[{RATE}]))", "{{stage}}"), unit="ops"),
-        lines("Handler runs", "A second.",
-              (f"sum by (result) (rate(unlost_handler_runs_total{SELECTED}[{RATE}]))", "{{result}}"), unit="ops"),
+        lines("Handler runs", "Attempts a second, by route.",
+              (f"sum by (route, result) (rate(unlost_handler_runs_total{SELECTED}[{RATE}]))", "{{route}} {{result}}"),
+              unit="ops"),
+        lines("Slow attempts", "99 of 100 attempts of each route are faster than this.",
+              (f"histogram_quantile(0.99, sum by (route, le) (rate(unlost_handler_seconds_bucket{SELECTED}[{RATE}])))",
+               "{{route}}"), unit="s"),
+        lines("Failing attempts", "Share of each route's attempts that failed.",
+              (f"{_runs(FAILED)} / {_runs(SELECTED)}", "{{route}}"),
+              unit="percentunit"),
+        lines("Attempts again", "A second: attempts that were not the first of their event.",
+              (f"sum by (route) (rate(unlost_handler_retries_total{SELECTED}[{RATE}]))", "{{route}}"), unit="ops"),
+        lines("Waiting for another attempt", "Events in memory between two attempts, or whose route pauses.",
+              (f"sum by (route) (unlost_events_pausing{SELECTED})", "{{route}}")),
         lines("Event loop", "How late it turns; a blocking handler shows here.",
               (f"unlost_event_loop_lag_seconds{SELECTED}", "{{instance}}"), unit="s"),
         lines("Positions behind the cursor", "What would be read again after a crash; dedup makes that cheap.",
               (f"unlost_unsettled_positions{SELECTED}", "{{instance}}")),
     ])  # fmt: skip
+
+
+def _runs(selected: str) -> str:
+    return f"sum by (route) (rate(unlost_handler_runs_total{selected}[{RATE}]))"
 
 
 def failures() -> models.Dashboard:

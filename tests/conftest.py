@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from itertools import islice
 
 import pytest
+import structlog
 
 from tests.support.clusters import remove_cluster
 from tests.support.servers import (
     _database_numbers,
     _empty_databases,
+    cluster_url,
     database_url,
     own_postgres,
     own_valkey,
     postgres_server,
     redis_url,
+    valkey_cluster,
     valkey_server,
 )
 from unlost.dlq.commands.replay import ReplaySettings
@@ -27,11 +30,13 @@ from unlost.producer.app.settings import ProducerSettings
 __all__ = [
     "_database_numbers",
     "_empty_databases",
+    "cluster_url",
     "database_url",
     "own_postgres",
     "own_valkey",
     "postgres_server",
     "redis_url",
+    "valkey_cluster",
     "valkey_server",
 ]
 
@@ -42,6 +47,13 @@ def no_settings_from_outside() -> None:
     for settings in (ListenerSettings, ProducerSettings, AuditSettings, UpSettings, ReplaySettings, ConsoleSettings):
         for name in settings.model_fields:
             os.environ.pop(name.upper(), None)
+
+
+@pytest.fixture(autouse=True)
+def no_log_is_configured_for_later_tests() -> Iterator[None]:
+    """A command that a test runs in this process configures the log, and its level would hide lines of other tests."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,9 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ROOMS = ("listener", "producer", "dlq", "ops")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-MARKUP = re.compile(r"<!--.*?-->|\]\([^)]*\)|[*_`\[\]#>]", re.DOTALL)
+MARKUP = re.compile(r"<!--.*?-->|\]\([^)]*\)|[*_\[\]#>]", re.DOTALL)
 ITEM = re.compile(r"^\s*(?:[-*]|\d+\.)\s+", re.MULTILINE)
-END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z0-9])|\n\s*\n")
+END = re.compile(r"(?<=[.!?:])\s+(?=[`A-Z0-9])|\n\s*\n")
+"""A sentence may begin with code."""
 
 
 def main() -> None:
@@ -55,15 +56,20 @@ def comments(text: str) -> int:
 
 
 def docstrings(text: str) -> Iterator[str]:
-    """Of modules, classes and functions."""
+    """Of modules, classes and functions, without indented tables."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield ast.get_docstring(node) or ""
+            yield "\n".join(
+                "" if line.startswith("    ") else line for line in (ast.get_docstring(node) or "").splitlines()
+            )
 
 
 def plain(page: str) -> str:
     """A page without code, tables and markup; a heading and an item of a list stand for themselves."""
-    text = "\n".join("" if line.startswith(("|", "#", "    ")) else line for line in FENCED.sub("", page).splitlines())
+    text = "\n".join(
+        "" if line.startswith(("#", "    ")) or line.lstrip().startswith("|") else line
+        for line in FENCED.sub("", page).splitlines()
+    )
     return MARKUP.sub("", ITEM.sub("\n\n", text))
 
 

@@ -1,1 +1,1 @@
-"""The command ``dlq``: what an operator does with dead letters."""
+"""The command ``dlq``, for operators."""

@@ -1,22 +1,16 @@
-"""The commands that change states or files of letters: archive, restore, compact."""
+"""The commands that change states or files of letters: archive, quarantine, restore, note, assign, compact."""
 
-import contextlib
-import os
-import time
-from collections.abc import Iterator, Sequence
+import asyncio
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 
-from unlost.dlq.commands.collector import book
 from unlost.dlq.commands.compact import compact as compact_file
 from unlost.dlq.commands.compact import total
 from unlost.dlq.commands.options import (
     LetterSettings,
-    as_usage,
     files_argument,
     files_of,
     filter_options,
@@ -24,65 +18,49 @@ from unlost.dlq.commands.options import (
     selection_of,
 )
 from unlost.dlq.commands.render import say_json, warn_of
-from unlost.dlq.record.file import Damage, FileError, replay_guard
-from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import Record, Sidecar, What
-from unlost.dlq.replay.plan import LOCKED
+from unlost.dlq.commands.store import ended, opened, run
+from unlost.dlq.commands.trail import about, noted
+from unlost.dlq.record.sidecar import What
+from unlost.dlq.record.trail import Act, whoami
+from unlost.dlq.store.files import replay_guards
 from unlost.ops.kit.command import UsageProblem, command, say
+from unlost.ops.kit.telemetry.counted import counted
 
-GROUP = 1000
-CHANGEABLE: dict[What, frozenset[str]] = {
-    "archived": frozenset({"open", "failed", "quarantined"}),
-    "restored": frozenset({"archived", "quarantined"}),
-}
-"""The states from which a letter can be archived or restored."""
 ALL = click.Option(["--all", "everything"], is_flag=True, help="Change every letter, if no filter is given.")
-
-
-class Locked(Exception):
-    """Another process replays or compacts one of the files. The text says which file, and who."""
-
-
-@contextlib.contextmanager
-def replay_guards(paths: Sequence[Path]) -> Iterator[None]:
-    """Hold the locks of all files, or raise ``Locked`` and hold none."""
-    with contextlib.ExitStack() as held:
-        for path in paths:
-            guard = replay_guard(path)
-            held.callback(guard.release)
-            if not guard.take(_about_us()):
-                raise Locked(f"{path} is being replayed or compacted by {guard.holder()}; try again when it is done")
-        yield
-
-
-def say_locked(error: Locked) -> int:
-    """Print who holds the lock. Returns the exit code."""
-    say(f"error: {error}", err=True)
-    return LOCKED
-
-
-def _about_us() -> str:
-    """How this process describes itself to others that want the lock."""
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return f"pid {os.getpid()} on {os.uname().nodename} since {since}"
 
 
 @command(
     LetterSettings,
-    examples=("dlq archive --fingerprint 3f9c01ab --why 'test orders'", "dlq archive a.jsonl --until 90d --why old"),
+    examples=(
+        "dlq archive --fingerprint 3f9c01ab --why 'test orders'",
+        "dlq archive a.jsonl --until 90d --why old",
+        "dlq archive --id order-4711 --why 'cancelled by phone' --followers go",
+    ),
     params=[
         files_argument(),
         *filter_options(),
         json_option(),
         ALL,
         click.Option(["--why"], required=True, help="The reason, kept with the letters."),
+        click.Option(
+            ["--followers"],
+            type=click.Choice(["wait", "go"]),
+            help="What later events of the letters' keys do, with ORDER_BY: wait for restore, or go on without them.",
+        ),
     ],
 )
 def archive(
-    settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, everything: bool, why: str, **filters: Any
+    settings: LetterSettings,
+    *,
+    files: tuple[Path, ...],
+    as_json: bool,
+    everything: bool,
+    why: str,
+    followers: str | None,
+    **filters: Any,
 ) -> int:
     """Put letters aside: a replay skips them, restore brings them back."""
-    return _change(settings, files, filters, everything, "archived", why, as_json)
+    return _change(settings, files, filters, everything, "archived", why, as_json, followers=followers)
 
 
 @command(
@@ -97,24 +75,49 @@ def restore(
     return _change(settings, files, filters, everything, "restored", "", as_json)
 
 
-def change(path: Path, selection: Selection, what: What, detail: str = "") -> tuple[int, list[Damage]]:
-    """Archive or restore the selected letters. Returns how many changed, and the damaged lines."""
-    damages: list[Damage] = []
-    sidecar = Sidecar(path)
-    changed = 0
-    try:
-        at = time.time()
-        records = (
-            Record(entry.letter.letter_id, what, at, detail)
-            for entry in book(path, selection, damages)
-            if entry.state.status in CHANGEABLE[what]
-        )
-        for group in _groups(records):
-            sidecar.append(group)
-            changed += len(group)
-    finally:
-        sidecar.close()
-    return changed, damages
+@command(
+    LetterSettings,
+    examples=("dlq quarantine --id order-4711 --why 'kills the handler'",),
+    params=[
+        files_argument(),
+        *filter_options(),
+        json_option(),
+        ALL,
+        click.Option(["--why"], required=True, help="The reason, kept with the letters."),
+    ],
+)
+def quarantine(
+    settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, everything: bool, why: str, **filters: Any
+) -> int:
+    """Keep letters from replays and from healing until restore brings them back."""
+    return _change(settings, files, filters, everything, "quarantined", why, as_json)
+
+
+@command(
+    LetterSettings,
+    examples=("dlq note 'asked the supplier' --id order-4711", "dlq note 'see the ticket' --fingerprint 3f9c01ab"),
+    params=[click.Argument(["written"], metavar="TEXT"), files_argument(), *filter_options(), json_option(), ALL],
+)
+def note(
+    settings: LetterSettings, *, written: str, files: tuple[Path, ...], as_json: bool, everything: bool, **filters: Any
+) -> int:
+    """Add a note to letters. It changes no state; dlq show shows it with everything else that happened."""
+    return _change(settings, files, filters, everything, "noted", written, as_json)
+
+
+@command(
+    LetterSettings,
+    examples=(
+        "dlq assign 'supplier sends no sku' --fingerprint 3f9c01ab",
+        "dlq list --assigned 'supplier sends no sku'",
+    ),
+    params=[click.Argument(["cause"]), files_argument(), *filter_options(), json_option(), ALL],
+)
+def assign(
+    settings: LetterSettings, *, cause: str, files: tuple[Path, ...], as_json: bool, everything: bool, **filters: Any
+) -> int:
+    """Assign a cause to letters, by which --assigned finds them. An empty text takes it away."""
+    return _change(settings, files, filters, everything, "assigned", cause, as_json)
 
 
 def _change(
@@ -125,26 +128,31 @@ def _change(
     what: What,
     detail: str,
     as_json: bool,
+    *,
+    followers: str | None = "wait",
 ) -> int:
-    paths, selection = files_of(settings, files), selection_of(filters)
+    selection = selection_of(filters)
     if selection.everything and not everything:
         raise UsageProblem("say which letters are meant, by --id or another filter, or give --all")
-    try:
-        done = [change(path, selection, what, detail) for path in paths]
-    except FileError as error:
-        raise as_usage(error) from None
-    changed = sum(count for count, _ in done)
-    warn_of(damage for _, damages in done for damage in damages)
-    if as_json:
-        say_json({what: changed})
-    else:
-        say(f"{what} {changed:,} letters")
-    return 0
 
+    async def work() -> int:
+        async with opened(settings, files) as store:
+            if followers is None and (blocking := await store.blocking(selection)):
+                raise UsageProblem(
+                    f"{counted(blocking, 'letter')} of these may block a key, and later events of the key wait; say "
+                    "--followers wait to keep it blocked, or --followers go to give up the order behind these letters"
+                )
+            changed = await store.change(selection, what, detail, whoami(), followers_go=followers == "go")
+            warn_of(store.damages)
+            letters, result = about(selection, store.where), counted(changed, "letter")
+            await noted(settings, files, Act(whoami(), "dlq", what, letters, detail, result))
+            if as_json:
+                say_json({what: changed})
+            else:
+                say(f"{what} {counted(changed, 'letter')}")
+        return 0
 
-def _groups(records: Iterator[Record]) -> Iterator[list[Record]]:
-    while group := list(islice(records, GROUP)):
-        yield group
+    return run(work)
 
 
 @command(
@@ -165,20 +173,20 @@ def compact(
     A dropped letter cannot be reopened if an older backup of PostgreSQL is restored later.
     """
     paths = files_of(settings, files)
-    try:
+
+    def work() -> int:
         with replay_guards(paths):
             every = [compact_file(path, drop_archived=drop_archived, drop_damaged=drop_damaged) for path in paths]
-    except FileError as error:
-        raise as_usage(error) from None
-    except Locked as error:
-        return say_locked(error)
-    sums = total(every)
-    if as_json:
-        say_json(asdict(sums))
+        sums = total(every)
+        names, result = ", ".join(map(str, paths)), f"kept {counted(sums.kept, 'letter')}, dropped {sums.dropped:,}"
+        asyncio.run(noted(settings, files, Act(whoami(), "dlq", "compacted", names, "", result)))
+        if as_json:
+            say_json(asdict(sums))
+            return 0
+        bytes_became = f"{sums.bytes_before:,} bytes became {sums.bytes_after:,}"
+        say(f"kept {counted(sums.kept, 'letter')}, dropped {sums.dropped:,}; {bytes_became}")
+        if sums.damaged_kept or sums.damaged_dropped:
+            say(f"damaged lines: kept {sums.damaged_kept:,}, dropped {sums.damaged_dropped:,}")
         return 0
-    say(
-        f"kept {sums.kept:,} letters, dropped {sums.dropped:,}; {sums.bytes_before:,} bytes became {sums.bytes_after:,}"
-    )
-    if sums.damaged_kept or sums.damaged_dropped:
-        say(f"damaged lines: kept {sums.damaged_kept:,}, dropped {sums.damaged_dropped:,}")
-    return 0
+
+    return ended(work)

@@ -1,9 +1,9 @@
-"""Rewrites the file of letters without finished ones. Nothing else rewrites it.
+"""Rewrites a dead-letter file without resolved letters. Nothing else rewrites it.
 
-Kept lines are copied byte for byte to a new file. It is on disk before it takes the old one's name, so an interruption
-leaves either the old or the new file complete. Listeners keep appending: only the last step holds the lock that their
-appends take, and it copies what they added meanwhile. The letters are rewritten first and the sidecar second. An
-interruption in between leaves states without letters, never letters without their state.
+Kept lines are copied byte for byte to a new file. The new file is on disk before it replaces the old one, so after an
+interruption either the old or the new file is complete. Listeners keep appending: only the last step holds the lock
+that their appends take, and it copies what they added meanwhile. The letters are rewritten first and the sidecar
+second. An interruption in between leaves states without letters, never letters without their state.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ Keep = Callable[[int, bytes, int], bool]
 
 @dataclass(slots=True)
 class Compacted:
-    """What a compaction kept and dropped."""
+    """The letters that a compaction kept and dropped."""
 
     kept: int = 0
     dropped: int = 0
@@ -88,7 +88,9 @@ def _compact_sidecar(letters: Path) -> None:
 
     def keep(offset: int, line: bytes, length: int) -> bool:
         record = decode_record(line) if length <= MAX_RECORD_BYTES else None
-        return record is not None and (offset >= seen_until or not record.letter_id or record.letter_id in present)
+        if record is None or record.what == "shipped":  # it refers to offsets in the old files
+            return False
+        return offset >= seen_until or not record.letter_id or record.letter_id in present
 
     rewrite(sidecar, keep, max_line=MAX_RECORD_BYTES)
 
@@ -126,7 +128,7 @@ def _copy_lines(
 
 @contextlib.contextmanager
 def _new(target: Path, like: BinaryIO) -> Iterator[BinaryIO]:
-    """An empty file with the owner and mode of ``like``, so that the listener can still write it."""
+    """Create an empty file with the owner and mode of ``like``, so that the listener can still write it."""
     old = os.fstat(like.fileno())
     target.unlink(missing_ok=True)
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -147,7 +149,7 @@ def _new(target: Path, like: BinaryIO) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
-    """The file that is at the path now, locked against appends."""
+    """Open the file that is at the path now, and lock it against appends."""
     while True:
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

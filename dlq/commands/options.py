@@ -1,4 +1,4 @@
-"""The flags and the argument that several ``dlq`` commands share, and how they become a selection."""
+"""The flags and the argument that several ``dlq`` commands share, and the selection made from them."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -8,15 +8,19 @@ from typing import Any, Protocol, get_args
 import click
 from pydantic import Field
 
+from unlost.dlq.record.containment import alternatives
 from unlost.dlq.record.file import FileError
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.query import Selection, moment
 from unlost.dlq.record.sidecar import Status
+from unlost.listener.app.settings import GroupName
 from unlost.listener.core.cause import Reason
-from unlost.ops.kit.command import Settings, UsageProblem
+from unlost.ops.kit.access.settings import RedactSettings
+from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
+from unlost.ops.kit.command import SecretUrl, UsageProblem
 
 
-class Letters(Protocol):
+class LetterOptions(Protocol):
     """The settings that say where letters are."""
 
     @property
@@ -28,10 +32,17 @@ class Letters(Protocol):
         """One file."""
 
 
-class LetterSettings(Settings):
-    """Where the letters are."""
+class LetterSettings(DatabaseTlsSettings, RedactSettings):
+    """Where the letters are: in the fleet's list of a group, or in files."""
 
-    letters: tuple[Path, ...] = Field((), description="Dead-letter files, directories or patterns, if no FILE is given")
+    database_url: SecretUrl | None = Field(
+        None, description="PostgreSQL with the fleet's list of letters, which is used if no FILE is given"
+    )
+    group: GroupName = Field("unlost", description="The group of listeners whose list it is")
+
+    letters: tuple[Path, ...] = Field(
+        (), description="Dead-letter files, directories or patterns, if no FILE is given and no list answers"
+    )
     dead_letter_file: Path = Field(
         Path("failed_events.jsonl"), description="File of dead letters, if neither FILE nor LETTERS is given"
     )
@@ -45,6 +56,11 @@ def files_argument() -> click.Parameter:
 def json_option() -> click.Parameter:
     """The flag ``--json``."""
     return click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
+
+
+def unmasked_option() -> click.Parameter:
+    """The flag ``--unmasked``."""
+    return click.Option(["--unmasked"], is_flag=True, help="Show what REDACT masks. The trail records it.")
 
 
 def filter_options() -> list[click.Parameter]:
@@ -61,6 +77,15 @@ def filter_options() -> list[click.Parameter]:
         click.Option(["--until"], metavar="TIME", help="Before this time or age."),
         _several("--id", "ids", "An event's id, or the beginning or end of a letter's id."),
         _several("--state", "statuses", "Only letters of this state.", get_args(Status)),
+        click.Option(["--begins"], default="", help="Only letters whose id, or event's id, begins with this."),
+        click.Option(["--text"], default="", help="Only letters whose error contains this, in any case."),
+        click.Option(
+            ["--payload"],
+            default="",
+            metavar="FIELD=VALUE|JSON",
+            help="Only events whose payload contains this: customer.id=17, or an object in JSON.",
+        ),
+        _several("--assigned", "assigned", "Only letters to which this cause was assigned."),
     ]
 
 
@@ -74,6 +99,10 @@ def selection_of(values: dict[str, Any]) -> Selection:
             times[name] = moment(values[name], now) if values[name] else None
         except ValueError as error:
             problems.append(f"--{name}: {error}")
+    try:
+        payload = alternatives(values["payload"]) if values["payload"] else ()
+    except ValueError as error:
+        problems.append(f"--payload: {error}")
     if problems:
         raise UsageProblem(*problems)
     return Selection(
@@ -86,11 +115,15 @@ def selection_of(values: dict[str, Any]) -> Selection:
         until=times["until"],
         ids=tuple(values["ids"]),
         statuses=frozenset(values["statuses"]),
+        begins=values["begins"],
+        text=values["text"],
+        payload=payload,
+        assigned=frozenset(values["assigned"]),
         rejected=values.get("rejected", False),
     )
 
 
-def files_of(settings: Letters, files: Sequence[Path]) -> list[Path]:
+def files_of(settings: LetterOptions, files: Sequence[Path]) -> list[Path]:
     """The files to read, each once, with links resolved: those given, else LETTERS, else DEAD_LETTER_FILE."""
     named = files or settings.letters or (settings.dead_letter_file,)
     try:

@@ -1,7 +1,6 @@
 """The commands that only read: list, show, groups, stats, export, verify."""
 
 import sys
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -9,7 +8,7 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
-from unlost.dlq.commands.collector import as_values, books, groups, in_time, statistics
+from unlost.dlq.commands.masking import redactor_of
 from unlost.dlq.commands.options import (
     LetterSettings,
     as_usage,
@@ -18,8 +17,10 @@ from unlost.dlq.commands.options import (
     filter_options,
     json_option,
     selection_of,
+    unmasked_option,
 )  # fmt: skip
 from unlost.dlq.commands.render import (
+    history_values,
     print_entries,
     print_entry,
     print_groups,
@@ -28,11 +29,16 @@ from unlost.dlq.commands.render import (
     say_json,
     warn_of,
 )
-from unlost.dlq.record.file import Damage, FileError
+from unlost.dlq.commands.store import opened, run
+from unlost.dlq.record.file import DamagedLine, FileError
 from unlost.dlq.record.letter import encode, iso
-from unlost.dlq.record.query import Selection, names
+from unlost.dlq.record.query import Selection
+from unlost.dlq.record.redacted import redacted_history
 from unlost.dlq.record.sidecar import read_records, sidecar_path
+from unlost.dlq.store.entries import as_values, entries_of_files, redacted_entry
+from unlost.dlq.store.files import FileLetters
 from unlost.ops.kit.command import UsageProblem, command, say
+from unlost.ops.kit.telemetry.counted import counted
 from unlost.ops.kit.telemetry.printable import printable_json
 
 
@@ -41,61 +47,68 @@ from unlost.ops.kit.telemetry.printable import printable_json
     name="list",
     examples=("dlq list", "dlq list a.jsonl --reason exhausted --since 24h", "dlq list --state quarantined --json"),
     params=[
-        files_argument(), *filter_options(), json_option(),
+        files_argument(), *filter_options(), json_option(), unmasked_option(),
         click.Option(["--limit"], type=click.IntRange(min=0), default=50, show_default=True,
                      help="Show only the latest; 0 shows all."),
     ],
 )  # fmt: skip
 def list_letters(
-    settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, limit: int, **filters: Any
+    settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, limit: int, unmasked: bool, **filters: Any
 ) -> int:
     """List dead letters, the latest last."""
-    damages: list[Damage] = []
-    paths, selection = files_of(settings, files), selection_of(filters)
-    count = 0
-    latest: deque[Any] = deque(maxlen=limit or None)
-    try:
-        for entry in in_time(paths, selection, damages):
-            latest.append(entry)
-            count += 1
-    except FileError as error:
-        raise as_usage(error) from None
-    warn_of(damages)
-    if as_json:
-        say_json([as_values(entry) for entry in latest])
-    elif not latest:
-        say("no letters")
-    else:
-        print_entries(latest)
-        if count > len(latest):
-            say(f"the latest {len(latest):,} of {count:,}; --limit 0 shows all", err=True)
-    return 0
+    selection = selection_of(filters)
+
+    async def work() -> int:
+        async with opened(settings, files) as store:
+            page = await store.latest(selection, limit)
+            warn_of(store.damages)
+            shows = await redactor_of(settings, files, store, selection, unmasked="dlq list" if unmasked else "")
+        found = [redacted_entry(entry, shows) for entry in page.entries]
+        if as_json:
+            say_json([as_values(entry) for entry in found])
+        elif not found:
+            say("no letters")
+        else:
+            print_entries(found)
+            if page.count > len(found):
+                say(f"the latest {len(found):,} of {page.count:,}; --limit 0 shows all", err=True)
+        return 0
+
+    return run(work)
 
 
 @command(
     LetterSettings,
-    examples=("dlq show 3f9c01ab", "dlq show order-4711 a.jsonl --json"),
-    params=[click.Argument(["wanted"], metavar="ID"), files_argument(), json_option()],
+    examples=("dlq show 3f9c01ab", "dlq show order-4711 a.jsonl --json", "dlq show 3f9c01ab --unmasked"),
+    params=[click.Argument(["wanted"], metavar="ID"), files_argument(), json_option(), unmasked_option()],
 )
-def show(settings: LetterSettings, *, wanted: str, files: tuple[Path, ...], as_json: bool) -> int:
+def show(settings: LetterSettings, *, wanted: str, files: tuple[Path, ...], as_json: bool, unmasked: bool) -> int:
     """Show everything about a letter; ID is an event's, or the beginning or end of a letter's."""
-    damages: list[Damage] = []
-    paths = files_of(settings, files)
-    try:
-        found = [entry for entry in in_time(paths, Selection(), damages) if names(wanted, entry.letter)]
-    except FileError as error:
-        raise as_usage(error) from None
-    if not found:
-        where = ", ".join(map(str, paths)) or "any file"
-        raise UsageProblem(f"no letter in {where} has the id {wanted!r}; dlq list shows them")
-    if as_json:
-        say_json([as_values(entry) for entry in found])
+
+    selection = Selection(ids=(wanted,))
+
+    async def work() -> int:
+        async with opened(settings, files) as store:
+            entries = (await store.latest(selection, 0)).entries
+            if not entries:
+                raise UsageProblem(f"no letter in {store.where} has the id {wanted!r}; dlq list shows them")
+            shows = await redactor_of(settings, files, store, selection, unmasked="dlq show" if unmasked else "")
+            known = await store.history([one.letter.letter_id for one in entries])
+        found = [redacted_entry(entry, shows) for entry in entries]
+        history = {
+            one.letter.letter_id: redacted_history(known.get(one.letter.letter_id, ()), one.letter, shows)
+            for one in entries
+        }
+        if as_json:
+            say_json([as_values(one) | {"history": history_values(history, one)} for one in found])
+            return 0
+        for number, entry in enumerate(found):
+            if number:
+                say()
+            print_entry(entry, history.get(entry.letter.letter_id, ()))
         return 0
-    for number, entry in enumerate(found):
-        if number:
-            say()
-        print_entry(entry)
-    return 0
+
+    return run(work)
 
 
 @command(
@@ -105,23 +118,29 @@ def show(settings: LetterSettings, *, wanted: str, files: tuple[Path, ...], as_j
     params=[files_argument(), *filter_options(), json_option()],
 )
 def show_groups(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, **filters: Any) -> int:
-    """Group letters that failed alike, the largest group first."""
-    damages: list[Damage] = []
-    paths, selection = files_of(settings, files), selection_of(filters)
-    try:
-        found = groups(books(paths, selection, damages))
-    except FileError as error:
-        raise as_usage(error) from None
-    warn_of(damages)
-    if as_json:
-        say_json(
-            [msgspec.to_builtins(one) | {"first_at": iso(one.first_at), "last_at": iso(one.last_at)} for one in found]
-        )
-    elif not found:
-        say("no letters")
-    else:
-        print_groups(found)
-    return 0
+    """Group letters that failed alike, the largest group first. With REDACT, their messages are withheld."""
+    selection = selection_of(filters)
+
+    async def work() -> int:
+        async with opened(settings, files) as store:
+            found = await store.groups(selection)
+            for one in found:
+                one.message = settings.redactor().unknown(one.message)
+            warn_of(store.damages)
+        if as_json:
+            say_json(
+                [
+                    msgspec.to_builtins(one) | {"first_at": iso(one.first_at), "last_at": iso(one.last_at)}
+                    for one in found
+                ]
+            )
+        elif not found:
+            say("no letters")
+        else:
+            print_groups(found)
+        return 0
+
+    return run(work)
 
 
 @command(
@@ -131,21 +150,25 @@ def show_groups(settings: LetterSettings, *, files: tuple[Path, ...], as_json: b
 )
 def stats(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, **filters: Any) -> int:
     """Count letters by reason, class and state."""
-    damages: list[Damage] = []
-    paths, selection = files_of(settings, files), selection_of(filters)
-    try:
-        sums = statistics(books(paths, selection, damages))
-        size = sum(path.stat().st_size for path in paths)
-    except FileError as error:
-        raise as_usage(error) from None
-    if not as_json:
-        print_statistics(sums, len(damages), size)
+    selection = selection_of(filters)
+
+    async def work() -> int:
+        async with opened(settings, files) as store:
+            sums = await store.statistics(selection)
+            damaged = len(store.damages)
+            paths = store.paths if isinstance(store, FileLetters) else ()
+            size = sum(path.stat().st_size for path in paths)
+        if not as_json:
+            print_statistics(sums, damaged, size, store.where)
+            return 0
+        times = {
+            name: None if at is None else iso(at)
+            for name, at in (("first_at", sums.first_at), ("last_at", sums.last_at))
+        }
+        say_json({**msgspec.to_builtins(sums), **times, "damaged": damaged, "bytes": size, "where": store.where})
         return 0
-    times = {
-        name: None if at is None else iso(at) for name, at in (("first_at", sums.first_at), ("last_at", sums.last_at))
-    }
-    say_json({**msgspec.to_builtins(sums), **times, "damaged": len(damages), "bytes": size})
-    return 0
+
+    return run(work)
 
 
 @command(
@@ -155,35 +178,53 @@ def stats(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, *
         "dlq export a.jsonl --as letters --reason conflict --output conflicts.jsonl",
     ),
     params=[
-        files_argument(), *filter_options(), json_option(),
+        files_argument(), *filter_options(), json_option(), unmasked_option(),
         click.Option(["--as", "kind"], type=click.Choice(["events", "letters"]), default="events", show_default=True,
                      help="Events as NDJSON, or whole letters."),
         click.Option(["--output"], type=click.File("wb"), default="-", help="Output file; - is standard output."),
     ],
 )  # fmt: skip
 def export(
-    settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, kind: str, output: BinaryIO, **filters: Any
+    settings: LetterSettings,
+    *,
+    files: tuple[Path, ...],
+    as_json: bool,
+    kind: str,
+    output: BinaryIO,
+    unmasked: bool,
+    **filters: Any,
 ) -> int:
-    """Write the events of letters, one per line, exactly as their publishers wrote them (always JSON)."""
+    """Write the events of letters, one per line, exactly as their publishers wrote them (always JSON).
+
+    With REDACT, this needs --unmasked: a masked event is another event, which nobody should publish.
+    """
     del as_json  # both forms are JSON already
-    damages: list[Damage] = []
-    paths, selection = files_of(settings, files), selection_of(filters)
-    written = without = 0
-    try:
-        for entry in books(paths, selection, damages):
-            line = encode(entry.letter) if kind == "letters" else entry.letter.event
-            if line is None:
-                without += 1
-                continue
-            output.write(_for(output, line) + b"\n")
-            written += 1
-    except FileError as error:
-        raise as_usage(error) from None
-    output.flush()
-    warn_of(damages)
-    left_out = f"; {without:,} hold no valid event, --as letters writes them" if without else ""
-    say(f"exported {written:,} {kind}{left_out}", err=True)
-    return 0
+    selection = selection_of(filters)
+    if settings.redact and not unmasked:
+        raise UsageProblem(
+            f"REDACT masks {', '.join(settings.redact)}, but an export holds whole events; --unmasked writes them all "
+            "the same, and the trail records it"
+        )
+
+    async def work() -> int:
+        written = without = 0
+        async with opened(settings, files) as store:
+            await redactor_of(settings, files, store, selection, unmasked="dlq export")
+            async for entries in store.each(selection):
+                for entry in entries:
+                    line = encode(entry.letter) if kind == "letters" else entry.letter.event
+                    if line is None:
+                        without += 1
+                        continue
+                    output.write(_for(output, line) + b"\n")
+                    written += 1
+            output.flush()
+            warn_of(store.damages)
+        left_out = f"; {without:,} hold no valid event, --as letters writes them" if without else ""
+        say(f"exported {written:,} {kind}{left_out}", err=True)
+        return 0
+
+    return run(work)
 
 
 @command(
@@ -193,10 +234,10 @@ def export(
 )
 def verify(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool) -> int:
     """Check every line of the letters and their states; exit code 1 if one is damaged."""
-    damages: list[Damage] = []
+    damages: list[DamagedLine] = []
     paths = files_of(settings, files)
     try:
-        letters = sum(1 for _ in books(paths, Selection(), damages))
+        letters = sum(1 for _ in entries_of_files(paths, Selection(), damages))
         sidecars = [sidecar for path in paths if (sidecar := sidecar_path(path)).exists()]
         records = [(sidecar, *one) for sidecar in sidecars for one in read_records(sidecar)]
     except FileError as error:
@@ -208,7 +249,8 @@ def verify(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool) 
         found = [dict(zip(("file", "offset", "length", "reason"), row, strict=True)) for row in rows]
         say_json({"letters": letters, "states": len(records) - len(lost), "damaged": found})
         return 1 if rows else 0
-    say(f"{letters:,} letters and {len(records) - len(lost):,} states are whole, {len(rows):,} lines damaged")
+    whole = f"{counted(letters, 'letter')} and {counted(len(records) - len(lost), 'state')}"
+    say(f"{whole} are whole, {counted(len(rows), 'line')} damaged")
     if rows:
         print_table(
             ("FILE", "OFFSET", "BYTES", "WHY"),

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unlost.dlq.commands.render import print_plan, print_report, say_json
-from unlost.dlq.replay.plan import Plan, Report
+from unlost.dlq.replay.plan import ReplayReport
+from unlost.dlq.store.port import Plan
 from unlost.ops.kit.command import say_json_text
 
 APART = 0.2
 """Seconds between two lines of progress, at least."""
 
-Advance = Callable[[Report], None]
+Advance = Callable[[ReplayReport], None]
 
 
 class Reporter(Protocol):
@@ -32,7 +33,7 @@ class Reporter(Protocol):
     def progress(self, total: int) -> contextlib.AbstractContextManager[Advance]:
         """Report progress while letters are run."""
 
-    def ended(self, found: Plan, report: Report) -> None:
+    def ended(self, found: Plan, report: ReplayReport) -> None:
         """Report the result."""
 
 
@@ -52,7 +53,7 @@ class Words:
         """Show a progress bar."""
         return _bar(total)
 
-    def ended(self, found: Plan, report: Report) -> None:
+    def ended(self, found: Plan, report: ReplayReport) -> None:
         """Print the sums."""
         print_report(report, found.letters)
 
@@ -71,7 +72,7 @@ class AsJson:
         """Show a progress bar on stderr, apart from the JSON."""
         return _bar(total)
 
-    def ended(self, found: Plan, report: Report) -> None:
+    def ended(self, found: Plan, report: ReplayReport) -> None:
         """Print plan, report and exit code as one value."""
         say_json(_end(found, report))
 
@@ -92,7 +93,7 @@ class Follow:
         """Print the sums several times a second."""
         last = 0.0
 
-        def advance(report: Report) -> None:
+        def advance(report: ReplayReport) -> None:
             nonlocal last
             if time.monotonic() - last >= APART:
                 last = time.monotonic()
@@ -100,7 +101,7 @@ class Follow:
 
         yield advance
 
-    def ended(self, found: Plan, report: Report) -> None:
+    def ended(self, found: Plan, report: ReplayReport) -> None:
         """Print plan, report and exit code once more."""
         _line(_end(found, report))
 
@@ -121,7 +122,7 @@ def _line(value: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _end(found: Plan, report: Report) -> dict[str, Any]:
+def _end(found: Plan, report: ReplayReport) -> dict[str, Any]:
     return {"plan": plan_values(found), "report": report_values(report), "exit_code": report.exit_code()}
 
 
@@ -135,7 +136,7 @@ def plan_values(found: Plan) -> dict[str, Any]:
     }
 
 
-def report_values(report: Report) -> dict[str, Any]:
+def report_values(report: ReplayReport) -> dict[str, Any]:
     """A report as plain values."""
     values: dict[str, Any] = msgspec.to_builtins(report)
     return {"resolved": report.resolved, **values}

@@ -1,15 +1,33 @@
 """The event in a letter."""
 
+import sys
+
 from unlost.dlq.record.letter import Letter
 from unlost.listener.core.errors import InvalidEvent
-from unlost.listener.core.event import Event, parse
+from unlost.listener.core.event import Edited, Event, parse
 
 
-def event_of(letter: Letter, *, max_bytes: int) -> Event:
-    """The letter's event, parsed by the current rules. Raises ``InvalidEvent``."""
+def event_of(letter: Letter, *, max_bytes: int, edited: bytes | None = None) -> Event:
+    """The letter's event, or its newest version, parsed by the current rules. Raises ``InvalidEvent``."""
+    if edited is not None:
+        event = parse(edited, max_bytes=max_bytes)
+        if letter.event_id not in (None, event.event_id):
+            raise InvalidEvent(f"the letter is of event {letter.event_id!r}, and its edit is of {event.event_id!r}")
+        return event
     if letter.raw_length is not None:
         raise InvalidEvent(f"of a frame of {letter.raw_length:,} bytes the letter holds the beginning alone")
     event = parse(letter.event or letter.raw or b"", max_bytes=max_bytes)
     if letter.event is not None and letter.event_id not in (None, event.event_id):
         raise InvalidEvent(f"the letter is of event {letter.event_id!r}, and its text is of {event.event_id!r}")
     return event
+
+
+def edited_as(letter: Letter, version: int) -> Edited | None:
+    """The version from which the row of a letter's event was stored; None for version 1."""
+    if version == 1:
+        return None
+    try:
+        original = parse(letter.event, max_bytes=sys.maxsize).digest if letter.event else None
+    except InvalidEvent:  # what today's rules refuse does not come again as an event
+        original = None
+    return Edited(version, original)

@@ -41,7 +41,7 @@ class Located(msgspec.Struct, frozen=True):
     length: int
 
 
-class Damage(msgspec.Struct, frozen=True):
+class DamagedLine(msgspec.Struct, frozen=True):
     """A line that is no letter. ``line`` holds its beginning."""
 
     file: Path
@@ -75,12 +75,12 @@ class DeadLetterFile:
             raise
 
     def append(self, letters: Sequence[Letter]) -> None:
-        """Put the letters on disk, all or none. Raises ``DiskFull`` or ``FileError``."""
+        """Write the letters to disk, all or none. Raises ``DiskFull`` or ``FileError``."""
         self._lines.append([encode(letter) for letter in letters])
 
     def _check_writable(self) -> None:
         """Check at start, not at the first letter. If there is no file yet, the lock file shows that one can be
-        made."""
+        created."""
         with file_errors(self._path, "write"), contextlib.suppress(FileNotFoundError):
             fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
             regular = stat.S_ISREG(os.fstat(fd).st_mode)
@@ -180,18 +180,18 @@ def is_current(fd: int, path: Path) -> bool:
 
 def read_letters(
     path: Path, *, start: int = 0, end: int | None = None, max_line: int = MAX_LINE_BYTES
-) -> Iterator[Located | Damage]:
+) -> Iterator[Located | DamagedLine]:
     """Every letter and every damaged line between two offsets, in order. Holds at most one line in memory."""
     for offset, line, length, ended in read_lines(path, start=start, end=end, max_line=max_line):
         if length > max_line:
             reason = f"the line has {length:,} bytes, and {max_line:,} are allowed"
-            yield Damage(Path(path), offset, length, reason, line[:SHOWN_OF_DAMAGE])
+            yield DamagedLine(Path(path), offset, length, reason, line[:SHOWN_OF_DAMAGE])
             continue
         try:
             yield Located(offset, decode(line), length)
         except Damaged as error:
             torn = "" if ended else " (the last line has no end: its writer was cut off, or is writing now)"
-            yield Damage(Path(path), offset, length, f"{error}{torn}", line[:SHOWN_OF_DAMAGE])
+            yield DamagedLine(Path(path), offset, length, f"{error}{torn}", line[:SHOWN_OF_DAMAGE])
 
 
 def read_lines(
@@ -215,7 +215,7 @@ def read_lines(
 
 
 def settled_size(path: Path) -> int:
-    """The file's size while no append is in progress. Every letter before that offset is there for good."""
+    """The file's size while no append is in progress. Every letter before that offset is complete."""
     with file_errors(path, "read"), Path(path).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         return os.fstat(file.fileno()).st_size

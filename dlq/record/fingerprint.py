@@ -1,4 +1,4 @@
-"""Fingerprints: twelve hex digits shared by failures that a person would call the same. Pure.
+"""Fingerprints: twelve hex digits that equal failures share. Pure.
 
 Failures share a fingerprint if these are equal: the reason, the error's type, its SQLSTATE, the stage, and the message
 without its variable parts (numbers, ids, addresses, quoted text). If an error is about names (a missing field, a
@@ -16,14 +16,14 @@ from unlost.listener.core.event import Event, decode
 
 MOST_VALUES = 200
 SHORTEST, LONGEST = 3, 200
-"""A shorter value may be in a message by chance. A longer one is hardly ever quoted in full."""
+"""Shorter values may be in a message by chance. Longer ones are rarely quoted in full."""
 
 ABOUT_NAMES = frozenset(
     ("KeyError", "AttributeError", "NameError", "UnboundLocalError", "TypeError", "ImportError", "ModuleNotFoundError")
 )
-"""Errors whose message quotes a name from the program."""
+"""Errors whose messages quote names from the program."""
 NAMING_CLASSES = ("23", "42")
-"""Classes of SQLSTATE whose message quotes a constraint, a column or a table."""
+"""Classes of SQLSTATE whose messages quote a constraint, a column or a table."""
 
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s/?#'\"]+)[^\s'\"]*", re.IGNORECASE)
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")

@@ -25,15 +25,18 @@ from unlost.ops.kit.telemetry.mask import masked
 VERSION = 1
 Mode = Literal["normal", "degraded"]
 
-# The error in a letter when there was no attempt, because the answer to the claim was enough.
+# The error in a letter that no attempt preceded, because the answer to the claim decided.
 _UNATTEMPTED: dict[str, tuple[str, str, ErrorClass]] = {
     "conflict": ("Conflict", "an event with this id and other content is already known", "permanent"),
     "crash_loop": ("CrashLoop", "its owners ended too often while they processed it", "permanent"),
     "overflow": ("Overflow", "there was no room to hold it while the database was away", "transient"),
     "stopped": ("Stopped", "its listener was stopped before it was settled", "transient"),
+    "deferred": ("Deferred", "too many events waited for another attempt", "transient"),
     "rejected": ("Reject", "the handler refused it", "permanent"),
     "invalid": ("InvalidEvent", "it is no valid event", "permanent"),
     "exhausted": ("Exhausted", "all attempts failed", "transient"),
+    "effect": ("EffectFailed", "an effect of the event could not be delivered", "transient"),
+    "blocked": ("Blocked", "an earlier event of the same key is a dead letter", "transient"),
 }
 
 
@@ -45,6 +48,7 @@ class Letter(msgspec.Struct, frozen=True):
     """One dead letter, format version 1.
 
     If a frame was too large to be held, ``raw`` is its beginning; ``raw_length`` and ``raw_sha256`` describe all of it.
+    ``effect``: the number of the effect that could not be delivered; the event itself is a row.
     """
 
     letter_id: str
@@ -70,6 +74,9 @@ class Letter(msgspec.Struct, frozen=True):
     raw_sha256: str | None = None
     handler: str | None = None
     group: str | None = None
+    route: str | None = None
+    effect: int | None = None
+    order_key: str | None = None
 
 
 _NO_EVENT = msgspec.Raw()
@@ -77,7 +84,7 @@ _NO_EVENT = msgspec.Raw()
 
 class _Attempt(msgspec.Struct, omit_defaults=True):
     at: str
-    stage: Literal["receive", "claim", "handle", "store"]
+    stage: Literal["receive", "claim", "handle", "store", "effect"]
     error_class: ErrorClass
     error_type: str
     message: str
@@ -108,6 +115,9 @@ class _Line(msgspec.Struct, omit_defaults=True):
     source: str | None = None
     handler: str | None = None
     group: str | None = None
+    route: str | None = None
+    effect: int | None = None
+    order_key: str | None = None
     event: msgspec.Raw = _NO_EVENT
     raw_text: str | None = None
     raw_base64: str | None = None
@@ -134,7 +144,7 @@ def decode(line: bytes) -> Letter:
         raise Damaged(_why_unreadable(line, error)) from None
 
 
-def shown(letter: Letter) -> dict[str, Any]:
+def letter_values(letter: Letter) -> dict[str, Any]:
     """The letter as plain values with the field names of the file, for people and programs."""
     line = _line(letter)
     line.event = _NO_EVENT
@@ -156,8 +166,12 @@ def letter_for(
     epoch: int,
     mode: Mode,
     source: str | None,
+    cursor: str | None = None,
     handler: str | None = None,
     group: str | None = None,
+    route: str | None = None,
+    effect: int | None = None,
+    order_key: str | None = None,
 ) -> Letter:
     """The letter of an event that ends with ``reason`` at ``stage``."""
     failures = tuple(map(_clean, _without_repetition(attempts)))
@@ -168,10 +182,11 @@ def letter_for(
         kind, message, error_class, sqlstate = last.error_type, last.message, last.error_class, last.sqlstate
     return Letter(
         letter_id=letter_id, event_id=event.event_id, reason=reason, error_class=error_class, stage=stage,
-        event=event.without_cursor(), raw=None, attempts=failures, error_type=kind, message=message,
+        event=event.on_one_line(), raw=None, attempts=failures, error_type=kind, message=message,
         sqlstate=sqlstate, fingerprint=fingerprint(reason, kind, message, sqlstate, stage, event),
         first_at=failures[0].at if failures else at, last_at=at, instance=instance, epoch=epoch, mode=mode,
-        cursor=event.cursor, source=_said(source), handler=_said(handler), group=group,
+        cursor=cursor, source=_said(source), handler=_said(handler), group=group,
+        route=_said(route), effect=effect, order_key=order_key,
     )  # fmt: skip
 
 
@@ -199,6 +214,7 @@ def letter_for_frame(
     reason: Reason = "invalid",
     handler: str | None = None,
     group: str | None = None,
+    mode: Mode = "normal",
 ) -> Letter:
     """The letter of a frame that is no valid event, with its bytes; of an oversized frame, with its beginning."""
     kind, _, error_class = _UNATTEMPTED[reason]
@@ -207,7 +223,7 @@ def letter_for_frame(
         letter_id=letter_id, event_id=event_id, reason=reason, error_class=error_class, stage="receive",
         event=None, raw=frame, attempts=(failure,), error_type=kind, message=failure.message,
         sqlstate=None, fingerprint=fingerprint(reason, kind, failure.message, None, "receive", None),
-        first_at=at, last_at=at, instance=instance, epoch=0, mode="normal", cursor=cursor, source=_said(source),
+        first_at=at, last_at=at, instance=instance, epoch=0, mode=mode, cursor=cursor, source=_said(source),
         handler=_said(handler), group=group,
         raw_length=whole.length if whole else None, raw_sha256=whole.digest.hex() if whole else None,
     )  # fmt: skip
@@ -241,6 +257,8 @@ def _line(letter: Letter) -> _Line:
         instance=plain(letter.instance), epoch=letter.epoch, mode=letter.mode,
         attempts=tuple(map(_attempt, letter.attempts)), event_id=letter.event_id, sqlstate=letter.sqlstate,
         cursor=letter.cursor, source=_said(letter.source), handler=_said(letter.handler), group=letter.group,
+        route=_said(letter.route), effect=letter.effect,
+        order_key=letter.order_key,
         event=_NO_EVENT if letter.event is None else msgspec.Raw(on_one_line(letter.event)),
         raw_text=text, raw_base64=encoded, raw_length=letter.raw_length, raw_sha256=letter.raw_sha256,
     )  # fmt: skip
@@ -285,17 +303,18 @@ def _letter(line: _Line) -> Letter:
     return Letter(
         letter_id=line.letter_id, event_id=line.event_id, reason=line.reason, error_class=line.error_class,
         stage=line.stage, event=bytes(line.event) or None, raw=raw,
-        attempts=tuple(
+        attempts=tuple([
             Failure(
                 epoch_second(one.at), one.stage, one.error_class, one.error_type, one.message, one.sqlstate,
                 one.traceback,
             )
             for one in line.attempts
-        ),
+        ]),
         error_type=line.error_type, message=line.message, sqlstate=line.sqlstate, fingerprint=line.fingerprint,
         first_at=epoch_second(line.first_at), last_at=epoch_second(line.last_at), instance=line.instance,
         epoch=line.epoch, mode=line.mode, cursor=line.cursor, source=line.source, handler=line.handler,
-        group=line.group,
+        group=line.group, route=line.route, effect=line.effect,
+        order_key=line.order_key,
         raw_length=line.raw_length, raw_sha256=line.raw_sha256,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ _TAIL_LENGTH = len(b',"checksum":"0123456789abcdef"}')
 def seal(record: msgspec.Struct) -> bytes:
     """The record as JSON with its checksum, without the newline."""
     body = msgspec.json.encode(record)[:-1]
-    return b'%b,"checksum":"%b"}' % (body, _checksum(body))
+    return b'%b,"checksum":"%b"}' % (body, checksum(body))
 
 
 def broken_seal(line: bytes) -> str | None:
@@ -20,10 +20,11 @@ def broken_seal(line: bytes) -> str | None:
     tail = _TAIL.search(line[-_TAIL_LENGTH:])
     if not line.startswith(b"{") or tail is None:
         return "the line is torn or no record of ours: its checksum is missing"
-    if _checksum(line[:-_TAIL_LENGTH]) != tail[1]:
+    if checksum(line[:-_TAIL_LENGTH]) != tail[1]:
         return "the checksum differs: the line was changed or damaged"
     return None
 
 
-def _checksum(body: bytes) -> bytes:
+def checksum(body: bytes) -> bytes:
+    """The checksum of a record without its end."""
     return hashlib.sha256(body).hexdigest()[:16].encode()

@@ -1,13 +1,18 @@
 """Selects letters: filters over a letter and its state. Pure; ``now`` is an argument."""
 
+import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 
+from unlost.dlq.record.containment import contains
 from unlost.dlq.record.letter import Letter, epoch_second
 from unlost.dlq.record.sidecar import LetterState
 
+Found = TypeVar("Found")
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -16,7 +21,15 @@ class _Typed(msgspec.Struct):
     type: str | None = None
 
 
+class _WithPayload(msgspec.Struct):
+    payload: Any = None
+
+
 _typed = msgspec.json.Decoder(_Typed)
+_with_payload = msgspec.json.Decoder(_WithPayload)
+
+QUOTING = ("text", "payload")
+"""Filters whose values may quote a payload: of these, the trail has the names alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,13 @@ class Selection:
     until: float | None = None
     ids: tuple[str, ...] = ()
     statuses: frozenset[str] = frozenset()
+    begins: str = ""
+    """The beginning of an event's or a letter's id."""
+    text: str = ""
+    """A part of the error, in any case."""
+    payload: tuple[str, ...] = ()
+    """JSON of which the payload contains one (see ``containment.py``)."""
+    assigned: frozenset[str] = frozenset()
     rejected: bool = False
     """Whether a replay also takes letters that a handler rejected for good."""
 
@@ -39,6 +59,11 @@ class Selection:
     def asks_for_rejected(self) -> bool:
         """Whether rejected letters were asked for, by reason or by naming letters."""
         return self.rejected or "rejected" in self.reasons or bool(self.ids) or bool(self.fingerprint)
+
+    @property
+    def asks_for_quarantined(self) -> bool:
+        """Whether quarantined letters were asked for, by state or by naming letters."""
+        return "quarantined" in self.statuses or bool(self.ids)
 
     @property
     def everything(self) -> bool:
@@ -52,11 +77,15 @@ class Selection:
             and _in(letter.error_class, self.error_classes)
             and _in(letter.error_type, self.error_types)
             and _in(state.status, self.statuses)
+            and _in(state.assigned, self.assigned)
             and letter.fingerprint.startswith(self.fingerprint)
             and (self.since is None or letter.last_at >= self.since)
             and (self.until is None or letter.last_at < self.until)
             and (not self.ids or any(names(one, letter) for one in self.ids))
             and (not self.types or event_type(letter) in self.types)
+            and ((letter.event_id or "").startswith(self.begins) or letter.letter_id.startswith(self.begins))
+            and self.text.lower() in f"{letter.error_type}: {letter.message}".lower()
+            and (not self.payload or _holds(letter, self.payload))
         )
 
 
@@ -67,12 +96,22 @@ def names(text: str, letter: Letter) -> bool:
 
 def event_type(letter: Letter) -> str | None:
     """The type of the letter's event, if it has one."""
+    found = _read(letter, _typed.decode)
+    return found.type if found else None
+
+
+def _read(letter: Letter, decode: Callable[[bytes], Found]) -> Found | None:
     if letter.event is None:
         return None
     try:
-        return _typed.decode(letter.event).type
+        return decode(letter.event)
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def _holds(letter: Letter, wanted: tuple[str, ...]) -> bool:
+    found = _read(letter, _with_payload.decode)
+    return found is not None and any(contains(found.payload, json.loads(one)) for one in wanted)
 
 
 def moment(text: str, now: float) -> float:

@@ -17,13 +17,13 @@ def refusal(mine: str | None, live: Collection[Declared], letters: Collection[st
             return ""
         instance, theirs = min(live, key=lambda one: one[0])
         return _sentence(mine, theirs, f"listener {instance} has")
-    # A letter that names no handler fits any: it was written before the group had one.
+    # A letter without a handler fits any: it was written before the group had one.
     others = [one for one in letters if one and _name(one) != _name(mine)]
     return _sentence(mine, min(others), "no listener is running, the letters name") if others else ""
 
 
 def wrong_group(mine: str, letters: Collection[str | None]) -> str:
-    """Why letters are not replayed in the group ``mine``. A letter from before letters named their group fits any."""
+    """Why letters are not replayed in the group ``mine``. Letters of older versions name no group, and fit any."""
     others = [one for one in letters if one and one != mine]
     if not others:
         return ""

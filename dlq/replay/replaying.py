@@ -4,101 +4,158 @@ A letter waits, is in progress, and ends as resolved or as failed again. After a
 quarantined after too many replays. If a listener is processing the event right now, the replay waits, and the letter
 ends as already stored. A letter is marked resolved only after its event is a row. A kill between the two costs one more
 run, which ends as "already stored". Letters of the same event run one after another, because the second must see how
-the first ended. Outcomes are written in groups with one fsync each; nothing waits for a group to fill. After a stop, by
-threshold or by signal, no new letters are taken, and those in progress finish.
+the first ended. So do letters of the same key. If one fails, those behind it are not run: PostgreSQL would refuse them.
+
+Letters are taken, run and recorded in batches, all three at the same time; nothing waits for a batch to fill. After a
+stop, by threshold or by signal, no new letters are taken, and those in progress finish.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
-from pathlib import Path
-from weakref import WeakValueDictionary
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 
-from unlost.dlq.record.event import event_of
+from unlost.dlq.record.event import edited_as, event_of
 from unlost.dlq.record.fingerprint import normalised
 from unlost.dlq.record.letter import Letter
-from unlost.dlq.record.sidecar import LetterState, Record, Sidecars
-from unlost.dlq.replay.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
-from unlost.dlq.replay.plan import Limits, Report
+from unlost.dlq.record.sidecar import LetterState, Record, later_than
+from unlost.dlq.replay.outcome import AlreadyStored, FailedAgain, NowStored, Outcome, Rerun, StillBlocked
+from unlost.dlq.replay.plan import ReplayLimits, ReplayReport
+from unlost.dlq.store.entries import LetterEntry, size_of_entry
+from unlost.dlq.store.port import TakenLetters, Unreachable
 from unlost.listener.core.errors import Failure, InvalidEvent, Permanent, Transient
+from unlost.listener.core.event import Event
+from unlost.ops.kit.telemetry.counted import counted
 
-Item = tuple[Path, Letter, LetterState]
-Advance = Callable[[Report], None]
+Advance = Callable[[ReplayReport], None]
+TAKEN_AT_ONCE = 1_000
+CAREFUL = 16
+"""The most letters in progress if the replay stops after some failures: more would fail before that is noticed."""
+MOST_BYTES = 32 * 1024 * 1024
+"""The most bytes of events in progress. A larger event runs alone."""
 
 
-def records_of(letter: Letter, state: LetterState, outcome: Outcome, *, at: float, max_replays: int) -> list[Record]:
+def records_of(
+    letter: Letter, state: LetterState, outcome: Outcome, *, now: float, max_replays: int, by: str = ""
+) -> list[Record]:
     """The records to write for an outcome."""
+    at = later_than(state, now)
     match outcome:
-        case Stored():
-            return [Record(letter.letter_id, "resolved", at, "stored")]
+        case NowStored():
+            how = "stored" if state.version == 1 else f"version {state.version} stored"
+            return [Record(letter.letter_id, "resolved", at, how, by=by)]
+        case StillBlocked():
+            return []
         case AlreadyStored():
-            return [Record(letter.letter_id, "resolved", at, "already stored")]
+            return [Record(letter.letter_id, "resolved", at, "already stored", by=by)]
         case FailedAgain(attempts, reason):
             last = attempts[-1] if attempts else None
             why = f"{reason}: {last.message}" if last else reason
-            failed = Record(letter.letter_id, "failed", at, why, last.error_type if last else None)
+            failed = Record(letter.letter_id, "failed", at, why, last.error_type if last else None, by)
             tries = state.replays + 1
             if tries < max_replays:
                 return [failed]
-            return [failed, Record(letter.letter_id, "quarantined", at, f"failed {tries} replays; last {why}")]
+            given_up = f"failed {counted(tries, 'replay')}; last {why}"
+            return [failed, Record(letter.letter_id, "quarantined", round(at + 1e-6, 6), given_up, by=by)]
 
 
 class Replay:
-    """One replay over letters that were chosen before."""
+    """One replay of letters that are taken from a store."""
 
-    def __init__(self, rerun: Rerun, sidecars: Sidecars, limits: Limits, advance: Advance) -> None:
-        self.report = Report()
+    def __init__(
+        self, rerun: Rerun, taking: TakenLetters, limits: ReplayLimits, advance: Advance, *, by: str = ""
+    ) -> None:
+        self.report = ReplayReport()
         self._rerun = rerun
-        self._sidecars = sidecars
+        self._taking = taking
         self._limits = limits
         self._advance = advance
+        self._by = by
         self._stop = asyncio.Event()
-        self._event_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._to_write: asyncio.Queue[tuple[list[Record], asyncio.Future[None]]] = asyncio.Queue()
+        self._behind: dict[str, deque[tuple[LetterEntry, Event]]] = {}
+        """Letters in progress by their key or the id of their event, each with further letters of the same."""
+        self._ended: list[tuple[LetterEntry, Outcome]] = []
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._failed = 0
+        self._in_work = 0
+        self._bytes = 0
         self._next_start = 0.0
+        most = limits.concurrency or (CAREFUL if limits.max_failures else rerun.at_once)
+        self._most = most
 
     def interrupt(self) -> None:
         """Take no more letters. ``run`` returns when those in progress are done."""
         self.report.interrupted = True
         self._stop.set()
+        self._room.set()
 
-    async def run(self, letters: Iterator[Item]) -> Report:
+    async def run(self) -> ReplayReport:
         """Run the letters, the canaries first. Failures are in the report."""
-        writer = asyncio.create_task(self._write(), name="replay states")
+        unable = asyncio.create_task(self._rerun.unable(), name="replay gives up")
+        running = asyncio.create_task(self._run(), name="replay letters")
         try:
-            if self._limits.canary:
-                await self._run_all(islice(letters, self._limits.canary))
-                if self.report.done > self.report.resolved and not self.report.interrupted:
-                    self._end(f"of the first {self._limits.canary} letters, not all were stored")
-            await self._run_all(letters)
+            await asyncio.wait({unable, running}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            else:
+                unable.result()
+        except (Transient, Permanent, Unreachable) as error:
+            self.report.error = self.report.error or str(error)
         finally:
-            writer.cancel()
-            await asyncio.wait({writer})
+            for task in (unable, running):
+                task.cancel()
+            await asyncio.wait({unable, running})
+        self.report.elsewhere, self.report.unreadable = self._taking.elsewhere, self._taking.unreadable
         return self.report
 
-    async def _run_all(self, letters: Iterator[Item]) -> None:
-        """Keep up to ``concurrency`` letters in progress, until there are none left or the replay stops."""
-        running: set[asyncio.Task[None]] = set()
+    async def _run(self) -> None:
+        if self._limits.canary:
+            await self._run_some(self._limits.canary)
+            if self.report.done > self.report.resolved and not self.report.interrupted:
+                self._end(f"of the first {self._limits.canary} letters, not all were stored")
+        await self._run_some(None)
+
+    async def _run_some(self, most: int | None) -> None:
+        """Run ``most`` letters, or all; return once their outcomes are recorded."""
+        feeding = asyncio.create_task(self._feed(most), name="take letters")
+        feeding.add_done_callback(lambda _: self._changed.set())
         try:
-            while not self._stop.is_set():
-                # In a thread, because reading skips resolved letters, which may be most of a large file.
-                item = await asyncio.to_thread(next, letters, None)
-                if item is None or not await self._may_start():
-                    break
-                running.add(asyncio.create_task(self._one(*item), name=f"replay {item[1].letter_id}"))
-                if len(running) >= self._limits.concurrency:
-                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    _raise_first(done)
-            while running:
-                done, running = await asyncio.wait(running)
-                _raise_first(done)
+            while not feeding.done() or self._in_work or self._ended:
+                self._changed.clear()
+                if self._ended:
+                    await self._record()
+                elif not feeding.done() or self._in_work:
+                    await self._changed.wait()
+            feeding.result()
         finally:
-            for task in running:
-                task.cancel()
-            if running:
-                await asyncio.wait(running)
+            feeding.cancel()
+            await asyncio.wait({feeding})
+
+    # -- taking and starting --------------------------------------------------------------------
+
+    async def _feed(self, most: int | None) -> None:
+        """Keep letters in progress until none is left, ``most`` were started, or the replay stops."""
+        while most != 0 and await self._has_room():
+            wanted = min(TAKEN_AT_ONCE, self._most - self._in_work, TAKEN_AT_ONCE if most is None else most)
+            if not (taken := await self._taking.take(wanted)):
+                return
+            for number, entry in enumerate(taken):
+                if not await self._may_start():
+                    await self._taking.free([one.letter.letter_id for one in taken[number:]])
+                    return
+                self._start(entry)
+            most = None if most is None else most - len(taken)
+
+    async def _has_room(self) -> bool:
+        """Wait until letters may be taken: several at once, if many may be in progress. False if the replay stops."""
+        full = self._most if self._most <= CAREFUL else self._most // 2
+        while not self._stop.is_set() and (self._in_work >= full or self._bytes >= MOST_BYTES):
+            self._room.clear()
+            await self._room.wait()
+        return not self._stop.is_set()
 
     async def _may_start(self) -> bool:
         """Wait for the next slot of the rate, or until the replay stops. Returns whether a letter may start."""
@@ -111,72 +168,96 @@ class Replay:
                     await asyncio.wait_for(self._stop.wait(), wait)
         return not self._stop.is_set()
 
-    async def _one(self, file: Path, letter: Letter, state: LetterState) -> None:
-        self._sidecars.expect(letter.letter_id, file)
+    def _start(self, entry: LetterEntry) -> None:
+        self._in_work += 1
+        self._bytes += size_of_entry(entry)
+        letter = entry.letter
+        if letter.effect is not None:
+            self._rerun.start_effect(letter.event_id or "", letter.effect, partial(self._end_one, entry))
+            return
         try:
-            event = event_of(letter, max_bytes=self._limits.max_event_bytes)
+            event = event_of(entry.letter, max_bytes=self._limits.max_event_bytes, edited=entry.edited)
         except InvalidEvent as error:
             failure = Failure(time.time(), "receive", "permanent", "InvalidEvent", str(error))
-            await self._settle(letter, state, FailedAgain((failure,), "invalid"))
+            self._end_one(entry, FailedAgain((failure,), "invalid"))
             return
-        lock = self._event_locks.setdefault(event.event_id, asyncio.Lock())
-        async with lock:
-            if self._stop.is_set():
-                return
-            try:
-                outcome = await self._rerun.run(event)
-            except (Transient, Permanent) as error:
-                self.report.error = self.report.error or str(error)
-                self._stop.set()
-                return
-            await self._settle(letter, state, outcome)
+        name = entry.letter.order_key or event.event_id
+        if name in self._behind:
+            self._behind[name].append((entry, event))
+            return
+        self._behind[name] = deque()
+        self._run_one(entry, event, name)
 
-    async def _settle(self, letter: Letter, state: LetterState, outcome: Outcome) -> None:
-        records = records_of(letter, state, outcome, at=time.time(), max_replays=self._limits.max_replays)
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._to_write.put_nowait((records, written))
-        await written
-        self._count(outcome, records)
+    def _run_one(self, entry: LetterEntry, event: Event, name: str) -> None:
+        edited, key = edited_as(entry.letter, entry.state.version), entry.letter.order_key
+        self._rerun.start(event, partial(self._end_event, entry, name), edited, order_key=key)
+
+    def _end_event(self, entry: LetterEntry, name: str, outcome: Outcome) -> None:
+        self._end_one(entry, outcome)
+        behind = self._behind[name]
+        if not behind:
+            del self._behind[name]
+        elif self._stop.is_set():
+            del self._behind[name]
+            for left, _ in behind:
+                self._leave(left)
+        elif entry.letter.order_key is not None and isinstance(outcome, FailedAgain):
+            del self._behind[name]
+            for left, _ in behind:
+                self._end_one(left, StillBlocked())
+        else:
+            self._run_one(*behind.popleft(), name)
+
+    def _end_one(self, entry: LetterEntry, outcome: Outcome) -> None:
+        self._ended.append((entry, outcome))
+        self._failed += isinstance(outcome, FailedAgain)
+        if self._limits.max_failures and self._failed >= self._limits.max_failures:
+            self._end(f"{counted(self._failed, 'letter')} failed, and the limit is {self._limits.max_failures:,}")
+        self._leave(entry)
+
+    def _leave(self, entry: LetterEntry) -> None:
+        self._in_work -= 1
+        self._bytes -= size_of_entry(entry)
+        self._changed.set()
+        self._room.set()
+
+    # -- recording ------------------------------------------------------------------------------
+
+    async def _record(self) -> None:
+        """Record all known outcomes with one call."""
+        ended, self._ended = self._ended, []
+        now = time.time()
+        written = [
+            records_of(entry.letter, entry.state, outcome, now=now, max_replays=self._limits.max_replays, by=self._by)
+            for entry, outcome in ended
+        ]
+        blocked = [entry.letter.letter_id for entry, outcome in ended if isinstance(outcome, StillBlocked)]
+        try:
+            await self._taking.record([record for some in written for record in some])
+            if blocked:
+                await self._taking.free(blocked)
+        except BaseException:
+            self._stop.set()
+            raise
+        for (_, outcome), records in zip(ended, written, strict=True):
+            self._count(outcome, records)
         self._advance(self.report)
 
     def _count(self, outcome: Outcome, records: list[Record]) -> None:
         report = self.report
         match outcome:
-            case Stored():
+            case NowStored():
                 report.stored += 1
             case AlreadyStored():
                 report.already_stored += 1
+            case StillBlocked():
+                report.behind += 1
             case FailedAgain():
                 report.failed += 1
                 report.quarantined += records[-1].what == "quarantined"
                 report.failures[normalised(records[0].detail)] += 1
-                if self._limits.max_failures and report.failed >= self._limits.max_failures:
-                    self._end(f"{report.failed} letters failed, and {self._limits.max_failures} are the limit")
 
     def _end(self, why: str) -> None:
         self.report.stopped = self.report.stopped or why
         self._stop.set()
-
-    async def _write(self) -> None:
-        """Write everything that waits with one fsync, again and again."""
-        while True:
-            waiting = [await self._to_write.get()]
-            while not self._to_write.empty():
-                waiting.append(self._to_write.get_nowait())
-            records = [record for some, _ in waiting for record in some]
-            try:
-                await asyncio.to_thread(self._sidecars.append, records)
-            except Exception as error:  # noqa: BLE001 - the border of a task: its waiters get the error
-                self._stop.set()
-                for _, written in waiting:
-                    if not written.done():
-                        written.set_exception(error)
-                continue
-            for _, written in waiting:
-                if not written.done():
-                    written.set_result(None)
-
-
-def _raise_first(done: set[asyncio.Task[None]]) -> None:
-    for task in done:
-        task.result()
+        self._room.set()

@@ -1,4 +1,4 @@
-"""What all drawings share: boxes, colours, and the text for a value. Pure."""
+"""Parts shared by all drawings: boxes, colours, and the text for a value. Pure."""
 
 from dataclasses import dataclass
 from typing import Any

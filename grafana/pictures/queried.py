@@ -38,7 +38,7 @@ class Panel(msgspec.Struct, frozen=True):
     series: tuple[Series, ...]
 
 
-class Mark(msgspec.Struct, frozen=True):
+class DrillMark(msgspec.Struct, frozen=True):
     """A span that the dashboard marks."""
 
     name: str
@@ -53,7 +53,7 @@ class Board(msgspec.Struct, frozen=True):
 
     title: str
     panels: tuple[Panel, ...]
-    marks: tuple[Mark, ...]
+    marks: tuple[DrillMark, ...]
     since: float
     until: float
 
@@ -113,7 +113,7 @@ def _series(panel: dict[str, Any], prometheus: Prometheus, span: Span) -> Iterat
                 yield Series(worded(target.get("legendFormat", ""), labels), points)
 
 
-def _marks(annotation: dict[str, Any], prometheus: Prometheus, since: float, until: float) -> Iterator[Mark]:
+def _marks(annotation: dict[str, Any], prometheus: Prometheus, since: float, until: float) -> Iterator[DrillMark]:
     """Yield marks; samples close to each other make one span."""
     found = prometheus.get("query_range", query=annotation["expr"], start=str(since), end=str(until), step="1")
     for one in found["result"]:
@@ -121,10 +121,10 @@ def _marks(annotation: dict[str, Any], prometheus: Prometheus, since: float, unt
         begins = ends = one["values"][0][0]
         for at, _ in one["values"][1:]:
             if at - ends > 2 * STALE:
-                yield Mark(annotation["name"], annotation["iconColor"], words, begins, ends)
+                yield DrillMark(annotation["name"], annotation["iconColor"], words, begins, ends)
                 begins = at
             ends = at
-        yield Mark(annotation["name"], annotation["iconColor"], words, begins, ends)
+        yield DrillMark(annotation["name"], annotation["iconColor"], words, begins, ends)
 
 
 def worded(template: str, labels: dict[str, str]) -> str:

@@ -1,5 +1,7 @@
 """The command ``unlost listener``."""
 
+from pathlib import Path
+
 import structlog
 
 from unlost.dlq.record.file import FileError
@@ -7,6 +9,7 @@ from unlost.listener.app.daemon import Daemon
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient, Unaccounted
 from unlost.ops.kit.command import UsageProblem, command, run_daemon
+from unlost.ops.kit.command.reloading import run_reloading
 from unlost.ops.kit.telemetry.http import PortTaken
 from unlost.ops.kit.telemetry.logs import configure_logs
 
@@ -17,11 +20,14 @@ from unlost.ops.kit.telemetry.logs import configure_logs
     examples=(
         "unlost listener --instance-id a --port 3000",
         "HANDLER=shop.orders:handle unlost listener --ws-url wss://events.example/stream",
+        "HANDLER=shop:app unlost listener --reload",
         "unlost listener --show-settings",
     ),
 )
 def main(settings: ListenerSettings) -> int:
     """Claim, handle and store each event of a WebSocket source exactly once."""
+    if settings.reload:
+        return run_reloading(Path.cwd(), settings.shutdown_timeout)
     configure_logs(settings.log_level, settings.instance_id)
 
     try:

@@ -1,6 +1,6 @@
 """Listening: an engine, the reader that feeds it, and the committer of its cursor. Prepares, runs and drains them.
 
-This is a listener without its surfaces. The daemon adds an endpoint, logs and metrics; the simulation adds a world.
+The daemon adds an endpoint, logs and metrics; the simulation adds simulated servers.
 """
 
 import asyncio
@@ -10,26 +10,29 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Literal
 
 from unlost.listener.app.engine import CLOCKS, Engine, random_name
+from unlost.listener.app.reading import SourceReading
 from unlost.listener.app.settings import ListenerSettings
+from unlost.listener.app.sources import BuildSources, builders, check_names, check_order
 from unlost.listener.app.wiring import Connect, connect_servers
-from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts
-from unlost.listener.fast.websocket import open_stream
+from unlost.listener.core.store_mark import StoreMark
+from unlost.listener.pipeline.effect_delivery import EffectDelivery
+from unlost.listener.pipeline.effect_letters import EffectLetters
+from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.pipeline import Drained
 from unlost.listener.ports.dead_letters import DeadLetters
-from unlost.listener.source.committer import CursorCommitter
-from unlost.listener.source.connection import Open
-from unlost.listener.source.reader import Reader
-from unlost.listener.source.report import CursorReporter
-from unlost.listener.source.websocket import open_messages
+from unlost.listener.routing.finding import find_handler
+from unlost.listener.source.gaps import GapRecorder
 
+ACKNOWLEDGE_SECONDS = 2.0
+"""How long a stop waits until a source has got the acknowledgements of what is settled."""
 Phase = Literal["starting", "running", "draining", "stopped"]
 
 
 class Listening:
-    """A listener. ``run`` returns once it was asked to stop and has drained. The caller closes the engine."""
+    """A listener. ``run`` returns after a requested stop, once it has drained. The caller closes the engine."""
 
     def __init__(
         self,
@@ -40,36 +43,35 @@ class Listening:
         connect: Connect = connect_servers,
         clocks: Clocks = CLOCKS,
         name: Callable[[], str] = random_name,
-        open_connection: Open | None = None,
-        dice: Callable[[], float] = random.random,
+        sources: BuildSources = builders,
+        rng: Callable[[], float] = random.random,
+        find: Callable[[str], Handler] = find_handler,
     ) -> None:
-        source = settings.source()
         self._drain_seconds = settings.shutdown_timeout
         self._clock = clocks.monotonic
         self._stop = asyncio.Event()
         self.phase: Phase = "starting"
-        self.engine = Engine(settings, sink, facts, connect=connect, clocks=clocks, name=name, dice=dice)
-        pipeline = self.engine.pipeline
-        self.reader = Reader(
-            source,
-            intake=pipeline.intake,
-            cursors=self.engine.cursors,
-            must_pause=lambda: pipeline.settling.error,
-            database_away=self._database_away,
-            overflow=self._overflow,
-            facts=facts,
-            open_connection=open_connection or (open_stream if settings.fast == "on" else open_messages),
-            clock=clocks.monotonic,
-            dice=dice,
-            reporter=CursorReporter(
-                self.engine.cursors, source=source.name, group=source.group, saved=lambda: self._committer.stored
-            ),
-        )
-        self._committer = CursorCommitter(
-            lambda: pipeline.intake.watermark, self.engine.cursors, store=lambda: self.engine.manager.known_store.mark,
-            source=source.name, group=source.group, facts=facts,
+        self.working = asyncio.Event()
+        self.engine = Engine(
+            settings, sink, facts, read_again=self._read_again, connect=connect, clocks=clocks, name=name, rng=rng,
+            find=find,
         )  # fmt: skip
-        self.engine.manager.known_store.on_other = self._read_again
+        engine = self.engine
+        self.effects = EffectDelivery(
+            rows=engine.effects, channel=engine.channel, letters=EffectLetters(sink, engine.store, clocks),
+            policy=settings.effect_policy(), clocks=clocks, facts=facts, rng=rng,
+        )  # fmt: skip
+        engine.recorder.wake = self.effects.again
+        self._gaps = GapRecorder(self.engine.gaps, now=clocks.now, facts=facts)
+        self.readings = [
+            SourceReading(build, settings.reading(), self.engine, gaps=self._gaps, clocks=clocks, rng=rng, facts=facts)
+            for build in sources(settings, self.engine.cursors, self._store, self._gaps.declare)
+        ]
+        check_names([one.source.name for one in self.readings])
+        check_order(settings.order_by, [one.source for one in self.readings])
+
+    def _store(self) -> StoreMark | None:
+        return self.engine.manager.known_store.mark
 
     def stop(self) -> None:
         """Ask it to drain and end."""
@@ -91,43 +93,62 @@ class Listening:
         async with asyncio.TaskGroup() as tasks:
             side = [tasks.create_task(one()) for one in beside]
             engine = tasks.create_task(self.engine.run(), name="engine")
-            committer = tasks.create_task(self._committer.run(), name="cursor")
-            reader = tasks.create_task(self._read(), name="source")
+            gaps = tasks.create_task(self._gaps.run(), name="record gaps")
+            effects = tasks.create_task(self.effects.run(), name="effects")
+            reading = tasks.create_task(self._read(), name="sources")
             self.phase = "running"
-            await self._asked_or_displaced()
+            self.working.set()
+            handler_ended = await self._asked_or_unable()
             self.phase = "draining"
-            drained = await self._drain(reader)
-            await self._committer.save()
-            for task in (committer, engine, *side):
+            drained = await self._drain(reading)
+            for one in self.readings:
+                await one.committer.save()
+            await self._gaps.finish()
+            await self.effects.finish()
+            for task in (engine, gaps, effects, *side):
                 task.cancel()
         why = self.engine.manager.agreement.why_not()
         await self.engine.leave()
+        if handler_ended:
+            raise Transient(handler_ended)
         if not self._stop.is_set():
-            raise Transient(f"this listener was taken for gone, and {why}")
+            raise Transient(f"peers took this listener for dead, and {why}")
         return drained
 
-    async def _drain(self, reader: "asyncio.Task[None]") -> Drained:
-        """Stop reading at once. Release what is in memory, or finish it if nobody sends it again."""
+    async def _drain(self, reading: "asyncio.Task[None]") -> Drained:
+        """Take nothing more. Release what is in memory, or finish it if the source does not send it again."""
         started = self._clock()
-        reader.cancel()
-        await asyncio.wait([reader])
+        await asyncio.gather(*(one.take_no_more() for one in self.readings))
         left = max(0.0, self._drain_seconds - (self._clock() - started))
         pipeline = self.engine.pipeline
-        return await (pipeline.finish(left) if self.reader.took_for_good else pipeline.drain(left))
+        for_good = [one.source.name for one in self.readings if one.reader.took_for_good]
+        drained = await (pipeline.finish(left, for_good) if for_good else pipeline.drain(left))
+        await asyncio.gather(*(one.reader.acknowledge_rest(ACKNOWLEDGE_SECONDS) for one in self.readings))
+        reading.cancel()
+        await asyncio.wait([reading])
+        return drained
 
-    async def _asked_or_displaced(self) -> None:
-        """Return once a stop is requested, or this listener was taken for dead and another handler is at work."""
+    async def _asked_or_unable(self) -> str:
+        """Wait for a stop. Return why the handler can no longer run, if that comes first.
+
+        Also returns if this listener was taken for dead and another handler is at work.
+        """
+        handler = self.engine.handler
+        unable = None if handler is None else asyncio.create_task(handler.until_ended())
         waiting = [asyncio.create_task(one.wait()) for one in (self._stop, self.engine.manager.agreement.displaced)]
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*waiting, *filter(None, [unable])], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in waiting:
+            for task in (*waiting, *filter(None, [unable])):
                 task.cancel()
+        return unable.result() if unable is not None and unable.done() else ""
 
     async def _read(self) -> None:
         """Read only once no other handler is at work: until then this listener could settle nothing it reads."""
         await self.engine.manager.agreement.wait()
-        await self.reader.run()
+        async with asyncio.TaskGroup() as tasks:
+            for one in self.readings:
+                tasks.create_task(one.run(), name=one.source.name)
 
     async def _prepared(self) -> bool:
         """Reach the servers, unless a stop is requested first."""
@@ -145,19 +166,10 @@ class Listening:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
-    def _database_away(self) -> str:
-        """Return why events that are read now could not be stored soon, or an empty text."""
-        if self.engine.store_breaker.is_open:
-            return "PostgreSQL is away"
-        return "PostgreSQL takes no rows" if self.engine.pipeline.store_watch.error else ""
-
     def _read_again(self) -> None:
         """Read again: PostgreSQL may lack settled events. Done in one step, so that no earlier cursor is saved."""
         pipeline = self.engine.pipeline
         pipeline.intake.read_again()
-        self.reader.read_again()
+        for one in self.readings:
+            one.read_again()
         pipeline.registrar.read_again()
-
-    def _overflow(self, frame: bytes) -> None:
-        pipeline = self.engine.pipeline
-        pipeline.settling.bury(pipeline.intake.overflow(frame), DeadLetterCause("overflow", "receive"))

@@ -1,4 +1,4 @@
-"""Whether all live listeners of a group have the same handler. Until they do, a newcomer starts nothing."""
+"""Whether all live listeners of a group have the same handler. Until they do, a new listener starts nothing."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from unlost.listener.ports.membership import Member, MembershipView
 
 
 class Agreement:
-    """What the last view of the membership says about handlers."""
+    """The handlers in the last view of the membership."""
 
     def __init__(self, handler: str | None) -> None:
         self._handler = handler
@@ -15,7 +15,7 @@ class Agreement:
         self._reached = asyncio.Event()
         self._was_reached = False
         self.displaced = asyncio.Event()
-        """Set once peers took this listener for dead and work with another handler: it can only start again."""
+        """Set once peers took this listener for dead and work with another handler: it must restart."""
 
     @property
     def reached(self) -> bool:
@@ -28,7 +28,7 @@ class Agreement:
         return () if self._view is None else self._view.members
 
     async def wait(self) -> None:
-        """Return once it is reached."""
+        """Return once agreement is reached."""
         await self._reached.wait()
 
     def see(self, view: MembershipView) -> None:

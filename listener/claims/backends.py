@@ -58,7 +58,7 @@ class ClaimBackends:
         return self._store_breaker.is_open
 
     def in_order(self, places: Collection[Place]) -> list[Place]:
-        """Sort places, Redis first: it is asked for every event, PostgreSQL only for those that were won in Redis."""
+        """Sort places, Redis first: it is called for every event, PostgreSQL only for those that were won in Redis."""
         return sorted(places, key=self.postgres.__eq__) if len(places) > 1 else list(places)
 
     def at(self, place: Place) -> Claims:
@@ -79,7 +79,7 @@ class ClaimBackends:
         return result
 
     def file_under(self, store: str) -> None:
-        """File Redis's claims under another store. Redis is then another place, unreachable until it is looked up."""
+        """Keep Redis's claims under another store's name. Redis is then another place, unknown until looked up."""
         self.kept_in_redis.file_under(store)
         self.redis = None
 
@@ -97,7 +97,7 @@ class ClaimBackends:
             if place != self.redis:
                 self.redis = None  # calls go to this one from now on, and nobody has declared it yet
             known = await self.kept_in_redis.remember(store)
-        except (Transient, Permanent) as error:  # a Redis that refuses us is as good as none
+        except (Transient, Permanent) as error:  # a Redis that refuses us counts as away
             self._redis_breaker.failed(self._clock(), str(error))
             if self._redis_breaker.is_open:
                 self.redis = None
@@ -107,9 +107,9 @@ class ClaimBackends:
         return None
 
     def postgres_failed(self, why: str) -> None:
-        """Report that a call failed that was not for claims."""
+        """Report a failed call that was not about claims."""
         self._store_breaker.failed(self._clock(), why)
 
     def postgres_answered(self) -> None:
-        """Report that a call succeeded that was not for claims."""
+        """Report a successful call that was not about claims."""
         self._store_breaker.succeeded()

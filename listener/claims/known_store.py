@@ -1,14 +1,15 @@
-"""The store that PostgreSQL is, as this listener and Redis know it, and what to do when it went back.
+"""Which store PostgreSQL is, as far as this listener and Redis know, and what to do when it went back.
 
 Nothing that Redis remembers of another store is believed. A store that went back gets a new generation, of which no
-place remembers anything. ``core/store_mark.py`` decides what a look at PostgreSQL means. This module carries the
+place remembers anything. So does a store that Redis does not confirm to a new listener: it may have gone back, and
+peers see which of both it was. ``core/store_mark.py`` decides whether PostgreSQL went back. This module carries the
 decision out.
 """
 
 from collections.abc import Callable
 
 from unlost.listener.claims.backends import ClaimBackends
-from unlost.listener.core.facts import Facts, StoreReplaced, StoreWentBack
+from unlost.listener.core.facts import Fact, Facts, StoreReplaced, StoreUnconfirmed, StoreWentBack
 from unlost.listener.core.store_mark import Remembered, StoreMark, change
 from unlost.listener.ports.membership import Membership, MembershipView
 
@@ -16,17 +17,19 @@ from unlost.listener.ports.membership import Membership, MembershipView
 class KnownStore:
     """Used in each round of ``ClaimManager``, which passes on each view of the membership by ``see``."""
 
-    def __init__(self, *, membership: Membership, backends: ClaimBackends, facts: Facts) -> None:
+    def __init__(
+        self, *, membership: Membership, backends: ClaimBackends, read_again: Callable[[], None], facts: Facts
+    ) -> None:
         self._membership = membership
         self._backends = backends
+        self._read_again = read_again
+        """Called in the step that finds that PostgreSQL is another store, or went back."""
         self._facts = facts
         self.mark: StoreMark | None = None
         """The mark that was seen last."""
         self._confirmed = False
-        """Whether this is known to be the same store as before: Redis confirmed it, or we saw it all along."""
+        """Whether this is known to be the same store as before: Redis confirmed it, or this process always saw it."""
         self._remembered: Remembered | None = None
-        self.on_other: Callable[[], None] = lambda: None
-        """Called in the same step in which PostgreSQL turns out to be another store, or to have gone back."""
 
     @property
     def name(self) -> str:
@@ -51,14 +54,15 @@ class KnownStore:
         look = await self._membership.refresh(self.mark if self._confirmed else None)
         return await self._renewed(look.store) if change(self.mark, look.store) == "back" else look
 
-    async def _renewed(self, seen: StoreMark) -> MembershipView:
+    async def _renewed(self, seen: StoreMark, *, unconfirmed: bool = False) -> MembershipView:
         """Start a new generation of the store, of which no place remembers anything."""
-        await self._membership.renew(seen.generation, max(seen.version, self.mark.version if self.mark else 0))
+        reached = max(seen.version, self.mark.version if self.mark else 0)
+        await self._membership.renew(seen.generation, reached, unconfirmed=unconfirmed)
         self._confirmed = True
         return await self._membership.refresh()
 
     async def look_for_redis(self) -> bool:
-        """Use the Redis that answers, unless what it remembers of the store is a reason to doubt the store.
+        """Use the Redis that answers, unless what it remembers of the store is a reason to doubt PostgreSQL.
 
         Return whether there is such a reason. A listener that has just started doubts every store that Redis does not
         confirm.
@@ -80,10 +84,10 @@ class KnownStore:
         look = await self._membership.refresh()
         if self._remembered is not None and look.store.version >= self._further:
             return look
-        return await self._renewed(look.store)
+        return await self._renewed(look.store, unconfirmed=self._remembered is None)
 
     def see(self, seen: StoreMark) -> None:
-        """Take note of the store as seen now. After a change, old memory is not believed and events are read again."""
+        """Record the store as seen now. After a change, Redis's memory is not believed, and events are read again."""
         known, what = self.mark, change(self.mark, seen)
         if what == "back":
             self._backends.lost.set()  # the next round starts a new generation
@@ -92,6 +96,11 @@ class KnownStore:
         if known is None or what == "other":
             self._backends.file_under(seen.name)
         if known is not None and what == "other":
-            self.on_other()
-            went_back = seen.generation != known.generation
-            self._facts(StoreWentBack(seen.generation) if went_back else StoreReplaced(seen.incarnation))
+            self._read_again()
+            self._facts(_said_of(known, seen))
+
+
+def _said_of(known: StoreMark, seen: StoreMark) -> Fact:
+    if seen.generation == known.generation:
+        return StoreReplaced(seen.incarnation)
+    return StoreUnconfirmed(seen.generation) if seen.unconfirmed else StoreWentBack(seen.generation)

@@ -1,10 +1,11 @@
-"""The claims that this process holds: until when each place grants them; how they are renewed, ended and lost.
+"""The claims that this process holds: until when each place grants them, and how they are renewed, ended and lost.
 
 A claim's end is counted by this process's own clock, from before the request was sent. So it is never later than the
-server's. A lease that was lost or ran out is reported to ``on_lost``, once.
+server's. A lease that was lost or ran out is reported to ``lost``, once.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -15,6 +16,9 @@ from unlost.listener.core.claim import Answer, ClaimRequest, HeldClaim, Verdict,
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Facts, LeasesLost
 from unlost.listener.ports.claims import Claims
+
+AT_ONCE = 4_096
+"""The largest number of claims in one call: many more would exceed the time limit of a call."""
 
 
 class Claim(msgspec.Struct, eq=False, gc=False):
@@ -39,9 +43,18 @@ class Claim(msgspec.Struct, eq=False, gc=False):
 class Leases:
     """All claims held, by event id."""
 
-    def __init__(self, backends: ClaimBackends, *, seconds: float, facts: Facts, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        backends: ClaimBackends,
+        *,
+        seconds: float,
+        lost: Callable[[Sequence[str]], None],
+        facts: Facts,
+        clock: Callable[[], float],
+    ) -> None:
         self._backends = backends
         self._seconds = seconds
+        self._report_lost = lost
         self._facts = facts
         self._clock = clock
         self._claims: dict[str, Claim] = {}
@@ -49,8 +62,7 @@ class Leases:
         self.places: Places = frozenset()
         """The places declared. A claim runs while all of them grant it."""
         self.ending: set[str] = set()
-        """Claims that are being settled. A place that has settled one answers "not yours"; that claim is not lost."""
-        self.on_lost: Callable[[Sequence[str]], None] = lambda _: None
+        """Claims that are being settled. If a place that has settled one answers "not yours", the claim is not lost."""
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -84,7 +96,7 @@ class Leases:
                 self._claims[request.event_id] = Claim(request, answer, company, until)
 
     def drop(self, event_ids: Iterable[str]) -> None:
-        """Stop holding these without calling any place: a later claim is answered by the places."""
+        """Stop holding these without calling any place. The places answer a later claim."""
         for event_id in event_ids:
             self._claims.pop(event_id, None)
         self._freed.set()
@@ -96,18 +108,22 @@ class Leases:
             return
         self.drop(event_ids)
         self._facts(LeasesLost(event_ids))
-        self.on_lost(event_ids)
+        self._report_lost(event_ids)
 
     def lose_what_ran_out(self) -> None:
         """Lose each claim that a declared place has not renewed in time."""
         now = self._clock()
         self.lose([event_id for event_id, claim in self._claims.items() if self.places and self._ends(claim) <= now])
 
-    async def wait_below(self, limit: int) -> None:
-        """Return once fewer than ``limit`` claims are held."""
-        while len(self._claims) >= limit:
+    async def wait_below(self, limit: Callable[[], int] | int) -> None:
+        """Return once fewer than ``limit`` claims are held. A callable limit is called again after each change."""
+        while len(self._claims) >= (limit if isinstance(limit, int) else limit()):
             self._freed.clear()
             await self._freed.wait()
+
+    def look_again(self) -> None:
+        """Let ``wait_below`` check again: its limit has changed."""
+        self._freed.set()
 
     async def wait_gone(self, event_id: str) -> None:
         """Return once this claim is no longer held: settled, released or lost."""
@@ -127,7 +143,7 @@ class Leases:
             )
         finally:
             self.ending.difference_update(event_ids)
-        if recorded or verdict == "done":  # a row says "done" by itself; "dead" needs a place that can answer it
+        if recorded or verdict == "done":  # a row proves "done"; "dead" needs a place that can answer it
             self.drop(event_ids)
         return recorded
 
@@ -154,13 +170,13 @@ class Leases:
                 await self._backends.call(place, call(self._backends.at(place), those))
                 recorded = True
             except Transient:
-                continue  # the lease ends by itself; a later claim finds the row or the burial
+                continue  # the lease expires; a later claim finds the row or the burial
         return recorded
 
     async def replicate(self, place: Place) -> list[ClaimRequest]:
         """Have one more place grant every claim; return those it refused because another owner has them there.
 
-        What ran out is lost first: a peer may own it by now, and this place would keep that peer's letter out.
+        Claims that ran out are lost first: a peer may own such an event by now, and could not claim it in this place.
         """
         self.lose_what_ran_out()
         claims = self.all()  # every claim: while a place is not declared, nothing is renewed there
@@ -178,7 +194,7 @@ class Leases:
         return refused
 
     async def renew_for_ever(self) -> None:
-        """Renew every third of a lease, and sooner after a place did not answer."""
+        """Renew three times per lease, and sooner after a place did not answer."""
         while True:
             wait = self._seconds / 3
             try:
@@ -191,6 +207,19 @@ class Leases:
         """Renew every claim in every declared place, one call for each place."""
         await self._renew(self.all)
 
+    async def part(self, event_id: str) -> int:
+        """Record that a suspect does not run now, so that the death of its owner does not count against it.
+
+        Returns how many suspects were taken over together with it. A place that does not answer now gets the record
+        with the next renewal.
+        """
+        company = 1
+        for claim in self.these((event_id,)):
+            company, claim.company = claim.company, 0
+        with contextlib.suppress(Transient):
+            await self._renew(lambda: self.these((event_id,)))
+        return company
+
     async def confirm(self, event_ids: Sequence[str]) -> None:
         """Renew these in every declared place; lose what another owns. ``Transient`` if a place is unreachable."""
         for place in self.places:
@@ -202,24 +231,22 @@ class Leases:
         failure: Transient | None = None
         for place in self._backends.in_order(self.places):
             claims = [claim for claim in chosen() if place in claim.until]
-            if not claims or not self._backends.has(place):
-                continue
-            started = self._clock()
             try:
-                renewed = await self._backends.call(
-                    place, self._backends.at(place).renew([claim.as_held for claim in claims])
-                )
+                for first in range(0, len(claims), AT_ONCE):
+                    if self._backends.has(place):
+                        await self._renew_there(place, claims[first : first + AT_ONCE])
             except Transient as error:
                 failure = error
-                continue
-            for claim, mine in zip(claims, renewed, strict=True):
-                if mine and place in claim.until:
-                    claim.grant(place, started + self._seconds)
-            self.lose(
-                [c.request.event_id for c, mine in zip(claims, renewed, strict=True) if not mine and self._still(c)]
-            )
         if failure:
             raise failure
+
+    async def _renew_there(self, place: Place, claims: Sequence[Claim]) -> None:
+        started = self._clock()
+        renewed = await self._backends.call(place, self._backends.at(place).renew([claim.as_held for claim in claims]))
+        for claim, mine in zip(claims, renewed, strict=True):
+            if mine and place in claim.until:
+                claim.grant(place, started + self._seconds)
+        self.lose([c.request.event_id for c, mine in zip(claims, renewed, strict=True) if not mine and self._still(c)])
 
     def _ends(self, claim: Claim) -> float:
         ends = [claim.until.get(place, 0.0) for place in self.places]

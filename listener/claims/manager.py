@@ -1,9 +1,9 @@
 """The claim manager: claims events in every declared place, and keeps those places intersecting the peers'.
 
 ``quorum.py`` decides; this module carries it out. One lock, ``_turn``, separates claiming from moving. So whatever is
-held while the lock is free is replicated in all declared places. ``leases.py`` keeps what is held, ``backends.py``
-knows which places there are, ``known_store.py`` which store PostgreSQL is, and ``agreement.py`` whether all have one
-handler.
+held while the lock is free is replicated in all declared places. ``leases.py`` keeps what is held, ``replicas.py``
+holds it in further places, ``backends.py`` knows which places there are, ``known_store.py`` which store PostgreSQL is,
+and ``agreement.py`` whether all have one handler.
 
 Failures. If Redis is silent or refuses calls, its breaker opens within about a second. Then everything held is
 replicated in PostgreSQL, and running work goes on. If PostgreSQL is away, the membership cannot be refreshed: nothing
@@ -20,9 +20,10 @@ from unlost.listener.claims.backends import ClaimBackends
 from unlost.listener.claims.known_store import KnownStore
 from unlost.listener.claims.leases import Leases
 from unlost.listener.claims.members import Members
-from unlost.listener.claims.quorum import Place, Places, Step, View, meets, next_step
+from unlost.listener.claims.quorum import Places, Step, View, meets, next_step
+from unlost.listener.claims.replicas import Replicas
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.claim import Answer, ClaimRequest, Dead, Done, Verdict, Won
+from unlost.listener.core.claim import Answer, ClaimRequest
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import ClaimingChanged, Facts, PlacesDeclared
 from unlost.listener.ports.claims import Claims, StoreMemory
@@ -34,7 +35,11 @@ FRESH_SHARE = 0.75
 
 
 class ClaimManager:
-    """Claims events for this listener. Nothing can be claimed unless ``run`` is running."""
+    """Claims events for this listener. Nothing can be claimed unless ``run`` is running.
+
+    ``lost`` is called with the claims that another owner may have by now, ``read_again`` when PostgreSQL may lack what
+    was settled. Both are called in the same step of the event loop in which this is found.
+    """
 
     def __init__(
         self,
@@ -45,6 +50,8 @@ class ClaimManager:
         redis_breaker: Breaker,
         store_breaker: Breaker,
         lease_seconds: float,
+        lost: Callable[[Sequence[str]], None],
+        read_again: Callable[[], None],
         facts: Facts,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -54,7 +61,8 @@ class ClaimManager:
         self._backends = ClaimBackends(
             redis=redis, postgres=postgres, redis_breaker=redis_breaker, store_breaker=store_breaker, clock=clock
         )
-        self.leases = Leases(self._backends, seconds=lease_seconds, facts=facts, clock=clock)
+        self.leases = Leases(self._backends, seconds=lease_seconds, lost=lost, facts=facts, clock=clock)
+        self._replicas = Replicas(self._backends, self.leases)
         self._turn = asyncio.Lock()
         self._opened = asyncio.Event()
         self._peers: tuple[Places, ...] = ()
@@ -66,7 +74,9 @@ class ClaimManager:
         self._row_ends = 0.0
         self._reported: str | None = None
         self._members = Members()
-        self.known_store = KnownStore(membership=membership, backends=self._backends, facts=facts)
+        self.known_store = KnownStore(
+            membership=membership, backends=self._backends, read_again=read_again, facts=facts
+        )
 
     # -- state ----------------------------------------------------------------------------------
 
@@ -92,7 +102,7 @@ class ClaimManager:
 
     @property
     def peer_warnings(self) -> Sequence[str]:
-        """Configuration mistakes in this group, as the membership shows them. Nothing stops for them."""
+        """Configuration mistakes in this group, as the membership shows them. They stop nothing."""
         return self._members.warnings()
 
     def why_closed(self) -> str:
@@ -134,8 +144,7 @@ class ClaimManager:
             answers = await self._backends.call(first, asking)
             for place in rest:
                 self._must_be_open()  # if a place went away, the next claim recognises our token
-                won = [i for i, answer in enumerate(answers) if isinstance(answer, Won)]
-                await self._claim_also(place, first, requests, answers, won, take_over=take_over, revive=revive)
+                await self._replicas.claim(place, first, requests, answers, take_over=take_over, revive=revive)
             self.leases.add(requests, answers, places, started, company=max(0, take_over))
             return answers
 
@@ -158,48 +167,11 @@ class ClaimManager:
         if not self.open:
             raise Transient(f"nothing can be claimed now: {self.why_closed()}")
 
-    async def _claim_also(
-        self,
-        place: Place,
-        first: Place,
-        requests: Sequence[ClaimRequest],
-        answers: list[Answer],
-        won: Sequence[int],
-        *,
-        take_over: int,
-        revive: bool,
-    ) -> None:
-        """Win here too what was won in the first place. If that fails, settle or release it in the first place."""
-        if not won:
-            return
-        claiming = self._backends.at(place).claim([requests[i] for i in won], take_over=take_over, revive=revive)
-        refused: list[str] = []
-        settled: dict[Verdict, list[ClaimRequest]] = {"done": [], "dead": []}
-        for i, answer in zip(won, await self._backends.call(place, claiming), strict=True):
-            earlier = answers[i]
-            if isinstance(answer, Won) and isinstance(earlier, Won):
-                answers[i] = Won(
-                    max(earlier.epoch, answer.epoch),
-                    max(earlier.takeovers, answer.takeovers),
-                    max(earlier.alone, answer.alone),
-                )
-            else:
-                answers[i] = answer
-                if isinstance(answer, Done | Dead) and answer.same:
-                    settled["done" if isinstance(answer, Done) else "dead"].append(requests[i])
-                else:
-                    refused.append(requests[i].event_id)
-        for verdict, those in settled.items():
-            if those:
-                await self._backends.call(first, self._backends.at(first).settle(those, verdict))
-        if refused:
-            await self._backends.call(first, self._backends.at(first).release(refused))
-
     async def confirmed(self, event_ids: Sequence[str]) -> bool:
-        """Ask every declared place for these claims once more; return whether all answered. Claims of others are lost.
+        """Confirm these claims in every declared place; return whether all answered. Claims that others hold are lost.
 
-        The places must also intersect those of all peers. A listener that comes back to the membership may meet a peer
-        that took it for dead and claims elsewhere.
+        The places must also intersect those of all peers. A peer may have taken this listener for dead, and
+        claim elsewhere.
         """
         try:
             await self.leases.confirm(event_ids)
@@ -217,7 +189,7 @@ class ClaimManager:
                 started = self._clock()
                 self._backends.lost.clear()
                 # The breakers have recorded it, and the next round tries again. No answer of PostgreSQL's ends the
-                # process, not even that a permission was taken away: the events that it holds would be lost.
+                # process, not even a revoked permission: the events that it holds would be lost.
                 with contextlib.suppress(Transient, Permanent):
                     await self._tick()
                 self.leases.lose_what_ran_out()
@@ -228,7 +200,7 @@ class ClaimManager:
                         await self._backends.lost.wait()
 
     async def join(self) -> None:
-        """Make the first round, so that a caller knows whether PostgreSQL answers."""
+        """Run the first round. Raises if PostgreSQL does not answer."""
         await self._tick()
         self._report_whether_open()
 
@@ -275,7 +247,7 @@ class ClaimManager:
         self._share = look.share
         self._backends.postgres = look.postgres_place
         self._row_ends = started + self._membership.life_seconds
-        shown = look.mine == self.leases.places  # else peers do not see it, and may start what it holds
+        shown = look.mine == self.leases.places  # otherwise peers do not see it, and may start what it holds
         self._fresh_until = started + self._membership.life_seconds * FRESH_SHARE if shown else 0.0
 
     async def _declare_again(self, look: MembershipView) -> None:
@@ -289,7 +261,7 @@ class ClaimManager:
         self._moving = self._moving or step.urgent
         async with self._turn:
             for place in step.replicate:
-                if not await self._replicate(place):
+                if not await self._replicas.hold(place):
                     return False
             await self._declare(step.declare)
         self._moving = False
@@ -304,30 +276,6 @@ class ClaimManager:
         self._see(look, started)
         self._meets = meets(places, self._peers)
         self._facts(PlacesDeclared(tuple(sorted(places)), self.degraded))
-
-    async def _replicate(self, place: Place) -> bool:
-        """Replicate here what is held elsewhere. What another owns in PostgreSQL is lost; in Redis, the move waits."""
-        refused = await self.leases.replicate(place)
-        if place == self._backends.postgres:
-            claims = self.leases.these([request.event_id for request in refused])
-            self.leases.lose([request.event_id for request in refused])
-            await self.leases.give_back(claims)  # the owner in PostgreSQL need not wait for it elsewhere
-            return True
-        return not refused or await self._all_settled(place, refused)
-
-    async def _all_settled(self, place: Place, requests: Sequence[ClaimRequest]) -> bool:
-        """Lose at once what is settled (this process was frozen meanwhile); return whether that is all of it.
-
-        The move waits only for what a peer holds.
-        """
-        answers = await self._backends.call(place, self._backends.at(place).claim(requests, take_over=0))
-        settled = [
-            request.event_id
-            for request, answer in zip(requests, answers, strict=True)
-            if isinstance(answer, Done | Dead)
-        ]
-        self.leases.lose(settled)
-        return len(settled) == len(requests)
 
     def _report_whether_open(self) -> None:
         if self.open:

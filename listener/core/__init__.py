@@ -1,1 +1,1 @@
-"""The words that all rooms share: the event, errors, facts, and decisions without I/O. Imports nothing else of ours."""
+"""Shared by all packages: the event, errors, facts, and decisions without I/O. Imports nothing else of ours."""

@@ -1,6 +1,6 @@
 """The queue before a stage. A stage takes everything that waits, up to a limit: batches without timers.
 
-A stage for which nobody waits may be spaced: new items gather until ``spacing`` seconds after the last batch.
+A stage whose result nobody waits for may be spaced: items gather until ``spacing`` seconds after the last batch.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ class BatchQueue(Generic[T]):
     """An unbounded queue for one consumer or a few. The intake bounds what it holds."""
 
     def __init__(self, *, spacing: float = 0.0) -> None:
-        """Make a queue that gives a batch once in ``spacing`` seconds, or when one is full."""
+        """``spacing``: the least number of seconds between two batches, unless a batch is full."""
         self._items: deque[T] = deque()
         self._behind: deque[T] = deque()
         self._spacing = spacing
@@ -28,7 +28,7 @@ class BatchQueue(Generic[T]):
         return len(self._items) + len(self._behind)
 
     @property
-    def calm(self) -> bool:
+    def only_behind(self) -> bool:
         """Whether at most low-priority items wait."""
         return not self._items
 
@@ -53,11 +53,16 @@ class BatchQueue(Generic[T]):
         self._behind.extend(items)
         self._wake()
 
+    def clear(self) -> None:
+        """Drop everything that waits."""
+        self._items.clear()
+        self._behind.clear()
+
     async def take(self, limit: int) -> list[T]:
         """Take everything that waits, up to ``limit``; at least one item."""
         while not self._items and not self._behind:
             if self._loop is None:
-                self._loop = asyncio.get_running_loop()  # a system call on Python 3.11, so made once
+                self._loop = asyncio.get_running_loop()  # a system call on Python 3.11, so called once
             waiter = self._loop.create_future()
             self._idle.append(waiter)
             try:

@@ -1,6 +1,6 @@
 """Many plain events read at once, at half the cost of reading them one by one. Unusual events are not read here.
 
-Each frame is decoded by itself, so none can hide behind another. Only the proof that no name stands twice (see
+Each frame is decoded by itself, so none can hide behind another. Only the proof that no name occurs twice (see
 ``read_plainly``) is made for all frames together. Decoding may drop colons and never adds any. So if the totals are
 equal, they are equal for each event. If they differ, nobody knows in which event, and the answer is None: the caller
 then reads each event by itself.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET
 
-from unlost.listener.core.event import Event, any_json, how_often, may_hide, plain_envelope, published_envelope
+from unlost.listener.core.event import Event, any_json, how_often, may_hide, plain_envelope
 
 
 def plain_events(frames: Sequence[bytes], *, max_bytes: int) -> list[Event] | None:
@@ -32,18 +32,17 @@ def plain_events(frames: Sequence[bytes], *, max_bytes: int) -> list[Event] | No
         digest = hashlib.sha256((b"%b\x00%b\x00" % (kind.encode(), payload)) if kind else b"\x00%b\x00" % payload)
         if kind is UNSET:
             kind = None
-        cursor = None if one.cursor is UNSET else one.cursor
-        events.append(Event(one.event_id, kind, payload, None, digest.digest(), cursor, frame))
+        events.append(Event(one.event_id, kind, payload, None, digest.digest(), frame))
     return events
 
 
 def plain_ids(lines: Sequence[bytes], whole: bytes) -> tuple[list[str], list[bytes]] | None:
-    """Return ids and digests of these; None if one of them is not certainly plain, or has a cursor.
+    """Return ids and digests of these; None if one of them is not certainly plain.
 
     ``whole``: the lines, joined by line ends.
     """
     try:
-        plain = list(map(published_envelope.decode, lines))
+        plain = list(map(plain_envelope.decode, lines))
         if not _lose_nothing(whole):
             return None
     except (msgspec.DecodeError, UnicodeError, RecursionError):

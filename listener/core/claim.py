@@ -10,7 +10,7 @@ Token = str
 Verdict = Literal["done", "dead"]
 
 UNHANDLED = -1
-"""In place of a number of suspects: none of the user's code runs, so a lapsed claim is taken over like a fresh one."""
+"""Used as a number of suspects when no user code runs: lapsed claims are then taken over like fresh ones."""
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, gc=False):
@@ -43,14 +43,14 @@ class Won(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Held(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Another's lease is running. ``same``: whether that owner claimed the same content."""
+    """Another owner's lease is running. ``same``: whether that owner claimed the same content."""
 
     seconds_left: float
     same: bool
 
 
 class Lapsed(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A suspect that was not won: a lease ran out or a suspect was released, and the caller's group was too large.
+    """A suspect that was not won, because the caller's group was too large. Its lease ran out, or it was released.
 
     ``company``: how many suspects its last owner took over together; 0: it was no suspect then.
     """

@@ -19,7 +19,7 @@ _ours = re.compile(OURS)
 _digits = re.compile(r"[0-9]{1,100}$")
 
 
-class Place(msgspec.Struct, frozen=True, order=True):
+class ParsedCursor(msgspec.Struct, frozen=True, order=True):
     """A parsed cursor of our own journal. Within one journal, places compare in reading order."""
 
     journal: str
@@ -33,10 +33,10 @@ class Place(msgspec.Struct, frozen=True, order=True):
         return self.ordinal, self.random
 
 
-def place_of(cursor: str) -> Place | None:
+def parse_cursor(cursor: str) -> ParsedCursor | None:
     """Parse a cursor of our own journal; None for any other."""
     found = _ours.fullmatch(cursor)
-    return None if found is None else Place(found[1][:-1], int(found[2]), found[3], int(found[4]))
+    return None if found is None else ParsedCursor(found[1][:-1], int(found[2]), found[3], int(found[4]))
 
 
 def stem_of(cursor: str) -> str:
@@ -47,7 +47,7 @@ def stem_of(cursor: str) -> str:
 
 def ordinal_of(cursor: str) -> Decimal | None:
     """Return a number that orders cursors with the same stem; None if they cannot be ordered."""
-    place = place_of(cursor)
+    place = parse_cursor(cursor)
     if place is not None:
         # Multiply integers: Decimal arithmetic keeps only 28 digits.
         return Decimal(place.ordinal * 10**NUMBER_DIGITS + place.number)
@@ -61,7 +61,7 @@ def goes_back(stored: str, unknown: str, start: str) -> bool:
     Only a cursor of the timeline, or the journal, that the source did not know is set back. It never moves forward: the
     events between are not settled. A cursor that a peer has moved on since is kept.
     """
-    there, lost, here = place_of(stored), place_of(unknown), place_of(start)
+    there, lost, here = parse_cursor(stored), parse_cursor(unknown), parse_cursor(start)
     if there is None or lost is None or here is None:
         return False
     if there.journal != here.journal:

@@ -11,6 +11,8 @@ import msgspec
 from unlost.listener.core.tracebacks import traceback_of
 
 ErrorClass = Literal["transient", "permanent"]
+LONGEST_WAIT = 86_400.0
+"""The longest pause between two attempts. Meanwhile the event stays in memory, and its claim is renewed."""
 
 
 class UnlostError(Exception):
@@ -30,7 +32,24 @@ class Stopped(Transient):
 
 
 class Unavailable(Transient):
-    """PostgreSQL can do this for nobody now: it shuts down, lacks room, or cannot get a lock."""
+    """PostgreSQL cannot serve anybody now: it is shutting down, lacks room, or cannot get a lock."""
+
+
+class NotPermitted(Unavailable):
+    """PostgreSQL answers, but a right is missing that an administrator can give back."""
+
+
+class Retry(Transient):
+    """Raised by a handler: this attempt failed, and another follows after ``after`` seconds if one is left.
+
+    Without ``after`` the pause is the usual one.
+    """
+
+    def __init__(self, why: str = "the handler asked for another attempt", *, after: float | None = None) -> None:
+        super().__init__(why)
+        if after is not None and not 0 <= after <= LONGEST_WAIT:  # also refuses NaN
+            raise ValueError(f"Retry(after={after}): a pause lasts between 0 and {LONGEST_WAIT:,.0f} s")
+        self.after = after
 
 
 class Permanent(UnlostError):
@@ -53,6 +72,10 @@ class InvalidEvent(Permanent):
         self.event_id = event_id
 
 
+class InvalidPayload(Permanent):
+    """A valid event whose payload does not fit the type that its route declares."""
+
+
 class Unaccounted(UnlostError):
     """An orderly stop left events that have neither a row nor a letter."""
 
@@ -69,7 +92,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """One failed attempt, as stored in a dead letter: when, at which stage, and why; for a handler also where."""
 
     at: float
-    stage: Literal["receive", "claim", "handle", "store"]
+    stage: Literal["receive", "claim", "handle", "store", "effect"]
     error_class: ErrorClass
     error_type: str
     message: str
@@ -85,10 +108,12 @@ def class_of(error: BaseException) -> ErrorClass:
     return "permanent" if isinstance(error, Permanent) else "transient"
 
 
-def failure_of(error: BaseException, *, stage: Literal["receive", "claim", "handle", "store"], at: float) -> Failure:
+def failure_of(
+    error: BaseException, *, stage: Literal["receive", "claim", "handle", "store", "effect"], at: float
+) -> Failure:
     """Describe ``error`` as an attempt that failed at ``stage`` at the epoch second ``at``.
 
-    If ``error`` wraps what a handler raised, that stands in ``origin``.
+    If ``error`` wraps what a handler raised, its ``origin`` is described.
     """
     return Failure(
         at=at,

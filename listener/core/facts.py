@@ -9,6 +9,8 @@ from typing import Literal
 import msgspec
 
 from unlost.listener.core.errors import Failure
+from unlost.listener.core.gap import FetchOutcome, Gap
+from unlost.listener.core.pause import Paused
 
 Outcome = Literal["stored", "duplicate", "buried"]
 
@@ -56,9 +58,20 @@ class EventsDuplicate(Fact, frozen=True):
 
 
 class FramesUnread(Fact, frozen=True):
-    """``count`` frames of a peer's share are settled. They ended here without being parsed."""
+    """A peer has settled ``count`` frames of its share. They ended here without being parsed."""
 
     count: int
+
+
+class EventsDiffer(Fact, frozen=True):
+    """Events whose ids are hashes seem to differ for each connection.
+
+    While this listener stored ``stored`` of them and met ``known`` that were settled, its peers stored ``of_peers``.
+    """
+
+    stored: int
+    known: int
+    of_peers: int
 
 
 class EventBuried(Fact, frozen=True):
@@ -84,12 +97,37 @@ class LettersReopened(Fact, frozen=True):
     letter_ids: Sequence[str]
 
 
+class LettersTriedInVain(Fact, frozen=True):
+    """This listener retried letters that had failed alike, and they failed again."""
+
+    count: int
+    fingerprint: str
+    why: str
+
+
+class HealingInterrupted(Fact, frozen=True):
+    """PostgreSQL failed while letters that had failed alike were retried. They are retried again soon."""
+
+    fingerprint: str
+    why: str
+
+
+class AttemptStarted(Fact, frozen=True):
+    """One attempt of the handler starts. Stated in the context of the handler: what is set there, its code sees."""
+
+    event_id: str
+    route: str
+    number: int
+
+
 class HandlerRan(Fact, frozen=True):
-    """One attempt of the handler ended."""
+    """One attempt of the handler ended. ``route``: a function of it, by name. ``number`` counts an event's attempts."""
 
     event_id: str
     seconds: float
     succeeded: bool
+    route: str = ""
+    number: int = 1
 
 
 class AttemptFailed(Fact, frozen=True):
@@ -153,7 +191,7 @@ class ClaimingChanged(Fact, frozen=True):
 
 
 class SourceConnected(Fact, frozen=True):
-    """The source is connected. ``after``: where reading resumed, if the source can resume."""
+    """The source is connected. ``after``: the cursor after which reading resumed, if the source can resume."""
 
     url: str
     after: str | None
@@ -163,7 +201,7 @@ class SourceLost(Fact, frozen=True):
     """There is no connection to the source. The next attempt follows after ``delay`` seconds.
 
     ``code`` is the close code: 1006 if a connection ended without one, None if no connection was opened. ``reason`` is
-    the text that came with it.
+    the text that came with it. ``traceback`` is that of an error that nobody expected.
     """
 
     url: str
@@ -171,13 +209,34 @@ class SourceLost(Fact, frozen=True):
     delay: float
     code: int | None = None
     reason: str = ""
+    traceback: str = ""
 
 
 class SourceGap(Fact, frozen=True):
-    """The source no longer knows the cursor. What it dropped before ``resumed_at`` was not received."""
+    """Events of a source were not received: a declared gap."""
 
-    cursor: str
-    resumed_at: str
+    gap: Gap
+
+
+class GapFetched(Fact, frozen=True):
+    """A gap's events were fetched, or not: ``why``. ``outcome``: None if it is tried again.
+
+    ``found``: how many came of which nothing was known, and are rows or letters now.
+    """
+
+    source: str
+    gap_id: str
+    outcome: FetchOutcome | None
+    found: int
+    tries: int
+    why: str = ""
+
+
+class GapNotRecorded(Fact, frozen=True):
+    """PostgreSQL refused to record ``count`` declared gaps. The log has them."""
+
+    count: int
+    why: str
 
 
 class ReadingPaused(Fact, frozen=True):
@@ -204,6 +263,91 @@ class StoringResumed(Fact, frozen=True):
     seconds: float
 
 
+class NotificationEnded(Fact, frozen=True):
+    """People were notified of something; or, with a reason, that was given up."""
+
+    key: str
+    target: str
+    why: str
+
+
+class PauseBegan(Fact, frozen=True):
+    """A person paused this listener, or a route of its handler."""
+
+    kind: Paused
+    name: str
+    by: str
+    why: str
+
+
+class PauseEnded(Fact, frozen=True):
+    """A person ended a pause."""
+
+    kind: Paused
+    name: str
+
+
+class RoutePaused(Fact, frozen=True):
+    """Nearly every attempt of this route fails in the same way. Its events wait, and no attempt is counted."""
+
+    route: str
+    why: str
+
+
+class RouteResumed(Fact, frozen=True):
+    """An attempt of this route has succeeded, and its events flow again."""
+
+    route: str
+    seconds: float
+
+
+class EffectsRecorded(Fact, frozen=True):
+    """So many effects were committed with their rows."""
+
+    count: int
+
+
+class EffectDelivered(Fact, frozen=True):
+    """A receiver took this effect. ``seconds``: how long the delivery took."""
+
+    event_id: str
+    key: str
+    seconds: float
+
+
+class EffectFailed(Fact, frozen=True):
+    """A delivery failed, and another follows. ``counts``: it is one of its attempts, as its host does not pause."""
+
+    event_id: str
+    key: str
+    host: str
+    why: str
+    counts: bool
+
+
+class EffectBuried(Fact, frozen=True):
+    """This effect is a dead letter, on disk. Its event is a row."""
+
+    event_id: str
+    key: str
+    error_class: str
+    message: str
+
+
+class EffectHostPaused(Fact, frozen=True):
+    """Nearly every delivery to this host fails in the same way. Its effects wait, and no attempt is counted."""
+
+    host: str
+    why: str
+
+
+class EffectHostResumed(Fact, frozen=True):
+    """This host takes effects again."""
+
+    host: str
+    seconds: float
+
+
 class CursorSaved(Fact, frozen=True):
     """Everything up to this cursor is settled and recorded in PostgreSQL."""
 
@@ -217,9 +361,18 @@ class CursorNotSaved(Fact, frozen=True):
 
 
 class StoreWentBack(Fact, frozen=True):
-    """PostgreSQL lacks what it had committed: it was restored, or a standby that was behind took over.
+    """PostgreSQL lacks what it had committed: it was restored, or a standby that was behind was promoted.
 
     If the source can resume, the missing events are read again, after the cursor that PostgreSQL still has.
+    """
+
+    generation: str
+
+
+class StoreUnconfirmed(Fact, frozen=True):
+    """A listener or replay started, and Redis did not confirm that PostgreSQL has all that it had committed.
+
+    Nothing shows a loss. To be safe, the latest events are read again, as after a loss.
     """
 
     generation: str

@@ -1,14 +1,15 @@
 """One event on its way through a listener: everything known about it between receipt and settlement."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from unlost.listener.core.cause import DeadLetterCause, Reason
 from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.delivery import Delivery
+from unlost.listener.core.effects import NO_EFFECTS, Effects
 from unlost.listener.core.errors import Failure
-from unlost.listener.core.event import Event, decode
+from unlost.listener.core.event import Edited, Event, decode
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.core.watermark import Position
 
@@ -41,13 +42,25 @@ def conflict_claim(event: Event) -> ClaimRequest:
     return ClaimRequest(f"conflict:{event.digest.hex()}:{event.event_id}", event.digest)
 
 
+class Paused(msgspec.Struct, frozen=True, gc=False):
+    """A suspect between two attempts of one owner: the next attempt's number, and how many ran together last."""
+
+    epoch: int
+    number: int
+    company: int
+
+
 class InFlight(msgspec.Struct, eq=False):
     """One event in flight: mutable, and owned by exactly one stage at a time.
 
-    ``request`` is what is claimed: the event's id. For an invalid or conflicting event it is a name made from its
-    content, so that only one of all listeners that received it writes the letter. ``received_at`` is a time of day;
-    ``received_clock`` is monotonic. ``of_peer``: this listener waited for a peer, in vain. ``handled``: its plain
-    handler succeeded in this process and does not run here again, whoever held the claim meanwhile.
+    ``cursor`` is its position in the source, and ``position`` that of all events received together. ``request`` is what
+    is claimed: the event's id. For an invalid or conflicting event it is a name made from its content, so that only one
+    of all listeners that received it writes the letter. ``received_at`` is a time of day; ``received_clock`` is
+    monotonic. ``of_peer``: this listener waited for a peer that did not settle it. ``handled``: its plain handler
+    succeeded in this process and does not run here again, whoever held the claim meanwhile. ``revive``: it comes from
+    its dead letter. ``once``: it gets a single attempt, since its letter is tried again later. ``edited``: a person
+    edited that letter. ``order_key``: it is processed in the order of this key. ``waits_for_key``: an earlier event of
+    its key is not settled yet.
     """
 
     event: Event
@@ -65,10 +78,20 @@ class InFlight(msgspec.Struct, eq=False):
     end: End | None = None
     on_end: "Callable[[InFlight], None] | None" = None
     revive: bool = False
+    once: bool = False
+    edited: Edited | None = None
     of_peer: bool = False
     handled: bool = False
+    cursor: str | None = None
+    paused: Paused | None = None
+    order_key: str | None = None
+    waits_for_key: bool = False
+    trace: Mapping[str, str] | None = None
+    """The headers of its message that say in which trace it was published, if the source has such."""
     whole: Oversized | None = None
     """The measurements of a frame too large to be held. The event then has only its first bytes."""
+    effect: int | None = None
+    """The number of the effect that the letter is about. The event itself is a row."""
 
     @property
     def is_no_event(self) -> bool:
@@ -76,20 +99,34 @@ class InFlight(msgspec.Struct, eq=False):
         return not self.event.payload
 
     @property
+    def goes_on(self) -> bool:
+        """Whether this owner has run it before, as a suspect, and now claims it for another attempt."""
+        return self.paused is not None and self.paused.epoch == self.epoch
+
+    @property
     def claim_id(self) -> str:
         """The name under which this event is claimed."""
         return self.request.event_id
 
 
-def delivery_of(flight: InFlight, number: int) -> Delivery:
-    """Return the argument of the handler for this attempt."""
-    event = flight.event
+def effect_claim(event: Event, number: int) -> ClaimRequest:
+    """Make the claim for an effect of an event that has its row."""
+    return ClaimRequest(f"effect:{number}:{event.event_id}", event.digest)
+
+
+def delivery_of(flight: InFlight, number: int, effects: Effects = NO_EFFECTS) -> Delivery:
+    """Return the argument of the handler for this attempt. ``effects``: what it may record in its transaction."""
+    return delivery_for(flight.event, number, flight.epoch, effects)
+
+
+def delivery_for(event: Event, number: int, epoch: int, effects: Effects = NO_EFFECTS) -> Delivery:
+    """Return the argument of the handler for an event that need not be in flight."""
     other = decode(event.other) if event.other else {}
-    return Delivery(event.event_id, event.type, decode(event.payload), other, number, flight.epoch)
+    return Delivery(event.event_id, event.type, decode(event.payload), other, number, epoch, effects)
 
 
 def unlettered(firsts: Iterable[InFlight]) -> list[InFlight]:
-    """Return one for each content among these and their copies; none for a content that has its letter already."""
+    """Return one event for each content among these and their copies, without those that have a letter already."""
     found: dict[tuple[str, bytes], InFlight] = {}
     lettered = set[tuple[str, bytes]]()
     for first in firsts:

@@ -1,11 +1,11 @@
-"""A message larger than any event may be: measured as it arrives, so that memory never holds it. Pure."""
+"""A message that is too large for an event: measured as it arrives, and never held in memory whole. Pure."""
 
 import hashlib
 
 import msgspec
 
 HEAD_BYTES = 4096
-"""This much of its beginning is kept."""
+"""How many bytes of its beginning are kept."""
 
 
 class Oversized(msgspec.Struct, frozen=True, gc=False):

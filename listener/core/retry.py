@@ -1,6 +1,6 @@
 """Bounded attempts with a pause between them. Only transient errors are retried.
 
-tenacity repeats, but only from the first failure on. Nearly every call succeeds at once and builds none of it.
+tenacity is used only after a first failure. Nearly every call succeeds at once and costs nothing more.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from unlost.listener.core.errors import Transient
 
 Work = Callable[[int], Awaitable[object]]
-"""One attempt; its argument is its number, from 1."""
+"""One attempt. Its argument is its number, from 1."""
 Failed = Callable[[Transient, bool], None]
 """Called for each failed attempt; the second argument says whether another follows."""
 

@@ -1,4 +1,4 @@
-"""The store's mark: which store PostgreSQL is, and how far it has come. Pure.
+"""The store's mark: which history of PostgreSQL this is, and how far it has come. Pure.
 
 PostgreSQL can go back: it is restored from a backup, or a standby without the latest commits is promoted. Then rows are
 missing that peers and Redis remember as stored, and a saved cursor may stand behind events that are no longer rows.
@@ -6,8 +6,8 @@ missing that peers and Redis remember as stored, and a saved cursor may stand be
 ``generation`` and ``version`` are one durable row. Only listeners that know the store raise the version, each twice a
 second. A version below one seen before shows that the store went back, and the listener that notices it replaces the
 generation. A listener that starts asks Redis how far the generation had come, and replaces a generation that Redis does
-not know. ``incarnation`` belongs to the claims table, which is unlogged: a crash, a promotion or a restored data
-directory changes it.
+not know, as one that is only unconfirmed. ``incarnation`` belongs to the claims table, which is unlogged: a crash, a
+promotion or a restored data directory changes it.
 """
 
 import hashlib
@@ -16,18 +16,25 @@ from typing import Literal
 import msgspec
 
 Change = Literal["none", "back", "other"]
+UNCONFIRMED = "unconfirmed-"
+"""How a generation begins that was made because nobody could confirm the store, not because it went back."""
 
 
 class StoreMark(msgspec.Struct, frozen=True):
-    """The store as one look at PostgreSQL showed it."""
+    """The store's mark as it was read from PostgreSQL at one moment."""
 
     generation: str
     version: int
     incarnation: str
 
     @property
+    def unconfirmed(self) -> bool:
+        """Whether this generation was begun although nothing showed that the store went back."""
+        return self.generation.startswith(UNCONFIRMED)
+
+    @property
     def name(self) -> str:
-        """The name under which Redis files its memory. Nothing remembered of one store is believed of another."""
+        """The name under which Redis keeps what it knows of this store. It is not believed of any other store."""
         return hashlib.blake2b(f"{self.generation} {self.incarnation}".encode(), digest_size=4).hexdigest()
 
 

@@ -6,6 +6,7 @@ dropped first. Of the rest, the outermost and the innermost stay.
 
 import sysconfig
 import traceback
+import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,9 @@ MOST_FRAMES = 20
 LONGEST = 4_000
 TAIL = 1_500
 """A text that is too long keeps its beginning and its end, where the error itself stands."""
+
+REMEMBERED = 256
+"""How many formatted tracebacks are kept."""
 
 _OURS = str(Path(__file__).parents[1])
 _BORDER = str(Path(_OURS, "pipeline", "handlers.py"))
@@ -24,34 +28,72 @@ Frames = Sequence[traceback.FrameSummary]
 
 def traceback_of(error: BaseException) -> str | None:
     """Return the traceback of ``error``, or None if none of the user's code is in it."""
-    captured = traceback.TracebackException.from_exception(error, compact=True)
-    shortened = [_shorten(one) for one in _chain(captured)]
-    if not any(shortened):
+    captured = traceback.TracebackException.from_exception(error, compact=True, limit=0)
+    has_frames = False
+    for one, raised in _chain(captured, error):
+        one.stack = stack = _stack_of(raised.__traceback__)
+        has_frames = has_frames or bool(stack)
+    if not has_frames:
         return None
     text = "".join(captured.format()).rstrip()
     return text if len(text) <= LONGEST else f"{text[: LONGEST - TAIL]}\n[…]\n{text[-TAIL:]}"
 
 
-def _chain(captured: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
-    yield captured
-    for one in (
-        captured.__cause__,
-        None if captured.__suppress_context__ else captured.__context__,
-        *(captured.exceptions or ()),
-    ):
-        if one is not None:
-            yield from _chain(one)
+def _chain(
+    captured: traceback.TracebackException, error: BaseException
+) -> Iterator[tuple[traceback.TracebackException, BaseException]]:
+    """Return all errors of a chain, each as captured and as raised."""
+    yield captured, error
+    inner: list[tuple[traceback.TracebackException | None, BaseException | None]] = [
+        (captured.__cause__, error.__cause__),
+        (None if captured.__suppress_context__ else captured.__context__, error.__context__),
+    ]
+    if captured.exceptions and isinstance(error, BaseExceptionGroup):
+        inner += zip(captured.exceptions, error.exceptions, strict=False)
+    for one, raised in inner:
+        if one is not None and raised is not None:
+            yield from _chain(one, raised)
 
 
-def _shorten(captured: traceback.TracebackException) -> bool:
-    """Keep the most useful frames; return whether there are any."""
-    frames = list(captured.stack)
+class _Stack(traceback.StackSummary):
+    """The most useful frames, formatted once."""
+
+    def __init__(self, frames: Frames) -> None:
+        super().__init__(frames)
+        self._lines = super().format()
+
+    def format(self) -> list[str]:
+        """Return the lines."""
+        return self._lines
+
+
+_stacks: dict[tuple[object, ...], _Stack] = {}
+"""Formatted stacks by their places in the code. A handler fails at few places, and formatting is expensive."""
+
+
+def _stack_of(raised_at: types.TracebackType | None) -> _Stack:
+    places = tuple((one.tb_frame.f_code, one.tb_lasti) for one in _each(raised_at))
+    found = _stacks.get(places)
+    if found is None:
+        if len(_stacks) >= REMEMBERED:
+            _stacks.clear()
+        found = _stacks[places] = _Stack(_shortened(traceback.extract_tb(raised_at)))
+    return found
+
+
+def _each(one: types.TracebackType | None) -> Iterator[types.TracebackType]:
+    while one is not None:
+        yield one
+        one = one.tb_next
+
+
+def _shortened(frames: list[traceback.FrameSummary]) -> Frames:
+    """Return the most useful frames."""
     while frames and frames[-1].filename == _BORDER:  # where a cancellation came from
         del frames[-1]
     while frames and (frames[0].filename.startswith(_OURS) or any(one.filename == _BORDER for one in frames)):
         del frames[0]
-    captured.stack[:] = _chosen(frames)
-    return bool(frames)
+    return _chosen(frames)
 
 
 def _chosen(frames: Frames) -> Frames:

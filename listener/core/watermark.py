@@ -5,48 +5,63 @@ front. Events without a cursor hold it back as well.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 
-class Position(msgspec.Struct, eq=False, gc=False):
-    """The place of events that were received together: their last cursor, and how many are not settled yet."""
+class Position(msgspec.Struct, eq=False):
+    """The position of events that were received together: their last cursor, and how many are not settled yet.
+
+    ``receipt``: what the source gets back once all are settled.
+    """
 
     cursor: str | None
+    of: "Watermark"
     unsettled: int = 1
-    reading: int = 0
+    receipt: Any = None
+
+    @property
+    def reading(self) -> int:
+        """The number of the reading in which they were received: see ``Watermark``."""
+        return self.of.reading
 
 
 class Watermark:
     """Tracks how far one source is settled without a gap."""
 
-    def __init__(self, reading: int = 0) -> None:
-        """Make one for one reading of the source; ``reading`` numbers the times it is read from a stored cursor."""
+    def __init__(
+        self, reading: int = 0, acknowledge: Callable[[Sequence[Any]], None] | None = None, *, source: str | None = None
+    ) -> None:
+        """Make one for one reading of the source of this name.
+
+        ``reading`` numbers the times it is read from a stored cursor. ``acknowledge`` gets receipts of what is settled.
+        """
         self.reading = reading
+        self.source = source
         self._open: deque[Position] = deque()
+        self._acknowledge = acknowledge
         self.cursor: str | None = None
 
-    def open(self, cursor: str | None, count: int = 1) -> Position:
-        """Record that so many events were received; ``cursor`` is the last of theirs."""
-        position = Position(cursor, count, self.reading)
+    def open(self, cursor: str | None, count: int = 1, receipt: Any = None) -> Position:
+        """Record that ``count`` events were received; ``cursor`` is their last one."""
+        position = Position(cursor, self, count, receipt)
         self._open.append(position)
         return position
 
-    def settle(self, positions: Iterable[Position]) -> None:
-        """Settle one event at each of these positions, and move the front if possible."""
-        for position in positions:
-            position.unsettled -= 1
+    def advance(self, receipts: Sequence[Any]) -> None:
+        """Move the front over everything settled, and pass on the receipts of what has become settled."""
         while self._open and not self._open[0].unsettled:
             front = self._open.popleft()
             if front.cursor is not None:
                 self.cursor = front.cursor
+        if receipts and self._acknowledge is not None:
+            self._acknowledge(receipts)
 
-    def settle_whole(self, positions: Iterable[Position]) -> None:
-        """Settle all events at these positions."""
-        for position in positions:
-            position.unsettled = 0
-        self.settle(())
+    def end(self) -> None:
+        """Pass on no more receipts: the source is read again, since rows that were settled may be lost."""
+        self._acknowledge = None
 
     @property
     def newest(self) -> str | None:
@@ -54,6 +69,31 @@ class Watermark:
         return next((one.cursor for one in reversed(self._open) if one.cursor is not None), self.cursor)
 
     @property
+    def owes(self) -> bool:
+        """Whether the source will get a receipt of something that is not settled yet."""
+        return any(position.unsettled and position.receipt is not None for position in self._open)
+
+    @property
     def waiting(self) -> int:
         """How many events are not settled yet."""
         return sum([position.unsettled for position in self._open])
+
+
+def settle(positions: Iterable[Position]) -> None:
+    """Settle one event at each of these positions, of any sources."""
+    done: dict[Watermark, list[Any]] = {}
+    for position in positions:
+        position.unsettled -= 1
+        if not position.unsettled:
+            receipts = done.setdefault(position.of, [])
+            if position.receipt is not None:
+                receipts.append(position.receipt)
+    for watermark, receipts in done.items():
+        watermark.advance(receipts)
+
+
+def settle_whole(positions: Sequence[Position]) -> None:
+    """Settle all events at these positions."""
+    for position in positions:
+        position.unsettled = 1
+    settle(positions)

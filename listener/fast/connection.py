@@ -9,10 +9,10 @@ follows at once, the message that commits also begins it.
 import asyncpg
 from asyncpg.transaction import Transaction, TransactionState
 
+from unlost.listener.fast.lending import Lendable
 from unlost.listener.store.postgres.connections import (
     NOT_OURS,
     PROOF,
-    Connection,
     ConnectionProxy,
     TransactionLeft,
     closed_under_handler,
@@ -38,7 +38,7 @@ class Begun(Transaction):
         connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-class OwnConnection(Connection):
+class OwnConnection(Lendable):
     """A connection that tracks whether it is clean."""
 
     generation = 0
@@ -78,7 +78,7 @@ class OwnConnection(Connection):
     async def commit_and_reset(self, transaction: Begun, begin_next: int | None) -> None:
         """Commit a handler's work and reset the connection.
 
-        ``begin_next``: also begin another transaction, which may idle for so long; ``begin`` returns it. PostgreSQL
+        ``begin_next``: also begin another transaction, which may idle for that time; ``begin`` returns it. PostgreSQL
         answers the commit of a failed transaction with a rollback and no error.
         """
         if self.is_closed():

@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
-from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event, State
 
 from unlost.listener.core.oversized import Measure, Oversized
-from unlost.listener.source.connection import Connection, SourceOptions
-from unlost.listener.source.websocket import connect_source
+from unlost.listener.source.websocket.connection import Connection, WebSocketOptions
+from unlost.listener.source.websocket.messages import TracedConnection, connect_to
 
 WHOLE = (0x81, 0x82)
 """First bytes of a frame that is a whole message: final, text or binary, no extension (RFC 6455, section 5.2)."""
@@ -37,7 +36,7 @@ CONTROL_TOO_LONG = bytes((126, 0, 126)) + bytes(126)
 """The rest of a control frame that the library refuses as too long, whatever its real length is."""
 
 
-class Stream(ClientConnection):
+class FastConnection(TracedConnection):
     """A connection whose messages come from ``take``, not from ``recv``."""
 
     def __init__(self, protocol: ClientProtocol, *, largest: int, **options: Any) -> None:
@@ -248,8 +247,8 @@ class Stream(ClientConnection):
         self._tell()
 
 
-def open_stream(url: str, options: SourceOptions) -> AbstractAsyncContextManager[Connection]:
+def open_stream(url: str, options: WebSocketOptions) -> AbstractAsyncContextManager[Connection]:
     """Open one connection to this address. Messages of more than ``max_frame`` bytes are measured, not held."""
-    stream = functools.partial(Stream, largest=options.max_frame)
-    opening = connect_source(url, options, max_size=LONGEST_FRAME, connection=stream)
+    stream = functools.partial(FastConnection, largest=options.max_frame)
+    opening = connect_to(url, options, max_size=LONGEST_FRAME, connection=stream)
     return cast("AbstractAsyncContextManager[Connection]", opening)

@@ -1,4 +1,4 @@
-"""Changes of state for people on call: what this listener lost and found lately, and what it lacks since when.
+"""Changes of state for people on call: what this listener recently lost and found, and since when it lacks what.
 
 Owns a short, bounded past. Promises one entry for a change that repeats (how often, and when last), so that a server
 that comes and goes does not push out everything else. Refuses what belongs to single events: see ``recent``.
@@ -15,31 +15,53 @@ from unlost.listener.core.facts import (
     ClaimingChanged,
     DeadLetterFileFailed,
     DeadLetterFileRecovered,
+    EffectBuried,
+    EffectHostPaused,
+    EffectHostResumed,
     EventBuried,
+    EventsDiffer,
     EventsTakenOver,
     Fact,
+    GapFetched,
     LeasesLost,
     LettersReopened,
+    PauseBegan,
+    PauseEnded,
     PlacesDeclared,
     ReadingPaused,
     ReadingResumed,
+    RoutePaused,
+    RouteResumed,
     SourceConnected,
     SourceGap,
     SourceLost,
     StoreReplaced,
+    StoreUnconfirmed,
     StoreWentBack,
     StoringPaused,
     StoringResumed,
 )
+from unlost.listener.core.gap import Gap
+from unlost.ops.kit.telemetry.mask import masked
+from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
 
 MOST = 40
 SUBSCRIBED = frozenset((
-    BreakerChanged, ClaimingChanged, DeadLetterFileFailed, DeadLetterFileRecovered, EventBuried, EventsTakenOver,
-    LeasesLost, LettersReopened, PlacesDeclared, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost,
-    StoreReplaced, StoreWentBack, StoringPaused, StoringResumed,
+    BreakerChanged, ClaimingChanged, DeadLetterFileFailed, DeadLetterFileRecovered, EffectBuried, EffectHostPaused,
+    EffectHostResumed, EventBuried, EventsDiffer, PauseBegan, PauseEnded,
+    EventsTakenOver, GapFetched, LeasesLost, LettersReopened, PlacesDeclared, ReadingPaused, ReadingResumed,
+    RoutePaused, RouteResumed, SourceConnected, SourceGap, SourceLost, StoreReplaced, StoreUnconfirmed, StoreWentBack,
+    StoringPaused, StoringResumed,
 ))  # fmt: skip
 REMARK_SECONDS = 3600.0
-"""How long health mentions that PostgreSQL went back."""
+"""How long health mentions what cannot be undone."""
+REMARKED = {
+    "store_went_back": "",
+    "store_unconfirmed": "",
+    "events_differ": "",
+    "source_gap": "events of a source were not received: ",
+}
+"""Such changes, and the beginning of their remarks."""
 ALIKE_SECONDS = 60.0
 """Equal changes within this many seconds share one entry."""
 
@@ -59,8 +81,9 @@ class Changes:
 
     subscribes_to = SUBSCRIBED
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], redactor: Redactor = UNMASKED) -> None:
         self._now = now
+        self._redactor = redactor
         self._past: deque[Change] = deque(maxlen=MOST)
         self._since: dict[str, float] = {}
 
@@ -78,10 +101,22 @@ class Changes:
                 self._keep("source_connected", "")
             case SourceLost(why=why):
                 self._keep("source_lost", why)
-            case SourceGap(cursor=cursor, resumed_at=resumed_at):
-                self._keep("source_gap", f"from {cursor} to {resumed_at}")
+            case SourceGap(gap=gap):
+                self._keep("source_gap", said_of(gap))
+            case GapFetched(source=source, outcome=outcome) if outcome is not None:
+                self._keep(
+                    "gap_fetched", masked(f"{source}, {outcome}: {fact.found:,} events found. {fact.why}".strip())
+                )
+            case EventsDiffer():
+                self._keep("events_differ", differing_in_words(fact))
             case StoreWentBack():
                 self._keep("store_went_back", "PostgreSQL lacks what it had committed; it is read again")
+            case StoreUnconfirmed():
+                self._keep(
+                    "store_unconfirmed",
+                    "a listener or replay started, and Redis did not confirm that PostgreSQL has all that it had "
+                    "committed; nothing shows a loss, and the latest events are read again",
+                )
             case StoreReplaced():
                 self._keep("store_replaced", "PostgreSQL crashed or failed over; the latest events are read again")
             case LettersReopened(letter_ids=ids):
@@ -90,6 +125,20 @@ class Changes:
                 self._keep("reading_paused", why)
             case StoringPaused(why=why):
                 self._keep("storing_paused", why)
+            case RoutePaused(route=route, why=why):
+                self._keep("route_paused", masked(f"{route}: {self._redactor.unknown(why)}"))
+            case RouteResumed(route=route):
+                self._keep("route_resumed", route)
+            case EffectHostPaused(host=host, why=why):
+                self._keep("effect_host_paused", masked(f"{host}: {self._redactor.unknown(why)}"))
+            case EffectHostResumed(host=host):
+                self._keep("effect_host_resumed", host)
+            case EffectBuried(error_class=error_class):
+                self._keep("effect_buried", error_class)
+            case PauseBegan(kind, name, by, why):
+                self._keep("pause_began", f"{kind} {name}, by {by}: {why}")
+            case PauseEnded(kind, name):
+                self._keep("pause_ended", f"{kind} {name}")
             case DeadLetterFileFailed(why=why):
                 self._keep("dead_letter_file_failed", why)
             case DeadLetterFileRecovered():
@@ -114,9 +163,10 @@ class Changes:
     def remarks(self) -> list[str]:
         """Return remarks that matter even if the listener is ready."""
         since = self._now() - REMARK_SECONDS
-        went_back = (one for one in self._past if one.what == "store_went_back" and one.at > since)
         return [
-            f"{one.detail} (since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(one.at))})" for one in went_back
+            f"{REMARKED[one.what]}{one.detail} (since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(one.at))})"
+            for one in self._past
+            if one.what in REMARKED and one.at > since
         ]
 
     def _mark(self, fact: Fact) -> None:
@@ -131,6 +181,10 @@ class Changes:
                 self._turn("reading", isinstance(fact, ReadingPaused))
             case StoringPaused() | StoringResumed():
                 self._turn("storing", isinstance(fact, StoringPaused))
+            case RoutePaused(route=route) | RouteResumed(route=route):
+                self._turn(f"route {route}", isinstance(fact, RoutePaused))
+            case EffectHostPaused(host=host) | EffectHostResumed(host=host):
+                self._turn(f"effects for {host}", isinstance(fact, EffectHostPaused))
             case DeadLetterFileFailed() | DeadLetterFileRecovered():
                 self._turn("dead_letters", isinstance(fact, DeadLetterFileFailed))
             case _:
@@ -149,3 +203,17 @@ class Changes:
                 self._past.remove(one)
                 times, first = times + one.times, one.first_at
         self._past.append(Change(now, what, detail, times, first))
+
+
+def differing_in_words(fact: EventsDiffer) -> str:
+    """Say what is probably wrong, and what helps."""
+    return (
+        f"events seem to differ for each connection: this listener stored {fact.stored:,}, of which peers knew "
+        f"{fact.known:,}, and peers stored {fact.of_peers:,}; map an id, or a payload without what differs"
+    )
+
+
+def said_of(gap: Gap) -> str:
+    """Describe in a few words which events are missing where."""
+    missing = "" if gap.missing is None else f", {gap.missing:,} missing"
+    return f"{gap.source}, {gap.how.replace('_', ' ')}: from {gap.after or '?'} to {gap.resumed_at or '?'}{missing}"

@@ -1,8 +1,8 @@
 """The dead-letter file as metrics: how many letters wait, how old the oldest is, how much room is left.
 
 Owns a tally of one instance's own file and of its sidecar, in which replays record the outcomes of letters. Each look
-reads only what both grew by. A file that ``compact`` replaced is read again from the start. Promises to keep the last
-figures if a look fails. Refuses to judge: unreadable lines are counted as damaged and skipped.
+reads only the new part of both. A file that ``compact`` replaced is read again from the start. Promises to keep the
+last figures if a look fails. Refuses to judge: unreadable lines are counted as damaged and skipped.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from unlost.dlq.record.file import Damage, FileError, Located, read_letters, read_lines
+from unlost.dlq.record.file import DamagedLine, FileError, Located, read_letters, read_lines
 from unlost.dlq.record.sidecar import MAX_RECORD_BYTES, OPEN, LetterState, after, decode, sidecar_path
 
 LOOK_EVERY_SECONDS = 5.0
 SHOWN_FINGERPRINTS = 10
-REASONS = ("exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped")
+REASONS = ("exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped", "deferred", "effect")
 STATUSES = ("open", "failed", "resolved", "archived", "quarantined")
 Inode = tuple[int, int]
 
@@ -93,7 +93,7 @@ class LettersTally:
                 case Located(letter=letter):
                     fingerprint = sys.intern(letter.fingerprint)
                     self._letters[letter.letter_id] = Noted(letter.reason, fingerprint, letter.last_at)
-                case Damage():
+                case DamagedLine():
                     self.damaged += 1
         self._ends[0] = size
 
@@ -125,7 +125,7 @@ class LargestGroups(Collector):
         """Answer a scrape."""
         family = GaugeMetricFamily(
             "unlost_dead_letters_unresolved_by_fingerprint",
-            "Letters that a replay would take, of the ten failures (fingerprints) that have most",
+            "Letters that a replay would take, of the ten failures (fingerprints) with the most letters",
             labels=("fingerprint",),
         )
         for fingerprint, letters in self._shown.items():

@@ -1,47 +1,97 @@
-"""Facts as log lines. A change of state is logged at info, a settled event at debug; a duplicate is never a warning."""
+"""Facts as log lines. A change of state is logged at info, a settled event at debug; a duplicate is never a warning.
+
+With ``REDACT``, texts that may quote a payload are withheld: a fact does not have the content of its event. The letter
+keeps them, and ``dlq show`` prints them with the fields masked.
+"""
 
 import re
+from typing import Any
 
+import msgspec
 import structlog
 
 from unlost.listener.core.facts import (
     AttemptFailed,
+    AttemptStarted,
     BatchDone,
     CursorNotSaved,
     CursorSaved,
     DeadLetterFileFailed,
+    EffectBuried,
+    EffectDelivered,
+    EffectFailed,
+    EffectHostPaused,
+    EffectsRecorded,
     EventBuried,
     EventsClaimed,
+    EventsDiffer,
     EventsDuplicate,
     EventsStandBy,
     EventsStored,
     Fact,
     FramesReceived,
     FramesUnread,
+    GapFetched,
+    GapNotRecorded,
     HandlerRan,
+    HealingInterrupted,
     LeasesLost,
     LettersReopened,
+    LettersTriedInVain,
+    NotificationEnded,
+    PauseBegan,
+    RoutePaused,
     SourceGap,
     SourceLost,
     StoreReplaced,
+    StoreUnconfirmed,
     StoreWentBack,
     StoringPaused,
 )
+from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
 
 _PER_EVENT = {EventsStored: "event_stored", EventsDuplicate: "event_duplicate"}
-_AT_DEBUG = frozenset((*_PER_EVENT, FramesUnread))
-_SILENT = frozenset((BatchDone, CursorSaved, EventsClaimed, EventsStandBy, FramesReceived, HandlerRan))
+_AT_DEBUG = frozenset((*_PER_EVENT, FramesUnread, EffectDelivered, EffectsRecorded))
+_SILENT = frozenset((
+    AttemptStarted, BatchDone, CursorSaved, EventsClaimed, EventsStandBy, FramesReceived, HandlerRan,
+))  # fmt: skip
 _WARN = (
-    AttemptFailed, CursorNotSaved, EventBuried, LeasesLost, LettersReopened, SourceGap, SourceLost, StoreReplaced,
-    StoreWentBack, StoringPaused,
+    AttemptFailed, CursorNotSaved, EffectBuried, EffectFailed, EffectHostPaused, EventBuried, EventsDiffer,
+    GapNotRecorded, HealingInterrupted, LeasesLost, LettersReopened, PauseBegan, RoutePaused, SourceGap, SourceLost,
+    StoreReplaced, StoreUnconfirmed, StoreWentBack, StoringPaused,
 )  # fmt: skip
+
+
+_MAY_QUOTE = {
+    EffectBuried: "message",
+    EffectFailed: "why",
+    EffectHostPaused: "why",
+    AttemptFailed: "message",
+    EventBuried: "message",
+    HealingInterrupted: "why",
+    LettersTriedInVain: "why",
+    RoutePaused: "why",
+}
+"""Facts with a text of a handler or of PostgreSQL."""
+_OF_SERVERS = ("start", "stop", "claim")
+"""Stages at which no event's content is at work."""
+
+
+def _is_warning(fact: Fact) -> bool:
+    return (
+        isinstance(fact, _WARN)
+        or (isinstance(fact, GapFetched) and fact.outcome != "filled")
+        or (isinstance(fact, NotificationEnded) and bool(fact.why))
+    )
 
 
 class ListenerLogs:
     """Logs the facts to which it subscribes."""
 
-    def __init__(self, *, debug: bool) -> None:
-        self._log = structlog.get_logger()
+    def __init__(self, *, debug: bool, log: Any = None, redactor: Redactor = UNMASKED) -> None:
+        """Make one. ``log`` takes the lines; none: the process's own logger."""
+        self._log = structlog.get_logger() if log is None else log
+        self._redactor = redactor
         self.subscribes_to = frozenset(Fact.__subclasses__()) - _SILENT - (frozenset() if debug else _AT_DEBUG)
 
     def __call__(self, fact: Fact) -> None:
@@ -52,20 +102,27 @@ class ListenerLogs:
             for event_id in fact.event_ids:
                 self._log.debug(_PER_EVENT[type(fact)], event_id=event_id)
             return
+        write = self._log.debug if type(fact) in _AT_DEBUG else self._log.info
+        if _is_warning(fact):
+            write = self._log.warning
+        elif isinstance(fact, DeadLetterFileFailed):
+            write = self._log.error
+        write(_words(type(fact).__name__), **self._fields(fact))
+
+    def _fields(self, fact: Fact) -> dict[str, Any]:
         fields = {name: getattr(fact, name) for name in fact.__struct_fields__}
         ids = fields.pop("event_ids", None) or fields.pop("letter_ids", None)
         if ids is not None:
             fields |= {"count": len(ids), "first_ids": list(ids[:3])}
-        if isinstance(fact, AttemptFailed):
+        if isinstance(fact, SourceGap):
+            fields = dict(msgspec.to_builtins(fact.gap))
+        if isinstance(fact, AttemptFailed | SourceLost):
             trace = fields.pop("traceback")
-            if trace and not fact.retried:
-                fields["exception"] = trace
-        write = self._log.debug if type(fact) in _AT_DEBUG else self._log.info
-        if isinstance(fact, _WARN):
-            write = self._log.warning
-        elif isinstance(fact, DeadLetterFileFailed):
-            write = self._log.error
-        write(_words(type(fact).__name__), **fields)
+            if trace and not getattr(fact, "retried", False):
+                fields["exception"] = self._redactor.trace(trace) if isinstance(fact, AttemptFailed) else trace
+        if (name := _MAY_QUOTE.get(type(fact))) and fields.get("stage") not in _OF_SERVERS:
+            fields[name] = self._redactor.unknown(fields[name])
+        return fields
 
 
 def _words(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether events in hand make progress: something ends or runs, or none has been here for long."""
+"""Whether events in memory make progress: something ends or runs, or no event has been here for long."""
 
 from collections.abc import Callable
 

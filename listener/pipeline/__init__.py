@@ -1,1 +1,1 @@
-"""The way of an event through a listener: intake, claiming, handling, storing, settling."""
+"""The stages of an event in a listener: intake, claiming, handling, storing, settling."""

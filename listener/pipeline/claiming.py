@@ -1,6 +1,6 @@
 """Claiming: decides which listener processes an event.
 
-Fresh events come in batches, those that stood by come back through the same queue, and suspects come in groups.
+Fresh events and those that stood by are claimed in batches from one queue, suspects in groups.
 
 With a handler, an event whose owner's lease ran out is a *suspect*: it may have killed its owner. Suspects are claimed
 and run in small groups (``suspects.py``), while nothing else runs, so an event that kills its process condemns only
@@ -33,7 +33,7 @@ from unlost.listener.ports.rows import Rows
 CLOSED_PAUSE_SECONDS = 0.1
 REFUSED_PAUSE_SECONDS = 1.0
 GATHER_SECONDS = 0.1
-"""One owner's claims run out within about this time. A suspect that came first would run alone, before all others."""
+"""The claims of one lost owner run out within about this time. Without the wait, the first suspect would run alone."""
 
 
 class Claiming:
@@ -52,6 +52,7 @@ class Claiming:
         work: Work,
         settling: Settling,
         settled_before: SettledBefore,
+        suspects: Suspects,
         policy: Policy,
         clocks: Clocks,
         facts: Facts,
@@ -59,7 +60,7 @@ class Claiming:
         self._queue = queue
         self._standby = standby
         self._affinity = affinity
-        self._suspects = Suspects(at_once=policy.handle_concurrency)
+        self._suspects = suspects
         self._manager = manager
         self._intake = intake
         self._store = store
@@ -73,8 +74,6 @@ class Claiming:
         self._under_way = 0
         self._answered = asyncio.Event()
         self._ending = False
-        self._limit = policy.claims_at_once(handled=work.handled)
-        self._wait_below = policy.claims_wait_below(handled=work.handled)
 
     async def run(self) -> None:
         """Claim until cancelled."""
@@ -85,23 +84,35 @@ class Claiming:
                 tasks.create_task(self._take_suspects(), name="take over suspects")
 
     async def quiet(self) -> None:
-        """Ask nothing more; return once every request is answered. A claim whose answer is not read would not end."""
+        """Send no more requests; return once all are answered. A claim whose answer is not read is not released."""
         self._ending = True
         while self._under_way:
             self._answered.clear()
             await self._answered.wait()
 
+    @property
+    def _held(self) -> int:
+        """How many claims are held for events that do not pause."""
+        return len(self._manager.leases) - self._work.aside
+
+    def _limit(self) -> int:
+        return self._policy.claims_at_once(handled=self._work.handled, seconds=self._work.seconds)
+
+    def _wait_below(self) -> int:
+        return self._policy.claims_wait_below(handled=self._work.handled, seconds=self._work.seconds)
+
     async def _claim_for_ever(self) -> None:
         while True:
             if not self._manager.open:
                 await self._manager.wait_open()
-            while (held := len(self._manager.leases)) >= self._wait_below:
-                await self._manager.leases.wait_below(self._wait_below)
-            batch = await self._queue.take(max(1, min(self._policy.batch, self._limit - held)))
+            while self._held >= self._wait_below():
+                await self._manager.leases.wait_below(lambda: self._wait_below() + self._work.aside)
+            batch = await self._queue.take(max(1, min(self._policy.batch, self._limit() - self._held)))
             self._affinity.taken()
             self._intake.report_received()
-            while not await self._claim_batch(batch, take_over=0 if self._work.handled else UNHANDLED):
-                # These and no others: those won may use up the claims limit, for which the loop above waits.
+            admitted = self._work.admit(batch)
+            while admitted and not await self._claim_batch(admitted, take_over=0 if self._work.handled else UNHANDLED):
+                # Only these: events that are won may use up the claims limit, for which the loop above waits.
                 await asyncio.sleep(CLOSED_PAUSE_SECONDS)
                 await self._manager.wait_open()
 
@@ -113,14 +124,16 @@ class Claiming:
             # Nothing else may run from before the claim on: if this process died, it would count against these.
             async with self._work.alone():
                 group = self._suspects.take_group()
-                if await self._claim_batch([suspect.flight for suspect in group], take_over=len(group)):
+                admitted = {flight.claim_id for flight in self._work.admit([suspect.flight for suspect in group])}
+                group = [suspect for suspect in group if suspect.flight.claim_id in admitted]
+                if not group or await self._claim_batch([suspect.flight for suspect in group], take_over=len(group)):
                     await self._work.idle_of_suspects()
                     continue
             self._suspects.put_all(group)
             await asyncio.sleep(CLOSED_PAUSE_SECONDS)
 
     async def _claim_batch(self, batch: Sequence[InFlight], *, take_over: int) -> bool:
-        """Claim a batch and route it. Return False if no answer came: the whole batch must be asked again."""
+        """Claim a batch and route it. Return False if no answer came: the whole batch must be claimed again."""
         if self._ending:
             return False
         self._under_way += 1
@@ -136,7 +149,8 @@ class Claiming:
             answers = await self._claim(batch, take_over=take_over)
             won = [p for p, answer in zip(batch, answers, strict=True) if _note(p, answer)]
             unsure = self._to_be_looked_up(won)
-            settled = await self._settled(unsure) if unsure else {}
+            settled = _without_revived(await self._settled(unsure), won) if unsure else {}
+            await self._park([p for p in won if p.order_key is not None and p.claim_id not in settled])
         except (Transient, Permanent):  # no answer ends the process: what it holds from some sources would be lost
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
@@ -156,13 +170,25 @@ class Claiming:
             await self._settled_before.end(ended)
         return True
 
+    async def _park(self, keyed: Sequence[InFlight]) -> None:
+        """Mark events for burial whose keys are blocked. Where the row comes first, its insert finds that out."""
+        if sought := {p.event.event_id: p for p in keyed if self._work.must_look_before(p) and p.cause is None}:
+            began = self._clocks.monotonic()
+            try:
+                found = await self._store.blocked({one: p.order_key or "" for one, p in sought.items()})
+            except (Transient, Permanent) as error:
+                await self._watch.counts(error, began)
+                raise
+            for event_id in found:
+                sought[event_id].cause = DeadLetterCause("blocked", "claim")
+
     async def _settled(self, requests: Sequence[ClaimRequest]) -> Mapping[str, Done | Dead]:
         began = self._clocks.monotonic()
         try:
             return await self._store.settled(requests)
         except (Transient, Permanent) as error:
             await self._watch.counts(error, began)  # in an outage, this returns once it has ended
-            if isinstance(error, Permanent):  # such as a right that was taken away: the events wait, and this must show
+            if isinstance(error, Permanent):  # such as a revoked right: the events wait, and this must be visible
                 self._facts(AttemptFailed("claim", "permanent", str(error), True, len(requests), None))
                 await asyncio.sleep(REFUSED_PAUSE_SECONDS)
             raise
@@ -195,8 +221,8 @@ class Claiming:
         asked before an event is buried without a run: its last owner may have stored or buried it and died before it
         could report that.
         """
-        every = self._work.must_look_before
-        return [p.request for p in won if every or p.cause is not None or (p.takeovers and self._condemned(p))]
+        before = self._work.must_look_before
+        return [p.request for p in won if before(p) or p.cause is not None or (p.takeovers and self._condemned(p))]
 
     def _condemned(self, flight: InFlight) -> bool:
         alone = flight.alone if self._work.handled else 0
@@ -206,7 +232,7 @@ class Claiming:
         if not won:
             return
         self._facts(EventsClaimed([p.event.event_id for p in won]))
-        if taken := [p.event.event_id for p in won if p.takeovers]:
+        if taken := [p.event.event_id for p in won if p.takeovers and not p.goes_on]:
             self._facts(EventsTakenOver(taken))
         begin = []
         for flight in won:
@@ -250,8 +276,14 @@ class Claiming:
         return settled
 
 
+def _without_revived(settled: Mapping[str, Done | Dead], won: Sequence[InFlight]) -> Mapping[str, Done | Dead]:
+    """Leave out ``Dead`` for events that come from their own letters."""
+    revived = {flight.claim_id for flight in won if flight.revive}
+    return {one: answer for one, answer in settled.items() if isinstance(answer, Done) or one not in revived}
+
+
 def _note(flight: InFlight, answer: Answer) -> bool:
-    """Record what a won claim says; return whether it was won."""
+    """Record the answer to a claim; return whether it was won."""
     if not isinstance(answer, Won):
         return False
     flight.epoch = answer.epoch

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 
 class ExclusiveGate:
-    """Keeps fresh events out while suspects run or wait for fresh events to end. Calls ``opened`` afterwards."""
+    """Keeps fresh events out while suspects run or wait for running events to end. Calls ``opened`` afterwards."""
 
     def __init__(self, opened: Callable[[], None]) -> None:
         self._opened = opened

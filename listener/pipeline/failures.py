@@ -1,9 +1,10 @@
 """Failed attempts: which count against an event, what is recorded of them, and whether another follows."""
 
-import asyncio
-from collections.abc import Sequence
-from typing import Literal
+import random
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
+from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient, failure_of
 from unlost.listener.core.facts import Facts, failed_attempt
@@ -11,39 +12,56 @@ from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.store_watch import StoreWatch
 
 
+class NextAttempt(NamedTuple):
+    """Another attempt follows, after a pause. A pause of None: at once, because the failed attempt does not count."""
+
+    number: int
+    pause: float | None
+
+
 class Failures:
-    """The failures of one stage. An event may have ``attempts`` of them, ``delay`` seconds apart."""
+    """The failures of one stage."""
 
     def __init__(
         self,
         stage: Literal["handle", "store"],
         *,
         watch: StoreWatch,
-        attempts: int,
-        delay: float,
         clocks: Clocks,
         facts: Facts,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self._stage = stage
         self._watch = watch
-        self._attempts = attempts
-        self._delay = delay
         self._clocks = clocks
         self._facts = facts
+        self._rng = rng
 
-    async def following(self, flight: InFlight, number: int, error: Transient | Permanent, began: float) -> int | None:
-        """Return the next attempt's number, after a pause if the failure counts; None if it was the last attempt."""
+    async def again(
+        self,
+        flight: InFlight,
+        number: int,
+        error: Transient | Permanent,
+        began: float,
+        backoff: Backoff,
+        *,
+        counts: Callable[[], bool] = lambda: True,
+    ) -> NextAttempt | None:
+        """Return the attempt that follows; None if this was the last.
+
+        ``counts`` is asked whether it counts against the event, if PostgreSQL was not away.
+        """
         if not await self.count([flight], error, began):
-            return number
-        last = isinstance(error, Permanent) or number >= self._attempts
-        self.keep(flight, error, retried=not last)
-        if last:
-            return None
-        await asyncio.sleep(self._delay)
-        return number + 1
+            return NextAttempt(number, None)
+        if not counts():
+            self.report([flight], error, retried=True)
+            return NextAttempt(number, None)
+        pause = None if flight.once else backoff.again_after(number, error, self._rng())
+        self.keep(flight, error, retried=pause is not None)
+        return None if pause is None else NextAttempt(number + 1, pause)
 
     async def count(self, flights: Sequence[InFlight], error: Transient | Permanent, began: float) -> bool:
-        """Return whether it counts. If not, an outage has ended, and the attempt is repeated."""
+        """Return whether the failure counts. If not, an outage has ended, and the attempt is repeated."""
         if await self._watch.counts(error, began):
             return True
         self.report(flights, error, retried=True)
@@ -51,8 +69,9 @@ class Failures:
 
     def keep(self, flight: InFlight, error: Transient | Permanent, *, retried: bool) -> None:
         """Record the failure with its event."""
-        flight.attempts.append(failure_of(error, stage=self._stage, at=self._clocks.now()))
-        self.report([flight], error, retried=retried)
+        failure = failure_of(error, stage=self._stage, at=self._clocks.now())
+        flight.attempts.append(failure)
+        self._facts(failed_attempt(failure, retried=retried, count=1, event_id=flight.event.event_id))
 
     def report(self, flights: Sequence[InFlight], error: Transient | Permanent, *, retried: bool) -> None:
         """State that these events shared a failed attempt."""

@@ -23,20 +23,27 @@ def read_frames(frames: Sequence[bytes], *, max_bytes: int) -> Sequence[Event | 
     return [_read_alone(frame, max_bytes) for frame in frames]
 
 
-def last_cursor(found: Sequence[Event | InvalidEvent]) -> str | None:
+def last_of(cursors: Sequence[str | None]) -> str | None:
     """Return the last cursor among these."""
-    return next((one.cursor for one in reversed(found) if isinstance(one, Event) and one.cursor is not None), None)
+    return next((one for one in reversed(cursors) if one is not None), None)
 
 
 def flight_of(
-    what: Event | InvalidEvent, frame: bytes, position: Position | None, received_at: float, received_clock: float
+    what: Event | InvalidEvent,
+    frame: bytes,
+    position: Position | None,
+    received_at: float,
+    received_clock: float,
+    cursor: str | None = None,
 ) -> InFlight:
     """Make an event in flight. An invalid frame is marked for burial, under a name made from its bytes."""
     if isinstance(what, Event):
-        return InFlight(what, ClaimRequest(what.event_id, what.digest), position, received_at, received_clock)
+        return InFlight(
+            what, ClaimRequest(what.event_id, what.digest), position, received_at, received_clock, cursor=cursor
+        )
     digest = hashlib.sha256(frame).digest()
-    event = Event(what.event_id or "", None, b"", None, digest, None, frame)
-    flight = InFlight(event, invalid_claim(digest), position, received_at, received_clock)
+    event = Event(what.event_id or "", None, b"", None, digest, frame)
+    flight = InFlight(event, invalid_claim(digest), position, received_at, received_clock, cursor=cursor)
     flight.cause = DeadLetterCause("invalid", "receive")
     flight.attempts.append(failure_of(what, stage="receive", at=received_at))
     return flight
@@ -45,8 +52,8 @@ def flight_of(
 def flight_of_oversized(
     whole: Oversized, position: Position | None, received_at: float, received_clock: float, *, max_bytes: int
 ) -> InFlight:
-    """Make the same for a frame too large to be held: marked for burial, under a name made from all its bytes."""
-    event = Event("", None, b"", None, whole.digest, None, whole.head)
+    """Make the event in flight for an oversized frame: marked for burial, under a name made from all its bytes."""
+    event = Event("", None, b"", None, whole.digest, whole.head)
     flight = InFlight(event, invalid_claim(whole.digest), position, received_at, received_clock, whole=whole)
     flight.cause = DeadLetterCause("invalid", "receive")
     error = InvalidEvent(f"{too_large(whole.length, max_bytes)}; of it, the first {len(whole.head):,} are kept")

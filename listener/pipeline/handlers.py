@@ -1,122 +1,137 @@
-"""Finds the user's handler, and calls its three forms.
+"""The user's handler as the pipeline sees it, and the border around each attempt.
 
-``HANDLER=package.module:function`` names it. ``async def handle(event)`` and ``def handle(event)`` run before the row
-is inserted. ``async def handle(event, connection)`` runs inside the transaction that inserts the row.
+A handler of the plain form runs before the row is inserted; one of the form ``transaction`` runs inside the transaction
+that inserts the row. ``routing/finding.py`` makes a handler of what ``HANDLER`` names.
 """
 
 import asyncio
 import contextvars
-import importlib
-import inspect
-import sys
-import threading
 import types
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from concurrent.futures import Future
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, Protocol
 
-import msgspec
 from structlog.contextvars import bind_contextvars
 
-from unlost.listener.core.delivery import Delivery
-from unlost.listener.core.errors import Misconfigured, Permanent, Reject, Transient
+from unlost.listener.core.attempts import AttemptPolicy
+from unlost.listener.core.effects import NO_EFFECTS, Effects
+from unlost.listener.core.errors import Permanent, Reject, Transient
+from unlost.listener.core.event import Event
+from unlost.listener.core.in_flight import InFlight, delivery_of
+from unlost.listener.pipeline.handler_threads import HandlerThreads
 
 MOST_HUNG = 64
-"""At most so many threads may hang: they exceeded their time limit and still run."""
+"""The largest number of threads that may hang: they exceeded their time limit and still run."""
 
 Form = Literal["plain", "transaction"]
 Call = Callable[..., Awaitable[None]]
 
 
-class Handler(msgspec.Struct, frozen=True):
-    """A handler that was found: its name, its form and how to call it."""
+Prepared = tuple[Form | Literal["store"], Call, tuple[Any, ...]]
+"""One attempt: its form, the function, and its arguments. In a transaction the connection is passed after them, and the
+first argument, the ``Delivery`` if there is one, has recorded effects.
+"""
+
+
+class Handler(Protocol):
+    """The user's code: one function, or an application with routes."""
 
     name: str
-    form: Form
-    call: Call
+
+    @property
+    def policies(self) -> Sequence[AttemptPolicy]:
+        """All policies that ``policy_of`` may return; empty if the settings apply to every attempt."""
+
+    def policy_of(self, event: Event) -> AttemptPolicy:
+        """Return the policy for this event. Called once for each claim, if there are policies. Must not raise."""
+
+    def looks_before(self, event_type: str | None) -> bool:
+        """Return whether the table must be queried before it runs, because the insert comes only afterwards."""
+
+    def runs(self, event_type: str | None) -> bool:
+        """Return whether any code may run for events of this type. If not, they are stored."""
+
+    def prepare(self, flight: InFlight, number: int) -> Prepared:
+        """Return how to run this attempt. ``runs`` must be true for the event's type. Raises what an attempt raises."""
+
+    async def open(self) -> None:
+        """Prepare for the first event. Raises ``Transient`` or ``Misconfigured``."""
+
+    async def close(self) -> None:
+        """Clean up after the last event."""
+
+    async def until_ended(self) -> str:
+        """Wait until what the handler needs has ended by itself; return why no attempt can succeed any more."""
 
 
-def find_handler(name: str) -> Handler:
-    """Import ``package.module:function``; raise ``Misconfigured`` with one sentence if it is not a handler."""
-    function = _import(name)
-    try:
-        parameters = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-    except (TypeError, ValueError) as error:
-        raise Misconfigured(f"HANDLER={name}: its parameters cannot be read: {error}") from None
-    asynchronous = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  an object with an async __call__ is a handler too
-    )
-    if len(parameters) == 1:
-        return Handler(name, "plain", function if asynchronous else _in_thread(function))
-    if len(parameters) == 2 and asynchronous:
-        return Handler(name, "transaction", function)
-    if len(parameters) == 2:
-        raise Misconfigured(f"HANDLER={name}: a handler that takes a connection must be an `async def`")
-    raise Misconfigured(
-        f"HANDLER={name}: a handler takes (event) or (event, connection), not {len(parameters)} parameters"
-    )
+class FunctionHandler:
+    """A handler that is one function: its name, its form and how to call it."""
+
+    def __init__(self, name: str, form: Form, call: Call) -> None:
+        self.name = name
+        self.form = form
+        self.call = call
+        self.policies: Sequence[AttemptPolicy] = ()
+
+    def policy_of(self, event: Event) -> AttemptPolicy:  # noqa: ARG002
+        """See ``Handler``, as for the other methods."""
+        return AttemptPolicy(self.name)
+
+    def looks_before(self, event_type: str | None) -> bool:  # noqa: ARG002
+        """See ``Handler``."""
+        return self.form == "plain"
+
+    def runs(self, event_type: str | None) -> bool:  # noqa: ARG002
+        """It runs for every event."""
+        return True
+
+    def prepare(self, flight: InFlight, number: int) -> Prepared:
+        """See ``Handler``."""
+        effects = Effects() if self.form == "transaction" else NO_EFFECTS
+        return self.form, self.call, (delivery_of(flight, number, effects),)
+
+    async def open(self) -> None:
+        """There is nothing to prepare."""
+
+    async def close(self) -> None:
+        """There is nothing to clean up."""
+
+    async def until_ended(self) -> str:
+        """A function needs nothing that could end."""
+        await asyncio.get_running_loop().create_future()
+        return ""
 
 
-def _import(name: str) -> Callable[..., Any]:
-    module_name, _, function_name = name.partition(":")
-    if not module_name or not function_name:
-        raise Misconfigured(f"HANDLER={name}: write package.module:function")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        target: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a module that ends the process would end it without a word
-        raise Misconfigured(
-            f"HANDLER={name}: importing {module_name} failed: {type(error).__name__}: {error}"
-        ) from error
-    for part in function_name.split("."):
-        target = getattr(target, part, None)
-    if not callable(target):
-        raise Misconfigured(f"HANDLER={name}: {module_name} has no function {function_name}")
-    return target  # type: ignore[no-any-return]
+def in_thread(function: Callable[..., object]) -> Call:
+    """Run each call in a thread. The caller bounds how many run at once, this function how many hang."""
+    threads = HandlerThreads(f"handler {getattr(function, '__name__', '')}", _sorted)
 
-
-def _in_thread(function: Callable[[Delivery], object]) -> Call:
-    """Run each call in a daemon thread: one that hangs cannot be cancelled, and must not keep a stopped process alive.
-
-    The caller bounds how many run at once. This function bounds how many hang beyond their time limit.
-    """
-    given_up: set[Future[None]] = set()
-
-    async def call(delivery: Delivery) -> None:
-        if len(given_up) >= MOST_HUNG:
-            raise HandlerTimeout(f"{len(given_up)} threads of the handler hang; until one ends, none is started")
-        ended: Future[None] = Future()
-
-        def run() -> None:
-            try:
-                function(delivery)
-            except (Reject, Permanent, Transient) as error:
-                ended.set_exception(error)
-            except BaseException as error:  # noqa: BLE001  a future refuses some, and others end an event loop
-                ended.set_exception(HandlerFailed(error))
-            else:
-                ended.set_result(None)
-
-        ended.set_running_or_notify_cancel()
-        run_here = contextvars.copy_context().run
-        threading.Thread(target=run_here, args=(run,), name=f"handler {delivery.event_id[:64]}", daemon=True).start()
-        try:
-            await asyncio.wrap_future(ended)
-        except asyncio.CancelledError:
-            given_up.add(ended)
-            ended.add_done_callback(given_up.discard)
-            raise
+    async def call(*arguments: Any, **named: Any) -> None:
+        if threads.hung >= MOST_HUNG:
+            raise HandlerTimeout(f"{threads.hung} threads of the handler hang; until one ends, none is started")
+        await threads.run(partial(function, *arguments, **named))
 
     return call
 
 
-async def attempt(work: Awaitable[None], *, timeout: float, said: Mapping[str, str] | None = None) -> None:
+def _sorted(error: BaseException) -> Exception:
+    return error if isinstance(error, Reject | Permanent | Transient) else HandlerFailed(error)
+
+
+def _nothing() -> None:
+    pass
+
+
+async def attempt(
+    work: Awaitable[None],
+    *,
+    timeout: float,
+    said: Mapping[str, str] | None = None,
+    starts: Callable[[], None] = _nothing,
+) -> None:
     """Run one attempt within its time limit and sort its errors: ``Reject`` is permanent, all others are transient.
 
-    The handler's log lines also get the fields of ``said``.
+    The fields of ``said`` are added to the handler's log lines. ``starts`` is called in the handler's context.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -124,7 +139,7 @@ async def attempt(work: Awaitable[None], *, timeout: float, said: Mapping[str, s
     limit = asyncio.timeout(timeout)
     try:
         async with limit:
-            await _in_own_context(work, said or {})
+            await _in_own_context(work, said or {}, starts)
     except (Reject, Permanent, Transient):
         raise
     except TimeoutError as error:
@@ -135,19 +150,22 @@ async def attempt(work: Awaitable[None], *, timeout: float, said: Mapping[str, s
         if task.cancelling() > cancelled:
             raise
         raise HandlerFailed(error) from error  # something it waited for was cancelled, but not this task
-    except Exception as error:  # the border to the user's code: it may raise anything
+    except Exception as error:  # the user's code may raise anything
         raise HandlerFailed(error) from error
 
 
 @types.coroutine
-def _in_own_context(work: Awaitable[None], said: Mapping[str, str]) -> Generator[Any, Any, None]:
-    """Await this like a task of its own, at a seventh of the cost: context variables set in it end with it.
+def _in_own_context(
+    work: Awaitable[None], said: Mapping[str, str], starts: Callable[[], None]
+) -> Generator[Any, Any, None]:
+    """Await this as if in its own task, at a seventh of the cost: context variables that it sets end with it.
 
-    Also what would end the process (``SystemExit``, ``KeyboardInterrupt``), or look like the end of this generator, is
-    a failure of the handler. A real Ctrl-C never arrives here: the event loop handles that signal.
+    Exceptions that would end the process (``SystemExit``, ``KeyboardInterrupt``) or this generator are failures of the
+    handler too. A real Ctrl-C never arrives here: the event loop handles that signal.
     """
     run = contextvars.copy_context().run
     run(bind_contextvars, **said)
+    run(starts)
     steps = _awaited(work)
     closing = False
     try:
@@ -178,10 +196,12 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 
 class HandlerTimeout(Transient):
-    """One attempt exceeded its time limit. The class name in letters distinguishes a hang from a failure.
+    """One attempt exceeded its time limit. In letters, the name of this class shows that the handler hung.
 
     ``origin`` is the cancellation that ended the attempt. Its traceback shows where it was.
     """
+
+    raised = TimeoutError
 
     def __init__(self, message: str, origin: BaseException | None = None) -> None:
         super().__init__(message)
@@ -192,14 +212,25 @@ class HandlerFailed(Transient):
     """The user's code raised ``origin``. ``error_type`` is the name of its class."""
 
     def __init__(self, error: BaseException) -> None:
-        sqlstate = getattr(error, "sqlstate", None)
+        sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None)  # SQLAlchemy keeps the driver's in ``orig``
         super().__init__(_text(error), sqlstate=sqlstate if isinstance(sqlstate, str) else None)
         self.error_type = type(error).__name__
+        self.raised = type(error)
         self.origin = self.__cause__ = error
+
+
+class HandlerRefused(Permanent):
+    """The user's code raised what its route calls permanent."""
+
+    def __init__(self, error: Transient) -> None:
+        super().__init__(str(error), sqlstate=error.sqlstate)
+        self.error_type = getattr(error, "error_type", type(error).__name__)
+        self.origin = getattr(error, "origin", error)
+        self.__cause__ = error.__cause__
 
 
 def _text(error: BaseException) -> str:
     try:
         return str(error) or type(error).__name__
     except Exception as failed:  # noqa: BLE001  also the user's code
-        return f"{type(error).__name__}, whose text cannot be had: {type(failed).__name__}"
+        return f"{type(error).__name__}, whose text cannot be read: {type(failed).__name__}"

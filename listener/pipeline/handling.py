@@ -1,47 +1,47 @@
 """Handling: runs the user's code within limits of time, attempts and number, for both forms of handler."""
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Coroutine, Sequence
-from typing import NamedTuple
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from unlost.listener.claims.manager import ClaimManager
-from unlost.listener.core.cause import DeadLetterCause
+from unlost.listener.core.attempts import must_fit
+from unlost.listener.core.cause import DeadLetterCause, Reason
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.delivery import Delivery
-from unlost.listener.core.errors import Permanent, Reject, Transient
-from unlost.listener.core.facts import Facts, HandlerRan
-from unlost.listener.core.in_flight import InFlight, delivery_of
+from unlost.listener.core.errors import InvalidPayload, Permanent, Reject, Retry, Transient
+from unlost.listener.core.facts import Facts, RoutePaused, RouteResumed
+from unlost.listener.core.in_flight import InFlight, Paused
+from unlost.listener.pipeline.attempt_runner import AttemptRunner, ClaimLost
+from unlost.listener.pipeline.effect_recorder import EffectRecorder
+from unlost.listener.pipeline.event_tasks import EventTasks, this_task
 from unlost.listener.pipeline.exclusive_gate import ExclusiveGate
 from unlost.listener.pipeline.failures import Failures
-from unlost.listener.pipeline.handlers import Handler, attempt
+from unlost.listener.pipeline.handlers import Handler
+from unlost.listener.pipeline.lanes import Attempt, Entry, Lane, Lanes
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.retries import Retries
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.standby import Standby
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.ports import rows
-from unlost.listener.ports.rows import Connection, Rows, TransactionPipeline
+from unlost.listener.pipeline.suspects import Suspect, Suspects
+from unlost.listener.pipeline.work import WaitingEvent
+from unlost.listener.ports.rows import Rows, TransactionPipeline
 
-MAY_RUN_PAUSE_SECONDS = 0.05
-STOP_SECONDS = 1.0
-"""How long a cancelled handler may take to clean up."""
-
-
-class WaitingAttempt(NamedTuple):
-    """An event that waits for a worker, and the number of its attempt. ``entered``: it is inside the gate already."""
-
-    flight: InFlight
-    number: int
-    entered: bool
+HOLD_BACK_SECONDS = 1.0
+"""The pause before a suspect of a paused route is tried again."""
+PROBE_SECONDS = 0.1
+MOST_WORDS = 300
+"""The length of an error in the reason of a paused route, in characters."""
 
 
 class Handling:
     """Runs a handler of either form.
 
     Up to ``handle_concurrency`` workers take waiting events, one after another, and end when none waits: starting a
-    worker costs more than many events. Three things have tasks of their own: the pause before another attempt, the end
-    of the last attempt, and every suspect.
+    worker costs more than many events. Events that pause between two attempts have no worker. Tasks of their own have
+    only the end of a failed attempt, the end of the last one, and the wait until a suspect is settled.
     """
 
     handled = True
@@ -56,166 +56,344 @@ class Handling:
         watch: StoreWatch,
         settling: Settling,
         standby: Standby,
+        suspects: Suspects,
+        effects: EffectRecorder,
+        claim_again: Callable[[Sequence[InFlight]], None],
         policy: Policy,
         clocks: Clocks,
         facts: Facts,
+        rng: Callable[[], float] = random.random,
     ) -> None:
-        self.must_look_before = handler.form == "plain"
+        must_fit(handler.policies, timeout=policy.handle_timeout, concurrency=policy.handle_concurrency)
         self._handler = handler
         self._manager = manager
-        self._store = store
         self._storing = storing
-        self._watch = watch
-        self._failures = Failures(
-            "handle",
-            watch=watch,
-            attempts=policy.handle_attempts,
-            delay=policy.handle_delay,
-            clocks=clocks,
-            facts=facts,
-        )
+        self._failures = Failures("handle", watch=watch, clocks=clocks, facts=facts, rng=rng)
         self._settling = settling
         self._standby = standby
+        self._suspects = suspects
+        self._claim_again = claim_again
         self._policy = policy
         self._clocks = clocks
         self._facts = facts
         self._gate = ExclusiveGate(opened=self._start_workers)
         self.alone = self._gate.alone
-        self._waiting: OrderedDict[str, WaitingAttempt] = OrderedDict()
+        self._lanes = Lanes(handler, policy, clocks.monotonic, rng)
+        self.admit = self._lanes.admit
+        self._retries = Retries(policy=policy, due=self._pauses_ended, clocks=clocks)
         self._workers: set[asyncio.Task[None]] = set()
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._begun: set[str] = set()
-        self._suspects: set[asyncio.Task[None]] = set()
-        self._tasks: asyncio.TaskGroup | None = None
-        self._ending = False
+        self._alone: set[InFlight] = set()
+        """Suspects that run, or are not settled yet."""
+        self._alone_changed = asyncio.Event()
+        self._tasks = EventTasks()
+        self._runner = AttemptRunner(
+            handler=handler, manager=manager, store=store, storing=storing, watch=watch, clocks=clocks, facts=facts,
+            tasks=self._tasks, effects=effects,
+        )  # fmt: skip
+
+    @property
+    def seconds(self) -> float:
+        """How long an attempt takes, on average."""
+        return self._runner.seconds
+
+    @property
+    def aside(self) -> int:
+        """How many held claims belong to events that pause. They have a limit of their own."""
+        return len(self._retries) + self._lanes.held_back
+
+    @property
+    def pausing(self) -> Mapping[str, int]:
+        """How many events of each route wait in memory for another attempt, or for the route."""
+        between = self._retries.by_route()
+        return {route: count + between[route] for route, count in self._lanes.waiting.items()}
+
+    def next_retries(self, most: int) -> Sequence[WaitingEvent]:
+        """See ``Work``."""
+        return self._retries.next(most)
+
+    @property
+    def paused(self) -> Mapping[str, str]:
+        """The routes that pause, each with the error of its attempts."""
+        return self._lanes.paused
+
+    def waiting_longer_than(self, seconds: float) -> set[str]:
+        """See ``Work``."""
+        pausing = [one for one in self._retries.later_than(-math.inf) if one.lane.pauses]
+        pausing += [one for one in self._retries.later_than(seconds) if one.entry != "suspect"]
+        return {flight.claim_id for flight in (*self._lanes.of_paused_routes(), *(one.flight for one in pausing))}
+
+    def withdraw(self, flight: InFlight) -> None:
+        """See ``Work``."""
+        if self._lanes.of(flight.event).parked.pop(flight.claim_id, None) is None:
+            self._take_out(flight.claim_id)
 
     async def run(self) -> None:
         """Handle until cancelled."""
-        async with asyncio.TaskGroup() as self._tasks:
+        async with asyncio.TaskGroup() as self._tasks.group:
+            self._tasks.start(self._retries.run(), "retries")
             try:
                 await self._storing.run()
             finally:
-                self._ending = True
+                self._tasks.ending = True
 
     def start_all(self, flights: Sequence[InFlight]) -> None:
         """Queue the first attempts of these."""
         for flight in flights:
-            if flight.handled:
-                self._storing.put_all((flight,))
+            if flight.handled or not self._handler.runs(flight.event.type):
+                self._runner.end(flight)
             else:
-                self._waiting[flight.claim_id] = WaitingAttempt(flight, 1, entered=False)
+                self._lanes.put(Attempt(flight, self._lanes.of(flight.event), 1, "fresh"))
                 self._start_worker()
+
+    def must_look_before(self, flight: InFlight) -> bool:
+        """See ``Work``."""
+        return self._handler.looks_before(flight.event.type)
 
     def start_suspects(self, flights: Sequence[InFlight]) -> None:
         """Start these at once. The caller passes no more than may run at once."""
         for flight in flights:
-            task = self._in_own_task(flight, self._handle_suspect(flight))
-            self._suspects.add(task)
-            task.add_done_callback(self._suspects.discard)
+            self._alone.add(flight)
+            if flight.handled or not self._handler.runs(flight.event.type):
+                self._runner.end(flight)
+                self._tasks.start(self._until_settled(flight), "suspect")
+            else:
+                attempt = Attempt(flight, self._lanes.of(flight.event), _number_of(flight), "suspect")
+                if attempt.lane.pauses and not attempt.lane.may_start:
+                    self._stand_aside(attempt)
+                else:
+                    self._lanes.put(attempt)
+                    self._start_worker()
 
     async def idle_of_suspects(self) -> None:
-        """Return once no suspect runs, including those whose task has not started yet."""
-        while self._suspects:
-            await asyncio.wait(self._suspects)
+        """Return once no suspect runs, including those whose worker has not started yet."""
+        while self._alone:
+            self._alone_changed.clear()
+            await self._alone_changed.wait()
 
-    async def stop(self, *, begun: bool) -> list[str]:
-        """Cancel handlers and wait until they have ended. Only then may their claims be released."""
-        stopped = [id_ for id_, waiting in self._waiting.items() if begun or not waiting.entered]
-        for claim_id in stopped:
-            self._take_out(claim_id)
-        stopping = {id_: task for id_, task in self._running.items() if begun or id_ not in self._begun}
-        for task in stopping.values():
-            task.cancel()
-        if stopping:
-            await asyncio.wait(stopping.values(), timeout=STOP_SECONDS)
-        return stopped + [claim_id for claim_id, task in stopping.items() if task.done()]
+    async def stop(self, *, begun: bool, seconds: float = 0.0) -> list[str]:
+        """Cancel handlers and wait until they have ended. Only then may their claims be released.
+
+        Unless ``begun``, only events that have not begun are stopped, and those whose pause exceeds ``seconds``.
+        """
+        waiting = [one for one in self._lanes.all() if begun or not one.has_begun or one.lane.pauses]
+        waiting += self._retries.later_than(-math.inf if begun else seconds)
+        stopped = [attempt.flight.claim_id for attempt in waiting if self._take_out(attempt.flight.claim_id)]
+        return stopped + await self._tasks.stop(begun=begun)
 
     def lose(self, flight: InFlight) -> bool:
         """Cancel the handler of an event whose claim is lost."""
-        if flight.claim_id in self._waiting:
-            self._take_out(flight.claim_id)
-            return True
-        task = self._running.pop(flight.claim_id, None)
-        self._begun.discard(flight.claim_id)
-        return task is not None and task.cancel()
+        return self._take_out(flight.claim_id) or self._tasks.cancel(flight.claim_id)
 
     # -- workers --------------------------------------------------------------------------------
 
     def _start_workers(self) -> None:
         """Start workers for all events that waited while the gate was closed to fresh events."""
-        for _ in range(len(self._waiting)):
+        for _ in range(min(len(self._lanes), self._policy.handle_concurrency)):
             self._start_worker()
 
     def _start_worker(self) -> None:
-        if not self._ending and len(self._workers) < self._policy.handle_concurrency and self._next_attempt():
-            task = self._new_task(self._worker(), "worker")
+        if not self._tasks.ending and len(self._workers) < self._policy.handle_concurrency and self._next_attempt():
+            task = self._tasks.start(self._worker(), "worker")
             self._workers.add(task)
             task.add_done_callback(self._worker_ended)
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
-        """Replace a worker: it may have been cancelled with an event whose claim was lost, while others wait."""
+        """Replace a worker that was cancelled because the claim of its event was lost, if others wait."""
         self._workers.discard(task)
         if not task.cancelled() and task.exception():
-            self._ending = True
+            self._tasks.ending = True
         self._start_worker()
 
     async def _worker(self) -> None:
-        task, transactions = _this_task(), TransactionPipeline(self._another_waits)
+        task, transactions = this_task(), TransactionPipeline(self._another_waits)
         try:
-            while not task.cancelling() and (waiting := self._next_attempt()):  # a handler may swallow it
-                del self._waiting[waiting.flight.claim_id]
-                await self._take(waiting, transactions)
+            while not task.cancelling() and (attempt := self._next_attempt()):  # a handler may swallow it
+                self._lanes.take(attempt)
+                await self._take(attempt, transactions)
         finally:
             await transactions.rest()
 
     def _another_waits(self) -> bool:
-        """Return whether an event waits for this worker: all others are busy too."""
+        """Return whether an event waits for this worker, since all others are busy."""
         return len(self._workers) == self._policy.handle_concurrency and self._next_attempt() is not None
 
-    def _next_attempt(self) -> WaitingAttempt | None:
-        """Return the next event to run. Those that have begun go on; fresh ones wait while the gate is closed."""
-        waiting = next(iter(self._waiting.values()), None)
-        return None if waiting and not waiting.entered and self._gate.closed else waiting
+    def _next_attempt(self) -> Attempt | None:
+        """Return the next event to run. Events inside the gate may run; fresh ones wait while it is closed."""
+        return self._lanes.next(fresh=not self._gate.closed)
 
-    def _take_out(self, claim_id: str) -> None:
-        waiting = self._waiting.pop(claim_id)
-        self._begun.discard(claim_id)
-        if waiting.entered:
-            self._gate.leave()
+    def _take_out(self, claim_id: str) -> bool:
+        """Take out an event that waits for a worker or pauses; return whether it did."""
+        self._tasks.put_back(claim_id)
+        if self._retries.pop(claim_id):
+            self._manager.leases.look_again()
+            return True
+        if (attempt := self._lanes.pop(claim_id)) is None:
+            return False
+        if attempt.entry != "fresh":
+            self._leave(attempt)
+        return True
 
-    async def _take(self, waiting: WaitingAttempt, transactions: TransactionPipeline) -> None:
-        """Run one attempt of a fresh event. The event stays inside the gate until its last attempt."""
-        flight, number = waiting.flight, waiting.number
+    async def _take(self, attempt: Attempt, transactions: TransactionPipeline) -> None:
+        """Run one attempt. The event stays inside the gate until the attempt has ended and been counted."""
+        flight, lane = attempt.flight, attempt.lane
         claim_id = flight.claim_id  # a conflict gives the event another claim
-        self._running[claim_id] = task = _this_task()
-        if not waiting.entered:
+        task = self._tasks.enter(claim_id)
+        lane.running += 1
+        if attempt.entry == "fresh":
             self._gate.enter()
         goes_on = False
         began = self._clocks.monotonic()
         try:
-            await self._one_attempt(flight, number, transactions)
+            if await self._runner.run(attempt, None if attempt.entry == "suspect" else transactions):
+                self._succeeded(lane)
+            if attempt.entry == "suspect":
+                goes_on = True
+                self._tasks.start(self._until_settled(flight), "suspect")
         except Reject as error:
             self._reject(flight, error)
         except (Transient, Permanent) as error:
             goes_on = True
-            after = self._in_own_task(flight, self._after_failure(flight, number, error, began))
-            after.add_done_callback(self._stopped_after_failure)
-        except _ClaimLost:
+            after = self._tasks.start_for(flight, self._after_failure(attempt, error, began))
+            after.add_done_callback(lambda done: self._leave(attempt) if done.cancelled() else None)
+        except ClaimLost:
             self._standby.ran_out(flight)
         finally:
+            lane.running -= 1
             if not goes_on:
-                self._gate.leave()
-            self._forget(claim_id, task)
+                self._leave(attempt)
+            self._tasks.forget(claim_id, task)
+            if lane.is_limited:
+                self._unpark(lane, lane.room)
+                self._start_worker()
 
-    async def _after_failure(self, flight: InFlight, number: int, error: Transient | Permanent, began: float) -> None:
-        following = await self._failures.following(flight, number, error, began)
-        if following is None:
+    def _leave(self, attempt: Attempt) -> None:
+        """Let others run that wait for this event to end or to pause."""
+        if attempt.entry == "suspect":
+            self._is_settled(attempt.flight)
+        else:
             self._gate.leave()
-            self._in_own_task(flight, self._give_up(flight, error))
+
+    async def _after_failure(self, attempt: Attempt, error: Transient | Permanent, began: float) -> None:
+        flight = attempt.flight
+        lane = attempt.lane
+        again = await self._failures.again(
+            flight, attempt.number, error, began, lane.retry, counts=lambda: self._counts(attempt, error, began)
+        )
+        if again is not None and not again.pause and not lane.pauses:
+            entry: Entry = "suspect" if attempt.entry == "suspect" else "inside"
+            self._lanes.put(attempt._replace(number=again.number, entry=entry), first=True)
+            self._start_worker()
             return
-        self._waiting[flight.claim_id] = WaitingAttempt(flight, following, entered=True)
-        self._waiting.move_to_end(flight.claim_id, last=False)
-        self._start_worker()
+        if lane.pauses and again is not None:
+            await self._hold_back(attempt._replace(number=again.number))
+        elif again is None:
+            self._tasks.start_for(flight, self._give_up(flight, error))
+        elif self._retries.has_room_for(flight):
+            await self._pause(attempt, again.number, again.pause or 0.0)
+        else:
+            self._tasks.start_for(flight, self._storing.give_up(flight, "handle", "deferred"))
+        self._leave(attempt)
+
+    async def _pause(self, attempt: Attempt, number: int, seconds: float) -> None:
+        """Let an event wait for its next attempt, without a worker and outside the gate.
+
+        Nothing of it runs meanwhile. So if the process dies then, the event is not a reason.
+        """
+        entry: Entry = "suspect" if attempt.entry == "suspect" else "fresh"
+        flight = attempt.flight
+        if entry == "suspect":
+            flight.paused = Paused(flight.epoch, number, await self._manager.leases.part(flight.claim_id))
+            await asyncio.sleep(0)  # if that call found the claim lost, this task was cancelled and must not go on
+        self._retries.put(attempt._replace(number=number, entry=entry), seconds)
+        self._manager.leases.look_again()
+
+    # -- routes that pause ----------------------------------------------------------------------
+
+    def hold(self, routes: Mapping[str, str]) -> None:
+        """See ``Work``."""
+        for lane in self._lanes.hold(routes):
+            lane.probe = ""
+            for attempt in self._lanes.stand_aside(lane) if lane.held else ():
+                self._stand_aside(attempt)
+            self._unpark(lane, lane.room)
+        self._manager.leases.look_again()
+        self._start_workers()
+
+    def _counts(self, attempt: Attempt, error: Transient | Permanent, began: float) -> bool:
+        """Return whether a failure counts against its event. It does not if the whole route fails in this way."""
+        breaker = attempt.lane.breaker
+        if isinstance(error, Permanent | Retry) or not self._policy.breakers:
+            return True  # the handler decided this about the event
+        once = attempt.flight.once
+        if once and not breaker.is_open:
+            return True  # a letter that is retried: it failed before, and its group has pauses of its own
+        paused, kind = breaker.is_open, getattr(error, "error_type", type(error).__name__)
+        counts = breaker.failed(
+            attempt.flight.claim_id, f"{kind} {error.sqlstate}", f"{kind}: {error}"[:MOST_WORDS],
+            first=attempt.number == 1, began=began, now=self._clocks.monotonic(),
+        )  # fmt: skip
+        if breaker.is_open and not paused:
+            self._pause_route(attempt.lane)
+        return counts or once  # as a probe it ends with one attempt, so that other events are tried next
+
+    def _pause_route(self, lane: Lane) -> None:
+        self._facts(RoutePaused(lane.name, lane.breaker.why))
+        for attempt in self._lanes.stand_aside(lane):
+            self._stand_aside(attempt)
+        self._manager.leases.look_again()
+        lane.prober = self._tasks.start(self._probe(lane), f"probe {lane.name[:64]}")
+
+    def _stand_aside(self, attempt: Attempt) -> None:
+        """Leave the gate, so that others can run: the route of this event pauses."""
+        task = self._tasks.start_for(attempt.flight, self._hold_back(attempt))
+        task.add_done_callback(lambda _: self._leave(attempt))
+
+    async def _hold_back(self, attempt: Attempt) -> None:
+        """Let an event wait until its route resumes, or until it is the probe."""
+        if attempt.entry == "suspect":
+            await self._pause(attempt, attempt.number, HOLD_BACK_SECONDS)
+        else:
+            self._lanes.put(attempt._replace(entry="fresh"), first=True)
+            self._manager.leases.look_again()
+
+    async def _probe(self, lane: Lane) -> None:
+        """Let one event be tried at a time, the newest first, until one succeeds."""
+        breaker = lane.breaker
+        while breaker.is_open:
+            await asyncio.sleep(max(0.0, breaker.probe_at - self._clocks.monotonic()))
+            if self._clocks.monotonic() >= breaker.probe_at and not lane.running and not lane.held:
+                if self.aside < self._policy.most_retries:
+                    self._unpark(lane, 1)
+                self._start_worker()
+            await asyncio.sleep(PROBE_SECONDS)
+
+    def _succeeded(self, lane: Lane) -> None:
+        if lane.breaker.is_calm:
+            return
+        now = self._clocks.monotonic()
+        if lane.breaker.succeeded(now):
+            self._facts(RouteResumed(lane.name, now - lane.breaker.opened_at))
+            if lane.prober is not None:
+                lane.prober.cancel()  # if the route pauses again at once, that pause has its own
+            lane.probe = ""
+            self._unpark(lane, lane.room)
+        self._start_workers()
+
+    def _unpark(self, lane: Lane, count: int) -> None:
+        """Let ``count`` parked events be claimed, the newest first."""
+        flights = [lane.parked.popitem()[1] for _ in range(min(count, len(lane.parked)))]
+        if flights:
+            lane.probe = flights[0].claim_id if lane.breaker.is_open else ""
+            self._claim_again(flights)
+
+    def _pauses_ended(self, attempts: Iterable[Attempt]) -> None:
+        for attempt in attempts:
+            if attempt.entry == "suspect":
+                paused = attempt.flight.paused
+                self._suspects.put_all([Suspect(attempt.flight, paused.company if paused else None)])
+            else:
+                self._lanes.put(attempt, first=True)
+                self._start_worker()
 
     def _reject(self, flight: InFlight, error: Reject) -> None:
         self._failures.keep(flight, error, retried=False)
@@ -223,122 +401,25 @@ class Handling:
 
     async def _give_up(self, flight: InFlight, error: Transient | Permanent) -> None:
         if isinstance(error, Permanent):
-            self._settling.bury(flight, DeadLetterCause("rejected", "handle"))
+            reason: Reason = "invalid" if isinstance(error, InvalidPayload) else "rejected"
+            self._settling.bury(flight, DeadLetterCause(reason, "handle"))
         else:
             await self._storing.give_up(flight, "handle")
 
-    def _stopped_after_failure(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():  # it may not even have started
-            self._gate.leave()
-
-    # -- tasks of their own ---------------------------------------------------------------------
-
-    def _in_own_task(self, flight: InFlight, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        claim_id = flight.claim_id
-        task = self._new_task(work, f"handle {claim_id[:64]}")
-        self._running[claim_id] = task
-        task.add_done_callback(lambda done: self._forget(claim_id, done))
-        return task
-
-    def _new_task(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        assert self._tasks is not None, "run() must be running"
-        return self._tasks.create_task(work, name=name)
-
-    def _forget(self, claim_id: str, task: asyncio.Task[None]) -> None:
-        if self._running.get(claim_id) is task:
-            del self._running[claim_id]
-            self._begun.discard(claim_id)
-
-    async def _handle_suspect(self, flight: InFlight) -> None:
-        try:
-            if flight.handled:
-                self._storing.put_all((flight,))
-            else:
-                await self._attempts_alone(flight)
-            await self._until_settled(flight)
-        except Reject as error:
-            self._reject(flight, error)
-        except (Transient, Permanent) as error:
-            await self._give_up(flight, error)
-        except _ClaimLost:
-            self._standby.ran_out(flight)
-
-    async def _attempts_alone(self, flight: InFlight) -> None:
-        """Return once an attempt has succeeded; raise the last one's error."""
-        number = 1
-        while True:
-            began = self._clocks.monotonic()
-            try:
-                return await self._one_attempt(flight, number, None)
-            except Reject:
-                raise
-            except (Transient, Permanent) as error:
-                following = await self._failures.following(flight, number, error, began)
-                if following is None:
-                    raise
-                number = following
+    # -- suspects -----------------------------------------------------------------------------------
 
     async def _until_settled(self, flight: InFlight) -> None:
-        """Wait until this event is settled. If the next suspect killed us first, this would be a suspect again."""
-        self._running.pop(flight.claim_id, None)  # storing has it now: a lost claim sends it nowhere else
-        self._begun.discard(flight.claim_id)
-        await self._manager.leases.wait_gone(flight.claim_id)
-
-    # -- attempts -------------------------------------------------------------------------------
-
-    async def _one_attempt(self, flight: InFlight, number: int, transactions: TransactionPipeline | None) -> None:
-        await self._wait_until_it_may_run(flight, transactions)
-        self._begun.add(flight.claim_id)
-        delivery = delivery_of(flight, number)
-        if self._handler.form == "plain":
-            await self._timed(flight, self._handler.call(delivery))
-            flight.handled = True
-            self._storing.put_all((flight,))
-        else:
-            await self._in_transaction(flight, delivery, transactions)
-
-    async def _in_transaction(
-        self, flight: InFlight, delivery: Delivery, transactions: TransactionPipeline | None
-    ) -> None:
-        async def work(connection: Connection) -> None:
-            self._check_held(flight)  # the insert may have waited long for another transaction
-            await self._timed(flight, self._handler.call(delivery, connection))
-            self._check_held(flight)  # the lease may have ended meanwhile: another owner may run or have buried it
-
-        row = rows.NewRow(flight.event, flight.epoch, len(flight.attempts) + 1, flight.received_at)
-        await self._storing.stored([flight], [await self._store.insert_with(row, work, transactions)])
-
-    async def _wait_until_it_may_run(self, flight: InFlight, transactions: TransactionPipeline | None) -> None:
-        """Check the quorum rule and the claim for the last time before the user's code runs."""
-        while self._watch.error or not self._manager.may_run(flight.claim_id):
-            self._check_held(flight)
-            if transactions is not None:
-                await transactions.rest()
-            await asyncio.sleep(MAY_RUN_PAUSE_SECONDS)
-
-    def _check_held(self, flight: InFlight) -> None:
-        if not self._manager.leases.is_held(flight.claim_id):
-            raise _ClaimLost
-
-    async def _timed(self, flight: InFlight, work: Awaitable[None]) -> None:
-        started = self._clocks.monotonic()
-        succeeded = False
+        """Wait until this suspect is settled. If the next one killed the process now, this would be a suspect again."""
         try:
-            said = {"event_id": flight.event.event_id, "logger": self._handler.name}
-            await attempt(work, timeout=self._policy.handle_timeout, said=said)
-            succeeded = True
+            await self._manager.leases.wait_gone(flight.claim_id)
         finally:
-            seconds = self._clocks.monotonic() - started
-            self._facts(HandlerRan(flight.event.event_id, seconds, succeeded))
-            if self._ending or self._running.get(flight.claim_id) is not _this_task():
-                raise asyncio.CancelledError  # the claim was lost: the handler's outcome no longer counts
+            self._is_settled(flight)
+
+    def _is_settled(self, flight: InFlight) -> None:
+        self._alone.discard(flight)
+        self._alone_changed.set()
 
 
-def _this_task() -> asyncio.Task[None]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
-
-
-class _ClaimLost(Exception):
-    """The claim is found lost here, not reported through ``lose``: the event goes back to stand by."""
+def _number_of(suspect: InFlight) -> int:
+    """Return the number of a suspect's next attempt: not the first, if this owner has run it before a pause."""
+    return suspect.paused.number if suspect.paused is not None and suspect.goes_on else 1

@@ -1,6 +1,6 @@
 """The pipeline: the stages, wired. A listener and a replay both run it.
 
-They differ in where events come from and in what burying means.
+They differ in where events come from and in how events are buried.
 
     intake ───────▶ claiming ─▶ handling ─▶ storing ─▶ settling ─▶ out
        │              ▲  │ ▲        │          │           ▲
@@ -10,9 +10,10 @@ They differ in where events come from and in what burying means.
 
 import asyncio
 import contextlib
+import math
 import random
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, NamedTuple
 
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.batch_queue import BatchQueue
@@ -23,10 +24,13 @@ from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Stopped, Transient, failure_of
 from unlost.listener.core.facts import Facts
 from unlost.listener.core.in_flight import InFlight
+from unlost.listener.core.order_key import key_reader
 from unlost.listener.pipeline.claiming import Claiming
+from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.handling import Handling
 from unlost.listener.pipeline.healer import Healer
+from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.peers.peer_check import PeerCheck
@@ -39,20 +43,18 @@ from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.standby import Standby
 from unlost.listener.pipeline.store_watch import StoreWatch
 from unlost.listener.pipeline.storing import Storing
-from unlost.listener.ports.dead_letters import DeadLetters, LetterRegister
+from unlost.listener.pipeline.suspects import Suspects
+from unlost.listener.ports.dead_letters import Burial, DeadLetters, HealingLetters, LetterRegister
 from unlost.listener.ports.rows import Rows
 
 QUIET_SECONDS = 3.0
-"""How long a drain waits for the answer to a running claim. If nobody reads it, peers must wait for a whole lease."""
+"""How long a drain waits for the answer to a running claim. Unread, it would keep peers waiting for a whole lease."""
 LETTERS_SECONDS = 5.0
 """How long to retry at the end if the file accepts no letters."""
 LOOK_AT_ONCE = 1_000
+LOOK_SECONDS = 0.1
+"""How often a stop looks whether it waits for events that are not tried again in time."""
 STOPPED = DeadLetterCause("stopped", "receive")
-
-
-def _alone() -> tuple[int, int]:
-    """The share of a listener without peers."""
-    return 0, 1
 
 
 class Drained(NamedTuple):
@@ -64,7 +66,7 @@ class Drained(NamedTuple):
 
 
 class Pipeline:
-    """Takes events in at ``intake``. Every event that enters ends."""
+    """Takes events in at ``intake``, through one inlet for each source. Every event that enters also ends."""
 
     def __init__(
         self,
@@ -74,26 +76,39 @@ class Pipeline:
         register: LetterRegister,
         store_breaker: Breaker,
         sink: DeadLetters,
+        healing: HealingLetters,
+        effects: EffectRecorder,
         who: str,
         handler: Handler | None,
         policy: Policy,
         clocks: Clocks,
         facts: Facts,
-        dice: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         queue: BatchQueue[InFlight] = BatchQueue()
         self._manager = manager
         self._store = store
         self._clocks = clocks
         affinity = PeerAffinity(queue, peer_wait=policy.peer_wait)
-        length = policy.events_in_a_row(handled=handler is not None)
-        segmenter = Segmenter(manager.share if policy.peer_wait else _alone, length=length)
-        self.intake = Intake(policy=policy, segmenter=segmenter, affinity=affinity, clocks=clocks, facts=facts)
+        self._policy = policy
+        self._affinity = affinity
+        self._segment_length = policy.events_in_a_row(handled=handler is not None)
+        self.inlets: list[Inlet] = []
+        self.intake = Intake(policy=policy, affinity=affinity, clocks=clocks, facts=facts)
         self._peer_check = PeerCheck(affinity=affinity, manager=manager, intake=self.intake, clocks=clocks, facts=facts)
-        self.healer = Healer(intake=self.intake, letters=sink, who=who, facts=facts)
+        self.healer = Healer(
+            intake=self.intake,
+            letters=healing,
+            who=who,
+            withdraw=self.withdraw,
+            policy=policy.heal,
+            clocks=clocks,
+            facts=facts,
+            rng=rng,
+        )
         self.registrar = Registrar(
-            register=register, letters=sink, reopened=self.healer.again, look_again_after=policy.letters_sure_after,
-            clocks=clocks, facts=facts,
+            register=register, letters=sink, reopened=self.healer.again, registered=self._registered,
+            look_again_after=policy.letters_sure_after, clocks=clocks, facts=facts,
         )  # fmt: skip
         self.standby = Standby(queue=queue, manager=manager, policy=policy, clocks=clocks)
         self.settling = Settling(
@@ -104,24 +119,45 @@ class Pipeline:
             manager=manager, store=store, intake=self.intake, settling=self.settling, standby=self.standby,
             clocks=clocks,
         )  # fmt: skip
-        self.store_watch = StoreWatch(store=store, breaker=store_breaker, clocks=clocks, facts=facts, dice=dice)
+        self.store_watch = StoreWatch(store=store, breaker=store_breaker, clocks=clocks, facts=facts, rng=rng)
         storing = Storing(
             store=store, breaker=store_breaker, watch=self.store_watch, settling=self.settling,
             settled_before=settled_before, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
+        self._suspects = Suspects(at_once=policy.handle_concurrency)
         self.work: Recording | Handling = Recording(storing)
         if handler is not None:
             self.work = Handling(
                 handler=handler, manager=manager, store=store, storing=storing, watch=self.store_watch,
-                settling=self.settling, standby=self.standby, policy=policy, clocks=clocks, facts=facts,
+                settling=self.settling, standby=self.standby, suspects=self._suspects, effects=effects,
+                claim_again=queue.put_all, policy=policy, clocks=clocks,
+                facts=facts, rng=rng,
             )  # fmt: skip
         self.claiming = Claiming(
             queue=queue, standby=self.standby, affinity=affinity, manager=manager, intake=self.intake, store=store,
             watch=self.store_watch, work=self.work, settling=self.settling, settled_before=settled_before,
-            policy=policy, clocks=clocks, facts=facts,
+            suspects=self._suspects, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
-        manager.leases.on_lost = self._lost
         self._claiming_task: asyncio.Task[None] | None = None
+
+    def inlet(
+        self, source: str, *, shared: bool = False, acknowledge: Callable[[Sequence[Any]], None] | None = None
+    ) -> Inlet:
+        """Make the way in for one source. ``acknowledge`` gets the receipts of what is settled."""
+        segmenter = None
+        # A segment is settled as a whole. With keys, whether its events may be claimed depends on others before it.
+        if self._policy.peer_wait and not shared and not self._policy.ordered:
+            segmenter = Segmenter(self._manager.share, length=self._segment_length)
+        inlet = Inlet(
+            source=source, intake=self.intake, segmenter=segmenter, affinity=self._affinity,
+            max_bytes=self._policy.max_event_bytes, clocks=self._clocks, acknowledge=acknowledge,
+            key_of=key_reader(self._policy.order_by) if self._policy.ordered else None,
+        )  # fmt: skip
+        self.inlets.append(inlet)
+        return inlet
+
+    def _registered(self, burials: Sequence[Burial]) -> None:
+        self.settling.registered(burials)
 
     async def run(self) -> None:
         """Run all stages until cancelled."""
@@ -135,36 +171,64 @@ class Pipeline:
             self._claiming_task = tasks.create_task(self.claiming.run(), name="claiming")
 
     async def _heal(self) -> None:
-        """Heal letters once no other handler is at work: until then this listener could settle none of their events."""
+        """Heal letters once no other handler is at work: until then this listener may settle none of their events."""
         await self._manager.agreement.wait()
         await self.healer.run()
 
     async def drain(self, seconds: float) -> Drained:
-        """Claim nothing more, let running work finish, and release the rest: the source sends it again.
+        """Claim nothing more, let running work finish, and release the rest, which the source sends again.
 
         Events that have not begun are released at once. Those that do not finish in time are stopped, then released.
         """
+        self.healer.stop()
         await self._claim_no_more()
-        given_back = await self._give_back(await self.work.stop(begun=False))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._manager.leases.wait_below(1)
+        stopped = await self.work.stop(begun=False, seconds=seconds)
+        given_back = await self._give_back([*stopped, *(one.claim_id for one in self._suspects.waiting())])
+        leases = self._manager.leases
+        await self._wait_for_what_ends(seconds, lambda: leases.wait_below(lambda: 1), self._holds_only)
         await self.work.stop(begun=True)
-        return Drained(given_back + await self._give_back([flight.claim_id for flight in self.intake.inside()]))
+        given_back += await self._give_back([flight.claim_id for flight in self.intake.inside()])
+        await self.healer.finish()
+        return Drained(given_back)
 
-    async def finish(self, seconds: float) -> Drained:
-        """Drain for a source that cannot send again: settle what the time allows, and write letters for the rest."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.intake.wait_until_empty()
+    async def finish(self, seconds: float, sources: Collection[str]) -> Drained:
+        """Drain for sources that cannot send again: settle what the time allows, and write letters for the rest.
+
+        Nothing waits for a route that pauses: its events are released, or get letters, once all others have ended.
+
+        ``sources``: their names. Events of any other are released, since it sends them again.
+        """
+        self.healer.stop()
+        await self._wait_for_what_ends(seconds, self.intake.wait_until_empty, self.intake.holds_only)
         await self._claim_no_more()
         await self.work.stop(begun=True)
-        left = await self._unsettled(self.intake.left())
+        left = await self._unsettled([one for one in self.intake.left() if _is_of(one, sources)])
         error = Stopped("the listener was stopped before this event was settled, and its source does not send it again")
         failure = failure_of(error, stage="receive", at=self._clocks.now())
         held = [flight.claim_id for flight in self.intake.inside()]
         missing = await self.settling.bury_rest(left, STOPPED, failure, seconds=LETTERS_SECONDS)
-        return Drained(await self._give_back(held), len(left) - missing, missing)
+        given_back = await self._give_back(held)
+        await self.healer.finish()
+        return Drained(given_back, len(left) - missing, missing)
+
+    async def _wait_for_what_ends(
+        self, seconds: float, ended: Callable[[], Awaitable[None]], is_all: Callable[[Collection[str]], bool]
+    ) -> None:
+        """Wait until all has ended, but no longer than this, and not for events that are not tried again by then."""
+        until = self._clocks.monotonic() + seconds
+        while (left := until - self._clocks.monotonic()) > 0:
+            waiting = self.work.waiting_longer_than(left)
+            if waiting and is_all(waiting):
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, LOOK_SECONDS)):
+                    await ended()
+                return
+
+    def _holds_only(self, claim_ids: Collection[str]) -> bool:
+        """Whether no claims are held but these."""
+        is_held = self._manager.leases.is_held
+        return all(one.claim_id in claim_ids for one in self.intake.inside() if is_held(one.claim_id))
 
     async def _unsettled(self, flights: Sequence[InFlight]) -> list[InFlight]:
         """Leave out what a peer has settled meanwhile. If PostgreSQL does not answer, all get letters."""
@@ -187,8 +251,25 @@ class Pipeline:
         await self._manager.leases.release(held)
         return len(held)
 
-    def _lost(self, claim_ids: Sequence[str]) -> None:
+    async def withdraw(self, flights: Sequence[InFlight]) -> bool:
+        """Take out events of letters if all wait for a route that pauses; return whether it did."""
+        waiting = self.work.waiting_longer_than(math.inf)
+        if not all(one.claim_id in waiting and self.intake.is_alone(one) for one in flights):
+            return False
+        for one in flights:
+            self.work.withdraw(one)
+            self.intake.forget(one)
+        await self._give_back([one.claim_id for one in flights])
+        return True
+
+    def lose(self, claim_ids: Sequence[str]) -> None:
+        """Stop the work of claims that were lost. Their events stand by again."""
         for claim_id in claim_ids:
             flight = self.intake.find(claim_id)
             if flight is not None and self.work.lose(flight):
                 self.standby.put([(flight, 0.0)])
+
+
+def _is_of(flight: InFlight, sources: Collection[str]) -> bool:
+    """Whether an event came from one of these sources, or from none."""
+    return flight.position is None or flight.position.of.source in (None, *sources)

@@ -2,6 +2,15 @@
 
 from dataclasses import dataclass
 
+from unlost.listener.pipeline.healing import HealPolicy
+
+HEAL = HealPolicy()
+SLOW = 1.0
+"""The assumed duration of an attempt before any has ended, in seconds."""
+QUICK = 1e-6
+HELD_SECONDS = 0.05
+"""How many seconds of work are claimed in advance. A claim, a row and a settlement together take less."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -23,31 +32,55 @@ class Policy:
     handled_segment: int = 4
     stand_by_first: float = 1.0
     stand_by_longest: float = 10.0
+    breakers: bool = True
+    """Whether a route pauses when nearly all of its attempts fail. A replay wants each attempt's outcome."""
+    heal: HealPolicy = HEAL
+    order_by: str = ""
+    """The path of the key in whose order events are processed; empty: in any order."""
     letters_sure_after: float = 36.0
-    """After this no transaction of an earlier attempt can still commit: see ``ConnectionSettings.policy``."""
+    """After these seconds no transaction of an earlier attempt can commit: see ``ConnectionSettings.policy``."""
 
-    def claims_at_once(self, *, handled: bool) -> int:
-        """How many claims may be held.
+    @property
+    def ordered(self) -> bool:
+        """Whether events with a key are processed in its order."""
+        return bool(self.order_by)
+
+    @property
+    def most_retries(self) -> int:
+        """How many events may pause between two attempts. Their claims are renewed, and a peer may have to win them."""
+        return max(1, self.max_events // 8)
+
+    @property
+    def most_retry_bytes(self) -> int:
+        """How many bytes these may have. The rest of the memory belongs to events that can run now."""
+        return self.max_bytes // 4
+
+    def claims_at_once(self, *, handled: bool, seconds: float = SLOW) -> int:
+        """How many claims may be held while an attempt of the handler takes ``seconds``.
 
         A killed owner leaves this many behind. With a handler they are taken over in small groups, so the limit stays
-        near what can run.
+        near what runs within a moment: few for a slow handler, a batch for a quick one.
         """
-        return self.handle_concurrency * 4 if handled else self.batch * 4
+        if not handled:
+            return self.batch * 4
+        few = self.handle_concurrency * 4
+        soon = int(self.handle_concurrency * HELD_SECONDS / max(seconds, QUICK))
+        return max(few, min(few + soon, self.batch))
 
-    def claims_wait_below(self, *, handled: bool) -> int:
+    def claims_wait_below(self, *, handled: bool, seconds: float = SLOW) -> int:
         """No more claims are requested while this many are held.
 
         Handlers end one by one, and a call for each would cost more than the claims. The claims still held keep all
         handlers busy meanwhile.
         """
-        limit = self.claims_at_once(handled=handled)
-        return limit - self.handle_concurrency if handled else limit
+        limit = self.claims_at_once(handled=handled, seconds=seconds)
+        return limit - max(self.handle_concurrency, limit // 4) if handled else limit
 
     def events_in_a_row(self, *, handled: bool) -> int:
         """How many events in a row belong to one listener, on average. With a handler few, so that all have work."""
         return self.handled_segment if handled else self.segment
 
     def stand_by_delay(self, requests: int, seconds_left: float) -> float:
-        """How long to wait before asking again about another's event: briefly, then longer, but not past its lease."""
+        """How long to wait before claiming a held event again: briefly, then longer, but not past its lease."""
         delay = min(self.stand_by_first * 1.5 ** max(0, requests - 1), self.stand_by_longest)
         return min(delay, seconds_left + 0.05) if seconds_left > 0 else delay

@@ -1,4 +1,4 @@
-"""The registrar: enters every letter in PostgreSQL's register, and resolves letters that turn out to be needless.
+"""The registrar: enters every letter in PostgreSQL's register, and resolves letters that are not needed.
 
 A letter is on disk first. It is registered as soon as PostgreSQL answers; what is left then is registered at the next
 start of this instance. From then on only a replay makes the event a row. If the event is a row already (a reply was
@@ -24,7 +24,7 @@ from typing import NamedTuple
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.facts import AttemptFailed, Facts, LettersReopened, LettersResolved
-from unlost.listener.ports.dead_letters import Burial, LetterRegister, Letters, Loss, Standing
+from unlost.listener.ports.dead_letters import Burial, LetterRegister, Letters, Standing, StoreLoss
 
 RETRY_SECONDS = 0.5
 READ_AGAIN_SECONDS = 5.0
@@ -36,7 +36,7 @@ WHY: dict[Standing, str] = {"stored": "already stored", "elsewhere": "another le
 
 
 class _Entry(NamedTuple):
-    """A letter to register, or to check once more after that; sorted by when to do so."""
+    """A letter to register, or to check once more later; sorted by time."""
 
     due: float
     number: int
@@ -53,11 +53,13 @@ class Registrar:
         register: LetterRegister,
         letters: Letters,
         reopened: Callable[[], None],
+        registered: Callable[[Sequence[Burial]], None] = lambda _: None,
         look_again_after: float,
         clocks: Clocks,
         facts: Facts,
     ) -> None:
-        """Make one. ``reopened`` is called when letters wait again."""
+        """Make one. ``reopened`` is called when letters wait again, ``registered`` once PostgreSQL has letters."""
+        self._registered = registered
         self._register = register
         self._letters = letters
         self._reopened = reopened
@@ -72,7 +74,7 @@ class Registrar:
 
     @property
     def unsure(self) -> bool:
-        """Whether any letter may still turn out to be needless, as far as this process knows."""
+        """Whether this process must still check any letter."""
         return self._busy or min(self._read_at, self._check_at) < math.inf or bool(self._entries)
 
     def put(self, burials: Iterable[Burial]) -> None:
@@ -116,7 +118,7 @@ class Registrar:
                 await self._wait()
 
     async def _read(self) -> None:
-        """Register what an earlier start left, and what had no room."""
+        """Register letters that an earlier start left, and those for which there was no room."""
         self._read_at, self._busy = math.inf, True
         try:
             async for burials in self._letters.waiting():
@@ -134,7 +136,7 @@ class Registrar:
         except (Transient, Permanent):
             self._check_at = self._clocks.monotonic() + CHECK_AGAIN_SECONDS
 
-    async def _reopen(self, loss: Loss) -> None:
+    async def _reopen(self, loss: StoreLoss) -> None:
         async with contextlib.aclosing(self._letters.reopened(loss, self._register.gone)) as again:
             async for burials in again:
                 if burials:
@@ -166,6 +168,9 @@ class Registrar:
                 await self._enter_halves(some, error, entered=entered)
                 continue
             found = list(zip(some, standings, strict=True))
+            if not entered:
+                self._registered([one for one, standing in found if not _must_block(one, standing)])
+                self._put([one for one, s in found if _must_block(one, s)], entered=False, wait=CHECK_AGAIN_SECONDS)
             for needless in WHY:
                 await self._resolve([one for one, standing in found if standing == needless], needless)
             self._put(_to_look_at_again(found, entered=entered), entered=True, wait=self._after)
@@ -179,7 +184,10 @@ class Registrar:
     async def _enter_halves(self, burials: Sequence[Burial], error: Permanent, *, entered: bool) -> None:
         """Register the halves separately, so that a letter that PostgreSQL cannot accept blocks no others."""
         if len(burials) == 1:
-            self._facts(AttemptFailed("bury", "permanent", str(error), False, 1, burials[0].claim_id))
+            keyed = burials[0].order_key is not None
+            self._facts(AttemptFailed("bury", "permanent", str(error), keyed, 1, burials[0].claim_id))
+            if keyed:  # without it, later events of the key would not wait
+                self._put(burials, entered=False, wait=CHECK_AGAIN_SECONDS)
             return
         middle = len(burials) // 2
         await self._enter(burials[:middle], entered=entered)
@@ -190,12 +198,23 @@ def _each_claim_once(burials: Sequence[Burial]) -> Iterator[list[Burial]]:
     """Split the letters into parts in which each claim occurs once: nearly always one part."""
     left = list(burials)
     while left:
-        first = {one.claim_id: one for one in reversed(left)}
+        first: dict[str, Burial] = {}
+        for one in left:
+            first.setdefault(one.claim_id, one)
         yield list(first.values())
         left = [one for one in left if first[one.claim_id] is not one]
 
 
 def _to_look_at_again(found: Iterable[tuple[Burial, Standing]], *, entered: bool) -> list[Burial]:
-    """Return what to check again: every waiting letter once, and one whose event another holds until it does not."""
+    """Return the letters to check again: each waiting one once, and those whose events are held, until they are not."""
     waiting = ((burial, standing) for burial, standing in found if standing not in WHY)
-    return [burial for burial, standing in waiting if not entered or (standing == "open" and burial.claimed)]
+    return [
+        burial
+        for burial, standing in waiting
+        if (not entered or (standing == "open" and burial.claimed)) and (entered or not _must_block(burial, standing))
+    ]
+
+
+def _must_block(burial: Burial, standing: Standing) -> bool:
+    """Whether a letter must still be entered, so that later events of its key wait: another's lease runs."""
+    return burial.order_key is not None and burial.claimed and standing == "open"

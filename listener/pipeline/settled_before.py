@@ -14,7 +14,7 @@ from unlost.listener.ports.rows import Rows
 
 
 class SettledBefore:
-    """``Claiming`` learns it from a claim's answer, ``Storing`` from an insert."""
+    """``Claiming`` finds them by a claim's answer, ``Storing`` by an insert."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class SettledBefore:
         self._clocks = clocks
 
     async def end(self, settled: Sequence[tuple[InFlight, bool]]) -> None:
-        """End these, each with whether the bytes of its content are the settled event's.
+        """End these events. Each comes with whether the bytes of its content equal those of the settled event.
 
-        If they are not, PostgreSQL decides whether the values are.
+        If the bytes differ, PostgreSQL compares the JSON values.
         """
         self._settling.done([(p, DUPLICATE) for p, same in settled if same or p.cause is not None])
         for flight in [p for p, same in settled if not same and p.cause is None]:

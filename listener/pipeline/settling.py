@@ -1,7 +1,7 @@
 """Settling: the only exit. Rows are settled as "done" in batches; a letter is on disk before its claim is "dead"."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.batch_queue import BatchQueue
@@ -24,10 +24,10 @@ from unlost.listener.ports.dead_letters import Burial, DeadLetterSink
 
 RETRY_SECONDS = 0.5
 BATCH = 4_096
-OF_THEMSELVES = ("invalid", "conflict")
-"""Causes that hold for any owner. Such an event is claimed under a name of its own."""
 SETTLE_SECONDS = 0.01
-"""The pause between two settling calls, unless a full batch waits. Rows are visible already: nobody waits for it."""
+"""The pause between two settling calls, unless a full batch waits. Nobody waits for it: rows are visible already."""
+UNTRIED = Failure(0.0, "claim", "transient", "Blocked", "an earlier event of the same key is a dead letter")
+"""The failure in the letter of an event that was parked behind another letter, without an attempt."""
 
 
 class Settling:
@@ -54,16 +54,21 @@ class Settling:
         self._facts = facts
         self._ended: BatchQueue[tuple[InFlight, Stored | Duplicate, str]] = BatchQueue(spacing=SETTLE_SECONDS)
         self._to_bury: BatchQueue[InFlight] = BatchQueue()
+        self._unregistered: dict[str, InFlight] = {}
+        """Events with a key whose letters are on disk, by letter. They are settled once PostgreSQL blocks the key."""
+        self._registered: BatchQueue[InFlight] = BatchQueue()
         self._deciding = asyncio.Lock()
         self._closed = False
         self._settled_now: Sequence[tuple[InFlight, Stored | Duplicate]] = ()
         self._lettered_now: Sequence[InFlight] = ()
+        self._ending: Sequence[InFlight] = ()
         self.error = ""
 
-    def done(self, ended: Iterable[tuple[InFlight, Stored | Duplicate]]) -> None:
-        """End these events, whose rows exist, written by this listener or another."""
+    def done(self, ended: Sequence[tuple[InFlight, Stored | Duplicate]]) -> None:
+        """End these events. Their rows exist, written by this listener or another."""
         store = self._manager.known_store.name
         self._ended.put_all([(flight, end, store) for flight, end in ended])
+        self._intake.settled([flight for flight, _ in ended])
 
     def bury(self, flight: InFlight, cause: DeadLetterCause) -> None:
         """Make this event a dead letter."""
@@ -75,6 +80,7 @@ class Settling:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._settle_for_ever(), name="settle")
             tasks.create_task(self._bury_for_ever(), name="bury")
+            tasks.create_task(self._end_registered_for_ever(), name="end what is registered")
 
     async def _settle_for_ever(self) -> None:
         while True:
@@ -94,7 +100,7 @@ class Settling:
             await self._announce_settled()
 
     async def _settle_done(self, ended: Sequence[tuple[InFlight, End, str]]) -> None:
-        """Announce to peers only rows of the present store. Rows of an earlier store may be lost."""
+        """Settle claims only for rows of the present store. Rows of an earlier store may be lost."""
         store = self._manager.known_store.name
         if stale := [flight.request.event_id for flight, _, stored_in in ended if stored_in != store]:
             await self._manager.leases.release(stale)
@@ -117,12 +123,29 @@ class Settling:
                 continue
             if not batch:
                 continue
-            await self._settle_dead([flight.claim_id for flight in batch])
-            for flight in batch:
-                self._end_buried(flight)
+            await self._end_all_buried([flight for flight in batch if not _waits_for_registration(flight)])
             self._lettered_now = ()
             self._facts(BatchDone("bury", len(batch), self._clocks.monotonic() - started))
             await self._announce_settled()
+
+    def registered(self, burials: Sequence[Burial]) -> None:
+        """Record that PostgreSQL has these letters. From now on it refuses rows of later events of their keys."""
+        self._registered.put_all(
+            [flight for one in burials if (flight := self._unregistered.pop(one.letter_id, None)) is not None]
+        )
+
+    async def _end_registered_for_ever(self) -> None:
+        while True:
+            self._ending = await self._registered.take(BATCH)
+            await self._end_all_buried(self._ending)
+            self._ending = ()
+            await self._announce_settled()
+
+    async def _end_all_buried(self, batch: Sequence[InFlight]) -> None:
+        if batch:
+            await self._settle_dead([flight.claim_id for flight in batch])
+            for flight in batch:
+                self._end_buried(flight)
 
     async def bury_rest(
         self, flights: Sequence[InFlight], cause: DeadLetterCause, failure: Failure, *, seconds: float
@@ -136,6 +159,7 @@ class Settling:
         async with self._deciding:
             self._closed = True
             sure = {flight for flight, *_ in (*self._settled_now, *self._ended.waiting())} | {*self._lettered_now}
+            sure |= {*self._unregistered.values(), *self._registered.waiting(), *self._ending}
             left = [flight for flight in flights if flight not in sure and flight.end is None]
             for flight in left:
                 flight.cause = cause
@@ -158,7 +182,7 @@ class Settling:
         """Return the events whose claims are confirmed: a letter is final.
 
         A listener that is cut off from the places of its claims may be taken for dead, and others may store its events.
-        So these wait until their leases end by our own clock, or the places can be reached again.
+        So these wait until the places can be reached again, or their leases end by our own clock.
         """
         batch = self._still_ours(batch)
         claimed = [flight for flight in batch if self._needs_claim(flight)]
@@ -173,7 +197,7 @@ class Settling:
         ours = []
         for flight in batch:
             if self._needs_claim(flight) and not self._manager.leases.is_held(flight.claim_id):
-                if flight.cause is None or flight.cause.reason not in OF_THEMSELVES:
+                if flight.cause is None or not flight.cause.is_of_the_event:
                     flight.cause = None
                     flight.attempts.clear()
                 self._standby.ran_out(flight)
@@ -188,8 +212,12 @@ class Settling:
     async def _write(self, batch: Sequence[InFlight]) -> bool:
         """Write letters; return whether it succeeded. If not, they are kept, and confirmed again before a retry."""
         try:
-            if batch:
-                self._written(await self._sink.bury(batch))
+            if new := [flight for flight in batch if not flight.revive]:  # the others have their letters
+                burials = await self._sink.bury(new)
+                for flight, burial in zip(new, burials, strict=bool(burials)):  # a replay writes none
+                    if _waits_for_registration(flight):
+                        self._unregistered[burial.letter_id] = flight
+                self._written(burials)
         except Transient as error:
             if not self.error:
                 self._facts(DeadLetterFileFailed(str(error)))
@@ -201,13 +229,24 @@ class Settling:
         return True
 
     async def _settle_dead(self, claim_ids: Sequence[str]) -> None:
-        """Settle these as dead. The event is not settled until one place can answer "dead"."""
+        """Settle these claims as dead. An event is settled once one place can answer "dead"."""
         while not await self._manager.leases.settle(claim_ids, "dead"):  # noqa: ASYNC110  the end of an outage is not signalled
             await asyncio.sleep(RETRY_SECONDS)
 
     def _end_buried(self, flight: InFlight) -> None:
         cause = flight.cause
         assert cause is not None
-        last = flight.attempts[-1]
+        last = flight.attempts[-1] if flight.attempts else UNTRIED
         self._intake.finish([(flight, Buried(cause.reason))])
+        if flight.revive:
+            return
         self._facts(EventBuried(flight.event.event_id, cause.reason, last.error_class, last.message, last.error_type))
+
+
+def _waits_for_registration(flight: InFlight) -> bool:
+    """Whether an event counts as settled only once PostgreSQL has its letter, which blocks its key.
+
+    What is buried without a claim is buried because it cannot wait.
+    """
+    cause = flight.cause
+    return flight.order_key is not None and not flight.revive and cause is not None and cause.reason not in UNCLAIMED

@@ -15,7 +15,7 @@ from unlost.listener.pipeline.policy import Policy
 
 
 class Standby:
-    """Puts each event back into the queue of ``Claiming`` when its time has come."""
+    """Puts each event back into the queue of ``Claiming`` after its wait."""
 
     def __init__(self, *, queue: BatchQueue[InFlight], manager: ClaimManager, policy: Policy, clocks: Clocks) -> None:
         self._queue = queue
@@ -29,7 +29,7 @@ class Standby:
         """How many events wait here."""
 
     def put(self, held: Sequence[tuple[InFlight, float]]) -> None:
-        """Ask for these again later. Each comes with the seconds for which another holds it.
+        """Claim these again later. Each comes with the seconds for which another listener holds it.
 
         Events with the same delay wait together.
         """
@@ -44,15 +44,15 @@ class Standby:
         self._due.set()
 
     def ran_out(self, flight: InFlight) -> None:
-        """Ask again for an event whose lease ran out by our own clock.
+        """Claim an event again whose lease ran out by our own clock.
 
-        If the claim stayed held, it could be renewed, and a suspect that waits for its end would wait on.
+        If the claim stayed held, it could be renewed, and a suspect that waits for its end would not start.
         """
         self._manager.leases.drop([flight.claim_id])
         self.put([(flight, 0.0)])
 
     async def run(self) -> None:
-        """Put them back in time, until cancelled."""
+        """Put them back at their times, until cancelled."""
         while True:
             now = self._clocks.monotonic()
             woken: list[InFlight] = []

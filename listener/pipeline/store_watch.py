@@ -1,4 +1,4 @@
-"""Decides whether a failure is the event's own or the store's. It counts only while the store accepts rows.
+"""Decides whether an event or the store failed. A failure counts against the event only while the store accepts rows.
 
 After each failure a probe takes the locks of an insert and commits like one. If the probe fails, this is an outage:
 nothing is counted, and all rows wait as long as it lasts. They are retried once a probe has succeeded. One task sends
@@ -10,15 +10,17 @@ import contextlib
 import random
 from collections.abc import Callable
 
-from unlost.listener.core.backoff import Backoff
+from unlost.listener.core.backoff import FullJitter
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Permanent, Transient, Unavailable
+from unlost.listener.core.errors import NotPermitted, Permanent, Transient, Unavailable
 from unlost.listener.core.facts import Facts, StoringPaused, StoringResumed
 from unlost.listener.ports.rows import Rows
 
-PAUSES = Backoff(first=0.2, longest=3.0)
-"""Between two probes. A breaker that closes ends the pause: another call to PostgreSQL has succeeded."""
+PAUSES = FullJitter(first=0.2, longest=3.0)
+"""The pauses between two probes. A breaker that closes ends a pause: another call to PostgreSQL has succeeded."""
+AGAIN_SECONDS = 6.0
+"""An outage that follows another so soon is the same: the pauses go on growing."""
 UNAVAILABLE_SECONDS = 1.0
 """The pause before a retry if the server lacked something for the row (room, memory) but accepted the probe."""
 
@@ -33,18 +35,20 @@ class StoreWatch:
         breaker: Breaker,
         clocks: Clocks,
         facts: Facts,
-        dice: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._breaker = breaker
         self._clocks = clocks
         self._facts = facts
-        self._dice = dice
+        self._rng = rng
         self._waiting: list[asyncio.Future[bool]] = []
         self._requested = asyncio.Event()
         self._taking = asyncio.Event()
         self._taking.set()
         self._recovered_at = float("-inf")
+        self._refused = ""
+        self._failures = 0
         self.error = ""
         """Why no rows can be stored; empty if they can."""
 
@@ -57,10 +61,12 @@ class StoreWatch:
             return False
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
+        if isinstance(error, NotPermitted):
+            self._refused = str(error)
         self._requested.set()
         counts = await answer
         if counts and isinstance(error, Unavailable):
-            await asyncio.sleep(UNAVAILABLE_SECONDS * (0.5 + 0.5 * self._dice()))
+            await asyncio.sleep(UNAVAILABLE_SECONDS * (0.5 + 0.5 * self._rng()))
             return False
         return counts
 
@@ -76,7 +82,8 @@ class StoreWatch:
             waiting = self._take_waiting()
             if not waiting:
                 continue
-            takes_rows = not (why := await self._probe())
+            # A probe inserts no row and runs no handler, so it may not need the right that is missing.
+            takes_rows = not (why := await self._probe() or self._refused)
             if not takes_rows:
                 await self._outlast(why)
                 waiting += self._take_waiting()  # failures during the outage do not count either
@@ -89,15 +96,17 @@ class StoreWatch:
         return waiting
 
     async def _outlast(self, why: str) -> None:
-        started, failures = self._clocks.monotonic(), 0
+        started = self._clocks.monotonic()
+        if started > self._recovered_at + AGAIN_SECONDS:
+            self._failures = 0
         self._taking.clear()
         self._facts(StoringPaused(why))
         while why:
             self.error = f"PostgreSQL takes no rows: {why}"
-            failures += 1
-            await self._pause(PAUSES.delay(failures, self._dice()))
+            self._failures += 1
+            await self._pause(PAUSES.delay(self._failures, self._rng()))
             why = await self._probe()
-        self.error = ""
+        self.error = self._refused = ""
         self._recovered_at = self._clocks.monotonic()
         self._taking.set()
         self._facts(StoringResumed(self._recovered_at - started))
@@ -114,7 +123,7 @@ class StoreWatch:
         """Return why the store accepts no rows, or an empty text."""
         try:
             await self._store.probe()
-        except Permanent as error:  # the server answers, but a table or a right is missing
+        except (Permanent, NotPermitted) as error:  # the server answers, but a table or a right is missing
             return str(error)
         except Transient as error:
             self._breaker.failed(self._clocks.monotonic(), str(error))

@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.breaker import Breaker
-from unlost.listener.core.cause import DeadLetterCause, Stage
+from unlost.listener.core.cause import DeadLetterCause, Reason, Stage
 from unlost.listener.core.claim import Dead, Done
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Permanent, Transient
+from unlost.listener.core.errors import NotPermitted, Permanent, Transient
 from unlost.listener.core.facts import BatchDone, Facts
 from unlost.listener.core.in_flight import DUPLICATE, STORED, Duplicate, InFlight, Stored
 from unlost.listener.pipeline.failures import Failures
@@ -25,9 +26,9 @@ from unlost.listener.ports import rows
 from unlost.listener.ports.rows import Rows
 
 WORKERS = 3
-"""Batches in progress at once: one is sent while the reply to another is read."""
+"""How many batches are in progress at once: one is sent while the reply to another is read."""
 AGAIN_AT_ONCE = 2
-"""Failed batches and rows that are retried at once. Rows that hang leave connections to the others."""
+"""How many failed batches and rows are retried at the same time. Rows that hang leave connections for others."""
 
 
 class Storing:
@@ -49,9 +50,8 @@ class Storing:
         self._store = store
         self._breaker = breaker
         self._watch = watch
-        self._failures = Failures(
-            "store", watch=watch, attempts=policy.insert_attempts, delay=policy.insert_delay, clocks=clocks, facts=facts
-        )
+        self._failures = Failures("store", watch=watch, clocks=clocks, facts=facts)
+        self._backoff = Backoff.fixed(policy.insert_attempts, policy.insert_delay)
         self._again = asyncio.Semaphore(AGAIN_AT_ONCE)
         self._tasks: asyncio.TaskGroup
         self._settling = settling
@@ -107,8 +107,10 @@ class Storing:
 
     async def _store_alone(self, flight: InFlight, error: Transient | Permanent, began: float) -> None:
         number = 1
-        while following := await self._failures.following(flight, number, error, began):
-            number = following
+        while following := await self._failures.again(flight, number, error, began, self._backoff):
+            number = following.number
+            if following.pause is not None:
+                await asyncio.sleep(following.pause)
             if (again := await self._insert_again([flight])) is None:
                 return
             error, began = again
@@ -128,14 +130,16 @@ class Storing:
         return None
 
     async def _insert(self, batch: Sequence[InFlight]) -> None:
-        new = [rows.NewRow(p.event, p.epoch, len(p.attempts) + 1, p.received_at) for p in batch]
+        new = [row_of(flight) for flight in batch]
         try:
             results = await self._store.insert(new)
+        except NotPermitted:  # it answers
+            raise
         except Transient as error:
             self._breaker.failed(self._clocks.monotonic(), str(error))
             raise
         self._breaker.succeeded()
-        if results.count(rows.STORED) == len(results):
+        if results.count(rows.INSERTED) == len(results):
             self._settling.done([(flight, STORED) for flight in batch])
         else:
             await self.stored(batch, results)
@@ -146,32 +150,34 @@ class Storing:
         conflicts: list[InFlight] = []
         for flight, result in zip(batch, results, strict=True):
             match result:
-                case rows.Stored():
+                case rows.Inserted():
                     ended.append((flight, STORED))
-                case rows.Duplicate():
+                case rows.SameRow():
                     ended.append((flight, DUPLICATE))
-                case rows.Conflict():
+                case rows.OtherRow():
                     conflicts.append(flight)
                 case Dead(same):
                     await self._settled_before.end_buried(flight, same=same)
+                case rows.Blocked():
+                    self._settling.bury(flight, DeadLetterCause("blocked", "store"))
                 case _:
                     assert_never(result)
         self._settling.done(ended)
         for flight in conflicts:
             await self._settled_before.conflict(flight)
 
-    async def give_up(self, flight: InFlight, stage: Stage) -> None:
-        """End an event whose attempts are used up. Perhaps only replies were lost, so the table is asked once more."""
+    async def give_up(self, flight: InFlight, stage: Stage, reason: Reason = "exhausted") -> None:
+        """End an event that gets no further attempt. The table is queried once more: perhaps only replies were lost."""
         match (await self._settled(flight)).get(flight.claim_id):
             case Done(same):
                 await self._settled_before.end([(flight, same)])
-            case Dead(same):
+            case Dead(same) if not flight.revive:
                 await self._settled_before.end_buried(flight, same=same)
-            case None:
-                self._settling.bury(flight, DeadLetterCause("exhausted", stage))
+            case _:
+                self._settling.bury(flight, DeadLetterCause(reason, stage))
 
     async def _settled(self, flight: InFlight) -> dict[str, Done | Dead]:
-        """Ask the table. Return nothing if it accepts rows but does not answer this."""
+        """Query the table. Return nothing if it accepts rows but does not answer this query."""
         counted = 0
         while counted < self._policy.insert_attempts:
             began = self._clocks.monotonic()
@@ -180,3 +186,11 @@ class Storing:
             except (Transient, Permanent) as error:
                 counted += await self._watch.counts(error, began)
         return {}
+
+
+def row_of(flight: InFlight) -> rows.NewRow:
+    """Return the row of an event that is stored now."""
+    return rows.NewRow(
+        flight.event, flight.epoch, len(flight.attempts) + 1, flight.received_at, flight.revive, flight.edited,
+        flight.order_key,
+    )  # fmt: skip

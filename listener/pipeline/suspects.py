@@ -1,10 +1,9 @@
-"""Suspects: events whose owner's lease ran out, so one of them may have killed it. How many run together. Pure.
+"""Suspects: events whose owner's lease ran out, so one of them may have killed it. Decides how many run together. Pure.
 
 Half of the waiting suspects run first, then the other half. No group is larger than the number of handlers that may run
-at once. Most owners die of something else than a poison event. A group that its owner survives is settled. After
-another death, each member may be taken over with at most half as many as before; the claims remember that number
-(``Lapsed.most``): 8, 4, 2, then alone. So an event that kills its owners ends up alone, and only then does a lost owner
-count against it.
+at once. Most owners do not die of a poison event. A group that its owner survives is settled. If the owner dies, each
+member may be taken over with at most half as many as before; the claims remember that number (``Lapsed.most``): 8, 4,
+2, then alone. So an event that kills its owners ends up alone, and only then does a lost owner count against it.
 """
 
 import asyncio
@@ -50,6 +49,10 @@ class Suspects:
         self._together = max(self._together, len(self._waiting))
         if self._waiting:
             self._some.set()
+
+    def waiting(self) -> list[InFlight]:
+        """Return those that wait."""
+        return [suspect.flight for suspect in self._waiting]
 
     async def wait(self) -> None:
         """Return once a suspect waits."""

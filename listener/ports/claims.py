@@ -1,7 +1,7 @@
 """The promises of every place that keeps claims. ``claims/redis`` and ``claims/postgres`` implement them.
 
-A claim is a lease on one event, held by a token and counted by an epoch. Three answers are kept apart that a yes or no
-would mix up: done, held by another, mine. All times are the server's.
+A claim is a lease on one event, held by a token and counted by an epoch. There are three answers, which a yes
+or no would confuse: done, held by another, mine. All times are the server's.
 
 Clocks. A lease that ends later than one granted now shows that the server's clock went back. It counts from now on, for
 as long as it was granted. So a dead owner's lease ends in time, and a living owner renews it first. Each record holds
@@ -42,7 +42,7 @@ class Claims(Protocol):
         ...
 
     async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
-        """Hold here what is held elsewhere already, with its epoch and takeovers. False: it is another's.
+        """Hold here what is held elsewhere already, with its epoch and takeovers. False: another owner has it.
 
         It is another's if it is settled here or still leased to another. A lapsed or released lease is free.
         """
@@ -80,10 +80,22 @@ class ReadableClaims(Claims, Protocol):
 
 
 class StoreMemory(ReadableClaims, Protocol):
-    """A place that files its records under a store's name, and remembers how far that store had come."""
+    """A place that keeps its records under a store's name, and remembers how far that store had come."""
 
     def file_under(self, store: str) -> None:
         """Use this store's records only, and its name in the place's name. Other stores' records are not believed."""
+        ...
+
+    @property
+    def remembers_seconds(self) -> float:
+        """For how long an event that is settled now will be remembered: shorter where memory is scarce."""
+        ...
+
+    async def make_room(self) -> int:
+        """If memory is nearly used up, forget some of the oldest settled events; return how many.
+
+        0: there is room enough, or nothing was found to forget.
+        """
         ...
 
     async def remember(self, store: StoreMark) -> Remembered | None:

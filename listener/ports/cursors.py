@@ -13,7 +13,7 @@ class GroupCursors(Protocol):
     """The settled cursors of whole groups, one for each source."""
 
     async def database(self) -> str:
-        """Return a short name of the database in which they are: of no other, in all its life."""
+        """Return a short, unique name of the database in which they are."""
         ...
 
     async def start(self, source: str, group: str, cursor: str) -> str:

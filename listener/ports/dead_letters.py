@@ -9,17 +9,22 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
+from unlost.listener.core.event import Edited
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.core.oversized import Oversized
 
 
 class Burial(msgspec.Struct, frozen=True, gc=False):
-    """A letter on disk, named by its claim. ``claimed``: the writer held the claim, so no other may store the event."""
+    """A letter on disk, named by its claim. ``claimed``: the writer held the claim, so no other may store the event.
+
+    ``order_key``: the key that it blocks. Then it is always ``claimed``: PostgreSQL decides between it and a row.
+    """
 
     claim_id: str
     digest: bytes
     letter_id: str
     claimed: bool = True
+    order_key: str | None = None
 
 
 class Resolved(msgspec.Struct, frozen=True, gc=False):
@@ -29,7 +34,7 @@ class Resolved(msgspec.Struct, frozen=True, gc=False):
     event_id: str
 
 
-class Loss(msgspec.Struct, frozen=True, gc=False):
+class StoreLoss(msgspec.Struct, frozen=True, gc=False):
     """PostgreSQL went back, or may have. Rows stored after ``since`` (an epoch second) may be lost."""
 
     loss_id: str
@@ -48,11 +53,42 @@ Gone = Callable[[Sequence[Resolved]], Awaitable[Sequence[Resolved]]]
 """Returns those resolved letters whose events are neither rows nor under another letter."""
 
 
-class StoppedLetter(NamedTuple):
-    """A letter's id, and the frame that it holds."""
+class HealingLetter(NamedTuple):
+    """A letter to be tried again: its id, the frame that it holds, and how often it was tried since it was written.
+
+    ``claimed``: its event counts as dead. Otherwise it is offered as if just received, and a failure is a new letter.
+    ``edited``: the frame is a version that a person made; then it is offered as if ``claimed``.
+    """
 
     letter_id: str
     frame: bytes | Oversized
+    tries: int = 0
+    claimed: bool = False
+    edited: Edited | None = None
+    order_key: str | None = None
+
+
+class HealingGroup(NamedTuple):
+    """Letters that failed alike with one handler, and how many times in a row trying one of them failed."""
+
+    fingerprint: str
+    failures: int = 0
+    handler: str = ""
+
+
+class Tried(NamedTuple):
+    """The result of a retry of a letter. ``delay``: seconds until the next retry; None: it needs a human.
+
+    ``lasts``: it failed for a reason that may make others fail too. ``behind``: it was not tried, since an earlier
+    letter of its key waits.
+    """
+
+    letter_id: str
+    what: Literal["stored", "settled", "elsewhere", "failed", "behind"]
+    why: str
+    error_type: str | None = None
+    delay: float | None = None
+    lasts: bool = False
 
 
 class LetterRegister(Protocol):
@@ -62,7 +98,7 @@ class LetterRegister(Protocol):
         """Register these letters, of distinct claims; return the state of each event from now on."""
         ...
 
-    async def loss(self, after: str) -> Loss | None:
+    async def loss(self, after: str) -> StoreLoss | None:
         """Return what PostgreSQL may have lost since it recorded the loss ``after``; None if nothing."""
         ...
 
@@ -97,7 +133,7 @@ class Letters(Protocol):
         """Return the loss after which resolved letters were last checked; ``Transient`` if it cannot be read now."""
         ...
 
-    def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
+    def reopened(self, loss: StoreLoss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
         """Reopen the letters that the loss concerns and yield them, in batches; at the end, record that this was done.
 
         ``Transient`` if that is impossible now, for example while a replay of the letters runs.
@@ -105,17 +141,48 @@ class Letters(Protocol):
         ...
 
 
-class StoppedLetters(Protocol):
-    """The letters of this instance that an orderly stop left."""
+class HealingLetters(Protocol):
+    """The letters that listeners retry by themselves. A group or letter is leased to the listener that takes it.
 
-    def stopped(self) -> AsyncGenerator[Sequence[StoppedLetter], None]:
-        """Yield waiting letters with the reason ``stopped``, in batches; ``Transient`` if unreadable now."""
+    Every call may raise ``Transient`` or ``Permanent``: then its effect is unknown, and leases expire.
+    """
+
+    async def groups(self, most: int) -> Sequence[HealingGroup]:
+        """Take groups that may be retried now, those first that have waited longest since then."""
         ...
 
-    async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
-        """Record that these need no replay; return those that waited until now; ``Transient`` if impossible now."""
+    async def take(self, group: HealingGroup, most: int) -> Sequence[HealingLetter]:
+        """Take the oldest letters of a group that may be retried now; none if another listener has the group by now.
+
+        They are bounded in number and in bytes. One that cannot be read is left to a human.
+
+        They count as tried from now on, so that a letter that kills its listener is not tried for ever.
+        """
+        ...
+
+    async def refuted(self, letter_ids: Sequence[str]) -> Sequence[str]:
+        """Return those of these taken letters whose events are neither rows nor under another letter."""
+        ...
+
+    async def untried(self, letter_ids: Sequence[str]) -> None:
+        """Give back letters that were taken and not tried: they do not count as tried."""
+        ...
+
+    async def ended(self, group: HealingGroup, tried: Sequence[Tried], *, probe_failed: bool) -> Sequence[str]:
+        """Record how letters ended; return those that are resolved now.
+
+        ``probe_failed``: the attempt counts for every letter of the group.
+        """
+        ...
+
+    async def renew(self, groups: Sequence[HealingGroup], letter_ids: Sequence[str]) -> None:
+        """Extend the leases of these groups and letters: of no other, so that what a failed call left expires."""
+        ...
+
+    async def leave(self, group: HealingGroup, failures: int, delay: float) -> None:
+        """Free a group. It may be taken again after ``delay`` seconds."""
         ...
 
 
-class DeadLetters(DeadLetterSink, Letters, StoppedLetters, Protocol):
+class DeadLetters(DeadLetterSink, Letters, Protocol):
     """Where events are buried, and the letters there."""

@@ -41,8 +41,9 @@ class MembershipView(msgspec.Struct, frozen=True):
         return tokens.index(self.token), len(tokens)
 
     def others(self, handler: str | None) -> list[Member]:
-        """Return the listeners that work with another handler than this."""
-        return [one for one in self.members if one.agreed and one.handler != handler]
+        """Return the listeners that work with another handler than this, always in the same order."""
+        others = [one for one in self.members if one.agreed and one.handler != handler]
+        return sorted(others, key=lambda one: one.instance_id)
 
 
 class Membership(Protocol):
@@ -64,8 +65,11 @@ class Membership(Protocol):
         """Write this listener's places, then read the view. Of two that declare at once, the second sees the first."""
         ...
 
-    async def renew(self, generation: str, version: int) -> None:
-        """Replace the store's generation by one with a higher version than this, unless a peer has already."""
+    async def renew(self, generation: str, version: int, *, unconfirmed: bool = False) -> None:
+        """Replace the store's generation by one with a higher version than this, unless a peer has already.
+
+        ``unconfirmed``: nothing shows that the store went back, and the new generation says so.
+        """
         ...
 
     async def leave(self) -> None:

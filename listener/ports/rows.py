@@ -4,44 +4,56 @@ A failed call raises ``Transient`` (it may have taken effect, or may still do so
 as it is).
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-import asyncpg
 import msgspec
 
 from unlost.listener.core.claim import ClaimRequest, Dead, Done
-from unlost.listener.core.event import Event
+from unlost.listener.core.event import Edited, Event
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-"""The connection that a handler gets, to share the transaction."""
+HandlerConnection: TypeAlias = object
+"""The connection that a handler gets, to share the transaction. Only the store and the handler know its type,
+``asyncpg.Connection``.
+"""
 
 
 class NewRow(msgspec.Struct, frozen=True, gc=False):
-    """An event to store as a row."""
+    """An event to store as a row. ``revives``: it comes from a dead letter, so its burial does not prevent the row.
+
+    ``edited``: the letter was edited, and the row names the version. ``order_key``: an earlier letter of this key
+    prevents the row.
+    """
 
     event: Event
     epoch: int
     attempts: int
     received_at: float
+    revives: bool = False
+    edited: Edited | None = None
+    order_key: str | None = None
 
 
-class Stored(msgspec.Struct, frozen=True, tag=True, gc=False):
+class Inserted(msgspec.Struct, frozen=True, tag=True, gc=False):
     """This call wrote the row."""
 
 
-class Duplicate(msgspec.Struct, frozen=True, tag=True, gc=False):
+class SameRow(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The row existed already, with the same content."""
 
 
-class Conflict(msgspec.Struct, frozen=True, tag=True, gc=False):
+class OtherRow(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A row with this id existed already, with other content."""
 
 
-Result = Stored | Duplicate | Conflict | Dead
+class Blocked(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """There is no row, since an earlier event of the same key is a dead letter."""
+
+
+Result = Inserted | SameRow | OtherRow | Dead | Blocked
 """``Dead``: there is no row and there may be none, since the event is a dead letter."""
 
-STORED, DUPLICATE, CONFLICT = Stored(), Duplicate(), Conflict()
+INSERTED, SAME_ROW, OTHER_ROW, BLOCKED = Inserted(), SameRow(), OtherRow(), Blocked()
 
 
 class KeptConnection(Protocol):
@@ -81,7 +93,7 @@ class Rows(Protocol):
     async def insert_with(
         self,
         row: NewRow,
-        work: Callable[[Connection], Awaitable[None]],
+        work: Callable[[HandlerConnection], Awaitable[None]],
         transactions: TransactionPipeline | None = None,
     ) -> Result:
         """Store one event and do ``work`` in the same transaction, unless the row exists or the event is buried.
@@ -99,6 +111,10 @@ class Rows(Protocol):
         """Return which of these are rows or burials, each with whether the content's digest is the same."""
         ...
 
+    async def blocked(self, keys: Mapping[str, str]) -> set[str]:
+        """Return those of these events, each with its key, whose key is blocked by an earlier letter."""
+        ...
+
     async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
         """Return up to ``limit`` rows, newest first, with a ``seq`` below ``before``."""
         ...
@@ -108,5 +124,8 @@ class Rows(Protocol):
         ...
 
     async def same_content(self, event: Event) -> bool | None:
-        """Whether the row of this id has the same content as JSON values; None without a row."""
+        """Whether the row of this id has the same content as JSON values, or is of an edited letter with this content.
+
+        None without a row.
+        """
         ...

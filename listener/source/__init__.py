@@ -1,1 +1,1 @@
-"""The source: one WebSocket connection at a time. It reconnects, resumes and pauses."""
+"""Sources, and the reader that keeps one open: it reconnects, resumes and pauses."""

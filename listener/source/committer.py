@@ -1,4 +1,4 @@
-"""Commits the group's cursor to PostgreSQL about once a second: up to it, everything is settled."""
+"""Commits the group's cursor, up to which everything is settled, to PostgreSQL about once a second."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from unlost.listener.ports.cursors import GroupCursors
 class CursorCommitter:
     """Saves the watermark's cursor when it has moved.
 
-    Each save names the store in which everything up to the cursor is settled. In another store, or one that went back,
-    it is refused: the cursor must not skip what was lost.
+    Each save names the store in which everything up to the cursor is settled. Another store, or
+    one that went back, refuses it: the cursor must not skip events that were lost.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class CursorCommitter:
             await self.save()
 
     async def save(self) -> None:
-        """Save the cursor if it has moved. A failure is stated, and the next save replaces it."""
+        """Save the cursor if it has moved. A failure is reported, and the next save replaces it."""
         watermark = self._watermark()
         cursor, state = watermark.cursor, (watermark.reading, watermark.cursor)
         if cursor is None or state == self._saved:

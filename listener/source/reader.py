@@ -1,14 +1,11 @@
-"""Reads the source as long as the listener lives.
+"""Reads one source for as long as the listener lives. Uses no library: the source is a port.
 
-The reconnect loop is our own. However a connection ends, another follows, after a delay that grows with each failure.
-The delay starts again only after a connection that lived and delivered. No answer of the source ends the listener. If
-the source can resume, reading continues after the last event received. Only the handshake of Unlost's own producer
-proves that it can, or the setting says so. Only then is ``after`` added to the address. With ``auto`` the first
-handshake goes without it, so the address of a foreign source stays as it was given.
+However a session ends, another follows, after a delay that grows with each failure. The delay starts over only after a
+session that stayed up and delivered. No answer of the source ends the listener. If the source resumes, reading
+continues after the last event received.
 
 Reading pauses while memory is full or the dead-letter file cannot be written. It also pauses while the database is
-away, but only if the source can resume; otherwise, events without room are buried. The keepalive is our own too, since
-during a pause no answer to a ping is read.
+away, but only if the source resumes; otherwise, events without room are buried.
 """
 
 import asyncio
@@ -16,258 +13,332 @@ import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
 
-from websockets.exceptions import ConnectionClosed
-
+from unlost.listener.core.backoff import FullJitter
+from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.cursor import goes_back
 from unlost.listener.core.errors import Transient, UnlostError
-from unlost.listener.core.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceGap, SourceLost
+from unlost.listener.core.facts import Facts, ReadingPaused, ReadingResumed, SourceConnected, SourceLost
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.pipeline.intake import Intake
+from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.ports.cursors import GroupCursors
-from unlost.listener.source.connection import Connection, Open, SourceOptions
-from unlost.listener.source.handshake import (
-    ABNORMAL,
-    Handshake,
-    Loss,
-    SourceRefused,
-    handshake_of,
-    loss_of,
-    with_cursor,
-)
-from unlost.listener.source.report import CursorReporter
-from unlost.listener.source.websocket import open_messages
+from unlost.listener.ports.source import Batch, Loss, Receipt, Session, Source, SourceEnded, Taken
+from unlost.listener.source.acknowledging import Acknowledger
+from unlost.listener.source.border import Opened, border, loss_of
+from unlost.listener.source.gaps import GapRecorder
 
 LIVED_SECONDS = 1.0
 AT_ONCE = 512
 BYTES_AT_ONCE = 256 * 1024
-"""Frames, and their bytes, that are read before other tasks run. Under load this makes a batch of claims no smaller."""
+"""How many messages, and how many bytes, are read before other tasks run. Batches of claims need not be smaller."""
 PAUSE_SECONDS = 0.1
+GIVE_BACK_SECONDS = 2.0
 SPARE_FOR_OVERFLOW = 1_000
 """Events above the limit that may be on their way to the dead-letter file."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingOptions:
+    """For which group a source is read, where a group without a cursor starts, and the delays between sessions."""
+
+    group: str
+    start_from: Literal["oldest", "now"] = "oldest"
+    backoff: FullJitter = field(default_factory=FullJitter)
+
+
 class Reader:
-    """Reads one source, and passes frames to the intake."""
+    """Reads one source, and passes its messages to an inlet."""
 
     def __init__(
         self,
-        options: SourceOptions,
+        source: Source,
+        options: ReadingOptions,
         *,
-        intake: Intake,
+        inlet: Inlet,
         cursors: GroupCursors,
+        gaps: GapRecorder,
         must_pause: Callable[[], str],
         database_away: Callable[[], str],
-        overflow: Callable[[bytes], None],
+        overflow: Callable[[bytes, str | None], None],
         facts: Facts,
-        open_connection: Open | None = None,
+        receipts: BatchQueue[Receipt],
         clock: Callable[[], float] = time.monotonic,
-        dice: Callable[[], float] = random.random,
-        reporter: CursorReporter | None = None,
+        rng: Callable[[], float] = random.random,
     ) -> None:
+        """``receipts``: the receipts of messages whose events are all settled."""
+        self.source = source
         self._options = options
-        self._reporter = reporter
-        self._intake = intake
+        self._inlet = inlet
+        self._intake = inlet.intake
         self._cursors = cursors
+        self._gaps = gaps
         self._must_pause = must_pause
         self._database_away = database_away
         self._overflow = overflow
         self._facts = facts
-        self._open = open_connection or open_messages
+        self._acknowledger = Acknowledger(receipts, reading=lambda: inlet.watermark.reading, end=self._end)
         self._clock = clock
-        self._dice = dice
+        self._rng = rng
         self._after: str | None = None
-        self._connection: Connection | None = None
-        self._resumes = options.resumes == "yes"
-        self._prove_again = False
+        self._session: Session | None = None
         self._gap: tuple[str, str] | None = None
-        self._is_ours = False
-        """The connected source proved in its handshake that it is our producer."""
-        self._silent = False
-        self._unplaced: deque[bytes] = deque()
+        self._unplaced: deque[tuple[bytes, str | None]] = deque()
         self._again = False
-        self._frames = 0
+        self._left = False
+        """Whether this reader itself ended the session, to read again."""
+        self._task: asyncio.Task[None] | None = None
+        self._taking: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._ended_beside: Loss | None = None
+        """Why the work beside reading ended the session, if it did."""
+        self.messages = 0
+        """How many messages it has taken."""
         self.paused = ""
         self.error = "not connected yet"
         self.last_loss: Loss | None = None
         self.took_for_good = False
-        """Whether memory holds, or lately held, an event that nobody will send again."""
-        self.last_frame_at: float | None = None
+        """Whether memory holds, or recently held, an event that the source will not send again."""
+        self.last_message_at: float | None = None
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection."""
-        return self._connection is not None
-
-    @property
-    def resumes(self) -> bool:
-        """Whether events that are missed now can be read later."""
-        return self._resumes
+        """Whether the source is open."""
+        return self._session is not None
 
     def read_again(self) -> None:
-        """Continue after the group's cursor as stored now, on another connection; read nothing more from this one.
+        """Start another session after the group's cursor as stored now; read nothing more from this one.
 
-        A source that cannot resume sends nothing again.
+        A source that does not resume sends nothing again.
         """
         self._again = True
-        if self._resumes and self._connection is not None:
-            self._connection.transport.abort()
+        self._inlet.read_again()
+        self._acknowledger.clear()
+        if self.source.resumes and self._session is not None:
+            self._left = True
+            self._session.abort()
+
+    async def take_no_more(self) -> None:
+        """Take nothing more. Leave the source, unless something is to be acknowledged yet.
+
+        Otherwise the session stays open for that alone, and gives back what was not taken.
+        """
+        self._stopping = True
+        session = self._session
+        stays = session is not None and self.source.resumes and self._is_to_acknowledge
+        if (task := self._taking if stays else self._task) is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        if stays and session is not None:
+            await self._give_back(session)
+
+    @property
+    def _is_to_acknowledge(self) -> bool:
+        return self._inlet.watermark.owes or not self._acknowledger.done
+
+    async def _give_back(self, session: Session) -> None:
+        """Give back what was not taken. If that fails, it goes back when the session is left."""
+        try:
+            with border("giving back what was not taken failed"):
+                async with asyncio.timeout(GIVE_BACK_SECONDS):
+                    await session.give_back()
+        except SourceEnded as error:
+            self._facts(SourceLost(self.source.name, error.loss.why, 0.0, traceback=error.loss.trace))
+
+    async def acknowledge_rest(self, seconds: float) -> None:
+        """Wait until what is settled is acknowledged, but no longer than this. Then ``run`` can be cancelled."""
+        if self._task is None or self._task.done():
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._acknowledger.until_done()
 
     async def run(self) -> None:
         """Read until cancelled."""
+        self._task = asyncio.current_task()
         failures = 0
-        while True:
-            started, frames = self._clock(), self._frames
+        while not self._stopping:
+            started, messages = self._clock(), self.messages
             try:
-                await self._session()
+                await self._read_once()
                 continue  # the starting point was just recorded, and reading starts there at once
-            except (SourceRefused, ConnectionClosed, UnlostError) as error:
-                loss = self._lost(error)
-            lived = self._clock() - started >= LIVED_SECONDS and self._frames > frames
+            except UnlostError as error:
+                if self._left:  # we ended it, to read again: nothing is lost, and the source did nothing wrong
+                    self._left = False
+                    continue
+                loss = error.loss if isinstance(error, SourceEnded) else Loss(str(error))
+            self.last_loss, self.error = loss, loss.why
+            lived = self._clock() - started >= LIVED_SECONDS and self.messages > messages
             failures = 1 if lived else failures + 1
-            delay = max(loss.wait, self._options.backoff.delay(failures, self._dice()))
-            self._facts(SourceLost(self._options.name, loss.why, delay, loss.code, loss.reason))
+            delay = max(loss.wait, self._options.backoff.delay(failures, self._rng()))
+            self._facts(SourceLost(self.source.name, loss.why, delay, loss.code, loss.reason, loss.trace))
             await asyncio.sleep(delay)
 
-    def _lost(self, error: Exception) -> Loss:
-        loss = loss_of(error)
-        if self._silent:
-            loss = Loss(f"the source was silent for {self._options.keepalive:g} s and answered no ping", ABNORMAL)
-        if isinstance(error, SourceRefused) and error.status is not None:
-            self._prove_again = True  # the address may lead elsewhere now, to a source that always refuses ``after``
-        self.last_loss, self.error, self._silent = loss, loss.why, False
-        return loss
-
-    async def _session(self) -> None:
-        """Run one connection. Return early if the group's starting point was just recorded."""
+    async def _read_once(self) -> None:
+        """Run one session. Return early if the group's starting point was just recorded."""
         if self._again:
             self._again, self._after = False, None
-        after = await self._cursor_to_ask_for()
         try:
-            async with self._opened(with_cursor(self._options.url, after)) as connection:
-                if await self._begins(connection, after):
-                    await self._read(connection)
+            async with Opened(self.source, self._cursor_to_ask_for) as session:
+                if await self._begins(session):
+                    await self._read(session)
         finally:
             await self._take_the_rest()
 
-    async def _begins(self, connection: Connection, after: str | None) -> bool:
-        """Act on the handshake. Return False if the group's starting point was just recorded."""
-        handshake = handshake_of(connection.response.headers) if connection.response else Handshake()
-        self._prove_again, self._is_ours = False, handshake.is_ours
-        if self._options.resumes == "auto":
-            self._resumes = handshake.is_ours
-        if handshake.max_event > self._options.max_event:  # of such an event only the beginning would be kept
-            raise Transient(
-                f"the producer accepts events of up to {handshake.max_event:,} bytes, and this listener reads at most "
-                f"{self._options.max_event:,}: set its MAX_EVENT_BYTES to {handshake.max_event} or more"
-            )
+    async def _cursor_to_ask_for(self) -> str | None:
+        return self._after or await self._cursors.read(self.source.name, self._options.group)
+
+    async def _begins(self, session: Session) -> bool:
+        """Act on what the source announced. Return False if the group's starting point was just recorded."""
+        opening = session.opening
         # A group without a cursor records where it starts, and connects again after that point.
-        if after is None and self._resumes and handshake.oldest and handshake.cursor:
-            begin = handshake.oldest if self._options.start_from == "oldest" else handshake.cursor
-            learnt = await self._cursors.start(self._options.name, self._options.group, begin)
+        if opening.after is None and opening.oldest and opening.newest:
+            begin = opening.oldest if self._options.start_from == "oldest" else opening.newest
+            learnt = await self._cursors.start(self.source.name, self._options.group, begin)
             self._after = self._after or learnt
             return False
-        if handshake.gap and handshake.cursor and self._resumes:
-            await self._go_back(handshake.gap, handshake.cursor)
-        self._connection, self.error = connection, ""
-        self._facts(SourceConnected(self._options.name, after))
+        if (dropped := opening.dropped) is not None:
+            self._gaps.declare(
+                self.source.name,
+                "expired",
+                after=dropped.after,
+                resumed_at=dropped.resumed_at,
+                missing=dropped.missing,
+                once=dropped.once,
+            )
+        if opening.unknown and opening.newest:
+            await self._go_back(opening.unknown, opening.newest)
+        self._session, self.error = session, ""
+        self._facts(SourceConnected(self.source.name, opening.after))
         return True
-
-    async def _cursor_to_ask_for(self) -> str | None:
-        if not self._resumes or self._prove_again:
-            return None
-        return self._after or await self._cursors.read(self._options.name, self._options.group)
-
-    @contextlib.asynccontextmanager
-    async def _opened(self, url: str) -> AsyncIterator[Connection]:
-        """Open a connection. A hostile handshake makes the library raise nearly anything; none of it ends us."""
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                connection = await stack.enter_async_context(self._open(url, self._options))
-            except Exception as error:
-                raise SourceRefused(error) from error
-            yield connection
 
     async def _go_back(self, unknown: str, start: str) -> None:
         """Record a gap, and move the group's cursor away from a point that the source does not know."""
         if self._gap != (unknown, start):  # while PostgreSQL is away, the same gap appears again and again
             self._gap = unknown, start
-            self._facts(SourceGap(unknown, start))
+            self._gaps.declare(self.source.name, "unknown_cursor", after=unknown, resumed_at=start)
         self.took_for_good = self._intake.count > 0  # events read before a gap are gone from the source
-        name, group = self._options.name, self._options.group
+        name, group = self.source.name, self._options.group
         stored = await self._cursors.read(name, group)
         while stored is not None and goes_back(stored, unknown, start):
             # A cursor saved between reading and resetting is just as unknown to the source.
             stored = await self._cursors.reset(name, group, stored, start)
         self._after, self._gap = start, None
 
-    async def _read(self, connection: Connection) -> None:
-        beside = [asyncio.create_task(self._keep_alive(connection), name="source keepalive")]
-        if self._is_ours and self._reporter is not None:
-            beside.append(asyncio.create_task(self._reporter.run(connection), name="report to the source"))
+    async def _read(self, session: Session) -> None:
+        beside = (
+            asyncio.create_task(self._run_beside(session), name=f"beside {self.source.name}"),
+            asyncio.create_task(self._acknowledger.run(session), name=f"acknowledge to {self.source.name}"),
+        )
+        taking = self._taking = asyncio.create_task(self._take_on(session), name=f"take from {self.source.name}")
         try:
-            while True:
-                await self._take_frames(connection)
+            await asyncio.wait({taking})
+            if self._stopping and taking.cancelled():
+                await asyncio.Event().wait()  # until this is cancelled, what is settled can be acknowledged
+            taking.result()
+        except SourceEnded:
+            if self._ended_beside is not None:
+                raise SourceEnded(self._ended_beside) from None
+            raise
         finally:
-            for task in beside:
+            for task in (taking, *beside):
                 task.cancel()
+            await asyncio.wait({taking, *beside})
 
-    async def _take_frames(self, connection: Connection) -> None:
-        """Take frames as far as there is room, then let the other stages run."""
+    async def _take_on(self, session: Session) -> None:
+        while True:
+            await self._take(session)
+
+    async def _run_beside(self, session: Session) -> None:
+        """Do the session's other work. If that ends with an error, so does the session, and the error says why."""
+        self._ended_beside = None
+        try:
+            with border("the work beside reading failed"):
+                await session.run(self._is_paused)
+        except UnlostError as error:
+            self._end(session, loss_of(error, "the work beside reading failed"))
+
+    def _end(self, session: Session, why: Loss) -> None:
+        self._ended_beside = why
+        session.abort()
+
+    def _is_paused(self) -> bool:
+        return bool(self.paused)
+
+    async def _take(self, session: Session) -> None:
+        """Take messages as far as there is room, then let the other stages run."""
         if why := self._reason_to_pause():
             await self._pause(why)
         events, size = self._intake.room
-        frames = await connection.take(min(events, AT_ONCE), min(size, BYTES_AT_ONCE))
-        if self._again and self._resumes:
-            self._take_apart(frames)
+        with border("the source sent something invalid"):
+            taken = await session.take(min(events, AT_ONCE), min(size, BYTES_AT_ONCE))
+        if self._again and self.source.resumes:
+            self._take_apart(taken)
             raise Transient("PostgreSQL is another store now: reading goes on after the cursor that it has")
-        self.last_frame_at = self._clock()
-        if not isinstance(frames, Oversized) and not self._resumes and self._intake.full and self._database_away():
-            self._unplaced.extend(frames)
-            while self._unplaced:
-                await self._intake.wait_for_room(spare=SPARE_FOR_OVERFLOW)
-                self._frames += 1
-                self._overflow(self._unplaced.popleft())
+        self.last_message_at = self._clock()
+        if isinstance(taken, Oversized):
+            self._place(taken)
+        elif not self.source.resumes and self._intake.full and self._database_away():
+            await self._let_overflow(taken)
         else:
-            self._place(frames)
-        # After a single frame the connection has nothing more, and waiting for it lets others run.
-        if isinstance(frames, Oversized) or len(frames) > 1:
+            self._place(taken)
+        # After a single message the source has no more, and waiting for it lets other tasks run.
+        if isinstance(taken, Oversized) or len(taken.bodies) > 1:
             await asyncio.sleep(0)
 
-    def _place(self, frames: Sequence[bytes] | Oversized) -> None:
-        self.took_for_good = not self._resumes or (self.took_for_good and self._intake.count > 0)
-        if isinstance(frames, Oversized):
-            self._frames += 1
-            self._intake.receive_oversized(frames)
+    async def _let_overflow(self, batch: Batch) -> None:
+        self._unplaced.extend(zip(batch.bodies, batch.cursors, strict=True))
+        while self._unplaced:
+            await self._intake.wait_for_room(spare=SPARE_FOR_OVERFLOW)
+            self.messages += 1
+            self._overflow(*self._unplaced.popleft())
+
+    def _place(self, taken: Taken) -> None:
+        resumes = self.source.resumes
+        self.took_for_good = not resumes or (self.took_for_good and self._intake.count > 0)
+        if isinstance(taken, Oversized):
+            self.messages += 1
+            self._inlet.receive_oversized(taken)
             return
-        self._frames += len(frames)
-        if (cursor := self._intake.receive(frames)) is not None and self._resumes:
+        self.messages += len(taken.bodies)
+        if (cursor := self._inlet.receive(taken)) is not None and resumes:
             self._after = cursor
 
-    def _take_apart(self, frames: Sequence[bytes] | Oversized) -> None:
-        """Admit frames without cursors: reading continues before them, but the source may drop them until then."""
-        if isinstance(frames, Oversized):
-            self._intake.receive_oversized(frames)
+    def _take_apart(self, taken: Taken) -> None:
+        """Admit messages without cursors: reading will continue before them, but the source may drop them first."""
+        if isinstance(taken, Oversized):
+            self._inlet.receive_oversized(taken)
         else:
-            self._intake.receive_apart(frames)
+            self._inlet.receive_apart(taken)
 
     async def _take_the_rest(self) -> None:
-        """Admit what arrived before the connection ended. A source that cannot resume does not send it again."""
-        connection, self._connection = self._connection, None
-        if connection is None or self._resumes:
+        """Admit what arrived before the session ended. A source that does not resume does not send it again."""
+        session, self._session = self._session, None
+        if session is None or self.source.resumes:
             return
         if self._unplaced:
-            self._place(list(self._unplaced))
+            bodies, cursors = zip(*self._unplaced, strict=True)
+            self._place(Batch(bodies, cursors))
             self._unplaced.clear()
-        while frames := await connection.take_rest(AT_ONCE, BYTES_AT_ONCE):
-            self._place(frames)
+        while (rest := await self._taken_rest(session)) is not None:
+            self._place(rest)
+
+    async def _taken_rest(self, session: Session) -> Taken | None:
+        """Take some of it. An error is stated, not raised: why the session ended counts more, above all a stop."""
+        try:
+            with border("what had arrived could not be read"):
+                return await session.take_rest(AT_ONCE, BYTES_AT_ONCE)
+        except SourceEnded as error:
+            self._facts(SourceLost(self.source.name, error.loss.why, 0.0, traceback=error.loss.trace))
+            return None
 
     def _reason_to_pause(self) -> str:
         if why := self._must_pause():
             return why
         away = self._database_away()
-        if away and self._resumes:
+        if away and self.source.resumes:
             return away
         return "memory is full" if self._intake.full and not away else ""
 
@@ -283,20 +354,3 @@ class Reader:
                 await asyncio.sleep(PAUSE_SECONDS if self._reason_to_pause() else 0)
         self.paused = ""
         self._facts(ReadingResumed(self._clock() - started))
-
-    async def _keep_alive(self, connection: Connection) -> None:
-        """End a silent connection that answers no ping. During a pause nothing is read, so silence proves nothing."""
-        while True:
-            received = connection.received
-            await asyncio.sleep(self._options.keepalive)
-            if self.paused or connection.received != received:
-                continue
-            try:
-                async with asyncio.timeout(self._options.keepalive):
-                    await (await connection.ping())
-            except TimeoutError:
-                if not self.paused and connection.received == received:
-                    self._silent = True
-                    connection.transport.abort()
-            except ConnectionClosed:
-                return

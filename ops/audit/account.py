@@ -7,6 +7,8 @@ Problems: an event in no column is *missing*. An event with a row and an unresol
 *doubled*. A row whose content differs from the journal is *differing*. A row that no handler has processed, although
 the group had one by then, is *unhandled*. A redelivered event counts as one event.
 
+A declared *gap* is not a problem of the account: the listener reported that it did not receive these events.
+
 Problems of the journal: *dropped* entries were removed by retention before a group had read them. A *damaged* event has
 no intact entry in the journal. It is never sent, so it is missing too, unless it is a row or a letter already.
 
@@ -22,7 +24,7 @@ Digests = dict[str, set[str]]
 """Events that are neither a row nor a letter yet, each with its digests in the journal."""
 
 
-class Accepted(Protocol):
+class JournalEntry(Protocol):
     """One entry of the journal."""
 
     @property
@@ -39,7 +41,7 @@ class Accepted(Protocol):
 
 
 class Row(NamedTuple):
-    """What the audit needs of a row. ``handled``: a handler has processed it, or the group had none then."""
+    """A row as the audit needs it. ``handled``: a handler has processed it, or the group had none then."""
 
     digest: str
     handled: bool = True
@@ -62,6 +64,8 @@ class Account:
     """Rows whose digest is not in the journal, as far as it has been read."""
     unhandled: list[str] = field(default_factory=list)
     dropped: int = 0
+    gaps: int = 0
+    """Declared gaps of sources. Their events are in no column."""
     damaged: set[str] = field(default_factory=set)
     """Events without an intact entry in the journal, as far as it has been read."""
     damaged_lines: int = 0
@@ -73,10 +77,13 @@ class Account:
     @property
     def is_balanced(self) -> bool:
         """Whether every accepted event is, or will be, unchanged in exactly one place, and every line could be read."""
-        return not (
-            self.missing or self.doubled or self.differing or self.unhandled or self.dropped or self.damaged_lines
-            or self.unread
-        )  # fmt: skip
+        return not self.wrong()
+
+    def wrong(self) -> dict[str, int]:
+        """The sums that should be 0 and are not."""
+        names = ("missing", "doubled", "differing", "unhandled", "dropped", "damaged_lines", "unread")
+        sums = self.counts()
+        return {name: sums[name] for name in names if sums[name]}
 
     def counts(self) -> dict[str, int]:
         """The sum of each column."""
@@ -93,6 +100,7 @@ class Account:
             "differing": len(self.differing),
             "unhandled": len(self.unhandled),
             "dropped": self.dropped,
+            "gaps": self.gaps,
             "damaged": len(self.damaged),
             "damaged_lines": self.damaged_lines,
         }
@@ -104,7 +112,7 @@ class Account:
             "unhandled": self.unhandled, "damaged": sorted(self.damaged),
         }  # fmt: skip
 
-    def accept(self, entries: Iterable[Accepted], rows: Mapping[str, Row], letters: Mapping[str, int]) -> None:
+    def accept(self, entries: Iterable[JournalEntry], rows: Mapping[str, Row], letters: Mapping[str, int]) -> None:
         """Enter a page of the journal; ``rows`` holds those of its events that have a row."""
         new: Digests = {}
         for entry in entries:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -14,19 +15,30 @@ import httpx
 from pydantic import Field
 
 from unlost.dlq.record.file import FileError
+from unlost.dlq.record.paths import letter_files
+from unlost.dlq.record.trail import Act, whoami
 from unlost.listener.app.settings import GroupName
+from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
+from unlost.listener.store.postgres.reports import DeclaredGap, Reports
+from unlost.listener.store.postgres.trail import TableTrail
 from unlost.ops.audit import query
 from unlost.ops.audit.account import Account
-from unlost.ops.audit.letters import letters_of, unresolved_letters
-from unlost.ops.kit.command import SecretUrl, Settings, UsageProblem, WebAddress, command, say, say_json_text
+from unlost.ops.audit.letters import in_list_and, letters_of, listed_of, unresolved_letters
+from unlost.ops.kit.access.settings import ClientSettings
+from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
+from unlost.ops.kit.command import SecretUrl, UsageProblem, WebAddress, command, say, say_json_text
+from unlost.ops.kit.telemetry.counted import counted
 from unlost.ops.kit.telemetry.printable import printable
 
 AGAIN = 0.5
+NOTE_SECONDS = 3.0
+MOST_GAPS = 100
+"""How many of the declared gaps are shown, the latest ones."""
 
 
-class AuditSettings(Settings):
+class AuditSettings(ClientSettings, DatabaseTlsSettings):
     """Where the parts of the system are."""
 
     producer_url: WebAddress = Field("http://127.0.0.1:3005", description="The producer, for its journal")
@@ -55,33 +67,78 @@ _as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
     params=[_files, _as_json],
 )
 def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> int:
-    """Account for every event that the producer accepted: row, letter in FILES, in flight, waiting, or missing.
+    """Account for every event that the producer accepted: row, letter, in flight, waiting, or missing.
 
-    Unread events wait for a group that has no live listener.
+    Letters are those of the fleet's list, or only those in FILES. Unread events wait for a group that has no listener.
     """
-    named = files or settings.letters
-    with _one_sentence(settings):
-        account = asyncio.run(audited(settings, named))
+    with in_one_sentence(settings):
+        account, gaps = asyncio.run(audited(settings, files))
+        read = [str(file) for file in letter_files(files or settings.letters)]
+    say(f"letters: {_where(settings, files)}", err=True)
+    for file in read:
+        say(f"letters: read {printable(file)}", err=True)
     if account.unread:
         haste = "" if account.is_retained else " soon: the producer has forgotten the group, and may drop them"
         say(
-            f"group {settings.group} has no live listener: nobody reads {account.unread:,} events; start one{haste}",
+            f"group {settings.group} has no live listener: nobody reads {counted(account.unread, 'event')}; "
+            f"start one{haste}",
             err=True,
         )
-    if account.missing and not named:
+    if account.missing and not files and not settings.letters:
         say(
-            "no dead-letter file was read: an event that is a letter is missing here; give FILES, or set LETTERS",
+            "letters that a listener has not shipped to PostgreSQL yet count as missing here: set LETTERS to the "
+            "dead-letter files of the listeners",
             err=True,
         )
     if as_json:
-        say(json.dumps({**account.counts(), **{f"{word}_ids": ids for word, ids in account.ids().items()}}))
+        named_ids = {f"{word}_ids": ids for word, ids in account.ids().items()}
+        say(
+            json.dumps(
+                {
+                    **account.counts(),
+                    **named_ids,
+                    "letter_files": read,
+                    "declared_gaps": [gap._asdict() for gap in gaps],
+                }
+            )
+        )
     else:
         for name, count in account.counts().items():
             say(f"{name.replace('_', ' '):<14}{count:>12,}")
         for word, ids in account.ids().items():
             for event_id in ids:
                 say(f"{word}: {printable(event_id)}")
-    return 0 if account.is_balanced else 1
+        for gap in gaps:
+            say(printable(_in_words(gap)))
+        if account.gaps > len(gaps):
+            say(f"gap: {counted(account.gaps - len(gaps), 'earlier one is', 'earlier ones are')} in the table gaps")
+    return _noted(settings, account)
+
+
+def _noted(settings: AuditSettings, account: Account) -> int:
+    """Write into the trail what is wrong, of which listeners may notify people; return the exit code."""
+    if account.is_balanced:
+        return 0
+    wrong = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in account.wrong().items())
+
+    async def work() -> None:
+        database = Database(
+            settings.database_url.reveal(),
+            group=settings.group,
+            name="unlost audit",
+            connections=1,
+            timeout=NOTE_SECONDS,
+        )
+        try:
+            await TableTrail(database).append(Act(whoami(), "unlost audit", "audit not clean", "all events", "", wrong))
+        finally:
+            await database.close()
+
+    try:
+        asyncio.run(work())
+    except (Transient, Permanent, Misconfigured) as error:
+        say(f"warning: the trail cannot be written: {error}", err=True)
+    return 1
 
 
 @command(
@@ -90,26 +147,67 @@ def audit(settings: AuditSettings, files: tuple[Path, ...], as_json: bool) -> in
     params=[click.Argument(["event_id"]), _files],
 )
 def event(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> int:
-    """Show all that is known of the event EVENT_ID, as JSON: journal, row, listeners, letters in FILES."""
-    with _one_sentence(settings):
-        known = asyncio.run(_known(settings, event_id, files or settings.letters))
+    """Show all that is known of the event EVENT_ID, as JSON: journal, row, listeners, letters.
+
+    Letters are those of the fleet's list, or only those in FILES.
+    """
+    with in_one_sentence(settings):
+        known = asyncio.run(_known(settings, event_id, files))
     say_json_text(json.dumps(known, indent=2, default=str, ensure_ascii=False))
     return 0 if any(known[place] for place in ("journal", "row", "letters")) else 1
 
 
-async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> Account:
-    """Query all parts and return the closed account."""
+def _in_words(gap: DeclaredGap) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(gap.declared_at))
+    missing = "an unknown number of events" if gap.missing is None else counted(gap.missing, "event")
+    filled = f", {gap.backfilled:,} of them received since" if gap.backfilled else ""
+    between = f"after {gap.after or '?'} and before {gap.resumed_at or '?'}"
+    return (
+        f"gap: {gap.source} at {when}, seen by {gap.instance} ({gap.how}): {missing} {between}{filled}{_fetched(gap)}"
+    )
+
+
+def _fetched(gap: DeclaredGap) -> str:
+    """Say what came of fetching a gap's events."""
+    why = f": {gap.why}" if gap.why else ""
+    match gap.outcome:
+        case "filled":
+            return "; its events were fetched"
+        case "partly":
+            return f"; its events were fetched in part{why}"
+        case "failed":
+            return f"; its events could not be fetched{why}"
+        case _:
+            return f"; fetched {counted(gap.fetches, 'time')} in vain so far{why}" if gap.fetches else ""
+
+
+async def audited(settings: AuditSettings, files: tuple[Path, ...]) -> tuple[Account, list[DeclaredGap]]:
+    """Query all parts; return the closed account, and the latest declared gaps."""
     account = Account()
-    letters, account.damaged_lines = unresolved_letters(files)
-    async with _everybody(settings) as (client, connection):
-        handled_from = await query.handled_from(client, settings.listeners, connection, settings.group)
-        retained = await query.retained(client, settings.producer_url, connection, settings.group)
+    letter_files(files or settings.letters)  # a wrong name is reported before any server is queried
+    async with _everybody(settings) as (client, reports):
+        letters, account.damaged_lines = await _letters(settings, files, reports)
+        handled_from = await query.handled_from(client, settings.listeners, reports)
+        retained = await query.retained(client, settings.producer_url, reports, settings.group)
         account.dropped, account.is_retained = retained.dropped, retained.waits
         async for page in query.journal(client, settings.producer_url):
             ids = [entry.event_id for entry in page]
-            account.accept(page, await query.rows(connection, settings.group, ids, handled_from=handled_from), letters)
-        await _close(account, settings, files, client, connection, handled_from)
-    return account
+            account.accept(page, await query.rows(reports, ids, handled_from=handled_from), letters)
+        await _close(account, settings, files, client, reports, handled_from)
+        account.gaps = await reports.count_gaps()
+        return account, await reports.gaps(MOST_GAPS)
+
+
+async def _letters(settings: AuditSettings, files: tuple[Path, ...], reports: Reports) -> tuple[Counter[str], int]:
+    """Count letters in the files that were named, or in the fleet's list and what it lacks of the files of LETTERS."""
+    return unresolved_letters(files) if files else await in_list_and(settings.letters, reports)
+
+
+def _where(settings: AuditSettings, files: tuple[Path, ...]) -> str:
+    if files:
+        return "those of FILES alone"
+    beside = ", and the files of LETTERS for what it lacks" if settings.letters else ""
+    return f"the fleet's list of group {settings.group}{beside}"
 
 
 async def _close(
@@ -117,7 +215,7 @@ async def _close(
     settings: AuditSettings,
     files: tuple[Path, ...],
     client: httpx.AsyncClient,
-    connection: asyncpg.Connection,
+    reports: Reports,
     handled_from: int | None,
 ) -> None:
     """Query again for events that were found nowhere: they may have been moving from one place to another."""
@@ -125,21 +223,19 @@ async def _close(
     while account.left:
         left = [*account.left]
         held = await query.in_flight(client, settings.listeners, left)
-        unread = await _unread(settings, client, connection, set(left))
-        letters, account.damaged_lines = unresolved_letters(files)
-        account.look_again(await query.rows(connection, settings.group, left, handled_from=handled_from), letters)
+        unread = await _unread(settings, client, reports, set(left))
+        letters, account.damaged_lines = await _letters(settings, files, reports)
+        account.look_again(await query.rows(reports, left, handled_from=handled_from), letters)
         if not account.left.keys() - held - unread or time.monotonic() > deadline:
-            account.close(held, unread, is_read=await query.is_read(connection, settings.group))
+            account.close(held, unread, is_read=await reports.is_read())
             return
         await asyncio.sleep(AGAIN)
 
 
-async def _unread(
-    settings: AuditSettings, client: httpx.AsyncClient, connection: asyncpg.Connection, among: set[str]
-) -> set[str]:
+async def _unread(settings: AuditSettings, client: httpx.AsyncClient, reports: Reports, among: set[str]) -> set[str]:
     """Return those of these events that come after the group's cursor, so that they will still be read."""
     unread: set[str] = set()
-    cursors: list[str | None] = [*await query.group_cursors(connection, settings.group)]
+    cursors: list[str | None] = [*await reports.cursors()]
     for cursor in cursors or [None]:
         try:
             async for page in query.journal(client, settings.producer_url, cursor):
@@ -151,24 +247,30 @@ async def _unread(
 
 async def _known(settings: AuditSettings, event_id: str, files: tuple[Path, ...]) -> dict[str, Any]:
     known: dict[str, Any] = {"event_id": event_id, "journal": None, "row": None, "listeners": {}, "letters": []}
-    async with _everybody(settings) as (client, connection):
+    async with _everybody(settings) as (client, reports):
         entry = await query.first_entry(client, settings.producer_url, event_id)
         if entry is not None:
             known["journal"] = {"cursor": entry.cursor, "digest": entry.digest, "at": entry.at, "state": entry.state}
-        await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
-        row = await query.row(connection, settings.group, event_id)
+        row = await reports.whole_row(event_id)
         known["row"] = None if row is None else {name: _readable(value) for name, value in row.items()}
         for url in settings.listeners:
             try:
                 known["listeners"][url] = await query.known_to(client, url, event_id)
             except (httpx.TransportError, ValueError) as error:
                 known["listeners"][url] = {"error": f"does not answer: {error}"}
-    known["letters"] = letters_of(files, event_id)
+        known["letters_from"] = _where(settings, files)
+        known["letter_files"] = [str(file) for file in letter_files(files or settings.letters)]
+        known["letters"] = [] if files else await listed_of(reports, event_id)
+    listed = {one["letter_id"] for one in known["letters"]}
+    known["letters"] += [
+        one for one in letters_of(files or settings.letters, event_id) if one["letter_id"] not in listed
+    ]
     return known
 
 
 @contextmanager
-def _one_sentence(settings: AuditSettings) -> Iterator[None]:
+def in_one_sentence(settings: AuditSettings) -> Iterator[None]:
+    """Turn errors of PostgreSQL and of files into one sentence for the user."""
     try:
         yield
     except FileError as error:
@@ -190,7 +292,7 @@ def _readable(value: object) -> object:
 
 
 @asynccontextmanager
-async def _everybody(settings: AuditSettings) -> AsyncIterator[tuple[httpx.AsyncClient, asyncpg.Connection]]:
+async def _everybody(settings: AuditSettings) -> AsyncIterator[tuple[httpx.AsyncClient, Reports]]:
     try:
         connection = await Database(
             settings.database_url.reveal(), name="unlost audit", timeout=query.TIMEOUT, connect_timeout=query.TIMEOUT
@@ -198,7 +300,7 @@ async def _everybody(settings: AuditSettings) -> AsyncIterator[tuple[httpx.Async
     except (*LIBRARY_ERRORS, ValueError) as error:
         raise UsageProblem(f"PostgreSQL at {settings.database_url} cannot be reached: {error}") from None
     try:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            yield client, connection
+        async with httpx.AsyncClient(trust_env=False, **settings.client()) as client:
+            yield client, Reports(connection, settings.group, timeout=query.TIMEOUT)
     finally:
         connection.terminate()

@@ -1,34 +1,24 @@
-"""Queries of the audit: to the producer's journal, to PostgreSQL and to the listeners."""
+"""Queries of the audit to the producer's journal and to the listeners, and rows as the audit sees them."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import asyncpg
 import httpx
 import msgspec
 
-from unlost.listener.store.postgres.database_name import name_of_database
-from unlost.listener.store.postgres.statements import in_schema, schema_of
+from unlost.listener.store.postgres.reports import AuditedRow, Reports
 from unlost.ops.audit.account import Row
 from unlost.ops.kit.command import UsageProblem
+from unlost.ops.kit.telemetry.tls import tls_failure
 
 PAGE = 5_000
 IDS_PER_CALL = 100
 TIMEOUT = 15.0
-ROWS = "select event_id, seq, payload_sha256, handler from unlost.events where event_id = any($1::text[])"
-FIRST_HANDLED = "select seq from unlost.events where handler is not null order by seq limit 1"
-ROW = "select * from unlost.events where event_id = $1"
-CURSORS = "select cursor from unlost.cursors"
-ALIVE = """
-select exists (select from unlost.listeners
-    where listens and seen_at between clock_timestamp() - interval '10 s' and clock_timestamp() + interval '10 s')
-"""
-"""A listener refreshes its row twice a second."""
 CURSOR_REFUSED = frozenset({400, 404, 409, 410, 416})
 
 
-class Entry(msgspec.Struct, frozen=True):
+class AcceptedEvent(msgspec.Struct, frozen=True):
     """One accepted event in the journal."""
 
     event_id: str
@@ -43,12 +33,12 @@ class UnknownCursor(Exception):
     """The journal does not know this cursor."""
 
 
-_entry = msgspec.json.Decoder(Entry)
+_entry = msgspec.json.Decoder(AcceptedEvent)
 
 
 async def journal(
     client: httpx.AsyncClient, producer_url: str, after: str | int | None = None
-) -> AsyncIterator[list[Entry]]:
+) -> AsyncIterator[list[AcceptedEvent]]:
     """Yield all accepted events after a cursor, oldest first, in pages."""
     while True:
         parameters: dict[str, Any] = {"limit": PAGE} | ({} if after is None else {"after": after})
@@ -60,7 +50,7 @@ async def journal(
         after = page[-1].cursor
 
 
-async def first_entry(client: httpx.AsyncClient, producer_url: str, event_id: str) -> Entry | None:
+async def first_entry(client: httpx.AsyncClient, producer_url: str, event_id: str) -> AcceptedEvent | None:
     """Return the first entry of an event; None if it was never accepted, or has been forgotten."""
     response = await _get(client, f"{producer_url}/api/journal", {"event_id": event_id})
     lines = response.content.splitlines()
@@ -74,11 +64,9 @@ class Retained(msgspec.Struct, frozen=True):
     waits: bool = True
 
 
-async def retained(
-    client: httpx.AsyncClient, producer_url: str, connection: asyncpg.Connection, group: str
-) -> Retained:
+async def retained(client: httpx.AsyncClient, producer_url: str, reports: Reports, group: str) -> Retained:
     """Query what retention has dropped, and whether it waits for the group in this database."""
-    database = await name_of_database(connection)
+    database = await reports.database()
     try:
         answer = await client.get(f"{producer_url}/api/journal/groups", timeout=TIMEOUT)
         if not answer.is_success:
@@ -90,29 +78,23 @@ async def retained(
         raise UsageProblem(f"{producer_url} does not say what it dropped ({error})") from None
 
 
-async def rows(
-    connection: asyncpg.Connection, group: str, event_ids: Sequence[str], *, handled_from: int | None
-) -> dict[str, Row]:
-    """Return those of these events that have rows. ``handled_from``: from this row on, each was to be handled."""
-    found = await connection.fetch(in_schema(ROWS, schema_of(group)), list(event_ids), timeout=TIMEOUT)
+async def rows(reports: Reports, event_ids: Sequence[str], *, handled_from: int | None) -> dict[str, Row]:
+    """Return those of these events that have rows. ``handled_from``: from this row on, all must have been handled."""
 
-    def is_right(row: asyncpg.Record) -> bool:
-        return bool(row["handler"]) or handled_from is None or row["seq"] < handled_from
+    def is_right(row: AuditedRow) -> bool:
+        return bool(row.handler) or handled_from is None or row.seq < handled_from
 
-    return {row["event_id"]: Row(row["payload_sha256"].hex(), is_right(row)) for row in found}
+    return {row.event_id: Row(row.digest.hex(), is_right(row)) for row in await reports.rows(event_ids)}
 
 
-async def handled_from(
-    client: httpx.AsyncClient, listeners: Iterable[str], connection: asyncpg.Connection, group: str
-) -> int | None:
+async def handled_from(client: httpx.AsyncClient, listeners: Iterable[str], reports: Reports) -> int | None:
     """Return the number of the first row that a handler processed: rows before it are from a time without a handler.
 
-    None: the group has no handler now. If no row was handled, all were to be.
+    None: the group has no handler now. If no row was handled, all should have been.
     """
     if await handler(client, listeners) is None:
         return None
-    first: int | None = await connection.fetchval(in_schema(FIRST_HANDLED, schema_of(group)), timeout=TIMEOUT)
-    return first or 0
+    return await reports.first_handled() or 0
 
 
 async def handler(client: httpx.AsyncClient, listeners: Iterable[str]) -> str | None:
@@ -151,29 +133,13 @@ async def known_to(client: httpx.AsyncClient, listener_url: str, event_id: str) 
     return known
 
 
-async def group_cursors(connection: asyncpg.Connection, group: str) -> list[str]:
-    """Return the group's cursors, of all sources. Everything up to a cursor is settled."""
-    found = await connection.fetch(in_schema(CURSORS, schema_of(group)), timeout=TIMEOUT)
-    return [row["cursor"] for row in found]
-
-
-async def is_read(connection: asyncpg.Connection, group: str) -> bool:
-    """Whether the group has a live listener."""
-    alive: bool = await connection.fetchval(in_schema(ALIVE, schema_of(group)), timeout=TIMEOUT)
-    return alive
-
-
-async def row(connection: asyncpg.Connection, group: str, event_id: str) -> asyncpg.Record | None:
-    """Return the whole row of an event."""
-    return await connection.fetchrow(in_schema(ROW, schema_of(group)), event_id, timeout=TIMEOUT)
-
-
 async def _get(client: httpx.AsyncClient, url: str, params: dict[str, Any]) -> httpx.Response:
     try:
         response = await client.get(url, params=params, timeout=TIMEOUT)
         response.raise_for_status()
-    except httpx.TransportError as error:
-        raise UsageProblem(f"{url} cannot be reached ({error}); is it up?") from None
+    except (httpx.TransportError, OSError) as error:
+        why = tls_failure(error, ca="UNLOST_CA", cert="UNLOST_CERT") or error
+        raise UsageProblem(f"{url} cannot be reached ({why}); is it up?") from None
     except httpx.HTTPStatusError as error:
         if error.response.status_code in CURSOR_REFUSED and "after" in params:
             raise UnknownCursor(str(params["after"])) from None

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import asyncpg
 import httpx
@@ -12,10 +11,12 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 from unlost.listener.claims.manager import TICK_SECONDS
-from unlost.listener.source.handshake import source_name
+from unlost.listener.source.stream.handshake import source_name
 from unlost.listener.store.postgres.cursors import PostgresCursors
 from unlost.listener.store.postgres.database import Database
-from unlost.ops.bench.client import Publisher, checked, request
+from unlost.listener.store.postgres.reports import Reports
+from unlost.ops.bench import processor
+from unlost.ops.bench.client import BatchPoster, checked, request
 from unlost.ops.bench.figures import Measured
 from unlost.ops.bench.load import bodies, events
 from unlost.ops.system.child import Child
@@ -28,10 +29,6 @@ WARMING = 200
 """Events that each round stores before it is measured."""
 BODIES_AT_ONCE = 4
 """One is being sent, one read, one committed, and one answered."""
-SPAN = "select extract(epoch from max(processed_at) - min(received_at))::float8 from unlost.events where seq > $1"
-NEWEST = "select coalesce(max(seq), 0) from unlost.events"
-COUNT = "select count(*) from unlost.events where seq > $1"
-COUNTS = "select count(*), count(distinct event_id) from unlost.events where seq > $1"
 
 
 def publishing(line: bytes) -> bytes:
@@ -45,11 +42,12 @@ class Bed:
     def __init__(self, system: System, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self.system = system
         self.connection = connection
+        self.reports = Reports(connection)
         self.redis: Redis = Redis.from_url(system.redis_url)
         self._base = 0
         self._database = Database(system.database_url)
         self._cursors = PostgresCursors(self._database)
-        self.publisher = Publisher(system.layout.producer_url)
+        self.publisher = BatchPoster(system.layout.producer_url)
 
     @property
     def server_pids(self) -> list[int | None]:
@@ -103,31 +101,27 @@ class Bed:
 
     async def forget_rows(self) -> None:
         """Begin a round with an empty table and an empty Redis."""
-        await self.connection.execute("truncate unlost.events")
+        await self.reports.truncate_rows()
         await self.keep_rows()
 
     async def keep_rows(self) -> None:
         """Begin a round with the present rows and an empty Redis."""
-        self._base = await self.connection.fetchval(NEWEST)
+        self._base = await self.reports.newest()
         await self.connection.execute("checkpoint", timeout=WAIT)
         await self.redis.flushall()
 
     async def rows(self, count: int) -> int:
-        """Wait for so many rows; return how many there are."""
+        """Wait for ``count`` rows; return how many there are."""
         async with asyncio.timeout(WAIT):
-            while (found := await self._count()) < count:  # noqa: ASYNC110  other processes write them
+            while (found := await self.reports.count_after(self._base)) < count:  # noqa: ASYNC110  other processes write them
                 await asyncio.sleep(LOOK)
-        return found
-
-    async def _count(self) -> int:
-        found: int = await self.connection.fetchval(COUNT, self._base)
         return found
 
     async def stored(self, children: Sequence[Child], lines: Sequence[bytes], distinct: int) -> Measured:
         """Measure how fast these listeners store waiting events: from the first received frame to the last row.
 
         They are up and know each other, and are frozen while events are published. So the figure includes no start of
-        a process.
+        a process. The processor seconds are those of the listeners.
         """
         await self.begin_here()
         for child in children:
@@ -137,15 +131,17 @@ class Bed:
             for child in children:
                 child.freeze()
             await self.publish(lines)
+            before = processor.seconds(pids := [child.pid for child in children], self_too=False)
             for child in children:
                 child.thaw()
             await self.rows(distinct)
-            seconds: float = await self.connection.fetchval(SPAN, self._base)
+            used = processor.seconds(pids, self_too=False) - before
+            seconds = await self.reports.span_after(self._base)
         finally:
             for child in children:
                 await asyncio.to_thread(child.stop)
         await self._audit(distinct)
-        return Measured(len(lines), seconds)
+        return Measured(len(lines), seconds, used)
 
     async def _met(self, count: int) -> None:
         """Wait until so many listeners are ready and know each other, and have stored some events together."""
@@ -156,12 +152,12 @@ class Bed:
         await asyncio.sleep(TICK_SECONDS * 2 if count > 1 else 0)
         await self.publish(events(WARMING, self.new_run(), 300))
         await self.rows(WARMING)
-        self._base = await self.connection.fetchval(NEWEST)
+        self._base = await self.reports.newest()
 
     async def _audit(self, distinct: int) -> None:
         """Check the rows: a fast figure with wrong rows is worthless."""
-        found: Any = await self.connection.fetchrow(COUNTS, self._base)
-        if tuple(found) != (distinct, distinct):
+        found = await self.reports.distinct_after(self._base)
+        if found != (distinct, distinct):
             raise RuntimeError(f"{distinct:,} rows were expected, and there are {found[0]:,}")
 
 

@@ -13,13 +13,15 @@ from urllib.parse import urlsplit
 CONNECTIONS = 128
 """Enough that no event waits for the response to an earlier one, as with independent publishers."""
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+FRESH_SECONDS = 2.0
+"""A connection that was idle for longer is not used again: the server closes it after 5 s, perhaps just now."""
 HEAD_ENDS = b"\r\n\r\n"
 
 Answer = tuple[bytes, bytes]
 """A response: its head and its body."""
 
 
-class Publisher:
+class BatchPoster:
     """Sends each request on a free connection."""
 
     def __init__(self, url: str) -> None:
@@ -29,10 +31,13 @@ class Publisher:
         self._waiting: deque[tuple[bytes, asyncio.Future[Answer]]] = deque()
 
     async def open(self, count: int = CONNECTIONS) -> None:
-        """Provide so many free connections; replace those that the server closed because they were idle."""
+        """Provide ``count`` free connections; replace those that are closed, or were idle for long."""
         await asyncio.sleep(0)  # after a long busy time, the loop learns only now which ones are closed
-        self._free = [wire for wire in self._free if not wire.is_closed]
         loop = asyncio.get_running_loop()
+        stale = [wire for wire in self._free if wire.is_closed or loop.time() - wire.used_at > FRESH_SECONDS]
+        for wire in stale:
+            wire.close()
+            self._free.remove(wire)
         while len(self._free) < count:
             self._free.append((await loop.create_connection(lambda: _Wire(self._freed), *self.address))[1])
 
@@ -66,7 +71,7 @@ class Publisher:
 
 def request(path: str, body: bytes) -> bytes:
     """Make a POST request."""
-    return b"POST %b HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+    return b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
 
 
 def checked(answer: Answer) -> bytes:
@@ -94,6 +99,7 @@ class _Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._read = b""
         self._answer: asyncio.Future[Answer] | None = None
+        self.used_at = asyncio.get_running_loop().time()
 
     @property
     def is_closed(self) -> bool:
@@ -114,6 +120,7 @@ class _Wire(asyncio.Protocol):
         if found is None:
             return
         answer, self._read = found
+        self.used_at = asyncio.get_running_loop().time()
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
         self._freed(self)

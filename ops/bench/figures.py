@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Events, the seconds that they took, and the processor seconds of all processes."""
+    """Events, the seconds that they took, and the processor seconds: of a stage all, of the pipeline the listeners'."""
 
     events: int
     seconds: float
@@ -25,7 +25,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class Latencies:
     """Percentiles of latency, in milliseconds."""
 
     p50: float
@@ -54,6 +54,7 @@ class Bar:
 BARS: Mapping[str, Bar] = {
     "sequential": Bar("pipeline : the loop that handles one event after another", 20),
     "concurrent": Bar("pipeline : the same loop, concurrent, with pools", 5),
+    "by_hand": Bar("pipeline : a queue and batches with unnest by hand, two workers", 0.5),
     "limit": Bar("pipeline : what the machine could do, by the stages' processor time", 0.7, noise=5),
     "two_listeners": Bar("two listeners, half duplicates each : one listener", 0.9),
     "latency": Bar("p99 at 1,000/s : hop + round trip + commit", 3, at_most=True, noise=30),
@@ -61,23 +62,28 @@ BARS: Mapping[str, Bar] = {
     "redis_bytes": Bar("Redis bytes per settled event", 120, at_most=True, noise=1),
     "memory_mb": Bar("MB of a listener while PostgreSQL is away", 200, at_most=True, noise=1),
     "batch_publish": Bar("batch publish : journal alone", 0.6),
+    "failing": Bar("healthy events beside 5 % that fail : without them", 0.9),
     "transaction": Bar("transaction handler : the same by hand", 0.8),
+    "typed_us": Bar("processor µs that a typed route takes more than a plain function", 5, at_most=True),
+    "slow_handlers": Bar("50 ms handlers, 256 at once : the ideal rate", 0.95),
+    "many_transactions": Bar("transactions, 64 at once : 16 at once", 1.0),
+    "thread_us": Bar("processor µs of a listener for a handler in a thread", 60, at_most=True),
 }
 
 
-def percentiles(values: Sequence[float]) -> Latency:
+def percentiles(values: Sequence[float]) -> Latencies:
     """The percentiles of values in seconds, as milliseconds."""
     ordered = sorted(values)
 
     def at(share: float) -> float:
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
 
-    return Latency(at(0.5), at(0.99), at(0.999))
+    return Latencies(at(0.5), at(0.99), at(0.999))
 
 
-def median_of(rounds: Sequence[Latency]) -> Latency:
+def median_of(rounds: Sequence[Latencies]) -> Latencies:
     """The median of each percentile, so that one bad moment of the machine does not decide."""
-    return Latency(*(statistics.median(one) for one in zip(*map(astuple, rounds), strict=True)))
+    return Latencies(*(statistics.median(one) for one in zip(*map(astuple, rounds), strict=True)))
 
 
 def median_by_rate(rounds: Sequence[Measured]) -> Measured:

@@ -6,18 +6,13 @@ from pathlib import Path
 
 import psutil
 
+from unlost.listener.store.postgres.reports import Reports
 from unlost.ops.bench import pipeline, processor
 from unlost.ops.bench.bed import WARMING, Bed
 from unlost.ops.bench.figures import Measured
 from unlost.ops.bench.load import LINES, event, events
 from unlost.ops.system.child import Child
 
-FILL = """
-    insert into unlost.events
-        (event_id, type, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
-    select md5(i::text) || '-' || i, 'bench', jsonb_build_object('number', i, 'text', repeat('x', 180)),
-           sha256(i::text::bytea), 'fill', 'fill:0', 1, 1, now()
-    from generate_series($1::bigint, $2::bigint) i"""
 FILL_AT_ONCE = 500_000
 WATCH_SECONDS = 20.0
 SETTLE_SECONDS = 5.0
@@ -38,9 +33,10 @@ async def redis_bytes(bed: Bed, *, count: int) -> float:
 async def at_rows(bed: Bed, rows: int, *, count: int) -> AsyncIterator[Measured]:
     """Measure the pipeline on an empty table, and on one with so many rows."""
     yield await pipeline.stored(bed, listeners=1, count=count, size=300, duplicates=0)
+    reports = Reports(bed.connection, timeout=600)
     for first in range(0, rows, FILL_AT_ONCE):
-        await bed.connection.execute(FILL, first, min(rows, first + FILL_AT_ONCE) - 1, timeout=600)
-    await bed.connection.execute("vacuum analyze unlost.events", timeout=600)
+        await reports.fill(first, min(rows, first + FILL_AT_ONCE) - 1)
+    await reports.analyze_rows()
     await bed.keep_rows()
     yield await pipeline.into_table(bed, listeners=1, count=count, size=300)
 

@@ -15,6 +15,8 @@ from unlost.ops.bench.load import events
 from unlost.ops.system.child import Child
 
 COUNTERS = 997
+MARK = "fails-"
+FAILING_ONE_IN = 20
 AWAITED_SECONDS = 0.005
 BY_HAND = 16
 """A listener's default number of concurrent handlers."""
@@ -36,19 +38,44 @@ async def transaction(event: Delivery, connection: "asyncpg.Connection[asyncpg.R
     await connection.execute(UPDATE, _counter(event.event_id))
 
 
-def child_with(bed: Bed, handler: str) -> Child:
+async def instant(event: Delivery) -> None:
+    """Take no time, and fail for marked events."""
+    if event.event_id.startswith(MARK):
+        raise ConnectionError("as marked")
+
+
+def child_with(bed: Bed, handler: str, **settings: str) -> Child:
     """Make a listener with one of the handlers above, not yet started."""
+    return child_of(bed, f"{__name__}:{handler}", **settings)
+
+
+def child_of(bed: Bed, handler: str, **settings: str) -> Child:
+    """Make a listener with the handler of this name, not yet started."""
     system = bed.system
-    return system.layout.with_settings(HANDLER=f"{__name__}:{handler}").listeners(
-        system.database_url, system.redis_url
-    )[0]
+    return system.layout.with_settings(HANDLER=handler, **settings).listeners(system.database_url, system.redis_url)[0]
 
 
-async def stored(bed: Bed, handler: str, *, count: int) -> Measured:
+async def healthy(bed: Bed, *, count: int, failing: bool) -> Measured:
+    """Measure how fast one listener stores healthy events; if ``failing``, every twentieth event fails each time."""
+    await bed.forget_rows()
+    lines = events(count, bed.new_run(), 300)
+    if failing:
+        lines = [_marked(line) if number % FAILING_ONE_IN == 0 else line for number, line in enumerate(lines)]
+    stored = count - len(range(0, count, FAILING_ONE_IN)) if failing else count
+    # Those that fail still wait for another attempt when all others are stored.
+    child = child_with(bed, "instant", SHUTDOWN_TIMEOUT="0")
+    return Measured(stored, (await bed.stored([child], lines, stored)).seconds)
+
+
+def _marked(line: bytes) -> bytes:
+    return line.replace(b'"event_id": "', b'"event_id": "' + MARK.encode(), 1)
+
+
+async def stored(bed: Bed, handler: str, *, count: int, **settings: str) -> Measured:
     """Measure one listener with this handler."""
     await _counters(bed)
     await bed.forget_rows()
-    child = child_with(bed, handler)
+    child = child_with(bed, handler, **settings)
     return await bed.stored([child], events(count, bed.new_run(), 300), count)
 
 
@@ -59,7 +86,7 @@ async def by_hand(bed: Bed, *, count: int) -> Measured:
     """
     await _counters(bed)
     await bed.connection.execute("drop table if exists by_hand")
-    await bed.connection.execute("create table by_hand (like unlost.events including all)")
+    await bed.reports.table_like()
     todo = events(count, bed.new_run(), 300)
     async with asyncpg.create_pool(bed.system.database_url, min_size=BY_HAND, max_size=BY_HAND) as pool:
         loop = asyncio.get_running_loop()

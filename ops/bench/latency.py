@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from unlost.ops.bench.bed import Bed, publishing
-from unlost.ops.bench.figures import Latency, percentiles
+from unlost.ops.bench.figures import Latencies, percentiles
 from unlost.ops.bench.load import event
-from unlost.ops.bench.pacing import Paced, wait_until
+from unlost.ops.bench.pacing import PacedPublisher, wait_until
 
 SETTLE = 60.0
 WARM_SECONDS = 1.5
@@ -49,10 +49,9 @@ end $$
 would have seen everything committed in it. Rows are matched with looks afterwards, so a look costs next to nothing and
 can be taken often. The last look begins when the lock is free."""
 LOOKS = "select snapshot, at from pg_temp.looks()"
-ROWS = "select event_id, xmin::text::bigint as written_by from unlost.events where seq > $1"
 
 
-async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latency:
+async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latencies:
     """Publish at an even rate, and take looks at the table all the time."""
     await bed.forget_rows()
     await bed.begin_here()
@@ -66,24 +65,24 @@ async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latenc
         await asyncio.to_thread(child.stop)
 
 
-async def _under_way(bed: Bed, run: str, rate: int, seconds: float) -> Latency:
+async def _under_way(bed: Bed, run: str, rate: int, seconds: float) -> Latencies:
     warm, limit = round(rate * WARM_SECONDS), SETTLE + WARM_SECONDS + seconds
     count = warm + round(rate * seconds)
-    whole = await bed.connection.fetchval("select max(seq) from unlost.events")
+    whole = await bed.reports.newest()
     requests = [publishing(event(number, run, 300)) for number in range(count)]
     async with asyncio.timeout(limit), _looking(bed, limit) as looks:
         sent = await _sent(bed, requests, rate)
         await asyncio.sleep(MOMENT)
         await bed.rows(1 + count)
-    rows = await bed.connection.fetch(ROWS, whole)
-    seen = became_visible([(look["snapshot"], look["at"]) for look in await looks], {row["written_by"] for row in rows})
-    visible = {row["event_id"]: seen[row["written_by"]] for row in rows}
+    written_by = await bed.reports.transactions_after(whole)
+    seen = became_visible([(look["snapshot"], look["at"]) for look in await looks], set(written_by.values()))
+    visible = {event_id: seen[transaction] for event_id, transaction in written_by.items()}
     return percentiles([visible[f"{run}-{number:08}"] - at for number, at in enumerate(sent)][warm:])
 
 
 async def _sent(bed: Bed, requests: Sequence[bytes], rate: int) -> list[float]:
     """Send requests at an even rate; after all responses, return the time at which each should have been sent."""
-    paced = await asyncio.to_thread(Paced, *bed.publisher.address)
+    paced = await asyncio.to_thread(PacedPublisher, *bed.publisher.address)
     try:
         return await asyncio.to_thread(paced.send, requests, rate)
     finally:
@@ -128,8 +127,8 @@ def became_visible(looks: Iterable[tuple[str, float]], transactions: Iterable[in
     return seen
 
 
-async def floor(bed: Bed, *, times: int, rate: int | None = None) -> Latency:
-    """Measure one hop, one round trip and one commit in a row, so many times: back to back, or at an even rate.
+async def floor(bed: Bed, *, times: int, rate: int | None = None) -> Latencies:
+    """Measure one hop, one round trip and one commit in a row, repeatedly: back to back, or at an even rate.
 
     At a rate, events that should have been sent during a slow one are counted as if they had waited for it. A loop that
     sends the next event only after the last one would hide stalls of the machine (coordinated omission): a stall would

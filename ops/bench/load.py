@@ -22,13 +22,13 @@ def events(count: int, run: str, size: int) -> list[bytes]:
     return [event(number, run, size) for number in range(count)]
 
 
-def with_duplicates(distinct: Sequence[bytes], share: float, dice: random.Random) -> list[bytes]:
+def with_duplicates(distinct: Sequence[bytes], share: float, rng: random.Random) -> list[bytes]:
     """Mix copies among the events, each after its original, until they are ``share`` of the whole."""
     copies = round(len(distinct) * share / (1 - share))
     places = [(number + 0.0, one) for number, one in enumerate(distinct)]
     for _ in range(copies):
-        number = dice.randrange(len(distinct))
-        places.append((number + dice.uniform(0.5, 5_000), distinct[number]))
+        number = rng.randrange(len(distinct))
+        places.append((number + rng.uniform(0.5, 5_000), distinct[number]))
     return [one for _, one in sorted(places)]
 
 

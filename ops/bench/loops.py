@@ -1,8 +1,9 @@
 """The usual hand-written loop, in its two usual forms, as fair as we can make it.
 
-It does the same job as a listener without a handler, but without a listener's guarantees: read a frame, claim its id in
-Redis with ``SET NX EX``, insert the row with ``ON CONFLICT DO NOTHING``, delete the key. Both forms use uvloop,
-hiredis, prepared statements and persistent connections. The concurrent form processes many events at once, on pools.
+It does the same job as a listener without a handler, but without a listener's guarantees. It reads a frame, claims its
+id in Redis with ``SET NX EX``, inserts the row with ``ON CONFLICT DO NOTHING``, and deletes the key. Both forms use
+uvloop, hiredis, prepared statements and persistent connections. The concurrent form processes many events at once, on
+pools.
 
     python -m unlost.ops.bench.loops sequential WS_URL REDIS_URL DATABASE_URL COUNT
 """

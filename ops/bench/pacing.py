@@ -23,13 +23,13 @@ def wait_until(due: float) -> None:
         time.sleep(early)
 
 
-class Paced:
+class PacedPublisher:
     """A punctual publisher for a thread of its own. It uses its connections in turn.
 
     Responses are read later, many at once: a wake-up for each would cost as much as sending."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._wires = [_Wire(host, port) for _ in range(CONNECTIONS)]
+        self._wires = [_Connection(host, port) for _ in range(CONNECTIONS)]
 
     def send(self, requests: Sequence[bytes], rate: float) -> list[float]:
         """Send the requests; return the scheduled time of each, by the wall clock."""
@@ -48,7 +48,7 @@ class Paced:
             wire.close()
 
 
-class _Wire:
+class _Connection:
     """One connection. The server queues a request that is sent before the last response has come."""
 
     def __init__(self, host: str, port: int) -> None:

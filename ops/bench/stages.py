@@ -11,7 +11,8 @@ from pathlib import Path
 
 from unlost.dlq.record.file import DeadLetterFile
 from unlost.dlq.record.letter import letter_for
-from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.claims.redis.adapter import RedisClaims
+from unlost.listener.claims.redis.servers import redis_servers
 from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.errors import Transient, failure_of
 from unlost.listener.core.event import Event
@@ -20,8 +21,9 @@ from unlost.listener.fast.pool import FAST
 from unlost.listener.fast.websocket import open_stream
 from unlost.listener.pipeline.frames import read_frames
 from unlost.listener.ports.rows import NewRow
-from unlost.listener.source.connection import SourceOptions
 from unlost.listener.source.reader import AT_ONCE as FRAMES
+from unlost.listener.source.stream.envelope import split
+from unlost.listener.source.websocket.connection import WebSocketOptions
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.bench import processor
@@ -55,8 +57,8 @@ async def measure(bed: Bed, *, count: int, size: int) -> dict[str, Measured]:
     frames: list[Event] = []
     measured["receive"] = await _counted(bed, count, lambda: _receive(stream, count, frames))
     claims = RedisClaims(
-        connect_redis(bed.system.redis_url), token=TOKEN, group="bench", lease_seconds=30,
-        window_seconds=600_000, timeout=5.0,
+        redis_servers(bed.system.redis_url, timeout=5.0), token=TOKEN, group="bench", lease_seconds=30,
+        window_seconds=600_000,
     )  # fmt: skip
     await claims.place()
     requests = [ClaimRequest(one.event_id, one.digest) for one in frames]
@@ -93,12 +95,11 @@ async def _each(items: Sequence[object], call: Callable[..., Awaitable[object]],
 
 async def _receive(url: str, count: int, into: list[Event]) -> None:
     """Read the stream, and decode it as a listener does."""
-    options = SourceOptions(url, "bench", "bench")
-    async with open_stream(url, options) as stream:
+    async with open_stream(url, WebSocketOptions()) as stream:
         while len(into) < count:
             frames = await stream.take(FRAMES, LARGEST)
             assert not isinstance(frames, Oversized)
-            found = read_frames(frames, max_bytes=LARGEST)
+            found = read_frames(split(frames).bodies, max_bytes=LARGEST)
             into += [event for event in found if isinstance(event, Event)]
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from operator import truediv
 from typing import Any
 
-from unlost.ops.bench import growth, handlers, latency, machine, pipeline, stages
+from unlost.ops.bench import growth, handlers, latency, machine, pipeline, routes, stages
 from unlost.ops.bench.bed import Bed
 from unlost.ops.bench.figures import (
-    Latency,
+    Latencies,
     Measured,
     better,
     median_by_rate,
@@ -27,12 +27,22 @@ LATENCY_SECONDS = 2.0
 """Duration of each rate."""
 FLOOR = "hop + round trip + commit"
 IN_A_ROW = "the same, one right after another"
+BY_HAND = "queue + unnest by hand"
 SIZES = (100, 1_000, 16_000)
 SHARES = (0.1, 0.5)
 WAITING = 1_000_000
 IDLE_LISTENERS = 10
 LOOKS_AGAIN = 2
 IDLE = ("idle listener, processor ms/s", "idle listener, MB", "servers for ten idle listeners, processor ms/s")
+PROMISES = {
+    "pipeline": "all: one row or one letter for each event, takeover, dedup, replay",
+    "two listeners": "the same, by two",
+    BY_HAND: "the primary key, and redelivery after 30 s; the queue may lose what it accepted in the last 2 minutes",
+    f"{BY_HAND}, synced": "the primary key, and redelivery after 30 s",
+    "loop, sequential": "a lock, the primary key",
+    "loop, concurrent": "a lock, the primary key",
+}
+"""The guarantees of each, besides its rate."""
 Say = Callable[[str], None]
 
 
@@ -64,7 +74,7 @@ class Findings:
 
     rates: dict[str, Measured] = field(default_factory=dict)
     spreads: dict[str, float] = field(default_factory=dict)
-    latencies: dict[str, Latency] = field(default_factory=dict)
+    latencies: dict[str, Latencies] = field(default_factory=dict)
     amounts: dict[str, float] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
 
@@ -118,8 +128,9 @@ class Suite:
         """
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "sequential": self._beside_loops, "concurrent": self._beside_loops, "limit": self._in_turn,
-            "two_listeners": self._in_turn, "latency": self._latency, "batch_publish": self._in_turn,
-            "transaction": self._transaction,
+            "by_hand": self._in_turn, "two_listeners": self._in_turn, "batch_publish": self._in_turn,
+            "latency": self._latency, "transaction": self._transaction,
+            "failing": self._failing,
         }  # fmt: skip
         for _ in range(LOOKS_AGAIN):
             missed = [name for name in missed_bars(self.found.ratios, noisy=True) if name in parts]
@@ -141,24 +152,35 @@ class Suite:
         taken: list[dict[str, Measured]] = []
         one: list[Measured] = []
         two: list[Measured] = []
+        by_hand: list[Measured] = []
         for number in range(self._extent.rounds_of_listeners if several else self._extent.rounds):
             if number < self._extent.rounds:
                 taken.append(await stages.measure(self._bed, count=count, size=SIZE))
             one.append(await self._stored(1, count, SIZE, 0.0))
             if several:
                 two.append(await self._stored(2, count, SIZE, 0.0))
+            if pipeline.has_queue():
+                by_hand.append(await pipeline.queue(self._bed, count=count, size=SIZE, syncs=False))
         for name in taken[0]:
             self._keep(f"stage {name}", [each[name] for each in taken])
         self._keep("pipeline", one)
         limits = [work_conserving_limit(each, machine.cores(), stages.NEEDED) for each in taken]
         self._compare("limit", [each.rate for each in one], limits)
         self._compare("batch_publish", *([each[name].rate for each in taken] for name in ("publish", "journal")))
+        if not by_hand:
+            self._say(f"{BY_HAND:<32}not measured: it needs pip install 'unlost[bench]'")
+        else:
+            self._keep(BY_HAND, by_hand)
+            self._compare("by_hand", [each.rate for each in one], [each.rate for each in by_hand])
         if several:
             self._keep("two listeners", two)
             self._compare("two_listeners", [each.rate for each in two], [each.rate for each in one])
 
     async def _pipeline(self) -> None:
         count = self._extent.events
+        if not self._extent.quick and pipeline.has_queue():
+            name = f"{BY_HAND}, synced"
+            await self._rounds(name, lambda: pipeline.queue(self._bed, count=count, size=SIZE, syncs=True), 1)
         for share in SHARES:
             await self._rounds(f"pipeline, {share:.0%} duplicates", lambda: self._stored(1, count, SIZE, share))  # noqa: B023
         if not self._extent.quick:
@@ -180,7 +202,7 @@ class Suite:
             await self._rounds(f"loop, {form}", lambda: pipeline.loop(self._bed, form, count=some, size=SIZE))  # noqa: B023
 
     async def _latency(self) -> None:
-        found: defaultdict[str, list[Latency]] = defaultdict(list)
+        found: defaultdict[str, list[Latencies]] = defaultdict(list)
         for _ in range(self._extent.rounds_of_latency):  # alternate, so that both see the same machine
             found[FLOOR].append(await latency.floor(self._bed, times=round(RATE * LATENCY_SECONDS), rate=RATE))
             found[_at(RATE)].append(await self._seen(RATE))
@@ -192,15 +214,32 @@ class Suite:
             self._keep_latency(name, rounds)
         self._compare("latency", *([one.p99 for one in found[name]] for name in (_at(RATE), FLOOR)))
 
-    async def _seen(self, rate: int) -> Latency:
+    async def _seen(self, rate: int) -> Latencies:
         return await latency.published_to_visible(self._bed, rate=rate, seconds=LATENCY_SECONDS)
 
     async def _handlers(self) -> None:
         count = self._extent.events // 4
         if "plain" in self._extent.handlers:
             await self._rounds("handler, plain 5 ms", lambda: handlers.stored(self._bed, "plain", count=count), 1)
+            await self._failing()
         if "transaction" in self._extent.handlers:
             await self._transaction()
+        if self._extent.full:
+            taken = await routes.measure(self._bed, count=self._extent.events // 2, rounds=self._extent.rounds)
+            for name, rounds in taken.items():
+                self._keep(name, rounds)
+            self._compared |= routes.ratios(taken, count=self._extent.events // 2)
+
+    async def _failing(self) -> None:
+        count = self._extent.events // 2
+        without: list[Measured] = []
+        beside: list[Measured] = []
+        for _ in range(self._extent.rounds):
+            without.append(await handlers.healthy(self._bed, count=count, failing=False))
+            beside.append(await handlers.healthy(self._bed, count=count, failing=True))
+        self._keep("handler, plain 0 ms", without)
+        self._keep("the same beside 5 % that fail", beside)
+        self._compare("failing", [each.rate for each in beside], [each.rate for each in without])
 
     async def _transaction(self) -> None:
         count = self._extent.events // 4
@@ -238,13 +277,15 @@ class Suite:
     def _keep(self, name: str, rounds: list[Measured]) -> None:
         self.found.rates[name] = middle = median_by_rate(rounds)
         self.found.spreads[name] = spread(rounds)
-        self._say(f"{name:<32}{middle.rate:>12,.0f}/s" + (f"{middle.cost:>10.1f} µs" if middle.processor else ""))
+        cost = f"{middle.cost:>10.1f} µs" if middle.processor else ""
+        promise = f"  {PROMISES[name]}" if name in PROMISES else ""
+        self._say(f"{name:<32}{middle.rate:>12,.0f}/s{cost}{promise}")
 
     def _keep_amount(self, name: str, found: float) -> None:
         self.found.amounts[name] = found
         self._say(f"{name:<44}{found:>10,.1f}")
 
-    def _keep_latency(self, name: str, rounds: list[Latency]) -> None:
+    def _keep_latency(self, name: str, rounds: list[Latencies]) -> None:
         self.found.latencies[name] = found = median_of(rounds)
         self._say(f"{name:<32}{found.p50:>8.1f}{found.p99:>8.1f}{found.p999:>8.1f} ms")
 

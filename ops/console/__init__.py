@@ -1,1 +1,1 @@
-"""The console: one page that shows the whole system and the story of each event, and replays dead letters."""
+"""The console: one page that shows the whole system and everything about each event, and replays dead letters."""

@@ -11,7 +11,7 @@ from unlost.ops.kit.telemetry.logs import configure_logs
     ConsoleSettings,
     examples=[
         "unlost console --letters a/failed_events.jsonl,b/failed_events.jsonl",
-        "unlost console --port 4006 --redact card_number,iban --console-token secret",
+        "unlost console --port 4006 --redact card_number,iban --tokens-file tokens.jsonl",
     ],
 )
 def console(settings: ConsoleSettings) -> int:

@@ -7,11 +7,16 @@ from starlette.types import ASGIApp
 
 from unlost.ops.console.app import Surface
 from unlost.ops.console.drills import Drills
+from unlost.ops.console.flow_routes import FlowRoutes
+from unlost.ops.console.letter_routes import LetterRoutes
+from unlost.ops.console.letters import ConsoleLetters
+from unlost.ops.console.pause_routes import PauseRoutes
 from unlost.ops.console.query import ConsoleQueries
-from unlost.ops.console.redact import Redactor
 from unlost.ops.console.replays import Replays
-from unlost.ops.console.settings import LOOPBACK, ConsoleSettings
+from unlost.ops.console.settings import ConsoleSettings
 from unlost.ops.console.shelf import Shelf
+from unlost.ops.console.trail import ConsoleTrail
+from unlost.ops.kit.access.tls_settings import unverified
 from unlost.ops.kit.telemetry.health import Check, Health
 from unlost.ops.kit.telemetry.http import HttpServer
 from unlost.ops.kit.telemetry.metrics import LoopLag, metrics_route, new_registry
@@ -27,25 +32,33 @@ class Daemon:
         self._settings = settings
         self._database = settings.database()
         self._quick_database = settings.quick_database()
-        self._watch = Watch(settings.targets(), self._quick_database)
-        redactor = Redactor(settings.redact)
+        self._watch = Watch(settings.targets(), self._quick_database, settings.client())
+        redactor = settings.redactor()
         shelf = Shelf(settings.letters, redactor)
-        self._queries = ConsoleQueries(settings, self._database, shelf, redactor)
+        letters = ConsoleLetters(self._database, shelf, redactor)
+        self._queries = ConsoleQueries(settings, self._database, letters, redactor)
         self._replays = Replays(settings.replay_environment(), redactor)
         registry = new_registry()
+        self._gate = settings.gate(registry, group=settings.group)
         self._lag = LoopLag(registry)
+        trail = ConsoleTrail(self._database, shelf.files)
         surface = Surface(
             settings,
             watch=self._watch,
             queries=self._queries,
-            shelf=shelf,
-            replays=self._replays,
+            trail=trail,
             drills=Drills(registry),
             health=self.health,
             metrics=metrics_route(registry),
+            gate=self._gate,
+            more=[
+                *LetterRoutes(letters, redactor, self._replays, trail, self._watch).routes,
+                *PauseRoutes(self._database, trail).routes,
+                *FlowRoutes(self._database, self._queries, redactor).routes,
+            ],
         )
         self.application: ASGIApp = surface.application
-        self._http = HttpServer(self.application, settings.host, settings.port)
+        self._http = HttpServer(self.application, settings.host, settings.port, tls=self._gate.handshakes)
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -56,19 +69,20 @@ class Daemon:
         """Serve until ``stop`` is called."""
         log = structlog.get_logger()
         port = await self._http.start()
-        log.info("listening", address=f"http://{self._settings.host}:{port}/")
-        if self._settings.host not in LOOPBACK and not self._settings.console_token.reveal():
-            log.warning("console_open", why="anybody who reaches it may replay and archive; set CONSOLE_TOKEN")
-        side = [
-            asyncio.create_task(self._lag.run(), name="loop lag"),
-            asyncio.create_task(self._keep_watch(), name="watch"),
-        ]
+        log.info("listening", address=f"http{'s' if self._gate.tls else ''}://{self._settings.host}:{port}/")
+        if why := unverified(self._settings.database_url.reveal()):
+            log.warning("database_unverified", why=why)
         try:
-            await self._stop.wait()
+            async with asyncio.TaskGroup() as tasks:  # one that fails ends the console, which says why
+                side = [
+                    tasks.create_task(self._lag.run(), name="loop lag"),
+                    tasks.create_task(self._keep_watch(), name="watch"),
+                    tasks.create_task(self._gate.watch(), name="tokens"),
+                ]
+                await self._stop.wait()
+                for task in side:
+                    task.cancel()
         finally:
-            for task in side:
-                task.cancel()
-            await asyncio.wait(side)
             await self._replays.close()
             await self._http.stop()
             await self._queries.close()
@@ -77,12 +91,17 @@ class Daemon:
             await self._database.close()
 
     async def _keep_watch(self) -> None:
-        """Look at the system now and then, even if no page does: a later visitor sees since when a problem lasts."""
+        """Look at the system regularly, even without a page, so that it is known since when a problem lasts."""
         while True:
-            await self._watch.look()
+            try:
+                await self._watch.look()
+            except Exception:  # noqa: BLE001  what others answer ends no console
+                structlog.get_logger().exception("watch_failed")
             await asyncio.sleep(WATCH_SECONDS)
 
     def health(self) -> Health:
         """The console is ready as long as it runs: if other parts are away, it can still show that."""
         stopping = self._stop.is_set()
-        return Health("console", (), (Check("running", not stopping, "the console is stopping"),))
+        return Health(
+            "console", (), (Check("running", not stopping, "the console is stopping"),), remarks=self._gate.remarks()
+        )

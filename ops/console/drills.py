@@ -18,14 +18,14 @@ Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,39}$")]
 
 
 class DrillReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The state of a drill: ``damaged`` from the first blow until everything is healed."""
+    """The state of a drill: ``damaged`` from the first fault until everything is repaired."""
 
     drill: Name
     state: Literal["running", "damaged", "ended"]
 
 
 class TooManyDrills(Exception):
-    """Too many different names of drills: a label must have few values."""
+    """Too many different names of drills: a metric's label must have few values."""
 
     def __init__(self) -> None:
         super().__init__(f"{MOST_NAMES} drills have been reported already; restart the console to forget them")

@@ -1,22 +1,24 @@
-"""Access control of the console: only its own pages may use it, and changes need the token, if one is set.
+"""The console's protection against forged requests (CSRF): only its own page may change something.
 
-A page of another site can make a visitor's browser send requests here (CSRF). So a request that changes something must
-have a header that a foreign page can add only after a CORS preflight, which we never grant. It must also come from our
-own origin, and have the token if one is set. With DNS rebinding, a foreign name that points to this address would
-be "our own origin" to the browser. So the console answers only to its configured host names.
+A page of another site can make a visitor's browser send requests here. So a request that changes something must have a
+header that a foreign page can add only after a CORS preflight, which we never grant. Names and origins are checked by
+the gate (``ops/kit/access``).
 """
 
-import hmac
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from unlost.ops.kit.access.gate import Asked, Gate, Refusal
+from unlost.ops.kit.access.identity import Right
+from unlost.ops.kit.access.middleware import refused
+from unlost.ops.kit.telemetry.health import HEALTH_PATHS
 
 OWN_HEADER = "x-unlost-console"
 READING = ("GET", "HEAD")
-OPEN_PATHS = ("/health", "/health/live", "/health/ready", "/metrics")
+OPEN = (*HEALTH_PATHS, "/")
+PUBLISHING = ("/api/publish", "/api/publish/batch")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -31,66 +33,59 @@ HARDENING = {
 }
 
 
-def refusal(method: str, headers: Mapping[str, str], *, names: frozenset[str], token: str) -> tuple[int, str] | None:
-    """Return the status and the reason for refusing a request; None if it may pass."""
-    host = headers.get("host", "")
-    if _host_name(host) not in names:
-        return 421, f"this console is not called {host!r}; add the name to CONSOLE_NAMES if it is"
+def right_for(method: str, path: str) -> Right | None:
+    """The right that a request needs. The page itself is open: it asks for a token."""
     if method in READING:
-        return None
-    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
-        return 403, "pages of other sites may not use this console"
-    origin = headers.get("origin")
-    if origin is not None and _netloc(origin) != host.lower():
-        return 403, f"pages of {origin} may not use this console"
-    if headers.get(OWN_HEADER) != "1":
-        return 403, f"a request that changes something needs the header {OWN_HEADER}: 1"
-    if token and not hmac.compare_digest(headers.get("authorization", "").encode(), f"Bearer {token}".encode()):
-        return 401, "this needs the console's token (CONSOLE_TOKEN)"
-    return None
+        return None if path in OPEN or path.startswith("/static/") else "read"
+    if path == "/api/token":
+        return "read"
+    return "publish" if path in PUBLISHING else "operate"
 
 
-def _netloc(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return None
-
-
-def _host_name(host: str) -> str:
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
+def forged(method: str, headers: Mapping[str, str]) -> str:
+    """Why a request may come from a page of another site; an empty text if it does not."""
+    if method in READING:
         return ""
+    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return "pages of other sites may not use this console"
+    if headers.get(OWN_HEADER) != "1":
+        return f"a request that changes something needs the header {OWN_HEADER}: 1"
+    return ""
 
 
-class Guard:
-    """Middleware that applies ``refusal`` and adds security headers to each response."""
+class CsrfGuard:
+    """Middleware that refuses what may be forged."""
 
-    def __init__(self, app: ASGIApp, *, names: frozenset[str], token: str) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
-        self._names = names
-        self._token = token
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it to the application."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        why = forged(scope["method"], Headers(scope=scope)) if scope["type"] == "http" else ""
+        if not why:
             await self._app(scope, receive, send)
             return
-        refused = refusal(scope["method"], Headers(scope=scope), names=self._names, token=self._token)
-        if refused is None:
-            await self._app(scope, receive, _hardened(send))
-            return
-        status, why = refused
-        await JSONResponse({"error": why}, status)(scope, receive, _hardened(send))
+        client = scope.get("client")
+        asked = Asked(f"{scope['method']} {scope['path']}", client[0] if client else "", "operate")
+        refusal = Refusal(403, "csrf", why)
+        self._gate.refused(asked, refusal)
+        await refused(refusal)(scope, receive, send)
 
 
-def _hardened(send: Send) -> Send:
-    added = [(name.encode(), value.encode()) for name, value in HARDENING.items()]
+class Hardened:
+    """Middleware that adds security headers to each response."""
 
-    async def hardened(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *added]}
-        await send(message)
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._added = [(name.encode(), value.encode()) for name, value in HARDENING.items()]
 
-    return hardened
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add them."""
+
+        async def hardened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *self._added]}
+            await send(message)
+
+        await self._app(scope, receive, hardened)

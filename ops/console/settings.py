@@ -1,21 +1,29 @@
 """The settings of the console."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from unlost.listener.app.settings import ConnectionSettings
+from unlost.listener.app.settings import ConnectionSettings, ReadSettings
+from unlost.listener.app.wiring import standby_of
 from unlost.listener.store.postgres.database import Database
-from unlost.ops.kit.command import Secret, WebAddress
+from unlost.ops.console.links import links_of, mistake_in
+from unlost.ops.kit.access.settings import AccessSettings, ClientSettings
+from unlost.ops.kit.command import SecretUrl, WebAddress
 from unlost.ops.watch.query import PATIENCE, Targets
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT = 3.0
 
 
-class ConsoleSettings(ConnectionSettings):
+class ConsoleSettings(ConnectionSettings, ReadSettings, AccessSettings, ClientSettings):
     """Where the parts of the system are, who may use the console, and, for replays, a listener's settings."""
+
+    removed: ClassVar[Mapping[str, str]] = {
+        "CONSOLE_TOKEN": "make tokens with `unlost token create`, and set TOKENS_FILE",
+        "CONSOLE_NAMES": "set ALLOWED_HOSTS",
+    }
 
     host: str = Field("127.0.0.1", description="Address of the console")
     port: int = Field(3006, ge=0, le=65535, description="Port of the console; 0 takes a free one")
@@ -26,18 +34,29 @@ class ConsoleSettings(ConnectionSettings):
     letters: tuple[Path, ...] = Field(
         (), description="Dead-letter files, directories or patterns that the console can read and write"
     )
-    console_token: Secret = Field(Secret(""), description="Token that changes require; none: anybody may make changes")
-    console_names: tuple[str, ...] = Field((), description="Host names of the console besides localhost and HOST")
-    redact: tuple[str, ...] = Field((), description="Names of payload fields that are never shown")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log")
+    replay_database_url: SecretUrl | None = Field(
+        None, description="PostgreSQL for replays, which need the rights of a listener; none: DATABASE_URL"
+    )
+    logs_url: str = Field("", description="Link to logs, with {event_id}, {instance} or {group} to be filled in")
+    traces_url: str = Field("", description="Link to traces, with the same fields")
+    grafana_url: str = Field("", description="Link to dashboards, with the same fields")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log")
+
+    @model_validator(mode="after")
+    def _links_lead_to_pages(self) -> Self:
+        for name in ("logs_url", "traces_url", "grafana_url"):
+            if (template := getattr(self, name)) and (why := mistake_in(template)):
+                raise ValueError(f"--{name.replace('_', '-')} ({name.upper()}): {why}")
+        return self
+
+    def links(self, **values: str) -> dict[str, str]:
+        """Links to other pages, by name, as far as these values fill them in."""
+        templates = {"Logs": self.logs_url, "Traces": self.traces_url, "Grafana": self.grafana_url}
+        return links_of(templates, {"group": self.group, **values})
 
     def targets(self) -> Targets:
         """The processes to query over HTTP, and the files to read."""
         return Targets(self.listeners, self.producer_url, self.letters, self.group)
-
-    def names(self) -> frozenset[str]:
-        """The host names to which the console answers. A foreign name that points here must not reach it."""
-        return frozenset(name.lower() for name in (*LOOPBACK, self.host, *self.console_names))
 
     def database(self) -> Database:
         """The connection pool to PostgreSQL, not opened yet."""
@@ -46,8 +65,12 @@ class ConsoleSettings(ConnectionSettings):
             timeout=TIMEOUT, connect_timeout=TIMEOUT,
         )  # fmt: skip
 
+    def standby(self) -> Database | None:
+        """The standby that pages of events are read from, if there is one."""
+        return standby_of(self, self.group, TIMEOUT)
+
     def quick_database(self) -> Database:
-        """The pool for looks at the system. Its limit is short: if PostgreSQL is slow, it is shown as away."""
+        """The pool for the overview. Its time limit is short: if PostgreSQL is slow, it is shown as away."""
         return Database(
             self.database_url.reveal(), group=self.group, name="unlost console", connections=2,
             timeout=PATIENCE, connect_timeout=PATIENCE,
@@ -56,6 +79,8 @@ class ConsoleSettings(ConnectionSettings):
     def replay_environment(self) -> dict[str, str]:
         """The environment for ``dlq replay``, with secrets: the settings that it shares with a listener."""
         values = {name: getattr(self, name) for name in ConnectionSettings.model_fields if name != "log_level"}
+        values["redact"] = ",".join(self.redact)
+        values["database_url"] = self.replay_database_url or self.database_url
         return {
             name.upper(): str(value.reveal() if hasattr(value, "reveal") else value)
             for name, value in values.items()

@@ -6,24 +6,35 @@ Reading blocks, so it is called from threads. Groups are recounted only when a f
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from unlost.dlq.commands.changing import change
-from unlost.dlq.commands.collector import Entry, as_values, book, groups
 from unlost.dlq.commands.reporter import plan_values
-from unlost.dlq.record.file import Damage, FileError
-from unlost.dlq.record.letter import iso
+from unlost.dlq.record.file import DamagedLine, FileError
+from unlost.dlq.record.letter import Letter, iso
 from unlost.dlq.record.paths import letter_files
-from unlost.dlq.record.query import Selection
-from unlost.dlq.replay.plan import plan, snapshot
-from unlost.ops.console.redact import Redactor
+from unlost.dlq.record.query import Selection, event_type
+from unlost.dlq.record.sidecar import What
+from unlost.dlq.store.entries import (
+    LetterEntry,
+    Statistics,
+    as_values,
+    current_entries,
+    entries_of_files,
+    groups,
+    redacted_entry,
+    statistics,
+)
+from unlost.dlq.store.files import change, plan, snapshot
+from unlost.ops.kit.telemetry.redact import Redactor
 from unlost.ops.watch.letters import Kept
 
 MOST_LISTED = 500
+LEFT_OUT = ("event", "edited", "raw_text", "raw_base64", "attempts")
+"""Decides which letters a list leaves out."""
+EVERYTHING = Selection()
 
 
 class Unknown(Exception):
@@ -37,15 +48,26 @@ class Shelf:
         self._named = tuple(named)
         self._redactor = redactor
         self._groups = Kept(self.files, self._count)
+        self._recent: Kept[list[dict[str, Any]]] = Kept(
+            self.files, lambda: list(self.letters(Selection(), MOST_LISTED)["letters"])
+        )
 
-    def groups(self) -> list[dict[str, Any]]:
-        """Groups of letters that failed in the same way, over all files."""
-        return self._groups.now()
+    def groups(self, selection: Selection = EVERYTHING) -> list[dict[str, Any]]:
+        """Groups of selected letters that failed in the same way, over all files."""
+        return self._groups.now() if selection.everything else self._count(selection)
+
+    def taken(self, selection: Selection) -> set[str]:
+        """The ids of the selected letters."""
+        return {entry.letter.letter_id for _, entry in self._entries(selection)}
+
+    def recent(self) -> list[dict[str, Any]]:
+        """The latest letters of all files, newest first, without their events."""
+        return self._recent.now()
 
     def letters(self, selection: Selection, limit: int) -> dict[str, Any]:
         """Return the latest of the selected letters, newest first, without their events."""
         most = max(1, min(limit, MOST_LISTED))
-        latest: list[tuple[float, int, Path, Entry]] = []
+        latest: list[tuple[float, int, Path, LetterEntry]] = []
         count = 0
         for path, entry in self._entries(selection):
             count += 1
@@ -54,23 +76,23 @@ class Shelf:
                 heapq.heappush(latest, held)
             else:
                 heapq.heappushpop(latest, held)
-        found = [self._values(path, entry) for _, _, path, entry in sorted(latest, reverse=True)]
+        found = [_values(path, entry, self._redactor) for _, _, path, entry in sorted(latest, reverse=True)]
         for one in found:
-            for name in ("event", "raw_text", "raw_base64", "attempts"):
+            for name in LEFT_OUT:
                 one.pop(name, None)
         return {"letters": found, "count": count}
 
-    def letter(self, letter_id: str) -> dict[str, Any]:
-        """Return one letter in full. Raises ``Unknown``."""
+    def letter(self, letter_id: str, redactor: Redactor) -> dict[str, Any]:
+        """Return one letter, masked by this redactor. Raises ``Unknown``."""
         for path, entry in self._entries(Selection(ids=(letter_id,))):
             if entry.letter.letter_id == letter_id:
-                return self._values(path, entry)
+                return _values(path, entry, redactor)
         raise Unknown(f"no dead-letter file holds a letter {letter_id!r}; it may have been compacted away")
 
-    def of_event(self, event_id: str) -> list[dict[str, Any]]:
-        """Return all letters of an event."""
-        chosen = Selection(ids=(event_id,))
-        return [self._values(path, entry) for path, entry in self._entries(chosen) if entry.letter.event_id == event_id]
+    def of_event(self, event_id: str, redactor: Redactor) -> list[dict[str, Any]]:
+        """Return all letters of an event, masked by this redactor."""
+        found = self._entries(Selection(ids=(event_id,)))
+        return [_values(path, entry, redactor) for path, entry in found if entry.letter.event_id == event_id]
 
     def plans(self, selection: Selection, file: str | None, limit: int = 0) -> list[dict[str, Any]]:
         """Plan a replay for each file that holds any of the letters."""
@@ -81,13 +103,13 @@ class Shelf:
                 found.append({"file": str(path), **plan_values(sums)})
         return found
 
-    def archive(self, selection: Selection, file: str | None, why: str) -> int:
-        """Archive letters; return how many."""
-        return sum(change(path, selection, "archived", why)[0] for path in self.files(file))
+    def statistics(self, selection: Selection, file: str | None) -> Statistics:
+        """Counts of the selected letters."""
+        return statistics(entries_of_files(self.files(file), selection, []))
 
-    def restore(self, selection: Selection, file: str | None) -> int:
-        """Restore letters; return how many."""
-        return sum(change(path, selection, "restored")[0] for path in self.files(file))
+    def change(self, selection: Selection, file: str | None, what: What, why: str, by: str) -> int:
+        """Archive or restore letters; return how many."""
+        return sum(change(path, selection, what, why, by, []) for path in self.files(file))
 
     def files(self, name: str | None = None) -> list[Path]:
         """Return all files that are found, or only the one with this name. Raises ``Unknown``."""
@@ -103,39 +125,37 @@ class Shelf:
         """Why configured files or directories cannot be found or read."""
         return [why for named in self._named if (why := _found(named)[1])]
 
-    def _entries(self, selection: Selection) -> Iterator[tuple[Path, Entry]]:
-        damages: list[Damage] = []
+    def _entries(self, selection: Selection) -> Iterator[tuple[Path, LetterEntry]]:
+        damages: list[DamagedLine] = []
         for path in self.files():
-            for entry in book(path, selection, damages):
+            for entry in current_entries(path, selection, damages):
                 yield path, entry
 
-    def _shown(self, entry: Entry) -> Entry:
-        return replace(entry, letter=self._redactor.letter(entry.letter))
-
-    def _values(self, path: Path, entry: Entry) -> dict[str, Any]:
-        values = as_values(self._shown(entry)) | {"file": str(path)}
-        values["state"]["detail"] = self._detail(entry)
-        return values
-
-    def _detail(self, entry: Entry) -> str:
-        """The detail of a letter's state, masked if it may quote the payload."""
-        if entry.state.status in ("open", "resolved", "archived"):
-            return entry.state.detail
-        return self._redactor.about(entry.state.detail, entry.letter)
-
-    def _count(self) -> list[dict[str, Any]]:
+    def _count(self, selection: Selection = EVERYTHING) -> list[dict[str, Any]]:
         by_state: dict[str, Counter[str]] = {}
+        latest: dict[str, Letter] = {}
 
-        def counted() -> Iterator[Entry]:
-            for _, entry in self._entries(Selection()):
+        def counted() -> Iterator[LetterEntry]:
+            for _, entry in self._entries(selection):
                 by_state.setdefault(entry.letter.fingerprint, Counter())[entry.state.status] += 1
-                yield self._shown(entry)
+                latest[entry.letter.fingerprint] = entry.letter
+                yield redacted_entry(entry, self._redactor)
 
         return [
             msgspec.to_builtins(one)
             | {"first_at": iso(one.first_at), "last_at": iso(one.last_at), "by_state": by_state[one.fingerprint]}
-            for one in groups(counted())
+            | kind_of(latest[one.fingerprint])
+            for one in sorted(groups(counted()), key=lambda one: -one.waiting)
         ]
+
+
+def _values(path: Path, entry: LetterEntry, redactor: Redactor) -> dict[str, Any]:
+    return as_values(redacted_entry(entry, redactor)) | kind_of(entry.letter) | {"file": str(path)}
+
+
+def kind_of(letter: Letter) -> dict[str, str | None]:
+    """The type of the letter's event, and the route and handler that it failed in."""
+    return {"type": event_type(letter), "route": letter.route, "handler": letter.handler}
 
 
 def _found(named: Path) -> tuple[list[Path], str]:

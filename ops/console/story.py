@@ -1,4 +1,4 @@
-"""The story of one event: all that the parts of the system know of it, on one timeline. Pure."""
+"""The story of one event: everything that the parts of the system know of it, on one timeline. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ import msgspec
 SAME_SECONDS = 0.1
 
 
-class Step(msgspec.Struct, frozen=True):
+class StoryStep(msgspec.Struct, frozen=True):
     """One thing that happened to an event, and which part reported it."""
 
     at: float
@@ -23,14 +23,14 @@ def steps(
     row: Mapping[str, Any] | None,
     listeners: Sequence[Mapping[str, Any]],
     letters: Sequence[Mapping[str, Any]],
-) -> list[Step]:
+) -> list[StoryStep]:
     """All steps in order of time."""
     written = list(_of_letters(letters))
     outcomes = [one for one in _of_listeners(listeners) if not _is_written(one, written)]
     return sorted([*_of_journal(journal), *_of_row(row), *outcomes, *written], key=lambda one: one.at)
 
 
-def _is_written(step: Step, written: Sequence[Step]) -> bool:
+def _is_written(step: StoryStep, written: Sequence[StoryStep]) -> bool:
     """Whether a letter records this step too, with more details."""
     same = {"failed": "attempt failed", "buried": "dead letter"}.get(step.what)
     return any((one.what, one.who) == (same, step.who) and abs(one.at - step.at) < SAME_SECONDS for one in written)
@@ -43,7 +43,7 @@ def sentence(
     listeners: Sequence[Mapping[str, Any]],
     letters: Sequence[Mapping[str, Any]],
 ) -> str:
-    """What became of the event, in one sentence."""
+    """How the event ended, in one sentence."""
     if row is not None:
         took = _moment(row["processed_at"]) - _moment(row["received_at"])
         tries = "at the first attempt" if row["attempts"] <= 1 else f"after {row['attempts']} attempts"
@@ -55,7 +55,7 @@ def sentence(
         state = one["state"]["status"]
         todo = {
             "archived": "It was archived; restore it to replay it.",
-            "quarantined": "Every replay failed. Fix the cause, restore it, and replay it.",
+            "quarantined": "It is in quarantine. Fix the cause, restore it, and replay it.",
         }.get(state, "Fix the cause and replay it.")
         return f"A dead letter of {one['instance']} ({_failure(one)}). {todo}"
     holding = [one for one in listeners if one.get("in_flight")]
@@ -67,35 +67,35 @@ def sentence(
     return f"Nobody knows an event {event_id!r}: no journal, no listener, no row, no letter."
 
 
-def _of_journal(journal: Mapping[str, Any] | None) -> Iterator[Step]:
+def _of_journal(journal: Mapping[str, Any] | None) -> Iterator[StoryStep]:
     if journal is not None:
-        yield Step(float(journal["at"]), "producer", "accepted", f"cursor {journal['cursor']}")
+        yield StoryStep(float(journal["at"]), "producer", "accepted", f"cursor {journal['cursor']}")
 
 
-def _of_row(row: Mapping[str, Any] | None) -> Iterator[Step]:
+def _of_row(row: Mapping[str, Any] | None) -> Iterator[StoryStep]:
     if row is not None:
         detail = f"row {row['seq']}, by {row['instance_id']}, epoch {row['epoch']}, attempts {row['attempts']}"
-        yield Step(_moment(row["processed_at"]), "PostgreSQL", "row", detail)
+        yield StoryStep(_moment(row["processed_at"]), "PostgreSQL", "row", detail)
 
 
-def _of_listeners(listeners: Sequence[Mapping[str, Any]]) -> Iterator[Step]:
+def _of_listeners(listeners: Sequence[Mapping[str, Any]]) -> Iterator[StoryStep]:
     for one in listeners:
         for step in one.get("recent", ()):
-            yield Step(float(step["at"]), one["instance"], str(step["what"]), str(step["detail"]))
+            yield StoryStep(float(step["at"]), one["instance"], str(step["what"]), str(step["detail"]))
         held = one.get("in_flight")
         if held:
-            yield Step(float(held["received_at"]), one["instance"], "in memory", f"as {held['state']}")
+            yield StoryStep(float(held["received_at"]), one["instance"], "in memory", f"as {held['state']}")
 
 
-def _of_letters(letters: Sequence[Mapping[str, Any]]) -> Iterator[Step]:
+def _of_letters(letters: Sequence[Mapping[str, Any]]) -> Iterator[StoryStep]:
     for one in letters:
         for attempt in one.get("attempts", ()):
             detail = f"{attempt['stage']}: {attempt['error_type']}: {attempt['message']}"
-            yield Step(_moment(attempt["at"]), one["instance"], "attempt failed", detail)
-        yield Step(_moment(one["last_at"]), one["instance"], "dead letter", _failure(one))
+            yield StoryStep(_moment(attempt["at"]), one["instance"], "attempt failed", detail)
+        yield StoryStep(_moment(one["last_at"]), one["instance"], "dead letter", _failure(one))
         state = one["state"]
         if state["at"]:
-            yield Step(_moment(state["at"]), "replay", state["status"], state["detail"])
+            yield StoryStep(_moment(state["at"]), "replay", state["status"], state["detail"])
 
 
 def _failure(letter: Mapping[str, Any]) -> str:

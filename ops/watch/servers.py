@@ -14,7 +14,7 @@ MOMENT = 4.0
 BRIEF = 15.0
 """Seconds that claims may take to move from one place to another before that counts as a problem."""
 AGAIN_AND_AGAIN = 3
-SOON = "Wait some seconds: it is tried again all the time."
+SOON = "Wait some seconds: it is tried again continuously."
 STILL = 20.0
 """Seconds for which a recurring failure is still reported after its last occurrence."""
 DEGRADED_LONG = 600.0
@@ -52,13 +52,13 @@ def of_postgres(picture: Picture) -> Iterator[Problem]:
     if not error and not hurt:
         return
     back = picture.database.back_for if picture.database else None
-    rest = "Listeners go on by themselves; nothing is buried meanwhile."
+    rest = "Listeners continue by themselves; nothing is buried meanwhile."
     if error and (hurt or not alive):
         what, todo, commands = f"PostgreSQL is away ({error})", *_heal_postgres(error)
         affected = f"{named(hurt)} {_wait(hurt)} for it, and nothing is stored." if hurt else "Nothing can be stored."
     elif error:
         what, todo, commands = f"PostgreSQL does not answer this console ({error})", *_heal_postgres(error)
-        affected = "No listener complains yet: it has just gone, or only the way from here is cut."
+        affected = "No listener reports it yet: it has just gone, or only the network from here is cut."
     elif back is not None and back < BRIEF:
         what, todo, commands = f"PostgreSQL answers again, and {inside(hurt)} {_do(hurt)} not use it yet", SOON, ()
         affected = "What waited is stored as soon as they do."
@@ -87,7 +87,7 @@ def _heal_postgres(error: str) -> tuple[str, tuple[str, ...]]:
         return "Start PostgreSQL again; the end of its log says why it ended.", (ready,)
     if "no answer" in error:
         return (
-            "It hangs, or the network swallows: look at its machine and its disk, then restart it.",
+            "It hangs, or the network drops packets: look at its machine and its disk, then restart it.",
             (ready,),
         )
     if any(word in error for word in ("too many", "connection slots")):
@@ -119,7 +119,7 @@ def of_redis(picture: Picture) -> Iterator[Problem]:
     if any(without_postgres(one, picture.at) for one in hurt):
         slower = "Claims would go through PostgreSQL, but that is away too: nothing new is started."
     moving = [one for one in alive if any(is_moving(one, reason, picture.at) for reason in one.reasons)]
-    pause = f"{named(moving)} {_wait(moving)} for all to meet, mostly some seconds." if moving else ""
+    pause = f"{named(moving)} {_wait(moving)} for all to share a place, mostly some seconds." if moving else ""
     since = earliest(one.since.get(name) for one in hurt for name in ("degraded", "redis"))
     yield Problem(
         key="redis", level="warn", what=what,
@@ -136,7 +136,7 @@ def of_places(picture: Picture) -> Iterator[Problem]:
     listed = "; ".join(f"{', '.join(names)} in {place}" for place, names in sorted(picture.redis_places.items()))
     yield Problem(
         key="places", level="bad", what=f"Listeners of one group use different Redis databases ({listed})",
-        affected="Nothing is lost or stored twice, but their claims can meet in PostgreSQL only, or not at all: "
+        affected="Nothing is lost or stored twice, but they share claims only in PostgreSQL, or not at all: "
         "events wait, or handlers run twice.",
         todo="Give all of them the same REDIS_URL, with the same database number, and restart those that had another.",
         commands=("unlost listener --show-settings | grep REDIS_URL",), runbook="UnlostNotClaiming",
@@ -182,7 +182,7 @@ def of_source(picture: Picture) -> Iterator[Problem]:
         how = (
             "Start it again; the end of its log says why it ended."
             if "nobody listens" in producer.error
-            else "It hangs, or the way there is cut: look at its machine, then restart it."
+            else "It hangs, or cannot be reached: look at its machine, then restart it."
         )
         yield Problem(
             key="producer", level="bad", what=f"The producer is away ({producer.error})",
@@ -202,10 +202,11 @@ def of_source(picture: Picture) -> Iterator[Problem]:
         )  # fmt: skip
     if lost:
         yield _not_connected(picture, alive, lost, since)
-    elif broken := _again(picture, lambda one: one.what == "source_connected"):
+    elif (endings := _endings(alive)) and (broken := _again(picture, lambda one: one.what == "source_connected")):
+        # Without an end, listeners themselves left the source, to read it again.
         yield Problem(
             key="source", level="warn", what=f"Connections to the source break: made anew {broken}",
-            affected=sentences("Nothing is lost: each resumes where the last one ended.", _endings(alive)),
+            affected=sentences("Nothing is lost: each resumes where the last one ended.", endings),
             todo="Look at the network, at proxies between, and at the producer's log.", runbook="UnlostSourceLost",
         )  # fmt: skip
 

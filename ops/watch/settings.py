@@ -6,13 +6,15 @@ from pydantic import Field
 
 from unlost.listener.app.settings import GroupName
 from unlost.listener.store.postgres.database import Database
-from unlost.ops.kit.command import SecretUrl, Settings, WebAddress
+from unlost.ops.kit.access.settings import ClientSettings
+from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
+from unlost.ops.kit.command import SecretUrl, WebAddress
 from unlost.ops.watch.query import Targets
 
 PATIENCE = 2.0
 
 
-class WatchSettings(Settings):
+class WatchSettings(ClientSettings, DatabaseTlsSettings):
     """Where the parts of the system are."""
 
     listeners: tuple[WebAddress, ...] = Field(

@@ -1,24 +1,27 @@
 """Renders a picture as text for a terminal of 80 columns. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from unlost.ops.kit.telemetry.counted import counted
 from unlost.ops.kit.telemetry.printable import printable
 from unlost.ops.watch.picture import Listener, Picture
 from unlost.ops.watch.problem import age
+from unlost.ops.watch.routes import Route, routes_of
 from unlost.ops.watch.verdict import Verdict, headline
 
 COLORS = {"good": "green", "warn": "yellow", "bad": "red"}
 STATES = {"ready": "green", "degraded": "yellow", "unready": "red", "away": "red"}
 SHORT = {"postgres": "pg"}
 MOST_PROBLEMS = 5
+MOST_ROUTES = 8
 NOTHING = "-"
 
 
-def shown(picture: Picture, judged: Verdict, hint: str = "") -> RenderableType:
+def render(picture: Picture, judged: Verdict, hint: str = "") -> RenderableType:
     """The problems and what to do (or one sentence that all is right), the listeners, then the other parts."""
     parts: list[RenderableType] = [_text(judged.sentence, COLORS[judged.level])] if not judged.problems else []
     for problem in judged.problems[:MOST_PROBLEMS]:
@@ -27,7 +30,10 @@ def shown(picture: Picture, judged: Verdict, hint: str = "") -> RenderableType:
         parts += [_text(f"  $ {command}") for command in problem.commands]
     if len(judged.problems) > MOST_PROBLEMS:
         parts.append(Text(f"And {len(judged.problems) - MOST_PROBLEMS} more."))
-    parts += [Text(""), _listeners(picture), Text(""), *_rest(picture)]
+    parts += [Text(""), _listeners(picture), Text("")]
+    if routes := routes_of(one.routes for one in picture.listeners):
+        parts += [_routes(routes), Text("")]
+    parts += _rest(picture)
     if hint:
         parts += [Text(""), Text(hint, "dim")]
     return Group(*parts)
@@ -55,6 +61,18 @@ def _figures(one: Listener) -> Iterator[str]:
     yield printable(",".join(SHORT.get(name, name) for name in one.open_breakers) or "closed")
 
 
+def _routes(routes: Sequence[Route]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("ROUTE", no_wrap=True, max_width=30)
+    for name in ("RUNS/S", "FAILED/S", "AGAIN/S", "P50", "P99", "WAIT"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in routes[:MOST_ROUTES]:
+        figures = (one.succeeded + one.failed, one.failed, one.retried)
+        times = (NOTHING if one is None else f"{one:g}s" for one in (one.typical_seconds, one.slow_seconds))
+        table.add_row(_text(one.name), *map(_short, figures), *times, _short(one.pausing))
+    return table
+
+
 def _rest(picture: Picture) -> Iterator[Text]:
     if picture.producer:
         one = picture.producer
@@ -64,7 +82,7 @@ def _rest(picture: Picture) -> Iterator[Text]:
         yield _text(f"producer     {figures}")
     if picture.database:
         store = picture.database
-        count = f"{'about ' if store.estimated else ''}{store.rows:,} rows"
+        count = f"{'about ' if store.estimated else ''}{counted(store.rows, 'row')}"
         yield _text(f"PostgreSQL   {store.error or f'{count}, {store.milliseconds:.0f} ms'}")
     if picture.letter_files:
         waiting = sum(one.waiting for one in picture.letter_files)

@@ -12,13 +12,15 @@ from collections.abc import AsyncIterator, Iterator
 import click
 import msgspec
 from rich.console import Console
+from rich.layout import Layout
 from rich.live import Live
+from rich.text import Text
 
 from unlost.ops.kit.command import command, say_json_text
 from unlost.ops.watch.picture import Picture
 from unlost.ops.watch.query import Watch
 from unlost.ops.watch.settings import WatchSettings
-from unlost.ops.watch.table import shown
+from unlost.ops.watch.table import render
 from unlost.ops.watch.verdict import Verdict
 
 APART = 1.0
@@ -55,7 +57,7 @@ async def _printed(settings: WatchSettings, once: bool, as_json: bool, every: fl
             if as_json:
                 say_json_text(_json(picture, judged))
             else:
-                console.print(shown(picture, judged))
+                console.print(render(picture, judged))
             if once:
                 return int(judged.level != "good")
 
@@ -68,7 +70,10 @@ async def _live(settings: WatchSettings, every: float) -> int:
     async with _watching(settings) as watch:
         with _keys(quitting), Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
             while not quitting.is_set():
-                live.update(shown(*await watch.look(), HINT), refresh=True)
+                hint = Layout(Text(HINT, "dim"), size=1)  # a low terminal cuts what is above it, not how to leave
+                screen = Layout()
+                screen.split_column(Layout(render(*await watch.look())), hint)
+                live.update(screen, refresh=True)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(quitting.wait(), every)
     return 0
@@ -77,7 +82,7 @@ async def _live(settings: WatchSettings, every: float) -> int:
 @contextlib.asynccontextmanager
 async def _watching(settings: WatchSettings) -> AsyncIterator[Watch]:
     database = settings.database("unlost top")
-    watch = Watch(settings.targets(), database)
+    watch = Watch(settings.targets(), database, settings.client())
     try:
         yield watch
     finally:
@@ -96,7 +101,11 @@ def _keys(quitting: asyncio.Event) -> Iterator[None]:
     before = termios.tcgetattr(number)
 
     def pressed() -> None:
-        if os.read(number, 64)[:1] in (b"q", b"Q", b"\x1b", b"\x04"):
+        try:
+            key = os.read(number, 64)[:1]
+        except OSError:
+            key = b""
+        if key in (b"", b"q", b"Q", b"\x1b", b"\x04"):  # nothing: the terminal is gone, and would be readable for ever
             quitting.set()
 
     tty.setcbreak(number)
@@ -105,7 +114,8 @@ def _keys(quitting: asyncio.Event) -> Iterator[None]:
         yield
     finally:
         loop.remove_reader(number)
-        termios.tcsetattr(number, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # nothing is left of a terminal that is gone
+            termios.tcsetattr(number, termios.TCSADRAIN, before)
 
 
 def _json(picture: Picture, judged: Verdict) -> str:

@@ -16,7 +16,7 @@ from unlost.ops.watch.servers import of_places, of_postgres, of_redis, of_source
 
 MOST_EPISODES = 50
 SAME_WITHIN = 10.0
-"""A problem that returns within so many seconds counts as one that never ended."""
+"""A problem that returns within this many seconds counts as one that never ended."""
 LATELY = 600.0
 BRIEFEST = 3.0
 FOLLOWS = ("behind", "letters")
@@ -123,7 +123,7 @@ def verdict(picture: Picture, past: Past | None = None) -> Verdict:
 
 
 def headline(problem: Problem, now: float) -> str:
-    """What is wrong, and for how long."""
+    """A problem, and how long it has lasted."""
     span = now - problem.since if problem.since is not None else 0.0
     return f"{problem.what}, for {age(span)}" if span >= 1 else problem.what
 
@@ -133,7 +133,9 @@ def _all_right(picture: Picture, lately: tuple[Episode, ...]) -> str:
     ready = "1 listener is ready" if many == 1 else f"{many} listeners are ready"
     stored = sum(one.rates.stored for one in picture.listeners)
     flow = f"{stored:,.0f} events a second are stored" if stored >= 1 else "little or nothing comes in"
-    sentence = f"Everything is all right: {ready}, {flow}, no dead letter waits."
+    healing = sum(one.healing for one in picture.letter_files)
+    letters = f"no dead letter needs a human, and {healing:,} heal" if healing else "no dead letter waits"
+    sentence = f"Everything is all right: {ready}, {flow}, {letters}."
     worst = max(lately, key=lambda one: (one.level == "bad", one.seen - one.began), default=None)
     if worst:
         lasted, ago = age(max(1.0, worst.seen - worst.began)), age(picture.at - worst.seen)

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -11,25 +12,30 @@ from unlost.listener.core.errors import Misconfigured
 from unlost.ops.kit.telemetry.health import Check, Health
 from unlost.ops.kit.telemetry.http import HttpServer
 from unlost.ops.kit.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, metrics_route, new_registry
+from unlost.ops.kit.telemetry.otel.starting import telemetry_of
+from unlost.producer.app.following import Following
 from unlost.producer.app.http import Publishing
 from unlost.producer.app.keeping import Keeping, Looked
+from unlost.producer.app.opening import open_journal
 from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.journal.groups import Group
-from unlost.producer.journal.port import JournalError
-from unlost.producer.journal.sqlite.adapter import SqliteJournal
+from unlost.producer.journal.port import Entry, HistoryLost, JournalError
 from unlost.producer.publish.accept import STATUS
-from unlost.producer.publish.publisher import Publisher
-from unlost.producer.stream.damage import Damage
-from unlost.producer.stream.groups import Report
+from unlost.producer.publish.publisher import GroupCommit
+from unlost.producer.stream.damage import DamagedEntries
+from unlost.producer.stream.groups import CursorReport
 from unlost.producer.stream.page import load_page
-from unlost.producer.stream.server import Stream
+from unlost.producer.stream.server import StreamServer
 from unlost.producer.stream.tail import Tail
+
+if TYPE_CHECKING:
+    from unlost.producer.app.traces import PublishTraces
 
 RETENTION_EVERY = 30.0
 CHECKPOINT_EVERY = 1.0
 FAILED_EVERY = 0.5
 LOOK_AT_MOST_EVERY = 0.5
-"""Each check takes the journal's write lock between commits, so checks must not follow each other too closely."""
+"""Seconds between two checks, at least: each takes the journal's write lock between commits."""
 
 
 class Daemon:
@@ -37,26 +43,30 @@ class Daemon:
 
     def __init__(self, settings: ProducerSettings) -> None:
         self._settings = settings
-        self._journal = SqliteJournal(settings.journal)
+        self._journal = open_journal(settings.journal)
         self._tail = Tail(self._journal.timelines, self._journal.bounds()[1])
         self._registry = new_registry()
         self._metrics = ProducerMetrics(self._registry)
-        self._publisher = Publisher(
+        self._gate = settings.gate(
+            self._registry, origins=settings.allowed_origins, limits=settings.limits(), senders=settings.senders()
+        )
+        self._publisher = GroupCommit(
             self._journal,
-            placed=self._tail.extend,
+            placed=self._placed,
             committed=self._committed,
             failed=self._publishing_failed,
         )
-        self._damage = Damage()
+        self._damage = DamagedEntries()
         self._keeping = Keeping(self._journal, retention=settings.retention, max_bytes=settings.max_journal_bytes)
         self._looked: Looked | None = None
         self._metrics.damaged.set_function(lambda: self._damage.count)
         page = load_page()
-        self._stream = Stream(
+        self._stream = StreamServer(
             self._journal,
             self._tail,
             page=page,
-            origins=settings.allowed_origins,
+            gate=self._gate,
+            right="read:payload" if settings.redact and not self._gate.is_open else "read",
             most_clients=settings.max_clients,
             max_event=settings.max_event_bytes,
             ping_timeout=settings.ping_timeout,
@@ -76,7 +86,9 @@ class Daemon:
             count_outcome=self._metrics.count_outcome,
             groups=self._keeping.groups,
             damage=self._damage,
+            gate=self._gate,
         )
+        self._gate.on_change = self._stream.recheck
         self._http = HttpServer(
             self._publishing.application,
             settings.host,
@@ -84,8 +96,15 @@ class Daemon:
             max_body=None,
             max_held=2 * settings.max_batch_bytes,
             protocol=self._publishing.protocol,
+            tls=self._gate.handshakes,
         )
         self._lag = LoopLag(self._registry)
+        self._telemetry = telemetry_of("unlost-producer", {}, self._registry, structlog.get_logger())
+        self._traces: PublishTraces | None = None
+        if self._telemetry is not None and self._telemetry.provider is not None:
+            from unlost.producer.app import traces
+
+            self._traces = traces.PublishTraces(self._telemetry)
         self._error = ""
         self._look_again = asyncio.Event()
         self._stop = asyncio.Event()
@@ -103,13 +122,17 @@ class Daemon:
                 commits = tasks.create_task(self._publisher.run(), name="commits")
                 side = [
                     tasks.create_task(self._lag.run(), name="loop lag"),
+                    *([] if self._telemetry is None else [tasks.create_task(self._telemetry.run(), name="telemetry")]),
+                    tasks.create_task(self._gate.watch(), name="tokens"),
                     tasks.create_task(self._look_after(), name="retention"),
                     tasks.create_task(self._checkpoint_for_ever(), name="journal's log"),
+                    tasks.create_task(Following(self._journal, self._tail, self._failed).run(), name="other producers"),
                 ]
                 host = self._settings.host
                 http_port, stream_port = await self._listen(host)
                 self._phase = "running"
-                log.info("listening", http=f"http://{host}:{http_port}", stream=f"ws://{host}:{stream_port}/")
+                s = "s" if self._gate.tls else ""
+                log.info("listening", http=f"http{s}://{host}:{http_port}", stream=f"ws{s}://{host}:{stream_port}/")
                 await self._stop.wait()
                 self._phase = "stopping"
                 await self._http.stop()
@@ -119,6 +142,8 @@ class Daemon:
         finally:
             await self._publishing.close()
             self._journal.close()
+            if self._telemetry is not None:
+                await self._telemetry.close()
         log.info("stopped")
 
     async def _listen(self, host: str) -> tuple[int, int]:
@@ -131,12 +156,14 @@ class Daemon:
         return http_port, stream_port
 
     async def _look_after(self) -> None:
-        """Run retention, update the metrics, and check whether the journal can be written, again and again."""
+        """Repeatedly run retention, update the metrics, and check that the journal can be written."""
         while True:
             self._look_again.clear()
             try:
                 self._note(await self._keeping.look())
                 self._error = ""
+            except HistoryLost:
+                raise  # the clients' streams end with the process, and begin anew with the next
             except JournalError as error:
                 self._failed(error)
             await asyncio.sleep(LOOK_AT_MOST_EVERY)
@@ -155,17 +182,27 @@ class Daemon:
         self._metrics.journal(looked)
         self._metrics.groups(self._keeping.groups.all, looked.stats.newest)
 
+    def _placed(self, newest: int, entries: Iterable[Entry]) -> None:
+        if self._traces is None:
+            self._tail.extend(newest, entries)
+            return
+        written = list(entries)
+        self._tail.extend(newest, written)
+        self._traces.placed(written)
+
     def _committed(self, count: int, seconds: float) -> None:
         self._metrics.committed(count, seconds)
+        if self._traces is not None:
+            self._traces.committed(seconds)
         if self._journal.held > self._settings.max_journal_bytes:
             self._look_again.set()
 
-    def _reported(self, report: Report) -> None:
+    def _reported(self, report: CursorReport) -> None:
         self._keeping.report(report, self._tail.newest)
         self._metrics.groups(self._keeping.groups.all, self._tail.newest)
 
     async def _checkpoint_for_ever(self) -> None:
-        """Checkpoint the log, so that no commit has to. Errors are ignored here: the writers find and report them."""
+        """Checkpoint the log repeatedly, so that no commit must. Errors are ignored: writers find and report them."""
         while True:
             with contextlib.suppress(JournalError):
                 await asyncio.to_thread(self._journal.checkpoint)
@@ -177,7 +214,7 @@ class Daemon:
         self._error = str(error)
 
     def _publishing_failed(self, error: JournalError) -> None:
-        """Become unready at once, until a check has written to the journal again."""
+        """Stop being ready at once, until a check has written to the journal again."""
         if not self._error:
             self._look_again.set()
         self._failed(error)
@@ -195,8 +232,9 @@ class Daemon:
             Check("room", not full, full),
         )
         return Health(
-            self._settings.instance_id, (), able, facts, (*((nearly,) if nearly else ()), *self._damage.remark())
-        )
+            self._settings.instance_id, (), able, facts,
+            (*((nearly,) if nearly else ()), *self._damage.remark(), *self._gate.remarks()),
+        )  # fmt: skip
 
 
 class ProducerMetrics:
@@ -222,7 +260,7 @@ class ProducerMetrics:
         )
         self._dropped_unread = Gauge(
             "unlost_producer_journal_dropped_unread",
-            "Entries that retention took before a group had read them",
+            "Entries that retention removed before a group had read them",
             registry=registry,
         )
         self._nearly_full = Gauge(
@@ -232,12 +270,12 @@ class ProducerMetrics:
         )
         self.damaged = Gauge(
             "unlost_producer_journal_damaged_entries",
-            "Damaged entries that were met since the start",
+            "Damaged entries found since the start",
             registry=registry,
         )
         self.clients = Gauge("unlost_producer_clients", "WebSocket clients", registry=registry)
         self.lag = Gauge(
-            "unlost_producer_stream_lag_entries", "Entries that the slowest client is yet to be sent", registry=registry
+            "unlost_producer_stream_lag_entries", "Entries not yet sent to the slowest client", registry=registry
         )
 
     def count_outcome(self, outcome: str, count: int) -> None:

@@ -1,9 +1,10 @@
 """The producer's HTTP endpoint: publish one event, publish many, list the journal, follow events."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -11,30 +12,41 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Scope
 
+from unlost.ops.kit.access.gate import Gate
+from unlost.ops.kit.access.identity import Identity, Right
+from unlost.ops.kit.access.limits import Quota
+from unlost.ops.kit.access.middleware import PASSED, Access
 from unlost.ops.kit.telemetry.guarded import GuardedProtocol
-from unlost.ops.kit.telemetry.health import Health, health_routes
+from unlost.ops.kit.telemetry.health import HEALTH_PATHS, Health, health_routes
 from unlost.ops.kit.telemetry.http import whole_number
 from unlost.ops.kit.telemetry.mask import masked, masked_within
 from unlost.ops.kit.telemetry.openapi import MISTAKEN, openapi_route
+from unlost.producer.app.cloudevents import PublishCloudEvents
 from unlost.producer.app.openapi import DOCUMENT
 from unlost.producer.app.settings import ProducerSettings
+from unlost.producer.app.signed import Signed
 from unlost.producer.fast.parse_worker import ParseWorker
 from unlost.producer.fast.publish import PATH, FastPublishProtocol, Heads
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Entry, Journal, JournalError
+from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import publication, wrapped
-from unlost.producer.publish.batch import Batch, CountOutcome, LineReader, ReadHere
-from unlost.producer.publish.origin import SameSite
-from unlost.producer.publish.publisher import Publisher
+from unlost.producer.publish.batch import CountOutcome, LineReader, PublishBatch, ReadHere
+from unlost.producer.publish.publisher import GroupCommit
+from unlost.producer.publish.schemas import schemas_of
 from unlost.producer.publish.single import PublishOne, Shortcut, asks_again
-from unlost.producer.stream.damage import Damage
+from unlost.producer.stream.damage import DamagedEntries
 from unlost.producer.stream.groups import Groups
-from unlost.producer.stream.page import Page
+from unlost.producer.stream.page import PageFiles
 
 NDJSON = "application/x-ndjson"
 MOST_IDS = 100
 MOST_LISTED = 10_000
+TEST = "/api/v1/ddup_service/test"
+OPEN = (*HEALTH_PATHS, TEST, "/")
+"""Paths without a token: probes, and the page, which asks for a token before it publishes."""
 
 
 class _Stories(msgspec.Struct):
@@ -55,13 +67,14 @@ class Publishing:
         settings: ProducerSettings,
         *,
         journal: Journal,
-        publisher: Publisher,
-        page: Page,
+        publisher: GroupCommit,
+        page: PageFiles,
         health: Callable[[], Health],
         metrics: Route,
         count_outcome: CountOutcome,
-        damage: Damage,
+        damage: DamagedEntries,
         groups: Groups,
+        gate: Gate,
     ) -> None:
         self._settings = settings
         self._journal = journal
@@ -72,23 +85,23 @@ class Publishing:
         self._groups = groups
         self.stream_port = 0
         fast = settings.fast == "on"
-        self._reading: LineReader = ParseWorker(max_bytes=settings.max_event_bytes) if fast else ReadHere()
-        self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False)
-        most = settings.max_event_bytes
-        single = PublishOne(
-            publisher,
-            count_outcome,
-            lambda body, again: publication(body, max_bytes=most, redeliver=again),
-            max_bytes=most,
-        )
-        wrapping = PublishOne(publisher, count_outcome, lambda body, _: wrapped(body, max_bytes=most), max_bytes=most)
+        self._check = schemas_of(settings.schemas) if settings.schemas else None
+        elsewhere = fast and self._check is None
+        self._reading: LineReader = ParseWorker(max_bytes=settings.max_event_bytes) if elsewhere else ReadHere()
+        self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False, **settings.client())
+        self._gate = gate
+        most, quota_of = settings.max_event_bytes, self._quota_of
+        single = PublishOne(publisher, count_outcome, self._read_one, max_bytes=most, quota_of=quota_of)
+        wrapping = PublishOne(publisher, count_outcome, self._wrap_one, max_bytes=most, quota_of=quota_of)
+        cloudevents = PublishCloudEvents(single, self._answer_lines, quota_of, settings).answer
         routes = [
             *health_routes(health),
             metrics,
             Route(PATH, single, methods=["POST"]),
             Route("/publish/batch", self.publish_batch, methods=["POST"]),
+            Route("/publish/cloudevents", cloudevents, methods=["POST"]),
             Route("/api/v1/ddup_service/events", wrapping, methods=["POST"]),
-            Route("/api/v1/ddup_service/test", self.test),
+            Route(TEST, self.test),
             Route("/api/journal", self.listed),
             Route("/api/journal/groups", self.groups),
             Route("/api/follow", self.follow),
@@ -96,15 +109,28 @@ class Publishing:
             Route("/", self.index),
         ]
         self.protocol: Callable[..., GuardedProtocol] = (
-            partial(FastPublishProtocol, single, Heads(max_bytes=most)) if fast else GuardedProtocol
+            partial(FastPublishProtocol, single, Heads(max_bytes=settings.max_event_bytes, gate=gate))
+            if fast
+            else GuardedProtocol
         )
         """The protocol of each connection."""
         others = Starlette(routes=routes, exception_handlers=MISTAKEN)
-        self.application = SameSite(
+        guarded = Access(
             Shortcut(others, PATH, single),
-            allowed=settings.allowed_origins,
-            stream_port=lambda: self.stream_port,
+            gate,
+            right_for,
+            is_own_page=lambda origin, host: is_own_page(origin, host, self.stream_port),
         )
+        self.application = Signed(guarded, single, PATH, gate, max_bytes=settings.max_event_bytes)
+
+    def _read_one(self, body: bytes, redeliver: bool) -> Publication:
+        return publication(body, max_bytes=self._settings.max_event_bytes, redeliver=redeliver, check=self._check)
+
+    def _wrap_one(self, body: bytes, redeliver: bool) -> Publication:  # noqa: ARG002
+        return wrapped(body, max_bytes=self._settings.max_event_bytes, check=self._check)
+
+    def _quota_of(self, scope: Scope) -> Quota:
+        return self._gate.quota_of(scope[PASSED].identity)
 
     async def close(self) -> None:
         """Close the connections to listeners, and end the parse process."""
@@ -113,16 +139,19 @@ class Publishing:
 
     async def publish_batch(self, request: Request) -> Response:
         """NDJSON in, one answer per line out. Lines are stored as they arrive."""
-        settings = self._settings
-        batch = Batch(
-            self._publisher, self._reading, self._count_outcome, max_event_bytes=settings.max_event_bytes,
-            max_batch_bytes=settings.max_batch_bytes,
-            redeliver=asks_again(request.scope["query_string"]),
-        )  # fmt: skip
         try:
-            status, answers = await batch.run(request.stream())
+            return await self._answer_lines(request, request.stream(), self._settings.max_batch_bytes)
         except ClientDisconnect:
             return Response(status_code=499)
+
+    async def _answer_lines(self, request: Request, chunks: AsyncIterable[bytes], most: int) -> Response:
+        settings = self._settings
+        batch = PublishBatch(
+            self._publisher, self._reading, self._count_outcome, max_event_bytes=settings.max_event_bytes,
+            max_batch_bytes=most, quota=self._quota_of(request.scope),
+            redeliver=asks_again(request.scope["query_string"]), check=self._check,
+        )  # fmt: skip
+        status, answers = await batch.run(chunks)
         headers = {"Retry-After": "1"} if status == 503 else {}
         if answers.is_plain:
             return Response(answers.whole(), status, headers, media_type=NDJSON)
@@ -130,7 +159,7 @@ class Publishing:
         return StreamingResponse(answers.pieces(), status, headers, media_type=NDJSON)
 
     async def test(self, request: Request) -> Response:  # noqa: ARG002  Starlette's signature
-        """A liveness answer for clients of the deduplicating service."""
+        """Answer clients that test whether the deduplication service is there."""
         return JSONResponse({"status": "ok", "service": "unlost", "window_seconds": self._settings.retention})
 
     async def listed(self, request: Request) -> Response:
@@ -149,8 +178,8 @@ class Publishing:
             return _unavailable(error, None)
         return await self._lines(entries)
 
-    async def groups(self, request: Request) -> Response:  # noqa: ARG002
-        """What each group has settled, and what was dropped before a group had read it."""
+    async def groups(self, request: Request) -> Response:
+        """Report what each group has settled, and what was dropped before a group had read it."""
         try:
             stats = await asyncio.to_thread(self._journal.stats)
         except JournalError as error:
@@ -163,6 +192,7 @@ class Publishing:
                 "dropped_unread": max(0, stats.oldest - 1 - one.settled), "forgotten": one.forgotten,
             }
             for one in self._groups.all
+            if _is_shown(one.name, request.scope[PASSED].identity)
         ]  # fmt: skip
         body = {
             "groups": groups, "oldest": cursor(stats.oldest - 1), "newest": cursor(stats.newest),
@@ -178,7 +208,7 @@ class Publishing:
         return await self._lines([entry] if entry else [])
 
     async def _lines(self, entries: Sequence[Entry]) -> Response:
-        # Retention leaves the digest of an entry whose body it drops; one that cannot be read has none.
+        # An entry whose body retention dropped has a digest; one that cannot be read has none.
         damaged = await asyncio.to_thread(damaged_of, [one for one in entries if one.body or not one.digest])
         self._damage.meet(damaged)
         numbers = {entry.number for entry in damaged}
@@ -219,7 +249,7 @@ class Publishing:
             response = await self._listeners.get(f"{url.rstrip('/')}/api/outcomes", params={"ids": ids})
             response.raise_for_status()
             return msgspec.to_builtins(_stories.decode(response.content))  # type: ignore[no-any-return]
-        except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, msgspec.DecodeError) as error:
             return {"error": str(error) or type(error).__name__}
 
     async def index(self, request: Request) -> Response:  # noqa: ARG002
@@ -227,6 +257,26 @@ class Publishing:
         if self._settings.console_url:
             return RedirectResponse(f"{self._settings.console_url}/#/send", 307)
         return HTMLResponse(self._page.html, headers={"content-security-policy": self._page.policy()})
+
+
+def right_for(method: str, path: str) -> Right | None:
+    """The right that a request needs."""
+    if method in ("GET", "HEAD"):
+        return None if path in OPEN else "read"
+    return "publish"
+
+
+def is_own_page(origin: str, host: str, stream_port: int) -> bool:
+    """Whether this origin is our own page on the stream's port, which may use this server too."""
+    try:
+        page = urlsplit(origin)
+        return page.port == stream_port and page.hostname == urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+
+
+def _is_shown(group: str, identity: Identity | None) -> bool:
+    return identity is None or identity.is_of(group.partition("@")[0])
 
 
 def _unavailable(error: Exception, event_id: str | None) -> JSONResponse:

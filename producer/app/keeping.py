@@ -1,7 +1,7 @@
 """Maintenance of the journal: retention, what groups have not read yet, and whether there is room.
 
-Retention never drops what a known group has not read. If that fills the journal, publishing is refused until the group
-reads on or is forgotten. Health warns before that.
+Retention never drops what a known group has not read. If such events fill the journal, publishing is refused until the
+group continues to read or is forgotten. Health warns before that.
 """
 
 import asyncio
@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from unlost.ops.kit.telemetry.counted import counted
 from unlost.producer.journal.port import Journal, JournalStats
 from unlost.producer.journal.steady import SteadyClock
-from unlost.producer.stream.groups import Groups, Report
+from unlost.producer.stream.groups import CursorReport, Groups
 
 CHUNK = 5_000
 NEARLY = 0.8
@@ -48,7 +49,7 @@ class Keeping:
         self.groups = Groups(journal.timelines, journal.remember(()))
         self._bounds = journal.bounds()
 
-    def report(self, report: Report, newest: int) -> None:
+    def report(self, report: CursorReport, newest: int) -> None:
         """Record a listener's report. Raises ``TooManyGroups``."""
         self.groups.report(report, bounds=(self._bounds[0], newest), at=self._wall())
 
@@ -82,7 +83,8 @@ class Keeping:
         entries, size = await asyncio.to_thread(self._journal.unread, slowest.settled)
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(slowest.at))
         what = (
-            f"group {slowest.name} has not read {entries:,} events, {size:,} bytes (it last reported at {since}); "
+            f"group {slowest.name} has not read {counted(entries, 'event')}, {size:,} bytes "
+            f"(it last reported at {since}); "
             f"start its listeners, or forget it: unlost journal forget {slowest.name}"
         )
         if stats.size > self._max_bytes:

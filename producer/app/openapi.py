@@ -64,9 +64,26 @@ DOCUMENT: dict[str, Any] = document(
                 },
             }
         },
+        "/publish/cloudevents": {
+            "post": {
+                "summary": "Publish a CloudEvent (structured or binary), or a batch of them; event_id is source#id",
+                "parameters": [_REDELIVER],
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        "application/cloudevents+json": {"schema": {"type": "object"}},
+                        "application/cloudevents-batch+json": {"schema": {"type": "array"}},
+                    },
+                },
+                "responses": {
+                    "200": {"description": "Of a batch: one outcome per line, in order", "content": _NDJSON},
+                    **_outcomes(),
+                },
+            }
+        },
         "/api/v1/ddup_service/events": {
             "post": {
-                "summary": "Publish any JSON object; its id is made from its content",
+                "summary": "Publish any JSON object; without event_id, its id is made from its content",
                 "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
                 "responses": _outcomes(),
             }

@@ -17,23 +17,23 @@ from unlost.producer.publish.accept import plain_index
 SIZE = struct.Struct("!I")
 
 
-def answer_until_the_end(asked: BinaryIO, told: BinaryIO, *, max_bytes: int) -> None:
-    """A question is the text of lines. The answer is their index, or empty if any line needs a closer look."""
+def answer_until_the_end(requests: BinaryIO, answers: BinaryIO, *, max_bytes: int) -> None:
+    """A question is the text of lines. The answer is their index, or empty if any line is not plain."""
     encode = msgspec.msgpack.Encoder().encode
-    told.write(SIZE.pack(0))
-    told.flush()
-    while len(size := asked.read(SIZE.size)) == SIZE.size:
-        index = plain_index(asked.read(SIZE.unpack(size)[0]), max_bytes=max_bytes)
+    answers.write(SIZE.pack(0))
+    answers.flush()
+    while len(size := requests.read(SIZE.size)) == SIZE.size:
+        index = plain_index(requests.read(SIZE.unpack(size)[0]), max_bytes=max_bytes)
         answer = b"" if index is None else encode(index)
-        told.write(SIZE.pack(len(answer)) + answer)
-        told.flush()
+        answers.write(SIZE.pack(len(answer)) + answer)
+        answers.flush()
 
 
 def main() -> None:
     """Run the process. Its one argument is the largest allowed size of an event, in bytes."""
     gc.disable()  # nothing here can be part of a reference cycle
-    with open(0, "rb") as asked, open(1, "wb") as told:
-        answer_until_the_end(asked, told, max_bytes=int(sys.argv[1]))
+    with open(0, "rb") as requests, open(1, "wb") as answers:
+        answer_until_the_end(requests, answers, max_bytes=int(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from unlost.producer.fast.parse_process import SIZE
 from unlost.producer.journal.publications import Index, Lines
 
 MANY = 128
-"""For fewer lines, the way to another process and back costs more than it saves."""
+"""For fewer lines, sending them to another process costs more than it saves."""
 ANSWER_SECONDS = 5.0
 AGAIN_AFTER = 10.0
 BUFFER = 1 << 20

@@ -1,10 +1,11 @@
 """The fast path: plain requests to publish one event are parsed and answered here. All others go to uvicorn.
 
 This class stands in front of uvicorn's own protocol on each connection. A request is *plain* if it is an HTTP/1.1 POST
-to ``PATH`` with a small body, and its head contains nothing that matters to us except the length of the body. While no
-other request is in progress on its connection, a plain request is taken from the bytes as they come, and answered in
-one write. Anything else (other paths, chunks, upgrades, foreign pages, errors) goes to uvicorn byte for byte, and so
-does what follows until that is answered. A plain request leaves no doubt, so no error is reported here.
+to ``PATH`` with a small body. Its head contains nothing that matters to us except the length of the body and, if one is
+needed, a token that may publish. While no other request is in progress on its connection, a plain request is
+read from the received bytes, and answered in one write. Anything else (other paths, chunks, upgrades, foreign pages,
+errors) goes to uvicorn byte for byte, and so does everything after it until it is answered. A plain request is
+certainly valid HTTP, so no error is reported here.
 
 Answers keep the order of requests. One event per connection is in progress at a time. If a client does not read its
 answers, its requests are not read either. On shutdown, a request in progress is answered, then the connection closes.
@@ -12,12 +13,14 @@ answers, its requests are not read either. On shutdown, a request in progress is
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
+from unlost.ops.kit.access.gate import UNLIMITED, Gate, bearer_of
+from unlost.ops.kit.access.limits import Quota
 from unlost.ops.kit.telemetry.admission import Admission
 from unlost.ops.kit.telemetry.guarded import BODY_SECONDS, GuardedProtocol, Owed
 from unlost.producer.publish.single import RETRY, UNAVAILABLE, PublishOne
@@ -31,30 +34,67 @@ HEAD_ENDS = b"\r\n\r\n"
 PLAIN = re.compile(rb"POST %b HTTP/1\.1(?:\r\n[!#$%%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e]*)*" % PATH.encode())
 LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,6})(?=\r|$)", re.IGNORECASE)
 MEANS_MORE = re.compile(
-    rb"\r\n(?:connection:(?! ?keep-alive(?:\r|$))|(?:proxy-connection|transfer-encoding|upgrade|expect|origin):)",
+    rb"\r\n(?:connection:(?! ?keep-alive(?:\r|$))"
+    rb"|(?:proxy-connection|transfer-encoding|upgrade|expect|origin|webhook-signature):)",
     re.IGNORECASE,
 )
-"""Headers that mean something to HTTP, or to the guard of this path (``producer/publish/origin.py``)."""
+"""Headers with a meaning for HTTP or for the gate (``ops/kit/access``), except those that are read here."""
 
 _called_length = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
+_host = re.compile(rb"\r\nhost:[\t ]*([^\r]*)", re.IGNORECASE)
+_authorization = re.compile(rb"\r\nauthorization:[\t ]*([^\r]*)", re.IGNORECASE)
+
+
+class Plain(NamedTuple):
+    """A plain head: the length of the body, and what its identity may still publish."""
+
+    length: int
+    quota: Quota
 
 
 class Heads:
-    """Finds the length of the body in a plain head. Most heads were seen before, so lengths are cached."""
+    """Finds plain heads that may publish. Most heads were seen before, so they are cached.
 
-    def __init__(self, *, max_bytes: int) -> None:
+    A refused head is never plain: uvicorn reads it, and the middleware refuses it, counts it and logs it. A change of
+    the tokens empties the cache.
+    """
+
+    def __init__(self, *, max_bytes: int, gate: Gate | None = None) -> None:
         self._longest = min(LONGEST_BODY, max_bytes)
-        self._lengths: dict[bytes, int | None] = {}
+        self._gate = gate
+        self._generation = 0
+        self._known: dict[tuple[bytes, str], Plain | None] = {}
 
-    def body_length(self, head: bytes) -> int | None:
-        """The length, or None if the head is not plain. ``head`` comes without its final line ends."""
+    def plain(self, head: bytes, subject: str = "") -> Plain | None:
+        """None if the head is not plain. ``head`` comes without its final line ends.
+
+        ``subject``: of the client's certificate.
+        """
+        gate = self._gate
+        if gate is not None and gate.generation != self._generation:
+            self._generation = gate.generation
+            self._known.clear()
         try:
-            return self._lengths[head]
+            return self._known[head, subject]
         except KeyError:
-            if len(self._lengths) >= MOST_HEADS:
-                self._lengths.clear()
-            length = self._lengths[head] = _body_length(head, self._longest)
-            return length
+            if len(self._known) >= MOST_HEADS:
+                self._known.clear()
+            length = _body_length(head, self._longest)
+            quota = None if length is None else _quota(head, subject, gate)
+            found = None if length is None or quota is None else Plain(length, quota)
+            self._known[head, subject] = found
+            return found
+
+
+def _quota(head: bytes, subject: str, gate: Gate | None) -> Quota | None:
+    """The quota of an identity that may publish; None if the gate would not let this head pass."""
+    if gate is None:
+        return UNLIMITED
+    hosts, given = _host.findall(head), _authorization.findall(head)
+    if len(hosts) > 1 or len(given) > 1 or not all(gate.knows_host(one.decode("ascii").strip()) for one in hosts):
+        return None
+    identity = gate.identify(bearer_of(given[0].decode("ascii")) if given else "", subject)
+    return gate.quota_of(identity) if identity is not None and identity.may("publish") else None
 
 
 def _body_length(head: bytes, longest: int) -> int | None:
@@ -116,13 +156,14 @@ class FastPublishProtocol(GuardedProtocol):
             self._take()
 
     def _take(self) -> None:
-        """Take all plain and complete requests one after another, until one must be waited for."""
+        """Take all complete plain requests one after another, until one must be awaited."""
         while self._rest and not (self._waits or self.flow.write_paused or self.transport.is_closing()):
             head_size = self._rest.find(HEAD_ENDS, 0, LONGEST_HEAD)
-            size = self._heads.body_length(self._rest[:head_size]) if head_size > 0 else None
-            if size is None:
-                self._pass_on()
+            plain = self._heads.plain(self._rest[:head_size], self.subject) if head_size > 0 else None
+            if plain is None or (plain.quota.is_limited and plain.quota.wait(self.loop.time()) > 0):
+                self._pass_on()  # the gate refuses it, if it is to be refused
                 return
+            size = plain.length
             start = head_size + len(HEAD_ENDS)
             body = self._rest[start : start + size]
             if len(body) < size:
@@ -131,7 +172,7 @@ class FastPublishProtocol(GuardedProtocol):
             self._rest = self._rest[start + size :]
             if self._owed is not Owed.NOTHING:
                 self._is_whole()
-            self._publish(body)
+            self._publish(body, plain.quota)
 
     def _await_body(self) -> None:
         """Wait for the rest of a body, under the same limits as for a body that uvicorn reads."""
@@ -152,10 +193,10 @@ class FastPublishProtocol(GuardedProtocol):
         self.flow.resume_reading()
         super().receive(rest)
 
-    def _publish(self, body: bytes) -> None:
+    def _publish(self, body: bytes, quota: Quota) -> None:
         self._waits = True
         try:
-            self._single.take(body, b"", self._reply, self._fail)
+            self._single.take(body, b"", quota, self._reply, self._fail)
         except Exception as defect:  # noqa: BLE001  the border of a request: its connection ends, and no other
             self._fail(defect)
 
@@ -184,7 +225,7 @@ class FastPublishProtocol(GuardedProtocol):
                 self.transport.close()
         self.on_response_complete()
         if self._rest:
-            self.flow.pause_reading()  # else each answer would let more bytes in than it took
+            self.flow.pause_reading()  # otherwise each answer would admit more bytes than it took
             self.loop.call_soon(self._take)
 
     def resume_writing(self) -> None:

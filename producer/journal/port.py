@@ -1,11 +1,11 @@
-"""The port of a journal. SQLite implements it on one machine; a distributed log could implement it, too.
+"""The port of a journal. SQLite implements it for one producer, PostgreSQL for any number of them.
 
 A journal has an identity, made once, and one timeline for each start of the producer. An entry's cursor names both. The
 cursor of a wiped journal, of another journal, or of a lost history is therefore unknown instead of plausible
 (``timelines.py``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol, overload
 
 import msgspec
@@ -77,11 +77,16 @@ class JournalStats(msgspec.Struct, frozen=True):
 
 
 class JournalError(Exception):
-    """The journal cannot be read or written now. Nothing of the batch was accepted."""
+    """The journal cannot be read or written now. Nothing of the batch was accepted, as far as the message does not say
+    that this is in doubt. A publisher that publishes it again, with the same ids, is right in any case."""
+
+
+class HistoryLost(JournalError):
+    """The journal is another one than was read before. The producer must start anew, and its clients with it."""
 
 
 class Journal(Protocol):
-    """One writer, any number of readers. Calls block and come from threads, except ``held`` and ``append_at_once``."""
+    """Any number of readers. Calls block and come from threads, except ``held``, ``append_at_once`` and ``follow``."""
 
     identity: str
     timelines: Timelines
@@ -103,11 +108,18 @@ class Journal(Protocol):
         """
         ...
 
+    def follow(self, grew: Callable[[int], None]) -> bool:
+        """Call ``grew``, from any thread, with the newest number when another producer has written.
+
+        Returns whether there can be other producers at all. Calls may be lost, so ``bounds`` must be asked, too.
+        """
+        ...
+
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the database file. Writers go on, and wait only while the last bit is moved.
+        """Move the write-ahead log into the database file. Writers continue, and wait only for the last part.
 
         The log then starts again and overwrites its old content. Syncing a file that does not grow takes little more
-        than half the time, because its size is not written too. Without this call, some commit would have to move
+        than half the time, because its size is not written. Without this call, some commit would have to move
         everything.
         """
         ...
@@ -123,7 +135,7 @@ class Journal(Protocol):
     def read(self, after: int, limit: int, max_bytes: int = READ_BYTES) -> list[Entry]:
         """Entries above ``after``, in order: at most ``limit``, and no more once their bodies reach ``max_bytes``.
 
-        One that cannot be read stands there without a body. It fails the comparison with its digest.
+        An entry that cannot be read has no body, and fails the comparison with its digest.
         """
         ...
 
@@ -142,7 +154,7 @@ class Journal(Protocol):
     def retire(self, *, older_than: float, max_bytes: int, chunk: int, keep: Keep = KEEP_NOTHING) -> int:
         """Delete rows older than ``older_than`` and drop bodies beyond ``max_bytes``. Returns how many entries changed.
 
-        ``keep`` wins over both limits: whatever it protects stays, at any age and size.
+        ``keep`` takes precedence over both limits: what it protects stays, at any age and size.
         """
         ...
 

@@ -1,7 +1,7 @@
 """The input of a journal: publications, one object each, or many as one text.
 
-The lines of one text are stored as they came, without an object for each. An index says where each line begins, and
-gives its id and its digest. A journal that supports this takes the text; to any other it is a collection of
+The lines of one text are stored as they arrived, without an object for each. An index has the start, the id and the
+digest of each line. A journal that supports this takes the text; to any other it is a collection of
 publications.
 """
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from unlost.listener.core.cursor import place_of
+from unlost.listener.core.cursor import parse_cursor
 
 EMPTY_KEPT = 16
 """How many empty timelines are kept. A producer that restarts again and again creates nothing but empty ones."""
@@ -38,32 +38,54 @@ class Start(msgspec.Struct, frozen=True):
     is_known: bool
 
 
+class _History:
+    """The timelines at one moment."""
+
+    def __init__(self, identity: str, timelines: Sequence[Timeline]) -> None:
+        self.places = {(one.ordinal, one.random): place for place, one in enumerate(timelines)}
+        self.firsts = [one.first for one in timelines]
+        self.stems = [f"{identity}.t{one.ordinal}-{one.random}." for one in timelines]
+        self.present_from = self.firsts[-1]
+        self.present_stem = self.stems[-1]
+
+
 class Timelines:
-    """All timelines of a journal, in order. The last one is the current one."""
+    """All timelines of a journal, in order. The last one is the current one.
+
+    Where several producers share a journal, others begin timelines too. ``learn`` replaces all of them at once, so that
+    any thread reads one moment's history.
+    """
 
     def __init__(self, identity: str, timelines: Sequence[Timeline]) -> None:
         self._identity = identity
-        self._places = {(one.ordinal, one.random): place for place, one in enumerate(timelines)}
-        self._firsts = [one.first for one in timelines]
-        self._stems = [f"{identity}.t{one.ordinal}-{one.random}." for one in timelines]
-        self._present_from = self._firsts[-1]
-        self.stem = self._stems[-1]
+        self.learn(timelines)
+
+    def learn(self, timelines: Sequence[Timeline]) -> None:
+        """Replace the known timelines."""
+        self._history = _History(self._identity, timelines)
+
+    @property
+    def stem(self) -> str:
         """The part before the number in the cursors of new entries."""
+        return self._history.present_stem
 
     def cursor(self, number: int) -> str:
         """The cursor of the entry with this number."""
-        if number >= self._present_from:
-            return f"{self.stem}{number}"
-        return f"{self._stems[max(0, bisect_right(self._firsts, number) - 1)]}{number}"
+        history = self._history
+        if number >= history.present_from:
+            return f"{history.present_stem}{number}"
+        return f"{history.stems[max(0, bisect_right(history.firsts, number) - 1)]}{number}"
 
     def start_after(self, cursor: str, bounds: tuple[int, int]) -> Start:
         """Where a stream continues after this cursor. ``bounds``: see ``Journal``."""
         before_oldest, newest = bounds
-        place = place_of(cursor)
-        index = None if place is None or place.journal != self._identity else self._places.get(place.timeline)
-        if place is None or index is None or (index and place.number < self._firsts[index]):
+        history = self._history
+        place = parse_cursor(cursor)
+        index = None if place is None or place.journal != self._identity else history.places.get(place.timeline)
+        if place is None or index is None or (index and place.number < history.firsts[index]):
             return Start(before_oldest, is_known=False)
-        number = min(place.number, self._end(index, newest))
+        end = history.firsts[index + 1] - 1 if index + 1 < len(history.firsts) else newest
+        number = min(place.number, end)
         return Start(max(number, before_oldest), is_known=before_oldest <= number == place.number)
 
     def number_of(self, cursor: str, bounds: tuple[int, int]) -> int | None:
@@ -75,9 +97,6 @@ class Timelines:
         """Up to which number of this journal the owner of this cursor has read, or None if that is unknown."""
         start = self.start_after(cursor, (-1, newest))
         return None if start.number < 0 else start.number
-
-    def _end(self, index: int, newest: int) -> int:
-        return self._firsts[index + 1] - 1 if index + 1 < len(self._firsts) else newest
 
 
 def next_timeline(known: Sequence[Timeline], newest: int, now: float) -> Timeline:

@@ -1,8 +1,6 @@
-"""What a published body must be, and the answer for each outcome. Pure."""
+"""The rules for a published body, and the response to each outcome. Pure."""
 
-import hashlib
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 
 import msgspec
@@ -10,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from unlost.listener.core.bulk import plain_ids
 from unlost.listener.core.errors import InvalidEvent
-from unlost.listener.core.event import CURSOR, Event, content_id, on_one_line, parse, parse_named
+from unlost.listener.core.event import MAX_ID_CHARACTERS, Event, content_id, envelope, on_one_line, parse, parse_named
 from unlost.producer.journal.port import Accepted, Placed
 from unlost.producer.journal.publications import LINE_END, Index, Lines, Publication, Publications, ids_of, index_of
 
@@ -21,6 +19,8 @@ SAYINGS = {
 }
 
 
+CURSOR = "cursor"
+"""The field that the stream adds to each event."""
 NEAR = 256
 """How many lines are checked at once. This many decoded lines fit the CPU's cache; with 2,048 each costs 25 % more."""
 
@@ -35,7 +35,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     error: str | UnsetType = UNSET
 
 
-class Refused(Exception):
+class NotAccepted(Exception):
     """The body is not accepted as an event. ``status`` is the status in the answer."""
 
     def __init__(self, status: str, reason: str, event_id: str | None = None) -> None:
@@ -44,21 +44,33 @@ class Refused(Exception):
         self.event_id = event_id
 
 
-def publication(body: bytes, *, max_bytes: int, redeliver: bool = False) -> Publication:
-    """Check one body, and raise ``Refused`` if it is no valid event."""
+class Reserved(NotAccepted):
+    """The body has a field that the stream adds to each event."""
+
+
+Check = Callable[[Event], None]
+"""Raises ``NotAccepted`` for an event whose content is not as it should be."""
+
+
+def publication(body: bytes, *, max_bytes: int, redeliver: bool = False, check: Check | None = None) -> Publication:
+    """Check one body, and raise ``NotAccepted`` if it is no valid event."""
     if len(body) > max_bytes:
-        raise Refused("too_large", f"the event has {len(body):,} bytes, and {max_bytes:,} are allowed")
+        raise NotAccepted("too_large", f"the event has {len(body):,} bytes, and {max_bytes:,} are allowed")
     try:
         event, names = parse_named(body, max_bytes=max_bytes)
     except InvalidEvent as error:
-        raise Refused("invalid", str(error), error.event_id) from None
+        raise NotAccepted("invalid", str(error), error.event_id) from None
     if CURSOR in names:
-        raise Refused("invalid", f'the field "{CURSOR}" is reserved for the stream', event.event_id)
+        raise Reserved("invalid", f'the field "{CURSOR}" is reserved for the stream', event.event_id)
     line = _line(event, names)
-    digest = event.digest
-    if b"\n" in event.frame or b"\r" in event.frame:  # the digest must match the text that the journal stores
-        digest = parse(line, max_bytes=len(line)).digest
-    return Publication(event.event_id, digest, line, redeliver)
+    typed = _typed(line, names)
+    if typed is not line and len(typed) > max_bytes:
+        raise NotAccepted("too_large", f"with its type, the event has more than {max_bytes:,} bytes", event.event_id)
+    if typed is not line or b"\n" in event.frame or b"\r" in event.frame:
+        event = parse(typed, max_bytes=len(typed))  # the digest must match the text that the journal stores
+    if check is not None:
+        check(event)
+    return Publication(event.event_id, event.digest, typed, redeliver)
 
 
 def plain_index(text: bytes, *, max_bytes: int) -> Index | None:
@@ -78,23 +90,23 @@ def plain_index(text: bytes, *, max_bytes: int) -> Index | None:
     return index_of(ids, digests, lines)
 
 
-def wrapped(body: bytes, *, max_bytes: int) -> Publication:
-    """Any JSON object as the payload of an event, with an id made from its content."""
-    if len(body) > max_bytes:
-        raise Refused("too_large", f"the object has {len(body):,} bytes, and {max_bytes:,} are allowed")
+def wrapped(body: bytes, *, max_bytes: int, check: Check | None = None) -> Publication:
+    """Any JSON object as an event, under the hash of its content unless it has an id.
+
+    It is the event that ``publication`` makes of it, so that both ways in know the same object again. Only an object
+    with a field ``cursor``, which no event may have, becomes the payload of one.
+    """
     try:
-        event_id = _id_of_object(body)
-    except (InvalidEvent, ValueError, RecursionError) as error:
-        raise Refused("invalid", str(error)) from None
-    if not body.lstrip(b" \t\r\n").startswith(b"{"):
-        raise Refused("invalid", "the body must be a JSON object")
-    event = b'{"event_id":"%b","payload":%b}' % (event_id.encode(), on_one_line(body))
-    return publication(event, max_bytes=max_bytes + 128)
+        return publication(body, max_bytes=max_bytes, check=check)
+    except Reserved:
+        pass
+    event = b'{"event_id":"%b","payload":%b}' % (content_id(body).encode(), on_one_line(body))
+    return publication(event, max_bytes=max_bytes + 128, check=check)
 
 
-def answer(placed: Placed | Refused, event_id: str | None, line: int | UnsetType = UNSET) -> Answer:
+def answer(placed: Placed | NotAccepted, event_id: str | None, line: int | UnsetType = UNSET) -> Answer:
     """The answer for one event. In a batch it carries the line number."""
-    if isinstance(placed, Refused):
+    if isinstance(placed, NotAccepted):
         return Answer(line, placed.status, event_id, UNSET, str(placed))
     return Answer(line, placed.status, event_id, placed.cursor, SAYINGS.get(placed.status, UNSET))
 
@@ -118,11 +130,6 @@ def accepted_lines(placed: Sequence[Placed], published: Publications, lines: Seq
     return template % tuple(chain.from_iterable(zip(lines, placed.numbers, strict=True)))
 
 
-def _may_name_cursor(body: bytes) -> bool:
-    """A quick check: the name appears literally, or some letter may be escaped as ``\\uXXXX``."""
-    return b'"cursor"' in body or b"\\u" in body
-
-
 def _line(event: Event, names: Collection[str]) -> bytes:
     line = on_one_line(event.frame)
     if "event_id" in names:
@@ -131,8 +138,15 @@ def _line(event: Event, names: Collection[str]) -> bytes:
     return b'{"event_id":"%b"%b%b' % (event.event_id.encode(), separator, line[1:])
 
 
-def _id_of_object(body: bytes) -> str:
-    if not _may_name_cursor(body):
-        return content_id(body)
-    canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _typed(line: bytes, names: Collection[str]) -> bytes:
+    """The event with its ``event_type`` as its ``type`` too, if it has no ``type`` and the other can be one."""
+    if "event_type" not in names or "type" in names:
+        return line
+    raw = envelope.decode(line)["event_type"]
+    try:
+        kind = msgspec.json.decode(raw, type=str)
+    except msgspec.DecodeError:
+        return line
+    if len(kind) > MAX_ID_CHARACTERS:
+        return line
+    return b'{"type":%b,%b' % (bytes(raw), line[1:].lstrip())

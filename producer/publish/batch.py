@@ -14,12 +14,22 @@ from typing import Any, Protocol
 import msgspec
 
 from unlost.listener.core.event import how_often
+from unlost.ops.kit.access.limits import Quota
 from unlost.producer.journal.port import JournalError, Placed
 from unlost.producer.journal.publications import LINE_END, Lines, Publication, Publications
-from unlost.producer.publish.accept import Answer, Refused, accepted_lines, answer, answers, plain_index, publication
+from unlost.producer.publish.accept import (
+    Answer,
+    Check,
+    NotAccepted,
+    accepted_lines,
+    answer,
+    answers,
+    plain_index,
+    publication,
+)
 from unlost.producer.publish.answers import Answers
 from unlost.producer.publish.piece_buffer import PieceBuffer
-from unlost.producer.publish.publisher import Overloaded, Publisher
+from unlost.producer.publish.publisher import GroupCommit, Overloaded
 
 LINES_AT_ONCE = 2_048
 BYTES_AT_ONCE = 1024 * 1024
@@ -60,18 +70,20 @@ class ReadHere:
         """There is nothing to end."""
 
 
-class Batch:
+class PublishBatch:
     """One body on its way into the journal."""
 
     def __init__(
         self,
-        publisher: Publisher,
+        publisher: GroupCommit,
         reading: LineReader,
         count_outcome: CountOutcome,
         *,
         max_event_bytes: int,
         max_batch_bytes: int,
         redeliver: bool,
+        quota: Quota,
+        check: Check | None = None,
         most_answer_bytes: int = MOST_ANSWER_BYTES,
     ) -> None:
         self._publisher = publisher
@@ -79,6 +91,8 @@ class Batch:
         self._count_outcome = count_outcome
         self._max_event_bytes = max_event_bytes
         self._redeliver = redeliver
+        self._quota = quota
+        self._check = check
         self._lines = _Lines(max_event_bytes, max_batch_bytes)
         self._under_way: deque[_Part] = deque()
         self._answers = Answers()
@@ -91,7 +105,7 @@ class Batch:
             await self._read(chunks)
         except (JournalError, Overloaded) as error:
             status, last = 503, self._unavailable(error)
-        except Refused as refused:
+        except NotAccepted as refused:
             status, last = 413, _line({"status": refused.status, "error": str(refused)})
         finally:
             failure = await self._end_all()
@@ -103,7 +117,7 @@ class Batch:
     async def _read(self, chunks: AsyncIterable[bytes]) -> None:
         async for chunk in chunks:
             if self._answers.size > self._most_answer_bytes:
-                raise Refused("too_large", f"the answers have more than {self._most_answer_bytes:,} bytes")
+                raise NotAccepted("too_large", f"the answers have more than {self._most_answer_bytes:,} bytes")
             self._lines.feed(chunk)
             if self._lines.are_enough:
                 await self._begin(*self._lines.take())
@@ -112,6 +126,9 @@ class Batch:
             await self._begin(*self._lines.take())
 
     async def _begin(self, numbered: range, text: bytes) -> None:
+        if (wait := self._quota.wait(asyncio.get_running_loop().time())) > 0:
+            await asyncio.sleep(wait)  # what follows of the body is not read meanwhile
+        self._quota.charge(len(numbered), len(text))
         good = await self._reading.elsewhere(text, len(numbered), redeliver=self._redeliver)
         if good is not None:
             await self._place(_Part(good, numbered))
@@ -123,15 +140,15 @@ class Batch:
             await asyncio.sleep(0)
 
     async def _place(self, part: "_Part") -> None:
-        while self._under_way and (len(self._under_way) >= UNDER_WAY or self._publisher.is_full):
+        while self._under_way and (len(self._under_way) >= UNDER_WAY or self._publisher.is_full_for(self._quota)):
             await self._end(self._under_way.popleft())
         if part.good:
-            part.placing = self._publisher.place(part.good, together=self)
+            part.placing = self._publisher.place(part.good, together=self, owner=self._quota)
         self._under_way.append(part)
 
     def _checked(self, numbers: list[int], lines: list[bytes]) -> "_Part":
         text = LINE_END.join(lines)
-        index = plain_index(text, max_bytes=self._max_event_bytes)
+        index = None if self._check else plain_index(text, max_bytes=self._max_event_bytes)
         if index is not None:
             return _Part(Lines(text, index, self._redeliver), numbers)
         good: list[Publication] = []
@@ -139,9 +156,10 @@ class Batch:
         refusals: list[Answer] = []
         for number, line in zip(numbers, lines, strict=True):
             try:
-                good.append(publication(line, max_bytes=self._max_event_bytes, redeliver=self._redeliver))
+                one = publication(line, max_bytes=self._max_event_bytes, redeliver=self._redeliver, check=self._check)
+                good.append(one)
                 accepted.append(number)
-            except Refused as refused:
+            except NotAccepted as refused:
                 refusals.append(answer(refused, refused.event_id, number))
         return _Part(good, accepted, refusals)
 
@@ -162,7 +180,7 @@ class Batch:
         )
 
     async def _end_all(self) -> JournalError | None:
-        """Wait for all parts in progress. If a body fails in the middle, later parts may be stored all the same."""
+        """Wait for all parts in progress. If a body fails in the middle, later parts may be stored nevertheless."""
         failure = None
         while self._under_way:
             try:
@@ -207,20 +225,20 @@ class _Lines:
     def feed(self, chunk: bytes) -> None:
         self._read += len(chunk)
         if self._read > self._max_body:
-            raise Refused("too_large", f"the batch has more than the {self._max_body:,} bytes that are allowed")
+            raise NotAccepted("too_large", f"the batch has more than the {self._max_body:,} bytes that are allowed")
         lines, line_end, rest = chunk.rpartition(LINE_END)
         if line_end:
             self._add(self._rest.take() + lines if self._rest else lines)
         self._rest.add(rest)
         if len(self._rest) > 2 * self._max_line:
-            raise Refused("too_large", f"line {self._number + 1} has more than {self._max_line:,} bytes")
+            raise NotAccepted("too_large", f"line {self._number + 1} has more than {self._max_line:,} bytes")
 
     def __len__(self) -> int:
         return self._number - self._taken
 
     @property
     def are_enough(self) -> bool:
-        """Whether there are enough lines for a commit, or so many bytes that holding more would cost too much."""
+        """Whether there are enough lines, or enough bytes, for a commit."""
         return len(self) >= LINES_AT_ONCE or self._bytes >= BYTES_AT_ONCE
 
     def end(self) -> None:

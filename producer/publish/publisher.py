@@ -44,7 +44,17 @@ class JournalFull(Overloaded):
     """Nothing is accepted until a group has read more."""
 
 
-class Publisher:
+class _Owned:
+    """What waits for one owner, by what is committed together."""
+
+    __slots__ = ("count", "groups")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.groups: OrderedDict[Hashable, list[Waiting]] = OrderedDict()
+
+
+class GroupCommit:
     """Group commit in front of a journal."""
 
     def __init__(
@@ -61,7 +71,8 @@ class Publisher:
         self._committed = committed
         self._failed = failed
         self._quick = quick
-        self._waiting: OrderedDict[Hashable, list[Waiting]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, _Owned] = OrderedDict()
+        """By owner."""
         self._count = 0
         self._to_write: SimpleQueue[list[Waiting] | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -77,36 +88,42 @@ class Publisher:
         self._defect: Exception | None = None
         self._found = asyncio.Event()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether a new caller is refused."""
-        return self._count >= MOST_WAITING
+    def is_full_for(self, owner: Hashable) -> bool:
+        """Whether this owner is refused: if more of its events wait than there is room for those of others."""
+        mine = self._waiting.get(owner)
+        return (mine.count if mine else 0) >= MOST_WAITING - self._count
 
     async def publish(self, publications: Publications) -> Sequence[Placed]:
         """Store these events and return when they are durable. Raises ``JournalError`` or ``Overloaded``."""
         return await self.place(publications)
 
     def place(
-        self, publications: Publications, *, together: Hashable | None = None
+        self, publications: Publications, *, together: Hashable | None = None, owner: Hashable = None
     ) -> asyncio.Future[Sequence[Placed]]:
         """Like ``publish``, but returns a future. ``Overloaded`` is raised here, not by the future.
 
-        Publications with the same ``together`` are committed together.
+        Publications with the same ``together`` are committed together. Owners take turns.
         """
         future: asyncio.Future[Sequence[Placed]] = asyncio.get_running_loop().create_future()
-        self.submit(publications, partial(_end, future), together=together)
+        self.submit(publications, partial(_end, future), together=together, owner=owner)
         return future
 
-    def submit(self, publications: Publications, done: Done, *, together: Hashable | None = None) -> None:
+    def submit(
+        self, publications: Publications, done: Done, *, together: Hashable | None = None, owner: Hashable = None
+    ) -> None:
         """Like ``place``, without a future: ``done`` is called directly at the end of the commit."""
         if self.full:
             raise JournalFull(self.full)
-        if self.is_full:
+        if self.is_full_for(owner):
             raise Overloaded(f"{self._count:,} events wait to be written; slow down")
         if self._loop is not None and not self._waiting and not self._writes:
             self._loop.call_soon(self._write_waiting)  # others of this iteration join the commit
-        self._waiting.setdefault(object() if together is None else together, []).append((publications, done))
+        mine = self._waiting.get(owner)
+        if mine is None:
+            mine = self._waiting[owner] = _Owned()
+        mine.groups.setdefault(object() if together is None else together, []).append((publications, done))
         self._count += len(publications)
+        mine.count += len(publications)
 
     async def run(self) -> None:
         """Commit until cancelled. A commit in progress is finished first."""
@@ -152,14 +169,20 @@ class Publisher:
         self._to_write.put(batch)
 
     def _take(self) -> list[Waiting]:
-        """The oldest publications, with everything that belongs together. So of two large bodies one is answered, and
-        the next body read in its place, while the other is committed. The oldest waits for one commit at most."""
+        """The oldest publications of each owner in turn, with everything that belongs together. So of two large bodies
+        one is answered, and the next body read in its place, while the other is committed. And an owner with one event
+        waits for one commit, however many events of others wait."""
         batch: list[Waiting] = []
         count = 0
         while self._waiting and count < ENOUGH:
-            _, groups = self._waiting.popitem(last=False)
-            batch += groups
-            count += sum([len(publications) for publications, _ in groups])
+            owner, theirs = self._waiting.popitem(last=False)
+            _, group = theirs.groups.popitem(last=False)
+            batch += group
+            taken = sum([len(publications) for publications, _ in group])
+            count += taken
+            if theirs.groups:
+                theirs.count -= taken
+                self._waiting[owner] = theirs
         self._count -= count
         return batch
 

@@ -11,19 +11,23 @@ import msgspec
 from msgspec import UNSET
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from unlost.ops.kit.access.limits import Quota
 from unlost.producer.journal.port import JournalError, Placed
 from unlost.producer.journal.publications import Publication
-from unlost.producer.publish.accept import STATUS, Answer, Refused, answer
+from unlost.producer.publish.accept import STATUS, Answer, NotAccepted, answer
 from unlost.producer.publish.batch import CountOutcome
 from unlost.producer.publish.piece_buffer import PieceBuffer
-from unlost.producer.publish.publisher import Overloaded, Publisher
+from unlost.producer.publish.publisher import GroupCommit, Overloaded
 
 UNAVAILABLE = 503
 RETRY = b"retry-after", b"1"
 """The header of a 503 answer."""
 
 Read = Callable[[bytes, bool], Publication]
-"""Makes a publication from a body and the flag ``redeliver``, or raises ``Refused``."""
+"""Makes a publication from a body and the flag ``redeliver``, or raises ``NotAccepted``."""
+
+QuotaOf = Callable[[Scope], Quota]
+"""Returns what the identity of a request may still publish."""
 
 Reply = Callable[[int, bytes], None]
 """Receives the status and the JSON body of an answer."""
@@ -37,18 +41,24 @@ _encode = msgspec.json.Encoder().encode
 class PublishOne:
     """Answers a POST with the outcome of the event in its body."""
 
-    def __init__(self, publisher: Publisher, count_outcome: CountOutcome, read: Read, *, max_bytes: int) -> None:
+    def __init__(
+        self, publisher: GroupCommit, count_outcome: CountOutcome, read: Read, *, max_bytes: int,
+        quota_of: QuotaOf,
+    ) -> None:  # fmt: skip
+        """``quota_of``: what the identity of a request may still publish."""
         self._publisher = publisher
         self._count_outcome = count_outcome
         self._read = read
+        self._quota_of = quota_of
         self._max_bytes = max_bytes
 
-    def take(self, body: bytes, query: bytes, reply: Reply, failed: Failed) -> None:
+    def take(self, body: bytes, query: bytes, quota: Quota, reply: Reply, failed: Failed) -> None:
         """Publish the event in this body. Exactly one callback is called, once: now, or when the event is on disk."""
+        quota.charge(1, len(body))
         try:
             one = self._read(body, asks_again(query))
-            self._publisher.submit((one,), partial(self._placed, one.event_id, reply, failed))
-        except Refused as refused:
+            self._publisher.submit((one,), partial(self._placed, one.event_id, reply, failed), owner=quota)
+        except NotAccepted as refused:
             self._answer(reply, answer(refused, refused.event_id))
         except Overloaded as error:
             self._unavailable(reply, one.event_id, error)
@@ -76,10 +86,12 @@ class PublishOne:
             body = await self._body(receive)
             if body is None:
                 return
-        except Refused as refused:
+        except NotAccepted as refused:
             self._answer(partial(_reply, replied), answer(refused, refused.event_id))
         else:
-            self.take(body, scope["query_string"], partial(_reply, replied), partial(_fail, replied))
+            self.take(
+                body, scope["query_string"], self._quota_of(scope), partial(_reply, replied), partial(_fail, replied)
+            )
         await _send(send, *await replied)
 
     async def _body(self, receive: Receive) -> bytes | None:
@@ -91,7 +103,7 @@ class PublishOne:
                 return None
             body.add(message.get("body", b""))
             if len(body) > self._max_bytes:
-                raise Refused("too_large", f"the body has more than the {self._max_bytes:,} bytes that are allowed")
+                raise NotAccepted("too_large", f"the body has more than the {self._max_bytes:,} bytes that are allowed")
             if not message.get("more_body", False):
                 return body.take()
 

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import structlog
 
+from unlost.ops.kit.telemetry.counted import counted
 from unlost.producer.journal.port import Entry
 
 MOST_NAMED = 1_000
 
 
-class Damage:
+class DamagedEntries:
     """Damaged entries since the start. Each is logged once. Also called from threads."""
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class Damage:
             if entry.number in self._met:
                 continue
             if len(self._met) >= MOST_NAMED:
-                self._more = 1  # at least; further ones are not counted
+                self._more = 1  # a lower bound: further ones are not counted
                 return
             self._met[entry.number] = entry.event_id
             structlog.get_logger().error("journal_entry_damaged", number=entry.number, event_id=entry.event_id)
@@ -37,5 +38,6 @@ class Damage:
         if not self._met:
             return ()
         number, event_id = next(iter(self._met.items()))
-        what = f"{self.count:,} damaged entries are not sent, such as number {number} (event {event_id[:80]})"
+        entries = counted(self.count, "damaged entry is", "damaged entries are")
+        what = f"{entries} not sent, such as number {number} (event {event_id[:80]})"
         return (f"journal: {what}; check the disk, and publish those events again with ?redeliver=true",)

@@ -17,7 +17,7 @@ from unlost.producer.journal.timelines import Timelines
 LONGEST_CURSOR = 512
 
 
-class Report(msgspec.Struct, frozen=True):
+class CursorReport(msgspec.Struct, frozen=True):
     """A listener's report."""
 
     group: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
@@ -30,10 +30,10 @@ class Report(msgspec.Struct, frozen=True):
         return self.group if self.database is None else f"{self.group}@{self.database}"
 
 
-_report = msgspec.json.Decoder(Report)
+_report = msgspec.json.Decoder(CursorReport)
 
 
-def report_of(message: str | bytes) -> Report | None:
+def report_of(message: str | bytes) -> CursorReport | None:
     """The report in this message, or None."""
     try:
         return _report.decode(message)
@@ -56,7 +56,7 @@ class Groups:
         self._known = {one.name: one for one in known}
         self._reported: set[str] = set()
 
-    def report(self, report: Report, *, bounds: tuple[int, int], at: float) -> None:
+    def report(self, report: CursorReport, *, bounds: tuple[int, int], at: float) -> None:
         """Record a report. ``bounds``: see ``Journal``. Raises ``TooManyGroups`` for a new group beyond the limit."""
         known = self._known.get(report.name)
         if (known is None or known.forgotten) and sum(not one.forgotten for one in self._known.values()) >= MOST:
@@ -74,7 +74,7 @@ class Groups:
         return [self._known[name] for name in names]
 
     def learn(self, remembered: Sequence[Group]) -> None:
-        """Take over the groups that the journal stores. Reports that came meanwhile are newer and stay."""
+        """Load the groups that the journal stores. Reports that arrived meanwhile are newer, and stay."""
         newer = {name: self._known[name] for name in self._reported}
         self._known = {one.name: one for one in remembered} | newer
 

@@ -12,22 +12,28 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import TooManyHeaders
 
-from unlost.ops.kit.telemetry.admission import Admission, Place
+from unlost.ops.kit.telemetry.admission import Admission, Seating
 from unlost.ops.kit.telemetry.guarded import LINGER_SECONDS, MAX_HEAD
+from unlost.ops.kit.telemetry.handshakes import Handshakes
 
 
 class BoundedConnection(ServerConnection):
     """One client."""
 
-    def __init__(self, *args: Any, admission: Admission, **more: Any) -> None:
+    def __init__(self, *args: Any, admission: Admission, tls: Handshakes | None = None, **more: Any) -> None:
         super().__init__(*args, **more)
+        self._tls = tls
         self._admission = admission
         self._head = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a seat, or drop the connection if there is none."""
+        """Take a seat, or drop the connection if there is none. With TLS, that follows the handshake of TLS."""
+        if self._tls is not None:
+            tls, self._tls = self._tls, None
+            tls.begin(transport, lambda: self)
+            return
         super().connection_made(transport)
-        if self._admission.enter(self) is Place.NONE:
+        if self._admission.enter(self) is Seating.NONE:
             self.drop()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -8,13 +8,15 @@ directly as they come, without waking its task. The handshake's response says wh
     unlost-oldest   the cursor just before the oldest event that can be read
     unlost-gap      the requested cursor, if it is unknown; the stream then starts where both histories part, or at the
                     oldest event
-    unlost-max-event    how many bytes the largest event may have; a listener that cannot read that much does not begin
+    unlost-max-event  size of the largest event, in bytes; a listener that cannot read that much does not begin
 
-A client that retention overtakes is disconnected with 1012 (service restart). When it reconnects, it learns of the gap.
+A client that retention overtakes is disconnected with 1012 (service restart). When it reconnects, it gets
+``unlost-gap``.
 """
 
 import asyncio
 import http
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from socket import IPPROTO_TCP, TCP_NOTSENT_LOWAT
@@ -29,16 +31,19 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
+from unlost.ops.kit.access.gate import Gate, Pass, Refusal, too_many
+from unlost.ops.kit.access.identity import Identity, Right
 from unlost.ops.kit.telemetry.admission import Admission, seats_within
 from unlost.ops.kit.telemetry.http import listening_socket
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Journal, JournalError
 from unlost.producer.journal.timelines import Start
+from unlost.producer.stream.access import REVOKED, asked, may_not_report, refused, subprotocol
 from unlost.producer.stream.backlog import Backlog
-from unlost.producer.stream.damage import Damage
-from unlost.producer.stream.groups import Report, TooManyGroups, report_of
+from unlost.producer.stream.damage import DamagedEntries
+from unlost.producer.stream.groups import CursorReport, TooManyGroups, report_of
 from unlost.producer.stream.handshake import BoundedConnection
-from unlost.producer.stream.page import Page
+from unlost.producer.stream.page import PageFiles
 from unlost.producer.stream.tail import Tail, wire_of, within
 
 CHUNK = 512
@@ -51,11 +56,13 @@ UNSENT_BYTES = 128 * 1024
 """How much unsent data the kernel keeps per client, instead of up to 4 MiB. Data in flight is not limited here: a
 distant client is sent as much as its connection can carry."""
 LONGEST_CURSOR = 512
+STREAM_SECONDS = 5.0
+"""After so long, a client with too many streams may try again."""
 MORE_SEATS = 100
-"""Connections beyond ``most_clients`` that are accepted, only to answer that there are too many."""
+"""Connections beyond ``most_clients`` that are accepted only to answer that there are too many."""
 
 
-class Stream:
+class StreamServer:
     """Serves ``/`` and ``/?after=<cursor>``; a plain browser sees the page."""
 
     def __init__(
@@ -63,20 +70,23 @@ class Stream:
         journal: Journal,
         tail: Tail,
         *,
-        page: Page,
-        origins: tuple[str, ...],
+        page: PageFiles,
+        gate: Gate,
+        right: Right,
         most_clients: int,
         max_event: int,
         ping_timeout: float,
         sent: Callable[[int], None],
-        damage: Damage,
-        reported: Callable[[Report], None],
+        damage: DamagedEntries,
+        reported: Callable[[CursorReport], None],
     ) -> None:
+        """``right``: what a client needs to read the stream."""
         self._journal = journal
         self._tail = tail
+        self._right = right
         self._backlog = Backlog(self._read)
         self._page = page
-        self._origins = origins
+        self._gate = gate
         self._most_clients = most_clients
         self._max_event = max_event
         self._ping_timeout = ping_timeout
@@ -85,8 +95,11 @@ class Stream:
         self._reported = reported
         self._server: Server | None = None
         self._starts: WeakKeyDictionary[ServerConnection, int] = WeakKeyDictionary()
+        self._passed: WeakKeyDictionary[ServerConnection, Pass] = WeakKeyDictionary()
         self._readers: set[_Reader] = set()
         self._page_at: int = 0
+        self._streams: Counter[str] = Counter()
+        """How many each identity has open."""
         self.clients = 0
 
     @property
@@ -105,18 +118,23 @@ class Stream:
             sock=socket,
             process_request=self._before,
             process_response=self._after,
+            select_subprotocol=subprotocol,
             compression=None,
             max_size=4_096,  # clients send only small reports
             ping_interval=20.0,
             ping_timeout=self._ping_timeout,
             write_limit=WRITE_LIMIT,
             server_header=None,
-            create_connection=cast("type[ServerConnection]", partial(BoundedConnection, admission=admission)),
+            create_connection=cast(
+                "type[ServerConnection]", partial(BoundedConnection, admission=admission, tls=self._gate.handshakes)
+            ),
         )
         return int(socket.getsockname()[1])
 
     async def stop(self) -> None:
         """Close all connections with 1001 (going away)."""
+        if self._gate.handshakes is not None:
+            self._gate.handshakes.close()
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
@@ -124,12 +142,28 @@ class Stream:
     def _before(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer any request that is not a WebSocket handshake, or that is refused."""
         if "websocket" not in request.headers.get("Upgrade", "").lower():
-            return self._shown(request)
-        if not self._may_read(request):
-            return connection.respond(http.HTTPStatus.FORBIDDEN, "pages of other sites may not read this stream\n")
+            called = self._gate.admit(asked(connection, request, right=None))
+            return refused(connection, called) if isinstance(called, Refusal) else self._shown(request)
+        wanted = asked(connection, request, right=self._right)
+        passed = self._gate.admit(wanted)
+        if isinstance(passed, Refusal):
+            return refused(connection, passed)
+        if why := self._too_many(passed.identity):
+            refusal = too_many(why, STREAM_SECONDS)
+            self._gate.refused(wanted, refusal)
+            return refused(connection, refusal)
+        self._passed[connection] = passed
         if self.clients >= self._most_clients:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
         return None
+
+    def _too_many(self, identity: Identity | None) -> str:
+        """Why this identity may not open one more stream; empty if it may."""
+        name = "" if identity is None else identity.name
+        quota = self._gate.quota_of(identity)
+        if quota.may_open(self._streams[name]):
+            return ""
+        return f"{name} has {quota.limits.streams:,} streams open already, which is its limit"
 
     def _shown(self, request: Request) -> Response:
         body = self._page.publishing_to(self._page_at)
@@ -139,14 +173,11 @@ class Stream:
         headers["Connection"] = "close"
         return Response(200, "OK", headers, body)
 
-    def _may_read(self, request: Request) -> bool:
-        """Whether the origin is allowed. Only browsers send one; it must be ours or a configured one."""
-        origin = request.headers.get("Origin")
-        if origin is None:
-            return True
-        host = urlsplit(origin).hostname
-        ours = urlsplit(f"//{request.headers.get('Host', '')}").hostname
-        return (host is not None and host == ours) or origin in self._origins
+    def recheck(self) -> None:
+        """The tokens have changed: end the streams of those that may read no more."""
+        for reader in self._readers:
+            if not self._gate.may_go_on(self._passed[reader.connection], self._right):
+                reader.end(*REVOKED)
 
     async def _after(self, connection: ServerConnection, request: Request, response: Response) -> Response | None:
         """Decide where this stream starts, and put it into the response's headers."""
@@ -171,23 +202,35 @@ class Stream:
     async def _serve(self, connection: ServerConnection) -> None:
         self.clients += 1
         reader = _Reader(connection, self._starts[connection])
+        passed = self._passed[connection]
+        name = passed.identity.name if passed.identity else ""
+        if not self._gate.may_go_on(passed, self._right):  # revoked during the handshake
+            reader.end(*REVOKED)
+        elif why := self._too_many(passed.identity):  # others were opened during the handshake
+            reader.end(CloseCode.TRY_AGAIN_LATER, why[:100])
+        self._streams[name] += 1
         grown = partial(self._send_new, reader)
         self._readers.add(reader)
         self._tail.subscribe(grown)
         listening = asyncio.create_task(self._receive_reports(connection), name="client's frames")
         listening.add_done_callback(lambda _: reader.wake.set())
         try:
-            while not listening.done():
+            while not listening.done() and not reader.ended:
                 if self._tail.newest > reader.number:
                     await self._send_next(reader)
                 else:
                     await reader.rest()
+            if reader.ended:
+                await connection.close(*reader.ended)
         except ConnectionClosed:
             return
         except JournalError as error:
             await connection.close(CloseCode.TRY_AGAIN_LATER, str(error)[:100])
         finally:
             self.clients -= 1
+            self._streams[name] -= 1
+            if not self._streams[name]:
+                del self._streams[name]
             self._tail.unsubscribe(grown)
             self._readers.discard(reader)
             listening.cancel()
@@ -197,12 +240,21 @@ class Stream:
         try:
             async for message in connection:
                 report = report_of(message)
-                if report is not None:
-                    self._reported(report)
+                if report is None:
+                    continue
+                if not self._may_report(connection, report.group):
+                    await connection.close(CloseCode.POLICY_VIOLATION, may_not_report(report.group))
+                    return
+                self._reported(report)
         except ConnectionClosed:
             return
         except TooManyGroups as refusal:
             await connection.close(CloseCode.TRY_AGAIN_LATER, str(refusal))
+
+    def _may_report(self, connection: ServerConnection, group: str) -> bool:
+        """Whether it may now: rights may have changed since the handshake."""
+        identity = self._gate.now(self._passed[connection])
+        return identity is not None and identity.may_report(group)
 
     @property
     def _chunk_bytes(self) -> int:
@@ -223,6 +275,8 @@ class Stream:
         frames = self._tail.after(number, CHUNK, self._chunk_bytes)
         if frames is None:
             frames = within(await self._backlog.after(number), self._chunk_bytes)
+            if reader.ended:
+                return
             if not frames:
                 await connection.close(CloseCode.SERVICE_RESTART, "retention has removed what comes next")
                 reader.number = self._tail.newest
@@ -253,6 +307,15 @@ class _Reader:
         self.wake = asyncio.Event()
         self.rests = False
         """Its task is waiting for new entries."""
+        self.ended: tuple[CloseCode, str] | None = None
+        """Why nothing more is sent."""
+
+    def end(self, code: CloseCode, why: str) -> None:
+        """Send nothing more. Its task then closes, unless it waits for a client that does not read."""
+        self.ended = code, why
+        if self.connection.paused:
+            self.connection.transport.abort()
+        self.wake.set()
 
     async def rest(self) -> None:
         """Wait until woken."""
@@ -269,7 +332,7 @@ class _Reader:
         connection = self.connection
         is_open = connection.state is State.OPEN and not connection.transport.is_closing()
         # If it was woken but has not run yet, its task is about to send by itself.
-        return is_open and self.rests and not (self.wake.is_set() or connection.paused)
+        return is_open and self.rests and not (self.wake.is_set() or self.ended or connection.paused)
 
     def write(self, frames: Sequence[bytes]) -> None:
         """Write to the socket. The caller makes sure that there is room."""

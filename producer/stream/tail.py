@@ -52,8 +52,8 @@ class Tail:
 
         Without subscribers nothing is kept. A client that comes later reads from the journal what it missed.
         """
-        if newest == self.newest:
-            return
+        if newest <= self.newest:
+            return  # another producer's newer entries were announced first
         before, self.newest = self.newest, newest
         if not self._readers:
             self._forget()

@@ -7,22 +7,22 @@ import pytest
 from tests.contract.test_schemas import new_row
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.reports import Reports
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.audit import query
-from unlost.ops.audit.cli import AuditSettings, _one_sentence
+from unlost.ops.audit.cli import AuditSettings, in_one_sentence
 from unlost.ops.kit.command import UsageProblem
 
 
-async def test_a_table_that_does_not_answer_is_one_sentence(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_table_that_does_not_answer_isin_one_sentence(database_url: str) -> None:
     database = Database(database_url)
     await migrate(database)
     await database.close()
-    monkeypatch.setattr(query, "TIMEOUT", 0.5)
     locking, asking = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
     async with locking.transaction():
         await locking.execute("LOCK TABLE unlost.events")
-        with pytest.raises(UsageProblem, match="did not answer within"), _one_sentence(AuditSettings()):
-            await query.rows(asking, "unlost", ["e"], handled_from=None)
+        with pytest.raises(UsageProblem, match="did not answer within"), in_one_sentence(AuditSettings()):
+            await query.rows(Reports(asking, timeout=0.5), ["e"], handled_from=None)
     await locking.close()
     await asking.close()
 
@@ -46,8 +46,8 @@ async def test_rows_from_before_there_was_a_handler_are_right(
     listener = httpx.MockTransport(lambda _: httpx.Response(200, json={"handler": handler_now}))
     connection = await asyncpg.connect(database_url)
     async with httpx.AsyncClient(transport=listener) as client:
-        since = await query.handled_from(client, ["http://listener"], connection, "unlost")
-    rows = await query.rows(connection, "unlost", [*stored, "absent"], handled_from=since)
+        since = await query.handled_from(client, ["http://listener"], Reports(connection))
+    rows = await query.rows(Reports(connection), [*stored, "absent"], handled_from=since)
     await connection.close()
     assert rows.keys() == stored.keys()
     assert {event_id for event_id, row in rows.items() if not row.handled} == unhandled

@@ -18,9 +18,13 @@ from tests.simulation.hooks import Hooks
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.postgres_adapters import Session, SimulatedPostgresClaims, SimulatedStore
 from tests.simulation.redis import RedisMemory, SimulatedRedisClaims
+from tests.support.one_redis import OneRedis
 from tests.support.yardstick import Yardstick
 from unlost.listener.claims.postgres.adapter import PostgresClaims
-from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.claims.redis.adapter import RedisClaims
+from unlost.listener.claims.redis.address import read_address
+from unlost.listener.claims.redis.client import connect_redis
+from unlost.listener.claims.redis.servers import redis_servers
 from unlost.listener.core.claim import UNHANDLED, ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Won
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
@@ -30,6 +34,7 @@ from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
+from unlost.ops.system.redis_topologies import ValkeyCluster
 
 LEASE, SHORT = 30.0, 0.3
 
@@ -38,7 +43,7 @@ def ask(event_id: str, content: str = "content") -> ClaimRequest:
     return ClaimRequest(event_id, hashlib.sha256(content.encode()).digest())
 
 
-def keep(event_id: str, epoch: int = 1, takeovers: int = 0) -> HeldClaim:
+def held_claim(event_id: str, epoch: int = 1, takeovers: int = 0) -> HeldClaim:
     return HeldClaim(event_id, ask(event_id).digest, epoch, takeovers)
 
 
@@ -48,13 +53,13 @@ class Place:
     def __init__(self, kind: str, url: str) -> None:
         self.kind = kind
         self.url = url
+        self.cluster: ValkeyCluster
         self._closing: list[Callable[[], Awaitable[None]]] = []
 
-    def listener(self, token: str = "a", *, lease: float = LEASE, url: str | None = None, shards: int = 1) -> Claims:
-        if self.kind == "redis":
+    def listener(self, token: str = "a", *, lease: float = LEASE, url: str | None = None) -> Claims:
+        if self.kind in ("redis", "cluster"):
             redis = RedisClaims(
-                connect_redis(url or self.url), token=token, group="g", lease_seconds=lease, window_seconds=600,
-                shards=shards,
+                redis_servers(url or self.url), token=token, group="g", lease_seconds=lease, window_seconds=600,
             )  # fmt: skip
             self._closing.append(redis.close)
             return redis
@@ -80,12 +85,20 @@ class Place:
                 await connection.execute("UPDATE unlost.claims SET until = until + make_interval(secs => $1)", seconds)
             await database.close()
             return
-        client = connect_redis(self.url)
-        async for key in client.scan_iter("{g.0}*"):
-            if (record := await client.get(key))[:1] in b"LR":
-                (until,) = struct.unpack_from(">Q", record, 9)
-                await client.set(key, record[:9] + struct.pack(">Q", until + int(seconds * 1000)) + record[17:])
-        await client.aclose()
+        for url in self._servers:
+            client = connect_redis(url)
+            async for key in client.scan_iter("{g.*"):
+                if (record := await client.get(key))[:1] in b"LR":
+                    (until,) = struct.unpack_from(">Q", record, 9)
+                    await client.set(key, record[:9] + struct.pack(">Q", until + int(seconds * 1000)) + record[17:])
+            await client.aclose()
+
+    @property
+    def _servers(self) -> list[str]:
+        if self.kind == "redis":
+            return [self.url]
+        address = read_address(self.url)
+        return [address.of("127.0.0.1", node.port) for node in self.cluster.primaries()]
 
     def wire(self) -> Wire | HandWire:
         return Wire(self.url)
@@ -104,9 +117,7 @@ class SimulatedPlace(Place):
         self._redis = RedisMemory(time.monotonic, Hooks())
         self._postgres = PostgresMemory(time.monotonic, Hooks())
 
-    def listener(
-        self, token: str = "a", *, lease: float = LEASE, url: str | HandWire | None = None, shards: int = 1
-    ) -> Claims:
+    def listener(self, token: str = "a", *, lease: float = LEASE, url: str | HandWire | None = None) -> Claims:
         wire = HandWire(refused=True) if isinstance(url, str) else url or self._wire
         if self.kind == "simulated redis":
             return SimulatedRedisClaims(self._redis, wire, token=token, lease_seconds=lease)
@@ -128,17 +139,24 @@ class SimulatedPlace(Place):
         return Session(self._postgres, wire, timeout=1.0)
 
 
-@pytest.fixture(params=["redis", "postgres", "simulated redis", "simulated postgres"])
+WIRED = ["redis", "postgres", "simulated redis", "simulated postgres"]
+"""Places that a test can reach by a wire of its own. The nodes of a Cluster name their own addresses."""
+URLS = {"redis": "redis_url", "cluster": "cluster_url", "postgres": "database_url"}
+
+
+@pytest.fixture(params=[*WIRED, "cluster"])
 async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     if request.param.startswith("simulated"):
         yield SimulatedPlace(request.param)
         return
-    url = request.getfixturevalue("redis_url" if request.param == "redis" else "database_url")
+    url = request.getfixturevalue(URLS[request.param])
     if request.param == "postgres":
         database = Database(url)
         await migrate(database)
         await database.close()
     place = Place(request.param, url)
+    if request.param == "cluster":
+        place.cluster = request.getfixturevalue("valkey_cluster")
     yield place
     await place.close()
 
@@ -304,7 +322,7 @@ async def test_a_clock_that_went_back_holds_nothing_longer_than_a_lease(place: P
     if call == "settle":
         assert await heir.settle([ask("e")], "dead") == [False]
     elif call == "replicate":
-        assert await heir.replicate([keep("e")]) == [False]
+        assert await heir.replicate([held_claim("e")]) == [False]
     (held,) = await heir.claim([ask("e")], take_over=1)
     assert isinstance(held, Held)
     assert held.seconds_left < SHORT + 0.001
@@ -321,7 +339,7 @@ async def test_a_clock_that_went_back_takes_nothing_from_a_living_owner(place: P
     assert isinstance(held, Held)
     assert LEASE - 5 < held.seconds_left <= LEASE
     assert released == Won(2, 0)
-    assert await owner.renew([keep("e")]) == [True]
+    assert await owner.renew([held_claim("e")]) == [True]
     assert await owner.settle([ask("e")], "dead") == [True]
     assert await peer.claim([ask("e")], take_over=1) == [Dead(True)]
 
@@ -333,7 +351,7 @@ async def test_done(place: Place) -> None:
     assert await a.settle([ask("e")], "done") == [True]
     assert await b.claim([ask("e")], take_over=True, revive=True) == [Done(True)]
     assert await b.claim([ask("e", "other")], take_over=True) == [Done(False)]
-    assert await b.replicate([keep("e")]) == [False]
+    assert await b.replicate([held_claim("e")]) == [False]
 
 
 async def test_dead_and_revived(place: Place) -> None:
@@ -342,7 +360,7 @@ async def test_dead_and_revived(place: Place) -> None:
     assert await a.settle([ask("e")], "dead") == [True]
     assert await b.claim([ask("e")], take_over=True) == [Dead(True)]
     assert await b.claim([ask("e", "other")], take_over=True) == [Dead(False)]
-    assert await a.renew([keep("e")]) == [False]
+    assert await a.renew([held_claim("e")]) == [False]
     assert await b.claim([ask("e")], take_over=False, revive=True) == [Won(1, 0)]
     assert isinstance((await a.claim([ask("e")], take_over=False, revive=True))[0], Held)
 
@@ -358,7 +376,7 @@ async def test_settling_what_another_holds_changes_nothing(place: Place, verdict
     a, b = place.listener("a"), place.listener("b")
     await a.claim([ask("e")], take_over=False)
     assert await b.settle([ask("e"), ask("free")], verdict) == [False, True]
-    assert await a.renew([keep("e")]) == [True]
+    assert await a.renew([held_claim("e")]) == [True]
     assert await a.claim([ask("e")], take_over=False) == [Won(1, 0)]
 
 
@@ -368,7 +386,7 @@ async def test_renewing_extends_and_tells_what_was_lost(place: Place) -> None:
     await lapsed(b, "e", "lost")
     await b.claim([ask("lost")], take_over=True)
     longer = place.listener("a")
-    assert await longer.renew([keep("lost"), keep("e"), keep("missing", 7, 2)]) == [False, True, True]
+    assert await longer.renew([held_claim("lost"), held_claim("e"), held_claim("missing", 7, 2)]) == [False, True, True]
     held = await b.claim([ask("e")], take_over=True)
     assert isinstance(held[0], Held)
     assert held[0].seconds_left > LEASE - 5
@@ -379,8 +397,12 @@ async def test_replicating_keeps_epoch_and_takeovers(place: Place) -> None:
     a, b = place.listener("a"), place.listener("b")
     await b.claim([ask("taken"), ask("released")], take_over=False)
     await b.release(["released"])
-    assert await a.replicate([keep("new", 4, 2), keep("taken"), keep("released", 9)]) == [True, False, True]
-    assert await a.replicate([keep("new", 4, 2)]) == [True]
+    assert await a.replicate([held_claim("new", 4, 2), held_claim("taken"), held_claim("released", 9)]) == [
+        True,
+        False,
+        True,
+    ]
+    assert await a.replicate([held_claim("new", 4, 2)]) == [True]
     assert await a.claim([ask("new"), ask("released")], take_over=True) == [Won(4, 2), Won(9, 0)]
     assert isinstance((await b.claim([ask("new")], take_over=True))[0], Held)
 
@@ -389,8 +411,8 @@ async def test_replicating_what_lapsed(place: Place) -> None:
     a, b = place.listener("a"), place.listener("b", lease=SHORT)
     await b.claim([ask("e")], take_over=False)
     await lapsed(a, "e")
-    assert await a.replicate([keep("e")]) == [True]
-    assert await b.renew([keep("e")]) == [False]
+    assert await a.replicate([held_claim("e")]) == [True]
+    assert await b.renew([held_claim("e")]) == [False]
 
 
 async def test_a_batch_of_mixed_answers_keeps_its_order(place: Place) -> None:
@@ -408,7 +430,7 @@ async def test_a_large_batch(place: Place) -> None:
     claims = place.listener()
     batch = [ask(f"e{i}") for i in range(3_000)]
     assert await claims.claim(batch, take_over=False) == [Won(1, 0)] * 3_000
-    assert await claims.renew([keep(a.event_id) for a in batch]) == [True] * 3_000
+    assert await claims.renew([held_claim(a.event_id) for a in batch]) == [True] * 3_000
     assert await claims.settle(batch, "dead") == [True] * 3_000
 
 
@@ -436,6 +458,7 @@ async def test_of_two_that_take_over_exactly_one_wins(place: Place) -> None:
         assert {type(one), type(other)} == {Won, Held}
 
 
+@pytest.mark.parametrize("place", WIRED, indirect=True)
 async def test_a_lost_reply_to_a_claim_is_no_lost_event(place: Place) -> None:
     async with place.wire() as wire:
         claims = place.listener(url=wire.url)
@@ -451,6 +474,7 @@ async def test_a_lost_reply_to_a_claim_is_no_lost_event(place: Place) -> None:
     assert isinstance((await place.listener("b").claim([ask("lost-one")], take_over=True))[0], Held)
 
 
+@pytest.mark.parametrize("place", WIRED, indirect=True)
 async def test_a_silent_server_is_known_in_time(place: Place, database_url: str) -> None:
     async with place.wire() as wire:
         claims = place.listener(url=wire.url)
@@ -464,6 +488,7 @@ async def test_a_silent_server_is_known_in_time(place: Place, database_url: str)
         assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
 
 
+@pytest.mark.parametrize("place", WIRED, indirect=True)
 async def test_cancelling_leaves_a_usable_place(place: Place) -> None:
     async with place.wire() as wire:
         claims = place.listener(url=wire.url)
@@ -479,7 +504,7 @@ async def test_cancelling_leaves_a_usable_place(place: Place) -> None:
 
 
 async def test_an_address_where_nobody_answers(place: Place) -> None:
-    scheme = "redis" if place.kind == "redis" else "postgresql"
+    scheme = "postgresql" if place.kind == "postgres" else "redis"
     for host in ("127.0.0.1:1", "nowhere.invalid:1"):
         with pytest.raises(Transient):
             await place.listener(url=f"{scheme}://{host}/0").place()
@@ -492,7 +517,7 @@ async def test_no_cancellation_is_swallowed(place: Place) -> None:
 
     async def for_ever() -> None:
         while True:
-            await claims.renew([keep("e")])
+            await claims.renew([held_claim("e")])
 
     for steps in range(80):
         task = asyncio.create_task(for_ever())
@@ -514,10 +539,10 @@ async def test_a_redis_that_forgot_is_another_place(redis_url: str) -> None:
     client = connect_redis(redis_url)
     await client.flushdb()
     with pytest.raises(Transient, match="PLACECHANGED"):
-        await claims.renew([keep("e")])
+        await claims.renew([held_claim("e")])
     assert await client.dbsize() == 0
     assert await claims.place() != first
-    assert await claims.renew([keep("e")]) == [True]
+    assert await claims.renew([held_claim("e")]) == [True]
     await client.aclose()
     await place.close()
 
@@ -605,8 +630,8 @@ async def test_a_wrong_password_is_permanent(redis_url: str) -> None:
     await place.close()
 
 
-async def test_a_look_tells_what_is_settled_and_claims_nothing(redis_url: str) -> None:
-    place = Place("redis", redis_url)
+@pytest.mark.parametrize("place", ["redis", "cluster"], indirect=True)
+async def test_a_look_tells_what_is_settled_and_claims_nothing(place: Place) -> None:
     one, two = place.listener("a"), place.listener("b")
     held, stored, buried = ask("held"), ask("stored"), ask("buried")
     await one.claim([held, stored, buried], take_over=False)
@@ -616,29 +641,6 @@ async def test_a_look_tells_what_is_settled_and_claims_nothing(redis_url: str) -
     assert await two.look([ask("stored", "other"), ask("buried", "other"), held, ask("nobody's")]) == [False] * 4
     assert await two.look([]) == []
     assert await two.claim([ask("nobody's")], take_over=False) == [Won(1, 0)]
-    await place.close()
-
-
-async def test_shards_are_looked_at_alike(redis_url: str) -> None:
-    place = Place("redis", redis_url)
-    spread = place.listener(shards=4)
-    requests = [ask(f"e{n}") for n in range(40)]
-    await spread.claim(requests[::2], take_over=False)
-    await spread.settle(requests[::4], "done")
-    assert await spread.look(requests) == [True, False, False, False] * 10
-    await place.close()
-
-
-async def test_shards_answer_alike(redis_url: str) -> None:
-    place = Place("redis", redis_url)
-    a, b = place.listener("a", shards=8), place.listener("b", shards=8)
-    batch = [ask(f"e{i}") for i in range(100)]
-    assert await a.claim(batch, take_over=False) == [Won(1, 0)] * 100
-    await a.settle(batch[::2], "dead")
-    answers = await b.claim(batch, take_over=False)
-    assert answers[::2] == [Dead(True)] * 50
-    assert all(isinstance(answer, Held) for answer in answers[1::2])
-    await place.close()
 
 
 async def test_a_crashed_postgres_is_another_place(own_postgres) -> None:
@@ -651,12 +653,12 @@ async def test_a_crashed_postgres_is_another_place(own_postgres) -> None:
     await claims.claim([ask("e")], take_over=False)
     own_postgres.kill()
     own_postgres.start()
-    for call in (claims.claim([ask("e")], take_over=False), claims.renew([keep("e")])):
+    for call in (claims.claim([ask("e")], take_over=False), claims.renew([held_claim("e")])):
         with pytest.raises(Transient):
             await call
     while await claims_place_or_none(claims) in (None, first):  # noqa: ASYNC110 - only the server knows
         await asyncio.sleep(0.05)
-    assert await claims.renew([keep("e", 3)]) == [True]
+    assert await claims.renew([held_claim("e", 3)]) == [True]
     assert await claims.claim([ask("e")], take_over=False) == [Won(3, 0)]
     await place.close()
     await database.close()
@@ -686,11 +688,11 @@ async def test_old_claims_and_burials_are_forgotten(database_url: str) -> None:
 @pytest.mark.parametrize("noticed", [False, True])
 def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url: str, noticed: bool) -> None:
     async def run() -> None:
-        client = connect_redis(redis_url)
-        claims = RedisClaims(client, token="a", group="g", lease_seconds=LEASE, window_seconds=600)
+        servers = OneRedis(redis_url)
+        claims = RedisClaims(servers, token="a", group="g", lease_seconds=LEASE, window_seconds=600)
         await claims.place()
-        for connection in client.connection_pool._available_connections:
-            connection._writer.transport.abort()
+        for connection in servers.client.connection_pool._available_connections:  # noqa: SLF001  below the library
+            connection._writer.transport.abort()  # noqa: SLF001
         if noticed:
             await asyncio.sleep(0)  # now they are closed, and no call has been made since
         assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]
@@ -701,10 +703,10 @@ def test_a_connection_to_redis_reset_beneath_the_library_is_made_anew(redis_url:
 
 def test_a_defect_beneath_a_call_to_redis_is_no_lost_connection(redis_url: str) -> None:
     async def misuse() -> None:
-        client = connect_redis(redis_url)
-        claims = RedisClaims(client, token="a", group="g", lease_seconds=LEASE, window_seconds=600)
+        servers = OneRedis(redis_url)
+        claims = RedisClaims(servers, token="a", group="g", lease_seconds=LEASE, window_seconds=600)
         await claims.place()
-        used_next = client.connection_pool._available_connections[-1]
+        used_next = servers.client.connection_pool._available_connections[-1]  # noqa: SLF001  below the library
         reading = asyncio.create_task(used_next.read_response())
         await asyncio.sleep(0)  # now it waits
         with pytest.raises(RuntimeError, match="another coroutine is already waiting"):
@@ -720,7 +722,7 @@ async def test_groups_keep_their_claims_apart(database_url: str, redis_url: str)
     for one in ("g", "other"):
         database = Database(database_url, group=one)
         await migrate(database)
-        redis = RedisClaims(connect_redis(redis_url), token=one, group=one, lease_seconds=LEASE, window_seconds=600)
+        redis = RedisClaims(redis_servers(redis_url), token=one, group=one, lease_seconds=LEASE, window_seconds=600)
         postgres = PostgresClaims(database, token=one, lease_seconds=LEASE, window_seconds=600)
         for claims in (redis, postgres):
             assert await claims.claim([ask("e")], take_over=False) == [Won(1, 0)]

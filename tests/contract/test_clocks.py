@@ -2,7 +2,8 @@
 
 from hashlib import sha256
 
-from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.claims.redis.adapter import RedisClaims
+from unlost.listener.claims.redis.servers import redis_servers
 from unlost.listener.core.claim import ClaimRequest, Held
 from unlost.listener.core.store_mark import StoreMark
 from unlost.ops.faults.drills.clocks import turn_back
@@ -10,7 +11,7 @@ from unlost.ops.faults.drills.clocks import turn_back
 
 async def test_every_lease_ends_later_and_nothing_else_is_touched(redis_url: str) -> None:
     one, two = (
-        RedisClaims(connect_redis(redis_url), token=name, group="g", lease_seconds=30, window_seconds=60)
+        RedisClaims(redis_servers(redis_url), token=name, group="g", lease_seconds=30, window_seconds=60)
         for name in ("one", "two")
     )
     request = ClaimRequest("e", sha256(b"e").digest())

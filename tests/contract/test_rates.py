@@ -5,7 +5,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from unlost.listener.claims.postgres.adapter import PostgresClaims
-from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.claims.redis.adapter import RedisClaims
+from unlost.listener.claims.redis.client import connect_redis
+from unlost.listener.claims.redis.servers import redis_servers
 from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.event import parse
 from unlost.listener.ports.claims import Claims
@@ -37,8 +39,9 @@ async def rate(
 async def test_redis_claims(own_valkey) -> None:
     client = connect_redis(own_valkey.url)
     claims: Claims = RedisClaims(
-        client, token="host:0123456789abcdef", group="default", lease_seconds=30, window_seconds=600_000
-    )
+        redis_servers(own_valkey.url), token="host:0123456789abcdef", group="default", lease_seconds=30,
+        window_seconds=600_000,
+    )  # fmt: skip
     await claims.place()
     before = (await client.info("memory"))["used_memory"]
     todo = batches(100_000)
@@ -48,6 +51,7 @@ async def test_redis_claims(own_valkey) -> None:
     print(f"redis memory for each settled event: {each:.1f} bytes")
     assert each <= BYTES_PER_SETTLED_EVENT
     await claims.close()
+    await client.aclose()
 
 
 async def test_postgres_claims(database_url: str) -> None:

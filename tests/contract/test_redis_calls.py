@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, ResponseError  # noqa: A004  the library's name
 
 from tests.support.wrong_redis import answering
-from unlost.listener.claims.redis.adapter import connect_redis
 from unlost.listener.claims.redis.calls import FEW, RedisCalls
+from unlost.listener.claims.redis.client import connect_redis
 
 LIMIT = 0.4
 

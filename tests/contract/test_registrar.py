@@ -22,7 +22,7 @@ from unlost.listener.core.facts import Fact, LettersReopened, LettersResolved
 from unlost.listener.core.in_flight import InFlight, invalid_claim
 from unlost.listener.pipeline import registrar as registrar_module
 from unlost.listener.pipeline.registrar import Registrar
-from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
+from unlost.listener.ports.dead_letters import Burial, Resolved, Standing, StoreLoss
 from unlost.listener.ports.rows import NewRow
 from unlost.listener.store.postgres.burials import PostgresLetterRegister
 from unlost.listener.store.postgres.database import Database
@@ -60,7 +60,7 @@ class Noted:
         self._yard.looked.set()
         return standings
 
-    async def loss(self, after: str) -> Loss | None:
+    async def loss(self, after: str) -> StoreLoss | None:
         return await self._register.loss(after)
 
     async def gone(self, letters: Sequence[Resolved]) -> list[Resolved]:
@@ -76,7 +76,7 @@ class Yard:
         self.database = database
         self.path = path
         self.file = DeadLetterFile(path)
-        self.sink = FileDeadLetterSink(self.file, path, instance="a", source="s", degraded=lambda: False)
+        self.sink = FileDeadLetterSink(self.file, path, instance="a", degraded=lambda: False)
         self.store = PostgresRows(database, instance_id="a", token="a:1")
         self.resolved: asyncio.Queue[LettersResolved] = asyncio.Queue()
         self.reopened: asyncio.Queue[LettersReopened] = asyncio.Queue()
@@ -249,7 +249,7 @@ async def test_without_its_states_a_file_shows_which_resolved_letters_lost_their
     yard.sink.close()
     sidecar_path(yard.path).rename(yard.path.with_name("aside"))
     yard.sink = FileDeadLetterSink(
-        DeadLetterFile(yard.path), yard.path, instance="a", source="s", degraded=lambda: False
+        DeadLetterFile(yard.path), yard.path, instance="a", degraded=lambda: False
     )  # fmt: skip
     async with yard.running(anew=True):
         assert (await yard.resolved.get()).why == "already stored"

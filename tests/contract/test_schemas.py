@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from unlost.listener.core.errors import Misconfigured, Transient
 from unlost.listener.core.event import parse
-from unlost.listener.ports.rows import NewRow, Stored
+from unlost.listener.ports.rows import Inserted, NewRow
 from unlost.listener.store.postgres import earlier
 from unlost.listener.store.postgres.cursors import PostgresCursors
 from unlost.listener.store.postgres.database import Database
@@ -89,7 +89,7 @@ async def test_two_groups_on_one_database_store_the_same_events_each(database_ur
         database = Database(database_url, group=group)
         await migrate(database)
         store = PostgresRows(database, instance_id="a", token=group)
-        assert await store.insert([new_row("e")]) == [Stored()]
+        assert await store.insert([new_row("e")]) == [Inserted()]
         assert await PostgresCursors(database).start("s", group, f"{group}.1") == f"{group}.1"
         look = await PostgresMembership(database, token=group, instance_id="a").declare(frozenset({"x"}))
         assert look.peers == {}
@@ -110,7 +110,7 @@ async def test_nothing_collides_with_the_users_own_tables(
         assert await lent.fetchval("SELECT current_user") == "unlost"  # as the schema
         await lent.execute("INSERT INTO events (mine) VALUES (7)")
 
-    assert await store.insert_with(new_row("e"), work) == Stored()
+    assert await store.insert_with(new_row("e"), work) == Inserted()
     assert await connection.fetchval("SELECT mine FROM public.events") == 7
     assert await connection.fetchval("SELECT event_id FROM unlost.events") == "e"
     await database.close()
@@ -142,7 +142,7 @@ async def test_a_role_that_may_only_write_rows_starts_where_nothing_is_missing(
     await connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA unlost TO {name}")
     assert await done(clerk) == Migrated("unlost")
     database = Database(clerk)
-    assert await PostgresRows(database, instance_id="a", token="a").insert([new_row("e")]) == [Stored()]
+    assert await PostgresRows(database, instance_id="a", token="a").insert([new_row("e")]) == [Inserted()]
     await PostgresMembership(database, token="a", instance_id="a").declare(frozenset({"x"}))
     await database.close()
 

@@ -12,7 +12,7 @@ from tests.support.servers import running_postgres
 from unlost.dlq.record.file import DeadLetterFile
 from unlost.dlq.record.letter import letter_for_frame
 from unlost.listener.core.errors import Misconfigured, Transient
-from unlost.listener.store.postgres.address import place_of, servers_of
+from unlost.listener.store.postgres.address import public_address, servers_of
 from unlost.listener.store.postgres.database import Database
 from unlost.ops.system.ports import free_port
 from unlost.ops.system.postgres import PostgresServer
@@ -24,9 +24,9 @@ READ_WRITE = "?target_session_attrs=read-write"
 def both() -> Iterator[tuple[PostgresServer, PostgresServer]]:
     with running_postgres() as one, running_postgres() as other:
         # Two clusters with one login, as a standby has its primary's.
-        password = (one._directory / "password").read_text()
+        password = one.password_file.read_text()
         other.sql(f"alter role unlost password '{password}'")
-        (other._directory / "password").write_text(password)
+        other.password_file.write_text(password)
         yield one, other
 
 
@@ -159,10 +159,10 @@ def test_reads_addresses() -> None:
     assert servers_of("postgresql:///db?host=/a,/b") == ["postgresql:///db?host=/a,/b"]
     with pytest.raises(ValueError, match="empty"):
         servers_of("postgresql://a:1,,b:2/db")
-    assert place_of("postgresql://u:p@a:1,b:2/db?password=x") == "a:1,b:2/db"
-    assert place_of("postgresql://u:p/w@a:1,b:2/db") == "a:1,b:2/db"
-    assert place_of("postgresql:///db?host=/run/pg") == "/run/pg/db"
-    assert place_of("postgresql://[a/db") == "an address that cannot be read"
+    assert public_address("postgresql://u:p@a:1,b:2/db?password=x") == "a:1,b:2/db"
+    assert public_address("postgresql://u:p/w@a:1,b:2/db") == "a:1,b:2/db"
+    assert public_address("postgresql:///db?host=/run/pg") == "/run/pg/db"
+    assert public_address("postgresql://[a/db") == "an address that cannot be read"
 
 
 async def test_an_address_that_nobody_can_read_is_a_mistake() -> None:

@@ -5,8 +5,9 @@ import pytest
 
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.statements import in_schema
 from unlost.ops.watch import query
-from unlost.ops.watch.picture import Database as Shown
+from unlost.ops.watch.picture import DatabaseState
 from unlost.ops.watch.query import Targets, Watch
 
 GROUPS = ("unlost", "other.group")
@@ -15,7 +16,7 @@ insert into unlost.events (event_id, payload, payload_sha256, instance_id, claim
 select 'e-' || n, '1', '\\x00', 'a', 't', 1, 1, now() from generate_series(1, $1) n"""
 
 
-async def shown(url: str, group: str) -> Shown:
+async def shown(url: str, group: str) -> DatabaseState:
     database = Database(url, group=group)
     watch = Watch(Targets((), None, (), group), database)
     try:
@@ -34,7 +35,7 @@ async def asked(url: str, group: str, *statements: tuple[str, object]) -> None:
     await database.close()
     connection = await asyncpg.connect(url)
     for sql, value in statements:
-        await connection.execute(query.in_schema(sql, database.schema), *([] if value is None else [value]))
+        await connection.execute(in_schema(sql, database.schema), *([] if value is None else [value]))
     await connection.close()
 
 

@@ -11,9 +11,9 @@ from websockets.exceptions import ConnectionClosed
 
 from unlost.listener.core.oversized import HEAD_BYTES, Oversized
 from unlost.listener.fast.websocket import open_stream
-from unlost.listener.source import websocket
-from unlost.listener.source.connection import Connection, Open, SourceOptions
-from unlost.listener.source.websocket import open_messages
+from unlost.listener.source.websocket import messages
+from unlost.listener.source.websocket.connection import Connection, Open, WebSocketOptions
+from unlost.listener.source.websocket.messages import open_messages
 
 LIMIT = 1_000
 Message = bytes | Oversized
@@ -30,7 +30,7 @@ async def connected(opened: Open, serving: Serve) -> AsyncIterator[Connection]:
     async with serve(serving, "127.0.0.1", 0, compression=None, max_size=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         url = f"ws://127.0.0.1:{port}/"
-        async with opened(url, SourceOptions(url, "s", "g", max_frame=LIMIT)) as connection:
+        async with opened(url, WebSocketOptions(max_frame=LIMIT)) as connection:
             yield connection
 
 
@@ -181,7 +181,7 @@ async def test_reports_and_pings_go_both_ways(opened: Open) -> None:
 
 
 async def test_the_ordinary_connection_holds_no_more_than_its_longest_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "SPARE_BYTES", LIMIT)
+    monkeypatch.setattr(messages, "SPARE_BYTES", LIMIT)
     async with connected(open_messages, sending("one", "z" * (2 * LIMIT + 1))) as connection:
         assert await until(connection, 1) == [b"one"]
         with pytest.raises(ConnectionClosed) as ended:

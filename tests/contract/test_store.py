@@ -32,7 +32,7 @@ from unlost.listener.ports.claims import Claims
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.dead_letters import Burial, LetterRegister
 from unlost.listener.ports.membership import Member, Membership
-from unlost.listener.ports.rows import Conflict, Duplicate, NewRow, Rows, Stored, TransactionPipeline
+from unlost.listener.ports.rows import Inserted, NewRow, OtherRow, Rows, SameRow, TransactionPipeline
 from unlost.listener.store.postgres.burials import PostgresLetterRegister
 from unlost.listener.store.postgres.connections import ConnectionKind
 from unlost.listener.store.postgres.cursors import PostgresCursors
@@ -178,9 +178,9 @@ async def count(database: Database, table: str = "unlost.events") -> int:
 
 async def test_a_batch_is_told_apart_row_by_row(server: Real | Simulated) -> None:
     a, b = server.store("a"), server.store("b")
-    assert await a.insert([row("same"), row("other")]) == [Stored(), Stored()]
+    assert await a.insert([row("same"), row("other")]) == [Inserted(), Inserted()]
     batch = [row("z-new"), row("same"), row("other", '{"n": 2}'), row("a-new")]
-    assert await b.insert(batch) == [Stored(), Duplicate(), Conflict(), Stored()]
+    assert await b.insert(batch) == [Inserted(), SameRow(), OtherRow(), Inserted()]
     assert await server.count() == 4
 
 
@@ -191,24 +191,24 @@ async def test_an_empty_batch(server: Real | Simulated) -> None:
 
 async def test_one_id_twice_in_a_batch_is_one_row(server: Real | Simulated) -> None:
     rows = [row("e"), row("e", received_at=1.0), row("e", '{"n": 2}')]
-    assert await server.store().insert(rows) == [Stored(), Duplicate(), Conflict()]
+    assert await server.store().insert(rows) == [Inserted(), SameRow(), OtherRow()]
 
 
 @pytest.mark.parametrize(
     ("spelling", "result"),
     [
-        ('{ "n" :  1 }', Duplicate()),
-        ('{"n": 1.0}', Duplicate()),
-        ('{"n": 1e0}', Duplicate()),
-        ('{"n": "1"}', Conflict()),
-        ('{"n": 1, "m": null}', Conflict()),
+        ('{ "n" :  1 }', SameRow()),
+        ('{"n": 1.0}', SameRow()),
+        ('{"n": 1e0}', SameRow()),
+        ('{"n": "1"}', OtherRow()),
+        ('{"n": 1, "m": null}', OtherRow()),
     ],
 )
 async def test_content_is_compared_as_json_values(server: Real | Simulated, spelling: str, result: object) -> None:
     await server.store("a").insert([row("e")])
     store = server.store("b")
     assert await store.insert([row("e", spelling)]) == [result]
-    assert await store.same_content(event("e", spelling)) is (result == Duplicate())
+    assert await store.same_content(event("e", spelling)) is (result == SameRow())
 
 
 async def test_other_fields_and_the_type_are_content_too(server: Real | Simulated) -> None:
@@ -224,8 +224,8 @@ async def test_a_batch_keeps_each_rows_own_words(database: Database) -> None:
     odd = row(r"e\u0001", r'"\u0001"', r', "type": "t\u0001", "x": "\u0001"')
     rows = [odd, row("b"), row("c", "[ ]", ', "x": [1,\n 2]'), row("d", '""')]
     store = store_of(database)
-    assert await store.insert(rows) == [Stored()] * 4
-    assert await store_of(database, "b").insert(rows) == [Duplicate()] * 4, "each with its own digest"
+    assert await store.insert(rows) == [Inserted()] * 4
+    assert await store_of(database, "b").insert(rows) == [SameRow()] * 4, "each with its own digest"
     found = [await store.one(one.event.event_id) for one in rows]
     assert [(one["type"], one["payload"], one["other"]) for one in found if one] == [
         ("t\x01", "\x01", {"x": "\x01"}),
@@ -241,7 +241,7 @@ async def test_a_row_says_which_owner_stored_it_and_after_how_many_attempts(
 ) -> None:
     store = store_of(database)
     rows = [NewRow(event(f"e{i}"), *of_row, received_at=1.0) for i, of_row in enumerate(numbers)]
-    assert await store.insert(rows) == [Stored()] * len(rows)
+    assert await store.insert(rows) == [Inserted()] * len(rows)
     found = [await store.one(one.event.event_id) for one in rows]
     assert [(one["epoch"], one["attempts"]) for one in found if one] == numbers
 
@@ -267,7 +267,7 @@ async def test_what_is_buried_becomes_no_row(server: Real | Simulated) -> None:
 
     store = server.store("b")
     assert await server.register("a").enter([burial("dead")]) == ["buried"]
-    assert await store.insert([row("before"), row("dead"), row("after")]) == [Stored(), Dead(True), Stored()]
+    assert await store.insert([row("before"), row("dead"), row("after")]) == [Inserted(), Dead(True), Inserted()]
     assert await store.insert([row("dead", '{"n": 2}')]) == [Dead(False)]
     assert await store.insert_with(row("dead"), never) == Dead(True)
     assert await server.count() == 2
@@ -299,7 +299,7 @@ async def test_nobody_is_buried_whom_another_may_store(server: Real | Simulated)
     await server.claims("b").claim([others], take_over=False)
     letters = [burial("mine"), burial("others"), burial("nobody's", claimed=False)]
     assert await server.register("a").enter(letters) == ["buried", "open", "open"]
-    assert await server.store("b").insert([row("others"), row("nobody's")]) == [Stored(), Stored()]
+    assert await server.store("b").insert([row("others"), row("nobody's")]) == [Inserted(), Inserted()]
     assert await server.register("a").enter(letters) == ["buried", "stored", "stored"]
 
 
@@ -307,7 +307,7 @@ async def test_a_replay_stores_what_is_buried(database: Database) -> None:
     await PostgresLetterRegister(database, token="a").enter([burial("e")])
     digging = PostgresRows(database, instance_id="dlq", token="dlq", respects_burials=False)
     assert await digging.settled([ClaimRequest("e", event("e").digest)]) == {}
-    assert await digging.insert([row("e")]) == [Stored()]
+    assert await digging.insert([row("e")]) == [Inserted()]
     assert await store_of(database).settled([ClaimRequest("e", event("e").digest)]) == {"e": Done(True)}
 
 
@@ -315,12 +315,12 @@ async def test_a_replay_stores_what_is_buried(database: Database) -> None:
     ("payload", "sqlstate"), [('{"n": 1e999999}', "22003"), ("[" * 20_000 + "]" * 20_000, "54001")]
 )
 async def test_what_postgres_refuses_is_permanent(database: Database, payload: str, sqlstate: str) -> None:
-    bad = NewRow(Event("bad", None, payload.encode(), None, b"\0" * 32, None, b""), 1, 1, 0.0)
+    bad = NewRow(Event("bad", None, payload.encode(), None, b"\0" * 32, b""), 1, 1, 0.0)
     with pytest.raises(Permanent) as caught:
         await store_of(database).insert([row("good"), bad])
     assert caught.value.sqlstate == sqlstate
     assert await count(database) == 0
-    assert await store_of(database).insert([row("good")]) == [Stored()]
+    assert await store_of(database).insert([row("good")]) == [Inserted()]
 
 
 async def test_a_commit_whose_reply_was_lost_is_not_a_duplicate(server: Real | Simulated) -> None:
@@ -332,9 +332,9 @@ async def test_a_commit_whose_reply_was_lost_is_not_a_duplicate(server: Real | S
         assert wire.cuts == 1
         while await store.same_content(event("lost-one")) is None:  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(0.01)
-        assert await server.store("b").insert([row("lost-one")]) == [Duplicate()]
-        assert await store.insert([row("lost-one")]) == [Stored()]
-        assert await store.insert([row("lost-one", received_at=1.0)]) == [Duplicate()]
+        assert await server.store("b").insert([row("lost-one")]) == [SameRow()]
+        assert await store.insert([row("lost-one")]) == [Inserted()]
+        assert await store.insert([row("lost-one", received_at=1.0)]) == [SameRow()]
 
 
 async def test_a_handler_shares_the_transaction(server: Real | Simulated) -> None:
@@ -344,9 +344,9 @@ async def test_a_handler_shares_the_transaction(server: Real | Simulated) -> Non
     async def work(connection) -> None:
         await connection.execute(server.effect)
 
-    assert await store.insert_with(row("e"), work) == Stored()
-    assert await server.store("b").insert_with(row("e"), work) == Duplicate()
-    assert await store.insert_with(row("e", '{"n": 2}'), work) == Conflict()
+    assert await store.insert_with(row("e"), work) == Inserted()
+    assert await server.store("b").insert_with(row("e"), work) == SameRow()
+    assert await store.insert_with(row("e", '{"n": 2}'), work) == OtherRow()
     assert (await server.count(), await server.effects()) == (1, 1)
 
 
@@ -373,7 +373,7 @@ async def test_what_a_handler_raises_takes_its_row_back(database: Database) -> N
     async def nothing(_) -> None:
         pass
 
-    assert await store.insert_with(row("e"), nothing) == Stored()
+    assert await store.insert_with(row("e"), nothing) == Inserted()
 
 
 @pytest.mark.parametrize("error", [None, Reject("no")])
@@ -403,7 +403,7 @@ async def test_what_a_handler_leaves_in_its_session_ends_with_it(
     if kind is FAST:
         ended = [query for query in sent if "COMMIT;" in query or "ROLLBACK;" in query]
         assert ["RESET ALL" in query for query in ended] == [error is None], "commit and reset are one message"
-    assert await store_of(database).insert_with(row("f"), look) == Stored()
+    assert await store_of(database).insert_with(row("f"), look) == Inserted()
     await database.close()
 
 
@@ -423,7 +423,7 @@ async def test_a_lost_reply_to_a_handlers_commit(server: Real | Simulated, *, mo
             await store.insert_with(row("e"), work, series)
         while await store.same_content(event("e")) is None:  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(0.01)
-        assert await store.insert_with(row("e"), work, series) == Stored()
+        assert await store.insert_with(row("e"), work, series) == Inserted()
         assert runs == 1
         await series.rest()
 
@@ -461,7 +461,7 @@ async def test_an_owner_frozen_in_its_transaction_does_not_keep_its_heir_waiting
     frozen = PostgresRows(database, instance_id="a", token="a", longest_idle=0.3)
     late = asyncio.create_task(frozen.insert_with(row("e"), freeze))
     await begun.wait()
-    assert await store_of(database, "b").insert_with(row("e"), nothing) == Stored()
+    assert await store_of(database, "b").insert_with(row("e"), nothing) == Inserted()
     go_on.set()
     with pytest.raises(Transient):
         await late
@@ -527,7 +527,7 @@ async def test_a_silent_server_is_known_in_time_and_the_pool_heals(
             assert all(isinstance(outcome, Transient) for outcome in outcomes)
             assert yardstick.seconds < 2.0
         wire.pass_again()
-        assert await store.insert([row("e")]) == [Stored()]
+        assert await store.insert([row("e")]) == [Inserted()]
         await through.close()
 
 
@@ -540,8 +540,8 @@ async def test_after_a_restart_one_failure_renews_the_pool(own_postgres, kind: C
     try:
         await store.insert([row("first")])
     except Transient:
-        assert await store.insert([row("first")]) == [Stored()]
-    assert await asyncio.gather(*(store.insert([row(f"f{i}")]) for i in range(4))) == [[Stored()]] * 4
+        assert await store.insert([row("first")]) == [Inserted()]
+    assert await asyncio.gather(*(store.insert([row(f"f{i}")]) for i in range(4))) == [[Inserted()]] * 4
     await database.close()
 
 
@@ -679,6 +679,10 @@ async def test_of_two_that_replace_a_generation_one_does(server: Real | Simulate
     assert (second.version, second.incarnation) == (41, first.incarnation)
     await b.renew(first.generation, 90)
     assert (await a.refresh()).store == second
+    assert not second.unconfirmed
+    await b.renew(second.generation, 0, unconfirmed=True)
+    third = (await a.refresh()).store
+    assert (third.unconfirmed, third.version) == (True, 42)
 
 
 async def test_a_cursor_is_saved_only_in_the_store_that_it_is_of(server: Real | Simulated) -> None:

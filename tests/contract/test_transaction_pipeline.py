@@ -10,7 +10,7 @@ import pytest
 from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.event import parse
 from unlost.listener.fast.pool import FAST
-from unlost.listener.ports.rows import NewRow, Stored, TransactionPipeline
+from unlost.listener.ports.rows import Inserted, NewRow, TransactionPipeline
 from unlost.listener.store.postgres.connections import ConnectionKind
 from unlost.listener.store.postgres.database import Connection, Database
 from unlost.listener.store.postgres.migrations import migrate
@@ -82,7 +82,7 @@ async def test_the_message_that_commits_one_begins_the_next(
     async with database.acquire() as connection:
         connection.add_query_logger(lambda query: sent.append(query.query))
     for event_id in "abc":
-        assert await store.insert_with(row(event_id), nothing, transactions) == Stored()
+        assert await store.insert_with(row(event_id), nothing, transactions) == Inserted()
     await transactions.rest()
     await asyncio.sleep(0)  # the library reports a query one step later
     begins = [query for query in sent if query.startswith("BEGIN")]
@@ -190,7 +190,7 @@ async def test_one_frozen_before_its_next_event_or_in_it_keeps_nobody_waiting(
     await begun.wait()
     heirs = Database(database_url, kind=kind)
     heir = PostgresRows(heirs, instance_id="b", token="b")
-    assert await heir.insert_with(row("b"), nothing) == Stored()
+    assert await heir.insert_with(row("b"), nothing) == Inserted()
     go_on.set()
     with pytest.raises(Transient):
         await frozen
@@ -213,7 +213,7 @@ async def test_a_server_that_ends_what_has_begun_costs_no_attempt(
     await other.execute("SELECT pg_terminate_backend($1)", pids[0])
     while kept.is_usable:  # type: ignore[attr-defined]  # noqa: ASYNC110  it notices, but announces nothing
         await asyncio.sleep(0.01)
-    assert await store.insert_with(row("b"), note, transactions) == Stored()
+    assert await store.insert_with(row("b"), note, transactions) == Inserted()
     assert pids[0] != pids[1]
     await other.close()
 

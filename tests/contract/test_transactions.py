@@ -1,5 +1,6 @@
 """The row is inserted in the handler's transaction. A handler that leaves it has failed, and is not retried."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -8,9 +9,9 @@ import pytest
 
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import parse
-from unlost.listener.ports.rows import NewRow, Stored
-from unlost.listener.store.postgres.connections import ConnectionKind, TransactionLeft, is_closed
-from unlost.listener.store.postgres.database import Connection, Database
+from unlost.listener.ports.rows import Inserted, NewRow
+from unlost.listener.store.postgres.connections import ConnectionKind, TransactionLeft
+from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
@@ -50,7 +51,7 @@ async def test_a_transaction_that_failed_under_a_handler_that_went_on_is_no_row(
             async with connection.transaction():
                 await connection.execute("SELECT 1 / 0")
 
-    assert await store_of(database).insert_with(row("e"), careful) == Stored()
+    assert await store_of(database).insert_with(row("e"), careful) == Inserted()
     assert await count(database) == 1
 
 
@@ -71,10 +72,10 @@ async def test_a_handler_that_leaves_its_transaction_fails_for_good(
     database: Database, statements: str, *, raises: bool
 ) -> None:
     """Whatever it did, each further attempt would commit it again. Its own commits are not undone."""
-    held: list[Connection] = []
+    backends: list[int] = []
 
     async def leave(connection) -> None:
-        held.append(connection._connection)
+        backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
         for statement in statements.split("; "):
             with contextlib.suppress(asyncpg.DivisionByZeroError):
                 await connection.execute(statement)
@@ -83,7 +84,10 @@ async def test_a_handler_that_leaves_its_transaction_fails_for_good(
 
     with pytest.raises(TransactionLeft, match="ended the transaction"):
         await store_of(database).insert_with(row("e"), leave)
-    assert is_closed(held[0]), "the state of that connection is unknown"
+    async with database.acquire() as other, asyncio.timeout(20):
+        # The state of that connection is unknown, so it is closed.
+        while await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", backends[0]):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     assert await count(database) == statements.startswith("COMMIT")
 
 
@@ -94,7 +98,7 @@ async def test_a_handler_that_commits_by_itself_is_stored_once(database: Databas
     store = store_of(database)
     with pytest.raises(TransactionLeft):
         await store.insert_with(row("e"), commit)
-    assert await store.insert_with(row("e"), commit) == Stored(), "its own row is recognised"
+    assert await store.insert_with(row("e"), commit) == Inserted(), "its own row is recognised"
     assert await count(database) == 1
 
 
@@ -110,7 +114,7 @@ async def test_a_handler_cannot_reset_its_connection(database: Database, *, swal
     async with database.acquire() as connection:
         await connection.execute("CREATE TABLE effects (event_id text)")
     if swallowed:
-        assert await store_of(database).insert_with(row("e"), reset) == Stored()
+        assert await store_of(database).insert_with(row("e"), reset) == Inserted()
     else:
         with pytest.raises(Transient, match=r"reset\(\) cannot be used"):
             await store_of(database).insert_with(row("e"), reset)
@@ -144,5 +148,5 @@ async def test_a_handlers_own_savepoints_are_its_own(database: Database) -> None
                     await connection.execute("SELECT 1 / 0")
         await connection.execute("SAVEPOINT left_open")
 
-    assert await store_of(database).insert_with(row("e"), nest) == Stored()
+    assert await store_of(database).insert_with(row("e"), nest) == Inserted()
     assert await count(database) == 1

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from tests.support.one_redis import OneRedis
 from unlost.listener.claims.postgres.adapter import PostgresClaims
-from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.claims.redis.adapter import RedisClaims
 from unlost.listener.core.claim import ClaimRequest, HeldClaim
 from unlost.listener.core.errors import Permanent, Transient
 from unlost.listener.core.event import parse
@@ -23,7 +24,7 @@ from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.system.ports import free_port
 
 EVENT = parse(b'{"event_id":"e","payload":1}', max_bytes=1000)
-ROW, ASK, KEEP = NewRow(EVENT, 1, 1, 0.0), ClaimRequest("e", EVENT.digest), HeldClaim("e", EVENT.digest)
+ROW, REQUEST, HELD = NewRow(EVENT, 1, 1, 0.0), ClaimRequest("e", EVENT.digest), HeldClaim("e", EVENT.digest)
 
 Call = Callable[[Database], Awaitable[object]]
 
@@ -58,7 +59,7 @@ BY_DOING: dict[str, Call] = {
     "storing events": lambda it: store(it).insert([ROW]),
     "storing an event with its handler": lambda it: store(it).insert_with(ROW, nothing),
     "probing whether rows are taken": lambda it: store(it).probe(),
-    "looking for settled events": lambda it: store(it).settled([ASK]),
+    "looking for settled events": lambda it: store(it).settled([REQUEST]),
     "comparing an event with its row": lambda it: store(it).same_content(EVENT),
     "reading a page of events": lambda it: store(it).page(None, 10),
     "reading an event": lambda it: store(it).one("e"),
@@ -73,10 +74,10 @@ BY_DOING: dict[str, Call] = {
     "replacing the store's generation": lambda it: membership(it).renew("g", 1),
     "leaving the group": lambda it: membership(it).leave(),
     "asking which claims table this is": lambda it: claims(it).place(),
-    "claiming events": lambda it: claims_of_known_table(it).claim([ASK], take_over=0),
-    "replicating claims": lambda it: claims_of_known_table(it).replicate([KEEP]),
-    "renewing claims": lambda it: claims_of_known_table(it).renew([KEEP]),
-    "settling events": lambda it: claims_of_known_table(it).settle([ASK], "done"),
+    "claiming events": lambda it: claims_of_known_table(it).claim([REQUEST], take_over=0),
+    "replicating claims": lambda it: claims_of_known_table(it).replicate([HELD]),
+    "renewing claims": lambda it: claims_of_known_table(it).renew([HELD]),
+    "settling events": lambda it: claims_of_known_table(it).settle([REQUEST], "done"),
     "releasing claims": lambda it: claims_of_known_table(it).release(["e"]),
     "forgetting old claims": lambda it: claims_of_known_table(it).prune(),
 }  # fmt: skip
@@ -107,7 +108,7 @@ async def test_what_postgres_was_asked_for_is_said(doing: str):
 async def test_a_letter_told_to_postgres_says_the_same_as_a_row():
     async with unreachable() as database:
         with pytest.raises(Transient) as failed:
-            await claims_of_known_table(database).settle([ASK], "dead")
+            await claims_of_known_table(database).settle([REQUEST], "dead")
     assert_says(failed.value, "settling events")
 
 
@@ -124,22 +125,24 @@ async def test_at_start_it_is_said_where_postgres_is_expected(start: Call):
 OF_REDIS: dict[str, Callable[[RedisClaims], Awaitable[object]]] = {
     "asking which Redis this is": lambda it: it.place(),
     "remembering how far the store has come": lambda it: it.remember(StoreMark("g", 1, "i")),
-    "claiming events": lambda it: it.claim([ASK], take_over=0),
-    "looking for events": lambda it: it.look([ASK]),
-    "replicating claims": lambda it: it.replicate([KEEP]),
-    "renewing claims": lambda it: it.renew([KEEP]),
-    "settling events": lambda it: it.settle([ASK], "done"),
+    "claiming events": lambda it: it.claim([REQUEST], take_over=0),
+    "looking for events": lambda it: it.look([REQUEST]),
+    "replicating claims": lambda it: it.replicate([HELD]),
+    "renewing claims": lambda it: it.renew([HELD]),
+    "settling events": lambda it: it.settle([REQUEST], "done"),
     "releasing claims": lambda it: it.release(["e"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("doing", OF_REDIS)
-async def test_what_redis_was_asked_for_is_said(doing: str):
-    redis = RedisClaims(
-        connect_redis(f"redis://u:sesame@127.0.0.1:{free_port()}/0"), token="a:1", group="g", lease_seconds=30,
-        window_seconds=600, shards=1,
-    )  # fmt: skip
-    redis._places = (b"redis:1",)  # known already: otherwise each call would ask for the place first
+async def test_what_redis_was_asked_for_is_said(redis_url: str, doing: str):
+    servers = OneRedis(redis_url)
+    redis = RedisClaims(servers, token="a:1", group="g", lease_seconds=30, window_seconds=600)
+    await redis.place()  # otherwise each call would ask for the place first
+    pool = servers.client.connection_pool
+    pool.connection_kwargs.update(port=free_port(), username="u", password="sesame")
+    await pool.disconnect()
+    pool.reset()  # a new connection goes to the new address
     with pytest.raises(Transient) as failed:
         await OF_REDIS[doing](redis)
     await redis.close()

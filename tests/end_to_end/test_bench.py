@@ -9,7 +9,7 @@ import pytest
 
 from unlost.ops.bench.figures import BARS
 
-ONLY_FULL = {"large_table", "memory_mb"}
+ONLY_FULL = {"large_table", "memory_mb", "typed_us", "slow_handlers", "many_transactions", "thread_us"}
 
 
 @pytest.mark.long

@@ -20,7 +20,8 @@ import pytest
 from tests.support.system import running_system
 from unlost.dlq.commands.cli import main as dlq
 from unlost.ops.cli import main as unlost
-from unlost.ops.faults.drills.verdict import Result
+from unlost.ops.faults.drills.verdict import DrillResult
+from unlost.ops.kit.access.table import new_token
 from unlost.ops.system.layout import write_environment
 from unlost.ops.system.system import System
 
@@ -64,7 +65,7 @@ def test_every_command_that_is_shown_is_understood(page: str, command: str):
 @pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_tour_of_the_readme_is_what_a_new_user_sees(tmp_path: Path):
-    with running_system(2, console=True) as system:
+    with running_system(2, console=True, token=new_token()) as system:
         write_environment(system.layout, system.postgres.url, system.valkey.url)
         moved = {**addresses(system), ".unlost/": f"{system.layout.data}/", ".venv/bin/": f"{BIN}/"}
         before = ""
@@ -108,19 +109,23 @@ def until_said(command: str, wanted: str, moved: dict[str, str], directory: Path
 
 
 def without_settings() -> dict[str, str]:
-    """A new user's shell: only typed commands say where the system is."""
-    return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")}
+    """A new user's shell: our commands are installed, and only typed commands say where the system is."""
+    kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "PYTHONPATH")}
+    return kept | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_tutorial_guides_and_runbook_work_as_they_stand(tmp_path: Path):
     tutorial = ROOT / "docs" / "tutorial.md"
-    (tmp_path / "shop.py").write_text(blocks(tutorial, "python")[0])
+    for name, text in zip(("shop.py", "test_shop.py"), blocks(tutorial, "python"), strict=True):
+        (tmp_path / name).write_text(text)
+    see_that_its_tests_pass(tmp_path)
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    with running_system(1, console=True, HANDLER="shop:handle", PYTHONPATH=path, WAREHOUSE=str(tmp_path)) as system:
+    shop = {"HANDLER": "shop:app", "PYTHONPATH": path, "WAREHOUSE": str(tmp_path)}
+    with running_system(1, console=True, token=new_token(), **shop) as system:
         write_environment(system.layout, system.postgres.url, system.valkey.url)
-        moved = addresses(system)
+        moved = {**addresses(system), ".unlost/shop/": f"{system.layout.data}/"}
         said = carry_out(tutorial, moved, environment(system, path), tmp_path)
         see_that_the_commands_for_operators_work(system, environment(system, path), tmp_path)
     assert '"status":"accepted"' in said[0]
@@ -132,6 +137,12 @@ def test_the_tutorial_guides_and_runbook_work_as_they_stand(tmp_path: Path):
     assert "order-2" not in said[12]
 
 
+def see_that_its_tests_pass(directory: Path) -> None:
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", "."]
+    done = subprocess.run(run, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
 def see_that_the_commands_for_operators_work(system: System, environment: dict[str, str], directory: Path) -> None:
     """The commands of the guides and of the runbook, on the system that the tutorial leaves: healthy, with old letters.
 
@@ -140,14 +151,22 @@ def see_that_the_commands_for_operators_work(system: System, environment: dict[s
     letters, data = str(system.layout.letter_files[0]), system.layout.data
     (directory / "backup").mkdir()
     (directory / "event.json").write_text('{"event_id":"order-1","payload":{"total":12.5}}')
+    (upgrade,) = (
+        text for text in blocks(ROOT / "docs" / "how-to" / "replay-letters.md", "python") if "upgrade" in text
+    )
+    (directory / "upgrades.py").write_text(upgrade)
     pages = {
-        "how-to/replay-letters.md": {"failed_events.jsonl": letters, "order-4711": "order-2"},
+        "how-to/replay-letters.md": {
+            "failed_events.jsonl": letters, "order-4711": "order-2", "shop:upgrade": "upgrades:upgrade",
+        },
         "how-to/operate.md": {
             "journal.sqlite3": f"{data}/producer/journal.sqlite", " a/failed": f" {data}/a/failed",
             "cp failed_events.jsonl failed_events.jsonl": f"cp {letters} {letters}",
             "DATABASE_URL=postgresql://owner@db/shop ": "",
         },
-        "runbook.md": {**addresses(system), "FILE": letters, " ID": " order-1"},
+        "runbook.md": {
+            "curl ": f"curl -H @{data}/authorization ", **addresses(system), "FILE": letters, " ID": " order-1",
+        },
     }  # fmt: skip
     said, seen = "", set()
     for page, moved in pages.items():
@@ -158,20 +177,21 @@ def see_that_the_commands_for_operators_work(system: System, environment: dict[s
                 said += "".join(typed_in([line], moved, environment, directory))
             seen.add(once)
             if "--single-transaction" in words:
-                until_recovered(system.layout.listener_urls[0])
+                until_recovered(system.layout.listener_urls[0], system.layout.tokens.user)
     assert (directory / "backup" / "failed_events.jsonl.state").exists()
     for told in ("Everything is all right", '"status":"live"', "unlost_event_loop_lag_seconds", "missing", "WS_URL"):
         assert told in said
 
 
-def until_recovered(url: str) -> None:
+def until_recovered(url: str, token: str) -> None:
     """Wait until the listener has noticed that PostgreSQL was restored, and works again.
 
     It went back only if the listeners raised the store's version between the dump and the restore.
     """
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        health = httpx.get(f"{url}/health", trust_env=False, timeout=5).json()
+        bearer = {"authorization": f"Bearer {token}"}
+        health = httpx.get(f"{url}/health", trust_env=False, timeout=5, headers=bearer).json()
         if health["ready"] and {"store_went_back", "store_replaced"} & {change["what"] for change in health["changes"]}:
             return
         time.sleep(0.1)
@@ -204,7 +224,7 @@ def test_the_guide_to_drills_works_as_it_stands(tmp_path: Path):
     assert "aftermath" in drilled
     assert drilled.endswith("PASS\n")
     (shown,) = blocks(guide, "json")
-    assert json.loads(shown).keys() == {one.name for one in fields(Result)}
+    assert json.loads(shown).keys() == {one.name for one in fields(DrillResult)}
 
 
 def environment(system, path: str) -> dict[str, str]:

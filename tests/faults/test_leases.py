@@ -57,7 +57,8 @@ async def test_a_renewal_that_overtakes_the_answer_to_settling_loses_nothing(
     redis = LateReplies(servers.redis)
     manager = ClaimManager(
         membership=servers.membership, postgres=servers.postgres, redis=redis, redis_breaker=breakers[0],
-        store_breaker=breakers[1], lease_seconds=settings.lease, facts=facts.append, clock=time.monotonic,
+        store_breaker=breakers[1], lease_seconds=settings.lease,
+        lost=lambda _: None, read_again=lambda: None, facts=facts.append, clock=time.monotonic,
     )  # fmt: skip
     running = asyncio.create_task(manager.run())
     try:

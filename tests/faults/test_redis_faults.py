@@ -14,7 +14,7 @@ from tests.support.listeners import RunningListener, running_listener, until_amo
 from tests.support.stream import ResumingSource, resuming_source
 from tests.support.toxics import toxic_wire
 from tests.support.yardstick import Yardstick
-from unlost.listener.core.facts import EventsStandBy, EventsStored, PlacesDeclared
+from unlost.listener.core.facts import EventsStandBy, EventsStored, PlacesDeclared, StoreUnconfirmed, StoreWentBack
 from unlost.ops.system.valkey import ValkeyServer
 
 FLOWS_AGAIN_SECONDS = 3.0
@@ -136,3 +136,29 @@ async def test_lost_to_one_listener_alone_it_has_nothing_run_twice(servers: dict
         await both.until(lambda: both.in_redis_alone)
         await both.source.publish(*ids("after", 10))
         await both.until(lambda: both.seen == 125)
+
+
+async def test_a_listener_that_starts_without_it_does_not_say_that_postgresql_went_back(
+    servers: dict, frail_valkey: Frail[ValkeyServer]
+):
+    async with (
+        resuming_source() as source,
+        running_listener(ws_url=source.url, **servers) as one,
+    ):
+        await source.publish(*ids("before", 10))
+        await one.heard.until(lambda heard: len(heard.ids(EventsStored)) == 10)
+        await frail_valkey.freeze()
+        await one.heard.until(lambda _: degraded(one))
+        async with running_listener(ws_url=source.url, **servers, instance_id="b") as two:
+            both = Pair(source, one, two)
+            await one.heard.until(lambda heard: heard.of(StoreUnconfirmed) != [])
+            await source.publish(*ids("during", 10))
+            await both.until(lambda: both.stored == 20)
+            await frail_valkey.thaw()
+            await both.until(lambda: both.in_redis_alone)
+            await source.publish(*ids("after", 10))
+            await both.until(lambda: both.stored == 30)
+            assert [fact for each in (one, two) for fact in each.heard.of(StoreWentBack)] == []
+    await assert_law(servers["database_url"], servers["directory"], source.event_ids)
+    assert letters_in(servers["directory"]) == []
+    assert sorted(RUNS.begun) == sorted(source.event_ids)

@@ -104,7 +104,7 @@ def copied(root: Path, where: Path) -> Path:
     for name in listed.stdout.split("\0"):
         if name and (root / name).exists():
             (where / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / name, where / name)
+            shutil.copy2(root / name, where / name, follow_symlinks=False)
     return where
 
 

@@ -4,6 +4,7 @@ import json
 from contextlib import suppress
 from itertools import accumulate
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -11,14 +12,14 @@ from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.core.bulk import plain_events
 from unlost.listener.core.errors import InvalidEvent
 from unlost.listener.core.event import Event, parse, read_plainly, read_with_care
-from unlost.listener.pipeline.peers.segments import cursor_at_end
-from unlost.listener.source.handshake import source_name
+from unlost.listener.source.stream.envelope import split
+from unlost.listener.source.stream.handshake import source_name
 from unlost.ops.kit.command import UsageProblem
 from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.journal.port import Entry
 from unlost.producer.journal.publications import Lines
 from unlost.producer.journal.timelines import Timeline, Timelines
-from unlost.producer.publish.accept import Refused, plain_index, publication, wrapped
+from unlost.producer.publish.accept import NotAccepted, plain_index, publication, wrapped
 from unlost.producer.stream.tail import frame_of
 
 LIMIT = 100_000
@@ -100,13 +101,16 @@ def test_a_plain_event_is_read_as_with_care(frame: bytes):
 
 
 plain_frames = st.builds(
-    lambda event_id, kind, payload, cursor: json.dumps(
-        {"event_id": event_id, "payload": payload} | ({"type": kind} if kind != "" else {}) | {"cursor": cursor}
+    lambda event_id, kind, payload: json.dumps(
+        {"event_id": event_id, "payload": payload} | ({"type": kind} if kind != "" else {})
     ).encode(),
     st.text("aé:", min_size=1, max_size=3),
     st.none() | st.text("aé:", max_size=3),
     values,
-    st.text("j.1", min_size=1, max_size=4),
+)
+
+cursor_frames = st.builds(
+    lambda frame, cursor: frame[:-1] + b',"cursor":' + json.dumps(cursor).encode() + b"}", plain_frames, values
 )
 
 
@@ -130,41 +134,58 @@ def test_plain_events_are_read_together(some: list[bytes]):
     assert plain_events(some, max_bytes=LIMIT) is not None
 
 
-@given(plain_frames | damaged_plainly() | frames, st.sampled_from([b"", b" ", b"}"]))
+@given(cursor_frames | plain_frames | damaged_plainly() | frames, st.sampled_from([b"", b" ", b"}"]))
 @settings(max_examples=300, deadline=None)
 @example(b'{"event_id":"e","payload":{"a":1,"cursor":"j.1"}}', b"")
 @example(b'{"event_id":"e","payload":",\\"cursor\\":\\"j.1\\""}', b"")
 @example(b'{"event_id":"e","payload":1,"cursor":"j.1"}', b"")
-def test_a_cursor_found_at_the_end_is_the_events(frame: bytes, more: bytes):
-    found = cursor_at_end(frame + more)
+@example(b'{"cursor":"a","event_id":"e","payload":1,"cursor":"b"}', b"")
+@example(b'{"event_id":"e","payload":1,"cursor":{"a":1}}', b"")
+@example(b'{"event_id":"e","payload":1,"cursor":null}', b"")
+@example(b'{"cursor":"j.1"}', b"")
+@example(b'abc"}', b"")
+def test_a_cursor_stands_beside_the_body_and_nothing_else_is_changed(frame: bytes, more: bytes):
+    """Held to the standard library's parser."""
+    whole = frame + more
+    (body,), (cursor,) = split([whole]).bodies, split([whole]).cursors
+    if b'"cursor"' not in whole[:-1].rpartition(b',"cursor"')[0]:
+        assert split([whole], ours=True) == split([whole]), "what our producer sends is split alike"
     try:
-        event = parse(frame + more, max_bytes=LIMIT)
+        read_with_care(whole)
     except InvalidEvent:
+        if cursor is not None:
+            with pytest.raises(InvalidEvent):
+                read_with_care(body)
         return
-    assert found in (None, event.cursor)
+    fields = json.loads(whole)
+    placed = fields.pop("cursor", None)
+    assert json.loads(body) == fields
+    if cursor is not None:
+        assert placed == (cursor if isinstance(placed, str) else json.loads(cursor))
+    else:
+        assert placed is None or len(whole) > 256, "of a cursor that is too long, nothing is kept"
+    assert body == whole or b'"cursor"' in whole or b"\\u" in whole
 
 
 def is_whole(event: Event) -> None:
     assert 1 <= len(event.event_id) <= 256
     json.loads(event.payload)
-    again = parse(event.without_cursor(), max_bytes=LIMIT)
-    assert (again.event_id, again.digest, again.cursor) == (event.event_id, event.digest, None)
+    again = parse(event.on_one_line(), max_bytes=LIMIT)
+    assert (again.event_id, again.digest) == (event.event_id, event.digest)
 
 
 @given(frames)
 @settings(max_examples=400, deadline=None)
 def test_what_the_producer_accepts_every_listener_can_read(body: bytes):
     for accept in (publication, wrapped):
-        with suppress(Refused):
+        with suppress(NotAccepted):
             accepted = accept(body, max_bytes=LIMIT)
             assert b"\n" not in accepted.body
             entry = Entry(1, accepted.event_id, accepted.digest, accepted.body, 0.0)
-            event = parse(frame_of(entry, Timelines(JOURNAL, [Timeline(1, "0000000a", 1)])), max_bytes=2 * LIMIT)
-            assert (event.event_id, event.digest, event.cursor) == (
-                accepted.event_id,
-                accepted.digest,
-                f"{JOURNAL}.t1-0000000a.1",
-            )
+            sent = split([frame_of(entry, Timelines(JOURNAL, [Timeline(1, "0000000a", 1)]))])
+            event = parse(sent.bodies[0], max_bytes=2 * LIMIT)
+            assert (event.event_id, event.digest) == (accepted.event_id, accepted.digest)
+            assert (sent.bodies, sent.cursors) == ([accepted.body], [f"{JOURNAL}.t1-0000000a.1"])
 
 
 @given(st.lists(damaged_plainly() | frames.map(bytes.strip).filter(lambda line: b"\n" not in line), max_size=5))
@@ -211,7 +232,7 @@ def test_a_cursor_is_known_or_unknown(text: str, lengths: list[int], oldest: int
 @settings(max_examples=300, deadline=None)
 def test_settings_are_right_or_each_mistake_is_told(given_: dict[str, str]):
     with suppress(UsageProblem):
-        assert ListenerSettings.load(given_).source().name
+        assert ListenerSettings.load(given_).stream().name
 
 
 @given(st.dictionaries(st.sampled_from(sorted(ProducerSettings.model_fields)), st.text(max_size=30), max_size=6))

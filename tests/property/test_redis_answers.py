@@ -12,22 +12,24 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.wrong_redis import answering
-from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.claims.redis.adapter import RedisClaims
+from unlost.listener.claims.redis.servers import redis_servers
 from unlost.listener.core.claim import ClaimRequest, Dead, Done, Held, HeldClaim, Lapsed, Won
 from unlost.listener.core.errors import Permanent, Transient
 
 LIMIT = 0.3
-ASKS = [ClaimRequest(f"e{number}", bytes([number]) * 32) for number in range(3)]
-KEEPS = [HeldClaim(request.event_id, request.digest) for request in ASKS]
-PLACE = b"$12\r\n0123abcd.m01\r\n"
+REQUESTS = [ClaimRequest(f"e{number}", bytes([number]) * 32) for number in range(3)]
+HELD_CLAIMS = [HeldClaim(request.event_id, request.digest) for request in REQUESTS]
+ALONE = b"-ERR This instance has cluster support disabled\r\n"
+PLACE = b"$19\r\n0123abcd.m01 0.0000\r\n"
 CALLS: dict[str, Callable[[RedisClaims], Awaitable[object]]] = {
     "place": lambda claims: claims.place(),
-    "claim": lambda claims: claims.claim(ASKS, take_over=1),
-    "renew": lambda claims: claims.renew(KEEPS),
-    "replicate": lambda claims: claims.replicate(KEEPS),
-    "settle": lambda claims: claims.settle(ASKS, "done"),
-    "release": lambda claims: claims.release([request.event_id for request in ASKS]),
-    "look": lambda claims: claims.look(ASKS),
+    "claim": lambda claims: claims.claim(REQUESTS, take_over=1),
+    "renew": lambda claims: claims.renew(HELD_CLAIMS),
+    "replicate": lambda claims: claims.replicate(HELD_CLAIMS),
+    "settle": lambda claims: claims.settle(REQUESTS, "done"),
+    "release": lambda claims: claims.release([request.event_id for request in REQUESTS]),
+    "look": lambda claims: claims.look(REQUESTS),
 }
 
 
@@ -64,11 +66,13 @@ async def told(name: str, reply: bytes) -> object:
     replies = [PLACE, PLACE] if name != "place" else []
 
     def answer(request: bytes) -> bytes:
+        if replies and b"SLOTS" in request:
+            return ALONE
         return replies.pop() if replies and b"place" in request and b"MGET" not in request else reply
 
     async with answering(answer) as url:
         claims = RedisClaims(
-            connect_redis(url), token="a:1", group="g", lease_seconds=30, window_seconds=60, timeout=LIMIT
+            redis_servers(url, timeout=LIMIT), token="a:1", group="g", lease_seconds=30, window_seconds=60
         )
         try:
             if name != "place":
@@ -149,7 +153,7 @@ async def test_neither_is_what_is_announced_while_a_connection_is_opened(announc
     async with answering(lambda _: announced) as url:
         address = url.replace("//", "//user:word@").removesuffix("/0") + "/3"
         claims = RedisClaims(
-            connect_redis(address), token="a:1", group="g", lease_seconds=30, window_seconds=60, timeout=LIMIT
+            redis_servers(address, timeout=LIMIT), token="a:1", group="g", lease_seconds=30, window_seconds=60
         )
         with pytest.raises((Transient, Permanent)):
             await claims.place()
@@ -162,13 +166,13 @@ async def test_neither_is_what_is_announced_while_a_connection_is_opened(announc
 
 async def test_an_answer_that_is_no_answer_ends_its_connection() -> None:
     """The next answer on it could be the answer to an earlier call."""
-    answers = [bulk(b"111"), b":1\r\n" + bulk(b"000"), PLACE]
+    answers = [bulk(b"111"), b":1\r\n" + bulk(b"000"), PLACE, ALONE]
     async with answering(lambda _: answers.pop()) as url:
         claims = RedisClaims(
-            connect_redis(url), token="a:1", group="g", lease_seconds=30, window_seconds=60, timeout=LIMIT
+            redis_servers(url, timeout=LIMIT), token="a:1", group="g", lease_seconds=30, window_seconds=60
         )
         await claims.place()
         with pytest.raises(Transient, match="asked for yes or no for 3 events, Redis answered int 1"):
-            await claims.renew(KEEPS)
-        assert await claims.renew(KEEPS) == [True] * 3
+            await claims.renew(HELD_CLAIMS)
+        assert await claims.renew(HELD_CLAIMS) == [True] * 3
         await claims.close()

@@ -19,7 +19,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from unlost.listener.core.oversized import HEAD_BYTES, Oversized
-from unlost.listener.fast.websocket import ENOUGH_BYTES, LONGEST_FRAME, MESSAGE_BYTES, Stream
+from unlost.listener.fast.websocket import ENOUGH_BYTES, LONGEST_FRAME, MESSAGE_BYTES, FastConnection
 
 LIMIT = 1_000
 Message = bytes | Oversized
@@ -144,10 +144,10 @@ def unmasked(answered: bytes) -> bytes:
     return b"".join(sent(one) for one in server.events_received() if isinstance(one, Frame)) + b"<end>" * ended
 
 
-async def streaming(pieces: Sequence[bytes], largest: int = LIMIT) -> tuple[Stream, Wire]:
+async def streaming(pieces: Sequence[bytes], largest: int = LIMIT) -> tuple[FastConnection, Wire]:
     """A stream that received these pieces, after the server's handshake."""
     client = ClientProtocol(parse_uri("ws://source/"), max_size=LONGEST_FRAME)
-    stream, wire = Stream(client, largest=largest, ping_interval=None), Wire()
+    stream, wire = FastConnection(client, largest=largest, ping_interval=None), Wire()
     stream.connection_made(wire)
     answer = shaken(client)
     first, *rest = pieces

@@ -4,6 +4,7 @@ In each environment, in an empty directory, ``unlost check`` starts the whole sy
 with every Python from 3.11 on that is found, the sdist only with the first one.
 """
 
+import json
 import os
 import re
 import shutil
@@ -13,12 +14,19 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
+
+from tests.release.bill import packages, write_bill, wrong_licences
+from tests.release.provenance import provenance
+from tests.release.vulnerabilities import Checked, NotChecked, check
+from unlost.ops.kit.telemetry.counted import counted
 
 ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
 OLDEST = 11
 NEWEST = 19
+HASHES = ROOT / "ops" / "deploy" / "container" / "requirements.txt"
 FACE = "from unlost import Delivery, Reject; import unlost; print(unlost.__file__)"
 TAKEN = (
     "import importlib.util as u; print([n for n in ('listener', 'producer', 'dlq', 'ops', 'tests') if u.find_spec(n)])"
@@ -38,6 +46,7 @@ def main() -> None:
     _try(*pythons[0], sdist)
     _without_extra(pythons[0][1], wheel)
     _by_uvx(wheel)
+    _papers(pythons[0][1], wheel, sdist)
     print(f"PASS  {wheel.name} and {sdist.name} on Python {', '.join(version for version, _ in pythons)}")
 
 
@@ -108,6 +117,30 @@ def _by_uvx(wheel: Path) -> None:
         ]
         _require("PASS" in _said([*uvx, "unlost", "check"], Path(directory)), "uvx unlost check does not pass")
         print("ok    uvx", flush=True)
+
+
+def _papers(python: str, wheel: Path, sdist: Path) -> None:
+    """Write the bill of materials and the provenance beside the packages; refuse wrong licences and vulnerabilities."""
+    bill_file = wheel.with_name(f"{sdist.name.removesuffix('.tar.gz')}.cdx.json")
+    with tempfile.TemporaryDirectory(prefix="unlost-release-") as directory:
+        _run([python, "-m", "venv", directory])
+        pip = [f"{directory}/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        _run([*pip, "--require-hashes", "--requirement", str(HASHES)])
+        _run([*pip, str(wheel)])
+        bill = write_bill(Path(directory) / "bin" / "python", bill_file)
+    wrong = list(wrong_licences(bill))
+    _require(not wrong, "; ".join(wrong))
+    checked = check([one for one in packages(bill) if one[0] != "unlost"])
+    tools = {name: metadata.version(name) for name in ("build", "cyclonedx-bom")}
+    told = provenance(ROOT, [wheel, sdist, bill_file], [HASHES, ROOT / "constraints.txt"], checked, tools=tools)
+    wheel.with_name(bill_file.name.replace(".cdx.", ".provenance.")).write_text(json.dumps(told, indent=1) + "\n")
+    match checked:
+        case NotChecked(why):
+            print(f"NOT CHECKED  vulnerabilities: {why}", flush=True)
+        case Checked(found):
+            _require(not found, f"known vulnerabilities: {'; '.join(found)}")
+            print("ok    no vulnerability is known", flush=True)
+    print(f"ok    {counted(len(bill['components']), 'package')} with allowed licences; {bill_file.name}", flush=True)
 
 
 def _said(command: Sequence[str], directory: Path) -> str:

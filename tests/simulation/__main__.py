@@ -15,6 +15,8 @@ import time
 
 from tests.simulation.hunt import hunt
 from tests.simulation.mutations import MUTATIONS, mutated
+from tests.simulation.order_mutations import ORDER_MUTATIONS
+from tests.simulation.ordered import ordered
 from tests.simulation.run import run
 from tests.simulation.schedule import Schedule, schedule
 from tests.simulation.shrink import shrink
@@ -30,11 +32,15 @@ def main() -> int:
     parser.add_argument("--stop-after", type=int, default=5, help="stop after this many findings (default 5)")
     parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed and print every step")
     parser.add_argument("--drop", nargs="*", default=[], metavar="NAME", help="what to leave out of it")
-    parser.add_argument("--mutate", default="", choices=["", *MUTATIONS], help="build this mistake in", metavar="NAME")
+    parser.add_argument(
+        "--mutate", default="", choices=["", *MUTATIONS, *ORDER_MUTATIONS], help="build this mistake in", metavar="NAME"
+    )
+    parser.add_argument("--ordered", action="store_true", help="schedules of the ordered kind: events with keys")
     options = parser.parse_args()
+    kind = ordered if options.ordered else schedule
     with mutated(options.mutate):
         if options.replay is not None:
-            return replay(schedule(options.replay).without(options.drop))
+            return replay(kind(options.replay).without(options.drop))
         return search(options)
 
 
@@ -64,10 +70,13 @@ def search(options: argparse.Namespace) -> int:
                 f"{done:,} of {options.schedules:,} schedules, {rate:,.0f}/s, {found} found", end=end, file=sys.stderr
             )
 
-    mistake = f" --mutate {options.mutate}" if options.mutate else ""
-    for finding in hunt(options.seed, options.schedules, jobs=options.jobs, mutation=options.mutate, progress=progress):
+    mistake = (" --ordered" if options.ordered else "") + (f" --mutate {options.mutate}" if options.mutate else "")
+    for finding in hunt(
+        options.seed, options.schedules, jobs=options.jobs, mutation=options.mutate, in_order=options.ordered,
+        progress=progress,
+    ):  # fmt: skip
         found += 1
-        plan = schedule(finding.seed)
+        plan = (ordered if options.ordered else schedule)(finding.seed)
         dropped = shrink(plan, lambda smaller: bool(run(smaller).broken))
         print(f"\nseed {finding.seed}: {finding.broken}")
         drop = f" --drop {' '.join(dropped)}" if dropped else ""

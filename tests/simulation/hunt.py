@@ -8,6 +8,7 @@ from functools import partial
 import msgspec
 
 from tests.simulation.mutations import mutated
+from tests.simulation.ordered import ordered
 from tests.simulation.run import run
 from tests.simulation.schedule import schedule
 
@@ -21,12 +22,12 @@ class Finding(msgspec.Struct, frozen=True):
     broken: str
 
 
-def try_seeds(seeds: range, mutation: str = "") -> list[Finding]:
+def try_seeds(seeds: range, mutation: str = "", *, in_order: bool = False) -> list[Finding]:
     """Run these seeds in this process. Returns the findings."""
     findings = []
     with mutated(mutation):
         for seed in seeds:
-            verdict = run(schedule(seed))
+            verdict = run((ordered if in_order else schedule)(seed))
             gc.collect()
             if verdict.broken:
                 findings.append(Finding(seed, verdict.broken))
@@ -40,13 +41,21 @@ def _one_collection_a_schedule() -> None:
 
 
 def hunt(
-    first: int, count: int, *, jobs: int, mutation: str = "", progress: Callable[[int], None] = lambda _: None
+    first: int,
+    count: int,
+    *,
+    jobs: int,
+    mutation: str = "",
+    in_order: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Finding]:
     """Run ``count`` schedules from seed ``first``. Yields findings, and reports how many schedules are done."""
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
     with multiprocessing.get_context("spawn").Pool(jobs, _one_collection_a_schedule) as pool:
         done = 0
-        for chunk, findings in zip(chunks, pool.imap(partial(try_seeds, mutation=mutation), chunks), strict=True):
+        for chunk, findings in zip(
+            chunks, pool.imap(partial(try_seeds, mutation=mutation, in_order=in_order), chunks), strict=True
+        ):
             yield from findings
             done += len(chunk)
             progress(done)

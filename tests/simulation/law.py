@@ -16,6 +16,9 @@ Owners       when a handler starts, no other live listener may start it too, and
              listener was cut off from Redis, had lost its membership row, or its lease in the one place that both still
              had. The owner itself may run it again only if its own run had failed; in a transaction, also if that was
              not committed
+Healing      a stop gives back the letters that it has taken to heal and has not tried to the end
+Effects      none is delivered before its row is committed, or by two at the same moment, or marked before the receiver
+             has accepted it; at the end, the receiver has accepted one for each row
 Outages      no event is buried as exhausted unless it fails for a reason of its own
 """
 
@@ -26,10 +29,20 @@ from itertools import chain
 from tests.simulation.histories import Histories
 from tests.simulation.hooks import Hooks
 from tests.simulation.letters import OPEN, Letters
+from tests.simulation.ordered import KeyLaw
 from tests.simulation.postgres import PostgresMemory
 from tests.simulation.world import Process, World
 from unlost.listener.core.cause import UNCLAIMED
-from unlost.listener.core.facts import EventsStored, Fact, LeasesLost, PlacesDeclared, SourceGap
+from unlost.listener.core.effects import Effect, key_of
+from unlost.listener.core.facts import (
+    EventsStored,
+    Fact,
+    LeasesLost,
+    PlacesDeclared,
+    SourceGap,
+    StoreUnconfirmed,
+    StoreWentBack,
+)
 from unlost.listener.pipeline.peers.segments import Segment
 from unlost.listener.ports.dead_letters import Burial
 
@@ -69,6 +82,13 @@ class Law(Hooks):
         self.may_exhaust: Callable[[Process, str], bool] = lambda *_: True
         """Whether this event may use up its attempts for a reason of its own."""
         self.in_transactions = False
+        self.order: KeyLaw | None = None
+        """The order of each key, if the run has keys."""
+        self.with_effects = False
+        self._sent: Counter[str] = Counter()
+        self._accepted: set[str] = set()
+        self._calls: dict[str, list[tuple[Process, float]]] = {}
+        """The calls of effects that have arrived at the receiver and are not answered, by key."""
         self._letters = Letters()
         self.letters: dict[tuple[str, bytes], int] = {}
         """How many letters wait, by claim and content."""
@@ -91,6 +111,10 @@ class Law(Hooks):
         """The names that the store had when it went back. Announcements under these names may be about lost rows."""
         self._gone: set[str] = set()
         """Events whose rows were lost at least once."""
+        self._acknowledged: set[int] = set()
+        """Messages that a broker need not give again."""
+        self._noticed: set[Process] = set()
+        """Who has noticed the last time that the store went back."""
         self._went_back = False
         """Claims and membership rows were lost then, too. For the life of a row two listeners may run the same
         event."""
@@ -122,6 +146,7 @@ class Law(Hooks):
         self._doubted.add(name)
         self._letters.went_back(self.world.now)
         self._gone.update(lost)
+        self._noticed.clear()
         self._went_back = True
         for event_id in lost:
             self.written.pop(event_id, None)
@@ -137,6 +162,18 @@ class Law(Hooks):
     def frame_arrived(self, process: Process, serial: int) -> None:
         self.arrived.setdefault(serial, []).append(process)
 
+    def acknowledged(self, process: Process, serial: int) -> None:
+        """Check that the message is settled. A store that went back unnoticed may have lost it meanwhile."""
+        event_id = self.journal[serial - 1][0]
+        self.world.note(process.name, f"acknowledges {event_id} (#{serial})")
+        if self.is_settled(serial) or (event_id in self._gone and not self._knows_of_loss(process)):
+            self._acknowledged.add(serial)
+        else:
+            self.world.break_law(f"{process.name} acknowledged {event_id} (#{serial}), which is not settled")
+
+    def _knows_of_loss(self, process: Process) -> bool:
+        return process in self._noticed
+
     def frame_read(self, process: Process, serial: int) -> None:
         if process in self._gaps:
             self.world.break_law(f"{process.name} reads on after a gap that it did not report, at {serial}")
@@ -148,6 +185,10 @@ class Law(Hooks):
             self.world.break_law(f"{event_id} was written {self.written[event_id]} times")
         digest = self.postgres.rows[event_id].row.event.digest
         process = self.by_token[token]
+        if self.order is not None:
+            self.order.in_order(event_id, "a row is written of")
+        if self.postgres.rows[event_id].row.revives:
+            return  # a letter is healed
         for letter in self._letters.of(event_id, digest):
             if not self._letters.may_be_beside(letter, process, event_id):
                 self.world.break_law(f"{token} stores {event_id} beside a letter of {letter.process.token}, unexcused")
@@ -156,15 +197,42 @@ class Law(Hooks):
         if self.postgres.effects.count(event_id) > 1:
             self.world.break_law(f"the handler's effect for {event_id} was committed twice")
 
+    def effect_sent(self, key: str) -> int:
+        self._sent[key] += 1
+        return self._sent[key]
+
+    def effect_arrives(self, process: Process, effect: Effect) -> float:
+        event_id, now = effect.event_id, self.world.now
+        if event_id not in self.postgres.rows and event_id not in self._gone:
+            self.world.break_law(f"{process.name} delivers an effect of {event_id}, which is no row")
+        calls = self._calls.setdefault(effect.key, [])
+        for other, began in calls:
+            if other.alive and not other.frozen_since(began) and not self._went_back:
+                self.world.break_law(f"{process.name} and {other.name} deliver an effect of {event_id} at once")
+        calls.append((process, now))
+        return now
+
+    def effect_ends(self, key: str, began: float) -> None:
+        self._calls[key] = [one for one in self._calls[key] if one[1] != began]
+
+    def effect_accepted(self, key: str) -> None:
+        self._accepted.add(key)
+
+    def effect_marked(self, key: str) -> None:
+        if key not in self._accepted:
+            self.world.break_law(f"the effect {key} is marked as delivered, and nobody has accepted it")
+
     def buried(self, process: Process, burial: Burial, event_id: str, reason: str) -> None:
         claim_id, digest = burial.claim_id, burial.digest
         self.world.note(process.name, f"LETTER {claim_id} {reason}")
         self.letters_by_id[burial.letter_id] = burial
         self.letters[claim_id, digest] = self.letters.get((claim_id, digest), 0) + 1
         self.lettered.add(claim_id)
+        if self.order is not None:
+            self.order.buried(event_id, reason)
         if reason in UNCLAIMED:
             return
-        if reason == "exhausted" and not self.may_exhaust(process, event_id):
+        if reason in ("exhausted", "deferred") and not self.may_exhaust(process, event_id):
             self.world.break_law(f"{process.name} buries {event_id}, which does not fail for a reason of its own")
         if reason == "crash_loop" and event_id not in self.poison and self.losses < MAX_TAKEOVERS:
             self.world.break_law(f"{event_id} was condemned, and kills no process")
@@ -251,6 +319,8 @@ class Law(Hooks):
             for run in chain.from_iterable(self.runs.values()):
                 if run.process is process and (run.ended is None or run.failed):
                     run.degraded = True  # its claim has moved with all others
+        if isinstance(fact, StoreWentBack | StoreUnconfirmed):
+            self._noticed.add(process)
         if isinstance(fact, SourceGap):
             self._gaps_told.add(self._gaps.pop(process, ()))
             gone = self.histories.forgiven | self.histories.lost
@@ -261,10 +331,17 @@ class Law(Hooks):
                 if event_id not in self._gone and (row is None or row.token != process.token):
                     self.world.break_law(f"{process.name} says that it stored {event_id}, and the row is not its own")
 
+    def stopped(self, process: Process, at_work: Collection[str]) -> None:
+        """Check that a stop gave back letters that it had not tried. A frozen one may have had no time for that."""
+        if at_work and not process.frozen_since(0.0):
+            self.world.break_law(f"{process.name} stopped while it heals {sorted(at_work)}, and did not give them back")
+
     # -- handlers -------------------------------------------------------------------------------
 
     def handler_starts(self, process: Process, event_id: str, epoch: int, attempt: int) -> Run:
         now = self.world.now
+        if self.order is not None:
+            self.order.handler_starts(event_id)
         for other in self.processes:
             if self._went_back:
                 break
@@ -330,10 +407,19 @@ class Law(Hooks):
         for serial, (event_id, _, _) in enumerate(self.journal, 1):
             kept = event_id not in self._gone or event_id in self.lettered
             received = self._received(serial, resumes=resumes)
-            owed = (resumes and serial not in gone) or (kept and received)
+            declared = serial in self._acknowledged and event_id in self._gone
+            owed = (resumes and serial not in gone and not declared) or (kept and received)
             if owed and not self.is_settled(serial):
                 missing.append(f"{event_id} (#{serial})")
-        return missing
+        return missing + self._undelivered()
+
+    def _undelivered(self) -> list[str]:
+        """The effects that rows have, and the receiver does not."""
+        keys = {key_of("unlost", event_id, 1): event_id for event_id in self.postgres.rows if self.with_effects}
+        waiting = {one.effect.key for one in self.postgres.recorded.rows.values() if one.status == "waiting"}
+        return [
+            f"an effect of {event_id}" for key, event_id in keys.items() if key in waiting or key not in self._accepted
+        ]
 
     def _received(self, serial: int, *, resumes: bool) -> bool:
         """Whether somebody owes this entry. If the source cannot send it again (it cannot resume, or retention or a

@@ -6,7 +6,10 @@ import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
+from tests.simulation.broker import BrokerSource, SimulatedBroker
+from tests.simulation.effects import SimulatedEffects, SimulatedReceiver
 from tests.simulation.law import Law
+from tests.simulation.ordered import KeyLaw, OrderedHealing
 from tests.simulation.postgres import SimulatedPostgres
 from tests.simulation.postgres_adapters import (
     Session,
@@ -22,8 +25,11 @@ from tests.simulation.schedule import Happening, Schedule
 from tests.simulation.source import SimulatedSource
 from tests.simulation.wire import Link
 from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
+from tests.support.effects import NoEffects
+from tests.support.gaps import KeptGaps
 from unlost.listener.app.listening import Listening
 from unlost.listener.app.settings import ConnectionSettings, ListenerSettings
+from unlost.listener.app.sources import Build, builders
 from unlost.listener.app.wiring import IDLE_GRACE, Servers
 from unlost.listener.core.cause import UNCLAIMED
 from unlost.listener.core.clocks import Clocks
@@ -32,7 +38,15 @@ from unlost.listener.core.errors import Reject, Transient
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.policy import Policy
-from unlost.listener.ports.dead_letters import Burial, Gone, Loss, Resolved, StoppedLetter
+from unlost.listener.ports.dead_letters import (
+    Burial,
+    Gone,
+    HealingGroup,
+    HealingLetter,
+    Resolved,
+    StoreLoss,
+    Tried,
+)
 
 LEASE = 2.5
 """Long enough to notice a silent Redis, and to replicate claims elsewhere, before a lease expires."""
@@ -61,7 +75,7 @@ class Settings(ListenerSettings):
 
 
 @functools.cache
-def settings_of(name: str, work: str, peer_wait: float, workers: int) -> ListenerSettings:
+def settings_of(name: str, work: str, peer_wait: float, workers: int, order_by: str) -> ListenerSettings:
     """Short times, so that a run is short. Their order is that of the defaults."""
     given = {
         "instance_id": name, "handler": HANDLERS[work], "lease": LEASE, "handle_delay": 0.2, "insert_delay": 0.2,
@@ -69,9 +83,14 @@ def settings_of(name: str, work: str, peer_wait: float, workers: int) -> Listene
         "database_timeout": 0.7, "handle_timeout": HANDLE_TIMEOUT, "handle_attempts": HANDLE_ATTEMPTS,
         "reconnect_first": 0.2, "reconnect_max": 1.0,
         "ws_url": "ws://source/", "shutdown_timeout": 1.0, "peer_wait": peer_wait,
-        "handle_concurrency": workers,
+        "handle_concurrency": workers, "order_by": order_by,
+        "effect_hosts": "receiver.test", "effect_first": 0.2, "effect_max": 1.0,
+        "effect_attempts": 50, "effect_timeout": 1.0,
     }  # fmt: skip
     return Settings.load({key: str(value) for key, value in given.items()})
+
+
+GROUP_SECONDS = 30.0
 
 
 class Disk:
@@ -82,9 +101,17 @@ class Disk:
         self.law = law
         self.full = False
         self.waiting: dict[str, Burial] = {}
-        self.stopped: dict[str, StoppedLetter] = {}
-        self.resolved: dict[str, tuple[float, Burial, StoppedLetter | None]] = {}
+        self.stopped: dict[str, HealingLetter] = {}
+        self.resolved: dict[str, tuple[float, Burial, HealingLetter | None]] = {}
+        self.fleet: dict[str, tuple[HealingLetter, str]] = {}
+        """In ordered runs, every letter that waits, with its reason."""
+        self.leased: dict[str, float] = {}
         self.checked = ""
+
+    def count_try(self, letter_id: str) -> None:
+        """A healing listener tries this letter."""
+        letter, reason = self.fleet[letter_id]
+        self.fleet[letter_id] = letter._replace(tries=letter.tries + 1), reason
 
     async def write(self, process: "Start", flights: Sequence[InFlight]) -> list[Burial]:
         await self._backends(process)
@@ -93,13 +120,17 @@ class Disk:
             assert flight.cause is not None
             reason = flight.cause.reason
             letter_id = f"letter {len(self.law.letters_by_id) + 1}"
-            burial = Burial(flight.claim_id, flight.event.digest, letter_id, reason not in UNCLAIMED)
+            key = flight.order_key
+            claimed = reason not in UNCLAIMED or key is not None
+            burial = Burial(flight.claim_id, flight.event.digest, letter_id, claimed, key)
             self.waiting[letter_id] = burial
-            if reason == "stopped":
-                self.stopped[letter_id] = StoppedLetter(letter_id, flight.event.frame)
+            if self.law.order is not None:
+                self.fleet[letter_id] = HealingLetter(letter_id, flight.event.frame, 0, claimed, order_key=key), reason
+            elif reason == "stopped":
+                self.stopped[letter_id] = HealingLetter(letter_id, flight.event.frame)
             self.law.buried(process, burial, flight.event.event_id, reason)
             burials.append(burial)
-        await asyncio.sleep(0.001 * self.world.dice.random())
+        await asyncio.sleep(0.001 * self.world.rng.random())
         return burials
 
     async def resolve(self, process: "Start", letter_ids: Sequence[str]) -> list[str]:
@@ -107,11 +138,12 @@ class Disk:
         waited = [letter_id for letter_id in letter_ids if letter_id in self.waiting]
         for letter_id in waited:
             burial = self.waiting.pop(letter_id)
+            self.fleet.pop(letter_id, None)
             self.resolved[letter_id] = self.world.now, burial, self.stopped.pop(letter_id, None)
             self.law.resolved(burial)
         return waited
 
-    async def reopened(self, process: "Start", loss: Loss, gone: Gone) -> list[Burial]:
+    async def reopened(self, process: "Start", loss: StoreLoss, gone: Gone) -> list[Burial]:
         late = [burial for at, burial, _ in self.resolved.values() if at >= loss.since]
         lost = [one.burial for one in await gone([Resolved(one, one.claim_id) for one in late])] if late else []
         await self._backends(process)
@@ -123,7 +155,7 @@ class Disk:
         self.checked = loss.loss_id
         return lost
 
-    async def kept(self, process: "Start") -> list[StoppedLetter]:
+    async def kept(self, process: "Start") -> list[HealingLetter]:
         if self.stopped:
             await self._backends(process)
         return list(self.stopped.values())
@@ -131,9 +163,67 @@ class Disk:
     async def _backends(self, process: "Start") -> None:
         if process.state is AFTERLIFE:
             raise asyncio.CancelledError
-        await asyncio.sleep(0.001 + 0.004 * self.world.dice.random())
+        await asyncio.sleep(0.001 + 0.004 * self.world.rng.random())
         if self.full:
             raise Transient("no room on the disk")
+
+
+class SimulatedHealing:
+    """The letters that an orderly stop left, as one group that only their own listener tries again."""
+
+    def __init__(self, disk: Disk, process: "Start") -> None:
+        self._disk = disk
+        self._process = process
+        self._until: dict[str, float] = {}
+        self._group_until = 0.0
+        self.at_work: set[str] = set()
+        """Letters that were taken, and neither tried nor given back yet."""
+
+    @property
+    def _taken(self) -> set[str]:
+        return {letter_id for letter_id, until in self._until.items() if self._disk.world.now < until}
+
+    async def groups(self, most: int) -> Sequence[HealingGroup]:
+        now = self._disk.world.now
+        if now < self._group_until or not self._disk.stopped.keys() - self._taken:
+            return []
+        self._group_until = now + GROUP_SECONDS
+        return [HealingGroup("stopped")][:most]
+
+    async def take(self, group: HealingGroup, most: int) -> Sequence[HealingLetter]:
+        kept = await self._disk.kept(self._process)
+        taken = [one for one in kept if one.letter_id not in self._taken][:most]
+        self.at_work |= {one.letter_id for one in taken}
+        self._until |= {one.letter_id: self._disk.world.now + GROUP_SECONDS for one in taken}
+        return taken
+
+    async def refuted(self, letter_ids: Sequence[str]) -> Sequence[str]:
+        return ()
+
+    async def untried(self, letter_ids: Sequence[str]) -> None:
+        self.at_work -= {*letter_ids}
+        self._free(letter_ids)
+
+    async def ended(self, group: HealingGroup, tried: Sequence[Tried], *, probe_failed: bool) -> Sequence[str]:
+        letter_ids = [one.letter_id for one in tried]
+        self.at_work -= {*letter_ids}
+        ended = await self._disk.resolve(self._process, letter_ids)
+        self._free(letter_ids)
+        return ended
+
+    def _free(self, letter_ids: Sequence[str]) -> None:
+        for letter_id in letter_ids:
+            self._until.pop(letter_id, None)
+
+    async def renew(self, groups: Sequence[HealingGroup], letter_ids: Sequence[str]) -> None:
+        until = self._disk.world.now + GROUP_SECONDS
+        if groups:
+            self._group_until = until
+        self._until |= {letter_id: until for letter_id in letter_ids if letter_id in self._until}
+
+    async def leave(self, group: HealingGroup, failures: int, delay: float) -> None:
+        """It is taken again at once: what failed has another letter by now."""
+        self._group_until = 0.0
 
 
 class Scene:
@@ -151,7 +241,10 @@ class Scene:
         self.law.postgres = self.postgres.memory
         self.law.may_exhaust = self._may_exhaust
         self.law.in_transactions = plan.work == "transaction"
-        self.source = SimulatedSource(world, self.law, resumes=plan.resumes)
+        self.law.order = KeyLaw(self.law) if plan.order_by else None
+        self.law.with_effects = plan.effects
+        self.broker = SimulatedBroker(world, self.law) if plan.acks else None
+        self.source = self.broker or SimulatedSource(world, self.law, resumes=plan.resumes)
         self.disks: dict[str, Disk] = {}
         self.happenings = {one.event_id: one for one in reversed(plan.happenings)}
         self.tries: dict[str, int] = {}
@@ -169,6 +262,8 @@ class Scene:
         disturbed = process.frozen_since(0.0) or process.links[1].troubled_since(0.0)
         enough = 1 if disturbed else HANDLE_ATTEMPTS
         fails = happening.failures >= enough or happening.seconds >= HANDLE_TIMEOUT
+        # Where listeners share few events, too few fail at each to tell what all need from what each event is.
+        fails |= bool(self.plan.dead[1] and (self.plan.faults or len(self.plan.listeners) > 1))
         return unreliable or (self.plan.work != "recorded" and fails)
 
     def disk(self, name: str) -> Disk:
@@ -189,8 +284,11 @@ class Start(Process):
             "odd" if name == scene.plan.odd else scene.plan.work,
             PEER_WAIT if scene.plan.affinity else 0.0,
             workers_of(scene.plan.seed),
+            scene.plan.order_by,
         )
+        self.healing = SimulatedHealing(scene.disk(name), self)
         self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]
+        self.healing: SimulatedHealing | OrderedHealing = SimulatedHealing(scene.disk(name), self)
         self.listening = Listening(
             self.settings,
             self,
@@ -198,8 +296,8 @@ class Start(Process):
             connect=self._connect,
             clocks=Clocks(self.time, self.time),
             name=lambda: str(number),
-            open_connection=scene.source.connect(self),
-            dice=scene.world.dice.random,
+            sources=self._sources,
+            rng=scene.world.rng.random,
         )
         self.engine = self.listening.engine
         self.token = self.engine.token
@@ -207,14 +305,22 @@ class Start(Process):
         self.main.add_done_callback(self._ended)
         self.on_exit: Callable[[], None] = lambda: None
 
+    def _sources(self, *given: Any) -> Sequence[Build]:
+        source = self.scene.source
+        if isinstance(source, SimulatedBroker):
+            return [lambda _: BrokerSource(self, source)]
+        return builders(*given, open_connection=source.connect(self))
+
     # -- what the engine uses -------------------------------------------------------------------
 
     def _connect(self, settings: ConnectionSettings, token: str) -> Servers:
         scene = self.scene
-        session = Session(
+        self.session = session = Session(
             scene.postgres.memory, scene.postgres.wire(self), timeout=settings.database_timeout,
             changed=scene.postgres.unblock,
         )  # fmt: skip
+        if scene.plan.order_by:
+            self.healing = OrderedHealing(lambda: list(scene.disks.values()), self)
         return Servers(
             redis=SimulatedRedisClaims(
                 scene.redis.memory, scene.redis.wire(self), token=token, lease_seconds=settings.lease,
@@ -223,10 +329,15 @@ class Start(Process):
             postgres=SimulatedPostgresClaims(session, token=token, lease_seconds=settings.lease),
             membership=SimulatedMembership(session, token=token, life_seconds=ROLL_LIFE, handler=settings.handler_name),
             register=SimulatedRegister(session, token=token),
+            healing=self.healing,
             store=SimulatedStore(
                 session, token=token, longest_idle=max(settings.lease, settings.handle_timeout) + IDLE_GRACE
             ),
             cursors=SimulatedCursors(session),
+            gaps=KeptGaps(),
+            effects=SimulatedEffects(session, token=token) if scene.plan.effects else NoEffects(),
+            channel=SimulatedReceiver(scene, self) if scene.plan.effects else NoEffects(),
+            pauses=None,
             migrate=session_opened(session),
             close=nothing,
         )  # fmt: skip
@@ -244,14 +355,9 @@ class Start(Process):
         """See ``Letters``."""
         return self.scene.disk(self.name).checked
 
-    async def reopened(self, loss: Loss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
+    async def reopened(self, loss: StoreLoss, gone: Gone) -> AsyncGenerator[Sequence[Burial], None]:
         """See ``Letters``."""
         yield await self.scene.disk(self.name).reopened(self, loss, gone)
-
-    async def stopped(self) -> AsyncGenerator[Sequence[StoppedLetter], None]:
-        """See ``StoppedLetters``."""
-        if kept := await self.scene.disk(self.name).kept(self):
-            yield kept
 
     async def resolve(self, letter_ids: Sequence[str], why: str) -> Sequence[str]:
         """See ``Letters``."""
@@ -271,6 +377,7 @@ class Start(Process):
             self.unaccounted = drained is not None and drained.missing > 0
             if self.unaccounted and not self.scene.disk(self.name).full:
                 self.world.break_law(f"{self.name} stopped with {drained} although its disk had room")
+            self.scene.law.stopped(self, self.healing.at_work)
         except Transient:
             return  # PostgreSQL was away at the start: like a real process, it ends and is started again
         await self.engine.close()
@@ -302,6 +409,8 @@ class Start(Process):
             or len(self.engine.manager.leases) > 0
             or pipeline.registrar.unsure
             or (self.engine.manager.agreement.reached and not pipeline.healer.done)
+            or (isinstance(self.healing, OrderedHealing) and bool(self.healing.ready()))
+            or not self.listening.effects.done
         )
 
     async def handle(self, delivery: Delivery, connection: Any) -> None:
@@ -314,6 +423,8 @@ class Start(Process):
         failed = True
         try:
             await self._act(happening, connection)
+            if self.scene.plan.effects:
+                delivery.effects.post(f"https://receiver.test/{delivery.event_id}")
             failed = False
         finally:
             if self.state is RUNNING:
@@ -325,8 +436,11 @@ class Start(Process):
         await asyncio.sleep(happening.seconds)
         if connection is not None:
             await connection.execute(happening.event_id)
+        away, back = self.scene.plan.dead
+        if away <= self.world.now < back:
+            raise ConnectionError("as the schedule says")
         tries = self.scene.tries[happening.event_id] = self.scene.tries.get(happening.event_id, 0) + 1
-        if happening.rejected:
+        if happening.rejected and not 0.0 < self.scene.plan.fixed_at <= self.world.now:
             raise Reject("as the schedule says")
         if tries <= happening.failures:
             raise ValueError("as the schedule says")

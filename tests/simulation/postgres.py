@@ -8,10 +8,11 @@ server learns that the connection is gone.
 import copy
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from tests.simulation.effects import EffectTable, Place, Stored
 from tests.simulation.hooks import Hooks
 from tests.simulation.wire import BLOCKED, Blocked, Request, Server
 from tests.simulation.world import World
@@ -27,13 +28,14 @@ from unlost.listener.core.claim import (
     Verdict,
     Won,
 )
-from unlost.listener.core.cursor import ordinal_of, place_of, stem_of
+from unlost.listener.core.cursor import ordinal_of, parse_cursor, stem_of
+from unlost.listener.core.effects import NewEffect
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
-from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
+from unlost.listener.core.store_mark import UNCONFIRMED, StoreMark
+from unlost.listener.ports.dead_letters import Burial, Resolved, Standing, StoreLoss
 from unlost.listener.ports.membership import Member
-from unlost.listener.ports.rows import CONFLICT, DUPLICATE, STORED, NewRow, Result
+from unlost.listener.ports.rows import INSERTED, OTHER_ROW, SAME_ROW, NewRow, Result
 from unlost.listener.store.postgres.burials import standing
 
 LOCKS_ASKED_EVERY = 0.5
@@ -52,9 +54,13 @@ class Row(msgspec.Struct, frozen=True):
 class Buried:
     """A row of ``buried``."""
 
-    __slots__ = ("at", "digest", "letter_id")
+    __slots__ = ("at", "digest", "letter_id", "order_key", "place")
 
-    def __init__(self, digest: bytes, letter_id: str | None, at: float) -> None:
+    def __init__(
+        self, digest: bytes, letter_id: str | None, at: float, order_key: str | None = None, place: int = 0
+    ) -> None:
+        self.order_key = order_key
+        self.place = place
         self.digest = digest
         self.letter_id = letter_id
         self.at = at
@@ -83,6 +89,7 @@ class Transaction:
         self.idle_since: float | None = None
         self.rows: dict[str, Row] = {}
         self.effects: list[str] = []
+        self.recorded: dict[Place, Stored] = {}
         self.ended = False
 
 
@@ -97,7 +104,8 @@ class Backup(msgspec.Struct, frozen=True):
     generation: str
     version: int
     grown_at: float
-    losses: list[Loss]
+    losses: list[StoreLoss]
+    recorded: dict[Place, Stored]
 
 
 class OtherPlace(Exception):
@@ -112,6 +120,7 @@ class PostgresMemory:
         self.hooks = hooks
         self.rows: dict[str, Row] = {}
         self.effects: list[str] = []
+        self.recorded = EffectTable(clock, hooks)
         self.transactions: list[Transaction] = []
         self.buried: dict[str, Buried] = {}
         self.claims: dict[str, Record] = {}
@@ -128,10 +137,11 @@ class PostgresMemory:
         """Whether another session holds a lock on the table ``events``, so that nobody can write or read it."""
         self.generation, self.version = "g1", 0
         self.grown_at = -math.inf
-        self.losses: list[Loss] = []
+        self.losses: list[StoreLoss] = []
         self._generations = 1
         self._lost = 0
         self._seq = 0
+        self._places = 0
 
     def crash(self) -> None:
         """After recovery: committed rows exist, unlogged tables are empty, and there are no locks."""
@@ -146,6 +156,7 @@ class PostgresMemory:
         return Backup(
             dict(self.rows), list(self.effects), copy.deepcopy(self.buried), dict(self.cursors),
             dict(self.listeners), self.generation, self.version, self.grown_at, list(self.losses),
+            self.recorded.copied(),
         )  # fmt: skip
 
     def restore(self, backup: Backup, *, claims_too: bool) -> None:
@@ -158,6 +169,7 @@ class PostgresMemory:
         self.buried, self.cursors = copy.deepcopy(backup.buried), dict(backup.cursors)
         self.listeners, self.generation, self.version = dict(backup.listeners), backup.generation, backup.version
         self.grown_at, self.losses = backup.grown_at, list(backup.losses)
+        self.recorded.rows = copy.deepcopy(backup.recorded)
         if not claims_too:
             self.founded = None
 
@@ -179,12 +191,12 @@ class PostgresMemory:
 
     def _lose(self) -> None:
         self._lost += 1
-        self.losses.append(Loss(f"loss {self._lost}", self.grown_at))
+        self.losses.append(StoreLoss(f"loss {self._lost}", self.grown_at))
 
-    def loss(self, after: str) -> Loss | None:
+    def loss(self, after: str) -> StoreLoss | None:
         ids = [one.loss_id for one in self.losses]
         new = self.losses[ids.index(after) + 1 if after in ids else 0 :]
-        return Loss(ids[-1], min(one.since for one in new)) if new else None
+        return StoreLoss(ids[-1], min(one.since for one in new)) if new else None
 
     def gone(self, letters: Sequence[Resolved]) -> list[Resolved] | Blocked:
         return BLOCKED if self.locked else [one for one in letters if self._is_gone(one)]
@@ -221,13 +233,37 @@ class PostgresMemory:
         target = self.rows if transaction is None else transaction.rows
         for row in rows:
             event_id = row.event.event_id
-            if event_id not in self.rows and event_id not in target and event_id not in self.buried:
+            may = (event_id not in self.buried or row.revives) and not self.is_blocked(event_id, row.order_key)
+            if event_id not in self.rows and event_id not in target and may:
                 self._seq += 1
                 target[event_id] = Row(token, row, self._seq)
                 inserted.add(event_id)
                 if transaction is None:
+                    self.open(event_id)
                     self.hooks.row_written(token, event_id)
         return inserted
+
+    def is_blocked(self, event_id: str, key: str | None) -> bool:
+        """Whether an earlier letter blocks the key of this event."""
+        own = self.buried.get(event_id)
+        place = own.place if own is not None and own.order_key == key else math.inf
+        return key is not None and any(
+            one.order_key == key and one.place < place and name != event_id for name, one in self.buried.items()
+        )
+
+    def open(self, event_id: str) -> None:
+        """The event of a letter is a row, so it blocks its key no more."""
+        if (own := self.buried.get(event_id)) is not None:
+            own.order_key = None
+
+    def blocked(self, keys: Mapping[str, str]) -> set[str] | Blocked:
+        return BLOCKED if self.locked else {one for one, key in keys.items() if self.is_blocked(one, key)}
+
+    def firsts(self) -> set[str]:
+        """The letters that are the first of their keys."""
+        keyed = [one for one in self.buried.values() if one.order_key is not None]
+        first = {one.order_key: one for one in sorted(keyed, key=lambda one: -one.place)}
+        return {one.letter_id for one in first.values() if one.letter_id}
 
     def probe(self) -> Blocked | None:
         return BLOCKED if self.locked else None
@@ -243,6 +279,13 @@ class PostgresMemory:
         transaction.effects.append(effect)
         transaction.idle_since = self.clock()
 
+    def record(self, transaction: Transaction, event_id: str, effects: Sequence[NewEffect]) -> None:
+        self.end_idle_transactions()
+        if transaction.ended:
+            raise Transient("no such transaction")
+        self.recorded.record(transaction, event_id, effects)
+        transaction.idle_since = self.clock()
+
     def commit(self, transaction: Transaction) -> None:
         self.end_idle_transactions()
         if transaction.ended:
@@ -250,7 +293,10 @@ class PostgresMemory:
         self.rollback(transaction)
         for event_id, row in transaction.rows.items():
             self.rows[event_id] = row
+            self.open(event_id)
             self.hooks.row_written(transaction.token, event_id)
+        for place, recorded in transaction.recorded.items():
+            self.recorded.rows.setdefault(place, recorded)
         for event_id in transaction.effects:
             self.effects.append(event_id)
             self.hooks.effect_committed(event_id)
@@ -270,7 +316,7 @@ class PostgresMemory:
         mine = there.token == token and (there.row.epoch, there.row.received_at, there.row.event.digest) == (
             row.epoch, row.received_at, row.event.digest
         )  # fmt: skip
-        return STORED if mine else DUPLICATE if same_content(there.row.event, row.event) else CONFLICT
+        return INSERTED if mine else SAME_ROW if same_content(there.row.event, row.event) else OTHER_ROW
 
     def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead] | Blocked:
         if self.locked:
@@ -287,10 +333,13 @@ class PostgresMemory:
     def _enter(self, token: str, burial: Burial) -> Standing:
         row = self.rows.get(burial.claim_id)
         if row is not None:
+            self.open(burial.claim_id)
             return "stored" if row.row.event.digest == burial.digest else "taken"
         if not burial.claimed or self._foreign(token, burial.claim_id):
             return "open"
-        buried = self.buried.setdefault(burial.claim_id, Buried(burial.digest, burial.letter_id, self.clock()))
+        self._places += 1
+        new = Buried(burial.digest, burial.letter_id, self.clock(), burial.order_key, self._places)
+        buried = self.buried.setdefault(burial.claim_id, new)
         buried.letter_id = buried.letter_id or burial.letter_id
         self.hooks.registered(burial.claim_id, buried.letter_id)
         return standing(burial, "buried", buried.digest, buried.letter_id)
@@ -350,37 +399,37 @@ class PostgresMemory:
         self.hooks.granted(self.incarnation(), token, had.event_id, won=True)
         return Won(had.epoch, had.takeovers, had.alone)
 
-    def _write(self, token: str, lease: float, keep: HeldClaim) -> None:
-        self.claims[keep.event_id] = Record(
-            "leased", keep.digest, self.clock() + lease, lease, token, keep.epoch, keep.takeovers, keep.alone,
-            keep.company,
+    def _write(self, token: str, lease: float, held: HeldClaim) -> None:
+        self.claims[held.event_id] = Record(
+            "leased", held.digest, self.clock() + lease, lease, token, held.epoch, held.takeovers, held.alone,
+            held.company,
         )  # fmt: skip
 
-    def keep(
+    def extend(
         self, place: str, token: str, lease: float, held_claims: Sequence[HeldClaim], *, replicate: bool
     ) -> list[bool] | Blocked:
         if self.locked and replicate:
             return BLOCKED
         self.check(place)
-        return [self._keep(place, token, lease, keep, replicate=replicate) for keep in held_claims]
+        return [self._extend(place, token, lease, held, replicate=replicate) for held in held_claims]
 
-    def _keep(self, place: str, token: str, lease: float, keep: HeldClaim, *, replicate: bool) -> bool:
-        record, now = self.claims.get(keep.event_id), self.clock()
+    def _extend(self, place: str, token: str, lease: float, held: HeldClaim, *, replicate: bool) -> bool:
+        record, now = self.claims.get(held.event_id), self.clock()
         mine = record is not None and record.state == "leased" and record.token == token
-        if (replicate and keep.event_id in self.rows) or (keep.event_id in self.buried and not mine):
+        if (replicate and held.event_id in self.rows) or (held.event_id in self.buried and not mine):
             return False
         if record is not None:
             free = record.state == "released" or (record.state == "leased" and record.until <= now)
             if not mine and not (replicate and free):
                 return False
-            keep = msgspec.structs.replace(
-                keep,
-                epoch=max(record.epoch, keep.epoch),
-                takeovers=max(record.takeovers, keep.takeovers),
-                alone=max(record.alone, keep.alone),
+            held = msgspec.structs.replace(
+                held,
+                epoch=max(record.epoch, held.epoch),
+                takeovers=max(record.takeovers, held.takeovers),
+                alone=max(record.alone, held.alone),
             )
-        self._write(token, lease, keep)
-        self.hooks.granted(place, token, keep.event_id, won=False)
+        self._write(token, lease, held)
+        self.hooks.granted(place, token, held.event_id, won=False)
         return True
 
     def settle(
@@ -425,7 +474,9 @@ class PostgresMemory:
         old = [key for key in self.claims if key not in kept][:batch]
         for key in old:
             del self.claims[key]
-        passed = [key for key, buried in self.buried.items() if buried.at < self.clock() - window][:batch]
+        passed = [key for key, one in self.buried.items() if one.at < self.clock() - window and one.order_key is None][
+            :batch
+        ]
         for key in passed:
             del self.buried[key]
         return max(len(old), len(passed))
@@ -440,11 +491,11 @@ class PostgresMemory:
             self.version, self.grown_at = self.version + 1, self.clock()
         return live, StoreMark(self.generation, self.version, place)
 
-    def renew(self, generation: str, version: int) -> None:
+    def renew(self, generation: str, version: int, *, unconfirmed: bool = False) -> None:
         if generation == self.generation:
             self.version = max(self.version, version) + 1
             self._generations += 1
-            self.generation = f"g{self._generations}"
+            self.generation = f"{UNCONFIRMED if unconfirmed else ''}g{self._generations}"
             self._lose()
 
     def declare(
@@ -498,7 +549,7 @@ def moves_on(old: str, new: str) -> bool:
         return True
     if stem_of(old) == stem_of(new):
         return after > before
-    return place_of(old) is None or place_of(new) is None
+    return parse_cursor(old) is None or parse_cursor(new) is None
 
 
 def same_content(one: Event, other: Event) -> bool:

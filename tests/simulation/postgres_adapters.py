@@ -2,18 +2,21 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tests.simulation.postgres import OtherPlace, PostgresMemory, Row, Seen, Transaction, same_content
 from tests.simulation.wire import BLOCKED, Blocked, Lost, Wire
 from unlost.listener.core.claim import Answer, ClaimRequest, Dead, Done, HeldClaim, Verdict
+from unlost.listener.core.effects import NewEffect
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.event import Event
 from unlost.listener.core.store_mark import StoreMark
-from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
+from unlost.listener.ports.dead_letters import Burial, Resolved, Standing, StoreLoss
 from unlost.listener.ports.membership import MembershipView
-from unlost.listener.ports.rows import STORED, NewRow, Result, TransactionPipeline
+from unlost.listener.ports.rows import BLOCKED as REFUSED
+from unlost.listener.ports.rows import INSERTED, NewRow, Result, TransactionPipeline
 
 T = TypeVar("T")
 
@@ -61,10 +64,10 @@ class SimulatedPostgresClaims:
         )
 
     async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
-        return await self._keep("pg replicate", held_claims, replicate=True)
+        return await self._extend("pg replicate", held_claims, replicate=True)
 
     async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
-        return await self._keep("pg renew", held_claims, replicate=False)
+        return await self._extend("pg renew", held_claims, replicate=False)
 
     async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
         if not requests:
@@ -86,13 +89,13 @@ class SimulatedPostgresClaims:
     async def close(self) -> None:
         pass
 
-    async def _keep(self, what: str, held_claims: Sequence[HeldClaim], *, replicate: bool) -> list[bool]:
+    async def _extend(self, what: str, held_claims: Sequence[HeldClaim], *, replicate: bool) -> list[bool]:
         if not held_claims:
             return []
         place, memory = await self._believed(), self._session.memory
         return await self._session.ask(
             f"{what} {[k.event_id for k in held_claims]}",
-            lambda: memory.keep(place, self._token, self._lease, held_claims, replicate=replicate),
+            lambda: memory.extend(place, self._token, self._lease, held_claims, replicate=replicate),
         )
 
     async def _believed(self) -> str:
@@ -125,9 +128,11 @@ class SimulatedMembership:
         self._session.claims_place = look.postgres_place
         return look
 
-    async def renew(self, generation: str, version: int) -> None:
+    async def renew(self, generation: str, version: int, *, unconfirmed: bool = False) -> None:
         memory = self._session.memory
-        await self._session.ask(f"renew {generation}", lambda: memory.renew(generation, version))
+        await self._session.ask(
+            f"renew {generation}", lambda: memory.renew(generation, version, unconfirmed=unconfirmed)
+        )
 
     async def declare(self, places: frozenset[str]) -> MembershipView:
         memory = self._session.memory
@@ -192,6 +197,12 @@ class SimulatedConnection:
         memory = self._store.session.memory
         await self._store.session.ask(f"effect {effect}", lambda: memory.add_effect(self._transaction, effect))
 
+    async def record(self, event_id: str, effects: Sequence[NewEffect]) -> None:
+        """Write what the handler recorded, in the transaction."""
+        memory = self._store.session.memory
+        apply = functools.partial(memory.record, self._transaction, event_id, effects)
+        await self._store.session.ask(f"record effects of {event_id}", apply)
+
 
 class Begun:
     """A connection whose next transaction has begun."""
@@ -218,7 +229,7 @@ class SimulatedRegister:
         what = f"enter {[one.letter_id for one in burials]}"
         return await self._session.ask(what, lambda: memory.enter(self._token, burials))
 
-    async def loss(self, after: str) -> Loss | None:
+    async def loss(self, after: str) -> StoreLoss | None:
         return await self._session.ask("loss?", lambda: self._session.memory.loss(after))
 
     async def gone(self, letters: Sequence[Resolved]) -> list[Resolved]:
@@ -243,7 +254,7 @@ class SimulatedStore:
         )
         assert isinstance(inserted, set)
         if len(inserted) == len(rows):
-            return [STORED] * len(rows)
+            return [INSERTED] * len(rows)
         return await self._told_apart(rows, inserted)
 
     async def _told_apart(self, rows: Sequence[NewRow], inserted: set[str]) -> list[Result]:
@@ -260,7 +271,9 @@ class SimulatedStore:
         for row in missing:
             answer = buried.get(row.event.event_id)
             found[id(row)] = answer if isinstance(answer, Dead) else None
-        results = [found.get(id(row), STORED) for row in rows]
+            if row.order_key is not None and (answer is None or row.revives):
+                found[id(row)] = REFUSED
+        results = [found.get(id(row), INSERTED) for row in rows]
         if None in results:
             raise Transient("a row vanished between being met and being read; try again")
         return [result for result in results if result is not None]
@@ -292,7 +305,7 @@ class SimulatedStore:
         except BaseException:
             self._hang_up(transaction)
             raise
-        return STORED
+        return INSERTED
 
     def new_transaction(self) -> Transaction:
         return Transaction(self._token, self._longest_idle)
@@ -338,6 +351,9 @@ class SimulatedStore:
             return {}
         what = f"settled? {[a.event_id for a in requests]}"
         return await self.session.ask(what, lambda: self.session.memory.settled(requests))
+
+    async def blocked(self, keys: Mapping[str, str]) -> set[str]:
+        return await self.session.ask(f"blocked? {sorted(keys)}", lambda: self.session.memory.blocked(keys))
 
     async def same_content(self, event: Event) -> bool | None:
         def apply() -> bool | Blocked | None:

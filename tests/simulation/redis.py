@@ -143,31 +143,31 @@ class RedisMemory:
         self._hooks.granted(self.named(), token, request.event_id, won=True)
         return Won(had.epoch, had.takeovers, had.alone)
 
-    def _write(self, token: str, lease: float, keep: HeldClaim) -> None:
-        self.records[keep.event_id] = Record(
-            "L", keep.digest[:8], self._clock() + lease, lease, token, keep.epoch, keep.takeovers, keep.alone,
-            keep.company,
+    def _write(self, token: str, lease: float, held: HeldClaim) -> None:
+        self.records[held.event_id] = Record(
+            "L", held.digest[:8], self._clock() + lease, lease, token, held.epoch, held.takeovers, held.alone,
+            held.company,
         )  # fmt: skip
 
     def look(self, request: ClaimRequest) -> bool:
         record = self.records.get(request.event_id)
         return record is not None and record.state in "DX" and record.digest == request.digest[:8]
 
-    def keep(self, token: str, lease: float, keep: HeldClaim, *, replicate: bool) -> bool:
-        record = self.records.get(keep.event_id)
+    def extend(self, token: str, lease: float, held: HeldClaim, *, replicate: bool) -> bool:
+        record = self.records.get(held.event_id)
         mine = record is None
         if record is not None and record.state in "LR":
             free = record.state == "R" or not record.runs(self._clock())
             mine = (record.state == "L" and record.token == token) or (replicate and free)
-            keep = msgspec.structs.replace(
-                keep,
-                epoch=max(keep.epoch, record.epoch),
-                takeovers=max(keep.takeovers, record.takeovers),
-                alone=max(keep.alone, record.alone),
+            held = msgspec.structs.replace(
+                held,
+                epoch=max(held.epoch, record.epoch),
+                takeovers=max(held.takeovers, record.takeovers),
+                alone=max(held.alone, record.alone),
             )
         if mine:
-            self._write(token, lease, keep)
-            self._hooks.granted(self.named(), token, keep.event_id, won=False)
+            self._write(token, lease, held)
+            self._hooks.granted(self.named(), token, held.event_id, won=False)
         return mine
 
     def settle(self, token: str, request: ClaimRequest | HeldClaim, verdict: Verdict) -> bool:
@@ -231,6 +231,11 @@ class SimulatedRedisClaims:
     def file_under(self, store: str) -> None:
         self._store = store
 
+    remembers_seconds = float("inf")
+
+    async def make_room(self) -> int:
+        return 0
+
     async def remember(self, store: StoreMark) -> Remembered | None:
         what = f"remember {store.generation} {store.version}"
         return await self._asked(what, lambda: self._memory.remember(store))
@@ -256,14 +261,14 @@ class SimulatedRedisClaims:
         return await self._each(
             f"redis replicate {[k.event_id for k in held_claims]}",
             held_claims,
-            lambda keep: self._memory.keep(self._token, self._lease, keep, replicate=True),
+            lambda held: self._memory.extend(self._token, self._lease, held, replicate=True),
         )
 
     async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         return await self._each(
             f"redis renew {[k.event_id for k in held_claims]}",
             held_claims,
-            lambda keep: self._memory.keep(self._token, self._lease, keep, replicate=False),
+            lambda held: self._memory.extend(self._token, self._lease, held, replicate=False),
         )
 
     async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:

@@ -12,6 +12,7 @@ from tests.simulation.schedule import Fault, Happening, Schedule
 from tests.simulation.world import World
 from unlost.listener.core.errors import InvalidEvent
 from unlost.listener.core.event import parse
+from unlost.listener.source.stream.envelope import split
 
 CALM_BEFORE_END = 0.5
 LONGEST = 60.0
@@ -77,6 +78,8 @@ class Play:
                 )
         if world.broken is None:
             stopped = [letter for disk in self.scene.disks.values() for letter in disk.stopped]
+            if self.scene.law.order is not None:
+                self.scene.law.order.judge(self.scene)
             self.scene.law.judge(calm=self._calm(), stopped=stopped)
 
     def _quiet(self) -> bool:
@@ -86,6 +89,8 @@ class Play:
 
     def _missing(self) -> list[str]:
         law, resumes = self.scene.law, self.plan.resumes
+        if self.scene.broker is not None:
+            return law.unsettled(resumes=True) or (["acknowledgements"] if self.scene.broker.unacknowledged else [])
         return law.unsettled(resumes=resumes) or ([] if law.cursor_arrived(resumes=resumes) else ["the cursor"])
 
     def _calm(self) -> bool:
@@ -135,7 +140,7 @@ class Play:
         if source.state != "up":
             self.at(0.5, self._publish, happening)
             return
-        frame = source.publish(happening.frame())
+        frame = split([source.publish(happening.frame())]).bodies[0]
         try:
             event = parse(frame, max_bytes=1 << 20)
             told = (event.event_id, event.digest, event.event_id)

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosedError
 from tests.simulation.hooks import Hooks
 from tests.simulation.journal import Copy, Entry, Journal
 from tests.simulation.world import AFTERLIFE, Process, World
-from unlost.listener.source.connection import SourceOptions
+from unlost.listener.source.websocket.connection import WebSocketOptions
 from unlost.producer.journal.timelines import Start
 
 LATENCY = 0.002
@@ -159,7 +159,7 @@ class SimulatedSource:
         """The function by which a reader of this process opens a connection."""
 
         @contextlib.asynccontextmanager
-        async def opened(url: str, options: SourceOptions) -> AsyncIterator[SimulatedConnection]:
+        async def opened(url: str, options: WebSocketOptions) -> AsyncIterator[SimulatedConnection]:
             await self._pause(process)
             if self.state != "up":
                 raise ConnectionRefusedError("the source is down")
@@ -198,7 +198,7 @@ class SimulatedSource:
         if number <= connection.sent_up_to:
             return
         connection.sent_up_to = number
-        delay = LATENCY * (0.3 + 4.0 * self.world.dice.random() ** 3)
+        delay = LATENCY * (0.3 + 4.0 * self.world.rng.random() ** 3)
         connection.last_arrival = max(connection.last_arrival + 1e-7, self.world.now + delay)
         entry = self.journal.entries[number - 1]
         self.world.later(connection.last_arrival - self.world.now, self._arrive, connection, number, entry)
@@ -210,4 +210,4 @@ class SimulatedSource:
     async def _pause(self, process: Process) -> None:
         if process.state is AFTERLIFE:
             raise asyncio.CancelledError
-        await asyncio.sleep(LATENCY * (1 + self.world.dice.random()))
+        await asyncio.sleep(LATENCY * (1 + self.world.rng.random()))

@@ -22,10 +22,11 @@ SEED_STEP = 4
 """Seeds that differ by a multiple of this have the same number of workers (``workers_of``)."""
 
 FOUND_BY = {
+    "effect-before-commit": 229, "effect-marked-early": 4, "effect-without-lease": 4, "effect-forgotten": 49,
     "left-behind": 7726, "any-handler": 20, "agreed-for-ever": 918,
     "forget-the-fence": 1, "foreign-row-is-mine": 10, "done-before-row": 0, "dead-before-letter": 1, "no-letter":
     1, "drop-standby": 9, "standby-is-settled": 2, "reset-epoch": 20, "never-renew": 6, "lease-ignored": 714,
-    "lost-unseen": 431, "lost-is-forgotten": 75, "meet-nobody": 87, "no-replicate": 9, "ran-out-is-replicated": 90424,
+    "lost-unseen": 431, "lost-is-forgotten": 75, "meet-nobody": 87, "no-replicate": 9,
     "give-up-early": 135, "any-place": 4549, "no-look": 68, "no-last-look": 51,
     "one-place": 35, "dead-untold": 1, "cursor-at-receipt": 2,
     "cursor-any-order": 2, "start-from-now": 0, "token-per-host": 20, "takeover-without-lease": 1,
@@ -36,7 +37,7 @@ FOUND_BY = {
     "trusts-any-store": 143, "saves-in-any-store": 315, "not-read-again": 426, "old-watermark": 426,
     "version-unseen": 426,
     "not-set-back": 2, "gap-told-late": 25, "number-alone": 2, "further-by-number": 107,
-    "clock-back-holds": 358, "clock-back-ends": 1520,
+    "acknowledged-at-receipt": 38, "never-acknowledged": 38, "clock-back-holds": 358, "clock-back-ends": 1520,
 }  # fmt: skip
 
 
@@ -53,6 +54,27 @@ BACK_ON_THE_ROLL = Schedule(
     ),
 )
 """One keeps its claims in Redis while its membership row expires; the other moves to PostgreSQL; the first returns."""
+
+REPLACED_WHILE_CUT_OFF = Schedule(
+    seed=0,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.06), ("l1", 0.0)),
+    happenings=(
+        Happening("e0", 1.28, "e0", seconds=0.01),
+        Happening("e1", 1.23, "e1", seconds=0.8),
+        Happening("e2", 1.52, "e2", seconds=0.2),
+        Happening("e3", 1.8, "e3", seconds=0.2, failures=2),
+        Happening("e4", 1.77, "e4", failures=1, rejected=True),
+    ),
+    faults=(
+        Fault("f0", 1.59, 0.05, "freeze", "l0", ""),
+        Fault("f1", 0.46, 0.3, "kill", "l1", ""),
+        Fault("f2", 1.83, 2.5, "silent", "l1", "redis"),
+        Fault("f3", 1.59, 2.5, "silent", "l1", "postgres"),
+    ),
+)
+"""One is cut off from both servers for longer than its leases; the other takes over and buries; the first returns."""
 
 FULL_FOR_LONG = Schedule(
     seed=0,
@@ -111,6 +133,17 @@ STOPPED_WITH_UNREAD = Schedule(
     affinity=True,
 )
 """One waits for the other to settle an event, and is stopped before it reads the outcome. The other is killed."""
+
+WENT_BACK_BEFORE_IT_WAS_ACKNOWLEDGED = Schedule(
+    seed=0,
+    work="plain",
+    resumes=True,
+    acks=True,
+    listeners=(("l0", 0.0),),
+    happenings=(Happening("e0", 0.5, "e0", seconds=0.6),),
+    faults=(Fault("f0", 0.8, 3.5, "down", "source"), Fault("f1", 0.9, 1.0, "restore data", "postgres")),
+)
+"""A row is stored while the broker is away. Before it is back, PostgreSQL goes back and loses the row."""
 
 CUT_OFF_FROM_BOTH = Schedule(
     seed=0,
@@ -174,6 +207,16 @@ RESTORED_AFTER_HEALING = Schedule(
     ),
 )
 """A stop leaves a letter, the next start stores its event, and PostgreSQL is set back to before that."""
+
+STOPPED_WHILE_HEALING = Schedule(
+    seed=0,
+    work="plain",
+    resumes=False,
+    listeners=(("l0", 0.0),),
+    happenings=(Happening("e0", 0.9, "e0", seconds=1.9),),
+    faults=(Fault("f0", 1.2, 0.0, "stop", "l0"), Fault("f1", 3.2, 0.0, "stop", "l0")),
+)
+"""A stop leaves a letter. The next start tries it again, and is stopped before the handler has ended."""
 
 FORGOTTEN_BY_REDIS = Schedule(
     seed=0,
@@ -239,7 +282,35 @@ STOPPED_AFTER_A_GAP = Schedule(
 )
 """The journal has lost what a listener holds. The listener knows it, and is stopped."""
 
+FAILS_FOR_EVER = Schedule(
+    seed=0,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.0),),
+    happenings=(Happening("e0", 0.5, "e0", seconds=2.5), Happening("e1", 0.5, "e1", failures=1)),
+    faults=(),
+)
+"""One event always takes too long, another fails once."""
+
+NEEDS_WHAT_IS_AWAY = Schedule(
+    seed=0,
+    work="plain",
+    resumes=True,
+    listeners=(("l0", 0.0),),
+    happenings=(
+        *(Happening(f"e{n}", 0.3 + n / 100, f"e{n}") for n in range(10)),
+        *(Happening(f"e{n}", 1.0 + n / 10, f"e{n}") for n in range(10, 14)),
+    ),
+    faults=(),
+    dead=(0.0, 4.0),
+)
+"""Nothing succeeds for some seconds. The last events come while their route pauses."""
+
 WRITTEN_FOR = {
+    "pause-forgets": FAILS_FOR_EVER,
+    "pause-begins-anew": FAILS_FOR_EVER,
+    "route-never-pauses": NEEDS_WHAT_IS_AWAY,
+    "parked-are-forgotten": NEEDS_WHAT_IS_AWAY,
     "declare-before-replicate": SLOW_TO_REPLICATE,
     "declared-once-told": SLOW_TO_REPLICATE,
     "waits-for-the-settled": WOKEN_LATE,
@@ -248,6 +319,8 @@ WRITTEN_FOR = {
     "stop-hands-back-the-lost": STOPPED_AFTER_A_GAP,
     "starts-without-doubt": RESTORED_WHILE_DOWN,
     "never-reopened": RESTORED_AFTER_HEALING,
+    "stop-keeps-what-heals": STOPPED_WHILE_HEALING,
+    "stop-resolves-what-heals": STOPPED_WHILE_HEALING,
     "row-beside-a-burial": FORGOTTEN_BY_REDIS,
     "stop-leaves-what-came": STOPPED_WHILE_PAUSED,
     "stop-leaves-unread": STOPPED_WITH_UNREAD,
@@ -255,8 +328,10 @@ WRITTEN_FOR = {
     "stale-view": WAITS_OFF_THE_ROLL,
     "neighbours-condemned": POISON_AND_NEIGHBOURS,
     "confirmed-once": FULL_FOR_LONG,
+    "ran-out-is-replicated": REPLACED_WHILE_CUT_OFF,
     "open-outside-the-membership": BACK_ON_THE_ROLL,
     "unread": KILLED_UNREGISTERED,
+    "acknowledges-the-lost": WENT_BACK_BEFORE_IT_WAS_ACKNOWLEDGED,
 }
 
 

@@ -113,7 +113,7 @@ class Server:
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             after = AFTER_ALL_ELSE if request.what is HANG_UP else 0.0
-            self.world.later(after + self.world.dice.random() * 0.001, self.arrive, request)
+            self.world.later(after + self.world.rng.random() * 0.001, self.arrive, request)
 
     def arrive(self, request: "Request") -> None:
         if self.state == "down":
@@ -201,7 +201,7 @@ class Link:
         self.process_name = process_name
         self.mode = "ok"
         self.troubles = Troubles()
-        self._chance, self._latency = server.world.dice.random, server.latency
+        self._chance, self._latency = server.world.rng.random, server.latency
         self._held: list[Callable[[], None]] = []
 
     def set(self, mode: str) -> None:
@@ -241,12 +241,12 @@ class Link:
         delay = self._delay()
         if mode == "silent":
             request.arm()
-            if world.dice.random() < 0.5:
+            if world.rng.random() < 0.5:
                 self._held.append(lambda: server.arrive(request))
             return
         if mode == "slow":
             request.arm()
-            delay += world.dice.random() * 1.5 * (request.due - world.now)
+            delay += world.rng.random() * 1.5 * (request.due - world.now)
         elif mode == "flaky":
             self._send_flaky(request, delay)
             return
@@ -254,7 +254,7 @@ class Link:
 
     def _send_flaky(self, request: Request, delay: float) -> None:
         server, world = self.server, self.server.world
-        chance = world.dice.random()
+        chance = world.rng.random()
         request.arm()
         if chance < 0.1:
             world.later(delay, request.fail, "connection reset, request lost")
@@ -264,7 +264,7 @@ class Link:
             world.later(delay, server.arrive, request)
             world.later(delay + 1e-9, request.fail, "connection reset, reply lost")
         elif chance < 0.35:
-            world.later(request.due - world.now + world.dice.random() * 2.0, server.arrive, request)
+            world.later(request.due - world.now + world.rng.random() * 2.0, server.arrive, request)
         else:
             world.later(delay, server.arrive, request)
 

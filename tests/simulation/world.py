@@ -51,7 +51,7 @@ class World:
 
     def __init__(self, seed: int, *, traced: bool = False) -> None:
         self.now = 0.0
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
         self.trace: list[str] | None = [] if traced else None
         self.broken: str | None = None
         self._timers: list[tuple[float, int, Step]] = []

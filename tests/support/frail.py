@@ -18,7 +18,7 @@ class Frail(Generic[ServerT]):
     """``server`` with its harmful methods as awaitables."""
 
     def __init__(self, server: ServerT, thread: ThreadPoolExecutor) -> None:
-        self.server = server
+        self.server: ServerT = server
         self._thread = thread
 
     async def stop(self) -> None:

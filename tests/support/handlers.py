@@ -6,7 +6,8 @@ from typing import Protocol
 from weakref import WeakSet
 
 from unlost.listener.core.delivery import Delivery
-from unlost.listener.store.postgres.database import Connection
+from unlost.listener.core.errors import Reject
+from unlost.listener.store.postgres.connections import Connection
 
 
 class Watcher(Protocol):
@@ -41,6 +42,23 @@ async def hold(event: Delivery) -> None:
     RUNS.begin(event.event_id)
     if event.event_id.startswith("held"):
         await RUNS.go_on.wait()
+
+
+NEEDS = f"{__name__}:needs"
+
+
+async def needs(event: Delivery) -> None:
+    """Fails until ``RUNS.go_on``, as with a dependency that is away; ``poison`` fails always, ``refused`` for good.
+
+    ``fine`` needs no dependency.
+    """
+    RUNS.begin(event.event_id)
+    if event.event_id.startswith("fine"):
+        return
+    if event.event_id.startswith("refused"):
+        raise Reject("never")
+    if event.event_id.startswith("poison") or not RUNS.go_on.is_set():
+        raise ConnectionError("the dependency is away")
 
 
 HOLD_IN_TRANSACTION = f"{__name__}:hold_in_transaction"

@@ -5,12 +5,15 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tests.support.listeners import rows_of
-from unlost.dlq.record.file import read_letters
+from unlost.dlq.record.file import Located, read_letters
 from unlost.dlq.record.letter import Letter
 
 
 def letters_in(directory: Path) -> list[Letter]:
-    return [one.letter for file in sorted(directory.glob("*.jsonl")) for one in read_letters(file)]
+    lines = [one for file in sorted(directory.glob("*.jsonl")) for one in read_letters(file)]
+    letters = [one.letter for one in lines if isinstance(one, Located)]
+    assert len(letters) == len(lines), "a line is no letter"
+    return letters
 
 
 async def assert_law(database_url: str, directory: Path, event_ids: Collection[str]) -> None:

@@ -46,7 +46,7 @@ class Heard:
     @property
     def ended(self) -> int:
         """How many events ended here as rows or duplicates, whether they were read or not."""
-        unread = sum(fact.count for fact in self.of(FramesUnread))
+        unread = sum(fact.count for fact in self.facts if isinstance(fact, FramesUnread))
         return len(self.ids(EventsStored)) + len(self.ids(EventsDuplicate)) + unread
 
     async def until(self, holds: Callable[["Heard"], bool], seconds: float = 20) -> None:

@@ -33,6 +33,11 @@ def links(page: str) -> Iterator[str]:
                 yield unquote(str(target))
 
 
+def code(page: str) -> Iterator[str]:
+    """What stands between backticks within a line."""
+    return (token.content for token in inline(PARSER.parse(page)) if token.type == "code_inline")
+
+
 def crowded_lists(page: str) -> list[int]:
     """Lines where a list follows a paragraph at once. GitHub shows a list, other readers of Markdown a paragraph."""
     lists = [token.map[0] for token in PARSER.parse(page) if token.type.endswith("_list_open") and token.map]

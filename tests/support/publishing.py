@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 from typing import Any, cast
 
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -11,14 +12,17 @@ from starlette.routing import Route
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from unlost.ops.kit.access.gate import UNLIMITED, Gate
+from unlost.ops.kit.access.hosts import Hosts
+from unlost.ops.kit.access.middleware import Access
 from unlost.ops.kit.telemetry.admission import Admission
 from unlost.ops.kit.telemetry.guarded import GuardedProtocol
+from unlost.producer.app.http import right_for
 from unlost.producer.fast.publish import PATH, FastPublishProtocol, Heads
 from unlost.producer.journal.port import JournalError, Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import publication
-from unlost.producer.publish.origin import SameSite
-from unlost.producer.publish.publisher import Done, Overloaded, Publisher
+from unlost.producer.publish.publisher import Done, GroupCommit, Overloaded
 from unlost.producer.publish.single import PublishOne, Shortcut
 
 LIMIT = 2_000
@@ -66,7 +70,8 @@ class Places:
         self.taken: list[Publication] = []
         self.held: list[Any] | None = None
 
-    def submit(self, publications: tuple[Publication], done: Done) -> None:
+    def submit(self, publications: tuple[Publication], done: Done, *, owner: object) -> None:
+        del owner
         (one,) = publications
         if one.event_id == "crowd":
             raise Overloaded("too many")
@@ -87,21 +92,23 @@ class Places:
 class Connected:
     """A connection to a server, with or without the fast path."""
 
-    def __init__(self, *, shortened: bool) -> None:
+    def __init__(self, *, shortened: bool, admission: Admission | None = None) -> None:
         self.places = Places()
         self.told: list[str] = []
         single = PublishOne(
-            cast("Publisher", self.places), lambda status, _: self.told.append(status),
+            cast("GroupCommit", self.places), lambda status, _: self.told.append(status),
             lambda body, again: publication(body, max_bytes=LIMIT, redeliver=again), max_bytes=LIMIT,
+            quota_of=lambda _: UNLIMITED,
         )  # fmt: skip
         app = Starlette(routes=[Route(PATH, single, methods=["POST"]), Route("/{any}", _greet)])
+        gate = Gate(CollectorRegistry(), hosts=Hosts.of(["here"]))
         config = Config(
-            SameSite(Shortcut(app, PATH, single), (), lambda: 1), ws="none", lifespan="off", log_config=None
+            Access(Shortcut(app, PATH, single), gate, right_for), ws="none", lifespan="off", log_config=None
         )
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
-        made = partial(FastPublishProtocol, single, Heads(max_bytes=LIMIT)) if shortened else GuardedProtocol
-        self.admission = Admission(budget=1024 * 1024)
+        made = partial(FastPublishProtocol, single, Heads(max_bytes=LIMIT, gate=gate)) if shortened else GuardedProtocol
+        self.admission = admission or Admission(budget=1024 * 1024)
         self.protocol: GuardedProtocol = made(
             config=config, server_state=self.state, app_state={}, admission=self.admission
         )
@@ -125,7 +132,7 @@ class Connected:
         told = self.wire.written, self.wire.closed, self.places.taken, self.told
         self.wire.closed = True
         self.protocol.connection_lost(None)
-        self.protocol._unset_keepalive_if_required()
+        self.protocol._unset_keepalive_if_required()  # noqa: SLF001  uvicorn does it when the loop goes on
         return told
 
 

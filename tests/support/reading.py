@@ -2,67 +2,52 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
-from unlost.listener.core.backoff import Backoff
-from unlost.listener.core.errors import Transient
+from tests.support.cursors import FakeCursors
+from tests.support.gaps import KeptGaps
+from unlost.listener.core.backoff import FullJitter
+from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.source.connection import Open, SourceOptions
-from unlost.listener.source.reader import Reader
+from unlost.listener.ports.source import Batch, Receipt
+from unlost.listener.source.gaps import GapRecorder
+from unlost.listener.source.reader import Reader, ReadingOptions
+from unlost.listener.source.stream.stream import StreamOptions, StreamSource
+from unlost.listener.source.websocket.connection import Open, WebSocketOptions
 
 
 class Intake:
-    """Has room for everything, and keeps it."""
+    """Has room for everything."""
 
     full = False
     room = (1_000, 1_000_000)
+    count = 0
+
+
+class Watermark:
+    """Numbers the first reading."""
+
+    reading = 0
+
+
+class Inlet:
+    """Keeps everything."""
 
     def __init__(self) -> None:
-        self.frames: list[bytes] = []
+        self.intake = Intake()
+        self.watermark = Watermark()
+        self.bodies: list[bytes] = []
         self.oversized: list[Oversized] = []
-        self.count = 0
         self.cursor: str | None = None
 
-    def receive(self, frames: Sequence[bytes]) -> str | None:
-        self.frames += frames
+    def receive(self, batch: Batch) -> str | None:
+        self.bodies += batch.bodies
         return self.cursor
 
     def receive_oversized(self, whole: Oversized) -> None:
         self.oversized.append(whole)
-
-
-class Cursors:
-    """The cursor of one group."""
-
-    def __init__(self, stored: str | None = None) -> None:
-        self.stored = stored
-        self.away = 0
-        """How many reads fail."""
-        self.saved_meanwhile: str | None = None
-        """What a peer saves just before the next reset."""
-
-    async def database(self) -> str:
-        return "0123abcd"
-
-    async def read(self, source: str, group: str) -> str | None:
-        if self.away:
-            self.away -= 1
-            raise Transient("PostgreSQL is away")
-        return self.stored
-
-    async def reset(self, source: str, group: str, old: str, new: str) -> str | None:
-        self.stored, self.saved_meanwhile = self.saved_meanwhile or self.stored, None
-        self.stored = new if self.stored == old else self.stored
-        return self.stored
-
-    async def start(self, source: str, group: str, cursor: str) -> str:
-        self.stored = self.stored or cursor
-        return self.stored
-
-    async def advance(self, source: str, group: str, cursor: str, store: object = None) -> None:
-        self.stored = cursor
 
 
 class Reading:
@@ -72,14 +57,21 @@ class Reading:
         self, url: str, *, stored: str | None, open_connection: Open | None, clock: Any, **options: Any
     ) -> None:
         self.facts: list[Fact] = []
-        self.intake = Intake()
-        self.cursors = Cursors(stored)
+        self.inlet = Inlet()
+        self.cursors = FakeCursors(stored)
         self._stated = asyncio.Condition()
-        quick = {"backoff": Backoff(0.001, 0.001), "open_timeout": 2.0} | options
+        backoff = options.pop("backoff", FullJitter(0.001, 0.001))
+        resumes = options.pop("resumes", "auto")
+        source = options.pop("source", None)
+        receipts: BatchQueue[Receipt] = options.pop("receipts", None) or BatchQueue()
+        websocket = WebSocketOptions(**{"open_timeout": 2.0} | options)
+        stream = StreamOptions(url, "source", resumes, websocket.max_frame, websocket)
         self.reader = Reader(
-            SourceOptions(url, "source", "group", **quick), intake=cast("Any", self.intake),
-            cursors=cast("Any", self.cursors), must_pause=lambda: "", database_away=lambda: "",
-            overflow=lambda _: None, facts=self._hear, open_connection=open_connection, dice=lambda: 0.5, **clock,
+            source or StreamSource(stream, open_connection=open_connection), ReadingOptions("group", backoff=backoff),
+            inlet=cast("Any", self.inlet), cursors=cast("Any", self.cursors), must_pause=lambda: "",
+            gaps=GapRecorder(KeptGaps(), now=lambda: 5.0, facts=self._hear),
+            database_away=lambda: "", overflow=lambda _, __: None, facts=self._hear, rng=lambda: 0.5,
+            receipts=receipts, **clock,
         )  # fmt: skip
         self.task = asyncio.create_task(self.reader.run())
 

@@ -6,14 +6,19 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tests.support.clusters import put_cluster
 from unlost.ops.system.child import ChildFailed
-from unlost.ops.system.postgres import PostgresServer
+from unlost.ops.system.installed import Origin
+from unlost.ops.system.pooler import Pooler
+from unlost.ops.system.postgres import PostgresServer, unprivileged_user
+from unlost.ops.system.postgres_pair import PostgresPair
+from unlost.ops.system.redis_topologies import RedisTopology, ValkeyCluster
 from unlost.ops.system.valkey import ValkeyServer
 
 # Many small tests share this server. The settings that protect data stay on: fsync, synchronous_commit.
@@ -91,10 +96,10 @@ def own_valkey() -> Iterator[ValkeyServer]:
 
 
 @contextlib.contextmanager
-def running_postgres(*options: str, by_socket: bool = False) -> Iterator[PostgresServer]:
+def running_postgres(*options: str, by_socket: bool = False, origin: Origin = "wheel") -> Iterator[PostgresServer]:
     """A PostgreSQL in its own directory, which is removed afterwards."""
     with _directory() as directory:
-        server = PostgresServer(directory / "postgres", options=(*SMALL, *options), by_socket=by_socket)
+        server = PostgresServer(directory / "postgres", options=(*SMALL, *options), by_socket=by_socket, origin=origin)
         _start(server)
         try:
             yield server
@@ -103,10 +108,41 @@ def running_postgres(*options: str, by_socket: bool = False) -> Iterator[Postgre
 
 
 @contextlib.contextmanager
-def running_valkey(*, by_socket: bool = False) -> Iterator[ValkeyServer]:
+def running_pair() -> Iterator[PostgresPair]:
+    """A PostgreSQL and its synchronous standby."""
+    with _directory() as directory:
+        pair = PostgresPair(directory, options=SMALL)
+        put_cluster(pair.primary.cluster.parent)
+        try:
+            pair.start()
+            yield pair
+        finally:
+            for server in (pair.primary, pair.standby):
+                with contextlib.suppress(ChildFailed):
+                    server.kill()
+
+
+@contextlib.contextmanager
+def running_pooler(server: PostgresServer, *, mode: str, size: int) -> Iterator[Pooler]:
+    """A pgbouncer before a server."""
+    with _directory() as directory:
+        pooler = Pooler(directory, server, mode=mode, size=size)
+        if (user := unprivileged_user()) is not None:
+            shutil.chown(directory, user)
+        try:
+            pooler.start()
+            yield pooler
+        finally:
+            pooler.stop()
+
+
+@contextlib.contextmanager
+def running_valkey(
+    *, by_socket: bool = False, options: Mapping[str, str | int] | None = None
+) -> Iterator[ValkeyServer]:
     """A Valkey in its own directory, which is removed afterwards."""
     with _directory() as directory:
-        server = ValkeyServer(directory / "valkey", by_socket=by_socket)
+        server = ValkeyServer(directory / "valkey", by_socket=by_socket, options=options)
         _start(server)
         try:
             yield server
@@ -114,9 +150,38 @@ def running_valkey(*, by_socket: bool = False) -> Iterator[ValkeyServer]:
             server.stop()
 
 
+@pytest.fixture(scope="session")
+def valkey_cluster() -> Iterator[ValkeyCluster]:
+    """The session's Cluster of six nodes. Use ``cluster_url`` for an empty one."""
+    with running_topology(ValkeyCluster) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(valkey_cluster: ValkeyCluster) -> str:
+    """The address of a Cluster that has forgotten all earlier tests."""
+    valkey_cluster.flush()
+    return valkey_cluster.url
+
+
+T = TypeVar("T", bound=RedisTopology)
+
+
+@contextlib.contextmanager
+def running_topology(kind: Callable[[Path], T]) -> Iterator[T]:
+    """Several Valkey servers in their own directory, which is removed afterwards."""
+    with _directory() as directory:
+        topology = kind(directory)
+        try:
+            topology.start()
+            yield topology
+        finally:
+            topology.stop()
+
+
 def _start(server: PostgresServer | ValkeyServer) -> None:
     try:
-        if isinstance(server, PostgresServer):
+        if isinstance(server, PostgresServer) and server.origin == "wheel":
             put_cluster(server.cluster.parent)
         server.start()
     except ChildFailed as failed:

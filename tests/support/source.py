@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Response
 
 
 class Source:
@@ -46,11 +47,12 @@ class Source:
         async with self.connected:
             await asyncio.wait_for(self.connected.wait_for(lambda: len(self.clients) >= count), 20)
 
-    def _add_headers(self, connection: ServerConnection, request: object, response: object) -> None:
+    def _add_headers(self, connection: ServerConnection, request: object, response: Response) -> None:
         for name, value in self.headers.items():
-            response.headers[name] = value  # type: ignore[attr-defined]
+            response.headers[name] = value
 
     async def _serve(self, client: ServerConnection) -> None:
+        assert client.request is not None
         after = parse_qs(urlsplit(client.request.path).query).get("after", [None])[0]
         self.asked_after.append(after)
         async with self.connected:

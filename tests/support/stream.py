@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 STEM = "journal:"
 
@@ -20,6 +21,7 @@ class ResumingSource:
         self.asked_after: list[str | None] = []
         self.oldest = 0
         self.clients: set[ServerConnection] = set()
+        self._starts_at: dict[ServerConnection, int] = {}
         self._grown = asyncio.Condition()
         self._server: Server | None = None
         self._port = 0
@@ -34,7 +36,7 @@ class ResumingSource:
 
     async def start(self) -> None:
         self._server = await serve(
-            self._serve, "127.0.0.1", self._port, compression=None, process_response=self._told, close_timeout=0.2
+            self._serve, "127.0.0.1", self._port, compression=None, process_response=self._place, close_timeout=0.2
         )
         self._port = next(iter(self._server.sockets)).getsockname()[1]
 
@@ -57,21 +59,21 @@ class ResumingSource:
         """Close every connection from this side."""
         await asyncio.gather(*(client.close(code) for client in list(self.clients)))
 
-    def _told(self, connection: ServerConnection, request: object, response: object) -> None:
-        after = parse_qs(urlsplit(connection.request.path).query).get("after", [None])[0]
+    def _place(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        after = parse_qs(urlsplit(request.path).query).get("after", [None])[0]
         self.asked_after.append(after)
         number = len(self.event_ids) if after is None else int(after.removeprefix(STEM))
         if number < self.oldest:
-            response.headers["unlost-gap"] = after
+            response.headers["unlost-gap"] = after or ""
             number = self.oldest
         response.headers["unlost-cursor"] = self.cursor(number)
         response.headers["unlost-oldest"] = self.cursor(self.oldest)
-        connection.starts_at = number
+        self._starts_at[connection] = number
 
     async def _serve(self, client: ServerConnection) -> None:
         self.clients.add(client)
         watching = asyncio.create_task(_ignore(client))
-        number = client.starts_at
+        number = self._starts_at.pop(client)
         try:
             while not watching.done():
                 while number < len(self.event_ids):

@@ -13,13 +13,18 @@ from unlost.ops.system.system import System
 
 
 @contextlib.contextmanager
-def running_system(listeners: int = 2, *, console: bool = False, **settings: str) -> Iterator[System]:
-    """Producer, listeners, PostgreSQL and Valkey on free ports, all ready. ``settings`` are passed to every command."""
+def running_system(listeners: int = 2, *, console: bool = False, token: str = "", **settings: str) -> Iterator[System]:
+    """Producer, listeners, PostgreSQL and Valkey on free ports, all ready. ``settings`` are passed to every command.
+
+    ``token``: the user's, as for ``unlost up``. Without it, everybody on this machine may use the system.
+    """
     directory = Path(tempfile.mkdtemp(prefix="unlost-test-"))
     directory.chmod(0o711)
-    system = System(
-        Layout(directory, free_ports(listeners, console=console), settings), lambda step: None, threading.Event()
-    )
+    layout = Layout(directory, free_ports(listeners, console=console), settings)
+    if token:
+        (directory / "authorization").write_text(f"authorization: Bearer {token}\n")
+        layout = layout.with_tokens()
+    system = System(layout, lambda step: None, threading.Event())
     try:
         put_cluster(system.postgres.cluster.parent)
         system.start()

@@ -1,10 +1,11 @@
 """Documents hold together: links lead to files and headings, on GitHub as in the site that `make docs` builds."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.support.markdown import anchors, crowded_lists, links, slug
+from tests.support.markdown import anchors, code, crowded_lists, links, slug
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "llms.txt"])
@@ -23,6 +24,41 @@ def leads_somewhere(page: Path, link: str) -> bool:
     if not target.is_file() or not target.is_relative_to(ROOT):
         return False
     return not anchor or anchor in anchors(target.read_text(encoding="utf-8"))
+
+
+ROOMS = ("listener", "producer", "dlq", "ops", "grafana", "tests", "docs")
+TREE = [f"/{path.relative_to(ROOT)}" for room in ROOMS for path in (ROOT / room, *(ROOT / room).rglob("*"))]
+A_PATH = re.compile(rf"(?:unlost/)?(?:{'|'.join(ROOMS)})/[\w./-]*|[\w./-]+\.(?:py|sql|lua)")
+A_NAME = re.compile(r"_*[A-Z]\w*(?:\.\w+)*|\w*[a-z]_\w+")
+
+
+def paths(text: str) -> list[str]:
+    """Of our own files and folders, as a page names them."""
+    return [one.removeprefix("unlost/") for one in code(text) if A_PATH.fullmatch(one)]
+
+
+def exists(path: str) -> bool:
+    """A page may leave out the first folders of a path."""
+    return any(one.endswith(f"/{path.rstrip('/')}") for one in TREE)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_paths_that_a_page_names_exist(page: Path):
+    assert [path for path in paths(page.read_text(encoding="utf-8")) if not exists(path)] == []
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_names_of_code_that_a_guide_for_contributors_uses_exist(name: str):
+    text = "\n".join(path.read_text(encoding="utf-8") for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+    known = set(re.findall(r"\w+", text))
+    spans = [one for one in code((ROOT / name).read_text(encoding="utf-8")) if A_NAME.fullmatch(one)]
+    assert len(spans) >= 3
+    assert [one for one in spans if not known.issuperset(one.split("."))] == []
+
+
+def test_a_path_that_does_not_exist_is_found():
+    page = "`listener/none.py`, `manager.py`, `unlost/ops/kit`, `claims/manager.py`, `feed.toml`, [a](b.py)"
+    assert [path for path in paths(page) if not exists(path)] == ["listener/none.py"]
 
 
 @each_page

@@ -1,10 +1,18 @@
-"""Only rooms called ``fast`` use private names of libraries. Each exception gives its reason."""
+"""Only rooms called ``fast`` use private names of libraries. Each exception gives its reason.
+
+Tests use no private names of the product, with one documented exception: the mistakes that the simulation builds in.
+Ruff's rule SLF001 finds attributes; here are imports, and names in strings, by which tests patch the product.
+"""
 
 import ast
+import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.simulation import mutations, order_mutations
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("listener", "producer", "dlq", "ops", "grafana")
@@ -57,3 +65,57 @@ def test_no_private_name_of_a_library_is_used(file: str) -> None:
 def test_a_private_name_is_found_where_there_is_one() -> None:
     assert private(TREES["listener/fast/connection.py"]) == {"_on_release"}
     assert private(ast.parse("from a._b import c\nd._e()\nself._f.g")) == {"_b", "_e", "_f"}
+
+
+def reached(tree: ast.AST) -> set[str]:
+    """Private names of the product that a test imports, or has in a string."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(names=imported):
+                names |= {one.name for one in imported}
+            case ast.Constant(value=str(name)) if name.isidentifier():
+                names.add(name)
+    return {name for name in (names & OURS) - {"_"} - PUBLIC if name.startswith("_") and not name.endswith("__")}
+
+
+MISTAKES = {
+    ROOT / f"tests/simulation/{one.__name__.rpartition('.')[2]}.py": one for one in (mutations, order_mutations)
+}
+TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path not in (*MISTAKES, Path(__file__))]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_name_nothing_private_of_ours(path: Path) -> None:
+    assert reached(ast.parse(path.read_text(encoding="utf-8"))) == set()
+
+
+def test_a_private_name_is_found_in_an_import_and_in_a_string() -> None:
+    found = ast.parse("from unlost.a import _claims, open\npatch(it, '_reached', '_', '__init__', 'a _claims')")
+    assert reached(found) == {"_claims", "_reached"}
+
+
+@pytest.mark.parametrize("path", MISTAKES, ids=lambda path: path.name)
+def test_what_built_in_mistakes_reach_is_listed(path: Path) -> None:
+    reached_there: dict[object, tuple[str, ...]] = dict(MISTAKES[path].REACHED)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    rest = ast.Module([node for node in tree.body if not _is_the_list(node)], [])
+    attributes = {node.attr for node in ast.walk(rest) if isinstance(node, ast.Attribute)}
+    private_ones = {name for name in attributes if name.startswith("_") and not name.endswith("__")}
+    found = (private_ones - PUBLIC) | reached(rest)
+    listed = {name for names in reached_there.values() for name in names}
+    simulated = {
+        name for one in ("ordered", "postgres", "redis") for name in defined(_tree(f"tests/simulation/{one}.py"))
+    }
+    assert found - (simulated - listed) == listed
+    for owner, names in reached_there.items():
+        missing = [name for name in names if not re.search(rf"\b(def |self\.)?{name}\b", inspect.getsource(owner))]
+        assert not missing, owner
+
+
+def _tree(path: str) -> ast.AST:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+def _is_the_list(node: ast.AST) -> bool:
+    return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "REACHED"

@@ -1,12 +1,18 @@
 """The tree is the architecture: no folder of the package imports, by any way, one that imports it."""
 
+import re
 from collections import defaultdict
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import grimp
 
+from unlost.producer.journal.sqlite.statements import SCHEMA
+
 ROOMS = ("listener", "producer", "dlq", "ops")
+WITH_SQL = ("listener/store/postgres", "listener/claims/postgres", "producer/journal/sqlite")
+MADE = re.compile(r"create (?:unlogged )?table (?:if not exists )?(?:unlost\.)?(\w+)", re.IGNORECASE)
 
 
 def folder_of(module: str) -> str:
@@ -25,3 +31,48 @@ def test_no_folders_import_each_other_at_any_depth() -> None:
     assert len(imports) > 20
     assert {name.split(".")[1] for name in imports if "." in name} == set(ROOMS)
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the cycle
+
+
+def tables() -> set[str]:
+    """The tables that the migrations of PostgreSQL and the journal make."""
+    migrations = Path("listener/store/postgres/migrations").glob("*.sql")
+    return {name for text in (SCHEMA, *(one.read_text() for one in migrations)) for name in MADE.findall(text)}
+
+
+def sql_in(text: str) -> Iterator[str]:
+    """Parts of the text that are SQL on one of our tables, however it is written."""
+    ours = rf"(?:\"?unlost\w*\"?\.)?\"?(?:{'|'.join(sorted(tables()))})\b"
+    shapes = (
+        rf"\bselect\b[^;]{{1,300}}\b(?:from|join)\s+{ours}",
+        rf"\b(?:insert\s+into|delete\s+from|truncate(?:\s+table)?|lock\s+table|analyze|like)\s+{ours}",
+        rf"\bupdate\s+{ours}\s+set\b",
+        rf"\bunlost\.(?:{'|'.join(sorted(tables()))})\b",
+    )
+    for shape in shapes:
+        yield from (found.group() for found in re.finditer(shape, text, re.IGNORECASE | re.DOTALL))
+
+
+def test_sql_on_our_tables_stands_in_the_rooms_of_their_adapters() -> None:
+    assert {"events", "buried", "claims", "cursors", "listeners", "entries", "groups", "timelines"} <= tables()
+    files = [path for room in ROOMS for kind in ("py", "sql", "js") for path in sorted(Path(room).rglob(f"*.{kind}"))]
+    assert len(files) > 200
+    outside = [path for path in files if not str(path).startswith(WITH_SQL)]
+    assert {str(path): found for path in outside if (found := [*sql_in(path.read_text())])} == {}
+
+
+def test_sql_is_known_by_its_form() -> None:
+    for text in ("SELECT count(*)\nFROM events", 'delete from "unlost_EU".events', "update groups set at = 1"):
+        assert [*sql_in(text)], text
+    for text in ("from unlost.listener.core import event", "events selected from groups", "insert into drill_effects"):
+        assert not [*sql_in(text)], text
+
+
+def test_the_reader_and_the_stages_name_no_library_of_a_source() -> None:
+    graph = grimp.build_graph("unlost", include_external_packages=True)
+    rooms = ("unlost.listener.ports", "unlost.listener.pipeline", "unlost.listener.core")
+    modules = [one for one in graph.modules if one.startswith(rooms)]
+    modules += ["unlost.listener.source.reader", "unlost.listener.source.committer"]
+    libraries = {"websockets", "nats", "aiokafka", "confluent_kafka", "aio_pika", "socketio", "httpx"}
+    assert len(modules) > 40
+    for module in modules:
+        assert not libraries & graph.find_modules_directly_imported_by(module), module

@@ -1,10 +1,10 @@
 """Claims kept in PostgreSQL's table ``claims``: the same answers as from Redis, at a lower rate.
 
 The table is unlogged: cheap, and empty after a crash of the server, which makes it another place. Every statement names
-the incarnation that this process saw last. It finds nothing in any other.
+the incarnation that this process saw last. It finds nothing in any other incarnation.
 
 "Done" and "dead" are not kept here. A row in ``events`` means done, a row in ``buried`` means dead. Both tables survive
-a crash, and each statement looks at both. Statements lock rows in the order of their ids, so that two listeners never
+a crash, and each statement reads both. Statements lock rows in the order of their ids, so that two listeners never
 deadlock.
 """
 
@@ -18,7 +18,7 @@ from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.incarnation import incarnation
 
 ROUNDS = 5
-"""How often a batch asks again for rows that appear or vanish meanwhile."""
+"""How often a batch is repeated if rows appear or vanish meanwhile."""
 
 _READ: dict[str, Callable[[asyncpg.Record], Answer]] = {
     "won": lambda row: Won(row["epoch"], row["takeovers"], row["alone"]),
@@ -51,31 +51,31 @@ class PostgresClaims:
         """See ``Claims``."""
         place = await self._believed()
         answers: dict[str, Answer] = {}
-        open_asks = requests
+        unanswered = requests
         for _ in range(ROUNDS):
-            if not open_asks:
+            if not unanswered:
                 return [answers[request.event_id] for request in requests]
             rows = await self._fetch(
                 "claim", "claiming events",
-                [request.event_id for request in open_asks], [request.digest for request in open_asks],
+                [request.event_id for request in unanswered], [request.digest for request in unanswered],
                 self._lease, place, take_over, revive,
             )  # fmt: skip
             answers.update((row["event_id"], _READ[row["answer"]](row)) for row in rows)
             # A lease that has more time left than it was granted: the server's clock went back.
             if late := [row["event_id"] for row in rows if row["seconds_left"] > row["span"]]:
                 await self._fetch("shorten", "shortening leases of a clock that went back", late)
-            open_asks = [request for request in requests if request.event_id not in answers]
-            if open_asks:
+            unanswered = [request for request in requests if request.event_id not in answers]
+            if unanswered:
                 await self._check(place)
         raise Transient("claiming events: rows came and went faster than they could be read; ask again")
 
     async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """See ``Claims``."""
-        return await self._kept(held_claims, True, "replicating claims")
+        return await self._extended(held_claims, True, "replicating claims")
 
     async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
         """See ``Claims``."""
-        return await self._kept(held_claims, False, "renewing claims")
+        return await self._extended(held_claims, False, "renewing claims")
 
     async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
         """See ``Claims``."""
@@ -102,14 +102,14 @@ class PostgresClaims:
     async def close(self) -> None:
         """See ``Claims``. The pool belongs to the code that made it."""
 
-    async def _kept(self, held_claims: Sequence[HeldClaim], also_free: bool, doing: str) -> list[bool]:
+    async def _extended(self, held_claims: Sequence[HeldClaim], also_free: bool, doing: str) -> list[bool]:
         place = await self._believed()
-        event_ids = [keep.event_id for keep in held_claims]
+        event_ids = [held.event_id for held in held_claims]
         rows = await self._fetch(
-            "keep", doing, event_ids,
-            [keep.digest for keep in held_claims], [keep.epoch for keep in held_claims],
-            [keep.takeovers for keep in held_claims], [keep.alone for keep in held_claims],
-            [keep.company for keep in held_claims], self._lease, place, also_free,
+            "extend", doing, event_ids,
+            [held.digest for held in held_claims], [held.epoch for held in held_claims],
+            [held.takeovers for held in held_claims], [held.alone for held in held_claims],
+            [held.company for held in held_claims], self._lease, place, also_free,
         )  # fmt: skip
         return await self._found(event_ids, rows, place)
 

@@ -1,26 +1,27 @@
 -- OFFSET 0: look up each event by itself, in an index. Without it, PostgreSQL may choose to scan a whole table for a
--- batch.
+-- batch. The table of claims has few rows, and under load thousands that were settled since the last vacuum: a scan reads
+-- them all. ``= ANY (ARRAY(SELECT …))`` is looked up in the index too, since the length of the array is not known before.
 
 -- name: claim
 -- Won and renewed claims are written. All others are read as they were when the statement began. A row that appeared in
 -- between is in neither part: the caller asks for it again.
-WITH asked AS MATERIALIZED (
+WITH requested AS MATERIALIZED (
     SELECT event_id, digest FROM unnest($2::text[], $3::bytea[]) AS a (event_id, digest)),
 stored AS MATERIALIZED (
     SELECT event_id, e.payload_sha256 = digest AS same
-    FROM asked a CROSS JOIN LATERAL (SELECT payload_sha256 FROM unlost.events WHERE event_id = a.event_id OFFSET 0) e),
+    FROM requested a CROSS JOIN LATERAL (SELECT payload_sha256 FROM unlost.events WHERE event_id = a.event_id OFFSET 0) e),
 dead AS MATERIALIZED (
     SELECT event_id, b.digest = a.digest AS same
-    FROM asked a
+    FROM requested a
     CROSS JOIN LATERAL (SELECT digest FROM unlost.buried WHERE event_id = a.event_id OFFSET 0) b
     WHERE NOT $7 AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)),
 won AS (
     INSERT INTO unlost.claims AS c (event_id, digest, token, epoch, takeovers, alone, company, state, span, until)
     SELECT event_id, digest, $1, 1, 0, 0, greatest(0, $6), 'leased',
         make_interval(secs => $4), clock_timestamp() + make_interval(secs => $4)
-    FROM asked
-    WHERE NOT EXISTS (SELECT FROM stored s WHERE s.event_id = asked.event_id)
-        AND NOT EXISTS (SELECT FROM dead d WHERE d.event_id = asked.event_id)
+    FROM requested
+    WHERE NOT EXISTS (SELECT FROM stored s WHERE s.event_id = requested.event_id)
+        AND NOT EXISTS (SELECT FROM dead d WHERE d.event_id = requested.event_id)
         AND EXISTS (SELECT FROM unlost.claims_place WHERE id = $5)
     ORDER BY event_id
     ON CONFLICT (event_id) DO UPDATE SET
@@ -54,7 +55,7 @@ SELECT event_id, 'dead', 0, 0, 0, 0, 0, 0, same FROM dead
 UNION ALL
 SELECT a.event_id, CASE WHEN c.state = 'leased' AND c.token <> $1 THEN 'leased' ELSE 'free' END, 0, 0, 0, c.company,
     extract(epoch FROM c.until - clock_timestamp())::float8, extract(epoch FROM c.span)::float8, c.digest = a.digest
-FROM asked a
+FROM requested a
 CROSS JOIN LATERAL (SELECT * FROM unlost.claims WHERE event_id = a.event_id OFFSET 0) c
 WHERE EXISTS (SELECT FROM unlost.claims_place WHERE id = $5)
     AND NOT EXISTS (SELECT FROM won w WHERE w.event_id = a.event_id)
@@ -71,7 +72,7 @@ FROM (
 WHERE c.event_id = late.event_id
 RETURNING c.event_id
 
--- name: keep
+-- name: extend
 -- $10: also take what nobody is running (replicate), not only extend mine or missing ones (renew). Nobody holds a buried
 -- event, except a replay that has revived it.
 INSERT INTO unlost.claims AS c (event_id, digest, token, epoch, takeovers, alone, company, state, span, until)
@@ -104,19 +105,24 @@ RETURNING event_id
 -- name: settle_done
 -- From now on the row in events says "done". Returns the events that another holds.
 WITH locked AS MATERIALIZED (
-    SELECT event_id, state = 'leased' AND token <> $1 AND until > clock_timestamp() AS foreign_lease
-    FROM unlost.claims WHERE event_id = ANY ($2::text[]) ORDER BY event_id FOR UPDATE),
+    SELECT c.event_id, c.foreign_lease
+    FROM (SELECT unnest($2::text[]) AS event_id ORDER BY 1) a
+    CROSS JOIN LATERAL (
+        SELECT event_id, state = 'leased' AND token <> $1 AND until > clock_timestamp() AS foreign_lease
+        FROM unlost.claims WHERE event_id = a.event_id OFFSET 0 FOR UPDATE) c),
 gone AS (
-    DELETE FROM unlost.claims c USING locked l
-    WHERE c.event_id = l.event_id AND NOT l.foreign_lease)
+    DELETE FROM unlost.claims WHERE event_id = ANY (ARRAY(SELECT event_id FROM locked WHERE NOT foreign_lease)))
 SELECT event_id FROM locked WHERE foreign_lease
 
 -- name: settle_dead
 -- From now on the row in buried says "dead". Returns the events that could be settled: no row, and no other's running
 -- lease.
 WITH locked AS MATERIALIZED (
-    SELECT event_id, state = 'leased' AND token <> $1 AND until > clock_timestamp() AS foreign_lease
-    FROM unlost.claims WHERE event_id = ANY ($2::text[]) ORDER BY event_id FOR UPDATE),
+    SELECT c.event_id, c.foreign_lease
+    FROM (SELECT unnest($2::text[]) AS event_id ORDER BY 1) a
+    CROSS JOIN LATERAL (
+        SELECT event_id, state = 'leased' AND token <> $1 AND until > clock_timestamp() AS foreign_lease
+        FROM unlost.claims WHERE event_id = a.event_id OFFSET 0 FOR UPDATE) c),
 dead AS (
     INSERT INTO unlost.buried AS b (event_id, digest)
     SELECT event_id, digest FROM unnest($2::text[], $3::bytea[]) AS a (event_id, digest)
@@ -127,16 +133,18 @@ dead AS (
     ON CONFLICT (event_id) DO UPDATE SET buried_at = clock_timestamp()
     RETURNING event_id),
 gone AS (
-    DELETE FROM unlost.claims c USING dead d WHERE c.event_id = d.event_id)
+    DELETE FROM unlost.claims WHERE event_id = ANY (ARRAY(SELECT event_id FROM dead)))
 SELECT event_id FROM dead
 
 -- name: release
-UPDATE unlost.claims c SET state = 'released', until = clock_timestamp()
-FROM (
-    SELECT event_id FROM unlost.claims
-    WHERE event_id = ANY ($2::text[]) AND token = $1 AND state = 'leased'
-    ORDER BY event_id FOR UPDATE) mine
-WHERE c.event_id = mine.event_id
+WITH mine AS MATERIALIZED (
+    SELECT c.event_id
+    FROM (SELECT unnest($2::text[]) AS event_id ORDER BY 1) a
+    CROSS JOIN LATERAL (
+        SELECT event_id FROM unlost.claims
+        WHERE event_id = a.event_id AND token = $1 AND state = 'leased' OFFSET 0 FOR UPDATE) c)
+UPDATE unlost.claims SET state = 'released', until = clock_timestamp()
+WHERE event_id = ANY (ARRAY(SELECT event_id FROM mine))
 
 -- name: prune
 WITH old_claims AS (
@@ -149,7 +157,7 @@ WITH old_claims AS (
 old_burials AS (
     DELETE FROM unlost.buried WHERE event_id IN (
         SELECT event_id FROM unlost.buried
-        WHERE buried_at < clock_timestamp() - make_interval(secs => $1)
+        WHERE buried_at < clock_timestamp() - make_interval(secs => $1) AND order_key IS NULL
         LIMIT $2 FOR UPDATE SKIP LOCKED)
     RETURNING 1)
 SELECT greatest((SELECT count(*) FROM old_claims), (SELECT count(*) FROM old_burials))

@@ -1,10 +1,12 @@
 """Calls to one Redis, on redis-py's own connections and pool. No call waits without a limit.
 
 redis-py opens connections (names, TLS, passwords, database), checks one before each use, and disconnects one whose call
-fails or is cancelled. So no answer is taken for that of another call. This module adds four things: one time limit for
-the call as a whole; what ``read`` refuses also ends its connection; a failure ends all idle connections, since whatever
-ended one has most likely ended all, so no call meets a dead one a second time; and whatever a server's bytes make the
-library raise becomes one of the library's own errors.
+fails or is cancelled. So no answer is taken for that of another call. This module adds four things:
+
+- one time limit for the call as a whole;
+- an answer that ``read`` refuses ends its connection;
+- a failure ends all idle connections, since most likely all are dead;
+- whatever the library raises becomes one of its own errors.
 """
 
 import asyncio
@@ -16,20 +18,22 @@ import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, InvalidResponse, ResponseError  # noqa: A004  the library's name
 
-from unlost.listener.claims.redis.errors import LIBRARY_ERRORS, is_reset
+from unlost.listener.claims.redis.errors import LIBRARY_ERRORS, is_reset, may_try_again
 
 T = TypeVar("T")
 FEW = 3
-"""Nearly always needed: to claim, to settle, and to renew leases."""
+"""Connections that are nearly always needed: to claim, to settle, and to renew leases."""
 
 
 class RedisCalls:
-    """Calls one Redis, on one connection for each call under way, up to the pool's limit."""
+    """Calls one Redis. Each call has a connection of its own, up to the pool's limit."""
 
     def __init__(self, client: Redis, *, timeout: float) -> None:
-        """Make it. A call as a whole takes no longer than ``timeout`` seconds."""
+        """A whole call takes no longer than ``timeout`` seconds."""
+        self._client = client
         self._pool = client.connection_pool
         self._timeout = timeout
+        self._retired = False
 
     async def ask(self, read: Callable[[object], T], *command: bytes | str | int) -> T:
         """Send a command and return what ``read`` makes of its answer.
@@ -41,11 +45,30 @@ class RedisCalls:
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._call(read, packed)
-        except ResponseError:  # the server is well, and so is the connection
+        except ResponseError:  # the server answered: the connection is usable
             raise
         except LIBRARY_ERRORS:
             await self._drop_idle()
             raise
+
+    async def ask_again(self, read: Callable[[object], T], *command: bytes | str | int) -> T:
+        """Ask, and once more if the connection failed: it may have died long ago."""
+        try:
+            return await self.ask(read, *command)
+        except LIBRARY_ERRORS as error:
+            if not may_try_again(error):
+                raise
+        return await self.ask(read, *command)
+
+    async def retire(self) -> None:
+        """Disconnect: idle connections now, the others when their calls end."""
+        self._retired = True
+        await self._drop_idle()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        with contextlib.suppress(*LIBRARY_ERRORS):  # a silent server does not close TLS
+            await self._client.aclose()
 
     async def open_ahead(self) -> None:
         """Open a few connections before a call waits for one. Raises as ``ask`` does."""
@@ -74,6 +97,8 @@ class RedisCalls:
             raise
         finally:
             await self._pool.release(connection)
+            if self._retired:
+                await self._drop_idle()
 
     async def _drop_idle(self) -> None:
         """Disconnect all idle connections.

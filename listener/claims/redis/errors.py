@@ -3,13 +3,14 @@
 from redis import exceptions
 
 from unlost.listener.core.errors import Permanent, Transient, UnlostError
+from unlost.ops.kit.telemetry.tls import tls_failure
 
 PERMANENT = (
     exceptions.AuthenticationError,
     exceptions.AuthorizationError,
     exceptions.NoPermissionError,
 )
-"""The listener cannot help here: somebody must change a password or a permission."""
+"""Errors that need a person: somebody must change a password or a permission."""
 
 PERMANENT_WORDS = ("NOAUTH", "WRONGPASS", "NOPERM", "WRONGTYPE", "ERR unknown command")
 
@@ -21,7 +22,8 @@ LIBRARY_ERRORS = (exceptions.RedisError, OSError)
 
 def translated(error: BaseException, doing: str) -> UnlostError:
     """Return the error as one of ours. ``doing`` says in the message what was being done."""
-    message = f"{doing}: {type(error).__name__}: {error}"
+    failed = tls_failure(error, ca="REDIS_CA", cert="REDIS_CERT")
+    message = f"{doing}: {failed or f'{type(error).__name__}: {error}'}"
     if isinstance(error, PERMANENT):
         return Permanent(message)
     if isinstance(error, LOST) or not str(error).startswith(PERMANENT_WORDS):

@@ -7,6 +7,7 @@ the wrong place, another service, or a connection whose answers shifted by one. 
 import re
 import struct
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from redis.exceptions import InvalidResponse
 
@@ -14,7 +15,7 @@ from unlost.listener.core.claim import Answer, Dead, Done, Held, Lapsed, Won
 from unlost.listener.core.store_mark import Remembered
 
 _answer = struct.Struct(">BIII")
-_PLACE = re.compile(rb"[0-9a-f]{1,64}\.[0-9a-zA-Z]{1,64}")
+_PLACE = re.compile(rb"([0-9a-f]{1,64}\.[0-9a-zA-Z]{1,64}) ([0-9]{1,2}\.[0-9]{4})")
 _REMEMBERED = re.compile(rb"(?:([0-9]{1,18}) ([0-9a-f]{8}))?")
 _YES, _NO = ord("1"), ord("0")
 _FRESH = Won(1, 0)
@@ -39,10 +40,34 @@ _ANSWERS: dict[int, Callable[[int, int, int], Answer]] = {
 }
 
 
-def place(reply: object) -> bytes:
-    """Check a place's name: run id and mark."""
-    if type(reply) is not bytes or not _PLACE.fullmatch(reply):
+class Place(NamedTuple):
+    """A server that keeps claims."""
+
+    name: bytes
+    """Its run id and its mark."""
+    fill: float
+    """The share of its memory that is used; 0 if it makes room by itself."""
+
+
+def place(reply: object) -> Place:
+    """Read a place's name, and how full it is."""
+    if type(reply) is not bytes or not (match := _PLACE.fullmatch(reply)):
         raise _wrong("the name of a place", reply)
+    return Place(match[1], float(match[2]))
+
+
+def scanned(reply: object) -> tuple[bytes, list[bytes]]:
+    """Read a page of keys, and the cursor of the next one."""
+    match reply:
+        case [bytes(cursor), list(keys)] if cursor.isdigit() and {*map(type, keys)} <= {bytes}:
+            return cursor, keys
+    raise _wrong("a page of keys", reply)
+
+
+def counted(reply: object) -> int:
+    """Read a number of keys."""
+    if type(reply) is not int or reply < 0:
+        raise _wrong("a number of keys", reply)
     return reply
 
 
@@ -54,7 +79,7 @@ def remembered(reply: object) -> Remembered | None:
 
 
 def answers(reply: object, count: int) -> Sequence[Answer]:
-    """Read the answers to so many claims."""
+    """Read the answers to ``count`` claims."""
     if type(reply) is not bytes or len(reply) != count * _answer.size:
         raise _wrong(f"what became of {count} claims", reply)
     try:
@@ -64,7 +89,7 @@ def answers(reply: object, count: int) -> Sequence[Answer]:
 
 
 def marks(reply: object, count: int) -> Sequence[bool]:
-    """Read one yes or no for each of so many events."""
+    """Read one yes or no for each of ``count`` events."""
     if type(reply) is not bytes or len(reply) != count or not {*reply} <= {_YES, _NO}:
         raise _wrong(f"yes or no for {count} events", reply)
     return [mark == _YES for mark in reply]
@@ -78,7 +103,7 @@ def nothing(reply: object, count: int) -> Sequence[None]:
 
 
 def records(reply: object, count: int) -> Sequence[bytes | None]:
-    """Check that these are so many records, or None where there is none."""
+    """Check that these are ``count`` records, each of them None if there is none."""
     if type(reply) is not list or len(reply) != count or not {*map(type, reply)} <= {bytes, type(None)}:
         raise _wrong(f"{count} records", reply)
     return reply

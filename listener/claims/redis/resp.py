@@ -1,6 +1,6 @@
 """Checks the lengths that a Redis announces before the library's parser allocates memory for them.
 
-Otherwise an array of a thousand million elements would be built at once, and freed for seconds while nothing else runs.
+Otherwise an array of a thousand million elements would be allocated, and freeing it would block for seconds.
 """
 
 from redis.exceptions import InvalidResponse
@@ -21,7 +21,7 @@ class Lengths:
         self._bytes = 0
 
     def answered(self) -> None:
-        """Note that an answer is complete: the next one may be as long."""
+        """Record that an answer is complete, and count the next one from zero."""
         self._bytes = 0
 
     def check(self, data: bytes) -> None:

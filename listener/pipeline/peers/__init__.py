@@ -1,1 +1,1 @@
-"""Work that listeners save each other. Optional: without it everything still holds."""
+"""How listeners save each other work. Optional: all guarantees hold without it."""

@@ -1,4 +1,4 @@
-"""The peer check: parts that peers have settled end here, unread. All others are read, and claimed."""
+"""The peer check: parts that peers have settled end here, unread. All others are read and claimed."""
 
 from collections.abc import Sequence
 from itertools import compress
@@ -9,7 +9,7 @@ from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import BatchDone, Facts
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
-from unlost.listener.pipeline.peers.segments import Part, Segment
+from unlost.listener.pipeline.peers.segments import Segment, SegmentPiece
 
 AT_ONCE = 32
 """How many parts are checked together. Reading those that are not settled then delays others only briefly."""
@@ -18,17 +18,17 @@ AT_ONCE = 32
 class Unread(Protocol):
     """Receives the parts of the stream that have not been read yet."""
 
-    def end_unread(self, parts: Sequence[Part]) -> None:
+    def end_unread(self, parts: Sequence[SegmentPiece]) -> None:
         """End these: they are settled."""
         ...
 
-    def read(self, parts: Sequence[Part]) -> None:
+    def read(self, parts: Sequence[SegmentPiece]) -> None:
         """Read these now."""
         ...
 
 
 class PeerCheck:
-    """Takes peers' parts from ``PeerAffinity`` once their time has come."""
+    """Takes peers' parts from ``PeerAffinity`` after their wait."""
 
     def __init__(
         self, *, affinity: PeerAffinity, manager: ClaimManager, intake: Unread, clocks: Clocks, facts: Facts

@@ -1,10 +1,10 @@
 """Segments: pieces of a stream, cut by its content, so that all listeners that receive it cut alike. Pure.
 
-A frame with a certain checksum ends a segment and decides which listener owns the next one. So nobody has to count or
-to exchange anything, and the result is the same from wherever reading begins. A segment that has ended has a name, made
+A frame with a certain checksum ends a segment and decides which listener owns the next one. So listeners need not
+exchange anything, and cut alike wherever they began to read. A segment that has ended has a name, made
 from all its bytes. The listener that has settled every event in it writes that name to where claims are kept. A
-listener that received the same bytes finds the name there, and has finished all of them without reading them. Other
-bytes have another name, which nobody has written.
+listener that received the same bytes finds the name there, and ends all of them without reading them. Other bytes have
+another name, which nobody has written.
 """
 
 import hashlib
@@ -18,9 +18,7 @@ from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.watermark import Position
 
 LONGEST = 8
-"""A segment that grows to so many times the usual length belongs to nobody: in some sources nothing ends one."""
-TAIL = b',"cursor":"'
-LONGEST_TAIL = 600
+"""A segment that grows to this many times the usual length belongs to nobody: in some sources no frame ends one."""
 
 
 class Segment:
@@ -32,7 +30,7 @@ class Segment:
         self.is_of_peer = is_of_peer
         self.name: ClaimRequest | None = None
         self.unsettled = 0
-        """In an own segment: at how many positions something is not settled yet."""
+        """In an own segment: how many positions are not settled yet."""
         self._bytes = hashlib.sha256()
         self._lengths: list[int] = []
 
@@ -50,11 +48,12 @@ class Segment:
         self.name = ClaimRequest(f"segment:{self._bytes.hexdigest()}", self._bytes.digest())
 
 
-class Part(msgspec.Struct, eq=False):
-    """Frames of a peer's segment, received together and not read; or none, only to learn whether it gets settled."""
+class SegmentPiece(msgspec.Struct, eq=False):
+    """Frames of a peer's segment, received together and not read. Without frames, only the segment is checked."""
 
     segment: Segment
     frames: Sequence[bytes] = ()
+    cursors: Sequence[str | None] = ()
     position: Position | None = None
     received_at: float = 0.0
     received_clock: float = 0.0
@@ -72,13 +71,13 @@ class Segmenter:
         self._current: Segment | None = None
 
     def begin_anew(self) -> None:
-        """Start again: the stream goes on elsewhere, so it is unknown where a segment began."""
+        """Start again: reading continues elsewhere, so it is unknown where a segment began."""
         self._current = None
 
     def cut(self, frames: Sequence[bytes]) -> list[tuple[Sequence[bytes], Segment | None]]:
         """Cut frames into pieces, each with its segment, which may have ended with it.
 
-        A piece has no segment if nobody else listens, or if it is unknown where the segment began.
+        A piece has no segment if there is no other listener, or if it is unknown where the segment began.
         """
         number, count = self._share()
         if count == 1:
@@ -103,12 +102,3 @@ class Segmenter:
             if len(self._current) > LONGEST * self._length:
                 self._current = None
         return frames, self._current
-
-
-def cursor_at_end(frame: bytes) -> str | None:
-    """Return the cursor, if it is the frame's last field and plain. In a valid event it can be nothing else."""
-    _, found, rest = frame[-LONGEST_TAIL:].rpartition(TAIL)
-    cursor = rest[:-2]
-    if not found or rest[-2:] != b'"}' or b'"' in cursor or b"\\" in cursor or not cursor.isascii():
-        return None
-    return cursor.decode()

@@ -19,7 +19,7 @@ def servers_of(url: str) -> list[str]:
     return [parts._replace(netloc=f"{login}{at}{host}").geturl() for host in hosts.split(",")]
 
 
-def place_of(url: str) -> str:
+def public_address(url: str) -> str:
     """Return the servers and the database without credentials, for messages."""
     try:
         parts = urlsplit(url)

@@ -7,7 +7,7 @@ first that was entered. A later letter, by a listener that could not know, gets 
 
 from collections.abc import Sequence
 
-from unlost.listener.ports.dead_letters import Burial, Loss, Resolved, Standing
+from unlost.listener.ports.dead_letters import Burial, Resolved, Standing, StoreLoss
 from unlost.listener.store.postgres.database import Database
 
 
@@ -26,15 +26,16 @@ class PostgresLetterRegister:
                 self._sql["enter"], self._token,
                 [one.claim_id for one in burials], [one.digest for one in burials],
                 [one.letter_id for one in burials], [one.claimed for one in burials],
+                [one.order_key for one in burials],
             )  # fmt: skip
         found = {event_id: (what, digest, letter_id) for event_id, what, digest, letter_id in rows}
         return [standing(one, *found.get(one.claim_id, ("open", None, None))) for one in burials]
 
-    async def loss(self, after: str) -> Loss | None:
+    async def loss(self, after: str) -> StoreLoss | None:
         """See ``LetterRegister``."""
         async with self._database.acquire("asking what PostgreSQL may have lost") as connection:
             row = await connection.fetchrow(self._sql["lost_since"], after)
-        return None if row is None or row["since"] is None else Loss(row["id"], row["since"])
+        return None if row is None or row["since"] is None else StoreLoss(row["id"], row["since"])
 
     async def gone(self, letters: Sequence[Resolved]) -> list[Resolved]:
         """See ``LetterRegister``."""

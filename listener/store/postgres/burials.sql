@@ -1,16 +1,23 @@
 -- OFFSET 0: look up each event by itself, see rows.sql.
 
 -- name: enter
--- Not if a row exists, nor while another's lease runs: its owner may be about to store the row.
+-- Not if a row exists, nor while another's lease runs: its owner may be about to store the row. Letters of one key get
+-- places in the order in which they are given. A letter whose event is a row blocks its key no more,
+-- nor does one that was archived so that its followers go.
 WITH asked AS MATERIALIZED (
-    SELECT event_id, digest, letter_id, claimed
-    FROM unnest($2::text[], $3::bytea[], $4::text[], $5::bool[]) AS a (event_id, digest, letter_id, claimed)),
+    SELECT event_id, digest, letter_id, claimed, number,
+        CASE WHEN order_key IS NOT NULL AND NOT EXISTS (
+            SELECT FROM unlost.letter_records r WHERE r.letter_id = a.letter_id AND r.followers = 'go' OFFSET 0)
+        THEN order_key END AS order_key
+    FROM unnest($2::text[], $3::bytea[], $4::text[], $5::bool[], $6::text[]) WITH ORDINALITY
+        AS a (event_id, digest, letter_id, claimed, order_key, number)),
 stored AS MATERIALIZED (
-    SELECT event_id, e.payload_sha256 = digest AS same
-    FROM asked a CROSS JOIN LATERAL (SELECT payload_sha256 FROM unlost.events WHERE event_id = a.event_id OFFSET 0) e),
+    SELECT event_id, e.payload_sha256 = digest OR coalesce(e.original_sha256 = digest, false) AS same
+    FROM asked a CROSS JOIN LATERAL (
+        SELECT payload_sha256, original_sha256 FROM unlost.events WHERE event_id = a.event_id OFFSET 0) e),
 entered AS (
-    INSERT INTO unlost.buried AS b (event_id, digest, letter_id)
-    SELECT event_id, digest, letter_id FROM asked a
+    INSERT INTO unlost.buried AS b (event_id, digest, letter_id, order_key)
+    SELECT event_id, digest, letter_id, order_key FROM asked a
     WHERE claimed
         AND NOT EXISTS (SELECT FROM stored s WHERE s.event_id = a.event_id)
         AND NOT EXISTS (
@@ -18,9 +25,12 @@ entered AS (
             WHERE c.event_id = a.event_id
                 AND c.state = 'leased' AND c.token <> $1 AND c.until > clock_timestamp()
             OFFSET 0)
-    ORDER BY event_id
+    ORDER BY CASE WHEN order_key IS NULL THEN event_id END, number
     ON CONFLICT (event_id) DO UPDATE SET letter_id = coalesce(b.letter_id, excluded.letter_id)
-    RETURNING event_id, digest, letter_id)
+    RETURNING event_id, digest, letter_id),
+opened AS (
+    UPDATE unlost.buried SET order_key = NULL
+    WHERE order_key IS NOT NULL AND event_id = ANY (ARRAY(SELECT event_id FROM stored)))
 SELECT event_id, CASE WHEN same THEN 'stored' ELSE 'taken' END AS what, NULL::bytea AS digest, NULL::text AS letter_id
 FROM stored
 UNION ALL

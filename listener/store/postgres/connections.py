@@ -1,6 +1,7 @@
-"""What a database asks of its connections: a pool, and the transaction that a row and a handler share.
+"""The interface to connections: a pool, and the transaction that a row and a handler share.
 
-Two implement it: ``pool.py`` beside this file, as asyncpg's authors meant, and ``listener/fast``, which costs less.
+It has two implementations: ``pool.py`` beside this file, by asyncpg's documented interface, and ``listener/fast``,
+which costs less.
 
 A savepoint proves that we commit the transaction in which the row was inserted, and not one that a handler began. It is
 set when the transaction begins, and released before the commit, which fails without it.
@@ -39,7 +40,7 @@ class TransactionLeft(Permanent):
 
 
 class WentOn(Transient):
-    """A handler went on although its transaction, or its connection, had ended."""
+    """A handler continued although its transaction, or its connection, had ended."""
 
 
 def closed_under_handler() -> WentOn:
@@ -125,7 +126,7 @@ class Connections(Protocol):
         ...
 
     def acquire_free(self) -> Connection | None:
-        """Return a connection that can be had without waiting, if the pool knows one."""
+        """Return a connection that is free now, if the pool knows one."""
         ...
 
     def release_if_clean(self, connection: Connection) -> bool:
@@ -143,7 +144,7 @@ class Connections(Protocol):
     async def begin(self, connection: Connection, longest_idle: int) -> HandlerTransaction:
         """Return a transaction for a handler: the one that the last commit began, or a new one.
 
-        PostgreSQL ends it after so many idle milliseconds.
+        PostgreSQL ends it after ``longest_idle`` idle milliseconds.
         """
         ...
 
@@ -152,7 +153,7 @@ class Connections(Protocol):
         ...
 
     async def expire(self) -> None:
-        """Hand out no connection again that is open now: the server has gone away."""
+        """Never hand out again the connections that are open now: the server has gone away."""
         ...
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ stem, the further one stays, whichever listener wrote last. Another stem replace
 of ours. Then the listener that learned of the other journal in its handshake resets the cursor.
 """
 
-from unlost.listener.core.cursor import OURS, ordinal_of, place_of, stem_of
+from unlost.listener.core.cursor import OURS, ordinal_of, parse_cursor, stem_of
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.database_name import name_of_database
@@ -42,7 +42,15 @@ class PostgresCursors:
         If PostgreSQL is no longer ``store``, or went back since, nothing moves and None is returned.
         """
         mark = (None, None, None) if store is None else (store.generation, store.version, store.incarnation)
-        values = source, group, cursor, ordinal_of(cursor), stem_of(cursor), place_of(cursor) is not None, f"^{OURS}$"
+        values = (
+            source,
+            group,
+            cursor,
+            ordinal_of(cursor),
+            stem_of(cursor),
+            parse_cursor(cursor) is not None,
+            f"^{OURS}$",
+        )
         async with self._database.acquire("moving the cursor") as connection:
             moved: str | None = await connection.fetchval(self._sql["advance"], *values, *mark)
             if moved is not None:

@@ -14,7 +14,7 @@ from types import TracebackType
 import asyncpg
 
 from unlost.listener.core.errors import Misconfigured, Transient
-from unlost.listener.store.postgres.address import place_of, servers_of
+from unlost.listener.store.postgres.address import public_address, servers_of
 from unlost.listener.store.postgres.connections import (
     Connection,
     ConnectionKind,
@@ -27,6 +27,7 @@ from unlost.listener.store.postgres.errors import (
     LIBRARY_ERRORS,
     LOST,
     MISCONFIGURED_CLASSES,
+    forgot_statements,
     lost_connection,
     most_telling,
     not_begun,
@@ -34,8 +35,11 @@ from unlost.listener.store.postgres.errors import (
     translated,
 )
 from unlost.listener.store.postgres.pool import PLAIN
+from unlost.listener.store.postgres.pooler import is_direct, keeps_statements
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, statements
 
+STATEMENTS_KEPT = 100
+"""Statements kept per connection, asyncpg's default. Our own are fewer; a handler's count too."""
 MakeReady = Callable[[Connection], Awaitable[None]]
 """Prepares a new connection before anybody waits for it, to save time at its first use."""
 
@@ -64,13 +68,16 @@ class Database:
         self.schema = schema_of(group)
         self._url = url
         self._answered = ""
-        self._where = place_of(url)
+        self._where = public_address(url)
         self._name = name
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._make_ready = make_ready
         self._connection_class = kind.connection_class
         self._pool = kind.make_pool(self._connect, PoolLimits(connections, kept_open, timeout, connect_timeout))
+        self._keeps_statements: bool | None = None
+        """Whether statements stay prepared; None: not asked yet."""
+        self._asking = asyncio.Lock()
         self.claims_place: str | None = None
         """The incarnation of the claims table that this process saw last. Claims in any other are refused."""
 
@@ -97,15 +104,21 @@ class Database:
 
     def acquire(self, doing: str = "using PostgreSQL") -> "Borrowed":
         """Acquire a connection, with ``async with``. ``doing`` is part of the message of any failure."""
-        return Borrowed(self._pool, doing)
+        return Borrowed(self._pool, doing, self._react)
 
     async def expire(self) -> None:
-        """Hand out no connection again that is open now."""
+        """Never hand out again the connections that are open now."""
         await self._pool.expire()
 
     async def close(self) -> None:
         """Cut all connections. Callers that finished have released theirs by now."""
         await self._pool.close()
+
+    async def _react(self, error: BaseException) -> None:
+        if forgot_statements(error):
+            self._keeps_statements = False  # a pooler that was not noticed, or was added later
+        if lost_connection(error):
+            await self._pool.expire()
 
     async def _connect(self) -> Connection:
         connection = await self.connect_alone()
@@ -120,14 +133,38 @@ class Database:
     async def connect_alone(self) -> Connection:
         """Open a connection that the caller closes: to the server that answered last, or else the first that answers.
 
-        Each server has a time limit of its own. Errors of the library are raised as they are.
+        Each server has a time limit of its own. Errors of the library are raised as they are. Behind a pooler that
+        forgets prepared statements, none are kept.
         """
+        if self._keeps_statements is None:
+            async with self._asking:
+                if self._keeps_statements is None:
+                    return await self._first_connection()
+        return await self._any_connection()
+
+    async def _first_connection(self) -> Connection:
+        """Open a connection and find out whether it leads to the server itself."""
+        connection = await self._any_connection()
+        try:
+            direct = await is_direct(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        if direct:
+            self._keeps_statements = True
+            return connection
+        connection.terminate()
+        self._keeps_statements = False
+        self._keeps_statements = await keeps_statements(self._any_connection)
+        return await self._any_connection()
+
+    async def _any_connection(self) -> Connection:
         failed: dict[str, BaseException] = {}
         for url in sorted(servers_of(self._url), key=lambda url: url != self._answered):
             try:
                 connection = await self._connect_to(url)
             except LIBRARY_ERRORS as error:
-                failed[place_of(url)] = error
+                failed[public_address(url)] = error
             else:
                 self._answered = url
                 return connection
@@ -139,6 +176,7 @@ class Database:
             timeout=self._connect_timeout,
             command_timeout=self._timeout,
             connection_class=self._connection_class,
+            statement_cache_size=0 if self._keeps_statements is False else STATEMENTS_KEPT,
             server_settings={"application_name": self._name},
         )
 
@@ -150,16 +188,17 @@ class Borrowed:
     can be entered again, as long as it ``is_usable``; otherwise it must be given back.
     """
 
-    __slots__ = ("_connection", "_doing", "_kept", "_pool")
+    __slots__ = ("_connection", "_doing", "_kept", "_pool", "_react")
 
-    def __init__(self, pool: Connections, doing: str) -> None:
+    def __init__(self, pool: Connections, doing: str, react: Callable[[BaseException], Awaitable[None]]) -> None:
         self._pool = pool
+        self._react = react
         self._doing = doing
         self._kept = False
         self._connection: Connection
 
     async def begin(self, longest_idle: int) -> HandlerTransaction:
-        """Return a transaction for a handler, which PostgreSQL ends after so many idle milliseconds."""
+        """Return a transaction for a handler, which PostgreSQL ends after ``longest_idle`` idle milliseconds."""
         return await self._pool.begin(self._connection, longest_idle)
 
     def keep(self) -> None:
@@ -208,10 +247,6 @@ class Borrowed:
             await self._pool.release(self._connection)
         if isinstance(error, LIBRARY_ERRORS):
             raise translated(error, self._doing) from error
-
-    async def _react(self, error: BaseException) -> None:
-        if lost_connection(error):
-            await self._pool.expire()
 
 
 def _cut_off(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""A short name of a database, by which a producer tells apart groups of one name.
+"""A short name of a database, by which a producer distinguishes groups with the same name.
 
 It is the same for all members of a group, also on a standby and after a backup of it was restored in its place. A
 database of another name or on another server has another one. So a test system whose tables were copied from the live

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import asyncpg
 
-from unlost.listener.core.errors import Permanent, Transient, Unavailable, UnlostError
+from unlost.listener.core.errors import NotPermitted, Permanent, Transient, Unavailable, UnlostError
+from unlost.ops.kit.telemetry.tls import tls_failure
 
 PERMANENT_CLASSES = {
     "22": "the data is refused",
@@ -23,6 +24,7 @@ UNAVAILABLE_CLASSES = frozenset({"40", "53", "57"})
 A lost connection (08) may be the data's fault: a row may be more than a proxy or the server can bear.
 """
 READ_ONLY, LOCK_NOT_AVAILABLE = "25006", "55P03"
+INSUFFICIENT_PRIVILEGE = "42501"
 RESTORING = {
     "42P01": "a table",
     "42703": "a column",
@@ -30,12 +32,15 @@ RESTORING = {
     "3F000": "the group's schema",
     "3D000": "the database",
 }
-"""What is missing while somebody restores a backup. Our migrations made it, so it will be there again: an outage.
+"""SQLSTATEs of objects that are missing during a restore. Our migrations made them and they will return: an outage.
 
 Keys come last, after all rows. Each insert names its key, so nothing is inserted before it is there.
 """
 QUERY_CANCELED = "57014"
 """May be this row's own fault: a trigger that hangs, and a time limit in the server."""
+
+FORGOTTEN = frozenset({"26000", "42P05"})
+"""A prepared statement is unknown, or its name is taken: a pooler in transaction mode gave us another session."""
 
 LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
 """Errors that show that a connection is gone, and probably the pool's others too. A timeout is an OSError."""
@@ -50,11 +55,25 @@ def translated(error: BaseException, doing: str, *, own_tables: bool = True) -> 
 
     ``own_tables`` is false for a handler's statements: a table that they miss is their mistake.
     """
+    if isinstance(error, LOST) and (failed := tls_failure(error, ca="DATABASE_CA", cert="DATABASE_CERT")):
+        return Transient(f"{doing}: {failed}")
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         if own_tables and (lacking := RESTORING.get(state)):
             return Unavailable(
                 f"{doing}: {lacking} is missing: {error} (SQLSTATE {state}); is PostgreSQL being restored?",
+                sqlstate=state,
+            )
+        if own_tables and state == INSUFFICIENT_PRIVILEGE:
+            return NotPermitted(
+                f"{doing}: a right is missing: {error} (SQLSTATE {state}); grant it, for example by `unlost migrate "
+                "--grants-listener ROLE` or `--grants-console ROLE`",
+                sqlstate=state,
+            )
+        if own_tables and state in FORGOTTEN:
+            return Unavailable(
+                f"{doing}: a pooler in transaction mode before PostgreSQL keeps no prepared statements: {error} "
+                f"(SQLSTATE {state}); none are used from now on",
                 sqlstate=state,
             )
         if meaning := PERMANENT_CLASSES.get(state[:2]):
@@ -100,7 +119,14 @@ def lost_connection(error: BaseException) -> bool:
     """Return whether to give up the other pooled connections too: the server went away, or accepts no rows any more."""
     if isinstance(error, TimeoutError) or not_sendable(error):
         return False
+    if forgot_statements(error):
+        return True
     return isinstance(error, LOST) or (isinstance(error, asyncpg.PostgresError) and _shutting_down(error))
+
+
+def forgot_statements(error: BaseException) -> bool:
+    """Return whether a prepared statement was not found again."""
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate in FORGOTTEN
 
 
 def not_sendable(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ lives.
 
 import asyncpg
 
-from unlost.listener.core.store_mark import StoreMark
+from unlost.listener.core.store_mark import UNCONFIRMED, StoreMark
 from unlost.listener.ports.membership import Member, MembershipView
 from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database
@@ -66,10 +66,10 @@ class PostgresMembership:
                 store = await self._store(connection, place, None)
         return self._seen(rows, store)
 
-    async def renew(self, generation: str, version: int) -> None:
-        """Replace the store's generation by one with a higher version than this, unless a peer has already."""
+    async def renew(self, generation: str, version: int, *, unconfirmed: bool = False) -> None:
+        """See ``Membership``."""
         async with self._database.acquire("replacing the store's generation") as connection:
-            await connection.execute(self._sql["renew"], generation, version)
+            await connection.execute(self._sql["renew"], generation, version, UNCONFIRMED if unconfirmed else "")
 
     async def leave(self) -> None:
         """Delete this listener's row, so that nobody waits for it."""

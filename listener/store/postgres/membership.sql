@@ -77,7 +77,7 @@ WHERE generation = $1 AND version >= $2 RETURNING generation, version
 
 -- name: renew
 WITH renewed AS (
-    UPDATE unlost.store SET generation = gen_random_uuid()::text, version = greatest(version, $2) + 1
+    UPDATE unlost.store SET generation = $3::text || gen_random_uuid(), version = greatest(version, $2) + 1
     WHERE generation = $1 RETURNING grown_at)
 INSERT INTO unlost.losses (number, since)
 SELECT coalesce((SELECT max(number) FROM unlost.losses), 0) + 1, least(grown_at, clock_timestamp()) FROM renewed

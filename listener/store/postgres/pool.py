@@ -1,4 +1,4 @@
-"""asyncpg's pool and transactions, as its authors meant them."""
+"""asyncpg's pool and transactions, by their documented interface."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, cast

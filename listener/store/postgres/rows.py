@@ -10,18 +10,19 @@ would store the row decides.
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 import asyncpg
 
 from unlost.listener.core.claim import ClaimRequest, Dead, Done
-from unlost.listener.core.errors import Transient
+from unlost.listener.core.errors import NotPermitted, Transient
 from unlost.listener.core.event import Event
-from unlost.listener.ports.rows import CONFLICT, DUPLICATE, STORED, NewRow, Result, TransactionPipeline
-from unlost.listener.store.postgres.connections import Connection, TransactionLeft
+from unlost.listener.ports.rows import BLOCKED, INSERTED, OTHER_ROW, SAME_ROW, NewRow, Result, TransactionPipeline
+from unlost.listener.store.postgres.connections import Connection, HandlerTransaction, TransactionLeft
 from unlost.listener.store.postgres.database import Borrowed, Database
 from unlost.listener.store.postgres.errors import translated
+from unlost.listener.store.postgres.grants import become
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP, schema_of, statements
 
 NEWEST = 2**63 - 1
@@ -39,6 +40,11 @@ async def make_ready(connection: Connection, group: str = DEFAULT_GROUP) -> None
         await connection.execute(sql["insert"], "", "", *nothing, True, None)
 
 
+async def page_in(connection: Connection, sql: str, before: int, limit: int) -> list[dict[str, Any]]:
+    """Return a page of rows, newest first."""
+    return [_shown(row) for row in await connection.fetch(sql, before, limit)]
+
+
 class PostgresRows:
     """Inserts and reads rows, in the name of one start of a process."""
 
@@ -51,15 +57,18 @@ class PostgresRows:
         respects_burials: bool = True,
         longest_idle: float = 31.0,
         handler: str | None = None,
+        handler_role: str = "",
     ) -> None:
         """Make one. ``respects_burials``: buried events are not stored. A replay revives them, so it respects none.
 
         ``longest_idle``: seconds that a handler may leave its transaction idle, see ``insert_with``.
+        ``handler_role``: the role of PostgreSQL that a handler has in its transaction, if not ours.
         """
         self._database = database
         self._respects_burials = respects_burials
         self._instance_id = instance_id
         self._handler = handler
+        self._handler_role = handler_role
         self._token = token
         self._longest_idle = max(1, round(longest_idle * 1000))
         self._sql = database.statements("unlost.listener.store.postgres", "rows.sql")
@@ -68,15 +77,36 @@ class PostgresRows:
         """Store a batch in one statement: all of it, or one error for the whole batch."""
         if not rows:
             return []
-        # A single row goes as plain values: arrays of one element cost both sides more than the row does.
-        statement, columns = ("insert_lone", _values(rows[0])) if len(rows) == 1 else ("insert", _columns(rows))
+        respects = self._respects_burials and not rows[0].revives
+        if len(rows) > 1 and len(parts := _parts(rows)) > 1:
+            return await self._insert_apart(rows, parts)
         async with self._database.acquire("storing events") as connection:
-            status = await connection.execute(
-                self._sql[statement], self._instance_id, self._token, *columns, self._respects_burials, self._handler
-            )
-            if status == f"INSERT 0 {len(rows)}":
-                return [STORED] * len(rows)
-            return await self._told_apart(connection, rows)
+            if len(rows) == 1:
+                stored = int(await self._insert_one(connection, rows[0]))
+            elif any(row.order_key is not None for row in rows):
+                stored = await self._insert_in_order(connection, rows)
+            else:
+                status = await connection.execute(
+                    self._sql["insert"], self._instance_id, self._token, *_columns(rows), respects, self._handler
+                )
+                stored = _count(status)
+            return [INSERTED] * len(rows) if stored == len(rows) else await self._told_apart(connection, rows)
+
+    async def _insert_in_order(self, connection: Connection, rows: Sequence[NewRow]) -> int:
+        respects = self._respects_burials and not rows[0].revives
+        inserted: int = await connection.fetchval(
+            self._sql["insert_in_order"], self._instance_id, self._token, *_columns(rows), respects, self._handler,
+            [row.order_key for row in rows], [row.edited.version if row.edited else None for row in rows],
+            [row.edited.original if row.edited else None for row in rows],
+        )  # fmt: skip
+        return inserted
+
+    async def _insert_apart(self, rows: Sequence[NewRow], parts: Sequence[Sequence[int]]) -> list[Result]:
+        """Store what comes from letters and what does not in one statement each, and each edited letter in its own."""
+        results: dict[int, Result] = {}
+        for some in parts:
+            results |= dict(zip(some, await self.insert([rows[i] for i in some]), strict=True))
+        return [results[i] for i in range(len(rows))]
 
     async def insert_with(
         self,
@@ -97,6 +127,8 @@ class PostgresRows:
             if not await self._insert_one(connection, row):
                 await transaction.abandon()
                 return (await self._told_apart(connection, [row]))[0]
+            if self._handler_role:  # the row is inserted, so from here on our own rights are not needed
+                await self._become(connection, transaction)
             proxy = transaction.proxy()
             try:
                 await work(cast("Connection", proxy))
@@ -109,7 +141,7 @@ class PostgresRows:
                 if await transaction.commit(begin_next=follows) and transactions is not None:
                     borrowed.keep()
                     transactions.kept = borrowed
-                return STORED
+                return INSERTED
             try:
                 await transaction.undo()
             except TransactionLeft as left:
@@ -117,6 +149,14 @@ class PostgresRows:
         if isinstance(failed, asyncpg.PostgresError | asyncpg.InterfaceError):
             raise translated(failed, "the handler's work on its transaction", own_tables=False) from failed
         raise failed
+
+    async def _become(self, connection: Connection, transaction: HandlerTransaction) -> None:
+        """Take the handler's role. If that is refused, it is not the handler's failure."""
+        try:
+            await become(connection, self._handler_role)
+        except NotPermitted:
+            await transaction.undo()
+            raise
 
     async def _next_of(self, transactions: TransactionPipeline | None) -> Borrowed:
         if transactions is not None:
@@ -139,6 +179,12 @@ class PostgresRows:
         async with self._database.acquire("looking for settled events") as connection:
             return await self._settled(connection, requests)
 
+    async def blocked(self, keys: Mapping[str, str]) -> set[str]:
+        """Return those of these events, each with its key, whose key is blocked by an earlier letter."""
+        async with self._database.acquire("looking for blocked keys") as connection:
+            found = await connection.fetch(self._sql["blocked"], list(keys), list(keys.values()))
+        return {row["event_id"] for row in found}
+
     async def same_content(self, event: Event) -> bool | None:
         """Return whether the row of this id has the same content as JSON values; None without a row."""
         async with self._database.acquire("comparing an event with its row") as connection:
@@ -152,11 +198,15 @@ class PostgresRows:
             )
         return same
 
+    async def hashed_by_peers(self, seconds: float) -> int:
+        """Count rows of other listeners, of the last seconds and among the latest, whose ids are hashes."""
+        async with self._database.acquire("counting rows of peers") as connection:
+            return int(await connection.fetchval(self._sql["hashed_by_peers"], self._instance_id, seconds))
+
     async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
         """Return up to ``limit`` rows, newest first, with a ``seq`` below ``before``."""
         async with self._database.acquire("reading a page of events") as connection:
-            rows = await connection.fetch(self._sql["page"], NEWEST if before is None else before, limit)
-        return [_shown(row) for row in rows]
+            return await page_in(connection, self._sql["page"], NEWEST if before is None else before, limit)
 
     async def one(self, event_id: str) -> dict[str, Any] | None:
         """Return the row of this event."""
@@ -177,13 +227,19 @@ class PostgresRows:
                 return
 
     async def _insert_one(self, connection: Connection, row: NewRow) -> bool:
+        """Send a single row as plain values: arrays of one element cost both sides more than the row does."""
+        if row.order_key is not None:
+            return await self._insert_in_order(connection, [row]) == 1
+        respects = self._respects_burials and not row.revives
+        edited = () if row.edited is None else (row.edited.version, row.edited.original)
         status = await connection.execute(
-            self._sql["insert_lone"],
+            self._sql["insert_edited" if edited else "insert_lone"],
             self._instance_id,
             self._token,
             *_values(row),
-            self._respects_burials,
+            respects,
             self._handler,
+            *edited,
         )
         return _count(status) == 1
 
@@ -200,7 +256,7 @@ class PostgresRows:
         """Find out which rows are ours (written now or before a lost reply), which others', and which buried."""
         found = await connection.fetch(self._sql["compare"], self._token, *_columns(rows))
         results: dict[int, Result] = {
-            number - 1: STORED if mine else DUPLICATE if same else CONFLICT for number, mine, same in found
+            number - 1: INSERTED if mine else SAME_ROW if same else OTHER_ROW for number, mine, same in found
         }
         unclear = {i: row.event for i, row in enumerate(rows) if i not in results}
         if unclear:
@@ -209,9 +265,21 @@ class PostgresRows:
             )
             answers = ((i, settled.get(event.event_id)) for i, event in unclear.items())
             results |= {i: answer for i, answer in answers if isinstance(answer, Dead)}
+            # A letter's event with a key is refused only if its key is blocked by another one before it.
+            keyed = [i for i in unclear if rows[i].order_key is not None and (i not in results or rows[i].revives)]
+            results |= dict.fromkeys(keyed, BLOCKED)
         if len(results) != len(rows):
             raise Transient("storing events: a row vanished between being met and being read; try again")
         return [results[i] for i in range(len(rows))]
+
+
+def _parts(rows: Sequence[NewRow]) -> list[list[int]]:
+    """The places of rows that one statement may store: nearly always all."""
+    if not any(row.revives for row in rows):
+        return [[*range(len(rows))]]
+    edited = [[i] for i, row in enumerate(rows) if row.edited is not None]
+    alike = ([i for i, row in enumerate(rows) if row.revives is one and row.edited is None] for one in (False, True))
+    return [*filter(None, alike), *edited]
 
 
 def _values(row: NewRow) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-// Talking to the console. What changes something carries our header and, where one is set, the token.
+// Talking to the console. Each request carries the token, where one is needed; what changes something carries our header.
 
 import {dialog, h} from "./dom.js";
 
@@ -9,23 +9,35 @@ export class ApiError extends Error {
 }
 
 export async function get(path) {
-  return answer(await call(path, {}));
+  return answer(await authorized(path, {}, {}));
 }
 
 export async function post(path, body) {
   return answer(await raw(path, JSON.stringify(body ?? {})));
 }
 
-// The response as it is; asks for the token where it is needed, until it is right or given up.
+// The response as it is.
 export async function raw(path, body) {
+  declined = false;
+  return authorized(path, {method: "POST", body}, {"content-type": "application/json", "x-unlost-console": "1"});
+}
+
+// Asks for the token where it is needed, until it is right or given up. Views ask at the same time; one dialog is enough.
+let asking = null, declined = false;
+
+async function authorized(path, options, headers) {
   for (;;) {
-    const headers = {"content-type": "application/json", "x-unlost-console": "1"};
     const token = sessionStorage.getItem(KEY);
-    if (token) headers.authorization = `Bearer ${token}`;
-    const response = await call(path, {method: "POST", body, headers});
+    const response = await call(path, {...options, headers: token ? {...headers, authorization: `Bearer ${token}`} : headers});
     if (response.status !== 401) return response;
-    const given = await askToken(Boolean(token));
-    if (given === null) throw new ApiError(401, "nothing was changed: the token is needed");
+    if (token !== sessionStorage.getItem(KEY)) continue;
+    if (!declined) asking ??= askToken(Boolean(token));
+    const given = declined ? null : await asking;
+    asking = null;
+    if (given === null) {
+      declined = true;
+      throw new ApiError(401, "a token is needed; reload the page to enter one");
+    }
     sessionStorage.setItem(KEY, given);
   }
 }
@@ -50,7 +62,7 @@ function askToken(again) {
     const input = h("input", {type: "password", id: "token", autocomplete: "off", autofocus: true, required: true});
     const done = event => { event.preventDefault(); if (input.value) end(input.value); };
     return h("form", {onsubmit: done},
-      h("p", {}, again ? "That token is not the right one." : "Whoever changes something needs the console's token (CONSOLE_TOKEN)."),
+      h("p", {}, again ? "That token is not the right one." : "This console needs a token: unlost token create NAME --rights read,publish,operate"),
       h("label", {for: "token"}, "Token"), input,
       h("div", {class: "row"}, h("button", {class: "main", type: "submit"}, "Go on")));
   });

@@ -1,15 +1,20 @@
 // The frame: which view is shown, the sentence on top, and one look a second while the page can be seen.
 
 import {get} from "./api.js";
-import {count, safe} from "./dom.js";
+import {count, outwards, safe, zone} from "./dom.js";
 import {overview} from "./overview.js";
+import {waiting} from "./waiting.js";
+import {gaps} from "./gaps.js";
+import {effects} from "./effects.js";
+import {history} from "./history.js";
 import {events} from "./events.js";
 import {send} from "./send.js";
 import {letters} from "./letters.js";
+import {trail} from "./trail.js";
 import {runbook} from "./runbook.js";
 
 const EVERY = 1000, SAID_FOR = 8000;
-const views = {overview, events, send, letters, runbook};
+const views = {overview, letters, waiting, gaps, effects, history, events, send, trail, runbook};
 const find = id => document.getElementById(id);
 let shown = null, last = null, timer = 0, quiet = 0, looking = false;
 
@@ -20,22 +25,23 @@ function say(text) {
 }
 
 function route() {
-  const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/");
+  const [path, query] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
+  const [name, ...rest] = path.split("/");
   const known = name in views ? name : "overview";
-  return [known, rest.map(one => { try { return decodeURIComponent(one); } catch { return one; } })];
+  return [known, rest.map(one => { try { return decodeURIComponent(one); } catch { return one; } }), new URLSearchParams(query)];
 }
 
 function show() {
-  const [name, path] = route();
+  const [name, path, query] = route();
   shown?.leave?.();
   say("");
   for (const link of find("tabs").children) {
     const here = link.getAttribute("href") === `#/${name}`;
-    if (here) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+    if (here) { link.setAttribute("aria-current", "page"); link.scrollIntoView({block: "nearest", inline: "nearest"}); } else link.removeAttribute("aria-current");
   }
   document.title = `${views[name].title} · Unlost`;
   find("main").replaceChildren();
-  shown = views[name].enter(find("main"), path, say);
+  shown = views[name].enter(find("main"), path, say, query);
   if (last) shown.look?.(last);
 }
 
@@ -47,6 +53,7 @@ async function look() {
     last = await get("/api/overview");
     judge(last.verdict.level, last.verdict.sentence);
     mark(last.drills);
+    find("links").replaceChildren(...outwards(last.links));
     const waiting = last.picture.letter_files.reduce((sum, one) => sum + one.waiting, 0);
     find("waiting").hidden = !waiting;
     find("waiting").textContent = count(waiting);
@@ -70,11 +77,12 @@ function judge(level, sentence) {
 function mark(drills) {
   const hurt = drills.some(one => one.state === "damaged");
   find("drill").hidden = !drills.length;
-  put("drilled", !drills.length ? "" : hurt ? "A drill is running, and does damage now: what is wrong may be its work."
-    : "A drill is running: it does no damage yet, or none any more.");
+  put("drilled", !drills.length ? "" : hurt ? "A drill is running and damages the system now: it may be the cause of problems."
+    : "A drill is running: it has not damaged anything yet, or the damage is repaired.");
   put("drills", drills.map(one => `${one.drill}: ${one.state === "damaged" ? "does damage" : "is running"}`).join("; "));
 }
 
+find("zone").textContent = zone();
 find("skip").addEventListener("click", event => { event.preventDefault(); find("main").focus(); });
 addEventListener("hashchange", () => { show(); scrollTo(0, 0); });
 addEventListener("keydown", event => {

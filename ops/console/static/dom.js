@@ -40,6 +40,8 @@ export function drawer(node, draw) {
 
 export const count = number => number === null || number === undefined ? "–" : Math.round(number).toLocaleString("en");
 
+export const counted = (number, one) => `${count(number)} ${one}${number === 1 ? "" : "s"}`;
+
 export function rate(number) {
   if (!number) return "0";
   return number < 10 ? number.toFixed(1) : count(number);
@@ -54,6 +56,12 @@ export function span(seconds) {
   return `${Math.round(seconds)} s`;
 }
 
+const offsets = new Intl.DateTimeFormat("en", {timeZoneName: "longOffset"});
+const offset = moment => offsets.formatToParts(moment).find(one => one.type === "timeZoneName").value.replace("GMT", "UTC").replace("+00:00", "");
+
+// The time zone in which times are shown.
+export const zone = () => `${offsets.resolvedOptions().timeZone} ${offset(new Date())}`.replace("UTC UTC", "UTC");
+
 const seconds = at => typeof at === "number" ? at : Date.parse(at) / 1000;
 
 export function ago(at) {
@@ -65,7 +73,7 @@ export function time(at, exact = false) {
   const moment = new Date(seconds(at) * 1000);
   const clock = moment.toLocaleTimeString("en-GB") + (exact ? `.${String(moment.getMilliseconds()).padStart(3, "0")}` : "");
   const today = new Date().toDateString() === moment.toDateString();
-  const text = today ? clock : `${moment.toLocaleDateString("en-CA")} ${clock}`;
+  const text = today ? clock : `${moment.toLocaleDateString("en-CA")} ${clock} ${offset(moment)}`;
   return h("time", {datetime: moment.toISOString(), title: moment.toISOString()}, text);
 }
 
@@ -93,6 +101,15 @@ export function spark(values, label) {
   }
   return svg;
 }
+
+// A table. Columns whose name begins with + are left out on a phone.
+export function table(kind, names, body) {
+  return h("div", {class: "scroll"}, h("table", {class: kind}, h("thead", {}, h("tr", {}, names.map(one =>
+    h("th", {scope: "col", class: one.startsWith("+") ? "more" : undefined}, one.replace("+", ""))))), body));
+}
+
+// Links to pages elsewhere. The console has checked that they are http or https.
+export const outwards = links => Object.entries(links).map(([name, href]) => h("a", {href, target: "_blank", rel: "noopener noreferrer"}, name));
 
 // A dialog that ends with what `draw` gives to its first argument, or with null by Esc and the cross.
 export function dialog(title, draw) {

@@ -1,13 +1,13 @@
 // Recent events, and the whole story of one.
 
 import {get} from "./api.js";
-import {drawer, h, json, pill, time} from "./dom.js";
+import {drawer, h, json, outwards, pill, time} from "./dom.js";
 
 const PAGE = 50;
 const STORY_AGAIN = 60;
 const KINDS = {stored: "good", row: "good", resolved: "good", "dead letter": "bad", buried: "bad", failed: "bad",
   "attempt failed": "bad", lease_lost: "bad", taken_over: "warn", duplicate: "soft", standby: "soft", quarantined: "bad"};
-const MEANINGS = {accepted: "The producer has it on disk", standby: "Another listener holds it; this one waits to see it settled",
+const MEANINGS = {accepted: "The producer has it on disk", standby: "Another listener holds it; this one waits until it is settled",
   claimed: "This listener has the right to process it now", taken_over: "The lease of its owner ran out; it belongs to this listener now",
   stored: "This listener wrote its row", duplicate: "It was settled already when this listener claimed it", row: "When PostgreSQL got its row",
   lease_lost: "This listener lost its lease, and stopped its handler", buried: "This listener wrote a dead letter", failed: "An attempt failed",
@@ -22,7 +22,7 @@ export const events = {
     const go = event => { event.preventDefault(); if (input.value.trim()) location.hash = link(input.value.trim()); };
     root.append(h("h2", {class: "hidden"}, "Events"), h("form", {class: "search", role: "search", onsubmit: go},
       h("label", {for: "search"}, "Find an event by its id"),
-      h("div", {class: "row"}, input, h("button", {class: "main", type: "submit"}, "Tell its story"))));
+      h("div", {class: "row"}, input, h("button", {class: "main", type: "submit"}, "Show its story"))));
     return wanted ? story(root, wanted, say) : recent(root, say);
   },
 };
@@ -36,7 +36,7 @@ function recent(root, say) {
     try {
       const page = await get(`/api/events?limit=${PAGE}${before === null ? "" : `&before=${before}`}`);
       draw(page.events);
-      say("");
+      say(page.behind_seconds === null ? "" : `From a standby, at most ${Math.ceil(page.behind_seconds)} s old.`);
       older.hidden = page.next === null;
       older.onclick = () => { before = page.next; load(); scrollTo(0, 0); };
       newest.hidden = before === null;
@@ -60,7 +60,7 @@ function row(one) {
 }
 
 function story(root, wanted, say) {
-  const box = h("section", {"aria-labelledby": "story", "aria-live": "polite"}, h("p", {}, "Asking everybody…"));
+  const box = h("section", {"aria-labelledby": "story", "aria-live": "polite"}, h("p", {}, "Asking every part…"));
   root.append(h("p", {}, h("a", {href: "#/events"}, "← all events")), box);
   const draw = drawer(box, known => drawn(known));
   let left = STORY_AGAIN;
@@ -77,6 +77,7 @@ function drawn(known) {
   return [
     h("h2", {id: "story", class: "id"}, known.event_id),
     h("p", {class: `lead ${end}`}, known.sentence),
+    h("p", {class: "links"}, outwards(known.links)),
     away.length ? h("p", {class: "warn"}, `No answer from: ${away.map(([name, why]) => `${name} (${why})`).join("; ")}`) : null,
     known.steps.length ? h("ol", {class: "story"}, known.steps.map(one => h("li", {}, time(one.at, true), h("span", {class: "who"}, one.who),
       

@@ -6,8 +6,11 @@ const MOST = 12;
 const SERVERS = {redis: "Redis", postgres: "PostgreSQL"};
 const WORDS = {
   degraded: ["works without Redis", "warn"], normal: ["uses Redis again", "good"], source_connected: ["connected", "good"],
-  source_lost: ["lost the source", "warn"], source_gap: ["gap in the source", "bad"], reading_paused: ["stopped reading", "warn"],
+  source_lost: ["lost the source", "warn"], source_gap: ["gap in the source", "bad"], gap_fetched: ["fetched what a gap missed", "good"],
+  events_differ: ["events differ for each connection", "bad"], reading_paused: ["stopped reading", "warn"],
   storing_paused: ["cannot store rows", "bad"],
+  pause_began: ["was paused", "warn"], pause_ended: ["was resumed", "good"],
+  route_paused: ["pauses a route", "bad"], route_resumed: ["goes on with a route", "good"],
   dead_letter_file_failed: ["cannot write letters", "bad"], dead_letter_file_recovered: ["writes letters again", "good"],
   events_taken_over: ["took over", "warn"], leases_lost: ["lost leases", "warn"], event_buried: ["buried", "bad"],
 };

@@ -1,6 +1,6 @@
 // Is everything all right? Rates, listeners, servers, and what to do about what is wrong.
 
-import {ago, count, drawer, h, pill, rate, span, spark, time} from "./dom.js";
+import {ago, count, counted, drawer, h, pill, rate, span, spark, time} from "./dom.js";
 import {drawnLately, lately} from "./lately.js";
 import {runbookLink} from "./runbook.js";
 
@@ -15,7 +15,7 @@ export const overview = {
     const figures = h("dl", {class: "figures"}), problems = h("section", {"aria-labelledby": "wrong", hidden: true});
     const listeners = h("div", {class: "cards"}), rest = h("div", {class: "cards"});
     const past = h("section", {"aria-labelledby": "lately", hidden: true});
-    root.append(h("h2", {class: "hidden"}, "Overview"), figures, problems,
+    root.append(h("h2", {class: "hidden"}, "Overview"), problems, figures,
       h("section", {class: "bare", "aria-labelledby": "who"}, h("h2", {id: "who"}, "Listeners"), listeners),
       h("section", {class: "bare", "aria-labelledby": "what"}, h("h2", {id: "what"}, "Around them"), rest), past);
     const drawFigures = drawer(figures, drawnFigures), drawListeners = drawer(listeners, all => all.map(listener));
@@ -58,8 +58,8 @@ function remember(overview) {
 }
 
 function drawnFigures(now) {
-  const figure = (name, label, value, about) => h("div", {}, h("dt", {}, label), h("dd", {}, value),
-    spark(now.past[name] ?? [], `${label}, the last two minutes`), h("span", {class: "about"}, about));
+  const figure = (name, label, value, about) => h("div", {}, h("dt", {}, label), h("dd", {}, value,
+    spark(now.past[name] ?? [], `${label}, the last two minutes`), h("span", {class: "about"}, about)));
   return [
     now.accepted === null ? null : figure("accepted", "Accepted", rate(now.accepted), "events a second"),
     figure("stored", "Stored", rate(now.stored), "events a second"),
@@ -75,7 +75,7 @@ function drawnProblems(all) {
     h("li", {class: one.level}, h("strong", {}, one.what), one.since ? [", since ", time(one.since)] : "", ". ", one.affected,
       h("p", {class: "todo"}, h("strong", {}, "Do: "), one.todo),
       one.commands.length ? h("pre", {tabindex: "0"}, one.commands.join("\n")) : null,
-      h("p", {class: "links"}, one.key === "letters" || one.key === "quarantine" ? h("a", {href: "#/letters"}, "Dead letters") : null,
+      h("p", {class: "links"}, one.key === "letters" || one.key === "quarantine" ? h("a", {href: "#/letters"}, "Dead letters") : one.key.startsWith("pause: ") ? h("a", {href: "#/waiting"}, "Resume it") : null,
         one.runbook ? h("a", {href: runbookLink(one.runbook)}, `Runbook: ${one.runbook}`) : null))))];
 }
 
@@ -102,7 +102,7 @@ const line = (label, value, kind) => [h("dt", {}, label), h("dd", {class: kind ?
 
 function listener(one) {
   const word = state(one);
-  const head = h("header", {}, h("h3", {}, one.name), pill(word, STATES[word]));
+  const head = h("header", {}, h("h3", {}, one.name), one.pauses.some(pause => pause.kind === "listener") ? pill("paused", "warn") : null, pill(word, STATES[word]));
   if (one.error) return h("article", {class: "card bad"}, head, h("p", {}, one.error), h("p", {class: "soft"}, one.url));
   const open = Object.entries(one.breakers).filter(([, value]) => value !== "closed").map(([name, value]) => `${name} ${value}`);
   return h("article", {class: `card ${STATES[word]}`}, head, h("dl", {class: "pairs"},
@@ -133,15 +133,16 @@ function drawnRest(now) {
   const producerError = producer && (producer.error || (producer.ready ? "" : producer.reasons.join("; ")));
   return [
     producer && server("Producer", producerError, [line("Accepted", `${rate(producer.accepted)} /s`),
-      line("Journal", `${count(producer.newest)} events so far`), line("Connected", `${count(producer.clients)} listeners`)], producer.url),
+      line("Journal", `${counted(producer.newest, "event")} so far`), line("Connected", counted(producer.clients, "listener"))], producer.url),
     database && server("PostgreSQL", database.error, [line("Rows", `${database.estimated ? "about " : ""}${count(database.rows)}`),
       line("Answers in", span(database.milliseconds / 1000)), line("Settled up to", database.settled_up_to ?? "–")]),
-    answering ? server("Redis", without.length ? `Not reached by ${without.join(", ")}.` : "", [line("Reached by", `${answering} listeners`)], "",
+    answering ? server("Redis", without.length ? `Not reached by ${without.join(", ")}.` : "", [line("Reached by", counted(answering, "listener"))], "",
       ...without.length < answering ? ["not by all", "warn"] : []) : null,
     now.files.map(file => h("article", {class: `card ${file.error || file.waiting ? "warn" : "good"}`},
       h("header", {}, h("h3", {}, "Dead letters"), pill(file.waiting ? `${count(file.waiting)} wait` : "none waits", file.waiting ? "warn" : "good")),
       file.error ? h("p", {class: "bad"}, file.error) : h("dl", {class: "pairs"},
         line("Letters", count(file.letters)), line("Oldest waiting", ago(file.oldest_waiting_at)),
+        file.fleet ? [line("Heal by themselves", count(file.healing)), line("Need a human", count(file.waiting - file.healing))] : [],
         line("Quarantine", count(file.by_state.quarantined ?? 0)), line("Archived", count(file.by_state.archived ?? 0)),
         file.damaged ? line("Damaged lines", count(file.damaged), "bad") : []),
       h("p", {class: "soft"}, file.path))),

@@ -1,1 +1,1 @@
-"""Programs for containers only: create the database password, and check health without curl."""
+"""Programs for containers only: create the secrets, and check health without curl."""

@@ -27,7 +27,12 @@ BEYOND_LEASE = 3.0
 ONE_OF = 40
 HOLDS_SOME = 6
 REFUSED_WITHIN, LET_IT_TRY = 30.0, 2.0
+SLOW_HANDLERS = {"DRILL_SECONDS": "1", "handle_concurrency": "400"}
 LOOKS, LOOK_SECONDS, LETTERS_LOOK_SECONDS = 200, 0.02, 0.1
+KEYS = 47
+"""No divisor of the distance of failing events, so that many keys have one."""
+ORDERED = {"order_by": "payload.key", "handle_delay": "0.2", "heal": "off"}
+SHORT = 2.0
 OWNED = {"handle_timeout": "5", "DRILL_SECONDS": "0.1"}
 """HANDLE_TIMEOUT does not exceed the lease. A frozen owner's transaction may stay idle for the longer of the two, and
 the new owner waits for it. A run takes long enough that a listener that held several events still holds some."""
@@ -58,13 +63,18 @@ def start(part: str, *, empty: bool = False) -> Act:
     return lambda stage: stage.start(part, empty=empty)
 
 
+async def start_first(stage: Stage) -> None:
+    """Start the first listener again."""
+    await stage.start(stage.listeners[0])
+
+
 async def outlast_lease(stage: Stage) -> None:
     """Let the damage outlast every claim that was held when it began."""
     await asyncio.sleep(stage.lease + BEYOND_LEASE)
 
 
 def an_owner(act: str) -> Act:
-    """Do it to a listener that holds events now. With one that holds none, the drill would prove nothing."""
+    """Act on a listener that holds events now. With one that holds none, the drill would prove nothing."""
 
     async def do(stage: Stage) -> None:
         await getattr(stage, act)(await busiest(stage))
@@ -74,7 +84,7 @@ def an_owner(act: str) -> Act:
 
 async def busiest(stage: Stage) -> str:
     """Return the listener with the most claims, once one has several."""
-    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=2, trust_env=False, headers=stage.headers) as client:
         for _ in range(LOOKS):
             held = [(await client.get(f"{url}/health")).json()["claims_held"] for url in stage.listener_urls]
             if max(held) >= HOLDS_SOME:
@@ -104,7 +114,7 @@ async def letters_are_written(stage: Stage) -> None:
 
 async def restart_one_by_one(stage: Stage) -> None:
     """Stop and start each listener, and wait until it is ready before the next one."""
-    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=2, trust_env=False, headers=stage.headers) as client:
         for listener, url in zip(stage.listeners, stage.listener_urls, strict=True):
             await stage.stop(listener)
             await stage.start(listener)
@@ -118,6 +128,24 @@ async def _ready(client: httpx.AsyncClient, url: str) -> None:
                 return
         await asyncio.sleep(LOOK_SECONDS)
     raise StageError(f"{url} was not ready again")
+
+
+async def one_after_another(stage: Stage) -> None:
+    """Kill and freeze listeners, empty Redis, and stop PostgreSQL, each for about two seconds."""
+    first, *_, last = stage.listeners
+    await stage.kill(first)
+    await asyncio.sleep(SHORT)
+    await stage.start(first)
+    await stage.kill("redis")
+    await stage.start("redis", empty=True)
+    await stage.freeze(last)
+    await asyncio.sleep(stage.lease + BEYOND_LEASE)
+    await stage.thaw(last)
+    await stage.kill("postgres")
+    await asyncio.sleep(SHORT)
+    await stage.start("postgres")
+    await stage.kill(last)
+    await stage.start(last)
 
 
 def every_wire(kind: str, *wires: str, **attributes: float) -> Act:
@@ -196,7 +224,7 @@ def come_with(handler: str) -> Act:
 async def until_refused(stage: Stage) -> None:
     """Return some seconds after the last listener has reported that another handler is at work."""
     deadline = time.monotonic() + REFUSED_WITHIN
-    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=2, trust_env=False, headers=stage.headers) as client:
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
                 answer = await client.get(f"{stage.listener_urls[-1]}/health/ready")
@@ -205,6 +233,23 @@ async def until_refused(stage: Stage) -> None:
                     return
             await asyncio.sleep(LOOK_SECONDS)
     raise StageError(f"the listener with another handler did not say so within {REFUSED_WITHIN:g} s")
+
+
+async def kill_two_owners(stage: Stage) -> None:
+    """Kill a listener that holds events, let it come back, and then kill one again."""
+    async with httpx.AsyncClient(timeout=2, trust_env=False, headers=stage.headers) as client:
+        for again in (True, False):
+            killed = await busiest(stage)
+            await stage.kill(killed)
+            if again:
+                await stage.start(killed)
+                await _ready(client, stage.listener_urls[stage.listeners.index(killed)])
+
+
+async def hand_over_and_kill(stage: Stage) -> None:
+    """Hand over in order, and kill the new primary once its replica can take over."""
+    await stage.fail_over_redis()
+    await stage.kill("redis-primary")
 
 
 RESET = every_wire("reset_peer", "redis", "postgres", "source", timeout=0)
@@ -218,9 +263,14 @@ REDIS = (
           damage=kill("redis"), heal=start("redis", empty=True), bars=REDIS_BARS, progress_from="damage"),
     Drill("redis-flapping", "Redis is killed and started again every half second, five times.",
           damage=kill("redis"), during=flap, heal=start("redis"), bars=REDIS_BARS, progress_from="damage"),
-    Drill("redis-cut-off", "One listener loses its way to Redis; the others keep theirs.",
+    Drill("redis-cut-off", "One listener cannot reach Redis; the others can.",
           damage=lambda stage: stage.wires.cut(stage.listeners[0], "redis"), heal=repair_all, bars=REDIS_BARS,
           progress_from="damage", wires=True),
+    Drill("cluster-node-killed", "One primary of a Redis Cluster is killed, and its replica takes over.",
+          damage=kill("redis-primary"), during=pause(0.0), bars=REDIS_BARS, progress_from="damage", redis="cluster"),
+    Drill("sentinel-failover", "Sentinels hand over to the replica as planned. Then the new primary is killed.",
+          damage=hand_over_and_kill, during=pause(0.0), bars=REDIS_BARS, progress_from="damage", redis="sentinels",
+          longer=2.5, begins_after=1 / 8),  # it may take 20 s until a Sentinel sees the new replica
 )  # fmt: skip
 
 POSTGRES = (
@@ -238,6 +288,12 @@ POSTGRES = (
     Drill("postgres-killed", "PostgreSQL is killed with -9 and recovers; its unlogged claims are gone.",
           damage=kill("postgres"), during=pause(1.0), heal=start("postgres"),
           bars=Bars(progress=POSTGRES_BACK)),
+    Drill("standby-promoted", "PostgreSQL is killed, and its synchronous standby is promoted.",
+          damage=kill("postgres"), during=pause(3.0), heal=lambda stage: stage.promote_standby(),
+          bars=Bars(progress=POSTGRES_BACK), standby=True),
+    Drill("pooler-restarted", "The pgbouncer before PostgreSQL (transaction mode) is killed, and started again.",
+          damage=kill("pooler"), during=pause(3.0), heal=start("pooler"), bars=Bars(progress=POSTGRES_BACK),
+          pooled=True),
     Drill("postgres-connections", "Somebody takes every connection that PostgreSQL has, those of the listeners too.",
           damage=lambda stage: stage.take_connections(), heal=lambda stage: stage.give_connections(),
           bars=Bars(progress=POSTGRES_BACK), few_connections=True),
@@ -260,7 +316,7 @@ GROUPS = (
 PRODUCER = (
     Drill("producer-stopped", "The producer is stopped and started again; publishers try until they are answered.",
           damage=stop("producer"), heal=start("producer")),
-    Drill("producer-twice", "A second producer is started on the same journal: it must end at once, and hurt nobody.",
+    Drill("producer-twice", "A second producer is started on the same journal: it must end at once and change nothing.",
           damage=lambda stage: stage.start_second_producer(), bars=Bars(felt=False), progress_from="damage",
           on_compose=False),
     Drill("journal-restored", "The journal is set back to a backup that lacks what listeners have read since.",
@@ -289,8 +345,28 @@ STOPS = (
     Drill("stop-foreign", "All listeners of a source that cannot resume are stopped with more than they can finish.",
           damage=every_listener("stop"), during=letters_are_written, heal=every_listener("start"), foreign=True,
           bars=Bars(extra_runs=True), poison=Poison("slow", 10), settings={"shutdown_timeout": "1"}),
+    Drill("outage-heals", "PostgreSQL is away, and such a source overflows the memory: the letters heal by themselves.",
+          damage=stop("postgres"), during=pause(OUTLAST_ATTEMPTS), heal=start("postgres"), foreign=True,
+          settings={"max_events": "64", "heal_rate": "500"}),
     Drill("rolling-deploy", "The same source: each listener is stopped and started, one after the other.",
           damage=restart_one_by_one, during=pause(0.5), foreign=True, poison=Poison("slow", 20)),
+)  # fmt: skip
+
+BROKERS = (
+    Drill("broker-restarted", "Listeners read JetStream. Its server is killed, and comes back with its disk.",
+          damage=kill("broker"), heal=start("broker"), bars=Bars(progress=5.0, recover=20.0), broker=1),
+    Drill("broker-node-killed", "Listeners read a JetStream cluster. The node that leads their consumer is killed.",
+          damage=kill("broker"), heal=start("broker"), bars=Bars(progress=10.0, recover=20.0, felt=False),
+          progress_from="damage", broker=3),
+)  # fmt: skip
+
+FEEDS = (
+    Drill("feed-reconnects", "A feed that cannot resume moves and closes connections: what one misses, its peer has.",
+          damage=lambda stage: stage.end_connections(), during=pause(0.0), feed="planned",
+          bars=Bars(progress=3.0, felt=False), progress_from="damage"),
+    Drill("feed-unacked", "A feed wants acknowledgements, handlers take 1 s, and a listener is killed with -9, twice.",
+          damage=kill_two_owners, during=pause(1.0), heal=every_listener("start"), feed="acknowledged",
+          bars=Bars(extra_runs=True), settings=SLOW_HANDLERS),
 )  # fmt: skip
 
 HANDLERS = (
@@ -303,16 +379,32 @@ HANDLERS = (
     Drill("handler-kills", "One event kills every process that handles it; after the crash loop it is a letter.",
           bars=Bars(letters="some", extra_runs=True), poison=Poison("kill"), progress_from="damage",
           during=pause(1.0), settings={"lease": "2"}, revives=True, on_compose=False),
-    Drill("handlers-differ", "A listener comes back with another handler: it waits and says so, its peers work on.",
+    Drill("handlers-differ", "A listener comes back with another handler: it waits and says so, its peers continue.",
           damage=come_with(ANOTHER), during=until_refused, heal=come_with(RECORD), on_compose=False),
-    Drill("letters-disk-full", "There is no room for dead letters: they are held, reading stops, and goes on.",
+    Drill("disk-lost", "A listener is killed with its disk after it has shipped its letters: none is lost.",
+          damage=lambda stage: stage.lose_disk(stage.listeners[0]), during=pause(1.0), heal=start_first,
+          bars=Bars(letters="some", extra_runs=True), poison=Poison("fail", ONE_OF),
+          settings={"handle_delay": "0.2"}, on_compose=False),
+    Drill("letters-fleet", "Letters of all listeners are replayed from two places at once: each is run once.",
+          damage=lambda stage: stage.replay_twice_at_once(), during=pause(0.5), bars=Bars(letters="any", felt=False),
+          poison=Poison("fail", ONE_OF), progress_from="damage", settings={"handle_delay": "0.2"}, on_compose=False),
+    Drill("letters-disk-full", "There is no room for dead letters: they are held, and reading stops until there is.",
           damage=lambda stage: stage.fill_disk(), heal=lambda stage: stage.free_disk(), fills_disk=True,
           bars=Bars(letters="some"), poison=Poison("fail", ONE_OF), settings={"handle_delay": "0.2"},
           on_compose=False),
 )  # fmt: skip
 
+ORDER = (
+    Drill("ordered", "Events have keys, 1 % of them fail, and a listener is killed: no event overtakes one of its key.",
+          damage=an_owner("kill"), heal=every_listener("start"), bars=Bars(letters="some", extra_runs=True, felt=False),
+          poison=Poison("fail", 100), keys=KEYS, settings=ORDERED, on_compose=False),
+    Drill("ordered-chaos", "The same, with kills, freezes, an emptied Redis, and PostgreSQL away, one after another.",
+          damage=one_after_another, during=pause(1.0), bars=Bars(letters="some", extra_runs=True, felt=False),
+          poison=Poison("fail", 100), keys=KEYS, settings=ORDERED, longer=2.0, on_compose=False),
+)  # fmt: skip
+
 NETWORK = (
-    Drill("slow-network", "Every wire is slow and uneven: 150 ms, give or take 50.",
+    Drill("slow-network", "Every connection is slow and uneven: 150 ms, give or take 50.",
           damage=every_wire("latency", "redis", "postgres", "source", latency=150, jitter=50), heal=repair_all,
           bars=Bars(felt=False), progress_from="damage", wires=True),
     Drill("connections-reset", "Every connection of the listeners is reset, again and again for four seconds.",
@@ -323,5 +415,18 @@ NETWORK = (
 )  # fmt: skip
 
 DRILLS = {
-    drill.name: drill for drill in (*REDIS, *POSTGRES, *GROUPS, *PRODUCER, *LISTENERS, *STOPS, *HANDLERS, *NETWORK)
+    drill.name: drill
+    for drill in (
+        *REDIS,
+        *POSTGRES,
+        *GROUPS,
+        *PRODUCER,
+        *LISTENERS,
+        *STOPS,
+        *BROKERS,
+        *FEEDS,
+        *HANDLERS,
+        *ORDER,
+        *NETWORK,
+    )
 }

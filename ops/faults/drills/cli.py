@@ -24,9 +24,10 @@ from unlost.ops.faults.drills.marks import ConsoleAt
 from unlost.ops.faults.drills.render import listed, progress, summary, verdict
 from unlost.ops.faults.drills.runner import Phase, broken, observe
 from unlost.ops.faults.drills.stage import StageError
-from unlost.ops.faults.drills.traffic import Stream
-from unlost.ops.faults.drills.verdict import Observed, Result, judge
-from unlost.ops.kit.command import Secret, Settings, UsageProblem, WebAddress, command
+from unlost.ops.faults.drills.traffic import Traffic
+from unlost.ops.faults.drills.verdict import DrillResult, Observed, judge
+from unlost.ops.kit.access.settings import ClientSettings
+from unlost.ops.kit.command import UsageProblem, WebAddress, command
 from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.layout import NAMES
 
@@ -35,7 +36,7 @@ USUAL = 3_000
 CHAOS = "chaos"
 
 
-class DrillSettings(Settings):
+class DrillSettings(ClientSettings):
     """How to reach a compose project. A local stage needs none of this."""
 
     compose_command: str = Field("docker compose", description="With --compose: the command that controls the project")
@@ -46,7 +47,6 @@ class DrillSettings(Settings):
     console_url: WebAddress | None = Field(
         "http://127.0.0.1:3006", description="With --compose: the console, which marks drills in dashboards; none: ''"
     )
-    console_token: Secret = Field(Secret(""), description="With --compose: the console's CONSOLE_TOKEN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,14 @@ class Wish:
     console: bool
     hold: float
 
-    def stream(self, drill: Drill) -> Stream:
+    def stream(self, drill: Drill) -> Traffic:
         """The stream of one drill, with new event ids."""
-        usual = round(self.rate * self.seconds * 1.1) if drill.name == CHAOS else self._usual
+        usual = round(self.rate * self.seconds * 1.1 if drill.name == CHAOS else self._usual * drill.longer)
         prefix = f"drill-{drill.name}-{random.randrange(16**8):08x}-"  # noqa: S311  a name, no secret
-        return Stream(
-            prefix, self.events or usual, self.rate, drill.poison, until_healed=not self.events and drill.name == CHAOS
-        )
+        return Traffic(
+            prefix, self.events or usual, self.rate, drill.poison, until_healed=not self.events and drill.name == CHAOS,
+            keys=drill.keys,
+        )  # fmt: skip
 
     def paced(self, drill: Drill) -> Drill:
         """The drill, adjusted to --hold: although the stream is longer, the damage does not come later."""
@@ -90,7 +91,7 @@ def _params() -> list[click.Parameter]:
         click.Option(["--json", "json_file"], type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
                      help="Write the result to this file: an object for one drill, a list for several."),
         click.Option(["--rate"], type=click.FloatRange(1, 5000), default=200.0, show_default=True,
-                     help="Events published a second."),
+                     help="Events published per second."),
         click.Option(["--events"], type=click.IntRange(10), help="Events to publish.  [default: 3000; chaos: enough]"),
         click.Option(["--listeners"], type=click.IntRange(1, len(NAMES)), default=2, show_default=True,
                      help="Number of listeners."),
@@ -101,7 +102,7 @@ def _params() -> list[click.Parameter]:
                      help="Multiply the time limits by this number, on a busy machine."),
         click.Option(["--console"], is_flag=True, help="Start a console for the private system, to watch the damage."),
         click.Option(["--hold"], type=click.FloatRange(0), default=0.0, metavar="SECONDS",
-                     help="Let the damage last so long, and then keep its aftermath so long, for people to watch."),
+                     help="Seconds that the damage lasts, and then its aftermath, so that people can watch."),
         click.Option(["--keep"], is_flag=True, help="Keep data and logs of passed drills too."),
     ]  # fmt: skip
 
@@ -161,9 +162,9 @@ def _chosen(names: Sequence[str], wished: Wish, console: Console, *, compose: bo
     if "all" in names:
         return [one for one in known.values() if one.is_portable or not compose]
     if compose and wished.console:
-        raise UsageProblem("the compose project has a console of its own; leave --console out")
+        raise UsageProblem("the compose project has a console of its own: omit --console")
     if compose and (local := [name for name in names if not known[name].is_portable]):
-        raise UsageProblem(*(f"{name} needs a stage of its own; leave --compose out" for name in local))
+        raise UsageProblem(*(f"{name} needs a private system: omit --compose" for name in local))
     return [known[name] for name in names]
 
 
@@ -172,7 +173,7 @@ def _chaos(wished: Wish, console: Console) -> Drill:
     return chaos(wished.seed, wished.seconds, NAMES[: wished.listeners], show)
 
 
-def _carry_out(one: Drill, wished: Wish, console: Console, project: DrillSettings | None) -> Result:
+def _carry_out(one: Drill, wished: Wish, console: Console, project: DrillSettings | None) -> DrillResult:
     console.print(f"[bold]{one.name}[/]  {one.story}")
     directory = Path(tempfile.mkdtemp(prefix=f"unlost-drill-{one.name}-"))
     try:
@@ -213,14 +214,15 @@ async def _on_compose(one: Drill, project: DrillSettings, wished: Wish, say: Cal
             project.compose_command,
             producer_url=project.producer_url,
             listener_urls=project.listener_urls,
-            console=ConsoleAt(project.console_url, project.console_token.reveal()) if project.console_url else None,
+            console=ConsoleAt(project.console_url, project.unlost_token.reveal()) if project.console_url else None,
+            headers=project.client()["headers"],
         )
     except StageError as error:
         raise UsageProblem(str(error)) from None
     return await observe(one, stage, wished.stream(one), say, wished.hold)
 
 
-def _write(file: Path | None, results: list[Result], *, several: bool) -> None:
+def _write(file: Path | None, results: list[DrillResult], *, several: bool) -> None:
     if file is None or not results:
         return
     rows = [result.as_json() for result in results]

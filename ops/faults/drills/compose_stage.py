@@ -11,15 +11,16 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unlost.dlq.record.sidecar import sidecar_path
-from unlost.ops.faults.drills.books import EFFECTS, ROWS, TIMES, open_letters
+from unlost.listener.store.postgres.reports import report
 from unlost.ops.faults.drills.compose_calls import SHOWN, Compose
 from unlost.ops.faults.drills.drill import IN_TRANSACTION, RECORD
 from unlost.ops.faults.drills.marks import ConsoleAt
-from unlost.ops.faults.drills.measure import Row, Run
+from unlost.ops.faults.drills.measure import Run, StoredEvent
+from unlost.ops.faults.drills.records import EFFECTS, TIMES, open_letters
 from unlost.ops.faults.drills.stage import StageError, Wires
 
 PSQL = 'exec psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XAtq -v ON_ERROR_STOP=1 -c "$0"'
@@ -43,7 +44,9 @@ class ComposeStage:
         listeners: Sequence[str],
         lease: float,
         console: ConsoleAt | None,
+        headers: Mapping[str, str],
     ) -> None:
+        self.headers = headers
         self.producer_url = producer_url
         self.listener_urls = listener_urls
         self.listeners = listeners
@@ -55,7 +58,7 @@ class ComposeStage:
     @property
     def wires(self) -> Wires:
         """Not available here."""
-        raise StageError("fault proxies are only to be had without --compose")
+        raise StageError("fault proxies are available only without --compose")
 
     async def stop(self, part: str) -> None:
         """``docker compose stop``."""
@@ -97,7 +100,7 @@ class ComposeStage:
 
     async def lock_events(self) -> None:
         """Not here."""
-        raise StageError("The table of events can only be locked without --compose")
+        raise StageError("the table of events can only be locked without --compose")
 
     async def unlock_events(self) -> None:
         """Nothing was locked."""
@@ -137,9 +140,29 @@ class ComposeStage:
         """Not here."""
         raise StageError("a dump is restored on this machine only")
 
+    async def lose_disk(self, listener: str) -> None:  # noqa: ARG002
+        """Not here."""
+        raise StageError("a disk is lost on this machine only")
+
+    async def replay_twice_at_once(self) -> None:
+        """Not here."""
+        raise StageError("letters are replayed twice at once on this machine only")
+
+    async def end_connections(self) -> None:
+        """Not here."""
+        raise StageError("a feed ends connections by a plan on this machine only")
+
+    async def fail_over_redis(self) -> None:
+        """Not available here."""
+        raise StageError("several Redis servers are available only without --compose")
+
+    async def promote_standby(self) -> None:
+        """Not available here."""
+        raise StageError("a standby of PostgreSQL is available only without --compose")
+
     async def fill_disk(self) -> None:
         """Not here."""
-        raise StageError("a full disk is only to be had without --compose")
+        raise StageError("a full disk is available only without --compose")
 
     async def free_disk(self) -> None:
         """Nothing was filled."""
@@ -148,11 +171,11 @@ class ComposeStage:
         """Create the table in which handlers' transactions record their effects."""
         await self._sql(EFFECTS)
 
-    async def rows(self, prefix: str) -> list[Row]:
+    async def rows(self, prefix: str) -> list[StoredEvent]:
         """Return the rows of a drill."""
-        found = await self._sql(ROWS.replace("$1", f"'{prefix}'"))
+        found = await self._sql(_about("rows_of_drill", prefix))
         fields = (line.rsplit("|", 3) for line in found.splitlines())
-        return [Row(one, float(came), float(went), int(epoch)) for one, came, went, epoch in fields]
+        return [StoredEvent(one, float(came), float(went), int(epoch)) for one, came, went, epoch in fields]
 
     async def effects(self, prefix: str) -> Counter[str]:
         """Count the committed effects of each event's handler."""
@@ -161,7 +184,7 @@ class ComposeStage:
 
     async def count(self, prefix: str) -> int:
         """Count the rows of a drill."""
-        return int(await self._sql(f"select count(*) from unlost.events where starts_with(event_id, '{prefix}')"))  # noqa: S608  our own prefix
+        return int(await self._sql(_about("count_of_drill", prefix)))
 
     async def runs(self) -> list[Run]:
         """Return every recorded handler run, of this drill and of earlier ones."""
@@ -226,9 +249,14 @@ class ComposeStage:
         return await self._compose.inside("postgres", "sh", "-c", PSQL, statement)
 
 
+def _about(name: str, prefix: str) -> str:
+    return report(name).replace("$1", f"'{prefix}'")
+
+
 async def compose_stage(
-    command: str, *, producer_url: str, listener_urls: Sequence[str], console: ConsoleAt | None
-) -> ComposeStage:
+    command: str, *, producer_url: str, listener_urls: Sequence[str], console: ConsoleAt | None,
+    headers: Mapping[str, str],
+) -> ComposeStage:  # fmt: skip
     """Make the stage of the project in this directory, after finding its services and its lease."""
     compose = Compose(command)
     code, output = await compose.run("ps", "--services", "--status", "running")
@@ -249,6 +277,7 @@ async def compose_stage(
         listeners=listeners,
         lease=lease,
         console=console,
+        headers=headers,
     )
 
 
@@ -257,7 +286,7 @@ async def _lease(compose: Compose, listener: str) -> float:
     settings = json.loads(await compose.inside(listener, "unlost", "listener", "--show-settings", "--json"))
     if settings["handler"] not in (RECORD, IN_TRANSACTION):
         raise StageError(
-            f"{listener} runs with HANDLER={settings['handler']}, which does not write its runs down; start it again "
+            f"{listener} runs with HANDLER={settings['handler']}, which does not record its runs; start it again "
             f"with HANDLER={RECORD}, as `docker compose --env-file ops/deploy/compose/drills.env up -d` does"
         )
     return float(settings["lease"])

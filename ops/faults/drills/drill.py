@@ -12,7 +12,7 @@ RECORD = "unlost.ops.faults.drills.handlers:record"
 IN_TRANSACTION = "unlost.ops.faults.drills.handlers:record_in_transaction"
 ANOTHER = "unlost.ops.faults.drills.handlers:another"
 NONE = ""
-"""No handler: events that arrive just after PostgreSQL has gone are claimed all the same, and buried."""
+"""No handler: events that arrive just after PostgreSQL has gone are claimed nevertheless."""
 
 
 async def nothing(stage: Stage) -> None:
@@ -30,7 +30,7 @@ def pause(seconds: float) -> Act:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """What must hold besides the law. ``None`` means reported, but not judged. All times are in seconds."""
+    """Limits besides the law. ``None`` means reported, but not judged. All times are in seconds."""
 
     extra_runs: bool = False
     """Whether handlers may run more than once per event: only if an owner was killed or frozen."""
@@ -81,9 +81,17 @@ class Drill:
     progress_from: Literal["damage", "heal"] = "heal"
     begins_after: float = 1 / 3
     """The share of the stream that is published before the damage."""
+    longer: float = 1.0
+    """How many times longer than usual the stream is. It must still flow when damage that takes long is done."""
     poison: Poison | None = None
     handler: str = RECORD
     settings: Mapping[str, str] = field(default_factory=dict)
+    redis: Literal["one", "cluster", "sentinels"] = "one"
+    """Which servers keep the claims."""
+    standby: bool = False
+    """Whether PostgreSQL has a synchronous standby."""
+    pooled: bool = False
+    """Whether listeners reach PostgreSQL by way of a pgbouncer in transaction mode, which must be installed."""
     wires: bool = False
     """Whether it needs a fault proxy on every wire."""
     fills_disk: bool = False
@@ -95,6 +103,13 @@ class Drill:
     foreign: bool = False
     """Whether listeners read a source that cannot resume, instead of the producer. Letters that stops leave are then
     resolved by the listeners themselves."""
+    feed: Literal["", "planned", "acknowledged"] = ""
+    """The feed, described by a profile, that listeners read instead of the producer: one that ends connections by a
+    plan, or one that wants acknowledgements."""
+    broker: Literal[0, 1, 3] = 0
+    """How many nodes the broker has that listeners read instead of the producer; 0: none."""
+    keys: int = 0
+    """How many keys the events have. Each key's events must run in order, whatever happens."""
     two_groups: bool = False
     """Whether a second group of listeners uses the same database; the audit counts its rows too."""
     on_compose: bool = True
@@ -103,5 +118,14 @@ class Drill:
     def is_portable(self) -> bool:
         """Whether a compose project can be the stage: the drill needs nothing that is set up before the start."""
         return self.on_compose and not (
-            self.wires or self.fills_disk or self.few_connections or self.revives or self.foreign
+            self.redis != "one"
+            or self.standby
+            or self.pooled
+            or self.wires
+            or self.fills_disk
+            or self.few_connections
+            or self.revives
+            or self.foreign
+            or self.feed
+            or self.broker
         )

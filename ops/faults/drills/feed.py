@@ -9,18 +9,18 @@ While no client is connected at all, it waits, so that a drill knows which event
 import asyncio
 import contextlib
 import sys
+from collections.abc import AsyncIterator
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from unlost.listener.core.event import parse
+from unlost.listener.source.stream.envelope import split
 
-LARGEST = 2**30
 AGAIN_SECONDS = 0.2
 
 
-class Feed:
+class Clients:
     """All connected clients."""
 
     def __init__(self) -> None:
@@ -56,16 +56,22 @@ class Feed:
         return True
 
 
+async def bodies_of(upstream: str) -> AsyncIterator[bytes]:
+    """Read a producer's stream for ever, without its cursors."""
+    while True:
+        with contextlib.suppress(OSError, WebSocketException):
+            async with connect(upstream, compression=None, max_size=None, proxy=None) as stream:
+                async for message in stream:
+                    yield split([str(message).encode()]).bodies[0]
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
 async def run(upstream: str, port: int) -> None:
     """Forward events for ever."""
-    feed = Feed()
-    async with serve(feed.serve, "127.0.0.1", port, compression=None, close_timeout=2.0):
-        while True:
-            with contextlib.suppress(OSError, WebSocketException):
-                async with connect(upstream, compression=None, max_size=None, proxy=None) as stream:
-                    async for message in stream:
-                        await feed.hand_on(parse(message, max_bytes=LARGEST).without_cursor())
-            await asyncio.sleep(AGAIN_SECONDS)
+    clients = Clients()
+    async with serve(clients.serve, "127.0.0.1", port, compression=None, close_timeout=2.0):
+        async for body in bodies_of(upstream):
+            await clients.hand_on(body)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ async def set_journal_back(stage: Stage) -> None:
 async def start_and_see_gaps(stage: Stage) -> None:
     """Start the producer. Each listener has a cursor that the restored journal does not know, and must report a gap."""
     await stage.start("producer")
-    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=2, trust_env=False, headers=stage.headers) as client:
         for url in stage.listener_urls:
             await _gap(client, url)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StoredEvent:
     """One row of ``events``."""
 
     event_id: str
@@ -54,7 +54,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """When the damage was done (``struck``: its first blow had landed), when healing began, and when it ended."""
+    """When the damage was done (``struck``: its first fault was there), when healing began, and when it ended."""
 
     struck: float
     heal_began: float
@@ -67,20 +67,20 @@ def extra_runs(runs: Iterable[Run]) -> int:
     return sum(count - 1 for count in counted.values())
 
 
-def progress_from_damage(rows: Iterable[Row], moments: Moments) -> float | None:
+def progress_from_damage(rows: Iterable[StoredEvent], moments: Moments) -> float | None:
     """Seconds from the damage to the first row of an event that was received after the damage."""
     first = min((row.processed_at for row in rows if row.received_at > moments.struck), default=None)
     return None if first is None else first - moments.struck
 
 
-def progress_from_heal(rows: Iterable[Row], moments: Moments) -> float | None:
+def progress_from_heal(rows: Iterable[StoredEvent], moments: Moments) -> float | None:
     """Seconds from the end of healing to the first row after healing began; 0 if that row came before the end."""
     first = min((row.processed_at for row in rows if row.processed_at > moments.heal_began), default=None)
     return None if first is None else max(0.0, first - moments.healed)
 
 
 def recovery(
-    rows: Iterable[Row], samples: Iterable[Sample], accepted: Mapping[str, float], moments: Moments
+    rows: Iterable[StoredEvent], samples: Iterable[Sample], accepted: Mapping[str, float], moments: Moments
 ) -> float | None:
     """Seconds from healing until every event accepted before it is stored, and every listener is and stays well."""
     waiting = (row.processed_at for row in rows if accepted.get(row.event_id, moments.healed) < moments.healed)
@@ -106,7 +106,7 @@ def felt(samples: Iterable[Sample], moments: Moments) -> bool:
     return any(sample.at >= moments.struck and not sample.well for sample in samples)
 
 
-def in_flight_pause(rows: Collection[Row], runs: Iterable[Run], moments: Moments) -> float | None:
+def in_flight_pause(rows: Collection[StoredEvent], runs: Iterable[Run], moments: Moments) -> float | None:
     """Seconds from the damage until the last event was stored whose handler ran at that moment."""
     stored = {row.event_id: row.processed_at for row in rows}
     waits = [
@@ -117,7 +117,7 @@ def in_flight_pause(rows: Collection[Row], runs: Iterable[Run], moments: Moments
     return max(waits, default=None)
 
 
-def taken_over(rows: Iterable[Row], moments: Moments) -> float | None:
+def taken_over(rows: Iterable[StoredEvent], moments: Moments) -> float | None:
     """Seconds from the damage until the last event of a lost owner was stored by its new owner."""
     waits = [row.processed_at - moments.struck for row in rows if row.epoch > 1]
     return max(waits, default=None)

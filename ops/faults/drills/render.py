@@ -9,7 +9,7 @@ from rich.text import Text
 
 from unlost.ops.faults.drills.drill import Drill
 from unlost.ops.faults.drills.runner import Phase
-from unlost.ops.faults.drills.verdict import Result
+from unlost.ops.faults.drills.verdict import DrillResult
 
 WIDTH = 79
 NAME = 21
@@ -56,7 +56,7 @@ def progress(console: Console) -> Iterator[Callable[[Phase], None]]:
         yield show
 
 
-def verdict(console: Console, result: Result, reasons: Iterable[str]) -> None:
+def verdict(console: Console, result: DrillResult, reasons: Iterable[str]) -> None:
     """Print the verdict on one drill."""
     console.print(
         f"  {result.published:,} published, {result.rows:,} rows: {result.lost} lost, {result.doubled} doubled\n"
@@ -67,11 +67,11 @@ def verdict(console: Console, result: Result, reasons: Iterable[str]) -> None:
         markup=False,
     )
     for reason in reasons:
-        console.print(Text(f"  not so: {reason}", style="red"))
+        console.print(Text(f"  failed: {reason}", style="red"))
     console.print(Text(f"  {'PASS' if result.passed else 'FAIL'}", style="bold green" if result.passed else "bold red"))
 
 
-def summary(console: Console, results: list[Result]) -> None:
+def summary(console: Console, results: list[DrillResult]) -> None:
     """Print all verdicts, one per line."""
     console.print(f"\n{'drill':<{NAME - 1}}" + "".join(f"{head:>{width}}" for head, width in COLUMNS), markup=False)
     for one in results:

@@ -42,7 +42,7 @@ async def stop_listeners_and_restore_dump(stage: Stage) -> None:
     await asyncio.sleep(FLOWS)
     for listener in stage.listeners:
         await stage.stop(listener)
-    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=2, trust_env=False, headers=stage.headers) as client:
         for url in stage.listener_urls:
             await _gone(client, url)
     await _restore_dump(stage)
@@ -68,7 +68,7 @@ async def _gone(client: httpx.AsyncClient, url: str) -> None:
 
 async def until_noticed(stage: Stage) -> None:
     """Wait until each listener has reported that PostgreSQL was set back."""
-    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=2, trust_env=False, headers=stage.headers) as client:
         for url in stage.listener_urls:
             await _noticed(client, url)
 

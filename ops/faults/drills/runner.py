@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unlost.ops.faults.drills import books as bookkeeping
-from unlost.ops.faults.drills.books import Books
+from unlost.ops.faults.drills import records as drill_records
 from unlost.ops.faults.drills.drill import Drill
 from unlost.ops.faults.drills.marks import Marks, marks
 from unlost.ops.faults.drills.measure import (
     Moments,
-    Row,
     Run,
+    StoredEvent,
     extra_runs,
     felt,
     in_flight_pause,
@@ -22,8 +21,10 @@ from unlost.ops.faults.drills.measure import (
     recovery,
     taken_over,
 )
+from unlost.ops.faults.drills.order import disordered
+from unlost.ops.faults.drills.records import Records
 from unlost.ops.faults.drills.stage import Stage, StageError
-from unlost.ops.faults.drills.traffic import Stream
+from unlost.ops.faults.drills.traffic import Traffic
 from unlost.ops.faults.drills.verdict import Observed
 from unlost.ops.faults.drills.watching import Watcher
 from unlost.ops.system.child import ChildFailed
@@ -33,9 +34,9 @@ ANSWERED_WITHIN = 30.0
 CALM = 10.0
 """Seconds that an open-ended stream continues after healing."""
 SETTLED_WITHIN = 90.0
-"""Seconds without any change before events count as stuck. Reading a stream again after an outage takes its time."""
+"""Seconds without any change before events count as stuck. Reading a stream again after an outage takes long."""
 LETTERS_SURE_WITHIN = 45.0
-"""Seconds that a listener may take to resolve a needless letter of its own: its second check, and some reserve."""
+"""Seconds that a listener may take to resolve a letter of its own that is not needed: its second check, and more."""
 LOOK_EVERY = 0.25
 REVIVE_EVERY = 0.2
 
@@ -58,13 +59,13 @@ Say = Callable[[Phase], None]
 class Runner:
     """Runs one drill on a stage that is up."""
 
-    def __init__(self, drill: Drill, stage: Stage, stream: Stream, say: Say, hold: float) -> None:
+    def __init__(self, drill: Drill, stage: Stage, stream: Traffic, say: Say, hold: float) -> None:
         self._drill = drill
         self._stage = stage
         self._stream = stream
         self._say = say
         self._hold = hold
-        self._watcher = Watcher(stream, stage.producer_url, stage.listener_urls, stage.count)
+        self._watcher = Watcher(stream, stage.producer_url, stage.listener_urls, stage.count, stage.headers)
         self._errors: list[str] = []
 
     async def run(self) -> Observed:
@@ -91,10 +92,19 @@ class Runner:
             self._errors.append(f"{strange} events were handled by another handler than the group's")
         if before.letters:
             self._errors += await self._stage.replay()
-        after = await bookkeeping.read(self._stage, self._stream.prefix)
+        if self._drill.keys:
+            self._errors += await self._disorder()
+        after = await drill_records.read(self._stage, self._stream.prefix)
         self._errors += await self._stage.audit()
         self._note_watcher()
         return self._observed(before, after, runs, moments, normal)
+
+    async def _disorder(self) -> list[str]:
+        """Check the order of each key, with the runs of the replay."""
+        runs = [one for one in await self._stage.runs() if one.event_id.startswith(self._stream.prefix)]
+        places = self._stream.places({one.event_id for one in runs})
+        wrong = disordered([(one.at, one.event_id) for one in runs], places)
+        return [f"{len(wrong)} events ran out of the order of their keys: {wrong[0]}"] if wrong else []
 
     async def _hurt(self, left: Marks) -> Moments:
         drill, stage = self._drill, self._stage
@@ -128,10 +138,10 @@ class Runner:
             self._phase("aftermath")
             await asyncio.sleep(self._hold)
 
-    async def _until_settled(self) -> Books:
+    async def _until_settled(self) -> Records:
         """Return the records once each accepted event has one row or letter and no listener holds any, or all is stuck.
 
-        A listener that wrote a letter checks whether it was needless, and again when nothing can be in flight any more.
+        A listener that wrote a letter checks whether it is needed, and again when nothing can be in flight any more.
         """
         self._phase("settling")
         await self._until_published()
@@ -142,18 +152,18 @@ class Runner:
             held = sum(seen.in_memory.values())
             is_last = bool(seen.failure) or time.monotonic() > max(began, seen.moved_at) + SETTLED_WITHIN
             if not held or is_last:
-                books = await bookkeeping.read(self._stage, self._stream.prefix)
+                records = await drill_records.read(self._stage, self._stream.prefix)
                 if is_last and held and not seen.failure:
                     self._errors.append(
                         f"{held} events were still in memory after nothing had moved for {SETTLED_WITHIN:g} s; "
                         "what was under way then may be counted as lost or doubled"
                     )
-                if not books.lost(seen.published.accepted):
+                if not records.lost(seen.published.accepted):
                     sure = min(sure, time.monotonic() + LETTERS_SURE_WITHIN)
-                    heals = self._drill.foreign and bool(books.letters)
-                    is_last = is_last or not (heals or books.doubled()) or time.monotonic() > sure
+                    heals = self._drill.foreign and bool(records.letters)
+                    is_last = is_last or not (heals or records.doubled()) or time.monotonic() > sure
                 if is_last:
-                    return books
+                    return records
             await asyncio.sleep(LOOK_EVERY)
 
     async def _until_published(self) -> None:
@@ -167,7 +177,7 @@ class Runner:
         if not answered:
             self._errors.append(f"not all events were answered within {ANSWERED_WITHIN:g} s")
 
-    async def _until_normal(self, rows: list[Row], moments: Moments) -> float | None:
+    async def _until_normal(self, rows: list[StoredEvent], moments: Moments) -> float | None:
         """Return the seconds to recovery, once all events are settled; None if there was no recovery in time."""
         seen = self._watcher.seen
         deadline = time.monotonic() + SETTLED_WITHIN
@@ -181,7 +191,7 @@ class Runner:
             await asyncio.sleep(LOOK_EVERY)
 
     def _observed(
-        self, before: Books, after: Books, runs: list[Run], moments: Moments, normal: float | None
+        self, before: Records, after: Records, runs: list[Run], moments: Moments, normal: float | None
     ) -> Observed:
         drill, seen = self._drill, self._watcher.seen
         accepted = seen.published.accepted
@@ -228,10 +238,10 @@ class Runner:
         self._say(Phase(what, len(seen.published.accepted), seen.rows if rows is None else rows))
 
 
-async def observe(drill: Drill, stage: Stage, stream: Stream, say: Say, hold: float = 0.0) -> Observed:
+async def observe(drill: Drill, stage: Stage, stream: Traffic, say: Say, hold: float = 0.0) -> Observed:
     """Run a drill; a failure of the stage itself becomes part of the observation.
 
-    ``hold``: the damage lasts at least so many seconds, and its aftermath stays as long, for people who watch.
+    ``hold``: seconds that the damage lasts at least, and that its aftermath is kept, for people who watch.
     """
     try:
         return await Runner(drill, stage, stream, say, hold).run()

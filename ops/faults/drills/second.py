@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from unlost.ops.faults.drills import books
+from unlost.listener.store.postgres.reports import Reports
+from unlost.ops.faults.drills import records
 from unlost.ops.system.child import Child
 from unlost.ops.system.layout import Layout
 from unlost.ops.system.system import System
@@ -14,8 +15,6 @@ from unlost.ops.system.system import System
 GROUP = "EU"
 SAME_WITHIN = 30.0
 LOOK_EVERY = 0.25
-LACKING = """SELECT count(*) FROM unlost.events a FULL JOIN "unlost_EU".events b USING (event_id)
-WHERE a.event_id IS NULL OR b.event_id IS NULL"""
 
 
 @contextmanager
@@ -40,12 +39,13 @@ def second_group(system: System) -> Iterator[Layout]:
 
 async def different_rows(database_url: str) -> list[str]:
     """Wait until both groups have rows for the same events; return a sentence if they do not in time."""
-    connection = await books.connected(database_url)
+    connection = await records.connected(database_url)
     try:
         deadline = time.monotonic() + SAME_WITHIN
-        while lacking := await connection.fetchval(LACKING):
+        first, second = Reports(connection), Reports(connection, GROUP)
+        while lacking := await first.ids() ^ await second.ids():
             if time.monotonic() > deadline:
-                return [f"{lacking} events are rows of one group only"]
+                return [f"{len(lacking)} events are rows of one group only"]
             await asyncio.sleep(LOOK_EVERY)
         return []
     finally:

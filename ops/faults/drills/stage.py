@@ -5,11 +5,11 @@ when its effect has happened. Healing an undamaged part has no effect.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from unlost.ops.faults.drills.marks import ConsoleAt
-from unlost.ops.faults.drills.measure import Row, Run
+from unlost.ops.faults.drills.measure import Run, StoredEvent
 
 
 class StageError(Exception):
@@ -39,6 +39,10 @@ class Stage(Protocol):
     @property
     def listener_urls(self) -> Sequence[str]:
         """Each listener's HTTP endpoint."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that producer and listeners require."""
 
     @property
     def listeners(self) -> Sequence[str]:
@@ -77,6 +81,12 @@ class Stage(Protocol):
     async def revive(self) -> None:
         """Start every listener that has ended."""
 
+    async def fail_over_redis(self) -> None:
+        """Make a primary of Redis and its replica change roles, as before a planned stop."""
+
+    async def promote_standby(self) -> None:
+        """Let PostgreSQL's standby take rows, once the primary is gone."""
+
     async def take_connections(self) -> None:
         """Take all of PostgreSQL's connections, including those of the listeners."""
 
@@ -113,6 +123,15 @@ class Stage(Protocol):
     async def restore_dump(self) -> None:
         """Replace the database by an empty one, whoever is connected, and restore the dump into it as documented."""
 
+    async def lose_disk(self, listener: str) -> None:
+        """Kill a listener once its letters are listed, and remove everything it had on its disk."""
+
+    async def replay_twice_at_once(self) -> None:
+        """Replay all letters of the fleet's list from two places at once."""
+
+    async def end_connections(self) -> None:
+        """Let the feed end its clients' connections by its plan; return when it has."""
+
     async def fill_disk(self) -> None:
         """Leave no room for dead letters."""
 
@@ -122,7 +141,7 @@ class Stage(Protocol):
     async def prepare(self) -> None:
         """Create the table in which handlers' transactions record their effects."""
 
-    async def rows(self, prefix: str) -> list[Row]:
+    async def rows(self, prefix: str) -> list[StoredEvent]:
         """The rows of a drill: its events' ids have this prefix."""
 
     async def effects(self, prefix: str) -> Counter[str]:

@@ -6,7 +6,7 @@ It is never sent again after that, so the drill detects a producer that loses ac
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -20,7 +20,7 @@ ANSWER_WITHIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class Traffic:
     """The events to publish, and their rate. ``until_healed``: the stream ends soon after the healing."""
 
     prefix: str
@@ -28,16 +28,29 @@ class Stream:
     rate: float
     poison: Poison | None = None
     until_healed: bool = False
+    keys: int = 0
+    """How many keys the events have. Those of one key are published one after another; 0: events have no key."""
+
+    def key_of(self, number: int) -> int:
+        """The key of the event with this number."""
+        return number % self.keys
+
+    def places(self, event_ids: Iterable[str]) -> dict[str, tuple[str, int]]:
+        """The key of each of these events, and the event's number in it."""
+        numbers = {event_id: int(event_id.removeprefix(self.prefix)) for event_id in event_ids}
+        return {event_id: (f"k{self.key_of(number)}", number) for event_id, number in numbers.items()}
 
     def event(self, number: int) -> dict[str, object]:
         """The event with this number."""
         behaviour = self.poison.what if self.poison and self.poison.is_in(number, self.events) else None
-        payload = {"number": number} | ({"drill": behaviour} if behaviour else {})
+        payload: dict[str, object] = {"number": number} | ({"drill": behaviour} if behaviour else {})
+        if self.keys:
+            payload["key"] = f"k{self.key_of(number)}"
         return {"event_id": f"{self.prefix}{number}", "type": "drill", "payload": payload}
 
 
 @dataclass(slots=True)
-class Published:
+class PublishTimes:
     """When each event was accepted, by event id; ``refused`` keeps responses that no healthy producer gives."""
 
     accepted: dict[str, float] = field(default_factory=dict)
@@ -46,31 +59,36 @@ class Published:
 
 
 async def publish(
-    stream: Stream,
+    stream: Traffic,
     producer_url: str,
-    published: Published,
+    published: PublishTimes,
     *,
+    headers: Mapping[str, str],
     ending: Callable[[], bool],
     stopping: Callable[[], bool],
 ) -> None:
     """Publish the stream, however long the producer is away. Once ``ending``, only sent requests are awaited."""
-    waiting: asyncio.Queue[int] = asyncio.Queue()
+    shared: asyncio.Queue[int] = asyncio.Queue()
+    # Events of one key have one sender, so that the producer accepts them in their order.
+    waiting = [asyncio.Queue[int]() if stream.keys else shared for _ in range(SENDERS)]
     limits = httpx.Limits(max_connections=SENDERS, max_keepalive_connections=SENDERS)
     async with (
-        httpx.AsyncClient(base_url=producer_url, timeout=ANSWER_WITHIN, limits=limits, trust_env=False) as client,
+        httpx.AsyncClient(
+            base_url=producer_url, timeout=ANSWER_WITHIN, limits=limits, trust_env=False, headers=headers
+        ) as client,
         asyncio.TaskGroup() as tasks,
     ):
-        senders = [tasks.create_task(_send_for_ever(client, stream, waiting, published)) for _ in range(SENDERS)]
+        senders = [tasks.create_task(_send_for_ever(client, stream, one, published)) for one in waiting]
         due, started = 0, time.monotonic()
         while due < stream.events and not ending() and not stopping():
             pause = started + due / stream.rate - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)
-            waiting.put_nowait(due)
+            waiting[stream.key_of(due) % SENDERS if stream.keys else 0].put_nowait(due)
             due += 1
         while not stopping() and len(published.accepted) + len(published.refused) < due:
             if ending():
-                due -= _emptied(waiting)
+                due -= sum(map(_emptied, waiting))
             await asyncio.sleep(AGAIN)
         for sender in senders:
             sender.cancel()
@@ -86,7 +104,7 @@ def _emptied(waiting: "asyncio.Queue[int]") -> int:
 
 
 async def _send_for_ever(
-    client: httpx.AsyncClient, stream: Stream, waiting: "asyncio.Queue[int]", published: Published
+    client: httpx.AsyncClient, stream: Traffic, waiting: "asyncio.Queue[int]", published: PublishTimes
 ) -> None:
     while True:
         event = stream.event(await waiting.get())
@@ -94,7 +112,7 @@ async def _send_for_ever(
             await asyncio.sleep(AGAIN)
 
 
-async def _send(client: httpx.AsyncClient, event: dict[str, object], published: Published) -> bool:
+async def _send(client: httpx.AsyncClient, event: dict[str, object], published: PublishTimes) -> bool:
     """Try once; return whether there was a final response."""
     event_id = str(event["event_id"])
     try:

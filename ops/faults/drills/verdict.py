@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from unlost.ops.faults.drills.drill import Bars
+from unlost.ops.kit.telemetry.counted import counted
+
+NEITHER = (
+    "accepted event is neither a row nor a dead letter", "accepted events are neither rows nor dead letters",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was observed in a drill. ``errors``: sentences about whatever disturbed the drill itself."""
+    """The observations of a drill. ``errors``: sentences about anything that disturbed the drill itself."""
 
     drill: str
     published: int
@@ -28,7 +33,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class DrillResult:
     """The result that ``--json`` writes."""
 
     drill: str
@@ -48,10 +53,10 @@ class Result:
         return asdict(self)
 
 
-def judge(seen: Observed, bars: Bars) -> tuple[Result, list[str]]:
+def judge(seen: Observed, bars: Bars) -> tuple[DrillResult, list[str]]:
     """Return the result, and the reasons why the drill failed (none if it passed)."""
     reasons = [*seen.errors, *_law(seen), *_letters(seen, bars), *_work(seen, bars), *_times(seen, bars)]
-    result = Result(
+    result = DrillResult(
         drill=seen.drill,
         published=seen.published,
         rows=seen.rows,
@@ -71,27 +76,27 @@ def _law(seen: Observed) -> Iterator[str]:
     if not seen.published:
         yield "nothing was published, so nothing was proved"
     if seen.lost:
-        yield f"{seen.lost} events that were accepted are neither rows nor dead letters"
+        yield counted(seen.lost, *NEITHER)
     if seen.doubled:
-        yield f"{seen.doubled} events took effect twice"
+        yield f"{counted(seen.doubled, 'event')} took effect twice"
     if seen.rows + seen.letters_after_replay < seen.published and not seen.lost:
         yield f"{seen.rows} rows and {seen.letters_after_replay} letters do not make {seen.published} events"
 
 
 def _letters(seen: Observed, bars: Bars) -> Iterator[str]:
     if seen.letters and bars.letters == "none":
-        yield f"{seen.letters} dead letters, and none is expected here"
+        yield f"{counted(seen.letters, 'dead letter')}, and none is expected here"
     if not seen.letters and bars.letters == "some":
         yield "no dead letter was written, and some are expected here"
     if seen.letters_after_replay:
-        yield f"{seen.letters_after_replay} dead letters are left after the replay"
+        yield f"{counted(seen.letters_after_replay, 'dead letter is', 'dead letters are')} left after the replay"
 
 
 def _work(seen: Observed, bars: Bars) -> Iterator[str]:
     if seen.extra_handler_runs and not bars.extra_runs:
         yield f"{seen.extra_handler_runs} handler runs beyond one per event, though no owner was killed or frozen"
     if bars.felt and not seen.felt:
-        yield "no listener ever felt the damage, so nothing was proved"
+        yield "no listener reported the damage, so nothing was proved"
 
 
 def _times(seen: Observed, bars: Bars) -> Iterator[str]:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -16,7 +16,7 @@ import httpx
 
 from unlost.ops.faults.drills.measure import Sample
 from unlost.ops.faults.drills.stage import StageError
-from unlost.ops.faults.drills.traffic import Published, Stream, publish
+from unlost.ops.faults.drills.traffic import PublishTimes, Traffic, publish
 
 SAMPLE_SECONDS = 0.1
 COUNT_SECONDS, COUNT_PAUSES = 1.0, 4
@@ -26,9 +26,9 @@ JOIN_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Seen:
-    """What the thread has seen so far; other threads only read it."""
+    """The thread's observations until now; other threads only read them."""
 
-    published: Published = field(default_factory=Published)
+    published: PublishTimes = field(default_factory=PublishTimes)
     samples: list[Sample] = field(default_factory=list)
     in_memory: dict[str, int] = field(default_factory=dict)
     cursors: dict[str, str | None] = field(default_factory=dict)
@@ -53,16 +53,18 @@ class Watcher:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: Traffic,
         producer_url: str,
         listener_urls: Sequence[str],
         count_rows: Callable[[str], Awaitable[int]],
+        headers: Mapping[str, str],
     ) -> None:
         self.seen = Seen()
         self._stream = stream
         self._producer_url = producer_url
         self._listener_urls = listener_urls
         self._count_rows = count_rows
+        self._headers = headers
         self._ending = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drill watcher", daemon=True)
@@ -76,7 +78,7 @@ class Watcher:
         self._thread.join(JOIN_SECONDS)
 
     async def until_published(self, count: int) -> None:
-        """Return once so many events have been accepted."""
+        """Return once ``count`` events have been accepted."""
         while len(self.seen.published.accepted) < count and self._thread.is_alive():  # noqa: ASYNC110  a thread's work
             await asyncio.sleep(0.01)
 
@@ -105,7 +107,7 @@ class Watcher:
             sampling.append(tasks.create_task(self._count()))
             await publish(
                 self._stream, self._producer_url, self.seen.published,
-                ending=self._ending.is_set, stopping=self._stopping.is_set,
+                headers=self._headers, ending=self._ending.is_set, stopping=self._stopping.is_set,
             )  # fmt: skip
             while not self._stopping.is_set():  # noqa: ASYNC110  set by another thread
                 await asyncio.sleep(0.05)
@@ -113,13 +115,15 @@ class Watcher:
                 task.cancel()
 
     async def _sample(self, url: str) -> None:
-        async with httpx.AsyncClient(base_url=url, timeout=SILENT_AFTER, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=url, timeout=SILENT_AFTER, trust_env=False, headers=self._headers
+        ) as client:
             while True:
                 at = time.time()
                 try:
                     health = (await client.get("/health")).json()
                     self.seen.in_memory[url] = health["in_memory"]
-                    self.seen.cursor(url, health["cursor"])
+                    self.seen.cursor(url, health["sources"][0]["cursor"])
                     well = (
                         health["ready"]
                         and health["mode"] == "normal"

@@ -17,7 +17,7 @@ CHUNK = 64 * 1024
 HELD_BYTES = 16 * 1024 * 1024
 
 
-class Link:
+class ToxicLink:
     """Carries data from a reader to a writer. It calls ``reset`` when a toxic resets the whole connection."""
 
     def __init__(
@@ -26,12 +26,12 @@ class Link:
         writer: asyncio.StreamWriter,
         *,
         reset: Callable[[], None],
-        dice: Callable[[], float],
+        rng: Callable[[], float],
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._reset = reset
-        self._dice = dice
+        self._rng = rng
         self._arrived: deque[tuple[bytes, float]] = deque()
         self._bytes = 0
         self._at_end = False
@@ -70,7 +70,7 @@ class Link:
         self._toxics = [(toxic, before[toxic] if toxic in staying else self._started(toxic)) for toxic in toxics]
 
     def _started(self, toxic: Toxic) -> Effect | None:
-        if self._dice() >= toxic.toxicity:
+        if self._rng() >= toxic.toxicity:
             return None
         effect = effect_of(toxic)
         strike = asyncio.create_task(self._strike(effect))

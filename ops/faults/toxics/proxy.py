@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from unlost.ops.faults.toxics.link import Link
+from unlost.ops.faults.toxics.link import ToxicLink
 from unlost.ops.faults.toxics.toxic import Stream, Toxic, ToxicError
 from unlost.ops.kit.telemetry.http import listening_socket
 
@@ -25,12 +25,12 @@ _port = re.compile("[0-9]{1,5}")
 class Proxy:
     """One proxy. ``listen`` and ``upstream`` are ``host:port``; port 0 is replaced by the port that was assigned."""
 
-    def __init__(self, name: str, listen: str, upstream: str, dice: Callable[[], float] = random.random) -> None:
+    def __init__(self, name: str, listen: str, upstream: str, rng: Callable[[], float] = random.random) -> None:
         self.name = name
         self.listen = listen
         self.upstream = upstream
         self.toxics: dict[str, Toxic] = {}
-        self._dice = dice
+        self._rng = rng
         self._server: asyncio.Server | None = None
         self._reserved: socket.socket | None = None
         self._connections: dict[asyncio.Task[None], _Connection | None] = {}
@@ -120,7 +120,7 @@ class Proxy:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 other_reader, other = await asyncio.open_connection(*address(self.upstream))
-            connection = _Connection((reader, writer), (other_reader, other), self._dice)
+            connection = _Connection((reader, writer), (other_reader, other), self._rng)
             connection.set_toxics(self.toxics)
             self._connections[task] = connection
             await connection.run()
@@ -161,12 +161,12 @@ class _Connection:
         self,
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        dice: Callable[[], float],
+        rng: Callable[[], float],
     ) -> None:
         self._writers = (client[1], server[1])
-        self._links: dict[Stream, Link] = {
-            "upstream": Link(client[0], server[1], reset=self._reset, dice=dice),
-            "downstream": Link(server[0], client[1], reset=self._reset, dice=dice),
+        self._links: dict[Stream, ToxicLink] = {
+            "upstream": ToxicLink(client[0], server[1], reset=self._reset, rng=rng),
+            "downstream": ToxicLink(server[0], client[1], reset=self._reset, rng=rng),
         }
 
     async def run(self) -> None:

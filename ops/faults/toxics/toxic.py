@@ -32,7 +32,7 @@ class Latency(Attributes, frozen=True):
 
 
 class Bandwidth(Attributes, frozen=True):
-    """Limits the rate to so many KB a second; zero means no limit."""
+    """Limits the rate to ``rate`` KB a second; zero means no limit."""
 
     rate: int = 0
 
@@ -64,7 +64,7 @@ class Slicer(Attributes, frozen=True):
 
 
 class LimitData(Attributes, frozen=True):
-    """Closes the connection after so many bytes."""
+    """Closes the connection after ``bytes`` bytes."""
 
     bytes: int = 0
 

@@ -15,6 +15,7 @@ import click
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from unlost.ops.kit.command.secret import PathOrUrl
 from unlost.ops.kit.command.settings import Settings, flag_name
 from unlost.ops.kit.telemetry.mask import masked_within
 
@@ -225,7 +226,7 @@ def _metavar(annotation: Any) -> str:
         return "|".join(map(str, get_args(annotation)))
     if get_origin(annotation) in (tuple, list):
         return "A,B,..."
-    names = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+    names: dict[Any, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT", PathOrUrl: "PATH|URL"}
     for kind in _kinds(annotation):
         if kind in names:
             return names[kind]

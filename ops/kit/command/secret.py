@@ -1,5 +1,6 @@
 """Values that must not be shown: ``str`` and ``repr`` are masked; only ``reveal()`` returns the value."""
 
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -65,6 +66,35 @@ class SecretUrl(Secret):
         if isinstance(value, str) and "://" not in value:
             raise ValueError("must be a URL such as scheme://host:port/name (before the host: user:pw@)")
         return super()._validated(value)
+
+
+class PathOrUrl(SecretUrl):
+    """The path of a file, or a URL whose password is masked."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return super().__str__() if self.path is None else self._value
+
+    @property
+    def path(self) -> Path | None:
+        """The path; None if it is a URL."""
+        return None if "://" in self._value else Path(self._value)
+
+    @classmethod
+    def _validated(cls, value: object) -> "Secret":
+        if isinstance(value, Path):
+            return cls(str(value))
+        return super(SecretUrl, cls)._validated(value)
+
+
+class SecretUrls(Secret):
+    """URLs, or other words, with spaces between them. Passwords are masked."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return " ".join(str(SecretUrl(one)) if "://" in one else masked(one) for one in self._value.split())
 
 
 def _web_address(value: str) -> str:

@@ -5,12 +5,14 @@ of its own fields is wrong, since its error would only repeat the first one.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import click
+from dotenv.parser import parse_stream
 from pydantic import TypeAdapter, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from unlost.ops.kit.command.say import say
 from unlost.ops.kit.command.secret import Secret
@@ -32,17 +34,41 @@ class UsageProblem(click.ClickException):
             say(f"error: {problem}", err=True, file=file)
 
 
+LONGEST_SECRET = 64 * 1024
+ENV_FILE = ".env"
+MOST_LINES = 5
+"""How many lines that cannot be read are named."""
+
+
 class Settings(BaseSettings):
-    """Base class of every command's settings. Lists are written with commas between their items."""
+    """Base class of every command's settings. Lists are written with commas between their items.
+
+    A secret may stand in a file: ``NAME_FILE`` is its path.
+    """
+
+    removed: ClassVar[Mapping[str, str]] = {}
+    """Environment variables of earlier versions, and what replaces each. To ignore one could be dangerous."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
+        env_file=ENV_FILE,
         extra="ignore",
         frozen=True,
         env_ignore_empty=True,
         enable_decoding=False,
         validate_default=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic's own have other names
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags come first, then the environment, ``.env``, and files of secrets."""
+        return init_settings, env_settings, dotenv_settings, _SecretFiles(settings_cls)
 
     @model_validator(mode="before")
     @classmethod
@@ -55,6 +81,13 @@ class Settings(BaseSettings):
     def load(cls, given: Mapping[str, Any]) -> Self:
         """Load the settings; ``given`` (by field name) overrides the environment. Raises ``UsageProblem``."""
         try:
+            if lines := _unreadable_lines(Path(ENV_FILE)):
+                raise UsageProblem(
+                    f".env in the working directory, line {', '.join(map(str, lines[:MOST_LINES]))}: "
+                    "is not NAME=value; correct or remove it"
+                )
+            if problems := [f"{name} is not used any more: {instead}" for name, instead in _removed(cls)]:
+                raise UsageProblem(*problems)
             return cls(**given)
         except UnicodeDecodeError as error:
             raise UsageProblem(f".env in the working directory is not UTF-8 text: {error}") from None
@@ -71,6 +104,55 @@ class _Unchecked(BaseSettings):
     """
 
     model_config = Settings.model_config
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Secrets in files that ``NAME_FILE`` names, as Docker, Kubernetes and systemd provide them."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the content of the field's file; None without one."""
+        path = _outer(f"{field_name}_file") if _is_secret(field.annotation) else None
+        return (None if path is None else _secret_in(field_name, path)), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return all secrets that stand in files."""
+        found = {name: self.get_field_value(info, name)[0] for name, info in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _secret_in(name: str, path: str) -> str:
+    if _outer(name) is not None:
+        raise UsageProblem(f"{name.upper()} and {name.upper()}_FILE are both set; keep one of them")
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(LONGEST_SECRET).decode().rstrip("\r\n")
+    except OSError as error:
+        raise UsageProblem(f"{name.upper()}_FILE {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageProblem(f"{name.upper()}_FILE {path}: is not UTF-8 text") from None
+
+
+def _unreadable_lines(file: Path) -> list[int]:
+    """The numbers of lines that hold no setting. Otherwise each reading of the file would log a warning for each."""
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8") as text:
+        wrong = [one.original for one in parse_stream(text) if one.error]
+    # A statement begins after the one before it, so blank lines may come first.
+    return [one.line + one.string[: -len(one.string.lstrip()) or None].count("\n") for one in wrong]
+
+
+def _outer(name: str) -> str | None:
+    """The value of a variable in the environment or in ``.env``; None if it is not set, or empty."""
+    loose: dict[str, Any] = {name: (Any, None)}
+    found = getattr(create_model("Raw", __base__=_Unchecked, **loose)(), name)
+    return None if found is None else str(found)
+
+
+def _removed(cls: type[Settings]) -> Iterator[tuple[str, str]]:
+    for name, instead in cls.removed.items():
+        if _outer(name.lower()) is not None:
+            yield name, instead
 
 
 def flag_name(field: str) -> str:

@@ -21,7 +21,7 @@ MOST_FILES = 16_384
 CHECK_EVERY = 1.0
 
 
-class Place(Enum):
+class Seating(Enum):
     """Where a new connection is put."""
 
     SEAT = "seat"
@@ -51,7 +51,7 @@ class Admission:
         self._held = 0
         self.pacer = Pacer()
 
-    def enter(self, connection: Guarded) -> Place:
+    def enter(self, connection: Guarded) -> Seating:
         """Admit a new connection; this may drop an older one."""
         if len(self._present) >= self._seats and self._unproven:
             oldest = next(iter(self._unproven))
@@ -59,10 +59,10 @@ class Admission:
             oldest.drop()
         here = len(self._present)
         if here >= self._seats + self._reserve:
-            return Place.NONE
+            return Seating.NONE
         self._present.add(connection)
         self._unproven[connection] = None
-        return Place.SEAT if here < self._seats else Place.RESERVE
+        return Seating.SEAT if here < self._seats else Seating.RESERVE
 
     def prove(self, connection: Guarded) -> None:
         """Record that the connection has sent a complete head; it will not be dropped for another one."""

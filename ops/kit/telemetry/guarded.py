@@ -25,8 +25,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from unlost.ops.kit.telemetry.admission import Admission, Place
+from unlost.ops.kit.telemetry.admission import Admission, Seating
 from unlost.ops.kit.telemetry.pacer import PIECE, PacedFlow
+from unlost.ops.kit.telemetry.tls import SUBJECT, subject_of
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 256
@@ -77,20 +78,21 @@ class GuardedProtocol(HttpToolsProtocol):
         self._is_reserved = False
         self._input: deque[bytes] = deque()
         """Pieces that have arrived and wait for their turn; they count in the budget."""
-        self._is_paced = False
-        """This connection is in the pacer's queue."""
+        self._is_paced = False  # whether this connection is in the pacer's queue
         self._lingered = 0
         """Bytes that arrived after a refusal."""
+        self.subject = ""  # of the client's certificate, if it has one
 
     # -- the connection ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a seat."""
         super().connection_made(transport)
+        self.subject = subject_of(transport.get_extra_info("peercert"))
         self.flow: PacedFlow = PacedFlow(transport, self._go_on)
         place = self._admission.enter(self)
-        self._is_reserved = place is Place.RESERVE
-        if place is Place.NONE:
+        self._is_reserved = place is Seating.RESERVE
+        if place is Seating.NONE:
             self.drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -178,6 +180,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._owed is not Owed.HEAD:
             self._expect(Owed.HEAD, HEAD_SECONDS)
         super().on_message_begin()
+        self.scope[SUBJECT] = self.subject  # type: ignore[literal-required]  # ASGI lets servers add keys
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field or a trailer field was parsed."""

@@ -11,8 +11,14 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import Scope
 
 from unlost.ops.kit.telemetry.mask import masked_within
+
+HEALTH_PATHS = ("/health", "/health/live", "/health/ready")
+"""Open to everybody, since probes have no token."""
+WITHOUT_DETAILS = "unlost.without_details"
+"""The key of the scope for whether the client gets only yes or no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +82,26 @@ class Health:
 def health_routes(now: Callable[[], Health]) -> list[Route]:
     """The routes ``/health/live``, ``/health/ready`` and ``/health``: 200 if the answer is yes, else 503."""
 
-    async def live(request: Request) -> JSONResponse:  # noqa: ARG001 - Starlette's signature
+    async def live(request: Request) -> JSONResponse:
         health = now()
-        return JSONResponse(health.live(), 200 if health.is_live else 503)
+        return JSONResponse(_for(request.scope, health.live()), 200 if health.is_live else 503)
 
-    async def ready(request: Request) -> JSONResponse:  # noqa: ARG001
+    async def ready(request: Request) -> JSONResponse:
         health = now()
-        return JSONResponse(health.ready(), 200 if health.is_ready else 503)
+        return JSONResponse(_for(request.scope, health.ready()), 200 if health.is_ready else 503)
 
-    async def whole(request: Request) -> JSONResponse:  # noqa: ARG001
+    async def whole(request: Request) -> JSONResponse:
         health = now()
-        return JSONResponse(health.whole(), 200 if health.is_ready else 503)
+        return JSONResponse(_for(request.scope, health.whole()), 200 if health.is_ready else 503)
 
-    return [Route("/health/live", live), Route("/health/ready", ready), Route("/health", whole)]
+    return [Route(path, answer) for path, answer in zip(HEALTH_PATHS, (whole, live, ready), strict=True)]
+
+
+def _for(scope: Scope, answer: dict[str, object]) -> dict[str, object]:
+    """The answer without details for a client without a token: reasons and facts reveal much about a system."""
+    if not scope.get(WITHOUT_DETAILS):
+        return answer
+    return {name: value for name, value in answer.items() if name in ("status", "live", "ready")}
 
 
 def _shown(facts: dict[str, object]) -> dict[str, object]:

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unlost.ops.kit.telemetry.admission import SEATS, Admission, seats_within
 from unlost.ops.kit.telemetry.guarded import GuardedProtocol
+from unlost.ops.kit.telemetry.handshakes import Front, Handshakes
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_HELD = 64 * 1024 * 1024
@@ -68,14 +69,14 @@ class HttpServer:
         max_held: int = MAX_HELD,
         grace: int = 2,
         protocol: Callable[..., GuardedProtocol] = GuardedProtocol,
+        tls: Handshakes | None = None,
     ) -> None:
         self._host, self._port = host, port
         self._admission = Admission(budget=max_held, seats=seats_within(SEATS))
+        self._tls = tls
         self._config = uvicorn.Config(
-            Departed(app if max_body is None else Limits(app, max_body=max_body)),
-            http=cast(
-                "type[asyncio.Protocol]", partial(protocol, admission=self._admission)
-            ),  # a factory: uvicorn only calls it
+            Departed(app if max_body is None else BodyLimit(app, max_body=max_body)),
+            http=cast("type[asyncio.Protocol]", self._protocols(protocol)),  # a factory: uvicorn only calls it
             ws="none",
             lifespan="off",
             log_config=None,
@@ -87,6 +88,12 @@ class HttpServer:
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
+
+    def _protocols(self, protocol: Callable[..., GuardedProtocol]) -> Callable[..., asyncio.Protocol]:
+        """The factory that uvicorn calls for each new connection."""
+        plain = partial(protocol, admission=self._admission)
+        tls = self._tls
+        return plain if tls is None else lambda **more: Front(tls, partial(plain, **more))
 
     async def start(self) -> int:
         """Listen and return the port. Raises ``PortTaken``."""
@@ -111,6 +118,8 @@ class HttpServer:
         if self._server is None or self._task is None or self._watch is None:
             return
         self._server.should_exit = True
+        if self._tls is not None:
+            self._tls.close()
         await self._task
         self._watch.cancel()
         self._server = self._task = self._watch = None
@@ -167,7 +176,7 @@ class Departed:
             await self._app(scope, receive, send)
 
 
-class Limits:
+class BodyLimit:
     """Refuses a body that is too large (413) before the application has read it."""
 
     def __init__(self, app: ASGIApp, *, max_body: int) -> None:

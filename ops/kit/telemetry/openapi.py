@@ -1,4 +1,4 @@
-"""What our OpenAPI descriptions share: responses, parameters, probes, metrics, and the route that serves them.
+"""Parts shared by our OpenAPI descriptions: responses, parameters, probes, metrics, and the route that serves them.
 
 A description is plain data in OpenAPI 3.1. Tests compare it with the running servers.
 """
@@ -43,16 +43,11 @@ def either(*schemas: Schema) -> Schema:
 
 MISTAKE = record({"error": TEXT})
 HEALTH = record(
-    {
-        "instance": TEXT,
-        "live": TRUTH,
-        "ready": TRUTH,
-        "reasons": many(TEXT),
-        "remarks": many(TEXT),
-        "checks": by_name(TRUTH),
-    }
-)
-PROBE = record({"status": {"enum": ["live", "dead", "ready", "unready"]}, "reasons": many(TEXT)}, remarks=many(TEXT))
+    {"live": TRUTH, "ready": TRUTH},
+    instance=TEXT, reasons=many(TEXT), remarks=many(TEXT), checks=by_name(TRUTH),
+)  # fmt: skip
+PROBE = record({"status": {"enum": ["live", "dead", "ready", "unready"]}}, reasons=many(TEXT), remarks=many(TEXT))
+"""Without a token that may read, both come without details."""
 
 
 def answer(description: str, schema: Schema | None = None, media_type: str = "application/json") -> dict[str, Any]:
@@ -105,13 +100,33 @@ COMMON: dict[str, Any] = {
 }
 
 
+_REFUSED = {
+    "401": mistake("No token, or a wrong one"),
+    "403": mistake("The token lacks the right, or a page of another origin asks"),
+    "421": mistake("The server does not know this name as its own"),
+    "429": mistake("Too many wrong tokens came from this address"),
+}
+_BEARER = {"bearer": {"type": "http", "scheme": "bearer", "description": "Where the server has TOKENS_FILE"}}
+
+
+def _with_refusals(path: str, operations: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the answers of the gate. Probes need no token."""
+    if path.startswith("/health"):
+        return dict(operations)
+    return {
+        method: {**one, "responses": {**_REFUSED, **one["responses"]}, "security": [{}, {"bearer": []}]}
+        for method, one in operations.items()
+    }
+
+
 def document(
     title: str, about: str, paths: Mapping[str, Any], schemas: Mapping[str, Schema] | None = None
 ) -> dict[str, Any]:
     """The whole description."""
     info = {"title": title, "version": version("unlost"), "description": about}
-    document = {"openapi": "3.1.0", "info": info, "paths": {**paths, **COMMON}}
-    return {**document, "components": {"schemas": dict(schemas)}} if schemas else document
+    all_paths = {path: _with_refusals(path, operations) for path, operations in {**paths, **COMMON}.items()}
+    components = {"securitySchemes": _BEARER} | ({"schemas": dict(schemas)} if schemas else {})
+    return {"openapi": "3.1.0", "info": info, "paths": all_paths, "components": components}
 
 
 def openapi_route(document: Mapping[str, Any]) -> Route:

@@ -1,8 +1,8 @@
 """Makes foreign text safe to print: it cannot control the terminal, nor reverse the direction of text. Pure.
 
-All characters that Python does not consider printable are escaped: control characters (C0, and C1 such as U+009B,
-which many terminals read as ESC [), format characters (bidirectional overrides such as U+202E and U+2066, zero-width
-ones), separators other than the space, lone surrogates, and unassigned code points.
+All characters that Python does not consider printable are escaped. These are control characters (C0, and C1 such as
+U+009B, which many terminals read as ESC [), and format characters (bidirectional overrides such as U+202E and U+2066,
+zero-width ones). So are separators other than the space, lone surrogates, and unassigned code points.
 """
 
 from collections.abc import Callable

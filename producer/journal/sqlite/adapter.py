@@ -16,24 +16,24 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
-from unlost.producer.journal import groups
+from unlost.producer.journal.entries import new_entries, some_entries
 from unlost.producer.journal.groups import KEEP_NOTHING, Group, Keep
+from unlost.producer.journal.known import FIRST, Judged, judge
 from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalError, JournalStats, Placed, Written
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
-from unlost.producer.journal.sqlite import retention, rows, statements
-from unlost.producer.journal.sqlite.known import FIRST, Judged, judge
+from unlost.producer.journal.sqlite import groups, retention, rows, statements
 from unlost.producer.journal.sqlite.lock import JournalLock
 from unlost.producer.journal.sqlite.reading import entries_after
 from unlost.producer.journal.timelines import Timeline, Timelines, next_timeline, still_needed
 
 LARGEST_LOG_PAGES = 16_000
-"""At 64 MB a commit checkpoints the log itself, and its callers wait. ``checkpoint`` is there to prevent it."""
+"""At 64 MB a commit checkpoints the log itself, and its callers wait. ``checkpoint`` prevents that."""
 SOON = 0.1
 """Seconds. If a checkpoint took less, little is left, and a second one may run while commits wait."""
 PATIENCE = 5.0
@@ -68,7 +68,7 @@ class SqliteJournal:
             os.close(private_descriptor(self._path, os.O_RDWR))
             self._file = _file_at(self._path)
             self._writer = self._connect()
-            self._writer.executescript(statements.SCHEMA + groups.SCHEMA)
+            self._writer.executescript(statements.SCHEMA)
             self._writer.execute("insert or ignore into journal values (1, ?)", (secrets.token_hex(6),))
             self.identity: str = self._writer.execute("select identity from journal").fetchone()[0]
             self._reader = self._connect()
@@ -132,7 +132,7 @@ class SqliteJournal:
             self._lock.release()
 
     def _require_same_file(self) -> None:
-        """A backup that was moved over the open file, or its removal, would make every further event vanish."""
+        """Raise if the open file was replaced or removed: every further event would vanish with it."""
         if _file_at(self._path) != self._file:
             raise JournalError(
                 f"the journal {self._path} was replaced or removed while the producer runs, so nothing more is "
@@ -155,6 +155,10 @@ class SqliteJournal:
         if self._patience != seconds:
             self._writer.execute(f"pragma busy_timeout = {int(seconds * 1000)}")
             self._patience = seconds
+
+    def follow(self, grew: Callable[[int], None]) -> bool:  # noqa: ARG002  the port's signature
+        """See ``Journal``. The lock keeps other producers out."""
+        return False
 
     def probe(self, at: float) -> None:
         """See ``Journal``."""
@@ -222,9 +226,7 @@ class SqliteJournal:
             few = list(chain.from_iterable(groups))
             size = rows.insert_few(self._writer, numbers.start, few, at)
         self._counts = newest + len(numbers), held + size
-        return Written(
-            Accepted(self.timelines.stem, numbers), numbers.stop - 1, rows.new_entries(numbers.start, groups, at)
-        )
+        return Written(Accepted(self.timelines.stem, numbers), numbers.stop - 1, new_entries(numbers.start, groups, at))
 
     def _place_some(self, groups: Sequence[Publications], at: float) -> Written:
         """Store a batch in which some ids are known or occur twice."""
@@ -242,7 +244,7 @@ class SqliteJournal:
             judged.append((lines, judgement))
         self._met_known = any(FIRST * len(lines) != judgement.marks for lines, judgement in judged)
         self._counts = newest, held
-        return Written(placed, newest, rows.some_entries(judged, at))
+        return Written(placed, newest, some_entries(judged, at))
 
     def _body(self, number: int) -> bytes | None:
         row = self._writer.execute("select body from entries where number = ?", (number,)).fetchone()
@@ -308,7 +310,7 @@ class SqliteJournal:
     def unread(self, after: int) -> tuple[int, int]:
         """See ``Journal``."""
         with self._asking() as reader:
-            entries, size = reader.execute(groups.UNREAD, (after,)).fetchone()
+            entries, size = reader.execute(statements.UNREAD, (after,)).fetchone()
         return entries, size
 
     def close(self) -> None:
@@ -321,7 +323,7 @@ class SqliteJournal:
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:
-    """Which file is there; None if there is none."""
+    """Return which file is at this path; None if there is none."""
     try:
         found = path.stat()
     except OSError:

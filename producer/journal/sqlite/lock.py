@@ -8,7 +8,10 @@ from unlost.producer.journal.port import JournalError
 
 
 class JournalLock:
-    """Held from construction until ``release``. Raises ``JournalError`` if another producer holds it."""
+    """Held from construction until ``release``. Raises ``JournalError`` if another producer holds it.
+
+    The lock is found by the journal's name. So a journal with a second name, by a hard link, is refused.
+    """
 
     def __init__(self, journal: Path) -> None:
         journal = journal.resolve()  # the same lock, whatever link leads to the journal
@@ -24,6 +27,12 @@ class JournalLock:
                 f"the journal {journal} is in use by another producer{holder}; "
                 "stop that one, or give this one a journal of its own (--journal)"
             ) from None
+        if journal.exists() and (names := journal.stat().st_nlink) > 1:
+            os.close(self._file)
+            raise JournalError(
+                f"the journal {journal} has {names} names (hard links), so another producer could write it unnoticed; "
+                "remove the other names, and use copies as backups"
+            )
         os.truncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 

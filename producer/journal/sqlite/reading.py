@@ -1,13 +1,14 @@
-"""Reads entries in order. One that SQLite no longer finds is read as damaged, so the others go on.
+"""Reads entries in order. One that SQLite no longer finds is read as damaged, so that reading continues.
 
-Numbers are given without a gap, and retention takes the oldest. So a number that is missing above the oldest entry has
-been lost by the disk: a page was damaged that leads to it or holds it.
+Numbers are given without a gap, and retention takes the oldest. So if a number above the oldest entry is
+missing, the disk damaged a page that holds it or leads to it.
 """
 
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 
+from unlost.producer.journal.entries import unreadable
 from unlost.producer.journal.port import Entry
 from unlost.producer.journal.sqlite import statements
 
@@ -45,7 +46,7 @@ def _entry(reader: sqlite3.Connection, number: int) -> Entry:
             raise
         row = None
     if row is None or row[0] != number:
-        return Entry(number, f"unreadable entry {number}", b"", b"", 0.0)
+        return unreadable(number)
     return Entry(*row)
 
 

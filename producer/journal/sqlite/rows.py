@@ -1,13 +1,12 @@
 """Writes rows: many as one text, in one step of SQLite that needs no interpreter, or a few as values."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain, count, repeat
 
-from unlost.producer.journal.port import Entry
+from unlost.producer.journal.known import LEFT, Judged
 from unlost.producer.journal.publications import Lines, Publication, Publications, in_pieces
 from unlost.producer.journal.sqlite import statements
-from unlost.producer.journal.sqlite.known import LEFT, Judged
 
 LITTLE_BYTES = 256 * 1024
 """Writing more bytes than this would block the event loop for too long."""
@@ -46,27 +45,13 @@ def insert_few(writer: sqlite3.Connection, number: int, few: Sequence[Publicatio
 
 
 def _check(done: sqlite3.Cursor, expected: int) -> None:
-    """Raise if rows are missing, whatever index came with the text. No caller may learn of a row that is not there."""
+    """Raise if rows are missing, so that no event is reported as stored that is not."""
     if done.rowcount != expected:
         raise ValueError(f"{done.rowcount:,} rows came of {expected:,} lines")
 
 
 def are_little(groups: Sequence[Publications]) -> bool:
-    """Whether writing them on the event loop takes short enough."""
+    """Whether writing them on the event loop is quick enough."""
     if sum(map(len, groups)) > statements.FEW:
         return False
     return sum([len(one.body) for one in chain.from_iterable(groups)]) <= LITTLE_BYTES
-
-
-def new_entries(first: int, groups: Sequence[Publications], at: float) -> Iterator[Entry]:
-    """The entries that ``insert_new`` stored."""
-    for number, one in enumerate(chain.from_iterable(groups), first):
-        yield Entry(number, one.event_id, one.digest, one.body, at)
-
-
-def some_entries(judged: Sequence[tuple[Lines, Judged]], at: float) -> Iterator[Entry]:
-    """The entries that ``insert_some`` stored."""
-    for lines, judgement in judged:
-        for number, one in zip(judgement.numbers, lines, strict=True):
-            if number:
-                yield Entry(number, one.event_id, one.digest, one.body, at)

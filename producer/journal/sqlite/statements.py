@@ -18,6 +18,10 @@ insert or ignore into held
     select 1, coalesce(sum(length(body)), 0), coalesce(max(number) filter (where body is null), 0) from entries;
 create table if not exists counted (one integer primary key check (one = 1), upto integer not null);
 insert or ignore into counted select 1, coalesce(max(number), 0) from entries;
+create table if not exists groups (
+    name text primary key, settled integer not null, at real not null, forgotten integer not null default 0);
+create table if not exists unread (one integer primary key check (one = 1), dropped integer not null);
+insert or ignore into unread values (1, 0);
 """
 KNOWN = "select event_id, number, digest from entries where first and event_id in (select value from json_each(?))"
 INSERT = "insert into entries (number, event_id, digest, body, at, first) values (?, ?, ?, ?, ?, ?)"
@@ -52,3 +56,9 @@ BOUNDS = """select (select min(number) from entries where number > (select dropp
 """A number is never given twice: ``counted`` remembers the highest, also when retention has deleted its row."""
 OLDEST = """select number, length(body), case typeof(at) when 'real' then at else 0.0 end from entries
     where number > ? order by number limit ?"""
+NEWEST = "select max(number) from entries"
+UNREAD = "select count(*), coalesce(sum(length(body)), 0) from entries where number > ?"
+GROUPS = "select name, settled, at, forgotten from groups order by name"
+REMEMBER_GROUP = """insert into groups (name, settled, at) values (?, ?, ?)
+    on conflict (name) do update set settled = excluded.settled, at = excluded.at, forgotten = 0"""
+FORGET_GROUP = "update groups set forgotten = 1 where name = ? and not forgotten"

@@ -10,7 +10,7 @@ _HOME = b'<meta name="producer" content="">'
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageFiles:
     """The bytes of the page."""
 
     html: bytes
@@ -28,9 +28,9 @@ class Page:
         )
 
 
-def load_page() -> Page:
+def load_page() -> PageFiles:
     """Read the page from the package."""
-    return Page(resources.files("unlost.producer.stream.page").joinpath("index.html").read_bytes())
+    return PageFiles(resources.files("unlost.producer.stream.page").joinpath("index.html").read_bytes())
 
 
 def _hash(html: bytes, tag: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -9,28 +10,33 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import msgspec
 import pytest
 
-from unlost.listener.core.cursor import place_of
+from unlost.listener.core.cursor import parse_cursor
 from unlost.producer.journal.damage import damaged_of
-from unlost.producer.journal.groups import Group, Keep, forget, kept_for
+from unlost.producer.journal.groups import Group, Keep, kept_for
 from unlost.producer.journal.port import Journal, JournalError
+from unlost.producer.journal.postgres.adapter import PostgresJournal
 from unlost.producer.journal.publications import Lines, Publication, lines_of
 from unlost.producer.journal.sqlite import statements
 from unlost.producer.journal.sqlite.adapter import PATIENCE, SqliteJournal
-from unlost.producer.journal.sqlite.lock import JournalLock
+from unlost.producer.journal.sqlite.groups import forget
 from unlost.producer.journal.timelines import EMPTY_KEPT, Start
 from unlost.producer.publish.accept import publication as parsed
+from unlost.producer.publish.accept import wrapped
 
-ADAPTERS = {"sqlite": lambda directory: SqliteJournal(directory / "journal.sqlite")}
 PLENTY = 10**12
 
 
-@pytest.fixture(params=ADAPTERS)
+@pytest.fixture(params=["sqlite", "postgres"])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
-    made = ADAPTERS[request.param](tmp_path)
+    if request.param == "sqlite":
+        made: Journal = SqliteJournal(tmp_path / "journal.sqlite")
+    else:
+        made = PostgresJournal(request.getfixturevalue("database_url"))
     yield made
     made.close()
 
@@ -57,7 +63,8 @@ def test_knows_an_id_again_also_within_one_batch(journal: Journal) -> None:
     assert len(journal.read(0, 10)) == 1
 
 
-def test_places_a_few_new_events_at_once_and_leaves_all_others(journal: Journal) -> None:
+def test_places_a_few_new_events_at_once_and_leaves_all_others(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal")
     written = journal.append_at_once([[event("a")], [event("b")]], 1.0)
     assert written is not None
     assert [one.status for one in written.placed] == ["accepted"] * 2
@@ -68,6 +75,59 @@ def test_places_a_few_new_events_at_once_and_leaves_all_others(journal: Journal)
     assert journal.append_at_once([[event(f"large-{number}", "1" * 200_000)] for number in range(2)], 1.0) is None
     assert journal.bounds() == (0, 2)
     assert statuses(journal, event("b"), event("c")) == ["duplicate", "accepted"]
+
+
+def stored_as_sent(event_id: str, body: bytes) -> Publication:
+    """What a version before ``event_type`` was a type stored."""
+    return Publication(event_id, hashlib.sha256(body).digest(), body, redeliver=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "status"),
+    [
+        (b'"event_type":"t","payload":1', b'"event_type":"t","payload":1', "duplicate"),
+        (b'"event_type":"t","n":1', b'"n":1,"event_type":"t"', "duplicate"),
+        (b'"event_type":5,"payload":1', b'"event_type":5,"payload":1.0', "duplicate"),
+        (b'"event_type":"t","payload":1', b'"event_type":"u","payload":1', "conflict"),
+        (b'"event_type":"t","payload":1', b'"type":"t","payload":1', "conflict"),
+    ],
+)
+def test_a_retry_after_an_upgrade_is_the_event_of_before(
+    journal: Journal, before: bytes, now: bytes, status: str
+) -> None:
+    assert statuses(journal, stored_as_sent("a", b'{"event_id":"a",%b}' % before)) == ["accepted"]
+    assert statuses(journal, parsed(b'{"event_id":"a",%b}' % now, max_bytes=1_000)) == [status]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"order":1}',
+        b'{"order":1.50,"type":"t"}',
+        b'{"order":1,"event_type":"t"}',
+        b'{"payload":{"a":"\\u00e9"},"event_type":"t"}',
+        b'{"payload":1,"type":"t","region":"eu"}',
+    ],
+)
+def test_an_object_that_was_wrapped_before_an_upgrade_is_known(journal: Journal, body: bytes) -> None:
+    now = wrapped(body, max_bytes=1_000)
+    before = b'{"event_id":"%b","payload":%b}' % (now.event_id.encode(), body)
+    assert statuses(journal, stored_as_sent(now.event_id, before)) == ["accepted"]
+    assert statuses(journal, now) == ["duplicate"]
+    other = parsed(b'{"event_id":"%b","payload":{"order":2}}' % now.event_id.encode(), max_bytes=1_000)
+    assert statuses(journal, other) == ["conflict"]
+
+
+def test_an_object_of_which_no_id_can_be_made_is_compared_too(journal: Journal) -> None:
+    large = b'{"event_id":"a","payload":{"n":1%b}}' % (b"0" * 5_000)
+    assert statuses(journal, stored_as_sent("a", large)) == ["accepted"]
+    assert statuses(journal, stored_as_sent("a", large.replace(b":", b": "))) == ["duplicate"]
+    assert statuses(journal, stored_as_sent("a", large.replace(b"1", b"2"))) == ["conflict"]
+
+
+def test_an_object_in_a_payload_is_not_the_object_itself_under_an_id_of_its_publisher(journal: Journal) -> None:
+    assert statuses(journal, parsed(b'{"event_id":"a","payload":{"n":1,"type":"t"}}', max_bytes=1_000)) == ["accepted"]
+    assert statuses(journal, parsed(b'{"event_id":"a","n":1,"type":"t"}', max_bytes=1_000)) == ["conflict"]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +250,22 @@ def test_only_one_may_have_the_file_and_by_any_name(tmp_path: Path) -> None:
     SqliteJournal(tmp_path / "link").close()
 
 
+def test_a_journal_with_two_names_is_refused_by_both(tmp_path: Path) -> None:
+    """The lock goes by the name, and SQLite's log too: two producers would overwrite each other."""
+    first = SqliteJournal(tmp_path / "journal")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "journal").hardlink_to(tmp_path / "journal")
+    with pytest.raises(JournalError, match=r"has 2 names \(hard links\).*remove the other names"):
+        SqliteJournal(tmp_path / "elsewhere" / "journal")
+    assert statuses(first, event("a")) == ["accepted"]
+    first.close()
+    for _ in range(2):
+        with pytest.raises(JournalError, match="has 2 names"):
+            SqliteJournal(tmp_path / "journal")
+    (tmp_path / "elsewhere" / "journal").unlink()
+    SqliteJournal(tmp_path / "journal").close()
+
+
 def test_the_lock_is_let_go_where_the_file_is_none(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(b"no database at all, and longer than a header" * 9)
     for _ in range(2):
@@ -197,10 +273,19 @@ def test_the_lock_is_let_go_where_the_file_is_none(tmp_path: Path) -> None:
             SqliteJournal(tmp_path / "journal")
 
 
-def test_full_synchronisation(tmp_path: Path) -> None:
+def test_full_synchronisation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Acknowledged events survive a crash of the machine, not only of the process. In this mode that needs 2 (full)."""
+    made: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def noted(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        made.append(connect(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
     journal = SqliteJournal(tmp_path / "journal")
-    for connection in (journal._writer, journal._reader, journal._checkpointer):
+    assert len(made) == 3
+    for connection in made:
         assert connection.execute("pragma synchronous").fetchone() == (2,)
         assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
     journal.close()
@@ -242,7 +327,9 @@ def test_a_cursor_from_a_history_that_was_lost_is_not_taken_for_one_of_ours(tmp_
         assert timelines.start_after(cursor, bounds) == Start(2, is_known=False), "both histories share it up to there"
     assert timelines.start_after(lost_later[0], bounds) == Start(0, is_known=False), "everything is sent again"
     assert timelines.start_after(new[4], bounds) == Start(7, is_known=True)
-    assert place_of(new[0]).ordinal > place_of(lost_later[0]).ordinal, "a slow peer's cursor never counts as further"
+    assert parse_cursor(new[0]).ordinal > parse_cursor(lost_later[0]).ordinal, (
+        "a slow peer's cursor never counts as further"
+    )
     assert timelines.shared_up_to(lost[1], bounds[1]) == 2
     assert timelines.shared_up_to(lost_later[0], bounds[1]) is None
     restored.close()
@@ -264,17 +351,22 @@ def test_what_retention_took_is_unknown_and_where_it_ends_is_known(journal: Jour
     assert starts == [Start(2, is_known=False), Start(2, is_known=True), Start(3, is_known=True)]
 
 
+def timelines_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as file:
+        return int(file.execute("select count(*) from timelines").fetchone()[0])
+
+
 def test_starts_without_events_do_not_fill_the_file(tmp_path: Path) -> None:
     for number in range(5):
         for _ in range(2 * EMPTY_KEPT):
             SqliteJournal(tmp_path / "journal").close()
         opened(tmp_path / "journal", f"event-{number}")[0].close()
     journal = SqliteJournal(tmp_path / "journal")
-    assert journal._writer.execute("select count(*) from timelines").fetchone()[0] <= 5 + EMPTY_KEPT + 1
+    assert timelines_in(tmp_path / "journal") <= 5 + EMPTY_KEPT + 1
     journal.retire(older_than=9.0, max_bytes=PLENTY, chunk=10)
     journal.close()
     journal = SqliteJournal(tmp_path / "journal")
-    assert journal._writer.execute("select count(*) from timelines").fetchone()[0] <= EMPTY_KEPT + 1
+    assert timelines_in(tmp_path / "journal") <= EMPTY_KEPT + 1
     journal.close()
 
 
@@ -386,21 +478,26 @@ def test_a_few_and_many_are_numbered_and_counted_alike(journal: Journal, count: 
     assert journal.stats().size == sum(len(one.body) for one in [*batch, event("new")])
 
 
+def as_after_a_crash(path: Path, to: Path) -> Path:
+    """Copy an open journal as a process leaves it that dies: the database, and the log that nobody moved into it."""
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", f"{to}{suffix}")
+    return to
+
+
 def test_what_it_holds_is_known_after_a_crash(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    killed = SqliteJournal(path)
+    killed = SqliteJournal(tmp_path / "journal")
     statuses(killed, *(event(f"old-{number}") for number in range(20)))
     killed.retire(older_than=0.0, max_bytes=10 * len(event("old-1x").body), chunk=100)
     statuses(killed, event("new"))
     told = killed.stats()
-    killed._held_for_life.release()  # as the system does when a process dies
+    path = as_after_a_crash(tmp_path / "journal", tmp_path / "after")
     for _ in range(2):
         journal = SqliteJournal(path)
         assert journal.stats() == told
         journal.retire(older_than=0.0, max_bytes=PLENTY, chunk=100)
         assert journal.stats() == told
         journal.close()
-    killed._held_for_life = JournalLock(tmp_path / "another")
     killed.close()
 
 

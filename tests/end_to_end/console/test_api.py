@@ -1,5 +1,6 @@
 """The console's reports and actions, used like a program would, on a real system."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import httpx
 import pytest
 
 from tests.end_to_end.console.conftest import CARD, OWN, Stage, until
-from unlost.dlq.record.file import replay_guard
-from unlost.dlq.record.sidecar import states
+from unlost.dlq.record.query import Selection
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.letter_store import TableLetters
 
 
 def outcome(stage: Stage, event_id: str) -> str:
@@ -29,7 +31,8 @@ def test_the_overview_shows_everybody_and_a_verdict(stage: Stage):
     assert [one["name"] for one in picture["listeners"]] == ["a", "b"]
     assert all(one["ready"] and not one["degraded"] and not one["error"] for one in picture["listeners"])
     assert picture["producer"]["clients"] == 2
-    assert [one["path"] for one in picture["letter_files"]] == [str(path) for path in stage.files]
+    (letters,) = picture["letter_files"]
+    assert (letters["path"], letters["fleet"], letters["error"]) == ("the fleet's list", True, "")
     assert told["verdict"]["sentence"]
 
 
@@ -75,6 +78,27 @@ def test_masked_fields_are_nowhere_in_what_is_told(stage: Stage):
         assert CARD not in stage.client.get(path).text, path
     assert stage.get(f"/api/letters/{letter['letter_id']}")["event"]["payload"] == {"card": "***", "total": 5}
     assert CARD in "".join(path.read_text() for path in stage.files if path.exists())
+    for url in stage.system.layout.listener_urls:
+        for path in ("/api/events", f"/api/events/{event_id}", f"/api/outcomes?ids={event_id}", "/health"):
+            answer = stage.client.get(f"{url}{path}")
+            assert answer.status_code in (200, 404)
+            assert CARD not in answer.text, (url, path)
+    logs = "".join(path.read_text() for path in stage.system.layout.data.rglob("*.log"))
+    assert event_id in logs
+    assert CARD not in logs
+
+
+def test_an_identity_that_may_read_payloads_sees_them(stage: Stage):
+    (event_id,) = stage.buried("refused", total=6)
+    (stored,) = stage.publish("order")
+    letter = f"/api/letters/{stage.letter_of(event_id)['letter_id']}"
+    auditor = {"authorization": f"Bearer {stage.token('auditor', 'read', 'read:payload')}"}
+    assert stage.client.get(letter, headers=auditor).json()["message"] == f"card {CARD} has no cover"
+    until(lambda: CARD in stage.client.get(f"/api/events/{stored}", headers=auditor).text)
+    assert CARD in stage.client.get("/api/events", headers=auditor).text
+    assert CARD not in stage.client.get(f"/api/events/{stored}").text, "an administrator has no right to payloads"
+    (url, *_) = stage.system.layout.listener_urls
+    until(lambda: CARD in stage.client.get(f"{url}/api/events", headers=auditor).text)
 
 
 def test_the_story_of_a_dead_letter_says_what_to_do(stage: Stage):
@@ -130,8 +154,14 @@ def test_letters_are_grouped_archived_with_a_reason_and_restored(stage: Stage):
     assert stage.post("/api/letters/archive", ids=[letter["letter_id"]], why="a test order") == {"archived": 1}
     archived = stage.letter_of(ids[0])["state"]
     assert (archived["status"], archived["detail"]) == ("archived", "a test order")
+    assert archived["by"] == "up (console)"
     assert stage.letter_of(ids[1])["state"]["status"] == "open"
     assert stage.post("/api/letters/restore", ids=[letter["letter_id"]]) == {"restored": 1}
+    restored, archived = stage.get("/api/trail")["trail"][:2]
+    assert (restored["what"], restored["who"], restored["result"]) == ("restored", "up (console)", "1 letter")
+    assert (archived["what"], archived["why"]) == ("archived", "a test order")
+    assert letter["letter_id"] in archived["about"]
+    assert archived["origin"] == "console, from 127.0.0.1"
     assert stage.letter_of(ids[0])["state"]["status"] == "open"
 
 
@@ -161,7 +191,11 @@ def test_one_letter_is_replayed_when_its_cause_is_mended(stage: Stage, tmp_path:
     done = stage.ended(stage.post("/api/replays", ids=[letter["letter_id"]], file=letter["file"])["replay_id"])
     assert (done["state"], done["resolved"], done["total"]) == ("done", 1, 1)
     assert outcome(stage, event_id).startswith("Stored by console ")
-    assert stage.letter_of(event_id)["state"]["status"] == "resolved"
+    state = stage.letter_of(event_id)["state"]
+    assert (state["status"], state["by"], done["by"]) == ("resolved", "up (console)", "up (console)")
+    ended = stage.get("/api/trail")["trail"][0]
+    assert (ended["what"], ended["who"], ended["origin"]) == ("replayed", "up (console)", "dlq replay")
+    assert ended["result"] == "1 resolved, 0 failed"
 
 
 def test_a_group_is_replayed_with_progress_and_can_be_cancelled(stage: Stage, tmp_path: Path):
@@ -186,15 +220,21 @@ def test_a_group_is_replayed_with_progress_and_can_be_cancelled(stage: Stage, tm
 def test_a_replay_that_somebody_else_runs_is_not_run_twice(stage: Stage, tmp_path: Path):
     (event_id,) = stage.buried("refused")
     letter = stage.letter_of(event_id)
-    guard = replay_guard(Path(letter["file"]))
-    assert guard.take("a colleague")
-    try:
-        ended = stage.ended(stage.post("/api/replays", ids=[letter["letter_id"]])["replay_id"])
-    finally:
-        guard.release()
-    assert ended["state"] == "failed"
-    assert "a colleague" in " ".join(ended["parts"][0]["said"])
-    assert states(Path(letter["file"])).get(letter["letter_id"]) is None
+
+    async def meanwhile() -> dict[str, Any]:
+        database = Database(stage.system.database_url)
+        mine = TableLetters(database).replaying(Selection(ids=(letter["letter_id"],)), 0, "a colleague")
+        async with mine as taking:
+            assert len(await taking.take(1)) == 1
+            asked = await asyncio.to_thread(stage.post, "/api/replays", ids=[letter["letter_id"]])
+            ended = await asyncio.to_thread(stage.ended, asked["replay_id"])
+        await database.close()
+        return ended
+
+    ended = asyncio.run(meanwhile())
+    assert (ended["state"], ended["done"]) == ("failed", 0)
+    assert "1 letter was left to another replay" in " ".join(ended["parts"][0]["said"])
+    assert stage.letter_of(event_id)["state"]["status"] == "open"
 
 
 def test_browsers_are_sent_from_listener_and_producer_to_the_console(stage: Stage):

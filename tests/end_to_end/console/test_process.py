@@ -1,22 +1,23 @@
 """A console that ends, in order or not, ends its replay, too. Replayed letters stay resolved, the others wait."""
 
+import asyncio
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
 from tests.end_to_end.console.conftest import OWN, Stage, until
 from tests.end_to_end.console.handlers import NAME
-from unlost.dlq.record.file import replay_guard
-from unlost.dlq.record.sidecar import OPEN, states
 from unlost.ops.system.layout import executable
 from unlost.ops.system.ports import free_port
 
 HOST = "127.0.0.1"
+HELD = "SELECT count(*) FROM unlost.letter_leases WHERE letter_id = ANY ($1::text[])"
 
 
 @pytest.fixture
@@ -26,10 +27,10 @@ def second(stage: Stage) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client
     settings = {
         "PORT": str(port), "LISTENERS": ",".join(layout.listener_urls), "LETTERS": ",".join(map(str, stage.files)),
         "DATABASE_URL": stage.system.postgres.url, "REDIS_URL": stage.system.valkey.url, "HANDLER": NAME,
-        "LOG_LEVEL": "error",
+        "LOG_LEVEL": "error", "TOKENS_FILE": str(layout.tokens.file), "UNLOST_TOKEN": layout.tokens.console,
     }  # fmt: skip
     process = subprocess.Popen([executable("unlost"), "console"], env=os.environ | settings, stderr=subprocess.DEVNULL)
-    with httpx.Client(base_url=f"http://{HOST}:{port}", trust_env=False, timeout=20) as client:
+    with httpx.Client(base_url=f"http://{HOST}:{port}", trust_env=False, timeout=20, headers=OWN) as client:
         until(lambda: is_up(client))
         yield process, client
     if process.poll() is None:
@@ -58,15 +59,22 @@ def test_a_replay_ends_with_its_console(
     until(lambda: client.get("/api/replays").json()["replays"][0]["done"])
     process.send_signal(how)
     assert process.wait(30) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
-    guards = [replay_guard(path) for path in stage.files if path.exists()]
-    for guard in guards:
-        until(guard.take)
-        guard.release()
-    resolved = [one for one in letters if state_of(one) == "resolved"]
+    until(lambda: not leased(stage, body["ids"]), seconds=10)  # its own end, before any lease can lapse
+    resolved = [one for one in ids if stage.letter_of(one)["state"]["status"] == "resolved"]
     assert 0 < len(resolved) < len(ids)
     rest = stage.ended(stage.post("/api/replays", ids=body["ids"])["replay_id"])
     assert (rest["state"], rest["resolved"]) == ("done", len(ids) - len(resolved))
 
 
-def state_of(letter: dict) -> str:
-    return states(Path(letter["file"])).get(letter["letter_id"], OPEN).status
+def leased(stage: Stage, letter_ids: list[str]) -> int:
+    """How many of the letters any replay holds."""
+
+    async def count() -> int:
+        connection = await asyncpg.connect(stage.system.database_url)
+        try:
+            found: int = await connection.fetchval(HELD, letter_ids)
+        finally:
+            await connection.close()
+        return found
+
+    return asyncio.run(count())

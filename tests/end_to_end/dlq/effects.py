@@ -7,13 +7,14 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from unlost.dlq.commands.replay import ReplaySettings, replay_command
-from unlost.dlq.replay.outcome import AlreadyStored, FailedAgain, Outcome, Rerun, Stored
+from unlost.dlq.replay.outcome import AlreadyStored, FailedAgain, NowStored, Outcome, Rerun
 from unlost.listener.core.errors import Failure, Transient
-from unlost.listener.core.event import Event, decode
+from unlost.listener.core.event import Edited, Event, decode
 
 
 class Effects:
@@ -21,26 +22,51 @@ class Effects:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._under_way: set[str] = set()
+        self._under_way: dict[str, asyncio.Task[Outcome]] = {}
+        self._broken: asyncio.Future[None]
 
     async def __aenter__(self) -> Self:
         if (self._directory / "away").exists():
             raise Transient("PostgreSQL at 127.0.0.1:1 does not answer")
+        self._broken = asyncio.get_running_loop().create_future()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        assert not self._under_way
+        for task in self._under_way.values():
+            task.cancel()
+
+    def start_effect(self, event_id: str, number: int, ended: Callable[[Outcome], None]) -> None:
+        raise AssertionError("no letter here is of an effect")
 
     def live_handlers(self) -> list[tuple[str, str | None]]:
         return []
 
-    async def run(self, event: Event) -> Outcome:
+    at_once = 16
+
+    def start(
+        self,
+        event: Event,
+        ended: Callable[[Outcome], None],
+        edited: Edited | None = None,
+        *,
+        order_key: str | None = None,
+    ) -> None:
         assert event.event_id not in self._under_way, "one event is in progress twice"
-        self._under_way.add(event.event_id)
-        try:
-            return await self._run(event, decode(event.payload))
-        finally:
-            self._under_way.discard(event.event_id)
+        self._under_way[event.event_id] = task = asyncio.create_task(self._run(event, decode(event.payload)))
+        task.add_done_callback(lambda _: self._end(event, task, ended))
+
+    def _end(self, event: Event, task: "asyncio.Task[Outcome]", ended: Callable[[Outcome], None]) -> None:
+        del self._under_way[event.event_id]
+        if task.cancelled():
+            return
+        if error := task.exception():
+            self._broken.set_exception(error)
+        else:
+            ended(task.result())
+
+    async def unable(self) -> NoReturn:
+        await self._broken
+        raise AssertionError("it only ends with an error")
 
     async def _run(self, event: Event, payload: dict) -> Outcome:
         with (self._directory / "runs").open("a") as file:
@@ -58,12 +84,16 @@ class Effects:
             os.close(os.open(self._directory / f"row-{event.event_id}", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return AlreadyStored()
-        return Stored()
+        return NowStored()
 
 
 def open_rerun(settings: ReplaySettings) -> Rerun:
     return Effects(Path(os.environ["EFFECTS"]))
 
 
+def open_shadow(settings: ReplaySettings) -> NoReturn:
+    raise AssertionError(f"no shadow of {settings.handler}")
+
+
 if __name__ == "__main__":
-    replay_command(open_rerun).main(sys.argv[2:], prog_name="dlq replay")
+    replay_command(open_rerun, open_shadow).main(sys.argv[2:], prog_name="dlq replay")

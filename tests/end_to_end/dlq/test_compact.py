@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.unit.dlq.letters import letter, write
+from tests.support.letters import letter, write
 from unlost.dlq.commands.compact import compact
 from unlost.dlq.record.file import Located, read_letters
 from unlost.dlq.record.sidecar import Record, Sidecar, sidecar_path, states

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.unit.dlq.letters import invalid, letter, write
+from tests.support.letters import invalid, letter, write
 from unlost.dlq.record.sidecar import sidecar_path, states
 
 
@@ -95,7 +95,7 @@ def test_what_fails_again_is_noted_and_quarantined_in_the_end(work: Work):
     work.put({}, {"fails": True})
     assert work.report()["report"] | {"failures": 0} == {
         "resolved": 1, "stored": 1, "already_stored": 0, "failed": 1, "quarantined": 0, "failures": 0,
-        "stopped": "", "error": "", "interrupted": False,
+        "elsewhere": 0, "behind": 0, "unreadable": 0, "stopped": "", "error": "", "interrupted": False,
     }  # fmt: skip
     assert work.run()[0] == 1
     code, out, _ = work.run()
@@ -144,7 +144,7 @@ def test_failures_end_a_replay_at_their_limit(work: Work):
     told = work.report("--max-failures", "5", "--concurrency", "2")
     assert told["exit_code"] == 4
     assert 5 <= told["report"]["failed"] <= 6
-    assert "5 are the limit" in told["report"]["stopped"]
+    assert "the limit is 5" in told["report"]["stopped"]
 
 
 def test_limit_rate_and_filters_bound_a_replay(work: Work):
@@ -227,11 +227,11 @@ def test_misuse_ends_with_two(work: Work):
 def test_killed_at_any_point_and_run_again_each_letter_is_stored_once(work: Work):
     count = 1500
     work.put(*({} for _ in range(count)))
-    dice = random.Random(7)
+    rng = random.Random(7)
     kills = 0
     while work.statuses()["resolved"] < count and kills < 12:
-        goal = len(work.runs()) + dice.randint(1, count // 8)
-        process = work.start("--concurrency", str(dice.choice([1, 4, 16])))
+        goal = len(work.runs()) + rng.randint(1, count // 8)
+        process = work.start("--concurrency", str(rng.choice([1, 4, 16])))
         until(lambda goal=goal, process=process: len(work.runs()) >= goal or process.poll() is not None)
         process.kill()
         process.communicate()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.listeners import QUICK
 from unlost.dlq.record.file import Located, read_letters
+from unlost.dlq.record.sidecar import OPEN, states
 from unlost.ops.system.child import Child
 from unlost.ops.system.layout import executable
 from unlost.ops.system.ports import free_port
@@ -34,6 +35,12 @@ def letters(directory: Path, name: str = "a") -> list:
     read = list(read_letters(path)) if path.exists() else []
     assert all(isinstance(one, Located) for one in read), "a damaged line"
     return [one.letter for one in read]
+
+
+def open_letters(directory: Path, name: str = "a") -> list:
+    """Letters that wait: no replay, and no other letter of the same event, has resolved them."""
+    known = states(directory / f"{name}.jsonl")
+    return [one for one in letters(directory, name) if known.get(one.letter_id, OPEN).waits]
 
 
 def assert_law(ids: set[str], rows: list[dict], buried: list) -> None:

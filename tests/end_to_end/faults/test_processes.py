@@ -45,8 +45,7 @@ async def test_sigterm_lets_run_what_runs_gives_the_rest_to_peers_at_once_and_ex
             await two.heard.until(lambda h: set(h.ids(EventsStored)) == {"next0", "next1"})
             assert one.child.is_running, "running handlers may finish"
             one.gate.touch()
-            await asyncio.to_thread(one.child._process.wait, 30)
-            assert one.child.exit_code == 0
+            assert await asyncio.to_thread(one.child.ended, 30) == 0
             assert two.heard.ids(EventsTakenOver) == []
     rows = {row["event_id"]: row["instance_id"] for row in await rows_of(servers["database_url"])}
     assert rows == {"held": "a", "next0": "b", "next1": "b"}
@@ -78,7 +77,7 @@ async def test_sigterm_ends_a_process_whose_handler_hangs_in_a_thread_and_a_peer
             await two.heard.until(lambda h: "hangs" in h.ids(EventsStandBy))
             asked_at = time.monotonic()
             one.child.ask_to_stop()
-            assert await asyncio.to_thread(one.child._process.wait, 30) == 0
+            assert await asyncio.to_thread(one.child.ended, 30) == 0
             assert time.monotonic() - asked_at < 10
             await two.heard.until(lambda h: h.ids(EventsStored) == ["hangs"])
             assert two.heard.ids(EventsTakenOver) == [], "claims were released, not left to expire"

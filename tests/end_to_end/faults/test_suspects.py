@@ -8,7 +8,8 @@ from tests.end_to_end.faults.conftest import frame
 from tests.end_to_end.faults.handlers import hang, named
 from tests.support.listeners import Heard, rows_of, running_listener
 from tests.support.source import running_source
-from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.claims.redis.adapter import RedisClaims
+from unlost.listener.claims.redis.servers import redis_servers
 from unlost.listener.core.claim import ClaimRequest, Won
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.event import parse
@@ -72,7 +73,7 @@ async def test_an_event_that_is_a_row_is_never_condemned(servers: dict, own_valk
             await one.heard.until(lambda h: h.ids(EventsStored) == ["e"])
         await asyncio.to_thread(own_valkey.flush)
         dead = RedisClaims(
-            connect_redis(own_valkey.url), token="dead", group="unlost", lease_seconds=0.5, window_seconds=600, shards=1
+            redis_servers(own_valkey.url), token="dead", group="unlost", lease_seconds=0.5, window_seconds=600
         )
         await dead.place()
         (won,) = await dead.claim([ClaimRequest("e", event.digest)], take_over=False)

@@ -19,7 +19,7 @@ PROMPT = 0.2
 """Seconds. The process's part in any probe's wait must be shorter."""
 FLOOD = 40 * MEBIBYTE
 LINES = b"".join(b"x-%05d: %b\r\n" % (number, b"y" * 80) for number in range(700))
-HEAD = b"GET /health/live HTTP/1.1\r\nhost: here\r\n"
+HEAD = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 ENDLESS = {
     "lines": (HEAD, LINES),
@@ -98,7 +98,7 @@ HALF_HEAD = HEAD + b"x: y"
 HALF_BODY = (
     b"POST %b HTTP/1.1\r\nhost: %b\r\nx-unlost-console: 1\r\ncontent-length: 1048576\r\n\r\n" + b" " * 512 * 1024
 )
-HALF_EVENT = b"POST /publish HTTP/1.1\r\nhost: here\r\ncontent-length: 65000\r\n\r\n" + b" " * 64_000
+HALF_EVENT = b"POST /publish HTTP/1.1\r\nhost: localhost\r\ncontent-length: 65000\r\n\r\n" + b" " * 64_000
 
 
 async def test_half_sent_heads_end_in_ten_seconds_and_keep_no_probe_out(system: System, attack: Attackers):
@@ -118,7 +118,11 @@ async def test_half_sent_heads_end_in_ten_seconds_and_keep_no_probe_out(system: 
 
 async def test_half_sent_bodies_share_a_budget_and_end(system: System, attack: Attackers):
     half = {
-        "producer": [HALF_BODY % (b"/publish", b"h"), HALF_BODY % (b"/publish/batch", b"h"), HALF_EVENT],
+        "producer": [
+            HALF_BODY % (b"/publish", b"localhost"),
+            HALF_BODY % (b"/publish/batch", b"localhost"),
+            HALF_EVENT,
+        ],
         "console": [HALF_BODY % (b"/api/publish", place(system, "console")[1].removeprefix("http://").encode())],
     }
     with ExitStack() as watchers:

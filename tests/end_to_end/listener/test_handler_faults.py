@@ -109,7 +109,7 @@ async def test_a_task_that_calls_sys_exit_ends_no_process() -> None:
         await until_rows(system.postgres.url, 50)
         (path,) = system.layout.letter_files
         async with asyncio.timeout(20):
-            while not path.exists():  # noqa: ASYNC110  another process writes it
+            while not (path.exists() and path.stat().st_size):  # noqa: ASYNC110  another process writes it
                 await asyncio.sleep(0.05)
         (letter,) = [one.letter for one in read_letters(path)]  # type: ignore[union-attr]
         assert (letter.event_id, letter.reason, letter.error_type) == ("awaited", "exhausted", "SystemExit")

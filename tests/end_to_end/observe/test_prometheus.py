@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from prometheus_client import Metric as PrometheusMetric
 from prometheus_client.parser import text_string_to_metric_families
 
 from grafana.prometheus import RULES, Prometheus, running_prometheus
@@ -23,7 +24,7 @@ from unlost.ops.faults.drills.catalogue import DRILLS
 from unlost.ops.faults.drills.local_stage import LocalStage
 from unlost.ops.faults.drills.runner import observe
 from unlost.ops.faults.drills.stage import Stage
-from unlost.ops.faults.drills.traffic import Stream
+from unlost.ops.faults.drills.traffic import Traffic
 from unlost.ops.generate.metrics_page import OF_CONSOLE, OF_LISTENER, OF_PRODUCER, Metric
 from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.system import System
@@ -99,7 +100,9 @@ def see_a_process_start(watched: Watched) -> None:
     child.stop()
     child.start()
     watched.prometheus.wait_until("count(time() - process_start_time_seconds < 10) > 0")
-    watched.prometheus.wait_until("count(unlost_source_connected == 1 and unlost_claiming_open == 1) == 2")
+    watched.prometheus.wait_until(
+        "count(unlost_source_connected == 1 and on (job, instance) unlost_claiming_open == 1) == 2"
+    )
 
 
 def one_with_a_letter(watched: Watched) -> str:
@@ -111,12 +114,20 @@ def one_with_a_letter(watched: Watched) -> str:
     return dict(zip(layout.listener_names, layout.listener_urls, strict=True))[name]
 
 
+def name_of(family: PrometheusMetric) -> str:
+    return f"{family.name}_total" if family.type == "counter" else str(family.name)
+
+
 def see_that_a_process_shows_what_is_told_of_it(url: str, told: tuple[Metric, ...]) -> None:
     text = httpx.get(f"{url}/metrics", trust_env=False).text
+    labels = {one.name: set(one.labels) for one in told}
     shown = {
-        family.name + ("_total" if family.type == "counter" else ""): (
+        name_of(family): (
             family.type,
-            {label for sample in family.samples for label in sample.labels} - {"le"},
+            # Without a handler there is no route, and a route has series only then. Nobody is notified, either.
+            {label for sample in family.samples for label in sample.labels} - {"le"}
+            if family.samples
+            else labels[name_of(family)],
         )
         for family in text_string_to_metric_families(text)
         if family.name.startswith("unlost_") and not family.name.endswith("_created")
@@ -168,7 +179,7 @@ async def see_what_a_drill_looks_like(watched: Watched) -> None:
     drill = replace(DRILLS["redis-stopped"], during=look)
     began = time.time()
     stage = LocalStage(watched.system, drill, None)
-    observed = await observe(drill, stage, Stream("drilled-", 600, 100), lambda _: None)
+    observed = await observe(drill, stage, Traffic("drilled-", 600, 100), lambda _: None)
     assert (observed.published, observed.lost, observed.errors) == (600, 0, ())
     see_the_marks_of(drill.name, began, watched.prometheus)
 

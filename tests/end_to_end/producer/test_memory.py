@@ -108,7 +108,7 @@ def opened(producer: RunningProducer, after: str) -> socket.socket:
     one.settimeout(30)
     one.connect((parts.hostname, parts.port))
     one.sendall(
-        b"GET /?after=%b HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"GET /?after=%b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n" % after.encode()
     )
     assert one.recv(12) == b"HTTP/1.1 101"

@@ -128,6 +128,28 @@ def test_wraps_objects_for_the_deduplicating_service(producer: RunningProducer) 
     assert producer.http.post("/api/v1/ddup_service/events", json=[1]).status_code == 400
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"x": 1, "y": 2}', '{"payload": {"x": 1}, "type": "t"}', '{"event_type": "order.created", "x": [1, 2]}',
+        '{"event_id": "a", "x": 1}',
+    ],
+)  # fmt: skip
+def test_the_same_body_is_a_duplicate_on_every_way_in(producer: RunningProducer, body: str) -> None:
+    ways = ["/publish", "/api/v1/ddup_service/events"]
+    first, second = (producer.http.post(way, content=body).json() for way in ways)
+    assert (first["status"], second["status"]) == ("accepted", "duplicate")
+    assert first["event_id"] == second["event_id"]
+    batch = producer.http.post("/publish/batch", content=body).json()
+    assert batch["status"] == "duplicate"
+
+
+def test_what_an_earlier_version_wrapped_is_a_duplicate_too(producer: RunningProducer) -> None:
+    own = producer.http.post("/publish", content=b'{"x": 1, "y": {"z": 2}}').json()["event_id"]
+    wrapped = f'{{"event_id":"{own}","payload":{{"x": 1, "y": {{"z": 2}}}}}}'
+    assert producer.http.post("/publish", content=wrapped).json()["status"] == "duplicate"
+
+
 def test_refuses_the_pages_of_other_sites(producer: RunningProducer) -> None:
     port = producer.stream.rsplit(":")[-1].strip("/")
     assert producer.http.post("/publish", json=EVENT, headers={"Origin": "https://evil.example"}).status_code == 403

@@ -3,16 +3,18 @@
 import json
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlost.dlq.record import sidecar
-from unlost.dlq.record.file import Damage, DeadLetterFile, LineFile, Located, read_letters
+from unlost.dlq.record.file import DamagedLine, DeadLetterFile, LineFile, Located, read_letters
 from unlost.dlq.record.fingerprint import fingerprint
 from unlost.dlq.record.letter import Damaged, Letter, decode, encode, letter_for, letter_for_frame
 from unlost.dlq.record.sidecar import Record, Sidecar, fold, sidecar_path, states
+from unlost.listener.core.cause import Reason
 from unlost.listener.core.errors import Failure, InvalidEvent
 from unlost.listener.core.event import parse
 
@@ -37,7 +39,7 @@ letters = st.builds(
     Letter,
     letter_id=st.uuids().map(lambda one: one.hex),
     event_id=st.none() | words,
-    reason=st.sampled_from(["exhausted", "rejected", "invalid", "conflict", "crash_loop", "overflow", "stopped"]),
+    reason=st.sampled_from(get_args(Reason)),
     error_class=st.sampled_from(["transient", "permanent"]),
     stage=words,
     event=st.none() | objects,
@@ -128,7 +130,7 @@ def test_a_file_cut_anywhere_keeps_every_whole_line_and_the_next_letter(before, 
 
         found = list(read_letters(path))
         assert [one.letter for one in found if isinstance(one, Located)] == [*kept, added]
-        assert [one.offset for one in found if isinstance(one, Damage)] == torn
+        assert [one.offset for one in found if isinstance(one, DamagedLine)] == torn
 
 
 @settings(max_examples=40, deadline=None)

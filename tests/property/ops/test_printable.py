@@ -14,14 +14,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.unit.dlq.letters import invalid, letter, mark, write
+from tests.support.letters import invalid, letter, mark, write
 from unlost.dlq.commands.cli import main
 from unlost.dlq.record.letter import Letter
 from unlost.ops.kit.command import UsageProblem
 from unlost.ops.kit.telemetry.logs import configure_logs
 from unlost.ops.kit.telemetry.printable import printable, printable_json, printable_lines
-from unlost.ops.watch.picture import Database, Listener, Picture, Producer
-from unlost.ops.watch.table import shown
+from unlost.ops.watch.picture import DatabaseState, Listener, Picture, Producer
+from unlost.ops.watch.table import render
 from unlost.ops.watch.verdict import verdict
 
 NASTY = "\x1b[2J\x07\r\x7f\x9b31m\x90\u200b\u202e\u2066\u2069\u061c\ufeff\u2028\U000e0001"
@@ -94,10 +94,10 @@ def test_no_command_of_dlq_prints_what_drives_a_terminal(text: str):
 def test_top_shows_names_and_errors_of_others_safely(text: str):
     picture = Picture(
         at=1.0, listeners=(Listener(url="http://a", name=text, error=text), Listener(url="http://b", name="b" + text)),
-        producer=Producer(url="http://p", error=text), database=Database(error=text),
+        producer=Producer(url="http://p", error=text), database=DatabaseState(error=text),
     )  # fmt: skip
     out = io.StringIO()
-    Console(file=out, width=200, force_terminal=False).print(shown(picture, verdict(picture)))
+    Console(file=out, width=200, force_terminal=False).print(render(picture, verdict(picture)))
     assert unsafe(out.getvalue()) == []
 
 

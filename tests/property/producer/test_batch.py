@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unlost.ops.kit.access.gate import UNLIMITED
 from unlost.producer.fast.parse_worker import ParseWorker
 from unlost.producer.journal.port import Accepted, Entry
 from unlost.producer.journal.publications import Lines
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
-from unlost.producer.publish.accept import Refused, accepted_lines, answer, answers, plain_index, publication
-from unlost.producer.publish.batch import LINES_AT_ONCE, MOST_ANSWER_BYTES, UNDER_WAY, Batch
-from unlost.producer.publish.publisher import Publisher
+from unlost.producer.publish.accept import NotAccepted, accepted_lines, answer, answers, plain_index, publication
+from unlost.producer.publish.batch import LINES_AT_ONCE, MOST_ANSWER_BYTES, UNDER_WAY, PublishBatch
+from unlost.producer.publish.publisher import GroupCommit
 
 LIMIT = 200
 # A line of more than twice the limit ends the whole batch (413), so ids stay short.
@@ -56,7 +57,7 @@ def one_by_one(journal: SqliteJournal, body: bytes, *, redeliver: bool) -> bytes
             if line:
                 one = publication(line, max_bytes=LIMIT, redeliver=redeliver)
                 told.append(answer(journal.append([[one]], 1.0).placed[0], one.event_id, number))
-        except Refused as refused:
+        except NotAccepted as refused:
             told.append(answer(refused, refused.event_id, number))
     return msgspec.json.Encoder().encode_lines(told)
 
@@ -70,12 +71,12 @@ async def published(
     redeliver: bool,
     most_answer_bytes: int = MOST_ANSWER_BYTES,
 ) -> tuple[int, bytes]:
-    publisher = Publisher(
+    publisher = GroupCommit(
         journal, placed=lambda newest, entries: None, committed=lambda count, seconds: None, failed=lambda error: None
     )
-    batch = Batch(
+    batch = PublishBatch(
         publisher, reading, lambda status, count: None, max_event_bytes=LIMIT, max_batch_bytes=len(body),
-        redeliver=redeliver, most_answer_bytes=most_answer_bytes,
+        redeliver=redeliver, most_answer_bytes=most_answer_bytes, quota=UNLIMITED,
     )  # fmt: skip
 
     async def chunks() -> AsyncIterator[bytes]:

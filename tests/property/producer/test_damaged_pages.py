@@ -64,16 +64,16 @@ def test_what_is_intact_is_whole(intact: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_flipped_bit_hides_an_event(intact: Path, tmp_path: Path, seed: int) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     file = intact.read_bytes()
     refused = hurt = 0
     for flip in range(FLIPS):
         path = tmp_path / f"{flip}.sqlite3"
-        place = dice.randrange(len(file))
+        place = rng.randrange(len(file))
         if flip % 2:  # half of them hit the beginning of a page, where its structure is
-            place = place // 4096 * 4096 + dice.randrange(100)
+            place = place // 4096 * 4096 + rng.randrange(100)
         broken = bytearray(file)
-        broken[place] ^= 1 << dice.randrange(8)
+        broken[place] ^= 1 << rng.randrange(8)
         path.write_bytes(broken)
         try:
             whole, lost = read(path)

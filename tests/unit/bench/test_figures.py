@@ -9,7 +9,7 @@ import pytest
 from unlost.ops.bench import load
 from unlost.ops.bench.figures import (
     BARS,
-    Latency,
+    Latencies,
     Measured,
     better,
     median_by_rate,
@@ -35,8 +35,8 @@ def test_the_middle_round_counts():
 
 
 def test_of_latencies_each_figure_has_its_own_median():
-    rounds = [Latency(1, 9, 10), Latency(2, 3, 30), Latency(3, 6, 20)]
-    assert median_of(rounds) == Latency(2, 6, 20)
+    rounds = [Latencies(1, 9, 10), Latencies(2, 3, 30), Latencies(3, 6, 20)]
+    assert median_of(rounds) == Latencies(2, 6, 20)
 
 
 def test_the_limit_is_the_cores_over_the_cost_of_all_that_is_needed():

@@ -10,7 +10,7 @@ import pytest
 
 from unlost.ops.bench import pacing
 from unlost.ops.bench.client import answer_in, request
-from unlost.ops.bench.pacing import Paced
+from unlost.ops.bench.pacing import PacedPublisher
 
 
 @contextmanager
@@ -35,8 +35,8 @@ def server(status: bytes = b"202 Accepted") -> Iterator[tuple[str, int, list[byt
 
 
 @contextmanager
-def paced(host: str, port: int) -> Iterator[Paced]:
-    publisher = Paced(host, port)
+def paced(host: str, port: int) -> Iterator[PacedPublisher]:
+    publisher = PacedPublisher(host, port)
     try:
         yield publisher
     finally:

@@ -6,12 +6,12 @@ from redis import exceptions
 
 from unlost.listener.claims.redis import errors as redis_errors
 from unlost.listener.core.cursor import ordinal_of
-from unlost.listener.core.errors import Permanent, Transient, Unavailable
+from unlost.listener.core.errors import NotPermitted, Permanent, Transient, Unavailable
 from unlost.listener.store.postgres import errors
 from unlost.listener.store.postgres.statements import statements
 
 
-@pytest.mark.parametrize("sqlstate", ["22003", "22P05", "23505", "42501", "54001"])
+@pytest.mark.parametrize("sqlstate", ["22003", "22P05", "23505", "42601", "54001"])
 def test_bad_data_is_permanent(sqlstate: str) -> None:
     error = errors.translated(asyncpg.PostgresError.new({"C": sqlstate, "M": "no"}), "storing")
     assert isinstance(error, Permanent)
@@ -37,8 +37,16 @@ def test_an_error_of_the_wire_is_transient(error: Exception, lost: bool) -> None
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), asyncpg.PostgresError.new({"C": "08006"})])
 def test_what_fails_for_want_of_a_connection_says_nothing_of_an_event(error: Exception) -> None:
     assert isinstance(errors.not_begun(error, "storing"), Unavailable)
-    broken = errors.not_begun(asyncpg.PostgresError.new({"C": "42501", "M": "no"}), "storing")
-    assert isinstance(broken, Permanent), "a right is missing: another connection would not help"
+    broken = errors.not_begun(asyncpg.PostgresError.new({"C": "42601", "M": "no"}), "storing")
+    assert isinstance(broken, Permanent), "another connection would not help"
+
+
+def test_a_right_that_we_lack_is_an_outage_and_one_that_a_handler_lacks_is_its_mistake() -> None:
+    error = asyncpg.PostgresError.new({"C": "42501", "M": "permission denied for table events"})
+    for ours in (errors.translated(error, "storing"), errors.not_begun(error, "storing")):
+        assert isinstance(ours, NotPermitted)
+        assert str(ours).startswith("storing: a right is missing: permission denied for table events (SQLSTATE 42501)")
+    assert isinstance(errors.translated(error, "handling", own_tables=False), Permanent)
 
 
 @pytest.mark.parametrize("sqlstate", errors.RESTORING)
@@ -50,7 +58,7 @@ def test_tables_of_ours_that_are_missing_are_an_outage_and_a_handlers_are_its_mi
 
 
 def test_data_that_cannot_be_sent_is_permanent_and_costs_no_connection() -> None:
-    error = asyncpg.exceptions._base.DataError("invalid input for query argument $1: value out of int64 range")
+    error = asyncpg.exceptions._base.DataError("invalid input for query argument $1: value out of int64 range")  # noqa: SLF001
     assert isinstance(errors.translated(error, "reading"), Permanent)
     assert not errors.lost_connection(error)
 

@@ -4,19 +4,13 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.support.stand_ins import Clock
 from unlost.ops.console.drills import LIFE, MOST_NAMES, DrillReport, Drills, TooManyDrills
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_drill_is_marked_from_start_to_end_and_its_damage_within():
     registry = CollectorRegistry()
-    drills = Drills(registry, Clock())
+    drills = Drills(registry, Clock(0.0))
 
     def seen() -> tuple[float | None, ...]:
         return tuple(
@@ -32,7 +26,7 @@ def test_a_drill_is_marked_from_start_to_end_and_its_damage_within():
 
 
 def test_a_mark_that_is_not_renewed_ends_by_itself():
-    clock = Clock()
+    clock = Clock(0.0)
     drills = Drills(CollectorRegistry(), clock)
     drills.note(DrillReport("redis-frozen", "damaged"))
     clock.now = LIFE - 0.1
@@ -42,7 +36,7 @@ def test_a_mark_that_is_not_renewed_ends_by_itself():
 
 
 def test_names_stay_few_and_plain():
-    drills = Drills(CollectorRegistry(), Clock())
+    drills = Drills(CollectorRegistry(), Clock(0.0))
     for number in range(MOST_NAMES):
         drills.note(DrillReport(f"drill-{number}", "ended"))
     drills.note(DrillReport("drill-7", "running"))

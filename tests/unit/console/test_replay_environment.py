@@ -3,7 +3,7 @@
 from unlost.ops.console.replays import environment_of
 
 OUTER = {
-    "PATH": "/bin", "CONSOLE_TOKEN": "t", "CONSOLE_TOKEN_FILE": "/run/t", "WS_AUTHORIZATION": "Bearer x",
+    "PATH": "/bin", "UNLOST_TOKEN": "t", "UNLOST_TOKEN_FILE": "/run/t", "WS_AUTHORIZATION": "Bearer x",
     "WS_URL": "ws://u:p@feed/", "DATABASE_URL": "postgresql://old/", "SHOP_API_KEY": "the user's own",
 }  # fmt: skip
 TOLD = {"DATABASE_URL": "postgresql://u:p@db/", "GROUP": "unlost"}

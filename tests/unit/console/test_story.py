@@ -78,7 +78,7 @@ def test_what_a_letter_tells_is_not_told_again_by_its_listener():
             None,
             [],
             [letter("quarantined")],
-            "A dead letter of a (exhausted: ValueError: no stock). Every replay failed",
+            "A dead letter of a (exhausted: ValueError: no stock). It is in quarantine",
         ),
         (
             None,

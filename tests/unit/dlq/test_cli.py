@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.unit.dlq.letters import invalid, letter, mark, write
+from tests.support.letters import invalid, letter, mark, write
 from unlost.dlq.commands.cli import main
 from unlost.dlq.record.file import replay_guard
 from unlost.dlq.record.letter import decode
 from unlost.dlq.record.sidecar import states
 
-COMMANDS = ("list", "show", "groups", "stats", "replay", "archive", "restore", "export", "compact", "verify")
+COMMANDS = (
+    "list", "show", "groups", "stats", "replay", "edit", "transform", "archive", "restore", "quarantine", "note",
+    "assign", "export", "import", "retention", "compact", "verify",
+)  # fmt: skip
 
 
 def run(*words: object, code: int = 0) -> Result:
@@ -78,7 +81,7 @@ def test_stats_count(path: Path):
 
 def test_archive_puts_aside_and_restore_brings_back(path: Path):
     assert "say which letters" in run("archive", path, "--why", "x", code=2).stderr
-    assert run("archive", path, "--id", "a", "--why", "test order").stdout == "archived 1 letters\n"
+    assert run("archive", path, "--id", "a", "--why", "test order").stdout == "archived 1 letter\n"
     assert states(path)["0123456789ab-a"].detail == "test order"
     assert json.loads(run("archive", path, "--all", "--why", "x", "--json").stdout) == {"archived": 2}
     assert json.loads(run("replay", path, "--dry-run", "--json").stdout)["plan"]["letters"] == 0
@@ -110,7 +113,7 @@ def test_compact_and_replay_exclude_each_other(path: Path):
 
 
 def test_verify_ends_with_one_where_a_line_is_damaged(path: Path):
-    assert run("verify", path).stdout == "4 letters and 1 states are whole, 0 lines damaged\n"
+    assert run("verify", path).stdout == "4 letters and 1 state are whole, 0 lines damaged\n"
     with path.open("ab") as file:
         file.write(b'{"torn')
     told = json.loads(run("verify", path, "--json", code=1).stdout)
@@ -134,3 +137,68 @@ def test_every_command_has_help_with_examples(command: str):
 
 def test_a_replay_of_nothing_needs_no_server(path: Path):
     assert "to replay    0" in run("replay", path, "--since", "2030-01-01").stdout
+
+
+PATCH = '[{"op": "replace", "path": "/payload/n", "value": 2}]'
+
+
+def test_an_edit_shows_the_difference_and_makes_a_version_only_with_yes(path: Path):
+    out = run("edit", "a", path, "--patch", PATCH)
+    assert ('-    "n": 1' in out.stdout, '+    "n": 2' in out.stdout) == (True, True)
+    assert "--yes makes the versions" in out.stderr
+    assert states(path).keys() == {"0123456789ab-c"}
+    (path.parent / "fix.json").write_text(PATCH)
+    made = run(
+        "edit", "a", path, "--patch", path.parent / "fix.json", "--why", "typing error", "--yes", "--json"
+    ).stdout
+    assert [(one["version"], one["base"]) for one in json.loads(made)["letters"]] == [(2, 1)]
+    assert json.loads(run("edit", "a", path, "--patch", PATCH, "--yes", "--json").stdout)["unchanged"] == 1
+    out = run("show", "a", path).stdout
+    assert "edited version 2 from version 1 by patch " in out
+    assert ": typing error" in out
+    (shown,) = json.loads(run("show", "a", path, "--json").stdout)
+    assert (shown["event"]["payload"], shown["edited"]["payload"]) == ({"n": 1}, {"n": 2})
+    assert [one["version"] for one in shown["history"]] == [2]
+    trail = [json.loads(line) for line in (path.parent / f"{path.name}.trail").read_text().splitlines()]
+    assert [(one["what"], one["why"]) for one in trail] == [("edited", "typing error"), ("edited", "")]
+
+
+def test_a_function_transforms_a_group_and_what_it_cannot_is_named(path: Path, monkeypatch: pytest.MonkeyPatch):
+    (path.parent / "upgrades.py").write_text("def second(payload):\n    return payload | {'n': payload['n'] + 1}\n")
+    monkeypatch.chdir(path.parent)
+    monkeypatch.syspath_prepend(path.parent)
+    told = json.loads(run("transform", path, "--with", "upgrades:second", "--all", "--json", code=1).stdout)
+    assert (told["dry_run"], told["changed"], told["refused"]) == (True, 2, 1)
+    assert "no JSON object" in told["refusals"][0]["why"]
+    assert "made 2 versions" in run("transform", path, "--with", "upgrades:second", "--type", "order", "--yes").stdout
+    assert "2 unchanged" in run("transform", path, "--with", "upgrades:second", "--type", "order", "--yes").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("edit", "a"), "by --patch or by --with"),
+        (("edit", "a", "--patch", "[]", "--with", "x:y"), "by --patch or by --with"),
+        (("edit", "a", "--patch", "{}"), "neither a JSON array nor a file"),
+        (("edit", "a", "--patch", '[{"op": "spam"}]'), "--patch: operation 1"),
+        (("edit", "a", "--with", "nowhere:f"), "--with=nowhere:f: importing nowhere failed"),
+        (("edit", "nobody", "--patch", "[]"), "has the id 'nobody'"),
+        (("edit", "0123456789ab", "--patch", "[]"), "4 letters have the id"),
+        (("transform", "--patch", "[]"), "say which letters are meant"),
+        (("note", "text"), "say which letters are meant"),
+    ],
+)
+def test_an_edit_without_a_clear_meaning_is_refused(path: Path, words: tuple[str, ...], why: str):
+    assert why in run(*words, "--dead-letter-file", path, code=2).stderr
+
+
+def test_notes_and_a_cause_are_shown_and_a_cause_selects(path: Path):
+    run("note", "asked the supplier", path, "--id", "a")
+    run("assign", "no sku", path, "--type", "order")
+    out = run("show", "a", path).stdout
+    assert "noted by " in out
+    assert ": asked the supplier" in out
+    assert "assigned   " in out
+    assert len(json.loads(run("list", path, "--assigned", "no sku", "--json").stdout)) == 2
+    run("assign", "", path, "--id", "a")
+    assert len(json.loads(run("list", path, "--assigned", "no sku", "--json").stdout)) == 1

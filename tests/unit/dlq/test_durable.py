@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.dlq.letters import letter, mark, write
+from tests.support.letters import letter, mark, write
 from unlost.dlq.commands.compact import compact
-from unlost.dlq.record.file import Damage, DeadLetterFile, FileError, LineFile, Located, read_letters
+from unlost.dlq.record.file import DamagedLine, DeadLetterFile, FileError, LineFile, Located, read_letters
 from unlost.dlq.record.letter import encode
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, states
 
@@ -127,5 +127,5 @@ def test_a_torn_letter_is_closed_before_the_next_one(tmp_path: Path):
     first, damage, last = read_letters(path)
     assert isinstance(first, Located)
     assert isinstance(last, Located)
-    assert isinstance(damage, Damage)
+    assert isinstance(damage, DamagedLine)
     assert (first.letter.event_id, damage.length, last.letter.event_id) == ("a", len(torn), "c")

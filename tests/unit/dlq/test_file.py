@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.unit.dlq.letters import letter, mark, write
+from tests.support.letters import letter, mark, write
 from unlost.dlq.commands.compact import compact
-from unlost.dlq.record.file import Damage, DeadLetterFile, DiskFull, FileError, Located, read_letters
+from unlost.dlq.record.file import DamagedLine, DeadLetterFile, DiskFull, FileError, Located, read_letters
 from unlost.dlq.record.letter import decode, encode
-from unlost.dlq.record.line import _checksum
+from unlost.dlq.record.line import checksum
 from unlost.dlq.record.sidecar import sidecar_path, states
 
 
@@ -104,7 +104,7 @@ def test_a_damaged_line_is_told_with_its_offset_and_its_neighbours_live(tmp_path
     lines[1] = lines[1].replace(b'"n": 1', b'"n": 2')
     path.write_bytes(b"\n".join(lines))
     one, damage, other = read_letters(path)
-    assert isinstance(damage, Damage)
+    assert isinstance(damage, DamagedLine)
     assert (damage.offset, damage.length) == (len(lines[0]) + 1, len(lines[1]))
     assert "checksum differs" in damage.reason
     assert (one.letter.event_id, other.letter.event_id) == ("a", "c")
@@ -121,7 +121,7 @@ def test_a_line_without_end_is_never_held_in_memory(tmp_path: Path):
 def test_a_newer_format_is_named(tmp_path: Path):
     path = tmp_path / "letters.jsonl"
     body = encode(letter("a")).replace(b'{"v":1,', b'{"v":2,').rpartition(b',"checksum"')[0]
-    path.write_bytes(b'%b,"checksum":"%b"}\n' % (body, _checksum(body)))
+    path.write_bytes(b'%b,"checksum":"%b"}\n' % (body, checksum(body)))
     (damage,) = read_letters(path)
     assert "format version 2" in damage.reason
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import unlost.dlq.record.file
-from tests.unit.dlq.letters import letter, write
+from tests.support.letters import letter, write
 from unlost.dlq.record.file import (
     SHOWN_OF_DAMAGE,
-    Damage,
+    DamagedLine,
     DeadLetterFile,
     DiskFull,
     FileError,
@@ -89,12 +89,12 @@ def test_each_damage_says_which_file_where_how_much_and_how_it_begins(path: Path
     whole = encode(letter("a"))
     path.write_bytes(b"x" * 9_000 + b"\n" + whole + b"\n" + b'{"v":1')
     long, located, torn = read_letters(path, max_line=8_000)
-    assert isinstance(long, Damage)
+    assert isinstance(long, DamagedLine)
     assert (long.file, long.offset, long.length) == (path, 0, 9_000)
     assert long.line == b"x" * SHOWN_OF_DAMAGE
     assert "its writer was cut off" not in long.reason
     assert located == Located(9_001, letter("a"), len(whole))
-    assert isinstance(torn, Damage)
+    assert isinstance(torn, DamagedLine)
     assert (torn.file, torn.offset, torn.length) == (path, 9_001 + len(whole) + 1, 6)
     assert torn.line == b'{"v":1'
     assert "its writer was cut off, or is writing now" in torn.reason
@@ -103,7 +103,7 @@ def test_each_damage_says_which_file_where_how_much_and_how_it_begins(path: Path
 def test_a_line_that_is_too_long_says_by_how_much(path: Path):
     path.write_bytes(b"x" * 1_234 + b"\n")
     (damage,) = read_letters(path, max_line=1_000)
-    assert isinstance(damage, Damage)
+    assert isinstance(damage, DamagedLine)
     assert damage.reason == "the line has 1,234 bytes, and 1,000 are allowed"
 
 

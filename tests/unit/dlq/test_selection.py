@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.dlq.letters import invalid, letter
+from tests.support.letters import invalid, letter
 from unlost.dlq.record.query import Selection, moment
 from unlost.dlq.record.sidecar import OPEN, LetterState
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.unit.dlq.letters import letter, mark, write
+from tests.support.letters import letter, mark, write
 from unlost.dlq.commands.cli import main
 from unlost.dlq.record.file import FileError, lock_of_writer, replay_guard
 from unlost.dlq.record.paths import letter_files
@@ -120,7 +120,7 @@ def test_damage_is_told_with_its_file(data: Path):
 def test_changes_are_written_beside_the_file_of_each_letter(data: Path):
     assert run("archive", data, "--all", "--why", "old").stdout == "archived 3 letters\n"
     assert [len(states(data / name / "failed_events.jsonl")) for name in "ab"] == [2, 1]
-    assert run("restore", data, "--id", "b1").stdout == "restored 1 letters\n"
+    assert run("restore", data, "--id", "b1").stdout == "restored 1 letter\n"
     mark(data / "a" / "failed_events.jsonl", "a1", "resolved")
     assert json.loads(run("compact", data, "--json").stdout)["dropped"] == 1
     assert events("list", data) == ["b1", "a2"]

@@ -8,8 +8,10 @@ import termios
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from tests.unit.dlq.letters import letter, write
+from tests.support.letters import letter, write
+from unlost.dlq.commands.cli import main
 
 
 def on_a_terminal(*words: object) -> list[str]:
@@ -33,6 +35,16 @@ def _read(fd: int) -> bytes:
         return os.read(fd, 65536)
     except OSError:  # how Linux reports that the other end of a terminal is closed
         return b""
+
+
+@pytest.mark.parametrize("command", ["list", "groups"])
+def test_a_long_error_makes_no_long_line_in_a_pipe_and_is_whole_as_json(tmp_path: Path, command: str):
+    path = write(tmp_path / "letters.jsonl", [letter("order-1", message="gone " * 400)])
+    line = CliRunner().invoke(main, [command, str(path)]).output.splitlines()[1]
+    assert line.endswith("…")
+    assert line.count("gone") > 20
+    assert len(line) < 400
+    assert CliRunner().invoke(main, [command, str(path), "--json"]).output.count("gone " * 399) >= 1
 
 
 @pytest.mark.parametrize("command", ["list", "groups"])

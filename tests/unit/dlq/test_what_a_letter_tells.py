@@ -17,7 +17,7 @@ from unlost.dlq.record.letter import (
     iso,
     letter_for,
     letter_for_frame,
-    shown,
+    letter_values,
 )
 from unlost.dlq.record.line import seal
 from unlost.dlq.record.sidecar import OPEN, LetterState, Record, What, after
@@ -26,7 +26,7 @@ from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import parse
 from unlost.listener.core.oversized import Oversized
 
-EVENT = parse(b'{"event_id":"e","type":"t","payload":{"n":1},"cursor":"j.7","more":2}', max_bytes=1_000)
+EVENT = parse(b'{"event_id":"e","type":"t","payload":{"n":1},"more":2}', max_bytes=1_000)
 SECRET = "ws://u:sesame@h/?token=sesame"
 MASKED = "ws://***@h/?token=***"
 
@@ -34,7 +34,7 @@ MASKED = "ws://***@h/?token=***"
 def of_event(reason: Reason = "exhausted", *attempts: Failure) -> Letter:
     return letter_for(
         EVENT, letter_id="l", reason=reason, stage="store", attempts=attempts, at=9.0, instance="a", epoch=3,
-        mode="degraded", source=SECRET, handler="shop:handle@2",
+        mode="degraded", source=SECRET, cursor="j.7", handler="shop:handle@2",
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_a_letter_of_an_event_tells_all_that_is_known_of_it():
     message = f"no {MASKED}"
     assert letter == Letter(
         letter_id="l", event_id="e", reason="exhausted", error_class="permanent", stage="store",
-        event=EVENT.without_cursor(), raw=None,
+        event=EVENT.on_one_line(), raw=None,
         attempts=(failure(4.0, "at a", message), failure(7.0, f"at {MASKED}", message)),
         error_type="KeyError", message=message, sqlstate="23505",
         fingerprint=fingerprint("exhausted", "KeyError", message, "23505", "store", EVENT), first_at=4.0, last_at=9.0,
@@ -66,6 +66,8 @@ UNATTEMPTED = {
     "exhausted": ("Exhausted", "transient"), "rejected": ("Reject", "permanent"), "conflict": ("Conflict", "permanent"),
     "invalid": ("InvalidEvent", "permanent"), "crash_loop": ("CrashLoop", "permanent"),
     "overflow": ("Overflow", "transient"), "stopped": ("Stopped", "transient"),
+    "deferred": ("Deferred", "transient"), "effect": ("EffectFailed", "transient"),
+    "blocked": ("Blocked", "transient"),
 }  # fmt: skip
 
 
@@ -87,13 +89,13 @@ def of_frame(**more: Any) -> Letter:
 
 def test_a_letter_of_a_frame_keeps_its_bytes():
     message = f"no {MASKED}"
-    letter = of_frame(handler="shop:handle", cursor="j.8")
+    letter = of_frame(handler="shop:handle", cursor="j.8", mode="degraded")
     assert letter == Letter(
         letter_id="l", event_id=None, reason="invalid", error_class="permanent", stage="receive", event=None,
         raw=b"\xff[", attempts=(Failure(9.0, "receive", "permanent", "InvalidEvent", message),),
         error_type="InvalidEvent", message=message, sqlstate=None,
         fingerprint=fingerprint("invalid", "InvalidEvent", message, None, "receive", None), first_at=9.0, last_at=9.0,
-        instance="a", epoch=0, mode="normal", cursor="j.8", source=MASKED, handler="shop:handle",
+        instance="a", epoch=0, mode="degraded", cursor="j.8", source=MASKED, handler="shop:handle",
     )  # fmt: skip
     assert decode(encode(letter)) == letter
 
@@ -111,7 +113,7 @@ def test_what_is_shown_is_what_stands_in_the_file():
     for letter in (of_event("exhausted", failure(4.0, "at a")), of_frame()):
         line = msgspec.json.decode(encode(letter))
         del line["checksum"]
-        assert msgspec.json.decode(msgspec.json.encode(shown(letter))) == line
+        assert msgspec.json.decode(msgspec.json.encode(letter_values(letter))) == line
 
 
 def test_times_are_utc_to_the_microsecond():
@@ -174,7 +176,7 @@ def test_the_type_of_the_last_failure_is_kept():
     assert after(SEEN, Record("l", "failed", 8.0, "said", "OSError")).error_type == "OSError"
 
 
-@pytest.mark.parametrize("what", sorted({*get_args(What)} - {"reopened"}))
+@pytest.mark.parametrize("what", sorted({*get_args(What)} - {"reopened", "resolved", "assigned"}))
 def test_a_resolved_letter_stays_so_unless_its_row_is_gone(what: What):
     state = LetterState("resolved", 1, 5.0)
     assert after(state, Record("l", what, 8.0)) is state

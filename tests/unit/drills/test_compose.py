@@ -65,17 +65,21 @@ def settings(handler: str, lease: float) -> str:
 async def test_a_project_whose_handler_writes_no_run_down_is_refused(tmp_path: Path, handler: str):
     with pytest.raises(StageError, match=r"ops/deploy/compose/drills\.env"):
         await compose_stage(
-            engine(tmp_path, settings(handler, 30.0)), producer_url="", listener_urls=("a", "b"), console=None
+            engine(tmp_path, settings(handler, 30.0)),
+            producer_url="",
+            listener_urls=("a", "b"),
+            console=None,
+            headers={},
         )
 
 
 async def test_the_lease_is_learnt_from_the_listeners(tmp_path: Path):
     command = engine(tmp_path, settings(RECORD, 7.5))
-    stage = await compose_stage(command, producer_url="", listener_urls=("a", "b"), console=None)
+    stage = await compose_stage(command, producer_url="", listener_urls=("a", "b"), console=None, headers={})
     assert (stage.lease, list(stage.listeners)) == (7.5, ["listener-a", "listener-b"])
 
 
 async def test_a_project_of_which_a_part_is_missing_is_refused(tmp_path: Path):
     command = engine(tmp_path, "printf '%s\\n' listener-a producer redis")
     with pytest.raises(StageError, match="no running project"):
-        await compose_stage(command, producer_url="", listener_urls=("a",), console=None)
+        await compose_stage(command, producer_url="", listener_urls=("a",), console=None, headers={})

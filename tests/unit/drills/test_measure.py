@@ -4,12 +4,11 @@ from collections import Counter
 
 import pytest
 
-from unlost.ops.faults.drills.books import Books
 from unlost.ops.faults.drills.measure import (
     Moments,
-    Row,
     Run,
     Sample,
+    StoredEvent,
     extra_runs,
     felt,
     in_flight_pause,
@@ -19,12 +18,13 @@ from unlost.ops.faults.drills.measure import (
     taken_over,
     well_since,
 )
+from unlost.ops.faults.drills.records import Records
 
 MOMENTS = Moments(struck=100.0, heal_began=104.0, healed=105.0)
 
 
-def row(event_id: str, received: float, processed: float, epoch: int = 1) -> Row:
-    return Row(event_id, received, processed, epoch)
+def row(event_id: str, received: float, processed: float, epoch: int = 1) -> StoredEvent:
+    return StoredEvent(event_id, received, processed, epoch)
 
 
 def run(event_id: str, kind: str = "run", at: float = 0.0) -> Run:
@@ -87,13 +87,13 @@ def test_a_takeover_shows_in_the_epoch():
     assert taken_over(rows[:1], MOMENTS) is None
 
 
-def test_the_books_find_who_is_lost_and_who_is_doubled():
-    books = Books([row("a", 1, 2), row("b", 1, 2)], ["b", "c", "d", "d"])
-    assert books.lost(["a", "b", "c", "d", "e"]) == ["e"]
-    assert books.doubled() == ["b", "d"]
+def test_records_show_lost_and_doubled_events():
+    records = Records([row("a", 1, 2), row("b", 1, 2)], ["b", "c", "d", "d"])
+    assert records.lost(["a", "b", "c", "d", "e"]) == ["e"]
+    assert records.doubled() == ["b", "d"]
 
 
 def test_a_handlers_own_writes_count_too():
     rows = [row("once", 1, 2), row("twice", 1, 2), row("never", 1, 2)]
-    books = Books(rows, [], Counter({"once": 1, "twice": 2, "without a row": 1}))
-    assert books.doubled() == ["never", "twice", "without a row"]
+    records = Records(rows, [], Counter({"once": 1, "twice": 2, "without a row": 1}))
+    assert records.doubled() == ["never", "twice", "without a row"]

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlost.ops.faults.drills.catalogue import DRILLS
-from unlost.ops.faults.drills.chaos import Blow, carry_out, chaos, plan
+from unlost.ops.faults.drills.chaos import Fault, carry_out, chaos, plan
 from unlost.ops.faults.drills.cli import Wish
 from unlost.ops.faults.drills.drill import IN_TRANSACTION, RECORD, Poison
 from unlost.ops.faults.drills.render import WIDTH, listed
 from unlost.ops.faults.drills.stage import Stage
-from unlost.ops.faults.drills.traffic import Stream
+from unlost.ops.faults.drills.traffic import Traffic
 
 SEEDS = st.integers(0, 2**32)
 
@@ -25,11 +25,13 @@ def test_the_same_seed_makes_the_same_plan(seed: int, seconds: float):
 
 
 @given(SEEDS)
-def test_every_blow_is_healed_in_time_and_a_target_takes_one_at_a_time(seed: int):
-    blows = plan(seed, 120.0, "abc")
-    assert blows
-    assert all(0 < blow.at < blow.until <= 120.0 for blow in blows)
-    for _, group in itertools.groupby(sorted(blows, key=lambda blow: (blow.target, blow.at)), lambda blow: blow.target):
+def test_every_fault_is_healed_in_time_and_a_target_takes_one_at_a_time(seed: int):
+    faults = plan(seed, 120.0, "abc")
+    assert faults
+    assert all(0 < fault.at < fault.until <= 120.0 for fault in faults)
+    for _, group in itertools.groupby(
+        sorted(faults, key=lambda fault: (fault.target, fault.at)), lambda fault: fault.target
+    ):
         assert all(one.until < other.at for one, other in itertools.pairwise(group))
 
 
@@ -38,12 +40,12 @@ class _Brittle:
 
     def __init__(self) -> None:
         self.hurt = False
-        self.blows = 0
+        self.faults = 0
 
     async def freeze(self, part: str) -> None:
         assert not self.hurt, f"{part} was struck before it was healed"
         self.hurt = True
-        self.blows += 1
+        self.faults += 1
         await asyncio.sleep(0)
 
     async def thaw(self, part: str) -> None:
@@ -53,14 +55,14 @@ class _Brittle:
 
 async def test_a_late_machine_heals_a_target_before_it_strikes_again():
     stage = _Brittle()
-    late = [Blow(0.0, 0.0, "freeze", "a") for _ in range(3)]
+    late = [Fault(0.0, 0.0, "freeze", "a") for _ in range(3)]
     await carry_out(late, 0.0, print)(cast("Stage", stage))
-    assert (stage.blows, stage.hurt) == (3, False)
+    assert (stage.faults, stage.hurt) == (3, False)
 
 
-def test_blows_last_at_once():
-    blows = plan(7, 60.0, "ab")
-    assert any(one.at < other.at < one.until for one, other in itertools.combinations(blows, 2))
+def test_faults_last_at_once():
+    faults = plan(7, 60.0, "ab")
+    assert any(one.at < other.at < one.until for one, other in itertools.combinations(faults, 2))
 
 
 def test_both_forms_of_handlers_are_drilled_by_chaos():
@@ -69,8 +71,9 @@ def test_both_forms_of_handlers_are_drilled_by_chaos():
 
 def test_only_where_an_owner_ends_in_the_middle_or_rows_are_lost_may_handlers_run_again():
     allowed = {name for name, drill in DRILLS.items() if drill.bars.extra_runs}
-    listeners = {"listener-killed", "all-listeners-killed", "listener-frozen", "clock-jump"}
-    assert allowed == {*listeners, "handler-kills", "stop-foreign", "postgres-restored", "dump-restored"}
+    listeners = {"listener-killed", "all-listeners-killed", "listener-frozen", "clock-jump", "feed-unacked"}
+    others = {"handler-kills", "stop-foreign", "postgres-restored", "disk-lost", "dump-restored"}
+    assert allowed == {*listeners, *others, "ordered", "ordered-chaos"}
 
 
 def test_the_list_fits_a_terminal():
@@ -81,7 +84,7 @@ def test_the_list_fits_a_terminal():
 
 @pytest.mark.parametrize(("poison", "count"), [(Poison("fail", 10), 10), (Poison("kill"), 1)])
 def test_poison_stands_in_the_payload_of_as_many_events_as_asked(poison: Poison, count: int):
-    stream = Stream("x-", 100, 10.0, poison)
+    stream = Traffic("x-", 100, 10.0, poison)
     asked = [event for n in range(100) if "drill" in (event := stream.event(n))["payload"]]
     assert len(asked) == count
 

@@ -13,7 +13,7 @@ from unlost.listener.core.event import Event
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.pipeline.peers.affinity import LATELY, PeerAffinity
-from unlost.listener.pipeline.peers.segments import Part, Segment
+from unlost.listener.pipeline.peers.segments import Segment, SegmentPiece
 from unlost.listener.ports.membership import MembershipView
 
 EVENT = cast("Event", None)
@@ -24,11 +24,11 @@ def flight(event_id: str) -> InFlight:
     return InFlight(EVENT, ClaimRequest(event_id, b""), None, received_at=0.0, received_clock=0.0)
 
 
-def part(*, ended: bool = True) -> Part:
+def part(*, ended: bool = True) -> SegmentPiece:
     segment = Segment(is_of_peer=True)
     if ended:
         segment.end()
-    return Part(segment, [b"{}"])
+    return SegmentPiece(segment, [b"{}"])
 
 
 def affinity() -> tuple[PeerAffinity, BatchQueue[InFlight]]:

@@ -1,5 +1,6 @@
 """A listener's own history for the operator on call: what changed, how often, and since when something is missing."""
 
+from tests.support.stand_ins import Clock
 from unlost.listener.core.facts import (
     BreakerChanged,
     ClaimingChanged,
@@ -16,18 +17,13 @@ from unlost.listener.core.facts import (
     SourceGap,
     SourceLost,
     StoreReplaced,
+    StoreUnconfirmed,
     StoreWentBack,
     StoringPaused,
     StoringResumed,
 )
+from unlost.listener.core.gap import Gap
 from unlost.listener.observe.changes import ALIKE_SECONDS, MOST, Change, Changes
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def told(*facts, apart: float = 1.0) -> Changes:
@@ -83,7 +79,7 @@ def test_a_place_that_is_declared_again_is_no_change():
 
 def test_single_events_are_not_told_and_the_past_is_bounded():
     assert told(EventsStored(["a"], [0.1])).lately() == []
-    many = [SourceGap(str(number), "9") for number in range(2 * MOST)]
+    many = [SourceGap(Gap("g", "s", "sequence", str(number), "9", 1, 0.0, 0.0)) for number in range(2 * MOST)]
     assert len(told(*many, EventBuried("a", "rejected", "permanent", "no"), LeasesLost(["b"])).lately()) == MOST
 
 
@@ -93,9 +89,14 @@ def test_for_an_hour_health_remarks_that_postgresql_went_back():
     assert changes.remarks() == []
     changes(StoreWentBack("g2"))
     changes(StoreReplaced("i2"))
+    changes(StoreUnconfirmed("unconfirmed-g3"))
     now[0] += 3_599
     assert changes.remarks() == [
-        "PostgreSQL lacks what it had committed; it is read again (since 1970-01-12 13:46:40 UTC)"
+        "PostgreSQL lacks what it had committed; it is read again (since 1970-01-12 13:46:40 UTC)",
+        (
+            "a listener or replay started, and Redis did not confirm that PostgreSQL has all that it had committed; "
+            "nothing shows a loss, and the latest events are read again (since 1970-01-12 13:46:40 UTC)"
+        ),
     ]
     now[0] += 1
     assert changes.remarks() == []

@@ -6,19 +6,23 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.claims import FakeManager
+from tests.support.rows import FakeRows
+from tests.support.stages import Ends, FakeIntake, FakeWork
+from tests.support.stand_ins import Watch, flight
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.cause import DeadLetterCause
-from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, Held, Lapsed, Won
+from unlost.listener.core.claim import UNHANDLED, Answer, Dead, Done, Held, Lapsed, Won
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Transient
-from unlost.listener.core.event import parse
 from unlost.listener.core.facts import BatchDone, EventsClaimed, EventsStandBy, EventsTakenOver, Fact
-from unlost.listener.core.in_flight import DUPLICATE, End, InFlight, conflict_claim
+from unlost.listener.core.in_flight import DUPLICATE, InFlight, conflict_claim
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.policy import Policy
 from unlost.listener.pipeline.settled_before import SettledBefore
 from unlost.listener.pipeline.standby import Standby
+from unlost.listener.pipeline.suspects import Suspects
 
 POLICY = Policy(batch=8)
 CLOCKS = Clocks(lambda: 12.0, lambda: 0.0)
@@ -26,97 +30,46 @@ CONFLICT = "an event with the same event_id and other content is settled already
 
 
 class Around:
-    """Stands in for manager, intake, settling, store and work, and records each call to them."""
-
-    open, must_look_before = True, False
+    """Fakes of everything that claiming uses. All record in one log."""
 
     def __init__(
-        self,
-        answer: Answer,
-        *,
-        same: bool | Transient | Permanent = True,
-        handled: bool = False,
+        self, answer: Answer, *, same: bool | Transient | Permanent = True, handled: bool = False,
         settled: Done | Dead | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.log: list[object] = []
-        self.over = asyncio.Event()
-        self.leases = self
-        self.standby: Standby | None = None
-        self.handled = handled
-        self.must_look_before = settled is not None
-        self._answer, self._same, self._settled = answer, same, settled
-
-    def __len__(self) -> int:
-        return 0
-
-    async def claim(self, requests: Sequence[ClaimRequest], *, take_over: int) -> list[Answer]:
-        self.over.set()
-        self.log.append(f"claim {' '.join(request.event_id for request in requests)}, take over {take_over}")
-        return [self._answer for _ in requests]
-
-    async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
-        return {request.event_id: self._settled for request in requests} if self._settled is not None else {}
-
-    async def same_content(self, event: Any) -> bool:
-        self.log.append(f"compare {event.event_id}")
-        if isinstance(self._same, Transient | Permanent):
-            raise self._same
-        return self._same
-
-    async def release(self, claim_ids: Sequence[str]) -> None:
-        self.log.append(f"release {' '.join(claim_ids)}")
-
-    def rename(self, flight: InFlight, request: ClaimRequest) -> None:
-        self.log.append(("rename", flight.claim_id, request))
-
-    def done(self, ended: Sequence[tuple[InFlight, End]]) -> None:
-        self.log += [(flight.claim_id, end) for flight, end in ended]
-
-    def bury(self, flight: InFlight, cause: DeadLetterCause) -> None:
-        self.log.append((flight.claim_id, cause))
-
-    def start_all(self, flights: Sequence[InFlight]) -> None:
-        self.log += [f"start {flight.claim_id}" for flight in flights]
-
-    def report_received(self) -> None:
-        """Once a batch is taken."""
+        self.manager = FakeManager(answer=lambda _: answer, log=self.log)
+        self.rows = FakeRows(log=self.log)
+        self.rows.same = same
+        if settled is not None:
+            self.rows.settles["e"] = settled
+        self.work = FakeWork(handled=handled, looks=settled is not None, log=self.log)
+        self.intake, self.ends = cast("Any", FakeIntake(self.log)), cast("Any", Ends(self.log))
+        self.queue: BatchQueue[InFlight] = BatchQueue()
+        self.standby = Standby(queue=self.queue, manager=cast("Any", self.manager), policy=POLICY, clocks=CLOCKS)
+        self.settled_before = SettledBefore(
+            manager=cast("Any", self.manager), store=cast("Any", self.rows), intake=self.intake, settling=self.ends,
+            standby=self.standby, clocks=CLOCKS,
+        )  # fmt: skip
 
 
-def claiming(around: Around, facts: list[Fact] | None = None) -> tuple[Claiming, BatchQueue[InFlight]]:
-    queue: BatchQueue[InFlight] = BatchQueue()
-    some = cast("Any", around)
-    made = Claiming(
-        queue=queue, standby=standing_by(around, queue), affinity=PeerAffinity(queue, peer_wait=0), manager=some,
-        intake=some, store=some, watch=some, work=some, settling=some, settled_before=settled_before(around),
-        policy=POLICY, clocks=CLOCKS, facts=([] if facts is None else facts).append,
+def claiming(around: Around, facts: list[Fact]) -> Claiming:
+    return Claiming(
+        queue=around.queue, standby=around.standby, affinity=PeerAffinity(around.queue, peer_wait=0),
+        manager=cast("Any", around.manager), intake=around.intake, store=cast("Any", around.rows),
+        watch=cast("Any", Watch()), work=cast("Any", around.work), settling=around.ends,
+        settled_before=around.settled_before, suspects=Suspects(at_once=POLICY.handle_concurrency), policy=POLICY,
+        clocks=CLOCKS, facts=facts.append,
     )  # fmt: skip
-    return made, queue
-
-
-def standing_by(around: Around, queue: BatchQueue[InFlight]) -> Standby:
-    around.standby = Standby(queue=queue, manager=cast("Any", around), policy=POLICY, clocks=CLOCKS)
-    return around.standby
-
-
-def settled_before(around: Around) -> SettledBefore:
-    some = cast("Any", around)
-    standby = around.standby or standing_by(around, BatchQueue())
-    return SettledBefore(manager=some, store=some, intake=some, settling=some, standby=standby, clocks=CLOCKS)
-
-
-def flight(event_id: str = "e", cause: DeadLetterCause | None = None) -> InFlight:
-    event = parse(b'{"event_id":"%s","payload":1}' % event_id.encode(), max_bytes=1000)
-    return InFlight(event, ClaimRequest(event_id, event.digest), None, 0.0, 0.0, attempts=[], cause=cause)
 
 
 async def asked(around: Around, one: InFlight) -> tuple[Claiming, list[Fact]]:
     """Claim this one, and stop when the batch was routed."""
     facts: list[Fact] = []
-    made, queue = claiming(around, facts)
-    queue.put(one)
+    made = claiming(around, facts)
+    around.queue.put(one)
     running = asyncio.create_task(made.run())
     async with asyncio.timeout(20):
-        await around.over.wait()
+        await around.manager.claimed.wait()
         await made.quiet()
     running.cancel()
     await asyncio.wait([running])
@@ -164,9 +117,9 @@ async def test_without_a_handler_nothing_is_condemned():
 @pytest.mark.parametrize("pardon", ["revive", "handled"])
 async def test_what_was_pardoned_is_not_condemned(pardon: str):
     around, one = Around(Won(9, 7, 9), handled=True), flight()
-    made, _ = claiming(around)
     setattr(one, pardon, True)
-    assert not made._condemned(one)
+    await asked(around, one)
+    assert around.log[1:] == ["start e"]
 
 
 async def test_what_is_doomed_is_buried_once_it_is_won():
@@ -213,19 +166,19 @@ async def test_what_is_won_although_it_is_a_letter_is_given_back():
 
 async def test_the_same_bytes_are_a_duplicate_and_nothing_is_compared():
     around = Around(Won(1, 0))
-    await settled_before(around).end([(flight(), True)])
+    await around.settled_before.end([(flight(), True)])
     assert around.log == [("e", DUPLICATE)]
 
 
 async def test_other_bytes_of_the_same_value_are_a_duplicate():
     around = Around(Won(1, 0), same=True)
-    await settled_before(around).end([(flight(), False)])
+    await around.settled_before.end([(flight(), False)])
     assert around.log == ["compare e", ("e", DUPLICATE)]
 
 
 async def test_what_is_doomed_anyhow_conflicts_with_nothing():
     around = Around(Won(1, 0), same=False)
-    await settled_before(around).end([(flight(cause=DeadLetterCause("invalid", "receive")), False)])
+    await around.settled_before.end([(flight(cause=DeadLetterCause("invalid", "receive")), False)])
     assert around.log == [("e", DUPLICATE)]
 
 
@@ -239,38 +192,38 @@ def assert_conflict(one: InFlight, log: Sequence[object]) -> None:
 
 async def test_other_content_is_a_conflict_under_a_name_of_its_own():
     around, one = Around(Won(1, 0), same=False), flight()
-    await settled_before(around).end([(one, False)])
+    await around.settled_before.end([(one, False)])
     assert around.log.pop(0) == "compare e"
     assert_conflict(one, around.log)
 
 
 async def test_content_that_the_table_refuses_is_a_conflict():
     around, one = Around(Won(1, 0), same=Permanent("22003: out of range")), flight()
-    await settled_before(around).end([(one, False)])
+    await around.settled_before.end([(one, False)])
     assert around.log.pop(0) == "compare e"
     assert_conflict(one, around.log)
 
 
 async def test_what_cannot_be_compared_now_stands_by():
     around = Around(Won(1, 0), same=Transient("away"))
-    await settled_before(around).end([(flight("e"), False), (flight("f"), False)])
+    await around.settled_before.end([(flight("e"), False), (flight("f"), False)])
     assert around.log == ["compare e", "compare f"]
     assert around.standby.count == 2
 
 
 async def test_a_letter_of_the_same_content_ends_what_is_held_as_a_duplicate():
     around = Around(Won(1, 0))
-    await settled_before(around).end_buried(flight(), same=True)
+    await around.settled_before.end_buried(flight(), same=True)
     assert around.log == ["release e", ("e", DUPLICATE)]
 
 
 async def test_a_letter_of_other_content_ends_what_is_held_as_a_conflict():
     around, one = Around(Won(1, 0)), flight()
-    await settled_before(around).end_buried(one, same=False)
+    await around.settled_before.end_buried(one, same=False)
     assert_conflict(one, around.log)
 
 
 async def test_a_letter_of_other_content_ends_what_is_doomed_anyhow_as_a_duplicate():
     around, one = Around(Won(1, 0)), flight(cause=DeadLetterCause("conflict", "claim"))
-    await settled_before(around).end_buried(one, same=False)
+    await around.settled_before.end_buried(one, same=False)
     assert around.log == ["release e", ("e", DUPLICATE)]

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.cursors import FakeCursors
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.source.committer import CursorCommitter
@@ -11,33 +12,20 @@ from unlost.listener.source.committer import CursorCommitter
 BEFORE, LATER, BACK = StoreMark("g", 7, "p"), StoreMark("g", 9, "p"), StoreMark("h", 8, "p")
 
 
-class Cursors:
-    """Returns given answers."""
-
-    def __init__(self, *answers: str | Exception | None) -> None:
-        self.answers = list(answers)
-
-    async def advance(self, *asked: object) -> str | None:
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-class Place:
+class Committing:
     """A committer whose watermark and store the test sets."""
 
     def __init__(self, *answers: str | Exception | None) -> None:
         self.watermark = SimpleNamespace(cursor="j-8", reading=0)
         self.store: StoreMark | None = BEFORE
         self.keeper = CursorCommitter(
-            lambda: self.watermark, Cursors(*answers), store=lambda: self.store, source="s", group="g",
+            lambda: self.watermark, FakeCursors(answers=answers), store=lambda: self.store, source="s", group="g",
             facts=lambda fact: None,
         )  # fmt: skip
 
 
 async def test_tells_what_postgresql_answered_however_far_it_came_since() -> None:
-    place = Place("j-8")
+    place = Committing("j-8")
     assert place.keeper.stored is None
     await place.keeper.save()
     place.store = LATER
@@ -46,7 +34,7 @@ async def test_tells_what_postgresql_answered_however_far_it_came_since() -> Non
 
 @pytest.mark.parametrize("store", [BACK, StoreMark("g", 9, "q"), None])
 async def test_what_another_store_answered_is_told_no_more(store: StoreMark | None) -> None:
-    place = Place("j-8", "j-3")
+    place = Committing("j-8", "j-3")
     await place.keeper.save()
     place.store = store
     assert place.keeper.stored is None
@@ -56,7 +44,7 @@ async def test_what_another_store_answered_is_told_no_more(store: StoreMark | No
 
 
 async def test_a_refused_write_tells_that_nothing_is_known_and_a_failed_one_nothing_new() -> None:
-    place = Place("j-8", Transient("away"), None)
+    place = Committing("j-8", Transient("away"), None)
     await place.keeper.save()
     place.watermark = SimpleNamespace(cursor="j-9", reading=0)
     await place.keeper.save()

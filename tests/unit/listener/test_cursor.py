@@ -2,7 +2,7 @@
 
 import pytest
 
-from unlost.listener.core.cursor import goes_back, ordinal_of, place_of, stem_of
+from unlost.listener.core.cursor import goes_back, ordinal_of, parse_cursor, stem_of
 
 A, B = "0123456789ab", "ba9876543210"
 
@@ -12,7 +12,7 @@ def ours(ordinal: int, number: int, random: str = "0000000a", journal: str = A) 
 
 
 def test_one_of_ours_names_journal_timeline_and_number() -> None:
-    place = place_of(ours(3, 17))
+    place = parse_cursor(ours(3, 17))
     assert place is not None
     assert (place.journal, place.timeline, place.number) == (A, (3, "0000000a"), 17)
     assert stem_of(ours(3, 17)) == stem_of(ours(4, 1, "0000000b")) != stem_of(ours(3, 17, journal=B))
@@ -35,7 +35,7 @@ def test_one_of_ours_names_journal_timeline_and_number() -> None:
     ],
 )
 def test_any_other_is_opaque(cursor: str) -> None:
-    assert place_of(cursor) is None
+    assert parse_cursor(cursor) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from unlost.listener.core.errors import Misconfigured, Transient
-from unlost.listener.store.postgres.address import place_of, servers_of
+from unlost.listener.store.postgres.address import public_address, servers_of
 from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.errors import most_telling
@@ -20,6 +20,7 @@ class Servers(Database):
 
     def __init__(self, url: str = PAIR, **down: BaseException) -> None:
         super().__init__(url)
+        self._keeps_statements = True  # no connection here can be asked
         self.down = {url: down[name] for url, name in ((A, "a"), (B, "b"), (url, "all")) if name in down}
         self.asked: list[str] = []
 
@@ -107,4 +108,4 @@ def test_an_empty_host_is_refused():
     ],
 )
 def test_a_place_is_named_without_its_password(url: str, place: str):
-    assert place_of(url) == place
+    assert public_address(url) == place

@@ -34,11 +34,11 @@ def event(text: str | bytes):
         (b'{"event_id":"a","payload":NaN}', "not JSON"),
         (b'{"event_id":"a","payload":Infinity}', "not JSON"),
         (b'{"payload":1e999999}', "out of range"),
-        (b'{"event_id":"a","event_id":"b"}', '"event_id" stands twice'),
-        (b'{"event_id":"a","payload":{"n":1,"n":2}}', '"n" stands twice'),
-        (b'{"event_id":"a","payload":[{"n":1,"n":"\\u003a"}]}', '"n" stands twice'),
-        (b'{"event_id":"a","payload":[{"n":1,"n":"\\u003A"}]}', '"n" stands twice'),
-        (b'{"event_id":"a","payload":{"n":1,"\\u006e":"\\u00e9"}}', '"n" stands twice'),
+        (b'{"event_id":"a","event_id":"b"}', '"event_id" occurs twice'),
+        (b'{"event_id":"a","payload":{"n":1,"n":2}}', '"n" occurs twice'),
+        (b'{"event_id":"a","payload":[{"n":1,"n":"\\u003a"}]}', '"n" occurs twice'),
+        (b'{"event_id":"a","payload":[{"n":1,"n":"\\u003A"}]}', '"n" occurs twice'),
+        (b'{"event_id":"a","payload":{"n":1,"\\u006e":"\\u00e9"}}', '"n" occurs twice'),
         (b'{"event_id":"a","type":5}', "type must be a string"),
         (b'{"event_id":"a","payload":01}', "not JSON"),
         (b'{"event_id":"a","payload":1} x', "not JSON"),
@@ -67,12 +67,11 @@ def test_the_payload_stays_the_sources_own_text():
     assert one.payload == b'{"big": 12345678901234567890.10, "s": "\\u00e9\\ud83d\\ude00"}'
 
 
-def test_other_fields_are_kept_and_the_cursor_is_not_content():
-    one = event('{"event_id":"a","type":"t","payload":1,"cursor":"j.7","region":"eu"}')
-    assert (one.event_id, one.type, one.cursor) == ("a", "t", "j.7")
+def test_other_fields_are_kept():
+    one = event('{"event_id":"a","type":"t","payload":1,"region":"eu"}')
+    assert (one.event_id, one.type) == ("a", "t")
     assert json.loads(one.other or b"") == {"region": "eu"}
-    assert one.digest == event('{"event_id":"a","type":"t","payload":1,"cursor":"j.8","region":"eu"}').digest
-    assert json.loads(one.without_cursor()) == {"event_id": "a", "type": "t", "payload": 1, "region": "eu"}
+    assert json.loads(one.on_one_line()) == {"event_id": "a", "type": "t", "payload": 1, "region": "eu"}
 
 
 def test_an_object_without_payload_is_its_own_payload():
@@ -80,20 +79,16 @@ def test_an_object_without_payload_is_its_own_payload():
 
 
 def test_without_an_id_equal_values_have_equal_ids_however_they_are_spelt():
-    first = event('{"payload":{"a":1,"b":[true]},"cursor":"j.1"}')
-    second = event('{ "cursor":"j.2", "payload": {"b":[true],"a":1} }')
+    first = event('{"payload":{"a":1,"b":[true]}}')
+    second = event('{ "payload": {"b":[true],"a":1} }')
     assert first.event_id == second.event_id
     assert first.event_id != event('{"payload":{"a":2,"b":[true]}}').event_id
 
 
-def test_a_cursor_of_any_json_form_is_text_to_us():
-    assert event('{"event_id":"a","payload":1,"cursor":42}').cursor == "42"
-
-
 def test_a_line_holds_the_whole_event():
     one = event('{\n "event_id": "a",\r\n "payload": "x\\ny"\n}')
-    assert b"\n" not in one.without_cursor()
-    assert json.loads(one.without_cursor()) == {"event_id": "a", "payload": "x\ny"}
+    assert b"\n" not in one.on_one_line()
+    assert json.loads(one.on_one_line()) == {"event_id": "a", "payload": "x\ny"}
 
 
 def test_decoding_for_a_handler():

@@ -4,39 +4,18 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.core.claim import ClaimRequest
+from tests.support.stand_ins import Watch, flight
+from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure, Permanent, Transient
-from unlost.listener.core.event import parse
 from unlost.listener.core.facts import AttemptFailed, Fact
-from unlost.listener.core.in_flight import InFlight
-from unlost.listener.pipeline.failures import Failures
-
-
-class Watch:
-    """A stand-in for the watch: in an outage, or not."""
-
-    def __init__(self, *, counts: bool) -> None:
-        self._counts = counts
-        self.asked: list[tuple[Exception, float]] = []
-
-    async def counts(self, error: Transient | Permanent, began: float) -> bool:
-        self.asked.append((error, began))
-        return self._counts
+from unlost.listener.pipeline.failures import Failures, NextAttempt
 
 
 def failures(watch: Watch) -> tuple[Failures, list[Fact]]:
     facts: list[Fact] = []
-    made = Failures(
-        "store", watch=cast("Any", watch), attempts=3, delay=0.0, clocks=Clocks(lambda: 12.0, lambda: 0.0),
-        facts=facts.append,
-    )  # fmt: skip
+    made = Failures("store", watch=cast("Any", watch), clocks=Clocks(lambda: 12.0, lambda: 0.0), facts=facts.append)
     return made, facts
-
-
-def flight() -> InFlight:
-    event = parse(b'{"event_id":"e","payload":1}', max_bytes=1000)
-    return InFlight(event, ClaimRequest("e", event.digest), None, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +25,10 @@ def flight() -> InFlight:
 async def test_an_attempt_follows_unless_it_was_the_last_or_can_never_succeed(
     number: int, error: Transient | Permanent, following: int | None
 ):
-    watch, one = Watch(counts=True), flight()
+    watch, one = Watch(), flight()
     made, facts = failures(watch)
-    assert await made.following(one, number, error, 7.0) == following
+    again = await made.again(one, number, error, 7.0, Backoff.fixed(3, 2.0))
+    assert again == (None if following is None else NextAttempt(following, 2.0))
     kind = "permanent" if isinstance(error, Permanent) else "transient"
     assert one.attempts == [Failure(12.0, "store", kind, type(error).__name__, "x")]
     assert watch.asked == [(error, 7.0)]
@@ -60,8 +40,8 @@ async def test_an_attempt_follows_unless_it_was_the_last_or_can_never_succeed(
 
 async def test_an_attempt_in_an_outage_is_repeated_and_nothing_of_it_is_kept():
     one = flight()
-    made, facts = failures(Watch(counts=False))
-    assert await made.following(one, 3, Transient("away"), 7.0) == 3
+    made, facts = failures(Watch(outages=9))
+    assert await made.again(one, 3, Transient("away"), 7.0, Backoff.fixed(3, 2.0)) == NextAttempt(3, None)
     assert one.attempts == []
     (fact,) = facts
     assert isinstance(fact, AttemptFailed)
@@ -69,7 +49,7 @@ async def test_an_attempt_in_an_outage_is_repeated_and_nothing_of_it_is_kept():
 
 
 async def test_a_batch_that_failed_together_names_no_event():
-    made, facts = failures(Watch(counts=False))
+    made, facts = failures(Watch(outages=9))
     assert not await made.count([flight(), flight()], Transient("away"), 7.0)
     (fact,) = facts
     assert isinstance(fact, AttemptFailed)

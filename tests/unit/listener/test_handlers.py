@@ -1,6 +1,7 @@
 """Plain functions run in threads, which cannot be cancelled. Whatever a handler raises is a failed attempt."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 
@@ -8,10 +9,17 @@ import pytest
 
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Reject, Transient
-from unlost.listener.pipeline.handlers import MOST_HUNG, Handler, HandlerFailed, HandlerTimeout, attempt, find_handler
+from unlost.listener.pipeline.handlers import MOST_HUNG, FunctionHandler, HandlerFailed, HandlerTimeout, attempt
+from unlost.listener.routing.finding import find_handler
 
 GO_ON = threading.Event()
 DELIVERY = Delivery("e", None, None, {}, 1, 1)
+
+
+def function_handler(name: str) -> FunctionHandler:
+    found = find_handler(name)
+    assert isinstance(found, FunctionHandler)
+    return found
 
 
 class Odd(BaseException):
@@ -30,8 +38,8 @@ async def asynchronous(event: Delivery) -> None:
     raise RAISED[-1]
 
 
-def handlers() -> list[Handler]:
-    return [find_handler(f"{__name__}:{one}") for one in ("plain", "asynchronous")]
+def handlers() -> list[FunctionHandler]:
+    return [function_handler(f"{__name__}:{one}") for one in ("plain", "asynchronous")]
 
 
 @pytest.mark.parametrize("handler", handlers(), ids=["plain", "asynchronous"])
@@ -43,7 +51,7 @@ def handlers() -> list[Handler]:
     ],
 )  # fmt: skip
 async def test_whatever_a_handler_raises_is_a_failed_attempt(
-    handler: Handler, raised: Callable[[], BaseException]
+    handler: FunctionHandler, raised: Callable[[], BaseException]
 ) -> None:
     RAISED.append(raised())
     async with asyncio.timeout(5):
@@ -56,7 +64,7 @@ async def test_whatever_a_handler_raises_is_a_failed_attempt(
 
 @pytest.mark.parametrize("handler", handlers(), ids=["plain", "asynchronous"])
 @pytest.mark.parametrize("raised", [Reject("no"), Transient("later")])
-async def test_what_says_itself_what_to_do_next_passes(handler: Handler, raised: Exception) -> None:
+async def test_what_says_itself_what_to_do_next_passes(handler: FunctionHandler, raised: Exception) -> None:
     RAISED.append(raised)
     with pytest.raises(type(raised)):
         await attempt(handler.call(DELIVERY), timeout=10)
@@ -103,7 +111,7 @@ def hang(event: Delivery) -> None:
 
 async def test_threads_that_hang_are_bounded_and_make_room_when_they_end():
     GO_ON.clear()
-    handler = find_handler(f"{__name__}:hang")
+    handler = function_handler(f"{__name__}:hang")
     delivery = DELIVERY
     before = threading.active_count()
     for _ in range(MOST_HUNG):
@@ -117,3 +125,21 @@ async def test_threads_that_hang_are_bounded_and_make_room_when_they_end():
         while threading.active_count() > before:  # noqa: ASYNC110  threads end without notifying the loop
             await asyncio.sleep(0.01)
     await attempt(handler.call(delivery), timeout=10)
+
+
+LEAKS = contextvars.ContextVar[str]("leaks")
+RAN_IN: list[tuple[int, str | None]] = []
+
+
+def remember(event: Delivery) -> None:
+    RAN_IN.append((threading.get_ident(), LEAKS.get(None)))
+    LEAKS.set("from the call before")
+
+
+async def test_a_thread_is_used_again_and_keeps_no_context_of_an_earlier_call():
+    RAN_IN.clear()
+    handler = function_handler(f"{__name__}:remember")
+    for _ in range(3):
+        await attempt(handler.call(DELIVERY), timeout=10)
+    assert [(RAN_IN[0][0], None)] * 3 == RAN_IN
+    assert RAN_IN[0][0] != threading.get_ident()

@@ -2,27 +2,36 @@
 
 import time
 
+from tests.support.stand_ins import flight, flights
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.in_flight import DUPLICATE, STORED, Buried, InFlight, conflict_claim
+from unlost.listener.core.order_key import key_reader
 from unlost.listener.core.oversized import Oversized
+from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.peers.segments import Segmenter
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.source.stream.envelope import split
+
+PLAIN = Policy()
 
 
 class Admitted:
     """An intake, and the events that it would have claimed."""
 
-    def __init__(self, *, share: tuple[int, int] = (0, 1), length: int = 64) -> None:
+    def __init__(self, *, share: tuple[int, int] = (0, 1), length: int = 64, policy: Policy = PLAIN) -> None:
         self.queue: BatchQueue[InFlight] = BatchQueue()
         self.facts: list[Fact] = []
         self.affinity = PeerAffinity(self.queue, peer_wait=60.0)
-        self.intake = Intake(
-            policy=Policy(), segmenter=Segmenter(lambda: share, length=length), affinity=self.affinity,
-            clocks=Clocks(time.time, time.monotonic), facts=self.facts.append,
+        clocks = Clocks(time.time, time.monotonic)
+        self.intake = Intake(policy=policy, affinity=self.affinity, clocks=clocks, facts=self.facts.append)
+        self.inlet = Inlet(
+            intake=self.intake, segmenter=Segmenter(lambda: share, length=length), affinity=self.affinity,
+            max_bytes=policy.max_event_bytes, clocks=clocks,
+            key_of=key_reader(policy.order_by) if policy.order_by else None,
         )  # fmt: skip
 
 
@@ -32,38 +41,39 @@ def frame(event_id: str, payload: int, cursor: str) -> bytes:
 
 def test_copies_of_what_becomes_a_conflict_go_on_and_the_cursor_does_not_stick():
     admitted = Admitted()
-    intake = admitted.intake
+    intake, inlet = admitted.intake, admitted.inlet
     for number in (1, 2, 3):
-        intake.receive([frame("e", 1, f"j.{number}")])
+        inlet.receive(split([frame("e", 1, f"j.{number}")]))
     (first,) = admitted.queue.waiting()
     intake.rename(first, conflict_claim(first.event))
     again = admitted.queue.waiting()[1:]
     assert [one.claim_id for one in again] == [first.claim_id, "e"], "a copy claims under the event's own name again"
     intake.finish([(first, Buried("conflict"))])
-    assert (intake.watermark.cursor, intake.count) == ("j.1", 2)
+    assert (inlet.watermark.cursor, intake.count) == ("j.1", 2)
     intake.finish([(again[1], DUPLICATE)])
-    assert (intake.watermark.cursor, intake.count) == ("j.3", 0)
+    assert (inlet.watermark.cursor, intake.count) == ("j.3", 0)
     assert intake.size == 0
 
 
 def test_frames_that_are_taken_apart_hold_the_cursor_back_and_do_not_move_it():
     admitted = Admitted()
-    intake = admitted.intake
-    intake.receive_apart([frame("late", 1, "j.9"), b"nothing"])
-    intake.receive([frame("early", 1, "j.1")])
+    intake, inlet = admitted.intake, admitted.inlet
+    inlet.receive_apart(split([frame("late", 1, "j.9"), b"nothing"]))
+    inlet.receive(split([frame("early", 1, "j.1")]))
     late, nothing, early = admitted.queue.waiting()
     intake.finish([(early, STORED)])
-    assert intake.watermark.cursor is None, "earlier events are not settled"
+    assert inlet.watermark.cursor is None, "earlier events are not settled"
     intake.finish([(late, STORED), (nothing, Buried("invalid"))])
-    assert (intake.watermark.cursor, intake.count, intake.size) == ("j.1", 0, 0)
+    assert (inlet.watermark.cursor, intake.count, intake.size) == ("j.1", 0, 0)
 
 
 def test_what_has_not_ended_is_told_once_for_each_content_and_not_where_a_letter_holds_it():
     admitted = Admitted()
-    intake = admitted.intake
-    intake.receive([frame("a", 1, "j.1"), frame("a", 1, "j.2"), frame("a", 2, "j.3"), frame("b", 1, "j.4"), b"nothing"])
-    intake.receive_oversized(Oversized(10**9, b"d" * 32, b"head"))
-    beyond = intake.overflow(frame("c", 1, "j.5"))
+    intake, inlet = admitted.intake, admitted.inlet
+    first = [frame("a", 1, "j.1"), frame("a", 1, "j.2"), frame("a", 2, "j.3"), frame("b", 1, "j.4"), b"nothing"]
+    inlet.receive(split(first))
+    inlet.receive_oversized(Oversized(10**9, b"d" * 32, b"head"))
+    beyond = inlet.overflow(b'{"event_id":"c","payload":1}', "j.5")
     intake.offer_behind(b'{"event_id":"kept","payload":1}', lambda _: None)
     intake.offer_behind(b'{"event_id":"b","payload":1}', lambda _: None)
     left = intake.left()
@@ -80,7 +90,7 @@ def test_what_has_not_ended_is_told_once_for_each_content_and_not_where_a_letter
 async def test_what_waits_unread_for_a_peer_is_read_to_be_told():
     admitted = Admitted(share=(0, 10**9), length=1)
     frames = [frame(f"e{number}", 1, f"j.{number}") for number in range(5)]
-    admitted.intake.receive(frames)
+    admitted.inlet.receive(split(frames))
     assert len(admitted.affinity.unread) == 4, "all but the first, which is in nobody's segment"
     assert [one.event.event_id for one in admitted.intake.left()] == ["e0", "e1", "e2", "e3", "e4"]
     assert admitted.affinity.unread == []
@@ -88,6 +98,39 @@ async def test_what_waits_unread_for_a_peer_is_read_to_be_told():
 
 async def test_what_a_peer_settled_is_not_left():
     admitted = Admitted(share=(0, 10**9), length=1)
-    admitted.intake.receive([frame(f"e{number}", 1, f"j.{number}") for number in range(5)])
+    admitted.inlet.receive(split([frame(f"e{number}", 1, f"j.{number}") for number in range(5)]))
     admitted.intake.end_unread(admitted.affinity.unread)
     assert [one.event.event_id for one in admitted.intake.left()] == ["e0"]
+
+
+def test_what_waits_behind_an_event_of_its_key_or_follows_it_as_a_copy_is_held_by_that_event_alone():
+    intake = Admitted().intake
+    first, behind, copy, other = flights("first", "behind", "first", "other")
+    first.order_key = behind.order_key = copy.order_key = "k"
+    for one in (first, behind, copy, other):
+        intake.enter(one)
+    assert intake.holds_only({"first", "other"})
+    assert not intake.holds_only({"first"})
+    assert not intake.is_alone(first), "others wait for it"
+    assert intake.is_alone(other)
+    intake.enter_beyond(flight("beyond"))
+    assert not intake.holds_only({"first", "other"}), "its letter is being written"
+
+
+def test_an_event_of_a_key_that_ends_as_a_copy_lets_the_next_one_go():
+    admitted = Admitted(policy=Policy(order_by="payload"))
+    intake, inlet = admitted.intake, admitted.inlet
+    for number in (1, 2, 3):  # the second is a copy of the first
+        inlet.receive(split([frame("e" if number < 3 else "other", 1, f"j.{number}")]))
+    (first,) = admitted.queue.waiting()
+    intake.rename(first, conflict_claim(first.event))
+    intake.settled([first])
+    other = admitted.queue.waiting()[-1]
+    intake.settled([other])
+    copy = admitted.queue.waiting()[-1]
+    assert (other.claim_id, copy.claim_id) == ("other", "e")
+    inlet.receive(split([frame("last", 1, "j.4")]))
+    intake.rename(copy, conflict_claim(copy.event))
+    assert first.copies == [copy], "the conflict that it becomes is in memory already"
+    intake.finish([(first, DUPLICATE)])
+    assert admitted.queue.waiting()[-1].claim_id == "last"

@@ -1,14 +1,14 @@
 """What a listener does about the store that PostgreSQL is: known, new, gone back, or doubtful."""
 
-import asyncio
 from typing import Any, cast
 
 import pytest
 
+from tests.support.claims import FakeBackends
+from tests.support.stand_ins import NoPeers
 from unlost.listener.claims.known_store import KnownStore
-from unlost.listener.core.facts import Fact, StoreReplaced, StoreWentBack
-from unlost.listener.core.store_mark import Remembered, StoreMark
-from unlost.listener.ports.membership import MembershipView
+from unlost.listener.core.facts import Fact, StoreReplaced, StoreUnconfirmed, StoreWentBack
+from unlost.listener.core.store_mark import UNCONFIRMED, StoreMark
 
 MARK = StoreMark("g", 7, "postgres:1")
 
@@ -17,59 +17,22 @@ def at(version: int, generation: str = "g", incarnation: str = "postgres:1") -> 
     return StoreMark(generation, version, incarnation)
 
 
-class FakeMembership:
-    """Shows these marks one after the other; a renewed generation is another one from then on."""
-
-    def __init__(self, *seen: StoreMark) -> None:
-        self._seen = list(seen)
-        self.log: list[object] = []
-
-    async def refresh(self, known: StoreMark | None = None) -> MembershipView:
-        self.log.append(known)
-        mark = self._seen.pop(0) if len(self._seen) > 1 else self._seen[0]
-        return MembershipView("me:1", frozenset(), {}, mark.incarnation, mark)
-
-    async def renew(self, generation: str, version: int) -> None:
-        self.log.append(f"renew {generation} after {version}")
-        self._seen = [at(version + 1, f"after {generation}")]
-
-
-class FakeBackends:
-    """Redis says that the store had come so far; ``None``: it does not answer."""
-
-    redis: str | None = None
-    redis_is_away = False
-
-    def __init__(self, found: tuple[str, int | None] | None = None, name: str = MARK.name) -> None:
-        self.found = found
-        self.name = name
-        self.lost = asyncio.Event()
-        self.filed: list[str] = []
-        self.told: list[StoreMark] = []
-
-    async def look_for_redis(self, mark: StoreMark) -> tuple[str, Remembered | None] | None:
-        self.told.append(mark)
-        if self.found is None:
-            return None
-        place, version = self.found
-        return place, None if version is None else Remembered(version, self.name)
-
-    def file_under(self, store: str) -> None:
-        self.filed.append(store)
-
-
 def known(
-    membership: FakeMembership, backends: FakeBackends, mark: StoreMark | None = MARK
+    membership: NoPeers, backends: FakeBackends, mark: StoreMark | None = MARK
 ) -> tuple[KnownStore, list[Fact], list[str]]:
     facts, others = list[Fact](), list[str]()
-    one = KnownStore(membership=cast("Any", membership), backends=cast("Any", backends), facts=facts.append)
+    one = KnownStore(
+        membership=cast("Any", membership),
+        backends=cast("Any", backends),
+        read_again=lambda: others.append("other"),
+        facts=facts.append,
+    )
     one.mark = mark
-    one.on_other = lambda: others.append("other")
     return one, facts, others
 
 
 async def test_the_first_look_takes_the_store_no_further():
-    membership = FakeMembership(MARK)
+    membership = NoPeers(MARK)
     one, _, _ = known(membership, FakeBackends(), mark=None)
     assert (await one.refresh_membership()).store == MARK
     assert membership.log == [None], "nobody has said yet that it is the store that it was"
@@ -77,16 +40,16 @@ async def test_the_first_look_takes_the_store_no_further():
 
 async def test_without_a_look_at_postgres_redis_is_not_asked():
     backends = FakeBackends(("redis:1", 7))
-    assert not await known(FakeMembership(MARK), backends, mark=None)[0].look_for_redis()
-    assert backends.told == []
+    assert not await known(NoPeers(MARK), backends, mark=None)[0].look_for_redis()
+    assert backends.looked_for == []
 
 
 @pytest.mark.parametrize("remembered", [7, 6, 0])
 async def test_a_store_that_redis_remembers_is_taken_further_from_then_on(remembered: int):
-    membership, backends = FakeMembership(at(8)), FakeBackends(("redis:1", remembered))
+    membership, backends = NoPeers(at(8)), FakeBackends(("redis:1", remembered))
     one, _, _ = known(membership, backends)
     assert not await one.look_for_redis()
-    assert (backends.redis, backends.told) == ("redis:1", [MARK])
+    assert (backends.redis, backends.looked_for) == ("redis:1", [MARK])
     await one.refresh_membership()
     assert membership.log == [MARK]
 
@@ -96,16 +59,14 @@ async def test_a_store_that_redis_remembers_is_taken_further_from_then_on(rememb
     [(7, "postgres:1", False), (8, "postgres:1", False), (7, "postgres:2", False), (8, "postgres:2", True)],
 )
 async def test_peers_that_are_further_on_under_another_name_have_left_this_one_behind(version, incarnation, left):
-    one, _, _ = known(
-        FakeMembership(MARK), FakeBackends(("redis:1", version), at(version, incarnation=incarnation).name)
-    )
+    one, _, _ = known(NoPeers(MARK), FakeBackends(("redis:1", version), at(version, incarnation=incarnation).name))
     assert not one.left_behind
     await one.look_for_redis()
     assert one.left_behind is left
 
 
 async def test_a_store_less_far_than_redis_remembers_is_doubted():
-    membership, backends = FakeMembership(MARK), FakeBackends(("redis:1", 8))
+    membership, backends = NoPeers(MARK), FakeBackends(("redis:1", 8))
     one, _, _ = known(membership, backends)
     assert await one.look_for_redis()
     assert backends.redis is None
@@ -114,7 +75,7 @@ async def test_a_store_less_far_than_redis_remembers_is_doubted():
 
 
 async def test_a_store_that_a_peer_has_taken_as_far_meanwhile_is_the_same():
-    membership = FakeMembership(at(8))
+    membership = NoPeers(at(8))
     one, _, _ = known(membership, FakeBackends(("redis:1", 8)))
     assert await one.look_for_redis()
     assert (await one.look_again()).store == at(8)
@@ -122,21 +83,21 @@ async def test_a_store_that_a_peer_has_taken_as_far_meanwhile_is_the_same():
 
 
 async def test_a_store_that_redis_does_not_know_is_doubted_by_a_newcomer():
-    membership = FakeMembership(MARK)
+    membership = NoPeers(MARK)
     one, _, _ = known(membership, FakeBackends(("redis:1", None)))
     assert await one.look_for_redis()
-    assert (await one.look_again()).store.generation == "after g"
+    assert (await one.look_again()).store.generation == f"{UNCONFIRMED}after g", "nothing shows that it went back"
 
 
 async def test_a_store_that_nobody_has_taken_further_is_believed():
     backends = FakeBackends(("redis:1", None))
-    assert not await known(FakeMembership(at(0)), backends, mark=at(0))[0].look_for_redis()
+    assert not await known(NoPeers(at(0)), backends, mark=at(0))[0].look_for_redis()
     assert backends.redis == "redis:1"
 
 
 async def test_who_has_seen_the_store_all_along_believes_it_although_redis_forgot():
     backends = FakeBackends(("redis:1", 7))
-    one, _, _ = known(FakeMembership(MARK), backends)
+    one, _, _ = known(NoPeers(MARK), backends)
     await one.look_for_redis()
     backends.found, backends.redis = ("redis:2", None), None
     assert not await one.look_for_redis()
@@ -147,20 +108,20 @@ async def test_who_has_seen_the_store_all_along_believes_it_although_redis_forgo
 async def test_a_newcomer_that_cannot_ask_redis_doubts_the_store_once_redis_is_known_to_be_away(away: bool):
     backends = FakeBackends(None)
     backends.redis_is_away = away
-    one, _, _ = known(FakeMembership(MARK), backends)
+    one, _, _ = known(NoPeers(MARK), backends)
     assert await one.look_for_redis() is away
 
 
 async def test_who_knows_the_store_needs_no_redis():
     backends = FakeBackends(("redis:1", 7))
-    one, _, _ = known(FakeMembership(MARK), backends)
+    one, _, _ = known(NoPeers(MARK), backends)
     await one.look_for_redis()
     backends.found, backends.redis_is_away = None, True
     assert not await one.look_for_redis()
 
 
 async def test_a_store_that_went_back_gets_a_generation_that_has_come_further_than_it_ever_had():
-    membership = FakeMembership(at(3))
+    membership = NoPeers(at(3))
     one, _, _ = known(membership, FakeBackends())
     assert (await one.refresh_membership()).store == at(8, "after g")
     assert membership.log == [None, "renew g after 7", None]
@@ -170,14 +131,14 @@ async def test_a_store_that_went_back_gets_a_generation_that_has_come_further_th
 
 def test_what_is_seen_first_is_what_redis_files_under():
     backends = FakeBackends()
-    one, facts, others = known(FakeMembership(MARK), backends, mark=None)
+    one, facts, others = known(NoPeers(MARK), backends, mark=None)
     one.see(MARK)
     assert (one.mark, backends.filed, facts, others) == (MARK, [MARK.name], [], [])
 
 
 def test_the_same_store_further_on_changes_nothing():
     backends = FakeBackends()
-    one, facts, others = known(FakeMembership(MARK), backends)
+    one, facts, others = known(NoPeers(MARK), backends)
     one.see(at(9))
     assert (one.mark, backends.filed, facts, others) == (at(9), [], [], [])
     assert not backends.lost.is_set()
@@ -185,7 +146,7 @@ def test_the_same_store_further_on_changes_nothing():
 
 def test_a_store_that_is_seen_to_have_gone_back_is_left_to_the_next_round():
     backends = FakeBackends()
-    one, facts, others = known(FakeMembership(MARK), backends)
+    one, facts, others = known(NoPeers(MARK), backends)
     one.see(at(6))
     assert (one.mark, backends.filed, facts, others) == (MARK, [], [], [])
     assert backends.lost.is_set()
@@ -197,10 +158,12 @@ def test_a_store_that_is_seen_to_have_gone_back_is_left_to_the_next_round():
         (at(8, "h"), StoreWentBack("h")),
         (at(8, "h", "postgres:2"), StoreWentBack("h")),
         (at(8, "g", "postgres:2"), StoreReplaced("postgres:2")),
+        (at(8, f"{UNCONFIRMED}h"), StoreUnconfirmed(f"{UNCONFIRMED}h")),
+        (at(8, f"{UNCONFIRMED}h", "postgres:2"), StoreUnconfirmed(f"{UNCONFIRMED}h")),
     ],
 )
 def test_another_store_is_filed_anew_told_of_and_read_again(seen: StoreMark, fact: Fact):
     backends = FakeBackends()
-    one, facts, others = known(FakeMembership(MARK), backends)
+    one, facts, others = known(NoPeers(MARK), backends)
     one.see(seen)
     assert (one.mark, backends.filed, facts, others) == (seen, [seen.name], [fact], ["other"])

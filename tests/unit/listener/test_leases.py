@@ -1,10 +1,10 @@
 """Each place that granted a claim learns its outcome. A claim that one of them no longer grants is lost."""
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
 
+from tests.support.claims import FakePlace
 from unlost.listener.claims.backends import ClaimBackends
 from unlost.listener.claims.leases import Leases
 from unlost.listener.core.breaker import Breaker
@@ -19,41 +19,12 @@ def ask(event_id: str) -> ClaimRequest:
     return ClaimRequest(event_id, bytes(32))
 
 
-class Place:
-    """Grants all but ``foreign`` claims. Does not answer while ``away``. Records each call."""
-
-    def __init__(self) -> None:
-        self.told: list[object] = []
-        self.foreign: set[str] = set()
-        self.away = False
-
-    def _note(self, what: str, *more: object) -> None:
-        self.told.append((what, *more))
-        if self.away:
-            raise Transient("away")
-
-    async def settle(self, requests: Sequence[ClaimRequest], verdict: Verdict) -> list[bool]:
-        self._note(verdict, *requests)
-        return [True for _ in requests]
-
-    async def release(self, event_ids: Sequence[str]) -> None:
-        self._note("release", *event_ids)
-
-    async def renew(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
-        self._note("renew", *held_claims)
-        return [keep.event_id not in self.foreign for keep in held_claims]
-
-    async def replicate(self, held_claims: Sequence[HeldClaim]) -> list[bool]:
-        self._note("replicate", *held_claims)
-        return [keep.event_id not in self.foreign for keep in held_claims]
-
-
 class Held:
     """Leases in two places, with a clock that stands still until the test sets it."""
 
     def __init__(self, *places: str) -> None:
         self.now = 100.0
-        self.redis, self.postgres = Place(), Place()
+        self.redis, self.postgres = FakePlace(), FakePlace()
         self.facts: list[Fact] = []
         self.lost: list[str] = []
         backends = ClaimBackends(
@@ -61,9 +32,10 @@ class Held:
             store_breaker=breaker(), clock=lambda: self.now,
         )  # fmt: skip
         backends.redis, backends.postgres = REDIS, POSTGRES
-        self.leases = Leases(backends, seconds=10.0, facts=self.facts.append, clock=lambda: self.now)
+        self.leases = Leases(
+            backends, seconds=10.0, lost=self.lost.extend, facts=self.facts.append, clock=lambda: self.now
+        )
         self.leases.places = frozenset(places)
-        self.leases.on_lost = self.lost.extend
         self.backends = backends
 
     def win(self, *event_ids: str, company: int = 0, places: tuple[str, ...] | None = None) -> None:
@@ -81,7 +53,7 @@ async def test_what_is_settled_is_told_where_it_was_granted_and_held_no_more(ver
     held = Held(REDIS, POSTGRES)
     held.win("a", "b", "c")
     assert await held.leases.settle(["a", "c", "unknown"], verdict)
-    assert held.redis.told == held.postgres.told == [(verdict, ask("a"), ask("c"))]
+    assert held.redis.calls == held.postgres.calls == [(verdict, ask("a"), ask("c"))]
     assert [claim.request.event_id for claim in held.leases.all()] == ["b"]
     assert held.leases.ending == set()
 
@@ -91,7 +63,7 @@ async def test_each_place_is_told_of_what_it_granted_alone():
     held.win("a", places=(REDIS,))
     held.win("b", places=(POSTGRES,))
     await held.leases.settle(["a", "b"], "done")
-    assert (held.redis.told, held.postgres.told) == ([("done", ask("a"))], [("done", ask("b"))])
+    assert (held.redis.calls, held.postgres.calls) == ([("done", ask("a"))], [("done", ask("b"))])
 
 
 @pytest.mark.parametrize(("verdict", "left"), [("done", 0), ("dead", 1)])
@@ -104,7 +76,7 @@ async def test_a_letter_that_nobody_could_be_told_of_stays_held(verdict: Verdict
     held.backends.redis = None
     held.win("a", places=(REDIS,))
     assert not await held.leases.settle(["a"], verdict)
-    assert held.redis.told == [(verdict, ask("a"))], "out of reach, so not asked"
+    assert held.redis.calls == [(verdict, ask("a"))], "out of reach, so not asked"
 
 
 async def test_one_place_that_is_told_is_enough():
@@ -120,7 +92,7 @@ async def test_what_is_given_back_is_told_and_held_no_more():
     held = Held(REDIS)
     held.win("a", "b")
     await held.leases.release(["a", "unknown"])
-    assert held.redis.told == [("release", "a")]
+    assert held.redis.calls == [("release", "a")]
     assert not held.leases.is_held("a")
     assert held.leases.is_held("b")
 
@@ -131,7 +103,7 @@ async def test_a_further_place_is_told_all_that_is_known_of_each():
     held.postgres.foreign = {"b"}
     assert await held.leases.replicate(POSTGRES) == [ask("b")]
     held_claims = [HeldClaim(event_id, bytes(32), 2, 1, 1, 3) for event_id in "ab"]
-    assert held.postgres.told == [("replicate", *held_claims)]
+    assert held.postgres.calls == [("replicate", *held_claims)]
     held.leases.places = frozenset({REDIS, POSTGRES})
     assert (held.leases.is_held("a"), held.leases.is_held("b")) == (True, False)
     assert await Held(REDIS).leases.replicate(POSTGRES) == []
@@ -175,7 +147,7 @@ async def test_what_ran_out_is_not_held_again_in_another_place():
     held.now += 5.0
     assert await held.leases.replicate(POSTGRES) == []
     assert held.lost == ["a"]
-    assert [told[1].event_id for told in held.postgres.told] == ["b"]  # type: ignore[index, attr-defined]
+    assert [call[1].event_id for call in held.postgres.calls] == ["b"]  # type: ignore[index, attr-defined]
 
 
 async def test_where_one_place_is_away_the_others_are_renewed_all_the_same():
@@ -184,14 +156,14 @@ async def test_where_one_place_is_away_the_others_are_renewed_all_the_same():
     held.redis.away = True
     with pytest.raises(Transient):
         await held.leases.renew()
-    assert [told[0] for told in held.postgres.told] == ["renew"]  # type: ignore[index]
+    assert [call[0] for call in held.postgres.calls] == ["renew"]  # type: ignore[index]
 
 
 async def test_only_what_is_asked_for_is_confirmed_and_not_where_a_place_is_out_of_reach():
     held = Held(REDIS)
     held.win("a", "b", company=2)
     await held.leases.confirm(["b"])
-    assert held.redis.told == [("renew", HeldClaim("b", bytes(32), 2, 1, 1, 2))]
+    assert held.redis.calls == [("renew", HeldClaim("b", bytes(32), 2, 1, 1, 2))]
     held.backends.redis = None
     with pytest.raises(Transient, match="out of reach"):
         await held.leases.confirm(["b"])

@@ -6,49 +6,42 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.claims import FakeManager
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import BatchDone, EventsDuplicate, Fact, FramesUnread
 from unlost.listener.core.in_flight import DUPLICATE, STORED, InFlight
+from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.peers.peer_check import PeerCheck
 from unlost.listener.pipeline.peers.segments import Segmenter
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.source.stream.envelope import split
 
 POLICY = Policy(peer_wait=0.01)
 CLOCKS = Clocks(lambda: 5.0, lambda: 7.0)
-
-
-class FakeManager:
-    """A stand-in for the claim manager: which names are announced as settled, or no answer at all."""
-
-    def __init__(self, announced: Collection[ClaimRequest] | None) -> None:
-        self._announced = announced
-
-    async def look(self, names: Sequence[ClaimRequest]) -> list[bool]:
-        if self._announced is None:
-            raise Transient("no place answers")
-        return [name in self._announced for name in names]
 
 
 class Bench:
     """The intake of the first of two listeners, with segments of one or two frames, and a check of what it left."""
 
     def __init__(self, announced: Collection[ClaimRequest] | None = (), *, number: int = 0) -> None:
+        manager = FakeManager()
+        manager.settled = announced
         self.queue: BatchQueue[InFlight] = BatchQueue()
         self.facts: list[Fact] = []
         self.has_looked = asyncio.Event()
         self.affinity = PeerAffinity(self.queue, peer_wait=POLICY.peer_wait)
-        self.intake = Intake(
-            policy=POLICY, segmenter=Segmenter(lambda: (number, 2), length=2), affinity=self.affinity, clocks=CLOCKS,
-            facts=self.hear,
+        self.intake = Intake(policy=POLICY, affinity=self.affinity, clocks=CLOCKS, facts=self.hear)
+        self.inlet = Inlet(
+            intake=self.intake, segmenter=Segmenter(lambda: (number, 2), length=2), affinity=self.affinity,
+            max_bytes=POLICY.max_event_bytes, clocks=CLOCKS,
         )  # fmt: skip
         self.looking = PeerCheck(
             affinity=self.affinity,
-            manager=cast("Any", FakeManager(announced)),
+            manager=cast("Any", manager),
             intake=self.intake,
             clocks=CLOCKS,
             facts=self.hear,
@@ -61,7 +54,7 @@ class Bench:
 
     async def claimed(self) -> list[InFlight]:
         """The events to claim first."""
-        taken = [] if self.queue.calm else await self.queue.take(999)
+        taken = [] if self.queue.only_behind else await self.queue.take(999)
         self.affinity.taken()
         return taken
 
@@ -74,13 +67,13 @@ class Bench:
         return await self.queue.take(999) if len(self.queue) else []
 
 
-FRAMES = [b'{"event_id":"e%d","type":"t","payload":{"n":1},"cursor":"j.%d"}' % (n, n) for n in range(24)]
+FRAMES = [b'{"event_id":"e%d","type":"t","payload":{"n":1},"cursor":"j.%d"}' % (n, n) for n in range(22)]
 
 
 async def announced_by_peer(frames: Sequence[bytes] = FRAMES) -> list[ClaimRequest]:
     """The names that the other listener announces once it has settled everything it claimed."""
     peer = Bench(number=1)
-    peer.intake.receive(frames)
+    peer.inlet.receive(split(frames))
     assert peer.intake.settled_segments() == []
     peer.intake.finish([(flight, STORED) for flight in await peer.claimed()])
     return peer.intake.settled_segments()
@@ -90,17 +83,17 @@ async def test_what_two_share_is_everything_and_nothing_twice():
     names = []
     for number in (0, 1):
         bench = Bench(number=number)
-        bench.intake.receive(FRAMES)
+        bench.inlet.receive(split(FRAMES))
         names.append({flight.claim_id for flight in await bench.claimed()})
     both = names[0] & names[1]
-    assert names[0] | names[1] == {f"e{n}" for n in range(24)}
+    assert names[0] | names[1] == {f"e{n}" for n in range(22)}
     assert both == {f"e{n}" for n in range(len(both))}  # whose the first segment is remains unknown
     assert min(len(names[0]), len(names[1])) > len(both)
 
 
 async def test_what_a_peer_announces_ends_unread():
     bench = Bench(await announced_by_peer())
-    assert bench.intake.receive(FRAMES) == "j.23"
+    assert bench.inlet.receive(split(FRAMES)) == "j.21"
     own = await bench.claimed()
     unread = len(FRAMES) - len(own)
     assert unread > 5
@@ -108,30 +101,30 @@ async def test_what_a_peer_announces_ends_unread():
     assert [fact.count for fact in bench.facts if isinstance(fact, FramesUnread)] == [unread]
     bench.intake.finish([(flight, STORED) for flight in own])
     assert (bench.intake.count, bench.intake.size, bench.intake.inside()) == (0, 0, [])
-    assert (bench.intake.watermark.cursor, bench.intake.watermark.waiting) == ("j.23", 0)
+    assert (bench.inlet.watermark.cursor, bench.inlet.watermark.waiting) == ("j.21", 0)
 
 
 @pytest.mark.parametrize("announced", [[], None])
 async def test_what_nobody_announces_is_read_and_keeps_its_place(announced: list[ClaimRequest] | None):
     bench = Bench(announced)
-    bench.intake.receive(FRAMES)
+    bench.inlet.receive(split(FRAMES))
     own = await bench.claimed()
     left = await bench.left()
-    assert {flight.claim_id for flight in (*own, *left)} == {f"e{n}" for n in range(24)}
+    assert {flight.claim_id for flight in (*own, *left)} == {f"e{n}" for n in range(22)}
     assert {flight.event.payload for flight in left} == {b'{"n":1}'}
     assert {(flight.received_at, flight.received_clock) for flight in left} == {(5.0, 7.0)}
     assert all(flight.of_peer for flight in left)
     bench.intake.finish([(flight, STORED) for flight in (*left, *own[1:])])
-    assert (bench.intake.watermark.cursor, bench.intake.count) == (None, 1)
+    assert (bench.inlet.watermark.cursor, bench.intake.count) == (None, 1)
     bench.intake.finish([(own[0], DUPLICATE)])
-    assert (bench.intake.watermark.cursor, bench.intake.count) == ("j.23", 0)
+    assert (bench.inlet.watermark.cursor, bench.intake.count) == ("j.21", 0)
 
 
 async def test_other_bytes_are_not_announced():
     announced = await announced_by_peer()
     other = [frame.replace(b'"n":1', b'"n":2') if b'"e2"' not in frame else frame for frame in FRAMES]
     bench = Bench(announced)
-    bench.intake.receive(other)
+    bench.inlet.receive(split(other))
     own = await bench.claimed()
     left = await bench.left()
     assert len(own) + len(left) + sum(f.count for f in bench.facts if isinstance(f, FramesUnread)) == len(FRAMES)
@@ -141,7 +134,7 @@ async def test_other_bytes_are_not_announced():
 async def test_a_segment_is_announced_once_and_only_when_all_of_it_is_settled():
     bench = Bench(number=1)
     for frame in FRAMES:  # each at a different position
-        bench.intake.receive([frame])
+        bench.inlet.receive(split([frame]))
     own = await bench.claimed()
     told: list[ClaimRequest] = []
     for flight in reversed(own):
@@ -154,10 +147,10 @@ async def test_a_segment_is_announced_once_and_only_when_all_of_it_is_settled():
 async def test_while_peers_are_not_waited_for_all_is_read_at_once_and_ones_own_comes_first():
     bench = Bench(await announced_by_peer())
     bench.affinity.waits = False
-    bench.intake.receive(FRAMES)
+    bench.inlet.receive(split(FRAMES))
     own = await bench.claimed()
     theirs = await bench.queue.take(999)
-    assert {flight.claim_id for flight in (*own, *theirs)} == {f"e{n}" for n in range(24)}
+    assert {flight.claim_id for flight in (*own, *theirs)} == {f"e{n}" for n in range(22)}
     assert not await bench.left()
     assert bench.affinity.waits  # that they settle their share was learned all the same
     assert not [fact for fact in bench.facts if isinstance(fact, FramesUnread)]
@@ -166,7 +159,7 @@ async def test_while_peers_are_not_waited_for_all_is_read_at_once_and_ones_own_c
 async def test_what_is_no_event_is_doomed_once_it_is_read():
     bench = Bench()
     broken = [frame.replace(b'{"n":1}', b'{"n":1,"n":2}') for frame in FRAMES]
-    bench.intake.receive(broken)
+    bench.inlet.receive(split(broken))
     flights = [*await bench.claimed(), *await bench.left()]
     assert len(flights) == len(FRAMES)
     assert {flight.cause.reason for flight in flights if flight.cause} == {"invalid"}
@@ -174,9 +167,9 @@ async def test_what_is_no_event_is_doomed_once_it_is_read():
 
 async def test_a_copy_of_what_is_at_work_follows_it():
     bench = Bench()
-    bench.intake.receive(FRAMES)
+    bench.inlet.receive(split(FRAMES))
     first = [*await bench.claimed(), *await bench.left()]
-    bench.intake.receive(FRAMES)
+    bench.inlet.receive(split(FRAMES))
     bench.has_looked.clear()
     assert not [*await bench.claimed(), *await bench.left()]
     assert all(flight.copies for flight in first)

@@ -1,61 +1,85 @@
 """Wires between the stages that no other test pulls alone."""
 
+import asyncio
 import time
 from typing import Any, cast
 
+from tests.support.claims import FakeManager
+from tests.support.rows import FakeRows
+from tests.support.stages import FakeSink
+from tests.support.stand_ins import flight
 from unlost.listener.claims.manager import ClaimManager
-from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent
-from unlost.listener.core.event import parse
-from unlost.listener.core.in_flight import InFlight
-from unlost.listener.pipeline.pipeline import Pipeline
+from unlost.listener.core.in_flight import STORED
+from unlost.listener.pipeline.pipeline import Drained, Pipeline
 from unlost.listener.pipeline.policy import Policy
 
 
-class Holding:
-    """Stands in for the claim manager and its leases. Holds these claims until they are dropped."""
-
-    def __init__(self, *event_ids: str) -> None:
-        self.ids = set(event_ids)
-        self.leases = self
-
-    def share(self) -> tuple[int, int]:
-        return 0, 1
-
-    def drop(self, event_ids: list[str]) -> None:
-        self.ids -= set(event_ids)
-
-
-class Refusing:
-    """A table that may no longer be read."""
-
-    async def settled(self, requests: object) -> object:
-        raise Permanent("42501: permission denied for table events")
-
-
 async def test_at_a_stop_all_get_letters_where_the_table_may_not_be_read():
+    sink, manager = FakeSink(), FakeManager()
+    manager.unanswered, manager.lost = -1, {"e"}
+    refusing = FakeRows(Permanent("42501: permission denied for table events"))
     pipeline = Pipeline(
-        manager=cast("ClaimManager", Holding()), store=cast("Any", Refusing()), register=cast("Any", None),
-        store_breaker=cast("Any", None), sink=cast("Any", None), who="a", handler=None, policy=Policy(),
-        clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+        manager=cast("ClaimManager", manager), store=cast("Any", refusing), register=cast("Any", None),
+        store_breaker=cast("Any", None), sink=cast("Any", sink), healing=cast("Any", None), effects=cast("Any", None),
+        who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
-    event = parse(b'{"event_id":"e","payload":{}}', max_bytes=100)
-    flight = InFlight(event, ClaimRequest(event.event_id, event.digest), None, received_at=0.0, received_clock=0.0)
-    assert await pipeline._unsettled([flight]) == [flight]
+    pipeline.intake.enter(flight("e"))
+    assert await pipeline.finish(0.0, ()) == Drained(0, 1, 0)
+    assert sink.buried == ["e"]
 
 
 async def test_what_ran_out_by_ones_own_clock_is_asked_for_again_and_not_held_on():
-    manager = Holding("e", "other")
+    manager = FakeManager("e", "other")
     pipeline = Pipeline(
         manager=cast("ClaimManager", manager), store=cast("Any", None), register=cast("Any", None),
-        store_breaker=cast("Any", None), sink=cast("Any", None), who="a", handler=None, policy=Policy(),
-        clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+        store_breaker=cast("Any", None), sink=cast("Any", None), healing=cast("Any", None), effects=cast("Any", None),
+        who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
     )  # fmt: skip
-    event = parse(b'{"event_id":"e","payload":{}}', max_bytes=100)
-    flight = InFlight(event, ClaimRequest(event.event_id, event.digest), None, received_at=0.0, received_clock=0.0)
-    pipeline.standby.ran_out(flight)
-    assert manager.ids == {"other"}, (
+    pipeline.standby.ran_out(flight("e"))
+    assert manager.held == {"other"}, (
         "granted anew, it would keep out every fresh event behind a suspect that waits for it"
     )
     assert pipeline.standby.count == 1
+
+
+class Pausing:
+    """Work whose route pauses for one event."""
+
+    def waiting_longer_than(self, seconds: float) -> set[str]:
+        return {"paused"}
+
+    async def stop(self, *, begun: bool, seconds: float = 0.0) -> list[str]:
+        return []
+
+
+async def test_a_stop_does_not_wait_for_a_route_that_pauses():
+    sink, manager, other = FakeSink(), FakeManager(), flight("other")
+    pipeline = Pipeline(
+        manager=cast("ClaimManager", manager), store=cast("Any", FakeRows()), register=cast("Any", None),
+        store_breaker=cast("Any", None), sink=cast("Any", sink), healing=cast("Any", None), effects=cast("Any", None),
+        who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+    )  # fmt: skip
+    pipeline.work = cast("Any", Pausing())
+    pipeline.intake.enter(flight("paused"))
+    pipeline.intake.enter(other)
+    stop = asyncio.create_task(pipeline.finish(60.0, ()))
+    await asyncio.sleep(0)
+    assert not stop.done(), "the other may end"
+    pipeline.intake.finish([(other, STORED)])
+    assert await asyncio.wait_for(stop, 10) == Drained(1, 1, 0), "its claim, once its letter is written"
+    assert sink.buried == ["paused"]
+
+
+async def test_a_stop_hands_back_an_event_of_a_route_that_pauses_at_once():
+    manager = FakeManager("paused")
+    pipeline = Pipeline(
+        manager=cast("ClaimManager", manager), store=cast("Any", None), register=cast("Any", None),
+        store_breaker=cast("Any", None), sink=cast("Any", None), healing=cast("Any", None), effects=cast("Any", None),
+        who="a", handler=None, policy=Policy(), clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+    )  # fmt: skip
+    pipeline.work = cast("Any", Pausing())
+    pipeline.intake.enter(flight("paused"))
+    assert await asyncio.wait_for(pipeline.drain(60.0), 10) == Drained(1)
+    assert not manager.held

@@ -1,15 +1,8 @@
 """A connected listener that stops consuming is distinguished from an idle, a slow, and a waiting one."""
 
+from tests.support.stand_ins import Clock
 from unlost.listener.core.facts import EventsClaimed, EventsStored
 from unlost.listener.observe.progress import Progress
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_what_has_been_in_hand_for_long_without_anything_moving_is_stuck():

@@ -13,11 +13,14 @@ from websockets.frames import Close
 from websockets.http11 import Response
 
 from tests.support.reading import Reading, reading
-from unlost.listener.core.backoff import Backoff
+from tests.support.rows import AWAY
+from unlost.listener.core.backoff import FullJitter
 from unlost.listener.core.facts import SourceConnected, SourceGap, SourceLost
 from unlost.listener.core.oversized import Oversized
-from unlost.listener.source.connection import SourceOptions
-from unlost.listener.source.handshake import handshake_of, loss_of, retry_after, with_cursor
+from unlost.listener.ports.source import Batch, Loss, Opening, SourceEnded
+from unlost.listener.source.stream.handshake import handshake_of, with_cursor
+from unlost.listener.source.websocket.connection import WebSocketOptions
+from unlost.listener.source.websocket.loss import loss_of, retry_after
 
 OURS = {"unlost-oldest": "j.0", "unlost-cursor": "j.9"}
 URL = "ws://source/feed?sig=a%2Fb+c&cursor=mine"
@@ -72,7 +75,7 @@ class Source:
         self.asked: list[str] = []
 
     @contextlib.asynccontextmanager
-    async def open(self, url: str, options: SourceOptions) -> AsyncIterator[Any]:
+    async def open(self, url: str, options: WebSocketOptions) -> AsyncIterator[Any]:
         self.asked.append(urlsplit(url).query)
         if self.refuses:
             raise self.refuses.pop(0)
@@ -89,9 +92,9 @@ async def connected(one: Reading) -> None:
 async def test_a_field_called_cursor_proves_nothing():
     source = Source(frames=[b"{}"], ends=ConnectionClosedError(Close(1001, ""), None))
     async with source.read(stored="foreign-7") as one:
-        one.intake.cursor = "foreign-8"
+        one.inlet.cursor = "foreign-8"
         await one.until(lambda r: len(r.of(SourceLost)) == 3)
-        assert not one.reader.resumes
+        assert not one.reader.source.resumes
     assert set(source.asked) == {"sig=a%2Fb+c&cursor=mine"}, "the address of a foreign source is used unchanged"
 
 
@@ -99,7 +102,7 @@ async def test_our_producers_handshake_proves_it_and_reading_goes_on_after_the_g
     source = Source(OURS)
     async with source.read(stored="j.4") as one:
         await connected(one)
-        assert one.reader.resumes
+        assert one.reader.source.resumes
         assert one.of(SourceConnected)[0].after == "j.4"
     assert source.asked == ["sig=a%2Fb+c&cursor=mine", "sig=a%2Fb+c&cursor=mine&after=j.4"]
 
@@ -111,14 +114,14 @@ async def test_our_producers_handshake_proves_it_and_reading_goes_on_after_the_g
 async def test_half_a_proof_is_none(headers: dict[str, str]):
     async with Source(headers).read(stored="j.4") as one:
         await connected(one)
-        assert not one.reader.resumes
+        assert not one.reader.source.resumes
 
 
 async def test_a_setting_proves_it_too():
     source = Source()
     async with source.read(stored="f-4", resumes="yes") as one:
         await connected(one)
-        assert one.reader.resumes
+        assert one.reader.source.resumes
     assert source.asked == ["sig=a%2Fb+c&cursor=mine&after=f-4"]
 
 
@@ -126,7 +129,7 @@ async def test_who_says_no_is_believed_even_with_our_own_producer():
     source = Source({**OURS, "unlost-gap": "j.1"})
     async with source.read(stored="j.4", resumes="no") as one:
         await connected(one)
-        assert not one.reader.resumes
+        assert not one.reader.source.resumes
         assert not one.of(SourceGap)
     assert source.asked == ["sig=a%2Fb+c&cursor=mine"]
 
@@ -139,7 +142,7 @@ async def test_what_was_proven_is_proven_anew_where_the_address_answers_otherwis
         source.refuses = [refused]
         source.headers = Headers()
         await one.until(lambda r: len(r.of(SourceConnected)) == 2)
-        assert not one.reader.resumes
+        assert not one.reader.source.resumes
     plain, after = "sig=a%2Fb+c&cursor=mine", "sig=a%2Fb+c&cursor=mine&after=j.4"
     assert source.asked[:4] == [plain, after, after, plain]
 
@@ -147,9 +150,9 @@ async def test_what_was_proven_is_proven_anew_where_the_address_answers_otherwis
 async def test_a_gap_is_stated_once_although_postgresql_is_away():
     source = Source(SET_BACK)
     async with source.read(stored=ours(8)) as one:
-        one.cursors.away = 2
+        one.cursors.answers = [AWAY] * 2
         await connected(one)
-        assert [(gap.cursor, gap.resumed_at) for gap in one.of(SourceGap)] == [(ours(8), ours(4))]
+        assert [(fact.gap.after, fact.gap.resumed_at) for fact in one.of(SourceGap)] == [(ours(8), ours(4))]
         assert isinstance(one.facts[0], SourceGap), "before any query to PostgreSQL"
         assert len(one.of(SourceLost)) == 2
         assert one.cursors.stored == ours(4)
@@ -169,17 +172,17 @@ async def test_what_was_in_memory_at_a_gap_is_sent_by_nobody_again():
     ended = ConnectionClosedError(None, None)
     source = Source(SET_BACK, frames=[b"{}"], ends=ended)
     async with source.read(stored=ours(8)) as one:
-        one.intake.count = 3
+        one.inlet.intake.count = 3
         await one.until(lambda r: len(r.of(SourceLost)) == 1)
         assert one.reader.took_for_good
-        one.intake.count, source.headers = 0, Headers({**SET_BACK, "unlost-gap": ""})
+        one.inlet.intake.count, source.headers = 0, Headers({**SET_BACK, "unlost-gap": ""})
         await one.until(lambda r: len(r.of(SourceLost)) == 2)
         assert not one.reader.took_for_good, "all of it is settled"
 
 
 async def test_the_back_off_starts_anew_only_after_a_connection_that_lived_and_delivered():
     refused = OSError("refused")
-    backoff = Backoff(0.001, 1.0)
+    backoff = FullJitter(0.001, 1.0)
     ended = ConnectionClosedError(Close(1012, ""), None)
     source = Source(frames=[b"{}"], ends=ended, refuses=[refused] * 4)
     async with source.read(backoff=backoff) as one:
@@ -201,18 +204,18 @@ async def test_code_and_reason_of_a_lost_connection_are_stated_and_shown():
         assert (loss.code, loss.reason) == (1012, said)
         assert loss.why == f"the source closed the connection with code 1012: {said}"
         assert one.reader.last_loss is not None
-        assert one.reader.last_loss.shown() == {"why": loss.why, "code": 1012, "reason": said}
+        assert one.reader.last_loss.as_values() == {"why": loss.why, "code": 1012, "reason": said}
         assert one.reader.error == loss.why
 
 
 def test_each_end_of_a_connection_has_words_of_its_own():
     cut = ConnectionClosedError(None, None)
     cut.__cause__ = ConnectionResetError("reset by peer")
-    assert loss_of(cut) == ("the connection ended without a close frame: reset by peer", 1006, "", 0.0)
+    assert loss_of(cut) == Loss("the connection ended without a close frame: reset by peer", 1006)
     broken = ConnectionClosedError(None, Close(1002, "reserved bits must be 0"))
     assert loss_of(broken).why == "what the source sent broke the protocol (code 1002): reserved bits must be 0"
     assert loss_of(ValueError("Port out of range ws://u:secret@x")).why == (
-        "the source's handshake makes no sense: ValueError: Port out of range ws://***@x"
+        "the source's handshake is invalid: ValueError: Port out of range ws://***@x"
     )
 
 
@@ -233,3 +236,69 @@ def test_a_header_that_stands_twice_is_told_by_name():
 def test_what_is_asked_for_replaces_what_was_asked_for_and_nothing_else():
     assert with_cursor("ws://s/p?x=%2f&after=old&y", "a b.1") == "ws://s/p?x=%2f&y&after=a%20b.1"
     assert with_cursor("ws://s/p", None) == "ws://s/p"
+
+
+class Heartbeat:
+    """A session whose work beside reading fails. It delivers nothing, and ends when it is aborted."""
+
+    opening = Opening()
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def take(self, most: int, size: int) -> Batch:
+        await self.ended.wait()
+        raise SourceEnded(Loss("aborted"))
+
+    async def take_rest(self, most: int, size: int) -> None:
+        return None
+
+    async def run(self, paused: Any) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._beat())
+
+    async def _beat(self) -> None:
+        raise SourceEnded(Loss("the heartbeat was not answered", 4009))
+
+    async def settled(self, receipts: Sequence[Any]) -> None:
+        raise AssertionError("nothing was delivered")
+
+    async def give_back(self) -> None:
+        raise AssertionError("this source does not resume")
+
+    def abort(self) -> None:
+        self.ended.set()
+
+
+async def test_an_error_beside_reading_ends_the_session_and_says_why():
+    class Beating:
+        name, resumes, shared = "s", False, False
+
+        @contextlib.asynccontextmanager
+        async def open(self, cursor: Any) -> AsyncIterator[Heartbeat]:
+            yield Heartbeat()
+
+    async with reading(URL, source=Beating()) as one:
+        await one.until(lambda r: bool(r.of(SourceLost)))
+    lost = one.of(SourceLost)[0]
+    assert (lost.why, lost.code) == ("the heartbeat was not answered", 4009)
+
+
+async def test_what_makes_no_sense_ends_the_session_and_nothing_else():
+    class Senseless(Heartbeat):
+        async def take(self, most: int, size: int) -> Batch:
+            raise ValueError("not a JetStream message")
+
+        async def run(self, paused: Any) -> None:
+            await self.ended.wait()
+
+    class Sending:
+        name, resumes, shared = "s", True, False
+
+        @contextlib.asynccontextmanager
+        async def open(self, cursor: Any) -> AsyncIterator[Senseless]:
+            yield Senseless()
+
+    async with reading(URL, source=Sending()) as one:
+        await one.until(lambda r: len(r.of(SourceLost)) >= 2)
+    assert one.of(SourceLost)[0].why == "the source sent something invalid: ValueError: not a JetStream message"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unlost.listener.claims.redis.adapter import connect_redis
+from unlost.listener.claims.redis.client import connect_redis
 from unlost.listener.core.errors import Misconfigured
 
 

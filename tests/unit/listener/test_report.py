@@ -3,27 +3,10 @@
 import asyncio
 import json
 
-from websockets.exceptions import ConnectionClosedError
-
-from unlost.listener.core.errors import Transient
-from unlost.listener.source.report import CursorReporter
-
-
-class Cursors:
-    """The cursors of a group. The last answer repeats."""
-
-    async def database(self) -> str:
-        return "0123abcd"
-
-    def __init__(self, *answers: str | Exception | None) -> None:
-        self.answers = list(answers)
-
-    async def read(self, source: str, group: str) -> str | None:
-        assert (source, group) == ("s", "g")
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+from tests.support.cursors import FakeCursors
+from tests.support.rows import AWAY
+from unlost.listener.ports.source import Loss, SourceEnded
+from unlost.listener.source.stream.report import CursorReporter
 
 
 class Producer:
@@ -37,11 +20,13 @@ class Producer:
         report = json.loads(message)
         assert (report["group"], report["database"]) == ("g", "0123abcd")
         if len(self.told) == self.most:
-            raise ConnectionClosedError(None, None)
+            raise SourceEnded(Loss("gone"))
         self.told.append(report["settled"])
 
 
-async def reported(monkeypatch, cursors: Cursors, saved: list[str | None], most: int) -> tuple[list[str | None], int]:
+async def reported(
+    monkeypatch, cursors: FakeCursors, saved: list[str | None], most: int
+) -> tuple[list[str | None], int]:
     """The reports, and how many times it waited for them."""
     waited = 0
 
@@ -60,31 +45,31 @@ async def reported(monkeypatch, cursors: Cursors, saved: list[str | None], most:
 
 
 async def test_what_postgresql_has_is_told_at_once_and_when_it_moved(monkeypatch) -> None:
-    told, _ = await reported(monkeypatch, Cursors("j-5"), [None, None, "j-7", "j-7", "j-9"], 3)
+    told, _ = await reported(monkeypatch, FakeCursors("j-5"), [None, None, "j-7", "j-7", "j-9"], 3)
     assert told == ["j-5", "j-7", "j-9"]
 
 
 async def test_the_same_is_told_again_now_and_then(monkeypatch) -> None:
-    told, waited = await reported(monkeypatch, Cursors(), ["j-7"], 3)
+    told, waited = await reported(monkeypatch, FakeCursors(), ["j-7"], 3)
     assert (told, waited) == (["j-7"] * 3, 30)
 
 
 async def test_a_group_makes_itself_known_before_it_has_a_cursor(monkeypatch) -> None:
-    cursors = Cursors(None, "j-1")
+    cursors = FakeCursors("j-1", answers=[None])
     told, _ = await reported(monkeypatch, cursors, [None], 2)
     assert told == [None, "j-1"]
 
 
 async def test_without_postgresql_nothing_is_told(monkeypatch) -> None:
-    told, _ = await reported(monkeypatch, Cursors(Transient("away"), "j-1", Transient("away"), "j-2"), [None], 2)
+    told, _ = await reported(monkeypatch, FakeCursors("j-2", answers=[AWAY, "j-1", AWAY]), [None], 2)
     assert told == ["j-1", "j-2"]
 
 
 async def test_each_connection_is_told_anew(monkeypatch) -> None:
     for _ in range(2):
-        assert (await reported(monkeypatch, Cursors(), ["j-7"], 1))[0] == ["j-7"]
+        assert (await reported(monkeypatch, FakeCursors(), ["j-7"], 1))[0] == ["j-7"]
 
 
 async def test_after_postgresql_went_back_what_it_has_now_is_told(monkeypatch) -> None:
-    told, _ = await reported(monkeypatch, Cursors("j-3"), ["j-9", None, None, "j-4"], 3)
+    told, _ = await reported(monkeypatch, FakeCursors("j-3"), ["j-9", None, None, "j-4"], 3)
     assert told == ["j-9", "j-3", "j-4"]

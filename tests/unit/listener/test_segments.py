@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlost.listener.pipeline.peers.segments import LONGEST, Segment, Segmenter, cursor_at_end
+from unlost.listener.pipeline.peers.segments import LONGEST, Segment, Segmenter
 
 LENGTH = 4
 streams = st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=40)
@@ -70,20 +69,3 @@ def test_a_source_that_ends_no_segment_costs_no_memory():
 
 def _ends(frame: bytes) -> bool:
     return len(Segmenter(lambda: (0, 2), length=LENGTH).cut([frame, b"x"])) == 2
-
-
-@pytest.mark.parametrize(
-    ("frame", "cursor"),
-    [
-        (b'{"event_id":"e","payload":1,"cursor":"j.1"}', "j.1"),
-        (b'{"event_id":"e","payload":1,"cursor":""}', ""),
-        (b'{"event_id":"e","cursor":"j.1","payload":1}', None),
-        (b'{"event_id":"e","payload":1,"cursor":"j.\\u0031"}', None),
-        (b'{"event_id":"e","payload":1,"cursor":"j\xc3\xa4"}', None),
-        (b'{"event_id":"e","payload":{"a":1,"cursor":"j.1"}}', None),
-        (b'{"event_id":"e","payload":1}', None),
-        (b"", None),
-    ],
-)
-def test_a_cursor_is_told_by_the_end_of_its_frame(frame: bytes, cursor: str | None):
-    assert cursor_at_end(frame) == cursor

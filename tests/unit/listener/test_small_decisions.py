@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlost.listener.core.backoff import Backoff
+from unlost.listener.core.backoff import FullJitter
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.facts import BreakerChanged, Fact
-from unlost.listener.core.watermark import Watermark
+from unlost.listener.core.watermark import Watermark, settle, settle_whole
 from unlost.listener.pipeline.policy import Policy
 
 
@@ -23,7 +23,7 @@ def test_the_cursor_never_passes_an_unsettled_event(moves: list[tuple[bool, int]
             positions.append(watermark.open(model[-1][0]))
         else:
             which %= len(positions)
-            watermark.settle([] if model[which][1] else [positions[which]])
+            settle([] if model[which][1] else [positions[which]])
             model[which][1] = True
         front = next((i for i, (_, settled) in enumerate(model) if not settled), len(model))
         assert watermark.cursor == (model[front - 1][0] if front else None)
@@ -34,31 +34,31 @@ def test_the_cursor_never_passes_an_unsettled_event(moves: list[tuple[bool, int]
 def test_events_without_a_cursor_hold_the_front_back_too():
     watermark = Watermark()
     bare, placed = watermark.open(None), watermark.open("j.2")
-    watermark.settle([placed])
+    settle([placed])
     assert watermark.cursor is None
-    watermark.settle([bare])
+    settle([bare])
     assert (watermark.cursor, watermark.waiting) == ("j.2", 0)
 
 
 def test_what_was_received_together_is_passed_when_all_of_it_is_settled():
     watermark = Watermark()
     first, second = watermark.open("j.3", 3), watermark.open("j.5", 2)
-    watermark.settle([first, second, first])
+    settle([first, second, first])
     assert (watermark.cursor, watermark.waiting) == (None, 2)
-    watermark.settle([first])
+    settle([first])
     assert (watermark.cursor, watermark.waiting) == ("j.3", 1)
-    watermark.settle_whole([second])
+    settle_whole([second])
     assert (watermark.cursor, watermark.waiting) == ("j.5", 0)
 
 
 @given(st.integers(1, 10_000), st.floats(0, 0.999))
-def test_backoff_stays_between_its_floor_and_thirty_seconds(failures: int, dice: float):
-    delay = Backoff().delay(failures, dice)
+def test_backoff_stays_between_its_floor_and_thirty_seconds(failures: int, fraction: float):
+    delay = FullJitter().delay(failures, fraction)
     assert 0.1 <= delay <= 30.0
 
 
 def test_backoff_doubles():
-    assert [Backoff().delay(n, 0.999999) for n in (1, 2, 3, 6, 60)] == pytest.approx([1, 2, 4, 30, 30], rel=1e-3)
+    assert [FullJitter().delay(n, 0.999999) for n in (1, 2, 3, 6, 60)] == pytest.approx([1, 2, 4, 30, 30], rel=1e-3)
 
 
 def breaker() -> tuple[Breaker, list[Fact]]:
@@ -165,3 +165,14 @@ async def test_who_is_cancelled_after_it_was_woken_wakes_another():
     assert await fourth == [2]
     assert first.cancelled()
     assert third.cancelled()
+
+
+@given(st.integers(1, 1000), st.floats(0, 60), st.floats(0, 60))
+def test_a_quick_handler_may_hold_a_batch_of_claims_and_a_slow_one_few(at_once: int, one: float, other: float):
+    policy = Policy(handle_concurrency=at_once)
+    few = at_once * 4
+    quicker, slower = (policy.claims_at_once(handled=True, seconds=each) for each in sorted((one, other)))
+    assert few <= slower <= quicker <= max(few, policy.batch)
+    assert policy.claims_at_once(handled=True, seconds=0.0) == max(few, policy.batch)
+    assert policy.claims_at_once(handled=True, seconds=1.0) <= few + 0.05 * at_once
+    assert 0 < policy.claims_wait_below(handled=True, seconds=one) <= policy.claims_at_once(handled=True, seconds=one)

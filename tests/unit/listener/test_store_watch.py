@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from unlost.listener.core.backoff import Backoff
+from tests.support.rows import FakeRows
+from unlost.listener.core.backoff import FullJitter
 from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Permanent, Transient, Unavailable
+from unlost.listener.core.errors import NotPermitted, Permanent, Transient, Unavailable
 from unlost.listener.core.facts import Fact, StoringPaused, StoringResumed
 from unlost.listener.pipeline import store_watch
 from unlost.listener.pipeline.store_watch import StoreWatch
@@ -19,28 +20,14 @@ from unlost.listener.pipeline.store_watch import StoreWatch
 FAILED = Transient("no answer")
 
 
-class Probed:
-    """Answers the probes with these, one after the other. The last one repeats."""
-
-    def __init__(self, *answers: Exception | None) -> None:
-        self.answers = list(answers)
-        self.probes = 0
-
-    async def probe(self) -> None:
-        self.probes += 1
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if answer is not None:
-            raise answer
-
-
 @contextlib.asynccontextmanager
 async def watching(
-    store: Probed, facts: list[Fact] | None = None, clock: Callable[[], float] = time.monotonic
+    store: FakeRows, facts: list[Fact] | None = None, clock: Callable[[], float] = time.monotonic
 ) -> AsyncIterator[tuple[StoreWatch, Breaker]]:
     breaker = Breaker("postgres", fail_max=2, reset_seconds=1, facts=lambda _: None)
     watch = StoreWatch(
         store=cast("Any", store), breaker=breaker, clocks=Clocks(time.time, clock),
-        facts=lambda fact: None if facts is None else facts.append(fact), dice=lambda: 0.0,
+        facts=lambda fact: None if facts is None else facts.append(fact), rng=lambda: 0.0,
     )  # fmt: skip
     running = asyncio.create_task(watch.run())
     async with asyncio.timeout(20):
@@ -52,12 +39,12 @@ async def watching(
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_watch, "PAUSES", Backoff(0.01, 0.02))
+    monkeypatch.setattr(store_watch, "PAUSES", FullJitter(0.01, 0.02))
     monkeypatch.setattr(store_watch, "UNAVAILABLE_SECONDS", 0.01)
 
 
 async def test_a_failure_counts_if_a_probe_succeeds_after_it():
-    store = Probed(None)
+    store = FakeRows(None)
     async with watching(store) as (watch, _):
         assert await watch.counts(FAILED, time.monotonic())
         assert await watch.counts(Permanent("a row of its own"), time.monotonic())
@@ -67,7 +54,7 @@ async def test_a_failure_counts_if_a_probe_succeeds_after_it():
 
 @pytest.mark.parametrize("refused", [Transient("away"), Permanent("no table")])
 async def test_in_an_outage_nothing_counts_for_as_long_as_it_takes(refused: Exception):
-    store, facts = Probed(*[refused] * 5, None), list[Fact]()
+    store, facts = FakeRows(*[refused] * 5, None), list[Fact]()
     async with watching(store, facts) as (watch, _):
         assert not await watch.counts(FAILED, time.monotonic())
         assert store.probes == 6
@@ -81,7 +68,7 @@ async def test_in_an_outage_nothing_counts_for_as_long_as_it_takes(refused: Exce
 
 
 async def test_during_an_outage_all_wait_and_know_why():
-    store = Probed(Transient("away"))
+    store = FakeRows(Transient("away"))
     async with watching(store) as (watch, _):
         first = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
         while not watch.error:  # noqa: ASYNC110  a few iterations of the loop
@@ -97,7 +84,7 @@ async def test_during_an_outage_all_wait_and_know_why():
 
 
 async def test_what_began_before_an_outage_ended_does_not_count_either():
-    store, began = Probed(Transient("away"), None), time.monotonic()
+    store, began = FakeRows(Transient("away"), None), time.monotonic()
     async with watching(store) as (watch, _):
         assert not await watch.counts(FAILED, began)
         assert not await watch.counts(FAILED, began)
@@ -106,7 +93,7 @@ async def test_what_began_before_an_outage_ended_does_not_count_either():
 
 
 async def test_what_began_in_the_very_moment_in_which_an_outage_ended_does_not_count():
-    store = Probed(Transient("away"), None)
+    store = FakeRows(Transient("away"), None)
     async with watching(store, clock=lambda: 7.0) as (watch, _):
         assert not await watch.counts(FAILED, 7.0)
         assert not await watch.counts(FAILED, 7.0)
@@ -115,7 +102,7 @@ async def test_what_began_in_the_very_moment_in_which_an_outage_ended_does_not_c
 
 
 async def test_who_gives_up_waiting_leaves_the_others_their_answer():
-    store = Probed(Transient("away"))
+    store = FakeRows(Transient("away"))
     async with watching(store) as (watch, _):
         one, other = (asyncio.create_task(watch.counts(FAILED, time.monotonic())) for _ in range(2))
         await asyncio.sleep(0)
@@ -126,8 +113,8 @@ async def test_who_gives_up_waiting_leaves_the_others_their_answer():
 
 
 async def test_a_breaker_that_closes_ends_the_pause(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(store_watch, "PAUSES", Backoff(3600, 3600))
-    store = Probed(Transient("away"))
+    monkeypatch.setattr(store_watch, "PAUSES", FullJitter(3600, 3600))
+    store = FakeRows(Transient("away"))
     async with watching(store) as (watch, breaker):
         breaker.failed(0.0, "refused")
         waiting = asyncio.create_task(watch.counts(FAILED, time.monotonic()))
@@ -139,7 +126,27 @@ async def test_a_breaker_that_closes_ends_the_pause(monkeypatch: pytest.MonkeyPa
 
 
 async def test_what_the_server_cannot_do_for_anybody_does_not_count_although_it_takes_the_probe():
-    store = Probed(None)
+    store = FakeRows(None)
     async with watching(store) as (watch, _):
         assert not await watch.counts(Unavailable("no room"), time.monotonic())
         assert store.probes == 1
+
+
+async def test_a_right_that_no_probe_needs_is_an_outage_with_pauses_that_grow(monkeypatch: pytest.MonkeyPatch):
+    pauses = list[int]()
+
+    class Noted(FullJitter):
+        def delay(self, failures: int, _: float) -> float:
+            pauses.append(failures)
+            return 0.01
+
+    monkeypatch.setattr(store_watch, "PAUSES", Noted(0.01, 0.02))
+    store, facts = FakeRows(None), list[Fact]()
+    refused = NotPermitted("a right is missing: permission denied for table events")
+    async with watching(store, facts) as (watch, breaker):
+        for _ in range(3):
+            assert not await watch.counts(refused, time.monotonic())
+        assert pauses == [1, 2, 3]
+        assert [fact.why for fact in facts if isinstance(fact, StoringPaused)] == [str(refused)] * 3
+        assert breaker.state == "closed"
+        assert await watch.counts(FAILED, time.monotonic()), "others count again"

@@ -1,7 +1,11 @@
 """Which facts reach which subscriber: only the kinds that it names, and each kind that any subscriber names."""
 
-from typing import Any, get_args, get_origin, get_type_hints
+import sys
+import time
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,10 +45,13 @@ def sample(kind: type[Fact]) -> Fact:
 def value_of(hint: Any) -> Any:
     if hint in SAMPLES:
         return SAMPLES[hint]
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return hint(*(value_of(one) for one in get_type_hints(hint).values()))
     first = get_args(hint)[0]
     if isinstance(first, str):  # a Literal
         return first
-    return (value_of(first),) if get_origin(hint) is not None and "Union" not in str(hint) else value_of(first)
+    is_one_of = get_origin(hint) in (Union, UnionType, None)
+    return value_of(first) if is_one_of else (value_of(first),)
 
 
 class Clock:
@@ -122,7 +129,7 @@ def test_everything_leaves_a_trace_somewhere():
         seen = seen_by_changes(fact), seen_by_recent(fact), seen_by_progress(fact), seen_by_logs(fact)
         if generate_latest(registry) == before and not any(seen):
             traceless.append(kind.__name__)
-    assert traceless == ["CursorSaved"], "used only by tests"
+    assert traceless == ["AttemptStarted", "CursorSaved"], "of traces, and of tests alone"
 
 
 def test_who_names_nothing_hears_everything():
@@ -158,10 +165,32 @@ def test_what_is_counted_later_is_counted_whenever_somebody_looks(sizes: list[in
 
 def test_nothing_is_kept_without_end():
     metrics = ListenerMetrics(CollectorRegistry())
+    batch, ran, seconds = BatchDone("claim", 1, 0.1), HandlerRan("e", 0.5, succeeded=True), time.time()
+    before = [sys.getrefcount(one) for one in (batch, ran, seconds)]
     for _ in range(3 * KEPT):
-        metrics(BatchDone("claim", 1, 0.1))
-        metrics(EventsStored(["e"], [0.5]))
-        metrics(HandlerRan("e", 0.5, succeeded=True))
-        assert all(len(kept) < KEPT for kept in (metrics._batches, metrics._times, metrics._ran))
-    metrics(EventsStored(["e"] * KEPT, [0.5] * KEPT))
-    assert metrics._times == []
+        metrics(batch)
+        metrics(EventsStored(["e"], [seconds]))
+        metrics(ran)
+        assert all(
+            sys.getrefcount(one) - was < KEPT + 4 for one, was in zip((batch, ran, seconds), before, strict=True)
+        )
+    metrics(EventsStored(["e"] * KEPT, [seconds] * KEPT))
+    assert sys.getrefcount(seconds) <= before[-1]
+
+
+def test_attempts_are_counted_by_route_and_known_routes_show_zero_before():
+    registry = CollectorRegistry()
+    metrics = ListenerMetrics(registry)
+    metrics.show_routes(["mail", "stock"])
+    assert registry.get_sample_value("unlost_handler_runs_total", {"route": "stock", "result": "failed"}) == 0
+    for succeeded, number in ((False, 1), (False, 2), (True, 3)):
+        metrics(HandlerRan("e", 0.5, succeeded, "mail", number))
+    metrics(HandlerRan("f", 2.0, True, "stock"))
+    found = {
+        (route, result): registry.get_sample_value("unlost_handler_runs_total", {"route": route, "result": result})
+        for route in ("mail", "stock")
+        for result in ("succeeded", "failed")
+    }
+    assert found == {("mail", "succeeded"): 1, ("mail", "failed"): 2, ("stock", "succeeded"): 1, ("stock", "failed"): 0}
+    assert registry.get_sample_value("unlost_handler_retries_total", {"route": "mail"}) == 2
+    assert registry.get_sample_value("unlost_handler_seconds_sum", {"route": "stock"}) == 2

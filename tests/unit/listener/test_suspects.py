@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.listener.test_workers import flights
+from tests.support.stand_ins import flights
 from unlost.listener.core.claim import Lapsed
 from unlost.listener.pipeline.suspects import Suspect, Suspects, group_size
 

@@ -13,10 +13,17 @@ import structlog
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Reject, Transient, failure_of
 from unlost.listener.core.tracebacks import LONGEST, MOST_FRAMES, traceback_of
-from unlost.listener.pipeline.handlers import attempt, find_handler
+from unlost.listener.pipeline.handlers import FunctionHandler, attempt
+from unlost.listener.routing.finding import find_handler
 from unlost.ops.kit.telemetry.logs import configure_logs
 
 DELIVERY = Delivery("order-1", None, None, {}, 1, 1)
+
+
+def function_handler(name: str) -> FunctionHandler:
+    found = find_handler(name)
+    assert isinstance(found, FunctionHandler)
+    return found
 
 
 def look_up(key: str) -> str:
@@ -57,7 +64,7 @@ async def mute(event: Delivery) -> None:
 
 async def failed(name: str) -> str:
     try:
-        await attempt(find_handler(f"{__name__}:{name}").call(DELIVERY), timeout=0.05 if name == "hang" else 20)
+        await attempt(function_handler(f"{__name__}:{name}").call(DELIVERY), timeout=0.05 if name == "hang" else 20)
     except Exception as error:  # noqa: BLE001
         return failure_of(error, stage="handle", at=0.0).traceback or ""
     raise AssertionError("it did not fail")
@@ -91,8 +98,8 @@ async def test_it_is_bounded() -> None:
 
 
 async def test_an_error_whose_text_cannot_be_had_is_one_all_the_same() -> None:
-    with pytest.raises(Transient, match="Mute, whose text cannot be had: ValueError"):
-        await attempt(find_handler(f"{__name__}:mute").call(DELIVERY), timeout=20)
+    with pytest.raises(Transient, match="Mute, whose text cannot be read: ValueError"):
+        await attempt(function_handler(f"{__name__}:mute").call(DELIVERY), timeout=20)
 
 
 def test_what_is_ours_alone_has_none() -> None:
@@ -131,7 +138,7 @@ async def _talk_later(event: Delivery) -> None:
 @pytest.mark.parametrize("name", ["talk", "talk_asynchronously"])
 async def test_each_line_that_a_handler_logs_names_event_and_logger(log_lines: io.StringIO, name: str) -> None:
     configure_logs("info", "a", stream=log_lines)
-    handler = find_handler(f"{__name__}:{name}")
+    handler = function_handler(f"{__name__}:{name}")
     with contextlib.suppress(Transient):
         await attempt(handler.call(DELIVERY), timeout=20, said={"event_id": "order-1", "logger": handler.name})
     structlog.get_logger().info("of no event")
@@ -140,3 +147,14 @@ async def test_each_line_that_a_handler_logs_names_event_and_logger(log_lines: i
     assert {line["event_id"] for line in lines} == {"order-1"}
     assert "event_id" not in last
     assert "logger" not in last
+
+
+async def test_a_second_failure_at_the_same_place_says_the_same_and_has_its_own_words() -> None:
+    assert await failed("nested") == await failed("nested")
+    words: list[str | None] = []
+    for number in (1, 2):
+        try:
+            look_up(f"order-{number}")
+        except KeyError as error:
+            words.append(traceback_of(error))
+    assert [bool(one and one.endswith(f"KeyError: 'order-{n}'")) for n, one in enumerate(words, 1)] == [True, True]

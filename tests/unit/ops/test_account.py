@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlost.ops.audit.account import Account, Row
-from unlost.ops.audit.query import Entry
+from unlost.ops.audit.query import AcceptedEvent
 
 
-def entries(names: Iterable[str], digest: str = "d") -> list[Entry]:
-    return [Entry(name, f"j.{number}", digest) for number, name in enumerate(names)]
+def entries(names: Iterable[str], digest: str = "d") -> list[AcceptedEvent]:
+    return [AcceptedEvent(name, f"j.{number}", digest) for number, name in enumerate(names)]
 
 
 def stored(names: Iterable[str], digest: str = "d") -> dict[str, Row]:
@@ -26,8 +26,8 @@ def test_each_place_is_counted_and_the_rest_is_missing():
     assert not account.is_balanced
     assert account.counts() == {
         "accepted": 5, "redelivered": 0, "rows": 1, "letters": 1, "in_flight": 1, "waiting": 1,
-        "unread": 0, "missing": 1, "doubled": 0, "differing": 0, "unhandled": 0, "dropped": 0, "damaged": 0,
-        "damaged_lines": 0,
+        "unread": 0, "missing": 1, "doubled": 0, "differing": 0, "unhandled": 0, "dropped": 0, "gaps": 0,
+        "damaged": 0, "damaged_lines": 0,
     }  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_the_same_value_written_another_way_is_no_other_content_whenever_it_was_
 
 def test_a_damaged_entry_is_missing_unless_it_is_a_row_or_is_there_whole_once_more():
     account = Account()
-    damaged = [Entry(name, f"j.{number}", "d", state="damaged") for number, name in enumerate("abc")]
+    damaged = [AcceptedEvent(name, f"j.{number}", "d", state="damaged") for number, name in enumerate("abc")]
     account.accept(damaged, stored("a"), {})
     account.accept(entries("c"), {}, {})
     account.close(set(), {"b", "c"})
@@ -93,7 +93,7 @@ def test_a_row_that_no_handler_has_seen_is_named():
     assert not account.is_balanced
 
 
-def test_what_retention_dropped_unread_unbalances_the_books():
+def test_what_retention_dropped_unread_unbalances_the_account():
     account = Account(dropped=1)
     assert not account.is_balanced
 

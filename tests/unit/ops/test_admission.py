@@ -1,6 +1,6 @@
 """Which connections are admitted when there are many, and how much all of them may hold together."""
 
-from unlost.ops.kit.telemetry.admission import Admission, Place
+from unlost.ops.kit.telemetry.admission import Admission, Seating
 
 
 class Peer:
@@ -17,7 +17,7 @@ class Peer:
 def proven(admission: Admission, count: int) -> list[Peer]:
     peers = [Peer() for _ in range(count)]
     for peer in peers:
-        assert admission.enter(peer) is Place.SEAT
+        assert admission.enter(peer) is Seating.SEAT
         admission.prove(peer)
     return peers
 
@@ -26,7 +26,7 @@ def test_the_oldest_that_has_sent_no_whole_head_makes_room():
     admission = Admission(budget=0, seats=3, reserve=1)
     (busy,) = proven(admission, 1)
     first, second, third = Peer(), Peer(), Peer()
-    assert [admission.enter(one) for one in (first, second, third)] == [Place.SEAT] * 3
+    assert [admission.enter(one) for one in (first, second, third)] == [Seating.SEAT] * 3
     assert [one.dropped for one in (busy, first, second, third)] == [False, True, False, False]
 
 
@@ -34,17 +34,17 @@ def test_where_all_are_busy_the_reserve_is_left_and_then_nothing():
     admission = Admission(budget=0, seats=2, reserve=1)
     busy = proven(admission, 2)
     probe, next_probe, last = Peer(), Peer(), Peer()
-    assert admission.enter(probe) is Place.RESERVE
-    assert admission.enter(next_probe) is Place.RESERVE
+    assert admission.enter(probe) is Seating.RESERVE
+    assert admission.enter(next_probe) is Seating.RESERVE
     assert probe.dropped
     admission.prove(next_probe)
-    assert admission.enter(last) is Place.NONE
+    assert admission.enter(last) is Seating.NONE
     admission.leave(busy[0])
     admission.leave(busy[0])
-    assert admission.enter(last) is Place.RESERVE
+    assert admission.enter(last) is Seating.RESERVE
     admission.leave(next_probe)
     admission.leave(last)
-    assert admission.enter(last) is Place.SEAT
+    assert admission.enter(last) is Seating.SEAT
 
 
 def test_the_budget_is_one_for_all_and_what_is_given_back_can_be_held_again():

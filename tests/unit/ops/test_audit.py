@@ -1,5 +1,6 @@
 """``unlost audit`` on a real system: the sums balance, lost events are found, and waiting ones are not missing."""
 
+import asyncio
 import json
 import sqlite3
 import subprocess
@@ -11,8 +12,10 @@ import httpx
 import pytest
 
 from tests.support.system import running_system
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.migrations import migrate
 from unlost.ops.system.ports import free_port
-from unlost.producer.journal import groups
+from unlost.producer.journal.sqlite import groups
 
 UNLOST = Path(sys.executable).parent / "unlost"
 
@@ -60,9 +63,18 @@ def test_it_tells_rows_waiting_and_missing_apart():
             assert answer.status_code == 202
         rows = "select count(*) from unlost.events"
         system.listeners[0].wait_until(lambda: system.postgres.sql(rows, "unlost") == "20", 30)
-        code, books = audited(system)
-        assert (code, books["accepted"], books["rows"], books["missing"]) == (0, 20, 20, 0)
+        letters = system.layout.letter_files[0].resolve()
+        letters.touch()
+        system.postgres.sql(
+            "insert into unlost.gaps (gap_id, source, how, instance, began_at, declared_at)"
+            " select 'g' || n, 's', 'sequence', 'a', now(), now() from generate_series(1, 120) n",
+            "unlost",
+        )
+        code, account = audited(system)
+        assert (code, account["accepted"], account["rows"], account["missing"]) == (0, 20, 20, 0)
+        assert (account["letter_files"], account["gaps"], len(account["declared_gaps"])) == ([str(letters)], 120, 100)
         known = json.loads(run(system, "event", "e-7").stdout)
+        assert known["letter_files"] == [str(letters)]
         assert known["row"]["event_id"] == "e-7"
         assert known["journal"]["cursor"]
         system.listeners[0].stop()
@@ -70,13 +82,18 @@ def test_it_tells_rows_waiting_and_missing_apart():
         assert producer.post("/publish", json={"event_id": "late", "payload": {}}).status_code == 202
         assert producer.post("/publish?redeliver=true", json={"event_id": "e-5", "payload": {"n": 5}}).is_success
         system.postgres.sql("update unlost.events set payload_sha256 = '\\x00' where event_id = 'e-4'", "unlost")
-        code, books = audited(system, "--settle", "0")
+        code, account = audited(system, "--settle", "0")
         assert code == 1
-        assert (books["missing_ids"], books["differing_ids"]) == (["e-3"], ["e-4"])
-        assert (books["accepted"], books["redelivered"], books["rows"]) == (21, 1, 19)
-        assert (books["waiting"], books["unread"]) == (0, 1), "no live listener will read it"
-        told = run(system, "audit", "--settle", "0").stderr
-        assert told.startswith("group unlost has no live listener: nobody reads 1 events; start one\n"), told
+        assert (account["missing_ids"], account["differing_ids"]) == (["e-3"], ["e-4"])
+        assert (account["accepted"], account["redelivered"], account["rows"]) == (21, 1, 19)
+        assert (account["waiting"], account["unread"]) == (0, 1), "no live listener will read it"
+        noted = "select result from unlost.trail where what = 'audit not clean' order by number limit 1"
+        assert system.postgres.sql(noted, "unlost") == "1 missing, 1 differing, 1 unread"
+        plain = run(system, "audit", "--settle", "0")
+        assert "gap: 20 earlier ones are in the table gaps" in plain.stdout
+        told = plain.stderr
+        assert f"letters: read {letters}" in told.splitlines()
+        assert "group unlost has no live listener: nobody reads 1 event; start one" in told.splitlines(), told
         forget(system)
         assert "has forgotten the group" in run(system, "audit", "--settle", "0").stderr
         nobody = run(system, "audit", "--group", "typo")
@@ -88,7 +105,14 @@ def test_it_tells_rows_waiting_and_missing_apart():
         assert refused.stderr.startswith(f"error: there is no dead-letter file {misnamed}")
 
 
+async def migrated(database_url: str) -> None:
+    database = Database(database_url)
+    await migrate(database)
+    await database.close()
+
+
 def test_an_unreachable_system_is_one_clear_sentence(database_url):
+    asyncio.run(migrated(database_url))
     done = subprocess.run(
         [UNLOST, "audit", "--producer-url", f"http://127.0.0.1:{free_port()}", "--database-url", database_url],
         capture_output=True, text=True,

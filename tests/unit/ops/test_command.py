@@ -53,6 +53,14 @@ def test_an_env_file_that_is_no_text_is_one_sentence(run, tmp_path):
     assert ".env in the working directory is not UTF-8 text" in done.stderr
 
 
+def test_a_line_of_an_env_file_that_is_no_setting_is_one_sentence(run, tmp_path, caplog):
+    (tmp_path / ".env").write_text("PORT=1\n# mine\n\nlook at this: x\nNAMES='a\n")
+    done = run("p")
+    assert done.exit_code == 2
+    assert done.stderr == ("error: .env in the working directory, line 4, 5: is not NAME=value; correct or remove it\n")
+    assert caplog.records == []
+
+
 def test_a_flag_beats_the_environment_which_beats_the_file(run, tmp_path):
     (tmp_path / ".env").write_text("PORT=1\nNAMES=x, y\nLOW=0.5\n")
     assert json.loads(run("p").output)[:2] == [1, ["x", "y"]]

@@ -13,16 +13,18 @@ import yaml
 from tests.support.needed import needed
 from unlost.dlq.commands.replay import ReplaySettings
 from unlost.listener.app.settings import ListenerSettings
+from unlost.ops.audit.cli import AuditSettings
 from unlost.ops.console.settings import ConsoleSettings
+from unlost.ops.kit.command import secret_names
 from unlost.producer.app.settings import ProducerSettings
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "ops" / "deploy"
 MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "unlost.yaml").read_text()))
 WORKLOADS = [one for one in MANIFESTS if one["kind"] in ("StatefulSet", "Deployment")]
-UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+UNITS = sorted((DEPLOY / "systemd").glob("*.service")) + sorted((DEPLOY / "systemd").glob("*.timer"))
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-OURS = {name: one for name, one in PROJECT["services"].items() if one["image"] == "unlost"}
+OURS = {name: one for name, one in PROJECT["services"].items() if one["image"].startswith("unlost:")}
 SETTINGS: dict[str, Any] = {
     "producer": ProducerSettings,
     "listener-a": ListenerSettings,
@@ -31,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "tools": ReplaySettings,
 }
 NOT_OURS = {"PGPASSFILE"}
-ASKED_BY_OTHER_TOOLS = {"tools": {"PRODUCER_URL", "LISTENERS"}}
+ASKED_BY_OTHER_TOOLS = {"tools": {"PRODUCER_URL", "LISTENERS", "UNLOST_TOKEN_FILE"}}
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
@@ -52,7 +54,7 @@ def test_pods_are_confined_and_end_later_than_their_drain(workload: dict[str, An
     waited = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     drain = settings.model_fields["shutdown_timeout"].default if "shutdown_timeout" in settings.model_fields else 0
     assert pod["terminationGracePeriodSeconds"] > waited + drain
-    known = {name.upper() for name in settings.model_fields}
+    known = {name.upper() for name in settings.model_fields} | secret_names(settings)
     assert {one["name"] for one in container["env"]} <= known
     assert container["livenessProbe"]["httpGet"]["path"] == "/health/live"
     assert container["readinessProbe"]["httpGet"]["path"] == "/health/ready"
@@ -64,6 +66,8 @@ def test_systemd_accepts_each_unit(unit: Path, tmp_path: Path):
     name = unit.name.replace("@.", "@a.")
     text = unit.read_text().replace("/opt/unlost/bin/", f"{shutil.which('true')} #")
     (tmp_path / name).write_text(text)
+    if unit.suffix == ".timer":  # it is checked together with what it starts
+        (tmp_path / f"{unit.stem}.service").write_text(f"[Service]\nType=oneshot\nExecStart={shutil.which('true')}\n")
     checked = subprocess.run(
         [analyze, "verify", "--man=no", str(tmp_path / name)], capture_output=True, text=True, timeout=60, check=False
     )
@@ -76,7 +80,40 @@ def test_all_units_that_share_letters_run_as_the_same_user():
         for unit in UNITS
         if "failed_events.jsonl" in unit.read_text()
     }
-    assert users == {"unlost-console.service": ["User=unlost"], "unlost-listener@.service": ["User=unlost"]}
+    names = ("unlost-audit.service", "unlost-console.service", "unlost-listener@.service")
+    assert users == {name: ["User=unlost"] for name in names}
+
+
+def test_the_audit_is_confined_and_may_reach_what_it_asks():
+    (job,) = (one for one in MANIFESTS if one["kind"] == "CronJob")
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert pod["spec"]["securityContext"]["runAsNonRoot"]
+    known = {name.upper() for name in AuditSettings.model_fields} | secret_names(AuditSettings)
+    assert {one["name"] for one in container["env"]} <= known
+    policies = [one for one in MANIFESTS if one["kind"] == "NetworkPolicy"]
+    reached = {
+        policy["metadata"]["name"]
+        for policy in policies
+        for rule in policy["spec"]["ingress"]
+        if {"podSelector": {"matchLabels": pod["metadata"]["labels"]}} in rule["from"]
+    }
+    assert reached == {"unlost-producer", "unlost-listener"}
+
+
+def test_each_component_has_a_secret_of_its_own_as_files():
+    pods = {one["metadata"]["name"]: one["spec"]["template"] for one in WORKLOADS}
+    (job,) = (one for one in MANIFESTS if one["kind"] == "CronJob")
+    pods["unlost-audit"] = job["spec"]["jobTemplate"]["spec"]["template"]
+    for name, pod in pods.items():
+        secrets = {one["secret"]["secretName"] for one in pod["spec"]["volumes"] if "secret" in one}
+        assert secrets - {"unlost-tokens"} == {name}
+        for container in pod["spec"]["containers"]:
+            assert "envFrom" not in container
+            assert not any("secretKeyRef" in one.get("valueFrom", {}) for one in container["env"])
 
 
 @pytest.mark.parametrize("name", PROJECT["services"])
@@ -96,7 +133,12 @@ def test_every_container_is_confined_and_publishes_on_loopback_alone(name: str):
 def test_compose_sets_only_what_is_known_and_keeps_the_defaults(name: str):
     fields = SETTINGS[name].model_fields
     environment = {key: str(value) for key, value in OURS[name]["environment"].items()}
-    known = {field.upper() for field in fields} | NOT_OURS | ASKED_BY_OTHER_TOOLS.get(name, set())
+    known = (
+        {field.upper() for field in fields}
+        | secret_names(SETTINGS[name])
+        | NOT_OURS
+        | ASKED_BY_OTHER_TOOLS.get(name, set())
+    )
     assert set(environment) <= known
     for key, value in environment.items():
         found = re.fullmatch(rf"\$\{{{key}:-(.+)\}}", value)
@@ -113,5 +155,13 @@ def test_the_console_has_the_handler_and_the_letters_of_every_listener():
         (mounted,) = (volume for volume in console["volumes"] if volume.startswith(f"{letters}:"))
         assert not mounted.endswith(":ro"), "it replays"
         assert f"{mounted.split(':')[1]}/failed_events.jsonl" in console["environment"]["LETTERS"].split(",")
-        same = ("HANDLER", "HANDLE_TIMEOUT", "LEASE", "DATABASE_URL", "REDIS_URL")
+        same = ("HANDLER", "HANDLE_TIMEOUT", "LEASE", "REDIS_URL_FILE", "HANDLER_ROLE", "MIGRATE")
         assert {key: console["environment"][key] for key in same} == {key: listener["environment"][key] for key in same}
+        assert console["environment"]["REPLAY_DATABASE_URL"] == listener["environment"]["DATABASE_URL"]
+
+
+def test_no_daemon_is_a_superuser_of_postgresql():
+    superuser = f"//{PROJECT['services']['postgres']['environment']['POSTGRES_USER']}@"
+    ours = {name: one for name, one in OURS.items() if superuser in str(one.get("environment"))}
+    assert set(ours) == {"migrate", "tools"}
+    assert all(one["restart"] == "no" for one in ours.values())

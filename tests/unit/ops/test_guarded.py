@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.publishing import Connected, post
+from unlost.ops.kit.telemetry.admission import Admission, Guarded, Seating
 from unlost.ops.kit.telemetry.guarded import (
     BODY_SECONDS,
     HEAD_SECONDS,
@@ -18,6 +19,14 @@ from unlost.ops.kit.telemetry.pacer import PIECE
 
 EVENT = b'{"event_id":"e","payload":1}'
 HEALTH = b"GET /health HTTP/1.1\r\nhost: here\r\n"
+
+
+class InReserve(Admission):
+    """All ordinary places are taken."""
+
+    def enter(self, connection: Guarded) -> Seating:
+        super().enter(connection)
+        return Seating.RESERVE
 
 
 @pytest.fixture(params=[True, False], ids=["shortened", "plain"])
@@ -188,9 +197,9 @@ async def test_who_is_refused_has_a_while_to_read_why_and_is_then_cut_off():
 
 
 @pytest.mark.parametrize("request_", [post(EVENT), b"GET /other HTTP/1.1\r\n\r\n", HEALTH + b"\r\n"])
-async def test_in_the_reserve_health_alone_is_answered_and_once(connected: Connected, request_: bytes):
-    reserved: Any = connected.protocol
-    reserved._is_reserved = True
+@pytest.mark.parametrize("shortened", [True, False])
+async def test_in_the_reserve_health_alone_is_answered_and_once(request_: bytes, *, shortened: bool):
+    connected = Connected(shortened=shortened, admission=InReserve(budget=1024 * 1024))
     received(connected, request_)
     await connected.settle()
     assert statuses(connected) == [404 if b"/health" in request_ else 503]

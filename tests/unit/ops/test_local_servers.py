@@ -11,7 +11,9 @@ import pytest
 import redis
 
 from tests.support.servers import running_postgres, running_valkey
-from unlost.listener.claims.redis.adapter import RedisClaims, connect_redis
+from unlost.listener.claims.redis.adapter import RedisClaims
+from unlost.listener.claims.redis.client import connect_redis
+from unlost.listener.claims.redis.servers import redis_servers
 from unlost.listener.core.claim import ClaimRequest, Won
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.sockets import address_of
@@ -85,10 +87,13 @@ async def test_claims_reach_valkey_by_its_socket_which_is_nobody_elses():
         server.kill()
         server.start()
         client = connect_redis(server.nearest_url)
-        claims = RedisClaims(client, token="me", group="g", lease_seconds=30, window_seconds=600)
+        claims = RedisClaims(
+            redis_servers(server.nearest_url), token="me", group="g", lease_seconds=30, window_seconds=600
+        )
         assert (await claims.claim([ClaimRequest("e", bytes(32))], take_over=False)) == [Won(1, 0)]
         assert all(str(server.socket) in one["addr"] for one in await client.client_list())
         await claims.close()
+        await client.aclose()
         assert server.socket is not None
         assert stat.S_IMODE(server.socket.stat().st_mode) == 0o700
         stranger = redis.Redis.from_url(server.nearest_url.replace("unix://:", "unix://:x"))

@@ -3,15 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from tests.support.stand_ins import Clock
 from unlost.ops.kit.telemetry.pacer import SHARE, Pacer
-
-
-@dataclass
-class Clock:
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -42,7 +35,7 @@ async def turns(log: list[str]) -> list[str]:
 
 
 async def test_all_have_one_share_of_a_turn_together_and_come_in_turn():
-    clock, log = Clock(), []
+    clock, log = Clock(0.0), []
     pacer = Pacer(clock)
     for name, pieces in (("a", 7), ("b", 1), ("c", 4)):
         pacer.add(Working(clock, name, pieces, log))
@@ -51,7 +44,7 @@ async def test_all_have_one_share_of_a_turn_together_and_come_in_turn():
 
 
 async def test_one_that_comes_back_during_a_turn_is_not_forgotten():
-    clock, log = Clock(), []
+    clock, log = Clock(0.0), []
     pacer = Pacer(clock)
 
     class Returning(Working):

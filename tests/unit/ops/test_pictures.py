@@ -6,7 +6,7 @@ import pytest
 
 from grafana.pictures.__main__ import PICTURES
 from grafana.pictures.drawn import KINDS, drawn
-from grafana.pictures.queried import DASHBOARDS, Board, Mark, Panel, Series, worded
+from grafana.pictures.queried import DASHBOARDS, Board, DrillMark, Panel, Series, worded
 from grafana.pictures.scale import ticks, written
 from tests.unit.ops.test_links import BOARDS
 
@@ -50,7 +50,7 @@ def test_every_dashboard_is_drawn_whole(name: str, points: tuple[tuple[float, fl
     defined = BOARDS[name]
     series = (Series("0.5", points), Series("+Inf", points)) if points else ()
     panels = tuple(Panel(one, series) for one in defined["panels"])
-    marks = (Mark("Damage", "red", "Damage: <all>", 110.0, 120.0),)
+    marks = (DrillMark("Damage", "red", "Damage: <all>", 110.0, 120.0),)
     picture = drawn(Board(defined["title"], panels, marks, 100.0, 200.0))
     texts = {element.text for element in ET.fromstring(picture).iter() if element.text}
     assert {panel["title"] for panel in defined["panels"]} <= texts

@@ -15,7 +15,7 @@ import pytest
 from unlost.ops.system.child import Child
 from unlost.ops.system.layout import Layout, free_ports
 from unlost.ops.system.ports import free_port
-from unlost.ops.system.system import Step, System
+from unlost.ops.system.system import StartStep, System
 
 BIN = Path(sys.executable).parent
 SEED = random.randrange(1_000_000)
@@ -64,25 +64,25 @@ def test_garbage_is_collected_once_all_is_loaded(start: str, frozen: bool, tmp_p
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_a_stop_at_any_moment_of_the_start_is_an_orderly_one(name: str, tmp_path: Path):
-    dice = random.Random(SEED)
+    rng = random.Random(SEED)
     environment = {"PATH": os.environ["PATH"], "JOURNAL": str(tmp_path / "journal.sqlite3")}
     for number in range(10):
         command = [BIN / "unlost", name, *ARGUMENTS[name], "--port", str(free_port())]
         with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
             while not heeds_sigterm(process.pid):
                 assert process.poll() is None
-            time.sleep(dice.random() if number else 0.0)
+            time.sleep(rng.random() if number else 0.0)
             process.send_signal(signal.SIGINT if number % 5 == 4 else signal.SIGTERM)
             assert process.wait(20) == 0, (SEED, number, process.stderr and process.stderr.read())
 
 
 def test_ops_up_calls_a_stop_before_the_start_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Python itself needs a moment to start, in which no handler is installed."""
-    steps: list[Step] = []
+    steps: list[StartStep] = []
     system = System(Layout(tmp_path, free_ports(1), {}), steps.append, threading.Event())
     child = Child("listener a", ["sleep", "60"], log=tmp_path / "log")
     monkeypatch.setattr(system, "listeners", [child])
-    monkeypatch.setattr(System, "_commands", (child,))
+    monkeypatch.setattr(System, "commands", (child,))
     child.start()
     system.stop()
     assert (steps[0].name, steps[0].what, steps[0].well) == ("listener a", "stopped before it had started", True)

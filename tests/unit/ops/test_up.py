@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -119,7 +120,12 @@ def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(d
     up = start(ports)
     up.wait_for("Ctrl-C stops everything")
     url = f"http://127.0.0.1:{ports.producer}"
-    assert httpx.post(f"{url}/publish", json={"event_id": "one", "payload": {}}, trust_env=False).status_code == 202
+    event = {"event_id": "one", "payload": {}}
+    assert httpx.post(f"{url}/publish", json=event, trust_env=False).status_code == 401
+    assert stat.S_IMODE((data / "authorization").stat().st_mode) == 0o600
+    name, _, value = (data / "authorization").read_text().strip().partition(": ")
+    mine = {name: value}
+    assert httpx.post(f"{url}/publish", json=event, headers=mine, trust_env=False).status_code == 202
     listener = next(
         one for one in up.family() if "INSTANCE_ID" in one.environ() and one.environ()["INSTANCE_ID"] == "a"
     )
@@ -136,7 +142,7 @@ def test_a_killed_child_comes_back_nothing_outlives_the_end_and_the_data_stays(d
     assert up.end() == 0
     again = start(ports)
     again.wait_for("Ctrl-C stops everything")
-    answer = httpx.post(f"{url}/publish", json={"event_id": "one", "payload": {}}, trust_env=False)
+    answer = httpx.post(f"{url}/publish", json=event, headers=mine, trust_env=False)
     assert answer.status_code == 409, json.dumps(answer.json())
     assert again.end(signal.SIGINT) == 0
 

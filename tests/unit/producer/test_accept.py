@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from unlost.listener.core.event import parse
 from unlost.producer.journal.publications import Lines
-from unlost.producer.publish.accept import Refused, plain_index, publication, wrapped
+from unlost.producer.publish.accept import NotAccepted, plain_index, publication, wrapped
 
 LIMIT = 10_000_000
 BAD = {
@@ -34,7 +35,7 @@ BAD = {
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
 def test_refuses_what_is_no_event_with_a_reason(body: bytes) -> None:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(NotAccepted) as refusal:
         publication(body, max_bytes=LIMIT)
     assert refusal.value.status == "invalid"
     assert str(refusal.value)
@@ -65,7 +66,7 @@ def test_reads_many_plain_lines_as_each_of_them() -> None:
 
 
 def test_refuses_what_is_too_large() -> None:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(NotAccepted) as refusal:
         publication(b'{"event_id":"a","payload":1}', max_bytes=10)
     assert refusal.value.status == "too_large"
 
@@ -90,10 +91,36 @@ def test_wraps_any_object_under_the_hash_of_its_content() -> None:
     [b"[]", b"1", b"", b'{"a":1},"type":"z"', b'{"cursor":1},"x":{}', b'{"cursor":', b"{" * 100_000, b'{"a":NaN}'],
 )
 def test_wraps_nothing_but_one_object(body: bytes) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(NotAccepted):
         wrapped(body, max_bytes=LIMIT)
 
 
 def test_wrapped_objects_that_differ_in_an_escaped_cursor_are_two() -> None:
     one, other = (wrapped(b'{"\\u0063ursor":%d}' % number, max_bytes=LIMIT) for number in (1, 2))
     assert one.event_id != other.event_id
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"x": 1, "y": {"z": [1, 2]}}', b'{"payload": {"x": 1}}', b'{"type": "t", "x": 1}',
+        b'{"event_id": "a", "x": 1}',
+        b'{"event_type": "t", "x": 1}', b'{"event_type": "t", "payload": 1, "region": "eu"}', b"{}", b'{\n"x": 1\n}',
+    ],
+)  # fmt: skip
+def test_both_ways_in_make_the_same_event_of_an_object(body: bytes) -> None:
+    assert wrapped(body, max_bytes=LIMIT) == publication(body, max_bytes=LIMIT)
+
+
+@pytest.mark.parametrize("field", [b'"event_type"', b'"event\\u005ftype"'])
+def test_event_type_is_the_type_of_an_event_that_has_no_other(field: bytes) -> None:
+    one = parse(publication(b"{%b: %b}" % (field, b'"order.created"'), max_bytes=LIMIT).body, max_bytes=LIMIT)
+    assert (one.type, json.loads(one.payload)) == ("order.created", {"event_type": "order.created"})
+    other = parse(publication(b'{"type":"a","payload":1,%b:"b"}' % field, max_bytes=LIMIT).body, max_bytes=LIMIT)
+    assert other.type == "a"
+
+
+@pytest.mark.parametrize("value", [b"5", b"null", b'"' + b"x" * 257 + b'"', b'{"a":1}'])
+def test_an_event_type_that_can_be_no_type_is_an_ordinary_field(value: bytes) -> None:
+    one = publication(b'{"event_id":"a","event_type":%b}' % value, max_bytes=LIMIT)
+    assert parse(one.body, max_bytes=LIMIT).type is None

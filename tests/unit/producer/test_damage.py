@@ -10,7 +10,7 @@ from unlost.listener.core.event import parse
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Entry
 from unlost.producer.publish.accept import publication
-from unlost.producer.stream.damage import MOST_NAMED, Damage
+from unlost.producer.stream.damage import MOST_NAMED, DamagedEntries
 
 BODIES = (
     b'{"event_id":"e","payload":{"total":12}}',
@@ -35,11 +35,11 @@ def test_what_was_accepted_is_whole(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", BODIES)
 def test_no_changed_byte_becomes_another_event(body: bytes) -> None:
-    whole, dice = entry(body), random.Random(1)
+    whole, rng = entry(body), random.Random(1)
     original = parse(whole.body, max_bytes=10_000)
     for place in range(len(whole.body)):
         changed = bytearray(whole.body)
-        changed[place] ^= 1 << dice.randrange(8)
+        changed[place] ^= 1 << rng.randrange(8)
         other = Entry(1, whole.event_id, whole.digest, bytes(changed), 0.0)
         found = damaged_of([whole, other, whole])
         assert found in ([], [other])
@@ -53,9 +53,11 @@ def test_nothing_is_found_in_nothing() -> None:
 
 
 def test_each_is_reported_once_and_their_number_is_bounded() -> None:
-    damage = Damage()
+    damage = DamagedEntries()
     assert (damage.count, damage.remark()) == (0, ())
     with capture_logs() as logs:
+        damage.meet([entry(BODIES[0], 0)])
+        assert damage.remark()[0].startswith("journal: 1 damaged entry is not sent, such as number 0 (event e)")
         for _ in range(2):
             damage.meet([entry(BODIES[0], number) for number in range(MOST_NAMED + 50)])
     assert len(logs) == MOST_NAMED

@@ -10,9 +10,10 @@ from unlost.producer.app.keeping import Keeping
 from unlost.producer.journal.groups import MOST, Group, Keep
 from unlost.producer.journal.publications import Publication
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
+from unlost.producer.journal.sqlite.groups import forget, opened
 from unlost.producer.journal.steady import SteadyClock
 from unlost.producer.journal.timelines import Timeline, Timelines
-from unlost.producer.stream.groups import Groups, Report, TooManyGroups, report_of
+from unlost.producer.stream.groups import CursorReport, Groups, TooManyGroups, report_of
 
 DAY = 86_400.0
 LINES = Timelines("0123456789ab", [Timeline(1, "0000000a", 1), Timeline(2, "0000000b", 11)])
@@ -31,8 +32,8 @@ def test_whatever_is_no_report_is_ignored(message: str | bytes) -> None:
 
 
 def test_a_report_is_read() -> None:
-    assert report_of('{"group":"unlost","settled":null,"more":1}') == Report("unlost")
-    assert report_of('{"group":"a-b_c.D","settled":"x"}') == Report("a-b_c.D", "x")
+    assert report_of('{"group":"unlost","settled":null,"more":1}') == CursorReport("unlost")
+    assert report_of('{"group":"a-b_c.D","settled":"x"}') == CursorReport("a-b_c.D", "x")
 
 
 def test_groups_of_one_name_on_two_databases_each_read_everything() -> None:
@@ -65,31 +66,31 @@ def reporting(*known: Group) -> Groups:
 )
 def test_how_far_a_group_is(known: int | None, settled: str | None, expected: int) -> None:
     groups = reporting(*(() if known is None else (Group("g", known, 1.0),)))
-    groups.report(Report("g", settled), bounds=BOUNDS, at=2.0)
+    groups.report(CursorReport("g", settled), bounds=BOUNDS, at=2.0)
     assert groups.slowest == Group("g", expected, 2.0)
 
 
 def test_a_forgotten_group_that_reports_is_known_again() -> None:
     groups = reporting(Group("gone", 8, 1.0, forgotten=True), Group("here", 15, 1.0))
     assert (groups.slowest, groups.keep) == (Group("here", 15, 1.0), Keep(15, 8))
-    groups.report(Report("gone"), bounds=BOUNDS, at=2.0)
+    groups.report(CursorReport("gone"), bounds=BOUNDS, at=2.0)
     assert groups.slowest == Group("gone", 3, 2.0)
 
 
 def test_their_number_is_bounded() -> None:
     groups = reporting(*(Group(f"g{number}", 5, 1.0) for number in range(MOST)), Group("gone", 5, 1.0, forgotten=True))
-    groups.report(Report("g1", LINES.cursor(9)), bounds=BOUNDS, at=2.0)
+    groups.report(CursorReport("g1", LINES.cursor(9)), bounds=BOUNDS, at=2.0)
     for name in ("one more", "gone"):
         with pytest.raises(TooManyGroups, match="unlost journal forget"):
-            groups.report(Report(name), bounds=BOUNDS, at=2.0)
+            groups.report(CursorReport(name), bounds=BOUNDS, at=2.0)
     assert len(groups.all) == MOST + 1
 
 
 def test_what_is_reported_while_it_is_written_is_not_lost() -> None:
     groups = reporting(Group("gone", 5, 1.0))
-    groups.report(Report("g", LINES.cursor(9)), bounds=BOUNDS, at=2.0)
+    groups.report(CursorReport("g", LINES.cursor(9)), bounds=BOUNDS, at=2.0)
     assert groups.reported() == [Group("g", 9, 2.0)]
-    groups.report(Report("g", LINES.cursor(12)), bounds=BOUNDS, at=3.0)
+    groups.report(CursorReport("g", LINES.cursor(12)), bounds=BOUNDS, at=3.0)
     groups.learn([Group("g", 9, 2.0), Group("gone", 5, 1.0, forgotten=True)])
     assert [(one.name, one.settled, one.forgotten) for one in groups.all] == [("g", 12, False), ("gone", 5, True)]
     assert groups.reported() == [Group("g", 12, 3.0)]
@@ -145,7 +146,7 @@ async def test_a_wall_clock_eight_days_ahead_deletes_nothing(journal: SqliteJour
     keeping = kept(journal, times)
     place(journal, 100, times.wall)
     if is_known:
-        keeping.report(Report("g"), 100)
+        keeping.report(CursorReport("g"), 100)
     await keeping.look()
     times.wall += 8 * DAY
     for _ in range(3):
@@ -160,12 +161,12 @@ async def test_what_is_old_goes_when_it_was_read(journal: SqliteJournal) -> None
     times = Times()
     keeping = kept(journal, times)
     cursors = place(journal, 100, times.wall)
-    keeping.report(Report("g", cursors[39]), 100)
+    keeping.report(CursorReport("g", cursors[39]), 100)
     for _ in range(8):
         times.pass_by(DAY)
         looked = await keeping.look()
     assert (looked.stats.entries, looked.stats.dropped_unread) == (60, 0)
-    keeping.report(Report("g", cursors[99]), 100)
+    keeping.report(CursorReport("g", cursors[99]), 100)
     assert (await keeping.look()).stats.entries == 0
 
 
@@ -173,7 +174,7 @@ async def test_a_full_journal_says_so_beforehand_and_has_room_when_the_group_has
     times = Times()
     keeping = kept(journal, times, max_bytes=100_000)
     cursors = place(journal, 70, times.wall)
-    keeping.report(Report("unlost"), 70)
+    keeping.report(CursorReport("unlost"), 70)
     looked = await keeping.look()
     assert (looked.full, looked.nearly) == ("", "")
     cursors += place(journal, 25, times.wall)
@@ -185,20 +186,21 @@ async def test_a_full_journal_says_so_beforehand_and_has_room_when_the_group_has
     assert looked.full.startswith("journal full: group unlost has not read 145 events")
     assert "unlost journal forget unlost" in looked.full
     assert looked.stats.entries == 145
-    keeping.report(Report("unlost", cursors[59]), 145)
+    keeping.report(CursorReport("unlost", cursors[59]), 145)
     looked = await keeping.look()
     assert looked.full == ""
     assert looked.stats.entries < 100
     assert looked.stats.dropped_unread == 0
 
 
-async def test_a_forgotten_group_is_kept_for_no_more(journal: SqliteJournal) -> None:
+async def test_a_forgotten_group_is_kept_for_no_more(journal: SqliteJournal, tmp_path: Path) -> None:
     times = Times()
     keeping = kept(journal, times, max_bytes=100_000)
     place(journal, 150, times.wall)
-    keeping.report(Report("gone"), 150)
+    keeping.report(CursorReport("gone"), 150)
     assert (await keeping.look()).full
-    journal._writer.execute("update groups set forgotten = 1")
+    with opened(tmp_path / "journal") as file:
+        assert forget(file, "gone")
     looked = await keeping.look()
     assert not looked.full
     assert looked.stats.dropped_unread == 150 - looked.stats.entries > 0

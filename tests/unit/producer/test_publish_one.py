@@ -5,25 +5,14 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from unlost.producer.journal.port import Placed
-from unlost.producer.journal.publications import Publication
+from tests.support.publishing import Places
+from unlost.ops.kit.access.gate import UNLIMITED
 from unlost.producer.publish.accept import publication
-from unlost.producer.publish.publisher import Done, Publisher
+from unlost.producer.publish.publisher import GroupCommit
 from unlost.producer.publish.single import PublishOne, asks_again
 
 EVENT = b'{"event_id":"e","payload":1}'
 SCOPE = {"type": "http", "query_string": b""}
-
-
-class Places:
-    """A publisher that has room for everything."""
-
-    def __init__(self) -> None:
-        self.taken: list[Publication] = []
-
-    def submit(self, publications: tuple[Publication], done: Done) -> None:
-        self.taken += publications
-        done([Placed("accepted", "j.1")])
 
 
 async def asked(publisher: Places, *messages: dict[str, Any]) -> list[dict[str, Any]]:
@@ -37,8 +26,9 @@ async def asked(publisher: Places, *messages: dict[str, Any]) -> list[dict[str, 
         said.append(message)
 
     single = PublishOne(
-        cast("Publisher", publisher), lambda *_: None,
+        cast("GroupCommit", publisher), lambda *_: None,
         lambda body, again: publication(body, max_bytes=1_000, redeliver=again), max_bytes=1_000,
+        quota_of=lambda _: UNLIMITED,
     )  # fmt: skip
     await single(SCOPE, receive, send)
     return said
@@ -51,7 +41,7 @@ def piece(body: bytes, *, more: bool = True) -> dict[str, Any]:
 async def test_a_body_may_come_in_the_smallest_pieces():
     publisher = Places()
     head, body = await asked(publisher, *(piece(bytes([one])) for one in EVENT), piece(b"", more=False))
-    assert (head["status"], msgspec.json.decode(body["body"])["cursor"]) == (202, "j.1")
+    assert (head["status"], msgspec.json.decode(body["body"])["cursor"]) == (202, "j.0")
     assert publisher.taken[0].body == EVENT
 
 

@@ -12,7 +12,7 @@ import pytest
 from unlost.producer.journal.port import JournalError, Placed, Written
 from unlost.producer.journal.publications import DIGEST_BYTES, Publication, Publications
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
-from unlost.producer.publish.publisher import ENOUGH, Publisher
+from unlost.producer.publish.publisher import ENOUGH, MOST_WAITING, GroupCommit, Overloaded
 
 
 def publication(name: str) -> Publication:
@@ -47,7 +47,7 @@ class Scene:
         self.journal = journal
         self.numbers: list[int] = []
         self.errors: list[JournalError] = []
-        self.publisher = Publisher(
+        self.publisher = GroupCommit(
             journal,
             placed=lambda newest, entries: self.numbers.extend(entry.number for entry in entries),
             committed=lambda count, seconds: None,
@@ -55,8 +55,9 @@ class Scene:
         )
         self.run = asyncio.create_task(self.publisher.run())
 
-    def place(self, *names: str, together: object = None) -> "asyncio.Future[Sequence[Placed]]":
-        return self.publisher.place([publication(name) for name in names], together=together)
+    def place(self, *names: str, together: object = None, owner: object = None) -> "asyncio.Future[Sequence[Placed]]":
+        publications = [publication(name) for name in names]
+        return self.publisher.place(publications, together=together, owner=owner)
 
 
 @pytest.fixture
@@ -103,6 +104,31 @@ async def test_of_large_bodies_the_oldest_is_committed_whole_and_alone(scene: Sc
     scene.journal.let.set()
     await asyncio.gather(first, last, *parts)
     assert scene.journal.sizes == [1, ENOUGH // 2 * 3, ENOUGH // 2 * 3, 1]
+
+
+async def test_an_owner_with_one_event_waits_for_one_commit_however_many_others_wait(scene: Scene) -> None:
+    first = scene.place("first")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    flood = [scene.place(*(f"{body}-{n}" for n in range(ENOUGH)), together=body, owner="flood") for body in "abc"]
+    lone = scene.place("lone", owner="lone")
+    scene.journal.let.set()
+    await asyncio.gather(first, lone, *flood)
+    assert scene.journal.sizes == [1, ENOUGH, 1 + ENOUGH, ENOUGH]
+
+
+async def test_an_owner_that_floods_leaves_room_for_others(scene: Scene) -> None:
+    first = scene.place("first")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    flood = [
+        scene.place(*(f"{body}-{n}" for n in range(1_000)), owner="flood") for body in range(MOST_WAITING // 2_000)
+    ]
+    with pytest.raises(Overloaded):
+        scene.place("more", owner="flood")
+    lone = scene.place("lone", owner="lone")
+    scene.journal.let.set()
+    await asyncio.gather(first, lone, *flood)
 
 
 async def test_an_error_reaches_those_it_concerns_and_nobody_else(scene: Scene) -> None:
@@ -158,10 +184,10 @@ class TalkativeJournal(SqliteJournal):
 
 
 @contextlib.asynccontextmanager
-async def publishing(journal: SqliteJournal, *, quick: float) -> AsyncIterator[tuple[Publisher, list[int]]]:
+async def publishing(journal: SqliteJournal, *, quick: float) -> AsyncIterator[tuple[GroupCommit, list[int]]]:
     """A publisher with this limit for quick commits, and the numbers that it reported."""
     numbers = list[int]()
-    publisher = Publisher(
+    publisher = GroupCommit(
         journal,
         placed=lambda newest, entries: numbers.extend(entry.number for entry in entries),
         committed=lambda count, seconds: None,
@@ -176,7 +202,7 @@ async def publishing(journal: SqliteJournal, *, quick: float) -> AsyncIterator[t
     journal.close()
 
 
-async def published(publisher: Publisher, *names: str) -> list[str]:
+async def published(publisher: GroupCommit, *names: str) -> list[str]:
     return [one.status for one in await publisher.publish([publication(name) for name in names])]
 
 

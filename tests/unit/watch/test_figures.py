@@ -3,7 +3,7 @@
 import pytest
 
 from unlost.ops.watch.figures import Reading, quantile, rate, reading
-from unlost.ops.watch.picture import Database, Listener, Picture, Producer, listener_of, ordinal
+from unlost.ops.watch.picture import DatabaseState, Listener, Picture, Producer, listener_of, ordinal
 
 PAGE = """# TYPE unlost_events_total counter
 unlost_events_total{outcome="stored"} %d
@@ -72,14 +72,32 @@ def test_the_number_of_a_cursor(cursor: str | None, number: int | None):
     ],
 )
 def test_what_a_listener_has_stored_past_an_event_that_takes_long_is_not_behind(health: dict, lag: int | None):
-    assert listener_of("u", health, None, page(1, 0), 20).lag == lag
-    assert listener_of("u", health, None, page(1, 0), None).lag is None
+    assert listener_of("u", {"sources": [health]}, None, page(1, 0), 20).lag == lag
+    assert listener_of("u", {"sources": [health]}, None, page(1, 0), None).lag is None
 
 
 def test_who_knows_of_most_tells_how_far_the_system_is_behind():
     listeners = (Listener(url="u", name="a", lag=13), Listener(url="v", name="b", lag=11), Listener(url="w", name="c"))
     producer = Producer(url="p", newest=20)
     assert Picture(at=0, producer=producer, listeners=listeners).behind == 11
-    assert Picture(at=0, producer=producer, listeners=listeners, database=Database(settled_up_to="j.20")).behind == 0
+    assert (
+        Picture(at=0, producer=producer, listeners=listeners, database=DatabaseState(settled_up_to="j.20")).behind == 0
+    )
     assert Picture(at=0, producer=producer).behind is None
     assert Picture(at=0, listeners=listeners).behind is None
+
+
+ROUTES = """# TYPE unlost_handler_runs_total counter
+unlost_handler_runs_total{result="succeeded",route="mail"} %d
+unlost_handler_runs_total{result="failed",route="mail"} %d
+unlost_handler_runs_total{result="failed",route="stock"} 7
+# TYPE unlost_handler_retries_total counter
+unlost_handler_retries_total{route="mail"} %d
+"""
+
+
+def test_each_route_has_figures_of_its_own():
+    before, now = reading(ROUTES % (10, 2, 1), 1), reading(ROUTES % (30, 6, 4), 3)
+    mail, stock = listener_of("u", {"routes": {"mail": 5, "stock": 0}}, before, now, None).routes
+    assert (mail.succeeded, mail.failed, mail.retried, mail.pausing) == (10, 2, 1.5, 5)
+    assert (stock.name, stock.failed, stock.typical_seconds) == ("stock", 0, None)

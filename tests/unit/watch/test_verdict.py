@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from unlost.listener.core.pause import Pause
 from unlost.listener.observe.changes import Change
-from unlost.ops.watch.picture import Database, Kind, LetterFile, Listener, Mark, Picture, Producer, Rates
+from unlost.ops.watch.picture import DatabaseState, FailureGroup, LetterFile, Listener, Mark, Picture, Producer, Rates
 from unlost.ops.watch.problem import age
 from unlost.ops.watch.query import named
 from unlost.ops.watch.verdict import LATELY, SAME_WITHIN, Past, Verdict, problems_of, remembered, verdict
@@ -29,7 +30,7 @@ def picture(**values: object) -> Picture:
         "at": 1_000.0,
         "listeners": both(),
         "producer": Producer(url="http://p", ready=True, newest=10),
-        "database": Database(),
+        "database": DatabaseState(),
         "letter_files": (LetterFile(path="f"),),
     }
     told = Picture(**well | values)
@@ -39,7 +40,7 @@ def picture(**values: object) -> Picture:
 
 
 def letters(reason: str = "exhausted", stage: str = "handle", error: str = "KeyError") -> dict[str, object]:
-    kind = Kind("f1", reason, stage, error, 2)
+    kind = FailureGroup("f1", reason, stage, error, 2)
     return {"letter_files": (LetterFile(path="x/f", waiting=2, oldest_waiting_at=400.0, kinds=(kind,)),)}
 
 
@@ -63,7 +64,7 @@ NO_ROOM = {
     "reasons": ("reading: cannot write f: no room", "dead_letters: cannot write f: no room"),
 }  # fmt: skip
 MOVING = {"ready": False, "reasons": ("claims: a live peer keeps its claims elsewhere",)}
-AWAY = Database(error=REFUSED)
+AWAY = DatabaseState(error=REFUSED)
 WAITS = Producer(url="http://p", ready=True, newest=2_510)
 
 
@@ -81,18 +82,18 @@ CASES = [
      "PostgreSQL is away (nobody listens there)",
      "Listeners a and b wait for it, and nothing is stored. 2,500 accepted events wait, safe in the journal.",
      "Start PostgreSQL again"),
-    ({"database": Database(error="no answer in time"), "listeners": both(**NO_PG)}, "bad",
-     "PostgreSQL is away (no answer in time)", "No accepted event waits.", "It hangs, or the network swallows"),
-    ({"database": Database(error="sorry, too many clients already"), "listeners": both(**NO_PG)}, "bad",
+    ({"database": DatabaseState(error="no answer in time"), "listeners": both(**NO_PG)}, "bad",
+     "PostgreSQL is away (no answer in time)", "No accepted event waits.", "It hangs, or the network drops"),
+    ({"database": DatabaseState(error="sorry, too many clients already"), "listeners": both(**NO_PG)}, "bad",
      "PostgreSQL is away (sorry, too many clients already)", "nothing is stored", "All its connections are taken"),
     ({"database": AWAY}, "bad", "PostgreSQL does not answer this console (nobody listens there)",
-     "No listener complains yet", "Start PostgreSQL again"),
+     "No listener reports it yet", "Start PostgreSQL again"),
     ({"listeners": both(**NO_PG)}, "bad", "Listeners a and b do not reach PostgreSQL, though it answers here",
      "nothing is stored", "Look at the network between PostgreSQL and listeners a and b"),
     ({"listeners": (listener("a", **NO_PG), listener("b"))}, "bad",
      "Listener a does not reach PostgreSQL, though it answers here", "listener b works on and takes over",
      "Look at the network between PostgreSQL and listener a"),
-    ({"listeners": (listener("a", **NO_PG), listener("b")), "database": Database(back_for=2.0)}, "bad",
+    ({"listeners": (listener("a", **NO_PG), listener("b")), "database": DatabaseState(back_for=2.0)}, "bad",
      "PostgreSQL answers again, and listener a does not use it yet", "as soon as they do", "Wait some seconds"),
     # Redis
     ({"listeners": both(**NO_REDIS)}, "warn", "Redis is away", "events flow on, slower", "Start Redis again"),
@@ -103,7 +104,7 @@ CASES = [
     ({"listeners": (listener("a", changes=changed("breaker_changed", "redis open", 5)), listener("b"))}, "warn",
      "Redis comes and goes: lost 5 times within 4 s", "Nothing is lost.", "See in its log why it ends"),
     ({"listeners": (listener("a", **NO_REDIS), listener("b", **MOVING))}, "warn",
-     "Listener a does not reach Redis, though listener b does", "Listener b waits for all to meet", "Redis runs"),
+     "Listener a does not reach Redis, though listener b does", "Listener b waits for all to share", "Redis runs"),
     ({"listeners": both(**NO_REDIS | {"causes": {"redis": "Redis at 127.0.0.1:6379 refused the connection"}})}, "warn",
      "Redis is away", "The last error: Redis at 127.0.0.1:6379 refused the connection.", "Start Redis again"),
     ({"listeners": (listener("a", places=("redis:1",)), listener("b", places=("postgres:1", "redis:2"))),
@@ -120,31 +121,34 @@ CASES = [
      "Listeners a and b have no connection to the source (nobody listens there)", "Nobody reads.", "It is tried again"),
     ({"listeners": (listener("a", **NO_SOURCE), listener("b"))}, "warn",
      "Listener a has no connection to the source", "listener b reads on", "It is tried again"),
-    ({"listeners": (listener("a", changes=changed("source_connected", "", 4)), listener("b"))}, "warn",
+    ({"listeners": (listener("a", changes=changed("source_connected", "", 4), source_lost="x"), listener("b"))}, "warn",
      "Connections to the source break: made anew 4 times within 4 s", "resumes where", "Look at the network"),
     ({"listeners": both(changes=changed("source_connected", "", 4), source_lost="closed with code 4003: go away")},
      "warn", "Connections to the source break", "The last ended so: closed with code 4003: go away.", "Look at"),
     # listeners
     ({"listeners": ()}, "bad", "No listener is known", "Nothing is known of", "Name the listeners in LISTENERS"),
-    ({"listeners": both(error=REFUSED), "database": Database(settled_up_to="j.10"), "producer": WAITS}, "bad",
+    ({"listeners": both(error=REFUSED), "database": DatabaseState(settled_up_to="j.10"), "producer": WAITS}, "bad",
      "Listeners a and b do not answer (nobody listens there)", "Nothing is consumed. 2,500 accepted events wait",
      "Start it again"),
     ({"listeners": (listener("a", error=SILENT), listener("b", standing_by=3))}, "warn",
      f"Listener a does not answer ({SILENT})",
      "Listener b goes on, and takes over what was held there when its lease ends (3 events stand by).",
      "Its process hangs, is stopped"),
-    ({"database": Database(listeners_seen={"a": Mark(999.0, 4), "b": Mark(999.0, 1)})}, "warn",
+    ({"database": DatabaseState(listeners_seen={"a": Mark(999.0, 4), "b": Mark(999.0, 1)})}, "warn",
      "Within 10 minutes processes ended without order: listener a 3 times", "may have run twice", "crash_loop"),
     ({"listeners": (listener("a", **NO_ROOM), listener("b"))}, "bad",
      "Listener a cannot write dead letters (f: no room)", "7 events are held in memory", "Make room"),
     ({"listeners": (listener("a", ready=False, reasons=("reading: memory is full",)), listener("b"))}, "bad",
-     "Listener a takes no new work (memory is full)", "takes in nothing new", "as soon as there is room"),
+     "Listener a takes no new work (memory is full)", "reads nothing new", "as soon as there is room"),
     ({"listeners": (listener("a", ready=False, breakers={"postgres": "closed"}, since={"storing": 900.0},
                              reasons=("reading: PostgreSQL takes no rows", "storing: PostgreSQL takes no rows: a lock"),
                              ),)},
-     "bad", "Listener a takes no new work (PostgreSQL takes no rows: a lock)", "without a letter", "a lock on the"),
+     "bad", "Listener a takes no new work (PostgreSQL takes no rows: a lock)", "None becomes", "a lock on the"),
+    ({"listeners": both(routes_paused={"order.*": "ConnectionError: refused"}, pausing=20)}, "bad",
+     "The route order.* pauses: nearly every attempt fails (ConnectionError: refused)",
+     "40 events wait in the memory of listeners a and b", "first success ends the pause"),
     ({"listeners": (listener("a", **MOVING | {"since": {"claims": 900.0}}), listener("b"))}, "bad",
-     "Listener a takes no new work (a live peer keeps its claims elsewhere)", "do not meet", "restart of this one"),
+     "Listener a takes no new work (a live peer keeps its claims elsewhere)", "in different", "restart of this one"),
     ({"listeners": (listener("a", ready=False, reasons=("progress: nothing moved",)),)}, "bad",
      "Listener a takes no new work (nothing moved)", "not settled", "a restart hands"),
     ({"listeners": (listener("a", loop_lag=2.5),)}, "warn", "The event loop of listener a is 2.5 s late",
@@ -163,7 +167,7 @@ CASES = [
      "PostgreSQL, or the way there, is slow: storing a batch takes listeners a and b up to 1 s", "later", "load"),
     ({"listeners": (listener("a", url="http://1"), listener("a", url="http://2"))}, "bad",
      "2 listeners are called a (http://1, http://2)", "cannot tell them apart", "an INSTANCE_ID of its own"),
-    ({"database": Database(listeners_seen={"a": Mark(999.0, 2, 2), "b": Mark(999.0, 1, 1)})}, "bad",
+    ({"database": DatabaseState(listeners_seen={"a": Mark(999.0, 2, 2), "b": Mark(999.0, 1, 1)})}, "bad",
      "2 listeners are called a", "Nothing is stored twice", "an INSTANCE_ID of its own"),
     # flow
     ({"producer": WAITS, "listeners": both(rates=Rates(stored=50.0))}, "warn", "2,500 events wait to be settled",
@@ -174,13 +178,15 @@ CASES = [
     (letters(), "warn", "2 dead letters wait", "2 exhausted in handle (KeyError)", "Fix the cause"),
     (letters(stage="store", error="ConnectionRefusedError"), "warn", "2 dead letters wait", "exhausted in store",
      "A server was away when they failed. Once it is back, replay them"),
-    (letters(error="HandlerTimeout"), "warn", "2 dead letters wait: exhausted in handle (HandlerTimeout)", "safely",
+    (letters(error="HandlerTimeout"), "warn", "2 dead letters wait: exhausted in handle (HandlerTimeout)", "are kept",
      "The handler hangs for some events"),
+    (letters("effect", "effect", "EffectRefused"), "warn", "2 dead letters wait: undelivered effect (EffectRefused)",
+     "their events are rows: 2 undelivered effect", "EFFECT_HOSTS"),
     (letters("crash_loop"), "warn", "2 dead letters wait", "crash_loop", "An event killed each process"),
     (letters() | {"listeners": both(rates=Rates(buried=1.0))}, "warn", "2 dead letters wait, and more come",
      "KeyError", "replay"),
     ({"letter_files": (LetterFile(path="f", by_state={"quarantined": 2}),)}, "warn",
-     "2 dead letters are in quarantine", "Every replay of them failed", "restore"),
+     "2 dead letters are in quarantine", "No replay takes them", "restore"),
     ({"letter_files": (LetterFile(path="f", damaged=3),)}, "warn", "f has 3 damaged lines", "neighbours", "copy"),
     ({"letter_files": (LetterFile(path="f", error="cannot read f"),)}, "warn",
      "Dead letters cannot be read: cannot read f", "not counted", "LETTERS"),
@@ -211,7 +217,7 @@ def test_listeners_that_work_without_redis_use_no_other_one():
 
 def test_the_most_frequent_failure_is_called_most_only_if_it_is_and_the_commands_take_all_files():
     def kinds(*counts: int) -> LetterFile:
-        found = tuple(Kind(f"f{n}", "exhausted", "handle", f"E{n}", count) for n, count in enumerate(counts))
+        found = tuple(FailureGroup(f"f{n}", "exhausted", "handle", f"E{n}", count) for n, count in enumerate(counts))
         return LetterFile(path=f"dir {counts[0]}/f", waiting=sum(counts), kinds=found)
 
     (mixed,) = problems_of(picture(letter_files=(kinds(4, 4), kinds(3, 3, 3))))
@@ -241,13 +247,13 @@ def test_the_listeners_say_since_when_and_the_first_of_them_counts():
 
 
 def test_when_a_listener_was_last_seen_is_asked_of_postgres():
-    listeners_seen = Database(listeners_seen={"a": Mark(700.0, 1)})
+    listeners_seen = DatabaseState(listeners_seen={"a": Mark(700.0, 1)})
     judged = verdict(picture(database=listeners_seen, listeners=(listener("a", error=REFUSED), listener("b"))))
     assert judged.sentence.startswith("Listener a does not answer (nobody listens there), for 5 min. Start it again")
 
 
 def test_one_listener_that_never_answered_gets_the_name_that_is_left():
-    listeners_seen = Database(listeners_seen={"a": Mark(999.0, 1), "b": Mark(990.0, 1)})
+    listeners_seen = DatabaseState(listeners_seen={"a": Mark(999.0, 1), "b": Mark(990.0, 1)})
     unknown = listener("127.0.0.1:3001", url="http://127.0.0.1:3001", error=REFUSED)
     told = named(picture(database=listeners_seen, listeners=(listener("a"), unknown)))
     assert [one.name for one in told.listeners] == ["a", "b"]
@@ -306,7 +312,7 @@ def test_what_comes_and_goes_is_one_episode_and_is_told_when_it_is_over():
 
 
 def test_an_episode_is_told_as_what_it_was_for_the_longest_time():
-    just_gone, back = {"database": AWAY}, {"database": Database(back_for=1.0), "listeners": both(**NO_PG)}
+    just_gone, back = {"database": AWAY}, {"database": DatabaseState(back_for=1.0), "listeners": both(**NO_PG)}
     gone = {"database": AWAY, "listeners": both(**NO_PG)}
     past, _ = lived(at(1000.0, **just_gone), at(1001.0, **gone), at(1030.0, **gone), at(1031.0, **back), at(1033.0))
     assert [one.what for one in past.episodes] == ["PostgreSQL is away (nobody listens there)"]
@@ -330,3 +336,16 @@ def test_what_comes_back_later_is_another_episode():
 
 def test_spans_are_told_in_their_largest_unit():
     assert [age(one) for one in (-1, 5, 90, 7_200, 200_000)] == ["0 s", "5 s", "2 min", "2 h", "2 d"]
+
+
+def test_a_pause_that_a_person_ordered_is_named_with_who_and_why_and_is_worse_when_it_is_long():
+    def paused(since: float) -> Verdict:
+        ordered = (Pause("listener", "a", "ana", "new disk", since), Pause("route", "x y", "ana", "test", since))
+        return verdict(picture(listeners=(listener("a", pauses=ordered), listener("b", pauses=ordered[1:]))))
+
+    brief = paused(900.0)
+    assert brief.level == "warn"
+    assert brief.sentence.startswith("The listener a is paused by ana: new disk, for 2 min. Resume it")
+    assert [one.commands for one in brief.problems] == [("unlost resume listener a",), ("unlost resume route 'x y'",)]
+    assert "memory of listeners a and b" in brief.problems[1].affected
+    assert paused(1_000.0 - 3_601).level == "bad"

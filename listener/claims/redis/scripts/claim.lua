@@ -40,7 +40,7 @@ for i = 1, count do
   local record, digest = records[i], eight(digests, i)
   local state = state_of(record)
   if not state then
-    keep(i, LEASED .. digest .. fresh_tail)
+    put(i, LEASED .. digest .. fresh_tail)
     answers[i] = fresh
   elseif state == LEASED or state == RELEASED then
     answers[i] = claim_held(i, read(record), digest)

@@ -38,14 +38,14 @@ local function state_of(record) return record and string.sub(record, 1, 1) end
 local FEW = 8
 local writes = {'MSETEX', 0}
 
-local function keep(i, record)
+local function put(i, record)
   local n = #writes
   writes[n + 1], writes[n + 2] = KEYS[i + 1], record
 end
 
 local function write(i, r)
   local takeovers, alone = math.min(r.takeovers, 65535), math.min(r.alone, 65535)
-  keep(i, struct.pack(HEAD, r.state, r.digest, r.ends, r.span, r.epoch, takeovers, alone, r.company) .. r.owner)
+  put(i, struct.pack(HEAD, r.state, r.digest, r.ends, r.span, r.epoch, takeovers, alone, r.company) .. r.owner)
 end
 
 local function lease_to_me(i, r, digest)
@@ -79,4 +79,18 @@ local function write_all()
   local many = last > 2 * FEW and (is_at_least('valkey', 9, 1) or is_at_least('redis', 8, 4))
   if many and write_at_once(last) then return end
   for n = 3, last, 2 do redis.call('SET', writes[n], writes[n + 1], 'PX', window) end
+end
+
+-- Without room, settled events are forgotten at once: a row or a burial in PostgreSQL knows them. So their leases make
+-- room for new ones.
+local function forget_all()
+  for first = 3, #writes, 2000 do
+    local keys = {}
+    for n = first, math.min(first + 1998, #writes), 2 do keys[#keys + 1] = writes[n] end
+    redis.call('DEL', unpack(keys))
+  end
+end
+
+local function write_or_forget()
+  if window == '0' or not pcall(write_all) then forget_all() end
 end

@@ -11,8 +11,8 @@ for i = 1, count do
   elseif state == DONE then
     free = verdict == DONE -- a stored event stays stored
   end
-  if free then keep(i, verdict .. eight(digests, i)) end
+  if free then put(i, verdict .. eight(digests, i)) end
   answers[i] = free and '1' or '0'
 end
-write_all()
+write_or_forget()
 return table.concat(answers)

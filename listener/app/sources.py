@@ -1,0 +1,109 @@
+"""The sources of a listener, built from its settings. Each item of SOURCE is one source; without SOURCE, WS_URL is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from unlost.listener.app.brokers import SCHEMES, Store, broker_of
+from unlost.listener.app.feeds import feed_of, is_feed
+from unlost.listener.app.settings import ListenerSettings
+from unlost.listener.core.errors import Misconfigured
+from unlost.listener.fast.websocket import open_stream
+from unlost.listener.ports.cursors import GroupCursors
+from unlost.listener.ports.source import Source
+from unlost.listener.source.brokers.address import same
+from unlost.listener.source.feed.gaps import Declare
+from unlost.listener.source.feed.source import FeedSource
+from unlost.listener.source.stream.report import CursorReporter
+from unlost.listener.source.stream.stream import StreamOptions, StreamSource
+from unlost.listener.source.websocket.connection import Open, WebSocketOptions
+from unlost.listener.source.websocket.messages import open_messages
+from unlost.ops.kit.telemetry.mask import masked
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The parts of a listener that sources need.
+
+    ``store``: the store in which events are settled now. ``declare`` declares gaps, ``open_connection`` opens WebSocket
+    connections.
+    """
+
+    settings: ListenerSettings
+    cursors: GroupCursors
+    store: Store
+    open_connection: Open
+    declare: Declare
+
+
+Build = Callable[[Callable[[], str | None]], Source]
+"""Builds a source. The argument returns the group's cursor in PostgreSQL's last answer, None if it must be read."""
+
+
+BuildSources = Callable[[ListenerSettings, GroupCursors, Store, Declare], Sequence[Build]]
+"""Builds the sources of a listener. A simulation has others than ``builders``."""
+
+
+def builders(
+    settings: ListenerSettings,
+    cursors: GroupCursors,
+    store: Store,
+    declare: Declare,
+    open_connection: Open | None = None,
+) -> Sequence[Build]:
+    """Return what builds each source of these settings, in their order."""
+    usual = open_stream if settings.fast == "on" else open_messages
+    here = Surroundings(settings, cursors, store, open_connection or usual, declare)
+    items = settings.source.reveal().split()
+    if not items:
+        return [partial(_stream, here, settings.stream())]
+    twice = {one for one in items if items.count(one) > 1}
+    if twice:
+        raise Misconfigured(f"SOURCE names a source twice: {masked(', '.join(sorted(twice)))}")
+    return [partial(source_of, one, here) for one in items]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse sources that would share a cursor: each would pass over what only the other has settled."""
+    wrong = [
+        f"{one} and {other}" for at, one in enumerate(names) for other in names[:at] if one == other or same(one, other)
+    ]
+    if wrong:
+        raise Misconfigured(
+            f"SOURCE names the same source more than once, in other words: {masked('; '.join(sorted(wrong)))}"
+        )
+
+
+def check_order(order_by: str, sources: Sequence[Source]) -> None:
+    """Refuse an order that a source cannot have: it gives neighbouring messages to different members of the group."""
+    wrong = [one.name for one in sources if order_by and one.shared and not getattr(one, "partitioned", False)]
+    if wrong:
+        raise Misconfigured(
+            f"ORDER_BY={order_by} cannot be kept for {masked(', '.join(wrong))}: it gives each message to any member "
+            "of the group, so no member knows which came before. Use a stream that all members read, or Kafka with the "
+            "same key"
+        )
+
+
+def source_of(item: str, here: Surroundings, saved: Callable[[], str | None]) -> Source:
+    """Build the source of one item."""
+    if item.startswith(("ws://", "wss://")):
+        return _stream(here, here.settings.stream(item), saved)
+    if item.startswith(SCHEMES):
+        return broker_of(item, here.settings, here.cursors, here.store, here.declare)
+    if is_feed(item):
+        return _feed(here, item)
+    known = ", ".join(("ws://", "wss://", *SCHEMES))
+    raise Misconfigured(f"SOURCE={masked(item)}: an address begins with one of {known}; a feed has a name or a file")
+
+
+def _feed(here: Surroundings, item: str) -> Source:
+    settings = here.settings
+    name, feed = feed_of(item, max_bytes=settings.max_event_bytes)
+    websocket = WebSocketOptions(max_frame=settings.max_event_bytes, keepalive=settings.keepalive)
+    return FeedSource(name, feed, declare=here.declare, open_connection=here.open_connection, websocket=websocket)
+
+
+def _stream(here: Surroundings, options: StreamOptions, saved: Callable[[], str | None]) -> Source:
+    reports = CursorReporter(here.cursors, source=options.name, group=here.settings.group, saved=saved)
+    return StreamSource(options, open_connection=here.open_connection, reports=reports)

@@ -1,0 +1,76 @@
+"""The key of an event: events of one key are processed one at a time, in the order of their source. Pure.
+
+A key is a text or a whole number at a path in the event, such as ``payload.account_id``. An event without one is free:
+it has no order. The name of its source is part of a key, because two sources have no order in common.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from unlost.listener.core.event import Event
+
+PATH = r"[A-Za-z_][\w-]*(\.[\w-]+){0,7}"
+"""The form of a path: names with dots between them."""
+LONGEST = 256
+"""A longer key is replaced by its digest, so that keys stay small in memory and in an index."""
+
+_WHOLE_NUMBER = re.compile(rb"-?[0-9]+")
+_text = msgspec.json.Decoder(str)
+
+KeyOf = Callable[[Event, str | None], str | None]
+"""Returns the key of an event of this source; None if it has none."""
+
+
+def key_reader(path: str) -> KeyOf:
+    """Return what reads the key at this path."""
+    root, *names = path.split(".")
+    find = _value_at(names) if root == "payload" else _value_at((root, *names))
+
+    def key_of(event: Event, source: str | None) -> str | None:
+        value = (
+            (event.type or "") if root == "type" else find(event.payload if root == "payload" else event.other or b"")
+        )
+        return f"{value} of {source or '?'}" if value else None
+
+    return key_of
+
+
+def _value_at(names: Sequence[str]) -> Callable[[bytes], str]:
+    """Return what finds the value below these names. Nothing else of the JSON is made into objects."""
+    leaf: type = msgspec.Raw
+    for name in reversed(names):
+        leaf = msgspec.defstruct("Level", [("below", leaf | UnsetType, msgspec.field(name=name, default=UNSET))])
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(leaf)
+    depth = len(names)
+
+    def find(data: bytes) -> str:
+        try:
+            found = decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return ""
+        for _ in range(depth):
+            if found is UNSET:
+                return ""
+            found = found.below
+        return "" if found is UNSET else _plain(bytes(found))
+
+    return find
+
+
+def _plain(raw: bytes) -> str:
+    """Return a text or a whole number as a bounded text; anything else is no key."""
+    if raw[:1] == b'"':
+        try:
+            value = _text.decode(raw)
+        except (msgspec.DecodeError, UnicodeError):
+            return ""
+    elif _WHOLE_NUMBER.fullmatch(raw):
+        value = raw.decode()
+    else:
+        return ""
+    return value if len(value) <= LONGEST else f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"

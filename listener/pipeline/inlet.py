@@ -1,0 +1,157 @@
+"""An inlet: where the messages of one source enter. It tracks how far that source is settled.
+
+All inlets of a listener share one intake. Each cuts its own stream into segments and has a watermark of its own, so a
+source that stands still does not delay others.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+from unlost.listener.core.clocks import Clocks
+from unlost.listener.core.in_flight import InFlight
+from unlost.listener.core.order_key import KeyOf
+from unlost.listener.core.oversized import Oversized
+from unlost.listener.core.watermark import Position, Watermark
+from unlost.listener.pipeline.frames import flight_of, flight_of_oversized, last_of, read_frames
+from unlost.listener.pipeline.intake import Intake
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
+from unlost.listener.pipeline.peers.segments import Segment, Segmenter, SegmentPiece
+from unlost.listener.ports.source import Batch
+
+
+class Inlet:
+    """Admits the messages of one source."""
+
+    def __init__(
+        self,
+        *,
+        source: str | None = None,
+        intake: Intake,
+        segmenter: Segmenter | None,
+        affinity: PeerAffinity,
+        max_bytes: int,
+        clocks: Clocks,
+        key_of: KeyOf | None = None,
+        acknowledge: Callable[[Sequence[Any]], None] | None = None,
+    ) -> None:
+        """Make one. There is no segmenter if no peer receives these messages too, or if nobody waits for peers.
+
+        ``key_of``: events are processed in the order of these keys.
+        """
+        self._key_of = key_of
+        self._acknowledge = acknowledge
+        self.watermark = Watermark(0, acknowledge, source=source)
+        self.intake = intake
+        self._segmenter = segmenter
+        self._affinity = affinity
+        self._max_bytes = max_bytes
+        self._clocks = clocks
+
+    def receive(self, batch: Batch) -> str | None:
+        """Admit messages in the order of the source; return their last cursor."""
+        self.intake.count_received(batch.bodies)
+        own: list[InFlight] = []
+        of_peers: list[InFlight] = []
+        pieces = self._cut(batch)
+        waits = self._affinity.waits
+        read = [(bodies, cursors) for bodies, cursors, _, segment in pieces if not (waits and _is_of_peer(segment))]
+        found = iter(read_frames([body for bodies, _ in read for body in bodies], max_bytes=self._max_bytes))
+        at, clock = self._clocks.now(), self._clocks.monotonic()
+        traces = iter(batch.traces)
+        for bodies, cursors, receipt, segment in pieces:
+            position = self.watermark.open(last_of(cursors), len(bodies), receipt)
+            if waits and _is_of_peer(segment):
+                assert segment is not None
+                self._affinity.put_later(SegmentPiece(segment, bodies, cursors, position, at, clock))
+                continue
+            flights = [
+                flight_of(what, body, position, at, clock, cursor)
+                for what, body, cursor in zip(islice(found, len(bodies)), bodies, cursors, strict=True)
+            ]
+            if self._key_of is not None:
+                self._find_keys(flights)
+            for flight, trace in zip(flights, traces, strict=False):  # most sources have none
+                flight.trace = trace
+            (of_peers if _is_of_peer(segment) else own).extend(filter(self.intake.comes_first, flights))
+            self._follow(segment, position)
+        self.intake.queue(own, of_peers)
+        return last_of(batch.cursors)
+
+    def _cut(self, batch: Batch) -> list[tuple[Sequence[bytes], Sequence[str | None], Any, Segment | None]]:
+        """Cut a batch into the pieces that get a position of their own."""
+        bodies, cursors = batch.bodies, batch.cursors
+        pieces: list[tuple[Sequence[bytes], Sequence[str | None], Any, Segment | None]] = []
+        begin = 0
+        if batch.receipts:
+            for count, receipt in batch.receipts:
+                end = begin + count
+                pieces.append((bodies[begin:end], cursors[begin:end], receipt, None))
+                begin = end
+            return pieces
+        if self._segmenter is None:
+            return [(bodies, cursors, None, None)]
+        for piece, segment in self._segmenter.cut(bodies):
+            end = begin + len(piece)
+            pieces.append((piece, cursors[begin:end], None, segment))
+            begin = end
+        return pieces
+
+    def _follow(self, segment: Segment | None, position: Position) -> None:
+        """Track whether all of an own segment is settled, or check whether a peer settles its segment."""
+        if segment is None:
+            return
+        if not segment.is_of_peer:
+            self.intake.follow(segment, position)
+        elif segment.name:
+            self._affinity.put_later(SegmentPiece(segment))
+
+    def receive_apart(self, batch: Batch) -> None:
+        """Admit messages whose cursors are ignored: events before them in the source are still to be read."""
+        at, clock = self._clocks.now(), self._clocks.monotonic()
+        position = self.watermark.open(None, len(batch.bodies))
+        found = read_frames(batch.bodies, max_bytes=self._max_bytes)
+        for what, body, cursor in zip(found, batch.bodies, batch.cursors, strict=True):
+            flight = flight_of(what, body, position, at, clock, cursor)
+            if self._key_of is not None:
+                self._find_keys((flight,))
+            self.intake.enter(flight)
+
+    def _find_keys(self, flights: Sequence[InFlight]) -> None:
+        assert self._key_of is not None
+        for flight in flights:
+            if not flight.is_no_event:
+                flight.order_key = self._key_of(flight.event, self.watermark.source)
+
+    def receive_oversized(self, whole: Oversized) -> None:
+        """Admit the measurements of a message that is larger than any event may be."""
+        self.intake.count_received((), whole.length)
+        flight = flight_of_oversized(
+            whole, self.watermark.open(None), self._clocks.now(), self._clocks.monotonic(), max_bytes=self._max_bytes
+        )
+        self.intake.enter(flight)
+
+    def overflow(self, body: bytes, cursor: str | None) -> InFlight:
+        """Bury a message for which there is no room. It is never claimed."""
+        found = read_frames((body,), max_bytes=self._max_bytes)[0]
+        position = self.watermark.open(cursor)
+        flight = flight_of(found, body, position, self._clocks.now(), self._clocks.monotonic(), cursor)
+        if self._key_of is not None:
+            self._find_keys((flight,))
+        self.intake.enter_beyond(flight)
+        return flight
+
+    def read_again(self) -> None:
+        """Prepare for reading the source from a stored cursor again. Nothing received before counts for the new cursor.
+
+        Events in memory are processed as before.
+        """
+        now = self.watermark
+        now.end()
+        self.watermark = Watermark(now.reading + 1, self._acknowledge, source=now.source)
+        if self._segmenter is not None:
+            self._segmenter.begin_anew()
+
+
+def _is_of_peer(segment: Segment | None) -> bool:
+    return segment is not None and segment.is_of_peer

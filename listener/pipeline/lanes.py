@@ -1,0 +1,244 @@
+"""Lanes: the events that wait for a worker, one lane for each route. No input or output.
+
+A plain function has one lane. Lanes take turns, so a route with many events does not delay those of others. Each has
+its own limit of concurrent attempts.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from unlost.listener.core.attempts import AttemptPolicy, Backoff
+from unlost.listener.core.event import Event
+from unlost.listener.core.in_flight import InFlight
+from unlost.listener.pipeline.handlers import Handler
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.route_breaker import RouteBreaker
+
+RandomFraction = Callable[[], float]
+HELD_FOR_EACH = 4
+"""Claims that a route with a limit of its own may hold for each attempt that may run at once."""
+ANY_NUMBER = 1 << 30
+Entry = Literal["fresh", "inside", "suspect"]
+"""``fresh``: waits while suspects run. ``inside``: ends before suspects may run. ``suspect``: runs with suspects."""
+
+
+class Attempt(NamedTuple):
+    """An attempt to be made, and the lane in which it waits. ``number`` counts from 1."""
+
+    flight: InFlight
+    lane: "Lane"
+    number: int
+    entry: Entry
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the handler has run for this event before."""
+        return self.number > 1 or self.entry == "inside"
+
+
+class Lane:
+    """One route: its limits, what waits, and how many attempts run. ``at_once``: how many may.
+
+    ``parked``: events of this route that are not claimed, because enough of it is held already.
+    """
+
+    __slots__ = (
+        "_clock", "_fresh", "_others", "at_once", "breaker", "held", "is_limited", "name", "parked", "probe",
+        "prober", "retry", "running", "timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self, policy: AttemptPolicy, settings: Policy, clock: Callable[[], float], rng: RandomFraction
+    ) -> None:
+        self.name = policy.route
+        self.retry = policy.retry or Backoff.fixed(settings.handle_attempts, settings.handle_delay)
+        self.timeout = min(policy.timeout or settings.handle_timeout, settings.handle_timeout)
+        self.at_once = min(policy.concurrency or settings.handle_concurrency, settings.handle_concurrency)
+        self.is_limited = self.at_once < settings.handle_concurrency
+        self.running = 0
+        self.breaker = RouteBreaker(self.retry, rng)
+        self.parked: OrderedDict[str, InFlight] = OrderedDict()
+        self.held = ""
+        """Why a person paused it."""
+        self.probe = ""
+        """The parked event that is tried although the route pauses."""
+        self.prober: asyncio.Task[None] | None = None
+        """The task that tries single events while the route pauses."""
+        self._clock = clock
+        self._fresh: OrderedDict[str, Attempt] = OrderedDict()
+        self._others: OrderedDict[str, Attempt] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._others)
+
+    @property
+    def room(self) -> int:
+        """How many more events may be claimed: none while the route pauses, and few if its limit is low."""
+        if self.pauses:
+            return 0
+        return max(0, HELD_FOR_EACH * self.at_once - len(self) - self.running) if self.is_limited else ANY_NUMBER
+
+    @property
+    def may_start(self) -> bool:
+        """Whether another attempt may start now."""
+        return not self.held and self.running < self.breaker.at_once(self.at_once, self._clock)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether its events wait: nearly all fail, or a person paused it."""
+        return self.breaker.is_open or bool(self.held)
+
+    def put(self, attempt: Attempt, *, first: bool = False) -> None:
+        """Add an attempt, before all fresh ones if ``first``."""
+        waiting = self._fresh if attempt.entry == "fresh" else self._others
+        waiting[attempt.flight.claim_id] = attempt
+        if first:
+            waiting.move_to_end(attempt.flight.claim_id, last=False)
+
+    def next(self, *, fresh: bool) -> Attempt | None:
+        """Return the attempt that may start next; a fresh event only if ``fresh``."""
+        if not self.may_start:
+            return None
+        if self._others:
+            return next(iter(self._others.values()))
+        if not fresh or not self._fresh:
+            return None
+        # Older events have failed. The newest was tried least, and may differ from them.
+        return next((reversed if self.breaker.is_open else iter)(self._fresh.values()))
+
+    def stand_aside(self) -> list[Attempt]:
+        """Take out events that have entered the gate. While the route pauses they must not keep others waiting."""
+        others = list(self._others.values())
+        self._others.clear()
+        return others
+
+    def pop(self, claim_id: str) -> Attempt | None:
+        """Take one out."""
+        return self._others.pop(claim_id, None) or self._fresh.pop(claim_id, None)
+
+    def all(self) -> list[Attempt]:
+        """Return everything that waits."""
+        return [*self._others.values(), *self._fresh.values()]
+
+
+class Lanes:
+    """All lanes, taking turns."""
+
+    def __init__(self, handler: Handler, settings: Policy, clock: Callable[[], float], rng: RandomFraction) -> None:
+        self._handler = handler
+        self._settings = settings
+        self._clock = clock
+        self._rng = rng
+        self._lanes: dict[str, Lane] = {}
+        self._turn: OrderedDict[str, Lane] = OrderedDict()
+        """Lanes in which something waits, in their order."""
+        self._count = 0
+        self._held: Mapping[str, str] = {}
+        self._only = Lane(AttemptPolicy(handler.name), settings, clock, rng)
+        for policy in handler.policies:
+            self._lane(policy)
+        if not handler.policies:
+            self._lanes[handler.name] = self._only
+
+    def __len__(self) -> int:
+        return self._count
+
+    def of(self, event: Event) -> Lane:
+        """Return the lane of this event's route."""
+        return self._lane(self._handler.policy_of(event)) if self._handler.policies else self._only
+
+    def _lane(self, policy: AttemptPolicy) -> Lane:
+        lane = self._lanes.get(policy.route)
+        if lane is None:
+            lane = self._lanes[policy.route] = Lane(policy, self._settings, self._clock, self._rng)
+            lane.held = self._held.get(policy.route, "")
+        return lane
+
+    def put(self, attempt: Attempt, *, first: bool = False) -> None:
+        """Add an attempt to its lane."""
+        attempt.lane.put(attempt, first=first)
+        self._turn[attempt.lane.name] = attempt.lane
+        self._count += 1
+
+    def next(self, *, fresh: bool) -> Attempt | None:
+        """Return the attempt that may start next. It stays until it is popped."""
+        for lane in self._turn.values():
+            if (attempt := lane.next(fresh=fresh)) is not None:
+                return attempt
+        return None
+
+    def take(self, attempt: Attempt) -> None:
+        """Take out the attempt that starts now. Another lane has the next turn."""
+        lane = attempt.lane
+        lane.pop(attempt.flight.claim_id)
+        self._gone_from(lane)
+        if lane and len(self._turn) > 1:
+            self._turn.move_to_end(lane.name)
+
+    def pop(self, claim_id: str) -> Attempt | None:
+        """Take out an event that does not start."""
+        for lane in self._turn.values():
+            if (attempt := lane.pop(claim_id)) is not None:
+                self._gone_from(lane)
+                return attempt
+        return None
+
+    def _gone_from(self, lane: Lane, count: int = 1) -> None:
+        self._count -= count
+        if not lane:
+            self._turn.pop(lane.name, None)
+
+    def hold(self, routes: Mapping[str, str]) -> list[Lane]:
+        """Hold these routes and no others; return those that this changed."""
+        self._held = routes
+        changed = [lane for lane in self._lanes.values() if bool(lane.held) != (lane.name in routes)]
+        for lane in self._lanes.values():
+            lane.held = routes.get(lane.name, "")
+        return changed
+
+    def stand_aside(self, lane: Lane) -> list[Attempt]:
+        """See ``Lane``."""
+        others = lane.stand_aside()
+        self._gone_from(lane, len(others))
+        return others
+
+    def admit(self, flights: Sequence[InFlight]) -> Sequence[InFlight]:
+        """Return those that may be claimed now; park the others in their lanes."""
+        if not self._handler.policies and not self._only.pauses:
+            return flights
+        rooms: dict[str, int] = {}
+        admitted = []
+        for flight in flights:
+            lane = self.of(flight.event)
+            rooms[lane.name] = room = rooms.get(lane.name, lane.room) - 1
+            if room >= 0 or flight.claim_id == lane.probe or flight.cause is not None or flight.handled:
+                admitted.append(flight)
+            else:
+                lane.parked[flight.claim_id] = flight
+        return admitted
+
+    @property
+    def held_back(self) -> int:
+        """How many claimed events wait in routes that pause."""
+        return sum(len(lane) for lane in self._lanes.values() if lane.pauses)
+
+    def of_paused_routes(self) -> list[InFlight]:
+        """Return the events that wait for routes that pause, whether claimed or parked."""
+        paused = [lane for lane in self._lanes.values() if lane.pauses]
+        return [flight for lane in paused for flight in (*(one.flight for one in lane.all()), *lane.parked.values())]
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """For each route, how many events are parked, or are held while it pauses."""
+        return {lane.name: len(lane.parked) + (len(lane) if lane.pauses else 0) for lane in self._lanes.values()}
+
+    @property
+    def paused(self) -> dict[str, str]:
+        """The routes that pause, each with the error of its attempts."""
+        return {lane.name: lane.breaker.why for lane in self._lanes.values() if lane.breaker.is_open}
+
+    def all(self) -> list[Attempt]:
+        """Return everything that waits."""
+        return [attempt for lane in self._turn.values() for attempt in lane.all()]

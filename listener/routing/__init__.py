@@ -1,0 +1,1 @@
+"""Routing: an application of the user's, from its declarations to the handler that the pipeline runs."""

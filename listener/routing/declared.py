@@ -1,0 +1,41 @@
+"""The declarations of an application. Nothing is checked here: the start checks all of them together."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from unlost.listener.core.attempts import Backoff
+from unlost.listener.core.delivery import Delivery
+
+Function = Callable[..., Any]
+When = Callable[[Delivery], bool]
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How a route's function runs. None: the settings apply."""
+
+    retry: Backoff | None = None
+    timeout: float | None = None
+    concurrency: int | None = None
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """One route: a function, the types that it takes, and the condition under which it takes an event."""
+
+    function: Function
+    patterns: tuple[str, ...]
+    when: When | None
+    options: Options
+
+
+class Upcast(msgspec.Struct, frozen=True):
+    """One upcaster: makes of a payload of ``from_version`` one of the next version."""
+
+    event_type: str
+    from_version: int
+    function: Function
+
+
+OTHERWISE = "otherwise"
+"""Stands for the pattern of the function that takes all other events."""

@@ -1,0 +1,88 @@
+"""The table of routes: which routes may take an event of a type, the most specific first."""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import Literal
+
+import msgspec
+
+from unlost.listener.routing.declared import Declared
+from unlost.listener.routing.patterns import ambiguous, covers, matches, mistake_in
+from unlost.listener.routing.route import Route
+
+REMEMBERED = 1_024
+"""How many types are cached. A source may send any number of types."""
+
+
+class Candidates(msgspec.Struct, frozen=True):
+    """The routes that an event of one type may take, in this order.
+
+    ``runs``: whether any user code may run. ``looks_before``: whether PostgreSQL is queried first, because user code
+    may run before the row is inserted.
+    """
+
+    routes: tuple[Route, ...]
+    runs: bool
+    looks_before: bool
+
+
+class RouteTable:
+    """Finds candidates by type. ``unknown``: what becomes of an event that none of them takes."""
+
+    def __init__(self, routes: Iterable[Route], otherwise: Route | None, unknown: Literal["store", "reject"]) -> None:
+        self.unknown = unknown
+        self.placed = sorted(((pattern, route) for route in routes for pattern in route.patterns), key=_place)
+        self._otherwise = otherwise
+        self._known: dict[str | None, Candidates] = {}
+
+    def candidates(self, event_type: str | None) -> Candidates:
+        """Return the routes for this type."""
+        found = self._known.get(event_type)
+        if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            found = self._known[event_type] = self._find(event_type)
+        return found
+
+    def _find(self, event_type: str | None) -> Candidates:
+        routes: list[Route] = []
+        if event_type is not None:
+            routes = [route for pattern, route in self.placed if matches(pattern, event_type)]
+        certain = next((place for place, route in enumerate(routes, 1) if route.when is None), None)
+        routes = routes[:certain]
+        if certain is None and self._otherwise is not None:
+            routes.append(self._otherwise)
+        rejects = certain is None and self._otherwise is None and self.unknown == "reject"
+        plain = any(route.form == "plain" for route in routes)
+        return Candidates(tuple(dict.fromkeys(routes)), bool(routes) or rejects, plain or rejects)
+
+
+def _place(placed: tuple[str, Route]) -> tuple[int, int, str, bool]:
+    """The more specific pattern first; of the same pattern, routes with a condition first, as they were declared.
+
+    Among patterns that match one type and are not ambiguous, the more specific one has more characters beside its
+    stars, or as many and fewer stars.
+    """
+    pattern, route = placed
+    words = [word for word in pattern.split("*") if word]
+    written = sum(map(len, words))
+    return -written, len(re.sub(r"\*+", "*", pattern)) - written, pattern, route.when is None
+
+
+def mistakes_in(routes: Sequence[Declared], names: Sequence[str]) -> list[str]:
+    """Return what is wrong with the patterns of these routes, one sentence each. ``names`` are the functions'."""
+    said = [
+        f"{name}(): {why}"
+        for one, name in zip(routes, names, strict=True)
+        for why in map(mistake_in, one.patterns)
+        if why
+    ]
+    said += [f"{name}(): on() names no type" for one, name in zip(routes, names, strict=True) if not one.patterns]
+    placed = [(pattern, one, name) for one, name in zip(routes, names, strict=True) for pattern in one.patterns]
+    for (a, one, first), (b, other, second) in combinations(placed, 2):
+        if a == b and one.when is None and other.when is None:
+            said.append(f"{first}() and {second}() both take {a}: give one of them a condition (when=)")
+        elif a != b and (ambiguous(a, b) or (covers(a, b) and covers(b, a))):
+            said.append(f"{a} of {first}() and {b} of {second}() overlap, and neither is more specific")
+    return said

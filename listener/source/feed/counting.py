@@ -1,0 +1,111 @@
+"""Finds what is missing in the numbers of a feed, across its connections. Pure.
+
+While one connection replaces another, each delivers a part: a faster one is ahead, and is no proof that the other's
+events are lost. So holes are kept until the old connection has ended. What neither has delivered is declared then.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+from unlost.listener.source.feed.gaps import Hole, Numbers
+
+Span = tuple[float, float]
+"""Numbers from the first to the last, or without an end."""
+MOST_HOLES = 10_000
+"""How many holes are kept; further ones are declared at once."""
+
+
+class Count:
+    """The numbers of one connection, and of those that it has replaced."""
+
+    def __init__(self) -> None:
+        self.numbers = Numbers()
+        self.holes: dict[str, list[Span]] = {}
+        self._kept = 0
+
+    def keep(self, hole: Hole) -> bool:
+        """Keep a hole that another connection may fill; False if there are too many."""
+        self._kept += 1
+        if self._kept <= MOST_HOLES:
+            self.holes.setdefault(hole.by, []).append((hole.first, hole.last))
+        return self._kept <= MOST_HOLES
+
+    def missing(self, by: str) -> Sequence[Span]:
+        """Return the numbers that it lacks: before its first one, between, and after its last one."""
+        last = self.numbers.last.get(by)
+        if last is None:
+            return [(-math.inf, math.inf)]
+        first = self.numbers.first.get(by)
+        before = [] if first is None else [(-math.inf, first - 1)]
+        return [*before, *self.holes.get(by, ()), (last + 1, math.inf)]
+
+    def join(self, other: "Count") -> None:
+        """Add the numbers of a connection that has ended."""
+        for by in other.numbers.last:
+            *spans, (end, _) = both(self.missing(by), other.missing(by))
+            first = spans.pop(0)[1] + 1 if spans and spans[0][0] == -math.inf else None
+            self.numbers.put(by, None if first is None else int(first), int(end) - 1)
+            self.holes[by] = spans
+
+    def take_holes(self) -> Sequence[Hole]:
+        """Return what is missing, since nothing else can fill it any more."""
+        found = [Hole(by, int(first), int(last)) for by, spans in self.holes.items() for first, last in spans]
+        self.holes.clear()
+        self.numbers.first.clear()
+        self._kept = 0
+        return found
+
+
+def both(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
+    """Return what is in both. Spans are in order, and do not touch."""
+    found: list[Span] = []
+    at = beside = 0
+    while at < len(one) and beside < len(other):
+        first, last = max(one[at][0], other[beside][0]), min(one[at][1], other[beside][1])
+        if first <= last:
+            found.append((first, last))
+        if one[at][1] < other[beside][1]:
+            at += 1
+        else:
+            beside += 1
+    return found
+
+
+class Counting:
+    """The numbers of all connections. ``declare`` declares a hole. ``apart``: each has numbers of its own."""
+
+    def __init__(self, declare: Callable[[Hole], None], *, apart: bool) -> None:
+        self._declare = declare
+        self._apart = apart
+        self._counts: list[Count] = []
+        self._last = Count()
+
+    def begin(self) -> Count:
+        """Return the count of a new connection."""
+        count = Count() if self._apart or self._counts else self._last
+        if not self._apart:
+            self._counts.append(count)
+        return count
+
+    def found(self, count: Count, hole: Hole) -> None:
+        """Note what one connection has skipped."""
+        if len(self._counts) < 2 or not count.keep(hole):
+            self._declare(hole)
+
+    def end(self, count: Count) -> None:
+        """Note that a connection has ended, and that all that came by it has been counted."""
+        if count not in self._counts:
+            return
+        self._counts.remove(count)
+        if self._counts:
+            self._counts[-1].join(count)
+        else:
+            self._last = count
+        if len(self._counts) < 2:
+            for hole in (self._counts or [self._last])[-1].take_holes():
+                self._declare(hole)
+
+    def end_all(self) -> None:
+        """Note that all connections have ended."""
+        for count in list(self._counts):
+            self.end(count)

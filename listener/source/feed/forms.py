@@ -1,0 +1,109 @@
+"""The forms of a profile's values, as types that pydantic checks. Pure."""
+
+import re
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from unlost.listener.source.feed.conditions import condition_of
+from unlost.listener.source.feed.paths import EACH, path_of
+from unlost.listener.source.feed.templates import identifier_of, template_of
+
+SECRET = re.compile(
+    r"authori[sz]ation|token|secret|password|api[-_]?key|signature|cookie|\bsig\b|credential", re.IGNORECASE
+)
+BY_VARIABLE = re.compile(r"\$\{\w+(:-[^}]*)?\}")
+HOLE = re.compile(r"\{\w+\}")
+CONSTANT = "="
+LONGEST_SECONDS = 7 * 86400
+
+
+def _path(text: str) -> str:
+    if EACH in path_of(text.removeprefix("$.")):
+        raise ValueError("only the path of each may hold [*]")
+    return text
+
+
+def _each(text: str) -> str:
+    if EACH not in path_of(text):
+        raise ValueError("the path of each must hold [*], as in data[*]")
+    return text
+
+
+def _identifier(text: str) -> str:
+    if not text.startswith(CONSTANT):
+        identifier_of(text)
+    return text
+
+
+def _template(text: str) -> str:
+    template_of(text)
+    return text
+
+
+def _condition(given: Any) -> Any:
+    if given != []:
+        condition_of(given)
+    return given
+
+
+def _address(text: str) -> str:
+    if not text.startswith(("ws://", "wss://", "http://", "https://", "${", "file:")):
+        raise ValueError("must begin with ws://, wss://, http:// or https://")
+    parts = urlsplit(BY_VARIABLE.sub("", text))
+    secrets = [value for name, value in parse_qsl(parts.query) if SECRET.search(name)]
+    if parts.password or any(not HOLE.fullmatch(value) for value in secrets):
+        raise ValueError("holds a secret; write ${NAME} in its place")
+    return text
+
+
+def _headers(given: dict[str, str]) -> dict[str, str]:
+    for name, value in given.items():
+        if SECRET.search(name) and not (BY_VARIABLE.search(value) or value.startswith("file:")):
+            raise ValueError(f"the header {name} holds a secret; write ${{NAME}} or file:PATH in its place")
+    return given
+
+
+def _send_alone(given: Any) -> Any:
+    return {"send": given} if isinstance(given, str) else given
+
+
+def _again(given: Any) -> Any:
+    """A table of conditions may hold ``url``, ``every`` and ``when`` beside its paths."""
+    if isinstance(given, dict) and "when" not in given:
+        own = {name: value for name, value in given.items() if name in ("url", "every")}
+        rest = {name: value for name, value in given.items() if name not in own}
+        return own | ({"when": rest} if rest else {})
+    return {"when": given} if isinstance(given, str | list) else given
+
+
+def _every(given: Any) -> Any:
+    """Seconds, or the path of an interval."""
+    if isinstance(given, str):
+        return _path(given)
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise ValueError("must be a number of seconds or a path")  # noqa: TRY004  pydantic collects these
+    if not 0 < given <= LONGEST_SECONDS:
+        raise ValueError(f"must be more than 0 and at most {LONGEST_SECONDS:,} seconds")
+    return given
+
+
+def _code_or_condition(given: Any) -> Any:
+    if not isinstance(given, int):
+        condition_of(given)
+    return given
+
+
+PathText = Annotated[str, AfterValidator(_path)]
+Identifier = Annotated[str, AfterValidator(_identifier)]
+Message = Annotated[str, AfterValidator(_template)]
+When = Annotated[Any, AfterValidator(_condition)]
+Address = Annotated[str, AfterValidator(_address)]
+HeaderTable = Annotated[dict[str, str], AfterValidator(_headers)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
+PathOfEach = Annotated[str, AfterValidator(_each)]
+SecondsOrPath = Annotated[float | str, BeforeValidator(_every)]
+SendAlone = BeforeValidator(_send_alone)
+AgainForms = BeforeValidator(_again)
+CodeOrCondition = Annotated[Any, AfterValidator(_code_or_condition)]

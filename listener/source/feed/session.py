@@ -1,0 +1,303 @@
+"""An open feed: usually one connection, two while connections are replaced."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, assert_never
+
+from unlost.listener.core.errors import UnlostError
+from unlost.listener.core.oversized import Oversized
+from unlost.listener.ports.source import Loss, Opening, Receipt, SourceEnded, Taken
+from unlost.listener.source.feed.beating import beat
+from unlost.listener.source.feed.hook import Again, Beat, Missed, Stop
+from unlost.listener.source.feed.line import Line
+from unlost.listener.source.feed.losses import failed_code, stopped
+from unlost.listener.source.feed.moves import Moves
+from unlost.listener.source.feed.ready import Due, ReadyQueue
+from unlost.listener.source.feed.taking import Order, Taking, acknowledgement, has_events, take_in
+
+if TYPE_CHECKING:
+    from unlost.listener.source.feed.source import FeedSource
+
+CLOSE_SECONDS = 5.0
+
+
+class FeedSession:
+    """A ``Session``."""
+
+    def __init__(self, source: "FeedSource") -> None:
+        self.opening = Opening()
+        self._source = source
+        self._feed = source.feed
+        self._ready = ReadyQueue()
+        self._changed = asyncio.Event()
+        self._lines: list[Line] = []
+        self._stacks: dict[int, contextlib.AsyncExitStack] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._side: dict[int, list[asyncio.Task[None]]] = {}
+        self._loss: Loss | None = None
+        self._moves = Moves(
+            self._lines, self._connect_again, self._changed.set, lambda old: self._source.disconnected(old.heard_at)
+        )
+        self._stopped_by: Loss | None = None
+        self._paused: Callable[[], bool] = lambda: False
+        self._heard_at = asyncio.get_running_loop().time()
+        self._last_sign = float("-inf")
+
+    @property
+    def last_sign(self) -> float:
+        """When any connection showed its last sign of life, by the event loop's clock; -inf if none was open."""
+        return max([self._last_sign, *(line.heard_at for line in self._lines)])
+
+    # -- Session --------------------------------------------------------------------------------
+
+    async def take(self, most: int, size: int) -> Taken:
+        """See ``Session``. A message is never divided."""
+        while not self._ready:
+            if self._loss is not None and not self._lines and not self._moves.active:
+                raise SourceEnded(self._loss)
+            self._changed.clear()
+            await self._changed.wait()
+        return self._ready.take(most, size)
+
+    async def take_rest(self, most: int, size: int) -> Taken | None:
+        """See ``Session``."""
+        return self._ready.take(most, size) if self._ready else None
+
+    async def run(self, paused: Callable[[], bool]) -> None:
+        """See ``Session``. Watches for silence, and replaces connections before the feed ends them."""
+        self._paused = paused
+        async with asyncio.TaskGroup() as tasks:
+            if self._feed.fresh is not None:
+                tasks.create_task(self._watch(self._feed.fresh), name="watch for silence")
+            if self._feed.renew is not None:
+                tasks.create_task(self._renew(self._feed.renew), name="renew connections")
+
+    async def settled(self, receipts: Sequence[Receipt]) -> None:
+        """See ``Session``."""
+        for due in receipts:
+            assert isinstance(due, Due)
+            due.line.unsettled = max(0, due.line.unsettled - 1)
+            self._changed.set()
+            with contextlib.suppress(SourceEnded):  # the feed sends its message again, and it is a duplicate then
+                if (send := acknowledgement(self._feed, due.value)) is not None:
+                    await due.line.send(send.text)
+                    self._source.counts.acknowledged += 1
+
+    async def give_back(self) -> None:
+        """See ``Session``. A feed takes nothing back: it sends again what is not acknowledged."""
+
+    def abort(self) -> None:
+        """See ``Session``."""
+        self._moves.end()
+        for line in self._lines:
+            line.link.abort()
+
+    def has_read(self, loss: Loss) -> bool:
+        """Return whether events were read although no connection could be opened. ``take`` returns them first."""
+        self._loss = loss
+        return bool(self._ready)
+
+    async def connect(self, after: str | None, again: Again | None = None) -> Line:
+        """Open a connection, and begin to read it."""
+        stack = contextlib.AsyncExitStack()
+        made: list[Line] = []
+        try:
+            line = await self._source.dial(after, again, stack, made.append)
+        except BaseException:
+            for failed in made:
+                await self._give_up(failed)
+            await _closed(stack)
+            raise
+        line.count = self._source.counting.begin()
+        self._stacks[id(line)] = stack
+        self._lines.append(line)
+        self._side[id(line)] = [asyncio.create_task(line.link.keep_alive(self._is_idle), name="feed keepalive")]
+        if self._feed.beats_every is not None:
+            self._beat(line, self._feed.beats_every)
+        self._start(self._read(line), "feed")
+        return line
+
+    async def close(self) -> None:
+        """End everything. Messages that had arrived are kept for ``take_rest``, even those without room until now."""
+        lines = list(self._lines)
+        side = [task for tasks in self._side.values() for task in tasks]
+        tasks = [*self._tasks, *side, *self._moves.end()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # connections that were left just now
+        for stack in self._stacks.values():
+            await _closed(stack)
+        self._stacks.clear()
+        self._lines.clear()
+        for line in lines:
+            await self._take_rest_of(line)
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read(self, line: Line) -> None:
+        """Read one connection to its end."""
+        loss = Loss("the connection was left")
+        try:
+            loss = await self._read_to_the_end(line)
+            self._source.counting.end(line.count)
+        finally:
+            self._left(line, loss)
+
+    async def _read_to_the_end(self, line: Line) -> Loss:
+        try:
+            while True:
+                messages = await self._next(line)
+                sends = [send for message in messages for send in self._take_in(line, message)]
+                self._changed.set()
+                await self._answer(line, sends)
+        except SourceEnded as error:
+            line.link.abort()  # it may be open still; what has arrived can be read all the same
+            await self._take_rest_of(line)
+            return line.ended_by or self._source.sorted(error).loss
+        except UnlostError as error:
+            return Loss(str(error))
+        except Exception as error:  # noqa: BLE001 - what an outsider sends ends a connection, never a listener
+            return failed_code("reading", error).loss
+
+    async def _next(self, line: Line) -> Sequence[bytes | Oversized]:
+        clock, room = asyncio.get_running_loop().time, self._ready.room
+        if not room.is_set():
+            line.signs.pause(clock())
+            await room.wait()
+            line.signs.resume(clock())
+        messages = await line.take()
+        self._heard_at = clock()
+        line.signs.heard(self._heard_at)
+        return messages
+
+    async def _give_up(self, line: Line) -> None:
+        """Take the events that a connection delivered although the feed could not subscribe; errors are no letters."""
+        line.link.abort()
+        line.count = self._source.counting.begin()
+        await self._take_rest_of(line, lambda message: has_events(self._feed, message))
+        self._source.counting.end(line.count)
+        if line.delivered:
+            self._last_sign = max(self._last_sign, line.heard_at)
+
+    async def _take_rest_of(self, line: Line, wanted: Callable[[bytes], bool] = lambda _: True) -> None:
+        """Take what had arrived when a connection ended."""
+        while rest := await line.take_rest():
+            for message in rest:
+                if isinstance(message, Oversized) or wanted(message):
+                    self._take_in(line, message, obeys=False)
+
+    def _left(self, line: Line, loss: Loss) -> None:
+        self._loss = loss
+        self._last_sign = max(self._last_sign, line.heard_at)
+        if line in self._lines:
+            self._lines.remove(line)
+        for task in self._side.pop(id(line), ()):
+            task.cancel()
+        if (stack := self._stacks.pop(id(line), None)) is not None:
+            self._start(_closed(stack), "leave a connection")
+        self._moves.left(line)
+        self._changed.set()
+
+    async def _answer(self, line: Line, sends: Sequence[str]) -> None:
+        for text in sends:
+            await line.send(text)
+        if self._stopped_by is not None:
+            raise SourceEnded(self._stopped_by)
+
+    def _take_in(self, line: Line, message: bytes | Oversized, *, obeys: bool = True) -> Sequence[str]:
+        """Act on a message, unless the session has ended; return what must be sent."""
+        if isinstance(message, Oversized):
+            self._ready.put_oversized(message)
+            return ()
+        taking = take_in(self._feed, message)
+        if isinstance(taking, tuple):
+            body, event = taking
+            self._ready.put_event(body, event.cursor, len(message))
+            self._source.counts.events += 1
+            line.delivered = True
+            if event.sequence is not None:
+                self._count(line, event.sequence)
+            return ()
+        self._keep(line, taking, len(message))
+        for sequence in taking.numbers:
+            self._count(line, sequence)
+        for order in taking.orders if obeys else ():
+            self._obey(line, order)
+        return taking.sends
+
+    def _obey(self, line: Line, order: Order) -> None:
+        match order:
+            case Beat():
+                self._beat(line, order.every)
+            case Again():
+                self._moves.move(line, order)
+            case Stop():
+                self._stopped_by = stopped(order.why)
+            case Missed():
+                self._source.missed()
+            case _:
+                assert_never(order)
+
+    def _count(self, line: Line, sequence: tuple[str, int]) -> None:
+        self._source.has_numbers = True
+        if (hole := line.count.numbers.take(*sequence)) is not None:
+            self._source.counting.found(line.count, hole)
+
+    def _keep(self, line: Line, taking: Taking, size: int) -> None:
+        counts = self._source.counts
+        if not taking.bodies:
+            counts.control += 1
+            return
+        counts.events += len(taking.bodies) - taking.refused
+        counts.refused += taking.refused
+        line.delivered = True
+        self._ready.put(line, taking, size)
+
+    # -- beside reading -------------------------------------------------------------------------
+
+    async def _connect_again(self, again: Again) -> Line | None:
+        try:
+            return await self.connect(None, again)
+        except SourceEnded as error:
+            self._loss = error.loss
+            return None
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is read now, so that silence proves nothing."""
+        return self._paused() or not self._ready.room.is_set()
+
+    def _beat(self, line: Line, every: float) -> None:
+        first, *others = self._side[id(line)]
+        for other in others:
+            other.cancel()
+        self._side[id(line)] = [first, asyncio.create_task(beat(line, self._feed, every), name="feed heartbeat")]
+
+    async def _watch(self, fresh: float) -> None:
+        clock = asyncio.get_running_loop().time
+        declared: float | None = None
+        while True:
+            await asyncio.sleep(max(fresh / 4, self._heard_at + fresh - clock()))
+            if self._is_idle() or clock() - self._heard_at < fresh or declared == self._heard_at:
+                continue
+            declared = self._heard_at
+            self._source.silent_for(clock() - declared)
+
+    async def _renew(self, every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            for line in self._lines[-1:]:
+                self._moves.move(line, Again(f"a connection is renewed every {every:g} s"))
+
+
+async def _closed(stack: contextlib.AsyncExitStack) -> None:
+    """Close a connection. It is left anyway, so neither its errors nor its silence matter."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await stack.aclose()

@@ -1,0 +1,1 @@
+"""Feeds that are shipped: profiles, and classes for what a profile cannot say."""

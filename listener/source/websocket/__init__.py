@@ -1,0 +1,1 @@
+"""WebSocket connections for sources: the only package here that uses the library."""

@@ -1,0 +1,40 @@
+"""The pauses of a group in PostgreSQL."""
+
+from unlost.listener.core.pause import Pause, Paused
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.reports import Reports
+
+MOST = 100
+
+
+class PostgresPauses:
+    """``Pauses`` in the table ``pauses``, and how they begin and end."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = database.statements("unlost.listener.store.postgres", "pauses.sql")
+
+    async def now(self) -> list[Pause]:
+        """See ``Pauses``."""
+        async with self._database.acquire("reading pauses") as connection:
+            return [Pause(*row) for row in await connection.fetch(self._sql["now"])]
+
+    async def unknown(self, kind: Paused, name: str) -> str:
+        """Return why this cannot be paused: no such listener has reported. Routes are known to the listeners alone."""
+        if kind == "route":
+            return ""
+        async with self._database.acquire("looking for the listener") as connection:
+            known = [one.instance_id for one in await Reports(connection, self._database.group).members()]
+        if name in known:
+            return ""
+        return f"no listener of group {self._database.group} is called {name!r}, but: {', '.join(known)}"
+
+    async def begin(self, kind: Paused, name: str, *, by: str, why: str) -> bool:
+        """Pause a listener or a route; return False if it is paused already, or too much is."""
+        async with self._database.acquire("pausing") as connection:
+            return await connection.execute(self._sql["begin"], kind, name, by, why, MOST) == "INSERT 0 1"
+
+    async def end(self, kind: Paused, name: str) -> bool:
+        """End a pause; return False if there was none."""
+        async with self._database.acquire("ending a pause") as connection:
+            return await connection.execute(self._sql["end"], kind, name) == "DELETE 1"

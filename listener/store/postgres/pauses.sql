@@ -1,0 +1,11 @@
+-- name: now
+SELECT kind, name, paused_by, why, extract(epoch FROM since)::float8 FROM unlost.pauses ORDER BY since, kind, name
+
+-- name: begin
+-- One that holds already stays as it is. At most $5, so that each listener can read them each second.
+INSERT INTO unlost.pauses (kind, name, paused_by, why)
+SELECT $1, $2, $3, $4 WHERE (SELECT count(*) FROM unlost.pauses) < $5
+ON CONFLICT (kind, name) DO NOTHING
+
+-- name: end
+DELETE FROM unlost.pauses WHERE kind = $1 AND name = $2

@@ -1,0 +1,1 @@
+"""The commands for tokens: ``unlost token create``, ``list``, ``revoke``."""

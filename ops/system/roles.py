@@ -1,0 +1,53 @@
+"""The roles of a local system: no daemon is a superuser of PostgreSQL, and none may administrate Valkey.
+
+Passwords are made anew at each start, and only the daemons have them.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping
+
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.roles import RoleNames, provide
+from unlost.ops.system.postgres import PostgresServer
+
+
+async def prepared(url: str, group: str, passwords: Mapping[str, str]) -> None:
+    """Bring the tables of a group up to date, and make its roles. ``url``: as superuser."""
+    database = Database(url, group=group, name="unlost roles", connections=1, timeout=60.0)
+    try:
+        await migrate(database)
+        await provide(database, passwords)
+    finally:
+        await database.close()
+
+
+class LocalRoles:
+    """The roles of one group in a server that is this system's alone."""
+
+    def __init__(self, postgres: PostgresServer, group: str) -> None:
+        self._postgres = postgres
+        self._group = group
+        self._names = RoleNames.of(group)
+        self._passwords = {kind: secrets.token_urlsafe(24) for kind in ("listener", "console")}
+
+    def provide(self) -> None:
+        """Bring the tables up to date, and make the roles. PostgreSQL runs."""
+        asyncio.run(prepared(self._postgres.url, self._group, self._passwords))
+
+    @property
+    def listener_url(self) -> str:
+        """By which listeners reach PostgreSQL."""
+        return self._postgres.nearest_url_of(self._names.listener, self._passwords["listener"])
+
+    @property
+    def console_url(self) -> str:
+        """By which the console does."""
+        return self._postgres.nearest_url_of(self._names.console, self._passwords["console"])
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings of all that run the handler. Your own HANDLER_ROLE has precedence."""
+        return {"MIGRATE": "no", "HANDLER_ROLE": os.environ.get("HANDLER_ROLE") or self._names.handler}

@@ -1,0 +1,1 @@
+"""The client: publishes events from other programs. It imports nothing else of ours."""

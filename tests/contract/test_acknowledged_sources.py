@@ -1,0 +1,680 @@
+"""The promises of a source that is acknowledged and shared, with real brokers: JetStream, Kafka and RabbitMQ alike."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+from nats.js.api import AckPolicy, ConsumerConfig
+from pamqp.commands import Basic
+
+from tests.support.brokers import (
+    ACK_WAIT,
+    GROUP,
+    PARTITIONS,
+    Broker,
+    JetStreamBroker,
+    KafkaBroker,
+    RabbitBroker,
+    RabbitServer,
+    TansuServer,
+    place,
+    running,
+)
+from unlost.listener.ports.source import Batch, Session, Source, SourceEnded
+from unlost.listener.source.brokers import jetstream, kafka, kafka_unpacking, rabbitmq_consumer
+from unlost.ops.system.nats import NatsServer
+from unlost.ops.system.server import Server
+
+KINDS: dict[str, tuple[type[Server], Any]] = {
+    "jetstream": (NatsServer, JetStreamBroker),
+    "kafka": (TansuServer, KafkaBroker),
+    "rabbitmq": (RabbitServer, RabbitBroker),
+}
+SECONDS = 15
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def events(count: int, first: int = 0) -> list[bytes]:
+    return [b'{"event_id":"e%d","payload":%d}' % (n, n) for n in range(first, first + count)]
+
+
+async def none() -> str | None:
+    return None
+
+
+async def taken(session: Session, count: int) -> list[Batch]:
+    """Take until so many messages have come."""
+    batches: list[Batch] = []
+    async with asyncio.timeout(SECONDS):
+        while sum(len(one.bodies) for one in batches) < count:
+            batch = await session.take(100, 100_000)
+            assert isinstance(batch, Batch)
+            assert sum(length for length, _ in batch.receipts) == len(batch.bodies) == len(batch.cursors)
+            batches.append(batch)
+    return batches
+
+
+def bodies(batches: list[Batch]) -> list[bytes]:
+    return [body for batch in batches for body in batch.bodies]
+
+
+def receipts(batches: list[Batch]) -> list[Any]:
+    return [receipt for batch in batches for _, receipt in batch.receipts]
+
+
+async def opened(stack: AsyncExitStack, broker: Broker) -> Session:
+    """Open a session as a reader does."""
+    session = await stack.enter_async_context(broker.source().open(none))
+    beside = asyncio.create_task(session.run(lambda: False))
+    stack.callback(beside.cancel)
+    return session
+
+
+async def opened_again(stack: AsyncExitStack, source: Source) -> Session:
+    """Open it as a reader does: until it can be opened."""
+    async with asyncio.timeout(2 * SECONDS):
+        while True:
+            with contextlib.suppress(SourceEnded):
+                return await stack.enter_async_context(source.open(none))
+            await asyncio.sleep(0.1)
+
+
+async def until_acknowledged(broker: Broker, left: int) -> None:
+    async with asyncio.timeout(SECONDS):
+        while await broker.unacknowledged() != left:  # noqa: ASYNC110  brokers announce nothing
+            await asyncio.sleep(0.05)
+
+
+async def what_is_settled_is_acknowledged_and_comes_no_more(broker: Broker) -> None:
+    await broker.publish(events(250))
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        batches = await taken(session, 250)
+        assert sorted(bodies(batches)) == sorted(events(250))
+        await session.settled(receipts(batches))
+        await broker.publish(events(1, first=250))
+        assert bodies(await taken(session, 1)) == events(1, first=250)
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        last = await taken(session, 1)
+        assert bodies(last) == events(1, first=250)
+        await session.settled(receipts(last))
+    await until_acknowledged(broker, 0)
+
+
+async def what_is_not_settled_comes_again(broker: Broker) -> None:
+    await broker.publish(events(200))
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        batches = await taken(session, 200)
+        settled, unsettled = receipts(batches)[::2], unsettled_of(batches)
+        await session.settled(settled)
+        session.abort()
+        with pytest.raises(SourceEnded):
+            await session.take(1, 1)
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        again: list[Batch] = []
+        while not unsettled <= set(bodies(again)):
+            again += await taken(session, 1)
+        assert set(bodies(again)) <= set(events(200))
+        await session.settled(receipts(again))
+        await session.settled(settled)
+    await until_acknowledged(broker, 0)
+
+
+def unsettled_of(batches: list[Batch]) -> set[bytes]:
+    """The bodies of every other receipt, from the second on."""
+    found, skip = set[bytes](), True
+    for batch in batches:
+        at = 0
+        for length, _ in batch.receipts:
+            found |= set() if skip else set(batch.bodies[at : at + length])
+            at, skip = at + length, not skip
+    assert found
+    return found
+
+
+async def each_that_is_settled_is_acknowledged_before_a_session_closes(broker: Broker) -> None:
+    """Also if many are settled one by one, between others that are not."""
+    await broker.publish(events(200))
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        batches = await taken(session, 200)
+        await session.settled(receipts(batches)[1::2])
+        session.abort()
+    await until_acknowledged(broker, 100)
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        again = await taken(session, 100)
+        assert bodies(again) == events(200)[::2]
+        await session.settled(receipts(again))
+    await until_acknowledged(broker, 0)
+
+
+async def what_a_member_that_stops_has_not_taken_goes_to_another_at_once(broker: Broker) -> None:
+    """Not only once its session ends: that waits for events that are still processed."""
+    await broker.publish(events(60))
+    async with AsyncExitStack() as stack:
+        stops = await opened(stack, broker)
+        batch = await stops.take(10, 10_000)
+        assert isinstance(batch, Batch)
+        stays = await opened(stack, broker)
+        await stops.give_back()
+        with pytest.raises(SourceEnded, match="the listener stops"):
+            await stops.take(1, 1)
+        rest = await taken(stays, 60 - len(batch.bodies))
+        assert {*bodies([batch])} | {*bodies(rest)} == {*events(60)}
+        await stops.settled(receipts([batch]))
+        await stays.settled(receipts(rest))
+    await until_acknowledged(broker, 0)
+
+
+async def members_share_the_messages(broker: Broker) -> None:
+    found: dict[bytes, set[int]] = {}
+
+    async def read(number: int, session: Session) -> None:
+        while True:
+            batch = await session.take(10, 10_000)
+            assert isinstance(batch, Batch)
+            for body in batch.bodies:
+                found.setdefault(body, set()).add(number)
+            await session.settled(receipts([batch]))
+
+    async with AsyncExitStack() as stack:
+        sessions = await asyncio.gather(opened(stack, broker), opened(stack, broker))
+        reading = [asyncio.create_task(read(number, one)) for number, one in enumerate(sessions)]
+        first = 0
+        async with asyncio.timeout(2 * SECONDS):
+            # Members may join one after another: until then the first gets all.
+            while {frozenset(one) for one in found.values()} != {frozenset([0]), frozenset([1])} or len(found) < first:
+                if len(found) == first:
+                    found.clear()
+                    await broker.publish(events(40, first))
+                    first = 40
+                await asyncio.sleep(0.05)
+        for task in reading:
+            task.cancel()
+    await until_acknowledged(broker, 0)
+
+
+async def an_event_without_an_id_gets_that_of_its_message(broker: Broker) -> None:
+    sent = [b'{"type":"t","payload":{"a":1}}', b'{"event_id":"own","payload":1}', b"[1,2]", b"no json", b"{}"]
+    await broker.publish(sent, ids=["x1", "x2", "x3", "x4", "x5"], traceparent=TRACEPARENT)
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        batches = await taken(session, 5)
+        await session.settled(receipts(batches))
+    assert sorted(bodies(batches)) == sorted([
+        b'{"event_id":"x1","type":"t","payload":{"a":1}}', sent[1], b'{"event_id":"x3","payload":[1,2]}', sent[3],
+        b'{"event_id":"x5"}',
+    ])  # fmt: skip
+    assert [trace for batch in batches for trace in batch.traces] == [{"traceparent": TRACEPARENT}] * 5
+    await until_acknowledged(broker, 0)
+
+
+async def an_event_without_any_id_is_known_by_its_place(broker: Broker) -> None:
+    await broker.publish([b'{"payload":1}', b'{"payload":1}'])
+    ids = []
+    for _ in range(2 if broker.has_positions else 0):
+        async with AsyncExitStack() as stack:
+            session = await opened(stack, broker)
+            ids.append(sorted(json.loads(body)["event_id"] for body in bodies(await taken(session, 2))))
+            session.abort()
+    assert ids[:1] == ids[1:], "stable when delivered again"
+    assert all(len(set(one)) == 2 for one in ids), "unlike for equal messages"
+
+
+async def a_place_that_does_not_exist_is_named(broker: Broker) -> None:
+    with pytest.raises(SourceEnded, match=r"there is no (stream|topic|queue) absent on"):
+        async with broker.source("absent").open(none):
+            pass
+
+
+async def at_least_one_message_is_taken_when_there_is_no_room(broker: Broker) -> None:
+    await broker.publish(events(2))
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        found: list[Batch] = []
+        async with asyncio.timeout(SECONDS):
+            while len(bodies(found)) < 2:
+                batch = await session.take(0, -1)
+                assert isinstance(batch, Batch)
+                assert len(batch.bodies) == 1
+                found.append(batch)
+        await session.settled(receipts(found))
+    await until_acknowledged(broker, 0)
+
+
+async def a_queue_that_is_deleted_ends_the_session(broker: Broker) -> None:
+    assert isinstance(broker, RabbitBroker)
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        async with broker.channel() as channel:
+            await channel.queue_delete(broker.queue)
+        async with asyncio.timeout(SECONDS):
+            with pytest.raises(SourceEnded, match=r"the server cancelled the consumer: the queue .* was deleted"):
+                await session.take(1, 1)
+
+
+async def a_stream_that_is_not_called_one_is_refused_before_its_first_message(broker: Broker) -> None:
+    """The server would begin at its end, and remember no acknowledgement."""
+    assert isinstance(broker, RabbitBroker)
+    arguments: Any = {"x-queue-type": "stream"}
+    async with broker.channel() as channel:
+        await channel.queue_delete(broker.queue)
+        await channel.queue_declare(broker.queue, durable=True, arguments=arguments)
+    with pytest.raises(SourceEnded, match=r"is a stream, which keeps nothing for a group: write \?stream=true"):
+        async with broker.source().open(none):
+            pass
+
+
+async def a_header_called_status_is_a_header(broker: Broker) -> None:
+    assert isinstance(broker, JetStreamBroker)
+    async with broker.client() as client:
+        for status in ("503", "408", "x"):
+            await client.jetstream().publish(f"{broker.stream}.all", b"", headers={"Status": status})
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        batches = await taken(session, 3)
+        assert bodies(batches) == [b"", b"", b""]
+        await session.settled(receipts(batches))
+    await until_acknowledged(broker, 0)
+
+
+async def a_consumer_without_bodies_is_refused(broker: Broker) -> None:
+    assert isinstance(broker, JetStreamBroker)
+    async with broker.client() as client:
+        await client.jetstream().add_consumer(
+            broker.stream, ConsumerConfig(durable_name=GROUP, ack_policy=AckPolicy.EXPLICIT, headers_only=True)
+        )
+    with pytest.raises(SourceEnded, match=r"it delivers headers without bodies \(headers_only\)"):
+        async with broker.source().open(none):
+            pass
+
+
+async def a_header_that_a_stream_has_may_stand_in_any_queue(broker: Broker) -> None:
+    assert isinstance(broker, RabbitBroker)
+    async with broker.channel() as channel:
+        await channel.basic_publish(
+            events(1)[0], routing_key=broker.queue, properties=Basic.Properties(headers={"x-stream-offset": 7})
+        )
+    async with AsyncExitStack() as stack:
+        session = await opened(stack, broker)
+        batches = await taken(session, 1)
+        assert bodies(batches) == events(1)
+        await session.settled(receipts(batches))
+    await until_acknowledged(broker, 0)
+
+
+async def what_members_settle_after_partitions_moved_is_not_committed(broker: Broker) -> None:
+    """Their positions stay where they were, and what comes after these is read again."""
+    assert isinstance(broker, KafkaBroker)
+    await broker.publish(events(200))
+    async with AsyncExitStack() as stack:
+        one = await opened(stack, broker)
+        assert isinstance(one, kafka.KafkaSession)
+        before = receipts(await taken(one, 200))
+        first = {receipt.cursor.partition("@")[0]: receipt for receipt in reversed(before)}
+        await one.settled([*first.values()])
+        saved = {name: receipt.cursor for name, receipt in first.items()}
+        left = 200 - sum(int(cursor.partition("@")[2]) for cursor in saved.values())
+        again: list[tuple[Session, Batch]] = []
+        other = await opened(stack, broker)
+        reading = [asyncio.create_task(keep_taking(session, again)) for session in (one, other)]
+        async with asyncio.timeout(2 * SECONDS):
+            while len({*bodies([batch for _, batch in again])}) < left:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        for task in reading:
+            task.cancel()
+        assert {session for session, _ in again} == {one, other}
+        await one.settled([receipt for receipt in before if receipt not in first.values()])
+        await one.save()
+        for partition, cursor in saved.items():
+            number = partition.partition("/")[2]
+            assert await broker.cursors.read(f"{broker.source().name}/{number}", GROUP) == cursor
+        await until_acknowledged(broker, left)
+        for session, batch in again:
+            await session.settled(receipts([batch]))
+        await until_acknowledged(broker, 0)
+
+
+async def keep_taking(session: Session, into: list[tuple[Session, Batch]]) -> None:
+    while True:
+        batch = await session.take(100, 100_000)
+        assert isinstance(batch, Batch)
+        into.append((session, batch))
+
+
+QUESTIONS = (
+    at_least_one_message_is_taken_when_there_is_no_room,
+    what_is_settled_is_acknowledged_and_comes_no_more,
+    what_is_not_settled_comes_again,
+    members_share_the_messages,
+    an_event_without_an_id_gets_that_of_its_message,
+    an_event_without_any_id_is_known_by_its_place,
+    a_place_that_does_not_exist_is_named,
+)
+OF_ONE_KIND: dict[str, tuple[Callable[[Broker], Awaitable[None]], ...]] = {
+    "rabbitmq": (
+        each_that_is_settled_is_acknowledged_before_a_session_closes,
+        what_a_member_that_stops_has_not_taken_goes_to_another_at_once,
+        a_queue_that_is_deleted_ends_the_session,
+        a_stream_that_is_not_called_one_is_refused_before_its_first_message,
+        a_header_that_a_stream_has_may_stand_in_any_queue,
+    ),
+    "kafka": (what_members_settle_after_partitions_moved_is_not_committed,),
+    "jetstream": (
+        what_a_member_that_stops_has_not_taken_goes_to_another_at_once,
+        a_header_called_status_is_a_header,
+        a_consumer_without_bodies_is_refused,
+    ),
+}
+
+
+@pytest.mark.timeout(300)  # a server of Erlang may take two minutes to start beside other tests
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_broker_answers_every_question(kind: str) -> None:
+    """All are asked at once: a group of Kafka takes seconds to form."""
+    make_server, make_broker = KINDS[kind]
+    with running(make_server) as server:
+
+        async def ask(question: Callable[[Broker], Awaitable[None]]) -> None:
+            broker = make_broker(server, place(question.__name__))
+            await broker.make()
+            await question(broker)
+
+        answers = await asyncio.gather(*map(ask, (*QUESTIONS, *OF_ONE_KIND.get(kind, ()))), return_exceptions=True)
+    failed = [one for one in answers if isinstance(one, BaseException)]  # a failure of pytest is no Exception
+    if failed:
+        raise BaseExceptionGroup(f"{kind} failed", failed)
+
+
+@pytest.mark.parametrize("kind", ["jetstream"])
+async def test_a_server_that_restarts_ends_the_session_and_forgets_nothing(kind: str) -> None:
+    """Kafka's stand-in keeps everything in memory: it cannot be asked."""
+    make_server, make_broker = KINDS[kind]
+    with running(make_server) as server:
+        broker = make_broker(server, "restarted")
+        await broker.make()
+        await restarted(broker)
+
+
+async def restarted(broker: Broker) -> None:
+    await broker.publish(events(20))
+    source = broker.source()
+    # What outlives a session belongs to the source.
+    async with source.open(none) as session:
+        before = await taken(session, 20)
+        await session.settled(receipts(before)[:10])
+        await asyncio.sleep(0.2)
+        await broker.cut()
+        with pytest.raises(SourceEnded):
+            async with asyncio.timeout(SECONDS):
+                await session.take(1, 1)
+    async with AsyncExitStack() as stack:
+        session = await opened_again(stack, source)
+        await session.settled(receipts(before))
+        await broker.publish(events(1, first=20))
+        async with asyncio.timeout(SECONDS):
+            last: list[bytes] = []
+            while events(1, first=20)[0] not in last:
+                batch = await taken(session, 1)
+                await session.settled(receipts(batch))
+                last += bodies(batch)
+    await until_acknowledged(broker, 0)
+
+
+async def test_what_a_stream_dropped_unread_is_declared_once() -> None:
+    with running(NatsServer) as server:
+        assert isinstance(server, NatsServer)
+        broker = JetStreamBroker(server, "limited")
+        async with broker.client() as client:
+            await client.jetstream().add_stream(name="limited", subjects=["limited.>"], max_msgs=10)
+        source = broker.source()
+        await broker.publish(events(5))
+        async with source.open(none) as session:
+            assert session.opening.dropped is None, "a consumer that is new begins where the stream begins"
+            await session.settled(receipts(await taken(session, 5)))
+        await until_acknowledged(broker, 0)
+        await broker.publish(events(30, first=5))
+        async with source.open(none) as session:
+            dropped = session.opening.dropped
+            assert dropped is not None
+            assert dropped[:3] == (20, "limited@5", "limited@26")
+        async with broker.source().open(none) as peer:
+            assert peer.opening.dropped == dropped, "so that it is recorded once"
+        async with source.open(none) as session:
+            assert session.opening.dropped is None
+
+
+def missing(broker: JetStreamBroker) -> int:
+    """Count what was declared: looks may divide it."""
+    return sum(fields["missing"] for _, fields in broker.gaps.all)
+
+
+async def test_what_a_stream_drops_while_it_is_read_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader takes nothing for a while, so nothing more is asked for. The stream's limits go on."""
+    monkeypatch.setattr(jetstream, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(jetstream, "AHEAD", 10)
+    with running(NatsServer) as server:
+        assert isinstance(server, NatsServer)
+        broker = JetStreamBroker(server, "limited")
+        async with broker.client() as client:
+            await client.jetstream().add_stream(name="limited", subjects=["limited.>"], max_msgs=10)
+        await broker.publish(events(10))
+        async with AsyncExitStack() as stack:
+            session = await opened(stack, broker)
+            client = await stack.enter_async_context(broker.client())
+            async with asyncio.timeout(SECONDS):
+                while (await client.jetstream().consumer_info("limited", GROUP)).num_pending:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                await broker.publish(events(30, first=10))
+                while missing(broker) < 20:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert bodies(await taken(session, 20)) == [*events(10), *events(10, first=30)]
+        assert missing(broker) == 20
+        how, fields = broker.gaps.all[-1]
+        assert (how, fields["resumed_at"]) == ("expired", "limited@31")
+
+
+async def test_redeliveries_do_not_hide_what_a_stream_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many are delivered again as are removed unread, between two looks."""
+    monkeypatch.setattr(jetstream, "AHEAD", 20)
+    with running(NatsServer) as server:
+        assert isinstance(server, NatsServer)
+        broker = JetStreamBroker(server, "limited")
+        async with broker.client() as client:
+            await client.jetstream().add_stream(name="limited", subjects=["limited.>"], max_msgs=20)
+        await broker.publish(events(20))
+        async with broker.source().open(
+            none
+        ) as first:  # it ends as if killed: what it holds comes again after ACK_WAIT
+            await taken(first, 20)
+        monkeypatch.setattr(jetstream, "LOOK_SECONDS", 3 * ACK_WAIT)
+        async with AsyncExitStack() as stack:
+            session = await opened(stack, broker)
+            client = await stack.enter_async_context(broker.client())
+            async with asyncio.timeout(SECONDS):
+                while (await client.jetstream().consumer_info("limited", GROUP)).delivered.consumer_seq < 40:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                await broker.publish(events(40, first=20))
+                assert len(bodies(await taken(session, 40))) == 40
+                while missing(broker) < 20:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        assert missing(broker) == 20
+
+
+@pytest.mark.timeout(300)
+async def test_how_much_rabbitmq_sends_ahead_follows_the_size_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rabbitmq_consumer, "FIRST_AHEAD", 20)
+    monkeypatch.setattr(rabbitmq_consumer, "BYTES_AHEAD", 100_000)
+    with running(RabbitServer) as server:
+        assert isinstance(server, RabbitServer)
+        for name, size, fewest, most in (("large", 9_000, 0, 30), ("small", 10, 150, 190)):
+            broker = RabbitBroker(server, name)
+            await broker.make()
+            await broker.publish([b'"%d%b"' % (n, b"x" * size) for n in range(400)])
+            async with AsyncExitStack() as stack:
+                session = await opened(stack, broker)
+                count = 0
+                while count < 60:
+                    batch = await session.take(20, 1_000_000)
+                    assert isinstance(batch, Batch)
+                    await session.settled(receipts([batch]))
+                    count += len(batch.bodies)
+                async with asyncio.timeout(SECONDS):
+                    while (ahead := 400 - count - await broker.unacknowledged()) < fewest:  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+                assert ahead <= most
+        await much_larger_messages_than_before_end_the_session(server)
+
+
+async def take_slowly(session: Session) -> None:
+    while True:
+        await session.take(1, 1)
+        await asyncio.sleep(0.05)
+
+
+async def much_larger_messages_than_before_end_the_session(server: RabbitServer) -> None:
+    """Before they fill the memory; the next session begins with fewer ahead."""
+    broker = RabbitBroker(server, "grown")
+    await broker.make()
+    source = broker.source()
+    await broker.publish(events(200))
+    async with source.open(none) as session:
+        await session.settled(receipts(await taken(session, 200)))
+        await broker.publish([b'"%d%b"' % (n, b"x" * 9_000) for n in range(150)])
+        async with asyncio.timeout(SECONDS):
+            with pytest.raises(SourceEnded, match="messages are much larger than those before"):
+                await take_slowly(session)
+    found: set[bytes] = set()
+    async with source.open(none) as session:
+        while len(found) < 150:
+            batches = await taken(session, 1)
+            await session.settled(receipts(batches))
+            found |= {*bodies(batches)}
+    await until_acknowledged(broker, 0)
+
+
+class Truncated(AIOKafkaConsumer):  # type: ignore[misc]
+    """Reads a topic whose oldest messages retention has removed: the server of these tests removes none."""
+
+    oldest = 0
+
+    async def getmany(self, *partitions: TopicPartition, **options: Any) -> dict[TopicPartition, list[Any]]:
+        for one in self.assignment():
+            if (at := await self.position(one)) < self.oldest:
+                raise OffsetOutOfRangeError({one: at})
+        found: dict[TopicPartition, list[Any]] = await super().getmany(*partitions, **options)
+        return found
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, self.oldest)
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 50)
+
+
+async def test_what_kafka_removed_unread_is_declared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "AIOKafkaConsumer", Truncated)
+    with running(TansuServer) as server:
+        assert isinstance(server, TansuServer)
+        broker = KafkaBroker(server, "limited")
+        await broker.make()
+        await broker.publish(events(100))
+        async with AsyncExitStack() as stack:
+            session = await opened(stack, broker)
+            Truncated.oldest = 20
+            assert len(bodies(await taken(session, 60))) == 60
+            session.abort()
+        assert sorted(broker.gaps.all, key=str) == [
+            ("expired", {"after": f"limited/{n}@0", "resumed_at": f"limited/{n}@20", "missing": 20}) for n in (0, 1)
+        ]
+        async with AsyncExitStack() as stack:
+            session = await opened(stack, broker)
+            assert len(bodies(await taken(session, 60))) == 60, "nothing of it was settled"
+        assert len(broker.gaps.all) == 2
+
+
+async def test_a_topic_of_kafka_that_was_created_again_is_read_from_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Shorter(Truncated):
+        async def getmany(self, *partitions: TopicPartition, **options: Any) -> dict[TopicPartition, list[Any]]:
+            for one in self.assignment():
+                if (at := await self.position(one)) > 50:
+                    raise OffsetOutOfRangeError({one: at})
+            found: dict[TopicPartition, list[Any]] = await AIOKafkaConsumer.getmany(self, *partitions, **options)
+            return found
+
+    Truncated.oldest = 0
+    monkeypatch.setattr(kafka, "AIOKafkaConsumer", Shorter)
+    with running(TansuServer) as server:
+        assert isinstance(server, TansuServer)
+        broker = KafkaBroker(server, "again")
+        await broker.make()
+        await broker.publish(events(100))
+        for n in (0, 1):
+            name = f"kafka://{server.host}/again/of-again/{n}"
+            await broker.cursors.start(name, GROUP, f"again/{n}@70")
+        async with AsyncExitStack() as stack:
+            session = await opened(stack, broker)
+            assert len(bodies(await taken(session, 100))) == 100
+        assert sorted(broker.gaps.all, key=str) == [
+            ("unknown_cursor", {"after": f"again/{n}@70", "resumed_at": f"again/{n}@0"}) for n in (0, 1)
+        ]
+
+
+async def test_a_partition_that_was_added_later_is_read_from_its_beginning() -> None:
+    """Also by a group that began with what was new then: everything in this partition is newer than that."""
+    with running(TansuServer) as server:
+        assert isinstance(server, TansuServer)
+        broker = KafkaBroker(server, "grown")
+        await broker.make()
+        broker.start_from = "now"
+        await broker.cursors.start(f"kafka://{server.host}/grown/of-grown/0", GROUP, "grown/0@0")
+        for partition in range(PARTITIONS):
+            await broker.publish_to(partition, events(1, first=partition)[0])
+        async with AsyncExitStack() as stack:
+            session = await opened(stack, broker)
+            assert sorted(bodies(await taken(session, 2))) == events(2)
+
+
+async def test_a_new_group_that_begins_now_reads_nothing_of_before() -> None:
+    with running(TansuServer) as server:
+        assert isinstance(server, TansuServer)
+        broker = KafkaBroker(server, "now")
+        await broker.make()
+        broker.start_from = "now"
+        for partition in range(PARTITIONS):
+            await broker.publish_to(partition, events(1)[0])
+        for number in (1, 2):  # the second session has positions, and another would be new to it
+            async with AsyncExitStack() as stack:
+                session = await opened(stack, broker)
+                for partition in range(PARTITIONS):
+                    await broker.publish_to(partition, events(1, first=number)[0])
+                last = await taken(session, PARTITIONS)
+                assert bodies(last) == events(1, first=number) * PARTITIONS
+                await session.settled(receipts(last))
+
+
+async def test_a_batch_that_unpacks_to_too_much_ends_the_session_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_unpacking, "UNPACKED_BYTES", 100_000)
+    with running(TansuServer) as server:
+        assert isinstance(server, TansuServer)
+        broker = KafkaBroker(server, "packed")
+        await broker.make()
+        await broker.publish_to(1, events(1)[0])
+        async with AsyncExitStack() as stack:
+            session = await opened(stack, broker)
+            assert bodies(await taken(session, 1)) == events(1)
+            await broker.publish_to(1, b'"%b"' % bytes(500_000), compression="gzip")
+            with pytest.raises(SourceEnded, match=r"a batch of packed/1@1 cannot be unpacked: .*100,000.*declared gap"):
+                await taken(session, 1)

@@ -1,0 +1,1 @@
+"""Sources that are not our own stream, with listeners as they are."""

@@ -1,0 +1,227 @@
+"""``python -m tests.measure_letters table``: how long lists, groups and searches take among a million letters.
+
+``python -m tests.measure_letters file``: time and memory of ``dlq groups`` for a file of 300,000 letters.
+
+``python -m tests.measure_letters replay``: how many letters a second a replay stores without a handler.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tests.support.servers import running_postgres, running_valkey
+from unlost.dlq.record.containment import alternatives
+from unlost.dlq.record.file import DeadLetterFile
+from unlost.dlq.record.letter import Letter, encode, letter_for
+from unlost.dlq.record.query import Selection
+from unlost.listener.core.errors import Failure
+from unlost.listener.core.event import parse
+from unlost.listener.store.burials import burial_of
+from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.letter_store import TableLetters
+from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.migrations import migrate
+
+GROUPS, TYPES, ROUNDS, AT_ONCE, FILLED_AT_ONCE = 200, 20, 5, 2_000, 50_000
+FIRST = 1_700_000_000.0
+
+
+def main() -> None:
+    """Measure, and print one line a figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["table", "file", "replay"])
+    parser.add_argument("--count", type=int, default=0, help="letters: a million, 300,000 or 50,000")
+    given = parser.parse_args()
+    if given.what == "file":
+        measure_file(given.count or 300_000)
+    elif given.what == "table":
+        asyncio.run(measure_table(given.count or 1_000_000))
+    else:
+        asyncio.run(measure_replay(given.count or 50_000))
+
+
+def letters(count: int) -> Iterator[Letter]:
+    """Letters of several failures and types, in order of time."""
+    for number in range(count):
+        frame = {
+            "event_id": f"order-{number}",
+            "type": f"type.{number % TYPES}",
+            "payload": {"n": number, "sku": "x" * 100},
+        }
+        event = parse(json.dumps(frame), max_bytes=10_000)
+        at = FIRST + number
+        failure = Failure(at, "handle", "transient", f"Error{number % GROUPS}", f"no such order {number}")
+        yield letter_for(
+            event, letter_id=f"{number:012x}{'0' * 16}", reason="exhausted", stage="handle", attempts=[failure],
+            at=at, instance="a", epoch=1, mode="normal", source="ws://127.0.0.1/",
+        )  # fmt: skip
+
+
+# -- the table ------------------------------------------------------------------------------------
+
+
+async def measure_table(count: int) -> None:
+    """Fill the fleet's list and ask it what people and listeners ask."""
+    with running_postgres() as server:
+        database = Database(server.url, timeout=600.0)
+        await migrate(database)
+        table, store = LetterTable(database, token="t"), TableLetters(database)
+        began = time.monotonic()
+        await fill(database, count)
+        print(f"{'filled':<44}{count:>12,} letters in {time.monotonic() - began:,.0f} s", flush=True)
+        async with database.acquire() as connection:
+            await connection.execute("vacuum analyze", timeout=600)
+        middle = f"{count // 2:012x}{'0' * 16}"
+        asked: dict[str, Callable[[], Awaitable[Any]]] = {
+            "dlq groups": lambda: store.groups(Selection()),
+            "groups of the console": store.board,
+            "page, latest 100": lambda: store.latest(Selection(), 100),
+            "page, open": lambda: store.latest(Selection(statuses=frozenset({"open"})), 100),
+            "page of a group": lambda: store.latest(Selection(fingerprint=GROUP), 100),
+            "page of a type": lambda: store.latest(Selection(types=frozenset({"type.7"})), 100),
+            "page of an hour": lambda: store.latest(Selection(since=FIRST + 3_600, until=FIRST + 7_200), 100),
+            "page, error text": lambda: store.latest(Selection(text="no such order 77"), 100),
+            "page, payload field": lambda: store.latest(Selection(payload=alternatives("n=4711")), 100),
+            "page, beginning of an id": lambda: store.latest(Selection(begins="order-4711"), 100),
+            "one letter": lambda: store.latest(Selection(ids=(middle,)), 0),
+            "its history": lambda: store.history([middle]),
+            "letters of an event": lambda: store.latest(Selection(ids=("order-4711",)), 0),
+            "sums of health": table.sums,
+            "dlq stats": lambda: store.statistics(Selection()),
+            "plan of all": lambda: store.plan(Selection(), 0),
+            "plan of a group": lambda: store.plan(Selection(fingerprint=GROUP), 0),
+        }
+        for name, ask in asked.items():
+            await report(name, ask)
+        await database.close()
+
+
+FILL = f"""
+INSERT INTO unlost.letters (letter_id, instance_id, event_id, type, reason, error_class, stage, error_type, message,
+    fingerprint, first_at, last_at, status, state_at)
+SELECT lpad(to_hex(n), 12, '0') || repeat('0', 16), 'a', 'order-' || n, 'type.' || n % {TYPES}, 'exhausted',
+    'transient', 'handle', 'Error' || n % {GROUPS}, 'no such order ' || n, ($3::text[])[n % {GROUPS} + 1],
+    to_timestamp({FIRST} + n), to_timestamp({FIRST} + n),
+    CASE WHEN n % 100 < 70 THEN 'resolved' WHEN n % 100 < 98 THEN 'open' ELSE 'archived' END,
+    CASE WHEN n % 100 < 70 OR n % 100 >= 98 THEN to_timestamp({FIRST} + n + 1) END
+FROM generate_series($1::int, $2::int) n"""
+LINES = """
+INSERT INTO unlost.letter_lines (letter_id, line)
+SELECT lpad(to_hex(n), 12, '0') || repeat('0', 16), ($3::bytea[])[n % cardinality($3) + 1]
+FROM generate_series($1::int, $2::int) n"""
+
+
+async def fill(database: Database, count: int) -> None:
+    """Fill the tables by statements of PostgreSQL. Lines repeat, since Python takes minutes for a million."""
+    some = list(letters(AT_ONCE))
+    fingerprints, lines = [one.fingerprint for one in some[:GROUPS]], [encode(one) for one in some]
+    for first in range(0, count, FILLED_AT_ONCE):
+        last = min(first + FILLED_AT_ONCE, count) - 1
+        async with database.acquire() as connection:
+            await connection.execute(FILL, first, last, fingerprints, timeout=600)
+            await connection.execute(LINES, first, last, lines, timeout=600)
+
+
+GROUP = next(letters(1)).fingerprint
+
+
+async def report(name: str, ask: Callable[[], Awaitable[Any]]) -> None:
+    """Print the first and the median time of a question."""
+    times = []
+    for _ in range(ROUNDS):
+        began = time.monotonic()
+        await ask()
+        times.append((time.monotonic() - began) * 1_000)
+    print(f"{name:<44}{statistics.median(times):10,.1f} ms (first {times[0]:,.1f})", flush=True)
+
+
+# -- a file ---------------------------------------------------------------------------------------
+
+
+def measure_file(count: int) -> None:
+    """Read a file's letters in a process of its own. Another one writes them: a child starts with our memory."""
+    with tempfile.TemporaryDirectory() as directory:
+        writer = multiprocessing.get_context("fork").Process(target=write, args=(Path(directory), count))
+        writer.start()
+        writer.join()
+        for words in (["groups"], ["stats"], ["list", "--limit", "50"]):
+            began = time.monotonic()
+            process = subprocess.Popen([*DLQ, words[0], directory, *words[1:], "--json"], stdout=subprocess.DEVNULL)
+            _, status, used = os.wait4(process.pid, 0)
+            assert not status
+            seconds, cpu = time.monotonic() - began, used.ru_utime + used.ru_stime
+            memory = used.ru_maxrss / 1024
+            print(
+                f"dlq {words[0]:<12}{count:>12,} letters: {seconds:.1f} s, of CPU {cpu:.1f} s, at most {memory:.0f} MB"
+            )
+
+
+DLQ = [sys.executable, "-m", "unlost", "dlq"]
+
+
+def write(directory: Path, count: int) -> Path:
+    """A file of letters."""
+    path = directory / "letters.jsonl"
+    file = DeadLetterFile(path)
+    found = letters(count)
+    while some := list(islice(found, 20_000)):
+        file.append(some)
+    file.close()
+    return path
+
+
+# -- a replay -------------------------------------------------------------------------------------
+
+
+async def measure_replay(count: int) -> None:
+    """Replay a list and a file without a handler, by the command."""
+    with tempfile.TemporaryDirectory() as directory, running_postgres() as server, running_valkey() as redis:
+        for kind in ("list", "file"):
+            await _replayed(kind, count, server.url, redis.url, Path(directory))
+
+
+async def _replayed(kind: str, count: int, database_url: str, redis_url: str, directory: Path) -> None:
+    database = Database(database_url, group=kind)
+    await migrate(database)
+    table = LetterTable(database, token="t")
+    found = letters(count)
+    while kind == "list" and (some := list(islice(found, AT_ONCE))):
+        await table.add("a", [Listed(one, encode(one), burial_of(one), None) for one in some])
+    files = [write(directory, count)] if kind == "file" else []
+    before_it = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = before_it.ru_utime + before_it.ru_stime
+    process = await asyncio.create_subprocess_exec(
+        *DLQ, "replay", *files, "--follow", "--database-url", database_url, "--redis-url", redis_url, "--group", kind,
+        "--without-handler", stdout=asyncio.subprocess.PIPE, env=dict(os.environ),
+    )  # fmt: skip
+    assert process.stdout is not None
+    began = ended = 0.0
+    last: dict[str, Any] = {}
+    async for line in process.stdout:
+        last, ended = json.loads(line), time.monotonic()
+        if "progress" in last and not began:
+            began, before = ended, last["progress"]["stored"]
+    await process.wait()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    stored, cpu = last["report"]["stored"], used.ru_utime + used.ru_stime - spent
+    rate = (stored - before) / (ended - began)
+    print(
+        f"replay of a {kind:<8}{stored:>10,} letters: {rate:,.0f} a second, {cpu / stored * 1e6:.0f} µs of its CPU each"
+    )
+    await database.close()
+
+
+if __name__ == "__main__":
+    main()

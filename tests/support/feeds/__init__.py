@@ -1,0 +1,1 @@
+"""Stand-ins for well-known feeds, written from their public documentation."""

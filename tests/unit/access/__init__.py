@@ -1,0 +1,1 @@
+"""Who may do what: pure decisions, and the file of tokens."""

@@ -1,0 +1,203 @@
+"""A gap's pages are closed however fetching ends, and handlers of fetched events may take as long as they like."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+import pytest
+
+from tests.support.gaps import KeptGaps
+from tests.support.rows import FakeRows
+from unlost.listener.core.batch_queue import BatchQueue
+from unlost.listener.core.claim import ClaimRequest, Dead, Done
+from unlost.listener.core.clocks import Clocks
+from unlost.listener.core.errors import Transient
+from unlost.listener.core.facts import Fact
+from unlost.listener.core.gap import Gap
+from unlost.listener.core.in_flight import STORED, InFlight
+from unlost.listener.pipeline.inlet import Inlet
+from unlost.listener.pipeline.intake import Intake
+from unlost.listener.pipeline.peers.affinity import PeerAffinity
+from unlost.listener.pipeline.policy import Policy
+from unlost.listener.source import backfilling
+from unlost.listener.source.backfilling import Backfiller, FetchReceipt
+from unlost.listener.source.feed.hook import Action, Event, Fetching, Raw
+
+CLOCKS = Clocks(time.time, time.monotonic)
+GAP = Gap("g", "feed", "disconnected", None, None, None, 0.0, 0.0)
+
+
+def page(*names: str) -> list[Action]:
+    return [Event(id=name, payload=Raw(b"1")) for name in names]
+
+
+class Pages:
+    """A feed that is fetched: pages, or errors in their place."""
+
+    def __init__(self, *pages: list[Action] | Exception | None) -> None:
+        self.pages = pages
+        self.closed = 0
+        self.yielded: Callable[[], None] = lambda: None
+        self.asked = 0
+
+    async def fetch(self, gap: Gap) -> AsyncIterator[Iterable[Action]]:
+        self.asked += 1
+        try:
+            for one in self.pages:
+                if isinstance(one, Exception):
+                    raise one
+                if one is None:
+                    await asyncio.Event().wait()
+                else:
+                    self.yielded()
+                    yield one
+        finally:
+            self.closed += 1
+
+
+class Rows(FakeRows):
+    """Knows nothing, or does not answer."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.error = error
+
+    async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
+        if self.error is not None:
+            raise self.error
+        return {}
+
+
+class Bed:
+    """A backfiller of one gap, and the queue into which it puts events."""
+
+    def __init__(self, feed: Pages, rows: Rows, policy: Policy) -> None:
+        self.gaps = KeptGaps()
+        self.gaps.recorded["g"] = GAP
+        self.facts: list[Fact] = []
+        self.held, self.looks = "", 0
+        self.queue: BatchQueue[InFlight] = BatchQueue()
+        self.affinity = PeerAffinity(self.queue, peer_wait=0.0)
+        self.intake = Intake(policy=policy, affinity=self.affinity, clocks=CLOCKS, facts=self.facts.append)
+        self.backfiller = Backfiller(
+            "feed", feed, Fetching(tries=2), admit=self._inlet, gaps=self.gaps, rows=rows, max_bytes=1_000,
+            facts=self.facts.append, held=self.look, now=lambda: 1.0,
+        )  # fmt: skip
+
+    def look(self) -> str:
+        self.looks += 1
+        return self.held
+
+    def _inlet(self, acknowledge: Callable[[Sequence[FetchReceipt]], None]) -> Inlet:
+        return Inlet(
+            intake=self.intake, segmenter=None, affinity=self.affinity, max_bytes=1_000, clocks=CLOCKS,
+            acknowledge=acknowledge,
+        )  # fmt: skip
+
+    async def end(self, count: int) -> None:
+        """Let so many events become rows."""
+        while count:
+            taken = await self.queue.take(count)
+            self.intake.finish([(one, STORED) for one in taken])
+            count -= len(taken)
+
+    async def until(self, fact: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not fact():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def filling(feed: Pages, rows: Rows | None = None, policy: Policy = Policy()) -> AsyncIterator[Bed]:  # noqa: B008
+    bed = Bed(feed, rows or Rows(), policy)
+    running = asyncio.create_task(bed.backfiller.run())
+    try:
+        yield bed
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_pages_are_closed_when_postgresql_does_not_answer() -> None:
+    feed = Pages(page("a"), page("b"))
+    async with filling(feed, Rows(Transient("away"))) as bed:
+        await bed.until(lambda: bed.gaps.waits)
+        assert feed.closed
+
+
+async def test_pages_are_closed_by_a_stop_that_finds_no_room() -> None:
+    feed = Pages(page("a"), page("b"))
+    async with filling(feed, policy=Policy(max_events=1)) as bed:
+        await bed.until(lambda: bed.intake.full)
+    assert feed.closed == 1
+
+
+async def test_pages_that_take_too_long_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfilling, "TRY_SECONDS", 0.05)
+    feed = Pages(page("a"), None)
+    async with filling(feed) as bed:
+        await bed.until(lambda: bed.gaps.waits)
+        assert bed.gaps.waits[0][1] == "the pages took longer than 0.05 s"
+        assert feed.closed
+
+
+async def test_a_time_limit_of_the_feeds_own_code_is_its_error() -> None:
+    async with filling(Pages(TimeoutError("of mine"))) as bed:
+        await bed.until(lambda: bed.gaps.waits)
+        assert bed.gaps.waits[0][1] == "TimeoutError: of mine"
+
+
+async def test_a_slow_handler_makes_no_gap_fail_and_its_lease_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfilling, "TRY_SECONDS", 0.05)
+    monkeypatch.setattr(backfilling, "LEASE_SECONDS", 0.1)
+    async with filling(feed := Pages(page("a"), page("b")), policy=Policy(max_events=1)) as bed:
+        await bed.until(lambda: len(bed.gaps.waits) >= 3)  # no room for b
+        await bed.end(1)
+        await bed.until(lambda: bed.intake.full)
+        renewed = len(bed.gaps.waits)
+        await bed.until(lambda: len(bed.gaps.waits) >= renewed + 3)
+        await bed.end(1)
+        await bed.until(lambda: bed.gaps.outcomes)
+        assert bed.gaps.outcomes == {"g": ("filled", "")}
+        assert {*bed.gaps.waits} == {(0.1, backfilling.SETTLING)}
+        assert (feed.asked, bed.gaps.found) == (1, {"g": 2})
+
+
+async def test_a_gap_is_fetched_again_if_postgresql_went_back() -> None:
+    async with filling(feed := Pages(page("a"))) as bed:
+        await bed.until(lambda: bed.intake.count)
+        bed.backfiller.read_again()
+        await bed.until(lambda: feed.asked == 2)
+        assert bed.gaps.waits == [(0.0, "PostgreSQL may have lost events meanwhile")]
+        await bed.end(2)  # the event as first fetched, and as fetched again
+        await bed.until(lambda: bed.gaps.outcomes)
+        assert bed.gaps.outcomes == {"g": ("filled", "")}
+
+
+async def test_a_paused_listener_fetches_nothing_until_it_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfilling, "LOOK_SECONDS", 0.01)
+    feed = Pages(page("a"), page("b"))
+    async with filling(feed) as bed:
+        bed.held = "paused"
+        looks = bed.looks
+        await bed.until(lambda: bed.looks >= looks + 3)
+        assert (feed.asked, bed.gaps.tries) == (0, {}), "it takes no gap"
+        bed.held = ""
+        await bed.until(lambda: bed.intake.count)
+        await bed.end(2)
+        await bed.until(lambda: bed.gaps.outcomes)
+        assert bed.gaps.outcomes == {"g": ("filled", "")}
+
+
+async def test_a_pause_holds_between_two_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfilling, "LOOK_SECONDS", 0.01)
+    feed = Pages(page("a"), page("b"))
+    async with filling(feed) as bed:
+        feed.yielded = lambda: setattr(bed, "held", "paused")
+        await bed.until(lambda: bed.held)
+        looks = bed.looks
+        await bed.until(lambda: bed.looks >= looks + 3)
+        assert bed.intake.count == 1
+        bed.held = ""
+        await bed.until(lambda: bed.intake.count == 2)

@@ -1,0 +1,229 @@
+"""Each mistake in a profile is one sentence with its line, and all are reported together."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from unlost.listener.app.feeds import CLASSES, feed_of, names
+from unlost.listener.core.errors import Misconfigured
+from unlost.listener.source.feed.loading import about, parse, shipped, text_of
+from unlost.listener.source.feed.profile import ALL_TABLES as TABLES
+from unlost.listener.source.feed.profile import Profile
+
+GOOD = 'url = "wss://feed.example/"\nid = "id"\n'
+TABLE = "must be a table, written { key = value }"
+NO_PATH = "is no path; a path is written data.trades[0].id"
+FROM = "[url_from]\nurl = 'https://feed.example/'\n"
+WRONG = [
+    ("ids = 'x'", "ids: there is no such key"),
+    ("key = 'account'", "key: there is no such key"),
+    ("url = 'feed.example'", "url: must begin with ws://, wss://, http:// or https://"),
+    ("url = 'wss://x/?api_key=abc'", "url: holds a secret; write ${NAME} in its place"),
+    ("id = 3", "id: input should be a valid string"),
+    ("id = '{}'", "id: '{}' has no path in braces"),
+    ("open = 'x'", "open: input should be a valid list"),
+    ("open = [{ send = 3 }]", "open[0].send: input should be a valid string"),
+    ("open = [{ wait = {} }]", "open[0].wait: a condition is written"),
+    ("reply = ['ping']", f"reply[0]: {TABLE}"),
+    ("reply = 3", "reply: input should be a valid list"),
+    ("heartbeat = 30", f"heartbeat: {TABLE}"),
+    ("heartbeat = { every = 'd x', send = 'x' }", f"heartbeat.every: 'd x' {NO_PATH}"),
+    ("heartbeat = { every = [], send = 'x' }", "heartbeat.every: must be a number of seconds or a path"),
+    ("cursor = 't'\nresume = 'cursor'", f"resume: {TABLE}"),
+    ("resume = { query = 'c' }\ncursor = 'a b'", f"cursor: 'a b' {NO_PATH}"),
+    ("cursor = 't'\nresume = { query = '' }", "resume.query: string should have at least 1 character"),
+    ("cursor = 't'\nresume = { header = '' }", "resume.header: string should have at least 1 character"),
+    ("cursor = 't'\nresume = { message = 3 }", "resume.message: input should be a valid string"),
+    ("sequence = 'n'", f"sequence: {TABLE}"),
+    ("sequence = { at = 'n', by = '{}' }", "sequence.by: '{}' has no path in braces"),
+    ("sequence = { at = 'n', each_connection = 'perhaps' }", "sequence.each_connection: input should be a valid bool"),
+    ("again = 3", f"again: {TABLE}"),
+    ("again = { when = 3 }", "again.when: a condition is written"),
+    ("ack = 3", f"ack: {TABLE}"),
+    ("ack = { send = 'x', at_once = 'perhaps' }", "ack.at_once: input should be a valid boolean"),
+    ("url_from = 'https://feed.example/'", f"url_from: {TABLE}"),
+    ("[url_from]\nurl = 'feed.example'", "url_from.url: must begin with"),
+    (f"{FROM}method = 'PUT'", "url_from.method: input should be 'GET' or 'POST'"),
+    (f"{FROM}headers = {{ Authorization = 'xapp-1' }}", "url_from.headers: the header Authorization holds a secret"),
+    (f"{FROM}body = 3", "url_from.body: input should be a valid string"),
+    (f"{FROM}at = 'a[*]'", "url_from.at: only the path of each may hold [*]"),
+    ("wire = 3", f"wire: {TABLE}"),
+    ("[wire]\nheaders = 'A: b'", f"wire.headers: {TABLE}"),
+    ("[wire]\nsubprotocols = 'x'", "wire.subprotocols: input should be a valid list"),
+    ("[wire]\nca = 3", "wire.ca: input should be a valid string"),
+    ("[wire]\ncert = 3", "wire.cert: input should be a valid string"),
+    ("[wire]\nkey = 3", "wire.key: input should be a valid string"),
+    ("[[open]]\nsend = 'a'\n[[open]]\nwithin = 3\nsend = 4", "open[1].send: input should be a valid string"),
+    ("[[open]]\nwait = 'a'\n[[open]]\nwait = 4\n", "open[1].wait: a condition is written"),
+    ("[wire]\nheader = {}", "wire.header: there is no such key"),
+    ("url_from = { url = 'https://x/' }", "a profile has either url or url_from"),
+    ("open = [{ sent = 'x' }]", "open[0].sent: there is no such key"),
+    ("open = [{ send = 'x', within = 0 }]", "open[0].within: input should be greater than 0"),
+    ("reply = [{ when = { type = 'ping' } }]", "reply[0].send: is missing"),
+    ("reply = [{ when = {}, send = 'x' }]", "reply[0].when: a condition is written"),
+    ("heartbeat = { every = -1, send = 'x' }", "heartbeat.every: must be more than 0 and at most"),
+    ("heartbeat = { every = 30 }", "heartbeat.send: is missing"),
+    ("heartbeat = { every = 'd.x', unit = 'h', send = 'x' }", "heartbeat.unit: input should be 's' or 'ms'"),
+    ("keep = { type = [[1]] }", "keep: type is compared with texts, numbers, true and false only"),
+    ("keep = { 'a..b' = 1 }", "keep: 'a..b' is no path"),
+    ("drop = 3", "drop: a condition is written"),
+    ("keep = { a = 1 }\ndrop = { a = 2 }", "keep and drop are opposites"),
+    ("each = 'data'", "each: the path of each must hold [*], as in data[*]"),
+    ("lines = 'perhaps'", "lines: input should be a valid boolean"),
+    ("strip = 42", "strip: input should be a valid string"),
+    ("decode = 'rar'", "decode: input should be 'gzip', 'zlib', 'deflate' or 'zstd'"),
+    ("type = 'a b'", "type: 'a b' is no path"),
+    ("[backfill]\nurl = 'https://x/'\nat = 'a b'", "backfill.at: 'a b' is no path"),
+    ("backfill = { url = 'https://x/', start = 3 }", "backfill.start: input should be a valid string"),
+    ("payload = 'data[*]'", "payload: only the path of each may hold [*]"),
+    ("cursor = 'time_us'", "cursor and resume belong together"),
+    ("cursor = 't'\nresume = {}", "resume: resume has one of query, header and message"),
+    ("overlap = 3", "overlap needs cursor"),
+    ("overlap = -1", "overlap: input should be greater than or equal to 0"),
+    ("sequence = { by = 'x' }", "sequence.at: is missing"),
+    ("again = { every = 0 }", "again.every: input should be greater than 0"),
+    ("again = { type = 'x', url = 'a[*]' }", "again.url: only the path of each may hold [*]"),
+    ("ack = { at_once = true }", "ack.send: is missing"),
+    ("stop_on = [{}]", "stop_on[0]: a condition is written"),
+    ("fresh = 0", "fresh: input should be greater than 0"),
+    ("[wire]\nheaders = { Authorization = 'Bearer abc' }", "the header Authorization holds a secret; write ${NAME}"),
+    ("backfill = 'https://x/'", "backfill: must be a table, written { key = value }"),
+    ("backfill = { url = 'api.example' }", "backfill.url: must begin with"),
+    ("backfill = { url = 'https://x/', method = 'PUT' }", "backfill.method: input should be 'GET' or 'POST'"),
+    ("backfill = { url = 'https://x/', headers = { Cookie = 'abc' } }", "backfill.headers: the header Cookie holds"),
+    ("backfill = { url = 'https://x/', body = 3 }", "backfill.body: input should be a valid string"),
+    ("backfill = { url = 'https://x/', time = 'h' }", "backfill.time: input should be 'iso', 's', 'ms', 'us' or 'ns'"),
+    ("backfill = { url = 'https://x/', margin = -1 }", "backfill.margin: input should be greater than or equal to 0"),
+    ("backfill = { url = 'https://x/', each = 'data' }", "backfill.each: the path of each must hold [*]"),
+    ("backfill = { url = 'https://x/', lines = 'perhaps' }", "backfill.lines: input should be a valid boolean"),
+    ("backfill = { url = 'https://x/', id = 'a b' }", "backfill.id: 'a b' is no path"),
+    ("backfill = { url = 'https://x/', type = '{}' }", "backfill.type: '{}' has no path in braces"),
+    ("backfill = { url = 'https://x/', payload = 'data[*]' }", "backfill.payload: only the path of each may hold [*]"),
+    ("backfill = { url = 'https://x/', next = '.a' }", "backfill.next: '.a' is no path"),
+    ("backfill = { url = 'https://x/', pages = 0 }", "backfill.pages: input should be greater than or equal to 1"),
+    ("backfill = { url = 'https://x/', bytes = 10 }", "backfill.bytes: input should be greater than or equal to 1024"),
+    ("backfill = { url = 'https://x/', every = 0 }", "backfill.every: input should be greater than 0"),
+    ("backfill = { url = 'https://x/', after = 0 }", "backfill.after: input should be greater than 0"),
+    ("backfill = { url = 'https://x/', within = 0 }", "backfill.within: input should be greater than 0"),
+    ("backfill = { url = 'https://x/', tries = 101 }", "backfill.tries: input should be less than or equal to 100"),
+    ("lines = true\nack = 'x'", "lines and ack do not go together"),
+    ("[wire]\nproxy = 'proxy:8080'", "wire.proxy: must begin with"),
+    ("[wire]\nkey = '/etc/key.pem'", "wire: key is given without cert"),
+    ("[wire]\ncompression = 'brotli'", "wire.compression: input should be a valid boolean"),
+    ("reply = [{ when = 'a', send = '${NOWHERE}' }]", "reply[0].send: the environment variable NOWHERE is not set"),
+    ("[wire]\nheaders = { A = 'file:/nowhere/at/all' }", "wire.headers.A: /nowhere/at/all cannot be read"),
+]  # fmt: skip
+
+
+RELATIONS = {
+    "a profile has either url or url_from", "keep and drop are opposites", "cursor and resume belong together",
+    "overlap needs cursor", "lines and ack do not go together",
+}  # fmt: skip
+"""Mistakes of the whole profile stand on no line of their own."""
+OF_TABLES = {"wire: key is given without cert"}
+
+
+def written(text: str) -> str:
+    """A good profile with this mistake in its last line."""
+    return "".join(line for line in GOOD.splitlines(True) if not text.startswith(line[: line.index("=")])) + text
+
+
+def mistake_in(text: str) -> str:
+    with pytest.raises(Misconfigured) as refused:
+        parse(written(text), "feed.toml", {})
+    (mistake,) = refused.value.mistakes
+    return mistake
+
+
+@pytest.mark.parametrize(("text", "sentence"), WRONG, ids=[text for text, _ in WRONG])
+def test_a_mistake_is_one_sentence_with_its_line(text: str, sentence: str):
+    mistake = mistake_in(text)
+    assert sentence in mistake
+    last = len(written(text).splitlines())
+    line = int(mistake.removeprefix("feed.toml, line ").partition(":")[0])
+    assert line == (1 if sentence in RELATIONS else last - 1 if sentence in OF_TABLES else last)
+
+
+def keys_of(table: type[BaseModel], name: str = "") -> Iterator[str]:
+    """The names of all keys, those of tables within too."""
+    for key, field in table.model_fields.items():
+        yield f"{name}{key}"
+        for inner in TABLES:
+            if inner.__name__ in re.findall(r"\w+", str(field.annotation)):
+                yield from keys_of(inner, f"{name}{key}.")
+
+
+def test_every_key_has_a_mistake_that_is_tested():
+    sentences = [mistake_in(text).split(": ") for text, _ in WRONG]
+    tried = {re.sub(r"\[\d+\]", "", name) for _, name, *_ in sentences}
+    assert {"open.within", "url_from.at", "wire.key"} <= set(keys_of(Profile))
+    relations = {"overlap"}  # tried with a number alone
+    assert set(keys_of(Profile)) - tried - relations == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('id = "id"', "a profile has either url or url_from"),
+        ('url = "feed.example"\nid = "id"', "line 1: url: must begin with ws://"),
+        ('url = "wss://x/?api_key=abc"\nid = "id"', "line 1: url: holds a secret"),
+        ('url = "wss://u:pw@x/"\nid = "id"', "line 1: url: holds a secret"),
+        ('url = "wss://x/"', "id: is missing"),
+        ('url = "wss://x/"\n\nid = "{}"', "line 3: id: '{}' has no path in braces"),
+        ('url = "wss://x/', "not TOML"),
+    ],
+)
+def test_url_and_id(text: str, sentence: str):
+    with pytest.raises(Misconfigured) as refused:
+        parse(text, "feed.toml", {})
+    assert sentence in str(refused.value)
+
+
+def test_all_mistakes_come_at_once_in_the_order_of_lines():
+    text = 'id = "a..b"\nurl = "wss://x/"\nfresh = 0\nids = 1\n[wire]\nsubprotocol = "x"\n'
+    with pytest.raises(Misconfigured) as refused:
+        parse(text, "f.toml", {})
+    assert [mistake.split(":")[0] for mistake in refused.value.mistakes] == [
+        "f.toml, line 1", "f.toml, line 3", "f.toml, line 4", "f.toml, line 6",
+    ]  # fmt: skip
+
+
+def test_values_come_from_the_environment_and_from_files_and_are_masked(tmp_path: Path):
+    secret = tmp_path / "token"
+    secret.write_text("sesame-token\n")
+    loaded = parse(
+        f'{GOOD}[wire]\nheaders = {{ A = "Bearer ${{TOKEN}}", B = "file:{secret}" }}', "f", {"TOKEN": "open-up"}
+    )
+    headers = {name: loaded.variables.fill(value) for name, value in loaded.profile.wire.headers.items()}
+    assert headers == {"A": "Bearer open-up", "B": "sesame-token"}
+    assert loaded.variables.hide("Bearer open-up and sesame-token") == "Bearer *** and ***"
+    assert "open-up" not in repr(loaded.profile)
+
+
+def test_a_name_that_is_no_feed_says_which_there_are():
+    with pytest.raises(Misconfigured) as refused:
+        feed_of("krakken")
+    assert "coinbase-exchange" in str(refused.value)
+    with pytest.raises(Misconfigured, match=r"nowhere\.toml cannot be read"):
+        feed_of("nowhere.toml")
+    with pytest.raises(Misconfigured, match="inherits from"):
+        feed_of("json:dumps")
+    with pytest.raises(Misconfigured, match="SOURCE=nowhere:Feed: importing nowhere failed"):
+        feed_of("nowhere:Feed")
+    with pytest.raises(Misconfigured, match="DISCORD_TOKEN is not set"):
+        feed_of("discord", {})
+    with pytest.raises(Misconfigured, match="TWITCH_CLIENT_ID is not set"):
+        feed_of("twitch", {})
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_profiles_say_in_their_first_sentence_what_they_read(name: str):
+    assert name not in CLASSES
+    assert 20 < len(about(text_of(name))) < 120
+
+
+def test_the_names_are_those_of_the_documentation():
+    assert len(names()) == 14

@@ -1,0 +1,154 @@
+"""The supply chain: pinned hashes, allowed licences, a check that never says "none" by mistake, and the provenance."""
+
+import json
+import re
+import threading
+import tomllib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.release.bill import packages, wrong_licences
+from tests.release.provenance import provenance
+from tests.release.vulnerabilities import CANARY, Checked, NotChecked, check
+
+ROOT = Path(__file__).parents[3]
+CONTAINER = ROOT / "ops" / "deploy" / "container"
+ENTRY = re.compile(r"^(\S+)==(\S+?)(?: ;[^\\]*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINNED = dict(
+    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if re.match(r"^[\w.-]+==", line)
+)
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "build-requirements.txt"])
+def test_what_the_image_installs_is_pinned_by_hash_and_names_no_index(name: str):
+    text = (CONTAINER / name).read_text()
+    entries = ENTRY.findall(text)
+    assert entries
+    assert ENTRY.sub("", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)) == "", "each line belongs to a pinned package"
+
+
+def test_the_image_installs_the_versions_that_the_tests_ran_with():
+    entries = {
+        canonicalize_name(name): version
+        for name, version, _ in ENTRY.findall((CONTAINER / "requirements.txt").read_text())
+    }
+    pinned = {canonicalize_name(name): version for name, version in PINNED.items()}
+    assert {name: version for name, version in entries.items() if pinned[name] != version} == {}
+    assert {canonicalize_name(Requirement(one).name) for one in PROJECT["dependencies"]} <= set(entries)
+
+
+def test_each_image_is_tagged_by_a_version_and_ours_by_this_one():
+    files = (ROOT / "docker-compose.yml", ROOT / "ops" / "deploy" / "kubernetes" / "unlost.yaml")
+    images = [one for file in files for one in re.findall(r"image: (\S+)", file.read_text())]
+    assert [one for one in images if not re.search(r":v?\d", one)] == []
+    assert {one for one in images if one.startswith("unlost")} == {f"unlost:{PROJECT['version']}"}
+
+
+def component(name: str, *licences: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "version": "1", "licenses": list(licences)}
+
+
+@pytest.mark.parametrize(
+    ("licences", "why"),
+    [
+        ([{"license": {"id": "MIT"}}], None),
+        ([{"expression": "(MIT OR Apache-2.0) AND PSF-2.0"}], None),
+        ([], "declares no licence"),
+        ([{"license": {"id": "MIT"}}, {"license": {"id": "AGPL-3.0-only"}}], "AGPL-3.0-only"),
+        ([{"expression": "MIT OR GPL-3.0-only"}], "GPL-3.0-only"),
+    ],
+)
+def test_each_package_has_a_licence_that_is_allowed(licences: list[dict[str, Any]], why: str | None):
+    found = list(wrong_licences({"components": [component("some", *licences)]}))
+    assert len(found) == (why is not None)
+    assert why is None or why in found[0]
+
+
+class Service(BaseHTTPRequestHandler):
+    """Answers with what a test gives it."""
+
+    answer = b""
+    status = 200
+    asked: Any = None
+
+    def do_POST(self) -> None:
+        type(self).asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, *words: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def service() -> Iterator[tuple[type[Service], str]]:
+    class One(Service):
+        pass
+
+    server = HTTPServer(("127.0.0.1", 0), One)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield One, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+SOME = [("click", "8.5.1"), ("rich", "15.0.0")]
+KNOWN = {"vulns": [{"id": "PYSEC-1"}]}
+
+
+def test_vulnerabilities_are_reported_by_package(service: tuple[type[Service], str]):
+    one, url = service
+    one.answer = json.dumps({"results": [{}, KNOWN, KNOWN]}).encode()
+    assert check(SOME, url) == Checked(("rich 15.0.0: PYSEC-1",))
+    assert [query["package"]["name"] for query in one.asked["queries"]] == ["click", "rich", CANARY[0]]
+    one.answer = json.dumps({"results": [{}, {}, KNOWN]}).encode()
+    assert check(SOME, url) == Checked(())
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "why"),
+    [
+        (200, b'{"results":[{},{},{}]}', "knows nothing"),
+        (200, b'{"results":[]}', "knows nothing"),
+        (200, b'{"results":[{},{"vulns":[{"id":"x"}]}]}', "knows nothing"),
+        (200, b"{}", "does not answer as OSV"),
+        (200, b"<html>", "does not answer as OSV"),
+        (200, b'{"results":[1,2,3]}', "does not answer as OSV"),
+        (503, b"", "cannot be asked"),
+        (302, b"", "cannot be asked"),
+    ],
+)
+def test_a_service_that_knows_nothing_is_no_green(
+    service: tuple[type[Service], str], status: int, answer: bytes, why: str
+):
+    one, url = service
+    one.status, one.answer = status, answer
+    told = check(SOME, url)
+    assert isinstance(told, NotChecked)
+    assert why in told.why
+
+
+def test_a_service_that_cannot_be_reached_is_no_green():
+    assert isinstance(check(SOME, "http://127.0.0.1:1"), NotChecked)
+
+
+def test_the_provenance_names_files_commit_inputs_and_whether_anything_was_checked(tmp_path: Path):
+    wheel = tmp_path / "one.whl"
+    wheel.write_bytes(b"abc")
+    told = provenance(ROOT, [wheel], [ROOT / "constraints.txt"], NotChecked("no network"), tools={"build": "1"})
+    assert told["subject"] == [
+        {"name": "one.whl", "digest": {"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}}
+    ]
+    assert "not checked: no network" in json.dumps(told)
+    assert re.search(r'"commit": "[0-9a-f]{40}"', json.dumps(told))
+    assert packages({"components": [component("a")]}) == [("a", "1")]

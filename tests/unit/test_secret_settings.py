@@ -1,0 +1,64 @@
+"""Each secret setting of each command can stand in a file, and ``--show-settings`` shows none."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from unlost.dlq.commands.options import LetterSettings
+from unlost.dlq.commands.replay import ReplaySettings
+from unlost.listener.app.settings import ListenerSettings
+from unlost.ops.audit.cli import AuditSettings
+from unlost.ops.cli import main
+from unlost.ops.console.settings import ConsoleSettings
+from unlost.ops.kit.command import Settings, secret_names
+from unlost.ops.upkeep.migrate import MigrateSettings
+from unlost.ops.upkeep.retention import RetentionSettings
+from unlost.ops.watch.settings import WatchSettings
+from unlost.producer.app.settings import ProducerSettings
+
+COMMANDS: dict[str, type[Settings]] = {
+    "listener": ListenerSettings, "producer": ProducerSettings, "console": ConsoleSettings, "audit": AuditSettings,
+    "event": AuditSettings, "top": WatchSettings, "migrate": MigrateSettings, "retention": RetentionSettings,
+    "dlq replay": ReplaySettings, "dlq list": LetterSettings,
+}  # fmt: skip
+SECRET = "hunter2hunter2"
+NEEDED = {"NOTIFY": {"effect_hosts": "events.pagerduty.com"}}
+"""Without these settings the secret is refused."""
+URLS = {"REDIS_URL": "redis", "WS_URL": "ws", "PRODUCER_URL": "http", "SOURCE": "ws"}
+
+
+def given(name: str) -> str:
+    """A value of this setting that holds the secret."""
+    if name.endswith("URL") or name in ("SOURCE", "JOURNAL"):
+        return f"{URLS.get(name, 'postgresql')}://user:{SECRET}@127.0.0.1/d"
+    if name.startswith("EFFECT_"):
+        return f"a.com={SECRET}{SECRET}AAAA"
+    return f"pagerduty={SECRET}" if name == "NOTIFY" else f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (words, name)
+        for words, kind in COMMANDS.items()
+        for name in sorted(secret_names(kind))
+        if not name.endswith("_FILE")
+    ],
+)
+def test_a_secret_may_stand_in_a_file_and_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, name: str
+):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "secret"
+    file.write_text(given(name) + "\n")
+    needed = NEEDED.get(name, {})
+    environment = {f"{name}_FILE": str(file)} | {one.upper(): value for one, value in needed.items()}
+    for flags in (["--show-settings"], ["--show-settings", "--json"]):
+        shown = CliRunner().invoke(main, [*words.split(), *flags], env=environment)
+        assert shown.exit_code == 0, shown.output
+        assert name in shown.output.upper().replace("-", "_")
+        assert SECRET not in shown.output
+    loaded = getattr(COMMANDS[words].load({name.lower(): given(name), **needed}), name.lower())
+    assert SECRET in loaded.reveal()
+    assert SECRET not in f"{loaded} {loaded!r}"

@@ -1,0 +1,43 @@
+"""The public interface for feeds: ``SOURCE=package.module:Class`` names a class that inherits from ``Feed``."""
+
+from unlost.listener.source.feed.calls import call
+from unlost.listener.source.feed.hook import (
+    Action,
+    Again,
+    Beat,
+    Event,
+    Feed,
+    FeedStopped,
+    FetchedInPart,
+    Fetching,
+    Missed,
+    NotFetchable,
+    Numbered,
+    Opening,
+    Receipt,
+    Refused,
+    Send,
+    Stop,
+    Wire,
+)
+
+__all__ = [
+    "Action",
+    "Again",
+    "Beat",
+    "Event",
+    "Feed",
+    "FeedStopped",
+    "FetchedInPart",
+    "Fetching",
+    "Missed",
+    "NotFetchable",
+    "Numbered",
+    "Opening",
+    "Receipt",
+    "Refused",
+    "Send",
+    "Stop",
+    "Wire",
+    "call",
+]
