@@ -1,6 +1,7 @@
 """Handling with fakes around it, and handlers whose runs the test holds, fails or counts."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -109,6 +110,7 @@ async def handling_with(
     handler: FunctionHandler | None = None,
     facts: Facts = lambda _: None,
     monotonic: Callable[[], float] = time.monotonic,
+    rng: Callable[[], float] = random.random,
 ) -> AsyncIterator[tuple[Handling, Ends]]:
     ends, suspects = Ends(), Suspects(at_once=2)
     handling = Handling(
@@ -117,7 +119,7 @@ async def handling_with(
         store=cast("Any", FakeRows()), storing=cast("Any", ends), watch=cast("Any", Watch(outages)),
         settling=cast("Any", ends), standby=cast("Any", Returned()), suspects=suspects, effects=cast("Any", None),
         claim_again=lambda flights: handling.start_all(handling.admit(flights)), policy=policy,
-        clocks=Clocks(lambda: 0.0, monotonic), facts=facts,
+        clocks=Clocks(lambda: 0.0, monotonic), facts=facts, rng=rng,
     )  # fmt: skip
     running = asyncio.create_task(handling.run())
     claiming = asyncio.create_task(_start_again(handling, suspects))

@@ -16,9 +16,14 @@ QUICK = Policy(handle_concurrency=2, handle_attempts=3, handle_delay=0.2)
 MANY = [f"e{number}" for number in range(20)]
 
 
+def rarely() -> float:
+    """Return a fraction that makes the pauses between probes 0.2, 0.4, 0.8, 1.6 and 3.2 s."""
+    return 1.0
+
+
 async def test_a_route_whose_dependency_is_dead_pauses_and_loses_no_attempt() -> None:
     dependency, manager, facts = Dependency(), FakeManager(), list[Fact]()
-    async with handling_with(dependency, manager, policy=QUICK, facts=facts.append) as (handling, put):
+    async with handling_with(dependency, manager, policy=QUICK, facts=facts.append, rng=rarely) as (handling, put):
         handling.start_all(flights(*MANY))
         while not handling.paused:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
