@@ -205,21 +205,23 @@ class Handling:
         self._start_worker()
 
     async def _worker(self) -> None:
-        task, transactions = this_task(), TransactionPipeline(self._another_waits)
+        task, lane = this_task(), None
+        transactions = TransactionPipeline(lambda: self._another_waits(lane))
         try:
             while not task.cancelling() and (attempt := self._next_attempt()):  # a handler may swallow it
+                lane = attempt.lane
                 self._lanes.take(attempt)
                 await self._take(attempt, transactions)
         finally:
             await transactions.rest()
 
-    def _another_waits(self) -> bool:
-        """Return whether an event waits for this worker, since all others are busy."""
-        return len(self._workers) == self._policy.handle_concurrency and self._next_attempt() is not None
+    def _another_waits(self, ending: Lane | None) -> bool:
+        """Return whether an event waits for this worker, whose attempt in this lane ends, since all others are busy."""
+        return len(self._workers) == self._policy.handle_concurrency and self._next_attempt(ending) is not None
 
-    def _next_attempt(self) -> Attempt | None:
+    def _next_attempt(self, ending: Lane | None = None) -> Attempt | None:
         """Return the next event to run. Events inside the gate may run; fresh ones wait while it is closed."""
-        return self._lanes.next(fresh=not self._gate.closed)
+        return self._lanes.next(fresh=not self._gate.closed, ending=ending)
 
     def _take_out(self, claim_id: str) -> bool:
         """Take out an event that waits for a worker or pauses; return whether it did."""

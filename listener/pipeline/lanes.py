@@ -83,7 +83,10 @@ class Lane:
     @property
     def may_start(self) -> bool:
         """Whether another attempt may start now."""
-        return not self.held and self.running < self.breaker.at_once(self.at_once, self._clock)
+        return self._may_start(self.running)
+
+    def _may_start(self, running: int) -> bool:
+        return not self.held and running < self.breaker.at_once(self.at_once, self._clock)
 
     @property
     def pauses(self) -> bool:
@@ -97,9 +100,12 @@ class Lane:
         if first:
             waiting.move_to_end(attempt.flight.claim_id, last=False)
 
-    def next(self, *, fresh: bool) -> Attempt | None:
-        """Return the attempt that may start next; a fresh event only if ``fresh``."""
-        if not self.may_start:
+    def next(self, *, fresh: bool, ending: bool = False) -> Attempt | None:
+        """Return the attempt that may start next; a fresh event only if ``fresh``.
+
+        ``ending``: which one it is once an attempt that runs here has ended.
+        """
+        if not self._may_start(self.running - ending):
             return None
         if self._others:
             return next(iter(self._others.values()))
@@ -162,10 +168,10 @@ class Lanes:
         self._turn[attempt.lane.name] = attempt.lane
         self._count += 1
 
-    def next(self, *, fresh: bool) -> Attempt | None:
-        """Return the attempt that may start next. It stays until it is popped."""
+    def next(self, *, fresh: bool, ending: Lane | None = None) -> Attempt | None:
+        """Return the attempt that may start next. It stays until it is popped. ``ending``: see ``Lane``."""
         for lane in self._turn.values():
-            if (attempt := lane.next(fresh=fresh)) is not None:
+            if (attempt := lane.next(fresh=fresh, ending=lane is ending)) is not None:
                 return attempt
         return None
 

@@ -182,6 +182,24 @@ async def test_what_is_said_to_be_settled_is_refuted_if_there_is_no_row_and_no_o
     assert [one[-1] for one in await healing.refuted(taken)] == ["a"]
 
 
+async def test_how_letters_end_is_recorded_also_of_those_that_were_looked_up(bed: Bed):
+    await bed.put(of(OURS, "a"), of(OURS, "s"), of(OURS, "u"))
+    healing = bed.healing()
+    (group,) = await healing.groups(9)
+    a, s, u = sorted([one.letter_id for one in await healing.take(group, 9)], key=lambda one: one[-1])
+    assert sorted(await healing.refuted([a, s])) == sorted([a, s])
+    tried = [Tried(a, "failed", "no", None, 60.0), Tried(s, "settled", "a row")]
+    assert await healing.ended(group, tried, probe_failed=False) == [s]
+    await healing.untried([u])
+    assert await bed.run("select event_id, status, detail from unlost.letters order by 1") == [
+        ("a", "open", "no"), ("s", "resolved", "a row"), ("u", "open", ""),
+    ]  # fmt: skip
+    assert await bed.run("select * from unlost.letter_leases") == []
+    for gone in (a, s, u):
+        with pytest.raises(KeyError):  # nothing of it is kept in memory
+            await healing.refuted([gone])
+
+
 async def test_letters_are_taken_up_to_so_many_bytes(bed: Bed):
     large = "x" * (BYTES_AT_ONCE // 3)
     await bed.put(*[of(OURS, name, at=at, text=large) for at, name in enumerate("abcd")])

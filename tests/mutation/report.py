@@ -69,7 +69,7 @@ A mutant is the code with one small mistake in it, made by [mutmut](https://mutm
 another constant, a missing argument. A seed draws the same number of mutants from the pipeline, the claims, the store,
 the dead-letter file and the journal. For each, the tests that reach the changed line run, the quickest first, until one
 fails. These are the tests of `make test` in `tests/unit`, `tests/property` and `tests/contract`, and the simulation
-with 60 of its 4,000 schedules. The tests that start programs do not take part: they may notice more.
+with 60 of its 2,000 schedules. The tests that start programs do not take part: they may notice more.
 
 The goal is 85 % of all mutants, those included that change nothing.
 """

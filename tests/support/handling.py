@@ -111,12 +111,13 @@ async def handling_with(
     facts: Facts = lambda _: None,
     monotonic: Callable[[], float] = time.monotonic,
     rng: Callable[[], float] = random.random,
+    rows: FakeRows | None = None,
 ) -> AsyncIterator[tuple[Handling, Ends]]:
     ends, suspects = Ends(), Suspects(at_once=2)
     handling = Handling(
         handler=handler or FunctionHandler("h", "plain", work),
         manager=cast("Any", FakeManager() if manager is None else manager),
-        store=cast("Any", FakeRows()), storing=cast("Any", ends), watch=cast("Any", Watch(outages)),
+        store=cast("Any", rows or FakeRows()), storing=cast("Any", ends), watch=cast("Any", Watch(outages)),
         settling=cast("Any", ends), standby=cast("Any", Returned()), suspects=suspects, effects=cast("Any", None),
         claim_again=lambda flights: handling.start_all(handling.admit(flights)), policy=policy,
         clocks=Clocks(lambda: 0.0, monotonic), facts=facts, rng=rng,

@@ -9,6 +9,7 @@ from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.in_flight import End, InFlight
 from unlost.listener.ports.dead_letters import Burial
+from unlost.listener.ports.rows import Result
 
 
 class Returned:
@@ -27,6 +28,7 @@ class FakeIntake:
 
     def __init__(self, log: list[object] | None = None) -> None:
         self.log = [] if log is None else log
+        self.ends: dict[str, End] = {}
         self._settled: list[ClaimRequest] = []
 
     def report_received(self) -> None:
@@ -36,6 +38,7 @@ class FakeIntake:
         self.log.append(("rename", flight.claim_id, request))
 
     def finish(self, ended: Sequence[tuple[InFlight, End]]) -> None:
+        self.ends |= {flight.claim_id: end for flight, end in ended}
         self._settled += [ClaimRequest(f"segment of {flight.claim_id}", b"") for flight, _ in ended]
 
     def settled(self, flights: Sequence[InFlight]) -> None:
@@ -117,6 +120,9 @@ class Ends:
     def done(self, ended: Sequence[tuple[InFlight, End]]) -> None:
         self.log += [(flight.claim_id, end) for flight, end in ended]
         self.put_all([flight for flight, _ in ended])
+
+    async def stored(self, flights: Sequence[InFlight], results: Sequence[Result]) -> None:
+        self.put_all(flights)
 
     async def give_up(self, flight: InFlight, stage: str, reason: str = "exhausted") -> None:
         self.reasons.append(reason)

@@ -5,12 +5,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
+
 from tests.support.claims import FakeManager
 from tests.support.rows import AWAY, FakeRows
 from tests.support.stages import Ends, FakeIntake, FakeWork
 from tests.support.stand_ins import Watch, flights
 from unlost.listener.core.batch_queue import BatchQueue
-from unlost.listener.core.claim import Lapsed, Won
+from unlost.listener.core.claim import Answer, Held, Lapsed, Won
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.in_flight import InFlight
 from unlost.listener.pipeline.claiming import Claiming
@@ -23,21 +25,39 @@ from unlost.listener.pipeline.suspects import Suspects
 POLICY = Policy()
 
 
-def claiming_of(ids: Sequence[str], work: FakeWork, manager: FakeManager, rows: FakeRows) -> Claiming:
+class Noting(PeerAffinity):
+    """Keeps which events of peers were won."""
+
+    def __init__(self, queue: BatchQueue[InFlight]) -> None:
+        super().__init__(queue, peer_wait=0)
+        self.noted: list[list[bool]] = []
+        self.changed = asyncio.Event()
+
+    def record_won(self, won: Sequence[bool]) -> None:
+        super().record_won(won)
+        self.noted.append([*won])
+        self.changed.set()
+
+
+def claiming_of(
+    some_flights: Sequence[InFlight], work: FakeWork, manager: FakeManager, rows: FakeRows
+) -> tuple[Claiming, Noting]:
     queue: BatchQueue[InFlight] = BatchQueue()
-    queue.put_all(flights(*ids))
+    queue.put_all(some_flights)
+    affinity = Noting(queue)
     some, ends, intake, store = cast("Any", manager), cast("Any", Ends()), cast("Any", FakeIntake()), cast("Any", rows)
     clocks = Clocks(time.time, time.monotonic)
     standby = Standby(queue=queue, manager=some, policy=POLICY, clocks=clocks)
     settled_before = SettledBefore(
         manager=some, store=store, intake=intake, settling=ends, standby=standby, clocks=clocks
     )
-    return Claiming(
-        queue=queue, standby=standby, affinity=PeerAffinity(queue, peer_wait=0), manager=some, intake=intake,
+    claiming = Claiming(
+        queue=queue, standby=standby, affinity=affinity, manager=some, intake=intake,
         store=store, watch=cast("Any", Watch()), work=cast("Any", work), settling=ends, settled_before=settled_before,
         suspects=Suspects(at_once=POLICY.handle_concurrency), policy=POLICY, clocks=clocks,
         facts=lambda _: None,
     )  # fmt: skip
+    return claiming, affinity
 
 
 async def test_suspects_are_claimed_once_nothing_else_runs_any_more():
@@ -45,7 +65,8 @@ async def test_suspects_are_claimed_once_nothing_else_runs_any_more():
     log: list[object] = []
     manager = FakeManager(answer=lambda take_over: Won(2, 1) if take_over else Lapsed(True), log=log)
     work = FakeWork(log=log)
-    running = asyncio.create_task(claiming_of("abcde", work, manager, FakeRows()).run())
+    claiming, _ = claiming_of(flights(*"abcde"), work, manager, FakeRows())
+    running = asyncio.create_task(claiming.run())
     await work.until(5)
     await asyncio.sleep(0)
     running.cancel()
@@ -58,10 +79,25 @@ async def test_suspects_are_claimed_once_nothing_else_runs_any_more():
 async def test_a_batch_that_fills_all_room_begins_once_the_table_answers_again():
     full = POLICY.claims_wait_below(handled=True)
     work = FakeWork(looks=True)
-    running = asyncio.create_task(
-        claiming_of([f"e{number}" for number in range(full)], work, FakeManager(), FakeRows(AWAY, None)).run()
-    )
+    many = flights(*[f"e{number}" for number in range(full)])
+    claiming, _ = claiming_of(many, work, FakeManager(), FakeRows(AWAY, None))
+    running = asyncio.create_task(claiming.run())
     await work.until(full)
     running.cancel()
     await asyncio.wait([running])
     assert work.begun == [f"e{number}" for number in range(full)]
+
+
+@pytest.mark.parametrize(("answer", "won"), [(Won(1, 0), True), (Held(60.0, same=True), False)])
+async def test_only_first_requests_for_events_of_peers_show_whether_a_peer_takes_its_share(answer: Answer, won: bool):
+    mine, theirs, again = flights("mine", "theirs", "theirs, asked for again")
+    theirs.of_peer = again.of_peer = True
+    again.requests = 1
+    manager = FakeManager(answer=lambda _: answer)
+    claiming, affinity = claiming_of([mine, theirs, again], FakeWork(), manager, FakeRows())
+    running = asyncio.create_task(claiming.run())
+    async with asyncio.timeout(20):
+        await affinity.changed.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    assert affinity.noted == [[won]]

@@ -1,5 +1,6 @@
 """What a failed attempt leads to: a further attempt or none, what is kept, and which facts are stated."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -12,10 +13,10 @@ from unlost.listener.core.facts import AttemptFailed, Fact
 from unlost.listener.pipeline.failures import Failures, NextAttempt
 
 
-def failures(watch: Watch) -> tuple[Failures, list[Fact]]:
+def failures(watch: Watch, rng: Callable[[], float] = lambda: 0.5) -> tuple[Failures, list[Fact]]:
     facts: list[Fact] = []
-    made = Failures("store", watch=cast("Any", watch), clocks=Clocks(lambda: 12.0, lambda: 0.0), facts=facts.append)
-    return made, facts
+    clocks = Clocks(lambda: 12.0, lambda: 0.0)
+    return Failures("store", watch=cast("Any", watch), clocks=clocks, facts=facts.append, rng=rng), facts
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,22 @@ async def test_a_batch_that_failed_together_names_no_event():
     (fact,) = facts
     assert isinstance(fact, AttemptFailed)
     assert (fact.retried, fact.count, fact.event_id) == (True, 2, None)
+
+
+@pytest.mark.parametrize(("drawn", "pause"), [(0.0, 4.0), (0.5, 6.0)])
+async def test_a_random_number_decides_how_much_of_a_pause_is_taken(drawn: float, pause: float):
+    made, _ = failures(Watch(), rng=lambda: drawn)
+    again = await made.again(flight(), 1, Transient("x"), 7.0, Backoff(first=8.0))
+    assert again == NextAttempt(2, pause)
+
+
+async def test_each_pause_draws_a_number_of_its_own():
+    made = Failures("store", watch=cast("Any", Watch()), clocks=Clocks(lambda: 12.0, lambda: 0.0), facts=lambda _: None)
+    pauses = set()
+    for number in range(20):
+        again = await made.again(flight(f"e{number}"), 1, Transient("x"), 7.0, Backoff(first=8.0))
+        assert again is not None
+        assert again.pause is not None
+        assert 4.0 <= again.pause <= 8.0
+        pauses.add(again.pause)
+    assert len(pauses) > 1

@@ -9,10 +9,10 @@ import pytest
 
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.clocks import Clocks
-from unlost.listener.core.errors import Transient
+from unlost.listener.core.errors import ErrorClass, Failure, Transient
 from unlost.listener.core.event import Event
 from unlost.listener.core.facts import Fact, HealingInterrupted, LettersResolved
-from unlost.listener.core.in_flight import DUPLICATE, STORED, End, InFlight
+from unlost.listener.core.in_flight import DUPLICATE, STORED, Buried, End, InFlight
 from unlost.listener.pipeline import healer
 from unlost.listener.pipeline.frames import read_frames
 from unlost.listener.pipeline.healer import AGAIN_SECONDS, Healer
@@ -38,6 +38,8 @@ class Fleet:
         self.no_rows: set[str] = set()
         self.renewed: set[str] | None = None
         self.failing: set[str] = set()
+        self.tries = 0
+        self.claimed = True
 
     async def groups(self, most: int) -> Sequence[HealingGroup]:
         free = [name for name, letters in self.waiting.items() if letters and name not in self.held][:most]
@@ -48,7 +50,8 @@ class Fleet:
         letters = self.waiting[group.fingerprint]
         taken = [letters.pop(0) for _ in range(min(most, len(letters)))]
         self.taken += taken
-        return [HealingLetter(one, b'{"event_id": "%s", "payload": 1}' % one.encode(), 0, True) for one in taken]
+        frames = [b'{"event_id": "%s", "payload": 1}' % one.encode() for one in taken]
+        return [HealingLetter(one, frame, self.tries, self.claimed) for one, frame in zip(taken, frames, strict=True)]
 
     async def refuted(self, letter_ids: Sequence[str]) -> Sequence[str]:
         return [one for one in letter_ids if one in self.no_rows]
@@ -80,7 +83,7 @@ class Bed:
         self.intake = Intake(policy=policy, affinity=affinity, clocks=CLOCKS, facts=self.facts.append)
         self.healer = Healer(
             intake=self.intake, letters=fleet, who="b", withdraw=self.withdraw, policy=HealPolicy(rate=10_000),
-            clocks=CLOCKS, facts=self.facts.append,
+            clocks=CLOCKS, facts=self.facts.append, rng=lambda: 0.0,
         )  # fmt: skip
         self.offered: dict[str, InFlight] = {}
 
@@ -231,3 +234,53 @@ async def test_groups_whose_route_pauses_leave_their_places_to_others(monkeypatc
     assert "slow0" not in fleet.given_back, "it may be running"
     assert fleet.left["paused-0-"][0] == 0, "that is no failure"
     assert fleet.left["paused-0-"][1] > 0, "others come first"
+
+
+def failed(delay: float | None, why: str = "exhausted: it failed", *, lasts: bool = True) -> Tried:
+    return Tried("a0", "failed", why, "Trouble", delay, lasts)
+
+
+LASTING: ErrorClass = "transient"
+
+
+@pytest.mark.parametrize(
+    ("tries", "end", "error_class", "tried"),
+    [
+        (0, STORED, None, Tried("a0", "stored", "stored by b")),
+        (0, DUPLICATE, None, Tried("a0", "settled", "settled already, as b found")),
+        (0, Buried("blocked"), LASTING, Tried("a0", "behind", "an earlier letter of its key waits")),
+        (0, Buried("exhausted"), LASTING, failed(60.0)),
+        (1, Buried("exhausted"), LASTING, failed(120.0)),
+        (HealPolicy().attempts - 2, Buried("exhausted"), LASTING, failed(HealPolicy().longest)),
+        (HealPolicy().attempts - 1, Buried("exhausted"), LASTING, failed(None)),
+        (0, Buried("rejected"), "permanent", failed(None, "rejected: it failed", lasts=False)),
+        (0, Buried("exhausted"), None, Tried("a0", "failed", "exhausted")),
+    ],
+)
+async def test_the_end_of_a_letters_event_decides_whether_and_when_it_is_tried_again(
+    tries: int, end: End, error_class: ErrorClass | None, tried: Tried
+) -> None:
+    fleet = Fleet(a=1)
+    fleet.tries = tries
+    async with healing(fleet) as bed:
+        await bed.until_offered("a0")
+        if error_class is not None:
+            bed.offered["a0"].attempts.append(Failure(0.0, "handle", error_class, "Trouble", "it failed"))
+        bed.end("a0", end)
+        await tried_are(fleet, 1)
+        while "a" not in fleet.left:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert fleet.tried == [tried]
+    assert fleet.left["a"] == ((1, 60.0) if tried.lasts else (0, 0.0)), "the next probe comes later"
+
+
+async def test_an_event_that_was_not_claimed_and_fails_again_has_another_letter() -> None:
+    fleet = Fleet(a=1)
+    fleet.claimed = False
+    async with healing(fleet) as bed:
+        await bed.until_offered("a0")
+        bed.offered["a0"].attempts.append(Failure(0.0, "handle", LASTING, "Trouble", "it failed"))
+        bed.end("a0", Buried("exhausted"))
+        await tried_are(fleet, 1)
+    why = "another letter of the same event waits, written by b"
+    assert fleet.tried == [Tried("a0", "elsewhere", why, lasts=True)]

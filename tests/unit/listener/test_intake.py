@@ -5,10 +5,12 @@ import time
 from tests.support.stand_ins import flight, flights
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.clocks import Clocks
+from unlost.listener.core.event import Event
 from unlost.listener.core.facts import Fact
 from unlost.listener.core.in_flight import DUPLICATE, STORED, Buried, InFlight, conflict_claim
 from unlost.listener.core.order_key import key_reader
 from unlost.listener.core.oversized import Oversized
+from unlost.listener.pipeline.frames import read_frames
 from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.pipeline.intake import Intake
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
@@ -17,16 +19,19 @@ from unlost.listener.pipeline.policy import Policy
 from unlost.listener.source.stream.envelope import split
 
 PLAIN = Policy()
+CLOCKS = Clocks(time.time, time.monotonic)
+STOPPED = Clocks(lambda: 12.0, lambda: 34.0)
 
 
 class Admitted:
     """An intake, and the events that it would have claimed."""
 
-    def __init__(self, *, share: tuple[int, int] = (0, 1), length: int = 64, policy: Policy = PLAIN) -> None:
+    def __init__(
+        self, *, share: tuple[int, int] = (0, 1), length: int = 64, policy: Policy = PLAIN, clocks: Clocks = CLOCKS
+    ) -> None:
         self.queue: BatchQueue[InFlight] = BatchQueue()
         self.facts: list[Fact] = []
         self.affinity = PeerAffinity(self.queue, peer_wait=60.0)
-        clocks = Clocks(time.time, time.monotonic)
         self.intake = Intake(policy=policy, affinity=self.affinity, clocks=clocks, facts=self.facts.append)
         self.inlet = Inlet(
             intake=self.intake, segmenter=Segmenter(lambda: share, length=length), affinity=self.affinity,
@@ -134,3 +139,57 @@ def test_an_event_of_a_key_that_ends_as_a_copy_lets_the_next_one_go():
     assert first.copies == [copy], "the conflict that it becomes is in memory already"
     intake.finish([(first, DUPLICATE)])
     assert admitted.queue.waiting()[-1].claim_id == "last"
+
+
+async def test_every_event_knows_when_it_entered_on_both_clocks():
+    admitted = Admitted(share=(0, 10**9), length=1, clocks=STOPPED)
+    intake, inlet = admitted.intake, admitted.inlet
+    inlet.receive(split([frame("own", 1, "j.1"), frame("of a peer", 1, "j.2")]))
+    inlet.receive_apart(split([frame("apart", 1, "j.3"), b"nothing"]))
+    inlet.receive_oversized(Oversized(10**9, b"d" * 32, b"head"))
+    whole = read_frames((b'{"event_id":"replayed","payload":1}',), max_bytes=1_000)[0]
+    assert isinstance(whole, Event)
+    intake.offer(whole, lambda _: None)
+    entered = [
+        inlet.overflow(b'{"event_id":"beyond","payload":1}', "j.4"),
+        intake.offer_behind(b'{"event_id":"healed","payload":1}', lambda _: None),
+        intake.offer_behind(Oversized(10**9, b"e" * 32, b"other"), lambda _: None),
+    ]
+    assert len(admitted.affinity.unread) == 1
+    entered += {*intake.inside(), *intake.left()} - {*entered}
+    assert len(entered) == 9
+    assert {(one.received_at, one.received_clock) for one in entered} == {(12.0, 34.0)}
+
+
+async def test_every_event_knows_its_own_cursor():
+    admitted = Admitted(share=(0, 10**9), length=1)
+    intake, inlet = admitted.intake, admitted.inlet
+    assert inlet.receive(split([frame("own", 1, "j.1"), frame("of a peer", 1, "j.2")])) == "j.2"
+    inlet.receive_apart(split([frame("apart", 1, "j.3")]))
+    inlet.overflow(b'{"event_id":"beyond","payload":1}', "j.4")
+    assert {one.event.event_id: one.cursor for one in intake.left()} == {
+        "own": "j.1", "of a peer": "j.2", "apart": "j.3", "beyond": "j.4"
+    }  # fmt: skip
+
+
+def test_messages_without_room_or_too_large_hold_the_cursor_back_until_they_end():
+    admitted = Admitted()
+    intake, inlet = admitted.intake, admitted.inlet
+    inlet.receive_oversized(Oversized(10**9, b"d" * 32, b"head"))
+    beyond = inlet.overflow(b'{"event_id":"beyond","payload":1}', "j.2")
+    inlet.receive(split([frame("e", 1, "j.3")]))
+    oversized, last = admitted.queue.waiting()
+    intake.finish([(last, STORED)])
+    assert (inlet.watermark.cursor, inlet.watermark.waiting) == (None, 2)
+    intake.finish([(oversized, Buried("invalid"))])
+    assert (inlet.watermark.cursor, inlet.watermark.waiting) == (None, 1)
+    intake.finish([(beyond, Buried("overflow"))])
+    assert (inlet.watermark.cursor, intake.count, intake.size) == ("j.3", 0, 0)
+
+
+def test_the_cursor_of_a_message_without_room_is_passed_once_its_letter_is_written():
+    admitted = Admitted()
+    beyond = admitted.inlet.overflow(b'{"event_id":"beyond","payload":1}', "j.2")
+    assert (admitted.inlet.watermark.newest, admitted.inlet.watermark.cursor) == ("j.2", None)
+    admitted.intake.finish([(beyond, Buried("overflow"))])
+    assert admitted.inlet.watermark.cursor == "j.2"

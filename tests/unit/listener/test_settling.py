@@ -14,7 +14,7 @@ from unlost.listener.core.claim import Verdict
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Failure
 from unlost.listener.core.facts import DeadLetterFileRecovered, EventBuried, Fact, Facts
-from unlost.listener.core.in_flight import STORED, InFlight
+from unlost.listener.core.in_flight import DUPLICATE, STORED, Buried, InFlight
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.ports.dead_letters import Burial
 
@@ -32,9 +32,16 @@ def failed(event_id: str) -> InFlight:
     return one
 
 
-def settling_with(manager: FakeManager, standby: Returned, sink: FakeSink, facts: Facts = lambda _: None) -> Settling:
+def settling_with(
+    manager: FakeManager,
+    standby: Returned,
+    sink: FakeSink,
+    facts: Facts = lambda _: None,
+    intake: FakeIntake | None = None,
+) -> Settling:
     return Settling(
-        manager=cast("Any", manager), standby=cast("Any", standby), intake=cast("Any", FakeIntake()), sink=sink,
+        manager=cast("Any", manager), standby=cast("Any", standby), intake=cast("Any", intake or FakeIntake()),
+        sink=sink,
         written=lambda _: None, clocks=Clocks(time.time, time.monotonic), facts=facts,
     )  # fmt: skip
 
@@ -160,5 +167,22 @@ async def test_a_letter_with_a_key_settles_its_event_only_once_it_is_registered(
         while len(ended()) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert ended() == ["free", "e1", "e2"]
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_each_event_ends_as_it_was_told():
+    manager, intake = manager_of(0), FakeIntake()
+    settling = settling_with(manager, Returned(), FakeSink(), intake=intake)
+    settling.done([(failed("stored"), STORED), (failed("known"), DUPLICATE)])
+    settling.bury(failed("failed"), EXHAUSTED)
+    settling.bury(failed("wrong"), DeadLetterCause("invalid", "receive"))
+    running = asyncio.create_task(settling.run())
+    async with asyncio.timeout(20):
+        while len(intake.ends) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert intake.ends == {
+        "stored": STORED, "known": DUPLICATE, "failed": Buried("exhausted"), "wrong": Buried("invalid")
+    }  # fmt: skip
     running.cancel()
     await asyncio.wait([running])

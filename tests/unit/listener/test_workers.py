@@ -3,13 +3,18 @@
 import asyncio
 import contextlib
 import contextvars
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from tests.support.claims import FakeManager
-from tests.support.handling import FakeHandler, handling_with
+from tests.support.handling import FakeHandler, Routed, handling_with
+from tests.support.rows import FakeRows
 from tests.support.stand_ins import flights
+from unlost.listener.core.attempts import AttemptPolicy, Backoff
 from unlost.listener.core.delivery import Delivery
+from unlost.listener.pipeline.handlers import FunctionHandler
+from unlost.listener.ports.rows import SAME_ROW, HandlerConnection, NewRow, Result, TransactionPipeline
 
 OF_AN_EVENT = contextvars.ContextVar("OF_AN_EVENT", default="")
 
@@ -213,3 +218,53 @@ async def test_at_the_end_a_hand_takes_nothing_more_whatever_its_handler_makes_o
         handling.start_all(flights(*"bcd"))
     closing.cancel()
     assert ran == ["a"]
+
+
+class Following(FakeRows):
+    """Keeps of each event whether another one follows in the same pipeline, asked at the end of its transaction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.follows: dict[str, bool] = {}
+
+    async def insert_with(
+        self,
+        row: NewRow,
+        work: Callable[[HandlerConnection], Awaitable[None]],
+        transactions: TransactionPipeline | None = None,
+    ) -> Result:
+        await work(object())
+        assert transactions is not None
+        self.follows[row.event.event_id] = transactions.more()
+        return SAME_ROW
+
+
+async def test_a_connection_is_kept_for_the_next_event_only_if_one_waits_and_no_other_worker_is_free() -> None:
+    work, rows = FakeHandler(), Following()
+
+    async def in_transaction(delivery: Delivery, _: HandlerConnection) -> None:
+        await work(delivery)
+
+    handler = FunctionHandler("h", "transaction", in_transaction)
+    async with handling_with(work, handler=handler, rows=rows) as (handling, put):
+        handling.start_all(flights(*"abc"))
+        await work.until(lambda: work.running == ["a", "b"])
+        work.let_go("b")
+        await work.until(lambda: work.running == ["a", "c"])
+        work.let_go("c")
+        await put.until(2)
+        work.let_go("a")
+        await put.until(3)
+    assert rows.follows == {"b": True, "c": False, "a": False}
+
+
+async def test_a_random_number_decides_how_much_of_a_pause_is_taken() -> None:
+    work = FakeHandler(at_once=True, fails={"a": 1})
+    policy = AttemptPolicy("h", retry=Backoff(first=400.0))
+    handler = Routed(work, lambda _: policy, (policy,))
+    async with handling_with(work, handler=handler, monotonic=lambda: 0.0, rng=lambda: 0.5) as (handling, _):
+        handling.start_all(flights("a"))
+        async with asyncio.timeout(20):
+            while not handling.next_retries(1):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert [one.seconds for one in handling.next_retries(1)] == [300.0]
