@@ -68,6 +68,8 @@ class AttemptRunner:
         await self._wait_until_it_may_run(flight, transactions)
         self._tasks.begin(flight.claim_id)
         form, call, arguments = self._handler.prepare(flight, attempt.number)
+        if form != "transaction" and transactions is not None:
+            await transactions.rest()  # a handler that needs no connection must keep none
         match form:
             case "plain":
                 await self._timed(attempt, call(*arguments))

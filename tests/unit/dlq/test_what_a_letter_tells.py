@@ -1,6 +1,7 @@
 """A letter and its state as complete values: each field is right, and nothing is invented."""
 
 import hashlib
+import time
 from typing import Any, cast, get_args
 
 import msgspec
@@ -121,6 +122,14 @@ def test_times_are_utc_to_the_microsecond():
     assert epoch_second("2023-11-14T22:13:20.250000Z") == 1_700_000_000.25
     assert epoch_second("2023-11-14T22:13:20.250000") == 1_700_000_000.25
     assert epoch_second("2023-11-14T23:13:20.250000+01:00") == 1_700_000_000.25
+
+
+def test_a_time_without_a_zone_is_utc_wherever_it_is_read(monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as moved:
+        moved.setenv("TZ", "UTC-9")
+        time.tzset()
+        assert epoch_second("2023-11-14T22:13:20.250000") == 1_700_000_000.25
+    time.tzset()
 
 
 def changed(letter: Letter, **fields: Any) -> bytes:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from unlost.listener.app.settings import CURSOR_BYTES, ListenerSettings
+from unlost.listener.pipeline.effect_delivery import EffectPolicy
 from unlost.listener.pipeline.policy import Policy
 from unlost.ops.kit.command import UsageProblem
 
@@ -90,6 +91,7 @@ def test_the_stages_go_by_the_settings_and_by_their_defaults_where_nothing_is_se
     policy = ListenerSettings.load({}).policy()
     assert policy == Policy(max_event_bytes=policy.max_event_bytes)
     assert policy.max_event_bytes == ListenerSettings.load({}).max_event_bytes + CURSOR_BYTES
+    assert ListenerSettings.load({}).effect_policy() == EffectPolicy()
 
 
 def test_letters_are_sure_after_everything_that_may_still_store_their_event():

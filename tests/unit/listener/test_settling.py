@@ -167,6 +167,10 @@ async def test_a_letter_with_a_key_settles_its_event_only_once_it_is_registered(
         while len(ended()) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert ended() == ["free", "e1", "e2"]
+    assert (
+        EventBuried("e2", "blocked", "transient", "an earlier event of the same key is a dead letter", "Blocked")
+        in facts
+    )
     running.cancel()
     await asyncio.wait([running])
 

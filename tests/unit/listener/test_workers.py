@@ -13,7 +13,9 @@ from tests.support.rows import FakeRows
 from tests.support.stand_ins import flights
 from unlost.listener.core.attempts import AttemptPolicy, Backoff
 from unlost.listener.core.delivery import Delivery
-from unlost.listener.pipeline.handlers import FunctionHandler
+from unlost.listener.core.in_flight import InFlight
+from unlost.listener.pipeline.handlers import FunctionHandler, Prepared
+from unlost.listener.pipeline.policy import Policy
 from unlost.listener.ports.rows import SAME_ROW, HandlerConnection, NewRow, Result, TransactionPipeline
 
 OF_AN_EVENT = contextvars.ContextVar("OF_AN_EVENT", default="")
@@ -256,6 +258,49 @@ async def test_a_connection_is_kept_for_the_next_event_only_if_one_waits_and_no_
         work.let_go("a")
         await put.until(3)
     assert rows.follows == {"b": True, "c": False, "a": False}
+
+
+class Keeping(FakeRows):
+    """Begins the next transaction with each commit, whoever follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given_back = 0
+
+    async def insert_with(
+        self,
+        row: NewRow,
+        work: Callable[[HandlerConnection], Awaitable[None]],
+        transactions: TransactionPipeline | None = None,
+    ) -> Result:
+        await work(object())
+        assert transactions is not None
+        transactions.kept = self
+        return SAME_ROW
+
+    async def give_back(self) -> None:
+        self.given_back += 1
+
+
+class Mixed(FunctionHandler):
+    """Events whose names begin with "t" are handled in the transaction of their row."""
+
+    def prepare(self, flight: InFlight, number: int) -> Prepared:
+        _, call, arguments = super().prepare(flight, number)
+        return "transaction" if flight.claim_id.startswith("t") else "plain", call, arguments
+
+
+async def test_no_connection_is_kept_while_a_handler_runs_that_needs_none() -> None:
+    rows, given_back = Keeping(), dict[str, int]()
+
+    async def handle(delivery: Delivery, connection: HandlerConnection = None) -> None:
+        given_back[delivery.event_id] = rows.given_back
+
+    one = Policy(handle_concurrency=1)
+    async with handling_with(handle, handler=Mixed("h", "plain", handle), rows=rows, policy=one) as (handling, put):
+        handling.start_all(flights("t1", "t2", "plain"))
+        await put.until(3)
+    assert given_back == {"t1": 0, "t2": 0, "plain": 1}
 
 
 async def test_a_random_number_decides_how_much_of_a_pause_is_taken() -> None:
