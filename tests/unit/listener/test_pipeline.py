@@ -4,6 +4,8 @@ import asyncio
 import time
 from typing import Any, cast
 
+import pytest
+
 from tests.support.claims import FakeManager
 from tests.support.rows import FakeRows
 from tests.support.stages import FakeSink
@@ -14,6 +16,7 @@ from unlost.listener.core.errors import Permanent
 from unlost.listener.core.in_flight import STORED
 from unlost.listener.pipeline.pipeline import Drained, Pipeline
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.ports.source import Batch
 
 
 async def test_at_a_stop_all_get_letters_where_the_table_may_not_be_read():
@@ -83,3 +86,28 @@ async def test_a_stop_hands_back_an_event_of_a_route_that_pauses_at_once():
     pipeline.intake.enter(flight("paused"))
     assert await asyncio.wait_for(pipeline.drain(60.0), 10) == Drained(1)
     assert not manager.held
+
+
+class Sharing(FakeManager):
+    """Nearly every segment is of a peer."""
+
+    def share(self) -> tuple[int, int]:
+        return 0, 10**9
+
+
+@pytest.mark.parametrize(
+    ("shared", "order_by", "left_to_peers"), [(False, "", True), (True, "", False), (False, "k", False)]
+)
+async def test_events_are_left_to_peers_only_where_all_receive_them_and_none_has_to_wait_for_another(
+    shared: bool, order_by: str, left_to_peers: bool
+):
+    pipeline = Pipeline(
+        manager=cast("ClaimManager", Sharing()), store=cast("Any", None), register=cast("Any", None),
+        store_breaker=cast("Any", None), sink=cast("Any", None), healing=cast("Any", None), effects=cast("Any", None),
+        who="a", handler=None, policy=Policy(peer_wait=60.0, order_by=order_by),
+        clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+    )  # fmt: skip
+    frames = [b'{"event_id":"e%d","payload":1}' % number for number in range(2_000)]
+    pipeline.inlet("s", shared=shared).receive(Batch(frames, [None] * len(frames)))
+    assert (len(pipeline.intake.inside()) < len(frames)) is left_to_peers
+    assert len(pipeline.intake.left()) == len(frames)
