@@ -1,17 +1,29 @@
-"""Threads of synchronous handlers. They are used again: to start one costs three times as much as a call.
+"""Threads of synchronous handlers. A call costs a few microseconds; to wake a thread for each costs ten times as much.
 
-All are daemons: one that hangs cannot be cancelled, and must not keep a stopped process alive. The caller bounds how
-many calls run at once, so as many threads wait for work at most. Calls that hang beyond their time limit are counted
-here, and their threads end with them.
+All calls wait in one queue, and a thread that is awake takes one after another. While calls are quick, one thread is
+woken for all that the event loop passed on at once, and what has ended is reported together. If calls are slow, or one
+still waits after ``PATIENCE`` seconds, each that waits gets a thread of its own: so none waits behind one that blocks.
+
+All threads are daemons: one that hangs cannot be cancelled, and must not keep a stopped process alive. No more threads
+are awake than calls are under way, which the caller bounds. Calls that hang beyond their time limit are counted here,
+and their threads end with them.
 """
 
 import asyncio
 import contextlib
 import contextvars
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+
+PATIENCE = 0.001
+"""How long a call may wait behind others that were expected to be quick, in seconds."""
+QUICK = 0.0002
+"""A call that takes longer than this is slow. To wake a thread takes about a quarter of it."""
+MOST_VOTES = 8
+"""So many calls of the other kind change the opinion. A few that waited long for the interpreter do not."""
 
 
 class HandlerThreads:
@@ -20,8 +32,9 @@ class HandlerThreads:
     def __init__(self, name: str, sorted_error: Callable[[BaseException], Exception]) -> None:
         self._name = name
         self._sorted_error = sorted_error
-        self._idle: deque[SimpleQueue[Callable[[], _Call]]] = deque()
+        self._idle: deque[_Bell] = deque()
         self._given_up: set[_Call] = set()
+        self._calls: _Calls | None = None
 
     @property
     def hung(self) -> int:
@@ -30,61 +43,66 @@ class HandlerThreads:
 
     async def run(self, function: Callable[[], object]) -> None:
         """Run this in a thread, with the context variables of the caller; raise what it raises."""
-        call = _Call(asyncio.get_running_loop(), self._given_up)
-        run_here = contextvars.copy_context().run
-
-        def work() -> _Call:
-            try:
-                run_here(function)
-            except BaseException as error:  # noqa: BLE001  a future refuses some, and others end an event loop
-                call.error = self._sorted_error(error)
-            return call
-
-        self._put(work)
+        loop = asyncio.get_running_loop()
+        calls = self._calls
+        if calls is None or calls.loop is not loop:
+            calls = self._calls = _Calls(loop, self._wake, self._given_up)
+        call = _Call(function, contextvars.copy_context(), loop.create_future())
+        calls.put(call)
         try:
             await call.outcome
         except asyncio.CancelledError:
-            call.give_up()
+            calls.give_up(call)
             raise
 
-    def _put(self, work: "Callable[[], _Call]") -> None:
+    def _wake(self, calls: "_Calls") -> None:
+        """Let one more thread work on these."""
         try:
-            queue = self._idle.pop()
+            bell = self._idle.pop()
         except IndexError:
-            queue = SimpleQueue()
-            threading.Thread(target=self._serve, args=(queue,), name=self._name, daemon=True).start()
-        queue.put(work)
+            bell = SimpleQueue()
+            threading.Thread(target=self._serve, args=(bell,), name=self._name, daemon=True).start()
+        calls.awake.add(bell)
+        bell.put(calls)
 
-    def _serve(self, queue: "SimpleQueue[Callable[[], _Call]]") -> None:
-        while True:
-            call = queue.get()()
-            is_hung = call.outcome.done()
-            if not is_hung:
-                self._idle.append(queue)
-            call.ended_in_thread()
-            if is_hung:
-                return
+    def _serve(self, bell: "_Bell") -> None:
+        stays = True
+        while stays:
+            calls = bell.get()
+            stays = calls.work(self._sorted_error)
+            calls.awake.discard(bell)
+            if stays:
+                self._idle.append(bell)
+            calls.report()  # last: what starts the next call finds this thread idle
 
 
 class _Call:
-    """One call. Its attributes change on the event loop alone. Only ``error`` is set by the thread, at its end."""
+    """One call. A thread sets ``error`` and ``seconds`` at its end; all else changes on the event loop."""
 
-    __slots__ = ("_given_up", "_has_ended", "_loop", "error", "outcome")
+    __slots__ = ("context", "error", "function", "has_ended", "outcome", "seconds")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, given_up: "set[_Call]") -> None:
-        self._loop = loop
-        self._given_up = given_up
-        self._has_ended = False
+    def __init__(
+        self, function: Callable[[], object], context: contextvars.Context, outcome: "asyncio.Future[None]"
+    ) -> None:
+        self.function = function
+        self.context = context
+        self.outcome = outcome
         self.error: Exception | None = None
-        self.outcome: asyncio.Future[None] = loop.create_future()
+        self.seconds = 0.0
+        self.has_ended = False
 
-    def ended_in_thread(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._ended)
+    def run(self, sorted_error: Callable[[BaseException], Exception]) -> None:
+        """In a thread: run it."""
+        began = time.perf_counter()
+        try:
+            self.context.run(self.function)
+        except BaseException as error:  # noqa: BLE001  a future refuses some, and others end an event loop
+            self.error = sorted_error(error)
+        self.seconds = time.perf_counter() - began
 
-    def _ended(self) -> None:
-        self._has_ended = True
-        self._given_up.discard(self)
+    def end(self) -> None:
+        """On the event loop: pass on how it ended."""
+        self.has_ended = True
         if self.outcome.done():
             return
         if self.error is None:
@@ -92,7 +110,108 @@ class _Call:
         else:
             self.outcome.set_exception(self.error)
 
-    def give_up(self) -> None:
-        """Count this call as hung, until its thread ends it."""
-        if not self._has_ended:
-            self._given_up.add(self)
+
+class _Calls:
+    """The calls of one event loop. Threads use ``work`` and ``report`` alone."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wake: "Callable[[_Calls], None]", given_up: set[_Call]) -> None:
+        self.loop = loop
+        self.awake: set[_Bell] = set()
+        """The threads that work on these."""
+        self._wake = wake
+        self._given_up = given_up
+        self._waiting: deque[_Call] = deque()
+        self._ended: deque[_Call] = deque()
+        self._under_way = 0
+        self._passed_on = True
+        self._reported = False
+        self._slow = 0
+        """Above 0 if most of the latest calls were slow."""
+        self._later: asyncio.TimerHandle | None = None
+
+    # -- on the event loop ----------------------------------------------------------------------
+
+    def put(self, call: _Call) -> None:
+        """Let a thread take this call, together with all others that are passed on in the same moment."""
+        self._waiting.append(call)
+        self._under_way += 1
+        if self._passed_on:
+            self._passed_on = False
+            self.loop.call_soon(self._pass_on)
+
+    def give_up(self, call: _Call) -> None:
+        """Take back a call that no thread has taken; count any other as hung, until its thread ends it."""
+        try:
+            self._waiting.remove(call)
+        except ValueError:
+            if not call.has_ended:
+                self._given_up.add(call)
+        else:
+            self._under_way -= 1
+
+    def _pass_on(self) -> None:
+        self._passed_on = True
+        if self._slow > 0:
+            self._wake_for_each()
+        elif self._waiting:
+            self._wake_up_to(min(self._under_way, len(self._given_up) + 1))
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._later is None and self._waiting:
+            self._later = self.loop.call_later(PATIENCE, self._look_again)
+
+    def _look_again(self) -> None:
+        self._later = None
+        self._wake_for_each()
+        self._look_later()
+
+    def _wake_for_each(self) -> None:
+        self._wake_up_to(min(self._under_way, len(self.awake) + len(self._waiting)))
+
+    def _wake_up_to(self, count: int) -> None:
+        try:
+            while len(self.awake) < count:
+                self._wake(self)
+        except RuntimeError as error:  # the system starts no more threads
+            while self._waiting:
+                self._ended.append(call := self._waiting.popleft())
+                call.error = error
+            self._report()
+
+    def _report(self) -> None:
+        self._reported = False
+        while self._ended:
+            call = self._ended.popleft()
+            self._under_way -= 1
+            vote = 1 if call.seconds > QUICK else -1
+            self._slow = max(-MOST_VOTES, min(MOST_VOTES, self._slow + vote))
+            self._given_up.discard(call)
+            call.end()
+
+    # -- in a thread ----------------------------------------------------------------------------
+
+    def work(self, sorted_error: Callable[[BaseException], Exception]) -> bool:
+        """Run what waits, one call after another. Return False if one was given up meanwhile."""
+        while True:
+            try:
+                call = self._waiting.popleft()
+            except IndexError:
+                return True
+            call.run(sorted_error)
+            is_given_up = call.outcome.done()
+            self._ended.append(call)
+            if is_given_up:
+                return False
+            if self._waiting:
+                self.report()
+
+    def report(self) -> None:
+        """Let the event loop know what has ended, unless it will look soon."""
+        if self._ended and not self._reported:
+            self._reported = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self.loop.call_soon_threadsafe(self._report)
+
+
+_Bell = SimpleQueue[_Calls]
