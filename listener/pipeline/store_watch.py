@@ -21,6 +21,8 @@ PAUSES = FullJitter(first=0.2, longest=3.0)
 """The pauses between two probes. A breaker that closes ends a pause: another call to PostgreSQL has succeeded."""
 AGAIN_SECONDS = 6.0
 """An outage that follows another so soon is the same: the pauses go on growing."""
+SPACING_SECONDS = 0.02
+"""The shortest time between the beginnings of two probes. A probe commits, so it costs as much as many rows."""
 UNAVAILABLE_SECONDS = 1.0
 """The pause before a retry if the server lacked something for the row (room, memory) but accepted the probe."""
 
@@ -46,7 +48,7 @@ class StoreWatch:
         self._requested = asyncio.Event()
         self._taking = asyncio.Event()
         self._taking.set()
-        self._recovered_at = float("-inf")
+        self._recovered_at = self._probed_at = float("-inf")
         self._refused = ""
         self._failures = 0
         self.error = ""
@@ -78,6 +80,7 @@ class StoreWatch:
         """Send probes on request, until cancelled."""
         while True:
             await self._requested.wait()
+            await asyncio.sleep(max(0.0, self._probed_at + SPACING_SECONDS - self._clocks.monotonic()))
             self._requested.clear()
             waiting = self._take_waiting()
             if not waiting:
@@ -121,6 +124,7 @@ class StoreWatch:
 
     async def _probe(self) -> str:
         """Return why the store accepts no rows, or an empty text."""
+        self._probed_at = self._clocks.monotonic()
         try:
             await self._store.probe()
         except (Permanent, NotPermitted) as error:  # the server answers, but a table or a right is missing

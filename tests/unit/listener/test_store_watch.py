@@ -52,6 +52,18 @@ async def test_a_failure_counts_if_a_probe_succeeds_after_it():
         assert watch.error == ""
 
 
+async def test_one_probe_answers_all_failures_of_a_moment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store_watch, "SPACING_SECONDS", 0.2)
+    store = FakeRows(None)
+    async with watching(store) as (watch, _):
+        began = time.monotonic()
+        for _ in range(3):
+            tasks = [asyncio.create_task(watch.counts(FAILED, time.monotonic())) for _ in range(10)]
+            assert await asyncio.gather(*tasks) == [True] * 10
+        assert store.probes == 3
+        assert time.monotonic() - began >= 0.4, "the first at once, the others later"
+
+
 @pytest.mark.parametrize("refused", [Transient("away"), Permanent("no table")])
 async def test_in_an_outage_nothing_counts_for_as_long_as_it_takes(refused: Exception):
     store, facts = FakeRows(*[refused] * 5, None), list[Fact]()
