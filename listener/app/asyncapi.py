@@ -6,7 +6,8 @@ from pydantic import Field
 
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.routing.asyncapi import asyncapi_of
-from unlost.listener.routing.finding import find_handler
+from unlost.listener.routing.finding import handler_of, imported
+from unlost.listener.routing.router import Router
 from unlost.ops.kit.command import Settings, UsageProblem, command, say_json_text
 
 
@@ -33,9 +34,12 @@ def asyncapi(settings: AsyncApiSettings, name: str | None) -> int:
     if not name:
         raise UsageProblem("name a handler: unlost asyncapi package.module:object, or HANDLER")
     try:
-        handler = find_handler(name)
+        target = imported(name)
+        handler = handler_of(name, target) if isinstance(target, Router) else None
     except Misconfigured as error:
         raise UsageProblem(*error.mistakes) from None
+    if handler is None:
+        raise UsageProblem(f"{name} is no App: name an application with routes, such as shop:app")
     document = asyncapi_of(handler, name=name, version=settings.handler_version)
     say_json_text(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
     return 0

@@ -179,3 +179,10 @@ def test_the_command_prints_the_document():
     wrong = CliRunner().invoke(asyncapi, ["nowhere:app"])
     assert wrong.exit_code == 2
     assert "importing nowhere failed" in wrong.output
+
+
+@pytest.mark.parametrize("name", ["json:dumps", "json:nothing"])
+def test_the_command_says_in_one_sentence_what_is_no_application(name: str):
+    refused = CliRunner().invoke(asyncapi, [name])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert f"{name} is no App: name an application with routes, such as shop:app" in refused.stderr
