@@ -10,7 +10,8 @@ import asyncpg
 
 from unlost.listener.core.delivery import Delivery
 from unlost.ops.bench.bed import Bed
-from unlost.ops.bench.figures import Measured
+from unlost.ops.bench.figures import Latencies, Measured
+from unlost.ops.bench.latency import published_to_visible
 from unlost.ops.bench.load import events
 from unlost.ops.system.child import Child
 
@@ -18,6 +19,7 @@ COUNTERS = 997
 MARK = "fails-"
 FAILING_ONE_IN = 20
 AWAITED_SECONDS = 0.005
+INSTANT = f"{__name__}:instant"
 BY_HAND = 16
 """A listener's default number of concurrent handlers."""
 TABLE = "create table if not exists counters (id int primary key, n bigint not null)"
@@ -28,14 +30,16 @@ INSERT = """insert into by_hand
     values ($1, $2, $3, $4, 'hand', 'hand', 1, 1, to_timestamp($5)) on conflict do nothing returning event_id"""
 
 
-async def plain(event: Delivery) -> None:  # noqa: ARG001  the signature of a handler
-    """Wait, as for a quick response of another service."""
+async def plain(event: Delivery) -> None:
+    """Wait, as for a quick response of another service, and fail for marked events."""
     await asyncio.sleep(AWAITED_SECONDS)
+    await instant(event)
 
 
 async def transaction(event: Delivery, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Update one row in the transaction of the event's row."""
+    """Update one row in the transaction of the event's row, and fail for marked events."""
     await connection.execute(UPDATE, _counter(event.event_id))
+    await instant(event)
 
 
 async def instant(event: Delivery) -> None:
@@ -55,20 +59,33 @@ def child_of(bed: Bed, handler: str, **settings: str) -> Child:
     return system.layout.with_settings(HANDLER=handler, **settings).listeners(system.database_url, system.redis_url)[0]
 
 
-async def healthy(bed: Bed, *, count: int, failing: bool) -> Measured:
-    """Measure how fast one listener stores healthy events; if ``failing``, every twentieth event fails each time."""
+async def healthy(bed: Bed, handler: str, *, count: int, failing: bool, **settings: str) -> Measured:
+    """Measure how fast one listener stores healthy events; if ``failing``, every twentieth event fails each time.
+
+    ``handler``: the whole name of one that fails for marked events.
+    """
+    await _counters(bed)
     await bed.forget_rows()
     lines = events(count, bed.new_run(), 300)
     if failing:
-        lines = [_marked(line) if number % FAILING_ONE_IN == 0 else line for number, line in enumerate(lines)]
+        lines = [one_fails(number, line) for number, line in enumerate(lines)]
     stored = count - len(range(0, count, FAILING_ONE_IN)) if failing else count
     # Those that fail still wait for another attempt when all others are stored.
-    child = child_with(bed, "instant", SHUTDOWN_TIMEOUT="0")
+    child = child_of(bed, handler, SHUTDOWN_TIMEOUT="0", **settings)
     return Measured(stored, (await bed.stored([child], lines, stored)).seconds)
 
 
-def _marked(line: bytes) -> bytes:
-    return line.replace(b'"event_id": "', b'"event_id": "' + MARK.encode(), 1)
+async def seen(bed: Bed, *, rate: int, seconds: float, failing: bool) -> Latencies:
+    """Measure when healthy events become visible; if ``failing``, every twentieth event fails each time."""
+    return await published_to_visible(
+        bed, rate=rate, seconds=seconds, child=child_with(bed, "instant", SHUTDOWN_TIMEOUT="0"),
+        changed=one_fails if failing else None,
+    )  # fmt: skip
+
+
+def one_fails(number: int, line: bytes) -> bytes:
+    """Mark every twentieth event."""
+    return line.replace(b'"event_id": "', b'"event_id": "' + MARK.encode(), 1) if number % FAILING_ONE_IN == 0 else line
 
 
 async def stored(bed: Bed, handler: str, *, count: int, **settings: str) -> Measured:

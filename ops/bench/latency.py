@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import asyncpg
 from redis.asyncio import Redis
@@ -20,6 +20,7 @@ from unlost.ops.bench.bed import Bed, publishing
 from unlost.ops.bench.figures import Latencies, percentiles
 from unlost.ops.bench.load import event
 from unlost.ops.bench.pacing import PacedPublisher, wait_until
+from unlost.ops.system.child import Child
 
 SETTLE = 60.0
 WARM_SECONDS = 1.5
@@ -51,33 +52,45 @@ can be taken often. The last look begins when the lock is free."""
 LOOKS = "select snapshot, at from pg_temp.looks()"
 
 
-async def published_to_visible(bed: Bed, *, rate: int, seconds: float) -> Latencies:
-    """Publish at an even rate, and take looks at the table all the time."""
+Change = Callable[[int, bytes], bytes]
+"""Makes another event of one with this number."""
+
+
+async def published_to_visible(
+    bed: Bed, *, rate: int, seconds: float, child: Child | None = None, changed: Change | None = None
+) -> Latencies:
+    """Publish at an even rate, and take looks at the table all the time.
+
+    ``child``: the listener; none: one without a handler. Events that are ``changed`` do not count: they become no rows.
+    """
     await bed.forget_rows()
     await bed.begin_here()
-    child = bed.system.listeners[0]
+    child = child or bed.system.listeners[0]
     child.start()
     try:
         await bed.publish([event(0, bed.new_run(), 200)])
         await bed.rows(1)
-        return await _under_way(bed, bed.new_run(), rate, seconds)
+        return await _under_way(bed, bed.new_run(), rate, seconds, changed or (lambda _, line: line))
     finally:
         await asyncio.to_thread(child.stop)
 
 
-async def _under_way(bed: Bed, run: str, rate: int, seconds: float) -> Latencies:
+async def _under_way(bed: Bed, run: str, rate: int, seconds: float, changed: Change) -> Latencies:
     warm, limit = round(rate * WARM_SECONDS), SETTLE + WARM_SECONDS + seconds
     count = warm + round(rate * seconds)
     whole = await bed.reports.newest()
-    requests = [publishing(event(number, run, 300)) for number in range(count)]
+    lines = [event(number, run, 300) for number in range(count)]
+    sending = [changed(number, line) for number, line in enumerate(lines)]
+    counts = [one == other for one, other in zip(lines, sending, strict=True)]
     async with asyncio.timeout(limit), _looking(bed, limit) as looks:
-        sent = await _sent(bed, requests, rate)
+        sent = await _sent(bed, [publishing(line) for line in sending], rate)
         await asyncio.sleep(MOMENT)
-        await bed.rows(1 + count)
+        await bed.rows(1 + sum(counts))
     written_by = await bed.reports.transactions_after(whole)
     seen = became_visible([(look["snapshot"], look["at"]) for look in await looks], set(written_by.values()))
     visible = {event_id: seen[transaction] for event_id, transaction in written_by.items()}
-    return percentiles([visible[f"{run}-{number:08}"] - at for number, at in enumerate(sent)][warm:])
+    measured = [number for number in range(warm, count) if counts[number]]
+    return percentiles([visible[f"{run}-{number:08}"] - sent[number] for number in measured])
 
 
 async def _sent(bed: Bed, requests: Sequence[bytes], rate: int) -> list[float]:

@@ -37,13 +37,24 @@ async def take(payload: Payload) -> None:
     """Take no time."""
 
 
+failing = App()
+
+
+@failing.otherwise
+async def take_or_fail(payload: Payload, event: Delivery) -> None:  # noqa: ARG001  it is decoded
+    """Take no time, and fail for marked events."""
+    await handlers.instant(event)
+
+
 async def slow(event: Delivery) -> None:  # noqa: ARG001  the signature of a handler
     """Wait, as for a slow response of another service."""
     await asyncio.sleep(SLOW_SECONDS)
 
 
 def threaded(event: Delivery) -> None:
-    """Take no time, in a thread."""
+    """Take no time, in a thread, and fail for marked events."""
+    if event.event_id.startswith(handlers.MARK):
+        raise ConnectionError("as marked")
 
 
 async def stored(bed: Bed, handler: str, *, count: int, **settings: str) -> Measured:
@@ -70,6 +81,25 @@ async def measure(bed: Bed, *, count: int, rounds: int) -> Mapping[str, list[Mea
     for _ in range(rounds):
         for name, once in forms.items():
             taken[name].append(await once())
+    return taken
+
+
+FORMS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "failing_5_ms": (f"{handlers.__name__}:plain", {"HANDLE_CONCURRENCY": str(MANY)}),
+    "failing_transaction": (f"{handlers.__name__}:transaction", {}),
+    "failing_typed": (f"{__name__}:failing", {}),
+    "failing_thread": (f"{__name__}:threaded", {}),
+}
+"""The other forms of handlers beside events that fail, with their settings."""
+
+
+async def beside_failing(bed: Bed, *, count: int, rounds: int) -> Mapping[str, tuple[list[Measured], list[Measured]]]:
+    """Measure healthy events of each form without others, and beside some that fail."""
+    taken: dict[str, tuple[list[Measured], list[Measured]]] = {name: ([], []) for name in FORMS}
+    for _ in range(rounds):
+        for name, (handler, settings) in FORMS.items():
+            for failing, found in zip((False, True), taken[name], strict=True):
+                found.append(await handlers.healthy(bed, handler, count=count, failing=failing, **settings))
     return taken
 
 

@@ -25,6 +25,9 @@ SIZE = 300
 RATE = 1_000
 LATENCY_SECONDS = 2.0
 """Duration of each rate."""
+FAILING_LATENCY_SECONDS = 4.0
+"""Longer than all attempts of an event that fails."""
+HANDLED, BESIDE = "handler, plain 0 ms", "the same beside 5 % that fail"
 FLOOR = "hop + round trip + commit"
 IN_A_ROW = "the same, one right after another"
 BY_HAND = "queue + unnest by hand"
@@ -130,7 +133,7 @@ class Suite:
             "sequential": self._beside_loops, "concurrent": self._beside_loops, "limit": self._in_turn,
             "by_hand": self._in_turn, "two_listeners": self._in_turn, "batch_publish": self._in_turn,
             "latency": self._latency, "transaction": self._transaction,
-            "failing": self._failing,
+            "failing": self._failing, "failing_p99": self._failing_latency,
         }  # fmt: skip
         for _ in range(LOOKS_AGAIN):
             missed = [name for name in missed_bars(self.found.ratios, noisy=True) if name in parts]
@@ -229,17 +232,36 @@ class Suite:
             for name, rounds in taken.items():
                 self._keep(name, rounds)
             self._compared |= routes.ratios(taken, count=self._extent.events // 2)
+            for name, (without, beside) in (
+                await routes.beside_failing(self._bed, count=self._extent.events // 2, rounds=self._extent.rounds)
+            ).items():
+                self._keep(f"{name}, healthy alone", without)
+                self._keep(BESIDE, beside)
+                self._compare(name, [each.rate for each in beside], [each.rate for each in without])
 
     async def _failing(self) -> None:
         count = self._extent.events // 2
         without: list[Measured] = []
         beside: list[Measured] = []
         for _ in range(self._extent.rounds):
-            without.append(await handlers.healthy(self._bed, count=count, failing=False))
-            beside.append(await handlers.healthy(self._bed, count=count, failing=True))
-        self._keep("handler, plain 0 ms", without)
-        self._keep("the same beside 5 % that fail", beside)
+            without.append(await handlers.healthy(self._bed, handlers.INSTANT, count=count, failing=False))
+            beside.append(await handlers.healthy(self._bed, handlers.INSTANT, count=count, failing=True))
+        self._keep(HANDLED, without)
+        self._keep(BESIDE, beside)
         self._compare("failing", [each.rate for each in beside], [each.rate for each in without])
+        await self._failing_latency()
+
+    async def _failing_latency(self) -> None:
+        without: list[Latencies] = []
+        beside: list[Latencies] = []
+        for _ in range(self._extent.rounds_of_latency):
+            for found, failing in ((without, False), (beside, True)):
+                found.append(
+                    await handlers.seen(self._bed, rate=RATE, seconds=FAILING_LATENCY_SECONDS, failing=failing)
+                )
+        self._keep_latency(f"{HANDLED}, publish to row", without)
+        self._keep_latency(BESIDE, beside)
+        self._compare("failing_p99", [each.p99 for each in beside], [each.p99 for each in without])
 
     async def _transaction(self) -> None:
         count = self._extent.events // 4

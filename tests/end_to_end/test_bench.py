@@ -9,7 +9,10 @@ import pytest
 
 from unlost.ops.bench.figures import BARS
 
-ONLY_FULL = {"large_table", "memory_mb", "typed_us", "slow_handlers", "many_transactions", "thread_us"}
+ONLY_FULL = {
+    "large_table", "memory_mb", "typed_us", "slow_handlers", "many_transactions", "thread_us",
+    "failing_5_ms", "failing_transaction", "failing_typed", "failing_thread",
+}  # fmt: skip
 
 
 @pytest.mark.long
