@@ -31,7 +31,7 @@ def boards(runbook_text: str) -> dict[str, models.Dashboard]:
 
 def overview() -> models.Dashboard:
     """Is everything all right, at one glance."""
-    return _board("overview", "Overview", "Green is good. What is not green has a heading in the runbook.", [
+    return _board("overview", "Overview", "Green is good. Everything else has a heading in the runbook.", [
         figure("Processes", "Those that answer Prometheus.", "up", says=UP, legend="{{instance}}", width=6),
         figure("Source", "Whether each listener is connected.", "unlost_source_connected", says=CONNECTED,
                legend="{{instance}}", width=6),

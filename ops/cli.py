@@ -3,7 +3,7 @@
 A command's module is imported only when that command is used.
 """
 
-from unlost.ops.kit.command import lazy_group
+from unlost.ops.kit.groups import lazy_group
 
 main = lazy_group(
     "unlost",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("listener", "producer", "dlq", "ops")
+FOLDERS = ("listener", "producer", "dlq", "ops")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 MARKUP = re.compile(r"<!--.*?-->|\]\([^)]*\)|[*_\[\]#>]", re.DOTALL)
 ITEM = re.compile(r"^\s*(?:[-*]|\d+\.)\s+", re.MULTILINE)
@@ -20,7 +20,7 @@ END = re.compile(r"(?<=[.!?:])\s+(?=[`A-Z0-9])|\n\s*\n")
 
 def main() -> None:
     """Print one line a figure."""
-    code = {path: path.read_text(encoding="utf-8") for path in listed(*(f"{room}/**.py" for room in ROOMS))}
+    code = {path: path.read_text(encoding="utf-8") for path in listed(*(f"{folder}/**.py" for folder in FOLDERS))}
     pages = [path.read_text(encoding="utf-8") for path in listed("*.md", "docs/**.md") if path.name != "CHANGELOG.md"]
     show("lines of a file", [text.count("\n") for text in code.values()])
     show("lines of a function", [length for text in code.values() for length in functions(text)])

@@ -30,8 +30,9 @@ from unlost.listener.core.errors import Failure
 from unlost.listener.core.event import parse
 from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 
 GROUPS, TYPES, ROUNDS, AT_ONCE, FILLED_AT_ONCE = 200, 20, 5, 2_000, 50_000

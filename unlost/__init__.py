@@ -45,7 +45,7 @@ __all__ = [
 ]
 _OUTCOME = "unlost.producer.client.outcome"
 _PUBLISHER = "unlost.producer.client.publisher"
-_ROOMS = {
+_MODULES = {
     "App": "unlost.listener.app.embedding:App",
     "Backoff": "unlost.listener.core.attempts:Backoff",
     "Delivery": "unlost.listener.core.delivery:Delivery",
@@ -67,7 +67,7 @@ _ROOMS = {
 
 def __getattr__(name: str) -> Any:
     """Load a name when it is first used: a daemon must handle signals before it loads other modules."""
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'unlost' has no attribute {name!r}")
-    module, _, attribute = _ROOMS[name].partition(":")
+    module, _, attribute = _MODULES[name].partition(":")
     return getattr(import_module(module), attribute)

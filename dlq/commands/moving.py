@@ -22,7 +22,8 @@ from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.pipeline.healing import HealPolicy
 from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letter_rows import Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.ops.kit.command import UsageProblem, command, say
 from unlost.ops.kit.telemetry.counted import counted
 

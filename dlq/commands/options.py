@@ -13,7 +13,7 @@ from unlost.dlq.record.file import FileError
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.query import Selection, moment
 from unlost.dlq.record.sidecar import Status
-from unlost.listener.app.settings import GroupName
+from unlost.listener.app.group_name import GroupName
 from unlost.listener.core.cause import Reason
 from unlost.ops.kit.access.settings import RedactSettings
 from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings

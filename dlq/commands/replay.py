@@ -12,7 +12,7 @@ from pydantic import Field
 
 from unlost.dlq.commands.options import files_argument, filter_options, json_option, selection_of
 from unlost.dlq.commands.render import warn_of
-from unlost.dlq.commands.reporter import AsJson, Follow, Reporter, Words
+from unlost.dlq.commands.reporter import JsonLinesReporter, JsonReporter, Reporter, TextReporter
 from unlost.dlq.commands.shadow import shadow as run_shadow_replay
 from unlost.dlq.commands.store import ended, opened
 from unlost.dlq.commands.trail import about, noted
@@ -25,11 +25,10 @@ from unlost.dlq.replay.replaying import Replay
 from unlost.dlq.replay.shadow import ShadowRun
 from unlost.dlq.store.files import about_us
 from unlost.dlq.store.port import Plan, TakenLetters
-from unlost.listener.app.settings import CURSOR_BYTES, ConnectionSettings
+from unlost.listener.app.connection_settings import CURSOR_BYTES, ConnectionSettings
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
-from unlost.ops.kit.command import UsageProblem, command, run_through, say
+from unlost.ops.kit.command import UsageProblem, command, say
 from unlost.ops.kit.telemetry.counted import counted
-from unlost.ops.kit.telemetry.logs import configure_logs
 
 OpenRerun = Callable[["ReplaySettings"], Rerun]
 OpenShadow = Callable[["ReplaySettings"], ShadowRun]
@@ -111,7 +110,7 @@ def replay_command(open_rerun: OpenRerun, open_shadow: OpenShadow) -> click.Comm
                 as_json=as_json, follow=follow,
             )  # fmt: skip
             return ended(run)
-        reporter = Follow() if follow else AsJson() if as_json else Words()
+        reporter = JsonLinesReporter() if follow else JsonReporter() if as_json else TextReporter()
         job = Job(
             settings, files, selection_of(values), limits, reporter, open_rerun,
             insists=without_handler or other_handler, by=by or whoami(),
@@ -155,6 +154,9 @@ class Job:
 
     def run(self) -> int:
         """Run the replay."""
+        from unlost.ops.kit.command.daemon import run_through
+        from unlost.ops.kit.telemetry.logs import configure_logs
+
         configure_logs(self._settings.log_level, self._settings.instance_id)
         try:
             found, report = run_through(self._run())

@@ -37,7 +37,7 @@ class Reporter(Protocol):
         """Report the result."""
 
 
-class Words:
+class TextReporter:
     """For people."""
 
     def planned(self, found: Plan) -> None:
@@ -58,7 +58,7 @@ class Words:
         print_report(report, found.letters)
 
 
-class AsJson:
+class JsonReporter:
     """For programs that wait for the end."""
 
     def planned(self, found: Plan) -> None:
@@ -77,7 +77,7 @@ class AsJson:
         say_json(_end(found, report))
 
 
-class Follow:
+class JsonLinesReporter:
     """For programs that show progress: one line per step."""
 
     def planned(self, found: Plan) -> None:

@@ -1,6 +1,6 @@
 """The trail: who changed what, from where, why, and with what result. Each entry has the hash of the one before.
 
-So an entry that is changed, taken out or put in breaks the chain from there on. What is cut off at the end leaves a
+So an entry that is changed, taken out or put in breaks the chain from there on. A cut at the end leaves a
 whole chain: note the last hash elsewhere, and compare. The chain stands in PostgreSQL (``store/postgres/trail.py``); a
 file has a chain of its own, for commands that reach no database.
 """
@@ -52,7 +52,7 @@ class Act(msgspec.Struct, frozen=True):
     result: str
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True):
+class TrailEntry(msgspec.Struct, frozen=True, kw_only=True):
     """An act in its chain. ``at``: microseconds since 1970."""
 
     number: int
@@ -67,15 +67,15 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
 
 
-def link(act: Act, *, after: Link | None, at: float) -> Link:
+def link(act: Act, *, after: TrailEntry | None, at: float) -> TrailEntry:
     """Put an act at the end of a chain."""
     texts = {name: _short(value) for name, value in msgspec.structs.asdict(act).items()}
     number, previous = (1, FIRST) if after is None else (after.number + 1, after.hash)
-    made = Link(number=number, at=round(at * 1_000_000), previous=previous, hash="", **texts)
+    made = TrailEntry(number=number, at=round(at * 1_000_000), previous=previous, hash="", **texts)
     return msgspec.structs.replace(made, hash=hash_of(made))
 
 
-def hash_of(one: Link) -> str:
+def hash_of(one: TrailEntry) -> str:
     """The hash of all fields but itself."""
     fields = [value for name, value in msgspec.structs.asdict(one).items() if name != "hash"]
     return hashlib.sha256(msgspec.json.encode(fields)).hexdigest()
@@ -88,7 +88,7 @@ class Chain:
         self.count = 0
         self.last = FIRST
 
-    def broken_by(self, one: Link) -> str:
+    def broken_by(self, one: TrailEntry) -> str:
         """Where the next entry breaks it, in a sentence; an empty text if it does not."""
         if one.number != self.count + 1:
             return f"entry {self.count + 1} is missing; {one.number} follows"
@@ -100,7 +100,7 @@ class Chain:
         return ""
 
 
-def whole(path: Path) -> Iterator[Link]:
+def whole(path: Path) -> Iterator[TrailEntry]:
     """Return the entries of a file whose chain is whole so far. Raises ``BrokenTrail`` where it breaks."""
     chain = Chain()
     for one in read(path):
@@ -109,7 +109,7 @@ def whole(path: Path) -> Iterator[Link]:
         yield one
 
 
-def retold(one: Link, path: Path) -> Act:
+def retold(one: TrailEntry, path: Path) -> Act:
     """An entry of a file, to be put into another chain. Its hash, by which it is known again, ends the origin."""
     origin = f"{one.origin[: MAX_TEXT // 2]}, from {path.name[:100]}, entry {one.hash}"
     return Act(one.who, origin, one.what, one.about, one.why, one.result)
@@ -120,14 +120,14 @@ def _short(text: str) -> str:
     return text[:MAX_TEXT].replace("\0", "").encode("utf-8", "replace").decode()
 
 
-_link = msgspec.json.Decoder(Link)
+_link = msgspec.json.Decoder(TrailEntry)
 
 
 class BrokenTrail(Exception):
     """A file of the trail has a line that is no entry."""
 
 
-def append_to(path: Path, act: Act) -> Link:
+def append_to(path: Path, act: Act) -> TrailEntry:
     """Append to a file; return once it is on disk. Several processes may do so."""
     descriptor = private_descriptor(path, os.O_RDWR | os.O_APPEND)
     try:
@@ -168,7 +168,7 @@ def warn_unwritten(why: object) -> None:
     say(f"warning: the trail cannot be written: {why}; the change is made all the same", err=True)
 
 
-def _last(path: Path, tail: bytes) -> Link | None:
+def _last(path: Path, tail: bytes) -> TrailEntry | None:
     if not tail:
         return None
     try:
@@ -177,7 +177,7 @@ def _last(path: Path, tail: bytes) -> Link | None:
         raise BrokenTrail(f"{path} does not end with an entry of a trail; put it aside, and a new one begins") from None
 
 
-def read(path: Path) -> Iterator[Link]:
+def read(path: Path) -> Iterator[TrailEntry]:
     """The entries of a file; a last line that was torn is left out. Raises ``BrokenTrail``."""
     with path.open("rb") as file:
         for number, line in enumerate(iter(partial(file.readline, MAX_LINE), b""), 1):

@@ -1,7 +1,7 @@
 """The port of letters: the promises of every store of them. Adapters: files, and PostgreSQL's table.
 
 A replay locks each letter that it takes, so two replays share the letters and never run the same one. A lock ends with
-its holder. What became of a letter is durable when ``record`` returns.
+its holder. The record of a letter's fate is durable when ``record`` returns.
 """
 
 from collections import Counter

@@ -16,7 +16,8 @@ from grafana.pictures.queried import Board, boards
 from grafana.prometheus import Prometheus, running_prometheus
 from unlost.ops.faults.drills.catalogue import DRILLS
 from unlost.ops.faults.drills.drill import Drill
-from unlost.ops.faults.drills.local_stage import LocalStage, local_stage
+from unlost.ops.faults.drills.local_stage import LocalStage
+from unlost.ops.faults.drills.local_staging import local_stage
 from unlost.ops.faults.drills.marks import marks
 from unlost.ops.faults.drills.stage import StageError
 

@@ -38,7 +38,8 @@ def _jetstream(item: str, settings: ListenerSettings, declare: Declare) -> Sourc
 
 def _kafka(item: str, settings: ListenerSettings, cursors: GroupCursors, store: Store, declare: Declare) -> Source:
     with _extra("kafka", item):
-        from unlost.listener.source.brokers.kafka import OPTIONS, Kafka, Positions, options_of
+        from unlost.listener.source.brokers.kafka import OPTIONS, Kafka, options_of
+        from unlost.listener.source.brokers.kafka_session import Positions
     address = read_address(item, what="TOPIC", port=9092, options=OPTIONS)
     options = options_of(address, group=settings.group, start_from=settings.start_from)
     return Kafka(options, Positions(cursors, settings.group, store, declare))

@@ -32,7 +32,6 @@ from unlost.listener.observe.recent import Recent
 from unlost.listener.pipeline.handlers import Handler
 from unlost.listener.pipeline.pipeline import Drained
 from unlost.listener.pipeline.work import WaitingEvent
-from unlost.listener.routing.asyncapi import asyncapi_of
 from unlost.listener.routing.finding import find_handler
 from unlost.listener.store.postgres.pages import Pages
 from unlost.ops.kit.access.tls_settings import unverified
@@ -265,6 +264,8 @@ class Daemon:
         return self._engine.pipeline.work.next_retries(most)
 
     def _asyncapi(self) -> Mapping[str, Any]:
+        from unlost.listener.routing.asyncapi import asyncapi_of  # most listeners are never asked
+
         handler, settings = self._engine.handler, self._settings
         return asyncapi_of(handler, name=settings.handler, version=settings.handler_version)
 

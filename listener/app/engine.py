@@ -10,8 +10,8 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
+from unlost.listener.app.connection_settings import ConnectionSettings
 from unlost.listener.app.pausing import Pausing
-from unlost.listener.app.settings import ConnectionSettings
 from unlost.listener.app.wiring import Connect, connect_servers
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.breaker import Breaker

@@ -24,11 +24,6 @@ def names() -> list[str]:
     return sorted([*shipped(), *CLASSES])
 
 
-def is_feed(item: str) -> bool:
-    """Whether an item of SOURCE names a feed, not an address."""
-    return "://" not in item
-
-
 def feed_of(
     item: str, environment: Mapping[str, str] = os.environ, *, max_bytes: int = 1024 * 1024
 ) -> tuple[str, Feed]:

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from unlost.dlq.replay.outcome import AlreadyStored, FailedAgain, NowStored, Outcome, StillBlocked
+from unlost.listener.app.connection_settings import ConnectionSettings
 from unlost.listener.app.engine import Engine
-from unlost.listener.app.settings import ConnectionSettings, handler_of
+from unlost.listener.app.settings import handler_of
 from unlost.listener.app.wiring import connect_servers
 from unlost.listener.core.errors import Failure, Permanent, Transient, failure_of
 from unlost.listener.core.event import Edited, Event

@@ -15,7 +15,7 @@ from unlost.dlq.record.event import edited_as, event_of
 from unlost.dlq.record.letter import letter_for
 from unlost.dlq.replay.shadow import ShadowOutcome, ShadowResult
 from unlost.dlq.store.entries import LetterEntry
-from unlost.listener.app.settings import ConnectionSettings
+from unlost.listener.app.connection_settings import ConnectionSettings
 from unlost.listener.app.wiring import connect_servers
 from unlost.listener.core.attempts import Backoff, raised
 from unlost.listener.core.cause import Reason

@@ -3,8 +3,8 @@
 The file is the authority until PostgreSQL has a letter, and works alone without it. Shipping follows the file: it reads
 what was appended, in batches that are bounded in count and bytes, and records in the sidecar how far it came. So a
 restart continues there. If PostgreSQL lost rows meanwhile, the whole file is compared with the list by the letters'
-ids. What others did to letters of this instance (a replay elsewhere, the console) is written into its sidecar, so that
-the files alone are complete too.
+ids. Changes that others make to letters of this instance (a replay elsewhere, the console) are written into its
+sidecar, so that the files alone are complete too.
 """
 
 import asyncio
@@ -31,7 +31,8 @@ from unlost.listener.core.facts import (
     LettersResolved,
 )
 from unlost.listener.store.burials import burial_of
-from unlost.listener.store.postgres.letters import LetterTable, Listed, Sums
+from unlost.listener.store.postgres.letter_rows import Listed
+from unlost.listener.store.postgres.letters import LetterTable, LetterTotals
 from unlost.ops.kit.telemetry.counted import counted
 
 LOOK_EVERY_SECONDS = 2.0
@@ -90,7 +91,7 @@ class Shipping:
         self._counted_at = -COUNT_EVERY_SECONDS
         self.error = ""
         self.refused = 0
-        self.fleet = Sums()
+        self.fleet = LetterTotals()
         """The sums over the whole list, as last counted."""
 
     async def run(self) -> None:

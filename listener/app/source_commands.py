@@ -19,7 +19,7 @@ from unlost.listener.source.feed.hook import Action, Feed
 from unlost.listener.source.feed.loading import about, text_of
 from unlost.listener.source.feed.recording import MessageFile
 from unlost.listener.source.feed.source import FeedSource
-from unlost.listener.source.feed.trial import Became, Trial, Watched
+from unlost.listener.source.feed.trial import MessageResult, Trial, Watched
 from unlost.listener.source.websocket.connection import WebSocketOptions
 from unlost.ops.kit.command import Settings, UsageProblem, command, main_group, say
 from unlost.ops.kit.telemetry.counted import counted
@@ -126,7 +126,7 @@ class _Shown:
     def __init__(self) -> None:
         self._printed: dict[tuple[str, str | None], int] = {}
 
-    def __call__(self, one: Became) -> None:
+    def __call__(self, one: MessageResult) -> None:
         kind = one.what, one.type
         self._printed[kind] = self._printed.get(kind, 0) + 1
         if self._printed[kind] > PER_KIND:
@@ -156,7 +156,7 @@ def _recorded(path: Path | None) -> Iterator[Callable[[bytes], None]]:
 async def _read(
     feed: Feed,
     trial: Trial,
-    shown: Callable[[Became], None],
+    shown: Callable[[MessageResult], None],
     record: Callable[[bytes], None],
     settings: TrySettings,
 ) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from unlost.listener.app.brokers import SCHEMES, Store, broker_of
-from unlost.listener.app.feeds import feed_of, is_feed
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.fast.websocket import open_stream
@@ -91,13 +90,15 @@ def source_of(item: str, here: Surroundings, saved: Callable[[], str | None]) ->
         return _stream(here, here.settings.stream(item), saved)
     if item.startswith(SCHEMES):
         return broker_of(item, here.settings, here.cursors, here.store, here.declare)
-    if is_feed(item):
+    if "://" not in item:
         return _feed(here, item)
     known = ", ".join(("ws://", "wss://", *SCHEMES))
     raise Misconfigured(f"SOURCE={masked(item)}: an address begins with one of {known}; a feed has a name or a file")
 
 
 def _feed(here: Surroundings, item: str) -> Source:
+    from unlost.listener.app.feeds import feed_of  # most listeners read no feed
+
     settings = here.settings
     name, feed = feed_of(item, max_bytes=settings.max_event_bytes)
     websocket = WebSocketOptions(max_frame=settings.max_event_bytes, keepalive=settings.keepalive)

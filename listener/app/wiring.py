@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from unlost.listener.app.settings import ConnectionSettings, ReadSettings
+from unlost.listener.app.connection_settings import ConnectionSettings, ReadSettings
 from unlost.listener.claims.postgres.adapter import PostgresClaims
 from unlost.listener.claims.redis.adapter import RedisClaims
 from unlost.listener.claims.redis.servers import redis_servers

@@ -20,7 +20,7 @@ class Backoff:
     """Up to ``attempts``; the pause between them grows from ``first`` by ``factor`` to ``longest`` seconds.
 
     ``jitter`` takes a random part of the pause, at least half of it, so that events that failed together do not come
-    back together. What a handler raises is transient, except for the classes in ``permanent`` (no further attempt) and
+    back together. An error of a handler is transient, except for the classes in ``permanent`` (no further attempt) and
     ``at_once`` (no pause). Of a class and its base, the nearest to the error's own class decides; ``transient`` names
     exceptions from the other two.
     """

@@ -9,9 +9,8 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import httpx
 
 from unlost.listener.core.effects import Answer, Effect, EffectRefused, named
 from unlost.listener.core.targets import Place, Targets
@@ -20,6 +19,9 @@ from unlost.listener.effects.signing import signed
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.printable import printable
 from unlost.ops.kit.telemetry.tls import ClientTls
+
+if TYPE_CHECKING:
+    import httpx
 
 READ_BYTES = 4_096
 """So much of an answer is read: enough to quote it."""
@@ -40,7 +42,7 @@ class HttpOptions:
 
 
 class HttpChannel:
-    """``Channel`` over HTTP. Makes its client when it is first needed."""
+    """``Channel`` over HTTP. Imports its library and makes its client when first needed: few listeners send."""
 
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
@@ -49,6 +51,8 @@ class HttpChannel:
 
     async def send(self, effect: Effect) -> Answer:
         """See ``Channel``."""
+        import httpx
+
         seconds = self._options.timeout
         try:
             async with asyncio.timeout(seconds):
@@ -80,6 +84,8 @@ class HttpChannel:
     async def _at_one_of(
         self, addresses: Sequence[str], place: Place, effect: Effect, headers: Mapping[str, str]
     ) -> Answer:
+        import httpx
+
         *others, last = addresses
         for address in others:
             try:
@@ -114,7 +120,9 @@ class HttpChannel:
         tokens = self._options.tokens.get(host, ())
         return {"authorization": f"Bearer {tokens[0]}"} if tokens else {}
 
-    async def _opened(self) -> httpx.AsyncClient:
+    async def _opened(self) -> "httpx.AsyncClient":
+        import httpx
+
         async with self._opening:
             if self._client is None:
                 verify = await asyncio.to_thread(self._options.tls.context)  # reads all authorities of the system
@@ -140,7 +148,7 @@ def _at(url: str, place: Place, address: str) -> str:
     return parts._replace(netloc=f"{where}:{port}", scheme=scheme).geturl()
 
 
-async def _beginning(answer: httpx.Response) -> bytes:
+async def _beginning(answer: "httpx.Response") -> bytes:
     read = b""
     async for piece in answer.aiter_raw():
         read += piece

@@ -102,7 +102,7 @@ class Healer:
         self._requested.set()
 
     def stop(self) -> None:
-        """Offer nothing more. What is offered goes on."""
+        """Offer nothing more. Letters already offered go on."""
         self._stopping.set()
         self._requested.set()
 
@@ -238,7 +238,7 @@ class Healer:
                 one.cancel()
 
     async def _try(self, letters: Sequence[HealingLetter]) -> list[Tried]:
-        """Offer letters; return how they ended. What is not tried any more is given back."""
+        """Offer letters; return how they ended. Those that are not tried any more are given back."""
         ended: Ended = asyncio.Queue()
         offer = Offer(self._clocks.monotonic(), ended)
         self._offers[offer] = None

@@ -107,7 +107,7 @@ class Session(Protocol):
         ...
 
     async def settled(self, receipts: Sequence[Receipt]) -> None:
-        """Acknowledge messages whose events are all rows or letters. What cannot be acknowledged is sent again."""
+        """Acknowledge messages whose events are all rows or letters. Others are sent again."""
         ...
 
     async def give_back(self) -> None:

@@ -2,7 +2,7 @@
 
 msgspec reads its own structs, dataclasses, attrs classes, TypedDicts, lists, unions and plain values. Where a type has
 a pydantic model in it, pydantic reads the whole. Both read the text that the source sent, so no number is rounded on
-its way. What does not fit is ``InvalidPayload``, with the path of the field and without its value.
+its way. A payload that does not fit is ``InvalidPayload``, with the path of the field and without its value.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """A socket at which libpq finds the session of a row's transaction. Messages pass in both directions, unchanged.
 
-To libpq it is a server that asks for no password and is in a transaction already. What libpq sends goes to the server,
+To libpq it is a server that asks for no password and is in a transaction already. Its messages go to the server,
 on the connection that has inserted the row, and the answers come back. Only the message that would end the session is
 kept back. The socket lies in a directory that no other user may enter. It takes one client, and its requests to cancel.
 """

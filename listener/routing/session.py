@@ -1,7 +1,7 @@
 """SQLAlchemy's session in the transaction of the row.
 
-The session works on the connection on which the row was inserted, not on one of its own. What SQLAlchemy takes for a
-transaction is a savepoint there. So whatever a route does with the session, its writes are committed with the row, or
+The session works on the connection on which the row was inserted, not on one of its own. A transaction of SQLAlchemy
+is a savepoint there. So whatever a route does with the session, its writes are committed with the row, or
 not at all: ``commit`` releases the savepoint, ``rollback`` goes back to it, and only the listener ends the transaction.
 
 Imported only if a route asks for a session (``pip install "unlost[sqlalchemy]"``).
@@ -45,7 +45,7 @@ class RowDialect(PGDialect_asyncpg):
 registry.register("postgresql.unlost", __name__, "RowDialect")
 
 
-class Lent:
+class SessionConnection:
     """The connection as the session sees it. Closing it has no effect."""
 
     def __init__(self, connection: HandlerConnection) -> None:
@@ -61,8 +61,8 @@ class Lent:
         """Do nothing."""
 
 
-async def _lent_connection(*_: object, **__: object) -> Lent:
-    return Lent(lent.get())
+async def _lent_connection(*_: object, **__: object) -> SessionConnection:
+    return SessionConnection(lent.get())
 
 
 def row_engine() -> AsyncEngine:

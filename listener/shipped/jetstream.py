@@ -21,7 +21,7 @@ try:
     from nats.errors import MaxPayloadError
 
     from unlost.listener.source.brokers.address import BrokerAddress, read_address
-    from unlost.listener.source.brokers.jetstream import ID_HEADER
+    from unlost.listener.source.brokers.jetstream_session import ID_HEADER
 except ImportError as error:
     raise Misconfigured('unlost.jetstream needs the package nats-py: pip install "unlost[nats]"') from error
 

@@ -12,7 +12,7 @@ PAUSE_SECONDS = 0.1
 
 
 class Acknowledger:
-    """Acknowledges what is settled, in one session after another. What one could not get is given to the next."""
+    """Acknowledges what is settled, in one session after another. The next gets those that one could not get."""
 
     def __init__(
         self, receipts: BatchQueue[Receipt], *, reading: Callable[[], int], end: Callable[[Session, Loss], None]

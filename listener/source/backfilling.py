@@ -51,7 +51,7 @@ MOST_IDS = 200_000
 """How many ids of one gap are compared, so that a repeated page counts once."""
 
 
-class Lacking(Exception):
+class NumbersMissing(Exception):
     """All pages were fetched, and the numbers of the gap were not all among them."""
 
 
@@ -177,7 +177,7 @@ class Backfiller:
             return None, "PostgreSQL may have lost events meanwhile", 0.0
         except SourceEnded as error:
             why, wait = error.loss.why, max(wait, error.loss.wait)
-        except Lacking as error:
+        except NumbersMissing as error:
             why, last = str(error), "partly"
         except UnlostError as error:
             why = str(error)
@@ -194,7 +194,7 @@ class Backfiller:
         if part:
             return "partly", part, 0.0
         if why := lacking(gap, len(seen), numbers):
-            raise Lacking(why)
+            raise NumbersMissing(why)
         return "filled", "", 0.0
 
     async def _fetch(self, gap: Gap, seen: set[str], numbers: set[int]) -> str:

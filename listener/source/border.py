@@ -1,4 +1,4 @@
-"""The border to a source's code and the libraries below it. What they raise ends a session, never a listener.
+"""The border to a source's code and the libraries below it. Their errors end a session, never a listener.
 
 An error that is not ours is a mistake, in the library or in the source's code. Its traceback goes to the log.
 """

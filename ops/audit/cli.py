@@ -17,7 +17,7 @@ from pydantic import Field
 from unlost.dlq.record.file import FileError
 from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.trail import Act, whoami
-from unlost.listener.app.settings import GroupName
+from unlost.listener.app.group_name import GroupName
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS

@@ -1,10 +1,7 @@
-"""The command ``unlost console``."""
+"""The command ``unlost console``. The console is imported only to run it: help and settings need nothing of it."""
 
-from unlost.ops.console.daemon import Daemon
 from unlost.ops.console.settings import ConsoleSettings
-from unlost.ops.kit.command import UsageProblem, command, run_daemon
-from unlost.ops.kit.telemetry.http import PortTaken
-from unlost.ops.kit.telemetry.logs import configure_logs
+from unlost.ops.kit.command import UsageProblem, command
 
 
 @command(
@@ -16,6 +13,11 @@ from unlost.ops.kit.telemetry.logs import configure_logs
 )
 def console(settings: ConsoleSettings) -> int:
     """Serve one page that shows the whole system and the story of each event, and replays dead letters."""
+    from unlost.ops.console.daemon import Daemon
+    from unlost.ops.kit.command.daemon import run_daemon
+    from unlost.ops.kit.telemetry.http import PortTaken
+    from unlost.ops.kit.telemetry.logs import configure_logs
+
     configure_logs(settings.log_level, "console")
 
     try:

@@ -14,7 +14,7 @@ from unlost.ops.console.pause_routes import PauseRoutes
 from unlost.ops.console.query import ConsoleQueries
 from unlost.ops.console.replays import Replays
 from unlost.ops.console.settings import ConsoleSettings
-from unlost.ops.console.shelf import Shelf
+from unlost.ops.console.shelf import ConsoleFiles
 from unlost.ops.console.trail import ConsoleTrail
 from unlost.ops.kit.access.tls_settings import unverified
 from unlost.ops.kit.telemetry.health import Check, Health
@@ -34,7 +34,7 @@ class Daemon:
         self._quick_database = settings.quick_database()
         self._watch = Watch(settings.targets(), self._quick_database, settings.client())
         redactor = settings.redactor()
-        shelf = Shelf(settings.letters, redactor)
+        shelf = ConsoleFiles(settings.letters, redactor)
         letters = ConsoleLetters(self._database, shelf, redactor)
         self._queries = ConsoleQueries(settings, self._database, letters, redactor)
         self._replays = Replays(settings.replay_environment(), redactor)

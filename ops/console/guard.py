@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unlost.ops.kit.access.gate import Asked, Gate, Refusal
+from unlost.ops.kit.access.gate import Gate
 from unlost.ops.kit.access.identity import Right
 from unlost.ops.kit.access.middleware import refused
+from unlost.ops.kit.access.request import AccessRequest, Refusal
 from unlost.ops.kit.telemetry.health import HEALTH_PATHS
 
 OWN_HEADER = "x-unlost-console"
@@ -67,7 +68,7 @@ class CsrfGuard:
             await self._app(scope, receive, send)
             return
         client = scope.get("client")
-        asked = Asked(f"{scope['method']} {scope['path']}", client[0] if client else "", "operate")
+        asked = AccessRequest(f"{scope['method']} {scope['path']}", client[0] if client else "", "operate")
         refusal = Refusal(403, "csrf", why)
         self._gate.refused(asked, refusal)
         await refused(refusal)(scope, receive, send)

@@ -17,7 +17,7 @@ from unlost.dlq.store.entries import LetterEntry, as_values, redacted_entry
 from unlost.dlq.store.port import CHANGEABLE, Unreachable
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letter_store import TableLetters
-from unlost.ops.console.shelf import LEFT_OUT, MOST_LISTED, Shelf, kind_of
+from unlost.ops.console.shelf import LEFT_OUT, MOST_LISTED, ConsoleFiles, kind_of
 from unlost.ops.kit.telemetry.redact import Redactor
 
 ASK_AGAIN_SECONDS = 2.0
@@ -28,7 +28,7 @@ UNSHIPPED = {"unshipped": True}
 class ConsoleLetters:
     """One list of letters for the page, wherever they are."""
 
-    def __init__(self, database: Database, shelf: Shelf, redactor: Redactor) -> None:
+    def __init__(self, database: Database, shelf: ConsoleFiles, redactor: Redactor) -> None:
         self._table = TableLetters(database)
         self._shelf = shelf
         self._redactor = redactor

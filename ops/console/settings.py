@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from unlost.listener.app.settings import ConnectionSettings, ReadSettings
-from unlost.listener.app.wiring import standby_of
-from unlost.listener.store.postgres.database import Database
+from unlost.listener.app.connection_settings import ConnectionSettings, ReadSettings
 from unlost.ops.console.links import links_of, mistake_in
 from unlost.ops.kit.access.settings import AccessSettings, ClientSettings
 from unlost.ops.kit.command import SecretUrl, WebAddress
-from unlost.ops.watch.query import PATIENCE, Targets
+from unlost.ops.watch.targets import Targets
+
+if TYPE_CHECKING:
+    from unlost.listener.store.postgres.database import Database
 
 TIMEOUT = 3.0
+SHORT_TIMEOUT = 1.5
+"""For the overview: a slow PostgreSQL is shown as away."""
 
 
 class ConsoleSettings(ConnectionSettings, ReadSettings, AccessSettings, ClientSettings):
@@ -58,23 +61,27 @@ class ConsoleSettings(ConnectionSettings, ReadSettings, AccessSettings, ClientSe
         """The processes to query over HTTP, and the files to read."""
         return Targets(self.listeners, self.producer_url, self.letters, self.group)
 
-    def database(self) -> Database:
+    def database(self) -> "Database":
         """The connection pool to PostgreSQL, not opened yet."""
-        return Database(
-            self.database_url.reveal(), group=self.group, name="unlost console", connections=4,
-            timeout=TIMEOUT, connect_timeout=TIMEOUT,
-        )  # fmt: skip
+        return self._database(4, TIMEOUT)
 
-    def standby(self) -> Database | None:
+    def quick_database(self) -> "Database":
+        """The pool for the overview."""
+        return self._database(2, SHORT_TIMEOUT)
+
+    def _database(self, connections: int, timeout: float) -> "Database":
+        from unlost.listener.store.postgres.database import Database
+
+        url, name = self.database_url.reveal(), "unlost console"
+        return Database(
+            url, group=self.group, name=name, connections=connections, timeout=timeout, connect_timeout=timeout
+        )
+
+    def standby(self) -> "Database | None":
         """The standby that pages of events are read from, if there is one."""
-        return standby_of(self, self.group, TIMEOUT)
+        from unlost.listener.app.wiring import standby_of
 
-    def quick_database(self) -> Database:
-        """The pool for the overview. Its time limit is short: if PostgreSQL is slow, it is shown as away."""
-        return Database(
-            self.database_url.reveal(), group=self.group, name="unlost console", connections=2,
-            timeout=PATIENCE, connect_timeout=PATIENCE,
-        )  # fmt: skip
+        return standby_of(self, self.group, TIMEOUT)
 
     def replay_environment(self) -> dict[str, str]:
         """The environment for ``dlq replay``, with secrets: the settings that it shares with a listener."""

@@ -29,7 +29,7 @@ from unlost.dlq.store.entries import (
 )
 from unlost.dlq.store.files import change, plan, snapshot
 from unlost.ops.kit.telemetry.redact import Redactor
-from unlost.ops.watch.letters import Kept
+from unlost.ops.watch.letters import CachedCount
 
 MOST_LISTED = 500
 LEFT_OUT = ("event", "edited", "raw_text", "raw_base64", "attempts")
@@ -41,14 +41,14 @@ class Unknown(Exception):
     """No such file or letter."""
 
 
-class Shelf:
+class ConsoleFiles:
     """The configured dead-letter files."""
 
     def __init__(self, named: Sequence[Path], redactor: Redactor) -> None:
         self._named = tuple(named)
         self._redactor = redactor
-        self._groups = Kept(self.files, self._count)
-        self._recent: Kept[list[dict[str, Any]]] = Kept(
+        self._groups = CachedCount(self.files, self._count)
+        self._recent: CachedCount[list[dict[str, Any]]] = CachedCount(
             self.files, lambda: list(self.letters(Selection(), MOST_LISTED)["letters"])
         )
 

@@ -81,7 +81,7 @@ FLOW = (
     _metric("cursor_save_failures_total", "counter", "", "a write of the cursor that failed", "grows for 10 minutes"),
     _metric("store_changes_total", "counter", "what", "PostgreSQL lacks commits (`went_back`), or may lack some: it "
             "crashed or failed over (`replaced`), or Redis did not confirm it to a listener that started "
-            "(`unconfirmed`). What is lost is read again", "`went_back` grows without a restore"),
+            "(`unconfirmed`). Lost events are read again", "`went_back` grows without a restore"),
 )  # fmt: skip
 CLAIMS = (
     _metric("claims_total", "counter", "answer", "claims `won`, `held` by another, `taken_over` from one that vanished",

@@ -1,6 +1,6 @@
 """How long a process may take to stop before it is killed.
 
-A listener finishes running work for up to ``SHUTDOWN_TIMEOUT``. What it does before and after that has limits of its
+A listener finishes running work for up to ``SHUTDOWN_TIMEOUT``. Its work before and after that has limits of its
 own. ``tests/unit/ops/test_grace.py`` compares them, and the deployment files, with what stands here.
 """
 

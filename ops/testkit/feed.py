@@ -7,7 +7,7 @@ from pathlib import Path
 from unlost.listener.app.feeds import feed_of
 from unlost.listener.source.feed.hook import Feed
 from unlost.listener.source.feed.recording import messages_in
-from unlost.listener.source.feed.trial import Became, Trial
+from unlost.listener.source.feed.trial import MessageResult, Trial
 
 
 class TestFeed:
@@ -18,15 +18,15 @@ class TestFeed:
     def __init__(self, feed: str | Feed, environment: Mapping[str, str] | None = None) -> None:
         self._trial = Trial(feed_of(feed, environment or {})[1] if isinstance(feed, str) else feed)
 
-    def read(self, *frames: bytes | str) -> Sequence[Became]:
+    def read(self, *frames: bytes | str) -> Sequence[MessageResult]:
         """Read frames as a connection would, and return what they became, in order."""
         return [one for frame in frames for one in self._trial.read(frame)]
 
-    def read_all(self, frames: Iterable[bytes | str]) -> Sequence[Became]:
+    def read_all(self, frames: Iterable[bytes | str]) -> Sequence[MessageResult]:
         """Read many frames."""
         return self.read(*frames)
 
-    def read_recording(self, path: Path | str) -> Sequence[Became]:
+    def read_recording(self, path: Path | str) -> Sequence[MessageResult]:
         """Read the file of ``unlost source try --record``."""
         return self.read_all(messages_in(Path(path)))
 

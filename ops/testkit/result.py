@@ -36,7 +36,7 @@ class Result(msgspec.Struct, frozen=True):
     statements: tuple[Statement, ...] = ()
     """Statements that were committed with the row. Empty with a real PostgreSQL: query that instead."""
     effects: tuple[NewEffect, ...] = ()
-    """What ``event.effects`` recorded, and a listener would deliver."""
+    """The effects that ``event.effects`` recorded, and a listener would deliver."""
 
     @property
     def is_letter(self) -> bool:

@@ -8,7 +8,7 @@ import click
 from pydantic import Field
 
 from unlost.dlq.record.trail import Act, whoami
-from unlost.listener.app.settings import GroupName
+from unlost.listener.app.group_name import GroupName
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.core.pause import Paused
 from unlost.listener.store.postgres.database import Database

@@ -6,7 +6,7 @@ import re
 import click
 from pydantic import Field
 
-from unlost.listener.app.settings import GroupName
+from unlost.listener.app.group_name import GroupName
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.effects import PostgresEffects

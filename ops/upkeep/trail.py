@@ -10,8 +10,8 @@ import click
 import msgspec
 from pydantic import Field
 
-from unlost.dlq.record.trail import BrokenTrail, Chain, Link, read
-from unlost.listener.app.settings import GroupName
+from unlost.dlq.record.trail import BrokenTrail, Chain, TrailEntry, read
+from unlost.listener.app.group_name import GroupName
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.trail import TableTrail
@@ -94,17 +94,17 @@ def _ran(work: Coroutine[None, None, int]) -> int:
         raise UsageProblem(str(error)) from None
 
 
-async def _list(settings: TrailSettings, file: Path | None, show: Callable[[Link], None]) -> int:
+async def _list(settings: TrailSettings, file: Path | None, show: Callable[[TrailEntry], None]) -> int:
     async for one in _links(settings, file):
         show(one)
     return 0
 
 
-def _say_as_json(one: Link) -> None:
+def _say_as_json(one: TrailEntry) -> None:
     say_json_text(msgspec.json.encode(one).decode())
 
 
-def _say(one: Link) -> None:
+def _say(one: TrailEntry) -> None:
     when = datetime.fromtimestamp(one.at / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     why = f" because: {one.why}" if one.why else ""
     say(printable(f"{one.number:>6}  {when}  {one.who}  {one.origin}  {one.what}: {one.about}: {one.result}{why}"))
@@ -129,7 +129,7 @@ def _is_broken(why: str) -> int:
     return 1
 
 
-async def _links(settings: TrailSettings, file: Path | None) -> AsyncGenerator[Link, None]:
+async def _links(settings: TrailSettings, file: Path | None) -> AsyncGenerator[TrailEntry, None]:
     """The entries, oldest first. The whole trail is never in memory."""
     if file is not None:
         try:

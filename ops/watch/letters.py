@@ -23,7 +23,7 @@ Sums = TypeVar("Sums")
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
-class Kept(Generic[Sums]):
+class CachedCount(Generic[Sums]):
     """A cached count over some files. ``now`` blocks; any thread may call it."""
 
     def __init__(self, files: Callable[[], Sequence[Path]], count: Callable[[], Sums]) -> None:
@@ -52,7 +52,7 @@ class LetterFiles:
 
     def __init__(self, named: Sequence[Path]) -> None:
         self._named = tuple(named)
-        self._kept: dict[Path, Kept[LetterFile]] = {}
+        self._kept: dict[Path, CachedCount[LetterFile]] = {}
 
     def now(self) -> list[LetterFile]:
         """Return the sums of each file. Blocks."""
@@ -70,8 +70,8 @@ class LetterFiles:
         return list(sums.values())
 
 
-def _kept(path: Path) -> Kept[LetterFile]:
-    return Kept(lambda: (path,), lambda: counted(path))
+def _kept(path: Path) -> CachedCount[LetterFile]:
+    return CachedCount(lambda: (path,), lambda: counted(path))
 
 
 def counted(path: Path) -> LetterFile:

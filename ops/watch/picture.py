@@ -49,7 +49,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     routes_paused: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The routes of its handler that pause, each with the error of its attempts."""
     pauses: tuple[Pause, ...] = ()
-    """What a person paused of it: itself, or routes of its handler."""
+    """The pauses that people set: of itself, or of routes of its handler."""
     pausing: int = 0
     """Events that wait for another attempt, or for a route."""
     routes: tuple[Route, ...] = ()

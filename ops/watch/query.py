@@ -6,8 +6,6 @@ Queries run only when somebody looks, and never twice at the same time.
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +33,7 @@ from unlost.ops.watch.picture import (
     ordinal,
     producer_of,
 )
+from unlost.ops.watch.targets import Targets
 from unlost.ops.watch.verdict import Past, Verdict, problems_of, remembered, verdict
 
 PATIENCE = 1.5
@@ -46,16 +45,6 @@ MOST_COUNTED = 200_000
 
 Answer = tuple[dict[str, Any], Reading | str]
 """Health, and metrics or why there are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """The processes to query and the files to read."""
-
-    listeners: tuple[str, ...]
-    producer: str | None
-    letters: tuple[Path, ...]
-    group: str
 
 
 class Watch:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from unlost.listener.app.settings import GroupName
+from unlost.listener.app.group_name import GroupName
 from unlost.listener.store.postgres.database import Database
 from unlost.ops.kit.access.settings import ClientSettings
 from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings
 from unlost.ops.kit.command import SecretUrl, WebAddress
-from unlost.ops.watch.query import Targets
+from unlost.ops.watch.targets import Targets
 
 PATIENCE = 2.0
 

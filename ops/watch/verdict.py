@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from unlost.ops.watch.members import of_absent, of_flow, of_letters, of_listeners
+from unlost.ops.watch.letter_problems import of_letters
+from unlost.ops.watch.members import of_absent, of_flow, of_listeners
 from unlost.ops.watch.picture import Picture
 from unlost.ops.watch.problem import Level, Problem, age
 from unlost.ops.watch.servers import of_places, of_postgres, of_redis, of_source

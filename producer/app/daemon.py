@@ -15,9 +15,9 @@ from unlost.ops.kit.telemetry.metrics import COUNTS, BatchHistogram, LoopLag, me
 from unlost.ops.kit.telemetry.otel.starting import telemetry_of
 from unlost.producer.app.following import Following
 from unlost.producer.app.http import Publishing
-from unlost.producer.app.keeping import Keeping, Looked
 from unlost.producer.app.opening import open_journal
 from unlost.producer.app.settings import ProducerSettings
+from unlost.producer.app.upkeep import JournalCheck, JournalUpkeep
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.port import Entry, HistoryLost, JournalError
 from unlost.producer.publish.accept import STATUS
@@ -57,8 +57,8 @@ class Daemon:
             failed=self._publishing_failed,
         )
         self._damage = DamagedEntries()
-        self._keeping = Keeping(self._journal, retention=settings.retention, max_bytes=settings.max_journal_bytes)
-        self._looked: Looked | None = None
+        self._keeping = JournalUpkeep(self._journal, retention=settings.retention, max_bytes=settings.max_journal_bytes)
+        self._looked: JournalCheck | None = None
         self._metrics.damaged.set_function(lambda: self._damage.count)
         page = load_page()
         self._stream = StreamServer(
@@ -171,7 +171,7 @@ class Daemon:
                 async with asyncio.timeout(FAILED_EVERY if self._error or self._publisher.full else RETENTION_EVERY):
                     await self._look_again.wait()
 
-    def _note(self, looked: Looked) -> None:
+    def _note(self, looked: JournalCheck) -> None:
         log = structlog.get_logger()
         if looked.full and not self._publisher.full:
             log.error("journal_full", why=looked.full)
@@ -298,7 +298,7 @@ class ProducerMetrics:
             if not group.forgotten:
                 self._unread.labels(group.name).set(max(0, newest - group.settled))
 
-    def journal(self, looked: Looked) -> None:
+    def journal(self, looked: JournalCheck) -> None:
         """Show what the journal holds."""
         stats = looked.stats
         self._nearly_full.set(bool(looked.full or looked.nearly))

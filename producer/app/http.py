@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -25,17 +24,17 @@ from unlost.ops.kit.telemetry.mask import masked, masked_within
 from unlost.ops.kit.telemetry.openapi import MISTAKEN, openapi_route
 from unlost.producer.app.cloudevents import PublishCloudEvents
 from unlost.producer.app.openapi import DOCUMENT
+from unlost.producer.app.outcomes import Outcomes
 from unlost.producer.app.settings import ProducerSettings
 from unlost.producer.app.signed import Signed
 from unlost.producer.fast.parse_worker import ParseWorker
-from unlost.producer.fast.publish import PATH, FastPublishProtocol, Heads
+from unlost.producer.fast.publish import PATH, FastPublishProtocol, PlainHeads
 from unlost.producer.journal.damage import damaged_of
 from unlost.producer.journal.port import Entry, Journal, JournalError
 from unlost.producer.journal.publications import Publication
-from unlost.producer.publish.accept import publication, wrapped
+from unlost.producer.publish.accept import Check, publication, wrapped
 from unlost.producer.publish.batch import CountOutcome, LineReader, PublishBatch, ReadHere
 from unlost.producer.publish.publisher import GroupCommit
-from unlost.producer.publish.schemas import schemas_of
 from unlost.producer.publish.single import PublishOne, Shortcut, asks_again
 from unlost.producer.stream.damage import DamagedEntries
 from unlost.producer.stream.groups import Groups
@@ -47,16 +46,6 @@ MOST_LISTED = 10_000
 TEST = "/api/v1/ddup_service/test"
 OPEN = (*HEALTH_PATHS, TEST, "/")
 """Paths without a token: probes, and the page, which asks for a token before it publishes."""
-
-
-class _Stories(msgspec.Struct):
-    """A listener's answer to ``/api/outcomes``."""
-
-    instance: str
-    outcomes: dict[str, list[dict[str, Any]]]
-
-
-_stories = msgspec.json.Decoder(_Stories)
 
 
 class Publishing:
@@ -85,10 +74,10 @@ class Publishing:
         self._groups = groups
         self.stream_port = 0
         fast = settings.fast == "on"
-        self._check = schemas_of(settings.schemas) if settings.schemas else None
+        self._check = _schemas(settings)
         elsewhere = fast and self._check is None
         self._reading: LineReader = ParseWorker(max_bytes=settings.max_event_bytes) if elsewhere else ReadHere()
-        self._listeners = httpx.AsyncClient(timeout=2.0, trust_env=False, **settings.client())
+        self._outcomes = Outcomes(settings)
         self._gate = gate
         most, quota_of = settings.max_event_bytes, self._quota_of
         single = PublishOne(publisher, count_outcome, self._read_one, max_bytes=most, quota_of=quota_of)
@@ -109,7 +98,7 @@ class Publishing:
             Route("/", self.index),
         ]
         self.protocol: Callable[..., GuardedProtocol] = (
-            partial(FastPublishProtocol, single, Heads(max_bytes=settings.max_event_bytes, gate=gate))
+            partial(FastPublishProtocol, single, PlainHeads(max_bytes=settings.max_event_bytes, gate=gate))
             if fast
             else GuardedProtocol
         )
@@ -135,7 +124,7 @@ class Publishing:
     async def close(self) -> None:
         """Close the connections to listeners, and end the parse process."""
         self._reading.close()
-        await self._listeners.aclose()
+        await self._outcomes.close()
 
     async def publish_batch(self, request: Request) -> Response:
         """NDJSON in, one answer per line out. Lines are stored as they arrive."""
@@ -231,7 +220,7 @@ class Publishing:
         ids = request.query_params.get("ids", "")
         if not 1 <= len(ids.split(",")) <= MOST_IDS or not ids:
             return JSONResponse({"error": f"ids takes 1 to {MOST_IDS} ids with commas between them"}, 400)
-        answers = await asyncio.gather(*(self._query(url, ids) for url in self._settings.listeners))
+        answers = await asyncio.gather(*(self._outcomes.of(url, ids) for url in self._settings.listeners))
         merged: dict[str, list[Any]] = {event_id: [] for event_id in ids.split(",")}
         away = {}
         for url, answer in zip(self._settings.listeners, answers, strict=True):
@@ -244,19 +233,19 @@ class Publishing:
             story.sort(key=lambda one: float(one.get("at") or 0))
         return JSONResponse({"outcomes": merged, "away": masked_within(away)})
 
-    async def _query(self, url: str, ids: str) -> dict[str, Any]:
-        try:
-            response = await self._listeners.get(f"{url.rstrip('/')}/api/outcomes", params={"ids": ids})
-            response.raise_for_status()
-            return msgspec.to_builtins(_stories.decode(response.content))  # type: ignore[no-any-return]
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, msgspec.DecodeError) as error:
-            return {"error": str(error) or type(error).__name__}
-
     async def index(self, request: Request) -> Response:  # noqa: ARG002
         """The page, or a redirect to the console's page."""
         if self._settings.console_url:
             return RedirectResponse(f"{self._settings.console_url}/#/send", 307)
         return HTMLResponse(self._page.html, headers={"content-security-policy": self._page.policy()})
+
+
+def _schemas(settings: ProducerSettings) -> Check | None:
+    if settings.schemas is None:
+        return None
+    from unlost.producer.publish.schemas import schemas_of  # needs a library of an extra
+
+    return schemas_of(settings.schemas)
 
 
 def right_for(method: str, path: str) -> Right | None:

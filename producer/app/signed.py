@@ -15,9 +15,10 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unlost.listener.core.event import envelope
-from unlost.ops.kit.access.gate import Asked, Gate, Pass, Refusal
+from unlost.ops.kit.access.gate import Gate
 from unlost.ops.kit.access.identity import Identity, Right
 from unlost.ops.kit.access.middleware import PASSED, refused
+from unlost.ops.kit.access.request import AccessRequest, Pass, Refusal
 from unlost.ops.kit.access.webhook import SIGNATURE, BadSignature, claimed, identity_name, sender_of
 from unlost.producer.publish.piece_buffer import PieceBuffer
 
@@ -60,16 +61,16 @@ class Signed:
             return False
         return any(name == SIGNATURE.encode() for name, _ in scope["headers"])
 
-    def _asked(self, scope: Scope, headers: Mapping[str, Sequence[str]]) -> Asked:
+    def _asked(self, scope: Scope, headers: Mapping[str, Sequence[str]]) -> AccessRequest:
         client = scope.get("client")
         origins = headers.get("origin", ())
-        return Asked(
+        return AccessRequest(
             f"POST {self._path}, signed", client[0] if client else "", None, hosts=headers.get("host", ()),
             origin=", ".join(origins) if origins else None,
         )  # fmt: skip
 
     async def _verified(
-        self, asked: Asked, headers: Mapping[str, Sequence[str]], receive: Receive
+        self, asked: AccessRequest, headers: Mapping[str, Sequence[str]], receive: Receive
     ) -> tuple[Pass, bytes] | Refusal | None:
         try:
             key, at, given = claimed(headers, self._now())

@@ -11,7 +11,7 @@ IN_A_TURN = 256
 """So many events are taken at once from an iterable that never waits. Then other tasks get a turn."""
 
 
-class Ahead:
+class ReadAhead:
     """Takes events until ``LINES`` or ``BYTES`` wait, and goes on when some were given away."""
 
     def __init__(self, events: Events, write: Callable[[Mapping[str, Any]], Outgoing]) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import msgspec
 
-from unlost.producer.client.ahead import Ahead, Events
+from unlost.producer.client.ahead import Events, ReadAhead
 from unlost.producer.client.conversation import (
     Conversation,
     NoReply,
@@ -147,11 +147,11 @@ class Publisher(_Options):
         """Publish events as they come, and yield the outcome of each, in order, once it is known.
 
         While some are under way, at most as many as one request carries are taken from ``events`` ahead. A producer
-        that is busy therefore holds the iterable up, and so does a caller that takes no outcomes. What ``events``
-        raises is raised after the outcomes of all events before it. On ``PublishInDoubt`` and its like, ``left`` of the
-        error has all events without an outcome: publish them again.
+        that is busy therefore holds the iterable up, and so does a caller that takes no outcomes. An error of
+        ``events`` is raised after the outcomes of all events before it. On ``PublishInDoubt`` and its like, ``left`` of
+        the error has all events without an outcome: publish them again.
         """
-        ahead = Ahead(events, self._write)
+        ahead = ReadAhead(events, self._write)
         filling = asyncio.create_task(ahead.fill(), name="events to publish")
         try:
             while part := await ahead.part():
@@ -162,7 +162,7 @@ class Publisher(_Options):
             filling.cancel()
             await asyncio.gather(filling, return_exceptions=True)
 
-    async def _part(self, part: list[Outgoing], ahead: Ahead, *, redeliver: bool) -> list[Published]:
+    async def _part(self, part: list[Outgoing], ahead: ReadAhead, *, redeliver: bool) -> list[Published]:
         try:
             return await self._hold(publish_all(part, self._patience(), redeliver=redeliver))
         except (PublishRejected, PublishUnavailable) as error:

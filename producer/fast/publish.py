@@ -19,10 +19,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from unlost.ops.kit.access.gate import UNLIMITED, Gate, bearer_of
+from unlost.ops.kit.access.gate import UNLIMITED, Gate
 from unlost.ops.kit.access.limits import Quota
+from unlost.ops.kit.access.request import bearer_of
 from unlost.ops.kit.telemetry.admission import Admission
-from unlost.ops.kit.telemetry.guarded import BODY_SECONDS, GuardedProtocol, Owed
+from unlost.ops.kit.telemetry.guarded import BODY_SECONDS, GuardedProtocol, NextPart
 from unlost.producer.publish.single import RETRY, UNAVAILABLE, PublishOne
 
 PATH = "/publish"
@@ -52,7 +53,7 @@ class Plain(NamedTuple):
     quota: Quota
 
 
-class Heads:
+class PlainHeads:
     """Finds plain heads that may publish. Most heads were seen before, so they are cached.
 
     A refused head is never plain: uvicorn reads it, and the middleware refuses it, counts it and logs it. A change of
@@ -110,7 +111,7 @@ class FastPublishProtocol(GuardedProtocol):
     def __init__(
         self,
         single: PublishOne,
-        heads: Heads,
+        heads: PlainHeads,
         *,
         config: Config,
         server_state: ServerState,
@@ -170,22 +171,22 @@ class FastPublishProtocol(GuardedProtocol):
                 self._await_body()
                 return
             self._rest = self._rest[start + size :]
-            if self._owed is not Owed.NOTHING:
+            if self._owed is not NextPart.NOTHING:
                 self._is_whole()
             self._publish(body, plain.quota)
 
     def _await_body(self) -> None:
         """Wait for the rest of a body, under the same limits as for a body that uvicorn reads."""
         self.flow.resume_reading()
-        if self._owed is not Owed.BODY:
-            self._expect(Owed.BODY, BODY_SECONDS)
+        if self._owed is not NextPart.BODY:
+            self._expect(NextPart.BODY, BODY_SECONDS)
         self._came += len(self._rest) - self._held
         if not self._hold(len(self._rest)):
             self.refuse(503, "too much is being received; try again later")
 
     def _is_whole(self) -> None:
         self._hold(0)
-        self._owed = Owed.NOTHING
+        self._owed = NextPart.NOTHING
         self._admission.prove(self)
 
     def _pass_on(self) -> None:

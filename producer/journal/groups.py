@@ -24,18 +24,18 @@ class Group(msgspec.Struct, frozen=True):
     forgotten: bool = False
 
 
-class Keep(msgspec.Struct, frozen=True):
-    """Limits for retention. Nothing above ``after`` is dropped. What is dropped above ``read`` was unread."""
+class RetentionLimits(msgspec.Struct, frozen=True):
+    """Limits for retention. Nothing above ``after`` is dropped. Entries dropped above ``read`` were unread."""
 
     after: int
     read: int
 
 
-KEEP_NOTHING = Keep(2**62, 2**62)
+KEEP_NOTHING = RetentionLimits(2**62, 2**62)
 
 
-def kept_for(groups: Sequence[Group]) -> Keep:
+def kept_for(groups: Sequence[Group]) -> RetentionLimits:
     """The limits that keep everything these groups have not read."""
     settled = [one.settled for one in groups if not one.forgotten]
     read = min([one.settled for one in groups], default=0)
-    return Keep(min(settled), read) if settled else Keep(KEEP_NOTHING.after, read)
+    return RetentionLimits(min(settled), read) if settled else RetentionLimits(KEEP_NOTHING.after, read)

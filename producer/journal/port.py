@@ -10,7 +10,7 @@ from typing import Literal, Protocol, overload
 
 import msgspec
 
-from unlost.producer.journal.groups import KEEP_NOTHING, Group, Keep
+from unlost.producer.journal.groups import KEEP_NOTHING, Group, RetentionLimits
 from unlost.producer.journal.publications import Publications
 from unlost.producer.journal.timelines import Timelines
 
@@ -151,7 +151,7 @@ class Journal(Protocol):
         """Counts and sizes of what can be read."""
         ...
 
-    def retire(self, *, older_than: float, max_bytes: int, chunk: int, keep: Keep = KEEP_NOTHING) -> int:
+    def retire(self, *, older_than: float, max_bytes: int, chunk: int, keep: RetentionLimits = KEEP_NOTHING) -> int:
         """Delete rows older than ``older_than`` and drop bodies beyond ``max_bytes``. Returns how many entries changed.
 
         ``keep`` takes precedence over both limits: what it protects stays, at any age and size.

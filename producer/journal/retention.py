@@ -14,7 +14,7 @@ Row = tuple[int, int | None, float]
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What is taken of the oldest entries: up to which number, how many, and the bytes of their bodies."""
+    """The oldest entries that are taken: up to which number, how many, and the bytes of their bodies."""
 
     last: int
     count: int

@@ -26,7 +26,7 @@ _encode = msgspec.json.encode
 
 
 def event_of(content_type: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """Return the event in a request, on one line. What is none becomes a line that the producer refuses."""
+    """Return the event in a request, on one line. Anything else becomes a line that the producer refuses."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == STRUCTURED:
         return _line(_structured, body)

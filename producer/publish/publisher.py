@@ -45,7 +45,7 @@ class JournalFull(Overloaded):
 
 
 class _Owned:
-    """What waits for one owner, by what is committed together."""
+    """The events that wait for one owner, by what is committed together."""
 
     __slots__ = ("count", "groups")
 

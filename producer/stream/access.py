@@ -8,18 +8,18 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from unlost.ops.kit.access.gate import PROTOCOL, Asked, Refusal
 from unlost.ops.kit.access.identity import Right
+from unlost.ops.kit.access.request import PROTOCOL, AccessRequest, Refusal
 from unlost.ops.kit.telemetry.tls import subject_of
 
 REVOKED = CloseCode.POLICY_VIOLATION, "this token is not valid any more"
 
 
-def asked(connection: ServerConnection, request: Request, *, right: Right | None) -> Asked:
+def asked(connection: ServerConnection, request: Request, *, right: Right | None) -> AccessRequest:
     """The parts of a handshake that the gate needs."""
     headers, address = request.headers, connection.remote_address
     origins = headers.get_all("Origin")
-    return Asked(
+    return AccessRequest(
         what="stream", address=address[0] if address else "", right=right, hosts=headers.get_all("Host"),
         origin=", ".join(origins) if origins else None, authorization=headers.get_all("Authorization"),
         subject=subject_of(connection.transport.get_extra_info("peercert")),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from unlost.producer.journal.groups import MOST, Group, Keep, kept_for
+from unlost.producer.journal.groups import MOST, Group, RetentionLimits, kept_for
 from unlost.producer.journal.timelines import Timelines
 
 LONGEST_CURSOR = 512
@@ -91,6 +91,6 @@ class Groups:
         )
 
     @property
-    def keep(self) -> Keep:
+    def keep(self) -> RetentionLimits:
         """The limits for retention."""
         return kept_for(list(self._known.values()))

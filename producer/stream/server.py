@@ -17,7 +17,7 @@ A client that retention overtakes is disconnected with 1012 (service restart). W
 import asyncio
 import http
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from socket import IPPROTO_TCP, TCP_NOTSENT_LOWAT
 from typing import cast
@@ -29,10 +29,10 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
-from websockets.protocol import State
 
-from unlost.ops.kit.access.gate import Gate, Pass, Refusal, too_many
+from unlost.ops.kit.access.gate import Gate
 from unlost.ops.kit.access.identity import Identity, Right
+from unlost.ops.kit.access.request import Pass, Refusal, too_many
 from unlost.ops.kit.telemetry.admission import Admission, seats_within
 from unlost.ops.kit.telemetry.http import listening_socket
 from unlost.producer.journal.damage import damaged_of
@@ -40,6 +40,7 @@ from unlost.producer.journal.port import Journal, JournalError
 from unlost.producer.journal.timelines import Start
 from unlost.producer.stream.access import REVOKED, asked, may_not_report, refused, subprotocol
 from unlost.producer.stream.backlog import Backlog
+from unlost.producer.stream.client import StreamClient
 from unlost.producer.stream.damage import DamagedEntries
 from unlost.producer.stream.groups import CursorReport, TooManyGroups, report_of
 from unlost.producer.stream.handshake import BoundedConnection
@@ -96,7 +97,7 @@ class StreamServer:
         self._server: Server | None = None
         self._starts: WeakKeyDictionary[ServerConnection, int] = WeakKeyDictionary()
         self._passed: WeakKeyDictionary[ServerConnection, Pass] = WeakKeyDictionary()
-        self._readers: set[_Reader] = set()
+        self._readers: set[StreamClient] = set()
         self._page_at: int = 0
         self._streams: Counter[str] = Counter()
         """How many each identity has open."""
@@ -201,7 +202,7 @@ class StreamServer:
 
     async def _serve(self, connection: ServerConnection) -> None:
         self.clients += 1
-        reader = _Reader(connection, self._starts[connection])
+        reader = StreamClient(connection, self._starts[connection])
         passed = self._passed[connection]
         name = passed.identity.name if passed.identity else ""
         if not self._gate.may_go_on(passed, self._right):  # revoked during the handshake
@@ -260,7 +261,7 @@ class StreamServer:
     def _chunk_bytes(self) -> int:
         return min(CHUNK_BYTES, ALL_CHUNKS_BYTES // max(1, self.clients))
 
-    def _send_new(self, reader: "_Reader") -> None:
+    def _send_new(self, reader: StreamClient) -> None:
         """Send new frames directly if the client has everything before them and has room. Otherwise wake its task."""
         if reader.is_ready:
             frames = self._tail.after(reader.number, CHUNK, self._chunk_bytes)
@@ -270,7 +271,7 @@ class StreamServer:
         if not reader.rests or self._tail.newest > reader.number:
             reader.wake.set()
 
-    async def _send_next(self, reader: "_Reader") -> None:
+    async def _send_next(self, reader: StreamClient) -> None:
         connection, number = reader.connection, reader.number
         frames = self._tail.after(number, CHUNK, self._chunk_bytes)
         if frames is None:
@@ -296,45 +297,3 @@ class StreamServer:
         numbers = {entry.number for entry in damaged}
         # A damaged entry keeps its place in the count of frames, but sends no bytes.
         return [b"" if one.number in numbers else wire_of(one, self._journal.timelines) for one in entries]
-
-
-class _Reader:
-    """A client, and the number of the last entry that was sent to it."""
-
-    def __init__(self, connection: ServerConnection, number: int) -> None:
-        self.connection = connection
-        self.number = number
-        self.wake = asyncio.Event()
-        self.rests = False
-        """Its task is waiting for new entries."""
-        self.ended: tuple[CloseCode, str] | None = None
-        """Why nothing more is sent."""
-
-    def end(self, code: CloseCode, why: str) -> None:
-        """Send nothing more. Its task then closes, unless it waits for a client that does not read."""
-        self.ended = code, why
-        if self.connection.paused:
-            self.connection.transport.abort()
-        self.wake.set()
-
-    async def rest(self) -> None:
-        """Wait until woken."""
-        self.wake.clear()
-        self.rests = True
-        try:
-            await self.wake.wait()
-        finally:
-            self.rests = False
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether frames written now follow those written before, and the socket has room."""
-        connection = self.connection
-        is_open = connection.state is State.OPEN and not connection.transport.is_closing()
-        # If it was woken but has not run yet, its task is about to send by itself.
-        return is_open and self.rests and not (self.wake.is_set() or self.ended or connection.paused)
-
-    def write(self, frames: Sequence[bytes]) -> None:
-        """Write to the socket. The caller makes sure that there is room."""
-        self.connection.transport.write(b"".join(frames))
-        self.number += len(frames)

@@ -1,4 +1,4 @@
-"""What promises are checked on: code of our own, and its twin that uses the library as its authors meant."""
+"""The subjects of promises: code of our own, and its twin that uses the library as its authors meant."""
 
 import pytest
 

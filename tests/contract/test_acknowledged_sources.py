@@ -27,7 +27,8 @@ from tests.support.brokers import (
     running,
 )
 from unlost.listener.ports.source import Batch, Session, Source, SourceEnded
-from unlost.listener.source.brokers import jetstream, kafka, kafka_unpacking, rabbitmq_consumer
+from unlost.listener.source.brokers import jetstream, jetstream_session, kafka, kafka_unpacking, rabbitmq_consumer
+from unlost.listener.source.brokers.kafka_session import KafkaSession
 from unlost.ops.system.nats import NatsServer
 from unlost.ops.system.server import Server
 
@@ -319,7 +320,7 @@ async def what_members_settle_after_partitions_moved_is_not_committed(broker: Br
     await broker.publish(events(200))
     async with AsyncExitStack() as stack:
         one = await opened(stack, broker)
-        assert isinstance(one, kafka.KafkaSession)
+        assert isinstance(one, KafkaSession)
         before = receipts(await taken(one, 200))
         first = {receipt.cursor.partition("@")[0]: receipt for receipt in reversed(before)}
         await one.settled([*first.values()])
@@ -462,7 +463,7 @@ def missing(broker: JetStreamBroker) -> int:
 async def test_what_a_stream_drops_while_it_is_read_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader takes nothing for a while, so nothing more is asked for. The stream's limits go on."""
     monkeypatch.setattr(jetstream, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(jetstream, "AHEAD", 10)
+    monkeypatch.setattr(jetstream_session, "AHEAD", 10)
     with running(NatsServer) as server:
         assert isinstance(server, NatsServer)
         broker = JetStreamBroker(server, "limited")
@@ -486,7 +487,7 @@ async def test_what_a_stream_drops_while_it_is_read_is_declared(monkeypatch: pyt
 
 async def test_redeliveries_do_not_hide_what_a_stream_drops(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many are delivered again as are removed unread, between two looks."""
-    monkeypatch.setattr(jetstream, "AHEAD", 20)
+    monkeypatch.setattr(jetstream_session, "AHEAD", 20)
     with running(NatsServer) as server:
         assert isinstance(server, NatsServer)
         broker = JetStreamBroker(server, "limited")

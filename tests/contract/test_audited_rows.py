@@ -1,4 +1,4 @@
-"""What the audit reads of rows: which of them a handler should have processed."""
+"""The audit reads rows: which of them a handler should have processed."""
 
 import asyncpg
 import httpx

@@ -1,4 +1,4 @@
-"""What lending connections promises, asked of a real PostgreSQL."""
+"""The promises of lending connections, asked of a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -9,10 +9,11 @@ from tests.support.letters import letter, write
 from unlost.dlq.record.letter import encode
 from unlost.dlq.record.query import Selection
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letter_rows import Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.ops.console.letters import ConsoleLetters
-from unlost.ops.console.shelf import Shelf
+from unlost.ops.console.shelf import ConsoleFiles
 from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
 
 SHIPPED, ALONE = (
@@ -29,7 +30,7 @@ async def letters(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleLet
     await LetterTable(database, token="t").add("a", [Listed(SHIPPED, encode(SHIPPED), None)])
     file = write(tmp_path / "letters.jsonl", [SHIPPED, ALONE])
     redactor = Redactor([])
-    yield ConsoleLetters(database, Shelf([file], redactor), redactor)
+    yield ConsoleLetters(database, ConsoleFiles([file], redactor), redactor)
     await database.close()
 
 

@@ -19,8 +19,9 @@ from unlost.listener.ports.rows import INSERTED, NewRow
 from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.grants import check_role, grant
+from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import check, migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.listener.store.postgres.shadow import ShadowRows

@@ -29,8 +29,9 @@ from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres import healing as store_healing
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.healing import BYTES_AT_ONCE, PostgresHealing
+from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.reports import Reports

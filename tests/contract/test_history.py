@@ -7,7 +7,8 @@ import pytest
 from tests.support.letters import letter
 from unlost.dlq.record.letter import encode
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letter_rows import Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.reports import Reports
 from unlost.ops.console import history

@@ -22,8 +22,9 @@ from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import CHANGEABLE, LetterStore, Locked
 from unlost.listener.store.postgres import letter_store
 from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.reports import Reports
 from unlost.listener.store.postgres.shared_files import SharedFiles

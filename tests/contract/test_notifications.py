@@ -24,7 +24,8 @@ from unlost.listener.effects.templates import Receiver
 from unlost.listener.pipeline.effect_delivery import EffectPolicy
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.gaps import PostgresGaps
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letter_rows import Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.notifications import PostgresNotifications
 from unlost.listener.store.postgres.trail import TableTrail

@@ -24,8 +24,9 @@ from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres.burials import PostgresLetterRegister
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.healing import PostgresHealing
+from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 

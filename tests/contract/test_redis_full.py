@@ -65,7 +65,7 @@ def named(request: ClaimRequest) -> bytes:
 
 
 async def a_round(claims: RedisClaims) -> None:
-    """What a listener does twice a second."""
+    """As a listener does it twice a second."""
     await claims.place()
     await claims.remember(StoreMark("g", 1, "i"))
     while await claims.make_room():

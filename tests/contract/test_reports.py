@@ -1,4 +1,4 @@
-"""What operators' tools ask of a group's tables, asked of a real PostgreSQL."""
+"""The questions of operators' tools to a group's tables, asked of a real PostgreSQL."""
 
 from collections.abc import AsyncIterator
 

@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from unlost import App, Delivery
+from unlost.listener.app.connection_settings import ConnectionSettings
 from unlost.listener.app.replay_engine import EngineRerun
-from unlost.listener.app.settings import ConnectionSettings
 from unlost.listener.claims.manager import ClaimManager
 from unlost.listener.core.errors import Misconfigured, Transient
 from unlost.listener.core.event import parse

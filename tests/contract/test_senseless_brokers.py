@@ -14,6 +14,7 @@ from unlost.listener.core.facts import SourceConnected, SourceLost
 from unlost.listener.ports.source import Source
 from unlost.listener.source.brokers import jetstream, kafka, rabbitmq, rabbitmq_consumer
 from unlost.listener.source.brokers.address import read_address
+from unlost.listener.source.brokers.kafka_session import Positions
 from unlost.ops.system.ports import LOOPBACK
 
 # Libraries leave such connections to the garbage collector.
@@ -31,7 +32,7 @@ def nats(host: str, options: str = "") -> Source:
 
 def topic(host: str, options: str = "") -> Source:
     address = read_address(f"kafka://{host}/t{options}", what="TOPIC", port=9092, options=kafka.OPTIONS)
-    positions = kafka.Positions(FakeCursors(), "g", lambda: None, lambda *_, **__: None)
+    positions = Positions(FakeCursors(), "g", lambda: None, lambda *_, **__: None)
     return kafka.Kafka(kafka.options_of(address, group="g", start_from="oldest"), positions)
 
 

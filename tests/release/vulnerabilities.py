@@ -20,7 +20,7 @@ CANARY = ("jinja2", "2.4.1")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the service knows of the packages."""
+    """The service knows the packages."""
 
     found: tuple[str, ...]
     """A sentence for each package with a known vulnerability."""

@@ -20,7 +20,8 @@ from websockets.asyncio.client import connect
 
 from tests.end_to_end.producer.conftest import RunningProducer
 from tests.support.tls import Authority, Pair, demanding, tls_before
-from unlost.listener.app.settings import ConnectionSettings, ListenerSettings
+from unlost.listener.app.connection_settings import ConnectionSettings
+from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.claims.redis.client import connect_redis
 from unlost.listener.claims.redis.errors import translated
 from unlost.listener.core.errors import Transient
@@ -36,8 +37,9 @@ from unlost.ops.kit.telemetry.handshakes import MOST, Handshakes
 from unlost.ops.kit.telemetry.tls import HANDSHAKE_SECONDS, LEAST_VERSION, ServerTls
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.valkey import ValkeyServer
-from unlost.ops.watch.query import Targets, Watch
+from unlost.ops.watch.query import Watch
 from unlost.ops.watch.settings import WatchSettings
+from unlost.ops.watch.targets import Targets
 
 FAULTS = {
     "untrusted": "signed by an authority that is not trusted; set {}_CA",

@@ -11,7 +11,7 @@ class Histories:
     def __init__(self) -> None:
         self.all: list[list[int]] = [[]]
         self.lost: set[int] = set()
-        """What a restore has removed."""
+        """Entries that a restore has removed."""
         self.forgiven: set[int] = set()
         """Dropped by retention, which reported which group had not read it."""
         self.removed = 0
@@ -21,7 +21,7 @@ class Histories:
 
     @property
     def present(self) -> list[int]:
-        """What the journal holds now, or held before retention removed it."""
+        """The entries that the journal holds now, or held before retention removed them."""
         return self.all[-1]
 
     def begins(self, stem: str) -> None:

@@ -1,4 +1,4 @@
-"""What the simulated servers report to the judge."""
+"""The reports of simulated servers to the judge."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Law(Hooks):
         self._acknowledged: set[int] = set()
         """Messages that a broker need not give again."""
         self._noticed: set[Process] = set()
-        """Who has noticed the last time that the store went back."""
+        """The starts that have noticed the last time that the store went back."""
         self._went_back = False
         """Claims and membership rows were lost then, too. For the life of a row two listeners may run the same
         event."""
@@ -401,7 +401,7 @@ class Law(Hooks):
     # -- the end --------------------------------------------------------------------------------
 
     def unsettled(self, *, resumes: bool) -> list[str]:
-        """What should be settled by now, and is not."""
+        """Events that should be settled by now, and are not."""
         missing = []
         gone = self.histories.forgiven | self.histories.lost
         for serial, (event_id, _, _) in enumerate(self.journal, 1):

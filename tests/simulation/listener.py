@@ -27,8 +27,9 @@ from tests.simulation.wire import Link
 from tests.simulation.world import AFTERLIFE, RUNNING, Process, World
 from tests.support.effects import NoEffects
 from tests.support.gaps import KeptGaps
+from unlost.listener.app.connection_settings import ConnectionSettings
 from unlost.listener.app.listening import Listening
-from unlost.listener.app.settings import ConnectionSettings, ListenerSettings
+from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.app.sources import Build, builders
 from unlost.listener.app.wiring import IDLE_GRACE, Servers
 from unlost.listener.core.cause import UNCLAIMED
@@ -227,7 +228,7 @@ class SimulatedHealing:
 
 
 class Scene:
-    """What all listeners of one run share."""
+    """The parts that all listeners of one run share."""
 
     def __init__(self, plan: Schedule, world: World) -> None:
         self.plan = plan

@@ -80,7 +80,7 @@ REACHED = {
     Settling: ("_manager", "_settle_dead", "_sink", "_write"),
     Storing: ("_insert", "_settling"),
 }  # fmt: skip
-"""The private names of the product on which these mistakes depend. Who renames one finds it here. No other test may
+"""The private names of the product on which these mistakes depend. Whoever renames one finds it here. No other test may
 depend on any (``tests/unit/test_private_names.py``)."""
 Patch = tuple[Any, str, Callable[[Any], Any]]
 """The object, its attribute, and a function that makes the new value from the old."""

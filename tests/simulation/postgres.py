@@ -94,7 +94,7 @@ class Transaction:
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """What a copy of the database contains."""
+    """A copy of the database."""
 
     rows: dict[str, Row]
     effects: list[str]

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Session:
-    """What a process's adapters share: the wire, and the claims table that was seen last."""
+    """The parts that a process's adapters share: the wire, and the claims table that was seen last."""
 
     def __init__(
         self, memory: PostgresMemory, wire: Wire, *, timeout: float, changed: Callable[[], None] = lambda: None

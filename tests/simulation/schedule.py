@@ -1,6 +1,6 @@
 """A schedule: everything that will happen in one run, made from a seed. Pure.
 
-What a seed makes does not depend on what is dropped from it afterwards. So a failing schedule shrinks to a seed and a
+A seed makes the same schedule, whatever is dropped from it afterwards. So a failing schedule shrinks to a seed and a
 short list of what to leave out.
 """
 
@@ -50,7 +50,7 @@ class Happening(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What goes wrong, where, from when, and for how long."""
+    """A fault: its kind, its place, its beginning, and its duration."""
 
     name: str
     at: float

@@ -194,7 +194,7 @@ class Request(msgspec.Struct, eq=False):
 
 
 class Link:
-    """What lies between one process name and one server."""
+    """The way between one process name and one server."""
 
     def __init__(self, server: Server, process_name: str) -> None:
         self.server = server

@@ -21,7 +21,7 @@ class Axe:
         self._script = script
 
     def findings(self, page: Page) -> list[Any]:
-        """What is serious or critical on this page now."""
+        """The serious and critical findings on this page now."""
         if not page.evaluate("typeof axe !== 'undefined'"):
             page.evaluate(self._script)
         found: list[Any] = page.evaluate(RUN)

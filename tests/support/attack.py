@@ -96,7 +96,7 @@ async def _opened(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the connection ends. A reset after the answer does not take the answer back."""
+    """Return all that comes until the connection ends. A reset after the answer does not take the answer back."""
     answer = b""
     with contextlib.suppress(ConnectionError):
         while piece := await reader.read(65_536):

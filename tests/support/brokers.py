@@ -29,6 +29,8 @@ from unlost.listener.core.gap import How
 from unlost.listener.ports.source import Source
 from unlost.listener.source.brokers import jetstream, kafka, rabbitmq, rabbitmq_stream
 from unlost.listener.source.brokers.address import read_address
+from unlost.listener.source.brokers.jetstream_session import ID_HEADER
+from unlost.listener.source.brokers.kafka_session import Positions
 from unlost.ops.kit.telemetry.files import private_directory
 from unlost.ops.system.child import Child
 from unlost.ops.system.nats import NatsServer
@@ -41,7 +43,7 @@ PARTITIONS = 2
 
 
 class Broker(Protocol):
-    """What the same questions are asked of."""
+    """A broker, of which the same questions are asked as of the others."""
 
     has_positions: bool
     """Whether each message has a place that names it."""
@@ -113,7 +115,7 @@ class JetStreamBroker:
             stream = client.jetstream()
             for body, one in zip(bodies, ids or [None] * len(bodies), strict=True):
                 trace = {"traceparent": traceparent} if traceparent else {}
-                headers = trace | ({jetstream.ID_HEADER: one} if one else {})
+                headers = trace | ({ID_HEADER: one} if one else {})
                 await stream.publish_async(f"{self.stream}.all", body, headers=headers or None)
             await stream.publish_async_completed()
 
@@ -216,7 +218,7 @@ class KafkaBroker:
         text = self.address.replace(f"/{self.topic}?", f"/{name or self.topic}?")
         address = read_address(text, what="TOPIC", port=9092, options=kafka.OPTIONS)
         options = kafka.options_of(address, group=GROUP, start_from=self.start_from)
-        return kafka.Kafka(options, kafka.Positions(self.cursors, GROUP, lambda: None, self.gaps))
+        return kafka.Kafka(options, Positions(self.cursors, GROUP, lambda: None, self.gaps))
 
     async def cut(self) -> None:
         raise NotImplementedError("it would forget everything")

@@ -12,7 +12,7 @@ class FakeCursors:
     def __init__(self, stored: str | None = None, *, answers: Sequence[str | Exception | None] = ()) -> None:
         self.answers = list(answers)
         self.saved_meanwhile: str | None = None
-        """What a peer saves just before the next reset."""
+        """The cursor that a peer saves just before the next reset."""
         self._first = stored
         self._kept: dict[str, str] = {}
 

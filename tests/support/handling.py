@@ -63,7 +63,7 @@ class FakeHandler:
 
 
 class Dependency:
-    """What a handler needs: dead until it is revived."""
+    """A server that a handler needs: dead until it is revived."""
 
     def __init__(self, *, needed_by: str = "") -> None:
         self.alive = False
@@ -133,7 +133,7 @@ async def handling_with(
 
 
 async def _start_again(handling: Handling, suspects: Suspects) -> None:
-    """What claiming does with suspects whose pause has ended."""
+    """Do as claiming does with suspects whose pause has ended."""
     while True:
         await suspects.wait()
         async with handling.alone():

@@ -34,7 +34,7 @@ def links(page: str) -> Iterator[str]:
 
 
 def code(page: str) -> Iterator[str]:
-    """What stands between backticks within a line."""
+    """The texts between backticks within a line."""
     return (token.content for token in inline(PARSER.parse(page)) if token.type == "code_inline")
 
 

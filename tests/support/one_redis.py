@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from unlost.listener.claims.redis.calls import RedisCalls
 from unlost.listener.claims.redis.client import connect_redis
-from unlost.listener.claims.redis.servers import Home
+from unlost.listener.claims.redis.servers import TagServer
 from unlost.listener.claims.redis.topology import Tag
 
 
@@ -13,9 +13,9 @@ class OneRedis:
 
     def __init__(self, url: str) -> None:
         self.client = connect_redis(url)
-        self._homes = (Home(0, RedisCalls(self.client, timeout=0.3)),)
+        self._homes = (TagServer(0, RedisCalls(self.client, timeout=0.3)),)
 
-    async def find(self, tag: Tag) -> Sequence[Home]:
+    async def find(self, tag: Tag) -> Sequence[TagServer]:
         return self._homes
 
     def doubt(self) -> None:

@@ -18,7 +18,7 @@ from unlost.ops.kit.access.middleware import Access
 from unlost.ops.kit.telemetry.admission import Admission
 from unlost.ops.kit.telemetry.guarded import GuardedProtocol
 from unlost.producer.app.http import right_for
-from unlost.producer.fast.publish import PATH, FastPublishProtocol, Heads
+from unlost.producer.fast.publish import PATH, FastPublishProtocol, PlainHeads
 from unlost.producer.journal.port import JournalError, Placed
 from unlost.producer.journal.publications import Publication
 from unlost.producer.publish.accept import publication
@@ -107,7 +107,11 @@ class Connected:
         )
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
-        made = partial(FastPublishProtocol, single, Heads(max_bytes=LIMIT, gate=gate)) if shortened else GuardedProtocol
+        made = (
+            partial(FastPublishProtocol, single, PlainHeads(max_bytes=LIMIT, gate=gate))
+            if shortened
+            else GuardedProtocol
+        )
         self.admission = admission or Admission(budget=1024 * 1024)
         self.protocol: GuardedProtocol = made(
             config=config, server_state=self.state, app_state={}, admission=self.admission

@@ -26,9 +26,9 @@ def leads_somewhere(page: Path, link: str) -> bool:
     return not anchor or anchor in anchors(target.read_text(encoding="utf-8"))
 
 
-ROOMS = ("listener", "producer", "dlq", "ops", "grafana", "tests", "docs")
-TREE = [f"/{path.relative_to(ROOT)}" for room in ROOMS for path in (ROOT / room, *(ROOT / room).rglob("*"))]
-A_PATH = re.compile(rf"(?:unlost/)?(?:{'|'.join(ROOMS)})/[\w./-]*|[\w./-]+\.(?:py|sql|lua)")
+FOLDERS = ("listener", "producer", "dlq", "ops", "grafana", "tests", "docs")
+TREE = [f"/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder, *(ROOT / folder).rglob("*"))]
+A_PATH = re.compile(rf"(?:unlost/)?(?:{'|'.join(FOLDERS)})/[\w./-]*|[\w./-]+\.(?:py|sql|lua)")
 A_NAME = re.compile(r"_*[A-Z]\w*(?:\.\w+)*|\w*[a-z]_\w+")
 
 
@@ -49,7 +49,7 @@ def test_paths_that_a_page_names_exist(page: Path):
 
 @pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
 def test_names_of_code_that_a_guide_for_contributors_uses_exist(name: str):
-    text = "\n".join(path.read_text(encoding="utf-8") for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+    text = "\n".join(path.read_text(encoding="utf-8") for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
     known = set(re.findall(r"\w+", text))
     spans = [one for one in code((ROOT / name).read_text(encoding="utf-8")) if A_NAME.fullmatch(one)]
     assert len(spans) >= 3

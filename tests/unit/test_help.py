@@ -10,7 +10,8 @@ import pytest
 from unlost.dlq.commands.cli import main as dlq
 from unlost.ops.cli import main as unlost
 from unlost.ops.faults.toxics.__main__ import toxics
-from unlost.ops.kit.command.kit import CommandGroup, SettingsCommand
+from unlost.ops.kit.command.kit import SettingsCommand
+from unlost.ops.kit.groups import CommandGroup
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:

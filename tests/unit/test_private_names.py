@@ -1,4 +1,4 @@
-"""Only rooms called ``fast`` use private names of libraries. Each exception gives its reason.
+"""Only folders called ``fast`` use private names of libraries. Each exception gives its reason.
 
 Tests use no private names of the product, with one documented exception: the mistakes that the simulation builds in.
 Ruff's rule SLF001 finds attributes; here are imports, and names in strings, by which tests patch the product.
@@ -15,7 +15,7 @@ import pytest
 from tests.simulation import mutations, order_mutations
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("listener", "producer", "dlq", "ops", "grafana")
+FOLDERS = ("listener", "producer", "dlq", "ops", "grafana")
 EXCEPTIONS = {
     "listener/claims/redis/parser.py": "there is no public place between the socket and redis-py's reader",
     "ops/kit/telemetry/guarded.py": "uvicorn has no public limits for what a peer may send",
@@ -24,8 +24,8 @@ PUBLIC = {"_replace", "_asdict", "_fields", "_make"}
 """Documented names of named tuples."""
 TREES = {
     str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8"))
-    for room in ROOMS
-    for path in sorted((ROOT / room).rglob("*.py"))
+    for folder in FOLDERS
+    for path in sorted((ROOT / folder).rglob("*.py"))
 }
 
 

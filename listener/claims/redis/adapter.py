@@ -29,7 +29,7 @@ from unlost.listener.claims.redis.errors import LIBRARY_ERRORS, translated
 from unlost.listener.claims.redis.memory import remembered_seconds
 from unlost.listener.claims.redis.room import WHICH, Room, find_place
 from unlost.listener.claims.redis.script import Script, Sender
-from unlost.listener.claims.redis.servers import Home, RedisServers
+from unlost.listener.claims.redis.servers import RedisServers, TagServer
 from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, HeldClaim, Verdict
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.store_mark import Remembered, StoreMark
@@ -63,7 +63,7 @@ class RedisClaims:
         self.room = Room(self._sender)
         self._group = group.encode()
         self._store = b""
-        """The store under whose name claims are kept. What is remembered of another store has other keys."""
+        """The store under whose name claims are kept. Records of another store have other keys."""
         self._shards: tuple[Shard, ...] = ()
         self._name = functools.lru_cache(NAMES)(_name)
         self._claim = Script("prelude.lua", "claim.lua")
@@ -98,7 +98,7 @@ class RedisClaims:
     def _tag(self, number: int) -> bytes:
         return b"{%s.%d}" % (self._group, number)
 
-    async def _place_of(self, home: Home, mark: bytes) -> replies.Place:
+    async def _place_of(self, home: TagServer, mark: bytes) -> replies.Place:
         return await find_place(self._sender, self._tag(home.number), home.calls, mark)
 
     @property

@@ -31,7 +31,7 @@ ASKED_AT_MOST = 3
 NO_CLUSTER = ("cluster support disabled", "unknown command")
 
 
-class Home(NamedTuple):
+class TagServer(NamedTuple):
     """Where the keys under one hash tag are kept."""
 
     number: int
@@ -41,7 +41,7 @@ class Home(NamedTuple):
 class RedisServers(Protocol):
     """The servers that keep a group's claims."""
 
-    async def find(self, tag: Tag) -> Sequence[Home]:
+    async def find(self, tag: Tag) -> Sequence[TagServer]:
         """Return the hash tags to use and where each is kept. Raises one of the library's errors, or ``Permanent``."""
         ...
 
@@ -76,14 +76,14 @@ class _Direct:
         self._clients = clients
         self._clock = clock
         self._asked = list(address.urls)
-        self._homes: tuple[Home, ...] = ()
+        self._homes: tuple[TagServer, ...] = ()
         self._look_at = 0.0
 
     def doubt(self) -> None:
         """See ``RedisServers``."""
         self._look_at = 0.0
 
-    async def find(self, tag: Tag) -> Sequence[Home]:
+    async def find(self, tag: Tag) -> Sequence[TagServer]:
         """See ``RedisServers``."""
         if not self._homes or self._clock() >= self._look_at:
             ranges = await self._ask()
@@ -94,16 +94,16 @@ class _Direct:
         """See ``RedisServers``."""
         await self._clients.close()
 
-    def _alone(self) -> tuple[Home, ...]:
+    def _alone(self) -> tuple[TagServer, ...]:
         if len(self._address.urls) > 1:
             raise Permanent(
                 f"REDIS_URL names several servers, but {host_of(self._asked[0])} is no node of a Redis Cluster: "
                 "name one server, or Sentinels with redis+sentinel://"
             )
         self._look_at = float("inf")
-        return (Home(0, self._clients.at(self._address.urls[0])),)
+        return (TagServer(0, self._clients.at(self._address.urls[0])),)
 
-    async def _cluster(self, ranges: list[SlotRange], tag: Tag) -> tuple[Home, ...]:
+    async def _cluster(self, ranges: list[SlotRange], tag: Tag) -> tuple[TagServer, ...]:
         found = shards(ranges, tag)
         if not found:
             raise ConnectionError("this node of a Redis Cluster knows of no hash slot")
@@ -111,7 +111,7 @@ class _Direct:
         self._asked = list(dict.fromkeys((self._asked[0], *urls.values(), *self._address.urls)))
         await self._clients.keep((self._asked[0], *urls.values()))
         self._look_at = self._clock() + LOOK_EVERY_SECONDS
-        return tuple(Home(number, self._clients.at(urls[node])) for node, number in found.items())
+        return tuple(TagServer(number, self._clients.at(urls[node])) for node, number in found.items())
 
     async def _ask(self) -> list[SlotRange] | None:
         """Ask for the topology; ``None`` from a server that is no node of a Cluster."""
@@ -143,18 +143,18 @@ class _BySentinels:
         self._address = address
         self._clients = clients
         self._clock = clock
-        self._homes: tuple[Home, ...] = ()
+        self._homes: tuple[TagServer, ...] = ()
         self._look_at = 0.0
 
     def doubt(self) -> None:
         """See ``RedisServers``."""
         self._look_at = 0.0
 
-    async def find(self, tag: Tag) -> Sequence[Home]:  # noqa: ARG002  one server keeps all tags
+    async def find(self, tag: Tag) -> Sequence[TagServer]:  # noqa: ARG002  one server keeps all tags
         """See ``RedisServers``."""
         if not self._homes or self._clock() >= self._look_at:
             url = self._address.of(*await self._primary())
-            self._homes = (Home(0, self._clients.at(url)),)
+            self._homes = (TagServer(0, self._clients.at(url)),)
             await self._clients.keep((url, *self._address.urls))
             self._look_at = self._clock() + LOOK_EVERY_SECONDS
         return self._homes

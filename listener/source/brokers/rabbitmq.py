@@ -25,7 +25,7 @@ from unlost.listener.source.brokers.rabbitmq_consumer import (
     CLOSE_SECONDS,
     ERRORS,
     OPEN_SECONDS,
-    Ahead,
+    Prefetch,
     RabbitConsumer,
     connected,
     is_stream,
@@ -102,7 +102,7 @@ class Rabbit:
     def __init__(self, options: RabbitOptions) -> None:
         self.name = options.name
         self._options = options
-        self._ahead = Ahead(options.ahead)
+        self._ahead = Prefetch(options.ahead)
 
     @contextlib.asynccontextmanager
     async def open(self, cursor: Callable[[], Awaitable[str | None]]) -> AsyncIterator["RabbitSession"]:  # noqa: ARG002

@@ -61,7 +61,7 @@ async def _ignore(message: DeliveredMessage) -> None:
     pass
 
 
-class Ahead:
+class Prefetch:
     """How many messages the server may send ahead. It limits their number alone, so this follows their size. Pure.
 
     Belongs to the source: a session that got too much ends, and the next begins with fewer.
@@ -96,7 +96,7 @@ class RabbitConsumer:
     """Consumes on one channel. ``arguments``: those of a consumer that begins now."""
 
     def __init__(
-        self, channel: AbstractChannel, queue: str, ahead: Ahead, arguments: Callable[[], Arguments] = dict
+        self, channel: AbstractChannel, queue: str, ahead: Prefetch, arguments: Callable[[], Arguments] = dict
     ) -> None:
         self.channel = channel
         self._queue = queue

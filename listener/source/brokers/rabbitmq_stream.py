@@ -32,8 +32,8 @@ from unlost.listener.source.brokers.rabbitmq_consumer import (
     ERRORS,
     OPEN_SECONDS,
     STREAM_OFFSET,
-    Ahead,
     Arguments,
+    Prefetch,
     RabbitConsumer,
     connected,
     refuses_offset,
@@ -63,7 +63,7 @@ class RabbitStream:
         """Make one. ``declare`` declares a gap."""
         self.name = options.name
         self._options = options
-        self.ahead = Ahead(options.ahead)
+        self.ahead = Prefetch(options.ahead)
         """How many messages the server may send ahead."""
         self._group = group
         self._declare = declare

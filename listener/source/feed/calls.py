@@ -1,19 +1,21 @@
 """HTTP calls that a feed needs beside its connection.
 
 Time, and the bytes of an answer, are bounded, packed or unpacked. Redirects are not followed: headers hold secrets.
+The library is imported at the first call, because most listeners make none.
 """
 
 import asyncio
 from collections.abc import Mapping
-from typing import Protocol
-
-import httpx
+from typing import TYPE_CHECKING, Protocol
 
 from unlost.listener.core.errors import Transient
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.source.feed.unpacking import UnpackError, unpacker_of
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.printable import printable
+
+if TYPE_CHECKING:
+    import httpx
 
 LARGEST_ANSWER = 4 * 1024 * 1024
 CALL_SECONDS = 10.0
@@ -50,6 +52,8 @@ async def call(
     method: str, url: str, headers: Mapping[str, str], body: str | None = None, *, most: int = LARGEST_ANSWER
 ) -> bytes:  # fmt: skip
     """See ``Call``. ``most``: bytes that the answer may have."""
+    import httpx
+
     try:
         async with (
             asyncio.timeout(CALL_SECONDS),
@@ -68,7 +72,7 @@ async def call(
         ) from error
 
 
-async def _body(url: str, answer: httpx.Response, most: int) -> bytes:
+async def _body(url: str, answer: "httpx.Response", most: int) -> bytes:
     data = bytearray()
     async for piece in answer.aiter_raw():
         data += piece
@@ -85,7 +89,7 @@ async def _body(url: str, answer: httpx.Response, most: int) -> bytes:
         raise Transient(f"the answer of {masked(url)} cannot be unpacked: {error}") from None
 
 
-def _refused(url: str, answer: httpx.Response, body: bytes) -> CallRefused:
+def _refused(url: str, answer: "httpx.Response", body: bytes) -> CallRefused:
     said = printable(masked(body[:QUOTED].decode(errors="replace")))
     why = f"{masked(url)} answered HTTP {answer.status_code}" + (f": {said}" if said else "")
     return CallRefused(Loss(why, wait=retry_after(answer.headers.get("Retry-After", ""))), answer.status_code)

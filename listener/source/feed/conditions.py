@@ -18,7 +18,7 @@ Holds = Callable[[bytes, Sequence[Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Fits:
+class PathCondition:
     """A path, and the values that hold there; None: any but null."""
 
     path: Path
@@ -54,7 +54,7 @@ class Condition:
 
     texts: tuple[bytes, ...] = ()
     beginnings: tuple[bytes, ...] = ()
-    tables: tuple[tuple[Fits, ...], ...] = ()
+    tables: tuple[tuple[PathCondition, ...], ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -94,10 +94,10 @@ def condition_of(given: Any) -> Condition:
     )
 
 
-def _fits(path: str, value: Any) -> Fits:
+def _fits(path: str, value: Any) -> PathCondition:
     values: Sequence[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(one, str | int | float | bool) for one in values):
         raise ValueError(f"{path} is compared with texts, numbers, true and false only")
     if ANY_VALUE in values:
-        return Fits(path_of(path), None)
-    return Fits(path_of(path), frozenset(str(one) if isinstance(one, float) else one for one in values))
+        return PathCondition(path_of(path), None)
+    return PathCondition(path_of(path), frozenset(str(one) if isinstance(one, float) else one for one in values))

@@ -1,7 +1,7 @@
 """Finds what is missing in the numbers of a feed, across its connections. Pure.
 
 While one connection replaces another, each delivers a part: a faster one is ahead, and is no proof that the other's
-events are lost. So holes are kept until the old connection has ended. What neither has delivered is declared then.
+events are lost. So holes are kept until the old connection has ended. Numbers that neither has are declared then.
 """
 
 import math

@@ -10,7 +10,7 @@ import httpx
 from unlost.listener.core.oversized import Oversized
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.source.feed.calls import PLAIN, retry_after
-from unlost.listener.source.feed.losses import STOPPED_SECONDS
+from unlost.listener.source.feed.losses import STOPPED_SECONDS, EventsRefused
 from unlost.listener.source.feed.sse import EventParser
 from unlost.listener.source.websocket.connection import WebSocketOptions
 from unlost.ops.kit.telemetry.mask import masked
@@ -26,14 +26,6 @@ PROBES = [
     ],
 ]
 """Nothing can be sent to the source, so TCP keepalive detects a dead connection."""
-
-
-class EventsRefused(SourceEnded):
-    """The source did not answer with events. ``status``: the HTTP status."""
-
-    def __init__(self, loss: Loss, status: int) -> None:
-        super().__init__(loss)
-        self.status = status
 
 
 class EventLink:

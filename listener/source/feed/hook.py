@@ -174,7 +174,7 @@ class Feed(ABC):
         return None
 
     def fetch(self, gap: Gap) -> AsyncIterator[Iterable[Action]]:
-        """Fetch what a declared gap has missed, page by page. What is known already may be among it."""
+        """Fetch what a declared gap has missed, page by page. Known events may be among them."""
         raise NotFetchable(f"{type(self).__name__} fetches nothing, so not {gap.gap_id} either")
 
 

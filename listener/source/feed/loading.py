@@ -89,7 +89,7 @@ LATER = frozenset(("url", "url_from", "open", "reply", "heartbeat", "resume", "a
 
 
 def _known_now(key: str, value: object, variables: Variables) -> object:
-    """Fill in a key that says how to read messages. What is sent is filled in anew for each connection."""
+    """Fill in a key that says how to read messages. Messages to be sent are filled in anew for each connection."""
     try:
         return value if key in LATER else variables.fill_all(value)
     except ValueError:

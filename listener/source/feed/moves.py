@@ -2,7 +2,7 @@
 
 Moves never overlap, and are ``MOVE_SECONDS`` apart, since a feed may ask for a new connection on each one. If the old
 connection ends before the new one is open, the move is given up. The reader connects again after its cursor, as after
-any loss. What was missed is a declared gap if the feed does not resume.
+any loss. Missed events are a declared gap if the feed does not resume.
 
 An old connection proves by its answer that it was served when the new one was open. Messages and a close frame prove
 nothing: they may have been on the way since before. Without that answer, a gap is declared too.

@@ -19,7 +19,7 @@ EVENT_BYTES = 64
 """Approximate memory of an event beside its bytes."""
 
 
-class Due(msgspec.Struct, frozen=True, gc=False):
+class PendingReceipt(msgspec.Struct, frozen=True, gc=False):
     """The receipt of a message, and the connection on which the message arrived."""
 
     line: Line
@@ -31,7 +31,7 @@ class Ready(msgspec.Struct, gc=False):
 
     bodies: list[bytes]
     cursors: list[str | None]
-    receipt: Due | None
+    receipt: PendingReceipt | None
     size: int
     divisible: bool = False
 
@@ -56,7 +56,7 @@ class ReadyQueue:
         due = None
         if taking.receipt is not None:
             line.unsettled += 1
-            due = Due(line, taking.receipt.value)
+            due = PendingReceipt(line, taking.receipt.value)
         self._add(Ready(taking.bodies, taking.cursors, due, size + EVENT_BYTES * len(taking.bodies)))
 
     def put_event(self, body: bytes, cursor: str | None, size: int) -> None:

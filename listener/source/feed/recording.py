@@ -25,7 +25,7 @@ class BadRecording(ValueError):
 
 
 class MessageFile:
-    """A new file of messages; others cannot read it. What exceeds ``LARGEST_RECORDING`` is left out, and counted."""
+    """A new file of messages; others cannot read it. Beyond ``LARGEST_RECORDING`` they are left out, and counted."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.fdopen(private_descriptor(path, os.O_WRONLY | os.O_TRUNC), "wb")

@@ -13,7 +13,7 @@ from unlost.listener.source.feed.hook import Again, Beat, Missed, Stop
 from unlost.listener.source.feed.line import Line
 from unlost.listener.source.feed.losses import failed_code, stopped
 from unlost.listener.source.feed.moves import Moves
-from unlost.listener.source.feed.ready import Due, ReadyQueue
+from unlost.listener.source.feed.ready import PendingReceipt, ReadyQueue
 from unlost.listener.source.feed.taking import Order, Taking, acknowledgement, has_events, take_in
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class FeedSession:
     async def settled(self, receipts: Sequence[Receipt]) -> None:
         """See ``Session``."""
         for due in receipts:
-            assert isinstance(due, Due)
+            assert isinstance(due, PendingReceipt)
             due.line.unsettled = max(0, due.line.unsettled - 1)
             self._changed.set()
             with contextlib.suppress(SourceEnded):  # the feed sends its message again, and it is a duplicate then

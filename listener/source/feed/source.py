@@ -19,11 +19,10 @@ from unlost.listener.core.errors import UnlostError
 from unlost.listener.ports.source import Loss, SourceEnded
 from unlost.listener.ports.source import Opening as Opened
 from unlost.listener.source.feed.counting import Counting
-from unlost.listener.source.feed.events import EventsRefused, event_link
 from unlost.listener.source.feed.gaps import Declare, Hole
 from unlost.listener.source.feed.hook import Again, Feed, FeedStopped, Opening
 from unlost.listener.source.feed.line import FeedConnection, Line
-from unlost.listener.source.feed.losses import failed_code, stopped
+from unlost.listener.source.feed.losses import EventsRefused, failed_code, stopped
 from unlost.listener.source.feed.session import FeedSession
 from unlost.listener.source.websocket.connection import Open, WebSocketOptions
 from unlost.listener.source.websocket.link import HandshakeRefused, linked
@@ -192,6 +191,8 @@ class FeedSource:
     def _linked(self, opening: Opening) -> AbstractAsyncContextManager[FeedConnection]:
         options = self._options(opening)
         if opening.url.startswith(("http://", "https://")):
+            from unlost.listener.source.feed.events import event_link  # its library is slow to import
+
             return event_link(opening.url, options)
         return linked(open_messages if opening.compression else self._open_connection, opening.url, options)
 

@@ -20,7 +20,7 @@ MANY = 0.2
 """If a larger share of ids is repeated, a warning is given."""
 
 
-class Became(msgspec.Struct, frozen=True):
+class MessageResult(msgspec.Struct, frozen=True):
     """The result of one message, or of one part of it."""
 
     what: str
@@ -52,12 +52,12 @@ class Trial:
         self._last_number: tuple[str, int] | None = None
         self._last_cursor: str | None = None
 
-    def read(self, message: bytes | str) -> Sequence[Became]:
+    def read(self, message: bytes | str) -> Sequence[MessageResult]:
         """Read one message."""
         encoded = message.encode() if isinstance(message, str) else message
         return self.took(encoded, actions_of(self._feed, encoded))
 
-    def took(self, message: bytes, actions: Sequence[Action]) -> Sequence[Became]:
+    def took(self, message: bytes, actions: Sequence[Action]) -> Sequence[MessageResult]:
         """Count what a message became."""
         self.messages += 1
         found = list(self._became(message, taking_of(actions)))
@@ -109,7 +109,7 @@ class Trial:
         refused = f", {taking.refused:,} would be dead letters" if taking.refused else ""
         return f"{counted(len(taking.bodies), 'event')}, {known:,} with the id of one that was just read{refused}"
 
-    def _became(self, message: bytes, taking: Taking) -> Iterable[Became]:
+    def _became(self, message: bytes, taking: Taking) -> Iterable[MessageResult]:
         for body in taking.bodies:
             yield self._event(body)
         self._last_cursor = next((one for one in reversed(taking.cursors) if one is not None), self._last_cursor)
@@ -118,19 +118,21 @@ class Trial:
             if (hole := self._numbers.take(*sequence)) is not None:
                 self.holes.append(hole)
         for text in taking.sends:
-            yield Became("sent", detail=text)
+            yield MessageResult("sent", detail=text)
         if taking.receipt is not None and (ack := acknowledgement(self._feed, taking.receipt.value)) is not None:
-            yield Became("ack", detail=ack.text)
+            yield MessageResult("ack", detail=ack.text)
         for order in taking.orders:
-            yield Became(type(order).__name__.lower(), detail=str(getattr(order, "why", getattr(order, "every", ""))))
+            yield MessageResult(
+                type(order).__name__.lower(), detail=str(getattr(order, "why", getattr(order, "every", "")))
+            )
         if not taking.bodies:
-            yield Became("control", detail=message.decode(errors="replace"))
+            yield MessageResult("control", detail=message.decode(errors="replace"))
 
-    def _event(self, body: bytes) -> Became:
+    def _event(self, body: bytes) -> MessageResult:
         try:
             event = parse(body, max_bytes=self._max_bytes)
         except InvalidEvent as error:
-            return Became("invalid", error.event_id, None, str(error))
+            return MessageResult("invalid", error.event_id, None, str(error))
         self.types[event.type or "-"] += 1
         self.hashed += not body.startswith(b'{"event_id":')
         known = self._contents.get(event.event_id)
@@ -139,7 +141,7 @@ class Trial:
         elif known is not None:
             self.repeated += 1
             self.conflicts += known != event.digest
-        return Became("event", event.event_id, event.type, "", event.payload)
+        return MessageResult("event", event.event_id, event.type, "", event.payload)
 
 
 class Watched(Feed):

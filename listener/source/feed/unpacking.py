@@ -22,7 +22,7 @@ class UnpackError(ValueError):
 
 
 def unpacker_of(method: str, most: int) -> Unpack:
-    """Return what unpacks one message of up to ``most`` bytes. What follows the packed text is never dropped."""
+    """Return what unpacks one message of up to ``most`` bytes. Bytes after the packed text are never dropped."""
     if method == "zstd":
         return _zstd(most)
     if method == "gzip":

@@ -39,18 +39,18 @@ class TransactionLeft(Permanent):
         )
 
 
-class WentOn(Transient):
+class HandlerContinued(Transient):
     """A handler continued although its transaction, or its connection, had ended."""
 
 
-def closed_under_handler() -> WentOn:
+def closed_under_handler() -> HandlerContinued:
     """Return the error if there is no connection any more to commit on."""
-    return WentOn("the connection was closed or lost while the handler had it, and the handler went on")
+    return HandlerContinued("the connection was closed or lost while the handler had it, and the handler went on")
 
 
-def failed_under_handler() -> WentOn:
+def failed_under_handler() -> HandlerContinued:
     """Return the error if a statement failed and the handler swallowed that."""
-    return WentOn(
+    return HandlerContinued(
         "the handler went on after an error that had ended its transaction; "
         "let it pass, or wrap what may fail in connection.transaction()"
     )
@@ -106,7 +106,7 @@ class HandlerTransaction(Protocol):
         ...
 
     async def commit(self, *, begin_next: bool) -> bool:
-        """Commit a handler's work; ``WentOn`` or ``TransactionLeft`` if there is nothing to commit.
+        """Commit a handler's work; ``HandlerContinued`` or ``TransactionLeft`` if there is nothing to commit.
 
         ``begin_next``: another transaction follows at once. Return whether it has begun on this connection, which the
         caller then keeps.

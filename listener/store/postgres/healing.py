@@ -13,7 +13,8 @@ from unlost.listener.store.burials import frame_of, is_claimed, resolved_of
 from unlost.listener.store.postgres.burials import PostgresLetterRegister
 from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database
-from unlost.listener.store.postgres.letters import LetterTable, state_of
+from unlost.listener.store.postgres.letter_rows import state_of
+from unlost.listener.store.postgres.letters import LetterTable
 
 LEASE_SECONDS = 30.0
 BYTES_AT_ONCE = 4 * 1024 * 1024

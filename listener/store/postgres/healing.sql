@@ -85,7 +85,7 @@ WHERE letter_id = ANY ($1::text[]) AND status IN ('open', 'failed')
 UPDATE unlost.letter_groups SET probes = probes + 1 WHERE fingerprint = $1 AND handler_name = $2
 
 -- name: give_up
--- What was tried so often needs a human.
+-- A letter that was tried so often needs a human.
 UPDATE unlost.letters l SET heal_at = NULL
 FROM unlost.letter_groups g
 WHERE g.fingerprint = $1 AND g.handler_name = $2 AND l.fingerprint = $1 AND l.handler_name = $2

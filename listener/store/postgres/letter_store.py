@@ -25,7 +25,8 @@ from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.store.postgres.connections import Connection
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.errors import LIBRARY_ERRORS
-from unlost.listener.store.postgres.letters import EVERYTHING, WHOLE_FINGERPRINT, LetterTable, state_of
+from unlost.listener.store.postgres.letter_rows import WHOLE_FINGERPRINT, state_of
+from unlost.listener.store.postgres.letters import EVERYTHING, LetterTable
 
 AT_ONCE = 1000
 LIST_BYTES = 16 * 1024 * 1024

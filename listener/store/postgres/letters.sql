@@ -101,7 +101,7 @@ FROM unlost.letters l WHERE l.letter_id = ANY ($1::text[])
 ON CONFLICT (letter_id, at, what) DO UPDATE SET shared = true WHERE excluded.shared AND NOT letter_records.shared
 
 -- name: change
--- What is put aside does not heal by itself; what is brought back ($13) does so at once, if it did before.
+-- A letter that is put aside does not heal by itself; one that is brought back ($13) does so at once, if it did before.
 UPDATE unlost.letters l SET
     status = $2::text, replays = $3::int, state_at = to_timestamp($4::float8), detail = $5::text, state_error_type = $6::text, state_by = $7::text,
     reopened_at = to_timestamp($8::float8), version = $9::int, edited_at = to_timestamp($10::float8),
@@ -204,7 +204,7 @@ SELECT * FROM (
 WHERE upto <= $4::bigint OR upto = size ORDER BY last_at, letter_id
 
 -- name: described
--- What is known of letters without their lines.
+-- Letters without their lines.
 SELECT letter_id, instance_id, event_id, reason, error_class, stage, error_type, fingerprint, handler, route,
     extract(epoch FROM first_at)::float8 AS first_at, extract(epoch FROM last_at)::float8 AS last_at
 FROM unlost.letters WHERE letter_id = ANY ($1::text[])
@@ -268,7 +268,7 @@ WHERE {selected}
 GROUP BY l.fingerprint ORDER BY count(*) DESC, l.fingerprint
 
 -- name: sums
--- What waits, how much of it heals by itself and when next, and since when anything needs a human. How many keys are
+-- How many letters wait, how many of them heal by themselves and when next, and since when anything needs a human. How many keys are
 -- blocked, and since when the longest: nothing is read for that without keys.
 WITH g AS MATERIALIZED (SELECT * FROM unlost.letter_prospects)
 SELECT coalesce(sum(open + failed), 0)::bigint AS waiting, coalesce(sum(heals), 0)::bigint AS healing,

@@ -1,6 +1,6 @@
 """Queries on a group's tables for operators' tools: the audit, the console, ``unlost top``, drills and measurements.
 
-No tool has its own SQL on our tables (``tests/unit/test_rooms.py``): further queries are added here.
+No tool has its own SQL on our tables (``tests/unit/test_folders.py``): further queries are added here.
 """
 
 import json

@@ -166,7 +166,7 @@ WHERE seq < $1 AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR ev
 ORDER BY seq DESC LIMIT $4
 
 -- name: effects_by_host
--- What waits, by host; at most 10,000 are counted. Then the last failure of each host.
+-- Waiting effects, by host; at most 10,000 are counted. Then the last failure of each host.
 SELECT host, count(*)::bigint AS waiting, extract(epoch FROM min(recorded_at))::float8 AS oldest_at,
     (array_agg(failure ORDER BY due_at DESC) FILTER (WHERE failure IS NOT NULL))[1] AS failure
 FROM (SELECT host, recorded_at, due_at, failure FROM unlost.effects WHERE status = 'waiting' ORDER BY due_at LIMIT 10000) w

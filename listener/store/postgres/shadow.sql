@@ -6,7 +6,7 @@ CREATE TEMPORARY TABLE unlost_shadow (
 INSERT INTO pg_temp.unlost_shadow VALUES (1, 2)
 
 -- name: check
--- What a commit would check now. The guard goes first: the transaction is rolled back by its owner from here on.
+-- Make all checks of a commit now. The guard goes first: the transaction is rolled back by its owner from here on.
 DELETE FROM pg_temp.unlost_shadow;
 SET CONSTRAINTS ALL IMMEDIATE
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from unlost.dlq.record.trail import Act, Link, link, retold, whole
+from unlost.dlq.record.trail import Act, TrailEntry, link, retold, whole
 from unlost.listener.store.postgres.database import Database
 
 PAGE = 1_000
@@ -22,12 +22,12 @@ class TableTrail:
         sql = database.statements("unlost.listener.store.postgres", "trail.sql")
         self._sql = {name: text.replace("{fields}", sql["fields"]) for name, text in sql.items()}
 
-    async def append(self, act: Act) -> Link:
+    async def append(self, act: Act) -> TrailEntry:
         """Append; return once it is committed. Others wait for their turn."""
         async with self._database.acquire("writing the trail") as connection, connection.transaction():
             await connection.execute(self._sql["one_at_a_time"])
             row = await connection.fetchrow(self._sql["last"])
-            made = link(act, after=None if row is None else Link(**dict(row.items())), at=time.time())
+            made = link(act, after=None if row is None else TrailEntry(**dict(row.items())), at=time.time())
             await connection.execute(self._sql["append"], *msgspec.structs.astuple(made))
         return made
 
@@ -43,25 +43,25 @@ class TableTrail:
             merged += await self._merge(page, path)
         return merged
 
-    async def _merge(self, links: Sequence[Link], path: Path) -> int:
+    async def _merge(self, links: Sequence[TrailEntry], path: Path) -> int:
         async with self._database.acquire("merging the trail") as connection, connection.transaction():
             await connection.execute(self._sql["one_at_a_time"])
             hashes = [one.hash for one in links]
             known = {row[0] for row in await connection.fetch(self._sql["merged"], hashes)}
             row = await connection.fetchrow(self._sql["last"])
-            last = None if row is None else Link(**dict(row.items()))
+            last = None if row is None else TrailEntry(**dict(row.items()))
             fresh = [one for one in links if one.hash not in known]
             for one in fresh:
                 last = link(retold(one, path), after=last, at=one.at / 1_000_000)
                 await connection.execute(self._sql["append"], *msgspec.structs.astuple(last))
         return len(fresh)
 
-    async def latest(self, most: int) -> list[Link]:
+    async def latest(self, most: int) -> list[TrailEntry]:
         """The latest entries, newest first."""
         async with self._database.acquire("reading the trail") as connection:
-            return [Link(**dict(row.items())) for row in await connection.fetch(self._sql["latest"], most)]
+            return [TrailEntry(**dict(row.items())) for row in await connection.fetch(self._sql["latest"], most)]
 
-    async def each(self) -> AsyncIterator[list[Link]]:
+    async def each(self) -> AsyncIterator[list[TrailEntry]]:
         """All entries, oldest first, in pages."""
         number = 0
         while True:
@@ -69,5 +69,5 @@ class TableTrail:
                 rows = await connection.fetch(self._sql["following"], number, PAGE)
             if not rows:
                 return
-            yield [Link(**dict(row.items())) for row in rows]
+            yield [TrailEntry(**dict(row.items())) for row in rows]
             number = rows[-1]["number"]

@@ -2,7 +2,7 @@
 
     python -m unlost.ops.faults.drills.acknowledged_feed ws://127.0.0.1:8080/ 8090 record
 
-What a client has not acknowledged comes again after three seconds, or once the client is gone, to any client.
+An event that a client has not acknowledged comes again after three seconds, or once the client is gone, to any client.
 """
 
 import asyncio

@@ -19,7 +19,7 @@ from unlost.ops.faults.drills.catalogue import DRILLS
 from unlost.ops.faults.drills.chaos import chaos
 from unlost.ops.faults.drills.compose_stage import compose_stage
 from unlost.ops.faults.drills.drill import Drill
-from unlost.ops.faults.drills.local_stage import local_stage
+from unlost.ops.faults.drills.local_staging import local_stage
 from unlost.ops.faults.drills.marks import ConsoleAt
 from unlost.ops.faults.drills.render import listed, progress, summary, verdict
 from unlost.ops.faults.drills.runner import Phase, broken, observe
@@ -50,7 +50,7 @@ class DrillSettings(ClientSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DrillOptions:
     """The options of the command."""
 
     rate: float
@@ -133,7 +133,7 @@ def drill(
     Exit codes: 0 every drill passed, 1 one failed, 2 wrong usage, 130 interrupted.
     """
     console = Console(highlight=False, soft_wrap=True)
-    wished = Wish(**wish, seed=random.randrange(1_000_000) if seed is None else seed)  # type: ignore[arg-type]  # noqa: S311
+    wished = DrillOptions(**wish, seed=random.randrange(1_000_000) if seed is None else seed)  # type: ignore[arg-type]  # noqa: S311
     if listing:
         for line in listed([*DRILLS.values(), _chaos(wished, console)]):
             click.echo(line)
@@ -153,7 +153,7 @@ def drill(
     return 0 if all(result.passed for result in results) else 1
 
 
-def _chosen(names: Sequence[str], wished: Wish, console: Console, *, compose: bool) -> list[Drill]:
+def _chosen(names: Sequence[str], wished: DrillOptions, console: Console, *, compose: bool) -> list[Drill]:
     known = {**DRILLS, CHAOS: _chaos(wished, console)}
     if not names:
         raise UsageProblem("name a drill, or all; `unlost drill --list` shows them")
@@ -168,12 +168,12 @@ def _chosen(names: Sequence[str], wished: Wish, console: Console, *, compose: bo
     return [known[name] for name in names]
 
 
-def _chaos(wished: Wish, console: Console) -> Drill:
+def _chaos(wished: DrillOptions, console: Console) -> Drill:
     show = lambda line: console.print(f"  {line}", markup=False)  # noqa: E731
     return chaos(wished.seed, wished.seconds, NAMES[: wished.listeners], show)
 
 
-def _carry_out(one: Drill, wished: Wish, console: Console, project: DrillSettings | None) -> DrillResult:
+def _carry_out(one: Drill, wished: DrillOptions, console: Console, project: DrillSettings | None) -> DrillResult:
     console.print(f"[bold]{one.name}[/]  {one.story}")
     directory = Path(tempfile.mkdtemp(prefix=f"unlost-drill-{one.name}-"))
     try:
@@ -195,7 +195,7 @@ def _carry_out(one: Drill, wished: Wish, console: Console, project: DrillSetting
 
 
 def _on_local_stage(
-    one: Drill, directory: Path, wished: Wish, say: Callable[[Phase], None], console: Console
+    one: Drill, directory: Path, wished: DrillOptions, say: Callable[[Phase], None], console: Console
 ) -> Observed:
     say(Phase("starting"))
     try:
@@ -208,7 +208,9 @@ def _on_local_stage(
         return broken(one, str(failed))
 
 
-async def _on_compose(one: Drill, project: DrillSettings, wished: Wish, say: Callable[[Phase], None]) -> Observed:
+async def _on_compose(
+    one: Drill, project: DrillSettings, wished: DrillOptions, say: Callable[[Phase], None]
+) -> Observed:
     try:
         stage = await compose_stage(
             project.compose_command,

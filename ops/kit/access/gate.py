@@ -6,8 +6,7 @@ noticed within ``CHECK_EVERY`` seconds. Then ``generation`` grows, and servers w
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -17,6 +16,7 @@ from unlost.ops.kit.access.hosts import Hosts
 from unlost.ops.kit.access.identity import ANYBODY, Identity, Right
 from unlost.ops.kit.access.limits import NONE, Limits, Quota, Quotas
 from unlost.ops.kit.access.lockout import Lockout
+from unlost.ops.kit.access.request import AccessRequest, Pass, Person, Refusal, credentials_of, too_many
 from unlost.ops.kit.access.sender_file import Senders
 from unlost.ops.kit.access.token_file import TokenFile
 from unlost.ops.kit.access.watched_file import WatchedFile
@@ -28,7 +28,6 @@ from unlost.ops.kit.telemetry.tls import ServerTls
 CHECK_EVERY = 0.5
 LINES_PER_SECOND = 5
 LONGEST_SHOWN = 80
-SCHEME = "bearer "
 REASONS = (
     "credentials",
     "token",
@@ -42,71 +41,7 @@ REASONS = (
     "csrf",
     "handshake",
 )
-PROTOCOL = "unlost"
-"""The WebSocket subprotocol of the stream. A browser, which can set no header, offers its token as another one."""
-PROTOCOL_WITH_TOKEN = f"{PROTOCOL}.bearer."
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """A person and his groups, as a proxy names them. It counts only with the proxy's own token."""
-
-    user: str
-    groups: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The properties of a request that has not been served yet."""
-
-    what: str
-    """Method and path, for the log."""
-    address: str
-    right: Right | None
-    """The right that the request needs; None: no right is needed, and the answer has no details."""
-    hosts: Sequence[str] = ()
-    origin: str | None = None
-    authorization: Sequence[str] = ()
-    protocols: str = ""
-    """Subprotocols that a WebSocket client offers."""
-    subject: str = ""
-    """Of the client's certificate."""
-    person: "Person | None" = None
-    """Whom a proxy names as the sender."""
-    any_host: bool = False
-    """A probe may call us by any name."""
-    own_page: bool = False
-    """The origin is another port of ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request may not pass, and how it is answered."""
-
-    status: int
-    reason: str
-    why: str
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """A request that may pass."""
-
-    identity: Identity | None
-    """None: the request is anonymous, and needs no right."""
-    credentials: str = ""
-    subject: str = ""
-    person: Person | None = None
-
-
 UNLIMITED = Quota(NONE, 0.0)
-
-
-def too_many(why: str, seconds: float, reason: str = "rate") -> Refusal:
-    """Refuse until so many seconds have passed."""
-    wait = str(int(seconds) + 1)
-    return Refusal(429, reason, f"{why}; try again in {wait} s", (("retry-after", wait),))
 
 
 class Gate:
@@ -248,14 +183,14 @@ class Gate:
         seconds = self.quota_of(identity).wait(self._clock())
         return too_many(f"{identity.name} publishes more than its limit", seconds) if seconds > 0 else None
 
-    def admit(self, asked: Asked) -> Pass | Refusal:
+    def admit(self, asked: AccessRequest) -> Pass | Refusal:
         """Decide; a refusal is counted and logged."""
         decided = self._decide(asked)
         if isinstance(decided, Refusal):
             self.refused(asked, decided)
         return decided
 
-    def _decide(self, asked: Asked) -> Pass | Refusal:
+    def _decide(self, asked: AccessRequest) -> Pass | Refusal:
         if refusal := self._called_wrongly(asked):
             return refusal
         if len(asked.authorization) > 1:
@@ -277,7 +212,7 @@ class Gate:
             return refusal
         return Pass(identity, credentials, asked.subject, asked.person)
 
-    def _called_wrongly(self, asked: Asked) -> Refusal | None:
+    def _called_wrongly(self, asked: AccessRequest) -> Refusal | None:
         host = asked.hosts[0] if asked.hosts else ""
         if len(asked.hosts) > 1:
             return Refusal(400, "host", "the header Host occurs twice")
@@ -291,7 +226,7 @@ class Gate:
             return Refusal(403, "origin", f"pages of {_shown(asked.origin)} may not use this server")
         return None
 
-    def _unknown(self, asked: Asked, credentials: str) -> Pass | Refusal:
+    def _unknown(self, asked: AccessRequest, credentials: str) -> Pass | Refusal:
         if asked.right is None:
             return Pass(None)
         if not credentials:
@@ -303,31 +238,31 @@ class Gate:
         why = "this token is unknown or was revoked"
         return self._guessed(asked, Refusal(401, "token", why, (("www-authenticate", challenge),)))
 
-    def _locked(self, asked: Asked) -> Refusal | None:
+    def _locked(self, asked: AccessRequest) -> Refusal | None:
         seconds = self.lockout.locked_for(asked.address)
         if seconds > 0:
             return too_many("too many wrong tokens or signatures came from your address", seconds, "locked")
         return None
 
-    def _guessed(self, asked: Asked, refusal: Refusal) -> Refusal:
+    def _guessed(self, asked: AccessRequest, refusal: Refusal) -> Refusal:
         if locked := self._locked(asked):
             return locked
         self.lockout.failed(asked.address)
         return refusal
 
-    def locked(self, asked: Asked) -> Refusal | None:
+    def locked(self, asked: AccessRequest) -> Refusal | None:
         """Refuse a locked address before any of its body is read."""
         if refusal := self._locked(asked):
             self.refused(asked, refusal)
         return refusal
 
-    def guessed(self, asked: Asked, refusal: Refusal) -> Refusal:
+    def guessed(self, asked: AccessRequest, refusal: Refusal) -> Refusal:
         """Count a wrong signature; return how it is refused."""
         decided = self._guessed(asked, refusal)
         self.refused(asked, decided)
         return decided
 
-    def refused(self, asked: Asked, refusal: Refusal) -> None:
+    def refused(self, asked: AccessRequest, refusal: Refusal) -> None:
         """Count a refusal, and log it unless there are many."""
         self._refused[refusal.reason].inc()
         second, lines = self._lines
@@ -341,21 +276,6 @@ class Gate:
                 "refused", reason=refusal.reason, status=refusal.status, what=what, address=asked.address,
                 why=refusal.why,
             )  # fmt: skip
-
-
-def credentials_of(asked: Asked) -> str:
-    """The token of a request, or an empty text. It never comes from the query, which is logged on the way."""
-    for value in asked.authorization:
-        return bearer_of(value)
-    for protocol in asked.protocols.split(","):
-        if protocol.strip().startswith(PROTOCOL_WITH_TOKEN):
-            return protocol.strip().removeprefix(PROTOCOL_WITH_TOKEN)
-    return ""
-
-
-def bearer_of(value: str) -> str:
-    """The token in an ``Authorization`` header. Anything else is no token of ours, so it is wrong as it stands."""
-    return value[len(SCHEME) :].strip() if value[: len(SCHEME)].lower() == SCHEME else value.strip()
 
 
 def _shown(text: str) -> str:

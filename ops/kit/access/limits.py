@@ -1,4 +1,4 @@
-"""What one identity may use up: events and bytes per second, and open streams. No input or output.
+"""The limits of one identity: events and bytes per second, and open streams. No input or output.
 
 A rate is a bucket that fills up within ``BURST`` seconds. A request passes while something is in it, and then takes all
 that it needs, so the next one may have to wait longer. Over time the rate is exact, and a large batch needs no large
@@ -39,7 +39,7 @@ NONE = Limits()
 
 
 class Quota:
-    """What an identity may still use."""
+    """The rest that an identity may still use."""
 
     __slots__ = ("_at", "_bytes", "_events", "is_limited", "limits")
 

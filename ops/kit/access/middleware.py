@@ -8,8 +8,9 @@ from http import HTTPStatus
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unlost.ops.kit.access.gate import Asked, Gate, Pass, Person, Refusal
+from unlost.ops.kit.access.gate import Gate
 from unlost.ops.kit.access.identity import Right
+from unlost.ops.kit.access.request import AccessRequest, Pass, Person, Refusal
 from unlost.ops.kit.telemetry.health import HEALTH_PATHS, WITHOUT_DETAILS
 from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
 from unlost.ops.kit.telemetry.tls import SUBJECT
@@ -57,7 +58,7 @@ class Access:
         else:
             await self._serve(asked, passed, scope, receive, send)
 
-    async def _serve(self, asked: Asked, passed: Pass, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, asked: AccessRequest, passed: Pass, scope: Scope, receive: Receive, send: Send) -> None:
         known = {**scope, PASSED: passed, WITHOUT_DETAILS: passed.identity is None}
         readable = send if asked.origin is None else readable_by(asked.origin, send)
         if asked.right is None or self._gate.is_open:
@@ -66,7 +67,7 @@ class Access:
             going_on = _WhileAllowed(self._gate, passed, asked.right, receive, readable)
             await self._app(known, going_on.receive, going_on.send)
 
-    def _asked(self, scope: Scope) -> Asked:
+    def _asked(self, scope: Scope) -> AccessRequest:
         method, path = scope["method"], scope["path"]
         values: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
@@ -77,13 +78,13 @@ class Access:
         own = origin is not None and self._is_own_page is not None and self._is_own_page(origin, host)
         right = None if method == "OPTIONS" and origin is not None else self._right_for(method, path)
         client = scope.get("client")
-        return Asked(
+        return AccessRequest(
             what=f"{method} {path}", address=client[0] if client else "", right=right,
             hosts=values.get(b"host", ()), origin=origin, authorization=values.get(b"authorization", ()),
             subject=scope.get(SUBJECT, ""), person=person_of(values), any_host=path in HEALTH_PATHS, own_page=own,
         )  # fmt: skip
 
-    def _is_preflight(self, scope: Scope, asked: Asked) -> bool:
+    def _is_preflight(self, scope: Scope, asked: AccessRequest) -> bool:
         return scope["method"] == "OPTIONS" and asked.origin is not None
 
 

@@ -2,12 +2,10 @@
 
 import ssl
 from pathlib import Path
-from typing import Literal, Self, TypedDict
+from typing import TYPE_CHECKING, Literal, Self, TypedDict
 
-from prometheus_client import CollectorRegistry
 from pydantic import Field, model_validator
 
-from unlost.ops.kit.access.gate import Gate
 from unlost.ops.kit.access.hosts import Hosts, is_loopback
 from unlost.ops.kit.access.limits import NONE, Limits
 from unlost.ops.kit.access.sender_file import Senders
@@ -18,6 +16,11 @@ from unlost.ops.kit.access.watched_file import WatchedFile
 from unlost.ops.kit.command import Secret, Settings, UsageProblem
 from unlost.ops.kit.telemetry.redact import Redactor
 from unlost.ops.kit.telemetry.tls import ClientTls, WrongCertificate
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from unlost.ops.kit.access.gate import Gate
 
 
 class RedactSettings(Settings):
@@ -63,14 +66,16 @@ class AccessSettings(ServerTlsSettings, RedactSettings):
 
     def gate(
         self,
-        registry: CollectorRegistry,
+        registry: "CollectorRegistry",
         *,
         group: str | None = None,
         origins: tuple[str, ...] = (),
         limits: Limits = NONE,
         senders: WatchedFile[Senders] | None = None,
-    ) -> Gate:
+    ) -> "Gate":
         """The gate of a process. Raises ``UsageProblem`` if the tokens cannot be read."""
+        from unlost.ops.kit.access.gate import Gate  # what only shows settings needs no gate
+
         names = self.allowed_hosts if is_loopback(self.host) else (*self.allowed_hosts, self.host)
         return Gate(
             registry, tokens=self._tokens(), senders=senders, hosts=Hosts.of(names, origins), group=group,

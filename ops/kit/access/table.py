@@ -72,7 +72,7 @@ class TokenTable:
     def of_person(self, name: str, groups: Iterable[str], *, within: str | None) -> Identity:
         """Return the identity of a person for whom a proxy vouches: it has the rights of all groups that are known.
 
-        ``within``: the group of the process. What a group of people may do elsewhere gives no rights here.
+        ``within``: the group of the process. Rights of a group of people elsewhere are none here.
         """
         known = [self.by_group[one] for one in groups if one in self.by_group]
         found = [one for one in known if within is None or one.is_of(within)]

@@ -1,10 +1,10 @@
 """The kit that every command is built from: settings, secrets, flags, help, exit codes."""
 
-from unlost.ops.kit.command.daemon import run_daemon, run_through
-from unlost.ops.kit.command.kit import command, lazy_group, main_group
+from unlost.ops.kit.command.kit import command
 from unlost.ops.kit.command.say import say, say_json_text
 from unlost.ops.kit.command.secret import PathOrUrl, Secret, SecretUrl, SecretUrls, WebAddress
 from unlost.ops.kit.command.settings import Settings, UsageProblem, secret_names
+from unlost.ops.kit.groups import main_group
 
 __all__ = [
     "PathOrUrl",
@@ -15,10 +15,7 @@ __all__ = [
     "UsageProblem",
     "WebAddress",
     "command",
-    "lazy_group",
     "main_group",
-    "run_daemon",
-    "run_through",
     "say",
     "say_json_text",
     "secret_names",

@@ -6,9 +6,7 @@ Nothing is written twice: flags, help, environment variables and defaults are re
 import gc
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import import_module
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -17,12 +15,11 @@ from pydantic_core import PydanticUndefined
 
 from unlost.ops.kit.command.secret import PathOrUrl
 from unlost.ops.kit.command.settings import Settings, flag_name
+from unlost.ops.kit.groups import version_option, write_examples
 from unlost.ops.kit.telemetry.mask import masked_within
 
 S = TypeVar("S", bound=Settings)
 SHOW = "--show-settings"
-LONGEST_SUMMARY = 300
-"""Long enough that click never shortens a command's first sentence in a list of commands."""
 
 
 class SettingsCommand(click.Command):
@@ -40,57 +37,9 @@ class SettingsCommand(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """End the help with the examples and the precedence of settings."""
-        _write_examples(formatter, self.examples)
+        write_examples(formatter, self.examples)
         formatter.write_paragraph()
         formatter.write_text("Settings come from flags, then the environment, then .env in the working directory.")
-
-
-class CommandGroup(click.Group):
-    """A group of sub-commands with examples."""
-
-    def __init__(self, *, examples: Sequence[str], **attributes: Any) -> None:
-        super().__init__(**attributes)
-        self.examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """End the help with the examples."""
-        _write_examples(formatter, self.examples)
-
-
-class LazyGroup(CommandGroup):
-    """Sub-commands in sections. Each is imported only when used, because a daemon needs few of these modules."""
-
-    def __init__(self, *, sections: Mapping[str, Mapping[str, str]], **attributes: Any) -> None:
-        super().__init__(**attributes)
-        self._sections = sections
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """All names, section by section."""
-        return [name for section in self._sections.values() for name in section]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import the command; ``None`` if there is none of this name."""
-        for section in self._sections.values():
-            if cmd_name in section:
-                module, _, name = section[cmd_name].partition(":")
-                found: click.Command = getattr(import_module(module), name)
-                return found
-        return None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List each section with its commands and their summaries."""
-        longest = max(map(len, self.list_commands(ctx)))
-        for title, names in self._sections.items():
-            with formatter.section(title):
-                loaded = [(name.ljust(longest), self.get_command(ctx, name)) for name in names]
-                formatter.write_dl([(name, one.get_short_help_str(LONGEST_SUMMARY)) for name, one in loaded if one])
-
-
-def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
-    if examples:
-        with formatter.section("Examples"):
-            for example in examples:
-                formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
 
 
 def command(
@@ -109,7 +58,7 @@ def command(
         extra = [click.Option([SHOW], is_flag=True, help="Print the effective settings, secrets masked, and exit.")]
         if "--json" not in taken:
             extra.append(click.Option(["--json", "show_as_json"], is_flag=True, help=f"With {SHOW}: as JSON."))
-        extra.append(_version_option())
+        extra.append(version_option())
         return SettingsCommand(
             name=name or function.__name__.strip("_").replace("_", "-"),
             callback=_callback(settings, function, own),
@@ -119,50 +68,6 @@ def command(
         )
 
     return wrap
-
-
-def main_group(
-    name: str,
-    commands: Iterable[click.Command],
-    *,
-    help: str,  # noqa: A002 - click's word
-    examples: Sequence[str],
-) -> click.Group:
-    """A command made of sub-commands."""
-    return CommandGroup(
-        name=name,
-        help=help,
-        commands={one.name or "": one for one in commands},
-        params=[_version_option()],
-        examples=examples,
-    )
-
-
-def lazy_group(
-    name: str,
-    sections: Mapping[str, Mapping[str, str]],
-    *,
-    help: str,  # noqa: A002 - click's word
-    examples: Sequence[str],
-) -> click.Group:
-    """Like ``main_group``, in sections; each sub-command is given as ``module:attribute``."""
-    return LazyGroup(name=name, help=help, sections=sections, params=[_version_option()], examples=examples)
-
-
-def _version_option() -> click.Option:
-    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
-        if value and not ctx.resilient_parsing:
-            click.echo(f"unlost {version('unlost')}")
-            ctx.exit()
-
-    return click.Option(
-        ["--version"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=show,
-        help="Print the version and exit.",
-    )
 
 
 def _callback(
@@ -186,7 +91,7 @@ def _callback(
 
 
 def _collect_from_now_on() -> None:
-    """Collect garbage, if the start of the process put it off. What is loaded is never scanned, not even at the end."""
+    """Collect garbage, if the start of the process put it off. Loaded modules are never scanned."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()

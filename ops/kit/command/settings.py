@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     """Environment variables of earlier versions, and what replaces each. To ignore one could be dangerous."""
 
     model_config = SettingsConfigDict(
+        defer_build=True,  # most classes are bases of others, and none of those is ever validated
         env_file=ENV_FILE,
         extra="ignore",
         frozen=True,
@@ -109,19 +110,19 @@ class _Unchecked(BaseSettings):
 class _SecretFiles(PydanticBaseSettingsSource):
     """Secrets in files that ``NAME_FILE`` names, as Docker, Kubernetes and systemd provide them."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         """Return the content of the field's file; None without one."""
-        path = _outer(f"{field_name}_file") if _is_secret(field.annotation) else None
-        return (None if path is None else _secret_in(field_name, path)), field_name, False
+        return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return all secrets that stand in files."""
-        found = {name: self.get_field_value(info, name)[0] for name, info in self.settings_cls.model_fields.items()}
-        return {name: value for name, value in found.items() if value is not None}
+        fields = self.settings_cls.model_fields.items()
+        paths = {f"{name}_file": name for name, info in fields if _is_secret(info.annotation)}
+        return {paths[file]: _secret_in(paths[file], path) for file, path in _outer(*paths).items()}
 
 
 def _secret_in(name: str, path: str) -> str:
-    if _outer(name) is not None:
+    if _outer(name):
         raise UsageProblem(f"{name.upper()} and {name.upper()}_FILE are both set; keep one of them")
     try:
         with Path(path).open("rb") as file:
@@ -142,17 +143,17 @@ def _unreadable_lines(file: Path) -> list[int]:
     return [one.line + one.string[: -len(one.string.lstrip()) or None].count("\n") for one in wrong]
 
 
-def _outer(name: str) -> str | None:
-    """The value of a variable in the environment or in ``.env``; None if it is not set, or empty."""
-    loose: dict[str, Any] = {name: (Any, None)}
-    found = getattr(create_model("Raw", __base__=_Unchecked, **loose)(), name)
-    return None if found is None else str(found)
+def _outer(*names: str) -> dict[str, str]:
+    """Those of these variables that the environment or ``.env`` sets, and that are not empty."""
+    loose: dict[str, Any] = dict.fromkeys(names, (Any, None))
+    raw = create_model("Raw", __base__=_Unchecked, **loose)() if names else None
+    return {name: str(value) for name in names if (value := getattr(raw, name)) is not None}
 
 
 def _removed(cls: type[Settings]) -> Iterator[tuple[str, str]]:
-    for name, instead in cls.removed.items():
-        if _outer(name.lower()) is not None:
-            yield name, instead
+    removed = {name.lower(): name for name in cls.removed}
+    for name in _outer(*removed):
+        yield removed[name], cls.removed[removed[name]]
 
 
 def flag_name(field: str) -> str:

@@ -43,7 +43,7 @@ class _Refused(Exception):
     """Raised in a callback of the parser to stop the parser."""
 
 
-class Owed(Enum):
+class NextPart(Enum):
     """The part of a request that the peer must complete next."""
 
     HEAD = "head"
@@ -65,7 +65,7 @@ class GuardedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._admission = admission
-        self._owed = Owed.HEAD
+        self._owed = NextPart.HEAD
         self._patience = HEAD_SECONDS
         self._barren = 0
         """Bytes since the last complete head or piece of a body."""
@@ -117,8 +117,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def receive(self, data: bytes) -> None:
         """Give these bytes to the parser, and then check the limits."""
-        if self._owed is Owed.NOTHING:
-            self._expect(Owed.HEAD, HEAD_SECONDS)
+        if self._owed is NextPart.NOTHING:
+            self._expect(NextPart.HEAD, HEAD_SECONDS)
         self._parse(data)
 
     def advance(self) -> bool:
@@ -158,7 +158,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._barren >= MAX_HEAD:
             self.refuse(431, f"the head of a request has {MAX_HEAD:,} bytes at most")
-        elif self._owed is Owed.HEAD and not self._hold(self._barren):
+        elif self._owed is NextPart.HEAD and not self._hold(self._barren):
             self.refuse(503, "too much is being received; try again later")
 
     def drop(self) -> None:
@@ -177,8 +177,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins. Bytes before it, such as empty lines, stay counted unless another request owns them."""
-        if self._owed is not Owed.HEAD:
-            self._expect(Owed.HEAD, HEAD_SECONDS)
+        if self._owed is not NextPart.HEAD:
+            self._expect(NextPart.HEAD, HEAD_SECONDS)
         super().on_message_begin()
         self.scope[SUBJECT] = self.subject  # type: ignore[literal-required]  # ASGI lets servers add keys
 
@@ -191,7 +191,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._hold(0)
-        self._expect(Owed.BODY, BODY_SECONDS)
+        self._expect(NextPart.BODY, BODY_SECONDS)
         self._admission.prove(self)
         if self._is_reserved and not self.url.startswith(HEALTH):
             self._stop(503, "all connections are in use; try again later")
@@ -209,7 +209,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        self._owed = Owed.NOTHING
+        self._owed = NextPart.NOTHING
         self._barren = 0
         super().on_message_complete()
 
@@ -220,7 +220,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self._go_on()
 
-    def _expect(self, owed: Owed, seconds: float) -> None:
+    def _expect(self, owed: NextPart, seconds: float) -> None:
         self._owed = owed
         self._patience = seconds
         self._barren = self._came = 0
@@ -244,7 +244,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._patience <= 0:
                 self.transport.abort()
             return
-        if self._owed is Owed.NOTHING or not self.flow.reads:
+        if self._owed is NextPart.NOTHING or not self.flow.reads:
             return
         came, self._came = self._came, 0
         self._patience = min(self._patience - 1 + came / LEAST_RATE, BODY_SECONDS)
@@ -273,7 +273,7 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             return True
-        return self._owed is Owed.BODY and not (self.pipeline or cycle.response_started)
+        return self._owed is NextPart.BODY and not (self.pipeline or cycle.response_started)
 
     def _answer(self, status: int, why: str) -> bytes:
         body = msgspec.json.encode({"error": why})

@@ -69,7 +69,7 @@ class Handshakes:
             _end(accepted)
 
 
-class Front(asyncio.Protocol):
+class TlsFront(asyncio.Protocol):
     """A new connection, until its handshake begins."""
 
     def __init__(self, handshakes: Handshakes, make: Callable[[], asyncio.Protocol]) -> None:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unlost.ops.kit.telemetry.admission import SEATS, Admission, seats_within
 from unlost.ops.kit.telemetry.guarded import GuardedProtocol
-from unlost.ops.kit.telemetry.handshakes import Front, Handshakes
+from unlost.ops.kit.telemetry.handshakes import Handshakes, TlsFront
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_HELD = 64 * 1024 * 1024
@@ -75,7 +75,7 @@ class HttpServer:
         self._admission = Admission(budget=max_held, seats=seats_within(SEATS))
         self._tls = tls
         self._config = uvicorn.Config(
-            Departed(app if max_body is None else BodyLimit(app, max_body=max_body)),
+            QuietDisconnects(app if max_body is None else BodyLimit(app, max_body=max_body)),
             http=cast("type[asyncio.Protocol]", self._protocols(protocol)),  # a factory: uvicorn only calls it
             ws="none",
             lifespan="off",
@@ -93,7 +93,7 @@ class HttpServer:
         """The factory that uvicorn calls for each new connection."""
         plain = partial(protocol, admission=self._admission)
         tls = self._tls
-        return plain if tls is None else lambda **more: Front(tls, partial(plain, **more))
+        return plain if tls is None else lambda **more: TlsFront(tls, partial(plain, **more))
 
     async def start(self) -> int:
         """Listen and return the port. Raises ``PortTaken``."""
@@ -164,7 +164,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-class Departed:
+class QuietDisconnects:
     """Ends a request quietly when its client has disconnected; uvicorn would log a traceback for each as our error."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -19,7 +19,7 @@ import structlog
 
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.producer.journal.entries import new_entries, some_entries
-from unlost.producer.journal.groups import KEEP_NOTHING, Group, Keep
+from unlost.producer.journal.groups import KEEP_NOTHING, Group, RetentionLimits
 from unlost.producer.journal.known import FIRST, Judged, judge
 from unlost.producer.journal.port import (
     READ_BYTES,
@@ -304,7 +304,9 @@ class PostgresJournal:
         before, newest = head["before_oldest"], head["newest"]
         return JournalStats(newest - before, head["bytes"], before + 1, newest, head["dropped_unread"])
 
-    def retire(self, *, older_than: float, max_bytes: int, chunk: int = 5_000, keep: Keep = KEEP_NOTHING) -> int:
+    def retire(
+        self, *, older_than: float, max_bytes: int, chunk: int = 5_000, keep: RetentionLimits = KEEP_NOTHING
+    ) -> int:
         """See ``Journal``."""
 
         async def retired(connection: asyncpg.Connection) -> int:

@@ -2,13 +2,18 @@
 
 import asyncpg
 
-from unlost.producer.journal.groups import Keep
+from unlost.producer.journal.groups import RetentionLimits
 from unlost.producer.journal.postgres import statements
 from unlost.producer.journal.retention import too_much, too_old
 
 
 async def retire(
-    connection: asyncpg.Connection, head: asyncpg.Record, older_than: float, max_bytes: int, chunk: int, keep: Keep
+    connection: asyncpg.Connection,
+    head: asyncpg.Record,
+    older_than: float,
+    max_bytes: int,
+    chunk: int,
+    keep: RetentionLimits,
 ) -> int:
     """Apply both limits. Returns how many changed, and counts what was unread."""
     before = head["before_oldest"]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
 from unlost.producer.journal.entries import new_entries, some_entries
-from unlost.producer.journal.groups import KEEP_NOTHING, Group, Keep
+from unlost.producer.journal.groups import KEEP_NOTHING, Group, RetentionLimits
 from unlost.producer.journal.known import FIRST, Judged, judge
 from unlost.producer.journal.port import READ_BYTES, Accepted, Entry, JournalError, JournalStats, Placed, Written
 from unlost.producer.journal.publications import Lines, Publications, in_pieces
@@ -292,7 +292,9 @@ class SqliteJournal:
         except sqlite3.Error as error:
             raise JournalError(f"the journal {self._path} cannot be read: {error}") from error
 
-    def retire(self, *, older_than: float, max_bytes: int, chunk: int = 5_000, keep: Keep = KEEP_NOTHING) -> int:
+    def retire(
+        self, *, older_than: float, max_bytes: int, chunk: int = 5_000, keep: RetentionLimits = KEEP_NOTHING
+    ) -> int:
         """See ``Journal``."""
         with self._writing("pruned"):
             newest, held = self._counted()

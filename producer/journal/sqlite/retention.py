@@ -2,12 +2,12 @@
 
 import sqlite3
 
-from unlost.producer.journal.groups import Keep
+from unlost.producer.journal.groups import RetentionLimits
 from unlost.producer.journal.retention import too_much, too_old
 from unlost.producer.journal.sqlite.statements import BOUNDS, OLDEST
 
 
-def retire(writer: sqlite3.Connection, older_than: float, max_bytes: int, chunk: int, keep: Keep) -> int:
+def retire(writer: sqlite3.Connection, older_than: float, max_bytes: int, chunk: int, keep: RetentionLimits) -> int:
     """Apply both limits, to at most ``chunk`` entries each. Returns how many changed, and counts what was unread."""
     before = _before_oldest(writer)
     count = _forget(writer, older_than, chunk, keep.after) + _empty(writer, max_bytes, chunk, keep.after)

@@ -17,7 +17,7 @@ import pytest
 
 from unlost.listener.core.cursor import parse_cursor
 from unlost.producer.journal.damage import damaged_of
-from unlost.producer.journal.groups import Group, Keep, kept_for
+from unlost.producer.journal.groups import Group, RetentionLimits, kept_for
 from unlost.producer.journal.port import Journal, JournalError
 from unlost.producer.journal.postgres.adapter import PostgresJournal
 from unlost.producer.journal.publications import Lines, Publication, lines_of
@@ -78,7 +78,7 @@ def test_places_a_few_new_events_at_once_and_leaves_all_others(tmp_path: Path) -
 
 
 def stored_as_sent(event_id: str, body: bytes) -> Publication:
-    """What a version before ``event_type`` was a type stored."""
+    """As a version stored it before ``event_type`` was a type."""
     return Publication(event_id, hashlib.sha256(body).digest(), body, redeliver=False)
 
 
@@ -614,7 +614,7 @@ def test_what_a_forgotten_group_had_not_read_is_counted(tmp_path: Path) -> None:
         assert not forget(file, "never known")
     known = journal.remember([])
     assert {one.name: one.forgotten for one in known} == {"gone": True, "here": False}
-    assert kept_for(known) == Keep(10, 4)
+    assert kept_for(known) == RetentionLimits(10, 4)
     assert journal.retire(older_than=99.0, max_bytes=PLENTY, chunk=8, keep=kept_for(known)) == 8
     assert journal.stats().dropped_unread == 4
     assert journal.retire(older_than=99.0, max_bytes=PLENTY, chunk=8, keep=kept_for(known)) == 2

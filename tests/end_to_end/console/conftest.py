@@ -102,7 +102,7 @@ class Stage:
 
 
 def until(look: Callable[[], Any], seconds: float = 30) -> Any:
-    """What ``look`` returns, as soon as it is not empty. Polled, because another process reports no facts."""
+    """The answer of ``look``, as soon as it is not empty. Polled, because another process reports no facts."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, "it did not happen"

@@ -5,7 +5,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from unlost.ops.watch.query import FRESH, PATIENCE, STRANGE, Targets, Watch
+from unlost.ops.watch.query import FRESH, PATIENCE, STRANGE, Watch
+from unlost.ops.watch.targets import Targets
 
 HEALTH = b'{"instance": "%s", "ready": true, "cursor": "j.5", "checks": {"source": true}}'
 METRICS = b"# TYPE unlost_oldest_unsettled_seconds gauge\nunlost_oldest_unsettled_seconds 0.0\n"

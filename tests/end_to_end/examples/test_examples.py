@@ -75,7 +75,7 @@ def settings(producer: RunningProducer, redis_url: str, database_url: str, tmp_p
 
 
 def taken_over() -> tuple[Any, ...]:
-    """What belongs to the program that a listener is embedded in."""
+    """Things of the program that a listener is embedded in."""
     root = logging.getLogger()
     return (
         *(signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)),

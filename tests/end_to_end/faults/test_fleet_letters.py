@@ -16,8 +16,8 @@ from tests.support.source import Source, running_source
 from unlost.dlq.record.query import Selection
 from unlost.dlq.replay.plan import ReplayLimits, ReplayReport
 from unlost.dlq.replay.replaying import Replay
+from unlost.listener.app.connection_settings import ConnectionSettings
 from unlost.listener.app.replay_engine import EngineRerun
-from unlost.listener.app.settings import ConnectionSettings
 from unlost.listener.core.facts import EventBuried, EventsStored, SourceConnected
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.letter_store import TableLetters

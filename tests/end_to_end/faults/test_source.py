@@ -1,4 +1,4 @@
-"""What a source can do to a listener: close at once, send giants, forget, and lack any memory."""
+"""A source can hurt a listener: close at once, send giants, forget, and lack any memory."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""What a gap has missed is fetched, and ends as one row for each event: on real servers, with listeners that die."""
+"""Events that a gap has missed are fetched, and each ends as one row: on real servers, with listeners that die."""
 
 import asyncio
 import contextlib

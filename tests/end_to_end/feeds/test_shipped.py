@@ -29,7 +29,7 @@ def test_each_shipped_feed_has_a_stand_in():
 
 
 def counts_of(listener: RunningListener) -> dict[str, dict[str, int]]:
-    """What health says of each feed."""
+    """The health of each feed."""
     return {one["name"]: one["feed"] for one in listener.daemon.health().facts["sources"]}
 
 
@@ -55,7 +55,7 @@ class Group:
         self.all: list[RunningListener] = []
         self.now: dict[str, RunningListener] = {}
         self.counts: list[dict[str, dict[str, int]]] = []
-        """What the health of each listener said at last."""
+        """The last health of each listener."""
         self._settings = settings
         self._stack = stack
 

@@ -23,8 +23,8 @@ from unlost import App, Delivery, SyncTransaction, Transaction
 from unlost.dlq.record.file import Located, read_letters
 from unlost.dlq.record.sidecar import states
 from unlost.dlq.replay.outcome import AlreadyStored, FailedAgain, NowStored, Outcome
+from unlost.listener.app.connection_settings import ConnectionSettings
 from unlost.listener.app.replay_engine import EngineRerun
-from unlost.listener.app.settings import ConnectionSettings
 from unlost.listener.core.facts import (
     EffectBuried,
     EffectDelivered,

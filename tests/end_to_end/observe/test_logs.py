@@ -49,7 +49,7 @@ def await_end(system: System, *event_ids: str) -> None:
 
 
 def whats(url: str, event_id: str) -> list[str]:
-    """What a listener did with an event, by its own account."""
+    """The story of an event, as a listener has it."""
     answer = httpx.get(f"{url}/api/events/{event_id}", trust_env=False)
     return [one["what"] for one in answer.json().get("recent", ())]
 

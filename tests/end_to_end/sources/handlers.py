@@ -1,4 +1,4 @@
-"""What the listeners of these tests run."""
+"""Handlers for the listeners of these tests."""
 
 import asyncio
 

@@ -178,7 +178,7 @@ async def test_kafka_keeps_the_law_when_a_listener_is_killed_and_its_partitions_
 async def test_rabbitmq_keeps_the_law_when_a_listener_is_killed_and_the_server_restarts(
     redis_url: str, database_url: str, tmp_path: Path, processes: list[ListenerProcess]
 ) -> None:
-    """What is acknowledged while listeners run cannot be asked for by AMQP. It is compared at the end."""
+    """AMQP cannot say what is acknowledged while listeners run. That is compared at the end."""
     with running(RabbitServer) as server:
         assert isinstance(server, RabbitServer)
         broker = RabbitBroker(server, "orders")

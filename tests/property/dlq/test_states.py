@@ -21,8 +21,9 @@ from unlost.listener.ports.dead_letters import Tried
 from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.healing import PostgresHealing
+from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
-from unlost.listener.store.postgres.letters import LetterTable, Listed
+from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
 
 KEEP: tuple[What, ...] = ("edited", "noted", "assigned")

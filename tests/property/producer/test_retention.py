@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlost.producer.journal.groups import KEEP_NOTHING, Group, Keep, kept_for
+from unlost.producer.journal.groups import KEEP_NOTHING, Group, RetentionLimits, kept_for
 from unlost.producer.journal.publications import Publication
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
 
@@ -41,7 +41,7 @@ class Model:
     def before_oldest(self) -> int:
         return min(self.readable, default=self.newest + 1) - 1
 
-    def retire(self, older_than: float, max_bytes: int, chunk: int, keep: Keep) -> int:
+    def retire(self, older_than: float, max_bytes: int, chunk: int, keep: RetentionLimits) -> int:
         before, count = self.before_oldest, 0
         for number, (at, _) in list(self.entries.items())[:chunk]:
             if at >= older_than or number > keep.after:
@@ -94,7 +94,9 @@ def test_retention_takes_the_oldest_and_no_more_than_it_should(steps: list[tuple
 
 def test_what_groups_are_still_to_read_is_kept() -> None:
     slow, quick, gone = Group("slow", 4, 1.0), Group("quick", 9, 1.0), Group("gone", 2, 1.0, True)
-    assert kept_for([slow, quick]) == Keep(4, 4)
-    assert kept_for([slow, quick, gone]) == Keep(4, 2), "entries that the forgotten group had not read are counted"
-    assert kept_for([gone]) == Keep(KEEP_NOTHING.after, 2)
-    assert kept_for([]) == Keep(KEEP_NOTHING.after, 0), "no group has read anything"
+    assert kept_for([slow, quick]) == RetentionLimits(4, 4)
+    assert kept_for([slow, quick, gone]) == RetentionLimits(4, 2), (
+        "entries that the forgotten group had not read are counted"
+    )
+    assert kept_for([gone]) == RetentionLimits(KEEP_NOTHING.after, 2)
+    assert kept_for([]) == RetentionLimits(KEEP_NOTHING.after, 0), "no group has read anything"

@@ -1,4 +1,4 @@
-"""What stand-ins share: clients that have subscribed, and events that each of them gets."""
+"""The parts that stand-ins share: clients that have subscribed, and events that each of them gets."""
 
 import asyncio
 import contextlib

@@ -1,1 +1,1 @@
-"""Who may do what: pure decisions, and the file of tokens."""
+"""Rights: pure decisions, and the file of tokens."""

@@ -12,9 +12,10 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from unlost.ops.kit.access import token_file
-from unlost.ops.kit.access.gate import CHECK_EVERY, LINES_PER_SECOND, Asked, Gate, Pass, Refusal
+from unlost.ops.kit.access.gate import CHECK_EVERY, LINES_PER_SECOND, Gate
 from unlost.ops.kit.access.hosts import Hosts
 from unlost.ops.kit.access.lockout import FREE
+from unlost.ops.kit.access.request import AccessRequest, Pass, Refusal
 from unlost.ops.kit.access.table import TokenEntry, TokenTable, digest_of, new_token, read_entries, written
 from unlost.ops.kit.access.token_file import TokenFile, save_entries
 
@@ -46,8 +47,8 @@ def made(file: Path, **more: Any) -> Gate:
     return Gate(CollectorRegistry(), tokens=tokens, hosts=Hosts.of(["own.example"]), **more)
 
 
-def asked(**more: Any) -> Asked:
-    return Asked(**{"what": "POST /publish", "address": "10.0.0.1", "right": "publish", **more})
+def asked(**more: Any) -> AccessRequest:
+    return AccessRequest(**{"what": "POST /publish", "address": "10.0.0.1", "right": "publish", **more})
 
 
 def bearer(token: str) -> dict[str, Any]:

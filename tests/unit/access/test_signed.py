@@ -8,8 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
 
-from unlost.ops.kit.access.gate import Asked, Gate, Refusal
+from unlost.ops.kit.access.gate import Gate
 from unlost.ops.kit.access.lockout import FREE
+from unlost.ops.kit.access.request import AccessRequest, Refusal
 from unlost.ops.kit.access.sender_file import sender_file
 from unlost.producer.app.signed import Signed
 
@@ -31,7 +32,7 @@ async def test_the_lockout_is_asked_before_the_body(tmp_path: Path, failures: in
     senders.load()
     gate = Gate(CollectorRegistry(), senders=senders)
     for _ in range(failures):
-        gate.guessed(Asked("POST /publish, signed", "10.0.0.1", None), Refusal(401, "signature", "wrong"))
+        gate.guessed(AccessRequest("POST /publish, signed", "10.0.0.1", None), Refusal(401, "signature", "wrong"))
     headers = {"webhook-id": "a", "webhook-timestamp": str(int(time.time())), "webhook-signature": "v1,bm90IGl0"}
     scope = {
         "type": "http", "method": "POST", "path": "/publish", "client": ("10.0.0.1", 1), "query_string": b"",

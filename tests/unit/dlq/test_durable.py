@@ -13,7 +13,7 @@ from unlost.dlq.record.letter import encode
 from unlost.dlq.record.sidecar import OPEN, Record, Sidecar, sidecar_path, states
 
 Seen = list[tuple[str, int]]
-"""What was synced, in order: the name of a file or directory, and its size then."""
+"""The syncs, in order: the name of a file or directory, and its size then."""
 
 
 @pytest.fixture

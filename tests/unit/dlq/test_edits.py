@@ -1,4 +1,4 @@
-"""What an edit makes of a letter: the next version, the same again, or a refusal."""
+"""An edit makes of a letter the next version, the same again, or a refusal."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a drill's feed recorded is compared with rows and letters: each way to break the promise is seen."""
+"""The record of a drill's feed is compared with rows and letters: each way to break the promise is seen."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from unlost.ops.faults.drills.catalogue import DRILLS
 from unlost.ops.faults.drills.chaos import Fault, carry_out, chaos, plan
-from unlost.ops.faults.drills.cli import Wish
+from unlost.ops.faults.drills.cli import DrillOptions
 from unlost.ops.faults.drills.drill import IN_TRANSACTION, RECORD, Poison
 from unlost.ops.faults.drills.render import WIDTH, listed
 from unlost.ops.faults.drills.stage import Stage
@@ -90,7 +90,7 @@ def test_poison_stands_in_the_payload_of_as_many_events_as_asked(poison: Poison,
 
 
 def test_a_damage_that_is_held_for_people_begins_no_later():
-    held = Wish(200.0, None, 2, 60.0, 1, keep=False, patience=1.0, console=True, hold=30.0)
+    held = DrillOptions(200.0, None, 2, 60.0, 1, keep=False, patience=1.0, console=True, hold=30.0)
     drill = DRILLS["redis-frozen"]
     events = held.stream(drill).events
     assert events == 3_000 + 200 * 30

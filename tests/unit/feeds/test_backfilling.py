@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
+from tests.support.backfill import FetchedPages, RowsOfNothing
 from tests.support.gaps import KeptGaps
-from tests.support.rows import FakeRows
 from unlost.listener.core.batch_queue import BatchQueue
-from unlost.listener.core.claim import ClaimRequest, Dead, Done
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import Fact
@@ -32,47 +31,10 @@ def page(*names: str) -> list[Action]:
     return [Event(id=name, payload=Raw(b"1")) for name in names]
 
 
-class Pages:
-    """A feed that is fetched: pages, or errors in their place."""
-
-    def __init__(self, *pages: list[Action] | Exception | None) -> None:
-        self.pages = pages
-        self.closed = 0
-        self.yielded: Callable[[], None] = lambda: None
-        self.asked = 0
-
-    async def fetch(self, gap: Gap) -> AsyncIterator[Iterable[Action]]:
-        self.asked += 1
-        try:
-            for one in self.pages:
-                if isinstance(one, Exception):
-                    raise one
-                if one is None:
-                    await asyncio.Event().wait()
-                else:
-                    self.yielded()
-                    yield one
-        finally:
-            self.closed += 1
-
-
-class Rows(FakeRows):
-    """Knows nothing, or does not answer."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        super().__init__()
-        self.error = error
-
-    async def settled(self, requests: Sequence[ClaimRequest]) -> dict[str, Done | Dead]:
-        if self.error is not None:
-            raise self.error
-        return {}
-
-
 class Bed:
     """A backfiller of one gap, and the queue into which it puts events."""
 
-    def __init__(self, feed: Pages, rows: Rows, policy: Policy) -> None:
+    def __init__(self, feed: FetchedPages, rows: RowsOfNothing, policy: Policy) -> None:
         self.gaps = KeptGaps()
         self.gaps.recorded["g"] = GAP
         self.facts: list[Fact] = []
@@ -109,8 +71,12 @@ class Bed:
 
 
 @contextlib.asynccontextmanager
-async def filling(feed: Pages, rows: Rows | None = None, policy: Policy = Policy()) -> AsyncIterator[Bed]:  # noqa: B008
-    bed = Bed(feed, rows or Rows(), policy)
+async def filling(
+    feed: FetchedPages,
+    rows: RowsOfNothing | None = None,
+    policy: Policy = Policy(),  # noqa: B008
+) -> AsyncIterator[Bed]:
+    bed = Bed(feed, rows or RowsOfNothing(), policy)
     running = asyncio.create_task(bed.backfiller.run())
     try:
         yield bed
@@ -120,14 +86,14 @@ async def filling(feed: Pages, rows: Rows | None = None, policy: Policy = Policy
 
 
 async def test_pages_are_closed_when_postgresql_does_not_answer() -> None:
-    feed = Pages(page("a"), page("b"))
-    async with filling(feed, Rows(Transient("away"))) as bed:
+    feed = FetchedPages(page("a"), page("b"))
+    async with filling(feed, RowsOfNothing(Transient("away"))) as bed:
         await bed.until(lambda: bed.gaps.waits)
         assert feed.closed
 
 
 async def test_pages_are_closed_by_a_stop_that_finds_no_room() -> None:
-    feed = Pages(page("a"), page("b"))
+    feed = FetchedPages(page("a"), page("b"))
     async with filling(feed, policy=Policy(max_events=1)) as bed:
         await bed.until(lambda: bed.intake.full)
     assert feed.closed == 1
@@ -135,7 +101,7 @@ async def test_pages_are_closed_by_a_stop_that_finds_no_room() -> None:
 
 async def test_pages_that_take_too_long_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfilling, "TRY_SECONDS", 0.05)
-    feed = Pages(page("a"), None)
+    feed = FetchedPages(page("a"), None)
     async with filling(feed) as bed:
         await bed.until(lambda: bed.gaps.waits)
         assert bed.gaps.waits[0][1] == "the pages took longer than 0.05 s"
@@ -143,7 +109,7 @@ async def test_pages_that_take_too_long_are_closed(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_time_limit_of_the_feeds_own_code_is_its_error() -> None:
-    async with filling(Pages(TimeoutError("of mine"))) as bed:
+    async with filling(FetchedPages(TimeoutError("of mine"))) as bed:
         await bed.until(lambda: bed.gaps.waits)
         assert bed.gaps.waits[0][1] == "TimeoutError: of mine"
 
@@ -151,7 +117,7 @@ async def test_a_time_limit_of_the_feeds_own_code_is_its_error() -> None:
 async def test_a_slow_handler_makes_no_gap_fail_and_its_lease_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfilling, "TRY_SECONDS", 0.05)
     monkeypatch.setattr(backfilling, "LEASE_SECONDS", 0.1)
-    async with filling(feed := Pages(page("a"), page("b")), policy=Policy(max_events=1)) as bed:
+    async with filling(feed := FetchedPages(page("a"), page("b")), policy=Policy(max_events=1)) as bed:
         await bed.until(lambda: len(bed.gaps.waits) >= 3)  # no room for b
         await bed.end(1)
         await bed.until(lambda: bed.intake.full)
@@ -165,7 +131,7 @@ async def test_a_slow_handler_makes_no_gap_fail_and_its_lease_is_renewed(monkeyp
 
 
 async def test_a_gap_is_fetched_again_if_postgresql_went_back() -> None:
-    async with filling(feed := Pages(page("a"))) as bed:
+    async with filling(feed := FetchedPages(page("a"))) as bed:
         await bed.until(lambda: bed.intake.count)
         bed.backfiller.read_again()
         await bed.until(lambda: feed.asked == 2)
@@ -177,7 +143,7 @@ async def test_a_gap_is_fetched_again_if_postgresql_went_back() -> None:
 
 async def test_a_paused_listener_fetches_nothing_until_it_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfilling, "LOOK_SECONDS", 0.01)
-    feed = Pages(page("a"), page("b"))
+    feed = FetchedPages(page("a"), page("b"))
     async with filling(feed) as bed:
         bed.held = "paused"
         looks = bed.looks
@@ -192,7 +158,7 @@ async def test_a_paused_listener_fetches_nothing_until_it_is_resumed(monkeypatch
 
 async def test_a_pause_holds_between_two_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfilling, "LOOK_SECONDS", 0.01)
-    feed = Pages(page("a"), page("b"))
+    feed = FetchedPages(page("a"), page("b"))
     async with filling(feed) as bed:
         feed.yielded = lambda: setattr(bed, "held", "paused")
         await bed.until(lambda: bed.held)

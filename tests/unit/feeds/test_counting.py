@@ -1,4 +1,4 @@
-"""What is missing in the numbers of several connections: compared with plain sets. And signs of life."""
+"""Missing numbers of several connections, compared with plain sets. And signs of life."""
 
 from hypothesis import given
 from hypothesis import strategies as st

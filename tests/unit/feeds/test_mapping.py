@@ -1,4 +1,4 @@
-"""What a profile makes of messages."""
+"""A profile makes events of messages."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""What a listener says of its peers' handlers."""
+"""A listener compares its handler with those of its peers."""
 
 from unlost.listener.claims.agreement import Agreement
 from unlost.listener.core.store_mark import StoreMark

@@ -1,4 +1,4 @@
-"""What becomes of an event by the answer to its claim, with nothing but the answer: no server, no clock."""
+"""The answer to a claim decides about its event, with nothing but the answer: no server, no clock."""
 
 import asyncio
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ def seen(counts: Differing, stored: int, known: int = 0, unread: int = 0, name: 
 
 
 def judged(looks: list[tuple[int, int, int, int]], name: str = HASH) -> list[Fact]:
-    """What comes of looks, each with what was stored, known and unread here, and what the peers have stored."""
+    """The facts that come of looks: stored, known and unread here, and stored by the peers."""
     counts, facts = Differing(), list[Fact]()
     for stored, known, unread, of_peers in looks:
         seen(counts, stored, known, unread, name)

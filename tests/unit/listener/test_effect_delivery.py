@@ -3,15 +3,15 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import pytest
 
+from tests.support.effects import EffectLettersInMemory, EffectsInMemory
 from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.effects import DELIVERED, Answer, Effect
-from unlost.listener.core.errors import Transient
 from unlost.listener.core.facts import EffectBuried, EffectDelivered, Fact
 from unlost.listener.pipeline import effect_delivery
 from unlost.listener.pipeline.effect_delivery import EffectDelivery, EffectPolicy
@@ -23,53 +23,9 @@ def effect(name: str, host: str = "a", attempts: int = 0) -> Effect:
     return Effect(name, 1, f"msg_{name}", "post", f"https://{host}/", host, {}, b"", attempts)
 
 
-class Table:
-    """Effects in memory. ``away``: so many calls that record an outcome fail first."""
-
-    def __init__(self, *effects: Effect, away: int = 0) -> None:
-        self.ready = list(effects)
-        self.outcomes: list[tuple[Any, ...]] = []
-        self.skipped: list[Sequence[str]] = []
-        self._away = away
-
-    async def take(self, most: int, *, lease: float, skip: Sequence[str], only: str | None = None) -> list[Effect]:
-        self.skipped.append(skip)
-        taken = [one for one in self.ready if one.host not in skip and only in (None, one.host)][:most]
-        self.ready = [one for one in self.ready if one not in taken]
-        return taken
-
-    async def waiting(self) -> tuple[int, float]:
-        return len(self.ready), 7.0
-
-    async def delivered(self, effect: Effect) -> None:
-        self._record("delivered", effect.event_id)
-
-    async def failed(self, effect: Effect, why: str, *, wait: float, counts: bool) -> None:
-        self._record("failed", effect.event_id, why, counts)
-
-    async def buried(self, effect: Effect, letter_id: str, why: str) -> None:
-        self._record("buried", effect.event_id, letter_id)
-
-    def _record(self, *outcome: Any) -> None:
-        if self._away:
-            self._away -= 1
-            raise Transient("PostgreSQL is away")
-        self.outcomes.append(outcome)
-
-
-class Letters:
-    def __init__(self, error: str = "") -> None:
-        self._error = error
-
-    async def write(self, effect: Effect, answer: Answer) -> str:
-        if self._error:
-            raise Transient(self._error)
-        return f"letter of {effect.event_id}"
-
-
 @contextlib.asynccontextmanager
 async def delivering(
-    table: Table, send: Callable[[Effect], Awaitable[Answer]], letters: Letters | None = None
+    table: EffectsInMemory, send: Callable[[Effect], Awaitable[Answer]], letters: EffectLettersInMemory | None = None
 ) -> AsyncIterator[tuple[EffectDelivery, list[Fact]]]:
     facts: list[Fact] = []
 
@@ -78,7 +34,7 @@ async def delivering(
             return await send(effect)
 
     delivery = EffectDelivery(
-        rows=cast("Any", table), channel=cast("Any", Sends()), letters=cast("Any", letters or Letters()),
+        rows=cast("Any", table), channel=cast("Any", Sends()), letters=cast("Any", letters or EffectLettersInMemory()),
         policy=POLICY, clocks=Clocks(time.time, time.monotonic), facts=facts.append, rng=lambda: 0.5,
     )  # fmt: skip
     running = asyncio.create_task(delivery.run())
@@ -104,7 +60,7 @@ async def accept(_: Effect) -> Answer:
 
 
 async def test_an_outcome_is_recorded_although_postgresql_is_away_for_a_moment() -> None:
-    table = Table(effect("e"), away=3)
+    table = EffectsInMemory(effect("e"), away=3)
     async with delivering(table, accept) as (delivery, facts):
         await until(lambda: bool(facts))
         assert (delivery.waiting, delivery.oldest_seconds) == (0, 7.0)
@@ -116,11 +72,11 @@ async def test_an_effect_waits_if_its_letter_cannot_be_written() -> None:
     async def refuse(_: Effect) -> Answer:
         return Answer("never", "HTTP 400")
 
-    table = Table(effect("e"))
-    async with delivering(table, refuse, Letters("the disk is full")):
+    table = EffectsInMemory(effect("e"))
+    async with delivering(table, refuse, EffectLettersInMemory("the disk is full")):
         await until(lambda: bool(table.outcomes))
     assert table.outcomes == [("failed", "e", "HTTP 400", False)]
-    table = Table(effect("e"))
+    table = EffectsInMemory(effect("e"))
     async with delivering(table, refuse) as (_, facts):
         await until(lambda: bool(facts))
     assert table.outcomes == [("buried", "e", "letter of e")]
@@ -131,7 +87,7 @@ async def test_the_last_attempt_that_fails_is_a_letter() -> None:
     async def fail(_: Effect) -> Answer:
         return Answer("again", "HTTP 500", "HTTP 500")
 
-    table = Table(effect("first"), effect("last", attempts=2))
+    table = EffectsInMemory(effect("first"), effect("last", attempts=2))
     async with delivering(table, fail):
         await until(lambda: len(table.outcomes) == 2)
     assert sorted(table.outcomes) == [("buried", "last", "letter of last"), ("failed", "first", "HTTP 500", True)]
@@ -143,7 +99,7 @@ async def test_a_host_that_hangs_holds_up_no_other() -> None:
             await asyncio.Event().wait()
         return DELIVERED
 
-    table = Table(*[effect(f"h{n}", "hangs") for n in range(9)], *[effect(f"e{n}") for n in range(3)])
+    table = EffectsInMemory(*[effect(f"h{n}", "hangs") for n in range(9)], *[effect(f"e{n}") for n in range(3)])
     async with delivering(table, send):
         await until(lambda: len(table.outcomes) == 3)
     assert {name for _, name in table.outcomes} == {"e0", "e1", "e2"}
@@ -158,7 +114,7 @@ async def test_a_stop_waits_for_what_is_on_its_way_and_takes_nothing_more() -> N
         await answered.wait()
         return DELIVERED
 
-    table = Table(effect("e"))
+    table = EffectsInMemory(effect("e"))
     async with delivering(table, send) as (delivery, _):
         await begun.wait()
         stopping = asyncio.create_task(delivery.finish())

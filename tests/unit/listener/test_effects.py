@@ -1,4 +1,4 @@
-"""What a handler may record as an effect, where effects may go, their signature, and what answers mean."""
+"""Effects: which a handler may record, where they may go, their signature, and what answers mean."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""What counts as an event and what does not, and why. An event is not changed on the way in."""
+"""Some bodies are events, others are not, and the reason is stated. An event is not changed on the way in."""
 
 import json
 

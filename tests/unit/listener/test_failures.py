@@ -1,4 +1,4 @@
-"""What a failed attempt leads to: a further attempt or none, what is kept, and which facts are stated."""
+"""After a failed attempt: a further attempt or none, what is kept, and which facts are stated."""
 
 from collections.abc import Callable
 from typing import Any, cast

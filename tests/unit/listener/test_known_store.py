@@ -1,4 +1,4 @@
-"""What a listener does about the store that PostgreSQL is: known, new, gone back, or doubtful."""
+"""A listener looks which store PostgreSQL is: known, new, gone back, or doubtful."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""What a JetStream stream removed while its consumer lagged behind."""
+"""Messages that a JetStream stream removed while its consumer lagged behind."""
 
 import pytest
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlost.listener.source.brokers.rabbitmq import SettledTags
-from unlost.listener.source.brokers.rabbitmq_consumer import SIZES, Ahead, refuses_offset
+from unlost.listener.source.brokers.rabbitmq_consumer import SIZES, Prefetch, refuses_offset
 
 
 def test_what_is_settled_from_the_oldest_on_is_acknowledged_at_once_and_together() -> None:
@@ -34,7 +34,7 @@ def test_each_tag_is_acknowledged_once_whatever_the_order(order: list[int], toge
 
 
 def test_how_much_is_sent_ahead_follows_the_largest_message_of_late() -> None:
-    ahead = Ahead(2_000)
+    ahead = Prefetch(2_000)
     assert (ahead.first, ahead.fitting) == (64, 2_000)
     ahead.note(16 * 1024 * 1024)
     assert (ahead.first, ahead.fitting) == (1, 1)

@@ -1,29 +1,25 @@
 """The reader: what proves that a source resumes, when the backoff restarts, and how a lost connection is reported."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.frames import Close
 from websockets.http11 import Response
 
 from tests.support.reading import Reading, reading
 from tests.support.rows import AWAY
+from tests.support.scripted import URL, FailingHeartbeat, ScriptedSource
 from unlost.listener.core.backoff import FullJitter
 from unlost.listener.core.facts import SourceConnected, SourceGap, SourceLost
-from unlost.listener.core.oversized import Oversized
-from unlost.listener.ports.source import Batch, Loss, Opening, SourceEnded
+from unlost.listener.ports.source import Batch, Loss
 from unlost.listener.source.stream.handshake import handshake_of, with_cursor
-from unlost.listener.source.websocket.connection import WebSocketOptions
 from unlost.listener.source.websocket.loss import loss_of, retry_after
 
 OURS = {"unlost-oldest": "j.0", "unlost-cursor": "j.9"}
-URL = "ws://source/feed?sig=a%2Fb+c&cursor=mine"
 
 
 def ours(number: int, *, timeline: int = 1) -> str:
@@ -33,64 +29,12 @@ def ours(number: int, *, timeline: int = 1) -> str:
 SET_BACK = {"unlost-oldest": ours(0), "unlost-cursor": ours(4), "unlost-gap": ours(8)}
 
 
-class Connection:
-    """Delivers these frames, and then ends or stays open."""
-
-    def __init__(self, source: "Source", headers: Headers, frames: Sequence[bytes]) -> None:
-        self._source, self.headers, self._frames = source, headers, list(frames)
-        self.response = self
-        self.transport: Any = None
-        self.received = 0
-
-    async def take(self, most: int, size: int) -> Sequence[bytes] | Oversized:
-        if self._frames:
-            frames, self._frames = self._frames, []
-            self._source.now += self._source.lives
-            return frames
-        if self._source.ends is None:
-            await asyncio.get_running_loop().create_future()
-        assert self._source.ends is not None
-        raise self._source.ends
-
-    async def take_rest(self, most: int, size: int) -> Sequence[bytes] | Oversized:
-        return ()
-
-    async def ping(self) -> Awaitable[float]:
-        raise AssertionError("nothing is silent for so long here")
-
-
-class Source:
-    """Answers each handshake as the test says."""
-
-    def __init__(
-        self, headers: dict[str, str] | None = None, frames: Sequence[bytes] = (), ends: ConnectionClosed | None = None,
-        refuses: Sequence[Exception] = (), lives: float = 2.0,
-    ) -> None:  # fmt: skip
-        self.headers = Headers(headers or {})
-        self.frames = frames
-        self.ends = ends
-        self.refuses = list(refuses)
-        self.lives = lives
-        self.now = 0.0
-        self.asked: list[str] = []
-
-    @contextlib.asynccontextmanager
-    async def open(self, url: str, options: WebSocketOptions) -> AsyncIterator[Any]:
-        self.asked.append(urlsplit(url).query)
-        if self.refuses:
-            raise self.refuses.pop(0)
-        yield Connection(self, self.headers, self.frames)
-
-    def read(self, **options: Any) -> contextlib.AbstractAsyncContextManager[Reading]:
-        return reading(URL, open_connection=self.open, clock=lambda: self.now, **options)
-
-
 async def connected(one: Reading) -> None:
     await one.until(lambda r: bool(r.of(SourceConnected)))
 
 
 async def test_a_field_called_cursor_proves_nothing():
-    source = Source(frames=[b"{}"], ends=ConnectionClosedError(Close(1001, ""), None))
+    source = ScriptedSource(frames=[b"{}"], ends=ConnectionClosedError(Close(1001, ""), None))
     async with source.read(stored="foreign-7") as one:
         one.inlet.cursor = "foreign-8"
         await one.until(lambda r: len(r.of(SourceLost)) == 3)
@@ -99,7 +43,7 @@ async def test_a_field_called_cursor_proves_nothing():
 
 
 async def test_our_producers_handshake_proves_it_and_reading_goes_on_after_the_groups_cursor():
-    source = Source(OURS)
+    source = ScriptedSource(OURS)
     async with source.read(stored="j.4") as one:
         await connected(one)
         assert one.reader.source.resumes
@@ -112,13 +56,13 @@ async def test_our_producers_handshake_proves_it_and_reading_goes_on_after_the_g
     {"unlost-oldest": "j 0", "unlost-cursor": "j.0"}, {"unlost-oldest": "j.0", "unlost-cursor": "newest"},
 ])  # fmt: skip
 async def test_half_a_proof_is_none(headers: dict[str, str]):
-    async with Source(headers).read(stored="j.4") as one:
+    async with ScriptedSource(headers).read(stored="j.4") as one:
         await connected(one)
         assert not one.reader.source.resumes
 
 
 async def test_a_setting_proves_it_too():
-    source = Source()
+    source = ScriptedSource()
     async with source.read(stored="f-4", resumes="yes") as one:
         await connected(one)
         assert one.reader.source.resumes
@@ -126,7 +70,7 @@ async def test_a_setting_proves_it_too():
 
 
 async def test_who_says_no_is_believed_even_with_our_own_producer():
-    source = Source({**OURS, "unlost-gap": "j.1"})
+    source = ScriptedSource({**OURS, "unlost-gap": "j.1"})
     async with source.read(stored="j.4", resumes="no") as one:
         await connected(one)
         assert not one.reader.source.resumes
@@ -136,7 +80,7 @@ async def test_who_says_no_is_believed_even_with_our_own_producer():
 
 async def test_what_was_proven_is_proven_anew_where_the_address_answers_otherwise():
     refused = InvalidStatus(Response(403, "Forbidden", Headers()))
-    source = Source(OURS, frames=[b"{}"], ends=ConnectionClosedError(None, None))
+    source = ScriptedSource(OURS, frames=[b"{}"], ends=ConnectionClosedError(None, None))
     async with source.read(stored="j.4") as one:
         await one.until(lambda r: len(r.of(SourceLost)) == 1)
         source.refuses = [refused]
@@ -148,7 +92,7 @@ async def test_what_was_proven_is_proven_anew_where_the_address_answers_otherwis
 
 
 async def test_a_gap_is_stated_once_although_postgresql_is_away():
-    source = Source(SET_BACK)
+    source = ScriptedSource(SET_BACK)
     async with source.read(stored=ours(8)) as one:
         one.cursors.answers = [AWAY] * 2
         await connected(one)
@@ -162,7 +106,7 @@ async def test_a_gap_is_stated_once_although_postgresql_is_away():
     ("saved", "stays"), [(ours(9), ours(4)), (ours(6, timeline=2), ours(6, timeline=2)), (ours(3), ours(3))]
 )
 async def test_what_a_peer_saves_before_the_reset_is_judged_anew(saved: str, stays: str):
-    async with Source(SET_BACK).read(stored=ours(8)) as one:
+    async with ScriptedSource(SET_BACK).read(stored=ours(8)) as one:
         one.cursors.saved_meanwhile = saved
         await connected(one)
         assert one.cursors.stored == stays
@@ -170,7 +114,7 @@ async def test_what_a_peer_saves_before_the_reset_is_judged_anew(saved: str, sta
 
 async def test_what_was_in_memory_at_a_gap_is_sent_by_nobody_again():
     ended = ConnectionClosedError(None, None)
-    source = Source(SET_BACK, frames=[b"{}"], ends=ended)
+    source = ScriptedSource(SET_BACK, frames=[b"{}"], ends=ended)
     async with source.read(stored=ours(8)) as one:
         one.inlet.intake.count = 3
         await one.until(lambda r: len(r.of(SourceLost)) == 1)
@@ -184,19 +128,19 @@ async def test_the_back_off_starts_anew_only_after_a_connection_that_lived_and_d
     refused = OSError("refused")
     backoff = FullJitter(0.001, 1.0)
     ended = ConnectionClosedError(Close(1012, ""), None)
-    source = Source(frames=[b"{}"], ends=ended, refuses=[refused] * 4)
+    source = ScriptedSource(frames=[b"{}"], ends=ended, refuses=[refused] * 4)
     async with source.read(backoff=backoff) as one:
         await one.until(lambda r: len(r.of(SourceLost)) >= 7)
         delays = [fact.delay for fact in one.of(SourceLost)]
     assert delays[:7] == [backoff.delay(n, 0.5) for n in (1, 2, 3, 4, 1, 1, 1)]
-    for dead in (Source(ends=ended), Source(frames=[b"{}"], ends=ended, lives=0.5)):
+    for dead in (ScriptedSource(ends=ended), ScriptedSource(frames=[b"{}"], ends=ended, lives=0.5)):
         async with dead.read(backoff=backoff) as one:
             await one.until(lambda r: len(r.of(SourceLost)) >= 3)
             assert [fact.delay for fact in one.of(SourceLost)][:3] == [backoff.delay(n, 0.5) for n in (1, 2, 3)]
 
 
 async def test_code_and_reason_of_a_lost_connection_are_stated_and_shown():
-    source = Source(ends=ConnectionClosedError(Close(1012, "we\x1b[31m redeploy\u202e"), None))
+    source = ScriptedSource(ends=ConnectionClosedError(Close(1012, "we\x1b[31m redeploy\u202e"), None))
     async with source.read() as one:
         await one.until(lambda r: bool(r.of(SourceLost)))
         loss = one.of(SourceLost)[0]
@@ -238,45 +182,13 @@ def test_what_is_asked_for_replaces_what_was_asked_for_and_nothing_else():
     assert with_cursor("ws://s/p", None) == "ws://s/p"
 
 
-class Heartbeat:
-    """A session whose work beside reading fails. It delivers nothing, and ends when it is aborted."""
-
-    opening = Opening()
-
-    def __init__(self) -> None:
-        self.ended = asyncio.Event()
-
-    async def take(self, most: int, size: int) -> Batch:
-        await self.ended.wait()
-        raise SourceEnded(Loss("aborted"))
-
-    async def take_rest(self, most: int, size: int) -> None:
-        return None
-
-    async def run(self, paused: Any) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._beat())
-
-    async def _beat(self) -> None:
-        raise SourceEnded(Loss("the heartbeat was not answered", 4009))
-
-    async def settled(self, receipts: Sequence[Any]) -> None:
-        raise AssertionError("nothing was delivered")
-
-    async def give_back(self) -> None:
-        raise AssertionError("this source does not resume")
-
-    def abort(self) -> None:
-        self.ended.set()
-
-
 async def test_an_error_beside_reading_ends_the_session_and_says_why():
     class Beating:
         name, resumes, shared = "s", False, False
 
         @contextlib.asynccontextmanager
-        async def open(self, cursor: Any) -> AsyncIterator[Heartbeat]:
-            yield Heartbeat()
+        async def open(self, cursor: Any) -> AsyncIterator[FailingHeartbeat]:
+            yield FailingHeartbeat()
 
     async with reading(URL, source=Beating()) as one:
         await one.until(lambda r: bool(r.of(SourceLost)))
@@ -285,7 +197,7 @@ async def test_an_error_beside_reading_ends_the_session_and_says_why():
 
 
 async def test_what_makes_no_sense_ends_the_session_and_nothing_else():
-    class Senseless(Heartbeat):
+    class Senseless(FailingHeartbeat):
         async def take(self, most: int, size: int) -> Batch:
             raise ValueError("not a JetStream message")
 

@@ -1,4 +1,4 @@
-"""What is reported to our own producer, and when."""
+"""Reports to our own producer: which, and when."""
 
 import asyncio
 import json

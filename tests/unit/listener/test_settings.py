@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from unlost.listener.app.settings import CURSOR_BYTES, ListenerSettings
+from unlost.listener.app.connection_settings import CURSOR_BYTES
+from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.pipeline.effect_delivery import EffectPolicy
 from unlost.listener.pipeline.policy import Policy
 from unlost.ops.kit.command import UsageProblem

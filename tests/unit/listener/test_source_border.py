@@ -20,7 +20,7 @@ SECRET = "amqp://user:hunter2@host/queue"
 
 
 class LibraryError(Exception):
-    """What a library raises, and nobody has thought of."""
+    """An error of a library that nobody has thought of."""
 
 
 class Failing:

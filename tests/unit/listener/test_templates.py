@@ -1,4 +1,4 @@
-"""What receivers of notifications get."""
+"""Notifications, as their receivers get them."""
 
 import json
 from typing import Any

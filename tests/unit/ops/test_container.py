@@ -1,4 +1,4 @@
-"""What only containers need: a generated password, a health check, and what the compose file must not contain."""
+"""For containers alone: a generated password, a health check, and what the compose file must not contain."""
 
 import re
 import stat

@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import asyncio, sys
-from unlost.ops.kit.command import run_daemon
+from unlost.ops.kit.command.daemon import run_daemon
 
 async def leave(code):
     sys.exit(code)

@@ -86,3 +86,22 @@ def test_ops_up_calls_a_stop_before_the_start_no_failure(tmp_path: Path, monkeyp
     child.start()
     system.stop()
     assert (steps[0].name, steps[0].what, steps[0].well) == ("listener a", "stopped before it had started", True)
+
+
+def test_a_process_imports_what_it_runs_and_nothing_else():
+    """To find a command needs click alone, its help nothing of a daemon, and a daemon no library of other sources."""
+    daemons = ["structlog", "rich", "uvicorn", "websockets", "asyncpg", "redis", "httpx"]
+    steps = [
+        ("unlost.ops.cli", ["pydantic", *daemons]),
+        ("unlost.producer.app.cli", daemons),
+        ("unlost.listener.app.cli", daemons),
+        ("unlost.ops.console.cli", daemons),
+        ("unlost.producer.app.running", ["asyncpg", "redis", "httpx", "jsonschema_rs"]),
+        ("unlost.listener.app.running", ["httpx", "nats", "aiokafka", "psycopg", "sqlalchemy", "jsonschema_rs"]),
+    ]
+    code = "import importlib, sys\n" + "\n".join(
+        f"importlib.import_module({module!r}); print({module!r}, [one for one in {unneeded!r} if one in sys.modules])"
+        for module, unneeded in steps
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{module} []" for module, _ in steps]

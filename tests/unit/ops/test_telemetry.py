@@ -1,4 +1,4 @@
-"""What every process exposes: logs without secrets, metrics in batches, health, and HTTP with limits."""
+"""Every process exposes logs without secrets, metrics in batches, health, and HTTP with limits."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What a published body must be."""
+"""The form of a published body."""
 
 import json
 

@@ -1,35 +1,12 @@
 """The backlog: entries for which several clients lag are read once. Failed or empty reads are not kept."""
 
 import asyncio
-import threading
 
 import pytest
 
+from tests.support.frames import NEWEST, PIECE, NumberedFrames
 from unlost.producer.journal.port import JournalError
 from unlost.producer.stream.backlog import KEPT, Backlog
-
-PIECE = 10
-NEWEST = 100
-
-
-class Journal:
-    """Numbered frames, some at a time; those up to ``oldest`` are gone. Counts how often it is read."""
-
-    def __init__(self) -> None:
-        self.asked: list[int] = []
-        self.oldest = 0
-        self.error = False
-        self.goes_on = threading.Event()
-        self.goes_on.set()
-
-    def read(self, number: int) -> list[bytes]:
-        self.asked.append(number)
-        assert self.goes_on.wait(20)
-        if self.error:
-            raise JournalError("no disk")
-        if number < self.oldest:
-            return []
-        return [b"%d" % n for n in range(number + 1, min(number + PIECE, NEWEST) + 1)]
 
 
 async def whole(backlog: Backlog, after: int = 0) -> list[bytes]:
@@ -40,7 +17,7 @@ async def whole(backlog: Backlog, after: int = 0) -> list[bytes]:
 
 
 async def test_who_starts_at_the_same_place_reads_the_same_once():
-    journal = Journal()
+    journal = NumberedFrames()
     backlog = Backlog(journal.read)
     both = await asyncio.gather(whole(backlog), whole(backlog))
     assert both == [[b"%d" % n for n in range(1, NEWEST + 1)]] * 2
@@ -48,7 +25,7 @@ async def test_who_starts_at_the_same_place_reads_the_same_once():
 
 
 async def test_who_stands_within_a_piece_goes_on_from_there():
-    journal = Journal()
+    journal = NumberedFrames()
     backlog = Backlog(journal.read)
     await backlog.after(20)
     assert await backlog.after(23) == [b"%d" % n for n in range(24, 31)]
@@ -57,7 +34,7 @@ async def test_who_stands_within_a_piece_goes_on_from_there():
 
 
 async def test_only_the_last_pieces_are_kept():
-    journal = Journal()
+    journal = NumberedFrames()
     backlog = Backlog(journal.read)
     for number in range(0, PIECE * (KEPT + 1), PIECE):
         await backlog.after(number)
@@ -67,7 +44,7 @@ async def test_only_the_last_pieces_are_kept():
 
 
 async def test_what_is_missing_or_fails_is_asked_for_again():
-    journal = Journal()
+    journal = NumberedFrames()
     backlog = Backlog(journal.read)
     journal.oldest = 5
     assert await backlog.after(0) == []
@@ -80,7 +57,7 @@ async def test_what_is_missing_or_fails_is_asked_for_again():
 
 
 async def test_who_goes_away_takes_it_from_nobody():
-    journal = Journal()
+    journal = NumberedFrames()
     backlog = Backlog(journal.read)
     journal.goes_on.clear()
     one, two = asyncio.create_task(backlog.after(0)), asyncio.create_task(backlog.after(0))

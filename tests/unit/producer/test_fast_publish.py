@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tests.support.publishing import Connected, post
-from unlost.producer.fast.publish import LONGEST_BODY, LONGEST_HEAD, Heads
+from unlost.producer.fast.publish import LONGEST_BODY, LONGEST_HEAD, PlainHeads
 
 EVENT, OTHER = b'{"event_id":"e","payload":1}', b'{"event_id":"f","payload":1}'
 
@@ -13,7 +13,7 @@ def answers(connected: Connected) -> list[int]:
     return [int(one[:3]) for one in connected.wire.written.split(b"HTTP/1.1 ")[1:]]
 
 
-def length_of(heads: Heads, head: bytes) -> int | None:
+def length_of(heads: PlainHeads, head: bytes) -> int | None:
     plain = heads.plain(head)
     return plain and plain.length
 
@@ -41,7 +41,7 @@ def length_of(heads: Heads, head: bytes) -> int | None:
     ],
 )
 def test_what_is_plain_is_beyond_doubt(headers: tuple[bytes, ...], length: int | None) -> None:
-    heads = Heads(max_bytes=LONGEST_BODY)
+    heads = PlainHeads(max_bytes=LONGEST_BODY)
     head = b"\r\n".join((b"POST /publish HTTP/1.1", *headers))
     assert length_of(heads, head) == length
     assert length_of(heads, head) == length  # from the cache now

@@ -1,4 +1,4 @@
-"""What groups report, and what the journal keeps for them."""
+"""Groups report, and the journal keeps entries for them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from unlost.producer.app.keeping import Keeping
-from unlost.producer.journal.groups import MOST, Group, Keep
+from unlost.producer.app.upkeep import JournalUpkeep
+from unlost.producer.journal.groups import MOST, Group, RetentionLimits
 from unlost.producer.journal.publications import Publication
 from unlost.producer.journal.sqlite.adapter import SqliteJournal
 from unlost.producer.journal.sqlite.groups import forget, opened
@@ -43,7 +43,7 @@ def test_groups_of_one_name_on_two_databases_each_read_everything() -> None:
         assert report is not None
         groups.report(report, bounds=BOUNDS, at=2.0)
     assert [(one.name, one.settled) for one in groups.all] == [("g@0000000a", 20), ("g@0000000b", 5)]
-    assert groups.keep == Keep(5, 5)
+    assert groups.keep == RetentionLimits(5, 5)
 
 
 def reporting(*known: Group) -> Groups:
@@ -72,7 +72,7 @@ def test_how_far_a_group_is(known: int | None, settled: str | None, expected: in
 
 def test_a_forgotten_group_that_reports_is_known_again() -> None:
     groups = reporting(Group("gone", 8, 1.0, forgotten=True), Group("here", 15, 1.0))
-    assert (groups.slowest, groups.keep) == (Group("here", 15, 1.0), Keep(15, 8))
+    assert (groups.slowest, groups.keep) == (Group("here", 15, 1.0), RetentionLimits(15, 8))
     groups.report(CursorReport("gone"), bounds=BOUNDS, at=2.0)
     assert groups.slowest == Group("gone", 3, 2.0)
 
@@ -127,8 +127,8 @@ def journal(tmp_path: Path) -> Iterator[SqliteJournal]:
     made.close()
 
 
-def kept(journal: SqliteJournal, times: Times, max_bytes: int = 10**9) -> Keeping:
-    return Keeping(
+def kept(journal: SqliteJournal, times: Times, max_bytes: int = 10**9) -> JournalUpkeep:
+    return JournalUpkeep(
         journal, retention=7 * DAY, max_bytes=max_bytes, wall=lambda: times.wall, monotonic=lambda: times.monotonic
     )
 

@@ -1,4 +1,4 @@
-"""What fills the parameters of a route's function, and which signatures do not start."""
+"""Values fill the parameters of a route's function, and which signatures do not start."""
 
 import asyncio
 import dataclasses
@@ -53,7 +53,7 @@ class Client:
 
 
 class Sends(Protocol):
-    """What a resource can do."""
+    """The abilities of a resource."""
 
 
 def only(function: Callable[..., Any], resources: dict[str, Any] | None = None) -> App:
@@ -69,7 +69,7 @@ def only(function: Callable[..., Any], resources: dict[str, Any] | None = None) 
 
 
 async def given(annotation: Any, payload: str) -> Any:
-    """What a route with a parameter of this type gets."""
+    """Return the values that a route with a parameter of this type gets."""
     got = []
 
     async def take(order) -> None:

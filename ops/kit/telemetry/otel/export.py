@@ -48,7 +48,7 @@ class GivenIds(IdGenerator):
 
 
 class Telemetry:
-    """What a process exports. ``provider`` is None if no traces are."""
+    """The exports of a process. ``provider`` is None if no traces are."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the environment asks OpenTelemetry for. Pure; imports nothing of it."""
+"""The exports that the environment asks OpenTelemetry for. Pure; imports nothing of it."""
 
 import os
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ import grimp
 
 from unlost.producer.journal.sqlite.statements import SCHEMA
 
-ROOMS = ("listener", "producer", "dlq", "ops")
+FOLDERS = ("listener", "producer", "dlq", "ops")
 WITH_SQL = ("listener/store/postgres", "listener/claims/postgres", "producer/journal/sqlite")
 MADE = re.compile(r"create (?:unlogged )?table (?:if not exists )?(?:unlost\.)?(\w+)", re.IGNORECASE)
 
@@ -29,7 +29,7 @@ def test_no_folders_import_each_other_at_any_depth() -> None:
             if folder_of(module) != folder_of(imported):
                 imports[folder_of(module)].add(folder_of(imported))
     assert len(imports) > 20
-    assert {name.split(".")[1] for name in imports if "." in name} == set(ROOMS)
+    assert {name.split(".")[1] for name in imports if "." in name} == set(FOLDERS)
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the cycle
 
 
@@ -52,9 +52,11 @@ def sql_in(text: str) -> Iterator[str]:
         yield from (found.group() for found in re.finditer(shape, text, re.IGNORECASE | re.DOTALL))
 
 
-def test_sql_on_our_tables_stands_in_the_rooms_of_their_adapters() -> None:
+def test_sql_on_our_tables_stands_in_the_folders_of_their_adapters() -> None:
     assert {"events", "buried", "claims", "cursors", "listeners", "entries", "groups", "timelines"} <= tables()
-    files = [path for room in ROOMS for kind in ("py", "sql", "js") for path in sorted(Path(room).rglob(f"*.{kind}"))]
+    files = [
+        path for folder in FOLDERS for kind in ("py", "sql", "js") for path in sorted(Path(folder).rglob(f"*.{kind}"))
+    ]
     assert len(files) > 200
     outside = [path for path in files if not str(path).startswith(WITH_SQL)]
     assert {str(path): found for path in outside if (found := [*sql_in(path.read_text())])} == {}
@@ -69,8 +71,8 @@ def test_sql_is_known_by_its_form() -> None:
 
 def test_the_reader_and_the_stages_name_no_library_of_a_source() -> None:
     graph = grimp.build_graph("unlost", include_external_packages=True)
-    rooms = ("unlost.listener.ports", "unlost.listener.pipeline", "unlost.listener.core")
-    modules = [one for one in graph.modules if one.startswith(rooms)]
+    folders = ("unlost.listener.ports", "unlost.listener.pipeline", "unlost.listener.core")
+    modules = [one for one in graph.modules if one.startswith(folders)]
     modules += ["unlost.listener.source.reader", "unlost.listener.source.committer"]
     libraries = {"websockets", "nats", "aiokafka", "confluent_kafka", "aio_pika", "socketio", "httpx"}
     assert len(modules) > 40

@@ -20,7 +20,7 @@ NEARLY = 0.8
 """Health warns when unread events of a group take more than this share of the allowed size."""
 
 
-class Looked(msgspec.Struct, frozen=True):
+class JournalCheck(msgspec.Struct, frozen=True):
     """The result of a check. ``full``: why nothing is accepted now. ``nearly``: a warning that this may come."""
 
     stats: JournalStats
@@ -28,7 +28,7 @@ class Looked(msgspec.Struct, frozen=True):
     nearly: str = ""
 
 
-class Keeping:
+class JournalUpkeep:
     """Maintains the journal. ``look`` runs periodically; ``report`` is called from the event loop."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Keeping:
         """Record a listener's report. Raises ``TooManyGroups``."""
         self.groups.report(report, bounds=(self._bounds[0], newest), at=self._wall())
 
-    async def look(self) -> Looked:
+    async def look(self) -> JournalCheck:
         """Check that the journal can be written, drop what may be dropped, and find out how full it is.
 
         Raises ``JournalError`` if the journal cannot be written.
@@ -64,7 +64,7 @@ class Keeping:
         await self._retire(now - self._retention)
         self._bounds = await asyncio.to_thread(self._journal.bounds)
         stats = await asyncio.to_thread(self._journal.stats)
-        return Looked(stats, *await self._room(stats))
+        return JournalCheck(stats, *await self._room(stats))
 
     async def _retire(self, older_than: float) -> None:
         retire = self._journal.retire
