@@ -18,6 +18,7 @@ from unlost.dlq.record.sidecar import Record
 from unlost.dlq.replay.plan import ReplayReport
 from unlost.dlq.store.entries import LetterEntry, LetterGroup, Statistics, position_values, state_values
 from unlost.dlq.store.port import Plan
+from unlost.listener.core.shortened import shortened
 from unlost.ops.kit.command import say, say_json_text
 from unlost.ops.kit.telemetry.counted import counted
 from unlost.ops.kit.telemetry.printable import printable
@@ -194,7 +195,9 @@ def print_report(report: ReplayReport, planned: int) -> None:
     if report.failed:
         say(f"failed       {report.failed:,} ({report.quarantined:,} now in quarantine)")
         for why, number in report.failures.most_common(5):
-            say(f"             {number:,} x {_cut(printable(why), 60)}")
+            beginning = f"             {number:,} x "
+            room = max(Console().width - len(beginning), 40) if sys.stdout.isatty() else IN_A_PIPE
+            say(beginning + shortened(printable(why), room))
     if report.elsewhere:
         say(f"left         {report.elsewhere:,} to another replay, which runs them now")
     if report.unreadable:

@@ -19,8 +19,9 @@ from unlost.ops.kit.command import UsageProblem, say, say_json_text
 from unlost.ops.kit.telemetry.printable import printable
 from unlost.ops.kit.telemetry.redact import Redactor
 
-SHOWN = 20
-"""So many letters that would not succeed are shown to people."""
+SHOWN = 50
+"""So many letters that would not succeed are shown to people, and as many others."""
+FINE = ("succeeds", "stored_already")
 WORDS = {
     "succeeds": "would succeed", "fails_the_same": "would fail the same", "fails_otherwise": "would fail otherwise",
     "stored_already": "stored already", "conflicts": "conflicts with a row", "cannot_be_tried": "cannot be tried",
@@ -76,12 +77,16 @@ def _values(report: ShadowReport) -> dict[str, Any]:
 
 
 def _print(report: ShadowReport) -> None:
-    others = [one for one in report.results if one.outcome not in ("succeeds", "stored_already")]
-    for one in others[:SHOWN]:
-        why = f": {one.error_type}: {one.message}" if one.error_type else f": {one.message}" if one.message else ""
-        say(f"letter {one.letter_id}, event {printable(one.event_id or '-')} {WORDS[one.outcome]}{printable(why)}")
-    if len(others) > SHOWN:
-        say(f"and {len(others) - SHOWN:,} more")
+    """Print a line for each letter, those that would not succeed first, and the sums."""
+    for found in (
+        [one for one in report.results if one.outcome not in FINE],
+        [one for one in report.results if one.outcome in FINE],
+    ):
+        for one in found[:SHOWN]:
+            say(f"letter {one.letter_id}, event {printable(one.event_id or '-')} {_said(one)}")
+        if len(found) > SHOWN:
+            like_these = "would succeed, or are stored already" if found[0].outcome in FINE else "would not succeed"
+            say(f"and {len(found) - SHOWN:,} more that {like_these}; --follow names all")
     for name in OUTCOMES:
         if report.outcomes[name]:
             say(f"{WORDS[name]:<22} {report.outcomes[name]:,}")
@@ -90,3 +95,15 @@ def _print(report: ShadowReport) -> None:
     if report.error:
         say(f"error: {report.error}", err=True)
     say("nothing was stored", err=True)
+
+
+def _said(one: ShadowResult) -> str:
+    why = f": {one.error_type}: {one.message}" if one.error_type else f": {one.message}" if one.message else ""
+    wrote = "; ".join(f"{table}: {_rows(*counts)}" for table, counts in sorted(one.wrote.items()))
+    would = f", and write {wrote}" if wrote and one.outcome == "succeeds" else ""
+    return f"{WORDS[one.outcome]}{printable(why)}{printable(would)}"
+
+
+def _rows(inserted: int, updated: int, deleted: int) -> str:
+    named = (inserted, "inserted"), (updated, "updated"), (deleted, "deleted")
+    return ", ".join(f"{count:,} {name}" for count, name in named if count)

@@ -28,6 +28,7 @@ from unlost.dlq.record.file import LineFile, read_lines
 from unlost.dlq.record.fingerprint import plain
 from unlost.dlq.record.letter import epoch_second, iso
 from unlost.dlq.record.line import broken_seal, seal
+from unlost.listener.core.shortened import shortened
 from unlost.ops.kit.telemetry.mask import masked
 
 MAX_EDITED_BYTES = 4 * 1024 * 1024
@@ -285,7 +286,7 @@ def encode(record: Record) -> bytes:
         plain(record.letter_id),
         record.what,
         iso(record.at),
-        masked(plain(record.detail))[:MESSAGE_LIMIT],
+        shortened(masked(plain(record.detail)), MESSAGE_LIMIT),
         None if record.error_type is None else plain(record.error_type),
         plain(record.by) or None,
         _edit_line(record.edit),

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from unlost.listener.core.shortened import shortened
 from unlost.listener.core.tracebacks import traceback_of
 
 ErrorClass = Literal["transient", "permanent"]
@@ -120,7 +121,7 @@ def failure_of(
         stage=stage,
         error_class=class_of(error),
         error_type=getattr(error, "error_type", type(error).__name__),
-        message=str(error)[:MESSAGE_LIMIT],
+        message=shortened(str(error), MESSAGE_LIMIT),
         sqlstate=getattr(error, "sqlstate", None),
         traceback=traceback_of(getattr(error, "origin", error)) if stage == "handle" else None,
     )

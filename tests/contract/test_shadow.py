@@ -163,6 +163,8 @@ def test_the_command_reports_each_letter_and_what_would_be_written(database_url:
     assert [one["outcome"] for one in values["results"]] == ["succeeds", "fails_the_same"]
     out = run().stdout
     assert "event five would fail the same: ValueError: no such order 5" in out
+    assert "event two would succeed, and write public.bookings: 2 inserted\n" in out
+    assert out.index("event five") < out.index("event two"), "what needs work comes first"
     assert "public.bookings: 2 inserted" in out
     lines = [json.loads(line) for line in run("--follow", "--limit", "1").stdout.splitlines()]
     assert (lines[0]["letter"]["event_id"], lines[1]["letters"]) == ("two", 1)

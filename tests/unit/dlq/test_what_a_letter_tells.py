@@ -205,9 +205,10 @@ def test_a_record_comes_back_as_it_was(what: What, error_type: str | None):
 
 
 def test_what_a_record_says_is_masked_and_bounded():
-    record = sidecar.decode(sidecar.encode(Record("l", "failed", 8.0, SECRET + " " + "x" * 5_000)))
+    record = sidecar.decode(sidecar.encode(Record("l", "failed", 8.0, SECRET + " " + "x" * 5_000 + "\nits cause")))
     assert record is not None
-    assert record.detail == (MASKED + " " + "x" * 5_000)[: sidecar.MESSAGE_LIMIT]
+    assert len(record.detail) == sidecar.MESSAGE_LIMIT
+    assert (record.detail.startswith(MASKED + " xxx"), record.detail.endswith("…its cause")) == (True, True)
 
 
 @pytest.mark.parametrize(
