@@ -11,15 +11,17 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
 from unlost.dlq.record.letter import Damaged, Letter, decode, encode
+from unlost.dlq.record.outline import Outline, outline
 from unlost.listener.core.errors import UnlostError
 
+T = TypeVar("T")
 MAX_LINE_BYTES = 512 * 1024 * 1024  # twice the largest allowed event: room for its attempts and base64
 SHOWN_OF_DAMAGE = 4096
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -183,15 +185,31 @@ def read_letters(
 ) -> Iterator[Located | DamagedLine]:
     """Every letter and every damaged line between two offsets, in order. Holds at most one line in memory."""
     for offset, line, length, ended in read_lines(path, start=start, end=end, max_line=max_line):
-        if length > max_line:
-            reason = f"the line has {length:,} bytes, and {max_line:,} are allowed"
-            yield DamagedLine(Path(path), offset, length, reason, line[:SHOWN_OF_DAMAGE])
-            continue
         try:
-            yield Located(offset, decode(line), length)
+            yield Located(offset, _whole(decode, line, length, max_line), length)
         except Damaged as error:
-            torn = "" if ended else " (the last line has no end: its writer was cut off, or is writing now)"
-            yield DamagedLine(Path(path), offset, length, f"{error}{torn}", line[:SHOWN_OF_DAMAGE])
+            yield _damaged(path, offset, line, length, error, ended=ended)
+
+
+def read_outlines(path: Path, *, end: int | None = None) -> Iterator[Outline | DamagedLine]:
+    """The outline of every letter, and every damaged line, up to an offset, in order."""
+    for offset, line, length, ended in read_lines(path, end=end):
+        try:
+            yield _whole(outline, line, length, MAX_LINE_BYTES)
+        except Damaged as error:
+            yield _damaged(path, offset, line, length, error, ended=ended)
+
+
+def _whole(read: Callable[[bytes], T], line: bytes, length: int, max_line: int) -> T:
+    if length > max_line:
+        raise Damaged(f"the line has {length:,} bytes, and {max_line:,} are allowed")
+    return read(line)
+
+
+def _damaged(path: Path, offset: int, line: bytes, length: int, error: Damaged, *, ended: bool) -> DamagedLine:
+    whole = ended or length > len(line)
+    torn = "" if whole else " (the last line has no end: its writer was cut off, or is writing now)"
+    return DamagedLine(Path(path), offset, length, f"{error}{torn}", line[:SHOWN_OF_DAMAGE])
 
 
 def read_lines(

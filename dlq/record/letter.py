@@ -10,6 +10,7 @@ import base64
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -23,6 +24,8 @@ from unlost.listener.core.oversized import Oversized
 from unlost.ops.kit.telemetry.mask import masked
 
 VERSION = 1
+ALIKE = 64
+"""So many times are remembered in both forms: a letter has most of its times twice, and records of a batch share one."""
 Mode = Literal["normal", "degraded"]
 
 # The error in a letter that no attempt preceded, because the answer to the claim decided.
@@ -229,11 +232,13 @@ def letter_for_frame(
     )  # fmt: skip
 
 
+@lru_cache(maxsize=ALIKE)
 def iso(at: float) -> str:
     """An epoch second as ISO 8601 in UTC, with microseconds."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=ALIKE)
 def epoch_second(text: str) -> float:
     """The epoch second of an ISO 8601 time. Without a time zone it is UTC."""
     moment = datetime.fromisoformat(text)

@@ -4,13 +4,15 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from unlost.dlq.record.containment import contains
-from unlost.dlq.record.letter import Letter, epoch_second
+from unlost.dlq.record.letter import epoch_second
 from unlost.dlq.record.sidecar import LetterState
+from unlost.listener.core.cause import Reason
+from unlost.listener.core.errors import ErrorClass
 
 Found = TypeVar("Found")
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
@@ -27,6 +29,59 @@ class _WithPayload(msgspec.Struct):
 
 _typed = msgspec.json.Decoder(_Typed)
 _with_payload = msgspec.json.Decoder(_WithPayload)
+
+
+class Outlined(Protocol):
+    """The part of a letter by which it is selected and counted: a whole letter has it, and an outline."""
+
+    @property
+    def letter_id(self) -> str:
+        """The letter's id."""
+
+    @property
+    def event_id(self) -> str | None:
+        """The event's id, if it has one."""
+
+    @property
+    def event(self) -> bytes | None:
+        """The event as its publisher wrote it, if it is one."""
+
+    @property
+    def reason(self) -> Reason:
+        """Why it became a letter."""
+
+    @property
+    def error_class(self) -> ErrorClass:
+        """Whether its last failure may pass by itself."""
+
+    @property
+    def error_type(self) -> str:
+        """The type of its last error."""
+
+    @property
+    def message(self) -> str:
+        """The text of its last error."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What it shares with letters that failed alike."""
+
+    @property
+    def first_at(self) -> float:
+        """When it failed first."""
+
+    @property
+    def last_at(self) -> float:
+        """When it failed last."""
+
+    @property
+    def handler(self) -> str | None:
+        """The handler that it failed in."""
+
+    @property
+    def group(self) -> str | None:
+        """The group of the listener that wrote it."""
+
 
 QUOTING = ("text", "payload")
 """Filters whose values may quote a payload: of these, the trail has the names alone."""
@@ -70,7 +125,7 @@ class Selection:
         """Whether no filter is set."""
         return self == Selection()
 
-    def takes(self, letter: Letter, state: LetterState) -> bool:
+    def takes(self, letter: Outlined, state: LetterState) -> bool:
         """Whether the letter matches."""
         return (
             _in(letter.reason, self.reasons)
@@ -89,18 +144,18 @@ class Selection:
         )
 
 
-def names(text: str, letter: Letter) -> bool:
+def names(text: str, letter: Outlined) -> bool:
     """Whether ``text`` is the event's id, or the beginning or the end of the letter's id."""
     return text == letter.event_id or letter.letter_id.startswith(text) or letter.letter_id.endswith(text)
 
 
-def event_type(letter: Letter) -> str | None:
+def event_type(letter: Outlined) -> str | None:
     """The type of the letter's event, if it has one."""
     found = _read(letter, _typed.decode)
     return found.type if found else None
 
 
-def _read(letter: Letter, decode: Callable[[bytes], Found]) -> Found | None:
+def _read(letter: Outlined, decode: Callable[[bytes], Found]) -> Found | None:
     if letter.event is None:
         return None
     try:
@@ -109,7 +164,7 @@ def _read(letter: Letter, decode: Callable[[bytes], Found]) -> Found | None:
         return None
 
 
-def _holds(letter: Letter, wanted: tuple[str, ...]) -> bool:
+def _holds(letter: Outlined, wanted: tuple[str, ...]) -> bool:
     found = _read(letter, _with_payload.decode)
     return found is not None and any(contains(found.payload, json.loads(one)) for one in wanted)
 

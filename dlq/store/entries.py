@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from unlost.dlq.record.file import DamagedLine, Located, read_letters
+from unlost.dlq.record.file import DamagedLine, Located, read_letters, read_outlines
 from unlost.dlq.record.letter import Letter, iso, letter_values
-from unlost.dlq.record.query import Selection
+from unlost.dlq.record.query import Outlined, Selection
 from unlost.dlq.record.redacted import redacted, redacted_about
 from unlost.dlq.record.sidecar import OPEN, LetterState, states
 from unlost.dlq.record.versions import EditedEvents
@@ -69,6 +69,24 @@ def current_entries(path: Path, selection: Selection, damages: list[DamagedLine]
 def entries_of_files(paths: Iterable[Path], selection: Selection, damages: list[DamagedLine]) -> Iterator[LetterEntry]:
     """Return ``current_entries`` of several files, one after the other."""
     return chain.from_iterable(current_entries(path, selection, damages) for path in paths)
+
+
+Counted = tuple[Outlined, LetterState]
+"""A letter, or its outline, and its state."""
+
+
+def outlines(paths: Iterable[Path], selection: Selection, damages: list[DamagedLine]) -> Iterator[Counted]:
+    """Return the selected letters of several files to be counted, with the states that are in their sidecars now."""
+    every = selection.everything
+    for path in paths:
+        known = states(path)
+        for one in read_outlines(path):
+            if isinstance(one, DamagedLine):
+                damages.append(one)
+                continue
+            state = known.get(one.letter_id, OPEN)
+            if every or selection.takes(one, state):
+                yield one, state
 
 
 def in_time(paths: Iterable[Path], selection: Selection, damages: list[DamagedLine]) -> Iterator[LetterEntry]:
@@ -141,25 +159,24 @@ class LetterGroup:
     letters: int = 0
     waiting: int = 0
 
-    def add(self, entry: LetterEntry) -> None:
+    def add(self, letter: Outlined, state: LetterState) -> None:
         """Add one letter."""
         self.letters += 1
-        self.waiting += entry.state.waits
-        self.first_at = min(self.first_at, entry.letter.first_at)
-        self.last_at = max(self.last_at, entry.letter.last_at)
+        self.waiting += state.waits
+        self.first_at = min(self.first_at, letter.first_at)
+        self.last_at = max(self.last_at, letter.last_at)
 
 
-def groups(found: Iterable[LetterEntry]) -> list[LetterGroup]:
+def groups(found: Iterable[Counted]) -> list[LetterGroup]:
     """The groups, the largest first."""
     known: dict[str, LetterGroup] = {}
-    for entry in found:
-        letter = entry.letter
+    for letter, state in found:
         group = known.get(letter.fingerprint)
         if group is None:
             group = known[letter.fingerprint] = LetterGroup(
                 letter.fingerprint, letter.reason, letter.error_type, letter.message, letter.first_at, letter.last_at
             )
-        group.add(entry)
+        group.add(letter, state)
     return sorted(known.values(), key=lambda one: (-one.letters, one.fingerprint))
 
 
@@ -176,16 +193,16 @@ class Statistics:
     last_at: float | None = None
 
 
-def statistics(found: Iterable[LetterEntry]) -> Statistics:
+def statistics(found: Iterable[Counted]) -> Statistics:
     """The statistics of these letters."""
     sums = Statistics()
-    for entry in found:
-        letter = entry.letter
+    for letter, state in found:
         sums.letters += 1
-        sums.waiting += entry.state.waits
+        sums.waiting += state.waits
         sums.by_reason[letter.reason] += 1
         sums.by_class[letter.error_class] += 1
-        sums.by_state[entry.state.status] += 1
-        sums.first_at = letter.first_at if sums.first_at is None else min(sums.first_at, letter.first_at)
-        sums.last_at = letter.last_at if sums.last_at is None else max(sums.last_at, letter.last_at)
+        sums.by_state[state.status] += 1
+        first_at, last_at = letter.first_at, letter.last_at
+        sums.first_at = first_at if sums.first_at is None else min(sums.first_at, first_at)
+        sums.last_at = last_at if sums.last_at is None else max(sums.last_at, last_at)
     return sums

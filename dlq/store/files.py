@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from unlost.dlq.record.file import DamagedLine, read_letters, replay_guard, settled_size
+from unlost.dlq.record.file import DamagedLine, read_letters, read_outlines, replay_guard, settled_size
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import (
     OPEN,
@@ -37,6 +37,7 @@ from unlost.dlq.store.entries import (
     groups,
     in_time,
     next_batch,
+    outlines,
     statistics,
 )
 from unlost.dlq.store.port import (
@@ -94,11 +95,11 @@ class FileLetters:
 
     async def groups(self, selection: Selection) -> list[LetterGroup]:
         """See ``LetterStore``."""
-        return await asyncio.to_thread(lambda: groups(entries_of_files(self.paths, selection, self.damages)))
+        return await asyncio.to_thread(lambda: groups(outlines(self.paths, selection, self.damages)))
 
     async def statistics(self, selection: Selection) -> Statistics:
         """See ``LetterStore``."""
-        return await asyncio.to_thread(lambda: statistics(entries_of_files(self.paths, selection, self.damages)))
+        return await asyncio.to_thread(lambda: statistics(outlines(self.paths, selection, self.damages)))
 
     async def blocking(self, selection: Selection) -> int:
         """See ``LetterStore``. Whether a letter with a key blocks it still, PostgreSQL alone knows."""
@@ -212,22 +213,22 @@ def plan(shots: Sequence[Snapshot], selection: Selection, limit: int) -> Plan:
     """Return the plan of a replay of these files."""
     sums = Plan()
     for shot in shots:
-        for one in read_letters(shot.path, end=shot.end):
+        for one in read_outlines(shot.path, end=shot.end):
             if isinstance(one, DamagedLine):
                 sums.damages.append(one)
                 continue
-            state = shot.known.get(one.letter.letter_id, OPEN)
-            if not selection.takes(one.letter, state):
+            state = shot.known.get(one.letter_id, OPEN)
+            if not selection.takes(one, state):
                 continue
             if state.status not in taken_by(selection):
                 sums.over[state.status] += 1
-            elif is_held_back(one.letter, selection):
+            elif is_held_back(one, selection):
                 sums.over["rejected"] += 1
             elif not limit or sums.letters < limit:
                 sums.letters += 1
-                sums.by_reason[one.letter.reason] += 1
-                sums.handlers[one.letter.handler] += 1
-                sums.groups[one.letter.group] += 1
+                sums.by_reason[one.reason] += 1
+                sums.handlers[one.handler] += 1
+                sums.groups[one.group] += 1
     return sums
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from unlost.dlq.record.file import DamagedLine
-from unlost.dlq.record.letter import Letter
-from unlost.dlq.record.query import Selection
+from unlost.dlq.record.query import Outlined, Selection
 from unlost.dlq.record.sidecar import WAITING, Record, Status, What
 from unlost.dlq.store.entries import LetterEntry, LetterGroup, Statistics
 from unlost.listener.core.errors import UnlostError
@@ -133,6 +132,6 @@ def taken_by(selection: Selection) -> frozenset[Status]:
     return WAITING | {"quarantined"} if selection.asks_for_quarantined else WAITING
 
 
-def is_held_back(letter: Letter, selection: Selection) -> bool:
+def is_held_back(letter: Outlined, selection: Selection) -> bool:
     """Whether to skip a letter that the handler rejected for good, since rejected letters were not selected."""
     return letter.reason == "rejected" and not selection.asks_for_rejected

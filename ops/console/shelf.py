@@ -18,12 +18,13 @@ from unlost.dlq.record.paths import letter_files
 from unlost.dlq.record.query import Selection, event_type
 from unlost.dlq.record.sidecar import What
 from unlost.dlq.store.entries import (
+    Counted,
     LetterEntry,
     Statistics,
     as_values,
     current_entries,
-    entries_of_files,
     groups,
+    outlines,
     redacted_entry,
     statistics,
 )
@@ -105,7 +106,7 @@ class ConsoleFiles:
 
     def statistics(self, selection: Selection, file: str | None) -> Statistics:
         """Counts of the selected letters."""
-        return statistics(entries_of_files(self.files(file), selection, []))
+        return statistics(outlines(self.files(file), selection, []))
 
     def change(self, selection: Selection, file: str | None, what: What, why: str, by: str) -> int:
         """Archive or restore letters; return how many."""
@@ -135,11 +136,12 @@ class ConsoleFiles:
         by_state: dict[str, Counter[str]] = {}
         latest: dict[str, Letter] = {}
 
-        def counted() -> Iterator[LetterEntry]:
+        def counted() -> Iterator[Counted]:
             for _, entry in self._entries(selection):
                 by_state.setdefault(entry.letter.fingerprint, Counter())[entry.state.status] += 1
                 latest[entry.letter.fingerprint] = entry.letter
-                yield redacted_entry(entry, self._redactor)
+                shown = redacted_entry(entry, self._redactor)
+                yield shown.letter, shown.state
 
         return [
             msgspec.to_builtins(one)
