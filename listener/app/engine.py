@@ -88,7 +88,7 @@ class Engine:
             policy=settings.policy(), clocks=clocks,
             facts=facts, rng=rng,
         )  # fmt: skip
-
+        servers.membership.routes = tuple(self.pipeline.work.pausing)
         self.pausing = Pausing(
             servers.pauses, instance=settings.instance_id, routes=lambda: tuple(self.pipeline.work.pausing),
             hold=self.pipeline.work.hold, facts=facts,

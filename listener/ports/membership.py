@@ -53,6 +53,8 @@ class Membership(Protocol):
     """How long a row lives after a refresh."""
     handler: str | None
     """The name of this listener's handler."""
+    routes: tuple[str, ...]
+    """The routes of its handler, which others can read. They are set before it declares."""
 
     async def refresh(self, known: StoreMark | None = None) -> MembershipView:
         """Report that this listener is alive, unless its row has expired, and return a view of all.

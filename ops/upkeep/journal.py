@@ -11,6 +11,7 @@ from pydantic import Field
 
 from unlost.dlq.record.trail import Act, note_beside, whoami
 from unlost.ops.kit.command import PathOrUrl, Settings, UsageProblem, command, main_group
+from unlost.ops.kit.telemetry.counted import counted
 from unlost.producer.journal.address import JournalAddress
 from unlost.producer.journal.groups import Group
 from unlost.producer.journal.port import JournalError
@@ -52,7 +53,9 @@ def list_groups(settings: JournalSettings) -> int:
     with _opened(settings.journal) as groups:
         known, newest = groups.known(), groups.newest()
     if not known:
-        click.echo("no group has reported to this journal")
+        click.echo(
+            f"no listener has reported to this journal yet: of its {counted(newest, 'event')}, none is known as read"
+        )
     for one in known:
         state = "forgotten" if one.forgotten else f"{max(0, newest - one.settled):,} unread"
         at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(one.at))

@@ -40,14 +40,17 @@ NAME = click.Argument(["name"])
         "unlost pause listener a --why 'its host gets a new disk'",
         "unlost pause route reserve --why incident-7",
     ],
-    params=[KIND, NAME, click.Option(["--why"], required=True, help="The reason, for health, console and trail.")],
-)
-def pause(settings: PauseSettings, kind: Paused, name: str, why: str) -> int:
+    params=[
+        KIND, NAME, click.Option(["--why"], required=True, help="The reason, for health, console and trail."),
+        click.Option(["--anyway"], is_flag=True, help="Also what no listener has yet, such as a new route."),
+    ],
+)  # fmt: skip
+def pause(settings: PauseSettings, kind: Paused, name: str, why: str, *, anyway: bool) -> int:
     """Pause a listener, which then reads nothing, or a route of the handler, whose events then wait in memory.
 
     It lasts until `unlost resume`, also across restarts. A listener obeys within a second or two, and finishes what it
     holds; one that waits for its source reads what comes next. It reads on what would not be sent again. A replay is
-    not paused.
+    not paused. A listener or route that is unknown is refused, with the list of those that are known.
     """
     why = why.strip()
     if not 1 <= len(why) <= MOST_WORDS:
@@ -55,15 +58,13 @@ def pause(settings: PauseSettings, kind: Paused, name: str, why: str) -> int:
 
     async def work(database: Database) -> bool:
         kept = PostgresPauses(database)
-        if why_not := await kept.unknown(kind, name):
-            raise UsageProblem(why_not)
+        if not anyway and (why_not := await kept.unknown(kind, name)):
+            raise UsageProblem(f"{why_not}; --anyway pauses it all the same")
         return await kept.begin(kind, name, by=whoami(), why=why)
 
     changed = _done(settings, work, Act(whoami(), "unlost pause", "paused", f"{kind} {name}", why, "paused"))
     held = f"is paused already, or {MOST} others are; `unlost pauses` lists them"
     say(printable(f"{kind} {name} {'is paused' if changed else held}"))
-    if changed and kind == "route":
-        say("only listeners that have a route of this name heed it: `unlost handlers` lists routes")
     return 0 if changed else 1
 
 

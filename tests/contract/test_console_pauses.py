@@ -1,19 +1,24 @@
 """The console's pauses: an unknown listener is refused, and a missing right is answered as one."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
 import pytest
+from click.testing import CliRunner, Result
 from starlette.requests import Request
 from starlette.responses import Response
 
 from unlost.dlq.store.port import Unreachable
 from unlost.listener.core.errors import NotPermitted
 from unlost.listener.store.postgres.database import Database
+from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import migrate
+from unlost.listener.store.postgres.pauses import PostgresPauses
 from unlost.ops.console.answers import answering
 from unlost.ops.console.pause_routes import PauseRoutes
 from unlost.ops.console.trail import ConsoleTrail
+from unlost.ops.upkeep.pause import pause
 
 
 @pytest.fixture
@@ -36,6 +41,38 @@ async def test_a_listener_that_has_not_reported_is_not_paused(database: Database
     answer = await answering(routes.pause)(asking({"kind": "listener", "name": "typo", "why": "disk"}))
     assert (answer.status_code, "is called 'typo'" in bytes(answer.body).decode()) == (404, True)
     assert json.loads((await routes.pauses(asking({}))).body) == {"pauses": []}
+
+
+async def test_a_route_that_no_listener_has_is_refused_with_those_that_are_known(database: Database) -> None:
+    routes = PauseRoutes(database, ConsoleTrail.__new__(ConsoleTrail))
+    pausing = {"kind": "route", "name": "reserv", "why": "disk"}
+    answer = await answering(routes.pause)(asking(pausing))
+    assert (answer.status_code, "the routes are: none" in bytes(answer.body).decode()) == (404, True)
+    for token, listens, names in (
+        ("a", True, ("reserve", "refund")),
+        ("b", True, ("reserve",)),
+        ("r", False, ("old",)),
+    ):
+        membership = PostgresMembership(database, token=token, instance_id=token, listens=listens)
+        membership.routes = names
+        await membership.declare(frozenset({"x"}))
+    answer = await answering(routes.pause)(asking(pausing))
+    assert "the routes are: refund, reserve" in bytes(answer.body).decode()
+    kept = PostgresPauses(database)
+    assert await kept.unknown("route", "reserve") == ""
+    assert await kept.unknown("route", "old"), "a replay heeds no pause"
+
+
+async def test_the_command_refuses_an_unknown_route_unless_told_to(database: Database, database_url: str) -> None:
+    def run(*words: str) -> Result:
+        given = ["route", "reserve", "--why", "incident", "--database-url", database_url, *words]
+        return CliRunner().invoke(pause, given)
+
+    refused = await asyncio.to_thread(run)
+    assert (refused.exit_code, "--anyway" in refused.stderr) == (2, True)
+    assert await PostgresPauses(database).now() == []
+    assert (await asyncio.to_thread(run, "--anyway")).exit_code == 0
+    assert [one.name for one in await PostgresPauses(database).now()] == ["reserve"]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

@@ -116,6 +116,7 @@ class SimulatedMembership:
     ) -> None:
         self.life_seconds = life_seconds
         self.handler = handler
+        self.routes: tuple[str, ...] = ()
         self._changes_handler = changes_handler
         self._session = session
         self._token = token

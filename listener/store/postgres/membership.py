@@ -37,6 +37,7 @@ class PostgresMembership:
         """Make one. ``changes_handler``: may work beside another handler. ``listens``: false for a replay."""
         self.life_seconds = life_seconds
         self.handler = handler
+        self.routes: tuple[str, ...] = ()
         self._changes_handler = changes_handler
         self._listens = listens
         self._database = database
@@ -80,7 +81,7 @@ class PostgresMembership:
         await connection.execute(self._sql["lock"])
         await connection.execute(
             self._sql["upsert"], self._token, self._instance_id, sorted(places), self.handler,
-            self._listens, self._changes_handler, self.life_seconds,
+            self._listens, self._changes_handler, self.life_seconds, self.routes,
         )  # fmt: skip
         return await connection.fetch(self._sql["live"], self.life_seconds)
 

@@ -37,11 +37,11 @@ SELECT pg_advisory_xact_lock(hashtextextended('unlost.listeners', 0))
 
 -- name: upsert
 -- A live listener that has agreed keeps that. One that joins or comes back agrees if no other handler is at work.
-INSERT INTO unlost.listeners AS mine (token, instance_id, places, handler, listens, agreed)
+INSERT INTO unlost.listeners AS mine (token, instance_id, places, handler, listens, agreed, routes)
 VALUES ($1, $2, $3, $4, $5, NOT $5 OR $6 OR NOT EXISTS (
     SELECT FROM unlost.listeners
     WHERE token <> $1 AND listens AND agreed AND handler IS DISTINCT FROM $4
-        AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $7) > clock_timestamp()))
+        AND greatest(seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $7) > clock_timestamp()), $8)
 ON CONFLICT (token) DO UPDATE SET places = excluded.places, seen_at = clock_timestamp(),
     agreed = excluded.agreed OR mine.agreed
         AND greatest(mine.seen_at, (SELECT since FROM unlost.claims_place)) + make_interval(secs => $7) > clock_timestamp()

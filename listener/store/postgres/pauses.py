@@ -20,14 +20,18 @@ class PostgresPauses:
             return [Pause(*row) for row in await connection.fetch(self._sql["now"])]
 
     async def unknown(self, kind: Paused, name: str) -> str:
-        """Return why this cannot be paused: no such listener has reported. Routes are known to the listeners alone."""
-        if kind == "route":
-            return ""
-        async with self._database.acquire("looking for the listener") as connection:
-            known = [one.instance_id for one in await Reports(connection, self._database.group).members()]
+        """Return why this cannot be paused: no listener of this name, or with a route of this name, has reported."""
+        async with self._database.acquire(f"looking for the {kind}") as connection:
+            if kind == "route":
+                known = [row["route"] for row in await connection.fetch(self._sql["routes"])]
+            else:
+                known = [one.instance_id for one in await Reports(connection, self._database.group).members()]
         if name in known:
             return ""
-        return f"no listener of group {self._database.group} is called {name!r}, but: {', '.join(known)}"
+        group, others = self._database.group, ", ".join(known) or "none that has reported"
+        if kind == "route":
+            return f"no listener of group {group} has a route called {name!r}; the routes are: {others}"
+        return f"no listener of group {group} is called {name!r}, but: {others}"
 
     async def begin(self, kind: Paused, name: str, *, by: str, why: str) -> bool:
         """Pause a listener or a route; return False if it is paused already, or too much is."""

@@ -1,6 +1,10 @@
 -- name: now
 SELECT kind, name, paused_by, why, extract(epoch FROM since)::float8 FROM unlost.pauses ORDER BY since, kind, name
 
+-- name: routes
+-- Those of the listeners that live, or did a moment ago.
+SELECT DISTINCT unnest(routes) AS route FROM unlost.listeners WHERE listens ORDER BY route
+
 -- name: begin
 -- One that holds already stays as it is. At most $5, so that each listener can read them each second.
 INSERT INTO unlost.pauses (kind, name, paused_by, why)

@@ -41,6 +41,8 @@ def opened(url: str) -> Iterator[ServerGroups]:
     loop, session = LoopThread("journal in PostgreSQL"), Session(url)
     try:
         yield ServerGroups(loop, session)
+    except asyncpg.UndefinedTableError:
+        raise JournalError(f"{masked(url)} has no journal: no producer has made one there yet") from None
     except LIBRARY_ERRORS as error:
         raise JournalError(f"{masked(url)} cannot be used as a journal: {masked(str(error))}") from None
     finally:

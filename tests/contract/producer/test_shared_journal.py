@@ -242,14 +242,17 @@ def test_groups_are_shared_and_a_command_forgets_one(
     another: Open, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    one, two = another(), another()
-    placed(one, event("a"), event("b"))
-    one.remember([Group("slow", 0, 1.0)])
-    assert [group.name for group in two.remember([Group("here", 2, time.time())])] == ["here", "slow"]
 
     def unlost_journal(*words: str) -> Result:
         return CliRunner().invoke(journal_command, [*words, "--journal", database_url])
 
+    nothing = unlost_journal("groups")
+    assert (nothing.exit_code, "no producer has made one there yet" in nothing.output) == (2, True)
+    one, two = another(), another()
+    placed(one, event("a"), event("b"))
+    assert "no listener has reported to this journal yet: of its 2 events" in unlost_journal("groups").output
+    one.remember([Group("slow", 0, 1.0)])
+    assert [group.name for group in two.remember([Group("here", 2, time.time())])] == ["here", "slow"]
     assert "slow  2 unread" in unlost_journal("groups").output
     assert "would be known again at once" in unlost_journal("forget", "here").output
     assert "group slow is forgotten" in unlost_journal("forget", "slow").output
