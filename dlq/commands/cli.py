@@ -7,8 +7,8 @@ import click
 from unlost.dlq.commands.changing import archive, assign, compact, note, quarantine, restore
 from unlost.dlq.commands.editing import edit_letter, transform
 from unlost.dlq.commands.keys import keys
-from unlost.dlq.commands.moving import import_letters, retention
-from unlost.dlq.commands.reading import export, list_letters, show, show_groups, stats, verify
+from unlost.dlq.commands.moving import export, import_letters, retention
+from unlost.dlq.commands.reading import list_letters, show, show_groups, stats, verify
 from unlost.dlq.commands.replay import ReplaySettings, replay_command
 from unlost.dlq.replay.outcome import Rerun
 from unlost.dlq.replay.shadow import ShadowRun

@@ -1,22 +1,36 @@
-"""The commands for the fleet's list alone: import letters of another system, and delete resolved letters."""
+"""The commands that move letters between systems, export and import; and retention, which deletes resolved letters.
+
+The versions of letters go with them: beside an exported file, as beside every file of letters, in ``FILE.state``.
+"""
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import click
 import msgspec
 
-from unlost.dlq.commands.options import LetterSettings, json_option
+from unlost.dlq.commands.masking import redactor_of
+from unlost.dlq.commands.options import (
+    LetterSettings,
+    files_argument,
+    filter_options,
+    json_option,
+    selection_of,
+    unmasked_option,
+)
 from unlost.dlq.commands.render import say_json, warn_of
-from unlost.dlq.commands.store import TIMEOUT, run
+from unlost.dlq.commands.store import TIMEOUT, opened, run
 from unlost.dlq.commands.trail import noted
 from unlost.dlq.record.file import DamagedLine, read_letters
 from unlost.dlq.record.letter import encode
 from unlost.dlq.record.query import moment
+from unlost.dlq.record.sidecar import Record, Sidecar, sidecar_path
 from unlost.dlq.record.trail import Act, whoami
+from unlost.dlq.record.versions import EveryVersion
 from unlost.dlq.store.port import Unreachable
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.pipeline.healing import HealPolicy
@@ -26,6 +40,7 @@ from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letters import LetterTable
 from unlost.ops.kit.command import UsageProblem, command, say
 from unlost.ops.kit.telemetry.counted import counted
+from unlost.ops.kit.telemetry.printable import printable_json
 
 AT_ONCE = 500
 
@@ -45,6 +60,97 @@ async def _list(settings: LetterSettings) -> AsyncIterator[LetterTable]:
 
 @command(
     LetterSettings,
+    examples=(
+        "dlq export --state open > events.ndjson",
+        "dlq export a.jsonl --as letters --reason conflict --output conflicts.jsonl",
+    ),
+    params=[
+        files_argument(), *filter_options(), json_option(), unmasked_option(),
+        click.Option(["--as", "kind"], type=click.Choice(["events", "letters"]), default="events", show_default=True,
+                     help="Events as NDJSON, or whole letters."),
+        click.Option(["--output"], type=click.File("wb"), default="-", help="Output file; - is standard output."),
+    ],
+)  # fmt: skip
+def export(
+    settings: LetterSettings,
+    *,
+    files: tuple[Path, ...],
+    as_json: bool,
+    kind: str,
+    output: BinaryIO,
+    unmasked: bool,
+    **filters: Any,
+) -> int:
+    """Write the events of letters, one per line, exactly as their publishers wrote them (always JSON).
+
+    Whole letters keep the versions that edits made: --output FILE writes these into FILE.state. On standard output
+    there is no room for versions: exit code 1 if there are any.
+
+    With REDACT, this needs --unmasked: a masked event is another event, which nobody should publish.
+    """
+    del as_json  # both forms are JSON already
+    selection = selection_of(filters)
+    if settings.redact and not unmasked:
+        raise UsageProblem(
+            f"REDACT masks {', '.join(settings.redact)}, but an export holds whole events; --unmasked writes them all "
+            "the same, and the trail records it"
+        )
+
+    async def work() -> int:
+        written = without = edited = 0
+        versions = _Versions(output) if kind == "letters" else None
+        async with opened(settings, files) as store:
+            await redactor_of(settings, files, store, selection, unmasked="dlq export")
+            async for entries in store.each(selection):
+                for entry in entries:
+                    line = encode(entry.letter) if kind == "letters" else entry.letter.event
+                    if line is None:
+                        without += 1
+                        continue
+                    output.write(_for(output, line) + b"\n")
+                    written += 1
+                later = [one.letter.letter_id for one in entries if one.state.version > 1]
+                edited += len(later)
+                if versions is not None and later:
+                    versions.write(await store.history(later))
+            output.flush()
+            warn_of(store.damages)
+        left_out = f"; {without:,} hold no valid event, --as letters writes them" if without else ""
+        left_out += (
+            f"; {edited:,} were edited since, --as letters keeps their versions" if edited and not versions else ""
+        )
+        say(f"exported {written:,} {kind}{left_out}", err=True)
+        if versions is not None and edited and not versions.are_kept:
+            say(f"error: the versions of {edited:,} edited letters are left out; --output FILE keeps them", err=True)
+            return 1
+        return 0
+
+    return run(work)
+
+
+class _Versions:
+    """The versions of exported letters, beside the file of letters. On standard output they have no place."""
+
+    def __init__(self, output: BinaryIO) -> None:
+        name = getattr(output, "name", "-")
+        self.are_kept = isinstance(name, str) and name not in ("-", "<stdout>")
+        if self.are_kept:
+            self._sidecar = Sidecar(Path(name))
+            sidecar_path(Path(name)).unlink(missing_ok=True)  # of an earlier export into this file
+
+    def write(self, history: Mapping[str, Sequence[Record]]) -> None:
+        """Write the edits in these histories."""
+        if self.are_kept:
+            self._sidecar.append([one for some in history.values() for one in some if one.what == "edited"])
+
+
+def _for(output: BinaryIO, line: bytes) -> bytes:
+    """The line as its publisher wrote it; on a terminal with control characters escaped."""
+    return printable_json(line.decode(errors="backslashreplace")).encode() if output.isatty() else line
+
+
+@command(
+    LetterSettings,
     name="import",
     examples=("dlq import letters.jsonl",),
     params=[
@@ -53,7 +159,7 @@ async def _list(settings: LetterSettings) -> AsyncIterator[LetterTable]:
     ],
 )
 def import_letters(settings: LetterSettings, *, file: Path, as_json: bool) -> int:
-    """Add the letters of FILE to the fleet's list of GROUP, as written by export --as letters.
+    """Add the letters of FILE to the fleet's list of GROUP, as written by export --as letters, with their versions.
 
     Letters that are listed already stay as they are. FILE is not changed.
     """
@@ -62,7 +168,7 @@ def import_letters(settings: LetterSettings, *, file: Path, as_json: bool) -> in
     damages: list[DamagedLine] = []
 
     async def work() -> int:
-        found = read_letters(file)
+        found, versions = read_letters(file), EveryVersion(file)
         added = 0
         async with _list(settings) as table:
             while some := list(islice(found, AT_ONCE)):
@@ -79,7 +185,9 @@ def import_letters(settings: LetterSettings, *, file: Path, as_json: bool) -> in
                     if one.letter_id in absent
                 ]
                 for instance in dict.fromkeys(one.letter.instance for one in new):
-                    await table.add(instance, [one for one in new if one.letter.instance == instance])
+                    some_of_it = [one for one in new if one.letter.instance == instance]
+                    edits = versions.of(one.letter.letter_id for one in some_of_it)
+                    await table.add(instance, some_of_it, edits)
                 added += len(new)
         warn_of(damages)
         if as_json:

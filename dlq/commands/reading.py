@@ -1,9 +1,9 @@
-"""The commands that only read: list, show, groups, stats, export, verify."""
+"""The commands that only read: list, show, groups, stats, verify."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 import msgspec
@@ -31,7 +31,7 @@ from unlost.dlq.commands.render import (
 )
 from unlost.dlq.commands.store import opened, run
 from unlost.dlq.record.file import DamagedLine, FileError
-from unlost.dlq.record.letter import encode, iso
+from unlost.dlq.record.letter import iso
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.redacted import redacted_history
 from unlost.dlq.record.sidecar import read_records, sidecar_path
@@ -39,7 +39,6 @@ from unlost.dlq.store.entries import as_values, entries_of_files, redacted_entry
 from unlost.dlq.store.files import FileLetters
 from unlost.ops.kit.command import UsageProblem, command, say
 from unlost.ops.kit.telemetry.counted import counted
-from unlost.ops.kit.telemetry.printable import printable_json
 
 
 @command(
@@ -173,62 +172,6 @@ def stats(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool, *
 
 @command(
     LetterSettings,
-    examples=(
-        "dlq export --state open > events.ndjson",
-        "dlq export a.jsonl --as letters --reason conflict --output conflicts.jsonl",
-    ),
-    params=[
-        files_argument(), *filter_options(), json_option(), unmasked_option(),
-        click.Option(["--as", "kind"], type=click.Choice(["events", "letters"]), default="events", show_default=True,
-                     help="Events as NDJSON, or whole letters."),
-        click.Option(["--output"], type=click.File("wb"), default="-", help="Output file; - is standard output."),
-    ],
-)  # fmt: skip
-def export(
-    settings: LetterSettings,
-    *,
-    files: tuple[Path, ...],
-    as_json: bool,
-    kind: str,
-    output: BinaryIO,
-    unmasked: bool,
-    **filters: Any,
-) -> int:
-    """Write the events of letters, one per line, exactly as their publishers wrote them (always JSON).
-
-    With REDACT, this needs --unmasked: a masked event is another event, which nobody should publish.
-    """
-    del as_json  # both forms are JSON already
-    selection = selection_of(filters)
-    if settings.redact and not unmasked:
-        raise UsageProblem(
-            f"REDACT masks {', '.join(settings.redact)}, but an export holds whole events; --unmasked writes them all "
-            "the same, and the trail records it"
-        )
-
-    async def work() -> int:
-        written = without = 0
-        async with opened(settings, files) as store:
-            await redactor_of(settings, files, store, selection, unmasked="dlq export")
-            async for entries in store.each(selection):
-                for entry in entries:
-                    line = encode(entry.letter) if kind == "letters" else entry.letter.event
-                    if line is None:
-                        without += 1
-                        continue
-                    output.write(_for(output, line) + b"\n")
-                    written += 1
-            output.flush()
-            warn_of(store.damages)
-        left_out = f"; {without:,} hold no valid event, --as letters writes them" if without else ""
-        say(f"exported {written:,} {kind}{left_out}", err=True)
-        return 0
-
-    return run(work)
-
-
-@command(
-    LetterSettings,
     examples=("dlq verify", "dlq verify a.jsonl --json"),
     params=[files_argument(), json_option()],
 )
@@ -264,8 +207,3 @@ def verify(settings: LetterSettings, *, files: tuple[Path, ...], as_json: bool) 
 def _named(path: Path, among: Sequence[Path]) -> str:
     """The short name if there is only one file."""
     return path.name if len(among) == 1 else str(path)
-
-
-def _for(output: BinaryIO, line: bytes) -> bytes:
-    """The line as its publisher wrote it; on a terminal with control characters escaped."""
-    return printable_json(line.decode(errors="backslashreplace")).encode() if output.isatty() else line
