@@ -2,7 +2,8 @@
 
 ``python -m tests.measure_letters file``: time and memory of ``dlq groups`` for a file of 300,000 letters.
 
-``python -m tests.measure_letters replay``: how many letters a second a replay stores without a handler.
+``python -m tests.measure_letters replay``: how many letters a second a replay stores, beside the rate of live events.
+``--handler plain``, ``transaction`` or ``instant`` measures both with a handler of ``ops/bench/handlers.py``.
 """
 
 import argparse
@@ -15,13 +16,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tests.support.servers import running_postgres, running_valkey
+import asyncpg
+import uvloop
+
+from tests.support.servers import running_postgres
 from unlost.dlq.record.containment import alternatives
 from unlost.dlq.record.file import DeadLetterFile
 from unlost.dlq.record.letter import Letter, encode, letter_for
@@ -34,7 +39,12 @@ from unlost.listener.store.postgres.letter_rows import Listed
 from unlost.listener.store.postgres.letter_store import TableLetters
 from unlost.listener.store.postgres.letters import LetterTable
 from unlost.listener.store.postgres.migrations import migrate
+from unlost.ops.bench import handlers, pipeline
+from unlost.ops.bench.bed import Bed
+from unlost.ops.system.layout import Layout, free_ports
+from unlost.ops.system.system import System
 
+REPLAYS = 2
 GROUPS, TYPES, ROUNDS, AT_ONCE, FILLED_AT_ONCE = 200, 20, 5, 2_000, 50_000
 FIRST = 1_700_000_000.0
 
@@ -44,13 +54,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["table", "file", "replay"])
     parser.add_argument("--count", type=int, default=0, help="letters: a million, 300,000 or 50,000")
+    parser.add_argument("--handler", default="", help="of the replay and of the live listener; none by default")
     given = parser.parse_args()
     if given.what == "file":
         measure_file(given.count or 300_000)
     elif given.what == "table":
         asyncio.run(measure_table(given.count or 1_000_000))
     else:
-        asyncio.run(measure_replay(given.count or 50_000))
+        measure_replay(given.count or 50_000, given.handler)
 
 
 def letters(count: int) -> Iterator[Letter]:
@@ -186,26 +197,55 @@ def write(directory: Path, count: int) -> Path:
 # -- a replay -------------------------------------------------------------------------------------
 
 
-async def measure_replay(count: int) -> None:
-    """Replay a list and a file without a handler, by the command."""
-    with tempfile.TemporaryDirectory() as directory, running_postgres() as server, running_valkey() as redis:
-        for kind in ("list", "file"):
-            await _replayed(kind, count, server.url, redis.url, Path(directory))
+def measure_replay(count: int, handler: str) -> None:
+    """Measure live events and replays on the same servers, in turns. ``handler``: one of ``ops/bench/handlers.py``."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        layout = Layout(Path(name), free_ports(1), {"LOG_LEVEL": "warning"})
+        system = System(layout, lambda _: None, threading.Event(), by_socket=True)
+        try:
+            system.start()
+            uvloop.run(_measured_replay(system, Path(name), count, handler))
+        finally:
+            system.stop()
 
 
-async def _replayed(kind: str, count: int, database_url: str, redis_url: str, directory: Path) -> None:
-    database = Database(database_url, group=kind)
-    await migrate(database)
+async def _measured_replay(system: System, directory: Path, count: int, handler: str) -> None:
+    connection = await asyncpg.connect(system.database_url)
+    bed = Bed(system, connection)
+    try:
+        for number in range(REPLAYS):
+            if handler:
+                live = await handlers.stored(bed, handler, count=count)
+            else:
+                live = await pipeline.stored(bed, listeners=1, count=count, size=300, duplicates=0.0)
+            print(f"{'live':<12}{count:>10,} events: {live.rate:,.0f} a second", flush=True)
+            for kind in ("list", "file"):
+                await bed.forget_rows()
+                await connection.execute("truncate unlost.letters, unlost.letter_lines, unlost.letter_records")
+                await connection.execute("truncate unlost.letter_groups, unlost.buried; checkpoint")
+                rate = await _replayed(kind, count, system, directory / f"{number}{kind}", handler)
+                print(f"{'':<12}{rate / live.rate:.2f} of the live rate", flush=True)
+    finally:
+        await bed.close()
+
+
+async def _replayed(kind: str, count: int, system: System, directory: Path, handler: str) -> float:
+    await asyncio.to_thread(directory.mkdir)
+    database = Database(system.database_url)
     table = LetterTable(database, token="t")
     found = letters(count)
     while kind == "list" and (some := list(islice(found, AT_ONCE))):
         await table.add("a", [Listed(one, encode(one), burial_of(one), None) for one in some])
+    await database.close()
     files = [write(directory, count)] if kind == "file" else []
+    flags = ["--handler", f"{handlers.__name__}:{handler}"] if handler else ["--without-handler"]
     before_it = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = before_it.ru_utime + before_it.ru_stime
+    started = time.monotonic()
     process = await asyncio.create_subprocess_exec(
-        *DLQ, "replay", *files, "--follow", "--database-url", database_url, "--redis-url", redis_url, "--group", kind,
-        "--without-handler", stdout=asyncio.subprocess.PIPE, env=dict(os.environ),
+        *DLQ, "replay", *files, "--follow", "--database-url", system.database_url, "--redis-url", system.redis_url,
+        *flags, stdout=asyncio.subprocess.PIPE, env=dict(os.environ),
     )  # fmt: skip
     assert process.stdout is not None
     began = ended = 0.0
@@ -217,11 +257,14 @@ async def _replayed(kind: str, count: int, database_url: str, redis_url: str, di
     await process.wait()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     stored, cpu = last["report"]["stored"], used.ru_utime + used.ru_stime - spent
+    assert stored == count, last
     rate = (stored - before) / (ended - began)
     print(
-        f"replay of a {kind:<8}{stored:>10,} letters: {rate:,.0f} a second, {cpu / stored * 1e6:.0f} µs of its CPU each"
+        f"{kind:<12}{stored:>10,} letters: {rate:,.0f} a second, {cpu / stored * 1e6:.0f} µs of its CPU each, "
+        f"{time.monotonic() - started:.1f} s in all",
+        flush=True,
     )
-    await database.close()
+    return rate
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from unlost.dlq.store.entries import LetterEntry, size_of_entry
 from unlost.dlq.store.port import TakenLetters, Unreachable
 from unlost.listener.core.errors import Failure, InvalidEvent, Permanent, Transient
 from unlost.listener.core.event import Event
+from unlost.listener.core.shortened import first_and_last_line
 from unlost.ops.kit.telemetry.counted import counted
 
 Advance = Callable[[ReplayReport], None]
@@ -83,8 +84,11 @@ class Replay:
         self._in_work = 0
         self._bytes = 0
         self._next_start = 0.0
-        most = limits.concurrency or (CAREFUL if limits.max_failures else rerun.at_once)
-        self._most = most
+
+    @property
+    def _most(self) -> int:
+        """How many letters may be in progress. It grows with a handler that turns out to be quick."""
+        return self._limits.concurrency or (CAREFUL if self._limits.max_failures else self._rerun.at_once)
 
     def interrupt(self) -> None:
         """Take no more letters. ``run`` returns when those in progress are done."""
@@ -255,7 +259,7 @@ class Replay:
             case FailedAgain():
                 report.failed += 1
                 report.quarantined += records[-1].what == "quarantined"
-                report.failures[normalised(records[0].detail)] += 1
+                report.failures[normalised(first_and_last_line(records[0].detail))] += 1
 
     def _end(self, why: str) -> None:
         self.report.stopped = self.report.stopped or why

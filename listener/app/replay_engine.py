@@ -69,7 +69,7 @@ class EngineRerun:
         )  # fmt: skip
         self._logs = ListenerLogs(debug=False, redactor=settings.redactor())
         self._patience = patience
-        self._at_once = settings.policy().claims_at_once(handled=bool(settings.handler))
+        self._policy = settings.policy()
         self._effect_policy = settings.effect_policy()
         self._effects: set[asyncio.Task[Outcome | None]] = set()
         self._refused: asyncio.Queue[str] = asyncio.Queue()
@@ -113,8 +113,14 @@ class EngineRerun:
 
     @property
     def at_once(self) -> int:
-        """As many events as a listener would hold claims for."""
-        return self._at_once
+        """As many events as a listener would hold claims for, and as many that wait behind them, if they pass quickly.
+
+        A slow handler has few, since an interrupt waits for them.
+        """
+        work = self._engine.pipeline.work
+        held = self._policy.claims_at_once(handled=work.handled, seconds=work.seconds)
+        few = self._policy.claims_at_once(handled=work.handled)
+        return held if held == few and work.handled else 2 * held
 
     def start(
         self,

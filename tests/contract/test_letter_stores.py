@@ -16,7 +16,7 @@ from unlost.dlq.edit.editing import EditReport, edit, rehearse
 from unlost.dlq.record.containment import alternatives
 from unlost.dlq.record.letter import Letter, encode
 from unlost.dlq.record.query import Selection
-from unlost.dlq.record.sidecar import Edit, Record
+from unlost.dlq.record.sidecar import Edit, Record, fold
 from unlost.dlq.store.entries import LetterEntry, as_values
 from unlost.dlq.store.files import FileLetters
 from unlost.dlq.store.port import CHANGEABLE, LetterStore, Locked
@@ -222,6 +222,40 @@ async def test_two_replays_share_the_letters_or_the_second_is_refused(place: Fil
                 assert not await first.take(9)
     async with place.another().replaying(ALL, 0, "third") as third:
         assert len(await third.take(9)) == 4, "all locks ended with their holders"
+
+
+async def leases(table: Table) -> int:
+    async with table.database.acquire() as connection:
+        return int(await connection.fetchval("select count(*) from unlost.letter_leases"))
+
+
+T = 1_700_000_000.0
+BEFORE: dict[str, list[Record]] = {
+    "a": [],
+    "b": [
+        Record("0123456789ab-b", "failed", T, "no", "ValueError"),
+        Record("0123456789ab-b", "archived", T + 1, "old"),
+    ],
+    "c": [Record("0123456789ab-c", "resolved", T + 1, "stored")],
+    "d": [Record("0123456789ab-d", "resolved", T, "stored"), Record("0123456789ab-d", "reopened", T + 99, "lost")],
+    "e": [Record("0123456789ab-e", "resolved", T, "stored"), Record("0123456789ab-e", "reopened", T + 1, "lost")],
+}
+"""What happened to letters before a replay has stored their events."""
+
+
+async def test_letters_are_resolved_together_as_the_function_for_single_records_decides(table: Table) -> None:
+    store = await table.put(LETTERS)
+    now = [Record(f"0123456789ab-{name}", "resolved", T + 50, "stored", by="ana") for name in BEFORE]
+    await LetterTable(table.database).note([one for some in BEFORE.values() for one in some], shared=True)
+    async with store.replaying(Selection(rejected=True), 0, "test", CHANGEABLE["noted"]) as taking:
+        assert len(await taking.take(9)) == len(LETTERS)
+        await taking.record(now)
+    assert await leases(table) == 0
+    for one in (await store.latest(ALL, 0)).entries:
+        letter_id = one.letter.letter_id
+        steps = [*BEFORE[letter_id[-1]], *(record for record in now if record.letter_id == letter_id)]
+        assert one.state == fold(steps)[letter_id], letter_id
+        assert steps[-1] in (await store.history([letter_id]))[letter_id]
 
 
 async def test_what_was_not_run_can_be_given_back(place: Files | Table) -> None:

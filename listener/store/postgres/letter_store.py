@@ -256,10 +256,11 @@ class TableTaken:
         with _unreachable():
             async with self._table.database.acquire("recording a replay") as connection, connection.transaction():
                 made = await in_time(self._table, connection, records, self.token)
-                await self._table.apply(connection, made, shared=False)
-                ids = [one.letter_id for one in records]
-                await connection.execute(self._sql["free"], ids, self.token)
-        late = len(records) - len(made)
+                late = len(records) - len(made)
+                if left := await self._table.resolve(connection, made, self.token):
+                    await self._table.apply(connection, left, shared=False)
+                if left or late:
+                    await connection.execute(self._sql["free"], [one.letter_id for one in records], self.token)
         self.elsewhere += late
         return late
 

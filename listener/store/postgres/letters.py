@@ -91,8 +91,11 @@ class LetterTable:
         async with self.database.acquire("looking for listed letters") as connection:
             return {row["one"] for row in await connection.fetch(self.sql["absent"], letter_ids)}
 
-    async def add(self, instance: str, letters: Sequence[Listed]) -> None:
-        """List letters of an instance and register their burials, in one transaction. Listed ones stay as they are."""
+    async def add(self, instance: str, letters: Sequence[Listed], records: Sequence[Record] = ()) -> None:
+        """List letters of an instance and register their burials, in one transaction. Listed ones stay as they are.
+
+        ``records``: what else is known of them, such as versions of their events.
+        """
         async with self.database.acquire("listing dead letters") as connection, connection.transaction():
             for burials in each_claim_once([one.burial for one in letters if one.burial]):
                 await connection.fetch(
@@ -102,6 +105,8 @@ class LetterTable:
                     [one.order_key for one in burials],
                 )  # fmt: skip
             await connection.execute(self.sql["add"], instance, *columns(letters))
+            if records:
+                await self.apply(connection, records, shared=True)
 
     async def note(self, records: Sequence[Record], *, shared: bool) -> int:
         """Record what happened to listed letters; return how many letters have another state now.
@@ -137,6 +142,21 @@ class LetterTable:
         if over := over + [one.letter_id for one in known if one.followers == "go"]:
             await connection.execute(self.sql["unblock"], over)
         return len(changed)
+
+    async def resolve(self, connection: Connection, records: Sequence[Record], token: str) -> Sequence[Record]:
+        """Resolve letters whose events are rows, and free them, in few statements; return the records that are left.
+
+        Those are of another kind, or of letters that are resolved already: ``apply`` decides about them.
+        """
+        quick = {one.letter_id: one for one in records if one.what == "resolved" and one.error_type is None}
+        for values, letter_ids in alike((record_values(one), letter_id) for letter_id, one in quick.items()):
+            at, _, detail, _, by, *_ = values
+            done = await connection.fetch(self.sql["resolve"], letter_ids, at, detail, by, token)
+            for row in done:
+                del quick[row["letter_id"]]
+        return [
+            one for one in records if one.what != "resolved" or one.letter_id in quick or one.error_type is not None
+        ]
 
     async def prune(self, before: float, *, most: int = 5_000) -> int:
         """Delete resolved letters that changed last before this epoch second; return how many, at most ``most``."""
