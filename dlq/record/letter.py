@@ -25,7 +25,7 @@ from unlost.ops.kit.telemetry.mask import masked
 
 VERSION = 1
 ALIKE = 64
-"""So many times are remembered in both forms: a letter has most of its times twice, and records of a batch share one."""
+"""So many times are remembered in both forms: a letter has most of them twice, and records of a batch share one."""
 Mode = Literal["normal", "degraded"]
 
 # The error in a letter that no attempt preceded, because the answer to the claim decided.
