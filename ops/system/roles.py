@@ -8,15 +8,17 @@ import os
 import secrets
 from collections.abc import Mapping
 
+from unlost.listener.core.errors import UnlostError
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.roles import RoleNames, provide
+from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.postgres import PostgresServer
 
 
 async def prepared(url: str, group: str, passwords: Mapping[str, str]) -> None:
     """Bring the tables of a group up to date, and make its roles. ``url``: as superuser."""
-    database = Database(url, group=group, name="unlost roles", connections=1, timeout=60.0)
+    database = Database(url, group=group, name="unlost roles", connections=1, timeout=60.0, connect_timeout=30.0)
     try:
         await migrate(database)
         await provide(database, passwords)
@@ -35,7 +37,10 @@ class LocalRoles:
 
     def provide(self) -> None:
         """Bring the tables up to date, and make the roles. PostgreSQL runs."""
-        asyncio.run(prepared(self._postgres.url, self._group, self._passwords))
+        try:
+            asyncio.run(prepared(self._postgres.url, self._group, self._passwords))
+        except UnlostError as error:
+            raise ChildFailed("postgres", f"has no tables and roles yet: {error}") from error
 
     @property
     def listener_url(self) -> str:
