@@ -5,9 +5,10 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-LONGEST_SUMMARY = 300
-"""Long enough that click never shortens a command's first sentence in a list of commands."""
+Sections = Mapping[str, Mapping[str, tuple[str, str]]]
+"""Commands by section and name: where each is, as ``module:attribute``, and its first sentence."""
 
 
 class CommandGroup(click.Group):
@@ -25,19 +26,19 @@ class CommandGroup(click.Group):
 class LazyGroup(CommandGroup):
     """Sub-commands in sections. Each is imported only when used, because a daemon needs few of these modules."""
 
-    def __init__(self, *, sections: Mapping[str, Mapping[str, str]], **attributes: Any) -> None:
+    def __init__(self, *, sections: Sections, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self._sections = sections
+        self.sections = sections
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """All names, section by section."""
-        return [name for section in self._sections.values() for name in section]
+        return [name for section in self.sections.values() for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the command; ``None`` if there is none of this name."""
-        for section in self._sections.values():
+        for section in self.sections.values():
             if cmd_name in section:
-                module, _, name = section[cmd_name].partition(":")
+                module, _, name = section[cmd_name][0].partition(":")
                 found: click.Command = getattr(import_module(module), name)
                 return found
         return None
@@ -45,10 +46,15 @@ class LazyGroup(CommandGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List each section with its commands and their summaries."""
         longest = max(map(len, self.list_commands(ctx)))
-        for title, names in self._sections.items():
+        for title, commands in self.sections.items():
             with formatter.section(title):
-                loaded = [(name.ljust(longest), self.get_command(ctx, name)) for name in names]
-                formatter.write_dl([(name, one.get_short_help_str(LONGEST_SUMMARY)) for name, one in loaded if one])
+                formatter.write_dl([(name.ljust(longest), about) for name, (_, about) in commands.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so, without importing any command."""
+        about = {name: one for section in self.sections.values() for name, (_, one) in section.items()}
+        found = [CompletionItem(name, help=about[name]) for name in about if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
@@ -78,12 +84,12 @@ def main_group(
 
 def lazy_group(
     name: str,
-    sections: Mapping[str, Mapping[str, str]],
+    sections: Sections,
     *,
     help: str,  # noqa: A002 - click's word
     examples: Sequence[str],
 ) -> click.Group:
-    """Like ``main_group``, in sections; each sub-command is given as ``module:attribute``."""
+    """Like ``main_group``, in sections, with sub-commands that are imported when they are used."""
     return LazyGroup(name=name, help=help, sections=sections, params=[version_option()], examples=examples)
 
 

@@ -11,7 +11,7 @@ from unlost.dlq.commands.cli import main as dlq
 from unlost.ops.cli import main as unlost
 from unlost.ops.faults.toxics.__main__ import toxics
 from unlost.ops.kit.command.kit import SettingsCommand
-from unlost.ops.kit.groups import CommandGroup
+from unlost.ops.kit.groups import CommandGroup, LazyGroup
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -55,3 +55,11 @@ def test_help_says_what_it_does_and_its_examples_are_understood(name: str, comma
             within(command, arguments[0]).make_context(arguments[0], arguments[1:])
         else:
             command.make_context(name, arguments)
+
+
+def test_the_list_of_commands_has_the_first_sentence_of_each():
+    assert isinstance(unlost, LazyGroup)
+    listed = {name: about for section in unlost.sections.values() for name, (_, about) in section.items()}
+    assert listed == {name: within(unlost, name).get_short_help_str(300) for name in listed}
+    completed = unlost.shell_complete(click.Context(unlost), "p")
+    assert [one.value for one in completed] == ["producer", "pause", "pauses"]
