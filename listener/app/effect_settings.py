@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 
 from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.targets import Targets
+from unlost.listener.effects.hosts import by_host, secrets_of
 from unlost.listener.effects.http import HttpOptions
-from unlost.listener.effects.signing import by_host, secrets_of
 from unlost.listener.pipeline.effect_delivery import EffectPolicy
 from unlost.ops.kit.command import Secret, Settings, WebAddress
 from unlost.ops.kit.telemetry.tls import ClientTls, WrongCertificate

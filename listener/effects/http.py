@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from unlost.listener.core.effects import Answer, Effect, EffectRefused, named
 from unlost.listener.core.targets import Place, Targets
 from unlost.listener.effects.answers import judged, judged_by_producer
-from unlost.listener.effects.signing import signed
+from unlost.ops.kit.access.webhook import signed
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.printable import printable
 from unlost.ops.kit.telemetry.tls import ClientTls

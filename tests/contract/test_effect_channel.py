@@ -22,8 +22,9 @@ from tests.support.receiver import (
 from tests.support.tls import Authority
 from unlost.listener.core.effects import DELIVERED, Answer, Effect
 from unlost.listener.core.targets import Targets
+from unlost.listener.effects.hosts import secrets_of
 from unlost.listener.effects.http import HttpChannel, HttpOptions
-from unlost.listener.effects.signing import secrets_of, signed
+from unlost.ops.kit.access.webhook import signed
 from unlost.ops.kit.telemetry.tls import ClientTls
 
 LOCAL = "127.0.0.0/8 ::1/128"

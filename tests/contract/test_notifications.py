@@ -18,8 +18,8 @@ from unlost.listener.core.attempts import Backoff
 from unlost.listener.core.facts import Fact, NotificationEnded
 from unlost.listener.core.gap import Gap
 from unlost.listener.core.targets import Targets
+from unlost.listener.effects.hosts import secrets_of
 from unlost.listener.effects.http import HttpChannel, HttpOptions
-from unlost.listener.effects.signing import secrets_of
 from unlost.listener.effects.templates import Receiver
 from unlost.listener.pipeline.effect_delivery import EffectPolicy
 from unlost.listener.store.postgres.database import Database

@@ -1,7 +1,8 @@
-"""Senders that sign what they publish, as Standard Webhooks has it: HMAC-SHA256 over id, time and body. Pure.
+"""Signatures of Standard Webhooks: HMAC-SHA256 over id, time and body. Pure.
 
-A sender that cannot keep a token safe on the way signs each request instead. Its secret never travels. While a secret
-is replaced, a sender has two, and a request may carry several signatures: one that fits is enough.
+A sender that cannot keep a token safe on the way signs what it publishes; a listener signs its effects. The secret
+never travels. While a secret is replaced there are two, and a request carries a signature of each: one that fits is
+enough.
 """
 
 import base64
@@ -44,19 +45,20 @@ def secrets_of(text: str) -> Mapping[str, Sequence[bytes]]:
         name, _, value = line.strip().partition("=")
         if not _name.fullmatch(name) or not value.startswith(PREFIX):
             raise WrongSecrets(f"line {number} is not written name={PREFIX}…")
-        found.setdefault(name, []).append(_secret(number, value))
+        found.setdefault(name, []).append(secret_of(value, f"line {number}: the secret"))
     if sum(map(len, found.values())) > MOST_SECRETS:
         raise WrongSecrets(f"it has more than {MOST_SECRETS} secrets")
     return found
 
 
-def _secret(line: int, value: str) -> bytes:
+def secret_of(value: str, whose: str) -> bytes:
+    """Read one secret. Raises ``WrongSecrets``, which names it by ``whose``."""
     try:
         secret = base64.b64decode(value.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError):
-        raise WrongSecrets(f"line {line}: the secret is not base64") from None
+        raise WrongSecrets(f"{whose} is not base64") from None
     if not SHORTEST <= len(secret) <= LONGEST:
-        raise WrongSecrets(f"line {line}: the secret has {len(secret)} bytes; {SHORTEST} to {LONGEST} are allowed")
+        raise WrongSecrets(f"{whose} has {len(secret)} bytes, and {SHORTEST} to {LONGEST} are allowed")
     return secret
 
 
@@ -69,6 +71,14 @@ def signature(secret: bytes, key: str, at: str, body: bytes) -> str:
     """The signature of a request: ``key`` is its id, ``at`` its time."""
     digest = hmac.digest(secret, f"{key}.{at}.".encode() + body, hashlib.sha256)
     return VERSION + base64.b64encode(digest).decode()
+
+
+def signed(secrets: Sequence[bytes], key: str, at: int, body: bytes) -> Mapping[str, str]:
+    """Return the headers of a request, with a signature of each secret. Without a secret there is no signature."""
+    headers = {ID: key, TIMESTAMP: str(at), "idempotency-key": key}
+    if secrets:
+        headers[SIGNATURE] = " ".join(signature(one, key, str(at), body) for one in secrets)
+    return headers
 
 
 def claimed(headers: Mapping[str, Sequence[str]], now: float) -> tuple[str, str, list[str]]:

@@ -18,8 +18,9 @@ from unlost.listener.core.effects import (
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.core.targets import Targets
 from unlost.listener.effects.answers import judged, judged_by_producer, seconds_of
-from unlost.listener.effects.signing import by_host, secrets_of, signed
+from unlost.listener.effects.hosts import by_host, secrets_of
 from unlost.listener.routing.finding import handler_of
+from unlost.ops.kit.access.webhook import signed
 
 
 def test_what_is_recorded_stands_as_it_was_given() -> None:
