@@ -59,16 +59,19 @@ _name = click.Argument(["name"])
         click.Option(["--events"], type=click.FloatRange(min=0), help="Events that it may publish per second; 0: any."),
         click.Option(["--bytes", "size"], type=click.FloatRange(min=0), help="Bytes of events per second; 0: any."),
         click.Option(["--streams"], type=click.IntRange(min=0), help="Streams that it may open at once; 0: any."),
+        click.Option(["--replays"], type=click.IntRange(min=0), help="Replays at once in a console; 0: any; else 1."),
         click.Option(["--out"], type=click.Path(path_type=Path), help="Write the token to a new private file."),
     ],
 )
 def create(
     settings: TokenSettings, name: str, rights: str, groups: str, subject: str, certificate_only: bool,
-    people: str, events: float | None, size: float | None, streams: int | None, out: Path | None,
+    people: str, events: float | None, size: float | None, streams: int | None, replays: int | None,
+    out: Path | None,
 ) -> int:  # fmt: skip
     """Make a token and print it. It is shown once: the file keeps its SHA-256 alone.
 
-    A limit that is not given is the producer's (EVENTS_PER_SECOND, BYTES_PER_SECOND, STREAMS_PER_IDENTITY).
+    A limit that is not given is the producer's (EVENTS_PER_SECOND, BYTES_PER_SECOND, STREAMS_PER_IDENTITY); of replays,
+    one runs at a time.
     """
     if certificate_only and not subject:
         raise UsageProblem("--certificate-only needs --subject")
@@ -78,7 +81,7 @@ def create(
     token = "" if certificate_only or people else new_token()
     entry = TokenEntry(
         name, _rights(rights), digest_of(token) if token else "", subject, _items(groups),
-        datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), Limits(events, size, streams),
+        datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), Limits(events, size, streams, replays),
     )  # fmt: skip
     with _changing(settings.tokens_file) as entries:
         if any(one.name == name for one in entries):

@@ -17,10 +17,13 @@ from unlost.ops.console.replays import Busy
 from unlost.ops.console.selecting import SelectionRefused
 from unlost.ops.console.shelf import Unknown
 from unlost.ops.kit.access.identity import ANYBODY
+from unlost.ops.kit.access.limits import NONE, Limits
 from unlost.ops.kit.access.middleware import PASSED
 from unlost.ops.kit.telemetry.mask import masked
 
 CONSOLE = "console"
+BUSY_SECONDS = 10
+"""After so long, an identity that runs too many replays may try again."""
 GRANT = "After `unlost migrate`, the owner of the tables runs `unlost migrate --grants-console ROLE` once more."
 Body = TypeVar("Body")
 Work = Callable[[Request], Awaitable[Response]]
@@ -30,6 +33,12 @@ def by(request: Request) -> str:
     """The identity that asks for a change, for the record."""
     identity = request.scope[PASSED].identity
     return CONSOLE if identity is None or identity is ANYBODY else f"{identity.name} ({CONSOLE})"
+
+
+def limits_of(request: Request) -> Limits:
+    """What the identity that asks may use up."""
+    identity = request.scope[PASSED].identity
+    return NONE if identity is None else identity.limits
 
 
 def reading(path: str, work: Work) -> Route:
@@ -52,7 +61,11 @@ def answering(work: Work) -> Work:
             return error_answer(400, masked(str(error)))
         except Unknown as error:
             return error_answer(404, masked(str(error)))
-        except (Busy, TooManyDrills) as error:
+        except Busy as error:
+            refused = error_answer(429, masked(str(error)))
+            refused.headers["retry-after"] = str(BUSY_SECONDS)
+            return refused
+        except TooManyDrills as error:
             return error_answer(409, masked(str(error)))
         except NotPermitted as error:
             return error_answer(503, masked(f"{error}. {GRANT}"))

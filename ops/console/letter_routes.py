@@ -8,7 +8,7 @@ from starlette.routing import BaseRoute
 
 from unlost.dlq.record.query import Selection
 from unlost.dlq.record.sidecar import What
-from unlost.ops.console.answers import body_of, by, changing, error_answer, json_answer, reading
+from unlost.ops.console.answers import body_of, by, changing, error_answer, json_answer, limits_of, reading
 from unlost.ops.console.letters import ConsoleLetters
 from unlost.ops.console.replays import ReplayRequest, Replays
 from unlost.ops.console.selecting import LettersRequest, Selecting, SelectionRefused, filters_of
@@ -103,7 +103,8 @@ class LetterRoutes:
         if wanted.dry_run:
             return json_answer({"plans": plans, "letters": sum(one["letters"] for one in plans)})
         picture, _ = await self._watch.look()
-        started = self._replays.start(wanted, plans, handler_at_work(picture), by(request))
+        most = limits_of(request).replays
+        started = self._replays.start(wanted, plans, handler_at_work(picture), by(request), most)
         begun = f"replay {started['replay_id']}, {counted(started['total'], 'letter')}"
         what = "shadow replay started" if wanted.shadow else "replay started"
         await self._trail.note(request, by(request), what, wanted.about(), "", begun)

@@ -93,8 +93,9 @@ _REFUSED = {
     "401": mistake("The token is missing or wrong (`Authorization: Bearer …`)"),
     "403": mistake("A page of another site, or the header is missing"),
     "404": mistake("No such letter, file or replay"),
-    "409": mistake("A replay runs already"),
+    "409": mistake("Too many drills run already"),
     "413": mistake("Too large"),
+    "429": mistake("This identity runs as many replays as it may, or its address sent too many wrong tokens"),
     "503": AWAY,
 }
 

@@ -42,8 +42,14 @@ SECRETS_OF_OTHERS = secret_names(ConsoleSettings, ListenerSettings, ProducerSett
 A replay does not need these."""
 
 
+MOST_OF_ONE = 1
+"""Replays that one identity may run at once, unless its token has a limit."""
+MOST_AT_ONCE = 8
+"""Of all identities together: each is a process that runs the handler."""
+
+
 class Busy(Exception):
-    """Another replay is running."""
+    """So many replays run already that no more may start."""
 
 
 class ReplayRequest(Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,29 +130,47 @@ class ReplayRun:
 
 
 class Replays:
-    """The replays of this console. One runs at a time; the latest are remembered."""
+    """The replays of this console. An identity runs few at a time; the latest are remembered."""
 
     def __init__(self, environment: Mapping[str, str], redactor: Redactor) -> None:
         self._environment = dict(environment)
         self._redactor = redactor
         self._known: list[ReplayRun] = []
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def values(self) -> list[dict[str, Any]]:
         """All remembered replays, the latest first."""
         return [one.values() for one in reversed(self._known)]
 
     def start(
-        self, request: ReplayRequest, plans: Sequence[Mapping[str, Any]], handler: str | None = None, by: str = ""
+        self,
+        request: ReplayRequest,
+        plans: Sequence[Mapping[str, Any]],
+        handler: str | None = None,
+        by: str = "",
+        most: int | None = None,
     ) -> dict[str, Any]:
-        """Start a replay. Raises ``Busy``. ``handler``: the listeners'; the console's own setting has precedence."""
-        if self._known and self._known[-1].runs:
-            raise Busy("a replay runs already; wait for its end, or cancel it")
+        """Start a replay. Raises ``Busy``. ``handler``: the listeners'; the console's own setting has precedence.
+
+        ``most``: how many this identity may run at once; 0: any number; None: one.
+        """
+        self._check_room(by, MOST_OF_ONE if most is None else most)
         parts = [Part(one["file"]) for one in plans if one["letters"]]
         replay = ReplayRun(request, parts, sum(one["letters"] for one in plans), handler=handler, by=by)
-        self._known = [*self._known[-KEPT + 1 :], replay]
-        self._task = asyncio.create_task(self._run(replay), name=f"replay {replay.replay_id}")
+        forgotten = [one for one in self._known if not one.runs][: max(0, len(self._known) + 1 - KEPT)]
+        self._known = [*(one for one in self._known if one not in forgotten), replay]
+        task = asyncio.create_task(self._run(replay), name=f"replay {replay.replay_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return replay.values()
+
+    def _check_room(self, by: str, most: int) -> None:
+        running = [one.by for one in self._known if one.runs]
+        if most and (own := running.count(by)) >= most:
+            runs = "a replay already, which is its limit" if own == 1 else f"{own} replays already, which is its limit"
+            raise Busy(f"{by or 'this console'} runs {runs}; wait for an end, or cancel one")
+        if len(running) >= MOST_AT_ONCE:
+            raise Busy(f"{len(running)} replays run already, which is this console's limit; wait for an end")
 
     def cancel(self, replay_id: str) -> dict[str, Any] | None:
         """Let it finish work in flight and end; a second call ends it at once. None if there is no such replay."""
@@ -159,15 +183,17 @@ class Replays:
         return None
 
     async def close(self) -> None:
-        """End the running replay."""
-        if self._task is None or self._task.done():
+        """End the running replays."""
+        for one in self._known:
+            if one.runs:
+                self.cancel(one.replay_id)
+        if not (tasks := {*self._tasks}):
             return
-        running = self._known[-1]
-        self.cancel(running.replay_id)
-        done, _ = await asyncio.wait({self._task}, timeout=END_WITHIN)
-        if not done:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        _, late = await asyncio.wait(tasks, timeout=END_WITHIN)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
 
     async def _run(self, replay: ReplayRun) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The limits of one identity: events and bytes per second, and open streams. No input or output.
+"""The limits of one identity: events and bytes per second, open streams, replays. No input or output.
 
 A rate is a bucket that fills up within ``BURST`` seconds. A request passes while something is in it, and then takes all
 that it needs, so the next one may have to wait longer. Over time the rate is exact, and a large batch needs no large
@@ -26,6 +26,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Of published events, per second."""
     streams: Count | None = None
     """Open at once."""
+    replays: Count | None = None
+    """Run by one console at once."""
 
     def over(self, defaults: "Limits") -> "Limits":
         """Return these limits, with the defaults where there is none."""

@@ -205,7 +205,8 @@ def test_a_group_is_replayed_with_progress_and_can_be_cancelled(stage: Stage, tm
     fingerprint = stage.letter_of(ids[0])["fingerprint"]
     asked = stage.post("/api/replays", fingerprint=fingerprint, rate=4)
     busy = stage.client.post("/api/replays", json={"everything": True}, headers=OWN)
-    assert busy.status_code == 409
+    assert (busy.status_code, "retry-after" in busy.headers) == (429, True)
+    assert "runs a replay already, which is its limit" in busy.json()["error"]
     seen = until(lambda: next((o for o in stage.replays(asked["replay_id"]) if o["done"]), None))
     assert seen["state"] == "running"
     stage.post(f"/api/replays/{asked['replay_id']}/cancel")
