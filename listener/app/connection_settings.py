@@ -15,10 +15,12 @@ from unlost.listener.pipeline.policy import Policy
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP
 from unlost.ops.kit.access.settings import RedactSettings
 from unlost.ops.kit.access.tls_settings import DatabaseTlsSettings, RedisTlsSettings
-from unlost.ops.kit.command import SecretUrl, Settings
+from unlost.ops.kit.command import Secret, SecretUrl, Settings
 
 CURSOR_BYTES = 1024
 """How many bytes a source may add to an event for its cursor."""
+SHORTEST_SECRET = 32
+"""Characters of a secret that a reader of Redis could try to guess."""
 
 
 class ReadSettings(Settings):
@@ -42,6 +44,11 @@ class ConnectionSettings(DatabaseTlsSettings, RedisTlsSettings, RedactSettings, 
     redis_url: SecretUrl = Field(
         SecretUrl("redis://127.0.0.1:6379/0"),
         description="Redis or Valkey, for claims: one server, nodes of a Cluster, or Sentinels (redis+sentinel://)",
+    )
+    redis_secret: Secret = Field(
+        Secret(""),
+        description="Shared by the group's listeners: it proves that they wrote what Redis holds as settled; none: "
+        "whatever Redis holds is believed",
     )
     database_url: SecretUrl = Field(
         SecretUrl("postgresql://postgres@127.0.0.1:5432/postgres"), description="PostgreSQL, for rows"
@@ -101,6 +108,12 @@ class ConnectionSettings(DatabaseTlsSettings, RedisTlsSettings, RedactSettings, 
         ]
         if wrong:
             raise ValueError("; ".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _secret_cannot_be_guessed(self) -> Self:
+        if 0 < len(self.redis_secret.reveal()) < SHORTEST_SECRET:
+            raise ValueError(f"--redis-secret (REDIS_SECRET) must have at least {SHORTEST_SECRET} characters")
         return self
 
     @model_validator(mode="after")

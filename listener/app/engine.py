@@ -18,7 +18,7 @@ from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Misconfigured, NotPermitted, Permanent, Transient, class_of
 from unlost.listener.core.event import Event
-from unlost.listener.core.facts import AttemptFailed, Facts
+from unlost.listener.core.facts import AttemptFailed, Facts, RedisForged
 from unlost.listener.core.retry import Work, attempts
 from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.handlers import Handler
@@ -183,12 +183,16 @@ class Engine:
                     forgotten = await self._servers.postgres.prune(batch=FORGET_BATCH)
 
     async def _make_room(self) -> None:
-        """Remove old settled events from Redis while its memory is nearly used up."""
+        """Remove old settled events from Redis while its memory is nearly used up. Report records that were forged."""
+        known = 0
         while True:
             await asyncio.sleep(MAKE_ROOM_EVERY_SECONDS)
             with contextlib.suppress(Transient, Permanent):  # the claim manager reports what Redis refuses
                 while await self._servers.redis.make_room():
                     pass
+            if (forged := self._servers.redis.forged) > known:
+                self._facts(RedisForged(forged - known))
+                known = forged
 
     @property
     def remembers_seconds(self) -> float:

@@ -98,6 +98,7 @@ def connect_servers(settings: ConnectionSettings, token: str, *, revives: bool =
     redis = RedisClaims(
         redis_servers(settings.redis_url.reveal(), timeout=settings.redis_timeout),
         token=token, group=settings.group, lease_seconds=settings.lease, window_seconds=settings.dedup_window,
+        secret=settings.redis_secret.reveal(),
     )  # fmt: skip
     postgres = PostgresClaims(database, token=token, lease_seconds=settings.lease, window_seconds=settings.dedup_window)
 

@@ -378,6 +378,12 @@ class StoreUnconfirmed(Fact, frozen=True):
     generation: str
 
 
+class RedisForged(Fact, frozen=True):
+    """Redis held settled records that no listener of the group wrote. They were deleted, and their events claimed."""
+
+    count: int
+
+
 class StoreReplaced(Fact, frozen=True):
     """PostgreSQL crashed or failed over, perhaps without its latest commits. The latest events are read again."""
 

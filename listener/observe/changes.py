@@ -30,6 +30,7 @@ from unlost.listener.core.facts import (
     PlacesDeclared,
     ReadingPaused,
     ReadingResumed,
+    RedisForged,
     RoutePaused,
     RouteResumed,
     SourceConnected,
@@ -42,6 +43,7 @@ from unlost.listener.core.facts import (
     StoringResumed,
 )
 from unlost.listener.core.gap import Gap
+from unlost.ops.kit.telemetry.counted import counted
 from unlost.ops.kit.telemetry.mask import masked
 from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
 
@@ -50,14 +52,15 @@ SUBSCRIBED = frozenset((
     BreakerChanged, ClaimingChanged, DeadLetterFileFailed, DeadLetterFileRecovered, EffectBuried, EffectHostPaused,
     EffectHostResumed, EventBuried, EventsDiffer, PauseBegan, PauseEnded,
     EventsTakenOver, GapFetched, LeasesLost, LettersReopened, PlacesDeclared, ReadingPaused, ReadingResumed,
-    RoutePaused, RouteResumed, SourceConnected, SourceGap, SourceLost, StoreReplaced, StoreUnconfirmed, StoreWentBack,
-    StoringPaused, StoringResumed,
+    RedisForged, RoutePaused, RouteResumed, SourceConnected, SourceGap, SourceLost, StoreReplaced, StoreUnconfirmed,
+    StoreWentBack, StoringPaused, StoringResumed,
 ))  # fmt: skip
 REMARK_SECONDS = 3600.0
 """How long health mentions what cannot be undone."""
 REMARKED = {
     "store_went_back": "",
     "store_unconfirmed": "",
+    "redis_forged": "somebody else writes to Redis: ",
     "events_differ": "",
     "source_gap": "events of a source were not received: ",
 }
@@ -109,6 +112,8 @@ class Changes:
                 )
             case EventsDiffer():
                 self._keep("events_differ", differing_in_words(fact))
+            case RedisForged(count=count):
+                self._keep("redis_forged", f"Redis held {counted(count, 'settled record')} that no listener wrote")
             case StoreWentBack():
                 self._keep("store_went_back", "PostgreSQL lacks what it had committed; it is read again")
             case StoreUnconfirmed():

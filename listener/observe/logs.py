@@ -40,6 +40,7 @@ from unlost.listener.core.facts import (
     LettersTriedInVain,
     NotificationEnded,
     PauseBegan,
+    RedisForged,
     RoutePaused,
     SourceGap,
     SourceLost,
@@ -57,8 +58,8 @@ _SILENT = frozenset((
 ))  # fmt: skip
 _WARN = (
     AttemptFailed, CursorNotSaved, EffectBuried, EffectFailed, EffectHostPaused, EventBuried, EventsDiffer,
-    GapNotRecorded, HealingInterrupted, LeasesLost, LettersReopened, PauseBegan, RoutePaused, SourceGap, SourceLost,
-    StoreReplaced, StoreUnconfirmed, StoreWentBack, StoringPaused,
+    GapNotRecorded, HealingInterrupted, LeasesLost, LettersReopened, PauseBegan, RedisForged, RoutePaused, SourceGap,
+    SourceLost, StoreReplaced, StoreUnconfirmed, StoreWentBack, StoringPaused,
 )  # fmt: skip
 
 

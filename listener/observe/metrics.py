@@ -40,6 +40,7 @@ from unlost.listener.core.facts import (
     NotificationEnded,
     PlacesDeclared,
     ReadingResumed,
+    RedisForged,
     RoutePaused,
     RouteResumed,
     SourceGap,
@@ -107,6 +108,7 @@ class ListenerMetrics:
         self._stores = counter(
             "store_changes_total", "Times PostgreSQL lacked commits, or may have lacked some", "what"
         )
+        self._forged = counter("redis_forged_total", "Settled records in Redis that no listener wrote")
         self._settle = BatchHistogram("unlost_settle_seconds", "From receipt to settlement", registry)
         self._handler = BatchHistogram("unlost_handler_seconds", "One attempt of the handler", registry, label="route")
         self._batch = BatchHistogram(
@@ -267,6 +269,8 @@ class ListenerMetrics:
                 self._file_failed.set(0)
             case CursorNotSaved():
                 self._cursor_failures.inc()
+            case RedisForged(count=count):
+                self._forged.inc(count)
             case StoreWentBack():
                 self._stores.labels("went_back").inc()
             case StoreUnconfirmed():

@@ -91,6 +91,11 @@ class StoreMemory(ReadableClaims, Protocol):
         """For how long an event that is settled now will be remembered: shorter where memory is scarce."""
         ...
 
+    @property
+    def forged(self) -> int:
+        """How many settled records were found here that no listener wrote, since this process began."""
+        ...
+
     async def make_room(self) -> int:
         """If memory is nearly used up, forget some of the oldest settled events; return how many.
 

@@ -89,6 +89,8 @@ CLAIMS = (
     _metric("claims_held", "gauge", "", "claims won and given up", "high, while nothing is stored"),
     _metric("redis_remembers_seconds", "gauge", "", "how full Redis is",
             "below DEDUP_WINDOW for hours: Redis is small"),
+    _metric("redis_forged_total", "counter", "", "settled records in Redis that no listener wrote, with REDIS_SECRET",
+            "any: somebody else writes to Redis"),
     _metric("standing_by", "gauge", "", "events that another listener holds", "high, for longer than a lease"),
     _metric("leases_lost_total", "counter", "", "leases that were not renewed in time",
             "any: a handler may have run twice"),

@@ -232,6 +232,7 @@ class SimulatedRedisClaims:
         self._store = store
 
     remembers_seconds = float("inf")
+    forged = 0
 
     async def make_room(self) -> int:
         return 0

@@ -34,7 +34,7 @@ def given(name: str) -> str:
         return f"{URLS.get(name, 'postgresql')}://user:{SECRET}@127.0.0.1/d"
     if name.startswith("EFFECT_"):
         return f"a.com={SECRET}{SECRET}AAAA"
-    return f"pagerduty={SECRET}" if name == "NOTIFY" else f"Bearer {SECRET}"
+    return f"pagerduty={SECRET}" if name == "NOTIFY" else f"Bearer {SECRET * 3}"
 
 
 @pytest.mark.parametrize(

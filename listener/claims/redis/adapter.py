@@ -9,7 +9,8 @@ on each). If one of them fails over, all together are another place.
 
 Keys: ``{group.shard}``, the store's name and 16 bytes of BLAKE2b of the event id. All keys of one call share a slot, so
 the same scripts run on a Cluster. A record outlives its lease by the dedup window, so that its epoch and its number of
-takeovers are remembered. A settled record shrinks to nine bytes.
+takeovers are remembered. A settled record shrinks to nine bytes, or with ``REDIS_SECRET`` to 17 that prove that a
+listener wrote it (``names.py``). One that proves nothing is deleted, and its event is claimed like a new one.
 
 A call whose connection fails is tried once more at once. Repeating is safe, since a script recognises its own token.
 After that, the caller's breaker decides.
@@ -17,30 +18,26 @@ After that, the caller's breaker decides.
 
 import contextlib
 import functools
-import hashlib
 import secrets
 import struct
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from unlost.listener.claims.redis import replies
-from unlost.listener.claims.redis.batches import BATCH, Shard, in_batches, together
+from unlost.listener.claims.redis.batches import Shard, in_batches, together
 from unlost.listener.claims.redis.errors import LIBRARY_ERRORS, translated
 from unlost.listener.claims.redis.memory import remembered_seconds
+from unlost.listener.claims.redis.names import PART, STATES, Names, names_for
 from unlost.listener.claims.redis.room import WHICH, Room, find_place
 from unlost.listener.claims.redis.script import Script, Sender
 from unlost.listener.claims.redis.servers import RedisServers, TagServer
-from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, HeldClaim, Verdict
+from unlost.listener.core.claim import UNHANDLED, Answer, ClaimRequest, Dead, Done, HeldClaim, Verdict
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.store_mark import Remembered, StoreMark
 
 T = TypeVar("T")
-NAMES = 8 * BATCH
-"""The number of key names that are cached, from claiming to settling."""
-STATES: dict[Verdict, bytes] = {"done": b"D", "dead": b"X"}
-
+CLAIMING = "claiming events"
 _pair = struct.Struct(">II").pack
-_blake = hashlib.blake2b
 
 
 class RedisClaims:
@@ -54,7 +51,9 @@ class RedisClaims:
         group: str,
         lease_seconds: float,
         window_seconds: float,
+        secret: str = "",
     ) -> None:
+        """Make one. ``secret``: shared by the group's listeners; with it, settled records are verified."""
         self._servers = servers
         self._terms = (token.encode(), b"%d" % int(lease_seconds * 1000), b"%d" % int(window_seconds * 1000))
         """The caller's token, and for how many milliseconds leases and records live."""
@@ -65,12 +64,15 @@ class RedisClaims:
         self._store = b""
         """The store under whose name claims are kept. Records of another store have other keys."""
         self._shards: tuple[Shard, ...] = ()
-        self._name = functools.lru_cache(NAMES)(_name)
+        self._names: Names = names_for(secret, self._group)
+        self.forged = 0
+        """See ``StoreMemory``."""
         self._claim = Script("prelude.lua", "claim.lua")
         self._extend = Script("prelude.lua", "extend.lua")
         self._settle = Script("prelude.lua", "settle.lua")
         self._remember = Script("remember.lua")
         self._release = Script("prelude.lua", "release.lua")
+        self._disprove = Script("prelude.lua", "disprove.lua")
 
     async def place(self) -> str:
         """See ``Claims``. Once this returns, the calls below are for this place."""
@@ -93,7 +95,8 @@ class RedisClaims:
             await together([shard.calls.open_ahead() for shard in shards])
         several = len(shards) > 1
         names = [f"{shard.number}:{shard.place.decode()}" if several else shard.place.decode() for shard in shards]
-        return "redis:" + "+".join(names) + (f"@{self._store[:-1].decode()}" if self._store else "")
+        name = "redis:" + "+".join(names) + self._names.suffix
+        return name + (f"@{self._store[:-1].decode()}" if self._store else "")
 
     def _tag(self, number: int) -> bytes:
         return b"{%s.%d}" % (self._group, number)
@@ -114,6 +117,7 @@ class RedisClaims:
         """See ``StoreMemory``."""
         if (filed := f"{store}:".encode()) != self._store:
             self._store = filed
+            self._names = self._names.under(filed)
             self._shards = tuple(shard._replace() for shard in self._shards)  # so that no batch is split between two
 
     async def remember(self, store: StoreMark) -> Remembered | None:
@@ -133,21 +137,67 @@ class RedisClaims:
         """See ``Claims``."""
         flags = [b"U" if take_over == UNHANDLED else b"%d" % take_over, b"1" if revive else b"0"]
         ids = [request.event_id for request in requests]
-        return await self._run_script(self._claim, ids, [_digests(requests)], flags, "claiming events", replies.answers)
+        if not self._names.proves:
+            return await self._run_script(
+                self._claim, ids, [_digests(requests)], [*flags, b"0"], CLAIMING, replies.answers
+            )
+        answers, forged = await self._claim_verified(requests, flags)
+        if forged:
+            await self._forget([(ids[i], record) for i, record in forged.items()])
+            again, unbelievable = await self._claim_verified([requests[i] for i in forged], flags)
+            if unbelievable:  # something writes them faster than they are deleted: do without this Redis
+                raise Transient("claiming events: Redis holds settled records that no listener wrote")
+            answers |= {i: again[number] for number, i in enumerate(forged)}
+        return [answers[i] for i in range(len(requests))]
+
+    async def _claim_verified(
+        self, requests: Sequence[ClaimRequest], flags: list[bytes]
+    ) -> tuple[dict[int, Answer], dict[int, bytes]]:
+        """Return the answers that hold, and the records that no listener wrote, both by the number of their event."""
+        ids, names = [request.event_id for request in requests], self._names
+        found = await self._run_script(
+            self._claim, ids, [_digests(requests)], [*flags, b"1"], CLAIMING, replies.proven_answers
+        )
+        answers: dict[int, Answer] = {}
+        forged: dict[int, bytes] = {}
+        for i, (request, answer) in enumerate(zip(requests, found, strict=True)):
+            if not isinstance(answer, replies.Proof):
+                answers[i] = answer
+                continue
+            same = names.same(request.event_id, request.digest, answer.verdict, answer.record)
+            if same is None:
+                forged[i] = answer.record
+            else:
+                answers[i] = Done(same) if answer.verdict == "done" else Dead(same)
+        self.forged += len(forged)
+        return answers, forged
+
+    async def _forget(self, records: Sequence[tuple[str, bytes]]) -> None:
+        """Delete settled records that are still as they were found."""
+        ids = [event_id for event_id, _ in records]
+        halves = [b"".join([record[i : i + PART] for _, record in records]) for i in (0, PART)]
+        await self._run_script(self._disprove, ids, halves, [], "forgetting forged records", replies.nothing)
 
     async def look(self, requests: Sequence[ClaimRequest]) -> list[bool]:
         """See ``ReadableClaims``. Reads the records themselves."""
-        names = [_name(request.event_id) for request in requests]
+        names = self._names.of([request.event_id for request in requests])
         settled = [False] * len(requests)
 
         async def read(shard: Shard, numbers: Sequence[int]) -> Sequence[None]:
             for i, record in zip(numbers, await self._records(shard, [names[i] for i in numbers]), strict=True):
-                # A settled record ends with the digest; in all others more follows.
-                settled[i] = record is not None and record[1:] == requests[i].digest[:8]
+                settled[i] = record is not None and self._is_settled(requests[i], record)
             return [None] * len(numbers)
 
         await in_batches(await self._known(), names, read)
         return settled
+
+    def _is_settled(self, request: ClaimRequest, record: bytes) -> bool:
+        if not self._names.proves:  # a settled record ends with the digest; in all others more follows
+            return record[1:] == request.digest[:PART]
+        return any(
+            record[:1] == state and self._names.same(request.event_id, request.digest, verdict, record[1:])
+            for verdict, state in STATES.items()
+        )
 
     async def _records(self, shard: Shard, names: list[bytes]) -> Sequence[bytes | None]:
         keys = [shard.tag + self._store + name for name in names]
@@ -165,7 +215,7 @@ class RedisClaims:
     async def settle(self, requests: Sequence[ClaimRequest | HeldClaim], verdict: Verdict) -> list[bool]:
         """See ``Claims``."""
         ids = [request.event_id for request in requests]
-        columns, flags = [_digests(requests)], [STATES[verdict]]
+        columns, flags = self._names.settled(ids, _digests(requests), verdict), [STATES[verdict]]
         window = b"%d" % int(self.remembers_seconds * 1000)
         return await self._run_script(
             self._settle, ids, columns, flags, "settling events", replies.marks, window=window
@@ -200,7 +250,7 @@ class RedisClaims:
     ) -> list[T]:
         """Run the script in batches; return its answers in order. ``columns``: columns with 8 bytes for each event."""
         shards = await self._known()
-        names = list(map(self._name, event_ids))
+        names = self._names.of(event_ids)
 
         async def one(shard: Shard, numbers: Sequence[int]) -> Sequence[T]:
             if self._shards is not shards:
@@ -220,13 +270,9 @@ class RedisClaims:
         return [len(keys) + 1, shard.tag + b"place", *keys, shard.place, token, lease, window or longest, *own]
 
 
-def _name(event_id: str) -> bytes:
-    return _blake(event_id.encode(), digest_size=16).digest()
-
-
 def _read_so_many(read: Callable[[object, int], T], count: int, reply: object) -> T:
     return read(reply, count)
 
 
 def _digests(few: Sequence[ClaimRequest | HeldClaim]) -> bytes:
-    return b"".join([item.digest[:8] for item in few])
+    return b"".join([item.digest[:PART] for item in few])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from redis.exceptions import InvalidResponse
 
-from unlost.listener.core.claim import Answer, Dead, Done, Held, Lapsed, Won
+from unlost.listener.core.claim import Answer, Dead, Done, Held, Lapsed, Verdict, Won
 from unlost.listener.core.store_mark import Remembered
 
 _answer = struct.Struct(">BIII")
@@ -38,6 +38,18 @@ _ANSWERS: dict[int, Callable[[int, int, int], Answer]] = {
     4: lambda _, same, __: Done(bool(same)),
     5: lambda _, same, __: Dead(bool(same)),
 }
+
+
+_SETTLED: dict[int, Verdict] = {4: "done", 5: "dead"}
+RECORD = 16
+"""Bytes of a settled record with its proof, without its state."""
+
+
+class Proof(NamedTuple):
+    """A settled record that is to be verified."""
+
+    verdict: Verdict
+    record: bytes
 
 
 class Place(NamedTuple):
@@ -86,6 +98,22 @@ def answers(reply: object, count: int) -> Sequence[Answer]:
         return [_ANSWERS[kind](a, b, c) for kind, a, b, c in _answer.iter_unpack(reply)]
     except KeyError as error:
         raise InvalidResponse(f"Redis answered a claim with {error.args[0]}, which means nothing") from None
+
+
+def proven_answers(reply: object, count: int) -> Sequence[Answer | Proof]:
+    """Read the answers to ``count`` claims, after which the settled records follow."""
+    if type(reply) is not bytes or len(reply) < (size := count * _answer.size):
+        raise _wrong(f"what became of {count} claims", reply)
+    found: list[Answer | Proof] = []
+    for (kind, *_), answer in zip(_answer.iter_unpack(reply[:size]), answers(reply[:size], count), strict=True):
+        if (verdict := _SETTLED.get(kind)) is not None:
+            found.append(Proof(verdict, reply[size : size + RECORD]))
+            size += RECORD
+        else:
+            found.append(answer)
+    if len(reply) != size:
+        raise _wrong(f"the records of {count} claims", reply)
+    return found
 
 
 def marks(reply: object, count: int) -> Sequence[bool]:

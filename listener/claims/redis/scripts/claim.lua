@@ -1,7 +1,8 @@
 -- ARGV 5: digests; 6: how many suspects are taken over at once ('0': none may be; 'U': lapsed claims are no suspects,
--- since none of the user's code runs); 7: '1' to revive dead events.
--- Returns thirteen bytes for each event: the answer, and three numbers.
+-- since none of the user's code runs); 7: '1' to revive dead events; 8: '1' to return settled records too.
+-- Returns thirteen bytes for each event: the answer, and three numbers. Then 16 bytes of each settled record.
 local digests, unhandled, together, revive = ARGV[5], ARGV[6] == 'U', tonumber(ARGV[6]) or 0, ARGV[7] == '1'
+local found = ARGV[8] == '1' and {}
 local answers = {}
 
 local function answer(kind, a, b, c) return struct.pack('>BI4I4I4', kind, a, b, c) end
@@ -48,7 +49,8 @@ for i = 1, count do
     answers[i] = win(i, {epoch = 1, takeovers = 0, alone = 0}, digest)
   else
     answers[i] = answer(state == DONE and 4 or 5, 0, string.sub(record, 2, 9) == digest and 1 or 0, 0)
+    if found then found[#found + 1] = proof_in(record) end
   end
 end
 write_all()
-return table.concat(answers)
+return table.concat(answers) .. (found and table.concat(found) or '')

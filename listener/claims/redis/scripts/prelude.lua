@@ -3,7 +3,8 @@
 -- ARGV: the place that the caller believes in; its token; lease and window in milliseconds; then the script's own.
 -- A record: its state and 8 bytes of the content's digest. Unless settled also: until when it runs and for how long it
 -- was granted (ms), its epoch, how many owners were lost, how many of them while they ran it alone, how many suspects
--- the present owner took over at once (0: it is no suspect), and the token.
+-- the present owner took over at once (0: it is no suspect), and the token. A settled record has 8 bytes of proof too, if
+-- the listeners share a secret.
 local LEASED, RELEASED, DONE, DEAD = 'L', 'R', 'D', 'X'
 local HEAD = '>c1c8I8I4I4I2I2I2'
 local server = redis.call('INFO', 'server')
@@ -33,6 +34,9 @@ local function read(record)
 end
 
 local function state_of(record) return record and string.sub(record, 1, 1) end
+
+-- What follows the state of a settled record, however somebody may have written it.
+local function proof_in(record) return string.sub(record .. string.rep('\0', 16), 2, 17) end
 
 -- Records are written at the end of the script: many by one command, at half the cost, where the server has it.
 local FEW = 8

@@ -1,6 +1,6 @@
--- ARGV 5: digests; 6: the state to settle as.
+-- ARGV 5: digests; 6: proofs, or nothing; 7: the state to settle as.
 -- Returns one byte for each event: '1' settled, '0' another's lease is running.
-local digests, verdict = ARGV[5], ARGV[6]
+local digests, proofs, verdict = ARGV[5], ARGV[6], ARGV[7]
 local answers = {}
 for i = 1, count do
   local record = records[i]
@@ -11,7 +11,7 @@ for i = 1, count do
   elseif state == DONE then
     free = verdict == DONE -- a stored event stays stored
   end
-  if free then put(i, verdict .. eight(digests, i)) end
+  if free then put(i, verdict .. eight(digests, i) .. eight(proofs, i)) end
   answers[i] = free and '1' or '0'
 end
 write_or_forget()

@@ -1,0 +1,132 @@
+"""Names of records in Redis, and proofs that a listener wrote them. Pure.
+
+Without a secret, a settled record holds the beginning of the content's digest, and is believed. With a secret that the
+listeners of a group share, names and proofs are made by keyed BLAKE2b of the event's id. A settled record then holds
+that digest, masked, and a proof, both of this verdict alone. So neither another record nor an earlier state of the same
+one can be turned into it: whoever can write to Redis, or answers in its place, cannot make an event look settled.
+
+The key is also of the group and of the store: what was settled in a PostgreSQL that has gone back proves nothing.
+"""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from unlost.listener.core.claim import Verdict
+
+STATES: dict[Verdict, bytes] = {"done": b"D", "dead": b"X"}
+NAME, PART = 16, 8
+"""Bytes of a name; and of each part of a settled record, after its state."""
+KEPT = 8 * 1_024
+"""How many names are cached, from claiming to settling."""
+_PLACES: dict[Verdict, int] = {"done": NAME, "dead": NAME + 2 * PART}
+"""Where the mask of each verdict begins in what is computed of an id. The proof follows it."""
+_WHOLE = NAME + 4 * PART
+
+_blake = hashlib.blake2b
+
+
+class Names(Protocol):
+    """Names and contents of records, for one store."""
+
+    suffix: str
+    """What tells places apart in which records have other names."""
+    proves: bool
+    """Whether settled records are verified."""
+
+    def under(self, store: bytes) -> "Names":
+        """Return the names of this store's records."""
+        ...
+
+    def of(self, event_ids: Sequence[str]) -> list[bytes]:
+        """Return the names of these events' records, each of ``NAME`` bytes."""
+        ...
+
+    def settled(self, event_ids: Sequence[str], digests: bytes, verdict: Verdict) -> list[bytes]:
+        """Return the columns that settled records hold. ``digests`` has ``PART`` bytes for each event."""
+        ...
+
+    def same(self, event_id: str, digest: bytes, verdict: Verdict, record: bytes) -> bool | None:
+        """Whether this is the record of the same content, without its state. None: no listener wrote it."""
+        ...
+
+
+class PlainNames:
+    """Names that everybody can compute. Settled records are believed."""
+
+    suffix = ""
+    proves = False
+
+    def __init__(self) -> None:
+        self._name = functools.lru_cache(KEPT)(_plain)
+
+    def under(self, store: bytes) -> Names:  # noqa: ARG002
+        """See ``Names``. The store stands in the keys, in plain text."""
+        return self
+
+    def of(self, event_ids: Sequence[str]) -> list[bytes]:
+        """See ``Names``."""
+        return list(map(self._name, event_ids))
+
+    def settled(self, event_ids: Sequence[str], digests: bytes, verdict: Verdict) -> list[bytes]:  # noqa: ARG002
+        """See ``Names``."""
+        return [digests, b""]
+
+    def same(self, event_id: str, digest: bytes, verdict: Verdict, record: bytes) -> bool | None:  # noqa: ARG002
+        """See ``Names``."""
+        return record == digest[:PART]
+
+
+class ProvenNames:
+    """Names and proofs that need the secret."""
+
+    proves = True
+
+    def __init__(self, secret: bytes, group: bytes, store: bytes = b"") -> None:
+        self._secret, self._group = secret, group
+        key = _hashed(_hashed(secret, b"group", group), b"store", store)
+        self.suffix = "#" + _hashed(secret, b"suffix", group)[:4].hex()
+        self._whole = functools.lru_cache(KEPT)(functools.partial(_keyed, key))
+
+    def under(self, store: bytes) -> Names:
+        """See ``Names``."""
+        return ProvenNames(self._secret, self._group, store)
+
+    def of(self, event_ids: Sequence[str]) -> list[bytes]:
+        """See ``Names``."""
+        return [whole[:NAME] for whole in map(self._whole, event_ids)]
+
+    def settled(self, event_ids: Sequence[str], digests: bytes, verdict: Verdict) -> list[bytes]:
+        """See ``Names``."""
+        first = _PLACES[verdict]
+        last = first + PART
+        wholes = list(map(self._whole, event_ids))
+        masks = b"".join([whole[first:last] for whole in wholes])
+        return [_masked(digests, masks), b"".join([whole[last : last + PART] for whole in wholes])]
+
+    def same(self, event_id: str, digest: bytes, verdict: Verdict, record: bytes) -> bool | None:
+        """See ``Names``."""
+        masked, proof = self.settled([event_id], digest[:PART], verdict)
+        return record[:PART] == masked if record[PART:] == proof else None
+
+
+def names_for(secret: str, group: bytes) -> Names:
+    """The names of a group's records."""
+    return ProvenNames(_hashed(secret.encode(), b"", b""), group) if secret else PlainNames()
+
+
+def _plain(event_id: str) -> bytes:
+    return _blake(event_id.encode(), digest_size=NAME).digest()
+
+
+def _keyed(key: bytes, event_id: str) -> bytes:
+    return _blake(event_id.encode(), digest_size=_WHOLE, key=key).digest()
+
+
+def _hashed(secret: bytes, what: bytes, of: bytes) -> bytes:
+    return _blake(b"%d.%b.%b%b" % (len(secret), what, secret, of), digest_size=32).digest()
+
+
+def _masked(data: bytes, mask: bytes) -> bytes:
+    return (int.from_bytes(data) ^ int.from_bytes(mask)).to_bytes(len(data))
