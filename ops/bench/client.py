@@ -5,6 +5,7 @@ It shares the two cores with the measured processes, and its own time delays eac
 
 import asyncio
 import re
+import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -24,8 +25,9 @@ Answer = tuple[bytes, bytes]
 class BatchPoster:
     """Sends each request on a free connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
+        self._tls = tls
         self.address = parts.hostname or "127.0.0.1", parts.port or 80
         self._free: list[_Wire] = []
         self._waiting: deque[tuple[bytes, asyncio.Future[Answer]]] = deque()
@@ -39,7 +41,8 @@ class BatchPoster:
             wire.close()
             self._free.remove(wire)
         while len(self._free) < count:
-            self._free.append((await loop.create_connection(lambda: _Wire(self._freed), *self.address))[1])
+            opened = await loop.create_connection(lambda: _Wire(self._freed), *self.address, ssl=self._tls)
+            self._free.append(opened[1])
 
     def send(self, request: bytes) -> "asyncio.Future[Answer]":
         """Send a request, at once or when a connection is free. It creates no task."""
@@ -69,9 +72,10 @@ class BatchPoster:
                 wire.send(*self._waiting.popleft())
 
 
-def request(path: str, body: bytes) -> bytes:
-    """Make a POST request."""
-    return b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+def request(path: str, body: bytes, head: bytes = b"") -> bytes:
+    """Make a POST request. ``head``: further lines of its head."""
+    line = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\n%b" % (path.encode(), head)
+    return b"%bContent-Length: %d\r\n\r\n%b" % (line, len(body), body)
 
 
 def checked(answer: Answer) -> bytes:

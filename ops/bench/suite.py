@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from operator import truediv
 from typing import Any
 
-from unlost.ops.bench import growth, handlers, latency, machine, pipeline, routes, stages
+from unlost.ops.bench import growth, handlers, latency, machine, pipeline, routes, secured, stages
 from unlost.ops.bench.bed import Bed
 from unlost.ops.bench.figures import (
     Latencies,
@@ -116,6 +116,7 @@ class Suite:
         await self._pipeline()
         await self._loops()
         await self._latency()
+        await self._secured()
         await self._handlers()
         await self._growth()
         self.found.ratios = self._ratios()
@@ -134,6 +135,7 @@ class Suite:
             "by_hand": self._in_turn, "two_listeners": self._in_turn, "batch_publish": self._in_turn,
             "latency": self._latency, "transaction": self._transaction,
             "failing": self._failing, "failing_p99": self._failing_latency,
+            "token": self._secured, "proven": self._secured,
         }  # fmt: skip
         for _ in range(LOOKS_AGAIN):
             missed = [name for name in missed_bars(self.found.ratios, noisy=True) if name in parts]
@@ -219,6 +221,21 @@ class Suite:
 
     async def _seen(self, rate: int) -> Latencies:
         return await latency.published_to_visible(self._bed, rate=rate, seconds=LATENCY_SECONDS)
+
+    async def _secured(self) -> None:
+        """Measure what tokens, TLS and proofs cost."""
+        rounds = self._extent.rounds_of_latency
+        some = {"count": self._extent.events // stages.SINGLES, "size": SIZE, "rounds": rounds}
+        publishing = await secured.publishing(**some)
+        claiming = await secured.claiming(self._bed, **some)
+        for name, taken in (publishing | claiming).items():
+            self._keep(name, taken)
+        if secured.WITH_TLS not in publishing:
+            self._say(f"{secured.WITH_TLS:<32}not measured: it needs the command openssl")
+        rates = ([one.rate for one in publishing[name]] for name in (secured.WITH_TOKEN, secured.OPEN))
+        self._compare("token", *rates)
+        costs = ([one.cost for one in claiming[name]] for name in (secured.PROVEN, secured.PLAIN))
+        self._compare("proven", *costs)
 
     async def _handlers(self) -> None:
         count = self._extent.events // 4
