@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -158,6 +159,10 @@ class ConnectionSettings(DatabaseTlsSettings, RedisTlsSettings, RedactSettings, 
     def declared(self) -> str | None:
         """Settings that all listeners of a group must share, as the membership shows them: handler and order."""
         return self.handler_name
+
+    def declared_with(self, keys: Mapping[str, str]) -> str | None:  # noqa: ARG002
+        """Return what is declared if the handler has these keys. What replays letters declares the handler alone."""
+        return self.declared
 
     @property
     def changes_handler(self) -> bool:

@@ -137,7 +137,7 @@ class FileDeadLetterSink:
             at=time.time(), instance=self._instance, epoch=flight.epoch,
             mode=mode, source=_source_of(flight), handler=self._handler,
             group=self._group, cursor=flight.cursor, route=self._route_of(event), effect=flight.effect,
-            order_key=flight.order_key,
+            order_key=flight.blocking_key,
         )  # fmt: skip
 
 

@@ -66,6 +66,8 @@ class Engine:
         if isinstance(self.handler, AppHandler):
             self.handler.require_fast(fast=settings.fast == "on")
         self._servers = servers = connect(settings, self.token)
+        if self.handler is not None:
+            servers.membership.handler = settings.declared_with(self.handler.keys)
         self.store = servers.store
         self.cursors = servers.cursors
         self.gaps = servers.gaps

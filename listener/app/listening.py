@@ -68,7 +68,8 @@ class Listening:
             for build in sources(settings, self.engine.cursors, self._store, self._gaps.declare)
         ]
         check_names([one.source.name for one in self.readings])
-        check_order(settings.order_by, [one.source for one in self.readings])
+        handler = engine.handler
+        check_order(settings.order_by, [one.source for one in self.readings], {} if handler is None else handler.keys)
 
     def _store(self) -> StoreMark | None:
         return self.engine.manager.known_store.mark

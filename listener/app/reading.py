@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from unlost.listener.app.engine import Engine
-from unlost.listener.app.sources import Build
+from unlost.listener.app.sources import Build, key_of
 from unlost.listener.core.batch_queue import BatchQueue
 from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.clocks import Clocks
@@ -40,7 +40,9 @@ class SourceReading:
         self._engine = engine
         receipts: BatchQueue[Receipt] = BatchQueue()
         self.source = build(self._saved)
-        self.inlet = engine.pipeline.inlet(self.source.name, shared=self.source.shared, acknowledge=receipts.put_all)
+        self.inlet = engine.pipeline.inlet(
+            self.source.name, shared=self.source.shared, acknowledge=receipts.put_all, key=key_of(self.source)
+        )
         self.reader = Reader(
             self.source,
             options,
@@ -70,7 +72,9 @@ class SourceReading:
             return None
         return Backfiller(
             source.name, source.feed, source.feed.fetching,
-            admit=lambda acknowledge: engine.pipeline.inlet(source.name, shared=True, acknowledge=acknowledge),
+            admit=lambda acknowledge: engine.pipeline.inlet(
+                source.name, shared=True, acknowledge=acknowledge, key=key_of(source)
+            ),
             gaps=engine.gaps, rows=engine.store, max_bytes=source.max_bytes, facts=facts,
             held=lambda: engine.pausing.listener, now=clocks.now, rng=rng,
         )  # fmt: skip
@@ -131,7 +135,8 @@ class SourceReading:
         return self._engine.manager.known_store.mark
 
     def _must_pause(self) -> str:
-        return self._engine.pipeline.settling.error or self.held
+        pipeline = self._engine.pipeline
+        return pipeline.settling.error or self.held or (pipeline.key_watch.why if self.source.resumes else "")
 
     def _overflow(self, body: bytes, cursor: str | None) -> None:
         cause = DeadLetterCause("overflow", "receive")

@@ -4,6 +4,8 @@ The options of the reader and of its sources are imported by the methods that ma
 share settings with a listener, do not import its sources.
 """
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -14,7 +16,7 @@ from unlost.listener.app.notify_settings import NotifySettings
 from unlost.listener.core.backoff import FullJitter
 from unlost.listener.core.order_key import PATH
 from unlost.listener.pipeline.healing import HealPolicy
-from unlost.listener.pipeline.policy import Policy
+from unlost.listener.pipeline.policy import AfterLetter, Policy
 from unlost.ops.kit.access.settings import AccessSettings
 from unlost.ops.kit.access.tls_settings import SourceTlsSettings
 from unlost.ops.kit.command import Secret, SecretUrl, SecretUrls, WebAddress
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from unlost.listener.source.stream.stream import StreamOptions
 
 ORDERED_BY = " ordered by "
+MOST_DECLARED = 300
+"""The largest number of characters in which the keys of routes are declared."""
 
 
 def handler_of(declared: str | None) -> str | None:
@@ -76,15 +80,28 @@ class ListenerSettings(ConnectionSettings, ReadSettings, AccessSettings, SourceT
         "", pattern=rf"^({PATH})?$",
         description="Path of the key in whose order events are processed, as payload.account_id; none: in any order",
     )  # fmt: skip
+    order_after_letter: AfterLetter = Field(
+        "park",
+        description="After a letter, later events of its key park as letters, continue, or park while reading stops",
+    )
     shutdown_timeout: float = Field(20.0, ge=0, description="Seconds that running work may take to finish on SIGTERM")
 
     @property
     def declared(self) -> str | None:
         """The handler's name, and the key in whose order events are processed. The handler's name ends at an @."""
-        if not self.order_by:
+        return self.declared_with({})
+
+    def declared_with(self, keys: Mapping[str, str]) -> str | None:
+        """Return the same, with the keys that the handler declares, by pattern of types."""
+        routes = ", ".join(f"{key} of {pattern}" for pattern, key in sorted(keys.items()))
+        if len(routes) > MOST_DECLARED:
+            routes = f"keys {hashlib.sha256(routes.encode()).hexdigest()[:16]} of {len(keys)} routes"
+        after = "" if self.order_after_letter == "park" else f"then {self.order_after_letter}"
+        order = "; ".join(filter(None, (self.order_by, routes, after)))
+        if not order:
             return self.handler_name
         name = self.handler_name or ""
-        return f"{name if '@' in name else f'{name}@'}{ORDERED_BY}{self.order_by}"
+        return f"{name if '@' in name else f'{name}@'}{ORDERED_BY}{order}"
 
     @property
     def changes_handler(self) -> bool:
@@ -127,6 +144,7 @@ class ListenerSettings(ConnectionSettings, ReadSettings, AccessSettings, SourceT
                 "breakers": True,
                 "heal": self.healing(),
                 "order_by": self.order_by,
+                "after_letter": self.order_after_letter,
             }
         )
 

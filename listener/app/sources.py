@@ -1,12 +1,15 @@
 """The sources of a listener, built from its settings. Each item of SOURCE is one source; without SOURCE, WS_URL is."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 from unlost.listener.app.brokers import SCHEMES, Store, broker_of
 from unlost.listener.app.settings import ListenerSettings
 from unlost.listener.core.errors import Misconfigured
+from unlost.listener.core.order_key import PATH
 from unlost.listener.fast.websocket import open_stream
 from unlost.listener.ports.cursors import GroupCursors
 from unlost.listener.ports.source import Source
@@ -73,14 +76,29 @@ def check_names(names: Sequence[str]) -> None:
         )
 
 
-def check_order(order_by: str, sources: Sequence[Source]) -> None:
-    """Refuse an order that a source cannot have: it gives neighbouring messages to different members of the group."""
-    wrong = [one.name for one in sources if order_by and one.shared and not getattr(one, "partitioned", False)]
+def key_of(source: Source) -> str:
+    """Return the path of the key that a feed declares for its events; empty if it declares none."""
+    return source.feed.key if isinstance(source, FeedSource) else ""
+
+
+def check_order(order_by: str, sources: Sequence[Source], routes: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Refuse a key that is no path, and an order that a source cannot have.
+
+    A source that gives neighbouring messages to different members of the group has none. ``routes``: the keys that a
+    handler declares, by pattern of types.
+    """
+    for one in sources:
+        if (key := key_of(one)) and not re.fullmatch(PATH, key):
+            raise Misconfigured(f"SOURCE={one.name}: key={key!r} must be a path in the event, as payload.account_id")
+    said = [f"ORDER_BY={order_by}"] * bool(order_by) + [f"key={key!r} of {pattern}" for pattern, key in routes.items()]
+    dealt = [one for one in sources if one.shared and not getattr(one, "partitioned", False)]
+    own = [f"key={key!r} of {one.name}" for one in dealt if (key := key_of(one))]
+    wrong = [one.name for one in dealt if said or key_of(one)]
     if wrong:
         raise Misconfigured(
-            f"ORDER_BY={order_by} cannot be kept for {masked(', '.join(wrong))}: it gives each message to any member "
-            "of the group, so no member knows which came before. Use a stream that all members read, or Kafka with the "
-            "same key"
+            f"{', '.join([*said, *own])} cannot be kept for {masked(', '.join(wrong))}: it gives each message to any "
+            "member of the group, so no member knows which came before. Use a stream that all members read, or Kafka "
+            "with the same key"
         )
 
 

@@ -5,7 +5,7 @@ A stage whose result nobody waits for may be spaced: items gather until ``spacin
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -45,6 +45,12 @@ class BatchQueue(Generic[T]):
     def put_all(self, items: Iterable[T]) -> None:
         """Add many items."""
         self._items.extend(items)
+        if self._idle:
+            self._wake()
+
+    def put_first(self, items: Sequence[T]) -> None:
+        """Add items, in their order, before all others: they have waited longer elsewhere."""
+        self._items.extendleft(reversed(items))
         if self._idle:
             self._wake()
 

@@ -38,6 +38,18 @@ class EventsStandBy(Fact, frozen=True):
     event_ids: Sequence[str]
 
 
+class OrderGivenUp(Fact, frozen=True):
+    """This event became a letter, and later events of its key do not wait for it."""
+
+    event_id: str
+
+
+class KeysBlocked(Fact, frozen=True):
+    """Reading stops or continues, since a key is blocked, or none is any more."""
+
+    stops: bool
+
+
 class EventsTakenOver(Fact, frozen=True):
     """Another owner's leases ran out, and this listener took its events over."""
 

@@ -1,6 +1,7 @@
 """One event on its way through a listener: everything known about it between receipt and settlement."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -59,8 +60,9 @@ class InFlight(msgspec.Struct, eq=False):
     monotonic. ``of_peer``: this listener waited for a peer that did not settle it. ``handled``: its plain handler
     succeeded in this process and does not run here again, whoever held the claim meanwhile. ``revive``: it comes from
     its dead letter. ``once``: it gets a single attempt, since its letter is tried again later. ``edited``: a person
-    edited that letter. ``order_key``: it is processed in the order of this key. ``waits_for_key``: an earlier event of
-    its key is not settled yet.
+    edited that letter. ``order_key``: it is processed in the order of this key. ``blocks``: as a letter it
+    blocks that key. ``waits_for_key``: an earlier event of its key is not settled yet. ``ahead``: its claim was
+    requested, or is held, although it waits. ``run``: the events of its key that are stored with it, in one statement.
     """
 
     event: Event
@@ -85,7 +87,10 @@ class InFlight(msgspec.Struct, eq=False):
     cursor: str | None = None
     paused: Paused | None = None
     order_key: str | None = None
+    blocks: bool = True
     waits_for_key: bool = False
+    ahead: Literal["", "asked", "held"] = ""
+    run: "Sequence[InFlight]" = ()
     trace: Mapping[str, str] | None = None
     """The headers of its message that say in which trace it was published, if the source has such."""
     whole: Oversized | None = None
@@ -102,6 +107,11 @@ class InFlight(msgspec.Struct, eq=False):
     def goes_on(self) -> bool:
         """Whether this owner has run it before, as a suspect, and now claims it for another attempt."""
         return self.paused is not None and self.paused.epoch == self.epoch
+
+    @property
+    def blocking_key(self) -> str | None:
+        """The key that its letter blocks, and by which an earlier letter blocks its row."""
+        return self.order_key if self.blocks else None
 
     @property
     def claim_id(self) -> str:

@@ -40,6 +40,28 @@ def key_reader(path: str) -> KeyOf:
     return key_of
 
 
+def nearest_key(order_by: str, of_source: str, of_type: Callable[[str | None], str] | None) -> KeyOf | None:
+    """Return what reads the key at the path that is declared nearest to the event: by its route, its source, or all.
+
+    ``of_type`` returns the path that the handler declares for a type, or nothing. An event without a value at that path
+    is free: no other path is tried. None if nothing is declared.
+    """
+    path = of_source or order_by
+    general = key_reader(path) if path else None
+    if of_type is None:
+        return general
+    readers: dict[str, KeyOf | None] = {"": general}
+
+    def key_of(event: Event, source: str | None) -> str | None:
+        declared = of_type(event.type)
+        if declared not in readers:
+            readers[declared] = key_reader(declared)
+        read = readers[declared]
+        return None if read is None else read(event, source)
+
+    return key_of
+
+
 def _value_at(names: Sequence[str]) -> Callable[[bytes], str]:
     """Return what finds the value below these names. Nothing else of the JSON is made into objects."""
     leaf: type = msgspec.Raw

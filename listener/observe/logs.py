@@ -35,10 +35,12 @@ from unlost.listener.core.facts import (
     GapNotRecorded,
     HandlerRan,
     HealingInterrupted,
+    KeysBlocked,
     LeasesLost,
     LettersReopened,
     LettersTriedInVain,
     NotificationEnded,
+    OrderGivenUp,
     PauseBegan,
     RedisForged,
     RoutePaused,
@@ -58,8 +60,8 @@ _SILENT = frozenset((
 ))  # fmt: skip
 _WARN = (
     AttemptFailed, CursorNotSaved, EffectBuried, EffectFailed, EffectHostPaused, EventBuried, EventsDiffer,
-    GapNotRecorded, HealingInterrupted, LeasesLost, LettersReopened, PauseBegan, RedisForged, RoutePaused, SourceGap,
-    SourceLost, StoreReplaced, StoreUnconfirmed, StoreWentBack, StoringPaused,
+    GapNotRecorded, HealingInterrupted, KeysBlocked, LeasesLost, LettersReopened, OrderGivenUp, PauseBegan, RedisForged,
+    RoutePaused, SourceGap, SourceLost, StoreReplaced, StoreUnconfirmed, StoreWentBack, StoringPaused,
 )  # fmt: skip
 
 

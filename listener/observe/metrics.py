@@ -34,10 +34,12 @@ from unlost.listener.core.facts import (
     FramesUnread,
     GapFetched,
     HandlerRan,
+    KeysBlocked,
     LeasesLost,
     LettersResolved,
     LettersTriedInVain,
     NotificationEnded,
+    OrderGivenUp,
     PlacesDeclared,
     ReadingResumed,
     RedisForged,
@@ -84,6 +86,8 @@ class ListenerMetrics:
         self._retries = counter("retries_total", "Failed attempts that were followed by another", "stage")
         self._notifications = counter("notifications_total", "Notifications, by receiver", "target", "outcome")
         self._leases = counter("leases_lost_total", "Leases lost while their events were in memory")
+        self._given_up = counter("order_given_up_total", "Letters behind which later events of their keys went on")
+        self._stops = gauge("reading_stopped_by_key", "1 while nothing is read, since a key is blocked")
         self._runs = counter("handler_runs_total", "Attempts of the handler", "route", "result")
         self._run_again = counter("handler_retries_total", "Attempts that were not the first of their event", "route")
         self._breaker = gauge("breaker_open", "1 while the breaker is open or half open", "name")
@@ -267,6 +271,10 @@ class ListenerMetrics:
                 self._file_failed.set(1)
             case DeadLetterFileRecovered():
                 self._file_failed.set(0)
+            case OrderGivenUp():
+                self._given_up.inc()
+            case KeysBlocked(stops):
+                self._stops.set(stops)
             case CursorNotSaved():
                 self._cursor_failures.inc()
             case RedisForged(count=count):

@@ -8,6 +8,8 @@ itself. Without a handler none of the user's code runs, and lapsed claims are ta
 """
 
 import asyncio
+import contextlib
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import assert_never
 
@@ -32,6 +34,8 @@ from unlost.listener.ports.rows import Rows
 
 CLOSED_PAUSE_SECONDS = 0.1
 REFUSED_PAUSE_SECONDS = 1.0
+CATCH_UP, CATCH_UP_KEYS = 256, 16
+"""How many events of a key, and of how many keys, are looked up together once a peer has settled one of each."""
 GATHER_SECONDS = 0.1
 """The claims of one lost owner run out within about this time. Without the wait, the first suspect would run alone."""
 
@@ -93,7 +97,12 @@ class Claiming:
     @property
     def _held(self) -> int:
         """How many claims are held for events that do not pause."""
-        return len(self._manager.leases) - self._work.aside
+        return len(self._manager.leases) - self._aside
+
+    @property
+    def _aside(self) -> int:
+        """How many held claims count against other limits than that of claims which can run now."""
+        return self._work.aside + len(self._intake.order.ahead)
 
     def _limit(self) -> int:
         return self._policy.claims_at_once(handled=self._work.handled, seconds=self._work.seconds)
@@ -106,15 +115,70 @@ class Claiming:
             if not self._manager.open:
                 await self._manager.wait_open()
             while self._held >= self._wait_below():
-                await self._manager.leases.wait_below(lambda: self._wait_below() + self._work.aside)
+                await self._manager.leases.wait_below(lambda: self._wait_below() + self._aside)
             batch = await self._queue.take(max(1, min(self._policy.batch, self._limit() - self._held)))
             self._affinity.taken()
             self._intake.report_received()
-            admitted = self._work.admit(batch)
+            admitted = self._admitted(batch) if self._intake.order.used else self._work.admit(batch)
             while admitted and not await self._claim_batch(admitted, take_over=0 if self._work.handled else UNHANDLED):
                 # Only these: events that are won may use up the claims limit, for which the loop above waits.
                 await asyncio.sleep(CLOSED_PAUSE_SECONDS)
                 await self._manager.wait_open()
+
+    def _admitted(self, batch: Sequence[InFlight]) -> Sequence[InFlight]:
+        """Return those that may be claimed now. Those that wait for their turn are left to it, if their route waits."""
+        ahead = [one for one in batch if one.waits_for_key]
+        if not ahead:
+            return self._work.admit(batch)
+        claimed = [one for one in ahead if self._work.may_be_claimed_ahead(one)]
+        for one in ahead:
+            if one not in claimed:
+                self._intake.order.not_ahead(one)
+        return [*self._work.admit([one for one in batch if not one.waits_for_key]), *claimed]
+
+    def turn_came(self, flights: Sequence[InFlight]) -> None:
+        """Start the events that are held already, and claim the others. A claim under way starts its event itself."""
+        held = [one for one in flights if one.ahead == "held" and self._is_held(one) and not self._ending]
+        if held:
+            self._begin(held, self._work.start_all)
+        asked = [one for one in flights if one.ahead != "asked" and one not in held]
+        for one in (*held, *asked):
+            one.ahead = ""
+        if asked:
+            self._affinity.put_first(asked)
+
+    def _is_held(self, flight: InFlight) -> bool:
+        return flight.ahead == "held" and self._manager.leases.is_held(flight.claim_id)
+
+    def _begin(self, flights: Sequence[InFlight], start: Callable[[Sequence[InFlight]], None]) -> None:
+        """Start these. Of their keys, start what can go with them, and claim ahead what comes next."""
+        if self._intake.order.used and start == self._work.start_all:
+            order, most = self._intake.order, self._policy.ahead_of_key(handled=self._work.handled)
+            for flight in flights if self._work.in_runs else ():
+                if flight.order_key is not None and not flight.revive:
+                    flight.run = order.run_of(flight, most, self._is_held)
+                    for one in flight.run:
+                        one.ahead = ""
+            self._claim_ahead(flights, most)
+        start(flights)
+
+    def _claim_ahead(self, flights: Sequence[InFlight], most: int) -> None:
+        order = self._intake.order
+        room = self._policy.most_ahead(handled=self._work.handled) - len(order.ahead)
+        chosen: list[InFlight] = []
+        for flight in flights:
+            if len(chosen) >= room or self._ending:
+                break
+            following = order.next_of(flight, most)
+            if len(following) > most // 2 and following[most // 2].ahead:
+                continue  # enough for now
+            chosen += [one for one in following if not one.ahead and self._may_be_claimed_ahead(one)]
+        if chosen := chosen[: max(0, room)]:
+            order.claim_ahead(chosen)
+            self._queue.put_first(chosen)
+
+    def _may_be_claimed_ahead(self, flight: InFlight) -> bool:
+        return flight.cause is None and not flight.handled and self._work.may_be_claimed_ahead(flight)
 
     async def _take_suspects(self) -> None:
         while True:
@@ -150,7 +214,7 @@ class Claiming:
             won = [p for p, answer in zip(batch, answers, strict=True) if _note(p, answer)]
             unsure = self._to_be_looked_up(won)
             settled = _without_revived(await self._settled(unsure), won) if unsure else {}
-            await self._park([p for p in won if p.order_key is not None and p.claim_id not in settled])
+            await self._park([p for p in won if p.blocking_key is not None and p.claim_id not in settled])
         except (Transient, Permanent):  # no answer ends the process: what it holds from some sources would be lost
             return False
         self._facts(BatchDone("claim", len(batch), self._clocks.monotonic() - started))
@@ -158,6 +222,8 @@ class Claiming:
             [isinstance(a, Won) for p, a in zip(batch, answers, strict=True) if p.of_peer and not p.requests]
         )
         ours = [p for p in won if p.claim_id not in settled] if settled else won
+        if self._intake.order.used:
+            ours = self._hold_ahead(batch, ours)
         self._route_won(ours, self._work.start_suspects if take_over > 0 else self._work.start_all)
         ended = self._route_lost(batch, answers) if len(won) < len(batch) else []
         for flight in won if settled else ():
@@ -167,8 +233,43 @@ class Claiming:
                 case Dead(same):
                     await self._settled_before.end_buried(flight, same=same)
         if ended:
+            await self._catch_up([flight for flight, _ in ended if flight.order_key is not None])
             await self._settled_before.end(ended)
         return True
+
+    def _hold_ahead(self, batch: Sequence[InFlight], won: Sequence[InFlight]) -> list[InFlight]:
+        """Keep what was won ahead until its turn; return the rest. What was not won is claimed again in its turn."""
+        order = self._intake.order
+        ahead, now = [one for one in won if one.waits_for_key], [one for one in won if not one.waits_for_key]
+        for flight in ahead:
+            flight.ahead = "held"
+        if ahead:
+            self._facts(EventsClaimed([one.event.event_id for one in ahead]))
+        for flight in now:
+            flight.ahead = ""
+        for flight in batch:
+            if flight.ahead == "asked" and flight.waits_for_key:
+                order.not_ahead(flight)
+        return now
+
+    async def _catch_up(self, settled: Sequence[InFlight]) -> None:
+        """End what a peer has settled behind these, which it has settled: one query for many, instead of a claim each.
+
+        What waits there is unclaimed, and settled in the order of its key.
+        """
+        order = self._intake.order
+        behind = [order.next_of(flight, CATCH_UP) for flight in settled if not flight.waits_for_key][:CATCH_UP_KEYS]
+        asked = [one.request for some in behind if len(some) > 1 for one in some if not one.ahead]
+        if not asked:
+            return
+        with contextlib.suppress(Transient, Permanent):  # then they are claimed one by one
+            found = await self._store.settled(asked)
+            for some in behind:
+                known = itertools.takewhile(
+                    lambda one: (a := found.get(one.claim_id)) and a.same and not one.ahead, some
+                )
+                if ended := [one for one in known if one.waits_for_key]:
+                    await self._settled_before.end([(one, True) for one in ended])
 
     async def _park(self, keyed: Sequence[InFlight]) -> None:
         """Mark events for burial whose keys are blocked. Where the row comes first, its insert finds that out."""
@@ -243,7 +344,7 @@ class Claiming:
                 self._settling.bury(flight, DeadLetterCause("crash_loop", "claim"))
             else:
                 begin.append(flight)
-        start(begin)
+        self._begin(begin, start)
 
     def _crash_loop(self, flight: InFlight) -> Failure:
         lost = f"{flight.takeovers} owners of this event died or froze while they held it"
@@ -259,6 +360,8 @@ class Claiming:
             match answer:
                 case Won():
                     continue
+                case _ if flight.waits_for_key:
+                    continue  # it was claimed ahead: its turn decides
                 case Held(seconds_left):
                     held.append((flight, seconds_left))
                 case Lapsed() if self._work.handled:

@@ -48,6 +48,13 @@ class Handler(Protocol):
     def looks_before(self, event_type: str | None) -> bool:
         """Return whether the table must be queried before it runs, because the insert comes only afterwards."""
 
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The paths of keys that it declares, by pattern of types."""
+
+    def key_of_type(self, event_type: str | None) -> str:
+        """Return the path of the key that it declares for events of this type; empty if it declares none."""
+
     def runs(self, event_type: str | None) -> bool:
         """Return whether any code may run for events of this type. If not, they are stored."""
 
@@ -72,6 +79,7 @@ class FunctionHandler:
         self.form = form
         self.call = call
         self.policies: Sequence[AttemptPolicy] = ()
+        self.keys: Mapping[str, str] = {}
 
     def policy_of(self, event: Event) -> AttemptPolicy:  # noqa: ARG002
         """See ``Handler``, as for the other methods."""
@@ -80,6 +88,10 @@ class FunctionHandler:
     def looks_before(self, event_type: str | None) -> bool:  # noqa: ARG002
         """See ``Handler``."""
         return self.form == "plain"
+
+    def key_of_type(self, event_type: str | None) -> str:  # noqa: ARG002
+        """A function declares none."""
+        return ""
 
     def runs(self, event_type: str | None) -> bool:  # noqa: ARG002
         """It runs for every event."""

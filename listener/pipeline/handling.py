@@ -45,6 +45,7 @@ class Handling:
     """
 
     handled = True
+    in_runs = False
 
     def __init__(
         self,
@@ -148,6 +149,17 @@ class Handling:
     def must_look_before(self, flight: InFlight) -> bool:
         """See ``Work``."""
         return self._handler.looks_before(flight.event.type)
+
+    def may_be_claimed_ahead(self, flight: InFlight) -> bool:
+        """Return whether its insert comes first, and finds out all that may have changed; and whether it can run soon.
+
+        A route with a limit of its own holds few claims, and one that pauses none.
+        """
+        event_type = flight.event.type
+        if not self._handler.runs(event_type) or self._handler.looks_before(event_type):
+            return False
+        lane = self._lanes.of(flight.event)
+        return not lane.is_limited and not lane.pauses
 
     def start_suspects(self, flights: Sequence[InFlight]) -> None:
         """Start these at once. The caller passes no more than may run at once."""

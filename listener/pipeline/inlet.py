@@ -33,13 +33,17 @@ class Inlet:
         max_bytes: int,
         clocks: Clocks,
         key_of: KeyOf | None = None,
+        blocks: bool = True,
         acknowledge: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:
         """Make one. There is no segmenter if no peer receives these messages too, or if nobody waits for peers.
 
-        ``key_of``: events are processed in the order of these keys.
+        ``key_of``: events are processed in the order of these keys. ``blocks``: an event that becomes a letter blocks
+        its key.
         """
+        self._blocks = blocks
         self._key_of = key_of
+        intake.order.used |= key_of is not None
         self._acknowledge = acknowledge
         self.watermark = Watermark(0, acknowledge, source=source)
         self.intake = intake
@@ -122,6 +126,7 @@ class Inlet:
         for flight in flights:
             if not flight.is_no_event:
                 flight.order_key = self._key_of(flight.event, self.watermark.source)
+                flight.blocks = self._blocks
 
     def receive_oversized(self, whole: Oversized) -> None:
         """Admit the measurements of a message that is larger than any event may be."""

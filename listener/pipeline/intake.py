@@ -21,6 +21,7 @@ from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.peers.segments import Segment, SegmentPiece
 from unlost.listener.pipeline.policy import Policy
 
+TurnCame = Callable[[Sequence[InFlight]], None]
 ENTRY_BYTES = 600
 """Approximate memory of one event beside its own bytes."""
 
@@ -28,7 +29,17 @@ ENTRY_BYTES = 600
 class Intake:
     """Admits events and releases them."""
 
-    def __init__(self, *, policy: Policy, affinity: PeerAffinity, clocks: Clocks, facts: Facts) -> None:
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        affinity: PeerAffinity,
+        clocks: Clocks,
+        facts: Facts,
+        turn_came: TurnCame | None = None,
+    ) -> None:
+        """Make one. ``turn_came`` is called with events that waited for their keys; by default they are claimed now."""
+        self._turn_came = turn_came or affinity.put_first
         self._policy = policy
         self._affinity = affinity
         self._clocks = clocks
@@ -111,7 +122,7 @@ class Intake:
     def queue(self, own: Sequence[InFlight], of_peers: Sequence[InFlight]) -> None:
         """Queue events to be claimed: own ones at once, peers' when nothing else waits."""
         if own:
-            self._affinity.put_all(self.order.admit(own) if self._policy.ordered else own)
+            self._affinity.put_all(self.order.admit(own) if self.order.used else own)
         if of_peers:
             self._affinity.put_behind(of_peers)
 
@@ -241,11 +252,11 @@ class Intake:
             self._received = self._received_bytes = 0
 
     def settled(self, flights: Iterable[InFlight]) -> None:
-        """Let the next events of these keys be claimed: these are rows now, or letters that PostgreSQL has."""
-        if not self._policy.ordered:
+        """Let the next events of these keys go on: these are rows now, or letters that PostgreSQL has."""
+        if not self.order.used:
             return
         if following := [one for one in map(self.order.settled, flights) if one is not None]:
-            self._affinity.put_all(following)
+            self._turn_came(following)
 
     def finish(self, ended: Sequence[tuple[InFlight, End]]) -> None:
         """The only exit: settle positions, free memory, and end or restart copies."""

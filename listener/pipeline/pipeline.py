@@ -24,7 +24,7 @@ from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent, Stopped, Transient, failure_of
 from unlost.listener.core.facts import Facts
 from unlost.listener.core.in_flight import InFlight
-from unlost.listener.core.order_key import key_reader
+from unlost.listener.core.order_key import nearest_key
 from unlost.listener.pipeline.claiming import Claiming
 from unlost.listener.pipeline.effect_recorder import EffectRecorder
 from unlost.listener.pipeline.handlers import Handler
@@ -32,6 +32,7 @@ from unlost.listener.pipeline.handling import Handling
 from unlost.listener.pipeline.healer import Healer
 from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.pipeline.intake import Intake
+from unlost.listener.pipeline.key_watch import KeyWatch
 from unlost.listener.pipeline.peers.affinity import PeerAffinity
 from unlost.listener.pipeline.peers.peer_check import PeerCheck
 from unlost.listener.pipeline.peers.segments import Segmenter
@@ -91,10 +92,11 @@ class Pipeline:
         self._clocks = clocks
         affinity = PeerAffinity(queue, peer_wait=policy.peer_wait)
         self._policy = policy
+        self._keys_of_types = handler.key_of_type if handler is not None and handler.keys else None
         self._affinity = affinity
         self._segment_length = policy.events_in_a_row(handled=handler is not None)
         self.inlets: list[Inlet] = []
-        self.intake = Intake(policy=policy, affinity=affinity, clocks=clocks, facts=facts)
+        self.intake = Intake(policy=policy, affinity=affinity, clocks=clocks, facts=facts, turn_came=self._turn_came)
         self._peer_check = PeerCheck(affinity=affinity, manager=manager, intake=self.intake, clocks=clocks, facts=facts)
         self.healer = Healer(
             intake=self.intake,
@@ -124,6 +126,7 @@ class Pipeline:
             store=store, breaker=store_breaker, watch=self.store_watch, settling=self.settling,
             settled_before=settled_before, policy=policy, clocks=clocks, facts=facts,
         )  # fmt: skip
+        self.key_watch = KeyWatch(store=store, stops=policy.after_letter == "stop", facts=facts)
         self._suspects = Suspects(at_once=policy.handle_concurrency)
         self.work: Recording | Handling = Recording(storing)
         if handler is not None:
@@ -141,22 +144,36 @@ class Pipeline:
         self._claiming_task: asyncio.Task[None] | None = None
 
     def inlet(
-        self, source: str, *, shared: bool = False, acknowledge: Callable[[Sequence[Any]], None] | None = None
+        self,
+        source: str,
+        *,
+        shared: bool = False,
+        acknowledge: Callable[[Sequence[Any]], None] | None = None,
+        key: str = "",
     ) -> Inlet:
-        """Make the way in for one source. ``acknowledge`` gets the receipts of what is settled."""
+        """Make the way in for one source. ``acknowledge`` gets the receipts of what is settled.
+
+        ``key``: the path of the key of its events, if the source declares one.
+        """
+        key_of = nearest_key(self._policy.order_by, key, self._keys_of_types)
         segmenter = None
         # A segment is settled as a whole. With keys, whether its events may be claimed depends on others before it.
-        if self._policy.peer_wait and not shared and not self._policy.ordered:
+        if self._policy.peer_wait and not shared and key_of is None:
             segmenter = Segmenter(self._manager.share, length=self._segment_length)
         inlet = Inlet(
             source=source, intake=self.intake, segmenter=segmenter, affinity=self._affinity,
             max_bytes=self._policy.max_event_bytes, clocks=self._clocks, acknowledge=acknowledge,
-            key_of=key_reader(self._policy.order_by) if self._policy.ordered else None,
+            key_of=key_of, blocks=self._policy.after_letter != "continue",
         )  # fmt: skip
         self.inlets.append(inlet)
         return inlet
 
+    def _turn_came(self, flights: Sequence[InFlight]) -> None:
+        self.claiming.turn_came(flights)
+
     def _registered(self, burials: Sequence[Burial]) -> None:
+        if any(one.order_key is not None for one in burials):
+            self.key_watch.letter_registered()
         self.settling.registered(burials)
 
     async def run(self) -> None:
@@ -165,6 +182,7 @@ class Pipeline:
             tasks.create_task(self.settling.run(), name="settling")
             tasks.create_task(self.registrar.run(), name="register letters")
             tasks.create_task(self.store_watch.run(), name="watch the store")
+            tasks.create_task(self.key_watch.run(), name="watch blocked keys")
             tasks.create_task(self.work.run(), name="work")
             tasks.create_task(self._peer_check.run(), name="check peers")
             tasks.create_task(self._heal(), name="heal letters")
@@ -182,6 +200,7 @@ class Pipeline:
         """
         self.healer.stop()
         await self._claim_no_more()
+        await self._give_back([flight.claim_id for flight in self.intake.order.ahead])
         stopped = await self.work.stop(begun=False, seconds=seconds)
         given_back = await self._give_back([*stopped, *(one.claim_id for one in self._suspects.waiting())])
         leases = self._manager.leases

@@ -1,9 +1,11 @@
 """The limits that the stages obey: how often, how long and how much. Immutable."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from unlost.listener.pipeline.healing import HealPolicy
 
+AfterLetter = Literal["park", "continue", "stop"]
 HEAL = HealPolicy()
 SLOW = 1.0
 """The assumed duration of an attempt before any has ended, in seconds."""
@@ -36,14 +38,11 @@ class Policy:
     """Whether a route pauses when nearly all of its attempts fail. A replay wants each attempt's outcome."""
     heal: HealPolicy = HEAL
     order_by: str = ""
-    """The path of the key in whose order events are processed; empty: in any order."""
+    """The path of the key in whose order events are processed, unless their route or source declares another."""
+    after_letter: AfterLetter = "park"
+    """What later events of a key do once one is a letter: wait as letters, go on, or wait while nothing is read."""
     letters_sure_after: float = 36.0
     """After these seconds no transaction of an earlier attempt can commit: see ``ConnectionSettings.policy``."""
-
-    @property
-    def ordered(self) -> bool:
-        """Whether events with a key are processed in its order."""
-        return bool(self.order_by)
 
     @property
     def most_retries(self) -> int:
@@ -66,6 +65,17 @@ class Policy:
         few = self.handle_concurrency * 4
         soon = int(self.handle_concurrency * HELD_SECONDS / max(seconds, QUICK))
         return max(few, min(few + soon, self.batch))
+
+    def ahead_of_key(self, *, handled: bool) -> int:
+        """How many events of one key are claimed ahead, while an earlier one is under way.
+
+        With a handler few: if this process dies, each of them is taken over by itself, as a suspect.
+        """
+        return 8 if handled else 256
+
+    def most_ahead(self, *, handled: bool) -> int:
+        """How many events of all keys are claimed ahead."""
+        return self.claims_at_once(handled=handled) // 2
 
     def claims_wait_below(self, *, handled: bool, seconds: float = SLOW) -> int:
         """No more claims are requested while this many are held.

@@ -13,6 +13,7 @@ class Recording:
     """Stores claimed events without a handler."""
 
     handled = False
+    in_runs = True
     aside = 0
     seconds = 0.0
     pausing: Mapping[str, int] = MappingProxyType({})
@@ -26,6 +27,10 @@ class Recording:
     def must_look_before(self, flight: InFlight) -> bool:  # noqa: ARG002
         """Return False: the insert decides."""
         return False
+
+    def may_be_claimed_ahead(self, flight: InFlight) -> bool:  # noqa: ARG002
+        """Return True: the insert finds out all that may have changed meanwhile."""
+        return True
 
     def hold(self, routes: Mapping[str, str]) -> None:
         """Hold nothing: there are no routes."""

@@ -16,6 +16,7 @@ from unlost.listener.core.facts import (
     EventsDuplicate,
     EventsStored,
     Facts,
+    OrderGivenUp,
 )
 from unlost.listener.core.in_flight import STORED, Buried, Duplicate, End, InFlight, Stored
 from unlost.listener.pipeline.intake import Intake
@@ -69,6 +70,10 @@ class Settling:
         store = self._manager.known_store.name
         self._ended.put_all([(flight, end, store) for flight, end in ended])
         self._intake.settled([flight for flight, _ in ended])
+
+    def wait_again(self, run: Sequence[InFlight]) -> None:
+        """Let these wait for their turn again: they were to be stored with an earlier event of their key."""
+        self._intake.order.wait_again(run)
 
     def bury(self, flight: InFlight, cause: DeadLetterCause) -> None:
         """Make this event a dead letter."""
@@ -236,6 +241,8 @@ class Settling:
     def _end_buried(self, flight: InFlight) -> None:
         cause = flight.cause
         assert cause is not None
+        if flight.order_key is not None and not flight.blocks:
+            self._facts(OrderGivenUp(flight.event.event_id))
         last = flight.attempts[-1] if flight.attempts else UNTRIED
         self._intake.finish([(flight, Buried(cause.reason))])
         if flight.revive:
@@ -249,4 +256,4 @@ def _waits_for_registration(flight: InFlight) -> bool:
     What is buried without a claim is buried because it cannot wait.
     """
     cause = flight.cause
-    return flight.order_key is not None and not flight.revive and cause is not None and cause.reason not in UNCLAIMED
+    return flight.blocking_key is not None and not flight.revive and cause is not None and cause.reason not in UNCLAIMED

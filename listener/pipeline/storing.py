@@ -73,7 +73,7 @@ class Storing:
     async def _store_for_ever(self) -> None:
         while True:
             await self._watch.until_taking()
-            await self._store_batch(await self._queue.take(self._policy.batch))
+            await self._store_batch(_with_runs(await self._queue.take(self._policy.batch)))
 
     async def _store_batch(self, batch: Sequence[InFlight]) -> None:
         started = self._clocks.monotonic()
@@ -81,9 +81,23 @@ class Storing:
             await self._insert(batch)
         except (Transient, Permanent) as error:
             # In a task of its own, so that a failed batch does not hold up others.
-            self._tasks.create_task(self._store_again(batch, error, started), name="store again")
+            self._tasks.create_task(self._store_again(self._without_runs(batch), error, started), name="store again")
         else:
             self._facts(BatchDone("store", len(batch), self._clocks.monotonic() - started))
+
+    def _without_runs(self, batch: Sequence[InFlight]) -> Sequence[InFlight]:
+        """Let all but the first of each key wait again: parts of a failed batch are stored in any order."""
+        firsts: dict[str, InFlight] = {}
+        behind = [
+            one
+            for one in batch
+            if not one.revive and one.order_key and firsts.setdefault(one.order_key, one) is not one
+        ]
+        if not behind:
+            return batch
+        self._settling.wait_again(behind)
+        left = {*behind}
+        return [one for one in batch if one not in left]
 
     async def _store_again(self, batch: Sequence[InFlight], error: Transient | Permanent, began: float) -> None:
         """Store a batch that failed with this error, or find the row at fault."""
@@ -146,6 +160,10 @@ class Storing:
 
     async def stored(self, batch: Sequence[InFlight], results: Sequence[rows.Result]) -> None:
         """Report the outcome of each row."""
+        if rows.BEHIND in results:  # before those that they follow end
+            self._settling.wait_again(
+                [one for one, result in zip(batch, results, strict=True) if result == rows.BEHIND]
+            )
         ended: list[tuple[InFlight, Stored | Duplicate]] = []
         conflicts: list[InFlight] = []
         for flight, result in zip(batch, results, strict=True):
@@ -158,6 +176,8 @@ class Storing:
                     conflicts.append(flight)
                 case Dead(same):
                     await self._settled_before.end_buried(flight, same=same)
+                case rows.Behind():
+                    continue
                 case rows.Blocked():
                     self._settling.bury(flight, DeadLetterCause("blocked", "store"))
                 case _:
@@ -188,9 +208,19 @@ class Storing:
         return {}
 
 
+def _with_runs(batch: Sequence[InFlight]) -> Sequence[InFlight]:
+    """Return these, each followed by its run."""
+    if not any(flight.run for flight in batch):
+        return batch
+    whole = [one for flight in batch for one in (flight, *flight.run)]
+    for flight in batch:
+        flight.run = ()
+    return whole
+
+
 def row_of(flight: InFlight) -> rows.NewRow:
     """Return the row of an event that is stored now."""
     return rows.NewRow(
         flight.event, flight.epoch, len(flight.attempts) + 1, flight.received_at, flight.revive, flight.edited,
-        flight.order_key,
+        flight.blocking_key,
     )  # fmt: skip

@@ -36,6 +36,12 @@ class Work(Protocol):
     def must_look_before(self, flight: InFlight) -> bool:
         """Return whether the table must be queried about a won event first, since the insert comes only later."""
 
+    in_runs: bool
+    """Whether events of one key that follow each other may start together: one statement stores them in their order."""
+
+    def may_be_claimed_ahead(self, flight: InFlight) -> bool:
+        """Return whether an event may be claimed while it waits for an earlier one of its key."""
+
     @property
     def seconds(self) -> float:
         """The recent average duration of the handler's attempts."""

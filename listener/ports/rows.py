@@ -46,14 +46,18 @@ class OtherRow(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A row with this id existed already, with other content."""
 
 
+class Behind(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The row was not tried: an earlier one of its key in this batch was not stored with it."""
+
+
 class Blocked(msgspec.Struct, frozen=True, tag=True, gc=False):
     """There is no row, since an earlier event of the same key is a dead letter."""
 
 
-Result = Inserted | SameRow | OtherRow | Dead | Blocked
+Result = Inserted | SameRow | OtherRow | Dead | Blocked | Behind
 """``Dead``: there is no row and there may be none, since the event is a dead letter."""
 
-INSERTED, SAME_ROW, OTHER_ROW, BLOCKED = Inserted(), SameRow(), OtherRow(), Blocked()
+INSERTED, SAME_ROW, OTHER_ROW, BLOCKED, BEHIND = Inserted(), SameRow(), OtherRow(), Blocked(), Behind()
 
 
 class KeptConnection(Protocol):
@@ -87,7 +91,11 @@ class Rows(Protocol):
     """The table of events. Its primary key decides that an event is stored once."""
 
     async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
-        """Store a batch: all of it, or an error. Each row gets its own result."""
+        """Store a batch: all of it, or an error. Each row gets its own result.
+
+        Events of one key may be in it in their order, unless they are revived. Either all rows are inserted, or only
+        the first of each key is tried: no row becomes visible before the one that it follows.
+        """
         ...
 
     async def insert_with(
@@ -113,6 +121,10 @@ class Rows(Protocol):
 
     async def blocked(self, keys: Mapping[str, str]) -> set[str]:
         """Return those of these events, each with its key, whose key is blocked by an earlier letter."""
+        ...
+
+    async def any_blocked(self) -> bool:
+        """Return whether any key is blocked."""
         ...
 
     async def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:

@@ -13,11 +13,12 @@ When = Callable[[Delivery], bool]
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How a route's function runs. None: the settings apply."""
+    """How a route's function runs. None: the settings apply. ``key``: a path in the payload."""
 
     retry: Backoff | None = None
     timeout: float | None = None
     concurrency: int | None = None
+    key: str | None = None
 
 
 class Declared(msgspec.Struct, frozen=True):

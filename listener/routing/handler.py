@@ -20,7 +20,7 @@ from unlost.listener.routing.declared import Declared, Function
 from unlost.listener.routing.resources import Resources
 from unlost.listener.routing.route import Route
 from unlost.listener.routing.router import Router
-from unlost.listener.routing.table import RouteTable, mistakes_in
+from unlost.listener.routing.table import RouteTable, key_mistakes_in, mistakes_in
 from unlost.listener.routing.upcasting import Upcasters, mistakes_of
 
 
@@ -103,6 +103,15 @@ class AppHandler:
         """See ``Handler``."""
         return self._table.candidates(event_type).looks_before
 
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """See ``Handler``."""
+        return {one: route.options.key for route in self.all_routes for one in route.patterns if route.options.key}
+
+    def key_of_type(self, event_type: str | None) -> str:
+        """See ``Handler``."""
+        return self._table.candidates(event_type).key
+
     def runs(self, event_type: str | None) -> bool:
         """See ``Handler``."""
         return self._table.candidates(event_type).runs
@@ -169,6 +178,7 @@ def _checked(name: str, router: Router) -> tuple[tuple[Route, ...], Route | None
     mistakes = [why for one in declared for why in _when_mistakes(one)]
     mistakes += _counted(router)
     mistakes += mistakes_of(router.upcasts, router.version_field)
+    mistakes += key_mistakes_in(router.routes, router.others, lambda one: name_of(one.function))
     mistakes += mistakes_in(router.routes, [name_of(one.function) for one in router.routes])
     middlewares = [_context(one) for one in router.middlewares]
     routes: list[Route] = []

@@ -32,16 +32,19 @@ class Router:
         retry: Backoff | None = None,
         timeout: float | None = None,
         concurrency: int | None = None,
+        key: str | None = None,
     ) -> Callable[[F], F]:
         """Run the function for events of these types. ``*`` stands for any characters: ``order.*``.
 
         The most specific pattern takes an event. ``when`` gets the ``Delivery`` and returns whether this route takes
         it; if not, the next route is tried. ``retry``, ``timeout`` (seconds of one attempt) and ``concurrency``
-        (attempts at once in this process) replace the settings; the last two may only be lower.
+        (attempts at once in this process) replace the settings; the last two may only be lower. ``key`` is a path in
+        the payload, as ``account_id`` or ``account.id``: events with the same value there are processed one at a time,
+        in the order of their source. It replaces ``ORDER_BY`` and the ``key`` of a profile for these types.
         """
 
         def declare(function: F) -> F:
-            self.routes.append(Declared(function, types, when, Options(retry, timeout, concurrency)))
+            self.routes.append(Declared(function, types, when, Options(retry, timeout, concurrency, key)))
             return function
 
         return declare
@@ -50,7 +53,13 @@ class Router:
     def otherwise(self, function: F, /) -> F: ...
     @overload
     def otherwise(
-        self, /, *, retry: Backoff | None = None, timeout: float | None = None, concurrency: int | None = None
+        self,
+        /,
+        *,
+        retry: Backoff | None = None,
+        timeout: float | None = None,
+        concurrency: int | None = None,
+        key: str | None = None,
     ) -> Callable[[F], F]: ...
 
     def otherwise(self, function: Any = None, /, **options: Any) -> Any:

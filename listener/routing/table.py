@@ -1,16 +1,18 @@
 """The table of routes: which routes may take an event of a type, the most specific first."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Literal
 
 import msgspec
 
 from unlost.listener.routing.declared import Declared
-from unlost.listener.routing.patterns import ambiguous, covers, matches, mistake_in
+from unlost.listener.routing.patterns import ambiguous, covers, matches, mistake_in, overlap
 from unlost.listener.routing.route import Route
 
+BELOW = r"[\w-]+(\.[\w-]+){0,6}"
+"""The form of a path in the payload."""
 REMEMBERED = 1_024
 """How many types are cached. A source may send any number of types."""
 
@@ -19,12 +21,13 @@ class Candidates(msgspec.Struct, frozen=True):
     """The routes that an event of one type may take, in this order.
 
     ``runs``: whether any user code may run. ``looks_before``: whether PostgreSQL is queried first, because user code
-    may run before the row is inserted.
+    may run before the row is inserted. ``key``: the path of the key of its events, if one is declared.
     """
 
     routes: tuple[Route, ...]
     runs: bool
     looks_before: bool
+    key: str = ""
 
 
 class RouteTable:
@@ -55,7 +58,34 @@ class RouteTable:
             routes.append(self._otherwise)
         rejects = certain is None and self._otherwise is None and self.unknown == "reject"
         plain = any(route.form == "plain" for route in routes)
-        return Candidates(tuple(dict.fromkeys(routes)), bool(routes) or rejects, plain or rejects)
+        key = (routes[0].options.key or "") if routes else ""  # all of them have the same: see mistakes_in
+        return Candidates(
+            tuple(dict.fromkeys(routes)), bool(routes) or rejects, plain or rejects, f"payload.{key}" if key else ""
+        )
+
+
+def key_mistakes_in(
+    routes: Sequence[Declared], others: Sequence[Declared], name: Callable[[Declared], str]
+) -> list[str]:
+    """Return what is wrong with the keys of these routes and of those for all other events.
+
+    The key of an event is read when it is received, before any condition is asked. So a route with a condition, and
+    those that take an event that it passes on, need the same key.
+    """
+    said = [
+        f"{name(one)}(): key={one.options.key!r} must be a path in the payload, as 'account_id' or 'account.id'"
+        for one in (*routes, *others)
+        if one.options.key is not None and not re.fullmatch(BELOW, one.options.key)
+    ]
+    for one in routes:
+        for other in (*routes, *others) if one.when is not None else ():
+            meets = other in others or any(overlap(a, b) for a in one.patterns for b in other.patterns)
+            if other is not one and meets and one.options.key != other.options.key:
+                said.append(
+                    f"{name(one)}() has a condition, and {name(other)}() may take what it passes on: give both the "
+                    "same key="
+                )
+    return said
 
 
 def _place(placed: tuple[str, Route]) -> tuple[int, int, str, bool]:

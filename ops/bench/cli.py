@@ -43,8 +43,9 @@ class BenchSettings(Settings):
             ["--handler"], type=click.Choice(["none", "plain", "transaction"]), multiple=True,
             help="Handlers to measure; by default all.",
         ),
+        click.Option(["--keys"], is_flag=True, help="Measure order per key, and nothing else."),
         click.Option(["--quick"], is_flag=True, help="Few and short rounds; fails only if noise cannot be the reason."),
-        click.Option(["--full"], is_flag=True, help="Measure growth too: 10 million rows, a million waiting events."),
+        click.Option(["--full"], is_flag=True, help="Measure keys and growth too: 10 million rows, a million waiting."),
     ],
 )  # fmt: skip
 def bench(
@@ -53,6 +54,7 @@ def bench(
     plot: Path | None,
     handler: tuple[str, ...],
     *,
+    keys: bool,
     quick: bool,
     full: bool,
 ) -> int:
@@ -63,6 +65,7 @@ def bench(
         listeners=settings.listeners,
         handlers=handler or ("none", "plain", "transaction"),
         full=full,
+        only_keys=keys,
         quick=quick,
     )
     console = Console(highlight=False, soft_wrap=True)

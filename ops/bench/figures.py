@@ -74,6 +74,11 @@ BARS: Mapping[str, Bar] = {
     "typed_us": Bar("processor µs that a typed route takes more than a plain function", 5, at_most=True),
     "slow_handlers": Bar("50 ms handlers, 256 at once : the ideal rate", 0.95),
     "many_transactions": Bar("transactions, 64 at once : 16 at once", 1.0),
+    "even_keys_rows": Bar("rows in order of 10,000 keys : without order", 0.6),
+    "hot_key_rows": Bar("rows in order of one key : one connection in a row", 0.7),
+    "even_keys_transactions": Bar("transactions in order of 10,000 keys : without order", 0.6),
+    "hot_key_transactions": Bar("transactions in order of one key : one connection in a row", 0.7),
+    "ordered_latency": Bar("p99 at 1,000/s in order of 997 keys : without order", 2, at_most=True),
     "thread_us": Bar("processor µs of a listener for a handler in a thread", 60, at_most=True),
 }
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 import zlib
+from typing import TypeAlias
 
 import asyncpg
 
@@ -28,6 +29,8 @@ UPDATE = "update counters set n = n + 1 where id = $1"
 INSERT = """insert into by_hand
         (event_id, type, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
     values ($1, $2, $3, $4, 'hand', 'hand', 1, 1, to_timestamp($5)) on conflict do nothing returning event_id"""
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
 async def plain(event: Delivery) -> None:
@@ -64,7 +67,7 @@ async def healthy(bed: Bed, handler: str, *, count: int, failing: bool, **settin
 
     ``handler``: the whole name of one that fails for marked events.
     """
-    await _counters(bed)
+    await counters(bed)
     await bed.forget_rows()
     lines = events(count, bed.new_run(), 300)
     if failing:
@@ -90,7 +93,7 @@ def one_fails(number: int, line: bytes) -> bytes:
 
 async def stored(bed: Bed, handler: str, *, count: int, **settings: str) -> Measured:
     """Measure one listener with this handler."""
-    await _counters(bed)
+    await counters(bed)
     await bed.forget_rows()
     child = child_with(bed, handler, **settings)
     return await bed.stored([child], events(count, bed.new_run(), 300), count)
@@ -101,7 +104,7 @@ async def by_hand(bed: Bed, *, count: int) -> Measured:
 
     It has no claims and no retries. The row is the same: the same columns, in a table of the same shape.
     """
-    await _counters(bed)
+    await counters(bed)
     await bed.connection.execute("drop table if exists by_hand")
     await bed.reports.table_like()
     todo = events(count, bed.new_run(), 300)
@@ -112,20 +115,36 @@ async def by_hand(bed: Bed, *, count: int) -> Measured:
         return Measured(count, loop.time() - started)
 
 
-async def _counters(bed: Bed) -> None:
+async def counters(bed: Bed) -> None:
+    """Make the table that ``transaction`` updates."""
     await bed.connection.execute(TABLE)
     await bed.connection.execute(FILL, COUNTERS)
 
 
 async def _work(pool: "asyncpg.Pool[asyncpg.Record]", todo: list[bytes]) -> None:
     while todo:
-        frame, received = todo.pop(), time.time()
-        event = json.loads(frame)
-        payload = json.dumps(event["payload"])
-        digest = hashlib.sha256(payload.encode()).digest()
-        async with pool.acquire() as connection, connection.transaction():
-            if await connection.fetchval(INSERT, event["event_id"], event["type"], payload, digest, received):
-                await connection.execute(UPDATE, _counter(event["event_id"]))
+        frame = todo.pop()
+        async with pool.acquire() as connection:
+            await _store(connection, frame, works=True)
+
+
+async def store_all(connection: "asyncpg.Connection[asyncpg.Record]", todo: list[bytes], *, works: bool) -> None:
+    """Store events one after another, each with its commit; if it ``works``, with the update in its transaction."""
+    for frame in todo:
+        await _store(connection, frame, works=works)
+
+
+async def _store(connection: Connection, frame: bytes, *, works: bool) -> None:
+    received, event = time.time(), json.loads(frame)
+    payload = json.dumps(event["payload"])
+    digest = hashlib.sha256(payload.encode()).digest()
+    row = event["event_id"], event["type"], payload, digest, received
+    if not works:
+        await connection.fetchval(INSERT, *row)
+        return
+    async with connection.transaction():
+        if await connection.fetchval(INSERT, *row):
+            await connection.execute(UPDATE, _counter(event["event_id"]))
 
 
 def _counter(event_id: str) -> int:

@@ -13,13 +13,33 @@ AROUND = 112
 def event(number: int, run: str, size: int) -> bytes:
     """Make an event of about ``size`` bytes; ``run`` keeps the ids of different rounds apart."""
     filling = "x" * max(0, size - AROUND)
-    payload = {"number": number, "user": f"user-{number % 997}", "text": filling}
+    return _line(number, run, f"user-{number % 997}", filling)
+
+
+def _line(number: int, run: str, user: str, filling: str) -> bytes:
+    payload = {"number": number, "user": user, "text": filling}
     return json.dumps({"event_id": f"{run}-{number:08}", "type": "bench", "payload": payload}).encode()
 
 
 def events(count: int, run: str, size: int) -> list[bytes]:
     """Make distinct events."""
     return [event(number, run, size) for number in range(count)]
+
+
+def keyed(keys: Sequence[int], run: str, size: int) -> list[bytes]:
+    """Make distinct events, one for each of these numbers of keys. The key is the payload's ``user``."""
+    filling = "x" * max(0, size - AROUND)
+    return [_line(number, run, f"user-{key}", filling) for number, key in enumerate(keys)]
+
+
+def even(count: int, keys: int) -> list[int]:
+    """Spread events evenly over keys."""
+    return [number % keys for number in range(count)]
+
+
+def zipf(count: int, keys: int, rng: random.Random) -> list[int]:
+    """Spread events as Zipf(1.0) does: the key of rank r gets a share proportional to 1/r."""
+    return rng.choices(range(keys), [1 / rank for rank in range(1, keys + 1)], k=count)
 
 
 def with_duplicates(distinct: Sequence[bytes], share: float, rng: random.Random) -> list[bytes]:

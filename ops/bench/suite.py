@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from operator import truediv
 from typing import Any
 
-from unlost.ops.bench import growth, handlers, latency, machine, pipeline, routes, secured, stages
+from unlost.ops.bench import growth, handlers, keys, latency, machine, pipeline, routes, secured, stages
 from unlost.ops.bench.bed import Bed
 from unlost.ops.bench.figures import (
     Latencies,
@@ -58,6 +58,7 @@ class Extent:
     listeners: int = 2
     handlers: tuple[str, ...] = ("none", "plain", "transaction")
     full: bool = False
+    only_keys: bool = False
     quick: bool = False
 
     @property
@@ -112,12 +113,18 @@ class Suite:
         """Run all requested measurements."""
         for child in self._bed.system.listeners:
             await asyncio.to_thread(child.stop)
+        if self._extent.only_keys:
+            await self._keys()
+            self.found.ratios = self._compared
+            return self.found
         await self._in_turn()
         await self._pipeline()
         await self._loops()
         await self._latency()
         await self._secured()
         await self._handlers()
+        if self._extent.full:
+            await self._keys()
         await self._growth()
         self.found.ratios = self._ratios()
         if self._extent.quick:
@@ -290,6 +297,17 @@ class Suite:
         self._keep("handler, transaction", ours)
         self._keep("transaction by hand", by_hand)
         self._compare("transaction", [each.rate for each in ours], [each.rate for each in by_hand])
+
+    async def _keys(self) -> None:
+        extent = self._extent
+        taken = await keys.measure(self._bed, count=extent.events, rounds=extent.rounds, chosen=extent.handlers)
+        for name, rounds in taken.items():
+            self._keep(name, rounds)
+        self._compared |= keys.ratios(taken)
+        seen = await keys.latencies(self._bed, seconds=LATENCY_SECONDS, rounds=extent.rounds_of_latency)
+        for name, found in seen.items():
+            self._keep_latency(name, found)
+        self._compared["ordered_latency"] = keys.latency_ratio(seen)
 
     async def _growth(self) -> None:
         self._keep_amount("redis_bytes", await growth.redis_bytes(self._bed, count=self._extent.events))

@@ -38,6 +38,7 @@ class LetterRoutes:
         self.routes: list[BaseRoute] = [
             reading("/api/letters/groups", self.groups),
             reading("/api/letters", self.letters),
+            reading("/api/letters/keys", self.keys),
             changing("/api/letters/archive", self.archive),
             changing("/api/letters/restore", self.restore),
             reading("/api/letters/{letter_id}", self.letter),
@@ -55,6 +56,11 @@ class LetterRoutes:
         limit = whole_number(request, "limit", MOST_LISTED, least=1, most=MOST_LISTED)
         return json_answer(await self._letters.letters(self._filtered(request), limit))
 
+    async def keys(self, request: Request) -> Response:
+        """Return the keys that a letter blocks, the longest blocked first."""
+        limit = whole_number(request, "limit", MOST_LISTED, least=1, most=MOST_LISTED)
+        return json_answer(await self._letters.keys(limit, redactor_for(request.scope, self._redactor)))
+
     def _filtered(self, request: Request) -> Selection:
         return self._selecting(request).filtered(filters_of(request.query_params), time.time())
 
@@ -64,9 +70,17 @@ class LetterRoutes:
     async def _change(self, request: Request, letters: LettersRequest, what: What, why: str) -> Response:
         """Archive or restore letters, or with ``dry_run`` count them."""
         chosen = self._selecting(request).named(letters, time.time())
+        blocking = await self._letters.blocking(chosen, letters.file) if what == "archived" else 0
         if letters.dry_run:
-            return json_answer({what: await self._letters.changeable(chosen, letters.file, what)})
-        count = await self._letters.change(chosen, letters.file, what, why, by(request))
+            count = await self._letters.changeable(chosen, letters.file, what)
+            return json_answer({what: count, "blocking": blocking} if what == "archived" else {what: count})
+        if blocking and not letters.followers:
+            raise SelectionRefused(
+                f"{counted(blocking, 'letter')} of these may block a key, and later events of the key wait: say in "
+                '"followers" whether they "wait" still, or "go" without the order behind these letters'
+            )
+        go = what == "archived" and letters.followers == "go"
+        count = await self._letters.change(chosen, letters.file, what, why, by(request), followers_go=go)
         await self._trail.note(request, by(request), what, letters.about(), why, counted(count, "letter"))
         return json_answer({what: count})
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from unlost.dlq.commands.keys import shown
 from unlost.dlq.commands.reporter import plan_values
 from unlost.dlq.record.file import FileError
 from unlost.dlq.record.query import Selection
@@ -124,11 +125,28 @@ class ConsoleLetters:
             sums = await self._table.statistics(selection)
         return sum(sums.by_state[state] for state in CHANGEABLE[what])
 
-    async def change(self, selection: Selection, file: str | None, what: What, why: str, by: str) -> int:
-        """Archive or restore letters; return how many. ``by``: who asked for it."""
+    async def blocking(self, selection: Selection, file: str | None) -> int:
+        """Return how many of these may block a key. PostgreSQL alone knows: none, if it is away or a file is meant."""
+        return 0 if file or await self.away() else await self._table.blocking(selection)
+
+    async def keys(self, limit: int, redactor: Redactor) -> dict[str, Any]:
+        """Return blocked keys, each with its age, its letters, and the letter that blocks it."""
+        if why := await self.away():
+            return {"keys": [], "away": why}
+        return {"keys": shown(await self._table.keys(limit), redactor), "away": ""}
+
+    async def change(
+        self, selection: Selection, file: str | None, what: What, why: str, by: str, *, followers_go: bool = False
+    ) -> int:
+        """Archive or restore letters; return how many. ``by``: who asked for it.
+
+        ``followers_go``: later events of their keys no longer wait for them.
+        """
         if file or await self.away():
+            if followers_go:
+                raise Unreachable("PostgreSQL keeps which keys are blocked, and it is away, or a file was named")
             return await asyncio.to_thread(self._shelf.change, selection, file, what, why, by)
-        return await self._table.change(selection, what, why, by)
+        return await self._table.change(selection, what, why, by, followers_go=followers_go)
 
 
 def _values(entry: LetterEntry, redactor: Redactor) -> dict[str, Any]:

@@ -52,6 +52,10 @@ LETTER = record({
     "fingerprint": TEXT, "first_at": TEXT, "last_at": TEXT, "instance": TEXT, "state": STATE, **KIND,
     "offset": either(WHOLE, OR_NULL), "file": TEXT,
 })  # fmt: skip
+KEY = record({
+    "order_key": TEXT, "since": NUMBER, "letters": WHOLE, "letter_id": either(TEXT, OR_NULL), "event_id": TEXT,
+    **{name: either(TEXT, OR_NULL) for name in ("reason", "status", "error_type")},
+})  # fmt: skip
 GROUP = record({
     "fingerprint": TEXT, "reason": TEXT, "error_type": TEXT, "message": TEXT, "first_at": TEXT, "last_at": TEXT,
     "by_state": by_name(WHOLE), **KIND,
@@ -163,13 +167,20 @@ PATHS: dict[str, Any] = {
         query("limit", "Letters, at most", {**WHOLE, "minimum": 1, "maximum": MOST_LISTED, "default": MOST_LISTED}),
         _400=mistake("A wrong limit or filter"), _503=AWAY,
     ),
+    "/api/letters/keys": get_operation(
+        "Keys that a letter blocks (ORDER_BY), the longest blocked first",
+        answer("Keys", record({"keys": many(KEY), "away": TEXT})),
+        query("limit", "Keys, at most", {**WHOLE, "minimum": 1, "maximum": MOST_LISTED, "default": MOST_LISTED}),
+        _400=mistake("A wrong limit"), _503=AWAY,
+    ),
     "/api/letters/{letter_id}": get_operation(
         "One letter in full", answer("The letter", LETTER), in_path("letter_id", "The letter's whole id"),
         _404=mistake("No such letter"), _503=AWAY,
     ),
     "/api/letters/archive": _post_operation(
         "Archive letters, with a reason; or count them, with dry_run",
-        {"200": answer("How many", record({"archived": WHOLE}))}, _letters_request,
+        {"200": answer("How many; with dry_run, how many of them block", record({"archived": WHOLE}, blocking=WHOLE))},
+        _letters_request,
     ),
     "/api/letters/restore": _post_operation(
         "Restore letters; or count them, with dry_run",

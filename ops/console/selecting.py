@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -61,9 +62,13 @@ class Named(Filters, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LettersRequest(Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which letters to archive or to restore."""
+    """Which letters to archive or to restore.
+
+    ``followers``: whether later events of the keys that archived letters block ``wait`` for them still, or ``go``.
+    """
 
     why: str = ""
+    followers: Literal["", "wait", "go"] = ""
     dry_run: bool = False
 
 

@@ -19,7 +19,7 @@ from unlost.dlq.record.sidecar import encode as encoded
 from unlost.listener.core.claim import Dead
 from unlost.listener.core.event import parse
 from unlost.listener.ports.dead_letters import Burial, LetterRegister, Tried
-from unlost.listener.ports.rows import BLOCKED, INSERTED, NewRow, Rows
+from unlost.listener.ports.rows import BEHIND, BLOCKED, INSERTED, OTHER_ROW, NewRow, Rows
 from unlost.listener.store.burials import burial_of
 from unlost.listener.store.postgres.burials import PostgresLetterRegister
 from unlost.listener.store.postgres.database import Database
@@ -63,9 +63,25 @@ def burial(event_id: str, key: str | None = "k") -> Burial:
 async def test_a_letter_blocks_its_key_and_no_other(sides: Sides):
     store, register = sides
     assert await register.enter([burial("e1")]) == ["buried"]
-    rows = [row("e2"), row("other", "another"), row("free", None), row("e1")]
-    assert await store.insert(rows) == [BLOCKED, INSERTED, INSERTED, Dead(same=True)]
+    rows = [row("e2"), row("other", "another"), row("free", None)]
+    assert await store.insert(rows) == [BLOCKED, INSERTED, INSERTED]
+    assert await store.insert([row("e1")]) == [Dead(same=True)]
+    assert await store.any_blocked()
     assert await store.blocked({"e2": "k", "x": "another", "e1": "k"}) == {"e2"}
+
+
+async def test_rows_of_one_key_are_stored_together_or_only_the_first_is_tried(sides: Sides):
+    store, register = sides
+    assert await store.insert([row("a1"), row("b1", "b"), row("a2"), row("free", None), row("a3")]) == [INSERTED] * 5
+    other = replace(row("a4"), event=parse('{"event_id": "a4", "payload": {"n": 2}}', max_bytes=99))
+    assert await store.insert([other]) == [INSERTED]
+    rows = [row("a3", "b"), row("a4"), row("a5"), row("a6"), row("c1", "c"), row("b2", "b")]
+    again = [INSERTED, OTHER_ROW, BEHIND, BEHIND, INSERTED, BEHIND]
+    assert await store.insert(rows) == again, "a row of ours that was lost on the way back counts as inserted"
+    await register.enter([burial("a5")])
+    assert await store.insert([row("a5"), row("a6")]) == [Dead(same=True), BEHIND]
+    assert await store.insert([row("a6"), row("a7")]) == [BLOCKED, BEHIND]
+    assert await store.insert([row("b2", "b"), row("b3", "b")]) == [INSERTED, INSERTED]
 
 
 async def test_letters_become_rows_in_their_order_and_the_last_opens_the_key(sides: Sides):

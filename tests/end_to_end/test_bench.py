@@ -13,6 +13,7 @@ ONLY_FULL = {
     "large_table", "memory_mb", "typed_us", "slow_handlers", "many_transactions", "thread_us",
     "failing_5_ms", "failing_transaction", "failing_typed", "failing_thread",
 }  # fmt: skip
+ONLY_FULL |= {name for name in BARS if "key" in name or "ordered" in name}
 
 
 @pytest.mark.long

@@ -177,6 +177,8 @@ class Law(Hooks):
     def frame_read(self, process: Process, serial: int) -> None:
         if process in self._gaps:
             self.world.break_law(f"{process.name} reads on after a gap that it did not report, at {serial}")
+        if self.order is not None:
+            self.order.read(process)
 
     def row_written(self, token: str, event_id: str) -> None:
         self.world.note("law", f"row {event_id} by {token}")

@@ -76,7 +76,9 @@ class Settings(ListenerSettings):
 
 
 @functools.cache
-def settings_of(name: str, work: str, peer_wait: float, workers: int, order_by: str) -> ListenerSettings:
+def settings_of(
+    name: str, work: str, peer_wait: float, workers: int, order_by: str, after_letter: str
+) -> ListenerSettings:
     """Short times, so that a run is short. Their order is that of the defaults."""
     given = {
         "instance_id": name, "handler": HANDLERS[work], "lease": LEASE, "handle_delay": 0.2, "insert_delay": 0.2,
@@ -84,7 +86,7 @@ def settings_of(name: str, work: str, peer_wait: float, workers: int, order_by: 
         "database_timeout": 0.7, "handle_timeout": HANDLE_TIMEOUT, "handle_attempts": HANDLE_ATTEMPTS,
         "reconnect_first": 0.2, "reconnect_max": 1.0,
         "ws_url": "ws://source/", "shutdown_timeout": 1.0, "peer_wait": peer_wait,
-        "handle_concurrency": workers, "order_by": order_by,
+        "handle_concurrency": workers, "order_by": order_by, "order_after_letter": after_letter,
         "effect_hosts": "receiver.test", "effect_first": 0.2, "effect_max": 1.0,
         "effect_attempts": 50, "effect_timeout": 1.0,
     }  # fmt: skip
@@ -121,7 +123,7 @@ class Disk:
             assert flight.cause is not None
             reason = flight.cause.reason
             letter_id = f"letter {len(self.law.letters_by_id) + 1}"
-            key = flight.order_key
+            key = flight.blocking_key
             claimed = reason not in UNCLAIMED or key is not None
             burial = Burial(flight.claim_id, flight.event.digest, letter_id, claimed, key)
             self.waiting[letter_id] = burial
@@ -242,7 +244,7 @@ class Scene:
         self.law.postgres = self.postgres.memory
         self.law.may_exhaust = self._may_exhaust
         self.law.in_transactions = plan.work == "transaction"
-        self.law.order = KeyLaw(self.law) if plan.order_by else None
+        self.law.order = KeyLaw(self.law, plan.after_letter) if plan.order_by else None
         self.law.with_effects = plan.effects
         self.broker = SimulatedBroker(world, self.law) if plan.acks else None
         self.source = self.broker or SimulatedSource(world, self.law, resumes=plan.resumes)
@@ -286,6 +288,7 @@ class Start(Process):
             PEER_WAIT if scene.plan.affinity else 0.0,
             workers_of(scene.plan.seed),
             scene.plan.order_by,
+            scene.plan.after_letter,
         )
         self.healing = SimulatedHealing(scene.disk(name), self)
         self.links: list[Link] = [scene.redis.link(name), scene.postgres.link(name)]

@@ -6,11 +6,13 @@ from typing import Any
 from tests.simulation.listener import Disk
 from tests.simulation.ordered import OrderedHealing
 from tests.simulation.postgres import PostgresMemory
-from unlost.listener.core.in_flight import InFlight
+from unlost.listener.core.in_flight import DUPLICATE, InFlight
 from unlost.listener.pipeline import settling as settling_module
 from unlost.listener.pipeline.attempt_runner import AttemptRunner
 from unlost.listener.pipeline.claiming import Claiming
+from unlost.listener.pipeline.inlet import Inlet
 from unlost.listener.pipeline.key_order import KeyOrder
+from unlost.listener.pipeline.key_watch import KeyWatch
 from unlost.listener.pipeline.settling import Settling
 from unlost.listener.pipeline.storing import Storing
 from unlost.listener.ports import rows
@@ -18,10 +20,11 @@ from unlost.listener.ports import rows
 REACHED = {
     settling_module: ("_waits_for_registration",),
     AttemptRunner: ("_storing",),
-    Claiming: ("_intake", "_park", "_route_won"),
-    KeyOrder: ("_behind", "_first", "_next"),
+    Claiming: ("_catch_up", "_hold_ahead", "_intake", "_park", "_route_won", "_settling"),
+    Inlet: ("_blocks", "_find_keys"),
+    KeyOrder: ("_behind", "_going", "_next"),
     Settling: ("_intake",),
-    Storing: ("_settling",),
+    Storing: ("_settling", "_without_runs"),
 }
 """The private names of the product on which these mistakes depend, as in ``mutations.py``."""
 Patch = tuple[Any, str, Callable[[Any], Any]]
@@ -29,6 +32,19 @@ Patch = tuple[Any, str, Callable[[Any], Any]]
 
 def _nothing(*_: Any, **__: Any) -> None:
     pass
+
+
+async def _looks_never(*_: Any) -> None:
+    pass
+
+
+def _keyless_if_going_on(real: Any) -> Any:
+    def find(self: Inlet, flights: Any) -> None:
+        real(self, flights)
+        for flight in flights if not self._blocks else ():
+            flight.order_key = None
+
+    return find
 
 
 async def _parks_nothing(*_: Any) -> None:
@@ -118,7 +134,7 @@ def _forgets_the_next(real: Any) -> Any:
     def following(self: KeyOrder, key: str) -> InFlight | None:
         one = real(self, key)
         if one is not None and one.event.event_id.endswith(("3", "5")):
-            del self._first[key]
+            del self._going[key]
             return None
         return one
 
@@ -132,6 +148,37 @@ def _stack(real: Any) -> Any:
         return real(self, key)
 
     return following
+
+
+def _starts_ahead(_: Any) -> Any:
+    def hold(self: Claiming, batch: Any, won: Any) -> Any:
+        return list(won)
+
+    return hold
+
+
+def _in_part(real: Any) -> Any:
+    def insert(self: PostgresMemory, token: str, rows: Any) -> Any:
+        real(self, token, rows)
+        return list(rows), self.insert(token, rows)
+
+    return insert
+
+
+def _last_of_run_first(real: Any) -> Any:
+    def again(self: KeyOrder, run: Any) -> None:
+        real(self, list(reversed(run)))
+
+    return again
+
+
+def _all_behind_is_settled(_: Any) -> Any:
+    async def catch_up(self: Claiming, settled: Any) -> None:
+        for flight in settled:
+            following = self._intake.order.next_of(flight, 9)
+            self._settling.done([(one, DUPLICATE) for one in following if not one.ahead])
+
+    return catch_up
 
 
 ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
@@ -176,5 +223,35 @@ ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         [(PostgresMemory, "open", lambda _: _nothing)],
     ),
     "order-unparked": ("a handler runs before the key is looked at", [(Claiming, "_park", lambda _: _parks_nothing)]),
+    "order-continue-parks": (
+        "letters block their keys although the group goes on",
+        [(InFlight, "blocking_key", lambda _: property(lambda self: self.order_key))],
+    ),
+    "order-continue-at-once": (
+        "events of a key that goes on run at the same time",
+        [(Inlet, "_find_keys", _keyless_if_going_on)],
+    ),
+    "order-stop-reads-on": (
+        "reading goes on while a key is blocked",
+        [(KeyWatch, "why", lambda _: property(lambda _self: ""))],
+    ),
+    "order-stop-for-ever": (
+        "reading does not begin again once no key is blocked",
+        [(KeyWatch, "look", lambda _: _looks_never)],
+    ),
+    "order-ahead-starts": ("what is claimed ahead starts at once", [(Claiming, "_hold_ahead", _starts_ahead)]),
+    "order-run-in-part": (
+        "of a run, what can be stored is stored, although its first was not",
+        [(PostgresMemory, "insert_in_order", _in_part)],
+    ),
+    "order-run-split": (
+        "the rest of a run that failed is stored before its first",
+        [(Storing, "_without_runs", lambda _: lambda _self, batch: batch[::-1])],
+    ),
+    "order-run-turned": ("a run that must wait again is turned round", [(KeyOrder, "wait_again", _last_of_run_first)]),
+    "order-catches-up-blindly": (
+        "what waits behind an event that a peer settled counts as settled too",
+        [(Claiming, "_catch_up", _all_behind_is_settled)],
+    ),
     "order-refused-is-stored": ("a refused row counts as stored", [(Storing, "stored", _refused_is_stored)]),
 }

@@ -2,6 +2,7 @@
 
 Order    when a row is written, or a handler starts, every earlier event of its key that the journal has is a row
 Parking  no handler has run for an event whose letter says ``blocked``
+Policy   with ``continue``, a letter counts as a row, and no letter says ``blocked``; with ``stop``, none reads on
 The end  a key is blocked only behind a letter that nobody can heal
 
 Left out are a store or a journal that goes back, and a journal that removes what was not read: order is not promised
@@ -24,9 +25,13 @@ from unlost.listener.ports.dead_letters import HealingGroup, HealingLetter, Reso
 if TYPE_CHECKING:
     from tests.simulation.law import Law
     from tests.simulation.listener import Disk, Scene, Start
+    from tests.simulation.world import Process
 
 PATH = "payload.key"
 HAPPENINGS_SALT = 141
+AFTER_LETTER = ("park", "park", "continue", "park", "park", "stop")
+STOP_SECONDS = 3.0
+"""Within this time a listener that reaches PostgreSQL knows that a key is blocked."""
 MOST_TRIES = 8
 AGAIN_SECONDS = 0.5
 LEASED_SECONDS = 6.0
@@ -37,17 +42,27 @@ def ordered(seed: int) -> Schedule:
     """The ordered schedule of this seed: the faults of the usual one, and events of a few keys."""
     usual = schedule(seed)
     rng = random.Random(seed * 2_654_435_761 + HAPPENINGS_SALT)
+    happenings, fixed = _happenings(rng), rng.random() < 0.7
+    after_letter = AFTER_LETTER[seed % len(AFTER_LETTER)]
+    if after_letter == "stop":  # nothing is read behind a letter that nobody can heal
+        happenings, fixed = tuple(_healing(one) for one in happenings if one.content == 0), True
     return msgspec.structs.replace(
         usual,
-        happenings=_happenings(rng),
+        happenings=happenings,
+        after_letter=after_letter,
         faults=tuple(one for one in usual.faults if one.what not in (*RESTORES, *JOURNAL_RESTORES, "retention")),
         resumes=True,
         acks=False,
         odd="",
         dead=(0.0, 0.0),
         order_by=PATH,
-        fixed_at=rng.uniform(2.0, 6.0) if rng.random() < 0.7 else 0.0,
+        fixed_at=rng.uniform(2.0, 6.0) if fixed else 0.0,
     )
+
+
+def _healing(one: Happening) -> Happening:
+    """The same event, without what only a person could heal."""
+    return msgspec.structs.replace(one, poison=False, valid=True, failures=0, seconds=min(one.seconds, 0.2))
 
 
 def _happenings(rng: random.Random) -> tuple[Happening, ...]:
@@ -78,8 +93,11 @@ def _happenings(rng: random.Random) -> tuple[Happening, ...]:
 class KeyLaw:
     """The order of each key, as the judge checks it."""
 
-    def __init__(self, law: Law) -> None:
+    def __init__(self, law: Law, after_letter: str) -> None:
         self._law = law
+        self._after_letter = after_letter
+        self._reads: dict[tuple[Process, float], set[float]] = {}
+        """When a process read while a key was blocked, by process and by the time since when it is."""
         self._ran: set[str] = set()
 
     def before(self, event_id: str) -> list[str]:
@@ -104,7 +122,8 @@ class KeyLaw:
 
     def in_order(self, event_id: str, what: str) -> None:
         """Check that nothing of the key that came before is missing."""
-        missing = [one for one in self.before(event_id) if one not in self._law.postgres.rows]
+        over = self._law.lettered if self._after_letter == "continue" else ()
+        missing = [one for one in self.before(event_id) if one not in self._law.postgres.rows and one not in over]
         if missing:
             self._law.world.break_law(f"{what} {event_id}, and {', '.join(missing)} of its key came before")
 
@@ -112,7 +131,23 @@ class KeyLaw:
         self.in_order(event_id, "a handler starts")
         self._ran.add(event_id)
 
+    def read(self, process: Process) -> None:
+        """Check that reading has stopped. A listener that was waiting for an event reads what comes next."""
+        law = self._law
+        keyed = [one.at for one in law.postgres.buried.values() if one.order_key is not None]
+        if self._after_letter != "stop" or not keyed or (now := law.world.now) - STOP_SECONDS < min(keyed):
+            return
+        since = now - STOP_SECONDS
+        if process.frozen_since(since) or any(one.troubled_since(since) for one in process.links):
+            return
+        reads = self._reads.setdefault((process, min(keyed)), set())
+        reads.add(now)
+        if len(reads) > 1:
+            law.world.break_law(f"{process.name} reads on, though a key has been blocked since {min(keyed):.3f}")
+
     def buried(self, event_id: str, reason: str) -> None:
+        if reason == "blocked" and self._after_letter == "continue":
+            self._law.world.break_law(f"{event_id} was parked, although its key goes on")
         if reason == "blocked" and event_id in self._ran:
             self._law.world.break_law(f"{event_id} was parked after its handler had run")
 

@@ -243,6 +243,25 @@ class PostgresMemory:
                     self.hooks.row_written(token, event_id)
         return inserted
 
+    def insert_in_order(self, token: str, rows: Sequence[NewRow]) -> tuple[list[NewRow], set[str]] | Blocked:
+        """Insert all rows, or only the first of each key; return those that were tried, and which are stored."""
+        keys = [row.order_key for row in rows]
+        firsts = [
+            row for i, row in enumerate(rows) if row.order_key is None or row.revives or keys.index(row.order_key) == i
+        ]
+        tried = list(rows) if len(firsts) == len(rows) or self.may_insert_all(rows) else firsts
+        inserted = self.insert(token, tried)
+        return (tried, inserted) if isinstance(inserted, set) else inserted
+
+    def may_insert_all(self, rows: Sequence[NewRow]) -> bool:
+        """Whether none of these is a row already, buried or blocked."""
+        return all(
+            (one := row.event.event_id) not in self.rows
+            and (one not in self.buried or row.revives)
+            and not self.is_blocked(one, row.order_key)
+            for row in rows
+        )
+
     def is_blocked(self, event_id: str, key: str | None) -> bool:
         """Whether an earlier letter blocks the key of this event."""
         own = self.buried.get(event_id)
@@ -258,6 +277,9 @@ class PostgresMemory:
 
     def blocked(self, keys: Mapping[str, str]) -> set[str] | Blocked:
         return BLOCKED if self.locked else {one for one, key in keys.items() if self.is_blocked(one, key)}
+
+    def any_blocked(self) -> bool | Blocked:
+        return BLOCKED if self.locked else bool(self.firsts())
 
     def firsts(self) -> set[str]:
         """The letters that are the first of their keys."""

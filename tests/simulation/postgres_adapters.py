@@ -15,8 +15,8 @@ from unlost.listener.core.event import Event
 from unlost.listener.core.store_mark import StoreMark
 from unlost.listener.ports.dead_letters import Burial, Resolved, Standing, StoreLoss
 from unlost.listener.ports.membership import MembershipView
+from unlost.listener.ports.rows import BEHIND, INSERTED, NewRow, Result, TransactionPipeline
 from unlost.listener.ports.rows import BLOCKED as REFUSED
-from unlost.listener.ports.rows import INSERTED, NewRow, Result, TransactionPipeline
 
 T = TypeVar("T")
 
@@ -250,13 +250,15 @@ class SimulatedStore:
         if not rows:
             return []
         memory = self.session.memory
-        inserted = await self.session.ask(
-            f"insert {[row.event.event_id for row in rows]}", lambda: memory.insert(self._token, rows)
+        answer = await self.session.ask(
+            f"insert {[row.event.event_id for row in rows]}", lambda: memory.insert_in_order(self._token, rows)
         )
-        assert isinstance(inserted, set)
+        assert isinstance(answer, tuple)
+        tried, inserted = answer
         if len(inserted) == len(rows):
             return [INSERTED] * len(rows)
-        return await self._told_apart(rows, inserted)
+        told = dict(zip(map(id, tried), await self._told_apart(tried, inserted), strict=True))
+        return [told.get(id(row), BEHIND) for row in rows]
 
     async def _told_apart(self, rows: Sequence[NewRow], inserted: set[str]) -> list[Result]:
         unclear: list[NewRow] = []
@@ -278,6 +280,10 @@ class SimulatedStore:
         if None in results:
             raise Transient("a row vanished between being met and being read; try again")
         return [result for result in results if result is not None]
+
+    async def any_blocked(self) -> bool:
+        memory = self.session.memory
+        return bool(await self.session.ask("any blocked?", memory.any_blocked))
 
     async def insert_with(
         self, row: NewRow, work: Callable[[Any], Awaitable[None]], transactions: TransactionPipeline | None = None

@@ -48,6 +48,10 @@ class FakeRows:
         await self._answer()
         return {one for one, key in keys.items() if key in self.blocks}
 
+    async def any_blocked(self) -> bool:
+        await self._answer()
+        return bool(self.blocks)
+
     async def same_content(self, event: Event) -> bool:
         self.log.append(f"compare {event.event_id}")
         if isinstance(self.same, Transient | Permanent):

@@ -8,6 +8,7 @@ from unlost.listener.core.cause import DeadLetterCause
 from unlost.listener.core.claim import ClaimRequest
 from unlost.listener.core.errors import Transient
 from unlost.listener.core.in_flight import End, InFlight
+from unlost.listener.pipeline.key_order import KeyOrder
 from unlost.listener.ports.dead_letters import Burial
 from unlost.listener.ports.rows import Result
 
@@ -29,6 +30,7 @@ class FakeIntake:
     def __init__(self, log: list[object] | None = None) -> None:
         self.log = [] if log is None else log
         self.ends: dict[str, End] = {}
+        self.order = KeyOrder()
         self._settled: list[ClaimRequest] = []
 
     def report_received(self) -> None:
@@ -54,6 +56,7 @@ class FakeWork:
 
     aside = 0
     seconds = 1.0
+    in_runs = False
 
     def __init__(self, *, handled: bool = True, looks: bool = False, log: list[object] | None = None) -> None:
         self.handled = handled
@@ -64,6 +67,9 @@ class FakeWork:
 
     def hold(self, routes: Mapping[str, str]) -> None:
         raise NotImplementedError
+
+    def may_be_claimed_ahead(self, flight: InFlight) -> bool:
+        return not self._looks
 
     def must_look_before(self, flight: InFlight) -> bool:
         return self._looks

@@ -45,6 +45,11 @@ class PeerAffinity:
         self._queue.put_all(flights)
         self._calm.clear()
 
+    def put_first(self, flights: Sequence[InFlight]) -> None:
+        """Queue these to be claimed before all others."""
+        self._queue.put_first(flights)
+        self._calm.clear()
+
     def put_behind(self, flights: Sequence[InFlight]) -> None:
         """Queue peers' events to be claimed when nothing else waits."""
         self._queue.put_behind(flights)

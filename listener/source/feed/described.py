@@ -37,6 +37,7 @@ class ProfileFeed(Feed):
         self.name = loaded.name
         self.resumes = profile.cursor is not None or profile.ack is not None
         self.shared = profile.ack is not None
+        self.key = profile.key or ""
         self.stop_on = [one for one in profile.stop_on if isinstance(one, int)]
         self.fresh = profile.fresh
         self.renew = profile.again.every if profile.again else None

@@ -139,6 +139,8 @@ class Feed(ABC):
     """Whether missed events are sent later: after a cursor, or because they were not acknowledged."""
     shared: bool = False
     """Whether each message goes to one of several connections."""
+    key: str = ""
+    """The path of the key in whose order events are processed, as in ``ORDER_BY``: ``payload.account_id``."""
     stop_on: Sequence[int] = ()
     """Close codes after which retrying soon is pointless."""
     fresh: float | None = None

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from unlost.listener.core.order_key import PATH
 from unlost.listener.source.feed.forms import (
     BY_VARIABLE,
     Address,
@@ -187,6 +188,9 @@ class Profile(Table):
         None, description='path or template of its type, or a list; "=text" is a constant'
     )
     payload: PathText | None = Field(None, description="path of its payload; none: the whole event")
+    key: str | None = Field(
+        None, pattern=rf"^{PATH}$", description="path of the key in whose order events are processed, as ORDER_BY"
+    )
     cursor: PathText | None = Field(None, description="path of the position after which the feed can resume")
     resume: Resume | None = Field(None, description="how the feed is asked to continue after the cursor")
     overlap: int = Field(0, ge=0, description="how much is read again: subtracted from a cursor that is a number")

@@ -18,7 +18,16 @@ import asyncpg
 from unlost.listener.core.claim import ClaimRequest, Dead, Done
 from unlost.listener.core.errors import NotPermitted, Transient
 from unlost.listener.core.event import Event
-from unlost.listener.ports.rows import BLOCKED, INSERTED, OTHER_ROW, SAME_ROW, NewRow, Result, TransactionPipeline
+from unlost.listener.ports.rows import (
+    BEHIND,
+    BLOCKED,
+    INSERTED,
+    OTHER_ROW,
+    SAME_ROW,
+    NewRow,
+    Result,
+    TransactionPipeline,
+)
 from unlost.listener.store.postgres.connections import Connection, HandlerTransaction, TransactionLeft
 from unlost.listener.store.postgres.database import Borrowed, Database
 from unlost.listener.store.postgres.errors import translated
@@ -83,6 +92,8 @@ class PostgresRows:
         async with self._database.acquire("storing events") as connection:
             if len(rows) == 1:
                 stored = int(await self._insert_one(connection, rows[0]))
+            elif not rows[0].revives and len(firsts := _firsts(rows)) < len(rows):
+                return await self._insert_runs(connection, rows, firsts)
             elif any(row.order_key is not None for row in rows):
                 stored = await self._insert_in_order(connection, rows)
             else:
@@ -91,6 +102,20 @@ class PostgresRows:
                 )
                 stored = _count(status)
             return [INSERTED] * len(rows) if stored == len(rows) else await self._told_apart(connection, rows)
+
+    async def _insert_runs(self, connection: Connection, rows: Sequence[NewRow], firsts: Sequence[int]) -> list[Result]:
+        """Store several events of one key: all of the batch, or only the first of each key is tried."""
+        transaction = connection.transaction()
+        await transaction.start()
+        if await self._insert_in_order(connection, rows) == len(rows):
+            await transaction.commit()
+            return [INSERTED] * len(rows)
+        await transaction.rollback()
+        tried = [rows[i] for i in firsts]
+        stored = await self._insert_in_order(connection, tried)
+        results = [INSERTED] * len(tried) if stored == len(tried) else await self._told_apart(connection, tried)
+        found = dict(zip(firsts, results, strict=True))
+        return [found.get(i, BEHIND) for i in range(len(rows))]
 
     async def _insert_in_order(self, connection: Connection, rows: Sequence[NewRow]) -> int:
         respects = self._respects_burials and not rows[0].revives
@@ -184,6 +209,11 @@ class PostgresRows:
         async with self._database.acquire("looking for blocked keys") as connection:
             found = await connection.fetch(self._sql["blocked"], list(keys), list(keys.values()))
         return {row["event_id"] for row in found}
+
+    async def any_blocked(self) -> bool:
+        """Return whether any key is blocked."""
+        async with self._database.acquire("looking for any blocked key") as connection:
+            return bool(await connection.fetchval(self._sql["any_blocked"]))
 
     async def same_content(self, event: Event) -> bool | None:
         """Return whether the row of this id has the same content as JSON values; None without a row."""
@@ -280,6 +310,12 @@ def _parts(rows: Sequence[NewRow]) -> list[list[int]]:
     edited = [[i] for i, row in enumerate(rows) if row.edited is not None]
     alike = ([i for i, row in enumerate(rows) if row.revives is one and row.edited is None] for one in (False, True))
     return [*filter(None, alike), *edited]
+
+
+def _firsts(rows: Sequence[NewRow]) -> list[int]:
+    """The places of rows without a key, and of the first row of each key."""
+    first: dict[str, int] = {}
+    return [i for i, row in enumerate(rows) if row.order_key is None or first.setdefault(row.order_key, i) == i]
 
 
 def _values(row: NewRow) -> tuple[Any, ...]:

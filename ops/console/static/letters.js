@@ -7,6 +7,7 @@ import {chosenBy, filters, isFiltered, withQuery} from "./filters.js";
 import {replays} from "./replays.js";
 
 const SHOWN = 50;
+const FOLLOWERS = [["", "choose"], ["wait", "wait until the letter is restored"], ["go", "go on without it: its order is given up"]];
 const STATES = {open: "warn", failed: "bad", quarantined: "bad", archived: "soft", resolved: "good"};
 const groupLink = one => `#/letters/group/${encodeURIComponent(one)}`;
 const letterLink = one => `#/letters/letter/${encodeURIComponent(one)}`;
@@ -135,23 +136,29 @@ function actions(chosen, what, running, say) {
     h("button", {onclick: tried(say, () => restore(chosen, what, say))}, chosen.ids ? "Restore" : "Restore…"));
 }
 
-const counting = async (action, chosen) => (await post(`/api/letters/${action}`, {...chosen, dry_run: true}))[`${action}d`];
+const planned = (action, chosen) => post(`/api/letters/${action}`, {...chosen, dry_run: true});
 
 async function archive(chosen, what, say) {
-  const number = await counting("archive", chosen);
-  const why = await dialog(`Archive ${what}`, end => {
+  const plan = await planned("archive", chosen);
+  const said = await dialog(`Archive ${what}`, end => {
     const input = h("input", {id: "why", autofocus: true, required: true, maxlength: "500", autocomplete: "off"});
-    const done = event => { event.preventDefault(); if (input.value.trim()) end(input.value.trim()); };
-    return h("form", {onsubmit: done}, h("p", {}, `It would archive ${counted(number, "letter")}. A replay skips archived letters. Restore brings them back.`),
+    const followers = h("select", {id: "followers", required: true}, FOLLOWERS.map(([value, words]) => h("option", {value}, words)));
+    const done = event => {
+      event.preventDefault();
+      if (input.value.trim()) end({why: input.value.trim(), ...plan.blocking ? {followers: followers.value} : {}});
+    };
+    return h("form", {onsubmit: done}, h("p", {}, `It would archive ${counted(plan.archived, "letter")}. A replay skips archived letters. Restore brings them back.`),
+      plan.blocking ? [h("p", {class: "warn"}, `${counted(plan.blocking, "letter")} of these may block a key: later events of that key wait behind it, in order.`),
+        h("label", {for: "followers"}, "Later events of the key"), followers] : null,
       h("label", {for: "why"}, "Why"), input, h("div", {class: "row"}, h("button", {class: "main", type: "submit"}, "Archive")));
   });
-  if (why === null) return;
-  const done = await post("/api/letters/archive", {...chosen, why});
+  if (said === null) return;
+  const done = await post("/api/letters/archive", {...chosen, ...said});
   say(`${count(done.archived)} archived`);
 }
 
 async function restore(chosen, what, say) {
-  const number = chosen.ids ? 1 : await counting("restore", chosen);
+  const number = chosen.ids ? 1 : (await planned("restore", chosen)).restored;
   const sure = chosen.ids || await dialog(`Restore ${what}`, end => [
     h("p", {}, `It would restore ${counted(number, "letter")} from the archive and from quarantine. They wait for a replay then.`),
     h("div", {class: "row"}, h("button", {class: "main", autofocus: true, onclick: () => end(true)}, "Restore"))]);

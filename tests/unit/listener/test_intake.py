@@ -130,15 +130,15 @@ def test_an_event_of_a_key_that_ends_as_a_copy_lets_the_next_one_go():
     (first,) = admitted.queue.waiting()
     intake.rename(first, conflict_claim(first.event))
     intake.settled([first])
-    other = admitted.queue.waiting()[-1]
+    other = admitted.queue.waiting()[0]
     intake.settled([other])
-    copy = admitted.queue.waiting()[-1]
+    copy = admitted.queue.waiting()[0]
     assert (other.claim_id, copy.claim_id) == ("other", "e")
     inlet.receive(split([frame("last", 1, "j.4")]))
     intake.rename(copy, conflict_claim(copy.event))
     assert first.copies == [copy], "the conflict that it becomes is in memory already"
     intake.finish([(first, DUPLICATE)])
-    assert admitted.queue.waiting()[-1].claim_id == "last"
+    assert admitted.queue.waiting()[0].claim_id == "last"
 
 
 async def test_every_event_knows_when_it_entered_on_both_clocks():

@@ -1,5 +1,6 @@
 """Order per key: the key of an event, and the state of a key as a table."""
 
+import itertools
 import json
 from typing import Any, cast
 
@@ -8,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.stand_ins import flight
+from unlost.listener.app.settings import MOST_DECLARED, ListenerSettings, handler_of
 from unlost.listener.app.sources import check_order
 from unlost.listener.core.errors import Misconfigured
 from unlost.listener.core.event import parse
 from unlost.listener.core.in_flight import InFlight
-from unlost.listener.core.order_key import LONGEST, key_reader
+from unlost.listener.core.order_key import LONGEST, key_reader, nearest_key
 from unlost.listener.pipeline.key_order import KeyOrder
 
 
@@ -64,6 +66,30 @@ def test_a_long_key_is_replaced_by_its_digest():
     assert key_at("payload.a", {"event_id": "e", "payload": {"a": "x" * LONGEST}}) == "x" * LONGEST + " of s"
 
 
+@pytest.mark.parametrize(
+    ("order_by", "of_source", "of_type", "key"),
+    [
+        ("payload.a", "", None, "1 of s"),
+        ("payload.a", "payload.b", None, "2 of s"),
+        ("payload.a", "payload.b", "payload.c", "3 of s"),
+        ("payload.a", "payload.b", "", "2 of s"),
+        ("", "", "payload.c", "3 of s"),
+        ("payload.a", "", "payload.missing", None),
+        ("", "", "", None),
+    ],
+)
+def test_the_path_that_is_declared_nearest_to_the_event_counts(
+    order_by: str, of_source: str, of_type: str | None, key: str | None
+):
+    event = parse(b'{"event_id":"e","type":"t","payload":{"a":1,"b":2,"c":3}}', max_bytes=999)
+    read = nearest_key(order_by, of_source, None if of_type is None else {"t": of_type}.__getitem__)
+    assert (read and read(event, "s")) == key
+
+
+def test_without_any_path_nothing_is_read():
+    assert nearest_key("", "", None) is None
+
+
 def keyed(name: str, key: str | None, *, revive: bool = False) -> InFlight:
     one = flight(name)
     one.order_key, one.revive = key, revive
@@ -94,6 +120,38 @@ def test_the_states_of_a_key(about: str, steps: list[tuple[str, str]]):
         following = order.settled(one) if step[0] == "-" else None
         found = order.admit([one]) if step[0] == "+" else [following] if following else []
         assert "".join(each.claim_id for each in found) == expected, f"{about}: {step}"
+
+
+def test_what_is_held_behind_the_first_goes_with_it_and_ends_with_the_last():
+    order, events = KeyOrder(), [keyed(f"a{number}", "a") for number in range(5)]
+    order.admit(events)
+    assert order.next_of(events[0], 2) == events[1:3]
+    order.claim_ahead(events[1:4])
+    held = {events[1], events[2]}
+    assert order.settled(events[0]) is events[1]
+    assert order.run_of(events[1], 9, lambda one: one in held) == [events[2]]
+    assert (order.waiting, list(order.ahead)) == (2, [events[3]])
+    assert order.settled(events[1]) is None
+    assert order.settled(events[2]) is events[3], "the next turn comes once the whole run is settled"
+
+
+def test_a_run_that_waits_again_keeps_its_order_and_its_claims():
+    order, events = KeyOrder(), [keyed(f"a{number}", "a") for number in range(5)]
+    order.admit(events)
+    assert order.run_of(events[0], 3, lambda _: True) == events[1:4]
+    order.wait_again(events[1:4])
+    assert (order.waiting, list(order.ahead)) == (4, events[3:0:-1])
+    for before, after in itertools.pairwise(events):
+        assert order.settled(before) is after
+    assert order.settled(events[4]) is None
+    assert (order.waiting, order.ahead) == (0, {})
+
+
+def test_what_a_peer_settled_behind_the_first_is_passed_over():
+    order, events = KeyOrder(), [keyed(f"a{number}", "a") for number in range(3)]
+    order.admit(events)
+    assert order.settled(events[1]) is None
+    assert order.settled(events[0]) is events[2]
 
 
 def test_events_from_letters_wait_for_nothing_here():
@@ -145,3 +203,21 @@ def test_a_source_that_deals_out_its_messages_has_no_order_to_keep():
     check_order("", [stream, queue])
     with pytest.raises(Misconfigured, match=r"ORDER_BY=payload.a cannot be kept for nats://queue: "):
         check_order("payload.a", [stream, queue])
+
+
+def test_a_key_of_a_route_needs_such_a_source_too():
+    queue = cast("Any", Some("nats://queue", shared=True))
+    with pytest.raises(Misconfigured, match=r"^key='a' of order.\* cannot be kept for nats://queue: "):
+        check_order("", [queue], {"order.*": "a"})
+
+
+def test_listeners_declare_their_keys():
+    settings = ListenerSettings.load({"ws_url": "ws://x", "handler": "a:b", "order_by": "payload.a"})
+    assert settings.declared_with({}) == settings.declared == "a:b@ ordered by payload.a"
+    assert settings.declared_with({"order.*": "c", "b": "d"}) == "a:b@ ordered by payload.a; d of b, c of order.*"
+    many = {f"type.{number}": "account" for number in range(50)}
+    declared = settings.declared_with(many)
+    assert declared is not None
+    assert len(declared) < MOST_DECLARED
+    assert declared != settings.declared_with(many | {"one": "more"})
+    assert handler_of(declared) == "a:b"
