@@ -51,6 +51,21 @@ def test_each_image_is_tagged_by_a_version_and_ours_by_this_one():
     assert {one for one in images if one.startswith("unlost")} == {f"unlost:{PROJECT['version']}"}
 
 
+def test_the_sdist_holds_every_file_of_the_package():
+    lines = [line.split() for line in (ROOT / "MANIFEST.in").read_text().splitlines()]
+    grafted = tuple(words[1].removeprefix("unlost/") for words in lines if words[:1] == ["graft"])
+    (patterns,) = [words[2:] for words in lines if words[:2] == ["recursive-include", "unlost"]]
+    files = [path for top in ("listener", "producer", "dlq", "ops") for path in (ROOT / top).rglob("*.*")]
+    kept = [one for one in files if one.is_file() and one.suffix not in (".py", ".pyc")]
+    assert len(kept) > 80
+    lacking = [
+        str(one)
+        for one in kept
+        if not any(one.match(pattern) for pattern in patterns) and not str(one.relative_to(ROOT)).startswith(grafted)
+    ]
+    assert lacking == []
+
+
 def component(name: str, *licences: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "version": "1", "licenses": list(licences)}
 
