@@ -47,7 +47,8 @@ ONE_OF = 40
 SLOW_HANDLERS = {"DRILL_SECONDS": "1", "handle_concurrency": "400"}
 KEYS = 47
 """No divisor of the distance of failing events, so that many keys have one."""
-ORDERED = {"order_by": "payload.key", "handle_delay": "0.2", "heal": "off"}
+ORDERED = {"order_by": "payload.key", "handle_delay": "0.2", "heal": "off", "DRILL_SECONDS": "0.15"}
+"""Runs take long enough that a listener holds several events, although one event of a key runs at a time."""
 OWNED = {"handle_timeout": "5", "DRILL_SECONDS": "0.1"}
 """HANDLE_TIMEOUT does not exceed the lease. A frozen owner's transaction may stay idle for the longer of the two, and
 the new owner waits for it. A run takes long enough that a listener that held several events still holds some."""
