@@ -1,10 +1,16 @@
 """Facts as log lines. A change of state is logged at info, a settled event at debug; a duplicate is never a warning.
 
+At most ``MOST_ALIKE`` failed attempts and as many burials are logged in a second, and one line says that more are left
+out. Metrics count all of them, and letters have every attempt.
+
 With ``REDACT``, texts that may quote a payload are withheld: a fact does not have the content of its event. The letter
 keeps them, and ``dlq show`` prints them with the fields masked.
 """
 
 import re
+import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -65,6 +71,10 @@ _WARN = (
 )  # fmt: skip
 
 
+_LIMITED = (AttemptFailed, EventBuried)
+MOST_ALIKE = 20
+"""Nobody reads more lines of one kind in a second, and to write a line costs as much as to store several events."""
+
 _MAY_QUOTE = {
     EffectBuried: "message",
     EffectFailed: "why",
@@ -91,15 +101,25 @@ def _is_warning(fact: Fact) -> bool:
 class ListenerLogs:
     """Logs the facts to which it subscribes."""
 
-    def __init__(self, *, debug: bool, log: Any = None, redactor: Redactor = UNMASKED) -> None:
+    def __init__(
+        self,
+        *,
+        debug: bool,
+        log: Any = None,
+        redactor: Redactor = UNMASKED,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Make one. ``log`` takes the lines; none: the process's own logger."""
+        self._clock = clock
+        self._second = 0
+        self._in_this_second: Counter[type[Fact]] = Counter()
         self._log = structlog.get_logger() if log is None else log
         self._redactor = redactor
         self.subscribes_to = frozenset(Fact.__subclasses__()) - _SILENT - (frozenset() if debug else _AT_DEBUG)
 
     def __call__(self, fact: Fact) -> None:
         """Log one fact."""
-        if type(fact) not in self.subscribes_to:
+        if type(fact) not in self.subscribes_to or (isinstance(fact, _LIMITED) and self._is_left_out(fact)):
             return
         if isinstance(fact, EventsStored | EventsDuplicate):
             for event_id in fact.event_ids:
@@ -111,6 +131,18 @@ class ListenerLogs:
         elif isinstance(fact, DeadLetterFileFailed):
             write = self._log.error
         write(_words(type(fact).__name__), **self._fields(fact))
+
+    def _is_left_out(self, fact: Fact) -> bool:
+        """Whether this second has had enough of these. The first that is left out is mentioned."""
+        second = int(self._clock())
+        if second != self._second:
+            self._second = second
+            self._in_this_second.clear()
+        self._in_this_second[type(fact)] += 1
+        number = self._in_this_second[type(fact)]
+        if number == MOST_ALIKE + 1:
+            self._log.warning("lines_left_out", of=_words(type(fact).__name__), logged_in_this_second=MOST_ALIKE)
+        return number > MOST_ALIKE
 
     def _fields(self, fact: Fact) -> dict[str, Any]:
         fields = {name: getattr(fact, name) for name in fact.__struct_fields__}

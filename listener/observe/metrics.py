@@ -194,6 +194,10 @@ class ListenerMetrics:
 
     def _count_what_is_rarer(self, fact: Fact) -> None:
         match fact:
+            case AttemptFailed(stage=stage, error_class=error_class, retried=retried, count=count):
+                self._failures.labels(stage, error_class).inc(count)
+                if retried:
+                    self._retries.labels(stage).inc(count)
             case EventsDuplicate(event_ids):
                 self._events.labels("duplicate").inc(len(event_ids))
             case FramesUnread(count):
@@ -205,10 +209,6 @@ class ListenerMetrics:
             case EventBuried(reason=reason, error_class=error_class):
                 self._events.labels("buried").inc()
                 self._letters.labels(reason, error_class).inc()
-            case AttemptFailed(stage=stage, error_class=error_class, retried=retried, count=count):
-                self._failures.labels(stage, error_class).inc(count)
-                if retried:
-                    self._retries.labels(stage).inc(count)
             case LeasesLost(event_ids):
                 self._leases.inc(len(event_ids))
             case EffectsRecorded() | EffectDelivered() | EffectFailed() | EffectBuried() | NotificationEnded():
