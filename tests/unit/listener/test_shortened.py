@@ -33,4 +33,4 @@ def test_lines_between_the_first_and_the_last_are_left_out() -> None:
 
 def test_the_failure_of_an_attempt_keeps_the_cause() -> None:
     failure = failure_of(ValueError("x" * 5_000 + "\nno such order"), stage="handle", at=1.0)
-    assert (len(failure.message), failure.message[-14:]) == (MESSAGE_LIMIT, "\nno such order")
+    assert (len(failure.message), failure.message[-14:]) == (MESSAGE_LIMIT, "…no such order")
