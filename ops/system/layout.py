@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, assert_never
@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 from unlost.listener.store.postgres.statements import DEFAULT_GROUP
 from unlost.ops.kit.command import Settings
 from unlost.ops.kit.telemetry.files import private_descriptor, private_directory
+from unlost.ops.system.balancer import Pair
 from unlost.ops.system.child import Child
 from unlost.ops.system.ports import LOOPBACK, free_port
 from unlost.ops.system.tokens import LocalTokens, local_tokens
@@ -126,13 +127,20 @@ class Layout:
 
     def producer(self) -> Child:
         """The producer, not yet started."""
+        return self._producer("producer", Pair(self.ports.producer, self.ports.stream), str(self.journal))
+
+    def producers(self, database_url: str, ports: Sequence[Pair]) -> list[Child]:
+        """Producers that share a journal in PostgreSQL, not yet started. A balancer has the ports of this layout."""
+        return [self._producer(f"producer-{number}", at, database_url) for number, at in enumerate(ports, 1)]
+
+    def _producer(self, name: str, at: Pair, journal: str) -> Child:
         return self._command(
             "producer",
-            "producer",
-            PORT=str(self.ports.producer),
-            WS_PORT=str(self.ports.stream),
-            JOURNAL=str(self.journal),
-            INSTANCE_ID="producer",
+            name,
+            PORT=str(at.publish),
+            WS_PORT=str(at.stream),
+            JOURNAL=journal,
+            INSTANCE_ID=name,
             LISTENERS=",".join(self.listener_urls),
             CONSOLE_URL=self.console_url or "",
             **self._access("producer"),
@@ -196,7 +204,7 @@ class Layout:
 
     def _command(self, command: str, name: str, **settings: str) -> Child:
         for path in (settings.get("JOURNAL"), settings.get("DEAD_LETTER_FILE")):
-            if path is not None:
+            if path is not None and "://" not in path:
                 private_directory(Path(path).parent)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.extra, **settings}
         return Child(name, [str(executable("unlost")), command], log=self.log(name), environment=environment)

@@ -11,17 +11,24 @@ from collections.abc import Mapping
 from unlost.listener.core.errors import UnlostError
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.roles import RoleNames, provide
+from unlost.listener.store.postgres.roles import RoleNames, provide, provide_producers
 from unlost.ops.system.child import ChildFailed
 from unlost.ops.system.postgres import PostgresServer
 
 
-async def prepared(url: str, group: str, passwords: Mapping[str, str]) -> None:
-    """Bring the tables of a group up to date, and make its roles. ``url``: as superuser."""
+async def prepared(
+    url: str, group: str, passwords: Mapping[str, str], producers: tuple[str, str] | None = None
+) -> None:
+    """Bring the tables of a group up to date, and make its roles. ``url``: as superuser.
+
+    ``producers``: name and password of the role for a journal in the same database.
+    """
     database = Database(url, group=group, name="unlost roles", connections=1, timeout=60.0, connect_timeout=30.0)
     try:
         await migrate(database)
         await provide(database, passwords)
+        if producers is not None:
+            await provide_producers(database, *producers)
     finally:
         await database.close()
 

@@ -18,12 +18,13 @@ from typing import TextIO
 import httpx
 
 from unlost.ops.kit.telemetry.files import PRIVATE_DIRECTORY, private_descriptor, private_directory
+from unlost.ops.system.balancer import Balancer, Pair
 from unlost.ops.system.child import Child, ChildFailed
 from unlost.ops.system.grace import grace_of
 from unlost.ops.system.installed import WHEELS, Origin
 from unlost.ops.system.layout import Layout, executable
 from unlost.ops.system.pooler import Pooler
-from unlost.ops.system.ports import is_free
+from unlost.ops.system.ports import LOOPBACK, free_port, is_free
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.postgres_pair import PostgresPair
 from unlost.ops.system.redis_topologies import RedisTopology
@@ -80,6 +81,7 @@ class System:
         redis: RedisTopology | None = None,
         pair: PostgresPair | None = None,
         pooled: bool = False,
+        balanced: int = 0,
         narrow: bool = False,
         postgres_from: Origin = "wheel",
         redis_from: Origin = "wheel",
@@ -87,7 +89,8 @@ class System:
         """``by_socket``: processes reach both servers by Unix sockets if the paths are short enough.
 
         ``redis``: servers in place of the one Valkey. ``pair``: a PostgreSQL with a standby, in place of one.
-        ``pooled``: listeners reach PostgreSQL by way of a pgbouncer. ``narrow``: daemons have roles with few rights.
+        ``pooled``: listeners reach PostgreSQL by way of a pgbouncer. ``balanced``: so many producers share a journal in
+        PostgreSQL, behind a balancer. ``narrow``: daemons have roles with few rights.
         ``postgres_from``, ``redis_from``: whether the servers come from wheels, or are installed on this machine.
         """
         self.layout = layout
@@ -119,7 +122,10 @@ class System:
         self.roles = LocalRoles(self.postgres, layout.group) if narrow else None
         self.redis = redis
         self.pooler = Pooler(data / "pooler", self.postgres) if pooled else None
-        self.producer = layout.producer()
+        behind = [Pair(free_port(), free_port()) for _ in range(balanced)]
+        self.balancer = Balancer(data / "balancer", Pair(ports.producer, ports.stream), behind) if balanced else None
+        self._behind = behind
+        self.producers: list[Child] = [] if balanced else [layout.producer()]
         self.listeners: list[Child] = []
         self.console: Child | None = None
         self._lock: TextIO | None = None
@@ -140,7 +146,7 @@ class System:
             self._timed("valkey", self.redis.start, "several")
         if self.roles is not None:
             self._timed("roles", self.roles.provide, "listener, console and handler have few rights")
-        self._timed("producer", lambda: self._start_ready(self.producer, self.layout.producer_url), self._producer_at)
+        self._start_producers()
         roles = self.roles
         self.listeners = (
             self.layout.listeners(roles.listener_url, self.redis_url, **roles.settings)
@@ -160,6 +166,30 @@ class System:
                 else self.layout.console(self.database_url, self.redis_url)
             )
             self._timed(console.name, lambda: self._start_ready(console, address), address)
+
+    def _start_producers(self) -> None:
+        if self.balancer is not None:
+            self.producers = self.layout.producers((self.pair or self.postgres).url, self._behind)
+        for child in self.producers:
+            child.start()
+        for child in self.producers:
+            at = self._producer_at if self.balancer is None else self._url_of(child)
+            self._timed(child.name, lambda child=child: self.await_producer(child), at)  # type: ignore[misc]
+        if self.balancer is not None:
+            self._timed("haproxy", self.balancer.start, self._producer_at)
+
+    def await_producer(self, child: Child) -> None:
+        """Return when a producer is ready."""
+        self._await_ready(child, self._url_of(child))
+
+    @staticmethod
+    def _url_of(producer: Child) -> str:
+        return f"http://{LOOPBACK}:{producer.environment['PORT']}"
+
+    @property
+    def producer(self) -> Child:
+        """The only producer, or the first one."""
+        return self.producers[0]
 
     @property
     def database_url(self) -> str:
@@ -182,7 +212,7 @@ class System:
     @property
     def commands(self) -> tuple[Child, ...]:
         """Unlost's own processes, each reader before what it reads from."""
-        return (*([self.console] if self.console else []), *self.listeners, self.producer)
+        return (*([self.console] if self.console else []), *self.listeners, *self.producers)
 
     def watch(self) -> bool:
         """Keep everything running until a stop is requested; ``False`` if a process keeps dying."""
@@ -204,6 +234,8 @@ class System:
         for child in self.commands:
             if child.pid is not None:
                 self._say(_stopped(child.name, child.stop(grace_of(child.environment))))
+        if self.balancer is not None:
+            self.balancer.stop()
         (self.redis or self.valkey).stop()
         if self.pooler is not None:
             self.pooler.stop()

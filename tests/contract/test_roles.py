@@ -1,5 +1,6 @@
 """The roles that ``unlost up`` and compose make: daemons can work with them, and none is a superuser."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from unlost.listener.store.postgres.roles import RoleNames
 from unlost.listener.store.postgres.rows import PostgresRows
 from unlost.ops.system.postgres import PostgresServer
 from unlost.ops.system.roles import prepared
+from unlost.producer.journal.postgres.adapter import PostgresJournal
+from unlost.producer.publish.accept import publication
 
 USERS_TABLES = """
 create table stock (sku text); create table numbered (n serial); create sequence numbers;
@@ -126,4 +129,18 @@ async def test_tables_of_other_roles_and_of_unlost_keep_their_owner(group: str, 
     expected = [("public", other), ("public", handler), (f"unlost_{group}", administrators)]
     assert {tuple(row) for row in owned} == {*expected}
     await administrator.execute(f"drop owned by {other}; drop role {other}")
+    await administrator.close()
+
+
+async def test_the_producers_journal_is_theirs_alone(group: str, database_url: str) -> None:
+    role, administrator = f"producers_{group}", await asyncpg.connect(database_url)
+    await prepared(database_url, group, PASSWORDS, (role, "secret"))
+    journal = await asyncio.to_thread(PostgresJournal, url_of(database_url, role, "secret"))
+    await asyncio.to_thread(journal.append, [[publication(b'{"event_id":"e","payload":{}}', max_bytes=1_024)]], 1.0)
+    await prepared(database_url, group, PASSWORDS, (role, "secret"))
+    assert await asyncio.to_thread(journal.bounds) == (0, 1)
+    await asyncio.to_thread(journal.close)
+    may = "select has_schema_privilege($1, 'producer_journal', 'usage')"
+    assert not any([await administrator.fetchval(may, one) for one in RoleNames.of(group).by_kind().values()])
+    await administrator.execute(f"drop owned by {role} cascade; drop role {role}")
     await administrator.close()

@@ -51,6 +51,14 @@ async def provide(database: Database, passwords: Mapping[str, str]) -> None:
             await _give(connection, sql, row["nspname"], names.handler)
 
 
+async def provide_producers(database: Database, role: str, password: str) -> None:
+    """Make a role for producers whose journal is in the same database. They create the journal's schema themselves."""
+    sql = database.statements("unlost.listener.store.postgres", "roles.sql")
+    async with database.acquire("making roles") as connection, connection.transaction():
+        await _make(connection, sql, role, password)
+        await connection.execute(await connection.fetchval(sql["may_create"], role))
+
+
 async def _give(connection: Connection, sql: Mapping[str, str], schema: str, handler: str) -> None:
     """Let the handler use and change everything in a schema of the user's."""
     text = sql["handlers"].replace("{users}", quoted(schema))

@@ -13,10 +13,13 @@ SELECT format('ALTER ROLE %I NOSUPERUSER NOCREATEDB NOCREATEROLE LOGIN PASSWORD 
 -- name: no_login
 SELECT format('ALTER ROLE %I NOSUPERUSER NOCREATEDB NOCREATEROLE NOLOGIN', $1::text)
 
+-- name: may_create
+SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), $1::text)
+
 -- name: users_schemas
--- All schemas but PostgreSQL's own and those of Unlost's groups.
+-- All schemas but PostgreSQL's own, those of Unlost's groups, and the producers' journal.
 SELECT nspname FROM pg_catalog.pg_namespace
-WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND nspname !~ '^unlost(_|$)' ORDER BY nspname
+WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'producer_journal') AND nspname !~ '^unlost(_|$)' ORDER BY nspname
 
 -- name: to_handler
 -- Statements that give the handler the tables and sequences which the superuser owns in a schema of the user's. Not views:

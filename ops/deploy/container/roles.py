@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from unlost.listener.core.errors import UnlostError
-from unlost.ops.deploy.container.secrets import DAEMONS, GROUP
+from unlost.ops.deploy.container.secrets import DAEMONS, GROUP, PRODUCER, PRODUCER_ROLE
 from unlost.ops.system.roles import prepared
 
 
@@ -21,7 +21,9 @@ def main() -> None:
     directory = Path(sys.argv[1])
     try:
         passwords = {kind: (directory / kind).read_text() for kind in DAEMONS}
-        asyncio.run(prepared(os.environ["DATABASE_URL"], GROUP, passwords))
+        of_producers = directory / PRODUCER
+        producers = (PRODUCER_ROLE, of_producers.read_text()) if of_producers.exists() else None
+        asyncio.run(prepared(os.environ["DATABASE_URL"], GROUP, passwords, producers))
     except (UnlostError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"the tables of group {GROUP} are up to date; {' and '.join(DAEMONS)} have roles of their own")

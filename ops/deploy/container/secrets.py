@@ -21,6 +21,11 @@ GROUP = "unlost"
 SUPERUSER = "unlost"
 DAEMONS = ("listener", "console")
 """The daemons that use PostgreSQL. Each has a role, whose rights ``roles.py`` gives."""
+PRODUCER = "producer"
+PRODUCER_ROLE = f"{GROUP}_{PRODUCER}"
+"""For a journal in PostgreSQL."""
+SERVICE = "claims"
+"""The name by which Sentinels know the primary."""
 ROLES = (RoleNames.of(GROUP).listener, RoleNames.of(GROUP).console)
 FOR_OTHER_USERS = 0o644
 """In a directory that only one container has, which reads it as a user of its own."""
@@ -35,32 +40,41 @@ REPORTS = "listener"
 """Only an identity that names a group may report what it has read."""
 
 
-def provide(directory: Path, redis_host: str = "redis") -> bool:
-    """Create what is missing; return whether anything is new. ``redis_host``: where clients find Redis."""
-    news = (_passwords(directory), _redis(directory, redis_host), _tokens(directory))
+def provide(directory: Path, redis_host: str = "redis", *, sentinels: str = "", shared_journal: bool = False) -> bool:
+    """Create what is missing; return whether anything is new.
+
+    ``redis_host``: where clients find Redis, unless ``sentinels`` know it. ``shared_journal``: the producers' is in
+    PostgreSQL.
+    """
+    at = f"redis+sentinel://{{}}@{sentinels}/{SERVICE}/0" if sentinels else f"redis://{{}}@{redis_host}:6379/0"
+    news = (_passwords(directory, shared_journal), _redis(directory, at), _tokens(directory))
     return any(news)
 
 
-def _passwords(directory: Path) -> bool:
+def _passwords(directory: Path, shared_journal: bool) -> bool:
     """Passwords of PostgreSQL, each with the clients that need it. Only what is no daemon is the superuser."""
     owner, is_new = _password(directory / "postgres" / "password")
     lines = {SUPERUSER: f"*:*:*:{SUPERUSER}:{owner}\n"}
-    for kind, role in zip(DAEMONS, ROLES, strict=True):
+    producer = {PRODUCER: PRODUCER_ROLE} if shared_journal else {}
+    for kind, role in (dict(zip(DAEMONS, ROLES, strict=True)) | producer).items():
         password, fresh = _password(directory / "migrate" / kind)
         lines[role] = f"*:*:*:{role}:{password}\n"
         is_new = is_new or fresh
     listener, console = ROLES
     clients = {
         "migrate": (SUPERUSER,), "tools": (SUPERUSER, listener), "listener": (listener,),
-        "console": (console, listener),
+        "console": (console, listener), **{kind: (role,) for kind, role in producer.items()},
     }  # fmt: skip
     for client, roles in clients.items():
         _write(directory / client / "pgpass", "".join(lines[one] for one in roles))
     return is_new
 
 
-def _redis(directory: Path, host: str) -> bool:
-    """A user of Redis for listeners and replays, an administrator, and a probe that may ask whether Redis lives."""
+def _redis(directory: Path, at: str) -> bool:
+    """A user of Redis for listeners and replays, an administrator, and a probe that may ask whether Redis lives.
+
+    ``at``: the URL, with a place for the login.
+    """
     claims, is_new = _password(directory / "redis" / "claims", FOR_OTHER_USERS)
     administrator, _ = _password(directory / "redis" / "admin", FOR_OTHER_USERS)
     users = (
@@ -70,7 +84,7 @@ def _redis(directory: Path, host: str) -> bool:
     )
     _write(directory / "redis" / "users.acl", "\n".join(users) + "\n", FOR_OTHER_USERS)
     for client in ("listener", "console", "tools"):
-        _write(directory / client / "redis.url", f"redis://claims:{claims}@{host}:6379/0")
+        _write(directory / client / "redis.url", at.format(f"claims:{claims}"))
     return is_new
 
 
@@ -130,7 +144,12 @@ def main() -> None:
     directory = Path(sys.argv[1])
     print(
         f"new secrets in {directory}"
-        if provide(directory, os.environ.get("REDIS_HOST", "redis"))
+        if provide(
+            directory,
+            os.environ.get("REDIS_HOST", "redis"),
+            sentinels=os.environ.get("REDIS_SENTINELS", ""),
+            shared_journal=bool(os.environ.get("SHARED_JOURNAL")),
+        )
         else f"the secrets in {directory} are kept"
     )
 

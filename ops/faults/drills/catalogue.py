@@ -30,7 +30,7 @@ from unlost.ops.faults.drills.acts import (
     until_refused,
 )
 from unlost.ops.faults.drills.drill import ANOTHER, IN_TRANSACTION, NONE, RECORD, Bars, Drill, Poison, pause
-from unlost.ops.faults.drills.journals import set_journal_back, start_and_see_gaps
+from unlost.ops.faults.drills.journals import revive_first_and_kill_second, set_journal_back, start_and_see_gaps
 from unlost.ops.faults.drills.restores import (
     restore_dump_beside_listeners,
     set_postgres_back,
@@ -122,6 +122,10 @@ PRODUCER = (
           damage=set_journal_back, heal=start_and_see_gaps, on_compose=False),
     Drill("producer-killed", "The producer is killed with -9 in the middle of publishing; every 202 must be kept.",
           damage=kill("producer"), during=pause(1.0), heal=start("producer")),
+    Drill("producer-behind-balancer", "Two producers share a journal in PostgreSQL, behind a balancer. First one is "
+          "killed, and after it is back the other.",
+          damage=kill("producer-1"), during=revive_first_and_kill_second, heal=start("producer-2"),
+          bars=Bars(progress=3.0), progress_from="damage", producers=2),
 )  # fmt: skip
 
 LISTENERS = (

@@ -112,6 +112,10 @@ class ComposeStage:
         """Not here."""
         raise StageError("a second producer is started on this machine only")
 
+    async def producer_is_ready(self, part: str) -> None:  # noqa: ARG002
+        """Not available here."""
+        raise StageError("several producers are available only without --compose")
+
     async def turn_clock_back(self) -> None:
         """Not here."""
         raise StageError("Redis' clock is turned back only without --compose")

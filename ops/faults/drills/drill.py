@@ -92,6 +92,9 @@ class Drill:
     """Whether PostgreSQL has a synchronous standby."""
     pooled: bool = False
     """Whether listeners reach PostgreSQL by way of a pgbouncer in transaction mode, which must be installed."""
+    producers: int = 1
+    """How many producers there are. Several share a journal in PostgreSQL, behind an HAProxy, which must be installed.
+    Listeners must then declare no gap."""
     wires: bool = False
     """Whether it needs a fault proxy on every wire."""
     fills_disk: bool = False
@@ -121,6 +124,7 @@ class Drill:
             self.redis != "one"
             or self.standby
             or self.pooled
+            or self.producers > 1
             or self.wires
             or self.fills_disk
             or self.few_connections

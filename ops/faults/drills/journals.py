@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ REFUSED = 2
 REFUSED_WITHIN = 30.0
 WRITTEN_SINCE = 1.5
 """Seconds between the backup of the journal and the producer's stop: events accepted in them are in no backup."""
+AWAY = 2.0
 LOOKS, LOOK_SECONDS = 2_000, 0.02
 GAP = re.compile(r"^unlost_source_gaps_total(?:\{[^}]*\})? [1-9]", re.MULTILINE)
 
@@ -86,3 +88,22 @@ async def _gap(client: httpx.AsyncClient, url: str) -> None:
                 return
         await asyncio.sleep(LOOK_SECONDS)
     raise StageError(f"{url} declared no gap, though the journal was set back")
+
+
+async def declared_gaps(listener_urls: Sequence[str]) -> list[str]:
+    """Return a sentence for each listener that has declared a gap, or does not answer."""
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        try:
+            found = [(url, GAP.search((await client.get(f"{url}/metrics")).text)) for url in listener_urls]
+        except httpx.TransportError as error:
+            return [f"a listener's metrics did not answer: {type(error).__name__}"]
+    return [f"{url} declared a gap, though the journal has everything" for url, gap in found if gap]
+
+
+async def revive_first_and_kill_second(stage: Stage) -> None:
+    """Start the first producer again, and then kill the second: every client has lost its producer once."""
+    await asyncio.sleep(AWAY)
+    await stage.start("producer-1")
+    await stage.producer_is_ready("producer-1")
+    await stage.kill("producer-2")
+    await asyncio.sleep(AWAY)

@@ -99,8 +99,8 @@ class LocalParts:
                 self._system.valkey.stop()
             case "postgres":
                 self._system.postgres.stop()
-            case "producer":
-                self._system.producer.stop()
+            case "producer" | "producer-1" | "producer-2":
+                self._child(part).stop()
             case _:
                 self._listener(part).ask_to_stop()
 
@@ -161,7 +161,10 @@ class LocalParts:
         }
         if part in parts:
             return parts[part]()
-        return self._system.producer if part == "producer" else self._listener(part)
+        if part == "producer":
+            return self._system.producer
+        named = [child for child in self._system.producers if child.name == part]
+        return named[0] if named else self._listener(part)
 
     def _listener(self, part: str) -> Child:
         return self._system.listeners[self.listeners.index(part)]
@@ -239,6 +242,10 @@ class LocalParts:
         if self._feed is None:
             raise StageError("this stage was set up without a feed that ends connections")
         await self._feed.end_connections()
+
+    async def producer_is_ready(self, part: str) -> None:
+        """See ``Stage``."""
+        await asyncio.to_thread(self._system.await_producer, self._child(part))
 
     async def turn_clock_back(self) -> None:
         """Make every lease in Redis end an hour later."""

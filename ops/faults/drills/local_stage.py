@@ -8,8 +8,8 @@ from collections import Counter
 
 from unlost.dlq.record.file import FileError
 from unlost.ops.audit.cli import AuditSettings, audited
+from unlost.ops.faults.drills import journals, second
 from unlost.ops.faults.drills import records as drill_records
-from unlost.ops.faults.drills import second
 from unlost.ops.faults.drills.local_parts import LocalParts
 from unlost.ops.faults.drills.measure import Run, StoredEvent
 from unlost.ops.faults.drills.stage import StageError
@@ -125,6 +125,8 @@ class LocalStage(LocalParts):
     async def audit(self) -> list[str]:
         """Return the problems that ``unlost audit`` finds in each group."""
         found = await self.audit_of(self._system.layout, "unlost")
+        if self._drill.producers > 1:
+            found += await journals.declared_gaps(self.listener_urls)
         if self._second is not None:
             found += await second.different_rows(self.database_url)
             found += await self.audit_of(self._second, second.GROUP)

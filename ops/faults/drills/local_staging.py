@@ -84,8 +84,9 @@ def local_stage(
         )
         topology = TOPOLOGIES[drill.redis](data / "valkeys") if drill.redis != "one" else None
         system = System(
-            layout, say, threading.Event(), postgres_options=options, redis=topology, pair=pair, pooled=drill.pooled
-        )
+            layout, say, threading.Event(), postgres_options=options, redis=topology, pair=pair, pooled=drill.pooled,
+            balanced=drill.producers if drill.producers > 1 else 0,
+        )  # fmt: skip
         try:
             system.start()
             write_environment(

@@ -12,7 +12,7 @@ from unlost.ops.faults.drills.runner import Phase
 from unlost.ops.faults.drills.verdict import DrillResult
 
 WIDTH = 79
-NAME = 21
+NAME = 25
 COLUMNS = (("events", 8), ("rows", 8), ("lost", 5), ("doubled", 8), ("letters", 8), ("extra", 6), ("progress", 9),
            ("normal", 7))  # fmt: skip
 

@@ -102,6 +102,9 @@ class Stage(Protocol):
     async def start_second_producer(self) -> None:
         """Start another producer on the same journal; it must end by itself, with exit code 2."""
 
+    async def producer_is_ready(self, part: str) -> None:
+        """Return when one of several producers is ready."""
+
     async def turn_clock_back(self) -> None:
         """Make Redis's records look as if its clock had gone back by an hour."""
 

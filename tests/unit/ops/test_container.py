@@ -134,3 +134,13 @@ def test_compose_publishes_on_loopback_alone_and_holds_no_password():
     assert len(published) >= 4
     assert all(port.startswith("127.0.0.1:") for port in published)
     assert not re.search(r"(?i)\bPOSTGRES_PASSWORD|PGPASSWORD|requirepass|://\w+:\w+@", COMPOSE)
+
+
+def test_with_sentinels_and_a_shared_journal_clients_find_both(tmp_path):
+    provide(tmp_path, sentinels="s1:26379,s2:26379", shared_journal=True)
+    claims = (tmp_path / "redis" / "claims").read_text()
+    url = f"redis+sentinel://claims:{claims}@s1:26379,s2:26379/claims/0"
+    assert (tmp_path / "listener" / "redis.url").read_text() == url
+    of_producers = (tmp_path / "migrate" / "producer").read_text()
+    assert (tmp_path / "producer" / "pgpass").read_text() == f"*:*:*:unlost_producer:{of_producers}\n"
+    assert not provide(tmp_path, sentinels="s1:26379,s2:26379", shared_journal=True)

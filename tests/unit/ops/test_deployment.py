@@ -24,6 +24,8 @@ MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes"
 WORKLOADS = [one for one in MANIFESTS if one["kind"] in ("StatefulSet", "Deployment")]
 UNITS = sorted((DEPLOY / "systemd").glob("*.service")) + sorted((DEPLOY / "systemd").glob("*.timer"))
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+HA: dict[str, Any] = yaml.safe_load((DEPLOY / "compose" / "ha.yml").read_text())
+SERVICES = [(project["name"], name, one) for project in (PROJECT, HA) for name, one in project["services"].items()]
 OURS = {name: one for name, one in PROJECT["services"].items() if one["image"].startswith("unlost:")}
 SETTINGS: dict[str, Any] = {
     "producer": ProducerSettings,
@@ -116,9 +118,10 @@ def test_each_component_has_a_secret_of_its_own_as_files():
             assert not any("secretKeyRef" in one.get("valueFrom", {}) for one in container["env"])
 
 
-@pytest.mark.parametrize("name", PROJECT["services"])
-def test_every_container_is_confined_and_publishes_on_loopback_alone(name: str):
-    service = PROJECT["services"][name]
+@pytest.mark.parametrize(
+    "service", [one for _, _, one in SERVICES], ids=[f"{project} {name}" for project, name, _ in SERVICES]
+)
+def test_every_container_is_confined_and_publishes_on_loopback_alone(service: dict[str, Any]):
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -165,3 +168,26 @@ def test_no_daemon_is_a_superuser_of_postgresql():
     ours = {name: one for name, one in OURS.items() if superuser in str(one.get("environment"))}
     assert set(ours) == {"migrate", "tools"}
     assert all(one["restart"] == "no" for one in ours.values())
+
+
+KINDS = {"producer": ProducerSettings, "listener": ListenerSettings, "console": ConsoleSettings}
+
+
+@pytest.mark.parametrize("name", [name for name in HA["services"] if name.split("-")[0] in KINDS])
+def test_several_servers_get_only_what_is_known(name: str):
+    settings: Any = KINDS[name.split("-")[0]]
+    known = {field.upper() for field in settings.model_fields} | secret_names(settings) | NOT_OURS
+    service = HA["services"][name]
+    assert set(service["environment"]) <= known
+    assert "//unlost@" not in str(service["environment"]), "no daemon is a superuser"
+
+
+def test_no_part_of_several_servers_is_alone():
+    names = [name.rpartition("-")[0] for name in HA["services"]]
+    assert (names.count("redis"), names.count("sentinel"), names.count("producer"), names.count("listener")) == (
+        3,
+        3,
+        2,
+        4,
+    )
+    assert {"postgres", "standby", "balancer"} <= set(HA["services"])
