@@ -33,7 +33,12 @@ class Stage:
 
     def listener(self, secret: str = SECRET, *, token: str = "a", group: str = "g", store: str = "s1") -> RedisClaims:
         made = RedisClaims(
-            redis_servers(self.url), token=token, group=group, lease_seconds=30, window_seconds=600, secret=secret
+            redis_servers(self.url, timeout=10.0),
+            token=token,
+            group=group,
+            lease_seconds=30,
+            window_seconds=600,
+            secret=secret,
         )
         made.file_under(store)
         self._made.append(made)
@@ -56,7 +61,7 @@ class Stage:
 
 @pytest.fixture
 async def stage(redis_url: str) -> AsyncIterator[Stage]:
-    client = connect_redis(redis_url)
+    client = connect_redis(redis_url, timeout=10.0)
     await client.flushdb()
     made = Stage(redis_url, client)
     yield made
@@ -141,7 +146,7 @@ async def test_a_server_that_forges_again_and_again_is_done_without():
     answers = [forged, deleted, forged, place, b"-ERR This instance has cluster support disabled\r\n"]
     async with answering(lambda _: answers.pop()) as url:
         claims = RedisClaims(
-            redis_servers(url), token="a", group="g", lease_seconds=30, window_seconds=60, secret=SECRET
+            redis_servers(url, timeout=10.0), token="a", group="g", lease_seconds=30, window_seconds=60, secret=SECRET
         )
         await claims.place()
         with pytest.raises(Transient, match="settled records that no listener wrote"):

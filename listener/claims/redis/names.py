@@ -1,7 +1,7 @@
 """Names of records in Redis, and proofs that a listener wrote them. Pure.
 
 Without a secret, a settled record holds the beginning of the content's digest, and is believed. With a secret that the
-listeners of a group share, names and proofs are made by keyed BLAKE2b of the event's id. A settled record then holds
+listeners of a group share, names and proofs are made by BLAKE2b of a key and the id. A settled record then holds
 that digest, masked, and a proof, both of this verdict alone. So neither another record nor an earlier state of the same
 one can be turned into it: whoever can write to Redis, or answers in its place, cannot make an event look settled.
 
@@ -20,9 +20,9 @@ NAME, PART = 16, 8
 """Bytes of a name; and of each part of a settled record, after its state."""
 KEPT = 8 * 1_024
 """How many names are cached, from claiming to settling."""
-_PLACES: dict[Verdict, int] = {"done": NAME, "dead": NAME + 2 * PART}
-"""Where the mask of each verdict begins in what is computed of an id. The proof follows it."""
-_WHOLE = NAME + 4 * PART
+_PLACES: dict[Verdict, int] = {"done": 0, "dead": 2}
+"""Which part after the name is the mask of a verdict. The proof follows it."""
+_PARTS = 4
 
 _blake = hashlib.blake2b
 
@@ -87,7 +87,7 @@ class ProvenNames:
         self._secret, self._group = secret, group
         key = _hashed(_hashed(secret, b"group", group), b"store", store)
         self.suffix = "#" + _hashed(secret, b"suffix", group)[:4].hex()
-        self._whole = functools.lru_cache(KEPT)(functools.partial(_keyed, key))
+        self._parts = functools.lru_cache(KEPT)(functools.partial(_keyed, key))
 
     def under(self, store: bytes) -> Names:
         """See ``Names``."""
@@ -95,15 +95,14 @@ class ProvenNames:
 
     def of(self, event_ids: Sequence[str]) -> list[bytes]:
         """See ``Names``."""
-        return [whole[:NAME] for whole in map(self._whole, event_ids)]
+        return [name for name, _ in map(self._parts, event_ids)]
 
     def settled(self, event_ids: Sequence[str], digests: bytes, verdict: Verdict) -> list[bytes]:
         """See ``Names``."""
         first = _PLACES[verdict]
-        last = first + PART
-        wholes = list(map(self._whole, event_ids))
-        masks = b"".join([whole[first:last] for whole in wholes])
-        return [_masked(digests, masks), b"".join([whole[last : last + PART] for whole in wholes])]
+        parts = memoryview(b"".join([rest for _, rest in map(self._parts, event_ids)])).cast("Q")
+        masks, proofs = (parts[place::_PARTS].tobytes() for place in (first, first + 1))
+        return [_masked(digests, masks), proofs]
 
     def same(self, event_id: str, digest: bytes, verdict: Verdict, record: bytes) -> bool | None:
         """See ``Names``."""
@@ -120,8 +119,10 @@ def _plain(event_id: str) -> bytes:
     return _blake(event_id.encode(), digest_size=NAME).digest()
 
 
-def _keyed(key: bytes, event_id: str) -> bytes:
-    return _blake(event_id.encode(), digest_size=_WHOLE, key=key).digest()
+def _keyed(key: bytes, event_id: str) -> tuple[bytes, bytes]:
+    """The name of a record, and masks and proofs. The key has one length and comes first: one block less to hash."""
+    whole = _blake(key + event_id.encode(), digest_size=NAME + _PARTS * PART).digest()
+    return whole[:NAME], whole[NAME:]
 
 
 def _hashed(secret: bytes, what: bytes, of: bytes) -> bytes:
