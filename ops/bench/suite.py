@@ -278,7 +278,7 @@ class Suite:
     async def _failing_latency(self) -> None:
         without: list[Latencies] = []
         beside: list[Latencies] = []
-        for _ in range(self._extent.rounds_of_latency):
+        for _ in range(self._extent.rounds):
             for found, failing in ((without, False), (beside, True)):
                 found.append(
                     await handlers.seen(self._bed, rate=RATE, seconds=FAILING_LATENCY_SECONDS, failing=failing)
