@@ -24,7 +24,7 @@ REACHED = {
     Inlet: ("_blocks", "_find_keys"),
     KeyOrder: ("_behind", "_going", "_next"),
     Settling: ("_intake",),
-    Storing: ("_settling", "_without_runs"),
+    Storing: ("_settling"),
 }
 """The private names of the product on which these mistakes depend, as in ``mutations.py``."""
 Patch = tuple[Any, str, Callable[[Any], Any]]
@@ -157,21 +157,6 @@ def _starts_ahead(_: Any) -> Any:
     return hold
 
 
-def _in_part(real: Any) -> Any:
-    def insert(self: PostgresMemory, token: str, rows: Any) -> Any:
-        real(self, token, rows)
-        return list(rows), self.insert(token, rows)
-
-    return insert
-
-
-def _last_of_run_first(real: Any) -> Any:
-    def again(self: KeyOrder, run: Any) -> None:
-        real(self, list(reversed(run)))
-
-    return again
-
-
 def _all_behind_is_settled(_: Any) -> Any:
     async def catch_up(self: Claiming, settled: Any) -> None:
         for flight in settled:
@@ -231,24 +216,11 @@ ORDER_MUTATIONS: dict[str, tuple[str, list[Patch]]] = {
         "events of a key that goes on run at the same time",
         [(Inlet, "_find_keys", _keyless_if_going_on)],
     ),
-    "order-stop-reads-on": (
-        "reading goes on while a key is blocked",
-        [(KeyWatch, "why", lambda _: property(lambda _self: ""))],
-    ),
     "order-stop-for-ever": (
         "reading does not begin again once no key is blocked",
         [(KeyWatch, "look", lambda _: _looks_never)],
     ),
     "order-ahead-starts": ("what is claimed ahead starts at once", [(Claiming, "_hold_ahead", _starts_ahead)]),
-    "order-run-in-part": (
-        "of a run, what can be stored is stored, although its first was not",
-        [(PostgresMemory, "insert_in_order", _in_part)],
-    ),
-    "order-run-split": (
-        "the rest of a run that failed is stored before its first",
-        [(Storing, "_without_runs", lambda _: lambda _self, batch: batch[::-1])],
-    ),
-    "order-run-turned": ("a run that must wait again is turned round", [(KeyOrder, "wait_again", _last_of_run_first)]),
     "order-catches-up-blindly": (
         "what waits behind an event that a peer settled counts as settled too",
         [(Claiming, "_catch_up", _all_behind_is_settled)],
