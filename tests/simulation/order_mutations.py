@@ -24,7 +24,7 @@ REACHED = {
     Inlet: ("_blocks", "_find_keys"),
     KeyOrder: ("_behind", "_going", "_next"),
     Settling: ("_intake",),
-    Storing: ("_settling"),
+    Storing: ("_settling",),
 }
 """The private names of the product on which these mistakes depend, as in ``mutations.py``."""
 Patch = tuple[Any, str, Callable[[Any], Any]]

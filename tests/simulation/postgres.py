@@ -245,7 +245,7 @@ class PostgresMemory:
 
     def insert_in_order(self, token: str, rows: Sequence[NewRow]) -> tuple[list[NewRow], set[str]] | Blocked:
         """Insert all rows, or only the first of each key; return those that were tried, and which are stored."""
-        keys = [row.order_key for row in rows]
+        keys = [None if row.revives else row.order_key for row in rows]
         firsts = [
             row for i, row in enumerate(rows) if row.order_key is None or row.revives or keys.index(row.order_key) == i
         ]
