@@ -119,6 +119,24 @@ async def test_a_lease_cannot_be_turned_into_a_settled_record_nor_dead_into_done
     assert claims.forged == 2
 
 
+@pytest.mark.parametrize("verdict", list(STATES))
+async def test_the_record_of_one_content_cannot_be_turned_into_that_of_another(stage: Stage, verdict: Verdict):
+    """The content is known to somebody who also publishes. The digest is only masked, so its bits can be changed."""
+    claims = stage.listener()
+    await claimed(claims, "e")
+    await claims.settle([ask("e")], verdict)
+    key, record = await stage.the_one()
+    change = bytes(a ^ b for a, b in zip(ask("e").digest[:8], ask("e", "other").digest[:8], strict=True))
+    forged = bytes(a ^ b for a, b in zip(record[1:9], change, strict=True))
+    await stage.client.set(key, record[:1] + forged + record[9:])
+    assert await claims.look([ask("e", "other")]) == [False]
+    assert await claims.claim([ask("e", "other")], take_over=UNHANDLED) == [Won(1, 0)]
+    assert claims.forged == 1
+    await stage.client.set(key, record)
+    answer = {"done": Done(False), "dead": Dead(False)}[verdict]
+    assert await claims.claim([ask("e", "other")], take_over=UNHANDLED) == [answer]
+
+
 async def test_a_record_of_another_event_group_or_store_proves_nothing(stage: Stage):
     claims = stage.listener()
     await claimed(claims, "other")
@@ -137,6 +155,22 @@ async def test_a_record_of_another_event_group_or_store_proves_nothing(stage: St
         await stage.client.set(key, record)
         assert await claimed(claims, "e") == [Won(1, 0)]
     assert claims.forged == len(others)
+
+
+async def test_a_forged_lease_may_condemn_an_event_or_end_the_use_of_redis(stage: Stage):
+    """Leases carry no proof: SECURITY.md says so. Neither is silent: one ends as a letter, the other as an outage."""
+    claims = stage.listener()
+    await claimed(claims, "e")
+    key, lease = await stage.the_one()
+
+    async def forge(epoch: int, alone: int) -> None:
+        await stage.client.set(key, lease[:9] + struct.pack(">QIIHHH", 0, 1, epoch, alone, alone, 1) + b"nobody")
+
+    await forge(1, 3)
+    assert await claimed(claims, "e", take_over=1) == [Won(2, 4, 4)]
+    await forge(2**31 - 1, 0)
+    with pytest.raises(Transient):
+        await claimed(claims, "e", take_over=1)
 
 
 async def test_a_server_that_forges_again_and_again_is_done_without():

@@ -1,9 +1,10 @@
 """Names of records in Redis, and proofs that a listener wrote them. Pure.
 
 Without a secret, a settled record holds the beginning of the content's digest, and is believed. With a secret that the
-listeners of a group share, names and proofs are made by BLAKE2b of a key and the id. A settled record then holds
-that digest, masked, and a proof, both of this verdict alone. So neither another record nor an earlier state of the same
-one can be turned into it: whoever can write to Redis, or answers in its place, cannot make an event look settled.
+listeners of a group share, BLAKE2b of a key and the id makes the record's name, and a mask and a key of each verdict. A
+settled record then holds that digest, masked, and a proof: BLAKE2b of this key and the digest. So neither another
+record, nor an earlier state of the same one, nor the record of other content can be turned into it: whoever can write
+to Redis, or answers in its place, cannot make an event look settled.
 
 The key is also of the group and of the store: what was settled in a PostgreSQL that has gone back proves nothing.
 """
@@ -20,9 +21,10 @@ NAME, PART = 16, 8
 """Bytes of a name; and of each part of a settled record, after its state."""
 KEPT = 8 * 1_024
 """How many names are cached, from claiming to settling."""
-_PLACES: dict[Verdict, int] = {"done": 0, "dead": 2}
-"""Which part after the name is the mask of a verdict. The proof follows it."""
-_PARTS = 4
+_PLACES: dict[Verdict, int] = {"done": NAME, "dead": NAME + 24}
+"""Where the mask of a verdict begins, after the name. The key of its proofs follows, of 16 bytes."""
+_ALL = 64
+"""As many bytes as BLAKE2b makes at once."""
 
 _blake = hashlib.blake2b
 
@@ -87,7 +89,7 @@ class ProvenNames:
         self._secret, self._group = secret, group
         key = _hashed(_hashed(secret, b"group", group), b"store", store)
         self.suffix = "#" + _hashed(secret, b"suffix", group)[:4].hex()
-        self._parts = functools.lru_cache(KEPT)(functools.partial(_keyed, key))
+        self._made = functools.lru_cache(KEPT)(functools.partial(_keyed, key))
 
     def under(self, store: bytes) -> Names:
         """See ``Names``."""
@@ -95,19 +97,24 @@ class ProvenNames:
 
     def of(self, event_ids: Sequence[str]) -> list[bytes]:
         """See ``Names``."""
-        return [name for name, _ in map(self._parts, event_ids)]
+        return [made[:NAME] for made in map(self._made, event_ids)]
 
     def settled(self, event_ids: Sequence[str], digests: bytes, verdict: Verdict) -> list[bytes]:
         """See ``Names``."""
-        first = _PLACES[verdict]
-        parts = memoryview(b"".join([rest for _, rest in map(self._parts, event_ids)])).cast("Q")
-        masks, proofs = (parts[place::_PARTS].tobytes() for place in (first, first + 1))
-        return [_masked(digests, masks), proofs]
+        begin = _PLACES[verdict]
+        key, end = begin + PART, begin + 24
+        all_made = [*map(self._made, event_ids)]
+        masks = b"".join([made[begin:key] for made in all_made])
+        proofs = [_proof(made[key:end], digests[i * PART : i * PART + PART]) for i, made in enumerate(all_made)]
+        return [_masked(digests, masks), b"".join(proofs)]
 
     def same(self, event_id: str, digest: bytes, verdict: Verdict, record: bytes) -> bool | None:
         """See ``Names``."""
-        masked, proof = self.settled([event_id], digest[:PART], verdict)
-        return record[:PART] == masked if record[PART:] == proof else None
+        begin, made = _PLACES[verdict], self._made(event_id)
+        if len(record) != 2 * PART:
+            return None
+        of = _masked(record[:PART], made[begin : begin + PART])
+        return of == digest[:PART] if record[PART:] == _proof(made[begin + PART : begin + 24], of) else None
 
 
 def names_for(secret: str, group: bytes) -> Names:
@@ -119,10 +126,14 @@ def _plain(event_id: str) -> bytes:
     return _blake(event_id.encode(), digest_size=NAME).digest()
 
 
-def _keyed(key: bytes, event_id: str) -> tuple[bytes, bytes]:
-    """The name of a record, and masks and proofs. The key has one length and comes first: one block less to hash."""
-    whole = _blake(key + event_id.encode(), digest_size=NAME + _PARTS * PART).digest()
-    return whole[:NAME], whole[NAME:]
+def _keyed(key: bytes, event_id: str) -> bytes:
+    """The name of a record, masks and keys. The key has one length and comes first: one block less to hash."""
+    return _blake(key + event_id.encode(), digest_size=_ALL).digest()
+
+
+def _proof(key: bytes, digest: bytes) -> bytes:
+    """The proof that a record of this content is ours. Both have one length."""
+    return _blake(key + digest, digest_size=PART).digest()
 
 
 def _hashed(secret: bytes, what: bytes, of: bytes) -> bytes:
