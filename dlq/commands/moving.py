@@ -31,7 +31,8 @@ from unlost.dlq.record.query import moment
 from unlost.dlq.record.sidecar import Record, Sidecar, sidecar_path
 from unlost.dlq.record.trail import Act, whoami
 from unlost.dlq.record.versions import EveryVersion
-from unlost.dlq.store.port import Unreachable
+from unlost.dlq.store.files import FileLetters
+from unlost.dlq.store.port import LetterStore, Unreachable
 from unlost.listener.core.errors import Misconfigured, Permanent, Transient
 from unlost.listener.pipeline.healing import HealPolicy
 from unlost.listener.store.burials import burial_of
@@ -84,7 +85,7 @@ def export(
     """Write the events of letters, one per line, exactly as their publishers wrote them (always JSON).
 
     Whole letters keep the versions that edits made: --output FILE writes these into FILE.state. On standard output
-    there is no room for versions: exit code 1 if there are any.
+    there is no room for versions: exit code 1 if there are any. FILE may not be one that is read, nor have states.
 
     With REDACT, this needs --unmasked: a masked event is another event, which nobody should publish.
     """
@@ -100,6 +101,7 @@ def export(
         written = without = edited = 0
         versions = _Versions(output) if kind == "letters" else None
         async with opened(settings, files) as store:
+            _refuse_loss(output, store)
             await redactor_of(settings, files, store, selection, unmasked="dlq export")
             async for entries in store.each(selection):
                 for entry in entries:
@@ -107,12 +109,16 @@ def export(
                     if line is None:
                         without += 1
                         continue
+                    if versions is not None:
+                        versions.begin()
                     output.write(_for(output, line) + b"\n")
                     written += 1
                 later = [one.letter.letter_id for one in entries if one.state.version > 1]
                 edited += len(later)
                 if versions is not None and later:
                     versions.write(await store.history(later))
+            if versions is not None:
+                versions.begin()
             output.flush()
             warn_of(store.damages)
         left_out = f"; {without:,} hold no valid event, --as letters writes them" if without else ""
@@ -132,16 +138,42 @@ class _Versions:
     """The versions of exported letters, beside the file of letters. On standard output they have no place."""
 
     def __init__(self, output: BinaryIO) -> None:
-        name = getattr(output, "name", "-")
-        self.are_kept = isinstance(name, str) and name not in ("-", "<stdout>")
-        if self.are_kept:
-            self._sidecar = Sidecar(Path(name))
-            sidecar_path(Path(name)).unlink(missing_ok=True)  # of an earlier export into this file
+        self._path = _path_of(output)
+        self._has_begun = False
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether they have a place."""
+        return self._path is not None
+
+    def begin(self) -> None:
+        """Before the output is opened: delete the versions of one that is gone."""
+        if self._path is not None and not self._has_begun:
+            self._has_begun = True
+            sidecar_path(self._path).unlink(missing_ok=True)
+            self._sidecar = Sidecar(self._path)
 
     def write(self, history: Mapping[str, Sequence[Record]]) -> None:
         """Write the edits in these histories."""
         if self.are_kept:
             self._sidecar.append([one for some in history.values() for one in some if one.what == "edited"])
+
+
+def _path_of(output: BinaryIO) -> Path | None:
+    """The file that is written. None: standard output."""
+    name = getattr(output, "name", "-")
+    return Path(name) if isinstance(name, str) and name not in ("-", "<stdout>") else None
+
+
+def _refuse_loss(output: BinaryIO, store: LetterStore) -> None:
+    """Refuse an output in which letters or their states would be lost. It is opened with the first write."""
+    if (path := _path_of(output)) is None:
+        return
+    inputs = store.paths if isinstance(store, FileLetters) else ()
+    if path.resolve() in {*inputs, *map(sidecar_path, inputs)}:
+        raise UsageProblem(f"--output {path} is read by this export: name another file")
+    if path.exists() and (state := sidecar_path(path)).exists():
+        raise UsageProblem(f"--output {path} holds letters whose states are in {state}: name another file")
 
 
 def _for(output: BinaryIO, line: bytes) -> bytes:

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from tests.support.letters import letter, mark, write
 from unlost.dlq.commands.cli import main as dlq
+from unlost.dlq.record.sidecar import sidecar_path
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.migrations import migrate
 
@@ -64,6 +65,33 @@ async def test_versions_go_from_a_file_into_a_list_and_on_into_another_file(
         assert one["state"]["status"] == "open", "another system has no row of it"
 
     await asyncio.to_thread(work)
+
+
+def test_an_export_into_a_file_of_letters_is_refused_and_leaves_it_and_its_states(path: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other.jsonl", [letter("other")])
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(other)
+    for read, output, why in (
+        (other, path, "whose states are in"),
+        (tmp_path / "absent.jsonl", path, "there is no dead-letter file"),
+        (other, other, "is read by this export"),
+        (other, link, "is read by this export"),
+        (path, sidecar_path(path), "is read by this export"),
+    ):
+        before = {one: one.read_bytes() for one in (path, sidecar_path(path), other)}
+        for kind in ("letters", "events"):
+            assert why in ran("export", read, "--as", kind, "--output", output, code=2).stderr
+        assert {one: one.read_bytes() for one in before} == before
+    assert versions(path) == WHOLE
+
+
+def test_states_of_an_output_that_is_gone_stay_until_it_is_written_anew(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    mark(out, "plain", "edited")
+    ran("export", tmp_path / "absent.jsonl", "--as", "letters", "--output", out, code=2)
+    assert sidecar_path(out).exists()
+    ran("export", path, "--as", "letters", "--id", "plain", "--output", out)
+    assert not sidecar_path(out).exists()
 
 
 def test_standard_output_has_no_room_for_versions_and_says_so(path: Path) -> None:
