@@ -131,21 +131,30 @@ class Claiming:
         if not ahead:
             return self._work.admit(batch)
         claimed = [one for one in ahead if self._work.may_be_claimed_ahead(one)]
-        for one in ahead:
-            if one not in claimed:
-                self._intake.order.not_ahead(one)
+        for one in {*ahead}.difference(claimed):
+            self._intake.order.not_ahead(one)
         return [*self._work.admit([one for one in batch if not one.waits_for_key]), *claimed]
 
     def turn_came(self, flights: Sequence[InFlight]) -> None:
-        """Start the events that are held already, and claim the others. A claim under way starts its event itself."""
-        held = [one for one in flights if one.ahead == "held" and self._is_held(one) and not self._ending]
+        """Start the events that are held already, and claim the others. A claim under way starts its event itself.
+
+        At the end nothing starts any more: see ``unstarted``.
+        """
+        if self._ending:
+            return
+        held = [one for one in flights if self._is_held(one)]
         if held:
             self._begin(held, self._work.start_all)
-        asked = [one for one in flights if one.ahead != "asked" and one not in held]
+        begun = {*held}
+        asked = [one for one in flights if one.ahead != "asked" and one not in begun]
         for one in (*held, *asked):
             one.ahead = ""
         if asked:
             self._affinity.put_first(asked)
+
+    def unstarted(self) -> list[str]:
+        """Return the claims that are held for events which waited for their turn. At the end, none of them starts."""
+        return [one.claim_id for one in self._intake.inside() if self._is_held(one)]
 
     def _is_held(self, flight: InFlight) -> bool:
         return flight.ahead == "held" and self._manager.leases.is_held(flight.claim_id)

@@ -81,11 +81,15 @@ class KeyOrder:
         return run
 
     def wait_again(self, run: Sequence[InFlight]) -> None:
-        """Let the events of a run wait again: the first of it was not stored with them. Their claims are kept."""
+        """Let the events of a run wait again: they were not stored with the first. Their claims are kept.
+
+        Those that ended meanwhile are passed over: at a stop, they may have got their letters.
+        """
         for flight in reversed(run):
             key = flight.order_key
-            assert key is not None
-            del self._going[key][flight]
+            if key is None or flight not in (going := self._going.get(key, {})):
+                continue
+            del going[flight]
             self._behind.setdefault(key, deque()).appendleft(flight)
             flight.waits_for_key, flight.ahead = True, "held"
             self.ahead[flight] = None

@@ -200,11 +200,13 @@ class Pipeline:
         """
         self.healer.stop()
         await self._claim_no_more()
-        await self._give_back([flight.claim_id for flight in self.intake.order.ahead])
+        await self._give_back(self.claiming.unstarted())
         stopped = await self.work.stop(begun=False, seconds=seconds)
         given_back = await self._give_back([*stopped, *(one.claim_id for one in self._suspects.waiting())])
         leases = self._manager.leases
-        await self._wait_for_what_ends(seconds, lambda: leases.wait_below(lambda: 1), self._holds_only)
+        await self._wait_for_what_ends(
+            seconds, lambda: leases.wait_below(lambda: 1), self._holds_only, between=self._give_back_unstarted
+        )
         await self.work.stop(begun=True)
         given_back += await self._give_back([flight.claim_id for flight in self.intake.inside()])
         await self.healer.finish()
@@ -231,11 +233,20 @@ class Pipeline:
         return Drained(given_back, len(left) - missing, missing)
 
     async def _wait_for_what_ends(
-        self, seconds: float, ended: Callable[[], Awaitable[None]], is_all: Callable[[Collection[str]], bool]
+        self,
+        seconds: float,
+        ended: Callable[[], Awaitable[None]],
+        is_all: Callable[[Collection[str]], bool],
+        between: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Wait until all has ended, but no longer than this, and not for events that are not tried again by then."""
+        """Wait until all has ended, but no longer than this, and not for events that are not tried again by then.
+
+        ``between`` is called before each look.
+        """
         until = self._clocks.monotonic() + seconds
         while (left := until - self._clocks.monotonic()) > 0:
+            if between is not None:
+                await between()
             waiting = self.work.waiting_longer_than(left)
             if waiting and is_all(waiting):
                 return
@@ -264,6 +275,11 @@ class Pipeline:
                 await self.claiming.quiet()
         if self._claiming_task is not None:
             self._claiming_task.cancel()
+
+    async def _give_back_unstarted(self) -> None:
+        """Release what waits for its turn again: it was to be stored with an event before it, and was not."""
+        if unstarted := self.claiming.unstarted():
+            await self._give_back(unstarted)
 
     async def _give_back(self, claim_ids: Sequence[str]) -> int:
         held = [claim_id for claim_id in claim_ids if self._manager.leases.is_held(claim_id)]

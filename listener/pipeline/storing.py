@@ -80,8 +80,12 @@ class Storing:
         try:
             await self._insert(batch)
         except (Transient, Permanent) as error:
+            rest = self._without_runs(batch)
+            if rest is not batch:  # the error may be of one that waits again
+                self._failures.report(batch, error, retried=True)
+            again = self._store_again(batch, error, started) if rest is batch else self._store_part(rest)
             # In a task of its own, so that a failed batch does not hold up others.
-            self._tasks.create_task(self._store_again(self._without_runs(batch), error, started), name="store again")
+            self._tasks.create_task(again, name="store again")
         else:
             self._facts(BatchDone("store", len(batch), self._clocks.monotonic() - started))
 
@@ -112,10 +116,10 @@ class Storing:
             self._failures.report(batch, error, retried=True)
         middle = len(batch) // 2
         async with asyncio.TaskGroup() as halves:
-            halves.create_task(self._store_half(batch[:middle]))
-            halves.create_task(self._store_half(batch[middle:]))
+            halves.create_task(self._store_part(batch[:middle]))
+            halves.create_task(self._store_part(batch[middle:]))
 
-    async def _store_half(self, batch: Sequence[InFlight]) -> None:
+    async def _store_part(self, batch: Sequence[InFlight]) -> None:
         if again := await self._insert_again(batch):
             await self._store_again(batch, *again)
 

@@ -93,8 +93,8 @@ class Rows(Protocol):
     async def insert(self, rows: Sequence[NewRow]) -> list[Result]:
         """Store a batch: all of it, or an error. Each row gets its own result.
 
-        Events of one key may be in it in their order, unless they are revived. Either all rows are inserted, or only
-        the first of each key is tried: no row becomes visible before the one that it follows.
+        Events of one key may be in it in their order, unless they are revived. Those behind the first that is not
+        inserted are not tried: no row becomes visible before the one that it follows.
         """
         ...
 

@@ -1,9 +1,11 @@
 """Keys that a letter blocks: on a real PostgreSQL, and on the simulated one."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 from msgspec.structs import replace
 
@@ -31,6 +33,11 @@ from unlost.listener.store.postgres.migrations import migrate
 from unlost.listener.store.postgres.rows import PostgresRows
 
 Sides = tuple[Rows, LetterRegister]
+INSERTED_BY_A_PEER = """
+    insert into unlost.events
+        (event_id, payload, payload_sha256, instance_id, claim_token, epoch, attempts, received_at)
+    values ('a2', '{}', sha256(''), 'b', 'b', 1, 1, now())"""
+WAITS_FOR_LOCK = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -70,7 +77,7 @@ async def test_a_letter_blocks_its_key_and_no_other(sides: Sides):
     assert await store.blocked({"e2": "k", "x": "another", "e1": "k"}) == {"e2"}
 
 
-async def test_rows_of_one_key_are_stored_together_or_only_the_first_is_tried(sides: Sides):
+async def test_rows_of_one_key_are_stored_up_to_the_first_that_cannot_be(sides: Sides):
     store, register = sides
     assert await store.insert([row("a1"), row("b1", "b"), row("a2"), row("free", None), row("a3")]) == [INSERTED] * 5
     other = replace(row("a4"), event=parse('{"event_id": "a4", "payload": {"n": 2}}', max_bytes=99))
@@ -82,6 +89,40 @@ async def test_rows_of_one_key_are_stored_together_or_only_the_first_is_tried(si
     assert await store.insert([row("a5"), row("a6")]) == [Dead(same=True), BEHIND]
     assert await store.insert([row("a6"), row("a7")]) == [BLOCKED, BEHIND]
     assert await store.insert([row("b2", "b"), row("b3", "b")]) == [INSERTED, INSERTED]
+    other = replace(row("d3", "d"), event=parse('{"event_id": "d3", "payload": {"n": 2}}', max_bytes=99))
+    assert await store.insert([other]) == [INSERTED]
+    rows = [row("d1", "d"), row("a7"), row("f1", "f"), row("d2", "d"), row("d3", "d"), row("d4", "d"), row("f2", "f")]
+    mixed = [INSERTED, BLOCKED, INSERTED, INSERTED, OTHER_ROW, BEHIND, INSERTED]
+    assert await store.insert(rows) == mixed, "one blocked key or one conflict delays no other key"
+    assert await store.one("d4") is None
+
+
+async def test_a_row_that_another_inserts_at_the_same_moment_undoes_the_run(database: Database, database_url: str):
+    store = PostgresRows(database, instance_id="a", token="a")
+    peer = await asyncpg.connect(database_url)
+    transaction = peer.transaction()
+    await transaction.start()
+    await peer.execute(INSERTED_BY_A_PEER)
+    inserting = asyncio.create_task(store.insert([row("a1"), row("a2"), row("a3"), row("b1", "b"), row("b2", "b")]))
+    async with asyncio.timeout(20):
+        while not await peer.fetchval(WAITS_FOR_LOCK):  # noqa: ASYNC110  PostgreSQL does not signal it
+            await asyncio.sleep(0.01)
+    await transaction.commit()
+    assert await inserting == [INSERTED, BEHIND, BEHIND, INSERTED, BEHIND]
+    assert await store.insert([row("a2"), row("a3")]) == [OTHER_ROW, BEHIND]
+    await peer.close()
+
+
+async def test_a_run_is_one_statement_without_a_transaction_around_it(database_url: str):
+    database, said = Database(database_url, connections=1, kept_open=1), list[str]()
+    await migrate(database)
+    async with database.acquire("test") as connection:
+        connection.add_query_logger(lambda one: said.append(one.query))
+    store = PostgresRows(database, instance_id="a", token="a")
+    assert await store.insert([row("a1"), row("a2"), row("b1", "b")]) == [INSERTED] * 3
+    assert sum("INSERT INTO" in one for one in said) == 1
+    assert not [one for one in said if "BEGIN" in one]
+    await database.close()
 
 
 async def test_letters_become_rows_in_their_order_and_the_last_opens_the_key(sides: Sides):

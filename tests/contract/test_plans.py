@@ -77,6 +77,10 @@ async def stores_in_order(database: Database) -> None:
         for prefix in (f"new{count}-", "row", "dead"):
             keyed = [replace(row(event_id), order_key=f"k{event_id}") for event_id in named(prefix, count)]
             await store.insert(keyed)
+            two = [
+                replace(row(event_id), order_key=f"k{i // 2}") for i, event_id in enumerate(named(f"{prefix}x", count))
+            ]
+            await store.insert(two)
             await store.blocked({one.event.event_id: one.order_key or "" for one in keyed})
 
 

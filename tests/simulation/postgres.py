@@ -244,23 +244,21 @@ class PostgresMemory:
         return inserted
 
     def insert_in_order(self, token: str, rows: Sequence[NewRow]) -> tuple[list[NewRow], set[str]] | Blocked:
-        """Insert all rows, or only the first of each key; return those that were tried, and which are stored."""
-        keys = [None if row.revives else row.order_key for row in rows]
-        firsts = [
-            row for i, row in enumerate(rows) if row.order_key is None or row.revives or keys.index(row.order_key) == i
-        ]
-        tried = list(rows) if len(firsts) == len(rows) or self.may_insert_all(rows) else firsts
+        """Try the rows of each key up to the first that is not inserted; return those, and which are stored."""
+        tried, stopped = list[NewRow](), set[str]()
+        for row in rows:
+            key = None if row.revives else row.order_key
+            if key not in stopped:
+                tried.append(row)
+                if key is not None and not self.may_insert(row):
+                    stopped.add(key)
         inserted = self.insert(token, tried)
         return (tried, inserted) if isinstance(inserted, set) else inserted
 
-    def may_insert_all(self, rows: Sequence[NewRow]) -> bool:
-        """Whether none of these is a row already, buried or blocked."""
-        return all(
-            (one := row.event.event_id) not in self.rows
-            and (one not in self.buried or row.revives)
-            and not self.is_blocked(one, row.order_key)
-            for row in rows
-        )
+    def may_insert(self, row: NewRow) -> bool:
+        """Whether this is no row yet, and neither buried nor blocked."""
+        one = row.event.event_id
+        return one not in self.rows and one not in self.buried and not self.is_blocked(one, row.order_key)
 
     def is_blocked(self, event_id: str, key: str | None) -> bool:
         """Whether an earlier letter blocks the key of this event."""

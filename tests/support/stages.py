@@ -112,6 +112,8 @@ class Ends:
         self.buried: dict[str, DeadLetterCause] = {}
         self.settled: list[tuple[str, bool]] = []
         """Those that were settled before, and whether their content was the same."""
+        self.waiting: list[str] = []
+        """Those that wait for their turn again."""
         self.dead: list[tuple[str, bool]] = []
         self.log = [] if log is None else log
         self._changed = asyncio.Event()
@@ -126,6 +128,9 @@ class Ends:
     def done(self, ended: Sequence[tuple[InFlight, End]]) -> None:
         self.log += [(flight.claim_id, end) for flight, end in ended]
         self.put_all([flight for flight, _ in ended])
+
+    def wait_again(self, run: Sequence[InFlight]) -> None:
+        self.waiting += [flight.claim_id for flight in run]
 
     async def stored(self, flights: Sequence[InFlight], results: Sequence[Result]) -> None:
         self.put_all(flights)

@@ -104,18 +104,33 @@ class PostgresRows:
             return [INSERTED] * len(rows) if stored == len(rows) else await self._told_apart(connection, rows)
 
     async def _insert_runs(self, connection: Connection, rows: Sequence[NewRow], firsts: Sequence[int]) -> list[Result]:
-        """Store several events of one key: all of the batch, or only the first of each key is tried."""
-        transaction = connection.transaction()
-        await transaction.start()
-        if await self._insert_in_order(connection, rows) == len(rows):
-            await transaction.commit()
+        """Store several events of one key: of each key all up to the first that cannot be inserted.
+
+        One statement, so no transaction stays open if this process freezes.
+        """
+        respects = self._respects_burials
+        try:
+            numbers: list[int] = await connection.fetchval(
+                self._sql["insert_runs"], self._instance_id, self._token, *_columns(rows), respects, self._handler,
+                [row.order_key for row in rows],
+            )  # fmt: skip
+        except asyncpg.DivisionByZeroError:  # another transaction inserted one of these meanwhile: nothing is stored
+            tried = [rows[i] for i in firsts]
+            stored = await self._insert_in_order(connection, tried)
+            results = [INSERTED] * len(tried) if stored == len(tried) else await self._told_apart(connection, tried)
+            found = dict(zip(firsts, results, strict=True))
+            return [found.get(i, BEHIND) for i in range(len(rows))]
+        if not numbers:
             return [INSERTED] * len(rows)
-        await transaction.rollback()
-        tried = [rows[i] for i in firsts]
-        stored = await self._insert_in_order(connection, tried)
-        results = [INSERTED] * len(tried) if stored == len(tried) else await self._told_apart(connection, tried)
-        found = dict(zip(firsts, results, strict=True))
-        return [found.get(i, BEHIND) for i in range(len(rows))]
+        stopped = [rows[number - 1] for number in numbers]
+        told = _firsts(stopped)
+        results = await self._told_apart(connection, [stopped[i] for i in told])
+        known: list[Result] = [INSERTED] * len(rows)
+        for number in numbers:
+            known[number - 1] = BEHIND
+        for i, result in zip(told, results, strict=True):
+            known[numbers[i] - 1] = result
+        return known
 
     async def _insert_in_order(self, connection: Connection, rows: Sequence[NewRow]) -> int:
         respects = self._respects_burials and not rows[0].revives

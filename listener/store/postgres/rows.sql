@@ -58,6 +58,33 @@ opened AS (
     WHERE order_key IS NOT NULL AND event_id = ANY (ARRAY(SELECT event_id FROM inserted)))
 SELECT count(*) FROM inserted
 
+-- name: insert_runs
+-- As insert_in_order, for several rows of one key, none of them from a letter. Of each key, the rows up to the first that
+-- cannot be inserted are, and the numbers of the others are returned. If another transaction inserts one of them at this
+-- moment, the division by zero undoes the statement: no row may come before the one that it follows.
+WITH asked AS MATERIALIZED (
+    SELECT event_id, type, payload, other, substr($7::bytea, number::int * 32 - 31, 32) AS digest, epoch, attempts,
+        received_at, number, bool_or(
+            EXISTS (SELECT FROM unlost.events e WHERE e.event_id = a.event_id OFFSET 0)
+            OR EXISTS (SELECT FROM unlost.buried b WHERE $11::bool AND b.event_id = a.event_id OFFSET 0)
+            OR EXISTS (SELECT FROM unlost.buried b WHERE b.order_key = a.order_key OFFSET 0))
+            OVER (PARTITION BY order_key, CASE WHEN order_key IS NULL THEN number END ORDER BY number) AS stopped
+    FROM ROWS FROM (
+        unnest($3::text[], $4::text[], $8::int[], $9::int[], $10::float8[], $13::text[]),
+        string_to_table($5::text, E'\x01'), string_to_table($6::text, E'\x01', '')) WITH ORDINALITY
+        AS a (event_id, type, epoch, attempts, received_at, order_key, payload, other, number)),
+inserted AS (
+    INSERT INTO unlost.events (event_id, type, payload, other, payload_sha256, instance_id, claim_token, epoch, attempts, received_at, handler)
+    SELECT event_id, type, payload::jsonb, other::jsonb, digest,
+        $1, $2, coalesce(epoch, 1), coalesce(attempts, 1), to_timestamp(received_at), $12
+    FROM asked
+    WHERE NOT stopped
+    ORDER BY event_id
+    ON CONFLICT (event_id) DO NOTHING
+    RETURNING event_id)
+SELECT ARRAY(SELECT number FROM asked WHERE stopped ORDER BY number) AS stopped,
+    1 / ((SELECT count(*) FROM inserted) = (SELECT count(*) FROM asked WHERE NOT stopped))::int AS whole
+
 -- name: blocked
 -- Which of these events have a key that is blocked by an earlier letter.
 SELECT event_id FROM unnest($1::text[], $2::text[]) AS a (event_id, order_key)

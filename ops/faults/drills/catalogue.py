@@ -200,7 +200,7 @@ HANDLERS = (
 ORDER = (
     Drill("ordered", "Events have keys, 1 % of them fail, and a listener is killed: no event overtakes one of its key.",
           damage=an_owner("kill"), heal=every_listener("start"), bars=Bars(letters="some", extra_runs=True, felt=False),
-          poison=Poison("fail", 100), keys=KEYS, settings=ORDERED, on_compose=False),
+          poison=Poison("fail", 100), keys=KEYS, handler=IN_TRANSACTION, settings=ORDERED, on_compose=False),
     Drill("ordered-chaos", "The same, with kills, freezes, an emptied Redis, and PostgreSQL away, one after another.",
           damage=one_after_another, during=pause(1.0), bars=Bars(letters="some", extra_runs=True, felt=False),
           poison=Poison("fail", 100), keys=KEYS, settings=ORDERED, longer=2.0, on_compose=False),

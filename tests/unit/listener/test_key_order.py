@@ -147,6 +147,17 @@ def test_a_run_that_waits_again_keeps_its_order_and_its_claims():
     assert (order.waiting, order.ahead) == (0, {})
 
 
+def test_what_has_ended_meanwhile_does_not_wait_again():
+    order, events = KeyOrder(), [keyed(f"a{number}", "a") for number in range(4)]
+    order.admit(events)
+    assert order.run_of(events[0], 9, lambda _: True) == events[1:]
+    order.settled(events[2])
+    order.wait_again(events[1:])
+    assert (order.waiting, list(order.ahead)) == (2, [events[3], events[1]])
+    assert order.settled(events[0]) is events[1]
+    assert order.settled(events[1]) is events[3]
+
+
 def test_what_a_peer_settled_behind_the_first_is_passed_over():
     order, events = KeyOrder(), [keyed(f"a{number}", "a") for number in range(3)]
     order.admit(events)

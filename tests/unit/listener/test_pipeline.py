@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -9,13 +10,15 @@ import pytest
 from tests.support.claims import FakeManager
 from tests.support.rows import FakeRows
 from tests.support.stages import FakeSink
-from tests.support.stand_ins import flight
+from tests.support.stand_ins import flight, flights
 from unlost.listener.claims.manager import ClaimManager
+from unlost.listener.core.breaker import Breaker
 from unlost.listener.core.clocks import Clocks
 from unlost.listener.core.errors import Permanent
-from unlost.listener.core.in_flight import STORED
+from unlost.listener.core.in_flight import STORED, InFlight
 from unlost.listener.pipeline.pipeline import Drained, Pipeline
 from unlost.listener.pipeline.policy import Policy
+from unlost.listener.ports.rows import NewRow, Result
 from unlost.listener.ports.source import Batch
 
 
@@ -85,6 +88,83 @@ async def test_a_stop_hands_back_an_event_of_a_route_that_pauses_at_once():
     pipeline.work = cast("Any", Pausing())
     pipeline.intake.enter(flight("paused"))
     assert await asyncio.wait_for(pipeline.drain(60.0), 10) == Drained(1)
+    assert not manager.held
+
+
+def run_of_two() -> tuple[InFlight, InFlight]:
+    first, second = flights("first", "second")
+    first.order_key = second.order_key = "k"
+    return first, second
+
+
+def in_order(manager: FakeManager, rows: FakeRows, sink: FakeSink) -> Pipeline:
+    pipeline = Pipeline(
+        manager=cast("ClaimManager", manager), store=cast("Any", rows), register=cast("Any", None),
+        store_breaker=Breaker("postgres", fail_max=2, reset_seconds=1, facts=lambda _: None), sink=cast("Any", sink),
+        healing=cast("Any", None), effects=cast("Any", None), who="a", handler=None, policy=Policy(order_by="k"),
+        clocks=Clocks(time.time, time.monotonic), facts=lambda _: None,
+    )  # fmt: skip
+    pipeline.intake.order.used = True
+    return pipeline
+
+
+class Holding(FakeRows):
+    """Each insert waits until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Queue[int]()
+        self.go = asyncio.Event()
+
+    async def insert(self, new: Sequence[NewRow]) -> list[Result]:
+        self.asked.put_nowait(len(new))
+        await self.go.wait()
+        return await super().insert(new)
+
+
+async def test_a_run_that_got_its_last_letters_during_its_insert_ends_nothing_else():
+    rows, sink = Holding(), FakeSink()
+    rows.refused["second"] = Permanent("refused")
+    pipeline = in_order(FakeManager(), rows, sink)
+    first, second = run_of_two()
+    for one in (first, second):
+        pipeline.intake.enter(one)
+    first.run = pipeline.intake.order.run_of(first, 9, lambda _: True)
+    pipeline.work.start_all([first])
+    storing = asyncio.create_task(pipeline.work.run())
+    async with asyncio.timeout(20):
+        assert await rows.asked.get() == 2
+        assert await pipeline.finish(0.0, ()) == Drained(2, 2, 0)
+        assert sink.buried == ["first", "second"]
+        rows.go.set()
+        assert await rows.asked.get() == 1, "the first, once more"
+    assert not storing.done()
+    storing.cancel()
+    await asyncio.wait([storing])
+    assert storing.cancelled()
+
+
+@pytest.mark.parametrize("when", ["while no more is claimed", "after what was ahead is released"])
+async def test_a_stop_hands_back_what_was_claimed_ahead_and_will_not_start(when: str):
+    manager = FakeManager("second")
+    pipeline = in_order(manager, FakeRows(), FakeSink())
+    first, second = run_of_two()
+    for one in (first, second):
+        pipeline.intake.enter(one)
+    if when == "while no more is claimed":
+        pipeline.intake.order.claim_ahead([second])
+        second.ahead = "held"
+        await pipeline.claiming.quiet()
+        pipeline.intake.finish([(first, STORED)])
+        stop = asyncio.create_task(pipeline.drain(60.0))
+    else:
+        run = pipeline.intake.order.run_of(first, 9, lambda _: True)
+        stop = asyncio.create_task(pipeline.drain(60.0))
+        await asyncio.sleep(0.3)
+        assert manager.held == {"second"}, "it is being inserted"
+        pipeline.settling.wait_again(run)
+        pipeline.intake.finish([(first, STORED)])
+    await asyncio.wait_for(stop, 20)
     assert not manager.held
 
 
