@@ -174,10 +174,16 @@ class _Calls:
             while len(self.awake) < count:
                 self._wake(self)
         except RuntimeError as error:  # the system starts no more threads
-            while self._waiting:
-                self._ended.append(call := self._waiting.popleft())
+            if len(self.awake) <= len(self._given_up):  # else one of them serves those that wait
+                self._fail_waiting(error)
+
+    def _fail_waiting(self, error: RuntimeError) -> None:
+        with contextlib.suppress(IndexError):  # a thread may have taken the last one
+            while True:
+                call = self._waiting.popleft()
                 call.error = error
-            self._report()
+                self._ended.append(call)
+        self._report()
 
     def _report(self) -> None:
         self._reported = False
@@ -198,13 +204,12 @@ class _Calls:
                 call = self._waiting.popleft()
             except IndexError:
                 return True
+            self.report()
             call.run(sorted_error)
             is_given_up = call.outcome.done()
             self._ended.append(call)
             if is_given_up:
                 return False
-            if self._waiting:
-                self.report()
 
     def report(self) -> None:
         """Let the event loop know what has ended, unless it will look soon."""

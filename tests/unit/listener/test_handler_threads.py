@@ -2,7 +2,11 @@
 
 import asyncio
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
@@ -63,6 +67,33 @@ async def test_how_calls_end_is_known_while_another_of_their_thread_blocks() -> 
         await slow
 
 
+async def test_how_a_call_ends_is_known_although_the_next_one_came_in_that_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handler_threads, "PATIENCE", NEVER)
+    monkeypatch.setattr(handler_threads, "QUICK", NEVER)
+    threads, go_on, ran, loop = made(), threading.Event(), list[str](), asyncio.get_running_loop()
+    late: list[Future[None]] = []
+
+    class Queue(deque[Any]):
+        def popleft(self) -> Any:
+            if not self and ran == ["first"]:  # the thread has seen that none waits
+                ran.append("late")
+                late.append(asyncio.run_coroutine_threadsafe(threads.run(lambda: go_on.wait(20)), loop))
+                while not self:
+                    time.sleep(0.001)
+            return super().popleft()
+
+    monkeypatch.setattr(handler_threads, "deque", Queue)
+    async with asyncio.timeout(20):
+        try:
+            await threads.run(lambda: ran.append("first"))
+            assert [one.done() for one in late] == [False]
+        finally:
+            go_on.set()
+        await asyncio.wrap_future(late[0])
+
+
 async def test_a_call_that_no_thread_has_taken_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handler_threads, "PATIENCE", NEVER)
     threads, go_on, began, ran = made(), threading.Event(), threading.Event(), list[str]()
@@ -98,6 +129,58 @@ async def test_where_no_thread_can_be_started_the_call_fails_and_later_ones_do_n
         with pytest.raises(RuntimeError, match="new thread"):
             await all_of(threads, lambda: None)
     await all_of(threads, lambda: None)
+
+
+async def test_where_no_further_thread_can_be_started_those_that_are_awake_serve_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads, go_on, began, refused = made(), threading.Event(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def block() -> None:
+        began.set()
+        go_on.wait(20)
+
+    def refuse(_: threading.Thread) -> None:
+        loop.call_soon(refused.set)
+        raise RuntimeError("can't start new thread")
+
+    first = asyncio.create_task(threads.run(block))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        while not began.is_set():  # noqa: ASYNC110  a thread sets it
+            await asyncio.sleep(0.001)
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", refuse)
+            others = asyncio.create_task(all_of(threads, *[lambda: None] * 4))
+            await refused.wait()
+            assert not others.done()
+            go_on.set()
+            await asyncio.gather(first, others)
+
+
+async def test_where_all_threads_hang_and_none_can_be_started_the_call_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, go_on, began = made(), threading.Event(), threading.Event()
+
+    def block() -> None:
+        began.set()
+        go_on.wait(20)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    first = asyncio.create_task(threads.run(block))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        while not began.is_set():  # noqa: ASYNC110  a thread sets it
+            await asyncio.sleep(0.001)
+        first.cancel()
+        await asyncio.wait([first])
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="new thread"):
+                await all_of(threads, lambda: None)
+        go_on.set()
 
 
 async def test_another_event_loop_is_served_too() -> None:
