@@ -1,7 +1,8 @@
 """Facts as log lines. A change of state is logged at info, a settled event at debug; a duplicate is never a warning.
 
-At most ``MOST_ALIKE`` failed attempts and as many burials are logged in a second, and one line says that more are left
-out. Metrics count all of them, and letters have every attempt.
+Of failed attempts with the same stage and error class, at most ``MOST_ALIKE`` are logged in a second, as of burials
+with the same class, and one line says that more are left out. So a failing handler hides no failure of another kind.
+Metrics count all of them, and letters have every attempt.
 
 With ``REDACT``, texts that may quote a payload are withheld: a fact does not have the content of its event. The letter
 keeps them, and ``dlq show`` prints them with the fields masked.
@@ -75,6 +76,9 @@ _LIMITED = (AttemptFailed, EventBuried)
 MOST_ALIKE = 20
 """Nobody reads more lines of one kind in a second, and to write a line costs as much as to store several events."""
 
+MOST_KINDS = 10
+"""So many kinds of them are counted apart in a second. All further ones share a count."""
+
 _MAY_QUOTE = {
     EffectBuried: "message",
     EffectFailed: "why",
@@ -112,7 +116,7 @@ class ListenerLogs:
         """Make one. ``log`` takes the lines; none: the process's own logger."""
         self._clock = clock
         self._second = 0
-        self._in_this_second: Counter[type[Fact]] = Counter()
+        self._in_this_second: Counter[tuple[str, ...]] = Counter()
         self._log = structlog.get_logger() if log is None else log
         self._redactor = redactor
         self.subscribes_to = frozenset(Fact.__subclasses__()) - _SILENT - (frozenset() if debug else _AT_DEBUG)
@@ -132,16 +136,20 @@ class ListenerLogs:
             write = self._log.error
         write(_words(type(fact).__name__), **self._fields(fact))
 
-    def _is_left_out(self, fact: Fact) -> bool:
+    def _is_left_out(self, fact: AttemptFailed | EventBuried) -> bool:
         """Whether this second has had enough of these. The first that is left out is mentioned."""
         second = int(self._clock())
         if second != self._second:
             self._second = second
             self._in_this_second.clear()
-        self._in_this_second[type(fact)] += 1
-        number = self._in_this_second[type(fact)]
+        about = _kind_of(fact)
+        kind = tuple(about.values())
+        if kind not in self._in_this_second and len(self._in_this_second) >= MOST_KINDS:
+            about, kind = {"of": "further kinds"}, ()
+        self._in_this_second[kind] += 1
+        number = self._in_this_second[kind]
         if number == MOST_ALIKE + 1:
-            self._log.warning("lines_left_out", of=_words(type(fact).__name__), logged_in_this_second=MOST_ALIKE)
+            self._log.warning("lines_left_out", **about, logged_in_this_second=MOST_ALIKE)
         return number > MOST_ALIKE
 
     def _fields(self, fact: Fact) -> dict[str, Any]:
@@ -158,6 +166,12 @@ class ListenerLogs:
         if (name := _MAY_QUOTE.get(type(fact))) and fields.get("stage") not in _OF_SERVERS:
             fields[name] = self._redactor.unknown(fields[name])
         return fields
+
+
+def _kind_of(fact: AttemptFailed | EventBuried) -> dict[str, str]:
+    of = {"of": _words(type(fact).__name__)}
+    stage = {"stage": fact.stage} if isinstance(fact, AttemptFailed) else {}
+    return of | stage | {"error_class": fact.error_class}
 
 
 def _words(name: str) -> str:

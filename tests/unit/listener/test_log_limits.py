@@ -3,7 +3,7 @@
 from typing import Any
 
 from unlost.listener.core.facts import AttemptFailed, EventBuried, Fact, RoutePaused
-from unlost.listener.observe.logs import MOST_ALIKE, ListenerLogs
+from unlost.listener.observe.logs import MOST_ALIKE, MOST_KINDS, ListenerLogs
 
 
 class Lines:
@@ -30,10 +30,33 @@ def test_of_many_failures_in_a_second_a_few_are_logged_and_one_line_says_so() ->
     for number in range(3 * MOST_ALIKE):
         logs(failed(number))
     assert lines.names == ["attempt_failed"] * MOST_ALIKE + ["lines_left_out"]
-    assert lines.fields[-1] == {"of": "attempt_failed", "logged_in_this_second": MOST_ALIKE}
+    assert lines.fields[-1] == {
+        "of": "attempt_failed", "stage": "handle", "error_class": "transient", "logged_in_this_second": MOST_ALIKE
+    }  # fmt: skip
     logs(EventBuried("e", "exhausted", "transient", "refused"))
     logs(RoutePaused("h", "refused"))
     assert lines.names[-2:] == ["event_buried", "route_paused"], "others have their own limit, or none"
     now[0] = 8.1
     logs(failed(0))
     assert lines.names[-1] == "attempt_failed"
+
+
+def test_failures_of_another_stage_or_class_are_logged_beside_many_of_a_handler() -> None:
+    lines = Lines()
+    logs = ListenerLogs(debug=False, log=lines, clock=lambda: 7.2)
+    for number in range(3 * MOST_ALIKE):
+        logs(failed(number))
+    logs(AttemptFailed("store", "misconfigured", "permission denied", True, 1, "e", "InsufficientPrivilege", None))
+    assert lines.fields[-1]["message"] == "permission denied"
+    logs(AttemptFailed("handle", "permanent", "no such sku", False, 1, "e", "ValueError", None))
+    assert lines.fields[-1]["message"] == "no such sku"
+
+
+def test_the_lines_of_a_second_are_bounded_however_many_kinds_of_failures_there_are() -> None:
+    lines = Lines()
+    logs = ListenerLogs(debug=False, log=lines, clock=lambda: 7.2)
+    for number in range(100 * MOST_KINDS):
+        for _ in range(MOST_ALIKE):
+            logs(AttemptFailed(f"stage {number}", "transient", "refused", True, 1, "e", "ValueError", None))
+    assert len(lines.names) <= (MOST_KINDS + 1) * (MOST_ALIKE + 1)
+    assert lines.names[-1] == "lines_left_out"
