@@ -61,7 +61,7 @@ GROUP = record({
     "by_state": by_name(WHOLE), **KIND,
 })  # fmt: skip
 PAUSES = record({"pauses": many(_pause)})
-CHANGED = record({"changed": TRUTH, "pauses": many(_pause)})
+CHANGED = record({"changed": TRUTH, "warning": TEXT, "pauses": many(_pause)})
 STEP = record({"at": NUMBER, "who": TEXT, "what": TEXT, "detail": TEXT})
 KNOWN = record({"url": TEXT, "instance": TEXT, "recent": many(HAPPENED), "in_flight": either(IN_FLIGHT, OR_NULL)})
 STORY = record({

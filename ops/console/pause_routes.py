@@ -1,5 +1,7 @@
 """The routes of the console that pause and resume a listener or a route."""
 
+from typing import Any
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -47,17 +49,22 @@ class PauseRoutes:
         why = wanted.why.strip()
         if not (1 <= len(why) <= MOST_WORDS and 1 <= len(wanted.name) <= MOST_NAME):
             raise SelectionRefused(f'"name", and "why" in 1 to {MOST_WORDS} characters, say what is paused and why')
-        if unknown := await self._pauses.unknown(wanted.kind, wanted.name):
-            raise Unknown(unknown)
+        doubt = await self._pauses.doubt(wanted.kind, wanted.name)
+        if doubt.refuses:
+            raise Unknown(doubt.why)
         began = await self._pauses.begin(wanted.kind, wanted.name, by=by(request), why=why)
-        return await self._noted(request, wanted, "paused", why, began)
+        answer = {"changed": began, "warning": doubt.why}
+        return await self._noted(request, wanted, "paused", why, answer)
 
     async def resume(self, request: Request) -> Response:
         """End a pause."""
         wanted = await body_of(request, PauseRequest)
-        return await self._noted(request, wanted, "resumed", "", await self._pauses.end(wanted.kind, wanted.name))
+        answer = {"changed": await self._pauses.end(wanted.kind, wanted.name), "warning": ""}
+        return await self._noted(request, wanted, "resumed", "", answer)
 
-    async def _noted(self, request: Request, wanted: PauseRequest, what: str, why: str, changed: bool) -> Response:
-        if changed:
+    async def _noted(
+        self, request: Request, wanted: PauseRequest, what: str, why: str, answer: dict[str, Any]
+    ) -> Response:
+        if answer["changed"]:
             await self._trail.note(request, by(request), what, f"{wanted.kind} {wanted.name}", why, what)
-        return json_answer({"changed": changed, "pauses": await self._pauses.now()})
+        return json_answer(answer | {"pauses": await self._pauses.now()})

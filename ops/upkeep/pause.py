@@ -58,8 +58,11 @@ def pause(settings: PauseSettings, kind: Paused, name: str, why: str, *, anyway:
 
     async def work(database: Database) -> bool:
         kept = PostgresPauses(database)
-        if not anyway and (why_not := await kept.unknown(kind, name)):
-            raise UsageProblem(f"{why_not}; --anyway pauses it all the same")
+        doubt = await kept.doubt(kind, name)
+        if doubt.refuses and not anyway:
+            raise UsageProblem(f"{doubt.why}; --anyway pauses it all the same")
+        if doubt.why:
+            say(printable(f"warning: {doubt.why}"), err=True)
         return await kept.begin(kind, name, by=whoami(), why=why)
 
     changed = _done(settings, work, Act(whoami(), "unlost pause", "paused", f"{kind} {name}", why, "paused"))

@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,10 +16,11 @@ from unlost.listener.core.errors import NotPermitted
 from unlost.listener.store.postgres.database import Database
 from unlost.listener.store.postgres.membership import PostgresMembership
 from unlost.listener.store.postgres.migrations import migrate
-from unlost.listener.store.postgres.pauses import PostgresPauses
+from unlost.listener.store.postgres.pauses import Doubt, PostgresPauses
 from unlost.ops.console.answers import answering
 from unlost.ops.console.pause_routes import PauseRoutes
 from unlost.ops.console.trail import ConsoleTrail
+from unlost.ops.kit.access.middleware import PASSED
 from unlost.ops.upkeep.pause import pause
 
 
@@ -59,8 +62,30 @@ async def test_a_route_that_no_listener_has_is_refused_with_those_that_are_known
     answer = await answering(routes.pause)(asking(pausing))
     assert "the routes are: refund, reserve" in bytes(answer.body).decode()
     kept = PostgresPauses(database)
-    assert await kept.unknown("route", "reserve") == ""
-    assert await kept.unknown("route", "old"), "a replay heeds no pause"
+    assert await kept.doubt("route", "reserve") == Doubt()
+    assert (await kept.doubt("route", "old")).refuses, "a replay heeds no pause"
+
+
+async def test_while_listeners_of_an_older_version_live_a_route_is_not_refused(
+    database: Database, database_url: str
+) -> None:
+    membership = PostgresMembership(database, token="old", instance_id="old-one")
+    await membership.declare(frozenset({"x"}))
+    async with database.acquire("as an older version does") as connection:
+        await connection.execute("UPDATE unlost.listeners SET routes = NULL, seen_at = now() + interval '1 hour'")
+    given = ["route", "reserve", "--why", "incident", "--database-url", database_url]
+    done = await asyncio.to_thread(CliRunner().invoke, pause, given)
+    assert (done.exit_code, "of a version that reports no routes: old-one" in done.stderr) == (0, True)
+    kept = PostgresPauses(database)
+    assert [one.name for one in await kept.now()] == ["reserve"]
+    assert (await kept.doubt("listener", "reserve")).refuses
+    request = asking({"kind": "route", "name": "refund", "why": "disk"})
+    request.scope[PASSED] = SimpleNamespace(identity=None)
+    answer = await answering(PauseRoutes(database, AsyncMock()).pause)(request)
+    assert (answer.status_code, "old-one" in json.loads(answer.body)["warning"]) == (200, True)
+    async with database.acquire("as one that ended") as connection:
+        await connection.execute("UPDATE unlost.listeners SET seen_at = now() - interval '10 seconds'")
+    assert (await kept.doubt("route", "reserve")).refuses
 
 
 async def test_the_command_refuses_an_unknown_route_unless_told_to(database: Database, database_url: str) -> None:
