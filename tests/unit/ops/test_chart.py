@@ -148,6 +148,22 @@ def test_a_replay_of_the_console_runs_as_listeners_do(helm: Helm):
     assert {"name": "GROUP", "value": "eu"} in audit["containers"][0]["env"]
 
 
+def test_the_secret_of_claims_comes_from_the_secrets_of_listeners_and_console(helm: Helm):
+    named = "/run/unlost/REDIS_SECRET"
+    assert f"REDIS_SECRET_FILE: {named}" in (CHART / "values.yaml").read_text()
+    found = pods(helm.rendered("listener.handler=shop.orders:handle", f"listener.env.REDIS_SECRET_FILE={named}"))
+    having = {
+        name for name, pod in found.items()
+        if {"name": "REDIS_SECRET_FILE", "value": named} in pod["containers"][0].get("env", ())
+    }  # fmt: skip
+    assert having == {"unlost-listener", "unlost-console"}
+    for name in having:
+        assert "REDIS_SECRET_FILE" in secret_names(SETTINGS[name.split("-")[1]])
+        assert {"name": "secrets", "mountPath": "/run/unlost", "readOnly": True} in (
+            found[name]["containers"][0]["volumeMounts"]
+        )
+
+
 def test_several_producers_share_a_journal_and_have_no_disk(helm: Helm):
     found = by_name(helm.rendered("producer.journal=postgresql", "producer.replicas=3"))
     producer = found["Deployment", "unlost-producer"]
