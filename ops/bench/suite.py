@@ -234,15 +234,15 @@ class Suite:
         rounds = self._extent.rounds_of_latency
         some = {"count": self._extent.events // stages.SINGLES, "size": SIZE, "rounds": rounds}
         publishing = await secured.publishing(**some)
-        claiming = await secured.claiming(self._bed, **some)
+        claiming = await secured.claiming(self._bed, **some | {"count": self._extent.events})
         for name, taken in (publishing | claiming).items():
             self._keep(name, taken)
         if secured.WITH_TLS not in publishing:
             self._say(f"{secured.WITH_TLS:<32}not measured: it needs the command openssl")
         rates = ([one.rate for one in publishing[name]] for name in (secured.WITH_TOKEN, secured.OPEN))
         self._compare("token", *rates)
-        costs = ([one.cost for one in claiming[name]] for name in (secured.PROVEN, secured.PLAIN))
-        self._compare("proven", *costs)
+        times = ([one.seconds for one in claiming[name]] for name in (secured.PROVEN, secured.PLAIN))
+        self._compare("proven", *times)
 
     async def _handlers(self) -> None:
         count = self._extent.events // 4

@@ -80,6 +80,8 @@ class LetterRoutes:
                 '"followers" whether they "wait" still, or "go" without the order behind these letters'
             )
         go = what == "archived" and letters.followers == "go"
+        if go and letters.file:
+            raise SelectionRefused('"followers" may go only for letters of the fleet\'s list: leave out "file"')
         count = await self._letters.change(chosen, letters.file, what, why, by(request), followers_go=go)
         await self._trail.note(request, by(request), what, letters.about(), why, counted(count, "letter"))
         return json_answer({what: count})

@@ -117,8 +117,11 @@ def test_a_route_is_paused_and_resumed_by_command(database_url: str) -> None:
     at = {"DATABASE_URL": database_url}
     ran(main, "migrate", **at)
     assert "nothing is paused" in ran(main, "pauses", **at).output
-    assert "route reserve is paused" in ran(main, "pause", "route", "reserve", "--why", "incident 7", **at).output
-    again = CliRunner().invoke(main, ["pause", "route", "reserve", "--why", "x"], env=at)
+    nowhere = CliRunner().invoke(main, ["pause", "route", "reserve", "--why", "x"], env=at)
+    assert (nowhere.exit_code, "has a route called 'reserve'" in nowhere.output) == (2, True)
+    told = ran(main, "pause", "route", "reserve", "--anyway", "--why", "incident 7", **at).output
+    assert "route reserve is paused" in told
+    again = CliRunner().invoke(main, ["pause", "route", "reserve", "--anyway", "--why", "x"], env=at)
     assert (again.exit_code, "paused already" in again.output) == (1, True)
     unknown = CliRunner().invoke(main, ["pause", "listener", "nobody", "--why", "x"], env=at)
     assert (unknown.exit_code, "is called 'nobody'" in unknown.output) == (2, True)

@@ -104,7 +104,7 @@ export function spark(values, label) {
 
 // A table. Columns whose name begins with + are left out on a phone.
 export function table(kind, names, body) {
-  return h("div", {class: "scroll"}, h("table", {class: kind}, h("thead", {}, h("tr", {}, names.map(one =>
+  return h("div", {class: "scroll", tabindex: "0"}, h("table", {class: kind}, h("thead", {}, h("tr", {}, names.map(one =>
     h("th", {scope: "col", class: one.startsWith("+") ? "more" : undefined}, one.replace("+", ""))))), body));
 }
 

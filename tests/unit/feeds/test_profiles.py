@@ -19,7 +19,7 @@ NO_PATH = "is no path; a path is written data.trades[0].id"
 FROM = "[url_from]\nurl = 'https://feed.example/'\n"
 WRONG = [
     ("ids = 'x'", "ids: there is no such key"),
-    ("key = 'account'", "key: there is no such key"),
+    ("key = 3", "key: input should be a valid string"),
     ("url = 'feed.example'", "url: must begin with ws://, wss://, http:// or https://"),
     ("url = 'wss://x/?api_key=abc'", "url: holds a secret; write ${NAME} in its place"),
     ("id = 3", "id: input should be a valid string"),
