@@ -144,9 +144,7 @@ class ConsoleLetters:
         """
         if file or await self.away():
             if followers_go:
-                raise Unreachable(
-                    "PostgreSQL, which keeps the blocked keys, is away: letters of a file are archived without their followers"
-                )
+                raise Unreachable("PostgreSQL, which keeps the blocked keys, is away: followers cannot be let go")
             return await asyncio.to_thread(self._shelf.change, selection, file, what, why, by)
         return await self._table.change(selection, what, why, by, followers_go=followers_go)
 
