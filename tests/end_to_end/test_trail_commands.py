@@ -118,7 +118,7 @@ def test_a_route_is_paused_and_resumed_by_command(database_url: str) -> None:
     ran(main, "migrate", **at)
     assert "nothing is paused" in ran(main, "pauses", **at).output
     nowhere = CliRunner().invoke(main, ["pause", "route", "reserve", "--why", "x"], env=at)
-    assert (nowhere.exit_code, "has a route called 'reserve'" in nowhere.output) == (2, True)
+    assert (nowhere.exit_code, "has reported a route called 'reserve'" in nowhere.output) == (2, True)
     told = ran(main, "pause", "route", "reserve", "--anyway", "--why", "incident 7", **at).output
     assert "route reserve is paused" in told
     again = CliRunner().invoke(main, ["pause", "route", "reserve", "--anyway", "--why", "x"], env=at)
