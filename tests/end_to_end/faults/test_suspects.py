@@ -54,7 +54,8 @@ async def test_the_next_suspects_run_when_those_before_are_settled(servers: dict
         if isinstance(fact, EventsTakenOver):
             assert not held, "some were taken over before others were settled"
             held.update(fact.event_ids)
-            assert {frozenset(SETTLED_AT_START[event_id]) for event_id in held} == {frozenset(settled)}
+            for event_id in held:  # of those that run together, one may be settled before another begins
+                assert SETTLED_AT_START[event_id] - held == settled
             assert len(held) <= 2, "at most half of the waiting ones"
         else:
             settled.update(fact.event_ids)

@@ -1,8 +1,9 @@
 """Facts become spans: which, with which parents, links and ends."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
+from opentelemetry import context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -33,6 +34,14 @@ from unlost.ops.kit.telemetry.redact import UNMASKED, Redactor
 
 TRACE, PARENT = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
 GIVEN = '"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"'
+
+
+@pytest.fixture(autouse=True)
+def _own_context() -> Iterator[None]:
+    """An attempt's span becomes the current one, as in the task of a handler; here it must not outlive the test."""
+    token = context.attach(context.Context())
+    yield
+    context.detach(token)
 
 
 class Traced:
