@@ -46,7 +46,7 @@ class Fleet:
         self.rows: dict[str, tuple[int, bytes]] = {}
         """By event, the version that was stored, and its text."""
         self.accepted: list[Record] = []
-        """Edits of which somebody was told that they are made."""
+        """Edits that were reported as made."""
         self._backup: dict[str, Any] = {}
         self._tokens = itertools.count(1)
 

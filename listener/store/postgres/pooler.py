@@ -4,7 +4,7 @@ A pooler in transaction mode gives each transaction another server's session. A 
 session is unknown in the next, or is somebody else's of the same name. pgbouncer keeps track of them from 1.21 on, if
 ``max_prepared_statements`` is set. So the question is not which pooler it is, but whether a statement is found again.
 
-Direct connections are told apart at once: the server's process is the one that its greeting named.
+Direct connections are recognised at once: the server's process is the one that its greeting named.
 """
 
 import secrets

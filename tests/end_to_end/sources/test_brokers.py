@@ -41,7 +41,7 @@ def processes() -> Iterator[list[ListenerProcess]]:
 
 
 class Ledger:
-    """Compares what the broker was told with what is durable, while listeners run."""
+    """Compares what was acknowledged to the broker with what is durable, while listeners run."""
 
     def __init__(self, broker: Broker, database: asyncpg.Connection, directory: Path) -> None:
         self._broker = broker
